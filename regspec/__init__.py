@@ -1,0 +1,51 @@
+"""regspec: networks and their regularizers as validated YAML, compiled to PyTorch that you can read.
+
+This page is a table of contents. What needs torch is imported when it is first used, so that checking a spec does not.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regspec.building import build
+    from regspec.compiler import load, loads, source
+    from regspec.errors import Problem, RegspecError
+    from regspec.layers.layer import Layer
+    from regspec.spec.model import ModelSpec
+    from regspec.spec.regularizers import register_regularizer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "build": "regspec.building",
+    "load": "regspec.compiler",
+    "loads": "regspec.compiler",
+    "source": "regspec.compiler",
+    "Problem": "regspec.errors",
+    "RegspecError": "regspec.errors",
+    "Layer": "regspec.layers.layer",
+    "ModelSpec": "regspec.spec.model",
+    "register_regularizer": "regspec.spec.regularizers",
+}
+
+__all__ = [
+    "Layer",
+    "ModelSpec",
+    "Problem",
+    "RegspecError",
+    "build",
+    "load",
+    "loads",
+    "register_regularizer",
+    "source",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'regspec' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

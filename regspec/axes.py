@@ -1,0 +1,88 @@
+"""Orders of axes: permutations, and patterns such as ``"h w i o -> o i h w"`` that say how Keras's array lies in torch."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Order = tuple[int, ...]  # order[i] is the axis, as Keras counts them, that lies at torch's dimension i
+
+
+def identity(rank: int) -> Order:
+    """The order in which every axis lies where it is counted."""
+    return tuple(range(rank))
+
+
+def channels_first(rank: int) -> Order:
+    """The order that moves the last axis, Keras's channels, to dimension 1: (0, 3, 1, 2) for images."""
+    return (0, rank - 1, *range(1, rank - 1))
+
+
+def permute(values: tuple[int | None, ...], order: Order) -> tuple[int | None, ...]:
+    """``values`` by axis, as they lie in ``order``."""
+    return tuple(values[axis] for axis in order)
+
+
+def inverse(order: Order) -> Order:
+    """The order that undoes ``order``."""
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
+
+
+def between(have: Order, want: Order) -> Order:
+    """The arguments of ``Tensor.permute`` that bring a tensor from one order to another."""
+    return tuple(have.index(axis) for axis in want)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """How an array of Keras's lies in torch: ``"h w i o -> o i h w"``, with groups as in einops: ``"d h k -> (h k) d"``."""
+
+    keras: tuple[str, ...]
+    torch: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """The pattern of a text; ``"o"`` alone stands for ``"o -> o"``."""
+        left, _, right = text.partition("->")
+        groups = re.findall(r"\(([^)]*)\)|(\S+)", right or left)
+        return cls(tuple(left.split()), tuple(tuple((inside or single).split()) for inside, single in groups))
+
+    def torch_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape in torch of an array of this shape in Keras."""
+        sizes = dict(zip(self.keras, shape, strict=True)) | {"1": 1}
+        return tuple(math.prod(sizes[name] for name in group) for group in self.torch)
+
+    @property
+    def permutation(self) -> Order:
+        """Keras's axes in the order in which torch stores them."""
+        return tuple(self.keras.index(name) for group in self.torch for name in group if name != "1")
+
+    @property
+    def last(self) -> int:
+        """The dimension in torch that holds Keras's last axis."""
+        return self._dimension(self.keras[-1])
+
+    @property
+    def output(self) -> int:
+        """The dimension in torch along which the layer's outputs lie: of axis ``o``, or else of Keras's last axis."""
+        return self._dimension("o" if "o" in self.keras else self.keras[-1])
+
+    @property
+    def input(self) -> int | None:
+        """The dimension in torch along which the layer's inputs lie: of axis ``i``, or else of Keras's last but one."""
+        if len(self.keras) < 2:
+            return None
+        return self._dimension("i" if "i" in self.keras else self.keras[-2])
+
+    def _dimension(self, name: str) -> int:
+        return next(dimension for dimension, group in enumerate(self.torch) if name in group)
+
+    def to_torch(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Keras's array as it lies in torch."""
+        return array.transpose(self.permutation).reshape(self.torch_shape(array.shape))

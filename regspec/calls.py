@@ -1,0 +1,198 @@
+"""Python code as data: constructor calls, and the expressions that a layer becomes.
+
+`lower` of a layer returns an expression over its input tensors; `source.py` prints it. Nothing here holds text that is
+printed as it stands: names come from the tables of this package or are checked identifiers, everything else is a literal
+that is printed with `repr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeAlias
+
+Literal: TypeAlias = "None | bool | int | float | str | tuple[Value, ...] | list[Value] | dict[str, Value]"
+Value: TypeAlias = "Literal | Expression | Import"
+
+
+class Expression:
+    """A piece of Python code with a value."""
+
+    __slots__ = ()
+
+    def parts(self) -> Iterator[Value]:
+        """The values that this one is made of."""
+        return iter(())
+
+    def method(self, name: str, *arguments: Value, **keywords: Value) -> Method:
+        """``self.name(…)``."""
+        return Method(self, name, arguments, keywords)
+
+    def __getitem__(self, index: Any) -> Index:
+        return Index(self, index if isinstance(index, tuple) else (index,))
+
+    def __add__(self, other: Value) -> Binary:
+        return Binary("+", self, other)
+
+    def __sub__(self, other: Value) -> Binary:
+        return Binary("-", self, other)
+
+    def __mul__(self, other: Value) -> Binary:
+        return Binary("*", self, other)
+
+    def __truediv__(self, other: Value) -> Binary:
+        return Binary("/", self, other)
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A name to import, ``from module import name``; as a value, what it names."""
+
+    module: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=True)
+class Call(Expression):
+    """``function(*arguments, **keywords)``; the function is a name of the printed file: ``nn.Linear``, ``torch.cat``."""
+
+    function: str | Import
+    arguments: tuple[Value, ...] = ()
+    keywords: tuple[tuple[str, Value], ...] = ()
+
+    def parts(self) -> Iterator[Value]:
+        yield from self.arguments
+        for _, value in self.keywords:
+            yield value
+
+
+def call(function: str | Import, *arguments: Value, **keywords: Value) -> Call:
+    """A call; keywords whose value is `OMIT` are left out."""
+    return Call(function, arguments, tuple((name, value) for name, value in keywords.items() if value is not OMIT))
+
+
+class _Omit:
+    """Marks a keyword that is not written, because it equals the callee's default."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "OMIT"
+
+
+OMIT: Any = _Omit()
+
+
+def unless(default: Literal, value: Literal) -> Any:
+    """``value``, or `OMIT` where it equals the callee's default."""
+    return OMIT if value == default and type(value) is type(default) else value
+
+
+class Definition:
+    """What becomes a class of its own in the printed file: a block."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A submodule of the compiled class: ``self.<layer>_<suffix> = constructor``; called, it gives an expression."""
+
+    constructor: Call | Definition
+    suffix: str = ""
+
+    def __call__(self, *arguments: Value, **keywords: Value) -> Apply:
+        return Apply(self, arguments, keywords)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Apply(Expression):
+    """``self.module(*arguments, **keywords)``."""
+
+    module: Module
+    arguments: tuple[Value, ...]
+    keywords: dict[str, Value]
+
+    def parts(self) -> Iterator[Value]:
+        yield from self.arguments
+        yield from self.keywords.values()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Method(Expression):
+    """``of.name(*arguments, **keywords)``."""
+
+    of: Value
+    name: str
+    arguments: tuple[Value, ...]
+    keywords: dict[str, Value]
+
+    def parts(self) -> Iterator[Value]:
+        yield self.of
+        yield from self.arguments
+        yield from self.keywords.values()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Binary(Expression):
+    """``left operator right``."""
+
+    operator: str
+    left: Value
+    right: Value
+
+    def parts(self) -> Iterator[Value]:
+        yield self.left
+        yield self.right
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Index(Expression):
+    """``of[index]``; in the index a `slice` stands for ``start:stop:step`` and ``...`` for itself."""
+
+    of: Value
+    index: tuple[Any, ...]
+
+    def parts(self) -> Iterator[Value]:
+        yield self.of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part(Expression):
+    """One of several results of ``whole``: the path to it through nested tuples of the given structure.
+
+    The structure is what the call returns: ``("sequence", ("h", "c"))`` for ``nn.LSTM``.
+    """
+
+    whole: Expression
+    structure: tuple[Any, ...]
+    path: tuple[int, ...]
+
+    def parts(self) -> Iterator[Value]:
+        yield self.whole
+
+
+def walk(value: Value) -> Iterator[Expression]:
+    """Every expression in ``value``, the innermost first: the order in which Python evaluates them."""
+    if isinstance(value, Expression):
+        for part in value.parts():
+            yield from walk(part)
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from walk(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from walk(part)
+
+
+def replaced(value: Any, by: Mapping[Expression, Expression]) -> Any:
+    """``value`` with expressions replaced, wherever they stand in it."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(replaced(each, by) for each in value)
+    if isinstance(value, dict):
+        return {name: replaced(each, by) for name, each in value.items()}
+    if not isinstance(value, Expression) or value in by:
+        return by.get(value, value) if isinstance(value, Expression) else value
+    changed = {part.name: replaced(getattr(value, part.name), by) for part in fields(value)} if is_dataclass(value) else {}
+    return replace(value, **changed) if any(changed[name] is not getattr(value, name) for name in changed) else value

@@ -1,0 +1,75 @@
+"""The way from a spec's text to Python source, without torch: document, spec, graph, source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from regspec import document
+from regspec.document import Document
+from regspec.errors import Problem, RegspecError
+from regspec.graph import Graph, resolve
+from regspec.writing import print_source
+from regspec.spec import loading
+from regspec.spec.model import ModelSpec
+
+
+def load(path: str | Path) -> ModelSpec:
+    """The spec in a YAML file, checked whole: fields, names and shapes.
+
+    Raises:
+        RegspecError: with every problem of the file, in the file's order.
+
+    Example:
+        >>> import regspec
+        >>> regspec.load("examples/mlp.yaml").name
+        'mlp'
+    """
+    return _checked(document.read(path))[0]
+
+
+def loads(text: str, path: str = "<text>") -> ModelSpec:
+    """The spec in a YAML text, checked whole; ``path`` is what messages call it. Raises `RegspecError`."""
+    return _checked(document.parse(text, path))[0]
+
+
+def source(spec: ModelSpec | str | Path, *, standalone: bool = False) -> str:
+    """The Python source that a spec, or the file of one, compiles to: what `regspec.build` runs.
+
+    With ``standalone`` the file holds the pieces of the runtime that it uses, and needs torch alone.
+
+    Raises:
+        RegspecError: with every problem of the spec.
+
+    Example:
+        >>> import regspec
+        >>> print(regspec.source("examples/mlp.yaml").splitlines()[0])
+        \"""Mlp, compiled by regspec.\"""
+    """
+    return print_source(graph_of(spec))
+
+
+def graph_of(spec: ModelSpec | str | Path) -> Graph:
+    """The graph of a spec, or of the file of one. Raises `RegspecError`."""
+    if isinstance(spec, ModelSpec):
+        graph, problems = resolve(spec)
+        if graph is None:
+            raise RegspecError(_in_order(problems))
+        return graph
+    return _checked(document.read(spec))[1]
+
+
+def _checked(text: Document) -> tuple[ModelSpec, Graph]:
+    spec, problems = loading.load(text)
+    graph = None
+    if spec is not None:
+        graph, more = resolve(spec)
+        problems = [*problems, *more]
+    if spec is None or graph is None or problems:
+        raise RegspecError(_in_order(problems))
+    return spec, graph
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    """Problems as they stand in the file, each once."""
+    once = dict.fromkeys(problems)
+    return sorted(once, key=lambda each: (each.path or "", each.line or 0, each.column or 0))

@@ -1,0 +1,85 @@
+"""What is wrong with an input, where, and the one error that carries it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+SHOWN_WIDTH = 120  # characters of a source line that a message shows
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault of an input: what is wrong, where, and the remedy.
+
+    ``line`` and ``column`` count from 1; they are None where the input is not a text.
+    """
+
+    what: str
+    hint: str | None = None
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+    width: int = 1
+    text: str = ""
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.path, self.line, self.column) if part is not None)
+        lines = [f"{place}: error: {self.what}" if place else f"error: {self.what}"]
+        if self.line is not None:
+            text, start = _window(self.text, (self.column or 1) - 1)
+            width = max(1, min(self.width, len(text) - start))
+            lines.append(f"{self.line:>5} | {text}")
+            lines.append(f"      | {' ' * start}{'^' * width}")
+        if self.hint is not None:
+            lines.append(f"   = {self.hint}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """The problem as plain data, for ``--format json``."""
+        return {
+            "path": self.path,
+            "line": self.line,
+            "column": self.column,
+            "message": self.what,
+            "hint": self.hint,
+        }
+
+
+class RegspecError(Exception):
+    """What regspec raises on purpose: every problem that a stage found, in the order of the file.
+
+    Example:
+        >>> import regspec
+        >>> try:
+        ...     regspec.loads("regspec: 1")
+        ... except regspec.RegspecError as error:
+        ...     print(error.problems[0].what)
+        the spec needs 'inputs'
+    """
+
+    def __init__(self, problems: Sequence[Problem] | Problem | str) -> None:
+        if isinstance(problems, str):
+            problems = Problem(problems)
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """The hint ``did you mean 'x'?`` for the known name nearest to ``name``, or None where none is near."""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    return f"did you mean '{by_folded[near[0]]}'?" if near else None
+
+
+def _window(text: str, start: int) -> tuple[str, int]:
+    """``text`` cut to the width that is shown, and where ``start`` lies in the cut."""
+    text = "".join(character if character.isprintable() else " " for character in text)
+    if len(text) <= SHOWN_WIDTH:
+        return text, start
+    left = max(0, min(start - SHOWN_WIDTH // 2, len(text) - SHOWN_WIDTH))
+    return text[left : left + SHOWN_WIDTH], start - left

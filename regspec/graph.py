@@ -1,0 +1,332 @@
+"""From a ModelSpec to a Graph: names resolved, blocks placed, shapes inferred, rules applied, every fault collected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from pydantic import ValidationError
+
+from regspec import axes, nodes, shapes
+from regspec.calls import Definition, Module, Part
+from regspec.errors import Problem, did_you_mean
+from regspec.layers import Layer
+from regspec.nodes import Node
+from regspec.shapes import ShapeError, Tensor
+from regspec.spec import faults
+from regspec.spec.faults import Origin
+from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, ModelSpec
+from regspec.spec.regularizers import Regularizer
+from regspec.spec.rules import LayerRule
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph(Definition):
+    """A network, or a block of one: nodes in the order of execution."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Tensor, ...]
+    output_names: tuple[str, ...] | None  # where the outputs are a mapping
+    is_single: bool  # whether it returns one tensor, and not several
+    is_root: bool
+    reduction: str  # of activity penalties
+
+
+def resolve(spec: ModelSpec) -> tuple[Graph | None, list[Problem]]:
+    """The graph of a spec; or None, and what is wrong."""
+    resolver = _Resolver(spec)
+    inputs = [Tensor((None, *each.shape), name, each.dtype, (), spec.data_format) for name, each in spec.inputs.items()]
+    graph = resolver.graph(spec.name, spec.body, inputs, "", ())
+    if not resolver.problems and not resolver.is_partial:
+        resolver.check_rules(spec.body)
+    return (None if resolver.problems else graph), resolver.problems
+
+
+class _Unknown(Exception):
+    """Something can't be resolved because of a fault that is reported already."""
+
+
+@dataclass
+class _Scope:
+    """What the entries of one body may name."""
+
+    names: frozenset[str]  # of all its entries and inputs
+    tensors: dict[str, Mapping[str, Tensor] | None] = field(default_factory=dict)  # by output; None after a fault
+    nodes: dict[str, Node] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    last: str = ""
+
+
+_ScopedRules = tuple[tuple[str, LayerRule], ...]  # rules, each with the prefix of the names that it sees
+
+
+@dataclass
+class _Resolver:
+    spec: ModelSpec
+    problems: list[Problem] = field(default_factory=list)
+    matched: set[int] = field(default_factory=set)  # ids of the rules that matched a slot
+    is_partial: bool = False  # whether a part was left out because of a fault
+
+    def graph(
+        self, name: str, body: Body, inputs: list[Tensor] | list[Tensor | None], prefix: str, rules: _ScopedRules
+    ) -> Graph | None:
+        """The graph of a body on these inputs; None where a fault stands in the way."""
+        rules = (*rules, *((prefix, rule) for rule in body.rules))
+        scope = _Scope(frozenset(_names(body)))
+        for input_name, tensor in zip(body.inputs, inputs, strict=False):
+            scope.tensors[input_name] = None if tensor is None else {"0": tensor}
+            scope.last = input_name
+        placed: list[Node] = []
+        for index, entry in enumerate(body.entries):
+            placed.extend(self._entry(entry, scope, prefix, rules, body.origins[index] if body.origins else None))
+        outputs = self._outputs(body, scope)
+        if not any(isinstance(entry, Invalid) for entry in body.entries):
+            self._check_use(body, scope)
+        if self.is_partial or outputs is None:
+            return None
+        if not prefix:
+            outputs = [nodes.ordered(x, axes.identity(x.rank), placed) for x in outputs]
+        return Graph(
+            name,
+            tuple(x for x in inputs if x is not None),
+            tuple(placed),
+            tuple(outputs),
+            tuple(body.outputs) if isinstance(body.outputs, Mapping) else None,
+            body.outputs is None or isinstance(body.outputs, str),
+            not prefix,
+            self.spec.activity_reduction,
+        )
+
+    def check_rules(self, body: Body) -> None:
+        """Reports the rules of a body, and of the bodies in it, that matched no layer."""
+        for index, rule in enumerate(body.rules):
+            if id(rule) not in self.matched:
+                origin = None if body.origin is None else body.origin / "regularizers" / index
+                self._fault(origin, "this rule matches no layer with such a slot", _nearest(rule, body))
+        for entry in body.entries:
+            if isinstance(entry, BlockUse):
+                self.check_rules(entry.body)
+
+    def _outputs(self, body: Body, scope: _Scope) -> list[Tensor] | None:
+        origin = None if body.origin is None else body.origin / "outputs"
+        if isinstance(body.outputs, Mapping):
+            references = [(name, origin and origin / key) for key, name in body.outputs.items()]
+        elif isinstance(body.outputs, tuple):
+            references = [(name, origin and origin / index) for index, name in enumerate(body.outputs)]
+        else:
+            references = [(body.outputs or scope.last, origin)]
+        try:
+            return [self._tensor(name, scope, here) for name, here in references]
+        except _Unknown:
+            self.is_partial = True
+            return None
+
+    def _check_use(self, body: Body, scope: _Scope) -> None:
+        """Reports the inputs and layers whose output nothing takes."""
+        for index, entry in enumerate(body.entries):
+            if entry.name not in scope.used:
+                origin = body.origins[index] if body.origins else None
+                what = f"nothing uses the output of '{entry.name}'"
+                self._fault(origin, what, "name it in 'outputs', or take it out", key=True)
+        for name in body.inputs:
+            if name not in scope.used:
+                origin = None if body.origin is None else body.origin / "inputs" / name
+                self._fault(origin, f"nothing uses the input '{name}'", key=True)
+
+    def _entry(
+        self, entry: Entry, scope: _Scope, prefix: str, rules: _ScopedRules, origin: Origin | None
+    ) -> list[Node]:
+        """The nodes of an entry; none where it has a fault."""
+        try:
+            if isinstance(entry, Invalid):
+                raise _Unknown
+            inputs = self._inputs(entry.inputs, scope, origin)
+            if isinstance(entry, BlockUse):
+                placed = self._use(entry, inputs, scope, prefix, rules, origin)
+            elif isinstance(entry, Call):
+                placed = self._call(entry, inputs, scope, origin)
+            else:
+                placed = self._layer(entry, inputs, scope, prefix, rules)
+        except ShapeError as error:
+            self._fault(origin, f"{entry.name} {error.what}", error.hint, key=True)
+            placed = []
+        except _Unknown:
+            placed = []
+        if not placed:
+            self.is_partial = True
+            scope.tensors.update(dict.fromkeys(_names_of(entry)))
+        scope.last = str(entry.name)
+        return placed
+
+    def _layer(
+        self, layer: Layer, inputs: list[Tensor], scope: _Scope, prefix: str, rules: _ScopedRules
+    ) -> list[Node]:
+        name = str(layer.name)
+
+        def rule_for(slot: str) -> Regularizer | None:
+            """What the last of the rules that select the layer says of a slot."""
+            found = None
+            for seen_from, rule in rules:
+                if slot in rule.slots and rule.matches((prefix + name).removeprefix(seen_from), layer.kinds):
+                    self.matched.add(id(rule))
+                    found = rule.slots[slot]
+            return found
+
+        return self._finished(nodes.place(layer, name, inputs, rule_for, scope.names), scope)
+
+    def _call(self, entry: Call, inputs: list[Tensor], scope: _Scope, origin: Origin | None) -> list[Node]:
+        if entry.layer not in scope.nodes:
+            if entry.layer in scope.tensors and scope.tensors[entry.layer] is None:
+                raise _Unknown
+            hint = did_you_mean(entry.layer, scope.nodes)
+            self._fault(origin and origin / "layer", f"no layer above is called '{entry.layer}'", hint)
+            raise _Unknown
+        node = scope.nodes[entry.layer]
+        if node.layer is None:
+            return self._finished(self._block_again(entry, node, inputs), scope)
+        layer = self._with_arguments(node.layer, entry, origin)
+        return self._finished(nodes.call_again(node, layer, entry.name, inputs), scope)
+
+    def _with_arguments(self, layer: Layer, entry: Call, origin: Origin | None) -> Layer:
+        """The layer with the fields that a further call sets anew."""
+        kind = type(layer)
+        for name in entry.arguments:
+            if name not in kind.call_fields:
+                hint = did_you_mean(name, kind.call_fields)
+                self._fault(origin and origin / name, f"a call of {kind.__name__} can't set '{name}'", hint, key=True)
+                raise _Unknown
+        try:
+            given = {name: getattr(layer, name) for name in layer.model_fields_set}
+            return kind.model_validate({**given, **entry.arguments}) if entry.arguments else layer
+        except ValidationError as error:
+            if origin is None:
+                raise
+            self.problems.extend(faults.problems(error.errors(include_url=False), origin, kind.__name__))
+            raise _Unknown from None
+
+    # -- blocks -------------------------------------------------------------------------------------------------------
+
+    def _use(
+        self, entry: BlockUse, inputs: list[Tensor], scope: _Scope, prefix: str, rules: _ScopedRules, origin: Origin | None
+    ) -> list[Node]:
+        names = [entry.name] if entry.repeat is None else [f"{entry.name}_{index + 1}" for index in range(entry.repeat)]
+        placed: list[Node] = []
+        for name in names:
+            self._check_inputs(entry, inputs)
+            # inside, a tensor is known by the name of the block's own input
+            inner = [replace(x, source=own) for x, own in zip(inputs, entry.body.inputs, strict=True)]
+            graph = self.graph(entry.block, entry.body, inner, f"{prefix}{name}.", rules)
+            if graph is None:
+                raise _Unknown
+            placed.extend(self._finished([_block_node(name, graph, inputs)], scope))
+            inputs = list(placed[-1].outputs)
+        scope.tensors[entry.name] = scope.tensors[names[-1]]
+        scope.used.update(names[:-1])
+        return placed
+
+    def _check_inputs(self, entry: BlockUse, inputs: list[Tensor]) -> None:
+        wanted = entry.body.inputs
+        if len(inputs) != len(wanted):
+            raise ShapeError(f"takes {len(wanted)} inputs ({', '.join(wanted)}), but {len(inputs)} are given")
+        for x, name in zip(inputs, wanted, strict=True):
+            declared = entry.body.declared.get(name)
+            if declared is not None and not _fits(x.logical[1:], declared.shape):
+                raise ShapeError(f"takes {shapes.text((None, *declared.shape))} as '{name}', but is given {x.described}")
+
+    def _block_again(self, entry: Call, node: Node, inputs: list[Tensor]) -> list[Node]:
+        """A further call of a block, which must be on tensors like those that its class was made for."""
+        if [(x.shape, x.order, x.dtype) for x in inputs] != [(x.shape, x.order, x.dtype) for x in node.inputs]:
+            made_for = " and ".join(shapes.text(x.logical) for x in node.inputs)
+            given = " and ".join(x.described for x in inputs)
+            raise ShapeError(f"calls '{node.name}', which is made for {made_for}, on {given}")
+        ((module, attribute),) = node.attributes.items()
+        assert isinstance(module.constructor, Graph)
+        return [_block_node(entry.name, module.constructor, inputs, attribute)]
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    def _finished(self, placed: list[Node], scope: _Scope) -> list[Node]:
+        """The nodes of an entry, of which the last is the entry's own; its outputs can be named from here on."""
+        node = placed[-1]
+        scope.nodes[node.name] = node
+        scope.tensors[node.name] = {str(index): x for index, x in enumerate(node.outputs)}
+        if node.output_names is not None:
+            scope.tensors[node.name] = dict(zip(node.output_names, node.outputs, strict=True))
+        return placed
+
+    def _inputs(self, names: tuple[str, ...] | None, scope: _Scope, origin: Origin | None) -> list[Tensor]:
+        if names is None:
+            return [self._tensor(scope.last, scope, origin)]
+        here = origin and origin / "inputs"
+        return [self._tensor(name, scope, here and here / index) for index, name in enumerate(names)]
+
+    def _tensor(self, reference: str, scope: _Scope, origin: Origin | None) -> Tensor:
+        """The tensor that a reference names: ``hidden``, or ``lstm.1`` for one of several outputs."""
+        name, _, output = reference.partition(".")
+        if name not in scope.tensors:
+            if name in scope.names:
+                self._fault(origin, f"'{name}' is declared below; a layer takes what stands above it")
+            else:
+                self._fault(origin, f"no layer or input is called '{name}'", did_you_mean(name, scope.tensors))
+            raise _Unknown
+        scope.used.add(name)
+        outputs = scope.tensors[name]
+        if outputs is None:
+            raise _Unknown
+        if not output:
+            return next(iter(outputs.values()))
+        if output not in outputs:
+            known = ", ".join(f"{name}.{each}" for each in outputs)
+            self._fault(origin, f"'{name}' has no output '{output}'", f"it has {known}")
+            raise _Unknown
+        return outputs[output]
+
+    def _fault(self, origin: Origin | None, what: str, hint: str | None = None, *, key: bool = False) -> None:
+        problem = Problem(what, hint) if origin is None else origin.problem(what, hint, key=key)
+        if problem not in self.problems:  # a block that is used twice has its faults once
+            self.problems.append(problem)
+
+
+def _block_node(name: str, graph: Graph, inputs: list[Tensor], attribute: str | None = None) -> Node:
+    """The node of a block, or with ``attribute`` of a further call of the block of that attribute."""
+    module = Module(graph)
+    whole = module(*inputs)
+    outputs = tuple(replace(x, source=name) for x in graph.outputs)
+    structure = graph.output_names or tuple(str(index) for index in range(len(outputs)))
+    parts = [Part(whole, structure, (index,)) for index in range(len(outputs))]
+    return Node(
+        name,
+        graph.name,
+        tuple(inputs),
+        outputs,
+        (whole,) if graph.is_single else tuple(parts),
+        attributes={module: attribute or name},
+        declares=attribute is None,
+        output_names=graph.output_names,
+    )
+
+
+def _names(body: Body) -> Iterator[str]:
+    yield from body.inputs
+    for entry in body.entries:
+        yield from _names_of(entry)
+
+
+def _names_of(entry: Entry) -> Iterator[str]:
+    """The names by which an entry can be referred to."""
+    yield str(entry.name)
+    if isinstance(entry, BlockUse) and entry.repeat is not None:
+        yield from (f"{entry.name}_{index + 1}" for index in range(entry.repeat))
+
+
+def _fits(shape: shapes.Shape, declared: shapes.Shape) -> bool:
+    return len(shape) == len(declared) and all(
+        size is None or wanted is None or size == wanted for size, wanted in zip(shape, declared, strict=True)
+    )
+
+
+def _nearest(rule: LayerRule, body: Body) -> str | None:
+    """The name nearest to a rule's pattern, as a hint."""
+    return None if rule.layers is None else did_you_mean(rule.layers, _names(body))

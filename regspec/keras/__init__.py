@@ -1,0 +1,1 @@
+"""From Keras: its arrays to torch's parameters."""

@@ -1,0 +1,35 @@
+"""One class a kind, by family. Importing the package fills the table of kinds, `KINDS`."""
+
+from regspec.layers import (
+    activation,
+    attention,
+    convolution,
+    dense,
+    dropout,
+    embedding,
+    merging,
+    normalization,
+    pooling,
+    preprocessing,
+    recurrent,
+    reshaping,
+)
+from regspec.layers.layer import KINDS, Layer, find_kind
+
+__all__ = [
+    "KINDS",
+    "Layer",
+    "activation",
+    "attention",
+    "convolution",
+    "dense",
+    "dropout",
+    "embedding",
+    "find_kind",
+    "merging",
+    "normalization",
+    "pooling",
+    "preprocessing",
+    "recurrent",
+    "reshaping",
+]

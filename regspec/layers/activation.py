@@ -1,0 +1,107 @@
+"""Activations as layers of their own."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from regspec.calls import Expression, Module, call
+from regspec.layers.layer import Elementwise, Layer, Weight, kind
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec import activations
+from regspec.spec.activations import ActivationFunction
+from regspec.spec.constraints import Constraint
+from regspec.spec.fields import Axes, NotNegative, Number
+from regspec.spec.initializers import ZEROS, Initializer
+from regspec.spec.regularizers import RegularizerField
+
+
+def applied(function: ActivationFunction, x: Tensor) -> Expression:
+    """The function as the layer's own module."""
+    dimension = -1 if function.along is None else x.dimension(function.along)
+    constructor = function.lower(-1 if dimension == x.rank - 1 else dimension)
+    return x if constructor is None else Module(constructor)(x)
+
+
+@kind
+class Activation(Elementwise):
+    """An activation function."""
+
+    activation: activations.Activation = Field(description="The activation function.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        along = self.activation.along
+        return self.activation.output_shape(x.shape, -1 if along is None else x.dimension(along))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return applied(self.activation, x)
+
+
+@kind
+class ReLU(Elementwise):
+    """max(x, 0), with options of a slope below, a bound above and a threshold."""
+
+    max_value: NotNegative | None = Field(None, description="The largest value of the output; none when absent.")
+    negative_slope: NotNegative = Field(0.0, description="The slope below the threshold.")
+    threshold: NotNegative = Field(0.0, description="Below it the output is negative_slope * (x - threshold).")
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        function = activations.Relu(
+            max_value=self.max_value, negative_slope=self.negative_slope, threshold=self.threshold
+        )
+        return applied(function, x)
+
+
+@kind
+class LeakyReLU(Elementwise):
+    """x above zero, negative_slope * x below."""
+
+    negative_slope: NotNegative = Field(0.3, description="The slope below zero.")
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return applied(activations.LeakyRelu(negative_slope=self.negative_slope), x)
+
+
+@kind
+class ELU(Elementwise):
+    """x above zero, alpha * (exp(x) - 1) below."""
+
+    alpha: Number = Field(1.0, description="The limit of the output, negated.")
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return applied(activations.Elu(alpha=self.alpha), x)
+
+
+@kind
+class Softmax(Elementwise):
+    """exp(x) / sum(exp(x)) along an axis, or over several together."""
+
+    axis: Axes = Field((-1,), description="The axis along which the output sums to one, or several together.")
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if len(self.axis) == 1:
+            return applied(activations.Softmax(axis=self.axis[0]), x)
+        dimensions = tuple(sorted(x.dimension(axis) for axis in self.axis))
+        return call("torch.exp", x - x.method("logsumexp", dimensions, keepdim=True))
+
+
+@kind
+class PReLU(Layer):
+    """x above zero, alpha * x below, with a learned alpha."""
+
+    alpha_initializer: Initializer = ZEROS
+    alpha_regularizer: RegularizerField | None = None
+    alpha_constraint: Constraint | None = None
+    shared_axes: Axes | None = Field(None, description="Axes that share their alphas; 1 is the first after the batch.")
+
+    def _shape(self, x: Tensor) -> tuple[int, ...]:
+        shared = {axis % x.rank for axis in self.shared_axes or ()}
+        if 0 in shared or any(not -x.rank <= axis < x.rank for axis in self.shared_axes or ()):
+            raise ShapeError(f"shares axes that {x.described} does not have")
+        return tuple(1 if axis in shared else x.size(axis) for axis in range(1, x.rank))
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        shape = self._shape(x)
+        return (self.weight("alpha", " ".join("abcdefgh"[: len(shape)]), shape, constructed=ZEROS),)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Module(call("PReLU", self._shape(x)))(x)

@@ -1,0 +1,272 @@
+"""Attention: of queries over values, plain, additive, and with several heads. Over (batch, steps, features)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from regspec.calls import Expression, Module, Part, call, unless
+from regspec.layers.layer import Layer, Weight, kind
+from regspec.layers.slots import BiasSlot, KernelSlot
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.fields import Axes, Count, Fraction, Size, Sizes
+from regspec.spec.initializers import GLOROT_UNIFORM, ONES
+
+
+class Attending(Layer):
+    """A layer that weighs the steps of a value by how well a query matches their keys."""
+
+    dropout: Fraction = Field(0.0, description="The share of the attention scores that is dropped.")
+    seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
+    use_causal_mask: bool = Field(False, description="Whether a step sees only itself and the steps before.")
+    return_attention_scores: bool = Field(False, description="Whether the attention scores are a second output.")
+
+    call_fields = frozenset({"use_causal_mask", "return_attention_scores"})
+    arity = (1, 3)
+
+    def inputs_of(self, xs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, value and key; a single input is all three, and the key is the value where it is not given."""
+        query, value = (xs[0], xs[0]) if len(xs) == 1 else xs[:2]
+        return query, value, xs[2] if len(xs) == 3 else value
+
+    def applied(self, module: Module, xs: tuple[Tensor, ...]) -> Expression | tuple[Expression, ...]:
+        """The output of the attention's module, and its scores if they are wanted."""
+        query, value, key = self.inputs_of(xs)
+        given = (query, value) if key is value else (query, value, key)
+        whole = module(
+            *given,
+            **{} if not self.use_causal_mask else {"causal": True},
+            **{} if not self.return_attention_scores else {"return_scores": True},
+        )
+        if not self.return_attention_scores:
+            return whole
+        return Part(whole, ("output", "scores"), (0,)), Part(whole, ("output", "scores"), (1,))
+
+
+class PlainAttention(Attending):
+    """Attention of one head, without projections."""
+
+    arity = (2, 3)
+
+    def checked(self, *xs: Tensor) -> None:
+        super().checked(*xs)
+        query, value, key = self.inputs_of(xs)
+        if {query.rank, value.rank, key.rank} != {3}:
+            raise ShapeError(f"takes inputs of (batch, steps, features), but is given {next(x for x in xs if x.rank != 3).described}")
+        if query.shape[2] != key.shape[2]:
+            raise ShapeError(f"takes a query and a key of the same size, but is given {query.described}, and {key.described}")
+        if value.shape[1] != key.shape[1]:
+            raise ShapeError(f"takes a value and a key of as many steps, but is given {value.described}, and {key.described}")
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | tuple[Shape, ...]:
+        query, value, key = self.inputs_of((x, *others))
+        output = (*query.shape[:-1], value.shape[-1])
+        return (output, (*query.shape[:-1], key.shape[1])) if self.return_attention_scores else output
+
+
+@kind
+class Attention(PlainAttention):
+    """Dot-product attention of Luong et al. (2015)."""
+
+    use_scale: bool = Field(False, description="Whether the scores are multiplied by a learned number.")
+    score_mode: Literal["dot", "concat"] = Field("dot", description="dot: query times key; concat: tanh of their sum.")
+
+    def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
+        scale = self.weight("scale", "", (), parameters=("scale",), initializer=ONES, constructed=ONES)
+        concat = self.weight(
+            "concat_score_weight", "", (), parameters=("concat_score_weight",), initializer=ONES, constructed=ONES
+        )
+        return (scale,) * self.use_scale + (concat,) * (self.score_mode == "concat")
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | tuple[Expression, ...]:
+        constructor = call(
+            "Attention",
+            scale=unless(False, self.use_scale),
+            concat=unless(False, self.score_mode == "concat"),
+            dropout=unless(0.0, self.dropout),
+        )
+        return self.applied(Module(constructor), (x, *others))
+
+
+@kind
+class AdditiveAttention(PlainAttention):
+    """Additive attention of Bahdanau et al. (2015)."""
+
+    use_scale: bool = Field(True, description="Whether each feature is multiplied by a learned number.")
+
+    def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
+        scale = self.weight("scale", "c", (x.size(-1),), parameters=("scale",), initializer=GLOROT_UNIFORM)
+        return (scale,) * self.use_scale
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | tuple[Expression, ...]:
+        size = x.size(-1) if self.use_scale else None
+        constructor = call("AdditiveAttention", size, dropout=unless(0.0, self.dropout))
+        return self.applied(Module(constructor), (x, *others))
+
+
+class Projected(KernelSlot, BiasSlot, Attending):
+    """Attention whose queries, keys and values are projected first."""
+
+    use_gate: bool = Field(False, description="Whether the attended values are multiplied by a gate of the query.")
+    sliding_window: Size | None = Field(None, description="How far a step sees to both sides, itself included; all when absent.")
+
+    def projection(self, name: str, module: str, size: int, heads: int, width: int) -> tuple[Weight, ...]:
+        """The weights of a projection to heads."""
+        kernel = self.weight(
+            "kernel",
+            "i h k -> (h k) i",
+            (size, heads, width),
+            name=f"{name}.kernel",
+            parameters=(f"{module}.weight",),
+            fans=(size, heads * width),
+        )
+        bias = self.weight("bias", "h k -> (h k)", (heads, width), name=f"{name}.bias", parameters=(f"{module}.bias",))
+        return (kernel, bias) if self.use_bias else (kernel,)
+
+    def output_projection(self, heads: int, width: int, sizes: tuple[int, ...]) -> tuple[Weight, ...]:
+        """The weights of the projection from heads to the output."""
+        names = " ".join("opqrstuv"[: len(sizes)])
+        flat = names if len(sizes) == 1 else f"({names})"
+        kernel = self.weight(
+            "kernel",
+            f"h k {names} -> {flat} (h k)",
+            (heads, width, *sizes),
+            name="attention_output.kernel",
+            parameters=("output.weight",),
+            fans=(heads * width, math.prod(sizes)),
+        )
+        bias = self.weight(
+            "bias", f"{names} -> {flat}", sizes, name="attention_output.bias", parameters=("output.bias",)
+        )
+        return (kernel, bias) if self.use_bias else (kernel,)
+
+    def checked(self, *xs: Tensor) -> None:
+        super().checked(*xs)
+        query, value, key = self.inputs_of(xs)
+        if min(query.rank, value.rank, key.rank) < 3 or value.shape[1:-1] != key.shape[1:-1]:
+            given = ", and ".join(x.described for x in xs)
+            raise ShapeError(f"takes a query, and a value and a key of as many steps, but is given {given}")
+
+
+@kind
+class MultiHeadAttention(Projected):
+    """Multi-head attention of Vaswani et al. (2017)."""
+
+    num_heads: Size = Field(description="The number of heads.")
+    key_dim: Size = Field(description="The size of each head's queries and keys.")
+    value_dim: Size | None = Field(None, description="The size of each head's values; key_dim when absent.")
+    output_size: Sizes | None = Field(None, alias="output_shape", description="The sizes of the output's last axes; the query's when absent.")
+    attention_axes: Axes | None = Field(None, description="The axes over which attention goes; all but the batch and the last when absent.")
+
+    @property
+    def _value_size(self) -> int:
+        return self.value_dim or self.key_dim
+
+    def _sizes(self, x: Tensor) -> tuple[int, ...]:
+        return self.output_size or (x.size(-1),)
+
+    def _axes(self, x: Tensor) -> tuple[int, ...]:
+        """The axes over which attention goes, counted from the start."""
+        if self.attention_axes is None:
+            return tuple(range(1, x.rank - 1))
+        chosen = tuple(axis % x.rank for axis in self.attention_axes)
+        if any(not 0 < axis < x.rank - 1 for axis in chosen):
+            raise ShapeError(f"has attention_axes {list(self.attention_axes)}, which are out of range for {x.described}")
+        return chosen
+
+    def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
+        query, value, key = self.inputs_of((x, *others))
+        heads = self.num_heads
+        gate = self.projection("gate", "gate", query.size(-1), heads, self._value_size) if self.use_gate else ()
+        return (
+            *self.projection("query", "query", query.size(-1), heads, self.key_dim),
+            *self.projection("key", "key", key.size(-1), heads, self.key_dim),
+            *gate,
+            *self.projection("value", "value", value.size(-1), heads, self._value_size),
+            *self.output_projection(heads, self._value_size, self._sizes(query)),
+        )
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | tuple[Shape, ...]:
+        query, value, _ = self.inputs_of((x, *others))
+        output = (*query.shape[:-1], *self._sizes(query))
+        if not self.return_attention_scores:
+            return output
+        chosen = self._axes(query)
+        rest = tuple(size for axis, size in enumerate(query.shape[:-1]) if axis not in (0, *chosen))
+        over = (*(query.shape[axis] for axis in chosen), *(value.shape[axis] for axis in chosen))
+        return output, (query.shape[0], *rest, self.num_heads, *over)
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | tuple[Expression, ...]:
+        query, value, key = self.inputs_of((x, *others))
+        chosen = self._axes(query)
+        if chosen != (1,) and (self.use_causal_mask or self.sliding_window is not None):
+            raise ShapeError(f"has a causal mask or a sliding window, which need (batch, steps, features), but is given {query.described}")
+        sizes = self._sizes(query)
+        constructor = call(
+            "MultiHeadAttention",
+            query.size(-1),
+            self.num_heads,
+            self.key_dim,
+            value_dim=unless(self.key_dim, self._value_size),
+            key_size=unless(query.size(-1), key.size(-1)),
+            value_size=unless(query.size(-1), value.size(-1)),
+            output_size=unless((query.size(-1),), sizes),
+            attention_axes=unless((1,), chosen),
+            dropout=unless(0.0, self.dropout),
+            bias=unless(True, self.use_bias),
+            gate=unless(False, self.use_gate),
+            sliding_window=unless(None, self.sliding_window),
+        )
+        return self.applied(Module(constructor), (x, *others))
+
+
+@kind
+class GroupQueryAttention(Projected):
+    """Multi-head attention whose heads share keys and values by groups, of Ainslie et al. (2023)."""
+
+    head_dim: Size = Field(description="The size of each head.")
+    num_query_heads: Size = Field(description="The number of heads of the query.")
+    num_key_value_heads: Size = Field(description="The number of heads of the key and the value, which divides the query's.")
+
+    def checked(self, *xs: Tensor) -> None:
+        super().checked(*xs)
+        if any(x.rank != 3 for x in xs):
+            raise ShapeError(f"takes inputs of (batch, steps, features), but is given {xs[0].described}")
+        if self.num_query_heads % self.num_key_value_heads:
+            raise ShapeError(f"has {self.num_query_heads} query heads, which {self.num_key_value_heads} key-value heads can't share")
+
+    def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
+        query, value, key = self.inputs_of((x, *others))
+        heads, shared, width = self.num_query_heads, self.num_key_value_heads, self.head_dim
+        gate = self.projection("gate", "gate", query.size(-1), heads, width) if self.use_gate else ()
+        return (
+            *self.projection("query", "query", query.size(-1), heads, width),
+            *self.projection("key", "key", key.size(-1), shared, width),
+            *gate,
+            *self.projection("value", "value", value.size(-1), shared, width),
+            *self.output_projection(heads, width, (query.size(-1),)),
+        )
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | tuple[Shape, ...]:
+        _, value, _ = self.inputs_of((x, *others))
+        scores = (x.shape[0], self.num_query_heads, x.shape[1], value.shape[1])
+        return (x.shape, scores) if self.return_attention_scores else x.shape
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | tuple[Expression, ...]:
+        query, value, key = self.inputs_of((x, *others))
+        constructor = call(
+            "GroupQueryAttention",
+            query.size(-1),
+            self.num_query_heads,
+            self.num_key_value_heads,
+            self.head_dim,
+            key_size=unless(query.size(-1), key.size(-1)),
+            value_size=unless(query.size(-1), value.size(-1)),
+            dropout=unless(0.0, self.dropout),
+            bias=unless(True, self.use_bias),
+            gate=unless(False, self.use_gate),
+            sliding_window=unless(None, self.sliding_window),
+        )
+        return self.applied(Module(constructor), (x, *others))

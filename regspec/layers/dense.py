@@ -1,0 +1,136 @@
+"""Dense and EinsumDense."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from regspec.calls import Expression, Module, call, unless
+from regspec.layers.layer import Activated, Weight, kind
+from regspec.layers.slots import BiasSlot, KernelSlot
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.constraints import Constraint
+from regspec.spec.fields import OneOrMore, Size
+from regspec.spec.initializers import ZEROS, Initializer
+from regspec.spec.regularizers import RegularizerField
+
+
+@kind
+class Dense(KernelSlot, BiasSlot, Activated):
+    """activation(x @ kernel + bias), over the last axis."""
+
+    units: Size = Field(description="The size of the output's last axis.")
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        kernel = self.weight("kernel", "i o -> o i", (x.size(-1), self.units))
+        bias = self.weight("bias", "o", (self.units,), parameters=("bias",))
+        return (kernel, bias) if self.use_bias else (kernel,)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return self.activated_shape((*x.shape[:-1], self.units), x)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        linear = Module(call("nn.Linear", x.size(-1), self.units, bias=unless(True, self.use_bias)))
+        return self.activate(linear(x), x)
+
+
+@kind
+class EinsumDense(KernelSlot, Activated):
+    """activation(einsum(equation, x, kernel) + bias)."""
+
+    equation: str = Field(description="The product of input and kernel: 'ab,bc->ac', '...x,xy->...y' or 'ab...,bc->ac...'.")
+    output_size: Annotated[tuple[Size | None, ...], OneOrMore] = Field(
+        alias="output_shape", description="The output's sizes, without the batch and what '...' stands for; null for the input's."
+    )
+    bias_axes: str | None = Field(None, description="The axes of the output that have a bias, by their letters; none when absent.")
+    bias_initializer: Initializer = ZEROS
+    bias_regularizer: RegularizerField | None = None
+    bias_constraint: Constraint | None = None
+
+    @field_validator("equation")
+    @classmethod
+    def _is_product(cls, value: str) -> str:
+        if len(value) > 100 or not (match := _EQUATION.fullmatch(value)) or len({bool(each) for each in match.group(1, 5)}) > 1:
+            raise PydanticCustomError("equation", "must be like 'ab,bc->ac', '...a,ab->...b' or 'ab...,bc->ac...'")
+        return value
+
+    def _shapes(self, x: Tensor) -> EinsumShapes:
+        return einsum_shapes(self.equation, x, self.output_size, self.bias_axes)
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        shapes = self._shapes(x)
+        kernel = self.weight("kernel", " ".join(shapes.kernel_axes), shapes.kernel, fans=shapes.fans)
+        names = " ".join("abcdefgh"[: len(shapes.bias or ())])
+        bias = (self.weight("bias", names, shapes.bias, parameters=("bias",)),) if shapes.bias is not None else ()
+        return (kernel, *bias)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return self.activated_shape(self._shapes(x).output, x)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        shapes = self._shapes(x)
+        einsum = Module(call("EinsumDense", self.equation, shapes.kernel, bias_shape=unless(None, shapes.bias)))
+        return self.activate(einsum(x), replace(x, shape=shapes.output, order=()))
+
+
+_EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
+
+
+@dataclass(frozen=True, slots=True)
+class EinsumShapes:
+    """What an equation makes of an input's shape."""
+
+    kernel: tuple[int, ...]
+    kernel_axes: str  # its letters
+    bias: tuple[int, ...] | None
+    output: Shape
+    fans: tuple[int, int]
+
+
+def einsum_shapes(equation: str, x: Tensor, output_size: tuple[int | None, ...], bias_axes: str | None) -> EinsumShapes:
+    """The shapes that Keras reads from an equation. Raises `ShapeError`."""
+    match = _EQUATION.fullmatch(equation)
+    assert match is not None  # checked when the field was validated
+    left, inputs, right, kernel_axes, _, outputs, _ = match.groups()
+    elided = x.rank - len(inputs)
+    if elided < 0 or (elided and not (left or right)):
+        raise ShapeError(f"has the equation '{equation}' for {len(inputs)} axes, but is given {x.described}")
+    # the output's sizes are given without the batch, and without the axes that '...' stands for
+    hidden = x.shape[1:elided] if left else x.shape[x.rank - elided :]
+    given = list(output_size)
+    output: Shape = (x.shape[0], *hidden, *given) if left else (x.shape[0], *given, *hidden)
+    start = elided if left else 0
+    sizes: dict[str, int | None] = dict(zip(inputs, x.shape[start:], strict=False))
+    if len(output) != len(outputs) + elided:
+        raise ShapeError(f"has the equation '{equation}', whose output does not have the {len(given)} sizes of output_shape")
+    for letter, size in zip(outputs, output[start:], strict=False):
+        known = sizes.get(letter)
+        if letter not in inputs and letter not in kernel_axes:
+            raise ShapeError(f"has the equation '{equation}', in which '{letter}' comes from nowhere")
+        if known is not None and size is not None and known != size:
+            raise ShapeError(f"has {size} for '{letter}' in output_shape, but is given {x.described}")
+        sizes[letter] = known if size is None else size
+    if unknown := [letter for letter in kernel_axes if sizes.get(letter) is None]:
+        raise ShapeError(f"has the equation '{equation}', in which the size of '{unknown[0]}' is not known")
+    kernel = tuple(sizes[letter] or 0 for letter in kernel_axes)
+    fan_in = math.prod(size for letter, size in zip(kernel_axes, kernel, strict=True) if letter not in outputs)
+    fan_out = math.prod(size for letter, size in zip(kernel_axes, kernel, strict=True) if letter in outputs)
+    output = tuple(
+        size if size is not None or index == 0 or not start <= index < start + len(outputs) else sizes[outputs[index - start]]
+        for index, size in enumerate(output)
+    )
+    bias = None
+    if bias_axes is not None:
+        if not bias_axes or not set(bias_axes) <= set(outputs):
+            raise ShapeError(f"has bias_axes '{bias_axes}', which are not axes of the output '{outputs}'")
+        first = min(outputs.index(letter) for letter in bias_axes)
+        wanted = [sizes[letter] if letter in bias_axes else 1 for letter in outputs[first:]]
+        if None in wanted:
+            raise ShapeError(f"has bias_axes '{bias_axes}', of which one has a size that is not known")
+        bias = (*(size or 0 for size in wanted), *((1,) * elided if not left else ()))
+    return EinsumShapes(kernel, kernel_axes, bias, output, (fan_in, fan_out))

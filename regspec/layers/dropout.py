@@ -1,0 +1,144 @@
+"""Noise in training, nothing in evaluation; and layers that only pass their input on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from regspec.calls import Expression, Module, call, unless
+from regspec.layers.layer import Elementwise, Layer, Spatial, kind
+from regspec.layers.reshaping import Sequential
+from regspec.shapes import ShapeError, Tensor
+from regspec.spec.fields import Count, Fraction, NotNegative, Size
+from regspec.spec.fields import Sequence as SequenceField
+from regspec.spec.regularizers import L1L2, Regularizer
+
+NoiseShape = Annotated[tuple[Size | None, ...], SequenceField]
+
+
+class Noise(Layer):
+    """A layer that is random in training."""
+
+    seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
+
+
+class Rated(Noise):
+    """A layer that drops a share of its input."""
+
+    rate: Fraction = Field(description="The share that is dropped.")
+
+
+class Shaped(Rated):
+    """A layer whose noise may be shared along axes."""
+
+    noise_shape: NoiseShape | None = Field(
+        None, description="The shape of the noise, with the batch; 1 where all share it, null for the input's size."
+    )
+
+    def noise(self, x: Tensor) -> tuple[int | None, ...] | None:
+        """The shape of the noise, where it is not the input's."""
+        if self.noise_shape is not None and len(self.noise_shape) != x.rank:
+            raise ShapeError(f"has a noise_shape of {len(self.noise_shape)} axes, but is given {x.described}")
+        return self.noise_shape
+
+
+@kind
+class Dropout(Shaped):
+    """Zeros at random, and the rest enlarged to keep the sum."""
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        noise = self.noise(x)
+        if noise is None:
+            return Module(call("nn.Dropout", self.rate))(x)
+        return Module(call("Dropout", self.rate, noise_shape=noise))(x)
+
+    def order(self, x: Tensor) -> tuple[int, ...] | None:
+        return None if self.noise_shape is None else super().order(x)
+
+
+@kind
+class AlphaDropout(Shaped):
+    """Dropout that keeps mean and variance of self-normalizing networks."""
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        noise = self.noise(x)
+        if noise is None:
+            return Module(call("nn.AlphaDropout", self.rate))(x)
+        return Module(call("AlphaDropout", self.rate, noise_shape=noise))(x)
+
+    def order(self, x: Tensor) -> tuple[int, ...] | None:
+        return None if self.noise_shape is None else super().order(x)
+
+
+class SpatialDropout(Rated, Spatial):
+    """Whole channels dropped at random."""
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Module(call(f"nn.Dropout{self.spatial_rank}d", self.rate))(x)
+
+
+@kind
+class SpatialDropout1D(Sequential, SpatialDropout):
+    """Whole features of a sequence dropped at random."""
+
+
+@kind
+class SpatialDropout2D(SpatialDropout):
+    """Whole channels of images dropped at random."""
+
+    spatial_rank = 2
+
+
+@kind
+class SpatialDropout3D(SpatialDropout):
+    """Whole channels of volumes dropped at random."""
+
+    spatial_rank = 3
+
+
+@kind
+class GaussianDropout(Elementwise, Rated):
+    """The input times noise of mean one and deviation sqrt(rate / (1 - rate))."""
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Module(call("GaussianDropout", self.rate))(x)
+
+
+@kind
+class GaussianNoise(Elementwise, Noise):
+    """The input plus noise of mean zero."""
+
+    stddev: NotNegative = Field(description="The deviation of the noise.")
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Module(call("GaussianNoise", self.stddev))(x)
+
+
+@kind
+class Identity(Elementwise):
+    """The input, unchanged."""
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Module(call("nn.Identity"))(x)
+
+
+@kind
+class ActivityRegularization(Elementwise):
+    """The input, unchanged, with a penalty on it."""
+
+    l1: NotNegative = Field(0.0, description="The strength of the sum of absolute values.")
+    l2: NotNegative = Field(0.0, description="The strength of the sum of squares.")
+
+    @property
+    def says_activity(self) -> bool:
+        return True
+
+    @property
+    def activity(self) -> Regularizer:
+        """The penalty that its fields give, and any that it has besides."""
+        more = () if self.activity_regularizer is None else self.activity_regularizer.parts
+        return Regularizer((L1L2(l1=self.l1, l2=self.l2), *more))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Module(call("nn.Identity"))(x)

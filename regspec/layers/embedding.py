@@ -1,0 +1,86 @@
+"""Embeddings: rows of a table, by index; and back from vectors to a score for each row."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from regspec.calls import Expression, Module, call, unless
+from regspec.layers.layer import Weight, kind, parse_pattern
+from regspec.layers.slots import EmbeddingsSlot
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.fields import Positive, Size
+
+
+class Table(EmbeddingsSlot):
+    """A table of vectors."""
+
+    input_dim: Size = Field(description="The number of rows: the largest index plus one.")
+    output_dim: Size = Field(description="The size of each row.")
+
+    def table(self) -> Weight:
+        """The table as a weight."""
+        return self.weight("embeddings", "v o", (self.input_dim, self.output_dim))
+
+
+def indices(x: Tensor) -> Expression:
+    """``x`` as indices."""
+    return x if x.dtype in ("int64", "int32") else x.method("long")
+
+
+@kind
+class Embedding(Table):
+    """The row of a table for each index."""
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        return (self.table(),)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return (*x.shape, self.output_dim)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Module(call("nn.Embedding", self.input_dim, self.output_dim))(indices(x))
+
+
+@kind
+class ReversibleEmbedding(Table):
+    """An embedding that can be called in reverse: from vectors to a score for each row."""
+
+    tie_weights: bool = Field(True, description="Whether the reverse uses the same table.")
+    logit_soft_cap: Positive | None = Field(None, description="Scores are softly bounded by it in magnitude; not when absent.")
+    reverse: bool = Field(False, description="Whether this call goes from vectors to scores.")
+
+    call_fields = frozenset({"reverse"})
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        if self.tie_weights:
+            return (self.table(),)
+        shape = (self.output_dim, self.input_dim)
+        reverse = Weight(
+            "reverse_embeddings",
+            "reverse_embeddings",
+            shape,
+            parse_pattern("i o -> o i"),
+            parameters=("reverse_weight",),
+            initializer=self.embeddings_initializer,
+            trainable=self.trainable,
+        )
+        return (self.table(), reverse)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        if not self.reverse:
+            return (*x.shape, self.output_dim)
+        if x.shape[-1] != self.output_dim:
+            raise ShapeError(f"takes vectors of {self.output_dim} in reverse, but is given {x.described}")
+        return (*x.shape[:-1], self.input_dim)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        constructor = call(
+            "ReversibleEmbedding",
+            self.input_dim,
+            self.output_dim,
+            tie_weights=unless(True, self.tie_weights),
+            logit_soft_cap=unless(None, self.logit_soft_cap),
+        )
+        return Module(constructor)(x, reverse=True) if self.reverse else Module(constructor)(indices(x))

@@ -1,0 +1,201 @@
+"""Merges of several tensors. Tensors of a lower rank get axes of size one after the batch, as in Keras."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import ClassVar
+
+from pydantic import Field
+
+from regspec import axes, shapes
+from regspec.axes import Order
+from regspec.calls import Binary, Expression, call, unless
+from regspec.layers.layer import Elementwise, Layer, kind
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.fields import Axes, Axis
+
+
+class Merge(Elementwise):
+    """A function of the numbers at the same place in several tensors."""
+
+    arity = (2, None)
+
+    verb: ClassVar[str]
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+        rank = max(each.rank for each in (x, *others))
+        shape: Shape = (None,) * 1
+        padded = [(each.shape[0], *(1,) * (rank - each.rank), *each.shape[1:]) for each in (x, *others)]
+        merged: list[int | None] = []
+        for sizes in zip(*padded, strict=True):
+            wanted = {size for size in sizes if size != 1}
+            known = wanted - {None}
+            if len(known) > 1:
+                listed = " and ".join(shapes.text(each.logical) for each in (x, *others))
+                raise ShapeError(f"can't {self.verb} {listed}")
+            merged.append(next(iter(known)) if known else None if wanted else 1)
+        shape = tuple(merged)
+        return shape
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+        rank = max(each.rank for each in (x, *others))
+        return self.merge([_expanded(each, rank) for each in (x, *others)])
+
+    def merge(self, values: list[Expression]) -> Expression:
+        """The expression of tensors of one rank."""
+        raise NotImplementedError
+
+
+def _expanded(x: Tensor, rank: int) -> Expression:
+    value: Expression = x
+    for _ in range(rank - x.rank):
+        value = value.method("unsqueeze", 1)
+    return value
+
+
+def _chained(operator: str, values: list[Expression]) -> Expression:
+    return reduce(lambda left, right: Binary(operator, left, right), values)
+
+
+@kind
+class Add(Merge):
+    """The sum of the inputs."""
+
+    verb = "add"
+
+    def merge(self, values: list[Expression]) -> Expression:
+        return _chained("+", values)
+
+
+@kind
+class Subtract(Merge):
+    """The first input less the second."""
+
+    verb = "subtract"
+    arity = (2, 2)
+
+    def merge(self, values: list[Expression]) -> Expression:
+        return _chained("-", values)
+
+
+@kind
+class Multiply(Merge):
+    """The product of the inputs, number by number."""
+
+    verb = "multiply"
+
+    def merge(self, values: list[Expression]) -> Expression:
+        return _chained("*", values)
+
+
+@kind
+class Average(Merge):
+    """The mean of the inputs, number by number."""
+
+    verb = "average"
+
+    def merge(self, values: list[Expression]) -> Expression:
+        return _chained("+", values) / len(values)
+
+
+@kind
+class Maximum(Merge):
+    """The largest of the inputs, number by number."""
+
+    verb = "take the maximum of"
+
+    def merge(self, values: list[Expression]) -> Expression:
+        return reduce(lambda left, right: call("torch.maximum", left, right), values)
+
+
+@kind
+class Minimum(Merge):
+    """The smallest of the inputs, number by number."""
+
+    verb = "take the minimum of"
+
+    def merge(self, values: list[Expression]) -> Expression:
+        return reduce(lambda left, right: call("torch.minimum", left, right), values)
+
+
+@kind
+class Concatenate(Elementwise):
+    """The inputs one after the other along an axis."""
+
+    axis: Axis | None = Field(
+        None, description="The axis along which they follow each other: the channels of images, else the last, when absent."
+    )
+
+    arity = (1, None)
+
+    def _dimension(self, x: Tensor) -> int:
+        if self.axis is not None:
+            return x.dimension(self.axis)
+        return x.dimension(1 if x.data_format == "channels_first" and x.rank > 3 else -1)
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+        dimension = self._dimension(x)
+        if dimension == 0:
+            raise ShapeError("concatenates along axis 0, which is the batch")
+        listed = " and ".join(shapes.text(each.logical) for each in (x, *others))
+        merged: list[int | None] = []
+        if any(each.rank != x.rank for each in others):
+            raise ShapeError(f"can't concatenate {listed}")
+        for index, sizes in enumerate(zip(*(each.shape for each in (x, *others)), strict=True)):
+            known = {size for size in sizes if size is not None}
+            if index == dimension:
+                merged.append(None if None in sizes else sum(size or 0 for size in sizes))
+                continue
+            if len(known) > 1:
+                axis = x.order[dimension]
+                raise ShapeError(f"can't concatenate {listed} along axis {axis}")
+            merged.append(next(iter(known), None))
+        return tuple(merged)
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+        dimension = self._dimension(x)
+        dim = -1 if dimension == x.rank - 1 and x.rank > 2 else dimension
+        return call("torch.cat", [x, *others], dim=unless(0, dim))
+
+
+@kind
+class Dot(Layer):
+    """The dot product of two tensors along an axis of each."""
+
+    axes: Axes = Field(description="The axis along which both are multiplied and summed, or one for each.")
+    normalize: bool = Field(False, description="Whether both are divided by their norms first: the cosine.")
+
+    arity = (2, 2)
+
+    def _axes(self, x: Tensor, y: Tensor) -> tuple[int, int]:
+        pair = self.axes * 2 if len(self.axes) == 1 else self.axes
+        if len(pair) != 2:
+            raise ShapeError(f"takes one axis, or one for each input, but {len(pair)} are given")
+        first, second = x.dimension(pair[0]), y.dimension(pair[1])
+        if 0 in (first, second):
+            raise ShapeError("multiplies along axis 0, which is the batch")
+        return first, second
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+        (y,) = others
+        first, second = self._axes(x, y)
+        if None not in (x.shape[first], y.shape[second]) and x.shape[first] != y.shape[second]:
+            raise ShapeError(f"can't multiply {shapes.text(x.logical)} and {shapes.text(y.logical)} along axes {first} and {second}")
+        left = [size for axis, size in enumerate(x.shape) if axis != first]
+        right = [size for axis, size in enumerate(y.shape) if axis not in (0, second)]
+        return (*left, *right) if len(left) + len(right) > 1 else (*left, 1)
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+        (y,) = others
+        first, second = self._axes(x, y)
+        left: Expression = call("F.normalize", x, dim=first) if self.normalize else x
+        right: Expression = call("F.normalize", y, dim=second) if self.normalize else y
+        if x.rank == y.rank == 2:
+            return (left * right).method("sum", dim=1, keepdim=True)
+        names = "abcdefghijklmnop"
+        ours = [names[axis] for axis in range(x.rank)]
+        theirs = [names[x.rank + axis] for axis in range(y.rank)]
+        theirs[0], theirs[second] = ours[0], ours[first]
+        kept = [name for axis, name in enumerate(ours) if axis != first]
+        kept += [name for axis, name in enumerate(theirs) if axis not in (0, second)]
+        return call("torch.einsum", f"{''.join(ours)},{''.join(theirs)}->{''.join(kept)}", left, right)

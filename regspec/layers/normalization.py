@@ -1,0 +1,222 @@
+"""Normalizations: over the batch, over features, over groups of channels, to unit norm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import Field
+
+from regspec.axes import Order
+from regspec.calls import OMIT, Apply, Expression, Module, call, replaced, unless, walk
+from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
+from regspec.layers.nested import Nested
+from regspec.layers.slots import AffineSlots
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.fields import Axes, Axis, Fraction, Positive, Size
+from regspec.spec.initializers import ONES, ZEROS, Initializer, TruncatedNormal
+from regspec.spec.regularizers import Regularizer
+
+
+class ChannelNormalization(AffineSlots):
+    """A normalization of channels, which it wants at dimension 1."""
+
+    axis: Axis | None = Field(None, description="The axis of the channels; where the model's data_format puts them when absent.")
+    epsilon: Positive = Field(1e-3, description="Added to the variance.")
+
+    def order(self, x: Tensor) -> Order | None:
+        axis = channel_axis(self.axis, x)
+        if axis == 0:
+            raise ShapeError("normalizes over axis 0, which is the batch")
+        return (0, axis, *(other for other in range(1, x.rank) if other != axis))
+
+    def affine(self, x: Tensor) -> tuple[Weight, ...]:
+        """Gamma and beta, as far as there are."""
+        gamma = self.weight("gamma", "c", (x.size(1),), constructed=ONES)
+        beta = self.weight("beta", "c", (x.size(1),), parameters=("bias",), constructed=ZEROS)
+        return (gamma,) * self.scale + (beta,) * self.center
+
+
+@kind
+class BatchNormalization(ChannelNormalization):
+    """Subtracts the batch's mean and divides by its deviation; in evaluation, by moving averages."""
+
+    momentum: Fraction = Field(0.99, description="How much of a moving average is kept in each step, as in Keras.")
+    moving_mean_initializer: Initializer = ZEROS
+    moving_variance_initializer: Initializer = ONES
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        size = (x.size(1),)
+        mean = self.weight("moving_mean", "c", size, parameters=("running_mean",), constructed=ZEROS, trainable=False)
+        variance = self.weight("moving_variance", "c", size, parameters=("running_var",), constructed=ONES, trainable=False)
+        return (*self.affine(x), mean, variance)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if not 2 <= x.rank <= 5:
+            raise ShapeError(f"takes 2-D to 5-D input, but is given {x.described}")
+        constructor = call(
+            f"BatchNorm{max(x.rank - 2, 1)}d",
+            x.size(1),
+            eps=unless(1e-3, self.epsilon),
+            momentum=unless(0.01, round(1 - self.momentum, 12)),
+            scale=unless(True, self.scale),
+            center=unless(True, self.center),
+            frozen=unless(False, not self.trainable),
+        )
+        return Module(constructor)(x)
+
+
+@kind
+class GroupNormalization(ChannelNormalization):
+    """Subtracts the mean of each group of channels and divides by its deviation."""
+
+    groups: int = Field(32, ge=-1, description="The number of groups; -1 for one to each channel.")
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        return self.affine(x)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        channels = x.size(1)
+        groups = channels if self.groups == -1 else self.groups
+        if groups == 0 or channels % groups:
+            raise ShapeError(f"has {groups} groups, which do not divide the {channels} channels of {x.described}")
+        if self.scale != self.center:
+            constructor = call("GroupNorm", groups, channels, eps=self.epsilon, scale=self.scale, center=self.center)
+        else:
+            constructor = call("nn.GroupNorm", groups, channels, eps=self.epsilon, affine=unless(True, self.scale))
+        return Module(constructor)(x)
+
+
+class FeatureNormalization(Layer):
+    """A normalization over one axis or several, which it wants last."""
+
+    axis: Axes = Field((-1,), description="The axis or axes that are normalized together.")
+
+    def normalized(self, x: Tensor) -> tuple[int, ...]:
+        """The axes that are normalized together, in order."""
+        chosen = tuple(sorted({x.order[x.dimension(axis)] for axis in self.axis}))
+        if 0 in chosen:
+            raise ShapeError("normalizes over axis 0, which is the batch")
+        return chosen
+
+    def order(self, x: Tensor) -> Order | None:
+        chosen = self.normalized(x)
+        return (*(axis for axis in range(x.rank) if axis not in chosen), *chosen)
+
+    def feature_shape(self, x: Tensor) -> tuple[int, ...]:
+        """The sizes of the axes that are normalized together."""
+        return tuple(x.size(dimension) for dimension in range(x.rank - len(self.normalized(x)), x.rank))
+
+    def affine_weight(self, slot: str, x: Tensor, parameter: str, constructed: Initializer) -> Weight:
+        """A weight with one number for each feature."""
+        names = " ".join("abcdefgh"[: len(self.normalized(x))])
+        return self.weight(slot, names, self.feature_shape(x), parameters=(parameter,), constructed=constructed)
+
+
+def _shape(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+@kind
+class LayerNormalization(AffineSlots, FeatureNormalization):
+    """Subtracts each example's mean over its features and divides by its deviation."""
+
+    epsilon: Positive = Field(1e-3, description="Added to the variance.")
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        gamma = self.affine_weight("gamma", x, "weight", ONES)
+        beta = self.affine_weight("beta", x, "bias", ZEROS)
+        return (gamma,) * self.scale + (beta,) * self.center
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        shape = _shape(self.feature_shape(x))
+        if self.center and not self.scale:
+            return Module(call("LayerNorm", shape, eps=self.epsilon, scale=False))(x)
+        affine = unless(True, self.scale)
+        bias = unless(True, self.center) if self.scale else OMIT
+        return Module(call("nn.LayerNorm", shape, eps=self.epsilon, elementwise_affine=affine, bias=bias))(x)
+
+
+@kind
+class RMSNormalization(FeatureNormalization):
+    """Divides by the root of the mean square over the features, and multiplies by a learned scale."""
+
+    epsilon: Positive = Field(1e-6, description="Added to the mean square.")
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        return (self.affine_weight("scale", x, "weight", ONES),)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Module(call("nn.RMSNorm", _shape(self.feature_shape(x)), eps=self.epsilon))(x)
+
+
+@kind
+class UnitNormalization(Elementwise):
+    """Divides by the Euclidean norm along an axis or several."""
+
+    axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        dimensions = tuple(x.dimension(axis) for axis in self.axis)
+        return call("F.normalize", x, dim=unless(1, _shape(dimensions)))
+
+
+@kind
+class SpectralNormalization(Layer):
+    """A layer whose kernel is divided by its largest singular value at each step of training."""
+
+    layer: Nested = Field(description="The layer, such as Dense: {units: 32}; it must have a kernel or embeddings.")
+    power_iterations: Size = Field(1, description="How many iterations estimate the singular value in each step.")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("SpectralNormalization", type(self.layer).__name__)
+
+    @property
+    def is_trainable(self) -> bool:
+        return self.trainable and self.layer.is_trainable
+
+    @property
+    def inner_activities(self) -> dict[str, Regularizer]:
+        return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
+
+    def order(self, x: Tensor) -> Order | None:
+        return self.layer.order(x)
+
+    def checked(self, *xs: Tensor) -> None:
+        super().checked(*xs)
+        self.layer.checked(*xs)
+
+    def _kernel(self, x: Tensor) -> Weight:
+        """The weight that is normalized: Keras's kernel or embeddings, of the layer's one module."""
+        for weight in self.layer.weights(x):
+            if weight.slot in ("kernel", "embeddings") and len(weight.parameters) == 1 and not weight.module:
+                return weight
+        raise ShapeError(f"wraps {type(self.layer).__name__}, which has no kernel to normalize")
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        kernel = self._kernel(x)
+        inner = tuple(
+            replace(weight, parameters=tuple(f"layer.{path}" for path in weight.parameters)) for weight in self.layer.weights(x)
+        )
+        size = (1, kernel.shape[-1])
+        initializer = TruncatedNormal(stddev=0.02)
+        vector = self.weight("vector_u", "p o", size, parameters=("vector_u",), trainable=False, initializer=initializer)
+        return (*inner, vector)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | tuple[Shape, ...]:
+        return self.layer.output_shape(x)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        kernel = self._kernel(x)
+        result = self.layer.lower(x)
+        main = next(each for each in walk(result) if isinstance(each, Apply) and not each.module.suffix)
+        constructor = call(
+            "SpectralNormalization",
+            main.module.constructor,
+            kernel.parameters[0],
+            dim=unless(0, kernel.pattern.last),
+            power_iterations=unless(1, self.power_iterations),
+        )
+        normalized = Module(constructor)(*main.arguments, **main.keywords)
+        result = replaced(result, {main: normalized})
+        return Module(call("nn.Identity"), "layer_activity")(result) if self.inner_activities else result

@@ -1,0 +1,265 @@
+"""Pooling: by windows, over all positions, or to a given size.
+
+Written for channels first. ``padding: same`` needs no padding of the tensor: where the odd cell comes after and the stride is
+over 1, torch's ``ceil_mode`` makes the same windows; with stride 1 torch pads both sides by half a window, and the first window
+is dropped. Padded cells count neither in a maximum nor in a mean.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from regspec.calls import OMIT, Expression, Module, call, unless
+from regspec.layers.convolution import compact
+from regspec.layers.layer import Spatial, kind
+from regspec.shapes import Shape, ShapeError, Tensor, same_padding, windowed
+from regspec.spec.fields import Sizes
+
+
+class Pooling(Spatial):
+    """A maximum or mean over a window that moves."""
+
+    pool_size: Sizes = Field(description="The size of the window along each spatial axis.")
+    strides: Sizes | None = Field(None, description="The step of the window along each spatial axis; its size when absent.")
+    padding: Literal["valid", "same"] = Field(
+        "valid", description="valid: only whole windows; same: padded to ceil(size / stride) windows."
+    )
+
+    function: ClassVar[str]  # Max or Avg
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The step of the window along each axis."""
+        return self.pool_size if self.strides is None else self.strides
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        moves = zip(x.shape[2:], self.pool_size, self.steps, strict=True)
+        counts = tuple(windowed(size, span, stride, self.padding == "same") for size, span, stride in moves)
+        if any(count is not None and count < 1 for count in counts):
+            raise ShapeError(f"has a window of {self.pool_size}, which does not fit into {x.described}")
+        return (*x.shape[:2], *counts)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        axes = list(zip(x.shape[2:], self.pool_size, self.steps, strict=True))
+        befores = [self._before(x, *axis) for axis in axes]
+        # with stride 1 and an even window, Keras pads one cell fewer before than after
+        drops = [self.padding == "same" and stride == 1 and span % 2 == 0 for _, span, stride in axes]
+        padding = tuple(before + drop for before, drop in zip(befores, drops, strict=True))
+        is_cut = any(
+            size is None or (size + 2 * before - span) // stride + 1 < -(-size // stride)
+            for (size, span, stride), before in zip(axes, befores, strict=True)
+            if stride > 1
+        )
+        pool = call(
+            f"nn.{self.function}Pool{self.spatial_rank}d",
+            compact(self.pool_size),
+            stride=unless(compact(self.pool_size), compact(self.steps)),
+            padding=unless(0, compact(padding)),
+            ceil_mode=unless(False, self.padding == "same" and is_cut),
+            count_include_pad=False if self.function == "Avg" and any(padding) else OMIT,
+        )
+        pooled: Expression = Module(pool)(x)
+        return pooled[(..., *(slice(1 if drop else None, None) for drop in drops))] if any(drops) else pooled
+
+    def _before(self, x: Tensor, size: int | None, span: int, stride: int) -> int:
+        """The cells of padding before, which must not depend on a size that is not known."""
+        if self.padding == "valid":
+            return 0
+        possible = {same_padding(each, span, stride)[0] for each in (range(span, span + stride) if size is None else [size])}
+        if len(possible) > 1:
+            raise ShapeError(f"pads to the same size with a stride, so it needs to know the sizes of {x.described}")
+        return possible.pop()
+
+
+class MaxPooling(Pooling):
+    """The maximum of a window."""
+
+    pool_size: Sizes = Field((2,), validate_default=True, description="The size of the window along each spatial axis.")
+    function = "Max"
+
+
+class AveragePooling(Pooling):
+    """The mean of a window."""
+
+    function = "Avg"
+
+
+@kind
+class MaxPooling1D(MaxPooling):
+    """The maximum of a window along time or space."""
+
+    spatial_rank = 1
+
+
+@kind
+class MaxPooling2D(MaxPooling):
+    """The maximum of a window over images."""
+
+    spatial_rank = 2
+
+
+@kind
+class MaxPooling3D(MaxPooling):
+    """The maximum of a window over volumes."""
+
+    spatial_rank = 3
+
+
+@kind
+class AveragePooling1D(AveragePooling):
+    """The mean of a window along time or space."""
+
+    spatial_rank = 1
+
+
+@kind
+class AveragePooling2D(AveragePooling):
+    """The mean of a window over images."""
+
+    spatial_rank = 2
+
+
+@kind
+class AveragePooling3D(AveragePooling):
+    """The mean of a window over volumes."""
+
+    spatial_rank = 3
+
+
+class GlobalPooling(Spatial):
+    """A maximum or mean over all positions."""
+
+    keepdims: bool = Field(False, description="Whether the spatial axes stay, with size 1.")
+
+    method: ClassVar[str]
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return (*x.shape[:2], *((1,) * self.spatial_rank if self.keepdims else ()))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        spatial = tuple(range(2, x.rank))
+        return x.method(self.method, dim=spatial[0] if len(spatial) == 1 else spatial, keepdim=unless(False, self.keepdims))
+
+
+class GlobalMaxPooling(GlobalPooling):
+    """The maximum over all positions."""
+
+    method = "amax"
+
+
+class GlobalAveragePooling(GlobalPooling):
+    """The mean over all positions."""
+
+    method = "mean"
+
+
+@kind
+class GlobalMaxPooling1D(GlobalMaxPooling):
+    """The maximum over all steps."""
+
+    spatial_rank = 1
+
+
+@kind
+class GlobalMaxPooling2D(GlobalMaxPooling):
+    """The maximum over all pixels."""
+
+    spatial_rank = 2
+
+
+@kind
+class GlobalMaxPooling3D(GlobalMaxPooling):
+    """The maximum over all voxels."""
+
+    spatial_rank = 3
+
+
+@kind
+class GlobalAveragePooling1D(GlobalAveragePooling):
+    """The mean over all steps."""
+
+    spatial_rank = 1
+
+
+@kind
+class GlobalAveragePooling2D(GlobalAveragePooling):
+    """The mean over all pixels."""
+
+    spatial_rank = 2
+
+
+@kind
+class GlobalAveragePooling3D(GlobalAveragePooling):
+    """The mean over all voxels."""
+
+    spatial_rank = 3
+
+
+class AdaptivePooling(Spatial):
+    """A maximum or mean over windows whose sizes give the output the size that is wanted."""
+
+    output_size: Sizes = Field(description="The size of the output along each spatial axis.")
+
+    function: ClassVar[str]
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return (*x.shape[:2], *self.output_size)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Module(call(f"nn.Adaptive{self.function}Pool{self.spatial_rank}d", compact(self.output_size)))(x)
+
+
+class AdaptiveMaxPooling(AdaptivePooling):
+    """The maximum over adaptive windows."""
+
+    function = "Max"
+
+
+class AdaptiveAveragePooling(AdaptivePooling):
+    """The mean over adaptive windows."""
+
+    function = "Avg"
+
+
+@kind
+class AdaptiveMaxPooling1D(AdaptiveMaxPooling):
+    """The maximum over adaptive windows along time or space."""
+
+    spatial_rank = 1
+
+
+@kind
+class AdaptiveMaxPooling2D(AdaptiveMaxPooling):
+    """The maximum over adaptive windows of images."""
+
+    spatial_rank = 2
+
+
+@kind
+class AdaptiveMaxPooling3D(AdaptiveMaxPooling):
+    """The maximum over adaptive windows of volumes."""
+
+    spatial_rank = 3
+
+
+@kind
+class AdaptiveAveragePooling1D(AdaptiveAveragePooling):
+    """The mean over adaptive windows along time or space."""
+
+    spatial_rank = 1
+
+
+@kind
+class AdaptiveAveragePooling2D(AdaptiveAveragePooling):
+    """The mean over adaptive windows of images."""
+
+    spatial_rank = 2
+
+
+@kind
+class AdaptiveAveragePooling3D(AdaptiveAveragePooling):
+    """The mean over adaptive windows of volumes."""
+
+    spatial_rank = 3

@@ -1,0 +1,206 @@
+"""Preprocessing inside the model: scaling, resizing, encoding."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from regspec.calls import Expression, Module, call, unless
+from regspec.layers.embedding import indices
+from regspec.layers.layer import Elementwise, Layer, Spatial, Weight, channel_axis, kind
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.fields import Axes, Number, Sequence, Size
+from regspec.spec.initializers import ONES, ZEROS
+
+
+def _numbers(value: Any) -> Any:
+    return tuple(_numbers(each) for each in value) if isinstance(value, (list, tuple)) else value
+
+
+_NUMBER = {"type": "number"}
+Numbers = Annotated[
+    Number | tuple[Number, ...],
+    BeforeValidator(_numbers),
+    WithJsonSchema({"anyOf": [_NUMBER, {"type": "array", "items": _NUMBER, "minItems": 1}]}),
+]
+
+
+@kind
+class Rescaling(Elementwise):
+    """x * scale + offset."""
+
+    scale: Numbers = Field(description="The factor, or one for each channel.")
+    offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if isinstance(self.scale, tuple) or isinstance(self.offset, tuple):
+            return Module(call("Rescaling", self.scale, self.offset, dim=x.dimension(channel_axis(None, x))))(x)
+        scaled = x * self.scale
+        return scaled + self.offset if self.offset else scaled
+
+
+@kind
+class Normalization(Layer):
+    """(x - mean) / sqrt(variance), by given numbers or by ones that are loaded with the weights."""
+
+    axis: Axes | None = Field((-1,), description="The axes that have their own mean and variance; null for one of all.")
+    mean: Numbers | None = Field(None, description="The means; zero until they are loaded when absent.")
+    variance: Numbers | None = Field(None, description="The variances; one until they are loaded when absent.")
+    invert: bool = Field(False, description="Whether to go back: x * sqrt(variance) + mean.")
+
+    @model_validator(mode="after")
+    def _has_both(self) -> Normalization:
+        if (self.mean is None) != (self.variance is None):
+            raise PydanticCustomError("pair", "needs both 'mean' and 'variance', or neither")
+        return self
+
+    def _kept(self, x: Tensor) -> tuple[int, ...]:
+        return tuple(sorted(x.dimension(axis) for axis in self.axis or ()))
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        if self.mean is not None:
+            return ()
+        shape = tuple(x.size(axis) for axis in self._kept(x))
+        names = " ".join("abcdefgh"[: len(shape)])
+        return (
+            self.weight("mean", names, shape, parameters=("mean",), trainable=False, initializer=ZEROS, constructed=ZEROS),
+            self.weight("variance", names, shape, parameters=("variance",), trainable=False, initializer=ONES, constructed=ONES),
+        )
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        kept = self._kept(x)
+        shape = tuple(x.size(axis) if axis in kept else 1 for axis in range(1, x.rank))
+        constructor = call(
+            "Normalization",
+            shape,
+            mean=unless(None, self.mean),
+            variance=unless(None, self.variance),
+            invert=unless(False, self.invert),
+        )
+        return Module(constructor)(x)
+
+
+class Sized(Spatial):
+    """A layer that gives images a height and a width."""
+
+    height: Size = Field(description="The height of the output.")
+    width: Size = Field(description="The width of the output.")
+
+    spatial_rank = 2
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return (*x.shape[:2], self.height, self.width)
+
+
+@kind
+class Resizing(Sized):
+    """Images resized."""
+
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"] = Field(
+        "bilinear", description="How pixels are made of those around them."
+    )
+    antialias: bool = Field(False, description="Whether to average more pixels where the image shrinks.")
+    crop_to_aspect_ratio: bool = Field(False, description="Whether to crop first, so that nothing is distorted.")
+    pad_to_aspect_ratio: bool = Field(False, description="Whether to pad first, so that nothing is distorted.")
+    fill_mode: Literal["constant"] = Field("constant", description="How padding is filled.")
+    fill_value: Number = Field(0.0, description="The value of padding.")
+
+    @model_validator(mode="after")
+    def _crops_or_pads(self) -> Resizing:
+        if self.crop_to_aspect_ratio and self.pad_to_aspect_ratio:
+            raise PydanticCustomError("pair", "either crops or pads to the aspect ratio")
+        return self
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        size = (self.height, self.width)
+        is_plain = not self.crop_to_aspect_ratio and not self.pad_to_aspect_ratio
+        if is_plain and self.interpolation == "nearest":
+            return Module(call("nn.Upsample", size, mode="nearest-exact"))(x)
+        if is_plain and self.interpolation == "bilinear" and not self.antialias:
+            return Module(call("nn.Upsample", size, mode="bilinear"))(x)
+        constructor = call(
+            "Resize",
+            size,
+            interpolation=unless("bilinear", self.interpolation),
+            antialias=unless(False, self.antialias and self.interpolation != "nearest"),
+            crop=unless(False, self.crop_to_aspect_ratio),
+            pad=unless(False, self.pad_to_aspect_ratio),
+            fill_value=unless(0.0, self.fill_value),
+        )
+        return Module(constructor)(x)
+
+
+@kind
+class CenterCrop(Sized):
+    """The middle of images; where they are too small, they are enlarged first."""
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        rest_high, rest_wide = x.size(2) - self.height, x.size(3) - self.width
+        if rest_high < 0 or rest_wide < 0:
+            return Module(call("Resize", (self.height, self.width), crop=True))(x)
+        top, left = rest_high // 2, rest_wide // 2
+        return x[..., top : top + self.height, left : left + self.width]
+
+
+class Encoding(Layer):
+    """A layer that encodes whole numbers."""
+
+    def encoded_shape(self, x: Tensor, mode: str, size: int) -> Shape:
+        """The shape of whole numbers after encoding."""
+        if mode == "one_hot":
+            return (*(x.shape[:-1] if x.rank > 1 and x.shape[-1] == 1 else x.shape), size)
+        return (x.shape[0], *x.shape[2:], size)
+
+
+@kind
+class CategoryEncoding(Encoding):
+    """Whole numbers as vectors: one-hot, several-hot, or counts."""
+
+    num_tokens: Size = Field(description="The size of the vectors: the largest number plus one.")
+    output_mode: Literal["multi_hot", "one_hot", "count"] = Field(
+        "multi_hot", description="multi_hot: which numbers occur; one_hot: each by itself; count: how often each occurs."
+    )
+
+    arity = (1, 2)
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+        if others and self.output_mode != "count":
+            raise ShapeError("takes a second input, the weights of the counts, only with output_mode: count")
+        return self.encoded_shape(x, self.output_mode, self.num_tokens)
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+        mode = unless("multi_hot", self.output_mode)
+        return Module(call("CategoryEncoding", self.num_tokens, mode=mode))(indices(x), *others)
+
+
+@kind
+class Discretization(Encoding):
+    """The number of the interval in which each value lies."""
+
+    bin_boundaries: Annotated[tuple[Number, ...], Sequence] = Field(min_length=1, description="The boundaries, in rising order.")
+    output_mode: Literal["int", "one_hot", "multi_hot", "count"] = Field(
+        "int", description="Whether the numbers are given as they are, or encoded as CategoryEncoding does."
+    )
+
+    @model_validator(mode="after")
+    def _rises(self) -> Discretization:
+        if list(self.bin_boundaries) != sorted(self.bin_boundaries):
+            raise PydanticCustomError("order", "needs 'bin_boundaries' in rising order")
+        return self
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        if self.output_mode == "int":
+            return x.shape
+        return self.encoded_shape(x, self.output_mode, len(self.bin_boundaries) + 1)
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return "int64" if self.output_mode == "int" else "float32"
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        numbers = Module(call("Discretization", self.bin_boundaries))(x)
+        if self.output_mode == "int":
+            return numbers
+        mode = unless("multi_hot", self.output_mode)
+        return Module(call("CategoryEncoding", len(self.bin_boundaries) + 1, mode=mode), "encoding")(numbers)

@@ -1,0 +1,274 @@
+"""Layers that move numbers about: flatten, reshape, permute, repeat, crop, pad, enlarge."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+from pydantic_core import PydanticCustomError
+
+from regspec import axes
+from regspec.axes import Order
+from regspec.calls import Expression, Module, call
+from regspec.layers.convolution import compact
+from regspec.layers.layer import Layer, Spatial, kind
+from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, text
+from regspec.spec.fields import Count, Sequence, Size, Sizes
+
+
+class Moved(Layer):
+    """A layer whose output holds the input's numbers, of the same type."""
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return x.dtype
+
+
+@kind
+class Flatten(Moved):
+    """All axes after the batch as one."""
+
+    data_format: DataFormat | None = Field(
+        None, description="channels_first: the channels are moved last before, as Keras does; else the axes as they are."
+    )
+
+    def order(self, x: Tensor) -> Order | None:
+        if self.data_format == "channels_first" and x.rank > 2:
+            return (0, *range(2, x.rank), 1)
+        return axes.identity(x.rank)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return (x.shape[0], None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:]))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("unsqueeze", 1) if x.rank == 1 else Module(call("nn.Flatten"))(x)
+
+
+@kind
+class Reshape(Moved):
+    """The numbers in another shape, in Keras's order of axes."""
+
+    target_shape: Annotated[tuple[int, ...], Sequence] = Field(description="The shape without the batch; -1 for one size to infer.")
+
+    @field_validator("target_shape")
+    @classmethod
+    def _has_one_unknown(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(size < -1 or size == 0 for size in value) or value.count(-1) > 1:
+            raise PydanticCustomError("shape", "must have sizes of 1 or more, and at most one -1")
+        return value
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        known = math.prod(size for size in self.target_shape if size != -1)
+        total = None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:])
+        if total is not None and (total % known if -1 in self.target_shape else total != known):
+            raise ShapeError(f"can't reshape {text(x.logical)} to {self.target_shape}")
+        inferred = None if total is None else total // known
+        return (x.shape[0], *(inferred if size == -1 else size for size in self.target_shape))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("reshape", -1, *self._target(x))
+
+    def _target(self, x: Tensor) -> tuple[int, ...]:
+        """The sizes after the batch; all are worked out, so that the batch can be the one that torch infers."""
+        shape = self.output_shape(x)
+        if None in shape[1:]:
+            raise ShapeError(f"infers a size, so it needs to know those of {x.described}")
+        return tuple(size or 1 for size in shape[1:])
+
+
+@kind
+class Permute(Moved):
+    """The axes after the batch in another order."""
+
+    dims: Annotated[tuple[Size, ...], Sequence] = Field(description="The axes in their new order; 1 is the first after the batch.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        if sorted(self.dims) != list(range(1, x.rank)):
+            raise ShapeError(f"orders the axes {list(self.dims)}, but is given {x.described}")
+        return (x.shape[0], *(x.shape[axis] for axis in self.dims))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("permute", 0, *self.dims)
+
+
+@kind
+class RepeatVector(Moved):
+    """A vector repeated over time."""
+
+    n: Size = Field(description="How often it is repeated.")
+
+    takes = ("batch", "features")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return (x.shape[0], self.n, x.shape[1])
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("unsqueeze", 1).method("expand", -1, self.n, -1)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(each) for each in value) if isinstance(value, (list, tuple)) else value
+
+
+# n for all sides; [n, m] for each axis; [[before, after], …] for each side. In one dimension [before, after].
+_COUNT = {"type": "integer", "minimum": 0}
+_PAIR = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
+Sides = Annotated[
+    Count | tuple[Count | tuple[Count, Count], ...],
+    BeforeValidator(_tuples),
+    WithJsonSchema({"anyOf": [_COUNT, {"type": "array", "items": {"anyOf": [_COUNT, _PAIR]}}]}),
+]
+
+
+def sides_of(value: Any, rank: int) -> tuple[tuple[int, int], ...] | None:
+    """Cells before and after along each axis; None where their number does not fit."""
+    if isinstance(value, int):
+        return ((value, value),) * rank
+    if rank == 1:
+        value = (value,) if len(value) == 2 and all(isinstance(each, int) for each in value) else value
+    if len(value) != rank:
+        return None
+    return tuple((each, each) if isinstance(each, int) else each for each in value)
+
+
+class Sided(Spatial):
+    """A layer that takes cells off, or adds them, at each side."""
+
+    @field_validator("cropping", "padding", check_fields=False)
+    @classmethod
+    def _fits(cls, value: Any) -> Any:
+        sides = sides_of(value, cls.spatial_rank)
+        if sides is None:
+            raise PydanticCustomError("sides", "must be one number, or {rank} numbers or pairs", {"rank": cls.spatial_rank})
+        return sides
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return x.dtype
+
+
+class Cropping(Sided):
+    """Cells taken off at each side."""
+
+    cropping: Sides = Field(1, validate_default=True, description="The cells to take off: one number, or for each axis or side.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        sizes = tuple(
+            None if size is None else size - sum(sides)
+            for size, sides in zip(x.shape[2:], sides_of(self.cropping, self.spatial_rank) or (), strict=True)
+        )
+        if any(size is not None and size < 1 for size in sizes):
+            raise ShapeError(f"takes off {self.cropping}, which leaves nothing of {x.described}")
+        return (*x.shape[:2], *sizes)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        sides = sides_of(self.cropping, self.spatial_rank) or ()
+        return x[(..., *(slice(before or None, -after or None) for before, after in sides))]
+
+
+@kind
+class Cropping2D(Cropping):
+    """Rows and columns taken off images."""
+
+    cropping: Sides = Field(0, validate_default=True, description="The cells to take off: one number, or for each axis or side.")
+    spatial_rank = 2
+
+
+@kind
+class Cropping3D(Cropping):
+    """Cells taken off volumes."""
+
+    spatial_rank = 3
+
+
+class ZeroPadding(Sided):
+    """Zeros added at each side."""
+
+    padding: Sides = Field(1, validate_default=True, description="The zeros to add: one number, or for each axis or side.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        sides = sides_of(self.padding, self.spatial_rank) or ()
+        return (*x.shape[:2], *(None if n is None else n + sum(side) for n, side in zip(x.shape[2:], sides, strict=True)))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        sides = sides_of(self.padding, self.spatial_rank) or ()
+        return call("F.pad", x, tuple(cells for side in reversed(sides) for cells in side))
+
+
+@kind
+class ZeroPadding1D(ZeroPadding):
+    """Zeros added before and after."""
+
+    spatial_rank = 1
+
+
+@kind
+class ZeroPadding2D(ZeroPadding):
+    """Zeros added around images."""
+
+    spatial_rank = 2
+
+
+@kind
+class ZeroPadding3D(ZeroPadding):
+    """Zeros added around volumes."""
+
+    spatial_rank = 3
+
+
+class UpSampling(Spatial):
+    """Each cell enlarged to several."""
+
+    size: Sizes = Field((2,), validate_default=True, description="The factor along each spatial axis.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return (*x.shape[:2], *(None if n is None else n * factor for n, factor in zip(x.shape[2:], self.size, strict=True)))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Module(call("nn.Upsample", scale_factor=compact(self.size)))(x)
+
+
+@kind
+class UpSampling2D(UpSampling):
+    """Images enlarged by repeating pixels, or by interpolating between them."""
+
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"] = Field(
+        "nearest", description="How new pixels are made."
+    )
+    spatial_rank = 2
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if self.interpolation == "nearest":
+            return super().lower(x)
+        if self.interpolation == "bilinear":
+            return Module(call("nn.Upsample", scale_factor=compact(self.size), mode="bilinear"))(x)
+        return Module(call("Resize", scale_factor=self.size, interpolation=self.interpolation))(x)
+
+
+@kind
+class UpSampling3D(UpSampling):
+    """Volumes enlarged by repeating voxels."""
+
+    spatial_rank = 3
+
+
+class Sequential(Spatial):
+    """A layer for which Keras knows no data_format: it takes (batch, steps, features) unless its own field says otherwise."""
+
+    data_format: DataFormat | None = Field(
+        None, description="channels_first for (batch, features, steps); (batch, steps, features), as in Keras, when absent."
+    )
+
+    spatial_rank = 1
+
+    def order(self, x: Tensor) -> Order | None:
+        return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)
+
+
+@kind
+class Cropping1D(Sequential, Cropping):
+    """Steps taken off before and after."""
+
+
+@kind
+class UpSampling1D(Sequential, UpSampling):
+    """Steps repeated."""

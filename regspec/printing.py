@@ -1,0 +1,185 @@
+"""Expressions as Python text, and statements in lines of at most 120 characters, laid out as ruff formats them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from regspec.calls import Apply, Binary, Call, Expression, Import, Index, Method, Part, Value
+from regspec.shapes import Tensor
+
+WIDTH = 120
+INDENT = "    "
+
+_STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "@": 2}
+_POSTFIX = 3
+
+
+class Printer:
+    """Prints expressions; the names of tensors, modules and functions come from whoever prints the class around them."""
+
+    def __init__(
+        self,
+        tensor: Callable[[Tensor], str],
+        module: Callable[[Apply], str],
+        variable: Callable[[Expression], str | None],
+        function: Callable[[str | Import], str],
+    ) -> None:
+        self.tensor = tensor
+        self.module = module
+        self.variable = variable  # that already holds the value of an expression, or None
+        self.function = function
+
+    def text(self, value: Value, strength: int = 0) -> str:
+        """The text of a value, in parentheses where it binds less than ``strength``."""
+        if isinstance(value, Tensor):
+            return self.tensor(value)
+        if isinstance(value, (Apply, Part)) and (variable := self.variable(value)) is not None:
+            return variable
+        if isinstance(value, Apply):
+            return f"{self.module(value)}({self.arguments(value.arguments, value.keywords.items())})"
+        if isinstance(value, Call):
+            return f"{self.function(value.function)}({self.arguments(value.arguments, value.keywords)})"
+        if isinstance(value, Import):
+            return self.function(value)
+        if isinstance(value, Method):
+            arguments = self.arguments(value.arguments, value.keywords.items())
+            return f"{self.text(value.of, _POSTFIX)}.{value.name}({arguments})"
+        if isinstance(value, Index):
+            return f"{self.text(value.of, _POSTFIX)}[{', '.join(self._index(each) for each in value.index)}]"
+        if isinstance(value, Part):
+            return self.text(value.whole, _POSTFIX) + "".join(f"[{index}]" for index in value.path)
+        if isinstance(value, Binary):
+            own = _STRENGTH[value.operator]
+            text = f"{self.text(value.left, own)} {value.operator} {self.text(value.right, own + 1)}"
+            return f"({text})" if own < strength else text
+        text = literal(value, self.text)
+        return f"({text})" if strength == _POSTFIX and isinstance(value, (int, float)) else text
+
+    def arguments(self, arguments: Iterable[Value], keywords: Iterable[tuple[str, Value]]) -> str:
+        """The text between a call's parentheses."""
+        parts = [self.text(value) for value in arguments]
+        return ", ".join([*parts, *(f"{name}={self.text(value)}" for name, value in keywords)])
+
+    def _index(self, index: Any) -> str:
+        if index is ...:
+            return "..."
+        if isinstance(index, slice):
+            parts = ["" if part is None else self.text(part) for part in (index.start, index.stop)]
+            return ":".join(parts if index.step is None else [*parts, self.text(index.step)])
+        return self.text(index)
+
+
+def literal(value: Any, text: Callable[[Any], str] | None = None) -> str:
+    """The text of a literal; ``text`` prints what stands in a list, tuple or mapping."""
+    text = text or literal
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    if isinstance(value, (tuple, list)):
+        inside = ", ".join(text(each) for each in value)
+        if isinstance(value, list):
+            return f"[{inside}]"
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{text(key)}: {text(each)}" for key, each in value.items()) + "}"
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    raise TypeError(f"no literal: {type(value).__name__}")
+
+
+def quoted(text: str) -> str:
+    """A string literal in double quotes, where that needs no more escapes."""
+    single = repr(text)
+    if single.startswith("'") and '"' not in text:
+        return f'"{single[1:-1]}"'.replace("\\'", "'")
+    return single
+
+
+def lines(statement: str, indent: int) -> Iterator[str]:
+    """A statement in lines that fit: its last bracket is opened up, as often as is needed."""
+    margin = INDENT * indent
+    if len(margin) + len(statement) <= WIDTH:
+        yield margin + statement
+        return
+    opened = _last_bracket(statement)
+    if opened is None:
+        yield from _split_operators(statement, indent)
+        return
+    start, end = opened
+    head, body, tail = statement[: start + 1], statement[start + 1 : end], statement[end:]
+    inside = INDENT * (indent + 1)
+    parts = _split(body, ",")
+    yield margin + head
+    if len(inside) + len(body) <= WIDTH and not (head.endswith("{") or (len(parts) > 1 and head.endswith("["))):
+        yield inside + body
+    elif len(parts) == 1 and " for " not in body:
+        yield from lines(parts[0], indent + 1)
+    else:
+        for part in parts:
+            *most, last = lines(part, indent + 1)
+            yield from most
+            yield last + ","
+    yield margin + tail
+
+
+def _split_operators(statement: str, indent: int) -> Iterator[str]:
+    """A statement without a bracket at its end: parentheses around it, and a line for each operand."""
+    margin, inside = INDENT * indent, INDENT * (indent + 1)
+    head, separator, body = statement.partition(" = ") if not statement.startswith("return ") else ("return", " ", statement[7:])
+    terms = _split(body, " + ")
+    if len(terms) == 1 or not separator:
+        yield margin + statement
+        return
+    yield f"{margin}{head}{separator}("
+    yield inside + terms[0]
+    for term in terms[1:]:
+        yield f"{inside}+ {term}"
+    yield f"{margin})"
+
+
+def _last_bracket(statement: str) -> tuple[int, int] | None:
+    """Where the last bracket of a statement opens and closes, if it closes at the statement's end."""
+    end = len(statement) - 1 if not statement.endswith(":") else len(statement) - 2
+    if statement[end] not in ")]}":
+        return None
+    depth: list[int] = []
+    for index, character in _code(statement):
+        if character in "([{":
+            depth.append(index)
+        elif character in ")]}":
+            start = depth.pop()
+            if index == end:
+                return start, end
+    return None
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """``text`` at every separator that stands in no bracket and no string."""
+    parts, depth, start = [], 0, 0
+    for index, character in _code(text):
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif depth == 0 and text.startswith(separator, index):
+            parts.append(text[start:index].strip())
+            start = index + len(separator)
+    rest = text[start:].strip()
+    return [*parts, rest] if rest else parts
+
+
+def _code(text: str) -> Iterator[tuple[int, str]]:
+    """The characters of a text that stand in no string literal, with their places."""
+    quote, escaped = "", False
+    for index, character in enumerate(text):
+        if quote:
+            if character == quote and not escaped:
+                quote = ""
+            escaped = character == "\\" and not escaped
+        elif character in "\"'":
+            quote = character
+        else:
+            yield index, character

@@ -1,0 +1,92 @@
+"""What compiled models use and torch lacks: penalties, constraints, and a few modules. Needs torch alone."""
+
+from regspec.runtime.activations import (
+    Exponential,
+    PReLU,
+    SparsePlus,
+    SparseSigmoid,
+    Sparsemax,
+    Squareplus,
+    ThresholdedReLU,
+)
+from regspec.runtime.attention import AdditiveAttention, Attention, GroupQueryAttention, MultiHeadAttention
+from regspec.runtime.constraints import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
+from regspec.runtime.initializers import eye_, orthogonal_, stft_
+from regspec.runtime.layers import (
+    AlphaDropout,
+    CategoryEncoding,
+    Discretization,
+    Dropout,
+    EinsumDense,
+    GaussianDropout,
+    GaussianNoise,
+    Normalization,
+    Rescaling,
+    Resize,
+    ReversibleEmbedding,
+    SamePadding,
+)
+from regspec.runtime.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    LayerNorm,
+    SpectralNormalization,
+)
+from regspec.runtime.penalties import Regularized
+from regspec.runtime.recurrent import GRU, LSTM, SimpleRNN
+from regspec.runtime.regularizers import L1, L1L2, L2, GroupLasso, Hoyer, KLSparsity, Norm, Orthogonal, Spectral, Sum
+
+__all__ = [
+    "GRU",
+    "L1",
+    "L1L2",
+    "L2",
+    "LSTM",
+    "AdditiveAttention",
+    "AlphaDropout",
+    "Attention",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "CategoryEncoding",
+    "Discretization",
+    "Dropout",
+    "EinsumDense",
+    "Exponential",
+    "GaussianDropout",
+    "GaussianNoise",
+    "GroupLasso",
+    "GroupNorm",
+    "GroupQueryAttention",
+    "Hoyer",
+    "KLSparsity",
+    "LayerNorm",
+    "MaxNorm",
+    "MinMaxNorm",
+    "MultiHeadAttention",
+    "NonNeg",
+    "Norm",
+    "Normalization",
+    "Orthogonal",
+    "PReLU",
+    "Regularized",
+    "Rescaling",
+    "Resize",
+    "ReversibleEmbedding",
+    "SamePadding",
+    "SimpleRNN",
+    "SparsePlus",
+    "SparseSigmoid",
+    "Sparsemax",
+    "Spectral",
+    "SpectralNormalization",
+    "Squareplus",
+    "Sum",
+    "ThresholdedReLU",
+    "UnitNorm",
+    "eye_",
+    "orthogonal_",
+    "stft_",
+]

@@ -1,0 +1,92 @@
+"""Activation functions of Keras that torch has no module for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Exponential(nn.Module):
+    """``exp(x)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+
+class SparsePlus(nn.Module):
+    """Zero up to -1, ``(x + 1)**2 / 4`` up to 1, then ``x``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x <= -1, 0.0, torch.where(x < 1, (x + 1).square() / 4, x))
+
+
+class SparseSigmoid(nn.Module):
+    """Zero up to -1, ``(x + 1) / 2`` up to 1, then one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x + 1) / 2).clamp(0, 1)
+
+
+class Sparsemax(nn.Module):
+    """The Euclidean projection onto the simplex along ``dim``; Martins and Astudillo (2016), https://arxiv.org/abs/1602.02068."""
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        ordered = x.movedim(self.dim, -1).sort(dim=-1, descending=True).values
+        rank = torch.arange(1, ordered.shape[-1] + 1, device=x.device, dtype=x.dtype)
+        sums = ordered.cumsum(-1)
+        support = 1 + rank * ordered > sums
+        count = support.sum(-1, keepdim=True)
+        threshold = (sums.gather(-1, count - 1) - 1) / count
+        return (x - threshold.movedim(-1, self.dim)).clamp_min(0)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class Squareplus(nn.Module):
+    """``(x + sqrt(x**2 + b)) / 2``; Barron (2021), https://arxiv.org/abs/2112.11687."""
+
+    def __init__(self, b: float = 4.0) -> None:
+        super().__init__()
+        self.b = b
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + (x.square() + self.b).sqrt()) / 2
+
+    def extra_repr(self) -> str:
+        return f"b={self.b}"
+
+
+class ThresholdedReLU(nn.Module):
+    """``x`` from ``threshold`` up to ``max_value``, and ``negative_slope * (x - threshold)`` below: Keras's ReLU with options."""
+
+    def __init__(self, *, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0) -> None:
+        super().__init__()
+        self.max_value = max_value
+        self.negative_slope = negative_slope
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        above = x if self.max_value is None else x.clamp_max(self.max_value)
+        return torch.where(x > self.threshold, above, self.negative_slope * (x - self.threshold))
+
+    def extra_repr(self) -> str:
+        return f"max_value={self.max_value}, negative_slope={self.negative_slope}, threshold={self.threshold}"
+
+
+class PReLU(nn.Module):
+    """``x`` above zero, ``weight * x`` below; the weight has the shape of an example, with ones where axes share it."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp_min(0) + self.weight * x.clamp_max(0)
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}"

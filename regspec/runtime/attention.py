@@ -1,0 +1,235 @@
+"""Attention as Keras defines it, over (batch, steps, features)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def _seen(steps: int, others: int, device: torch.device, *, causal: bool, window: int | None) -> Tensor | None:
+    """Which of the other steps each step sees, (steps, others); None where it sees all."""
+    if not causal and window is None:
+        return None
+    apart = torch.arange(steps, device=device).unsqueeze(1) - torch.arange(others, device=device)
+    seen = torch.ones(steps, others, dtype=torch.bool, device=device)
+    if causal:
+        seen = seen & (apart >= 0)
+    if window is not None:
+        seen = seen & (apart.abs() < window)
+    return seen
+
+
+def _attend(scores: Tensor, value: Tensor, seen: Tensor | None, dropout: float) -> tuple[Tensor, Tensor]:
+    """The attended values, and the scores after masking and softmax."""
+    if seen is not None:
+        scores = scores.masked_fill(~seen, -torch.inf)
+    weights = scores.softmax(-1)
+    return F.dropout(weights, dropout) @ value, weights
+
+
+class Attention(nn.Module):
+    """Dot-product attention of Luong et al. (2015), https://arxiv.org/abs/1508.04025; not divided by the root of the size."""
+
+    def __init__(self, *, scale: bool = False, concat: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(())) if scale else None
+        self.concat_score_weight = nn.Parameter(torch.ones(())) if concat else None
+        self.dropout = dropout
+
+    def forward(
+        self,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        *,
+        causal: bool = False,
+        return_scores: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        key = value if key is None else key
+        if self.concat_score_weight is None:
+            scores = query @ key.transpose(-2, -1)
+            scores = scores if self.scale is None else scores * self.scale
+        else:
+            both = query.unsqueeze(-2) + key.unsqueeze(-3)
+            both = both if self.scale is None else self.scale * both
+            scores = self.concat_score_weight * both.tanh().sum(-1)
+        seen = _seen(query.shape[1], key.shape[1], query.device, causal=causal, window=None)
+        output, weights = _attend(scores, value, seen, self.dropout if self.training else 0.0)
+        return (output, weights) if return_scores else output
+
+
+class AdditiveAttention(nn.Module):
+    """Additive attention of Bahdanau et al. (2015), https://arxiv.org/abs/1409.0473; ``size`` features have a learned scale."""
+
+    def __init__(self, size: int | None, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.scale = None if size is None else nn.Parameter(torch.empty(size))
+        self.dropout = dropout
+        if self.scale is not None:
+            nn.init.uniform_(self.scale, -math.sqrt(3 / self.scale.numel()), math.sqrt(3 / self.scale.numel()))
+
+    def forward(
+        self,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        *,
+        causal: bool = False,
+        return_scores: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        key = value if key is None else key
+        both = (query.unsqueeze(-2) + key.unsqueeze(-3)).tanh()
+        scores = (both if self.scale is None else self.scale * both).sum(-1)
+        seen = _seen(query.shape[1], key.shape[1], query.device, causal=causal, window=None)
+        output, weights = _attend(scores, value, seen, self.dropout if self.training else 0.0)
+        return (output, weights) if return_scores else output
+
+
+class _ProjectedAttention(nn.Module):
+    """Attention between projections to heads."""
+
+    dropout: float
+    sliding_window: int | None
+
+    def _heads(
+        self, query: Tensor, key: Tensor, value: Tensor, *, causal: bool, return_scores: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attention of (…, heads, steps, size); the scores are computed only where they are wanted."""
+        dropout = self.dropout if self.training else 0.0
+        is_plain = causal and self.sliding_window is None and not return_scores
+        seen = _seen(query.shape[-2], key.shape[-2], query.device, causal=causal and not is_plain, window=self.sliding_window)
+        if not return_scores:
+            return F.scaled_dot_product_attention(query, key, value, seen, dropout, is_causal=is_plain), None
+        scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+        return _attend(scores, value, seen, dropout)
+
+
+class MultiHeadAttention(_ProjectedAttention):
+    """Multi-head attention of Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, as Keras's layer of that name.
+
+    ``query_size`` is the size of the query's last axis. Attention goes over ``attention_axes``; other axes are like the batch.
+    """
+
+    def __init__(
+        self,
+        query_size: int,
+        num_heads: int,
+        key_dim: int,
+        *,
+        value_dim: int | None = None,
+        key_size: int | None = None,
+        value_size: int | None = None,
+        output_size: tuple[int, ...] | None = None,
+        attention_axes: tuple[int, ...] = (1,),
+        dropout: float = 0.0,
+        bias: bool = True,
+        gate: bool = False,
+        sliding_window: int | None = None,
+    ) -> None:
+        super().__init__()
+        value_dim = key_dim if value_dim is None else value_dim
+        self.num_heads = num_heads
+        self.output_size = (query_size,) if output_size is None else output_size
+        self.attention_axes = attention_axes
+        self.dropout = dropout
+        self.sliding_window = sliding_window
+        self.query = nn.Linear(query_size, num_heads * key_dim, bias=bias)
+        self.key = nn.Linear(query_size if key_size is None else key_size, num_heads * key_dim, bias=bias)
+        self.value = nn.Linear(query_size if value_size is None else value_size, num_heads * value_dim, bias=bias)
+        self.gate = nn.Linear(query_size, num_heads * value_dim, bias=bias) if gate else None
+        self.output = nn.Linear(num_heads * value_dim, math.prod(self.output_size), bias=bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        *,
+        causal: bool = False,
+        return_scores: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        key = value if key is None else key
+        queries, keys, values = (
+            self._split(each) for each in (self.query(query), self.key(key), self.value(value))
+        )
+        attended, scores = self._heads(queries, keys, values, causal=causal, return_scores=return_scores)
+        attended = self._joined(attended, query)
+        if self.gate is not None:
+            attended = attended * self.gate(query).sigmoid()
+        output: Tensor = self.output(attended)
+        if len(self.output_size) > 1:
+            output = output.unflatten(-1, self.output_size)
+        if scores is None:
+            return output
+        steps = [[each.shape[axis] for axis in self.attention_axes] for each in (query, key)]
+        return output, scores.unflatten(-1, steps[1]).unflatten(len(scores.shape) - 2, steps[0])
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(batch, …, features) as (batch, other axes, heads, steps, size)."""
+        x = x.unflatten(-1, (self.num_heads, -1))
+        rest = [axis for axis in range(1, x.ndim - 2) if axis not in self.attention_axes]
+        x = x.permute(0, *rest, x.ndim - 2, *self.attention_axes, x.ndim - 1)
+        return x.flatten(x.ndim - 1 - len(self.attention_axes), x.ndim - 2)
+
+    def _joined(self, x: Tensor, query: Tensor) -> Tensor:
+        """(batch, other axes, heads, steps, size) as (batch, …, features) again."""
+        rest = [axis for axis in range(1, query.ndim - 1) if axis not in self.attention_axes]
+        x = x.unflatten(-2, [query.shape[axis] for axis in self.attention_axes])
+        x = x.movedim(1 + len(rest), -2)
+        order = [0, *rest, *self.attention_axes]
+        return x.permute(*(order.index(axis) for axis in range(query.ndim - 1)), x.ndim - 2, x.ndim - 1).flatten(-2)
+
+
+class GroupQueryAttention(_ProjectedAttention):
+    """Multi-head attention whose heads share keys and values by groups; Ainslie et al. (2023), https://arxiv.org/abs/2305.13245."""
+
+    def __init__(
+        self,
+        query_size: int,
+        num_query_heads: int,
+        num_key_value_heads: int,
+        head_dim: int,
+        *,
+        key_size: int | None = None,
+        value_size: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        gate: bool = False,
+        sliding_window: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.repeats = num_query_heads // num_key_value_heads
+        self.dropout = dropout
+        self.sliding_window = sliding_window
+        shared = num_key_value_heads * head_dim
+        self.query = nn.Linear(query_size, num_query_heads * head_dim, bias=bias)
+        self.key = nn.Linear(query_size if key_size is None else key_size, shared, bias=bias)
+        self.value = nn.Linear(query_size if value_size is None else value_size, shared, bias=bias)
+        self.gate = nn.Linear(query_size, num_query_heads * head_dim, bias=bias) if gate else None
+        self.output = nn.Linear(num_query_heads * head_dim, query_size, bias=bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        *,
+        causal: bool = False,
+        return_scores: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        key = value if key is None else key
+        queries, keys, values = (
+            each.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for each in (self.query(query), self.key(key), self.value(value))
+        )
+        keys, values = (each.repeat_interleave(self.repeats, dim=1) for each in (keys, values))
+        attended, scores = self._heads(queries, keys, values, causal=causal, return_scores=return_scores)
+        attended = attended.transpose(1, 2).flatten(2)
+        if self.gate is not None:
+            attended = attended * self.gate(query).sigmoid()
+        output: Tensor = self.output(attended)
+        return output if scores is None else (output, scores)

@@ -1,0 +1,48 @@
+"""Initializers that ``torch.nn.init`` lacks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def eye_(tensor: Tensor, gain: float) -> Tensor:
+    """Fills a matrix with the identity times ``gain``."""
+    return nn.init.eye_(tensor).mul_(gain)
+
+
+@torch.no_grad()
+def orthogonal_(
+    tensor: Tensor,
+    shape: tuple[int, ...],
+    permutation: tuple[int, ...],
+    gain: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Fills a kernel as Keras does: orthogonal as a matrix (all but the last axis, last axis) of Keras's ``shape``.
+
+    ``permutation`` are Keras's axes in the order in which torch stores them.
+    """
+    matrix = torch.empty(math.prod(shape[:-1]), shape[-1])
+    nn.init.orthogonal_(matrix, gain, generator)
+    return tensor.copy_(matrix.reshape(shape).permute(permutation).reshape(tensor.shape))
+
+
+@torch.no_grad()
+def stft_(
+    tensor: Tensor, *, side: str = "real", window: str | None = "hann", scaling: str | None = "density", periodic: bool = False
+) -> Tensor:
+    """Fills a kernel (bins, 1, frame) with the real or imaginary part of a windowed Fourier basis."""
+    bins, _, frame = tensor.shape
+    time = torch.arange(frame, dtype=torch.float64)
+    frequency = torch.arange(bins, dtype=torch.float64).unsqueeze(1) / (2 * (bins - 1))
+    angle = -2 * math.pi * time * frequency
+    basis = angle.cos() if side == "real" else angle.sin()
+    if window is not None:
+        weights = getattr(torch.signal.windows, window)(frame, sym=not periodic, dtype=torch.float64)
+        scale = {"density": weights.square().sum().sqrt(), "spectrum": weights.abs().sum(), None: 1.0}[scaling]
+        basis = basis * weights / scale
+    return tensor.copy_(basis.unsqueeze(1))

@@ -1,0 +1,143 @@
+"""Normalizations that differ from torch's: biased moving variances, and a scale without a shift or the reverse."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalization as Keras does it: the moving variance takes the batch's biased variance, torch's the unbiased.
+
+    ``momentum`` is torch's, one minus Keras's. ``frozen`` normalizes by the moving statistics in training too.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-3,
+        momentum: float = 0.01,
+        *,
+        scale: bool = True,
+        center: bool = True,
+        frozen: bool = False,
+    ) -> None:
+        super().__init__(num_features, eps, momentum)
+        self.frozen = frozen
+        if not scale:
+            self.register_parameter("weight", None)
+        if not center:
+            self.register_parameter("bias", None)
+
+    def reset_parameters(self) -> None:
+        """Ones for the scale and the variance, zeros for the shift and the mean."""
+        self.reset_running_stats()
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
+        mean, variance, momentum = self.running_mean, self.running_var, self.momentum
+        assert mean is not None and variance is not None and momentum is not None
+        if not self.training or self.frozen:
+            return F.batch_norm(input, mean, variance, self.weight, self.bias, False, momentum, self.eps)
+        # torch adds the batch's variance times n / (n - 1); scaling the moving one likewise, and back, takes that out
+        n = input.numel() / input.shape[1]
+        correction = n / max(n - 1, 1)
+        moving = variance * correction
+        output = F.batch_norm(input, mean, moving, self.weight, self.bias, True, momentum, self.eps)
+        with torch.no_grad():
+            variance.copy_(moving / correction)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        return output
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalization of (batch, channels) or (batch, channels, length)."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim not in (2, 3):
+            raise ValueError(f"expected input of 2 or 3 axes, got {input.ndim}")
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalization of (batch, channels, height, width)."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim != 4:
+            raise ValueError(f"expected input of 4 axes, got {input.ndim}")
+
+
+class BatchNorm3d(_BatchNorm):
+    """Batch normalization of (batch, channels, depth, height, width)."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim != 5:
+            raise ValueError(f"expected input of 5 axes, got {input.ndim}")
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalization whose scale may be left out while the shift stays."""
+
+    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-3, *, scale: bool = True) -> None:
+        super().__init__(normalized_shape, eps)  # type: ignore[arg-type]  # torch annotates a list
+        if not scale:
+            self.register_parameter("weight", None)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalization whose scale or shift may be left out while the other stays."""
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-3, *, scale: bool = True, center: bool = True
+    ) -> None:
+        super().__init__(num_groups, num_channels, eps)
+        if not scale:
+            self.register_parameter("weight", None)
+        if not center:
+            self.register_parameter("bias", None)
+
+
+class SpectralNormalization(nn.Module):
+    """A layer whose weight is divided by its largest singular value at the start of each forward in training.
+
+    As Keras does it: the weight itself is overwritten, and the singular value is estimated by power iterations from a
+    persistent vector. ``dim`` is the dimension of the weight that holds Keras's last axis, the columns of the matrix.
+    """
+
+    vector_u: Tensor
+
+    def __init__(self, layer: nn.Module, parameter: str = "weight", *, dim: int = 0, power_iterations: int = 1) -> None:
+        super().__init__()
+        self.layer = layer
+        self.parameter = parameter
+        self.dim = dim
+        self.power_iterations = power_iterations
+        self.register_buffer("vector_u", torch.empty(1, layer.get_parameter(parameter).shape[dim]))
+        nn.init.trunc_normal_(self.vector_u, std=0.02, a=-0.04, b=0.04)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        if self.training:
+            self._normalize()
+        output: Tensor = self.layer(*inputs)
+        return output
+
+    @torch.no_grad()
+    def _normalize(self) -> None:
+        weight = self.layer.get_parameter(self.parameter)
+        matrix = weight.movedim(self.dim, -1).flatten(0, -2)
+        u = self.vector_u
+        for _ in range(self.power_iterations):
+            v = F.normalize(u @ matrix.T, dim=None)  # type: ignore[arg-type]
+            u = F.normalize(v @ matrix, dim=None)  # type: ignore[arg-type]
+        sigma = (v @ matrix @ u.T).squeeze()
+        is_zero = (weight == 0).all()
+        self.vector_u.copy_(torch.where(is_zero, self.vector_u, u))
+        weight.div_(torch.where(is_zero, torch.ones_like(sigma), sigma))
+
+    def extra_repr(self) -> str:
+        return f"power_iterations={self.power_iterations}"

@@ -1,0 +1,160 @@
+"""Regularizers: functions of a tensor to a scalar.
+
+Each reduces in float32 at least, whatever the tensor's own type: the sum of squares of a 1024 x 1024 weight of deviation 3
+overflows float16, and an L1 norm in bfloat16 is off by 0.2 %. ``dim`` is the dimension along which a weight's outputs lie; the
+weight as a matrix has them as its columns, as Keras's kernels have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def _wide(x: Tensor) -> Tensor:
+    """``x`` in float32, or in float64 if that is what it is."""
+    return x if x.dtype is torch.float64 else x.float()
+
+
+def _matrix(x: Tensor, dim: int) -> Tensor:
+    """``x`` as a matrix whose columns are its slices along ``dim``."""
+    return x.movedim(dim, -1).flatten(0, -2) if x.ndim > 1 else x.unsqueeze(0)
+
+
+@dataclass(frozen=True)
+class L1:
+    """``strength * sum(abs(x))``."""
+
+    strength: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.strength * _wide(x).abs().sum()
+
+
+@dataclass(frozen=True)
+class L2:
+    """``strength * sum(x**2)``, without a half."""
+
+    strength: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.strength * _wide(x).square().sum()
+
+
+@dataclass(frozen=True)
+class L1L2:
+    """``l1 * sum(abs(x)) + l2 * sum(x**2)``."""
+
+    l1: float
+    l2: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = _wide(x)
+        return self.l1 * x.abs().sum() + self.l2 * x.square().sum()
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """``factor`` times the mean of ``abs(cosine)`` over the pairs of rows (or columns) of the weight as a matrix.
+
+    Keras's OrthogonalRegularizer, but zero where there is one row, and with a finite gradient where a row is zero.
+    """
+
+    factor: float
+    mode: str = "rows"
+    dim: int = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        # autocast would multiply in half precision
+        with torch.autocast(x.device.type, enabled=False):
+            rows = _matrix(_wide(x), self.dim)
+            if self.mode == "columns":
+                rows = rows.T
+            rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-7)
+            cosines = (rows @ rows.T).triu(1)
+            pairs = len(rows) * (len(rows) - 1) // 2
+            return self.factor * cosines.abs().sum() / max(pairs, 1)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """``strength * sqrt(sum(x**2))``; the gradient at zero is zero."""
+
+    strength: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.strength * torch.linalg.vector_norm(_wide(x))
+
+
+@dataclass(frozen=True)
+class GroupLasso:
+    """``strength`` times the sum over groups, the slices along ``dim``, of ``sqrt(size) * norm``.
+
+    Yuan and Lin (2006), https://doi.org/10.1111/j.1467-9868.2005.00532.x. The gradient of a group that is zero is zero.
+    """
+
+    strength: float
+    dim: int = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        groups = _matrix(_wide(x), self.dim)
+        return self.strength * len(groups) ** 0.5 * torch.linalg.vector_norm(groups, dim=0).sum()
+
+
+@dataclass(frozen=True)
+class Hoyer:
+    """``strength * sum(abs(x))**2 / sum(x**2)``, and zero for a tensor of zeros.
+
+    Hoyer-square of Yang, Wen and Li (2020), https://arxiv.org/abs/1908.09979.
+    """
+
+    strength: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = _wide(x)
+        squares = x.square().sum()
+        return self.strength * x.abs().sum().square() / squares.clamp_min(torch.finfo(squares.dtype).tiny)
+
+
+@dataclass(frozen=True)
+class Spectral:
+    """``strength`` times the largest singular value of the weight as a matrix."""
+
+    strength: float
+    dim: int = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self.strength * torch.linalg.matrix_norm(_matrix(_wide(x), self.dim), ord=2)
+
+
+@dataclass(frozen=True)
+class KLSparsity:
+    """``strength`` times the sum over units of ``KL(target || mean activity)``, the mean taken over all but the last axis.
+
+    Ng (2011), Sparse autoencoder, CS294A lecture notes. It is a mean over the batch by itself, so it is not divided again.
+    """
+
+    strength: float
+    target: float = 0.05
+
+    averages_batch = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rate = _wide(x).flatten(0, -2).mean(dim=0).clamp(1e-7, 1 - 1e-7)
+        on = self.target * torch.log(self.target / rate)
+        off = (1 - self.target) * torch.log((1 - self.target) / (1 - rate))
+        return self.strength * (on + off).sum()
+
+
+class Sum:
+    """The sum of several regularizers."""
+
+    def __init__(self, *regularizers: Callable[[Tensor], Tensor]) -> None:
+        self.regularizers = regularizers
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return sum((regularizer(x) for regularizer in self.regularizers), x.new_zeros((), dtype=torch.float32))

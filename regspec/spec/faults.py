@@ -1,0 +1,116 @@
+"""From pydantic's errors to problems in this house's words, at their place in the document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from regspec.document import Document, Location
+from regspec.errors import Problem, did_you_mean
+
+SHOWN = 60  # characters of a value that a message shows
+UNKNOWN: Any = object()  # stands for the value of a parameter that does not exist, so that it causes no second fault
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a part of a spec was written."""
+
+    document: Document
+    location: Location = ()
+
+    def __truediv__(self, step: str | int) -> Origin:
+        return replace(self, location=(*self.location, step))
+
+    def problem(self, what: str, hint: str | None = None, *, key: bool = False) -> Problem:
+        """A problem here; with ``key``, at the key that leads here."""
+        return self.document.problem(self.location, what, hint, key=key)
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: ``'abc'``, ``64``, ``null``, ``a mapping``."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def problems(
+    errors: Iterable[Any], origin: Origin, subject: str, known: Iterable[str] = ()
+) -> Iterator[Problem]:
+    """The problems of a ValidationError's ``errors()``; ``subject`` is what was validated, ``known`` its fields."""
+    for error in errors:
+        if error["input"] is UNKNOWN:
+            continue
+        context = error.get("ctx", {})
+        here = origin
+        for step in (*error["loc"], *context.get("at", ())):
+            here = here / step
+        if error["type"] == "nested":
+            yield from problems(context["errors"], here, f"'{context['name']}'", context["fields"])
+            continue
+        field = _field(error["loc"])
+        if error["type"] == "missing":
+            yield origin.problem(f"{subject} needs {field}", key=True)
+        elif error["type"] == "extra_forbidden":
+            yield here.problem(f"{subject} has no field {field}", did_you_mean(str(error["loc"][-1]), known), key=True)
+        elif error["type"] == "unknown_name":
+            yield here.problem(f"{error['msg'].replace('names', f'{field} of {subject} names', 1)}", context["hint"], key=bool(context["at"]))
+        else:
+            owner = f"{field} of {subject}" if field else subject
+            yield here.problem(f"{owner} {_expected(error['type'], context, error)}", _hint(error, context))
+
+
+def _field(location: tuple[str | int, ...]) -> str:
+    """``'kernel_size[0]'`` for the location of an error in its model."""
+    names = [str(step) if isinstance(step, str) else f"[{step}]" for step in location]
+    return f"'{'.'.join(names).replace('.[', '[')}'" if names else ""
+
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+def _expected(kind: str, context: dict[str, Any], error: Any) -> str:
+    """``must be a whole number, but is 'abc'``."""
+    received = shown(error["input"])
+    if kind in _EXPECTED:
+        return f"must be {_EXPECTED[kind]}, but is {received}"
+    if kind == "greater_than_equal":
+        return f"must be at least {context['ge']:g}, but is {received}"
+    if kind == "greater_than":
+        return f"must be greater than {context['gt']:g}, but is {received}"
+    if kind == "less_than_equal":
+        return f"must be at most {context['le']:g}, but is {received}"
+    if kind == "less_than":
+        return f"must be less than {context['lt']:g}, but is {received}"
+    if kind == "literal_error":
+        return f"must be {context['expected']}, but is {received}"
+    if kind in ("too_short", "too_long"):
+        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        return f"must have {bound} items, but has {context['actual_length']}"
+    if kind == "form":
+        return f"{error['msg']}, but is {received}"
+    return str(error["msg"])
+
+
+def _hint(error: Any, context: dict[str, Any]) -> str | None:
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        return did_you_mean(error["input"], str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", "))
+    return context.get("hint") if error["type"] not in _EXPECTED else None

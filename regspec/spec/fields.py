@@ -1,0 +1,108 @@
+"""The types of a spec's fields: sizes, rates, strengths, names."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+MAX_SIZE = 2**31 - 1
+
+DataFormat = Literal["channels_first", "channels_last"]
+Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
+Count = Annotated[int, Field(ge=0, le=MAX_SIZE)]
+Axis = Annotated[int, Field(ge=-64, le=64)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Frozen(BaseModel):
+    """A validated, immutable value. Its schema is built when it is first needed: a spec uses few of the kinds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+
+def _one_or_more(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _sequence(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+OneOrMore = BeforeValidator(_one_or_more)
+PER_AXIS = "x-per-axis"  # in a schema: the list has one item for each spatial axis of the kind
+
+
+def _sizes_schema(least: int) -> WithJsonSchema:
+    item = {"type": "integer", "minimum": least, "maximum": MAX_SIZE}
+    return WithJsonSchema({"anyOf": [item, {"type": "array", "items": item, PER_AXIS: True}]})
+
+
+# One size for all spatial axes, or one for each; the kind fixes how many there are (see `layers.layer.Spatial`).
+Sizes = Annotated[tuple[Size, ...], OneOrMore, _sizes_schema(1)]
+Counts = Annotated[tuple[Count, ...], OneOrMore, _sizes_schema(0)]
+Axes = Annotated[
+    tuple[Axis, ...],
+    OneOrMore,
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]}),
+]
+Shape = Annotated[tuple[Size | None, ...], BeforeValidator(_sequence)]
+Sequence = BeforeValidator(_sequence)
+
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+IDENTIFIER_PATTERN = f"^{_IDENTIFIER.pattern}$"
+MAX_NAME = 100
+
+Names = Annotated[
+    tuple[str, ...],
+    OneOrMore,
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+
+# What torch.nn.Module and the compiled classes keep for themselves; a test compares it with torch.
+RESERVED = frozenset(
+    """
+    T_destination add_activity_terms add_constraints add_module add_weight_terms apply apply_constraints bfloat16 buffers
+    call_super_init children compile cpu cuda double dump_patches eval extra_repr float forward get_buffer get_extra_state
+    get_parameter get_submodule half init_weights ipu load_state_dict modules mtia named_buffers named_children
+    named_modules named_parameters parameters register_backward_hook register_buffer register_forward_hook
+    register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook regularization_loss regularization_terms requires_grad_
+    self set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
+    """.split()
+)
+
+
+def check_name(name: str) -> str:
+    """``name`` if it can be an attribute of a module; raises a pydantic error otherwise."""
+    if not _IDENTIFIER.fullmatch(name) or len(name) > MAX_NAME:
+        raise PydanticCustomError(
+            "name", "must be a name of letters, digits and underscores that begins with a letter, but is '{name}'", {"name": name}
+        )
+    if keyword.iskeyword(name):
+        raise PydanticCustomError("name", "can't be '{name}': a word of Python's own", {"name": name})
+    if name in RESERVED:
+        raise PydanticCustomError("name", "can't be '{name}': torch.nn.Module has an attribute of that name", {"name": name})
+    return name
+
+
+def _name(value: Any) -> Any:
+    return check_name(value) if isinstance(value, str) else value
+
+
+Name = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": IDENTIFIER_PATTERN})]
+
+
+def snake_case(name: str) -> str:
+    """A class's name as Keras makes a layer's name of it: ``MaxPooling2D`` gives ``max_pooling2d``."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

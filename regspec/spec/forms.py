@@ -1,0 +1,120 @@
+"""The forms in which a spec names an initializer, an activation function, a constraint or a regularizer.
+
+A thing of a family is written by its name, ``relu``; with arguments, ``{leaky_relu: {negative_slope: 0.1}}``; or, where one
+argument matters most, ``{leaky_relu: 0.1}``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from regspec.errors import did_you_mean
+from regspec.spec.fields import Frozen, snake_case
+
+
+class Named(Frozen):
+    """One thing of a family: a frozen class whose fields are its arguments."""
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    main: ClassVar[str | None] = None  # the argument that may stand for all: {leaky_relu: 0.1}
+
+
+T = TypeVar("T", bound=Named)
+
+
+class Family(Generic[T]):
+    """The named things of one sort. As an annotation of a pydantic field it validates all their forms."""
+
+    def __init__(self, sort: str) -> None:
+        self.sort = sort
+        self.members: dict[str, type[T]] = {}
+        self.aliases: dict[str, str] = {}
+
+    def add(self, cls: type[T]) -> type[T]:
+        """Adds a class under its name; a decorator."""
+        cls.name = cls.__dict__.get("name") or snake_case(cls.__name__)
+        self.members[cls.name] = cls
+        for alias in cls.aliases:
+            self.aliases[alias] = cls.name
+        return cls
+
+    def get(self, name: str) -> type[T] | None:
+        """The class of a name: as in the table, in Keras's CamelCase, or one that was registered."""
+        known = self.aliases.get(name, name)
+        return self.members.get(known) or self.members.get(snake_case(known))
+
+    def parse(self, value: Any) -> T:
+        """The thing that a value of the document means. Raises a pydantic error."""
+        if isinstance(value, Named):
+            return value  # type: ignore[return-value]  # built in Python; the family's own by the field's annotation
+        if isinstance(value, str):
+            return self.make(value, {}, ())
+        if isinstance(value, dict) and len(value) == 1:
+            (name, arguments), *_ = value.items()
+            return self.make(name, arguments, (name,))
+        raise PydanticCustomError(
+            "form", "must be {expected}", {"expected": f"a name or {{name: arguments}}, with one name, of {self._article} {self.sort}"}
+        )
+
+    def make(self, name: str, arguments: Any, at: tuple[str, ...]) -> T:
+        """The thing called ``name``, with its arguments; ``at`` leads to them from the field's value."""
+        cls = self.get(name)
+        if cls is None:
+            hint = did_you_mean(name, [*self.members, *self.aliases])
+            raise PydanticCustomError(
+                "unknown_name", "names no {sort}: '{name}'", {"sort": self.sort, "name": name, "at": at, "hint": hint}
+            )
+        if arguments is None:
+            arguments = {}
+        if not isinstance(arguments, dict) and cls.main is not None:
+            arguments = {cls.main: arguments}
+        try:
+            return cls.model_validate(arguments)
+        except ValidationError as error:
+            context = {"name": cls.name, "at": at, "errors": error.errors(include_url=False), "fields": [*cls.model_fields]}
+            raise PydanticCustomError("nested", "{name}", context) from None
+
+    @property
+    def _article(self) -> str:
+        return "an" if self.sort[0] in "aeiou" else "a"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.parse, metadata={"family": self.sort})
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"$ref": f"#/$defs/{self.sort.replace(' ', '_')}"}
+
+    def json_schema(self) -> JsonSchemaValue:
+        """The JSON Schema of every form of every member."""
+        plain = [name for name, cls in self.members.items() if not _required(cls)]
+        names = sorted([*plain, *(alias for alias, name in self.aliases.items() if name in plain)])
+        members = {name: _arguments(cls) for name, cls in self.members.items()}
+        members.update({alias: members[name] for alias, name in self.aliases.items()})
+        with_arguments = {
+            "type": "object",
+            "properties": members,
+            "additionalProperties": False,
+            "minProperties": 1,
+            "maxProperties": 1,
+        }
+        return {"anyOf": [{"enum": names}, with_arguments]}
+
+
+def _required(cls: type[Named]) -> bool:
+    return any(field.is_required() for field in cls.model_fields.values())
+
+
+def _arguments(cls: type[Named]) -> JsonSchemaValue:
+    """The schema of a member's arguments: a mapping, null where it needs none, or its main argument alone."""
+    schema = cls.model_json_schema()
+    forms = [schema]
+    if cls.main is not None:
+        forms.append(schema["properties"][cls.main])
+    if not _required(cls):
+        forms.append({"type": "null"})
+    return {"anyOf": forms, "description": (cls.__doc__ or "").strip().split("\n")[0]} if len(forms) > 1 else schema

@@ -1,0 +1,327 @@
+"""From a document to a ModelSpec: parameters put in, blocks unfolded, every field validated, every fault collected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from regspec.document import Document, read
+from regspec.errors import Problem, RegspecError, did_you_mean
+from regspec.layers import KINDS, Layer, find_kind
+from regspec.spec import faults
+from regspec.spec.faults import Origin
+from regspec.spec.fields import MAX_NAME, Frozen, snake_case
+from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, ModelSpec, Outputs
+from regspec.spec.parameters import substitute
+from regspec.spec.rules import LayerRule
+from regspec.spec.sections import BlockSection, CallEntry, SpecSections, UseEntry
+
+MAX_ENTRIES = 100_000  # layers of a spec, with its blocks unfolded
+
+F = TypeVar("F", bound=Frozen)
+
+
+def load(document: Document) -> tuple[ModelSpec | None, list[Problem]]:
+    """The spec of a document as far as it could be read, and what is wrong with it."""
+    loader = _Loader(document)
+    return loader.spec({}), loader.problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """An entry as it is written: its kind, its fields with parameters put in, and its name, given or made."""
+
+    kind: str
+    fields: dict[str, Any]
+    name: str
+    origin: Origin
+
+
+@dataclass
+class _Loader:
+    document: Document
+    files: tuple[Path, ...] = ()  # the files that are being read, to find one that uses itself
+    problems: list[Problem] = field(default_factory=list)
+    blocks: Mapping[str, BlockSection] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    bodies: dict[tuple[str, str], Body | None] = field(default_factory=dict)  # by block and arguments
+    unfolding: list[str] = field(default_factory=list)  # the blocks around the current entry
+    count: int = 0
+
+    def spec(self, arguments: Mapping[str, Any]) -> ModelSpec | None:
+        """The spec of the document, with ``arguments`` in place of the defaults of its parameters."""
+        top = Origin(self.document)
+        data = self.document.data
+        if not isinstance(data, dict):
+            self._fault(top, f"a spec is a mapping, but this is {faults.shown(data)}", "it begins with 'regspec: 1'")
+            return None
+        sections = self._sections(data, arguments, top)
+        self.blocks = sections["blocks"]
+        self._check_rules(sections["regularizers"], top / "regularizers")
+        body = self._body(
+            data["layers"] if sections["layers"] else [],
+            tuple(sections["inputs"] or ()),
+            sections["outputs"],
+            self.parameters,
+            top,
+            declared=sections["inputs"] or {},
+            rules=sections["regularizers"],
+        )
+        for name, block in self.blocks.items():
+            self._check_block(name, block, top / "blocks" / name)
+        name = sections["name"] or _name_of_file(self.document.path)
+        return ModelSpec(name, body, sections["data_format"], sections["activity_reduction"], sections["parameters"])
+
+    def _sections(self, data: dict[str, Any], arguments: Mapping[str, Any], top: Origin) -> dict[str, Any]:
+        """Every section of the file, each validated by itself, so that a fault in one leaves the others to be checked."""
+        for name in data:
+            if name not in SpecSections.model_fields:
+                hint = did_you_mean(name, SpecSections.model_fields)
+                self._fault(top / name, f"the spec has no field '{name}'", hint, key=True)
+        sections = {"parameters": self._section("parameters", data, top)}
+        self.parameters = {**sections["parameters"], **arguments}
+        for name in SpecSections.model_fields:
+            sections.setdefault(name, self._section(name, data, top))
+        return sections
+
+    def _section(self, name: str, data: dict[str, Any], top: Origin) -> Any:
+        """A section's value; its default where it is absent or has faults, None where it has no default."""
+        section = SpecSections.model_fields[name]
+        default = None if section.is_required() else section.get_default(call_default_factory=True)
+        if name not in data:
+            if section.is_required():
+                self._fault(top, f"the spec needs '{name}'", "it begins with 'regspec: 1'" if name == "regspec" else None)
+            return default
+        value = data[name]
+        if name not in ("parameters", "blocks", "layers"):
+            value = substitute(value, self.parameters, top / name, self.problems)
+        try:
+            return _adapter(name).validate_python(value)
+        except ValidationError as error:
+            errors = [{**each, "loc": (name, *each["loc"])} for each in error.errors(include_url=False)]
+            self.problems.extend(faults.problems(errors, top, "the spec"))
+            return default
+
+    def _check_rules(self, rules: tuple[LayerRule, ...], origin: Origin) -> None:
+        for index, rule in enumerate(rules):
+            for position, kind in enumerate(rule.kinds or ()):
+                if find_kind(kind) is None:
+                    here = origin / index / "kinds" / position
+                    self._fault(here, f"no kind of layer is called '{kind}'", did_you_mean(kind, KINDS))
+
+    def _body(
+        self,
+        layers: list[Any],
+        inputs: tuple[str, ...],
+        outputs: Outputs,
+        parameters: Mapping[str, Any],
+        origin: Origin,
+        **more: Any,
+    ) -> Body:
+        """The entries of a list of layers; ``origin`` is the mapping that holds it."""
+        items = self._items(layers, parameters, origin / "layers")
+        items = self._named(items, set(inputs))
+        entries = tuple(self._entry(item) for item in items)
+        return Body(inputs, entries, outputs, origin=origin, origins=tuple(item.origin for item in items), **more)
+
+    def _items(self, layers: list[Any], parameters: Mapping[str, Any], origin: Origin) -> list[_Item]:
+        items = []
+        for index, written in enumerate(layers):
+            here = origin / index
+            if isinstance(written, str):
+                written = {written: None}
+            if not isinstance(written, dict) or len(written) != 1:
+                received = f"has {len(written)} keys" if isinstance(written, dict) else f"is {faults.shown(written)}"
+                hint = "write '- Dense: {units: 10}', with the fields inside the kind" if isinstance(written, dict) else None
+                self._fault(here, f"a layer is one kind with a mapping of its fields, but this {received}", hint)
+                continue
+            ((kind, fields),) = written.items()
+            here = here / kind
+            fields = substitute({} if fields is None else fields, parameters, here, self.problems)
+            if not isinstance(fields, dict):
+                self._fault(here, f"{kind} takes a mapping of its fields, but is {faults.shown(fields)}")
+                fields = {}
+                kind = ""
+            name = fields.get("name")
+            items.append(_Item(kind, fields, name if isinstance(name, str) else "", here))
+        return items
+
+    def _named(self, items: list[_Item], taken: set[str]) -> list[_Item]:
+        """The items, those without a name with one made as Keras does: ``dense``, ``dense_1``."""
+        for item in items:
+            for name in _names(item.name, item.fields.get("repeat")) if item.name else ():
+                if name in taken:
+                    self._fault(item.origin / "name", f"'{name}' is the name of another layer or input")
+                taken.add(name)
+        counts: dict[str, int] = {}
+        named = []
+        for item in items:
+            name = item.name
+            if not name:
+                stem = snake_case(item.fields.get("layer", "call") if item.kind == "call" else item.kind) or "layer"
+                while not name or any(each in taken for each in _names(name, item.fields.get("repeat"))):
+                    count = counts.get(stem, 0)
+                    name = f"{stem}_{count}" if count else stem
+                    counts[stem] = count + 1
+                taken.update(_names(name, item.fields.get("repeat")))
+            named.append(_Item(item.kind, item.fields, name, item.origin))
+        return named
+
+    def _entry(self, item: _Item) -> Entry:
+        self.count += 1
+        if self.count > MAX_ENTRIES:
+            self._fault(item.origin, f"the blocks unfold to more than {MAX_ENTRIES:,} layers")
+            raise RegspecError(self.problems)
+        if item.kind == "call":
+            return self._call(item)
+        if item.kind in self.blocks:
+            return self._use(item)
+        cls = find_kind(item.kind)
+        if cls is None:
+            if item.kind:
+                hint = did_you_mean(item.kind, [*KINDS, *self.blocks, "call"])
+                self._fault(item.origin, f"no kind of layer or block is called '{item.kind}'", hint, key=True)
+            return Invalid(item.name)
+        layer = self._validated(cls, {**item.fields, "name": item.name}, item.origin, item.kind)
+        return Invalid(item.name) if layer is None else layer
+
+    def _call(self, item: _Item) -> Entry:
+        arguments = {key: value for key, value in item.fields.items() if key not in CallEntry.model_fields}
+        fields = {key: value for key, value in item.fields.items() if key not in arguments}
+        call = self._validated(CallEntry, fields, item.origin, "a call")
+        return Invalid(item.name) if call is None else Call(item.name, call.layer, call.inputs, arguments)
+
+    def _use(self, item: _Item) -> Entry:
+        block = self.blocks[item.kind]
+        arguments = {key: value for key, value in item.fields.items() if key not in UseEntry.model_fields}
+        fields = {key: value for key, value in item.fields.items() if key not in arguments}
+        use = self._validated(UseEntry, fields, item.origin, f"block '{item.kind}'")
+        if item.kind in self.unfolding:
+            self._fault(item.origin, f"block '{item.kind}' is used inside itself", key=True)
+            return Invalid(item.name)
+        values = self._arguments(item, block, arguments)
+        body = None if values is None else self._unfolded(item.kind, block, values)
+        if use is None or body is None:
+            return Invalid(item.name)
+        size = (use.repeat or 1) * _size(body)
+        if self.count + size > MAX_ENTRIES:
+            self._fault(item.origin, f"the blocks unfold to more than {MAX_ENTRIES:,} layers", key=True)
+            return Invalid(item.name)
+        return BlockUse(item.name, item.kind, use.inputs, use.repeat, body)
+
+    def _arguments(self, item: _Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """The values of a block's parameters at a use of it; None where one is unknown or missing."""
+        origin = Origin(self.document, ("blocks", item.kind, "parameters"))
+        defaults = substitute(block.parameters, self.parameters, origin, self.problems)
+        if block.file is not None:
+            defaults = {**self._parameters_of_file(item.kind, block), **defaults}
+        before = len(self.problems)
+        for name in arguments.keys() - defaults.keys():
+            hint = did_you_mean(name, [*defaults, *UseEntry.model_fields])
+            self._fault(item.origin / name, f"block '{item.kind}' has no parameter '{name}'", hint, key=True)
+        values = {**defaults, **arguments}
+        for name, value in values.items():
+            if value is None:
+                self._fault(item.origin, f"block '{item.kind}' needs '{name}'", key=True)
+        return values if len(self.problems) == before else None
+
+    def _unfolded(self, name: str, block: BlockSection, values: dict[str, Any]) -> Body | None:
+        """The body of a block with its parameters put in."""
+        key = (name, repr(sorted(values.items())))
+        if key not in self.bodies:
+            self.unfolding.append(name)
+            origin = Origin(self.document, ("blocks", name))
+            if block.file is not None:
+                self.bodies[key] = self._body_of_file(block.file, values, origin / "file")
+            else:
+                written = self.document.data["blocks"][name].get("layers") or []
+                scope = {**self.parameters, **values}
+                self.bodies[key] = self._body(written, block.inputs, block.outputs, scope, origin)
+            self.unfolding.pop()
+        return self.bodies[key]
+
+    def _check_block(self, name: str, block: BlockSection, origin: Origin) -> None:
+        """Faults of a block's own form; a block that nothing uses is unfolded with its defaults, if it has them all."""
+        if (block.file is None) == (block.layers is None):
+            self._fault(origin, f"block '{name}' needs either 'layers' or 'file'", key=True)
+        elif find_kind(name) is not None or name == "call":
+            self._fault(origin, f"'{name}' is no name for a block: it has a meaning of its own", key=True)
+        elif not any(used == name for used, _ in self.bodies) and None not in block.parameters.values():
+            self._unfolded(name, block, substitute(block.parameters, self.parameters, origin / "parameters", self.problems))
+
+    def _document_of_file(self, file: str, origin: Origin) -> Document | None:
+        folder = Path(self.document.path).parent
+        path = folder / file
+        if self.document.path.startswith("<") or Path(file).is_absolute():
+            self._fault(origin, "a block's file is found from the folder of the spec: give a relative path, in a spec file")
+        elif path.resolve() in (*self.files, Path(self.document.path).resolve()):
+            self._fault(origin, f"the spec '{file}' uses itself")
+        else:
+            try:
+                return read(path)
+            except RegspecError as error:
+                self._fault(origin, f"'{file}' is no spec to use", str(error.problems[0].what))
+        return None
+
+    def _parameters_of_file(self, name: str, block: BlockSection) -> dict[str, Any]:
+        document = self._document_of_file(str(block.file), Origin(self.document, ("blocks", name, "file")))
+        data = document.data if document is not None else None
+        parameters = data.get("parameters") if isinstance(data, dict) else None
+        return parameters if isinstance(parameters, dict) else {}
+
+    def _body_of_file(self, file: str, values: dict[str, Any], origin: Origin) -> Body | None:
+        document = self._document_of_file(file, origin)
+        if document is None:
+            return None
+        loader = _Loader(document, (*self.files, Path(self.document.path).resolve()), self.problems)
+        spec = loader.spec(values)
+        self.count += loader.count
+        if spec is None:
+            return None
+        own = SpecSections.model_fields
+        for name in ("data_format", "activity_reduction"):
+            mine = self.document.data.get(name, own[name].default)
+            if getattr(spec, name) != mine:
+                self._fault(origin, f"'{file}' has {name}: {getattr(spec, name)}, but this spec has {name}: {mine}")
+        return spec.body
+
+    def _validated(self, cls: type[F], fields: dict[str, Any], origin: Origin, subject: str) -> F | None:
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            known = [item.alias or name for name, item in cls.model_fields.items()]
+            self.problems.extend(faults.problems(error.errors(include_url=False), origin, subject, known))
+            return None
+
+    def _fault(self, origin: Origin, what: str, hint: str | None = None, *, key: bool = False) -> None:
+        self.problems.append(origin.problem(what, hint, key=key))
+
+
+def _names(name: str, repeat: Any) -> list[str]:
+    """The names that an entry takes: of a repeated block, its own and each copy's."""
+    copies = repeat if isinstance(repeat, int) and 1 <= repeat <= MAX_ENTRIES else 0
+    return [name, *(f"{name}_{index + 1}" for index in range(copies))]
+
+
+def _size(body: Body) -> int:
+    """The number of layers that a body unfolds to."""
+    return sum(
+        (entry.repeat or 1) * _size(entry.body) if isinstance(entry, BlockUse) else 1 for entry in body.entries
+    )
+
+
+@lru_cache(maxsize=None)
+def _adapter(section: str) -> TypeAdapter[Any]:
+    """Validates one section of a spec file."""
+    return TypeAdapter(SpecSections.model_fields[section].rebuild_annotation())
+
+
+def _name_of_file(path: str) -> str:
+    stem = re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII).strip("_")
+    return stem[:MAX_NAME] if stem[:1].isalpha() else "model"

@@ -1,0 +1,90 @@
+"""ModelSpec: a validated, frozen description of a network. Never a torch object.
+
+A spec is a body: entries in order, each a layer, a further call of one, or the use of a block, which has a body of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from regspec.layers import Layer
+from regspec.shapes import DataFormat
+from regspec.spec.faults import Origin
+from regspec.spec.rules import LayerRule
+from regspec.spec.sections import Input, Reduction
+
+Outputs = str | tuple[str, ...] | Mapping[str, str] | None  # None: the last entry's
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A further call of a layer or a block, with the same weights."""
+
+    name: str
+    layer: str
+    inputs: tuple[str, ...] | None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockUse:
+    """A block in place: `repeat` copies in a chain, or one where it is None."""
+
+    name: str
+    block: str
+    inputs: tuple[str, ...] | None
+    repeat: int | None
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """An entry that could not be validated; it keeps its name, so that the rest can still be checked."""
+
+    name: str
+
+
+Entry = Layer | Call | BlockUse | Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Entries in order, on named inputs: a block's body, or the spec's own."""
+
+    inputs: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    outputs: Outputs = None
+    declared: Mapping[str, Input] = field(default_factory=dict)  # the inputs' shapes, where the body fixes them
+    rules: tuple[LayerRule, ...] = ()
+    origin: Origin | None = field(default=None, compare=False, repr=False)  # of the mapping with layers, outputs, …
+    origins: tuple[Origin, ...] = field(default=(), compare=False, repr=False)  # of the entries
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A network and its regularizers, validated. Made by `regspec.load`.
+
+    Example:
+        >>> import regspec
+        >>> spec = regspec.load("examples/mlp.yaml")
+        >>> spec.name, list(spec.inputs)
+        ('mlp', ['features'])
+    """
+
+    name: str
+    body: Body
+    data_format: DataFormat = "channels_first"
+    activity_reduction: Reduction = "mean"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        """The inputs by name."""
+        return self.body.declared
+
+    @property
+    def layers(self) -> tuple[Entry, ...]:
+        """The entries in order."""
+        return self.body.entries

@@ -1,0 +1,270 @@
+"""The regularizers that a spec may name: functions of a weight or of a layer's output to a scalar.
+
+Forms: ``l2``; ``{l2: 1e-4}``; ``{l1: 1e-5, l2: 1e-4}``; ``{orthogonal: {factor: 0.01, mode: rows}}``; a list of these. Several
+in a mapping or a list are summed. The formulas stand with the runtime's classes of the same names.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, create_model
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from regspec.axes import Pattern
+from regspec.calls import Call, call, unless
+from regspec.shapes import ShapeError
+from regspec.spec.fields import Fraction, NotNegative
+from regspec.spec.forms import Family, Named
+from regspec.spec.registration import fields_of, importable, load_entry_point
+
+
+class Penalty(Named):
+    """One regularizer: a function of a tensor to a scalar."""
+
+    reads_axes: ClassVar[bool] = False  # whether a permutation of the tensor's axes would change its value
+    for_weights: ClassVar[bool] = True
+
+    def lower(self, weight: Pattern | None) -> Call:
+        """The constructor of the runtime's regularizer: for a weight that lies in torch so, or for an output."""
+        raise NotImplementedError
+
+
+REGULARIZERS: Family[Penalty] = Family("regularizer")
+
+
+def _output(weight: Pattern | None) -> int:
+    return -1 if weight is None else weight.output
+
+
+@REGULARIZERS.add
+class L1(Penalty):
+    """strength * sum(abs(w))."""
+
+    main = "strength"
+    strength: NotNegative = 0.01
+
+    def lower(self, weight: Pattern | None) -> Call:
+        return call("L1", self.strength)
+
+
+@REGULARIZERS.add
+class L2(Penalty):
+    """strength * sum(w**2), without a half."""
+
+    main = "strength"
+    strength: NotNegative = 0.01
+
+    def lower(self, weight: Pattern | None) -> Call:
+        return call("L2", self.strength)
+
+
+@REGULARIZERS.add
+class L1L2(Penalty):
+    """l1 * sum(abs(w)) + l2 * sum(w**2)."""
+
+    name = "l1_l2"
+    l1: NotNegative = 0.01
+    l2: NotNegative = 0.01
+
+    def lower(self, weight: Pattern | None) -> Call:
+        return call("L1L2", l1=self.l1, l2=self.l2)
+
+
+@REGULARIZERS.add
+class Orthogonal(Penalty):
+    """factor * the mean absolute cosine between the rows (or columns) of the weight as a matrix."""
+
+    main = "factor"
+    reads_axes = True
+    factor: NotNegative = 0.01
+    mode: Literal["rows", "columns"] = "rows"
+
+    def lower(self, weight: Pattern | None) -> Call:
+        return call("Orthogonal", self.factor, mode=unless("rows", self.mode), dim=_output(weight))
+
+
+@REGULARIZERS.add
+class Norm(Penalty):
+    """strength * sqrt(sum(w**2)): the Euclidean norm, not squared."""
+
+    main = "strength"
+    strength: NotNegative
+
+    def lower(self, weight: Pattern | None) -> Call:
+        return call("Norm", self.strength)
+
+
+@REGULARIZERS.add
+class GroupLasso(Penalty):
+    """strength * the sum over groups of sqrt(size) * norm; a group holds the weights of one output (or input)."""
+
+    main = "strength"
+    reads_axes = True
+    strength: NotNegative
+    axis: Literal["output", "input"] = "output"
+
+    def lower(self, weight: Pattern | None) -> Call:
+        dimension = _output(weight)
+        if self.axis == "input":
+            inputs = None if weight is None else weight.input
+            if inputs is None:
+                raise ShapeError("has group_lasso over the input axis of a weight of one axis")
+            dimension = inputs
+        return call("GroupLasso", self.strength, dim=dimension)
+
+
+@REGULARIZERS.add
+class Hoyer(Penalty):
+    """strength * sum(abs(w))**2 / sum(w**2): the Hoyer-square measure of sparsity."""
+
+    main = "strength"
+    strength: NotNegative
+
+    def lower(self, weight: Pattern | None) -> Call:
+        return call("Hoyer", self.strength)
+
+
+@REGULARIZERS.add
+class Spectral(Penalty):
+    """strength * the largest singular value of the weight as a matrix."""
+
+    main = "strength"
+    reads_axes = True
+    strength: NotNegative
+
+    def lower(self, weight: Pattern | None) -> Call:
+        return call("Spectral", self.strength, dim=_output(weight))
+
+
+@REGULARIZERS.add
+class KlSparsity(Penalty):
+    """strength * the divergence of each unit's mean activity from a target rate, summed over the units."""
+
+    main = "strength"
+    reads_axes = True
+    for_weights = False
+    strength: NotNegative
+    target: Annotated[Fraction, Field(gt=0, lt=1)] = 0.05
+
+    def lower(self, weight: Pattern | None) -> Call:
+        return call("KLSparsity", self.strength, target=unless(0.05, self.target))
+
+
+class Regularizer:
+    """The sum of one or more penalties, as a layer's slot has it."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: tuple[Penalty, ...]) -> None:
+        self.parts = parts
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Regularizer) and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        return hash(self.parts)
+
+    def __repr__(self) -> str:
+        return f"Regularizer({self.parts})"
+
+    @property
+    def reads_axes(self) -> bool:
+        """Whether a permutation of the tensor's axes would change the value."""
+        return any(part.reads_axes for part in self.parts)
+
+    def check(self, slot: str) -> None:
+        """Raises where a part has no meaning for the slot."""
+        for part in self.parts:
+            if slot != "activity" and not part.for_weights:
+                raise ShapeError(f"has {part.name} on its {slot}, but that is a regularizer of activities")
+
+    def lower(self, weight: Pattern | None) -> Call:
+        """The constructor of the runtime's regularizer."""
+        kinds = [type(part) for part in self.parts]
+        if sorted(kinds, key=lambda kind: kind.__name__) == [L1, L2]:
+            strengths = {part.name: part.strength for part in self.parts if isinstance(part, (L1, L2))}
+            return call("L1L2", l1=strengths["l1"], l2=strengths["l2"])
+        calls = [part.lower(weight) for part in self.parts]
+        return calls[0] if len(calls) == 1 else call("Sum", *calls)
+
+
+class _RegularizerForms:
+    """The forms of a regularizer, as an annotation of pydantic fields."""
+
+    def parse(self, value: Any) -> Regularizer:
+        if isinstance(value, Regularizer):
+            return value
+        if isinstance(value, str):
+            return Regularizer((self._make(value, {}, ()),))
+        if isinstance(value, dict) and value:
+            return Regularizer(tuple(self._make(name, arguments, (name,)) for name, arguments in value.items()))
+        if isinstance(value, list) and value:
+            parsed = [self._item(index, item) for index, item in enumerate(value)]
+            return Regularizer(tuple(part for regularizer in parsed for part in regularizer.parts))
+        expected = "a regularizer: a name, {name: strength}, or a list of these"
+        raise PydanticCustomError("form", "must be {expected}", {"expected": expected})
+
+    def _item(self, index: int, item: Any) -> Regularizer:
+        try:
+            return self.parse(item)
+        except PydanticCustomError as error:
+            context = dict(error.context or {})
+            context["at"] = (index, *context.get("at", ()))
+            raise PydanticCustomError(error.type, error.message_template, context) from None
+
+    def _make(self, name: str, arguments: Any, at: tuple[str, ...]) -> Penalty:
+        if name == "schedule":
+            raise PydanticCustomError("schedule", "schedules of strengths are not supported yet", {"at": at})
+        if REGULARIZERS.get(name) is None:
+            load_entry_point("regspec.regularizers", name)
+        return REGULARIZERS.make(name, arguments, at)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.parse)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"$ref": "#/$defs/regularizer"}
+
+
+RegularizerField = Annotated[Regularizer, _RegularizerForms()]
+
+
+def register_regularizer(function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
+    """Makes a function of a tensor to a scalar a regularizer that specs may name; a decorator.
+
+    The parameters after the first become the regularizer's fields, with their annotations and defaults. The function must
+    be importable by its name, because the compiled source imports it. A package offers one without being imported first by
+    an entry point of the group ``regspec.regularizers``.
+
+    Example:
+        >>> import torch, regspec
+        >>> @regspec.register_regularizer
+        ... def log_cosh(weight: torch.Tensor, strength: float = 1e-3) -> torch.Tensor:
+        ...     return strength * torch.log(torch.cosh(weight)).sum()
+
+        ``kernel_regularizer: {log_cosh: {strength: 1e-4}}`` then names it.
+    """
+    if function is None:
+        return partial(register_regularizer, name=name)
+    target = importable(function)
+
+    class Registered(Penalty):
+        model_config = ConfigDict(strict=False, arbitrary_types_allowed=True)
+        reads_axes = True
+
+        def lower(self, weight: Pattern | None) -> Call:
+            arguments = {field: getattr(self, field) for field in type(self).model_fields}
+            if inspect.isclass(function):
+                return call(target, **arguments)
+            return call("partial", target, **arguments)
+
+    skip = 0 if inspect.isclass(function) else 1
+    cls = create_model(target.name, __base__=Registered, __doc__=inspect.getdoc(function), **fields_of(function, skip=skip))
+    cls.name = name or target.name
+    REGULARIZERS.add(cls)
+    return function

@@ -1,0 +1,77 @@
+"""The sections of a spec file as they are written: what `loading.py` validates and the JSON Schema describes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from regspec.shapes import DataFormat
+from regspec.spec.fields import Frozen, Name, Names, Sequence, Shape, Size
+from regspec.spec.rules import LayerRule
+
+Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
+Reduction = Literal["mean", "sum"]
+
+ParameterName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+# A capital letter marks a kind, a small one a block: so a reader, and an editor, can tell them apart.
+BlockName = Annotated[str, Field(pattern="^[a-z][A-Za-z0-9_]*$")]
+OutputNames = Annotated[str | tuple[str, ...] | dict[Name, str], Sequence]
+
+
+class Input(Frozen):
+    """An input of the model."""
+
+    shape: Shape = Field(description="Its sizes without the batch; null for a size that may vary.")
+    dtype: Dtype = Field("float32", description="The type of its numbers.")
+
+
+class BlockSection(Frozen):
+    """A block that layers may use like a kind: its own layers, or the spec in a file."""
+
+    file: str | None = Field(None, description="The path of a spec whose layers are the block, from this file's folder.")
+    parameters: dict[ParameterName, Any] = Field(
+        {}, description="Parameters with their defaults; null for one that each use must give."
+    )
+    inputs: Names = Field(("input",), description="The names of the block's inputs within it.")
+    layers: Annotated[tuple[Any, ...], Sequence] | None = Field(None, description="The layers, in order.")
+    outputs: OutputNames | None = Field(None, description="The block's outputs; the last layer's when absent.")
+
+
+class SpecSections(Frozen):
+    """A network and its regularizers, for regspec."""
+
+    regspec: Literal[1] = Field(description="The version of the language: 1.")
+    name: Name | None = Field(None, description="The model's name, of which the class's is made; the file's when absent.")
+    data_format: DataFormat = Field(
+        "channels_first", description="Where channels lie: after the batch, as in torch, or last, as in Keras."
+    )
+    activity_reduction: Reduction = Field(
+        "mean", description="Whether activity penalties are divided by the batch size (mean) or not (sum)."
+    )
+    parameters: dict[ParameterName, Any] = Field(
+        {}, description="Named values: $name stands for one, anywhere a value may stand."
+    )
+    inputs: Annotated[dict[Name, Input], Field(min_length=1)] = Field(description="The inputs, by name.")
+    blocks: dict[BlockName, BlockSection] = Field({}, description="Groups of layers that may be used like a kind.")
+    layers: Annotated[tuple[Any, ...], Sequence, Field(min_length=1)] = Field(description="The layers, in order.")
+    outputs: OutputNames | None = Field(None, description="The model's outputs; the last layer's when absent.")
+    regularizers: Annotated[tuple[LayerRule, ...], Sequence] = Field(
+        (), description="Regularizers for many layers at once; what a layer says itself wins."
+    )
+
+
+class CallEntry(Frozen):
+    """A further call of a layer or a block, with the same weights."""
+
+    layer: str = Field(description="The layer or block that is called again.")
+    inputs: Names | None = Field(None, description="What it is called on; the layer before when absent.")
+    name: Name | None = Field(None, description="The name of the result.")
+
+
+class UseEntry(Frozen):
+    """What the use of a block says besides the block's own parameters."""
+
+    name: Name | None = Field(None, description="The name of the block's module.")
+    inputs: Names | None = Field(None, description="What it is called on; the layer before when absent.")
+    repeat: Size | None = Field(None, description="How many copies follow each other: name_1, name_2, …")

@@ -1,0 +1,86 @@
+"""Keras as the reference: a row as a Keras layer, and what it computes, on Keras's torch backend."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+
+from regspec.layers import KINDS
+from regspec.layers.layer import Spatial
+
+from .rows import Row
+
+CALL_FIELDS = ("reverse", "use_causal_mask", "return_attention_scores")
+SEPARATE_INPUTS = ("MultiHeadAttention", "GroupQueryAttention")
+RECURRENT = ("SimpleRNN", "LSTM", "GRU", "Bidirectional")
+
+
+def keras_layer(kind: str, fields: dict[str, Any], data_format: str) -> keras.layers.Layer:
+    """Keras's layer of a kind with a spec's fields."""
+    fields = {name: _value(name, value, data_format) for name, value in fields.items() if name not in CALL_FIELDS}
+    if issubclass(KINDS[kind], Spatial) and kind not in ("Cropping1D", "UpSampling1D", "SpatialDropout1D"):
+        fields.setdefault("data_format", data_format)
+    if data_format == "channels_first" and kind in ("BatchNormalization", "GroupNormalization"):
+        fields.setdefault("axis", -1 if kind == "never" else 1)
+    if kind == "Concatenate" and data_format == "channels_first":
+        fields.setdefault("axis", -1)
+    return getattr(keras.layers, kind)(**fields)
+
+
+def _value(name: str, value: Any, data_format: str) -> Any:
+    if name.endswith("_regularizer") and value is not None:
+        return keras.regularizers.L1L2(**value)
+    if name in ("activation", "recurrent_activation") and isinstance(value, dict):
+        ((function, arguments),) = value.items()
+        main = {"leaky_relu": "negative_slope", "hard_shrink": "threshold", "soft_shrink": "threshold", "squareplus": "b"}
+        if not isinstance(arguments, dict):
+            arguments = {main.get(function, "axis" if function == "sparsemax" else "alpha"): arguments}
+        return partial(getattr(keras.activations, function), **arguments)
+    if name in ("layer", "backward_layer") and value is not None:
+        ((kind, fields),) = value.items()
+        return keras_layer(kind, fields, data_format)
+    if isinstance(value, list):
+        return tuple(tuple(each) if isinstance(each, list) else each for each in value)
+    return value
+
+
+def inputs_of(row: Row, seed: int, batch: int = 3) -> list[np.ndarray]:
+    """Arrays for the inputs of a row."""
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for shape in row.shapes:
+        if "int" in row.dtype:
+            arrays.append(rng.integers(0, row.high, size=(batch, *shape)).astype(row.dtype))
+        else:
+            arrays.append(rng.standard_normal((batch, *shape)).astype("float32"))
+    return arrays
+
+
+def call(layer: keras.layers.Layer, row: Row, inputs: list[torch.Tensor], training: bool) -> list[torch.Tensor]:
+    """The outputs of a layer, as a flat list."""
+    arguments = {name: row.fields[name] for name in CALL_FIELDS if name in row.fields}
+    if layer._call_has_training_arg:
+        arguments["training"] = training
+    if row.kind in SEPARATE_INPUTS:
+        output = layer(*inputs, **arguments)
+    elif row.kind in RECURRENT and len(inputs) > 1:
+        output = layer(inputs[0], initial_state=inputs[1:], **arguments)
+    else:
+        output = layer(inputs if len(inputs) > 1 else inputs[0], **arguments)
+    return list(output) if isinstance(output, (list, tuple)) else [output]
+
+
+def fill(layer: keras.layers.Layer, seed: int) -> None:
+    """Gives every weight numbers that no symmetry hides; variances are positive."""
+    rng = np.random.default_rng(seed)
+    for variable in layer.weights:
+        if "count" in variable.name:
+            continue
+        values = rng.standard_normal(variable.shape) * 0.5
+        if "variance" in variable.name:
+            values = rng.uniform(0.5, 1.5, variable.shape)
+        variable.assign(values.astype("float32"))

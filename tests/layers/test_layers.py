@@ -1,0 +1,157 @@
+"""Properties that hold for every row of the layer table."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import regspec
+from regspec.compiler import graph_of
+from regspec.keras.weights import to_parameters
+from regspec.layers import KINDS
+from regspec.nodes import Node
+
+from . import reference
+from .rows import ROWS, Row
+
+# Kinds whose activity_regularizer Keras 3 drops, or applies elsewhere than on the output.
+ACTIVITY_ELSEWHERE = ("SimpleRNN", "MultiHeadAttention", "GroupQueryAttention", "SpatialDropout1D", "SpatialDropout2D",
+                      "SpatialDropout3D", "Discretization", "ActivityRegularization")  # fmt: skip
+
+
+def spec_of(row: Row, fields: dict[str, Any]) -> regspec.ModelSpec:
+    """A spec with one layer, that of the row, made as a user's would be, from text."""
+    names = [f"input_{index}" for index in range(len(row.shapes))]
+    document = {
+        "regspec": 1,
+        "name": "row",
+        "data_format": row.data_format,
+        "inputs": {
+            name: {"shape": list(shape), "dtype": row.dtype} for name, shape in zip(names, row.shapes, strict=True)
+        },
+        "layers": [{row.kind: {**fields, "name": "layer", "inputs": names}}],
+    }
+    spec = regspec.loads(json.dumps(document))
+    outputs = len(node_of(spec).outputs)
+    if outputs > 1:
+        document["outputs"] = [f"layer.{index}" for index in range(outputs)]
+        spec = regspec.loads(json.dumps(document))
+    return spec
+
+
+def node_of(spec: regspec.ModelSpec) -> Node:
+    """The node of a spec's one layer."""
+    return next(node for node in graph_of(spec).nodes if node.layer is not None)
+
+
+def with_penalties(row: Row) -> dict[str, Any]:
+    """The row's fields, with a penalty on every slot of the kind."""
+    slots = [field for field in KINDS[row.kind].model_fields if field.endswith("_regularizer")]
+    penalties: dict[str, Any] = {field: {"l1": 0.01, "l2": 0.02} for field in slots}
+    if row.kind in ACTIVITY_ELSEWHERE or row.dtype != "float32":
+        del penalties["activity_regularizer"]
+    fields = {**row.fields, **penalties}
+    if "layer" in fields:
+        ((kind, inner),) = fields["layer"].items()
+        inner_slots = [f for f in KINDS[kind].model_fields if f.endswith("_regularizer") and f != "activity_regularizer"]
+        fields["layer"] = {kind: {**inner, **{field: {"l1": 0.03, "l2": 0.01} for field in inner_slots}}}
+    return fields
+
+
+def outputs_of(result: Any) -> list[torch.Tensor]:
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def load_keras_weights(model: torch.nn.Module, node: Node, layer: Any) -> dict[str, tuple[Any, Any]]:
+    """Moves Keras's weights to the model; gives Keras's variable and the weight by parameter path."""
+    variables = {variable.path.split("/", 1)[-1] if "/" in variable.path else variable.path: variable for variable in layer.weights}
+    unused = list(variables.values())
+    state = model.state_dict()
+    moved = {}
+    for weight in node.weights:
+        variable = next(each for each in unused if _is_called(each, weight.name, node.kind) and tuple(each.shape) == weight.shape)
+        unused.remove(variable)
+        place = next(attribute for module, attribute in node.attributes.items() if module.suffix == weight.module)
+        for parameter, array in to_parameters(weight, variable.value.detach().numpy()).items():
+            state[f"{place}.{parameter}"] = torch.as_tensor(np.array(array))
+            moved[f"{place}.{parameter}"] = (variable, weight)
+    assert [variable.name for variable in unused if variable.name != "count"] == [v.name for v in unused if "seed" in v.path]
+    model.load_state_dict(state)
+    return moved
+
+
+def _is_called(variable: Any, name: str, kind: str) -> bool:
+    """Whether Keras's variable is the weight of this name."""
+    *owner, slot = name.split(".")
+    last = variable.path.split("/")[-1].replace("_kernel", "") if slot != "kernel" else variable.path.split("/")[-1]
+    last = {"recurrent_kernel": "recurrent", "depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise"}.get(last, last)
+    return last == slot and all(part in variable.path for part in owner)
+
+
+@pytest.mark.parametrize("index", range(len(ROWS)), ids=[row.id for row in ROWS])
+@pytest.mark.parametrize("penalized", [False, True], ids=["plain", "penalized"])
+def test_agrees_with_keras(index: int, penalized: bool) -> None:
+    """Outputs, penalties, gradients of weights and inputs, in evaluation and, where it is deterministic, in training."""
+    row = ROWS[index]
+    if not row.has_reference:
+        return
+    fields = with_penalties(row) if penalized else row.fields
+    spec = spec_of(row, fields)
+    node = node_of(spec)
+    model = regspec.build(spec, seed=0)
+    layer = reference.keras_layer(row.kind, fields, row.data_format)
+    inputs = reference.inputs_of(row, index)
+    reference.call(layer, row, [torch.as_tensor(x) for x in inputs], False)
+    reference.fill(layer, index)
+    moved = load_keras_weights(model, node, layer)
+    for training in (False, True):
+        if training and row.is_random:
+            continue
+        model.train(training)
+        ours = [torch.tensor(x, requires_grad="int" not in row.dtype) for x in inputs]
+        theirs = [torch.tensor(x, requires_grad="int" not in row.dtype) for x in inputs]
+        got = outputs_of(model(*ours))
+        wanted = reference.call(layer, row, theirs, training)
+        assert [tuple(x.shape) for x in got] == [tuple(x.shape) for x in wanted]
+        for a, b in zip(got, wanted, strict=True):
+            torch.testing.assert_close(a, b.to(a.dtype), rtol=row.tolerance, atol=row.tolerance)
+        penalty = sum(layer.losses, torch.zeros(()))
+        torch.testing.assert_close(model.regularization_loss(), penalty, rtol=1e-4, atol=1e-6)
+        assert torch.equal(model.regularization_loss(), torch.stack([*model.regularization_terms().values(), torch.zeros(())]).sum())
+        check_gradients(model, layer, moved, (got, wanted), (ours, theirs), penalty)
+
+
+def check_gradients(model: Any, layer: Any, moved: Any, outputs: Any, inputs: Any, penalty: torch.Tensor) -> None:
+    """The gradients of the outputs in a random direction, plus the penalties."""
+    got, wanted = outputs
+    if not got[0].requires_grad:
+        assert not wanted[0].requires_grad
+        return
+    directions = [torch.randn_like(x) for x in got]
+    model.zero_grad()
+    for variable in layer.weights:
+        variable.value.grad = None
+    (sum((x * d).sum() for x, d in zip(got, directions, strict=True)) + model.regularization_loss()).backward()
+    (sum((x * d).sum() for x, d in zip(wanted, directions, strict=True)) + penalty).backward()
+    for a, b in zip(*inputs, strict=True):
+        if a.requires_grad:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4)
+    parameters = dict(model.named_parameters())
+    for path, (variable, weight) in moved.items():
+        if path not in parameters:
+            continue
+        parameter, expected = parameters[path], variable.value.grad
+        assert parameter.requires_grad == variable.trainable
+        if expected is None:
+            assert parameter.grad is None or not parameter.grad.any()
+            continue
+        expected = torch.as_tensor(np.array(to_parameters(weight, expected.numpy())[path.partition(".")[2]]))
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_every_kind_has_a_row() -> None:
+    assert {row.kind for row in ROWS} == set(KINDS)
