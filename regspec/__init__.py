@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from regspec.compiler import load, loads, source
     from regspec.errors import Problem, RegspecError
     from regspec.layers.layer import Layer
+    from regspec.layers.registration import register_layer
     from regspec.spec.model import ModelSpec
     from regspec.spec.regularizers import register_regularizer
 
@@ -24,6 +25,7 @@ _HOMES = {
     "Problem": "regspec.errors",
     "RegspecError": "regspec.errors",
     "Layer": "regspec.layers.layer",
+    "register_layer": "regspec.layers.registration",
     "ModelSpec": "regspec.spec.model",
     "register_regularizer": "regspec.spec.regularizers",
 }
@@ -36,6 +38,7 @@ __all__ = [
     "build",
     "load",
     "loads",
+    "register_layer",
     "register_regularizer",
     "source",
 ]

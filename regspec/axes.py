@@ -1,4 +1,4 @@
-"""Orders of axes: permutations, and patterns such as ``"h w i o -> o i h w"`` that say how Keras's array lies in torch."""
+"""Orders of axes: permutations, and patterns such as ``"h w i o -> o i h w"``: how Keras's array lies in torch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def between(have: Order, want: Order) -> Order:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """How an array of Keras's lies in torch: ``"h w i o -> o i h w"``, with groups as in einops: ``"d h k -> (h k) d"``."""
+    """How Keras's array lies in torch: ``"h w i o -> o i h w"``; with groups as in einops, ``"d h k -> (h k) d"``."""
 
     keras: tuple[str, ...]
     torch: tuple[tuple[str, ...], ...]

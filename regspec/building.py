@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import linecache
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,8 +15,8 @@ from torch import nn
 
 from regspec.compiler import graph_of
 from regspec.runtime import Regularized
-from regspec.writing import print_source
 from regspec.spec.model import ModelSpec
+from regspec.writing import print_source
 
 
 def build(
@@ -65,7 +65,7 @@ def _module_name(text: str) -> str:
     return f"regspec.compiled_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _executed(text: str) -> ModuleType:
     """The module that a source defines, once a process: equal sources give the same classes.
 
@@ -87,7 +87,7 @@ def _executed(text: str) -> ModuleType:
 def _reduce(self: nn.Module) -> tuple[Any, ...]:
     """How an instance is pickled and copied: with the source of its class, which no file holds."""
     module = sys.modules[type(self).__module__]
-    text = "".join(linecache.cache[str(module.__file__)][2])
+    text = "".join(linecache.getlines(str(module.__file__)))
     state = self.__getstate__() if isinstance(self, Regularized) else self.__dict__
     return _blank, (text, type(self).__name__), state
 

@@ -1,17 +1,17 @@
 """Python code as data: constructor calls, and the expressions that a layer becomes.
 
-`lower` of a layer returns an expression over its input tensors; `source.py` prints it. Nothing here holds text that is
-printed as it stands: names come from the tables of this package or are checked identifiers, everything else is a literal
-that is printed with `repr`.
+`lower` of a layer returns an expression over its input tensors; `source.py` prints it. Nothing here holds text that
+is printed as it stands: names come from the tables of this package or are checked identifiers, everything else is a
+literal that is printed with `repr`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
-Literal: TypeAlias = "None | bool | int | float | str | tuple[Value, ...] | list[Value] | dict[str, Value]"
+Literal: TypeAlias = "bool | int | float | str | tuple[Value, ...] | list[Value] | dict[str, Value] | None"
 Value: TypeAlias = "Literal | Expression | Import"
 
 
@@ -25,8 +25,8 @@ class Expression:
         return iter(())
 
     def method(self, name: str, *arguments: Value, **keywords: Value) -> Method:
-        """``self.name(…)``."""
-        return Method(self, name, arguments, keywords)
+        """``self.name(…)``; keywords whose value is `OMIT` are left out."""
+        return Method(self, name, arguments, _given(keywords))
 
     def __getitem__(self, index: Any) -> Index:
         return Index(self, index if isinstance(index, tuple) else (index,))
@@ -54,7 +54,7 @@ class Import:
 
 @dataclass(frozen=True, slots=True, eq=True)
 class Call(Expression):
-    """``function(*arguments, **keywords)``; the function is a name of the printed file: ``nn.Linear``, ``torch.cat``."""
+    """``function(*arguments, **keywords)``; the function is a name of the printed file, such as ``nn.Linear``."""
 
     function: str | Import
     arguments: tuple[Value, ...] = ()
@@ -68,7 +68,11 @@ class Call(Expression):
 
 def call(function: str | Import, *arguments: Value, **keywords: Value) -> Call:
     """A call; keywords whose value is `OMIT` are left out."""
-    return Call(function, arguments, tuple((name, value) for name, value in keywords.items() if value is not OMIT))
+    return Call(function, arguments, tuple(_given(keywords).items()))
+
+
+def _given(keywords: dict[str, Value]) -> dict[str, Value]:
+    return {name: value for name, value in keywords.items() if value is not OMIT}
 
 
 class _Omit:
@@ -102,7 +106,7 @@ class Module:
     suffix: str = ""
 
     def __call__(self, *arguments: Value, **keywords: Value) -> Apply:
-        return Apply(self, arguments, keywords)
+        return Apply(self, arguments, _given(keywords))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,7 +196,11 @@ def replaced(value: Any, by: Mapping[Expression, Expression]) -> Any:
         return type(value)(replaced(each, by) for each in value)
     if isinstance(value, dict):
         return {name: replaced(each, by) for name, each in value.items()}
-    if not isinstance(value, Expression) or value in by:
-        return by.get(value, value) if isinstance(value, Expression) else value
-    changed = {part.name: replaced(getattr(value, part.name), by) for part in fields(value)} if is_dataclass(value) else {}
-    return replace(value, **changed) if any(changed[name] is not getattr(value, name) for name in changed) else value
+    if not isinstance(value, Expression):
+        return value
+    if value in by:
+        return by[value]
+    made: Any = value
+    parts = {part.name: getattr(made, part.name) for part in fields(made)}
+    changed = {name: replaced(part, by) for name, part in parts.items()}
+    return replace(made, **changed) if any(changed[name] is not parts[name] for name in parts) else value

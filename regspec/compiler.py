@@ -8,9 +8,10 @@ from regspec import document
 from regspec.document import Document
 from regspec.errors import Problem, RegspecError
 from regspec.graph import Graph, resolve
-from regspec.writing import print_source
 from regspec.spec import loading
 from regspec.spec.model import ModelSpec
+from regspec.summary import summarize
+from regspec.writing import print_source
 
 
 def load(path: str | Path) -> ModelSpec:
@@ -42,10 +43,10 @@ def source(spec: ModelSpec | str | Path, *, standalone: bool = False) -> str:
 
     Example:
         >>> import regspec
-        >>> print(regspec.source("examples/mlp.yaml").splitlines()[0])
-        \"""Mlp, compiled by regspec.\"""
+        >>> "class Mlp(Regularized):" in regspec.source("examples/mlp.yaml")
+        True
     """
-    return print_source(graph_of(spec))
+    return print_source(graph_of(spec), standalone=standalone)
 
 
 def graph_of(spec: ModelSpec | str | Path) -> Graph:
@@ -56,6 +57,19 @@ def graph_of(spec: ModelSpec | str | Path) -> Graph:
             raise RegspecError(_in_order(problems))
         return graph
     return _checked(document.read(spec))[1]
+
+
+def checked(path: str | Path) -> str:
+    """What a file of a spec or of rules holds, in a line, if nothing is wrong with it. Raises `RegspecError`."""
+    text = document.read(path)
+    if isinstance(text.data, dict) and "rules" in text.data:
+        rules, problems = loading.load_rules(text)
+        if rules is None:
+            raise RegspecError(_in_order(problems))
+        return f"{path}: {len(rules.rules)} rules"
+    summary = summarize(_checked(text)[1])
+    counts = f"{len(summary.rows)} layers, {summary.parameters:,} parameters, {summary.penalties} penalties"
+    return f"{path}: {summary.name}, {counts}"
 
 
 def _checked(text: Document) -> tuple[ModelSpec, Graph]:

@@ -1,8 +1,8 @@
 """YAML text to plain data that remembers where each part of it was written.
 
-Scalars follow YAML 1.2's core schema: ``1e-4`` is a float; ``no`` and ``on`` are strings. What is dangerous or ambiguous in
-YAML is a problem here: tags, duplicate keys, deep nesting, and aliases that expand past a bound. Nothing is ever imported or
-run, and time and memory stay in proportion to the text.
+Scalars follow YAML 1.2's core schema: ``1e-4`` is a float; ``no`` and ``on`` are strings. What is dangerous or
+ambiguous in YAML is a problem here: tags, duplicate keys, deep nesting, and aliases that expand past a bound. Nothing
+is ever imported or run, and time and memory stay in proportion to the text.
 """
 
 from __future__ import annotations
@@ -110,11 +110,11 @@ def parse(text: str, path: str = "<text>") -> Document:
 
 
 class _Container:
-    """A mapping or sequence that is being read."""
+    """A mapping or sequence that is being read, or what an anchor names."""
 
     __slots__ = ("anchor", "height", "key", "size", "value")
 
-    def __init__(self, value: dict[str, Any] | list[Any], anchor: str | None) -> None:
+    def __init__(self, value: Any, anchor: str | None) -> None:
         self.value = value
         self.anchor = anchor
         self.key: Any = _NO_KEY  # a mapping's key that waits for its value
@@ -164,7 +164,7 @@ class _Reader:
             raise RegspecError(self.problems)
         return self.root
 
-    def _start(self, value: dict[str, Any] | list[Any], event: Any) -> None:
+    def _start(self, value: Any, event: Any) -> None:
         if len(self.open) == MAX_DEPTH:
             raise RegspecError(self._problem(event, f"nested deeper than {MAX_DEPTH} levels"))
         if event.tag is not None:

@@ -44,7 +44,7 @@ def resolve(spec: ModelSpec) -> tuple[Graph | None, list[Problem]]:
     return (None if resolver.problems else graph), resolver.problems
 
 
-class _Unknown(Exception):
+class _ReportedError(Exception):
     """Something can't be resolved because of a fault that is reported already."""
 
 
@@ -119,7 +119,7 @@ class _Resolver:
             references = [(body.outputs or scope.last, origin)]
         try:
             return [self._tensor(name, scope, here) for name, here in references]
-        except _Unknown:
+        except _ReportedError:
             self.is_partial = True
             return None
 
@@ -141,7 +141,7 @@ class _Resolver:
         """The nodes of an entry; none where it has a fault."""
         try:
             if isinstance(entry, Invalid):
-                raise _Unknown
+                raise _ReportedError
             inputs = self._inputs(entry.inputs, scope, origin)
             if isinstance(entry, BlockUse):
                 placed = self._use(entry, inputs, scope, prefix, rules, origin)
@@ -152,7 +152,7 @@ class _Resolver:
         except ShapeError as error:
             self._fault(origin, f"{entry.name} {error.what}", error.hint, key=True)
             placed = []
-        except _Unknown:
+        except _ReportedError:
             placed = []
         if not placed:
             self.is_partial = True
@@ -160,9 +160,7 @@ class _Resolver:
         scope.last = str(entry.name)
         return placed
 
-    def _layer(
-        self, layer: Layer, inputs: list[Tensor], scope: _Scope, prefix: str, rules: _ScopedRules
-    ) -> list[Node]:
+    def _layer(self, layer: Layer, inputs: list[Tensor], scope: _Scope, prefix: str, rules: _ScopedRules) -> list[Node]:
         name = str(layer.name)
 
         def rule_for(slot: str) -> Regularizer | None:
@@ -179,10 +177,10 @@ class _Resolver:
     def _call(self, entry: Call, inputs: list[Tensor], scope: _Scope, origin: Origin | None) -> list[Node]:
         if entry.layer not in scope.nodes:
             if entry.layer in scope.tensors and scope.tensors[entry.layer] is None:
-                raise _Unknown
+                raise _ReportedError
             hint = did_you_mean(entry.layer, scope.nodes)
             self._fault(origin and origin / "layer", f"no layer above is called '{entry.layer}'", hint)
-            raise _Unknown
+            raise _ReportedError
         node = scope.nodes[entry.layer]
         if node.layer is None:
             return self._finished(self._block_again(entry, node, inputs), scope)
@@ -196,7 +194,7 @@ class _Resolver:
             if name not in kind.call_fields:
                 hint = did_you_mean(name, kind.call_fields)
                 self._fault(origin and origin / name, f"a call of {kind.__name__} can't set '{name}'", hint, key=True)
-                raise _Unknown
+                raise _ReportedError
         try:
             given = {name: getattr(layer, name) for name in layer.model_fields_set}
             return kind.model_validate({**given, **entry.arguments}) if entry.arguments else layer
@@ -204,12 +202,18 @@ class _Resolver:
             if origin is None:
                 raise
             self.problems.extend(faults.problems(error.errors(include_url=False), origin, kind.__name__))
-            raise _Unknown from None
+            raise _ReportedError from None
 
     # -- blocks -------------------------------------------------------------------------------------------------------
 
     def _use(
-        self, entry: BlockUse, inputs: list[Tensor], scope: _Scope, prefix: str, rules: _ScopedRules, origin: Origin | None
+        self,
+        entry: BlockUse,
+        inputs: list[Tensor],
+        scope: _Scope,
+        prefix: str,
+        rules: _ScopedRules,
+        origin: Origin | None,
     ) -> list[Node]:
         names = [entry.name] if entry.repeat is None else [f"{entry.name}_{index + 1}" for index in range(entry.repeat)]
         placed: list[Node] = []
@@ -219,7 +223,7 @@ class _Resolver:
             inner = [replace(x, source=own) for x, own in zip(inputs, entry.body.inputs, strict=True)]
             graph = self.graph(entry.block, entry.body, inner, f"{prefix}{name}.", rules)
             if graph is None:
-                raise _Unknown
+                raise _ReportedError
             placed.extend(self._finished([_block_node(name, graph, inputs)], scope))
             inputs = list(placed[-1].outputs)
         scope.tensors[entry.name] = scope.tensors[names[-1]]
@@ -233,7 +237,9 @@ class _Resolver:
         for x, name in zip(inputs, wanted, strict=True):
             declared = entry.body.declared.get(name)
             if declared is not None and not _fits(x.logical[1:], declared.shape):
-                raise ShapeError(f"takes {shapes.text((None, *declared.shape))} as '{name}', but is given {x.described}")
+                raise ShapeError(
+                    f"takes {shapes.text((None, *declared.shape))} as '{name}', but is given {x.described}"
+                )
 
     def _block_again(self, entry: Call, node: Node, inputs: list[Tensor]) -> list[Node]:
         """A further call of a block, which must be on tensors like those that its class was made for."""
@@ -270,17 +276,17 @@ class _Resolver:
                 self._fault(origin, f"'{name}' is declared below; a layer takes what stands above it")
             else:
                 self._fault(origin, f"no layer or input is called '{name}'", did_you_mean(name, scope.tensors))
-            raise _Unknown
+            raise _ReportedError
         scope.used.add(name)
         outputs = scope.tensors[name]
         if outputs is None:
-            raise _Unknown
+            raise _ReportedError
         if not output:
             return next(iter(outputs.values()))
         if output not in outputs:
             known = ", ".join(f"{name}.{each}" for each in outputs)
             self._fault(origin, f"'{name}' has no output '{output}'", f"it has {known}")
-            raise _Unknown
+            raise _ReportedError
         return outputs[output]
 
     def _fault(self, origin: Origin | None, what: str, hint: str | None = None, *, key: bool = False) -> None:

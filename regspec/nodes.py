@@ -1,12 +1,13 @@
 """One layer in its place: its shapes resolved, its modules named, its terms bound.
 
-A tensor between layers may lie in another order of axes than Keras counts them: in a model with ``channels_last``, behind a
-convolution, it lies as torch's convolutions want it. Each layer says which order it wants (`Layer.order`); a permuted view is
-put before it only where the order at hand is another. So neighbouring permutations never arise, and a ported CNN has one view
-at each end and one before each layer that reads axes.
+A tensor between layers may lie in another order of axes than Keras counts them: in a model with ``channels_last``,
+behind a convolution, it lies as torch's convolutions want it. Each layer says which order it wants (`Layer.order`); a
+permuted view is put before it only where the order at hand is another. So neighbouring permutations never arise, and
+a ported CNN has one view at each end and one before each layer that reads axes.
 
-Two ways were weighed for these layouts: every layer brings its own views, and a pass takes out the pairs that cancel; or, as
-here, a tensor carries its order and views arise on demand. The second needs no pass, and no rule for what may cancel.
+Two ways were weighed for these layouts: every layer brings its own views, and a pass takes out the pairs that cancel;
+or, as here, a tensor carries its order and views arise on demand. The second needs no pass, and no rule for what may
+cancel.
 """
 
 from __future__ import annotations
@@ -144,7 +145,9 @@ def call_again(node: Node, layer: Layer, name: str, inputs: Sequence[Tensor]) ->
     outputs, results = _computed(layer, name, xs, node.activity)
     if set(_modules(results)) != set(node.attributes):
         made_for = " and ".join(shapes.text(x.logical) for x in node.inputs)
-        raise ShapeError(f"calls '{node.name}', whose modules are made for {made_for}, on {' and '.join(x.described for x in xs)}")
+        raise ShapeError(
+            f"calls '{node.name}', whose modules are made for {made_for}, on {' and '.join(x.described for x in xs)}"
+        )
     return [*nodes, Node(name, node.kind, xs, outputs, results, layer, node.activity, node.attributes, declares=False)]
 
 
@@ -162,13 +165,13 @@ def _wanted(layer: Layer, inputs: Sequence[Tensor]) -> tuple[list[Node], tuple[T
 def _computed(
     layer: Layer, name: str, xs: tuple[Tensor, ...], activity: Regularizer | None
 ) -> tuple[tuple[Tensor, ...], tuple[Expression, ...]]:
-    """The outputs of a layer, and the expressions that compute them; with an activity term, the last step is a module."""
+    """A layer's outputs and the expressions that compute them; with an activity term, the last step is a module."""
     shape, result = layer.output_shape(*xs), layer.lower(*xs)
-    results = result if isinstance(result, tuple) else (result,)
+    results = tuple(result) if isinstance(result, list) else (result,)
     dtype = layer.output_dtype(*xs)
     outputs = tuple(
         Tensor(each, name, dtype, xs[0].order if len(each) == xs[0].rank else (), xs[0].data_format)
-        for each in (shape if isinstance(result, tuple) else (shape,))
+        for each in (shape if isinstance(shape, list) else [shape])
     )
     if activity is None:
         return outputs, results
@@ -211,7 +214,7 @@ def _absent(parameter: str, places: Mapping[str, str]) -> str:
 
 def _fills(weight: Weight, paths: tuple[str, ...]) -> Iterator[Fill]:
     """The calls that fill a weight's parameters, but for what their constructor has done."""
-    if weight.initializer is None:
+    if weight.initializer is None or weight.shape is None:
         return
     if weight.initializer != weight.constructed:
         fill = weight.initializer.lower(Drawn(weight.shape, weight.pattern, weight.fans))

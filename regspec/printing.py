@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ _POSTFIX = 3
 
 
 class Printer:
-    """Prints expressions; the names of tensors, modules and functions come from whoever prints the class around them."""
+    """Prints expressions; whoever prints the class around them names the tensors, modules and functions."""
 
     def __init__(
         self,
@@ -99,23 +100,34 @@ def quoted(text: str) -> str:
 
 
 def lines(statement: str, indent: int) -> Iterator[str]:
-    """A statement in lines that fit: its last bracket is opened up, as often as is needed."""
-    margin = INDENT * indent
+    """A statement, or a part of one, in lines that fit: its last bracket is opened up, as often as is needed."""
+    margin, inside = INDENT * indent, INDENT * (indent + 1)
     if len(margin) + len(statement) <= WIDTH:
         yield margin + statement
         return
+    head, separator, value = _assigned(statement)
+    links = _links(value)
+    if len(links) > 2 or _split(value, " + ")[1:]:
+        parts = links if len(links) > 2 else _operands(value)
+        if separator:
+            yield f"{margin}{head}("
+            yield from (inside + part for part in parts)
+            yield f"{margin})"
+        else:
+            yield from (margin + part for part in parts)
+        return
     opened = _last_bracket(statement)
     if opened is None:
-        yield from _split_operators(statement, indent)
+        yield margin + statement
         return
     start, end = opened
     head, body, tail = statement[: start + 1], statement[start + 1 : end], statement[end:]
-    inside = INDENT * (indent + 1)
     parts = _split(body, ",")
+    is_call = head[-1] == "(" and head[-2:-1].isidentifier()
     yield margin + head
-    if len(inside) + len(body) <= WIDTH and not (head.endswith("{") or (len(parts) > 1 and head.endswith("["))):
+    if len(inside) + len(body) <= WIDTH and is_call:
         yield inside + body
-    elif len(parts) == 1 and " for " not in body:
+    elif len(parts) == 1 and is_call:
         yield from lines(parts[0], indent + 1)
     else:
         for part in parts:
@@ -125,19 +137,28 @@ def lines(statement: str, indent: int) -> Iterator[str]:
     yield margin + tail
 
 
-def _split_operators(statement: str, indent: int) -> Iterator[str]:
-    """A statement without a bracket at its end: parentheses around it, and a line for each operand."""
-    margin, inside = INDENT * indent, INDENT * (indent + 1)
-    head, separator, body = statement.partition(" = ") if not statement.startswith("return ") else ("return", " ", statement[7:])
-    terms = _split(body, " + ")
-    if len(terms) == 1 or not separator:
-        yield margin + statement
-        return
-    yield f"{margin}{head}{separator}("
-    yield inside + terms[0]
-    for term in terms[1:]:
-        yield f"{inside}+ {term}"
-    yield f"{margin})"
+def _assigned(statement: str) -> tuple[str, bool, str]:
+    """What stands before a statement's value, whether anything does, and the value."""
+    match = re.match(r"return |[\w.,() ]+ = ", statement)
+    return (match[0], True, statement[match.end() :]) if match else ("", False, statement)
+
+
+def _operands(value: str) -> list[str]:
+    first, *rest = _split(value, " + ")
+    return [first, *(f"+ {operand}" for operand in rest)]
+
+
+def _links(value: str) -> list[str]:
+    """A chain of method calls, ``a(…).b(…).c(…)``, in its links; one where it is no chain."""
+    depth, cuts = 0, [0]
+    places = list(_code(value))
+    for index, character in places:
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and character == "." and value[index - 1] in ")]" and "(" in value[index:]:
+            cuts.append(index)
+        if depth == 0 and character in " =":
+            return [value]
+    return [value[start:end] for start, end in zip(cuts, [*cuts[1:], len(value)], strict=True)]
 
 
 def _last_bracket(statement: str) -> tuple[int, int] | None:

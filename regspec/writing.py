@@ -1,12 +1,13 @@
 """From a Graph to the text of a Python file that defines it: what is printed is what runs.
 
-Only names of this package's tables and checked identifiers are printed as they stand; everything else is a literal. Blocks
-that come out equal are one class.
+Only names of this package's tables and checked identifiers are printed as they stand; everything else is a literal.
+Blocks that come out equal are one class.
 """
 
 from __future__ import annotations
 
 import keyword
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,33 +16,90 @@ from typing import TypeVar
 from regspec import shapes
 from regspec.calls import Apply, Call, Definition, Expression, Import, Part, walk
 from regspec.graph import Graph
+from regspec.imports import Imports
 from regspec.nodes import Constrained, Fill, Node, Term
-from regspec.printing import INDENT, Printer, lines, literal
+from regspec.printing import INDENT, WIDTH, Printer, lines, literal
 from regspec.shapes import Tensor
+from regspec.standalone import PACKAGE, definitions
 
 T = TypeVar("T")
 K = TypeVar("K")
 
 # What regspec.runtime offers to compiled source; a test compares it with the package.
 RUNTIME = frozenset(
-    """
-    AdditiveAttention AlphaDropout Attention BatchNorm1d BatchNorm2d BatchNorm3d CategoryEncoding Discretization
-    Dropout EinsumDense Exponential GRU GaussianDropout GaussianNoise GroupLasso GroupNorm GroupQueryAttention Hoyer
-    KLSparsity L1 L1L2 L2 LSTM LayerNorm MaxNorm MinMaxNorm MultiHeadAttention NonNeg Norm Normalization Orthogonal
-    PReLU Regularized Rescaling Resize ReversibleEmbedding SamePadding SimpleRNN SparsePlus SparseSigmoid Sparsemax
-    Spectral SpectralNormalization Squareplus Sum ThresholdedReLU UnitNorm eye_ orthogonal_ stft_
-    """.split()
+    [
+        "AdditiveAttention",
+        "AlphaDropout",
+        "Attention",
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "BatchNorm3d",
+        "CategoryEncoding",
+        "Discretization",
+        "Dropout",
+        "EinsumDense",
+        "Exponential",
+        "GRU",
+        "GaussianDropout",
+        "GaussianNoise",
+        "GroupLasso",
+        "GroupNorm",
+        "GroupQueryAttention",
+        "Hoyer",
+        "KLSparsity",
+        "L1",
+        "L1L2",
+        "L2",
+        "LSTM",
+        "LayerNorm",
+        "MaxNorm",
+        "MinMaxNorm",
+        "MultiHeadAttention",
+        "NonNeg",
+        "Norm",
+        "Normalization",
+        "Orthogonal",
+        "PReLU",
+        "Regularized",
+        "Rescaling",
+        "Resize",
+        "ReversibleEmbedding",
+        "SamePadding",
+        "SimpleRNN",
+        "SparsePlus",
+        "SparseSigmoid",
+        "Sparsemax",
+        "Spectral",
+        "SpectralNormalization",
+        "Squareplus",
+        "Sum",
+        "ThresholdedReLU",
+        "UnitNorm",
+        "eye_",
+        "orthogonal_",
+        "stft_",
+    ]
 )
 
 CHAIN = "x"  # the variable of a tensor that only the next statement takes
 
 
-def print_source(graph: Graph) -> str:
-    """The text of a file that defines the class of a graph, its blocks' classes before it."""
+def print_source(graph: Graph, *, standalone: bool = False) -> str:
+    """The text of a file that defines the class of a graph, its blocks' classes before it.
+
+    With ``standalone``, the pieces of the runtime that they use come first, instead of being imported.
+    """
     file = _File()
     name = file.define(graph)
-    classes = "\n\n\n".join(file.classes)
-    return f'"""{name}, compiled by regspec."""\n\n{file.imports()}\n\n\n{classes}\n'
+    if standalone:
+        parts = [*definitions(file.runtime, file.imports), *file.classes]
+        summary = f"{name}, compiled by regspec to stand alone: it needs torch only."
+    else:
+        for each in file.runtime:
+            file.imports.name(PACKAGE, each)
+        parts, summary = file.classes, f"{name}, compiled by regspec."
+    gap = "\n\n\n" if parts[0].startswith(("class ", "def ", "@")) else "\n\n"  # as ruff has it
+    return f'"""{summary}"""\n\n{file.imports.text()}{gap}' + "\n\n\n".join(parts) + "\n"
 
 
 @dataclass
@@ -50,9 +108,11 @@ class _File:
 
     classes: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)  # of classes, by their text
-    torch: set[str] = field(default_factory=set)  # nn, F, torch
     runtime: set[str] = field(default_factory=set)
-    imported: dict[str, Import] = field(default_factory=dict)
+    imports: Imports = field(default_factory=Imports)
+
+    def __post_init__(self) -> None:
+        self.imports.name("torch", "Tensor")
 
     def define(self, graph: Graph) -> str:
         """The name of the class of a graph; the class is added unless an equal one is there."""
@@ -66,45 +126,17 @@ class _File:
     def function(self, name: str | Import) -> str:
         """How the file calls a function: torch's by its path, the runtime's or the user's by an imported name."""
         if isinstance(name, Import):
-            return self._import(name)
+            return self.imports.unique(name)
         root, dot, _ = name.partition(".")
-        if dot:
-            self.torch.add(root)
-        elif name == "partial":
-            return self._import(Import("functools", name))
-        else:
+        if not dot:
             self.runtime.add(name)
+        elif root == "nn":
+            self.imports.name("torch", "nn")
+        elif root == "F":
+            self.imports.name("torch.nn", "functional", "F")
+        else:
+            self.imports.module(root)
         return name
-
-    def _import(self, wanted: Import) -> str:
-        name, number = wanted.name, 1
-        while self.imported.setdefault(name, wanted) != wanted:
-            number += 1
-            name = f"{wanted.name}_{number}"
-        return name
-
-    def imports(self) -> str:
-        """The import statements, grouped and sorted as ruff sorts them."""
-        standard, torch, own, users = [], [], [], []
-        for name, each in sorted(self.imported.items(), key=lambda item: (item[1].module, item[1].name)):
-            group = standard if each.module == "functools" else users
-            renamed = "" if name == each.name else f" as {name}"
-            group.append(f"from {each.module} import {each.name}{renamed}")
-        if "torch" in self.torch:
-            torch.append("import torch")
-        torch.append(f"from torch import {', '.join(['Tensor', *(['nn'] if 'nn' in self.torch else [])])}")
-        if "F" in self.torch:
-            torch.append("from torch.nn import functional as F")
-        if self.runtime:
-            names = ", ".join(sorted(self.runtime, key=_import_order))
-            statement = f"from regspec.runtime import {names}"
-            own.extend(lines(statement if len(statement) <= 120 else f"from regspec.runtime import ({names})", 0))
-        return "\n\n".join("\n".join(group) for group in (standard, torch, own, users) if group)
-
-
-def _import_order(name: str) -> tuple[int, str]:
-    """ruff's order of imported names: constants, then classes, then the rest."""
-    return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name)
 
 
 class _Class:
@@ -115,7 +147,9 @@ class _Class:
         self.file = file
         self.variables = _variables(graph)
         self.node: Node | None = None  # the node whose results are being printed
-        self.known: dict[tuple[int, tuple[int, ...]], str] = {}  # variables of shared expressions: by id, and path of a part
+        self.known: dict[
+            tuple[int, tuple[int, ...]], str
+        ] = {}  # variables of shared expressions: by id, and path of a part
         self.printer = Printer(lambda tensor: self.variables[id(tensor)], self._applied, self._variable, file.function)
 
     def text(self) -> tuple[str, str]:
@@ -139,7 +173,7 @@ class _Class:
             summary = '"""Fills the parameters as the spec\'s initializers say."""'
             methods.append(_method("init_weights(self) -> None", summary, self._fills(fills)))
         methods.append(_method(self._signature(), "", self._forward()))
-        return base, f'{INDENT}"""{self._summary()}"""\n\n' + "\n\n".join(methods)
+        return base, f"{self._docstring()}\n\n" + "\n\n".join(methods)
 
     # -- what it is made of -------------------------------------------------------------------------------------------
 
@@ -168,7 +202,9 @@ class _Class:
     def _fills(self, fills: list[Fill]) -> Iterator[str]:
         """A statement, or a loop, for each way in which parameters start."""
         for (function, arguments), group in _grouped(fills, self._fill):
-            targets = [f"self.{fill.parameter}" + ("" if fill.rows is None else "[{}:{}]".format(*fill.rows)) for fill in group]
+            targets = [
+                f"self.{fill.parameter}" + ("" if fill.rows is None else "[{}:{}]".format(*fill.rows)) for fill in group
+            ]
             if len(targets) == 1:
                 yield f"{function}({targets[0]}{arguments})"
             else:
@@ -182,11 +218,18 @@ class _Class:
 
     # -- what it computes ---------------------------------------------------------------------------------------------
 
-    def _summary(self) -> str:
+    def _docstring(self) -> str:
+        """What goes in and what comes out, with shapes."""
         inputs = ", ".join(f"{x.source} {shapes.text(x.logical)}" for x in self.graph.inputs)
         names = self.graph.output_names or tuple(x.source for x in self.graph.outputs)
-        outputs = ", ".join(f"{name} {shapes.text(x.logical)}" for name, x in zip(names, self.graph.outputs, strict=True))
-        return f"{inputs} -> {outputs}"
+        outputs = ", ".join(
+            f"{name} {shapes.text(x.logical)}" for name, x in zip(names, self.graph.outputs, strict=True)
+        )
+        line = f'{INDENT}"""{inputs} -> {outputs}"""'
+        if len(line) <= WIDTH:
+            return line
+        wrapped = textwrap.wrap(f'"""{inputs} -> {outputs}', WIDTH - 2 * len(INDENT))
+        return textwrap.indent("\n".join([*wrapped, '"""']), INDENT)
 
     def _signature(self) -> str:
         inputs = ", ".join(f"{self.variables[id(x)]}: Tensor" for x in self.graph.inputs)
@@ -219,22 +262,22 @@ class _Class:
         self.node = node
         targets = [self.variables.get(id(x), "_") for x in node.outputs]
         yield from self._shared(node, targets)
-        rest = [(target, each) for target, each in zip(targets, node.results, strict=True) if self._variable(each) != target]
-        if rest:
-            values = ", ".join(self.printer.text(each) for _, each in rest)
-            yield f"{', '.join(target for target, _ in rest)} = {values}"
+        for target, result in zip(targets, node.results, strict=True):
+            if target != "_" and self._variable(result) != target:
+                yield f"{target} = {self.printer.text(result)}"
 
     def _shared(self, node: Node, targets: list[str]) -> Iterator[str]:
         """Statements for what several results need: taken apart, ``sequence, (h, c) = self.lstm(x)``, or as it is."""
         expressions = [each for result in node.results for each in walk(result)]
-        counts = Counter(id(each) for each in expressions if isinstance(each, Apply))
-        for whole in dict.fromkeys(each for each in expressions if counts[id(each)] > 1):
+        applied = [each for each in expressions if isinstance(each, Apply)]
+        counts = Counter(id(each) for each in applied)
+        for whole in dict.fromkeys(each for each in applied if counts[id(each)] > 1):
             parts = {each.path: each for each in expressions if isinstance(each, Part) and each.whole is whole}
             if not parts:
-                self.known[id(whole), ()] = f"{node.name}_{len(self.known)}"
+                self.known[id(whole), ()] = self._new(f"{self._applied(whole)}_output")
                 yield f"{self.known[id(whole), ()]} = {self.printer.text(whole)}"
                 continue
-            variables = {path: f"{node.name}_{_leaf(part)}" for path, part in parts.items()}
+            variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in parts.items()}
             for target, result in zip(targets, node.results, strict=True):
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
@@ -247,6 +290,13 @@ class _Class:
         if isinstance(expression, Part):
             return self.known.get((id(expression.whole), expression.path))
         return self.known.get((id(expression), ()))
+
+    def _new(self, name: str) -> str:
+        """A variable's name that no other has, made of an attribute's."""
+        name = name.removeprefix("self.")
+        while name in self.variables.values() or name in self.known.values():
+            name += "_"
+        return name
 
     def _applied(self, applied: Apply) -> str:
         assert self.node is not None

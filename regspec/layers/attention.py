@@ -31,7 +31,7 @@ class Attending(Layer):
         query, value = (xs[0], xs[0]) if len(xs) == 1 else xs[:2]
         return query, value, xs[2] if len(xs) == 3 else value
 
-    def applied(self, module: Module, xs: tuple[Tensor, ...]) -> Expression | tuple[Expression, ...]:
+    def applied(self, module: Module, xs: tuple[Tensor, ...]) -> Expression | list[Expression]:
         """The output of the attention's module, and its scores if they are wanted."""
         query, value, key = self.inputs_of(xs)
         given = (query, value) if key is value else (query, value, key)
@@ -42,7 +42,7 @@ class Attending(Layer):
         )
         if not self.return_attention_scores:
             return whole
-        return Part(whole, ("output", "scores"), (0,)), Part(whole, ("output", "scores"), (1,))
+        return [Part(whole, ("output", "scores"), (0,)), Part(whole, ("output", "scores"), (1,))]
 
 
 class PlainAttention(Attending):
@@ -54,16 +54,22 @@ class PlainAttention(Attending):
         super().checked(*xs)
         query, value, key = self.inputs_of(xs)
         if {query.rank, value.rank, key.rank} != {3}:
-            raise ShapeError(f"takes inputs of (batch, steps, features), but is given {next(x for x in xs if x.rank != 3).described}")
+            raise ShapeError(
+                f"takes inputs of (batch, steps, features), but is given {next(x for x in xs if x.rank != 3).described}"
+            )
         if query.shape[2] != key.shape[2]:
-            raise ShapeError(f"takes a query and a key of the same size, but is given {query.described}, and {key.described}")
+            raise ShapeError(
+                f"takes a query and a key of the same size, but is given {query.described}, and {key.described}"
+            )
         if value.shape[1] != key.shape[1]:
-            raise ShapeError(f"takes a value and a key of as many steps, but is given {value.described}, and {key.described}")
+            raise ShapeError(
+                f"takes a value and a key of as many steps, but is given {value.described}, and {key.described}"
+            )
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | tuple[Shape, ...]:
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
         query, value, key = self.inputs_of((x, *others))
         output = (*query.shape[:-1], value.shape[-1])
-        return (output, (*query.shape[:-1], key.shape[1])) if self.return_attention_scores else output
+        return [output, (*query.shape[:-1], key.shape[1])] if self.return_attention_scores else output
 
 
 @kind
@@ -80,7 +86,7 @@ class Attention(PlainAttention):
         )
         return (scale,) * self.use_scale + (concat,) * (self.score_mode == "concat")
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | tuple[Expression, ...]:
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
         constructor = call(
             "Attention",
             scale=unless(False, self.use_scale),
@@ -100,7 +106,7 @@ class AdditiveAttention(PlainAttention):
         scale = self.weight("scale", "c", (x.size(-1),), parameters=("scale",), initializer=GLOROT_UNIFORM)
         return (scale,) * self.use_scale
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | tuple[Expression, ...]:
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
         size = x.size(-1) if self.use_scale else None
         constructor = call("AdditiveAttention", size, dropout=unless(0.0, self.dropout))
         return self.applied(Module(constructor), (x, *others))
@@ -110,7 +116,9 @@ class Projected(KernelSlot, BiasSlot, Attending):
     """Attention whose queries, keys and values are projected first."""
 
     use_gate: bool = Field(False, description="Whether the attended values are multiplied by a gate of the query.")
-    sliding_window: Size | None = Field(None, description="How far a step sees to both sides, itself included; all when absent.")
+    sliding_window: Size | None = Field(
+        None, description="How far a step sees to both sides, itself included; all when absent."
+    )
 
     def projection(self, name: str, module: str, size: int, heads: int, width: int) -> tuple[Weight, ...]:
         """The weights of a projection to heads."""
@@ -157,8 +165,12 @@ class MultiHeadAttention(Projected):
     num_heads: Size = Field(description="The number of heads.")
     key_dim: Size = Field(description="The size of each head's queries and keys.")
     value_dim: Size | None = Field(None, description="The size of each head's values; key_dim when absent.")
-    output_size: Sizes | None = Field(None, alias="output_shape", description="The sizes of the output's last axes; the query's when absent.")
-    attention_axes: Axes | None = Field(None, description="The axes over which attention goes; all but the batch and the last when absent.")
+    output_size: Sizes | None = Field(
+        None, alias="output_shape", description="The sizes of the output's last axes; the query's when absent."
+    )
+    attention_axes: Axes | None = Field(
+        None, description="The axes over which attention goes; all but the batch and the last when absent."
+    )
 
     @property
     def _value_size(self) -> int:
@@ -173,7 +185,9 @@ class MultiHeadAttention(Projected):
             return tuple(range(1, x.rank - 1))
         chosen = tuple(axis % x.rank for axis in self.attention_axes)
         if any(not 0 < axis < x.rank - 1 for axis in chosen):
-            raise ShapeError(f"has attention_axes {list(self.attention_axes)}, which are out of range for {x.described}")
+            raise ShapeError(
+                f"has attention_axes {list(self.attention_axes)}, which are out of range for {x.described}"
+            )
         return chosen
 
     def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
@@ -188,7 +202,7 @@ class MultiHeadAttention(Projected):
             *self.output_projection(heads, self._value_size, self._sizes(query)),
         )
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | tuple[Shape, ...]:
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
         query, value, _ = self.inputs_of((x, *others))
         output = (*query.shape[:-1], *self._sizes(query))
         if not self.return_attention_scores:
@@ -196,13 +210,15 @@ class MultiHeadAttention(Projected):
         chosen = self._axes(query)
         rest = tuple(size for axis, size in enumerate(query.shape[:-1]) if axis not in (0, *chosen))
         over = (*(query.shape[axis] for axis in chosen), *(value.shape[axis] for axis in chosen))
-        return output, (query.shape[0], *rest, self.num_heads, *over)
+        return [output, (query.shape[0], *rest, self.num_heads, *over)]
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | tuple[Expression, ...]:
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
         query, value, key = self.inputs_of((x, *others))
         chosen = self._axes(query)
         if chosen != (1,) and (self.use_causal_mask or self.sliding_window is not None):
-            raise ShapeError(f"has a causal mask or a sliding window, which need (batch, steps, features), but is given {query.described}")
+            raise ShapeError(
+                f"has a causal mask or a window, which need (batch, steps, features), but is given {query.described}"
+            )
         sizes = self._sizes(query)
         constructor = call(
             "MultiHeadAttention",
@@ -228,14 +244,18 @@ class GroupQueryAttention(Projected):
 
     head_dim: Size = Field(description="The size of each head.")
     num_query_heads: Size = Field(description="The number of heads of the query.")
-    num_key_value_heads: Size = Field(description="The number of heads of the key and the value, which divides the query's.")
+    num_key_value_heads: Size = Field(
+        description="The number of heads of the key and the value, which divides the query's."
+    )
 
     def checked(self, *xs: Tensor) -> None:
         super().checked(*xs)
         if any(x.rank != 3 for x in xs):
             raise ShapeError(f"takes inputs of (batch, steps, features), but is given {xs[0].described}")
         if self.num_query_heads % self.num_key_value_heads:
-            raise ShapeError(f"has {self.num_query_heads} query heads, which {self.num_key_value_heads} key-value heads can't share")
+            raise ShapeError(
+                f"has {self.num_query_heads} query heads, which {self.num_key_value_heads} key-value heads can't share"
+            )
 
     def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
         query, value, key = self.inputs_of((x, *others))
@@ -249,12 +269,12 @@ class GroupQueryAttention(Projected):
             *self.output_projection(heads, width, (query.size(-1),)),
         )
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | tuple[Shape, ...]:
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
         _, value, _ = self.inputs_of((x, *others))
         scores = (x.shape[0], self.num_query_heads, x.shape[1], value.shape[1])
-        return (x.shape, scores) if self.return_attention_scores else x.shape
+        return [x.shape, scores] if self.return_attention_scores else x.shape
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | tuple[Expression, ...]:
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
         query, value, key = self.inputs_of((x, *others))
         constructor = call(
             "GroupQueryAttention",

@@ -1,12 +1,12 @@
 """Convolutions: plain, transposed, depthwise and separable, in one to three dimensions.
 
-Written for channels first. ``padding: same`` pads as Keras does, ceil(n / stride) cells out and the odd cell of padding after;
-where both sides are equal it is torch's own padding, else an ``F.pad`` before.
+Written for channels first. ``padding: same`` pads as Keras does, ceil(n / stride) cells out and the odd cell of
+padding after; where both sides are equal it is torch's own padding, else an ``F.pad`` before.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -28,10 +28,13 @@ class Window(Spatial):
     """A window that moves along the spatial axes."""
 
     strides: Sizes = Field((1,), validate_default=True, description="The step of the window along each spatial axis.")
-    padding: Literal["valid", "same"] = Field(
-        "valid", description="valid: only whole windows; same: padded with zeros to ceil(size / stride) windows."
+    padding: Literal["valid", "same", "causal"] = Field(
+        "valid",
+        description="valid: only whole windows; same: padded to ceil(size / stride); causal: padded before only.",
     )
-    dilation_rate: Sizes = Field((1,), validate_default=True, description="The spacing between the cells of the window.")
+    dilation_rate: Sizes = Field(
+        (1,), validate_default=True, description="The spacing between the cells of the window."
+    )
     kernel_size: Sizes = Field(description="The size of the window along each spatial axis.")
 
     def spans(self) -> tuple[int, ...]:
@@ -53,7 +56,9 @@ class Window(Spatial):
         if self.padding == "causal":
             return call("F.pad", x, (self.spans()[0] - 1, 0)), 0
         if any(size is None and stride > 1 for size, stride in zip(x.shape[2:], self.strides, strict=True)):
-            padding = call("SamePadding", self.kernel_size, compact(self.strides), dilation=unless(1, compact(self.dilation_rate)))
+            padding = call(
+                "SamePadding", self.kernel_size, compact(self.strides), dilation=unless(1, compact(self.dilation_rate))
+            )
             return Module(padding, "padding")(x), 0
         sides = [
             same_padding(size or span, span, stride)  # with stride 1 the size does not matter
@@ -62,6 +67,14 @@ class Window(Spatial):
         if all(before == after for before, after in sides):
             return x, compact(tuple(before for before, _ in sides))
         return call("F.pad", x, tuple(cells for side in reversed(sides) for cells in side)), 0
+
+
+class Even(Window):
+    """A window whose padding, if it has any, lies on both sides."""
+
+    padding: Literal["valid", "same"] = Field(
+        "valid", description="valid: only whole windows; same: padded with zeros to ceil(size / stride) windows."
+    )
 
 
 class Convolution(KernelSlot, BiasSlot, Activated, Window):
@@ -79,7 +92,9 @@ class Convolution(KernelSlot, BiasSlot, Activated, Window):
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         if x.size(1) % self.groups or self.filters % self.groups:
-            raise ShapeError(f"has {self.groups} groups, which do not divide {x.size(1)} channels into {self.filters} filters")
+            raise ShapeError(
+                f"has {self.groups} groups, which do not divide {x.size(1)} channels into {self.filters} filters"
+            )
         return self.activated_shape((x.shape[0], self.filters, *self.windows(x)), x)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -103,30 +118,29 @@ class Conv1D(Convolution):
     """A convolution along time or space."""
 
     spatial_rank = 1
-    padding: Literal["valid", "same", "causal"] = Field(
-        "valid", description="valid: only whole windows; same: padded with zeros to ceil(size / stride) windows; causal: all before."
-    )
 
 
 @kind
-class Conv2D(Convolution):
+class Conv2D(Even, Convolution):
     """A convolution over images."""
 
     spatial_rank = 2
 
 
 @kind
-class Conv3D(Convolution):
+class Conv3D(Even, Convolution):
     """A convolution over volumes."""
 
     spatial_rank = 3
 
 
-class Transposed(KernelSlot, BiasSlot, Activated, Window):
+class Transposed(KernelSlot, BiasSlot, Activated, Even):
     """The transpose of a convolution, which enlarges."""
 
     filters: Size = Field(description="The number of output channels.")
-    output_padding: Counts | None = Field(None, description="Cells added at the end of each axis; chosen from the stride when absent.")
+    output_padding: Counts | None = Field(
+        None, description="Cells added at the end of each axis; chosen from the stride when absent."
+    )
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         axes = _AXES[self.spatial_rank]
@@ -150,7 +164,9 @@ class Transposed(KernelSlot, BiasSlot, Activated, Window):
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         sizes = tuple(
             None if size is None else (size - 1) * stride + span - before - after
-            for size, stride, span, (before, after) in zip(x.shape[2:], self.strides, self.spans(), self.crops(), strict=True)
+            for size, stride, span, (before, after) in zip(
+                x.shape[2:], self.strides, self.spans(), self.crops(), strict=True
+            )
         )
         return self.activated_shape((x.shape[0], self.filters, *sizes), x)
 
@@ -199,7 +215,7 @@ class Conv3DTranspose(Transposed):
     spatial_rank = 3
 
 
-class Depthwise(DepthwiseSlot, Window):
+class Depthwise(DepthwiseSlot, Even):
     """Filters of each channel by itself."""
 
     depth_multiplier: Size = Field(1, description="The number of filters for each channel.")
@@ -230,7 +246,9 @@ class DepthwiseConvolution(BiasSlot, Activated, Depthwise):
     """A convolution of each channel by itself."""
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        depthwise = self.weight("depthwise", self.depthwise_pattern, (*self.kernel_size, x.size(1), self.depth_multiplier))
+        depthwise = self.weight(
+            "depthwise", self.depthwise_pattern, (*self.kernel_size, x.size(1), self.depth_multiplier)
+        )
         bias = self.weight("bias", "o", (x.size(1) * self.depth_multiplier,), parameters=("bias",))
         return (depthwise, bias) if self.use_bias else (depthwise,)
 

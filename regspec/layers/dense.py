@@ -43,11 +43,16 @@ class Dense(KernelSlot, BiasSlot, Activated):
 class EinsumDense(KernelSlot, Activated):
     """activation(einsum(equation, x, kernel) + bias)."""
 
-    equation: str = Field(description="The product of input and kernel: 'ab,bc->ac', '...x,xy->...y' or 'ab...,bc->ac...'.")
-    output_size: Annotated[tuple[Size | None, ...], OneOrMore] = Field(
-        alias="output_shape", description="The output's sizes, without the batch and what '...' stands for; null for the input's."
+    equation: str = Field(
+        description="The product of input and kernel: 'ab,bc->ac', '...x,xy->...y' or 'ab...,bc->ac...'."
     )
-    bias_axes: str | None = Field(None, description="The axes of the output that have a bias, by their letters; none when absent.")
+    output_size: Annotated[tuple[Size | None, ...], OneOrMore] = Field(
+        alias="output_shape",
+        description="The output's sizes, without the batch and what '...' stands for; null for the input's.",
+    )
+    bias_axes: str | None = Field(
+        None, description="The axes of the output that have a bias, by their letters; none when absent."
+    )
     bias_initializer: Initializer = ZEROS
     bias_regularizer: RegularizerField | None = None
     bias_constraint: Constraint | None = None
@@ -55,7 +60,11 @@ class EinsumDense(KernelSlot, Activated):
     @field_validator("equation")
     @classmethod
     def _is_product(cls, value: str) -> str:
-        if len(value) > 100 or not (match := _EQUATION.fullmatch(value)) or len({bool(each) for each in match.group(1, 5)}) > 1:
+        if (
+            len(value) > 100
+            or not (match := _EQUATION.fullmatch(value))
+            or len({bool(each) for each in match.group(1, 5)}) > 1
+        ):
             raise PydanticCustomError("equation", "must be like 'ab,bc->ac', '...a,ab->...b' or 'ab...,bc->ac...'")
         return value
 
@@ -107,7 +116,9 @@ def einsum_shapes(equation: str, x: Tensor, output_size: tuple[int | None, ...],
     start = elided if left else 0
     sizes: dict[str, int | None] = dict(zip(inputs, x.shape[start:], strict=False))
     if len(output) != len(outputs) + elided:
-        raise ShapeError(f"has the equation '{equation}', whose output does not have the {len(given)} sizes of output_shape")
+        raise ShapeError(
+            f"has the equation '{equation}', whose output does not have the {len(given)} sizes of output_shape"
+        )
     for letter, size in zip(outputs, output[start:], strict=False):
         known = sizes.get(letter)
         if letter not in inputs and letter not in kernel_axes:
@@ -121,7 +132,9 @@ def einsum_shapes(equation: str, x: Tensor, output_size: tuple[int | None, ...],
     fan_in = math.prod(size for letter, size in zip(kernel_axes, kernel, strict=True) if letter not in outputs)
     fan_out = math.prod(size for letter, size in zip(kernel_axes, kernel, strict=True) if letter in outputs)
     output = tuple(
-        size if size is not None or index == 0 or not start <= index < start + len(outputs) else sizes[outputs[index - start]]
+        size
+        if size is not None or index == 0 or not start <= index < start + len(outputs)
+        else sizes[outputs[index - start]]
         for index, size in enumerate(output)
     )
     bias = None

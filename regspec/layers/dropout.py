@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, call, unless
+from regspec.calls import Expression, Module, call
 from regspec.layers.layer import Elementwise, Layer, Spatial, kind
 from regspec.layers.reshaping import Sequential
 from regspec.shapes import ShapeError, Tensor

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from regspec.calls import Expression, Module, call, unless
@@ -48,7 +46,9 @@ class ReversibleEmbedding(Table):
     """An embedding that can be called in reverse: from vectors to a score for each row."""
 
     tie_weights: bool = Field(True, description="Whether the reverse uses the same table.")
-    logit_soft_cap: Positive | None = Field(None, description="Scores are softly bounded by it in magnitude; not when absent.")
+    logit_soft_cap: Positive | None = Field(
+        None, description="Scores are softly bounded by it in magnitude; not when absent."
+    )
     reverse: bool = Field(False, description="Whether this call goes from vectors to scores.")
 
     call_fields = frozenset({"reverse"})

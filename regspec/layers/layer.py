@@ -1,13 +1,14 @@
 """What every kind of layer is: a frozen class that declares its fields, its weights, its shapes and what it becomes.
 
 A kind's methods see tensors as they lie in torch, in the order of axes that the kind asks for with `order`; where the
-model's layout differs, the graph puts a permuted view before them. So a convolution is written once, for channels first.
+model's layout differs, the graph puts a permuted view before them. So a convolution is written once, for channels
+first.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, field_validator
@@ -25,7 +26,7 @@ from regspec.spec.initializers import WeightInitializer
 from regspec.spec.registration import load_entry_point
 from regspec.spec.regularizers import Regularizer, RegularizerField
 
-parse_pattern = lru_cache(maxsize=None)(Pattern.parse)
+parse_pattern = cache(Pattern.parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Weight:
 
     name: str  # Keras's, unique in the layer: kernel, query.kernel
     slot: str  # of the fields that govern it: kernel
-    shape: tuple[int, ...]  # Keras's
+    shape: tuple[int, ...] | None  # Keras's; None where only the user's module knows it
     pattern: Pattern  # how Keras's array lies in torch
     parameters: tuple[str, ...] = ("weight",)  # attributes of its module; several are stacked along a first axis
     module: str = ""  # the suffix of its module
@@ -53,14 +54,20 @@ class Layer(Frozen):
     """A layer of a spec. The fields that every kind has."""
 
     name: Name | None = Field(None, description="The layer's name, unique in the spec; made from the kind when absent.")
-    inputs: fields.Names | None = Field(None, description="The layers or inputs it takes; the layer before when absent.")
-    trainable: bool = Field(True, description="False freezes the weights: they are not trained and their penalties not counted.")
+    inputs: fields.Names | None = Field(
+        None, description="The layers or inputs it takes; the layer before when absent."
+    )
+    trainable: bool = Field(
+        True, description="False freezes the weights: they are not trained and their penalties not counted."
+    )
     activity_regularizer: RegularizerField | None = Field(
         None, description="A penalty on the layer's output, after its activation, divided by the batch size."
     )
 
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs
-    takes: ClassVar[tuple[str, ...] | None] = None  # the axes of the input, in torch's order, where their number is fixed
+    takes: ClassVar[tuple[str, ...] | None] = (
+        None  # the axes of the input, in torch's order, where their number is fixed
+    )
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
 
     def order(self, x: Tensor) -> Order | None:
@@ -71,11 +78,11 @@ class Layer(Frozen):
         """Its weights, in Keras's order."""
         return ()
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | tuple[Shape, ...]:
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
         """The shape of its output, or the shapes of several, as they lie in torch. Raises `ShapeError`."""
         return x.shape
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | tuple[Expression, ...]:
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
         """The expression that computes its output, or those of several."""
         raise NotImplementedError
 
@@ -175,14 +182,23 @@ class Activated(Layer):
 
 
 class Spatial(Layer):
-    """A layer that works along space or time, one axis of channels apart. Written for channels first, as torch's are."""
+    """A layer that works along space or time, one axis of channels apart; written for channels first."""
 
-    data_format: DataFormat | None = Field(None, description="Where the channels lie; the model's data_format when absent.")
+    data_format: DataFormat | None = Field(
+        None, description="Where the channels lie; the model's data_format when absent."
+    )
 
     spatial_rank: ClassVar[int]
 
     @field_validator(
-        "kernel_size", "strides", "dilation_rate", "pool_size", "size", "output_size", "output_padding", check_fields=False
+        "kernel_size",
+        "strides",
+        "dilation_rate",
+        "pool_size",
+        "size",
+        "output_size",
+        "output_padding",
+        check_fields=False,
     )
     @classmethod
     def _per_axis(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -202,7 +218,11 @@ class Spatial(Layer):
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
         rank = getattr(cls, "spatial_rank", None)
         if rank is not None:
-            cls.takes = ("batch", "channels", *{1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[rank])
+            cls.takes = (
+                "batch",
+                "channels",
+                *{1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[rank],
+            )
 
 
 def channel_axis(axis: Axis | None, x: Tensor) -> int:

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from regspec import axes, shapes
-from regspec.axes import Order
+from regspec import shapes
 from regspec.calls import Binary, Expression, call, unless
 from regspec.layers.layer import Elementwise, Layer, kind
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -18,13 +17,11 @@ from regspec.spec.fields import Axes, Axis
 class Merge(Elementwise):
     """A function of the numbers at the same place in several tensors."""
 
-    arity = (2, None)
-
+    arity: ClassVar[tuple[int, int | None]] = (2, None)
     verb: ClassVar[str]
 
     def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
         rank = max(each.rank for each in (x, *others))
-        shape: Shape = (None,) * 1
         padded = [(each.shape[0], *(1,) * (rank - each.rank), *each.shape[1:]) for each in (x, *others)]
         merged: list[int | None] = []
         for sizes in zip(*padded, strict=True):
@@ -34,8 +31,7 @@ class Merge(Elementwise):
                 listed = " and ".join(shapes.text(each.logical) for each in (x, *others))
                 raise ShapeError(f"can't {self.verb} {listed}")
             merged.append(next(iter(known)) if known else None if wanted else 1)
-        shape = tuple(merged)
-        return shape
+        return tuple(merged)
 
     def lower(self, x: Tensor, *others: Tensor) -> Expression:
         rank = max(each.rank for each in (x, *others))
@@ -123,7 +119,8 @@ class Concatenate(Elementwise):
     """The inputs one after the other along an axis."""
 
     axis: Axis | None = Field(
-        None, description="The axis along which they follow each other: the channels of images, else the last, when absent."
+        None,
+        description="The axis along which they follow each other: the channels of images, else the last, when absent.",
     )
 
     arity = (1, None)
@@ -180,7 +177,9 @@ class Dot(Layer):
         (y,) = others
         first, second = self._axes(x, y)
         if None not in (x.shape[first], y.shape[second]) and x.shape[first] != y.shape[second]:
-            raise ShapeError(f"can't multiply {shapes.text(x.logical)} and {shapes.text(y.logical)} along axes {first} and {second}")
+            raise ShapeError(
+                f"can't multiply {shapes.text(x.logical)} and {shapes.text(y.logical)} along axes {first} and {second}"
+            )
         left = [size for axis, size in enumerate(x.shape) if axis != first]
         right = [size for axis, size in enumerate(y.shape) if axis not in (0, second)]
         return (*left, *right) if len(left) + len(right) > 1 else (*left, 1)

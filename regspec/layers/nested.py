@@ -13,6 +13,7 @@ from regspec.calls import Expression, replaced
 from regspec.errors import did_you_mean
 from regspec.layers.layer import KINDS, Layer, Weight, find_kind
 from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.fields import REFERENCE
 
 
 class _LayerForm:
@@ -41,7 +42,7 @@ class _LayerForm:
         return core_schema.no_info_plain_validator_function(self.parse)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"$ref": "#/$defs/layer"}
+        return {REFERENCE: "layer"}
 
 
 Nested = Annotated[Layer, _LayerForm()]
@@ -58,19 +59,16 @@ def output_shape(layer: Layer, x: Tensor) -> Shape:
     """The shape of the layer's one output on ``x``, by Keras's axes."""
     inner = wanted(layer, x)
     shape = layer.output_shape(inner)
-    if any(isinstance(size, tuple) for size in shape):
+    if isinstance(shape, list):
         raise ShapeError(f"wraps a {type(layer).__name__} with several outputs")
-    is_moved = len(shape) == inner.rank
-    return axes.permute(shape, axes.inverse(inner.order)) if is_moved else shape  # type: ignore[arg-type]
+    return axes.permute(shape, axes.inverse(inner.order)) if len(shape) == inner.rank else shape
 
 
 def lower(layer: Layer, x: Tensor, value: Expression) -> Expression:
     """The layer's one output on ``value``, which has the shape of ``x``; both by Keras's axes."""
     inner = wanted(layer, x)
-    result = layer.lower(inner)
-    assert isinstance(result, Expression)
     moved = value if inner is x else value.method("permute", *axes.between(x.order, inner.order))
-    result = replaced(result, {inner: moved})
+    result: Expression = replaced(layer.lower(inner), {inner: moved})
     if inner is x or len(layer.output_shape(inner)) != inner.rank:
         return result
     return result.method("permute", *axes.between(inner.order, x.order))

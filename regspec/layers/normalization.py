@@ -7,7 +7,7 @@ from dataclasses import replace
 from pydantic import Field
 
 from regspec.axes import Order
-from regspec.calls import OMIT, Apply, Expression, Module, call, replaced, unless, walk
+from regspec.calls import OMIT, Apply, Call, Expression, Module, call, replaced, unless, walk
 from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
 from regspec.layers.nested import Nested
 from regspec.layers.slots import AffineSlots
@@ -20,7 +20,9 @@ from regspec.spec.regularizers import Regularizer
 class ChannelNormalization(AffineSlots):
     """A normalization of channels, which it wants at dimension 1."""
 
-    axis: Axis | None = Field(None, description="The axis of the channels; where the model's data_format puts them when absent.")
+    axis: Axis | None = Field(
+        None, description="The axis of the channels; where the model's data_format puts them when absent."
+    )
     epsilon: Positive = Field(1e-3, description="Added to the variance.")
 
     def order(self, x: Tensor) -> Order | None:
@@ -47,7 +49,9 @@ class BatchNormalization(ChannelNormalization):
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         size = (x.size(1),)
         mean = self.weight("moving_mean", "c", size, parameters=("running_mean",), constructed=ZEROS, trainable=False)
-        variance = self.weight("moving_variance", "c", size, parameters=("running_var",), constructed=ONES, trainable=False)
+        variance = self.weight(
+            "moving_variance", "c", size, parameters=("running_var",), constructed=ONES, trainable=False
+        )
         return (*self.affine(x), mean, variance)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -189,27 +193,34 @@ class SpectralNormalization(Layer):
     def _kernel(self, x: Tensor) -> Weight:
         """The weight that is normalized: Keras's kernel or embeddings, of the layer's one module."""
         for weight in self.layer.weights(x):
-            if weight.slot in ("kernel", "embeddings") and len(weight.parameters) == 1 and not weight.module:
+            is_kernel = weight.slot in ("kernel", "embeddings") and weight.shape is not None
+            if is_kernel and len(weight.parameters) == 1 and not weight.module:
                 return weight
         raise ShapeError(f"wraps {type(self.layer).__name__}, which has no kernel to normalize")
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         kernel = self._kernel(x)
         inner = tuple(
-            replace(weight, parameters=tuple(f"layer.{path}" for path in weight.parameters)) for weight in self.layer.weights(x)
+            replace(weight, parameters=tuple(f"layer.{path}" for path in weight.parameters))
+            for weight in self.layer.weights(x)
         )
+        assert kernel.shape is not None  # see _kernel
         size = (1, kernel.shape[-1])
         initializer = TruncatedNormal(stddev=0.02)
-        vector = self.weight("vector_u", "p o", size, parameters=("vector_u",), trainable=False, initializer=initializer)
+        vector = self.weight(
+            "vector_u", "p o", size, parameters=("vector_u",), trainable=False, initializer=initializer
+        )
         return (*inner, vector)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | tuple[Shape, ...]:
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
         return self.layer.output_shape(x)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         kernel = self._kernel(x)
         result = self.layer.lower(x)
+        assert isinstance(result, Expression)  # a layer with a kernel of its own module has one output
         main = next(each for each in walk(result) if isinstance(each, Apply) and not each.module.suffix)
+        assert isinstance(main.module.constructor, Call)
         constructor = call(
             "SpectralNormalization",
             main.module.constructor,

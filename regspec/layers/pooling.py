@@ -1,8 +1,8 @@
 """Pooling: by windows, over all positions, or to a given size.
 
-Written for channels first. ``padding: same`` needs no padding of the tensor: where the odd cell comes after and the stride is
-over 1, torch's ``ceil_mode`` makes the same windows; with stride 1 torch pads both sides by half a window, and the first window
-is dropped. Padded cells count neither in a maximum nor in a mean.
+Written for channels first. ``padding: same`` needs no padding of the tensor: where the odd cell comes after and the
+stride is over 1, torch's ``ceil_mode`` makes the same windows; with stride 1 torch pads both sides by half a window,
+and the first window is dropped. Padded cells count neither in a maximum nor in a mean.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ class Pooling(Spatial):
     """A maximum or mean over a window that moves."""
 
     pool_size: Sizes = Field(description="The size of the window along each spatial axis.")
-    strides: Sizes | None = Field(None, description="The step of the window along each spatial axis; its size when absent.")
+    strides: Sizes | None = Field(
+        None, description="The step of the window along each spatial axis; its size when absent."
+    )
     padding: Literal["valid", "same"] = Field(
         "valid", description="valid: only whole windows; same: padded to ceil(size / stride) windows."
     )
@@ -67,7 +69,9 @@ class Pooling(Spatial):
         """The cells of padding before, which must not depend on a size that is not known."""
         if self.padding == "valid":
             return 0
-        possible = {same_padding(each, span, stride)[0] for each in (range(span, span + stride) if size is None else [size])}
+        possible = {
+            same_padding(each, span, stride)[0] for each in (range(span, span + stride) if size is None else [size])
+        }
         if len(possible) > 1:
             raise ShapeError(f"pads to the same size with a stride, so it needs to know the sizes of {x.described}")
         return possible.pop()
@@ -140,7 +144,9 @@ class GlobalPooling(Spatial):
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         spatial = tuple(range(2, x.rank))
-        return x.method(self.method, dim=spatial[0] if len(spatial) == 1 else spatial, keepdim=unless(False, self.keepdims))
+        return x.method(
+            self.method, dim=spatial[0] if len(spatial) == 1 else spatial, keepdim=unless(False, self.keepdims)
+        )
 
 
 class GlobalMaxPooling(GlobalPooling):

@@ -59,14 +59,21 @@ class Normalization(Layer):
     def _kept(self, x: Tensor) -> tuple[int, ...]:
         return tuple(sorted(x.dimension(axis) for axis in self.axis or ()))
 
+    def _size(self, x: Tensor) -> tuple[int, ...]:
+        return tuple(x.size(axis) for axis in self._kept(x))
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         if self.mean is not None:
             return ()
-        shape = tuple(x.size(axis) for axis in self._kept(x))
+        shape = self._size(x)
         names = " ".join("abcdefgh"[: len(shape)])
         return (
-            self.weight("mean", names, shape, parameters=("mean",), trainable=False, initializer=ZEROS, constructed=ZEROS),
-            self.weight("variance", names, shape, parameters=("variance",), trainable=False, initializer=ONES, constructed=ONES),
+            self.weight(
+                "mean", names, shape, parameters=("mean",), trainable=False, initializer=ZEROS, constructed=ZEROS
+            ),
+            self.weight(
+                "variance", names, shape, parameters=("variance",), trainable=False, initializer=ONES, constructed=ONES
+            ),
         )
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -74,6 +81,7 @@ class Normalization(Layer):
         shape = tuple(x.size(axis) if axis in kept else 1 for axis in range(1, x.rank))
         constructor = call(
             "Normalization",
+            self._size(x),
             shape,
             mean=unless(None, self.mean),
             variance=unless(None, self.variance),
@@ -160,7 +168,8 @@ class CategoryEncoding(Encoding):
 
     num_tokens: Size = Field(description="The size of the vectors: the largest number plus one.")
     output_mode: Literal["multi_hot", "one_hot", "count"] = Field(
-        "multi_hot", description="multi_hot: which numbers occur; one_hot: each by itself; count: how often each occurs."
+        "multi_hot",
+        description="multi_hot: which numbers occur; one_hot: each by itself; count: how often each occurs.",
     )
 
     arity = (1, 2)
@@ -179,7 +188,9 @@ class CategoryEncoding(Encoding):
 class Discretization(Encoding):
     """The number of the interval in which each value lies."""
 
-    bin_boundaries: Annotated[tuple[Number, ...], Sequence] = Field(min_length=1, description="The boundaries, in rising order.")
+    bin_boundaries: Annotated[tuple[Number, ...], Sequence] = Field(
+        min_length=1, description="The boundaries, in rising order."
+    )
     output_mode: Literal["int", "one_hot", "multi_hot", "count"] = Field(
         "int", description="Whether the numbers are given as they are, or encoded as CategoryEncoding does."
     )

@@ -1,13 +1,13 @@
 """Recurrent layers over (batch, steps, features), and the wrappers Bidirectional and TimeDistributed.
 
-Keras's defaults are torch's own recurrent modules, which are fast; other activations, dropout inside the recurrence and a GRU
-that resets before its product are the runtime's, with the same parameters. Keras has one bias where torch has two: the second
-stays zero and is not trained, but for a GRU that resets after its product, where Keras has both.
+Keras's defaults are torch's own recurrent modules, which are fast; other activations, dropout inside the recurrence
+and a GRU that resets before its product are the runtime's, with the same parameters. Keras has one bias where torch
+has two: the second stays zero and is not trained, but for a GRU that resets after its product, where Keras has both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -34,10 +34,14 @@ class Recurrent(KernelSlot, RecurrentSlot, BiasSlot):
     units: Size = Field(description="The size of the output and of the state.")
     activation: Activation | None = Field(TANH, description="The activation function of the output.")
     dropout: Fraction = Field(0.0, description="The share of the inputs that is dropped, the same in each step.")
-    recurrent_dropout: Fraction = Field(0.0, description="The share of the state that is dropped, the same in each step.")
+    recurrent_dropout: Fraction = Field(
+        0.0, description="The share of the state that is dropped, the same in each step."
+    )
     return_sequences: bool = Field(False, description="Whether the output has every step, and not only the last.")
     return_state: bool = Field(False, description="Whether the last state is an output too.")
-    go_backwards: bool = Field(False, description="Whether the sequence is read from its end; the output stays reversed.")
+    go_backwards: bool = Field(
+        False, description="Whether the sequence is read from its end; the output stays reversed."
+    )
     seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
 
     takes = ("batch", "steps", "features")
@@ -69,7 +73,9 @@ class Recurrent(KernelSlot, RecurrentSlot, BiasSlot):
         bias = unless(True, self.use_bias)
         if self.is_native:
             both = unless(False, is_bidirectional)
-            return call(f"nn.{self.torch_name}", x.size(-1), self.units, bias=bias, batch_first=True, bidirectional=both)
+            return call(
+                f"nn.{self.torch_name}", x.size(-1), self.units, bias=bias, batch_first=True, bidirectional=both
+            )
         return call(type(self).__name__, x.size(-1), self.units, bias=bias, **self.options())
 
     def absent(self) -> tuple[str, ...]:
@@ -78,7 +84,9 @@ class Recurrent(KernelSlot, RecurrentSlot, BiasSlot):
     def checked(self, *xs: Tensor) -> None:
         super().checked(xs[0])
         if len(xs) not in (1, 1 + len(self.states)):
-            raise ShapeError(f"takes a sequence, and {len(self.states)} initial state(s) or none, but {len(xs)} inputs are given")
+            raise ShapeError(
+                f"takes a sequence, and {len(self.states)} initial state(s) or none, but {len(xs)} inputs are given"
+            )
         for state in xs[1:]:
             if state.rank != 2 or state.shape[1] not in (self.units, None):
                 raise ShapeError(f"takes initial states of (batch, {self.units}), but is given {state.described}")
@@ -95,7 +103,14 @@ class Recurrent(KernelSlot, RecurrentSlot, BiasSlot):
         def weight(slot: str, pattern: str, shape: tuple[int, ...], *parameters: str, **more: Any) -> Weight:
             parameters = tuple(f"{parameter}_l0{ending}" for parameter in parameters)
             return self.weight(
-                slot, pattern, shape, name=f"{name}{slot}", parameters=parameters, chunks=self.chunks, module=module, **more
+                slot,
+                pattern,
+                shape,
+                name=f"{name}{slot}",
+                parameters=parameters,
+                chunks=self.chunks,
+                module=module,
+                **more,
             )
 
         kernel = weight("kernel", "i o -> o i", (x.size(-1), width), "weight_ih")
@@ -115,13 +130,13 @@ class Recurrent(KernelSlot, RecurrentSlot, BiasSlot):
         """The shapes of the states that are outputs."""
         return ((x.shape[0], self.units),) * (len(self.states) if self.return_state else 0)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | tuple[Shape, ...]:
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
         states = self.state_shapes(x)
-        return (self.main_shape(x), *states) if states else self.main_shape(x)
+        return [self.main_shape(x), *states] if states else self.main_shape(x)
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | tuple[Expression, ...]:
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
         output, states = self.run(Module(self.constructor(x)), x, others)
-        return (output, *states) if states else output
+        return [output, *states] if states else output
 
     def run(
         self, module: Module, x: Expression, initial: Sequence[Expression]
@@ -229,7 +244,9 @@ class Bidirectional(Layer):
     merge_mode: Literal["concat", "sum", "mul", "ave"] | None = Field(
         "concat", description="How both outputs are merged; null gives two outputs."
     )
-    backward_layer: Nested | None = Field(None, description="The layer that goes backwards; one like the first when absent.")
+    backward_layer: Nested | None = Field(
+        None, description="The layer that goes backwards; one like the first when absent."
+    )
 
     takes = ("batch", "steps", "features")
 
@@ -237,7 +254,9 @@ class Bidirectional(Layer):
     def _wraps_recurrent_layers(self) -> Bidirectional:
         for layer in (self.layer, self.backward_layer):
             if layer is not None and not isinstance(layer, Recurrent):
-                raise PydanticCustomError("wrapped", "wraps a recurrent layer, not {kind}", {"kind": type(layer).__name__})
+                raise PydanticCustomError(
+                    "wrapped", "wraps a recurrent layer, not {kind}", {"kind": type(layer).__name__}
+                )
         forward, backward = self._forward, self._backward
         if (forward.return_sequences, forward.return_state) != (backward.return_sequences, backward.return_state):
             raise PydanticCustomError("wrapped", "needs the same return_sequences and return_state in both directions")
@@ -296,22 +315,24 @@ class Bidirectional(Layer):
         super().checked(xs[0])
         states = len(self._forward.states)
         if len(xs) not in (1, 1 + 2 * states):
-            raise ShapeError(f"takes a sequence, and {2 * states} initial states or none, but {len(xs)} inputs are given")
+            raise ShapeError(
+                f"takes a sequence, and {2 * states} initial states or none, but {len(xs)} inputs are given"
+            )
         self._forward.checked(xs[0], *xs[1 : 1 + states])
         self._backward.checked(xs[0], *xs[1 + states :])
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | tuple[Shape, ...]:
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
         forward, backward = self._forward.main_shape(x), self._backward.main_shape(x)
         states = (*self._forward.state_shapes(x), *self._backward.state_shapes(x))
         if self.merge_mode is None:
-            return (forward, backward, *states)
+            return [forward, backward, *states]
         if self.merge_mode != "concat" and forward != backward:
             raise ShapeError(f"can't merge outputs of {self._forward.units} and {self._backward.units} features")
         if self.merge_mode == "concat":
             forward = (*forward[:-1], self._forward.units + self._backward.units)
-        return (forward, *states) if states else forward
+        return [forward, *states] if states else forward
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | tuple[Expression, ...]:
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
         if self._is_native:
             return self._both_at_once(x, others)
         half = len(others) // 2
@@ -323,14 +344,9 @@ class Bidirectional(Layer):
             backward = backward.method("flip", 1)
         states = (*forward_states, *backward_states)
         if self.merge_mode is None:
-            return (forward, backward, *states)
-        merged: Expression = {
-            "concat": lambda: call("torch.cat", [forward, backward], dim=-1),
-            "sum": lambda: forward + backward,
-            "mul": lambda: forward * backward,
-            "ave": lambda: (forward + backward) / 2,
-        }[self.merge_mode]()
-        return (merged, *states) if states else merged
+            return [forward, backward, *states]
+        merged: Expression = _MERGES[self.merge_mode](forward, backward)
+        return [merged, *states] if states else merged
 
     def _module(self, x: Tensor, suffix: str) -> Module:
         layer = self._forward if suffix == "forward" else self._backward
@@ -345,7 +361,7 @@ class Bidirectional(Layer):
         listener = Module(call("nn.Identity"), f"{name}_activity")
         return listener(output), tuple(listener(state) for state in states)
 
-    def _both_at_once(self, x: Tensor, initial: Sequence[Tensor]) -> Expression | tuple[Expression, ...]:
+    def _both_at_once(self, x: Tensor, initial: Sequence[Tensor]) -> Expression | list[Expression]:
         """Both directions by one of torch's modules."""
         layer = self._forward
         half = len(initial) // 2
@@ -355,18 +371,24 @@ class Bidirectional(Layer):
         if layer.return_sequences:  # (batch, steps, 2 * units)
             output = Part(whole, layer.structure, (0,))
             if self.merge_mode is None:
-                return output[..., : layer.units], output[..., layer.units :]
+                return [output[..., : layer.units], output[..., layer.units :]]
             if self.merge_mode == "concat":
                 return output
             return output.method("unflatten", -1, (2, layer.units)).method(_METHODS[self.merge_mode], dim=-2)
         last = Part(whole, layer.structure, layer.states[0])  # (2, batch, units)
         if self.merge_mode is None:
-            return last[0], last[1]
+            return [last[0], last[1]]
         if self.merge_mode == "concat":
             return last.method("transpose", 0, 1).method("flatten", 1)
         return last.method(_METHODS[self.merge_mode], dim=0)
 
 
+_MERGES: dict[str, Callable[[Expression, Expression], Expression]] = {
+    "concat": lambda forward, backward: call("torch.cat", [forward, backward], dim=-1),
+    "sum": lambda forward, backward: forward + backward,
+    "mul": lambda forward, backward: forward * backward,
+    "ave": lambda forward, backward: (forward + backward) / 2,
+}
 _METHODS = {"sum": "sum", "mul": "prod", "ave": "mean"}
 
 

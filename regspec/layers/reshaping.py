@@ -29,7 +29,8 @@ class Flatten(Moved):
     """All axes after the batch as one."""
 
     data_format: DataFormat | None = Field(
-        None, description="channels_first: the channels are moved last before, as Keras does; else the axes as they are."
+        None,
+        description="channels_first: the channels are moved last before, as Keras does; else the axes as they are.",
     )
 
     def order(self, x: Tensor) -> Order | None:
@@ -48,7 +49,9 @@ class Flatten(Moved):
 class Reshape(Moved):
     """The numbers in another shape, in Keras's order of axes."""
 
-    target_shape: Annotated[tuple[int, ...], Sequence] = Field(description="The shape without the batch; -1 for one size to infer.")
+    target_shape: Annotated[tuple[int, ...], Sequence] = Field(
+        description="The shape without the batch; -1 for one size to infer."
+    )
 
     @field_validator("target_shape")
     @classmethod
@@ -80,7 +83,9 @@ class Reshape(Moved):
 class Permute(Moved):
     """The axes after the batch in another order."""
 
-    dims: Annotated[tuple[Size, ...], Sequence] = Field(description="The axes in their new order; 1 is the first after the batch.")
+    dims: Annotated[tuple[Size, ...], Sequence] = Field(
+        description="The axes in their new order; 1 is the first after the batch."
+    )
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         if sorted(self.dims) != list(range(1, x.rank)):
@@ -139,7 +144,9 @@ class Sided(Spatial):
     def _fits(cls, value: Any) -> Any:
         sides = sides_of(value, cls.spatial_rank)
         if sides is None:
-            raise PydanticCustomError("sides", "must be one number, or {rank} numbers or pairs", {"rank": cls.spatial_rank})
+            raise PydanticCustomError(
+                "sides", "must be one number, or {rank} numbers or pairs", {"rank": cls.spatial_rank}
+            )
         return sides
 
     def output_dtype(self, x: Tensor, *_: Tensor) -> str:
@@ -149,7 +156,9 @@ class Sided(Spatial):
 class Cropping(Sided):
     """Cells taken off at each side."""
 
-    cropping: Sides = Field(1, validate_default=True, description="The cells to take off: one number, or for each axis or side.")
+    cropping: Sides = Field(
+        1, validate_default=True, description="The cells to take off: one number, or for each axis or side."
+    )
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         sizes = tuple(
@@ -169,7 +178,9 @@ class Cropping(Sided):
 class Cropping2D(Cropping):
     """Rows and columns taken off images."""
 
-    cropping: Sides = Field(0, validate_default=True, description="The cells to take off: one number, or for each axis or side.")
+    cropping: Sides = Field(
+        0, validate_default=True, description="The cells to take off: one number, or for each axis or side."
+    )
     spatial_rank = 2
 
 
@@ -183,11 +194,16 @@ class Cropping3D(Cropping):
 class ZeroPadding(Sided):
     """Zeros added at each side."""
 
-    padding: Sides = Field(1, validate_default=True, description="The zeros to add: one number, or for each axis or side.")
+    padding: Sides = Field(
+        1, validate_default=True, description="The zeros to add: one number, or for each axis or side."
+    )
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         sides = sides_of(self.padding, self.spatial_rank) or ()
-        return (*x.shape[:2], *(None if n is None else n + sum(side) for n, side in zip(x.shape[2:], sides, strict=True)))
+        return (
+            *x.shape[:2],
+            *(None if n is None else n + sum(side) for n, side in zip(x.shape[2:], sides, strict=True)),
+        )
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         sides = sides_of(self.padding, self.spatial_rank) or ()
@@ -221,7 +237,10 @@ class UpSampling(Spatial):
     size: Sizes = Field((2,), validate_default=True, description="The factor along each spatial axis.")
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
-        return (*x.shape[:2], *(None if n is None else n * factor for n, factor in zip(x.shape[2:], self.size, strict=True)))
+        return (
+            *x.shape[:2],
+            *(None if n is None else n * factor for n, factor in zip(x.shape[2:], self.size, strict=True)),
+        )
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         return Module(call("nn.Upsample", scale_factor=compact(self.size)))(x)
@@ -252,10 +271,11 @@ class UpSampling3D(UpSampling):
 
 
 class Sequential(Spatial):
-    """A layer for which Keras knows no data_format: it takes (batch, steps, features) unless its own field says otherwise."""
+    """A layer that has no data_format in Keras: it takes (batch, steps, features) unless its field says otherwise."""
 
     data_format: DataFormat | None = Field(
-        None, description="channels_first for (batch, features, steps); (batch, steps, features), as in Keras, when absent."
+        None,
+        description="channels_first for (batch, features, steps); (batch, steps, features), as in Keras, when absent.",
     )
 
     spatial_rank = 1

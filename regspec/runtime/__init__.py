@@ -3,9 +3,9 @@
 from regspec.runtime.activations import (
     Exponential,
     PReLU,
+    Sparsemax,
     SparsePlus,
     SparseSigmoid,
-    Sparsemax,
     Squareplus,
     ThresholdedReLU,
 )

@@ -28,7 +28,12 @@ class SparseSigmoid(nn.Module):
 
 
 class Sparsemax(nn.Module):
-    """The Euclidean projection onto the simplex along ``dim``; Martins and Astudillo (2016), https://arxiv.org/abs/1602.02068."""
+    """Sparsemax along ``dim`` as Keras 3 computes it.
+
+    The projection of Martins and Astudillo (2016), https://arxiv.org/abs/1602.02068, subtracts (sum of the support -
+    1) / its size. Keras sums the cumulative sums of the support instead, so that its output sums to less than one
+    where the support has more than one entry; to agree with it, so does this.
+    """
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -39,8 +44,7 @@ class Sparsemax(nn.Module):
         rank = torch.arange(1, ordered.shape[-1] + 1, device=x.device, dtype=x.dtype)
         sums = ordered.cumsum(-1)
         support = 1 + rank * ordered > sums
-        count = support.sum(-1, keepdim=True)
-        threshold = (sums.gather(-1, count - 1) - 1) / count
+        threshold = ((sums * support).sum(-1, keepdim=True) - 1) / support.sum(-1, keepdim=True)
         return (x - threshold.movedim(-1, self.dim)).clamp_min(0)
 
     def extra_repr(self) -> str:
@@ -62,7 +66,7 @@ class Squareplus(nn.Module):
 
 
 class ThresholdedReLU(nn.Module):
-    """``x`` from ``threshold`` up to ``max_value``, and ``negative_slope * (x - threshold)`` below: Keras's ReLU with options."""
+    """Keras's ReLU: ``x`` from ``threshold`` up to ``max_value``, ``negative_slope * (x - threshold)`` below."""
 
     def __init__(self, *, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0) -> None:
         super().__init__()

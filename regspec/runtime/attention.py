@@ -31,7 +31,7 @@ def _attend(scores: Tensor, value: Tensor, seen: Tensor | None, dropout: float) 
 
 
 class Attention(nn.Module):
-    """Dot-product attention of Luong et al. (2015), https://arxiv.org/abs/1508.04025; not divided by the root of the size."""
+    """Dot-product attention, not divided by the root of the size; Luong et al. (2015), https://arxiv.org/abs/1508.04025."""
 
     def __init__(self, *, scale: bool = False, concat: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Attention(nn.Module):
 
 
 class AdditiveAttention(nn.Module):
-    """Additive attention of Bahdanau et al. (2015), https://arxiv.org/abs/1409.0473; ``size`` features have a learned scale."""
+    """Additive attention, with a learned scale of ``size``; Bahdanau et al. (2015), https://arxiv.org/abs/1409.0473."""
 
     def __init__(self, size: int | None, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -100,7 +100,9 @@ class _ProjectedAttention(nn.Module):
         """Attention of (…, heads, steps, size); the scores are computed only where they are wanted."""
         dropout = self.dropout if self.training else 0.0
         is_plain = causal and self.sliding_window is None and not return_scores
-        seen = _seen(query.shape[-2], key.shape[-2], query.device, causal=causal and not is_plain, window=self.sliding_window)
+        seen = _seen(
+            query.shape[-2], key.shape[-2], query.device, causal=causal and not is_plain, window=self.sliding_window
+        )
         if not return_scores:
             return F.scaled_dot_product_attention(query, key, value, seen, dropout, is_causal=is_plain), None
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
@@ -110,7 +112,8 @@ class _ProjectedAttention(nn.Module):
 class MultiHeadAttention(_ProjectedAttention):
     """Multi-head attention of Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, as Keras's layer of that name.
 
-    ``query_size`` is the size of the query's last axis. Attention goes over ``attention_axes``; other axes are like the batch.
+    ``query_size`` is the size of the query's last axis. Attention goes over ``attention_axes``; other axes are like
+    the batch.
     """
 
     def __init__(
@@ -152,9 +155,7 @@ class MultiHeadAttention(_ProjectedAttention):
         return_scores: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         key = value if key is None else key
-        queries, keys, values = (
-            self._split(each) for each in (self.query(query), self.key(key), self.value(value))
-        )
+        queries, keys, values = (self._split(each) for each in (self.query(query), self.key(key), self.value(value)))
         attended, scores = self._heads(queries, keys, values, causal=causal, return_scores=return_scores)
         attended = self._joined(attended, query)
         if self.gate is not None:

@@ -1,4 +1,4 @@
-"""Constraints: projections of a weight, applied after an optimizer's step. The formulas are Keras's; ``dim`` is torch's."""
+"""Constraints: projections of a weight, applied after an optimizer's step. The formulas are Keras's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ EPSILON = 1e-7
 
 
 def _norm(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    return norm
 
 
 @dataclass(frozen=True)

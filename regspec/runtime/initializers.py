@@ -33,7 +33,12 @@ def orthogonal_(
 
 @torch.no_grad()
 def stft_(
-    tensor: Tensor, *, side: str = "real", window: str | None = "hann", scaling: str | None = "density", periodic: bool = False
+    tensor: Tensor,
+    *,
+    side: str = "real",
+    window: str | None = "hann",
+    scaling: str | None = "density",
+    periodic: bool = False,
 ) -> Tensor:
     """Fills a kernel (bins, 1, frame) with the real or imaginary part of a windowed Fourier basis."""
     bins, _, frame = tensor.shape

@@ -88,7 +88,7 @@ class AlphaDropout(nn.Module):
             return x
         low = -1.7580993408473766  # the limit of SELU: -scale * alpha
         kept = torch.rand_like(_noise(x, self.noise_shape)) >= self.p
-        a = ((1 - self.p) * (1 + self.p * low**2)) ** -0.5
+        a = 1 / math.sqrt((1 - self.p) * (1 + self.p * low**2))
         return a * torch.where(kept, x, low) - a * low * self.p
 
     def extra_repr(self) -> str:
@@ -126,7 +126,7 @@ class GaussianNoise(nn.Module):
 
 
 class SamePadding(nn.Module):
-    """Zeros around (batch, channels, …) for ``ceil(size / stride)`` windows, the odd cell after, for sizes known at run time."""
+    """Zeros around (batch, channels, …) for ``ceil(size / stride)`` windows, of sizes known at run time only."""
 
     def __init__(
         self, kernel_size: tuple[int, ...], stride: int | tuple[int, ...] = 1, *, dilation: int | tuple[int, ...] = 1
@@ -166,9 +166,10 @@ class Rescaling(nn.Module):
 
 
 class Normalization(nn.Module):
-    """``(x - mean) / max(sqrt(variance), 1e-7)``, or the inverse; the statistics have the shape of an example, ones where shared.
+    """``(x - mean) / max(sqrt(variance), 1e-7)``, or the inverse.
 
-    Without given numbers the statistics are buffers of the state_dict, zero and one until they are loaded.
+    The statistics have ``size``, and are seen as ``shape``, an example's with ones where it shares them. Without
+    given numbers they are buffers of the state_dict, zero and one until they are loaded.
     """
 
     mean: Tensor
@@ -176,6 +177,7 @@ class Normalization(nn.Module):
 
     def __init__(
         self,
+        size: tuple[int, ...],
         shape: tuple[int, ...],
         *,
         mean: float | tuple[float, ...] | None = None,
@@ -185,15 +187,17 @@ class Normalization(nn.Module):
         super().__init__()
         self.shape = shape
         self.invert = invert
-        size = [each for each in shape if each != 1] or [1] * 0
-        given = mean is not None and variance is not None
-        self.register_buffer("mean", torch.tensor(mean) if given else torch.zeros(size), persistent=not given)
-        self.register_buffer("variance", torch.tensor(variance) if given else torch.ones(size), persistent=not given)
+        for name, given, default in (("mean", mean, 0.0), ("variance", variance, 1.0)):
+            statistic = torch.tensor(default if given is None else given).expand(size).clone()
+            self.register_buffer(name, statistic, persistent=given is None)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, variance = (each.expand(self.shape) for each in (self.mean, self.variance))
-        deviation = variance.sqrt().clamp_min(1e-7)
+        mean = self.mean.view(self.shape)
+        deviation = self.variance.view(self.shape).sqrt().clamp_min(1e-7)
         return x * deviation + mean if self.invert else (x - mean) / deviation
+
+    def extra_repr(self) -> str:
+        return f"{self.shape}, invert={self.invert}"
 
 
 def _linear(x: Tensor) -> Tensor:
@@ -213,8 +217,8 @@ def _lanczos(x: Tensor, radius: int) -> Tensor:
 class Resize(nn.Module):
     """Images (batch, channels, height, width) resized to ``size``, or by ``scale_factor``.
 
-    The kernels are TensorFlow's, and so Keras's: cubic of Keys with a = -0.5 (torch's has -0.75), Lanczos of radius 3 or 5;
-    near the border the weights are divided by their sum. With ``crop`` or ``pad`` the aspect ratio stays.
+    The kernels are TensorFlow's, and so Keras's: cubic of Keys with a = -0.5 (torch's has -0.75), Lanczos of radius 3
+    or 5; near the border the weights are divided by their sum. With ``crop`` or ``pad`` the aspect ratio stays.
     """
 
     def __init__(
@@ -303,7 +307,7 @@ class CategoryEncoding(nn.Module):
 
 
 class Discretization(nn.Module):
-    """The number of the interval between the boundaries in which each value lies; a boundary belongs to the upper one."""
+    """The number of the interval in which each value lies; a boundary belongs to the upper one."""
 
     boundaries: Tensor
 

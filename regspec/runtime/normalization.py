@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalization as Keras does it: the moving variance takes the batch's biased variance, torch's the unbiased.
+    """Batch normalization as Keras does it: the moving variance takes the batch's biased variance.
 
     ``momentum`` is torch's, one minus Keras's. ``frozen`` normalizes by the moving statistics in training too.
     """
@@ -38,10 +38,15 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    def _check_input_dim(self, input: Tensor) -> None:
+        raise NotImplementedError
+
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
         mean, variance, momentum = self.running_mean, self.running_var, self.momentum
-        assert mean is not None and variance is not None and momentum is not None
+        assert mean is not None
+        assert variance is not None
+        assert momentum is not None
         if not self.training or self.frozen:
             return F.batch_norm(input, mean, variance, self.weight, self.bias, False, momentum, self.eps)
         # torch adds the batch's variance times n / (n - 1); scaling the moving one likewise, and back, takes that out
@@ -84,7 +89,7 @@ class LayerNorm(nn.LayerNorm):
     """Layer normalization whose scale may be left out while the shift stays."""
 
     def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-3, *, scale: bool = True) -> None:
-        super().__init__(normalized_shape, eps)  # type: ignore[arg-type]  # torch annotates a list
+        super().__init__(normalized_shape, eps)
         if not scale:
             self.register_parameter("weight", None)
 
@@ -100,6 +105,13 @@ class GroupNorm(nn.GroupNorm):
             self.register_parameter("weight", None)
         if not center:
             self.register_parameter("bias", None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        # torch 2.13 fails in the backward of a shift without a scale
+        output = F.group_norm(input, self.num_groups, eps=self.eps)
+        shape = (-1, *(1,) * (input.ndim - 2))
+        output = output if self.weight is None else output * self.weight.view(shape)
+        return output if self.bias is None else output + self.bias.view(shape)
 
 
 class SpectralNormalization(nn.Module):

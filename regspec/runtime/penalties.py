@@ -1,12 +1,12 @@
 """A module that collects its own penalties.
 
-Weight terms are computed when they are read. Activity terms are computed by forward hooks, while the forward of the outermost
-`Regularized` module runs, and kept by that module until its next forward: so a block that is shared by two models, or called
-by itself, gives each its own values, and nothing has to be cleared by hand.
+Weight terms are computed when they are read. Activity terms are computed by forward hooks, while the forward of the
+outermost `Regularized` module runs, and kept by that module until its next forward: so a block that is shared by two
+models, or called by itself, gives each its own values, and nothing has to be cleared by hand.
 
-The hook computes a scalar at once, rather than keeping the output: an in-place operation after it can't change the penalty,
-and in evaluation no activation stays alive. Under checkpointing a recomputed forward computes the same scalars again, so that
-the saved tensors correspond, but nobody collects them.
+The hook computes a scalar at once, rather than keeping the output: an in-place operation after it can't change the
+penalty, and in evaluation no activation stays alive. Under checkpointing a recomputed forward computes the same
+scalars again, so that the saved tensors correspond, but nobody collects them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class WeightTerm:
 
     def penalty(self, module: nn.Module) -> Tensor | None:
         """The penalty now; None where the weight is frozen."""
-        parameters = [module.get_parameter(path) for path in self.parameters]
+        parameters: list[Tensor] = [module.get_parameter(path) for path in self.parameters]
         if not parameters[0].requires_grad:
             return None
         return self.regularizer(parameters[0] if len(parameters) == 1 else torch.stack(parameters))
@@ -83,7 +83,7 @@ class Regularized(nn.Module):
         self._values: list[tuple[Listener, Tensor]] = []
 
     def add_weight_terms(self, regularizer: Regularizer, weights: Mapping[str, str | tuple[str, ...]]) -> None:
-        """Adds a term for each parameter: term's name -> path of the parameter, or paths of several that are stacked."""
+        """Adds a term for each parameter: the term's name -> the parameter's path, or paths of several to stack."""
         for name, paths in weights.items():
             parameters = (paths,) if isinstance(paths, str) else paths
             for path in parameters:
@@ -105,7 +105,7 @@ class Regularized(nn.Module):
     def add_constraints(
         self, constraint: Callable[[Tensor], Tensor], weights: Mapping[str, str | tuple[str, ...]]
     ) -> None:
-        """Adds a constraint to each parameter: the weight's name -> path of the parameter, or paths of several stacked."""
+        """Adds a constraint to each parameter: its name -> the parameter's path, or paths of several to stack."""
         for name, paths in weights.items():
             self._constraints[name] = (constraint, (paths,) if isinstance(paths, str) else paths)
 
@@ -115,9 +115,11 @@ class Regularized(nn.Module):
         for module in self.modules():
             if isinstance(module, Regularized):
                 for constraint, paths in module._constraints.values():
-                    parameters = [module.get_parameter(path) for path in paths]
+                    parameters: list[Tensor] = [module.get_parameter(path) for path in paths]
                     projected = constraint(torch.stack(parameters) if len(parameters) > 1 else parameters[0])
-                    for parameter, value in zip(parameters, projected if len(parameters) > 1 else [projected], strict=True):
+                    for parameter, value in zip(
+                        parameters, projected if len(parameters) > 1 else [projected], strict=True
+                    ):
                         parameter.copy_(value)
 
     def regularization_terms(self) -> dict[str, Tensor]:
@@ -148,7 +150,8 @@ class Regularized(nn.Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _forward.values is not None or torch.compiler.is_exporting():
             return super().__call__(*args, **kwargs)
-        _forward.values = values = []
+        values: list[tuple[Listener, Tensor]] = []
+        _forward.values = values
         try:
             output = super().__call__(*args, **kwargs)
         finally:

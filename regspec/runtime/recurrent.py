@@ -1,7 +1,7 @@
 """Recurrent modules with what torch's lack: other activations, dropout inside the recurrence, a GRU that resets first.
 
-They are torch's modules, with the same parameters and results, but step in Python. Dropout is drawn once a sequence, as in
-Gal and Ghahramani (2016), https://arxiv.org/abs/1512.05287.
+They are torch's modules, with the same parameters and results, but step in Python. Dropout is drawn once a sequence,
+as in Gal and Ghahramani (2016), https://arxiv.org/abs/1512.05287.
 """
 
 from __future__ import annotations
@@ -15,8 +15,17 @@ from torch.nn import functional as F
 Step = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
+class _Parameters(nn.RNNBase):
+    """What torch's recurrent modules hold, with its types."""
+
+    weight_ih_l0: Tensor
+    weight_hh_l0: Tensor
+    bias_ih_l0: Tensor
+    bias_hh_l0: Tensor
+
+
 def _run(
-    module: nn.RNNBase, x: Tensor, states: tuple[Tensor, ...], step: Step, dropout: float
+    module: _Parameters, x: Tensor, states: tuple[Tensor, ...], step: Step, dropout: float
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """All steps' outputs (batch, steps, hidden) and the last states (1, batch, hidden).
 
@@ -41,7 +50,7 @@ def _mask(module: nn.RNNBase, h: Tensor, dropout: float) -> Tensor | None:
     return F.dropout(torch.ones_like(h), dropout) if dropout and module.training else None
 
 
-class SimpleRNN(nn.RNN):
+class SimpleRNN(nn.RNN, _Parameters):
     """``h = activation(W_ih x + b_ih + W_hh h)``."""
 
     def __init__(
@@ -72,7 +81,7 @@ class SimpleRNN(nn.RNN):
         return output, last
 
 
-class LSTM(nn.LSTM):
+class LSTM(nn.LSTM, _Parameters):
     """An LSTM with chosen activations; torch's gates: input, forget, cell, output."""
 
     def __init__(
@@ -95,7 +104,7 @@ class LSTM(nn.LSTM):
     def forward(  # type: ignore[override]
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        h, c = (_initial(self, input, None if hx is None else state) for state in (hx or (None, None)))
+        h, c = (_initial(self, input, state) for state in (hx or (None, None)))
         mask = _mask(self, h, self.recurrent_dropout)
 
         def step(x: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -108,8 +117,8 @@ class LSTM(nn.LSTM):
         return _run(self, input, (h, c), step, self.input_dropout)
 
 
-class GRU(nn.GRU):
-    """A GRU with chosen activations, which may reset the state before its product; torch's gates: reset, update, new."""
+class GRU(nn.GRU, _Parameters):
+    """A GRU with chosen activations, which may reset before its product; torch's gates: reset, update, new."""
 
     def __init__(
         self,

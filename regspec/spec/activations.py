@@ -198,7 +198,7 @@ class LogSoftmax(ActivationFunction):
 
 @ACTIVATIONS.add
 class Sparsemax(ActivationFunction):
-    """The Euclidean projection of x onto the simplex, along an axis."""
+    """A sparse softmax along an axis, as Keras 3 computes it."""
 
     main = "axis"
     axis: Axis = -1

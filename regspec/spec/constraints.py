@@ -30,7 +30,9 @@ def _dimensions(axes: tuple[int, ...], pattern: Pattern) -> int | tuple[int, ...
     names = {pattern.keras[axis] for axis in axes}
     groups = [index for index, group in enumerate(pattern.torch) if names & set(group)]
     if any(not set(pattern.torch[index]) <= names for index in groups):
-        raise ShapeError(f"can't have a constraint over the axes {list(axes)}: torch stores them folded with others into one")
+        raise ShapeError(
+            f"can't have a constraint over the axes {list(axes)}: torch stores them folded with others into one"
+        )
     return groups[0] if len(groups) == 1 else tuple(groups)
 
 

@@ -40,9 +40,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
-def problems(
-    errors: Iterable[Any], origin: Origin, subject: str, known: Iterable[str] = ()
-) -> Iterator[Problem]:
+def problems(errors: Iterable[Any], origin: Origin, subject: str, known: Iterable[str] = ()) -> Iterator[Problem]:
     """The problems of a ValidationError's ``errors()``; ``subject`` is what was validated, ``known`` its fields."""
     for error in errors:
         if error["input"] is UNKNOWN:
@@ -60,7 +58,11 @@ def problems(
         elif error["type"] == "extra_forbidden":
             yield here.problem(f"{subject} has no field {field}", did_you_mean(str(error["loc"][-1]), known), key=True)
         elif error["type"] == "unknown_name":
-            yield here.problem(f"{error['msg'].replace('names', f'{field} of {subject} names', 1)}", context["hint"], key=bool(context["at"]))
+            yield here.problem(
+                f"{error['msg'].replace('names', f'{field} of {subject} names', 1)}",
+                context["hint"],
+                key=bool(context["at"]),
+            )
         else:
             owner = f"{field} of {subject}" if field else subject
             yield here.problem(f"{owner} {_expected(error['type'], context, error)}", _hint(error, context))

@@ -36,6 +36,7 @@ def _sequence(value: Any) -> Any:
 
 
 OneOrMore = BeforeValidator(_one_or_more)
+REFERENCE = "x-definition"  # in a schema: the name of a definition that pydantic does not know
 PER_AXIS = "x-per-axis"  # in a schema: the list has one item for each spatial axis of the kind
 
 
@@ -68,16 +69,70 @@ Names = Annotated[
 
 # What torch.nn.Module and the compiled classes keep for themselves; a test compares it with torch.
 RESERVED = frozenset(
-    """
-    T_destination add_activity_terms add_constraints add_module add_weight_terms apply apply_constraints bfloat16 buffers
-    call_super_init children compile cpu cuda double dump_patches eval extra_repr float forward get_buffer get_extra_state
-    get_parameter get_submodule half init_weights ipu load_state_dict modules mtia named_buffers named_children
-    named_modules named_parameters parameters register_backward_hook register_buffer register_forward_hook
-    register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
-    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook regularization_loss regularization_terms requires_grad_
-    self set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
-    """.split()
+    [
+        "T_destination",
+        "add_activity_terms",
+        "add_constraints",
+        "add_module",
+        "add_weight_terms",
+        "apply",
+        "apply_constraints",
+        "bfloat16",
+        "buffers",
+        "call_super_init",
+        "children",
+        "compile",
+        "cpu",
+        "cuda",
+        "double",
+        "dump_patches",
+        "eval",
+        "extra_repr",
+        "float",
+        "forward",
+        "get_buffer",
+        "get_extra_state",
+        "get_parameter",
+        "get_submodule",
+        "half",
+        "init_weights",
+        "ipu",
+        "load_state_dict",
+        "modules",
+        "mtia",
+        "named_buffers",
+        "named_children",
+        "named_modules",
+        "named_parameters",
+        "parameters",
+        "register_backward_hook",
+        "register_buffer",
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+        "register_load_state_dict_post_hook",
+        "register_load_state_dict_pre_hook",
+        "register_module",
+        "register_parameter",
+        "register_state_dict_post_hook",
+        "register_state_dict_pre_hook",
+        "regularization_loss",
+        "regularization_terms",
+        "requires_grad_",
+        "self",
+        "set_extra_state",
+        "set_submodule",
+        "share_memory",
+        "state_dict",
+        "to",
+        "to_empty",
+        "train",
+        "training",
+        "type",
+        "xpu",
+        "zero_grad",
+    ]
 )
 
 
@@ -85,12 +140,16 @@ def check_name(name: str) -> str:
     """``name`` if it can be an attribute of a module; raises a pydantic error otherwise."""
     if not _IDENTIFIER.fullmatch(name) or len(name) > MAX_NAME:
         raise PydanticCustomError(
-            "name", "must be a name of letters, digits and underscores that begins with a letter, but is '{name}'", {"name": name}
+            "name",
+            "must be a name of letters, digits and underscores that begins with a letter, but is '{name}'",
+            {"name": name},
         )
     if keyword.iskeyword(name):
         raise PydanticCustomError("name", "can't be '{name}': a word of Python's own", {"name": name})
     if name in RESERVED:
-        raise PydanticCustomError("name", "can't be '{name}': torch.nn.Module has an attribute of that name", {"name": name})
+        raise PydanticCustomError(
+            "name", "can't be '{name}': torch.nn.Module has an attribute of that name", {"name": name}
+        )
     return name
 
 

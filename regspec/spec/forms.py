@@ -1,7 +1,7 @@
 """The forms in which a spec names an initializer, an activation function, a constraint or a regularizer.
 
-A thing of a family is written by its name, ``relu``; with arguments, ``{leaky_relu: {negative_slope: 0.1}}``; or, where one
-argument matters most, ``{leaky_relu: 0.1}``.
+A thing of a family is written by its name, ``relu``; with arguments, ``{leaky_relu: {negative_slope: 0.1}}``; or,
+where one argument matters most, ``{leaky_relu: 0.1}``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from regspec.errors import did_you_mean
-from regspec.spec.fields import Frozen, snake_case
+from regspec.spec.fields import REFERENCE, Frozen, snake_case
 
 
 class Named(Frozen):
@@ -34,6 +34,11 @@ class Family(Generic[T]):
         self.sort = sort
         self.members: dict[str, type[T]] = {}
         self.aliases: dict[str, str] = {}
+
+    @property
+    def definition(self) -> str:
+        """The name of its definition in a JSON Schema."""
+        return self.sort.replace(" ", "_")
 
     def add(self, cls: type[T]) -> type[T]:
         """Adds a class under its name; a decorator."""
@@ -58,7 +63,9 @@ class Family(Generic[T]):
             (name, arguments), *_ = value.items()
             return self.make(name, arguments, (name,))
         raise PydanticCustomError(
-            "form", "must be {expected}", {"expected": f"a name or {{name: arguments}}, with one name, of {self._article} {self.sort}"}
+            "form",
+            "must be {expected}",
+            {"expected": f"a name or {{name: arguments}}, with one name, of {self._article} {self.sort}"},
         )
 
     def make(self, name: str, arguments: Any, at: tuple[str, ...]) -> T:
@@ -76,7 +83,12 @@ class Family(Generic[T]):
         try:
             return cls.model_validate(arguments)
         except ValidationError as error:
-            context = {"name": cls.name, "at": at, "errors": error.errors(include_url=False), "fields": [*cls.model_fields]}
+            context = {
+                "name": cls.name,
+                "at": at,
+                "errors": error.errors(include_url=False),
+                "fields": [*cls.model_fields],
+            }
             raise PydanticCustomError("nested", "{name}", context) from None
 
     @property
@@ -87,34 +99,4 @@ class Family(Generic[T]):
         return core_schema.no_info_plain_validator_function(self.parse, metadata={"family": self.sort})
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"$ref": f"#/$defs/{self.sort.replace(' ', '_')}"}
-
-    def json_schema(self) -> JsonSchemaValue:
-        """The JSON Schema of every form of every member."""
-        plain = [name for name, cls in self.members.items() if not _required(cls)]
-        names = sorted([*plain, *(alias for alias, name in self.aliases.items() if name in plain)])
-        members = {name: _arguments(cls) for name, cls in self.members.items()}
-        members.update({alias: members[name] for alias, name in self.aliases.items()})
-        with_arguments = {
-            "type": "object",
-            "properties": members,
-            "additionalProperties": False,
-            "minProperties": 1,
-            "maxProperties": 1,
-        }
-        return {"anyOf": [{"enum": names}, with_arguments]}
-
-
-def _required(cls: type[Named]) -> bool:
-    return any(field.is_required() for field in cls.model_fields.values())
-
-
-def _arguments(cls: type[Named]) -> JsonSchemaValue:
-    """The schema of a member's arguments: a mapping, null where it needs none, or its main argument alone."""
-    schema = cls.model_json_schema()
-    forms = [schema]
-    if cls.main is not None:
-        forms.append(schema["properties"][cls.main])
-    if not _required(cls):
-        forms.append({"type": "null"})
-    return {"anyOf": forms, "description": (cls.__doc__ or "").strip().split("\n")[0]} if len(forms) > 1 else schema
+        return {REFERENCE: self.definition}

@@ -1,8 +1,8 @@
 """Keras's 16 initializers, and the torch call that draws each.
 
-Where torch's own function draws from the same distribution it is used (``glorot_uniform`` is ``xavier_uniform_``); where the
-two differ, the bound or deviation is worked out here, from the fans of Keras's kernel, and printed as a number. Keras's
-normal initializers are truncated at two deviations, torch's are not.
+Where torch's own function draws from the same distribution it is used (``glorot_uniform`` is ``xavier_uniform_``);
+where the two differ, the bound or deviation is worked out here, from the fans of Keras's kernel, and printed as a
+number. Keras's normal initializers are truncated at two deviations, torch's are not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TRUNCATED_DEVIATION = 0.87962566103423978
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What an initializer draws for: a weight's shape in Keras, how it lies in torch, and its fans where Keras fixes them."""
+    """What is drawn for: a weight's shape in Keras, how it lies in torch, its fans where Keras fixes them."""
 
     shape: tuple[int, ...]
     pattern: Pattern
@@ -113,7 +113,9 @@ class Identity(WeightInitializer):
 
     def lower(self, drawn: Drawn) -> Call:
         if len(drawn.shape) != 2:
-            raise ShapeError(f"has an identity initializer, which needs a weight of two axes, not one of the shape {drawn.shape}")
+            raise ShapeError(
+                f"has an identity initializer, which needs a weight of two axes, not one of the shape {drawn.shape}"
+            )
         return call("nn.init.eye_") if self.gain == 1 else call("eye_", self.gain)
 
 
@@ -127,7 +129,9 @@ class Orthogonal(Random):
 
     def lower(self, drawn: Drawn) -> Call:
         if len(drawn.shape) < 2:
-            raise ShapeError(f"has an orthogonal initializer, which needs a weight of two or more axes, not one of the shape {drawn.shape}")
+            raise ShapeError(
+                f"has an orthogonal initializer, which needs a weight of two or more axes, not one of {drawn.shape}"
+            )
         gain = unless(1.0, self.gain)
         if len(drawn.shape) == 2 or drawn.pattern.torch[0] == (drawn.pattern.keras[-1],):
             return call("nn.init.orthogonal_", gain=gain, generator=self.generator)
@@ -271,7 +275,9 @@ class STFT(WeightInitializer):
 
     def lower(self, drawn: Drawn) -> Call:
         if len(drawn.shape) != 3 or drawn.shape[1] != 1:
-            raise ShapeError(f"has an stft initializer, which needs a weight of the shape (frame, 1, bins), not {drawn.shape}")
+            raise ShapeError(
+                f"has an stft initializer, which needs a weight of the shape (frame, 1, bins), not {drawn.shape}"
+            )
         return call(
             "stft_",
             side=unless("real", self.side),

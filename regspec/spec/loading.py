@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,13 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from regspec.document import Document, read
 from regspec.errors import Problem, RegspecError, did_you_mean
-from regspec.layers import KINDS, Layer, find_kind
+from regspec.layers import KINDS, find_kind
 from regspec.spec import faults
 from regspec.spec.faults import Origin
 from regspec.spec.fields import MAX_NAME, Frozen, snake_case
 from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, ModelSpec, Outputs
 from regspec.spec.parameters import substitute
-from regspec.spec.rules import LayerRule
+from regspec.spec.rules import LayerRule, ModuleRule, RulesFile
 from regspec.spec.sections import BlockSection, CallEntry, SpecSections, UseEntry
 
 MAX_ENTRIES = 100_000  # layers of a spec, with its blocks unfolded
@@ -31,6 +31,16 @@ def load(document: Document) -> tuple[ModelSpec | None, list[Problem]]:
     """The spec of a document as far as it could be read, and what is wrong with it."""
     loader = _Loader(document)
     return loader.spec({}), loader.problems
+
+
+def load_rules(document: Document) -> tuple[RulesFile | None, list[Problem]]:
+    """The rules for modules of a document; or None, and what is wrong."""
+    top = Origin(document)
+    try:
+        return RulesFile.model_validate(document.data), []
+    except ValidationError as error:
+        known = [*RulesFile.model_fields, *(each.alias or name for name, each in ModuleRule.model_fields.items())]
+        return None, list(faults.problems(error.errors(include_url=False), top, "the rules", known))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,7 @@ class _Loader:
         return ModelSpec(name, body, sections["data_format"], sections["activity_reduction"], sections["parameters"])
 
     def _sections(self, data: dict[str, Any], arguments: Mapping[str, Any], top: Origin) -> dict[str, Any]:
-        """Every section of the file, each validated by itself, so that a fault in one leaves the others to be checked."""
+        """Every section of the file, validated by itself, so that a fault in one leaves the others to be checked."""
         for name in data:
             if name not in SpecSections.model_fields:
                 hint = did_you_mean(name, SpecSections.model_fields)
@@ -96,7 +106,9 @@ class _Loader:
         default = None if section.is_required() else section.get_default(call_default_factory=True)
         if name not in data:
             if section.is_required():
-                self._fault(top, f"the spec needs '{name}'", "it begins with 'regspec: 1'" if name == "regspec" else None)
+                self._fault(
+                    top, f"the spec needs '{name}'", "it begins with 'regspec: 1'" if name == "regspec" else None
+                )
             return default
         value = data[name]
         if name not in ("parameters", "blocks", "layers"):
@@ -138,7 +150,11 @@ class _Loader:
                 written = {written: None}
             if not isinstance(written, dict) or len(written) != 1:
                 received = f"has {len(written)} keys" if isinstance(written, dict) else f"is {faults.shown(written)}"
-                hint = "write '- Dense: {units: 10}', with the fields inside the kind" if isinstance(written, dict) else None
+                hint = (
+                    "write '- Dense: {units: 10}', with the fields inside the kind"
+                    if isinstance(written, dict)
+                    else None
+                )
                 self._fault(here, f"a layer is one kind with a mapping of its fields, but this {received}", hint)
                 continue
             ((kind, fields),) = written.items()
@@ -253,13 +269,17 @@ class _Loader:
         elif find_kind(name) is not None or name == "call":
             self._fault(origin, f"'{name}' is no name for a block: it has a meaning of its own", key=True)
         elif not any(used == name for used, _ in self.bodies) and None not in block.parameters.values():
-            self._unfolded(name, block, substitute(block.parameters, self.parameters, origin / "parameters", self.problems))
+            self._unfolded(
+                name, block, substitute(block.parameters, self.parameters, origin / "parameters", self.problems)
+            )
 
     def _document_of_file(self, file: str, origin: Origin) -> Document | None:
         folder = Path(self.document.path).parent
         path = folder / file
         if self.document.path.startswith("<") or Path(file).is_absolute():
-            self._fault(origin, "a block's file is found from the folder of the spec: give a relative path, in a spec file")
+            self._fault(
+                origin, "a block's file is found from the folder of the spec: give a relative path, in a spec file"
+            )
         elif path.resolve() in (*self.files, Path(self.document.path).resolve()):
             self._fault(origin, f"the spec '{file}' uses itself")
         else:
@@ -311,17 +331,17 @@ def _names(name: str, repeat: Any) -> list[str]:
 
 def _size(body: Body) -> int:
     """The number of layers that a body unfolds to."""
-    return sum(
-        (entry.repeat or 1) * _size(entry.body) if isinstance(entry, BlockUse) else 1 for entry in body.entries
-    )
+    return sum((entry.repeat or 1) * _size(entry.body) if isinstance(entry, BlockUse) else 1 for entry in body.entries)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _adapter(section: str) -> TypeAdapter[Any]:
     """Validates one section of a spec file."""
     return TypeAdapter(SpecSections.model_fields[section].rebuild_annotation())
 
 
 def _name_of_file(path: str) -> str:
+    if path.startswith("<"):
+        return "model"
     stem = re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII).strip("_")
     return stem[:MAX_NAME] if stem[:1].isalpha() else "model"

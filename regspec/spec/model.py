@@ -1,6 +1,7 @@
 """ModelSpec: a validated, frozen description of a network. Never a torch object.
 
-A spec is a body: entries in order, each a layer, a further call of one, or the use of a block, which has a body of its own.
+A spec is a body: entries in order, each a layer, a further call of one, or the use of a block, which has a body of
+its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The regularizers that a spec may name: functions of a weight or of a layer's output to a scalar.
 
-Forms: ``l2``; ``{l2: 1e-4}``; ``{l1: 1e-5, l2: 1e-4}``; ``{orthogonal: {factor: 0.01, mode: rows}}``; a list of these. Several
-in a mapping or a list are summed. The formulas stand with the runtime's classes of the same names.
+Forms: ``l2``; ``{l2: 1e-4}``; ``{l1: 1e-5, l2: 1e-4}``; ``{orthogonal: {factor: 0.01, mode: rows}}``; a list of
+these. Several in a mapping or a list are summed. The formulas stand with the runtime's classes of the same names.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from regspec.axes import Pattern
-from regspec.calls import Call, call, unless
+from regspec.calls import Call, Import, call, unless
 from regspec.shapes import ShapeError
-from regspec.spec.fields import Fraction, NotNegative
+from regspec.spec.fields import REFERENCE, Fraction, NotNegative
 from regspec.spec.forms import Family, Named
 from regspec.spec.registration import fields_of, importable, load_entry_point
 
@@ -228,7 +228,7 @@ class _RegularizerForms:
         return core_schema.no_info_plain_validator_function(self.parse)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"$ref": "#/$defs/regularizer"}
+        return {REFERENCE: REGULARIZERS.definition}
 
 
 RegularizerField = Annotated[Regularizer, _RegularizerForms()]
@@ -237,9 +237,9 @@ RegularizerField = Annotated[Regularizer, _RegularizerForms()]
 def register_regularizer(function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
     """Makes a function of a tensor to a scalar a regularizer that specs may name; a decorator.
 
-    The parameters after the first become the regularizer's fields, with their annotations and defaults. The function must
-    be importable by its name, because the compiled source imports it. A package offers one without being imported first by
-    an entry point of the group ``regspec.regularizers``.
+    The parameters after the first become the regularizer's fields, with their annotations and defaults. The function
+    must be importable by its name, because the compiled source imports it. A package offers one without being
+    imported first by an entry point of the group ``regspec.regularizers``.
 
     Example:
         >>> import torch, regspec
@@ -261,10 +261,11 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
             arguments = {field: getattr(self, field) for field in type(self).model_fields}
             if inspect.isclass(function):
                 return call(target, **arguments)
-            return call("partial", target, **arguments)
+            return call(Import("functools", "partial"), target, **arguments)
 
     skip = 0 if inspect.isclass(function) else 1
-    cls = create_model(target.name, __base__=Registered, __doc__=inspect.getdoc(function), **fields_of(function, skip=skip))
+    fields: Any = fields_of(function, skip=skip)
+    cls = create_model(target.name, __base__=Registered, __doc__=inspect.getdoc(function), **fields)
     cls.name = name or target.name
     REGULARIZERS.add(cls)
     return function

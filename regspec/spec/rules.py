@@ -68,10 +68,14 @@ _Slot = RegularizerField | None
 
 
 class LayerRule(Frozen):
-    """Regularizers for the layers of a spec that it selects. A later rule wins over an earlier one, a layer over both."""
+    """Regularizers for the layers of a spec that it selects. A later rule wins over an earlier, a layer over both."""
 
-    kinds: Annotated[tuple[KindName, ...], Sequence] | None = Field(None, description="The kinds of layers; all when absent.")
-    layers: Pattern | None = Field(None, description="The names of layers, with their blocks: stage1_2.conv1; all when absent.")
+    kinds: Annotated[tuple[KindName, ...], Sequence] | None = Field(
+        None, description="The kinds of layers; all when absent."
+    )
+    layers: Pattern | None = Field(
+        None, description="The names of layers, with their blocks: stage1_2.conv1; all when absent."
+    )
     except_: Pattern | None = Field(None, alias="except", description="Names of layers that are left out.")
     kernel: _Slot = None
     bias: _Slot = None
@@ -116,8 +120,12 @@ class ModuleRule(Frozen):
     except_: Pattern | None = Field(None, alias="except", description="Qualified names that are left out.")
     optional: bool = Field(False, description="True allows a rule that matches nothing.")
     regularizer: RegularizerField | None = Field(None, description="The regularizer of the parameters.")
-    kernel_regularizer: RegularizerField | None = Field(None, description="The regularizer of the parameters called weight.")
-    bias_regularizer: RegularizerField | None = Field(None, description="The regularizer of the parameters called bias.")
+    kernel_regularizer: RegularizerField | None = Field(
+        None, description="The regularizer of the parameters called weight."
+    )
+    bias_regularizer: RegularizerField | None = Field(
+        None, description="The regularizer of the parameters called bias."
+    )
     activity_regularizer: RegularizerField | None = Field(None, description="The regularizer of the modules' outputs.")
 
     @model_validator(mode="after")

@@ -29,7 +29,9 @@ class Input(Frozen):
 class BlockSection(Frozen):
     """A block that layers may use like a kind: its own layers, or the spec in a file."""
 
-    file: str | None = Field(None, description="The path of a spec whose layers are the block, from this file's folder.")
+    file: str | None = Field(
+        None, description="The path of a spec whose layers are the block, from this file's folder."
+    )
     parameters: dict[ParameterName, Any] = Field(
         {}, description="Parameters with their defaults; null for one that each use must give."
     )
@@ -42,7 +44,9 @@ class SpecSections(Frozen):
     """A network and its regularizers, for regspec."""
 
     regspec: Literal[1] = Field(description="The version of the language: 1.")
-    name: Name | None = Field(None, description="The model's name, of which the class's is made; the file's when absent.")
+    name: Name | None = Field(
+        None, description="The model's name, of which the class's is made; the file's when absent."
+    )
     data_format: DataFormat = Field(
         "channels_first", description="Where channels lie: after the batch, as in torch, or last, as in Keras."
     )

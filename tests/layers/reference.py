@@ -19,15 +19,15 @@ SEPARATE_INPUTS = ("MultiHeadAttention", "GroupQueryAttention")
 RECURRENT = ("SimpleRNN", "LSTM", "GRU", "Bidirectional")
 
 
-def keras_layer(kind: str, fields: dict[str, Any], data_format: str) -> keras.layers.Layer:
-    """Keras's layer of a kind with a spec's fields."""
+def keras_layer(kind: str, fields: dict[str, Any], data_format: str, rank: int = 0) -> keras.layers.Layer:
+    """Keras's layer of a kind with a spec's fields; ``rank`` is that of its input."""
     fields = {name: _value(name, value, data_format) for name, value in fields.items() if name not in CALL_FIELDS}
     if issubclass(KINDS[kind], Spatial) and kind not in ("Cropping1D", "UpSampling1D", "SpatialDropout1D"):
         fields.setdefault("data_format", data_format)
     if data_format == "channels_first" and kind in ("BatchNormalization", "GroupNormalization"):
-        fields.setdefault("axis", -1 if kind == "never" else 1)
-    if kind == "Concatenate" and data_format == "channels_first":
-        fields.setdefault("axis", -1)
+        fields.setdefault("axis", 1)
+    if data_format == "channels_first" and kind == "Concatenate" and rank > 3:
+        fields.setdefault("axis", 1)
     return getattr(keras.layers, kind)(**fields)
 
 
@@ -36,7 +36,12 @@ def _value(name: str, value: Any, data_format: str) -> Any:
         return keras.regularizers.L1L2(**value)
     if name in ("activation", "recurrent_activation") and isinstance(value, dict):
         ((function, arguments),) = value.items()
-        main = {"leaky_relu": "negative_slope", "hard_shrink": "threshold", "soft_shrink": "threshold", "squareplus": "b"}
+        main = {
+            "leaky_relu": "negative_slope",
+            "hard_shrink": "threshold",
+            "soft_shrink": "threshold",
+            "squareplus": "b",
+        }
         if not isinstance(arguments, dict):
             arguments = {main.get(function, "axis" if function == "sparsemax" else "alpha"): arguments}
         return partial(getattr(keras.activations, function), **arguments)

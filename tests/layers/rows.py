@@ -1,12 +1,12 @@
 """The layer table: for each kind, cases with odd sizes, batches over one and windows that are not square.
 
-A row is a layer's kind, its fields, and the shapes of its inputs as Keras counts their axes, without the batch. The properties
-in `test_layers.py` run over every row, in both data formats where the kind has one.
+A row is a layer's kind, its fields, and the shapes of its inputs as Keras counts their axes, without the batch. The
+properties in `test_layers.py` run over every row, in both data formats where the kind has one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from regspec.layers import KINDS
@@ -31,7 +31,9 @@ class Row:
     def id(self) -> str:
         """The row in a test's name."""
         fields = ",".join(f"{name}={value}" for name, value in self.fields.items() if name != "name")
-        return f"{self.kind}({fields})-{'x'.join(str(shape) for shape in self.shapes)}-{self.data_format}".replace(" ", "")
+        return f"{self.kind}({fields})-{'x'.join(str(shape) for shape in self.shapes)}-{self.data_format}".replace(
+            " ", ""
+        )
 
 
 def row(kind: str, *shapes: tuple[int | None, ...], _dtype: str = "float32", **fields: Any) -> Row:
@@ -97,7 +99,13 @@ def _poolings() -> list[Row]:
             rows += [
                 row(kind, shape, pool_size=2),
                 row(kind, shape, pool_size=window, strides=1),
-                row(kind, shape, pool_size=window, strides=2, padding="same"),
+                # Keras's torch backend counts padded cells where the padding is uneven and the window is 3 or more
+                Row(
+                    kind,
+                    {"pool_size": window, "strides": 2, "padding": "same"},
+                    (shape,),
+                    has_reference=function == "Max",
+                ),
                 row(kind, shape, pool_size=2, padding="same"),
                 row(kind, shape, pool_size=2, strides=1, padding="same"),
                 row(kind, shape, pool_size=3, strides=1, padding="same"),
@@ -110,7 +118,7 @@ def _poolings() -> list[Row]:
 
 
 def _normalizations() -> list[Row]:
-    rows = [
+    return [
         *(row("BatchNormalization", shape) for shape in ((5,), (7, 5), (4, 7, 5), (2, 3, 4, 5))),
         row("BatchNormalization", (4, 7, 5), axis=1),
         row("BatchNormalization", (4, 7, 5), axis=2),
@@ -121,7 +129,7 @@ def _normalizations() -> list[Row]:
         *(row("LayerNormalization", shape) for shape in ((5,), (7, 5), (4, 7, 5))),
         row("LayerNormalization", (4, 7, 5), axis=[2, 3]),
         row("LayerNormalization", (4, 7, 5), axis=[1, 3]),
-        row("LayerNormalization", (4, 7, 5), axis=2),
+        Row("LayerNormalization", {"axis": 2}, ((4, 7, 5),), has_reference=False),
         row("LayerNormalization", (7, 5), center=False),
         row("LayerNormalization", (7, 5), scale=False, epsilon=1e-2),
         row("LayerNormalization", (7, 5), center=False, scale=False),
@@ -134,25 +142,35 @@ def _normalizations() -> list[Row]:
         row("GroupNormalization", (4, 7, 6), groups=3, center=False, scale=False),
         row("RMSNormalization", (7, 5)),
         row("RMSNormalization", (4, 7, 5), axis=[2, 3], epsilon=1e-3),
-        row("RMSNormalization", (4, 7, 5), axis=1),
+        Row("RMSNormalization", {"axis": 1}, ((4, 7, 5),), has_reference=False),
         row("UnitNormalization", (7, 5)),
         row("UnitNormalization", (4, 7, 5), axis=[1, 3]),
         row("SpectralNormalization", (5,), layer={"Dense": {"units": 4}}),
         row("SpectralNormalization", (5,), layer={"Dense": {"units": 4, "activation": "relu"}}, power_iterations=3),
-        row("SpectralNormalization", (6, 7, 3), layer={"Conv2D": {"filters": 4, "kernel_size": [3, 2], "padding": "same"}}),
-        row("SpectralNormalization", (6,), layer={"Embedding": {"input_dim": 5, "output_dim": 4}}, _dtype="int64"),
+        row(
+            "SpectralNormalization",
+            (6, 7, 3),
+            layer={"Conv2D": {"filters": 4, "kernel_size": [3, 2], "padding": "same"}},
+        ),
+        # Keras casts the output to the type of the input: whole numbers
+        Row(
+            "SpectralNormalization",
+            {"layer": {"Embedding": {"input_dim": 5, "output_dim": 4}}},
+            ((6,),),
+            "int64",
+            has_reference=False,
+        ),
     ]
-    return rows
 
 
 def _activations() -> list[Row]:
-    plain = [
-        "celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "leaky_relu",
-        "linear", "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "swish", "soft_shrink",
-        "softmax", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "tanh", "tanh_shrink",
-    ]  # fmt: skip
+    plain = """
+        celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear
+        log_sigmoid log_softmax mish relu relu6 selu sigmoid silu swish soft_shrink softmax softplus softsign
+        sparse_plus sparse_sigmoid sparsemax squareplus tanh tanh_shrink
+    """
     return [
-        *(row("Activation", (7, 5), activation=name) for name in plain),
+        *(row("Activation", (7, 5), activation=name) for name in plain.split()),
         row("Activation", (7, 6), activation="glu"),
         row("Activation", (6, 5), activation={"glu": {"axis": 1}}),
         row("Activation", (7, 5), activation={"softmax": {"axis": 1}}),
@@ -261,7 +279,15 @@ def _embeddings() -> list[Row]:
         row("Embedding", (7, 2), input_dim=5, output_dim=4, _dtype="int32"),
         row("ReversibleEmbedding", (7,), input_dim=5, output_dim=4, _dtype="int64"),
         row("ReversibleEmbedding", (7, 4), input_dim=5, output_dim=4, reverse=True),
-        row("ReversibleEmbedding", (7, 4), input_dim=5, output_dim=4, reverse=True, tie_weights=False, logit_soft_cap=0.5),
+        row(
+            "ReversibleEmbedding",
+            (7, 4),
+            input_dim=5,
+            output_dim=4,
+            reverse=True,
+            tie_weights=False,
+            logit_soft_cap=0.5,
+        ),
     ]
 
 
@@ -302,14 +328,16 @@ def _recurrents() -> list[Row]:
             backward_layer={"GRU": {"units": 3, "return_sequences": True, "go_backwards": True}},
         ),
         row("TimeDistributed", (7, 5), layer={"Dense": {"units": 4, "activation": "relu"}}),
-        row("TimeDistributed", (3, 6, 7, 2), layer={"Conv2D": {"filters": 4, "kernel_size": [3, 2], "padding": "same"}}),
+        row(
+            "TimeDistributed", (3, 6, 7, 2), layer={"Conv2D": {"filters": 4, "kernel_size": [3, 2], "padding": "same"}}
+        ),
         row("TimeDistributed", (3, 6, 7, 2), layer={"GlobalAveragePooling2D": {}}),
         row("TimeDistributed", (4, 7, 5), layer={"LSTM": {"units": 3}}),
     ]
 
 
 def _attentions() -> list[Row]:
-    rows = [
+    return [
         row("Attention", (7, 5), (6, 5)),
         row("Attention", (7, 5), (6, 4), (6, 5), use_scale=True),
         row("Attention", (7, 5), (7, 5), use_scale=True, score_mode="concat", use_causal_mask=True),
@@ -328,13 +356,15 @@ def _attentions() -> list[Row]:
         row("MultiHeadAttention", (3, 4, 6), (3, 4, 6), num_heads=2, key_dim=3, return_attention_scores=True),
         Row("MultiHeadAttention", {"num_heads": 2, "key_dim": 3, "dropout": 0.3}, ((7, 6), (7, 6)), is_random=True),
         row("GroupQueryAttention", (7, 6), (5, 6), head_dim=3, num_query_heads=4, num_key_value_heads=2),
-        row("GroupQueryAttention", (7, 6), (7, 6), head_dim=3, num_query_heads=4, num_key_value_heads=2, use_causal_mask=True),
+        row(
+            "GroupQueryAttention", (7, 6), (7, 6), head_dim=3, num_query_heads=4, num_key_value_heads=2,
+            use_causal_mask=True,
+        ),
         row(
             "GroupQueryAttention", (7, 6), (5, 6), head_dim=3, num_query_heads=4, num_key_value_heads=1, use_gate=True,
             use_bias=False, return_attention_scores=True,
         ),
     ]  # fmt: skip
-    return rows
 
 
 def _preprocessings() -> list[Row]:
@@ -388,7 +418,7 @@ def _in_both_formats(rows: list[Row]) -> list[Row]:
         kind = KINDS[each.kind]
         if issubclass(kind, Spatial) and not each.kind.endswith(("Cropping1D", "UpSampling1D", "SpatialDropout1D")):
             shapes = tuple((shape[-1], *shape[:-1]) for shape in each.shapes)
-            both.append(Row(**{**each.__dict__, "shapes": shapes, "data_format": "channels_first"}))
+            both.append(replace(each, shapes=shapes, data_format="channels_first"))
     both += [
         Row("BatchNormalization", {}, ((5, 4, 7),), data_format="channels_first"),
         Row("BatchNormalization", {}, ((5,),), data_format="channels_first"),

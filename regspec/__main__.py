@@ -1,0 +1,5 @@
+"""``python -m regspec``."""
+
+from regspec.cli import main
+
+main()

@@ -1,0 +1,137 @@
+"""The user's own layers: a torch module becomes a kind by its constructor's parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, create_model
+
+from regspec.calls import Expression, Import, Module, call
+from regspec.errors import RegspecError
+from regspec.layers.layer import KINDS, Layer, Weight, parse_pattern
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.constraints import Constraint
+from regspec.spec.registration import fields_of, importable
+from regspec.spec.regularizers import RegularizerField
+
+OutputShape = Callable[..., "tuple[int | None, ...]"]
+
+
+class Registered(Layer):
+    """A kind that is a torch module of the user's."""
+
+    model_config = ConfigDict(strict=False, arbitrary_types_allowed=True)
+
+    module_import: ClassVar[Import]
+    module_fields: ClassVar[tuple[str, ...]]
+    slots: ClassVar[Mapping[str, str]]
+    shape_function: ClassVar[OutputShape | None]
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        return tuple(
+            Weight(
+                slot,
+                slot,
+                None,
+                parse_pattern("o i"),
+                parameters=(parameter,),
+                trainable=self.trainable,
+                regularizer=getattr(self, f"{slot}_regularizer"),
+                constraint=getattr(self, f"{slot}_constraint"),
+                explicit=f"{slot}_regularizer" in self.model_fields_set,
+            )
+            for slot, parameter in self.slots.items()
+        )
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+        if self.shape_function is None:
+            return x.shape
+        arguments = {name: getattr(self, name) for name in self.module_fields}
+        try:
+            shape = type(self).shape_function(*(each.shape[1:] for each in (x, *others)), **arguments)  # type: ignore[misc]
+        except (ValueError, IndexError, TypeError) as error:
+            raise ShapeError(f"can't take its input: {error}") from None
+        return (x.shape[0], *shape)
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+        arguments = {name: getattr(self, name) for name in self.module_fields if name in self.model_fields_set}
+        return Module(call(self.module_import, **arguments))(x, *others)
+
+
+def register_layer(
+    cls: type[Any] | None = None,
+    *,
+    name: str | None = None,
+    output_shape: OutputShape | None = None,
+    weights: Mapping[str, str] | None = None,
+) -> Any:
+    """Makes a torch module a kind that specs may name; a decorator, which gives the class back.
+
+    The parameters of the constructor become the kind's fields, with their annotations and defaults. The class must be
+    importable by its name, because the compiled source imports it. A package offers one without being imported first
+    by an entry point of the group ``regspec.layers``.
+
+    Args:
+        cls: the module; or a `regspec.Layer`, for full control over shapes and lowering.
+        name: the kind's name; the class's when absent.
+        output_shape: from the inputs' shapes without the batch, and the fields by name, to the output's; that of the
+            first input when absent.
+        weights: slots that may be regularized and constrained: ``{"kernel": "weight"}`` gives the kind the fields
+            kernel_regularizer and kernel_constraint, for its parameter weight.
+
+    Raises:
+        RegspecError: where the class can't be imported by its name, or the name is taken.
+
+    Example:
+        >>> import torch, regspec
+        >>> @regspec.register_layer(weights={"gate": "gate"})
+        ... class Gate(torch.nn.Module):
+        ...     def __init__(self, start: float = 1.0) -> None:
+        ...         super().__init__()
+        ...         self.gate = torch.nn.Parameter(torch.tensor(start))
+        ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ...         return self.gate * x
+
+        ``- Gate: {start: 0.5, gate_regularizer: {l1: 1e-3}}`` is then a layer.
+    """
+    if cls is None:
+        return partial(register_layer, name=name, output_shape=output_shape, weights=weights)
+    kind = name or cls.__name__
+    if not kind.isidentifier() or not kind[0].isupper():
+        raise RegspecError(f"'{kind}' can't be registered: a kind's name begins with a capital letter")
+    if kind in KINDS and KINDS[kind].__module__.startswith("regspec.layers."):
+        raise RegspecError(f"'{kind}' can't be registered: it is a kind of regspec's own")
+    KINDS[kind] = cls if issubclass(cls, Layer) else _kind_of(cls, kind, output_shape, dict(weights or {}))
+    return cls
+
+
+def _kind_of(cls: type[Any], name: str, output_shape: OutputShape | None, weights: dict[str, str]) -> type[Layer]:
+    fields: dict[str, Any] = fields_of(cls, skip=0)
+    for field in fields:
+        if field in Layer.model_fields or hasattr(Layer, field):
+            raise RegspecError(f"'{name}' can't be registered: '{field}' has a meaning of its own in every layer")
+    slots: dict[str, Any] = {}
+    for slot in weights:
+        slots[f"{slot}_regularizer"] = (RegularizerField | None, None)
+        slots[f"{slot}_constraint"] = (Constraint | None, None)
+    kind = create_model(
+        name, __base__=Registered, __doc__=inspect.getdoc(cls), __module__=cls.__module__, **fields, **slots
+    )
+    kind.module_import = importable(cls)
+    kind.module_fields = tuple(fields)
+    kind.slots = weights
+    kind.shape_function = None if output_shape is None else staticmethod(output_shape)
+    kind.arity = _arity(cls)
+    return kind
+
+
+def _arity(cls: type[Any]) -> tuple[int, int | None]:
+    """The fewest and the most tensors that a module's forward takes."""
+    parameters = list(inspect.signature(cls.forward).parameters.values())[1:]
+    named = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    fewest = sum(each.default is inspect.Parameter.empty for each in named)
+    takes_any = any(each.kind is each.VAR_POSITIONAL for each in parameters)
+    return max(fewest, 1), None if takes_any else len(named)

@@ -1,0 +1,165 @@
+"""What a model consists of: a row for each layer, the totals, and the graph as a Mermaid diagram."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from regspec import shapes
+from regspec.calls import Call, Import
+from regspec.graph import Graph
+from regspec.nodes import Node
+from regspec.printing import Printer
+from regspec.shapes import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A layer: its qualified name, its kind, its output shapes, its parameters, its penalties by slot."""
+
+    name: str
+    kind: str
+    output_shapes: tuple[str, ...]
+    parameters: int | None  # None where only the user's module knows it
+    trainable: int | None
+    penalties: Mapping[str, str] = field(default_factory=dict)  # the weight or activity -> the regularizer
+    is_call: bool = False  # whether it calls a layer above again
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A model's layers and totals."""
+
+    name: str
+    inputs: Mapping[str, str]
+    rows: tuple[Row, ...]
+
+    @property
+    def parameters(self) -> int:
+        """The numbers that the model's weights hold, moving statistics among them; registered layers not counted."""
+        return sum(row.parameters or 0 for row in self.rows)
+
+    @property
+    def trainable(self) -> int:
+        """The numbers that are trained."""
+        return sum(row.trainable or 0 for row in self.rows)
+
+    @property
+    def penalties(self) -> int:
+        """The number of terms."""
+        return sum(len(row.penalties) for row in self.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as plain data, for ``--format json``."""
+        return {
+            "name": self.name,
+            "inputs": dict(self.inputs),
+            "layers": [
+                {
+                    "name": row.name,
+                    "kind": row.kind,
+                    "output_shapes": list(row.output_shapes),
+                    "parameters": row.parameters,
+                    "trainable": row.trainable,
+                    "penalties": dict(row.penalties),
+                }
+                for row in self.rows
+            ],
+            "parameters": self.parameters,
+            "trainable": self.trainable,
+            "penalties": self.penalties,
+        }
+
+
+def summarize(graph: Graph) -> Summary:
+    """The summary of a model's graph."""
+    inputs = {x.source: shapes.text(x.logical) for x in graph.inputs}
+    return Summary(graph.name, inputs, tuple(_rows(graph, "")))
+
+
+def _rows(graph: Graph, prefix: str) -> Iterator[Row]:
+    for node in graph.nodes:
+        if node.kind == "permute":
+            continue
+        name = prefix + node.name
+        outputs = tuple(shapes.text(x.logical) for x in node.outputs)
+        block = _block(node)
+        if block is not None and node.declares:
+            yield from _rows(block, f"{name}.")
+        elif not node.declares:
+            yield Row(name, node.kind, outputs, 0, 0, is_call=True)
+        else:
+            sizes = [None if weight.shape is None else math.prod(weight.shape) for weight in node.weights]
+            trained = [size for size, weight in zip(sizes, node.weights, strict=True) if weight.trainable]
+            penalties = {
+                term.name.removeprefix(f"{node.name}."): regularizer_text(term.regularizer) for term in node.terms
+            }
+            yield Row(name, node.kind, outputs, _total(sizes), _total(trained), penalties)
+
+
+def _total(sizes: list[int | None]) -> int | None:
+    return None if None in sizes else sum(size or 0 for size in sizes)
+
+
+def _block(node: Node) -> Graph | None:
+    """The graph of a node that is a block."""
+    constructors = [module.constructor for module in node.attributes]
+    return constructors[0] if node.layer is None and constructors and isinstance(constructors[0], Graph) else None
+
+
+def regularizer_text(regularizer: Call) -> str:
+    """A regularizer as the source has it: ``L2(0.0001)``."""
+    printer = Printer(lambda _: "", lambda _: "", lambda _: None, _name)
+    return printer.text(regularizer)
+
+
+def _name(function: str | Import) -> str:
+    return function.name if isinstance(function, Import) else function
+
+
+def mermaid(graph: Graph) -> str:
+    """The graph as a Mermaid flowchart, blocks as subgraphs, which Markdown viewers draw."""
+    lines = ["flowchart TD"]
+    places: dict[int, str] = {}
+    for x in graph.inputs:
+        lines.append(f'    {x.source}[/"{x.source}<br/>{shapes.text(x.logical)}"/]')
+        places[id(x)] = x.source
+    lines.extend(_drawn(graph, "", places, 1))
+    names = graph.output_names or tuple(f"output_{index}" for index in range(len(graph.outputs)))
+    for name, x in zip(names, graph.outputs, strict=True):
+        label = name if graph.output_names or not graph.is_single else "output"
+        lines.append(f"    {name}_out([{label}])")
+        lines.append(f"    {places[id(x)]} --> {name}_out")
+    return "\n".join(lines) + "\n"
+
+
+def _drawn(graph: Graph, prefix: str, places: dict[int, str], indent: int) -> Iterator[str]:
+    """The lines of a graph's nodes; ``places`` are the diagram's nodes by the id of the tensor that comes from them."""
+    margin = "    " * indent
+    for node in graph.nodes:
+        if node.kind == "permute":
+            places[id(node.outputs[0])] = places[id(node.inputs[0])]
+            continue
+        block = _block(node)
+        if block is not None:
+            inner = {id(own): places[id(x)] for own, x in zip(block.inputs, node.inputs, strict=True)}
+            yield f'{margin}subgraph {prefix}{node.name}["{node.name}: {node.kind}"]'
+            yield from _drawn(block, f"{prefix}{node.name}__", inner, indent + 1)
+            yield f"{margin}end"
+            places.update({id(x): inner[id(own)] for x, own in zip(node.outputs, block.outputs, strict=True)})
+            continue
+        place = f"{prefix}{node.name}"
+        penalties = "".join(
+            f"<br/>{term.name.removeprefix(f'{node.name}.')} {regularizer_text(term.regularizer)}"
+            for term in node.terms
+        )
+        outputs = ", ".join(shapes.text(x.logical) for x in node.outputs)
+        yield f'{margin}{place}["{node.name}: {node.kind}<br/>{outputs}{penalties}"]'
+        yield from (f"{margin}{source} --> {place}" for source in _sources(node.inputs, places))
+        places.update(dict.fromkeys((id(x) for x in node.outputs), place))
+
+
+def _sources(inputs: tuple[Tensor, ...], places: dict[int, str]) -> list[str]:
+    return [places[id(x)] for x in inputs]
