@@ -22,6 +22,11 @@ class Imports:
         default_factory=lambda: defaultdict(dict)
     )  # module -> name there -> name here
 
+    @property
+    def known(self) -> set[str]:
+        """Every name that the file has by them."""
+        return {*self.modules, *(here for names in self.names.values() for here in names.values())}
+
     def module(self, module: str) -> None:
         """Adds ``import module``."""
         self.modules.add(module)

@@ -17,6 +17,25 @@ _STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "@": 2}
 _POSTFIX = 3
 
 
+# What the constructors call their first arguments, to name the parameters of a block's class.
+_POSITIONS = {
+    "Conv": ("in_channels", "out_channels", "kernel_size"),
+    "Linear": ("in_features", "out_features"),
+    "BatchNorm": ("channels",),
+    "GroupNorm": ("groups", "channels"),
+    "LayerNorm": ("features",),
+    "RMSNorm": ("features",),
+    "Embedding": ("tokens", "features"),
+    "Dropout": ("rate",),
+    "LSTM": ("in_features", "units"),
+    "GRU": ("in_features", "units"),
+    "RNN": ("in_features", "units"),
+    "Attention": ("features", "heads", "head_size"),
+    "L1": ("l1",),
+    "L2": ("l2",),
+}
+
+
 class Printer:
     """Prints expressions; whoever prints the class around them names the tensors, modules and functions."""
 
@@ -31,6 +50,7 @@ class Printer:
         self.module = module
         self.variable = variable  # that already holds the value of an expression, or None
         self.function = function
+        self.hole: Callable[[Value, str], str] | None = None  # prints a number that is left open, from it and its name
 
     def text(self, value: Value, strength: int = 0) -> str:
         """The text of a value, in parentheses where it binds less than ``strength``."""
@@ -41,7 +61,7 @@ class Printer:
         if isinstance(value, Apply):
             return f"{self.module(value)}({self.arguments(value.arguments, value.keywords.items())})"
         if isinstance(value, Call):
-            return f"{self.function(value.function)}({self.arguments(value.arguments, value.keywords)})"
+            return f"{self.function(value.function)}({self._arguments_of(value)})"
         if isinstance(value, Import):
             return self.function(value)
         if isinstance(value, Method):
@@ -63,6 +83,23 @@ class Printer:
         parts = [self.text(value) for value in arguments]
         return ", ".join([*parts, *(f"{name}={self.text(value)}" for name, value in keywords)])
 
+    def _arguments_of(self, value: Call) -> str:
+        """The text between the parentheses of a constructor, whose numbers may be left open."""
+        names: tuple[str, ...] = ()
+        if self.hole is not None and isinstance(value.function, str):
+            names = next((names for part, names in _POSITIONS.items() if part in value.function), ())
+        parts = [
+            self.value(each, names[index] if index < len(names) else "size")
+            for index, each in enumerate(value.arguments)
+        ]
+        return ", ".join([*parts, *(f"{name}={self.value(each, name)}" for name, each in value.keywords)])
+
+    def value(self, value: Value, name: str) -> str:
+        """The text of an argument of this name; a hole where numbers are left open."""
+        if self.hole is not None and _is_number(value):
+            return self.hole(value, name)
+        return self.text(value)
+
     def _index(self, index: Any) -> str:
         if index is ...:
             return "..."
@@ -70,6 +107,13 @@ class Printer:
             parts = ["" if part is None else self.text(part) for part in (index.start, index.stop)]
             return ":".join(parts if index.step is None else [*parts, self.text(index.step)])
         return self.text(index)
+
+
+def _is_number(value: Value) -> bool:
+    """Whether a value is a number, or a tuple of numbers."""
+    if isinstance(value, tuple):
+        return all(_is_number(each) for each in value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def literal(value: Any, text: Callable[[Any], str] | None = None) -> str:

@@ -25,8 +25,8 @@ class _Definition:
     uses: frozenset[str]
 
 
-def definitions(wanted: Iterable[str], imports: Imports) -> list[str]:
-    """The definitions of these names of the runtime and of all that they use, in an order that runs.
+def definitions(wanted: Iterable[str], imports: Imports) -> dict[str, str]:
+    """The definitions of these names of the runtime and of all that they use, by name, in an order that runs.
 
     What they import is added to ``imports``.
     """
@@ -45,7 +45,7 @@ def definitions(wanted: Iterable[str], imports: Imports) -> list[str]:
             imports.module(original)
         else:
             imports.name(module, original, name)
-    return list(dict.fromkeys(known[name].text for name in known if name in needed))
+    return {name: definition.text for name, definition in known.items() if name in needed}
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from regspec.axes import Order
 from regspec.calls import OMIT, Expression, Module, call, unless
 from regspec.layers.convolution import compact
 from regspec.layers.layer import Spatial, kind
@@ -139,11 +140,22 @@ class GlobalPooling(Spatial):
 
     method: ClassVar[str]
 
+    def order(self, x: Tensor) -> Order | None:
+        return None  # a mean reads the axes where they lie
+
+    def _spatial(self, x: Tensor) -> tuple[int, ...]:
+        """Where the spatial axes lie."""
+        channels = x.dimension(-1 if (self.data_format or x.data_format) == "channels_last" else 1)
+        return tuple(dimension for dimension in range(1, x.rank) if dimension != channels)
+
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
-        return (*x.shape[:2], *((1,) * self.spatial_rank if self.keepdims else ()))
+        spatial = self._spatial(x)
+        if self.keepdims:
+            return tuple(1 if dimension in spatial else size for dimension, size in enumerate(x.shape))
+        return tuple(size for dimension, size in enumerate(x.shape) if dimension not in spatial)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        spatial = tuple(range(2, x.rank))
+        spatial = self._spatial(x)
         return x.method(
             self.method, dim=spatial[0] if len(spatial) == 1 else spatial, keepdim=unless(False, self.keepdims)
         )

@@ -11,7 +11,7 @@ from regspec.runtime.activations import (
 )
 from regspec.runtime.attention import AdditiveAttention, Attention, GroupQueryAttention, MultiHeadAttention
 from regspec.runtime.constraints import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
-from regspec.runtime.initializers import eye_, orthogonal_, stft_
+from regspec.runtime.initializers import eye_, orthogonal_, stft_, variance_scaling_
 from regspec.runtime.layers import (
     AlphaDropout,
     CategoryEncoding,
@@ -89,4 +89,5 @@ __all__ = [
     "eye_",
     "orthogonal_",
     "stft_",
+    "variance_scaling_",
 ]

@@ -51,3 +51,30 @@ def stft_(
         scale = {"density": weights.square().sum().sqrt(), "spectrum": weights.abs().sum(), None: 1.0}[scaling]
         basis = basis * weights / scale
     return tensor.copy_(basis.unsqueeze(1))
+
+
+@torch.no_grad()
+def variance_scaling_(
+    tensor: Tensor,
+    *,
+    scale: float = 1.0,
+    mode: str = "fan_in",
+    distribution: str = "truncated_normal",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Fills a parameter from a distribution of variance ``scale / fan``, as Keras does.
+
+    The truncated normal is cut off at two of its deviations, and these are widened so that the variance is the one
+    wanted.
+    """
+    cells = math.prod(tensor.shape[2:])
+    inputs, outputs = tensor.shape[1] * cells, tensor.shape[0] * cells
+    fan = {"fan_in": inputs, "fan_out": outputs, "fan_avg": (inputs + outputs) / 2}[mode]
+    deviation = math.sqrt(scale / max(1.0, fan))
+    if distribution == "uniform":
+        limit = math.sqrt(3) * deviation
+        return nn.init.uniform_(tensor, -limit, limit, generator)
+    if distribution == "untruncated_normal":
+        return nn.init.normal_(tensor, std=deviation, generator=generator)
+    deviation /= 0.87962566103423978  # the deviation of a standard normal between -2 and 2
+    return nn.init.trunc_normal_(tensor, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)

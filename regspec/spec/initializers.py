@@ -1,8 +1,9 @@
 """Keras's 16 initializers, and the torch call that draws each.
 
-Where torch's own function draws from the same distribution it is used (``glorot_uniform`` is ``xavier_uniform_``);
-where the two differ, the bound or deviation is worked out here, from the fans of Keras's kernel, and printed as a
-number. Keras's normal initializers are truncated at two deviations, torch's are not.
+Where torch's own function draws from the same distribution it is used: ``glorot_uniform`` is ``xavier_uniform_``. The
+normal ones are truncated at two deviations in Keras and not in torch: they are the runtime's ``variance_scaling_``.
+Where torch's layout hides Keras's fans, as of a depthwise kernel, the bound or deviation is worked out here and
+printed as a number.
 """
 
 from __future__ import annotations
@@ -194,6 +195,14 @@ class Scaled(Random):
 
 
 def _scaled(scale: float, mode: str, distribution: str, drawn: Drawn, generator: Value) -> Call:
+    if drawn.torch_fans == drawn.keras_fans:
+        return call(
+            "variance_scaling_",
+            scale=unless(1.0, scale),
+            mode=unless("fan_in", mode),
+            distribution=unless("truncated_normal", distribution),
+            generator=generator,
+        )
     inputs, outputs = drawn.keras_fans
     fan = {"fan_in": inputs, "fan_out": outputs, "fan_avg": (inputs + outputs) / 2}[mode]
     variance = scale / max(1.0, fan)
@@ -214,7 +223,8 @@ class VarianceScaling(Random):
     distribution: Literal["truncated_normal", "untruncated_normal", "uniform", "normal"] = "truncated_normal"
 
     def lower(self, drawn: Drawn) -> Call:
-        return _scaled(self.scale, self.mode, self.distribution, drawn, self.generator)
+        distribution = "truncated_normal" if self.distribution == "normal" else self.distribution
+        return _scaled(self.scale, self.mode, distribution, drawn, self.generator)
 
 
 @INITIALIZERS.add

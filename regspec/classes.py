@@ -1,0 +1,291 @@
+"""One graph as a class: the statements of its constructor, its initialization and its forward.
+
+The numbers in a block's constructor are left open, as holes, so that blocks that differ in them alone can be one
+class with parameters.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from regspec.calls import Apply, Call, Definition, Expression, Import, Part, Value, walk
+from regspec.graph import Graph
+from regspec.nodes import Constrained, Fill, Node, Term
+from regspec.printing import INDENT, Printer, literal
+from regspec.shapes import Shape, Tensor
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
+CHAIN = "x"  # the variable of a tensor that only the next statement takes
+MARK = "\0"  # stands around the number of a hole
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A number, or a tuple of them, that is left open, and what the constructor around it calls it."""
+
+    value: Value
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A class whose name, and the values of whose holes, are not yet written in."""
+
+    name: str  # the graph's
+    base: str
+    inputs: tuple[tuple[str, Shape], ...]
+    outputs: tuple[tuple[str, Shape], ...]
+    init: tuple[str, ...]
+    fills: tuple[str, ...]
+    signature: str
+    forward: tuple[str, ...]
+    holes: tuple[Hole, ...]
+
+    @property
+    def skeleton(self) -> tuple[object, ...]:
+        """What two outlines share that differ in the values of their holes alone."""
+        return self.name, self.base, self.init, self.fills, self.signature, self.forward
+
+
+@dataclass
+class Outliner:
+    """Prints one graph. ``function`` and ``block`` say how the file around it calls functions and blocks' classes."""
+
+    graph: Graph
+    function: Callable[[str | Import], str]
+    block: Callable[[Graph], tuple[str, list[Hole]]]
+    holes: list[Hole] = field(default_factory=list)
+    known: dict[tuple[int, tuple[int, ...]], str] = field(default_factory=dict)  # variables of shared expressions
+    node: Node | None = None  # whose results are being printed
+
+    def __post_init__(self) -> None:
+        self.variables = _variables(self.graph)
+        self.printer = Printer(lambda x: self.variables[id(x)], self._applied, self._variable, self.function)
+
+    def outline(self) -> Outline:
+        """The graph's class."""
+        nodes, graph = self.graph.nodes, self.graph
+        terms = [term for node in nodes for term in node.terms]
+        constraints = [each for node in nodes for each in node.constraints]
+        fills = [fill for node in nodes for fill in node.fills]
+        base = self.function("Regularized" if graph.is_root or terms or constraints else "nn.Module")
+        names = graph.output_names or tuple(x.source for x in graph.outputs)
+        return Outline(
+            graph.name,
+            base,
+            tuple((x.source, x.logical) for x in graph.inputs),
+            tuple((name, x.logical) for name, x in zip(names, graph.outputs, strict=True)),
+            tuple(self._init(terms, constraints)),
+            tuple(self._fills(fills)),
+            self._signature(),
+            tuple(self._forward()),
+            tuple(self.holes),
+        )
+
+    # -- the constructor ----------------------------------------------------------------------------------------------
+
+    def _init(self, terms: list[Term], constraints: list[Constrained]) -> Iterator[str]:
+        if not self.graph.is_root:
+            self.printer.hole = self._hole
+        for node in self.graph.nodes:
+            for name, constructor in node.modules.items():
+                yield f"self.{name} = {self._constructor(constructor)}"
+        for node in self.graph.nodes:
+            yield from (f"self.{path}.requires_grad_(False)" for path in node.frozen)
+        yield from self._terms(terms)
+        for constraint, group in _grouped(constraints, lambda each: each.constraint):
+            weights = {each.name: _one_or_all(each.parameters) for each in group}
+            yield f"self.add_constraints({self.printer.text(constraint)}, {literal(weights)})"
+        self.printer.hole = None
+
+    def _hole(self, value: Value, hint: str) -> str:
+        self.holes.append(Hole(value, hint))
+        return f"{MARK}{len(self.holes) - 1}{MARK}"
+
+    def _constructor(self, constructor: Call | Definition) -> str:
+        if isinstance(constructor, Graph):
+            name, arguments = self.block(constructor)
+            named = ", ".join(f"{each.hint}={self.printer.value(each.value, each.hint)}" for each in arguments)
+            return f"{name}({named})"
+        assert isinstance(constructor, Call)
+        return self.printer.text(constructor)
+
+    def _terms(self, terms: list[Term]) -> Iterator[str]:
+        """A statement for the weight terms of each regularizer, and one for its activity terms."""
+        for regularizer, group in _grouped(terms, lambda term: term.regularizer):
+            weights = {term.name: _one_or_all(term.parameters) for term in group if term.parameters}
+            outputs = {term.name: term.output for term in group if term.output}
+            if weights:
+                yield f"self.add_weight_terms({self.printer.text(regularizer)}, {literal(weights)})"
+            if outputs:
+                reduction = "" if self.graph.reduction == "mean" else f', reduction="{self.graph.reduction}"'
+                yield f"self.add_activity_terms({self.printer.text(regularizer)}, {literal(outputs)}{reduction})"
+
+    def _fills(self, fills: list[Fill]) -> Iterator[str]:
+        """A statement, or a loop, for each way in which parameters start."""
+        for (function, arguments), group in _grouped(fills, self._fill):
+            targets = [f"self.{each.parameter}" + ("[{}:{}]".format(*each.rows) if each.rows else "") for each in group]
+            if len(targets) == 1:
+                yield f"{function}({targets[0]}{arguments})"
+            else:
+                yield f"for parameter in ({', '.join(targets)}):"
+                yield f"{INDENT}{function}(parameter{arguments})"
+
+    def _fill(self, fill: Fill) -> tuple[str, str]:
+        """The function that fills a parameter, and its arguments after the parameter."""
+        arguments = self.printer.arguments(fill.call.arguments, fill.call.keywords)
+        return self.function(fill.call.function), f", {arguments}" if arguments else ""
+
+    # -- the forward --------------------------------------------------------------------------------------------------
+
+    def _signature(self) -> str:
+        inputs = ", ".join(f"{self.variables[id(x)]}: Tensor" for x in self.graph.inputs)
+        returned = "Tensor" if self.graph.is_single else f"tuple[{', '.join(['Tensor'] * len(self.graph.outputs))}]"
+        if self.graph.output_names is not None and self.graph.is_root:
+            returned = "dict[str, Tensor]"
+        return f"forward(self, {inputs}) -> {returned}"
+
+    def _forward(self) -> Iterator[str]:
+        *nodes, last = self.graph.nodes
+        for node in nodes:
+            yield from self._statements(node)
+        returned = [self.variables[id(x)] for x in self.graph.outputs]
+        if self.graph.is_single and last.outputs == self.graph.outputs and len(last.results) == 1:
+            self.node = last
+            yield f"return {self.printer.text(last.results[0])}"
+            return
+        yield from self._statements(last)
+        if self.graph.output_names is not None and self.graph.is_root:
+            pairs = zip(self.graph.output_names, returned, strict=True)
+            yield f"return {{{', '.join(f'{literal(name)}: {variable}' for name, variable in pairs)}}}"
+        elif self.graph.is_single or len(returned) > 1:
+            yield f"return {', '.join(returned)}"
+        else:
+            yield f"return ({returned[0]},)"
+
+    def _statements(self, node: Node) -> Iterator[str]:
+        """The statements that compute a node's outputs."""
+        self.node = node
+        targets = [self.variables.get(id(x), "_") for x in node.outputs]
+        if len(node.results) == 1:
+            yield f"{targets[0]} = {self.printer.text(node.results[0])}"
+            return
+        yield from self._shared(node, targets)
+        for target, result in zip(targets, node.results, strict=True):
+            if target != "_" and self._variable(result) != target:
+                yield f"{target} = {self.printer.text(result)}"
+
+    def _shared(self, node: Node, targets: list[str]) -> Iterator[str]:
+        """Statements for what several results need: taken apart, ``sequence, (h, c) = self.lstm(x)``, or as it is."""
+        expressions = [each for result in node.results for each in walk(result)]
+        applied = [each for each in expressions if isinstance(each, Apply)]
+        counts = Counter(id(each) for each in applied)
+        for whole in dict.fromkeys(each for each in applied if counts[id(each)] > 1):
+            parts = {each.path: each for each in expressions if isinstance(each, Part) and each.whole is whole}
+            if not parts:
+                self.known[id(whole), ()] = self._new(f"{self._applied(whole)}_output")
+                yield f"{self.known[id(whole), ()]} = {self.printer.text(whole)}"
+                continue
+            variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in parts.items()}
+            for target, result in zip(targets, node.results, strict=True):
+                if isinstance(result, Part) and result.whole is whole:
+                    variables[result.path] = target
+            pattern = _pattern(next(iter(parts.values())).structure, (), variables)
+            yield f"{pattern[1:-1]} = {self.printer.text(whole)}"
+            self.known.update({(id(whole), path): variable for path, variable in variables.items()})
+
+    def _variable(self, expression: Expression) -> str | None:
+        """The variable that already holds the value of an expression."""
+        if isinstance(expression, Part):
+            return self.known.get((id(expression.whole), expression.path))
+        return self.known.get((id(expression), ()))
+
+    def _new(self, name: str) -> str:
+        """A variable's name that no other has, made of an attribute's."""
+        name = name.removeprefix("self.")
+        while name in self.variables.values() or name in self.known.values():
+            name += "_"
+        return name
+
+    def _applied(self, applied: Apply) -> str:
+        assert self.node is not None
+        return f"self.{self.node.attributes[applied.module]}"
+
+
+def _leaf(part: Part) -> str:
+    """The name of a part in the structure of its whole."""
+    leaf: object = part.structure
+    for index in part.path:
+        assert isinstance(leaf, tuple)
+        leaf = leaf[index]
+    return str(leaf)
+
+
+def _pattern(structure: tuple[object, ...], path: tuple[int, ...], variables: dict[tuple[int, ...], str]) -> str:
+    """The target that takes a structure apart, ``_`` for what is not needed."""
+    if not any(known[: len(path)] == path for known in variables):
+        return "_"
+    inside = [
+        _pattern(each, (*path, index), variables) if isinstance(each, tuple) else variables.get((*path, index), "_")
+        for index, each in enumerate(structure)
+    ]
+    return f"({', '.join(inside)}{',' * (len(inside) == 1)})"
+
+
+def _variables(graph: Graph) -> dict[int, str]:
+    """The variable of each tensor that is used, by the tensor's id.
+
+    A tensor that only the next statement takes, and takes alone, is called `CHAIN`; any other by its layer.
+    """
+    nodes = graph.nodes
+    uses: dict[int, set[int]] = {}
+    for index, node in enumerate(nodes):
+        for x in node.inputs:
+            uses.setdefault(id(x), set()).add(index)
+    for x in graph.outputs:
+        uses.setdefault(id(x), set()).add(len(nodes))
+    variables: dict[int, str] = {}
+    taken = {"self", "torch", "nn", "F", "_"}
+
+    def add(x: Tensor, name: str) -> None:
+        while name in taken or keyword.iskeyword(name):
+            name += "_"
+        taken.add(name)
+        variables[id(x)] = name
+
+    for x in graph.inputs:
+        add(x, x.source)
+    chained = []
+    for index, node in enumerate(nodes):
+        for position, x in enumerate(node.outputs):
+            if id(x) not in uses:
+                continue
+            is_alone = index + 1 == len(nodes) or len({id(each) for each in nodes[index + 1].inputs}) == 1
+            if uses[id(x)] == {index + 1} and is_alone and len(node.outputs) == 1:
+                chained.append(x)
+            elif node.kind == "permute":
+                add(x, f"{node.name}_permuted")
+            else:
+                add(x, f"{node.name}_{position}" if position else node.name)
+    chain = CHAIN
+    while chain in taken:
+        chain += "_"
+    return variables | {id(x): chain for x in chained}
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], K]) -> Iterator[tuple[K, list[T]]]:
+    """Items by key, in the order in which the keys first appear."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    yield from groups.items()
+
+
+def _one_or_all(parameters: tuple[str, ...]) -> str | tuple[str, ...]:
+    return parameters[0] if len(parameters) == 1 else parameters
