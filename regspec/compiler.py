@@ -76,7 +76,7 @@ def _checked(text: Document) -> tuple[ModelSpec, Graph]:
     spec, problems = loading.load(text)
     graph = None
     if spec is not None:
-        graph, more = resolve(spec)
+        graph, more = resolve(spec, is_whole=not problems)
         problems = [*problems, *more]
     if spec is None or graph is None or problems:
         raise RegspecError(_in_order(problems))

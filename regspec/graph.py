@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
@@ -34,12 +34,15 @@ class Graph(Definition):
     reduction: str  # of activity penalties
 
 
-def resolve(spec: ModelSpec) -> tuple[Graph | None, list[Problem]]:
-    """The graph of a spec; or None, and what is wrong."""
+def resolve(spec: ModelSpec, *, is_whole: bool = True) -> tuple[Graph | None, list[Problem]]:
+    """The graph of a spec; or None, and what is wrong. Of a spec that is not whole, rules may well match nothing."""
     resolver = _Resolver(spec)
-    inputs = [Tensor((None, *each.shape), name, each.dtype, (), spec.data_format) for name, each in spec.inputs.items()]
+    inputs = [
+        Tensor((None, *declared.shape), name, declared.dtype, (), spec.data_format) if declared is not None else None
+        for name, declared in ((name, spec.inputs.get(name)) for name in spec.body.inputs)
+    ]
     graph = resolver.graph(spec.name, spec.body, inputs, "", ())
-    if not resolver.problems and not resolver.is_partial:
+    if is_whole and not resolver.problems:
         resolver.check_rules(spec.body)
     return (None if resolver.problems else graph), resolver.problems
 
@@ -57,6 +60,7 @@ class _Scope:
     nodes: dict[str, Node] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     last: str = ""
+    is_misnamed: bool = False  # whether an entry names what is not there
 
 
 _ScopedRules = tuple[tuple[str, LayerRule], ...]  # rules, each with the prefix of the names that it sees
@@ -70,7 +74,7 @@ class _Resolver:
     is_partial: bool = False  # whether a part was left out because of a fault
 
     def graph(
-        self, name: str, body: Body, inputs: list[Tensor] | list[Tensor | None], prefix: str, rules: _ScopedRules
+        self, name: str, body: Body, inputs: Sequence[Tensor | None], prefix: str, rules: _ScopedRules
     ) -> Graph | None:
         """The graph of a body on these inputs; None where a fault stands in the way."""
         rules = (*rules, *((prefix, rule) for rule in body.rules))
@@ -82,7 +86,7 @@ class _Resolver:
         for index, entry in enumerate(body.entries):
             placed.extend(self._entry(entry, scope, prefix, rules, body.origins[index] if body.origins else None))
         outputs = self._outputs(body, scope)
-        if not any(isinstance(entry, Invalid) for entry in body.entries):
+        if not scope.is_misnamed and not any(isinstance(entry, Invalid) for entry in body.entries):
             self._check_use(body, scope)
         if self.is_partial or outputs is None:
             return None
@@ -118,7 +122,7 @@ class _Resolver:
         else:
             references = [(body.outputs or scope.last, origin)]
         try:
-            return [self._tensor(name, scope, here) for name, here in references]
+            return self._tensors(references, scope)
         except _ReportedError:
             self.is_partial = True
             return None
@@ -178,6 +182,7 @@ class _Resolver:
         if entry.layer not in scope.nodes:
             if entry.layer in scope.tensors and scope.tensors[entry.layer] is None:
                 raise _ReportedError
+            scope.is_misnamed = True
             hint = did_you_mean(entry.layer, scope.nodes)
             self._fault(origin and origin / "layer", f"no layer above is called '{entry.layer}'", hint)
             raise _ReportedError
@@ -233,7 +238,7 @@ class _Resolver:
     def _check_inputs(self, entry: BlockUse, inputs: list[Tensor]) -> None:
         wanted = entry.body.inputs
         if len(inputs) != len(wanted):
-            raise ShapeError(f"takes {len(wanted)} inputs ({', '.join(wanted)}), but {len(inputs)} are given")
+            raise ShapeError(f"takes {len(wanted)} inputs ({', '.join(wanted)}), but is given {len(inputs)}")
         for x, name in zip(inputs, wanted, strict=True):
             declared = entry.body.declared.get(name)
             if declared is not None and not _fits(x.logical[1:], declared.shape):
@@ -264,29 +269,37 @@ class _Resolver:
 
     def _inputs(self, names: tuple[str, ...] | None, scope: _Scope, origin: Origin | None) -> list[Tensor]:
         if names is None:
-            return [self._tensor(scope.last, scope, origin)]
+            return self._tensors([(scope.last, origin)], scope)
         here = origin and origin / "inputs"
-        return [self._tensor(name, scope, here and here / index) for index, name in enumerate(names)]
+        return self._tensors([(name, here and here / index) for index, name in enumerate(names)], scope)
 
-    def _tensor(self, reference: str, scope: _Scope, origin: Origin | None) -> Tensor:
-        """The tensor that a reference names: ``hidden``, or ``lstm.1`` for one of several outputs."""
+    def _tensors(self, references: Sequence[tuple[str, Origin | None]], scope: _Scope) -> list[Tensor]:
+        """The tensors that references name; every fault among them is reported."""
+        found = [self._tensor(name, scope, origin) for name, origin in references]
+        if None in found:
+            raise _ReportedError
+        return [x for x in found if x is not None]
+
+    def _tensor(self, reference: str, scope: _Scope, origin: Origin | None) -> Tensor | None:
+        """The tensor that a reference names: ``hidden``, ``lstm.1`` for one of several outputs; None after a fault."""
         name, _, output = reference.partition(".")
         if name not in scope.tensors:
+            scope.is_misnamed = True
             if name in scope.names:
                 self._fault(origin, f"'{name}' is declared below; a layer takes what stands above it")
-            else:
+            elif name:  # without layers there is no name, which is reported already
                 self._fault(origin, f"no layer or input is called '{name}'", did_you_mean(name, scope.tensors))
-            raise _ReportedError
+            return None
         scope.used.add(name)
         outputs = scope.tensors[name]
         if outputs is None:
-            raise _ReportedError
+            return None
         if not output:
             return next(iter(outputs.values()))
         if output not in outputs:
             known = ", ".join(f"{name}.{each}" for each in outputs)
             self._fault(origin, f"'{name}' has no output '{output}'", f"it has {known}")
-            raise _ReportedError
+            return None
         return outputs[output]
 
     def _fault(self, origin: Origin | None, what: str, hint: str | None = None, *, key: bool = False) -> None:

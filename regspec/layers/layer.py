@@ -139,7 +139,7 @@ class Layer(Frozen):
         fewest, most = self.arity
         if len(xs) < fewest or (most is not None and len(xs) > most):
             count = f"{fewest}" if fewest == most else f"{fewest} or more" if most is None else f"{fewest} to {most}"
-            raise ShapeError(f"takes {count} input{'s' * (count != '1')}, but {len(xs)} are given")
+            raise ShapeError(f"takes {count} input{'s' * (count != '1')}, but is given {len(xs)}")
         for x in xs:
             if self.takes is not None and x.rank != len(self.takes):
                 names = self.takes

@@ -46,26 +46,28 @@ def problems(errors: Iterable[Any], origin: Origin, subject: str, known: Iterabl
         if error["input"] is UNKNOWN:
             continue
         context = error.get("ctx", {})
+        location, is_key = error["loc"], False
+        if location and location[-1] == "[key]":  # pydantic's mark for the key of a mapping
+            location, is_key = location[:-1], True
         here = origin
-        for step in (*error["loc"], *context.get("at", ())):
+        for step in (*location, *context.get("at", ())):
             here = here / step
-        if error["type"] == "nested":
+        kind = error["type"]
+        if kind == "nested":
             yield from problems(context["errors"], here, f"'{context['name']}'", context["fields"])
-            continue
-        field = _field(error["loc"])
-        if error["type"] == "missing":
-            yield origin.problem(f"{subject} needs {field}", key=True)
-        elif error["type"] == "extra_forbidden":
-            yield here.problem(f"{subject} has no field {field}", did_you_mean(str(error["loc"][-1]), known), key=True)
-        elif error["type"] == "unknown_name":
-            yield here.problem(
-                f"{error['msg'].replace('names', f'{field} of {subject} names', 1)}",
-                context["hint"],
-                key=bool(context["at"]),
-            )
+        elif kind in ("missing", "extra_forbidden"):
+            *owner, field = location
+            whose = _field(tuple(owner)) or subject
+            if kind == "missing":
+                yield Origin(here.document, here.location[:-1]).problem(f"{whose} needs '{field}'", key=True)
+            else:
+                yield here.problem(f"{whose} has no field '{field}'", did_you_mean(str(field), known), key=True)
+        elif kind == "unknown_name":
+            what = error["msg"].replace("names", f"{_field(location)} of {subject} names", 1)
+            yield here.problem(what, context["hint"], key=bool(context["at"]))
         else:
-            owner = f"{field} of {subject}" if field else subject
-            yield here.problem(f"{owner} {_expected(error['type'], context, error)}", _hint(error, context))
+            field = "a name" if is_key else f"{_field(location)} of {subject}" if location else subject
+            yield here.problem(f"{field} {_expected(kind, context, error)}", _hint(error, context), key=is_key)
 
 
 def _field(location: tuple[str | int, ...]) -> str:

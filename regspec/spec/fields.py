@@ -6,8 +6,9 @@ import keyword
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 MAX_SIZE = 2**31 - 1
 
@@ -56,10 +57,45 @@ Axes = Annotated[
 Shape = Annotated[tuple[Size | None, ...], BeforeValidator(_sequence)]
 Sequence = BeforeValidator(_sequence)
 
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-IDENTIFIER_PATTERN = f"^{_IDENTIFIER.pattern}$"
 MAX_NAME = 100
 
+
+class Named:
+    """A name of a form, as an annotation of pydantic fields; ``message`` says what is wrong with any other."""
+
+    def __init__(self, pattern: str, message: str) -> None:
+        self.pattern = re.compile(pattern, re.ASCII)
+        self.message = message
+
+    def check(self, name: str) -> str:
+        """``name``, if it has the form. Raises a pydantic error."""
+        if not self.pattern.fullmatch(name) or len(name) > MAX_NAME:
+            raise PydanticCustomError("name", "{message}, but is '{name}'", {"message": self.message, "name": name})
+        return name
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, core_schema.str_schema(strict=True))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        ascii_pattern = self.pattern.pattern.replace(r"\w", "[A-Za-z0-9_]")
+        return {"type": "string", "pattern": f"^{ascii_pattern}$", "maxLength": MAX_NAME}
+
+
+class AttributeName(Named):
+    """A name that a module's attribute can have."""
+
+    def check(self, name: str) -> str:
+        if keyword.iskeyword(name):
+            raise PydanticCustomError("name", "can't be '{name}': a word of Python's own", {"name": name})
+        if name in RESERVED:
+            what = "can't be '{name}': torch.nn.Module has an attribute of that name"
+            raise PydanticCustomError("name", what, {"name": name})
+        return super().check(name)
+
+
+Name = Annotated[
+    str, AttributeName(r"[A-Za-z]\w*", "must consist of letters, digits and underscores, and begin with a letter")
+]
 Names = Annotated[
     tuple[str, ...],
     OneOrMore,
@@ -134,30 +170,6 @@ RESERVED = frozenset(
         "zero_grad",
     ]
 )
-
-
-def check_name(name: str) -> str:
-    """``name`` if it can be an attribute of a module; raises a pydantic error otherwise."""
-    if not _IDENTIFIER.fullmatch(name) or len(name) > MAX_NAME:
-        raise PydanticCustomError(
-            "name",
-            "must be a name of letters, digits and underscores that begins with a letter, but is '{name}'",
-            {"name": name},
-        )
-    if keyword.iskeyword(name):
-        raise PydanticCustomError("name", "can't be '{name}': a word of Python's own", {"name": name})
-    if name in RESERVED:
-        raise PydanticCustomError(
-            "name", "can't be '{name}': torch.nn.Module has an attribute of that name", {"name": name}
-        )
-    return name
-
-
-def _name(value: Any) -> Any:
-    return check_name(value) if isinstance(value, str) else value
-
-
-Name = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": IDENTIFIER_PATTERN})]
 
 
 def snake_case(name: str) -> str:

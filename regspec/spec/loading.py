@@ -20,7 +20,7 @@ from regspec.spec.fields import MAX_NAME, Frozen, snake_case
 from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, ModelSpec, Outputs
 from regspec.spec.parameters import substitute
 from regspec.spec.rules import LayerRule, ModuleRule, RulesFile
-from regspec.spec.sections import BlockSection, CallEntry, SpecSections, UseEntry
+from regspec.spec.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
 
 MAX_ENTRIES = 100_000  # layers of a spec, with its blocks unfolded
 
@@ -59,6 +59,7 @@ class _Loader:
     files: tuple[Path, ...] = ()  # the files that are being read, to find one that uses itself
     problems: list[Problem] = field(default_factory=list)
     blocks: Mapping[str, BlockSection] = field(default_factory=dict)
+    faulty_blocks: set[str] = field(default_factory=set)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     bodies: dict[tuple[str, str], Body | None] = field(default_factory=dict)  # by block and arguments
     unfolding: list[str] = field(default_factory=list)  # the blocks around the current entry
@@ -73,10 +74,11 @@ class _Loader:
             return None
         sections = self._sections(data, arguments, top)
         self.blocks = sections["blocks"]
-        self._check_rules(sections["regularizers"], top / "regularizers")
+        self.faulty_blocks = set(data["blocks"]) - set(self.blocks) if isinstance(data.get("blocks"), dict) else set()
+        self._check_rules(data.get("regularizers"), top / "regularizers")
         body = self._body(
             data["layers"] if sections["layers"] else [],
-            tuple(sections["inputs"] or ()),
+            tuple(data["inputs"]) if isinstance(data.get("inputs"), dict) else (),
             sections["outputs"],
             self.parameters,
             top,
@@ -113,17 +115,30 @@ class _Loader:
         value = data[name]
         if name not in ("parameters", "blocks", "layers"):
             value = substitute(value, self.parameters, top / name, self.problems)
+        return self._valid(name, value, top, default)
+
+    def _valid(self, name: str, value: Any, top: Origin, default: Any) -> Any:
+        """A section without the items of it that have faults; its default where it is no section at all."""
         try:
             return _adapter(name).validate_python(value)
         except ValidationError as error:
             errors = [{**each, "loc": (name, *each["loc"])} for each in error.errors(include_url=False)]
-            self.problems.extend(faults.problems(errors, top, "the spec"))
+        self.problems.extend(faults.problems(errors, top, "the spec", _known(name)))
+        faulty = {location[1] for each in errors if isinstance(location := each["loc"], tuple) and len(location) > 1}
+        if isinstance(value, dict):
+            rest: Any = {key: item for key, item in value.items() if key not in faulty}
+        elif isinstance(value, list):
+            rest = [item for index, item in enumerate(value) if index not in faulty]
+        if not faulty or not isinstance(value, (dict, list)) or not rest:
             return default
+        return _adapter(name).validate_python(rest)
 
-    def _check_rules(self, rules: tuple[LayerRule, ...], origin: Origin) -> None:
-        for index, rule in enumerate(rules):
-            for position, kind in enumerate(rule.kinds or ()):
-                if find_kind(kind) is None:
+    def _check_rules(self, rules: Any, origin: Origin) -> None:
+        """Reports kinds that the rules, as they are written, name and nobody knows."""
+        for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+            kinds = rule.get("kinds") if isinstance(rule, dict) else None
+            for position, kind in enumerate(kinds if isinstance(kinds, list) else ()):
+                if isinstance(kind, str) and "$" not in kind and find_kind(kind) is None:
                     here = origin / index / "kinds" / position
                     self._fault(here, f"no kind of layer is called '{kind}'", did_you_mean(kind, KINDS))
 
@@ -198,6 +213,8 @@ class _Loader:
             return self._call(item)
         if item.kind in self.blocks:
             return self._use(item)
+        if item.kind in self.faulty_blocks:
+            return Invalid(item.name)
         cls = find_kind(item.kind)
         if cls is None:
             if item.kind:
@@ -338,6 +355,12 @@ def _size(body: Body) -> int:
 def _adapter(section: str) -> TypeAdapter[Any]:
     """Validates one section of a spec file."""
     return TypeAdapter(SpecSections.model_fields[section].rebuild_annotation())
+
+
+def _known(section: str) -> list[str]:
+    """The fields of a section's items, to suggest one for a fault."""
+    items: dict[str, type[Frozen]] = {"inputs": Input, "blocks": BlockSection, "regularizers": LayerRule}
+    return [field.alias or name for name, field in items[section].model_fields.items()] if section in items else []
 
 
 def _name_of_file(path: str) -> str:

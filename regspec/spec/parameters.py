@@ -32,6 +32,8 @@ def _text(text: str, parameters: Mapping[str, Any], origin: Origin, problems: li
     if whole is not None and whole[1] != "$":
         return _lookup(whole[1], parameters, origin, problems)
 
+    before = len(problems)
+
     def replaced(match: re.Match[str]) -> str:
         if match[1] == "$":
             return "$"
@@ -40,7 +42,8 @@ def _text(text: str, parameters: Mapping[str, Any], origin: Origin, problems: li
             problems.append(origin.problem(f"'${match[1]}' is {shown(value)}, which can't stand inside a text"))
         return str(value)
 
-    return _REFERENCE.sub(replaced, text)
+    result = _REFERENCE.sub(replaced, text)
+    return result if len(problems) == before else UNKNOWN
 
 
 def _lookup(name: str, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]) -> Any:

@@ -219,7 +219,7 @@ class _RegularizerForms:
 
     def _make(self, name: str, arguments: Any, at: tuple[str, ...]) -> Penalty:
         if name == "schedule":
-            raise PydanticCustomError("schedule", "schedules of strengths are not supported yet", {"at": at})
+            raise PydanticCustomError("schedule", "has a schedule, which is not supported yet", {"at": at})
         if REGULARIZERS.get(name) is None:
             load_entry_point("regspec.regularizers", name)
         return REGULARIZERS.make(name, arguments, at)

@@ -34,8 +34,8 @@ def _check_pattern(value: Any) -> Any:
         raise PydanticCustomError("pattern", "is no regular expression: {why}", {"why": str(error)}) from None
     raise PydanticCustomError(
         "pattern",
-        "may take too long to match: at most {length} characters and {repeats} repetitions, "
-        "no repetition of a choice or a repetition, no look-around and no back-reference",
+        "may take too long to match: it may have {length} characters and {repeats} repetitions, "
+        "none of them of a choice or of a repetition, and no look-around",
         {"length": MAX_PATTERN, "repeats": MAX_REPEATS},
     )
 

@@ -7,15 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from regspec.shapes import DataFormat
-from regspec.spec.fields import Frozen, Name, Names, Sequence, Shape, Size
+from regspec.spec.fields import Frozen, Name, Named, Names, Sequence, Shape, Size
 from regspec.spec.rules import LayerRule
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 Reduction = Literal["mean", "sum"]
 
-ParameterName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+ParameterName = Annotated[str, Named(r"[A-Za-z_]\w*", "must consist of letters, digits and underscores")]
 # A capital letter marks a kind, a small one a block: so a reader, and an editor, can tell them apart.
-BlockName = Annotated[str, Field(pattern="^[a-z][A-Za-z0-9_]*$")]
+BlockName = Annotated[
+    str, Named(r"[a-z]\w*", "of a block must begin with a small letter, as kinds begin with a capital")
+]
 OutputNames = Annotated[str | tuple[str, ...] | dict[Name, str], Sequence]
 
 
@@ -36,7 +38,9 @@ class BlockSection(Frozen):
         {}, description="Parameters with their defaults; null for one that each use must give."
     )
     inputs: Names = Field(("input",), description="The names of the block's inputs within it.")
-    layers: Annotated[tuple[Any, ...], Sequence] | None = Field(None, description="The layers, in order.")
+    layers: Annotated[tuple[Any, ...], Sequence, Field(min_length=1)] | None = Field(
+        None, description="The layers, in order."
+    )
     outputs: OutputNames | None = Field(None, description="The block's outputs; the last layer's when absent.")
 
 
