@@ -21,7 +21,7 @@ from regspec.shapes import Shape, Tensor
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
-CHAIN = "x"  # the variable of a tensor that only the next statement takes
+CHAINS = ("x", "h", "y", "z")  # variables for a tensor that only the next statement takes
 MARK = "\0"  # stands around the number of a hole
 
 
@@ -241,7 +241,7 @@ def _pattern(structure: tuple[object, ...], path: tuple[int, ...], variables: di
 def _variables(graph: Graph) -> dict[int, str]:
     """The variable of each tensor that is used, by the tensor's id.
 
-    A tensor that only the next statement takes, and takes alone, is called `CHAIN`; any other by its layer.
+    A tensor that only the next statement takes, and takes alone, is called x; any other by its layer.
     """
     nodes = graph.nodes
     uses: dict[int, set[int]] = {}
@@ -273,10 +273,10 @@ def _variables(graph: Graph) -> dict[int, str]:
                 add(x, f"{node.name}_permuted")
             else:
                 add(x, f"{node.name}_{position}" if position else node.name)
-    chain = CHAIN
-    while chain in taken:
-        chain += "_"
-    return variables | {id(x): chain for x in chained}
+    # an input that only the first statement takes may give its name away
+    spent = {variables[id(x)] for x in graph.inputs if uses.get(id(x), set()) <= {0}}
+    free = [name for name in (*CHAINS, *(f"x{number}" for number in range(len(taken)))) if name not in taken - spent]
+    return variables | {id(x): free[0] for x in chained}
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], K]) -> Iterator[tuple[K, list[T]]]:

@@ -14,6 +14,9 @@ Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "
 Reduction = Literal["mean", "sum"]
 
 ParameterName = Annotated[str, Named(r"[A-Za-z_]\w*", "must consist of letters, digits and underscores")]
+ModelName = Annotated[
+    str, Named(r"[A-Za-z]\w*", "must consist of letters, digits and underscores, and begin with a letter")
+]
 # A capital letter marks a kind, a small one a block: so a reader, and an editor, can tell them apart.
 BlockName = Annotated[
     str, Named(r"[a-z]\w*", "of a block must begin with a small letter, as kinds begin with a capital")
@@ -48,7 +51,7 @@ class SpecSections(Frozen):
     """A network and its regularizers, for regspec."""
 
     regspec: Literal[1] = Field(description="The version of the language: 1.")
-    name: Name | None = Field(
+    name: ModelName | None = Field(
         None, description="The model's name, of which the class's is made; the file's when absent."
     )
     data_format: DataFormat = Field(
