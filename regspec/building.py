@@ -88,8 +88,7 @@ def _reduce(self: nn.Module) -> tuple[Any, ...]:
     """How an instance is pickled and copied: with the source of its class, which no file holds."""
     module = sys.modules[type(self).__module__]
     text = "".join(linecache.getlines(str(module.__file__)))
-    state = self.__getstate__() if isinstance(self, Regularized) else self.__dict__
-    return _blank, (text, type(self).__name__), state
+    return _blank, (text, type(self).__name__), self.__getstate__()
 
 
 def _blank(text: str, name: str) -> nn.Module:

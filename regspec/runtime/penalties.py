@@ -161,4 +161,5 @@ class Regularized(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # penalties belong to a forward, not to the module; and tensors with a graph can't be copied
-        return {**self.__dict__, "_values": []}
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch has no types here
+        return {**state, "_values": []}

@@ -1,0 +1,178 @@
+"""A training run, and the folder that holds what it made: spec, source, weights, metrics."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import safetensors.torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from rich import get_console
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+
+from regspec import files
+from regspec.building import build
+from regspec.compiler import graph_of, load, source
+from regspec.errors import Problem, RegspecError
+from regspec.runtime import Regularized
+from regspec.training import data
+from regspec.training.module import Training, gives_probabilities
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train."""
+
+    data: str = "digits"
+    target: str | None = None
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run made: its folder, the trained model, and the metrics of its last epoch."""
+
+    folder: Path
+    model: Regularized
+    metrics: Mapping[str, float]
+
+
+def train(spec_file: Path, options: Options, folder: Path | None = None, console: Console | None = None) -> Run:
+    """Trains the model of a spec's file, and writes a run's folder: by default one of its own under ``runs``.
+
+    Interrupted, it leaves the folder with the weights and metrics so far.
+
+    Raises:
+        RegspecError: for a fault of the spec, data that does not fit it, or a folder that can't be written.
+    """
+    console = console or get_console()  # the one on which Lightning draws its bar
+    spec = load(spec_file)
+    graph = graph_of(spec)
+    loaded = data.load(options.data, graph, target=options.target, seed=options.seed)
+    model = build(spec, seed=options.seed)
+    folder = _made(folder or _free(Path("runs") / spec.name))
+    files.write(folder / "spec.yaml", spec_file.read_bytes())
+    files.write(folder / "model.py", source(spec))
+    _quiet()
+    lightning.seed_everything(options.seed, verbose=False)
+    training = Training(
+        model,
+        learning_rate=options.learning_rate,
+        is_classification=loaded.is_classification,
+        gives_probabilities=gives_probabilities(graph),
+    )
+    epochs = _Epochs(folder, console, options.epochs)
+    trainer = lightning.Trainer(
+        max_epochs=options.epochs,
+        accelerator="auto",
+        devices=1,
+        logger=CSVLogger(folder, name="", version=""),
+        callbacks=[epochs, *([RichProgressBar(leave=False)] if console.is_terminal else [])],
+        enable_progress_bar=console.is_terminal,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    console.print(
+        f"{spec.name} on {options.data}: {len(loaded.target)} examples, {len(loaded.held_out_target)} held out"
+    )
+    try:
+        trainer.fit(
+            training,
+            _loader(loaded.inputs, loaded.target, options.batch_size, is_shuffled=True),
+            _loader(loaded.held_out_inputs, loaded.held_out_target, options.batch_size, is_shuffled=False),
+        )
+    except SystemExit:  # Lightning's way to end after Ctrl-C
+        console.print(f"stopped after {epochs.done} of {options.epochs} epochs; {folder} has what was trained so far")
+        raise
+    print_terms(model, console)
+    console.print(f"run: {folder}", highlight=False)
+    return Run(folder, model.cpu(), epochs.metrics)
+
+
+def print_terms(model: Regularized, console: Console) -> None:
+    """Prints every term's penalty, and their sum."""
+    table = Table(title="penalties", title_justify="left")
+    table.add_column("term")
+    table.add_column("penalty", justify="right")
+    for name, penalty in model.regularization_terms().items():
+        table.add_row(name, f"{penalty.item():.6g}")
+    table.add_section()
+    table.add_row("sum", f"{model.regularization_loss().item():.6g}")
+    console.print(table)
+
+
+def _loader(inputs: tuple[Tensor, ...], target: Tensor, size: int, *, is_shuffled: bool) -> Any:
+    """Batches of tensors, each cut at once."""
+    dataset = TensorDataset(*inputs, target)
+    order: Any = RandomSampler(dataset) if is_shuffled else SequentialSampler(dataset)
+    # a last batch of one example has no variance for a batch normalization
+    drops = is_shuffled and len(dataset) % size == 1
+    return DataLoader(dataset, sampler=BatchSampler(order, size, drops), batch_size=None)
+
+
+def _free(path: Path) -> Path:
+    """``path``, or with the first number after it that no folder has yet."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}_{number}")
+    return free
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RegspecError(Problem(f"can't be made: {error.strerror}", path=str(folder))) from None
+    return folder
+
+
+def _quiet() -> None:
+    """Lightning's remarks on machines and loaders are not for who trains a small model."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+
+
+LABELS = {"data_loss": "loss", "penalty": "penalty", "held_out_loss": "held-out loss", "held_out_accuracy": "accuracy"}
+
+
+class _Epochs(Callback):
+    """After each epoch, a line for people, a row of metrics, and the weights."""
+
+    def __init__(self, folder: Path, console: Console, total: int) -> None:
+        self.folder = folder
+        self.console = console
+        self.total = total
+        self.done = 0
+        self.metrics: dict[str, float] = {}
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, training: Any) -> None:
+        self.done += 1
+        self.metrics = {
+            name: trainer.callback_metrics[name].item() for name in LABELS if name in trainer.callback_metrics
+        }
+        if trainer.logger is not None:
+            trainer.logger.log_metrics({"epoch": self.done, **self.metrics}, step=self.done)
+            trainer.logger.save()
+        self._save(training.model)
+        shown = "  ".join(f"{LABELS[name]} {value:.4f}" for name, value in self.metrics.items())
+        self.console.print(f"epoch {self.done:>{len(str(self.total))}}/{self.total}  {shown}", highlight=False)
+
+    def on_exception(self, trainer: lightning.Trainer, training: Any, exception: BaseException) -> None:
+        self._save(training.model)
+
+    def _save(self, model: Regularized) -> None:
+        state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        files.write(self.folder / "weights.safetensors", safetensors.torch.save(state))

@@ -1,0 +1,120 @@
+"""Every regularizer and constraint against its formula, in NumPy, and against Keras where Keras has it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+from regspec import runtime
+
+RNG = np.random.default_rng(0)
+MATRIX = RNG.standard_normal((5, 4))  # torch's layout: outputs first
+KERNEL = RNG.standard_normal((5, 4, 3, 2))
+
+
+def columns(array: np.ndarray) -> np.ndarray:
+    """The weight as Keras's matrix: a column for each output."""
+    return array.reshape(len(array), -1).T
+
+
+def orthogonal(rows: np.ndarray) -> float:
+    """Keras's formula: the mean of the absolute cosines between pairs of rows."""
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    pairs = [abs(rows[i] @ rows[j]) for i in range(len(rows)) for j in range(i)]
+    return float(np.sum(pairs) / len(pairs))
+
+
+CASES = {
+    "L1": (runtime.L1(0.3), lambda w: 0.3 * np.abs(w).sum()),
+    "L2": (runtime.L2(0.3), lambda w: 0.3 * (w**2).sum()),
+    "L1L2": (runtime.L1L2(0.3, 0.2), lambda w: 0.3 * np.abs(w).sum() + 0.2 * (w**2).sum()),
+    "Norm": (runtime.Norm(0.3), lambda w: 0.3 * np.sqrt((w**2).sum())),
+    "Hoyer": (runtime.Hoyer(0.3), lambda w: 0.3 * np.abs(w).sum() ** 2 / (w**2).sum()),
+    "Spectral": (runtime.Spectral(0.3), lambda w: 0.3 * np.linalg.svd(columns(w))[1].max()),
+    "GroupLasso output": (
+        runtime.GroupLasso(0.3, dim=0),
+        lambda w: 0.3 * sum(np.sqrt(each.size) * np.linalg.norm(each) for each in w),
+    ),
+    "GroupLasso input": (
+        runtime.GroupLasso(0.3, dim=1),
+        lambda w: 0.3 * sum(np.sqrt(w[:, i].size) * np.linalg.norm(w[:, i]) for i in range(w.shape[1])),
+    ),
+    "Orthogonal rows": (runtime.Orthogonal(0.3), lambda w: 0.3 * orthogonal(columns(w))),
+    "Orthogonal columns": (runtime.Orthogonal(0.3, mode="columns"), lambda w: 0.3 * orthogonal(columns(w).T)),
+    "Sum": (runtime.Sum(runtime.L1(0.3), runtime.Norm(0.2)), lambda w: 0.3 * np.abs(w).sum() + 0.2 * np.linalg.norm(w)),
+}
+
+
+@pytest.mark.parametrize("weight", [MATRIX, KERNEL], ids=["matrix", "kernel"])
+@pytest.mark.parametrize("name", CASES)
+def test_value_and_gradient(name: str, weight: np.ndarray) -> None:
+    """The value by the formula; the gradient by central differences."""
+    regularizer, formula = CASES[name]
+    if name in ("Norm", "Sum"):
+        weight = weight.copy()
+    tensor = torch.tensor(weight, requires_grad=True)
+    value = regularizer(tensor)
+    assert value.ndim == 0
+    np.testing.assert_allclose(value.item(), formula(weight.reshape(weight.shape)), rtol=1e-10)
+    assert torch.autograd.gradcheck(regularizer, (tensor,))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_finite_at_zero(name: str) -> None:
+    """Zero has a finite value and gradient, for all of a weight and for one row of it."""
+    regularizer, _ = CASES[name]
+    for weight in (torch.zeros(5, 4), torch.cat([torch.zeros(1, 4), torch.randn(4, 4)])):
+        weight.requires_grad_()
+        value = regularizer(weight)
+        value.backward()
+        assert value.isfinite()
+        assert weight.grad is not None
+        assert weight.grad.isfinite().all()
+
+
+def test_orthogonal_of_one_row_is_zero() -> None:
+    assert runtime.Orthogonal(0.3)(torch.randn(5, 1)) == 0
+
+
+def test_kl_sparsity() -> None:
+    x = torch.rand(6, 3, 4, dtype=torch.float64, requires_grad=True)
+    rate = x.detach().numpy().mean(axis=(0, 1))
+    wanted = 0.3 * (0.1 * np.log(0.1 / rate) + 0.9 * np.log(0.9 / (1 - rate))).sum()
+    np.testing.assert_allclose(runtime.KLSparsity(0.3, target=0.1)(x).item(), wanted, rtol=1e-10)
+    assert torch.autograd.gradcheck(runtime.KLSparsity(0.3, target=0.1), (x,))
+    assert runtime.KLSparsity(0.3)(torch.zeros(2, 3)).isfinite()
+    assert runtime.KLSparsity(0.3)(torch.ones(2, 3)).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (runtime.L1(0.3), keras.regularizers.L1(0.3)),
+        (runtime.L2(0.3), keras.regularizers.L2(0.3)),
+        (runtime.L1L2(0.3, 0.2), keras.regularizers.L1L2(0.3, 0.2)),
+        (runtime.Orthogonal(0.3), keras.regularizers.OrthogonalRegularizer(0.3)),
+        (runtime.Orthogonal(0.3, mode="columns"), keras.regularizers.OrthogonalRegularizer(0.3, mode="columns")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_agrees_with_keras(ours: object, theirs: object) -> None:
+    kernel = torch.tensor(MATRIX, dtype=torch.float32)
+    torch.testing.assert_close(ours(kernel), theirs(kernel.T))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (runtime.MaxNorm(1.2, dim=1), keras.constraints.MaxNorm(1.2, axis=0)),
+        (runtime.MinMaxNorm(1.5, 1.8, rate=0.7, dim=1), keras.constraints.MinMaxNorm(1.5, 1.8, rate=0.7, axis=0)),
+        (runtime.NonNeg(), keras.constraints.NonNeg()),
+        (runtime.UnitNorm(dim=1), keras.constraints.UnitNorm(axis=0)),
+        (runtime.UnitNorm(dim=0), keras.constraints.UnitNorm(axis=1)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_constraints_agree_with_keras(ours: object, theirs: object) -> None:
+    kernel = torch.tensor(MATRIX, dtype=torch.float32)
+    torch.testing.assert_close(ours(kernel), theirs(kernel.T).T, rtol=1e-5, atol=1e-6)
