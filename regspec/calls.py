@@ -1,6 +1,6 @@
 """Python code as data: constructor calls, and the expressions that a layer becomes.
 
-`lower` of a layer returns an expression over its input tensors; `source.py` prints it. Nothing here holds text that
+`lower` of a layer returns an expression over its input tensors; `printing.py` prints it. Nothing here holds text that
 is printed as it stands: names come from the tables of this package or are checked identifiers, everything else is a
 literal that is printed with `repr`.
 """

@@ -53,7 +53,7 @@ def _runtime() -> tuple[dict[str, _Definition], dict[str, tuple[str | None, str]
     """The runtime's definitions by name, in the order of its files, and what its files import by the name there."""
     known: dict[str, _Definition] = {}
     imported: dict[str, tuple[str | None, str]] = {}
-    for file in sorted(files(PACKAGE).iterdir(), key=lambda each: each.name):
+    for file in sorted((files("regspec") / "runtime").iterdir(), key=lambda each: each.name):
         if not file.name.endswith(".py") or file.name == "__init__.py":
             continue
         text = file.read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.calls import Expression, Module, call, unless
@@ -39,6 +39,14 @@ class Dense(KernelSlot, BiasSlot, Activated):
         return self.activate(linear(x), x)
 
 
+_ITEM = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}
+OutputSizes = Annotated[
+    tuple[Size | None, ...],
+    OneOrMore,
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": _ITEM, "minItems": 1}]}),
+]
+
+
 @kind
 class EinsumDense(KernelSlot, Activated):
     """activation(einsum(equation, x, kernel) + bias)."""
@@ -46,7 +54,7 @@ class EinsumDense(KernelSlot, Activated):
     equation: str = Field(
         description="The product of input and kernel: 'ab,bc->ac', '...x,xy->...y' or 'ab...,bc->ac...'."
     )
-    output_size: Annotated[tuple[Size | None, ...], OneOrMore] = Field(
+    output_size: OutputSizes = Field(
         alias="output_shape",
         description="The output's sizes, without the batch and what '...' stands for; null for the input's.",
     )

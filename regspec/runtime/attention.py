@@ -31,7 +31,7 @@ def _attend(scores: Tensor, value: Tensor, seen: Tensor | None, dropout: float) 
 
 
 class Attention(nn.Module):
-    """Dot-product attention, not divided by the root of the size; Luong et al. (2015), https://arxiv.org/abs/1508.04025."""
+    """Dot-product attention of Luong et al. (2015), https://arxiv.org/abs/1508.04025, unscaled by default."""
 
     def __init__(self, *, scale: bool = False, concat: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
@@ -185,7 +185,7 @@ class MultiHeadAttention(_ProjectedAttention):
 
 
 class GroupQueryAttention(_ProjectedAttention):
-    """Multi-head attention whose heads share keys and values by groups; Ainslie et al. (2023), https://arxiv.org/abs/2305.13245."""
+    """Attention whose heads share keys and values; Ainslie et al. (2023), https://arxiv.org/abs/2305.13245."""
 
     def __init__(
         self,

@@ -9,17 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from regspec.calls import Apply, Call, Module
 from regspec.graph import Graph
 from regspec.runtime import Regularized
-from regspec.spec.activations import Softmax
 
 
 def gives_probabilities(graph: Graph) -> bool:
-    """Whether the model's one output ends in a softmax or a sigmoid, so that it is a probability and no score."""
-    layer = next(node.layer for node in reversed(graph.nodes) if node.kind != "permute")
-    activation = getattr(layer, "activation", None)
-    name = getattr(activation, "name", "")
-    return isinstance(activation, Softmax) or name == "sigmoid" or type(layer).__name__ == "Softmax"
+    """Whether the model's output comes from a softmax or a sigmoid, so that it is a probability and no score."""
+    made = ((x, result) for node in graph.nodes for x, result in zip(node.outputs, node.results, strict=True))
+    match next((result for x, result in made if x is graph.outputs[0]), None):
+        case Apply(module=Module(constructor=Graph() as block)):
+            return gives_probabilities(block)
+        case Apply(module=Module(constructor=Call(function=function))):
+            return function in ("nn.Sigmoid", "nn.Softmax")
+    return False
 
 
 class Training(lightning.LightningModule):

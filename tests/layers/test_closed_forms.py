@@ -117,7 +117,12 @@ def test_recurrent_dropout_is_one_mask_a_sequence() -> None:
         inputs: {x: {shape: [6, 8]}}
         layers:
           - SimpleRNN:
-              {name: rnn, units: 5, dropout: 0.5, activation: linear, return_sequences: true, recurrent_initializer: zeros}
+              name: rnn
+              units: 5
+              dropout: 0.5
+              activation: linear
+              return_sequences: true
+              recurrent_initializer: zeros
         """
     )
     output = regspec.build(spec, seed=0)(torch.ones(4, 6, 8))

@@ -1,0 +1,168 @@
+"""The house: imports point one way, the torch-free part is torch-free, generated things are up to date."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import regspec
+from regspec import runtime
+from regspec.layers import KINDS
+from regspec.runtime import Regularized
+from regspec.schema import rules_schema, spec_schema
+from regspec.spec.fields import RESERVED
+
+ROOT = Path(regspec.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# From the ground up: a module imports from lines above its own, and from its own line.
+FLOORS = """
+errors
+document files calls axes
+shapes
+spec.fields spec.faults
+spec.forms spec.registration spec.parameters
+spec.activations spec.initializers spec.constraints spec.regularizers
+spec.rules
+layers
+spec.sections spec.model spec.loading
+nodes
+graph
+printing
+imports standalone classes
+writing schema summary
+compiler
+runtime
+building
+keras
+training
+tables
+cli
+__main__
+"""
+
+
+def floor_of(module: str) -> int:
+    """The floor on which a module stands, by the longest name in the table that it begins with."""
+    name = module.removeprefix("regspec.")
+    floors = {each: number for number, line in enumerate(FLOORS.split("\n")) for each in line.split()}
+    known = [each for each in floors if name == each or name.startswith(f"{each}.")]
+    assert known, f"{module} has no place in the house"
+    return floors[max(known, key=len)]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    """The regspec modules that a file imports, those for type checkers among them."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                is_module = (ROOT.parent / whole.replace(".", "/")).with_suffix(".py").exists()
+                found.add(whole if is_module else node.module)
+    return {each for each in found if each.startswith("regspec.")}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.parent != ROOT or path.name != "__init__.py"], ids=module_of
+)
+def test_imports_point_down(path: Path) -> None:
+    own = module_of(path)
+    if own in ("regspec.spec", "regspec.training", "regspec.keras"):
+        assert imports_of(path) == set()
+        return
+    for imported in imports_of(path):
+        assert floor_of(imported) <= floor_of(own), f"{own} imports {imported}, which stands above it"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "runtime").glob("*.py")), ids=module_of)
+def test_the_runtime_stands_alone(path: Path) -> None:
+    assert all(each.startswith("regspec.runtime") for each in imports_of(path))
+
+
+def test_no_stage_but_the_layers_asks_for_a_kind() -> None:
+    """Outside `layers/` nothing is compared with the name of a kind, nor with its class."""
+    for path in FILES:
+        if "layers" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                compared = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
+                assert not KINDS.keys() & {each for each in compared if isinstance(each, str)}, ast.unparse(node)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+                classes = {each.id for each in ast.walk(node.args[1]) if isinstance(each, ast.Name)}
+                assert path.parts[-2] == "spec" or not KINDS.keys() & classes, ast.unparse(node)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "check examples/mlp.yaml",
+        "show examples/mlp.yaml",
+        "compile --standalone examples/mlp.yaml",
+        "schema",
+        "schema rules",
+    ],
+)
+def test_works_without_torch(arguments: str) -> None:
+    code = (
+        f"import sys; sys.modules['torch'] = None; sys.argv[1:] = {arguments.split()!r};"
+        "from regspec.cli import app; app(standalone_mode=False)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_reserved_names_are_those_of_a_module() -> None:
+    """What every module has of its own, torch's and ours, and what a forward calls the module itself."""
+    own = {name for name in dir(Regularized()) if not name.startswith("_")}
+    assert own | {"self", "init_weights"} == RESERVED
+    assert {name for name in dir(nn.Module()) if not name.startswith("_")} <= RESERVED
+
+
+def test_the_runtime_offers_what_it_defines() -> None:
+    names = set()
+    for path in (ROOT / "runtime").glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+                names.add(node.name)
+    assert names - {"WeightTerm", "Listener"} == set(runtime.__all__)
+
+
+@pytest.mark.parametrize(("name", "made"), [("model", spec_schema), ("rules", rules_schema)])
+def test_schemas_are_up_to_date(name: str, made: object) -> None:
+    """If this fails: regspec schema spec -o schemas/model.schema.json, and the same for rules."""
+    kinds = {kind: cls for kind, cls in KINDS.items() if cls.__module__.startswith("regspec.layers.")}
+    registered = KINDS.keys() - kinds.keys()
+    committed = json.loads((ROOT.parent / "schemas" / f"{name}.schema.json").read_text())
+    current = made()
+    for kind in registered:
+        current["$defs"].pop(kind, None)
+    assert {key: value for key, value in current.items() if key != "$defs"} == {
+        key: value for key, value in committed.items() if key != "$defs"
+    }
+    assert {key: value for key, value in current.get("$defs", {}).items() if key != "layer"} == {
+        key: value for key, value in committed.get("$defs", {}).items() if key != "layer"
+    }
+
+
+def test_every_field_has_a_description() -> None:
+    """An editor shows it on hover."""
+    for name, definition in spec_schema()["$defs"].items():
+        if name in KINDS:
+            assert definition["description"], name
+            for field, schema in definition["properties"].items():
+                assert schema.get("description"), f"{name}.{field}"
