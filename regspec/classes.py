@@ -118,7 +118,7 @@ class Outliner:
 
     def _terms(self, terms: list[Term]) -> Iterator[str]:
         """A statement for the weight terms of each regularizer, and one for its activity terms."""
-        for regularizer, group in _grouped(terms, lambda term: term.regularizer):
+        for regularizer, group in _grouped(terms, lambda term: term.constructor):
             weights = {term.name: _one_or_all(term.parameters) for term in group if term.parameters}
             outputs = {term.name: term.output for term in group if term.output}
             if weights:

@@ -33,7 +33,8 @@ class Term:
     """A regularizer bound to a slot: of a weight, by its parameters' paths, or of an output, by its module's path."""
 
     name: str
-    regularizer: Call
+    regularizer: Regularizer
+    constructor: Call
     parameters: tuple[str, ...] = ()
     output: str = ""
 
@@ -112,14 +113,16 @@ def place(layer: Layer, name: str, inputs: Sequence[Tensor], rules: Rules, taken
         fills.extend(_fills(weight, paths))
         if weight.regularizer is not None:
             weight.regularizer.check(weight.slot)
-            terms.append(Term(f"{name}.{weight.name}", weight.regularizer.lower(weight.pattern), paths))
+            constructor = weight.regularizer.lower(weight.pattern)
+            terms.append(Term(f"{name}.{weight.name}", weight.regularizer, constructor, paths))
         if weight.constraint is not None:
             constraints.append(Constrained(f"{name}.{weight.name}", weight.constraint.lower(weight.pattern), paths))
     if activity is not None:
         listened = [result.module for result in results if isinstance(result, Apply)]
-        terms.append(Term(f"{name}.activity", activity.lower(None), output=attributes[listened[0]]))
+        terms.append(Term(f"{name}.activity", activity, activity.lower(None), output=attributes[listened[0]]))
     for suffix, regularizer in layer.inner_activities.items():
-        terms.append(Term(f"{name}.{suffix.replace('_', '.')}", regularizer.lower(None), output=places[suffix]))
+        inner = f"{name}.{suffix.replace('_', '.')}"
+        terms.append(Term(inner, regularizer, regularizer.lower(None), output=places[suffix]))
     frozen = () if layer.is_trainable else tuple(dict.fromkeys(places[weight.module] for weight in weights))
     node = Node(
         name,

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regspec import shapes
-from regspec.calls import Call, Import
 from regspec.graph import Graph
 from regspec.nodes import Node
-from regspec.printing import Printer
 from regspec.shapes import Tensor
 
 
@@ -60,6 +58,7 @@ class Summary:
                 {
                     "name": row.name,
                     "kind": row.kind,
+                    "is_call": row.is_call,
                     "output_shapes": list(row.output_shapes),
                     "parameters": row.parameters,
                     "trainable": row.trainable,
@@ -93,9 +92,7 @@ def _rows(graph: Graph, prefix: str) -> Iterator[Row]:
         else:
             sizes = [None if weight.shape is None else math.prod(weight.shape) for weight in node.weights]
             trained = [size for size, weight in zip(sizes, node.weights, strict=True) if weight.trainable]
-            penalties = {
-                term.name.removeprefix(f"{node.name}."): regularizer_text(term.regularizer) for term in node.terms
-            }
+            penalties = {term.name.removeprefix(f"{node.name}."): str(term.regularizer) for term in node.terms}
             yield Row(name, node.kind, outputs, _total(sizes), _total(trained), penalties)
 
 
@@ -107,16 +104,6 @@ def _block(node: Node) -> Graph | None:
     """The graph of a node that is a block."""
     constructors = [module.constructor for module in node.attributes]
     return constructors[0] if node.layer is None and constructors and isinstance(constructors[0], Graph) else None
-
-
-def regularizer_text(regularizer: Call) -> str:
-    """A regularizer as the source has it: ``L2(0.0001)``."""
-    printer = Printer(lambda _: "", lambda _: "", lambda _: None, _name)
-    return printer.text(regularizer)
-
-
-def _name(function: str | Import) -> str:
-    return function.name if isinstance(function, Import) else function
 
 
 def mermaid(graph: Graph) -> str:
@@ -151,10 +138,7 @@ def _drawn(graph: Graph, prefix: str, places: dict[int, str], indent: int) -> It
             places.update({id(x): inner[id(own)] for x, own in zip(node.outputs, block.outputs, strict=True)})
             continue
         place = f"{prefix}{node.name}"
-        penalties = "".join(
-            f"<br/>{term.name.removeprefix(f'{node.name}.')} {regularizer_text(term.regularizer)}"
-            for term in node.terms
-        )
+        penalties = "".join(f"<br/>{term.name.removeprefix(f'{node.name}.')} {term.regularizer}" for term in node.terms)
         outputs = ", ".join(shapes.text(x.logical) for x in node.outputs)
         yield f'{margin}{place}["{node.name}: {node.kind}<br/>{outputs}{penalties}"]'
         yield from (f"{margin}{source} --> {place}" for source in _sources(node.inputs, places))

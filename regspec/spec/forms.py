@@ -23,6 +23,13 @@ class Named(Frozen):
     aliases: ClassVar[tuple[str, ...]] = ()
     main: ClassVar[str | None] = None  # the argument that may stand for all: {leaky_relu: 0.1}
 
+    def __str__(self) -> str:
+        """Itself for people: its name, its main argument, and what else differs from the defaults."""
+        fields = type(self).model_fields
+        others = [field for field in fields if field != self.main and getattr(self, field) != fields[field].default]
+        main = [] if self.main is None else [f"{getattr(self, self.main)}"]
+        return " ".join([self.name, *main, *(f"{field}={getattr(self, field)}" for field in others)])
+
 
 T = TypeVar("T", bound=Named)
 

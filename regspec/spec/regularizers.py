@@ -172,6 +172,9 @@ class Regularizer:
     def __repr__(self) -> str:
         return f"Regularizer({self.parts})"
 
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.parts))
+
     @property
     def reads_axes(self) -> bool:
         """Whether a permutation of the tensor's axes would change the value."""
