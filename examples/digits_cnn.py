@@ -1,0 +1,48 @@
+"""DigitsCnn, compiled by regspec."""
+
+from regspec.runtime import L1, L1L2, L2, BatchNorm2d, Regularized
+from torch import Tensor, nn
+
+
+class DigitsCnn(Regularized):
+    """image (batch, 1, 8, 8) -> logits (batch, 10)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 3, padding=1, bias=False)
+        self.norm1 = BatchNorm2d(32, momentum=0.1)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(32, 64, 3, padding=1, bias=False)
+        self.norm2 = BatchNorm2d(64, momentum=0.1)
+        self.relu2 = nn.ReLU()
+        self.pool = nn.MaxPool2d(2)
+        self.dropout = nn.Dropout(0.25)
+        self.flatten = nn.Flatten()
+        self.hidden = nn.Linear(1024, 64)
+        self.hidden_activation = nn.ReLU()
+        self.logits = nn.Linear(64, 10)
+        self.add_weight_terms(L2(0.0001), {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight"})
+        self.add_weight_terms(L1L2(l1=1e-05, l2=0.0001), {"hidden.kernel": "hidden.weight"})
+        self.add_activity_terms(L1(1e-06), {"hidden.activity": "hidden_activation"})
+        self.add_weight_terms(L2(0.01), {"logits.bias": "logits.bias"})
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Fills the parameters as the spec's initializers say."""
+        for parameter in (self.conv1.weight, self.conv2.weight, self.hidden.weight, self.logits.weight):
+            nn.init.xavier_uniform_(parameter)
+        for parameter in (self.hidden.bias, self.logits.bias):
+            nn.init.zeros_(parameter)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.conv1(image)
+        x = self.norm1(x)
+        x = self.relu1(x)
+        x = self.conv2(x)
+        x = self.norm2(x)
+        x = self.relu2(x)
+        x = self.pool(x)
+        x = self.dropout(x)
+        x = self.flatten(x)
+        x = self.hidden_activation(self.hidden(x))
+        return self.logits(x)

@@ -1,0 +1,123 @@
+"""Resnet, compiled by regspec."""
+
+from regspec.runtime import L1, L2, BatchNorm2d, Regularized, variance_scaling_
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Basic(Regularized):
+    """input (batch, channels, ?, ?) -> relu2 (batch, channels, ?, ?)"""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = BatchNorm2d(channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = BatchNorm2d(channels)
+        self.relu2 = nn.ReLU()
+        self.add_weight_terms(L2(0.0001), {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight"})
+        self.add_weight_terms(L1(1e-05), {"norm1.gamma": "norm1.weight", "norm2.gamma": "norm2.weight"})
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Fills the parameters as the spec's initializers say."""
+        for parameter in (self.conv1.weight, self.conv2.weight):
+            variance_scaling_(parameter, scale=2.0)
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = self.conv1(input)
+        x = self.norm1(x)
+        x = self.relu1(x)
+        x = self.conv2(x)
+        norm2 = self.norm2(x)
+        x = norm2 + input
+        return self.relu2(x)
+
+
+class Down(Regularized):
+    """input (batch, in_channels, ?, ?) -> relu2 (batch, out_channels, ?, ?)"""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=2, bias=False)
+        self.norm1 = BatchNorm2d(out_channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = BatchNorm2d(out_channels)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False)
+        self.shortcut_norm = BatchNorm2d(out_channels)
+        self.relu2 = nn.ReLU()
+        self.add_weight_terms(
+            L2(0.0001),
+            {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight", "shortcut.kernel": "shortcut.weight"},
+        )
+        self.add_weight_terms(
+            L1(1e-05),
+            {
+                "norm1.gamma": "norm1.weight",
+                "norm2.gamma": "norm2.weight",
+                "shortcut_norm.gamma": "shortcut_norm.weight",
+            },
+        )
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Fills the parameters as the spec's initializers say."""
+        for parameter in (self.conv1.weight, self.conv2.weight, self.shortcut.weight):
+            variance_scaling_(parameter, scale=2.0)
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = self.conv1(F.pad(input, (0, 1, 0, 1)))
+        x = self.norm1(x)
+        x = self.relu1(x)
+        x = self.conv2(x)
+        norm2 = self.norm2(x)
+        x = self.shortcut(input)
+        shortcut_norm = self.shortcut_norm(x)
+        x = norm2 + shortcut_norm
+        return self.relu2(x)
+
+
+class Resnet(Regularized):
+    """image (batch, 3, 32, 32) -> logits (batch, 10)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.stem_norm = BatchNorm2d(16)
+        self.stem_relu = nn.ReLU()
+        self.stage1_1 = Basic(channels=16)
+        self.stage1_2 = Basic(channels=16)
+        self.stage1_3 = Basic(channels=16)
+        self.stage2_down = Down(in_channels=16, out_channels=32)
+        self.stage2_1 = Basic(channels=32)
+        self.stage2_2 = Basic(channels=32)
+        self.stage3_down = Down(in_channels=32, out_channels=64)
+        self.stage3_1 = Basic(channels=64)
+        self.stage3_2 = Basic(channels=64)
+        self.logits = nn.Linear(64, 10)
+        self.add_weight_terms(L2(0.0001), {"stem.kernel": "stem.weight", "logits.kernel": "logits.weight"})
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Fills the parameters as the spec's initializers say."""
+        variance_scaling_(self.stem.weight, scale=2.0)
+        nn.init.xavier_uniform_(self.logits.weight)
+        nn.init.zeros_(self.logits.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.stem(image)
+        x = self.stem_norm(x)
+        x = self.stem_relu(x)
+        x = self.stage1_1(x)
+        x = self.stage1_2(x)
+        x = self.stage1_3(x)
+        x = self.stage2_down(x)
+        x = self.stage2_1(x)
+        x = self.stage2_2(x)
+        x = self.stage3_down(x)
+        x = self.stage3_1(x)
+        x = self.stage3_2(x)
+        x = x.mean(dim=(2, 3))
+        return self.logits(x)

@@ -1,0 +1,50 @@
+"""Siamese, compiled by regspec."""
+
+from regspec.runtime import L1, L2, Regularized
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Tower(Regularized):
+    """input (batch, 1, 28, 28) -> embedding (batch, 64)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, 5, stride=2)
+        self.conv1_activation = nn.ReLU()
+        self.conv2 = nn.Conv2d(16, 32, 3, stride=2)
+        self.conv2_activation = nn.ReLU()
+        self.flatten = nn.Flatten()
+        self.embedding = nn.Linear(800, 64)
+        self.add_weight_terms(
+            L2(0.0001),
+            {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight", "embedding.kernel": "embedding.weight"},
+        )
+        self.add_activity_terms(L1(1e-05), {"embedding.activity": "embedding"})
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Fills the parameters as the spec's initializers say."""
+        for parameter in (self.conv1.weight, self.conv2.weight, self.embedding.weight):
+            nn.init.xavier_uniform_(parameter)
+        for parameter in (self.conv1.bias, self.conv2.bias, self.embedding.bias):
+            nn.init.zeros_(parameter)
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = self.conv1_activation(self.conv1(input))
+        x = self.conv2_activation(self.conv2(x))
+        x = self.flatten(x)
+        return self.embedding(x)
+
+
+class Siamese(Regularized):
+    """left (batch, 1, 28, 28), right (batch, 1, 28, 28) -> similarity (batch, 1)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = Tower()
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        tower = self.tower(left)
+        tower_right = self.tower(right)
+        return (F.normalize(tower, dim=1) * F.normalize(tower_right, dim=1)).sum(dim=1, keepdim=True)

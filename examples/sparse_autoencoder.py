@@ -1,0 +1,32 @@
+"""SparseAutoencoder, compiled by regspec."""
+
+from regspec.runtime import L2, KLSparsity, Regularized
+from torch import Tensor, nn
+
+
+class SparseAutoencoder(Regularized):
+    """pixels (batch, 64) -> reconstruction (batch, 64), code (batch, 100)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = nn.Linear(64, 100)
+        self.code_activation = nn.Sigmoid()
+        self.reconstruction = nn.Linear(100, 64)
+        self.reconstruction_activation = nn.Sigmoid()
+        self.add_weight_terms(
+            L2(1e-06), {"code.kernel": "code.weight", "reconstruction.kernel": "reconstruction.weight"}
+        )
+        self.add_activity_terms(KLSparsity(0.002), {"code.activity": "code_activation"})
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Fills the parameters as the spec's initializers say."""
+        for parameter in (self.code.weight, self.reconstruction.weight):
+            nn.init.xavier_uniform_(parameter)
+        for parameter in (self.code.bias, self.reconstruction.bias):
+            nn.init.zeros_(parameter)
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        code = self.code_activation(self.code(pixels))
+        x = self.reconstruction_activation(self.reconstruction(code))
+        return {"reconstruction": x, "code": code}

@@ -1,0 +1,95 @@
+"""Transformer, compiled by regspec."""
+
+from regspec.runtime import L2, MultiHeadAttention, Regularized
+from torch import Tensor, nn
+
+
+class Encoder(Regularized):
+    """input (batch, 128, 128) -> sum2 (batch, 128, 128)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(128, eps=1e-05)
+        self.attention = MultiHeadAttention(128, 4, 32, dropout=0.1)
+        self.norm2 = nn.LayerNorm(128, eps=1e-05)
+        self.expand = nn.Linear(128, 256)
+        self.expand_activation = nn.GELU()
+        self.contract = nn.Linear(256, 128)
+        self.dropout = nn.Dropout(0.1)
+        self.add_weight_terms(
+            L2(1e-05),
+            {
+                "attention.query.kernel": "attention.query.weight",
+                "attention.key.kernel": "attention.key.weight",
+                "attention.value.kernel": "attention.value.weight",
+                "attention.attention_output.kernel": "attention.output.weight",
+                "expand.kernel": "expand.weight",
+                "contract.kernel": "contract.weight",
+            },
+        )
+        self.add_activity_terms(L2(1e-06), {"attention.activity": "attention"})
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Fills the parameters as the spec's initializers say."""
+        for parameter in (
+            self.attention.query.weight,
+            self.attention.key.weight,
+            self.attention.value.weight,
+            self.attention.output.weight,
+            self.expand.weight,
+            self.contract.weight,
+        ):
+            nn.init.xavier_uniform_(parameter)
+        for parameter in (
+            self.attention.query.bias,
+            self.attention.key.bias,
+            self.attention.value.bias,
+            self.attention.output.bias,
+            self.expand.bias,
+            self.contract.bias,
+        ):
+            nn.init.zeros_(parameter)
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = self.norm1(input)
+        attention = self.attention(x, x)
+        sum1 = attention + input
+        x = self.norm2(sum1)
+        x = self.expand_activation(self.expand(x))
+        x = self.contract(x)
+        dropout = self.dropout(x)
+        return dropout + sum1
+
+
+class Transformer(Regularized):
+    """tokens (batch, 128), positions (batch, 128) -> logits (batch, 4)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(10000, 128)
+        self.position_embedding = nn.Embedding(128, 128)
+        self.layer_1 = Encoder()
+        self.layer_2 = Encoder()
+        self.norm = nn.LayerNorm(128, eps=1e-05)
+        self.logits = nn.Linear(128, 4)
+        self.add_weight_terms(L2(1e-06), {"token_embedding.embeddings": "token_embedding.weight"})
+        self.add_weight_terms(L2(1e-05), {"logits.kernel": "logits.weight"})
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Fills the parameters as the spec's initializers say."""
+        for parameter in (self.token_embedding.weight, self.position_embedding.weight):
+            nn.init.uniform_(parameter, -0.05, 0.05)
+        nn.init.xavier_uniform_(self.logits.weight)
+        nn.init.zeros_(self.logits.bias)
+
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        token_embedding = self.token_embedding(tokens)
+        position_embedding = self.position_embedding(positions)
+        x = token_embedding + position_embedding
+        x = self.layer_1(x)
+        x = self.layer_2(x)
+        x = self.norm(x)
+        x = x.mean(dim=1)
+        return self.logits(x)

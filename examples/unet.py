@@ -1,0 +1,71 @@
+"""Unet, compiled by regspec."""
+
+import torch
+from regspec.runtime import L2, Regularized
+from torch import Tensor, nn
+
+
+class Convolutions(Regularized):
+    """input (batch, in_channels, ?, ?) -> conv2 (batch, out_channels, ?, ?)"""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1_activation = nn.ReLU()
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2_activation = nn.ReLU()
+        self.add_weight_terms(L2(1e-05), {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight"})
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Fills the parameters as the spec's initializers say."""
+        for parameter in (self.conv1.weight, self.conv2.weight):
+            nn.init.xavier_uniform_(parameter)
+        for parameter in (self.conv1.bias, self.conv2.bias):
+            nn.init.zeros_(parameter)
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = self.conv1_activation(self.conv1(input))
+        return self.conv2_activation(self.conv2(x))
+
+
+class Unet(Regularized):
+    """image (batch, 3, 64, 64) -> logits (batch, 3, 64, 64)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down1 = Convolutions(in_channels=3, out_channels=16)
+        self.pool1 = nn.MaxPool2d(2)
+        self.down2 = Convolutions(in_channels=16, out_channels=32)
+        self.pool2 = nn.MaxPool2d(2)
+        self.bottom = Convolutions(in_channels=32, out_channels=64)
+        self.up2 = nn.ConvTranspose2d(64, 32, 2, stride=2)
+        self.merge2 = Convolutions(in_channels=64, out_channels=32)
+        self.up1 = nn.ConvTranspose2d(32, 16, 2, stride=2)
+        self.merge1 = Convolutions(in_channels=32, out_channels=16)
+        self.logits = nn.Conv2d(16, 3, 1)
+        self.add_weight_terms(
+            L2(1e-05), {"up2.kernel": "up2.weight", "up1.kernel": "up1.weight", "logits.kernel": "logits.weight"}
+        )
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Fills the parameters as the spec's initializers say."""
+        for parameter in (self.up2.weight, self.up1.weight, self.logits.weight):
+            nn.init.xavier_uniform_(parameter)
+        for parameter in (self.up2.bias, self.up1.bias, self.logits.bias):
+            nn.init.zeros_(parameter)
+
+    def forward(self, image: Tensor) -> Tensor:
+        down1 = self.down1(image)
+        x = self.pool1(down1)
+        down2 = self.down2(x)
+        x = self.pool2(down2)
+        x = self.bottom(x)
+        up2 = self.up2(x)
+        x = torch.cat([down2, up2], dim=1)
+        x = self.merge2(x)
+        up1 = self.up1(x)
+        x = torch.cat([down1, up1], dim=1)
+        x = self.merge1(x)
+        return self.logits(x)

@@ -1,0 +1,89 @@
+"""The examples: each spec compiles to the source kept beside it, and runs; the scripts do what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import regspec
+
+FOLDER = Path(__file__).parent.parent / "examples"
+SPECS = sorted(FOLDER.glob("*.yaml"))
+SCRIPTS = {"training_loop", "lightning_module"}
+
+of_every_spec = pytest.mark.parametrize("path", SPECS, ids=[path.stem for path in SPECS])
+
+
+def module_of(path: Path) -> ModuleType:
+    found = importlib.util.spec_from_file_location(f"examples_{path.stem}", path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def inputs_of(spec: regspec.ModelSpec) -> list[torch.Tensor]:
+    shapes = [(3, *declared.shape) for declared in spec.inputs.values()]
+    dtypes = [declared.dtype for declared in spec.inputs.values()]
+    return [
+        torch.randint(0, 100, shape) if dtype == "int64" else torch.rand(shape)
+        for shape, dtype in zip(shapes, dtypes, strict=True)
+    ]
+
+
+@of_every_spec
+def test_source_is_the_one_beside_it(path: Path) -> None:
+    """If this fails, look at the new source, then: regspec compile examples/<name>.yaml -o examples/<name>.py."""
+    assert regspec.source(path) == path.with_suffix(".py").read_text(encoding="utf-8")
+
+
+@of_every_spec
+def test_source_beside_it_is_what_build_runs(path: Path) -> None:
+    model = regspec.build(path, seed=0).eval()
+    kept = getattr(module_of(path.with_suffix(".py")), type(model).__name__)().eval()
+    kept.load_state_dict(model.state_dict())
+    inputs = inputs_of(regspec.load(path))
+    torch.testing.assert_close(kept(*inputs), model(*inputs), rtol=0, atol=0)
+    torch.testing.assert_close(kept.regularization_terms(), model.regularization_terms(), rtol=0, atol=0)
+
+
+@of_every_spec
+def test_every_term_has_a_gradient(path: Path) -> None:
+    model = regspec.build(path, seed=0)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.add_(0.1)  # an L1 or L2 penalty has no gradient at zero
+    model(*inputs_of(regspec.load(path)))
+    for name, term in model.regularization_terms().items():
+        gradients = torch.autograd.grad(term, trained, allow_unused=True, retain_graph=True)
+        assert any(gradient is not None and gradient.any() for gradient in gradients), name
+
+
+@of_every_spec
+def test_editor_finds_the_schema(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    schema = FOLDER / first.removeprefix("# yaml-language-server: $schema=")
+    assert json.loads(schema.read_text(encoding="utf-8"))["title"] == "A regspec spec"
+
+
+def test_every_file_is_of_a_spec_or_a_script() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == {path.stem for path in SPECS} | SCRIPTS
+
+
+def test_training_loop_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    error, activity = module_of(FOLDER / "training_loop.py").main(epochs=10)
+    assert error < 0.04  # that of the mean image is 0.073
+    assert activity < 0.3
+    assert "code.activity" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_module_learns() -> None:
+    assert module_of(FOLDER / "lightning_module.py").main(epochs=2) > 0.8
