@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from regspec import files
+from regspec import __version__, files
 from regspec.compiler import checked, graph_of, source
 from regspec.errors import Problem, RegspecError
+from regspec.spec.registration import load_entry_points, load_module
 
 app = typer.Typer(
     name="regspec",
@@ -32,6 +33,26 @@ class Format(str, Enum):
 
     text = "text"
     json = "json"
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"regspec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--import", metavar="MODULE", help="Import a module first, for what it registers; repeatable."),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    for module in modules or ():
+        load_module(module)
 
 
 @app.command(epilog="Example: `regspec check examples/*.yaml`")
@@ -140,9 +161,14 @@ def schema(
         typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
     ] = None,
 ) -> None:
-    """Write the JSON Schema by which editors check and complete specs. Needs no torch."""
+    """Write the JSON Schema by which editors check and complete specs. Needs no torch.
+
+    What installed packages register through entry points is part of it.
+    """
     from regspec.schema import rules_schema, spec_schema
 
+    for group in ("regspec.layers", "regspec.regularizers"):
+        load_entry_points(group)
     described = spec_schema() if of is Described.spec else rules_schema()
     _write(json.dumps(described, indent=1) + "\n", output)
 
@@ -172,6 +198,7 @@ def _styled(error: RegspecError) -> str:
 
 def main() -> None:
     """Runs the command line; a fault of the input is printed, without a traceback, and exits with 1."""
+    sys.path.insert(0, "")  # as `python -m` has it: the user's modules lie in the current folder
     try:
         app()
     except RegspecError as error:

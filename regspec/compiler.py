@@ -10,7 +10,7 @@ from regspec.errors import Problem, RegspecError
 from regspec.graph import Graph, resolve
 from regspec.spec import loading
 from regspec.spec.model import ModelSpec
-from regspec.summary import summarize
+from regspec.summary import counted, summarize
 from regspec.writing import print_source
 
 
@@ -66,10 +66,9 @@ def checked(path: str | Path) -> str:
         rules, problems = loading.load_rules(text)
         if rules is None:
             raise RegspecError(_in_order(problems))
-        return f"{path}: {len(rules.rules)} rules"
+        return f"{path}: {counted(len(rules.rules), 'rule', 'rules')}"
     summary = summarize(_checked(text)[1])
-    counts = f"{len(summary.rows)} layers, {summary.parameters:,} parameters, {summary.penalties} penalties"
-    return f"{path}: {summary.name}, {counts}"
+    return f"{path}: {summary.name}, {summary.totals}"
 
 
 def _checked(text: Document) -> tuple[ModelSpec, Graph]:

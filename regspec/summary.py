@@ -71,6 +71,19 @@ class Summary:
             "penalties": self.penalties,
         }
 
+    @property
+    def totals(self) -> str:
+        """The totals in words."""
+        trained = "" if self.trainable == self.parameters else f" ({self.trainable:,} trained)"
+        layers = counted(len(self.rows), "layer", "layers")
+        penalties = counted(self.penalties, "penalty", "penalties")
+        return f"{layers}, {counted(self.parameters, 'parameter', 'parameters')}{trained}, {penalties}"
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number with the name of what it counts."""
+    return f"{number:,} {one if number == 1 else many}"
+
 
 def summarize(graph: Graph) -> Summary:
     """The summary of a model's graph."""

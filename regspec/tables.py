@@ -27,8 +27,7 @@ def print_summary(summary: Summary) -> None:
         table.add_row(row.name, kind, "\n".join(row.output_shapes), _counted(row), penalties)
     console = Console(width=None if sys.stdout.isatty() else 240)
     console.print(table)
-    totals = f"{summary.parameters:,} parameters, {summary.trainable:,} trained; {summary.penalties} penalties"
-    console.print(totals, highlight=False)
+    console.print(summary.totals, highlight=False)
 
 
 def _counted(row: Row) -> str:

@@ -23,7 +23,7 @@ from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
 from regspec.spec.fields import Axis, Frozen, Name
 from regspec.spec.initializers import WeightInitializer
-from regspec.spec.registration import load_entry_point
+from regspec.spec.registration import load_entry_points
 from regspec.spec.regularizers import Regularizer, RegularizerField
 
 parse_pattern = cache(Pattern.parse)
@@ -246,5 +246,5 @@ def kind(cls: L) -> L:
 def find_kind(name: str) -> type[Layer] | None:
     """The kind of a name: of this package, registered, or offered by an entry point of the group ``regspec.layers``."""
     if name not in KINDS and name[:1].isupper():
-        load_entry_point("regspec.layers", name)
+        load_entry_points("regspec.layers", name)
     return KINDS.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from regspec.errors import Problem, RegspecError, did_you_mean
 from regspec.layers import KINDS, find_kind
 from regspec.spec import faults
 from regspec.spec.faults import Origin
-from regspec.spec.fields import MAX_NAME, Frozen, snake_case
+from regspec.spec.fields import MAX_NAME, RESERVED, Frozen, snake_case
 from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, ModelSpec, Outputs
 from regspec.spec.parameters import substitute
 from regspec.spec.rules import LayerRule, ModuleRule, RulesFile
@@ -190,13 +191,17 @@ class _Loader:
                 if name in taken:
                     self._fault(item.origin / "name", f"'{name}' is the name of another layer or input")
                 taken.add(name)
+
+        def is_taken(name: str) -> bool:
+            return name in taken or name in RESERVED or keyword.iskeyword(name)
+
         counts: dict[str, int] = {}
         named = []
         for item in items:
             name = item.name
             if not name:
                 stem = snake_case(item.fields.get("layer", "call") if item.kind == "call" else item.kind) or "layer"
-                while not name or any(each in taken for each in _names(name, item.fields.get("repeat"))):
+                while not name or any(is_taken(each) for each in _names(name, item.fields.get("repeat"))):
                     count = counts.get(stem, 0)
                     name = f"{stem}_{count}" if count else stem
                     counts[stem] = count + 1

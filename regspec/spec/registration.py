@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import inspect
 import sys
@@ -25,22 +26,37 @@ def importable(target: Callable[..., Any]) -> Import:
 
 
 def fields_of(target: Callable[..., Any], *, skip: int) -> dict[str, tuple[Any, Any]]:
-    """The parameters of ``target`` after the first ``skip``, as pydantic fields: name -> (type, default or ...)."""
-    parameters = list(inspect.signature(target).parameters.values())[skip:]
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    """The parameters of ``target`` after the first ``skip``, as pydantic fields: name -> (type, default or ...).
+
+    ``*arguments`` and ``**keywords`` are none, because a spec names what it gives.
+    """
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
     fields = {}
-    for parameter in parameters:
-        if parameter.kind not in named:
-            raise RegspecError(f"'{target.__qualname__}' can't be registered: a spec can't give '{parameter}'")
-        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    for parameter in list(inspect.signature(target).parameters.values())[skip:]:
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise RegspecError(
+                f"'{target.__qualname__}' can't be registered: '{parameter.name}' can't be given by name"
+            )
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints.get(parameter.name, Any), default)
     return fields
 
 
-def load_entry_point(group: str, name: str) -> bool:
-    """Loads the entry point of this group and name, which registers what it holds; False where there is none."""
-    for entry in importlib.metadata.entry_points(group=group, name=name):
-        entry.load()
-        return True
-    return False
+def load_entry_points(group: str, name: str | None = None) -> None:
+    """Loads the entry points of a group, or the one of a name; each registers what it holds. Raises `RegspecError`."""
+    for entry in importlib.metadata.entry_points(group=group):
+        if name not in (None, entry.name):
+            continue
+        try:
+            entry.load()
+        except (ImportError, AttributeError) as error:
+            raise RegspecError(f"the entry point '{entry.name}' of {group} can't be loaded: {error}") from None
+
+
+def load_module(name: str) -> None:
+    """Imports a module for what it registers. Raises `RegspecError`."""
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise RegspecError(f"'{name}' can't be imported: {error}") from None

@@ -20,7 +20,7 @@ from regspec.calls import Call, Import, call, unless
 from regspec.shapes import ShapeError
 from regspec.spec.fields import REFERENCE, Fraction, NotNegative
 from regspec.spec.forms import Family, Named
-from regspec.spec.registration import fields_of, importable, load_entry_point
+from regspec.spec.registration import fields_of, importable, load_entry_points
 
 
 class Penalty(Named):
@@ -224,7 +224,7 @@ class _RegularizerForms:
         if name == "schedule":
             raise PydanticCustomError("schedule", "has a schedule, which is not supported yet", {"at": at})
         if REGULARIZERS.get(name) is None:
-            load_entry_point("regspec.regularizers", name)
+            load_entry_points("regspec.regularizers", name)
         return REGULARIZERS.make(name, arguments, at)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def _npz(path: str, graph: Graph, target: str | None) -> tuple[Any, ...]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise RegspecError(Problem(f"can't be read: {error}", path=path)) from None
     names = [x.source for x in graph.inputs]
     goal = target or "y"

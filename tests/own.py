@@ -1,0 +1,67 @@
+"""Layers and regularizers as a user would write them: what the tests of registration register."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from regspec import Layer
+from regspec.calls import Expression, Module, call
+from regspec.shapes import Shape
+from regspec.shapes import Tensor as Symbol
+
+
+class Gate(nn.Module):
+    """Multiplies by a learned gate for each feature."""
+
+    def __init__(self, features: int, start: float = 1.0, *, mode: Literal["plain", "squared"] = "plain") -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.full((features,), start))
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.gate.square() if self.mode == "squared" else self.gate)
+
+
+class Halves(nn.Module):
+    """The sum of two inputs, without its second half."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x + y)[:, : x.shape[1] // 2]
+
+
+def halves_shape(x: tuple[int | None, ...], y: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    if x != y:
+        raise ValueError(f"{x} is not {y}")
+    return (None if x[0] is None else x[0] // 2,)
+
+
+class Swish(Layer):
+    """x * sigmoid(beta * x), declared with full control: a kind of one's own."""
+
+    beta: float = Field(1.0, description="The steepness of the gate.")
+
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
+        return x.shape
+
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
+        return x * Module(call("nn.Sigmoid"))(x * self.beta)
+
+
+def log_cosh(weight: Tensor, strength: float = 1e-3) -> Tensor:
+    """strength * sum(log(cosh(w)))."""
+    return strength * torch.log(torch.cosh(weight)).sum()
+
+
+class Power:
+    """strength * sum(abs(w) ** exponent)."""
+
+    def __init__(self, strength: float, exponent: float = 3.0) -> None:
+        self.strength = strength
+        self.exponent = exponent
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        return self.strength * weight.abs().pow(self.exponent).sum()

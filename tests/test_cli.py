@@ -1,0 +1,187 @@
+"""The command line: what it prints, what it exits with, and that a fault of the input gives no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import regspec
+from regspec.cli import app
+
+ROOT = Path(__file__).parent.parent
+GOOD = "regspec: 1\nname: good\ninputs: {x: {shape: [4]}}\nlayers:\n  - Dense: {units: 3, kernel_regularizer: l2}\n"
+BAD = GOOD.replace("kernel_regularizer", "kernel_regulariser")
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+
+
+def run(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a process of its own."""
+    environment = {**os.environ, "COLUMNS": "100", **variables}
+    command = [sys.executable, "-m", "regspec", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+    assert "Traceback" not in result.stderr + result.stdout
+    return result
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (tmp_path / "bad.yaml").write_text(BAD)
+    (tmp_path / "rules.yaml").write_text("regspec: 1\nrules:\n  - {types: [Linear], kernel_regularizer: l2}\n")
+    (tmp_path / "latin.yaml").write_bytes("name: caf\u00e9".encode("latin-1"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("check good.yaml rules.yaml", 0),
+        ("check good.yaml bad.yaml", 1),
+        ("check latin.yaml", 1),
+        ("check absent.yaml", 1),
+        ("check .", 1),
+        ("check", 2),
+        ("check good.yaml --format xml", 2),
+        ("show good.yaml", 0),
+        ("show bad.yaml", 1),
+        ("show rules.yaml", 1),
+        ("show good.yaml bad.yaml", 2),
+        ("compile good.yaml", 0),
+        ("compile bad.yaml -o out.py", 1),
+        ("compile good.yaml -o absent/out.py", 1),
+        ("train bad.yaml", 1),
+        ("train good.yaml --data nothing", 1),
+        ("train good.yaml --data absent.npz", 1),
+        ("train good.yaml --data absent:function", 1),
+        ("train good.yaml", 1),
+        ("train good.yaml --epochs 0", 2),
+        ("schema absent", 2),
+        ("--import absent check good.yaml", 1),
+        ("absent", 2),
+        ("--version", 0),
+    ],
+)
+def test_exit_codes(folder: Path, arguments: str, code: int) -> None:
+    result = run(*arguments.split(), cwd=folder)
+    assert result.returncode == code, result.stdout + result.stderr
+    assert (result.stdout + result.stderr).strip()
+    assert not (folder / "out.py").exists()
+    assert not (folder / "runs").exists()
+
+
+def test_check_prints_a_line_for_each_file(folder: Path) -> None:
+    assert run("check", "good.yaml", "rules.yaml", cwd=folder).stdout == (
+        "good.yaml: good, 1 layer, 15 parameters, 1 penalty\nrules.yaml: 1 rule\n"
+    )
+
+
+def test_check_prints_every_fault(folder: Path) -> None:
+    result = run("check", "bad.yaml", "absent.yaml", cwd=folder)
+    assert result.stdout == (
+        "bad.yaml:5:23: error: Dense has no field 'kernel_regulariser'\n"
+        "    5 |   - Dense: {units: 3, kernel_regulariser: l2}\n"
+        "      |                       ^^^^^^^^^^^^^^^^^^\n"
+        "   = did you mean 'kernel_regularizer'?\n"
+        "absent.yaml: error: can't be read: No such file or directory\n"
+    )
+
+
+def test_faults_as_json(folder: Path) -> None:
+    result = run("check", "good.yaml", "bad.yaml", "--format", "json", cwd=folder)
+    assert json.loads(result.stdout) == [
+        {
+            "path": "bad.yaml",
+            "line": 5,
+            "column": 23,
+            "message": "Dense has no field 'kernel_regulariser'",
+            "hint": "did you mean 'kernel_regularizer'?",
+        }
+    ]
+    assert json.loads(run("check", "good.yaml", "--format", "json", cwd=folder).stdout) == []
+
+
+def test_show_as_table() -> None:
+    lines = run("show", "examples/siamese.yaml").stdout.splitlines()
+    assert ["tower.conv1", "Conv2D", "(batch, 16, 12, 12)", "416", "kernel l2 0.0001"] in [
+        [cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines
+    ]
+    assert any("tower_right" in line and "(again)" in line for line in lines)
+    assert lines[-1] == "6 layers, 56,320 parameters, 4 penalties"
+
+
+def test_show_as_json() -> None:
+    shown = json.loads(run("show", "examples/mlp.yaml", "--format", "json").stdout)
+    assert shown["inputs"] == {"features": "(batch, 13)"}
+    hidden = next(layer for layer in shown["layers"] if layer["name"] == "hidden1")
+    assert hidden == {
+        "name": "hidden1",
+        "kind": "Dense",
+        "is_call": False,
+        "output_shapes": ["(batch, 32)"],
+        "parameters": 13 * 32 + 32,
+        "trainable": 13 * 32 + 32,
+        "penalties": {"kernel": "l1 1e-05 + l2 0.001", "activity": "l1 0.0001"},
+    }
+    model = regspec.build(ROOT / "examples" / "mlp.yaml")
+    assert shown["trainable"] == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_show_as_graph() -> None:
+    lines = run("show", "examples/siamese.yaml", "--graph").stdout.splitlines()
+    assert lines[0] == "flowchart TD"
+    assert '    subgraph tower["tower: tower"]' in lines
+    assert "        left --> tower__conv1" in lines
+    assert "    tower_right__embedding --> similarity" in lines
+
+
+def test_compile_writes_what_source_gives(folder: Path) -> None:
+    for standalone in (False, True):
+        options = ["--standalone"] if standalone else []
+        assert run("compile", "good.yaml", "-o", "out.py", *options, cwd=folder).stdout == ""
+        source = regspec.source(folder / "good.yaml", standalone=standalone)
+        assert (folder / "out.py").read_text() == source == run("compile", "good.yaml", *options, cwd=folder).stdout
+
+
+def test_standalone_source_needs_torch_alone(folder: Path) -> None:
+    run("compile", "good.yaml", "--standalone", "-o", "model.py", cwd=folder)
+    code = (
+        "import sys; sys.modules['regspec'] = None; import torch, model; net = model.Good(); net(torch.ones(2, 4));"
+        "assert net.regularization_terms().keys() == {'dense.kernel'}"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_imports_what_registers_layers(folder: Path) -> None:
+    """The current folder's modules are found, as the user of a script expects."""
+    (folder / "mine.py").write_text(
+        "import regspec, torch\n@regspec.register_layer\nclass Twice(torch.nn.Module):\n"
+        "    def forward(self, x):\n        return 2 * x\n"
+    )
+    (folder / "own.yaml").write_text(GOOD + "  - Twice\n")
+    assert run("check", "own.yaml", cwd=folder).returncode == 1
+    script = [sys.executable, "-c", "from regspec.cli import main; main()", "--import", "mine", "check", "own.yaml"]
+    result = subprocess.run(script, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_that_runs(command: str, tmp_path: Path) -> None:
+    text = " ".join(run(command.strip("_"), "--help").stdout.split())
+    example = text.partition("Example: regspec ")[2]
+    assert example, text
+    if command != "train":  # which has tests of its own
+        arguments = [
+            str(tmp_path / "out") if "." in each and "examples" not in each else each for each in example.split()
+        ]
+        expanded = [str(path) for each in arguments for path in (sorted(ROOT.glob(each)) if "*" in each else [each])]
+        assert run(*expanded).returncode == 0
+
+
+def test_colours_are_for_terminals(folder: Path) -> None:
+    assert "\x1b" not in run("check", "bad.yaml", cwd=folder).stdout

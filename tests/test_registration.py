@@ -1,0 +1,204 @@
+"""The user's own layers and regularizers: by decorator, by entry point, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+from torch import nn
+
+import regspec
+from regspec.layers import KINDS
+from regspec.schema import spec_schema
+from regspec.spec.regularizers import REGULARIZERS
+from tests import own
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    kinds, regularizers = dict(KINDS), dict(REGULARIZERS.members)
+    yield
+    for table, before in ((KINDS, kinds), (REGULARIZERS.members, regularizers)):
+        table.clear()
+        table.update(before)  # type: ignore[arg-type]
+
+
+def spec(*layers: str, inputs: str = "x: {shape: [6]}") -> regspec.ModelSpec:
+    listed = "".join(f"\n  - {layer}" for layer in layers)
+    return regspec.loads(f"regspec: 1\nname: test\ninputs: {{{inputs}}}\nlayers:{listed}\n")
+
+
+def test_a_module_becomes_a_kind() -> None:
+    assert regspec.register_layer(own.Gate, weights={"gate": "gate"}) is own.Gate
+    described = spec("Gate: {features: 6, start: 0.5, mode: squared, gate_regularizer: {l1: 0.1}}")
+    source = regspec.source(described)
+    assert "from tests.own import Gate\n" in source
+    assert 'self.gate = Gate(features=6, start=0.5, mode="squared")' in source
+    model = regspec.build(described)
+    assert list(model.state_dict()) == ["gate.gate"]
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(model(x), 0.25 * x)
+    torch.testing.assert_close(model.regularization_terms(), {"gate.gate": torch.tensor(0.3)})
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(copied(x), model(x))
+
+
+def test_it_takes_what_every_layer_takes() -> None:
+    regspec.register_layer(own.Gate, weights={"gate": "gate"})
+    model = regspec.build(
+        spec(
+            "Gate: {name: own, features: 6, trainable: false, gate_constraint: non_neg, activity_regularizer: {l2: 1}}",
+            "Dense: {units: 2}",
+        )
+    )
+    assert not model.own.gate.requires_grad
+    x = torch.randn(3, 6)
+    model(x)
+    torch.testing.assert_close(model.regularization_terms(), {"own.activity": x.square().sum() / 3})
+
+
+def test_shapes_are_inferred_by_its_function() -> None:
+    regspec.register_layer(own.Halves, output_shape=own.halves_shape, name="Half")
+    two = "x: {shape: [6]}, y: {shape: [6]}"
+    model = regspec.build(spec("Half: {inputs: [x, y]}", "Dense: {units: 2}", inputs=two))
+    assert model.dense.in_features == 3
+    with pytest.raises(regspec.RegspecError, match=r"half_1 can't take its input: \(6,\) is not \(5,\)"):
+        spec("Half: {inputs: [x, y]}", inputs="x: {shape: [6]}, y: {shape: [5]}")
+    with pytest.raises(regspec.RegspecError, match="half_1 takes 2 inputs, but is given 1"):
+        spec("Half: {inputs: x}")
+
+
+def test_a_layer_class_has_full_control() -> None:
+    regspec.register_layer(own.Swish)
+    model = regspec.build(spec("Swish: {name: swish, beta: 2.0, activity_regularizer: {l1: 1.0}}"))
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(model(x), x * torch.sigmoid(2 * x))
+    torch.testing.assert_close(model.regularization_loss(), model(x).abs().sum() / 3)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("Gate: {features: six}", "'features' of Gate must be a whole number, but is 'six'"),
+        ("Gate: {features: 6, mode: cubed}", "'mode' of Gate must be 'plain' or 'squared'"),
+        ("Gate: {feature: 6}", "did you mean 'features'"),
+        ("Gate", "Gate needs 'features'"),
+        ("Gat: {features: 6}", "did you mean 'Gate'"),
+    ],
+)
+def test_its_fields_are_checked(layer: str, message: str) -> None:
+    regspec.register_layer(own.Gate)
+    with pytest.raises(regspec.RegspecError, match=message):
+        spec(layer)
+
+
+def test_the_schema_describes_it() -> None:
+    regspec.register_layer(own.Gate, weights={"gate": "gate"})
+    regspec.register_regularizer(own.log_cosh)
+    schema = spec_schema()
+    assert schema["$defs"]["Gate"]["description"] == "Multiplies by a learned gate for each feature."
+    layer = {"Gate": {"features": 6, "gate_regularizer": {"log_cosh": {"strength": 0.1}}}}
+    document = {"regspec": 1, "name": "test", "inputs": {"x": {"shape": [6]}}, "layers": [layer]}
+    jsonschema.validate(document, schema)
+    layer["Gate"]["mode"] = "cubed"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema)
+
+
+@pytest.mark.parametrize("form", ["log_cosh", "{log_cosh: {strength: 1e-3}}", "[log_cosh]"])
+def test_a_function_becomes_a_regularizer(form: str) -> None:
+    assert regspec.register_regularizer(own.log_cosh) is own.log_cosh
+    described = spec(f"Dense: {{units: 2, kernel_regularizer: {form}}}")
+    assert "from tests.own import log_cosh\n" in regspec.source(described)
+    model = regspec.build(described)
+    torch.testing.assert_close(model.regularization_loss(), own.log_cosh(model.dense.weight))
+    torch.testing.assert_close(pickle.loads(pickle.dumps(model)).regularization_loss(), model.regularization_loss())
+
+
+def test_a_class_becomes_a_regularizer() -> None:
+    regspec.register_regularizer(name="power")(own.Power)
+    kernel, activity = "[l2, {power: {strength: 1.0, exponent: 2.0}}]", "{power: {strength: 0.1}}"
+    layer = f"Dense: {{units: 2, kernel_regularizer: {kernel}, activity_regularizer: {activity}}}"
+    model = regspec.build(spec(layer))
+    y = model(torch.randn(3, 6))
+    weight = model.dense.weight
+    expected = {"dense.kernel": 1.01 * weight.square().sum(), "dense.activity": 0.1 * y.abs().pow(3).sum() / 3}
+    torch.testing.assert_close(model.regularization_terms(), expected)
+
+
+def test_entry_points_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "offered.py").write_text(
+        "import regspec, torch\n"
+        "@regspec.register_layer\n"
+        "class Doubled(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return 2 * x\n"
+        "@regspec.register_regularizer\n"
+        "def cubes(weight, strength: float = 0.1):\n"
+        "    return strength * weight.abs().pow(3).sum()\n"
+    )
+    info = tmp_path / "offered-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[regspec.layers]\nDoubled = offered:Doubled\nBroken = offered:nothing\n"
+        "[regspec.regularizers]\ncubes = offered:cubes\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = regspec.build(spec("Doubled", "Dense: {units: 1, kernel_regularizer: cubes}"))
+    torch.testing.assert_close(model.doubled(torch.ones(2)), torch.full((2,), 2.0))
+    assert model.regularization_loss() > 0
+    with pytest.raises(regspec.RegspecError, match=r"the entry point 'Broken' of regspec\.layers can't be loaded"):
+        spec("Broken")
+    del sys.modules["offered"]
+
+
+def local() -> type[nn.Module]:
+    class Local(nn.Module):
+        pass
+
+    return Local
+
+
+class Named(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+
+
+class Positional(nn.Module):
+    def __init__(self, size: int, /) -> None:
+        super().__init__()
+
+
+class small(nn.Module):  # noqa: N801
+    pass
+
+
+class Dense(nn.Module):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (local(), "it must be defined at the top of a module"),
+        (Named, "'name' has a meaning of its own in every layer"),
+        (Positional, "'size' can't be given by name"),
+        (small, "a kind's name begins with a capital letter"),
+        (Dense, "it is a kind of regspec's own"),
+    ],
+)
+def test_what_is_refused(cls: type[nn.Module], message: str) -> None:
+    with pytest.raises(regspec.RegspecError, match=message):
+        regspec.register_layer(cls)
+
+
+def test_a_lambda_is_refused() -> None:
+    with pytest.raises(regspec.RegspecError, match="must be defined at the top of a module"):
+        regspec.register_regularizer(lambda weight: weight.sum())
