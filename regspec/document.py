@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from regspec.errors import Problem, RegspecError
+from regspec.errors import Problem, Problems, RegspecError
 
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
@@ -53,14 +53,23 @@ class Document:
         node, key_node = self._marked, None
         for step in location:
             if isinstance(node, yaml.MappingNode):
-                pairs = [pair for pair in node.value if pair[0].value == step]
-                key_node, node = pairs[0] if pairs else (None, node)
+                key_node, node = self._pairs(node).get(step, (None, node))
             elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
                 key_node, node = None, node.value[step]
             else:
                 key_node = None
         shown = key_node if key and key_node is not None else node
         return _problem(self.path, self.text, what, hint, shown.start_mark, shown.end_mark)
+
+    def _pairs(self, mapping: yaml.MappingNode) -> dict[str | int, tuple[Any, Any]]:
+        """A mapping's nodes by key: for the faults of one mapping they are looked up many times."""
+        if id(mapping) not in self._by_key:
+            self._by_key[id(mapping)] = {key.value: (key, value) for key, value in mapping.value}
+        return self._by_key[id(mapping)]
+
+    @cached_property
+    def _by_key(self) -> dict[int, dict[str | int, tuple[Any, Any]]]:
+        return {}
 
     @cached_property
     def _marked(self) -> Any:
@@ -131,7 +140,7 @@ class _Reader:
     def __init__(self, text: str, path: str) -> None:
         self.text = text
         self.path = path
-        self.problems: list[Problem] = []
+        self.problems = Problems()
         self.anchors: dict[str, _Container | None] = {}  # None while the anchored part is still open
         self.open: list[_Container] = []
         self.root: Any = None
@@ -256,7 +265,12 @@ class _Reader:
 
 def _problem(path: str, text: str, what: str, hint: str | None, start: Any, end: Any) -> Problem:
     """A problem between two of YAML's marks, which count from 0."""
-    lines = text.splitlines()
+    lines = _lines(text)
     shown = lines[start.line] if start.line < len(lines) else ""
     width = end.column - start.column if end.line == start.line else len(shown.rstrip()) - start.column
     return Problem(what, hint, path, start.line + 1, start.column + 1, max(1, width), shown)
+
+
+@lru_cache(maxsize=1)  # a text may have thousands of problems
+def _lines(text: str) -> list[str]:
+    return text.splitlines()

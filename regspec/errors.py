@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 SHOWN_WIDTH = 120  # characters of a source line that a message shows
+MAX_PROBLEMS = 1000  # of a file, so that time stays bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,22 @@ class RegspecError(Exception):
         return "\n".join(str(problem) for problem in self.problems)
 
 
+class Problems(list[Problem]):
+    """The problems of a file as they are found; too many raise `RegspecError` at once."""
+
+    def append(self, problem: Problem) -> None:
+        super().append(problem)
+        if len(self) == MAX_PROBLEMS:
+            last = Problem(
+                f"{MAX_PROBLEMS:,} faults are enough: the rest of the file was not checked", path=problem.path
+            )
+            raise RegspecError([*self, last])
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self.append(problem)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """The hint ``did you mean 'x'?`` for the known name nearest to ``name``, or None where none is near."""
     by_folded = {candidate.casefold(): candidate for candidate in known}
@@ -78,8 +95,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
 
 def _window(text: str, start: int) -> tuple[str, int]:
     """``text`` cut to the width that is shown, and where ``start`` lies in the cut."""
-    text = "".join(character if character.isprintable() else " " for character in text)
-    if len(text) <= SHOWN_WIDTH:
-        return text, start
     left = max(0, min(start - SHOWN_WIDTH // 2, len(text) - SHOWN_WIDTH))
-    return text[left : left + SHOWN_WIDTH], start - left
+    cut = text[left : left + SHOWN_WIDTH]
+    return "".join(character if character.isprintable() else " " for character in cut), start - left

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from regspec import axes, nodes, shapes
 from regspec.calls import Definition, Module, Part
-from regspec.errors import Problem, did_you_mean
+from regspec.errors import Problem, Problems, did_you_mean
 from regspec.layers import Layer
 from regspec.nodes import Node
 from regspec.shapes import ShapeError, Tensor
@@ -69,7 +69,7 @@ _ScopedRules = tuple[tuple[str, LayerRule], ...]  # rules, each with the prefix 
 @dataclass
 class _Resolver:
     spec: ModelSpec
-    problems: list[Problem] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
     matched: set[int] = field(default_factory=set)  # ids of the rules that matched a slot
     is_partial: bool = False  # whether a part was left out because of a fault
 

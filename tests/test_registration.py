@@ -16,6 +16,7 @@ from torch import nn
 import regspec
 from regspec.layers import KINDS
 from regspec.schema import spec_schema
+from regspec.spec.registration import entry_points
 from regspec.spec.regularizers import REGULARIZERS
 from tests import own
 
@@ -151,12 +152,14 @@ def test_entry_points_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "[regspec.regularizers]\ncubes = offered:cubes\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    entry_points.cache_clear()
     model = regspec.build(spec("Doubled", "Dense: {units: 1, kernel_regularizer: cubes}"))
     torch.testing.assert_close(model.doubled(torch.ones(2)), torch.full((2,), 2.0))
     assert model.regularization_loss() > 0
     with pytest.raises(regspec.RegspecError, match=r"the entry point 'Broken' of regspec\.layers can't be loaded"):
         spec("Broken")
     del sys.modules["offered"]
+    entry_points.cache_clear()
 
 
 def local() -> type[nn.Module]:

@@ -57,8 +57,11 @@ class Family(Generic[T]):
 
     def get(self, name: str) -> type[T] | None:
         """The class of a name: as in the table, in Keras's CamelCase, or one that was registered."""
-        known = self.aliases.get(name, name)
-        return self.members.get(known) or self.members.get(snake_case(known))
+        for each in (name, snake_case(name)):
+            known = self.aliases.get(each, each)
+            if known in self.members:
+                return self.members[known]
+        return None
 
     def parse(self, value: Any) -> T:
         """The thing that a value of the document means. Raises a pydantic error."""

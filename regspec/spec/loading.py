@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from regspec.document import Document, read
-from regspec.errors import Problem, RegspecError, did_you_mean
+from regspec.errors import Problem, Problems, RegspecError, did_you_mean
 from regspec.layers import KINDS, find_kind
 from regspec.spec import faults
 from regspec.spec.faults import Origin
@@ -41,7 +41,9 @@ def load_rules(document: Document) -> tuple[RulesFile | None, list[Problem]]:
         return RulesFile.model_validate(document.data), []
     except ValidationError as error:
         known = [*RulesFile.model_fields, *(each.alias or name for name, each in ModuleRule.model_fields.items())]
-        return None, list(faults.problems(error.errors(include_url=False), top, "the rules", known))
+        found = Problems()
+        found.extend(faults.problems(error.errors(include_url=False), top, "the rules", known))
+        return None, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class _Item:
 class _Loader:
     document: Document
     files: tuple[Path, ...] = ()  # the files that are being read, to find one that uses itself
-    problems: list[Problem] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
     blocks: Mapping[str, BlockSection] = field(default_factory=dict)
     faulty_blocks: set[str] = field(default_factory=set)
     parameters: Mapping[str, Any] = field(default_factory=dict)

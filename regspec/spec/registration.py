@@ -7,6 +7,7 @@ import importlib.metadata
 import inspect
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any, get_type_hints
 
 from regspec.calls import Import
@@ -45,13 +46,18 @@ def fields_of(target: Callable[..., Any], *, skip: int) -> dict[str, tuple[Any, 
 
 def load_entry_points(group: str, name: str | None = None) -> None:
     """Loads the entry points of a group, or the one of a name; each registers what it holds. Raises `RegspecError`."""
-    for entry in importlib.metadata.entry_points(group=group):
-        if name not in (None, entry.name):
-            continue
-        try:
-            entry.load()
-        except (ImportError, AttributeError) as error:
-            raise RegspecError(f"the entry point '{entry.name}' of {group} can't be loaded: {error}") from None
+    for entry in entry_points(group):
+        if name in (None, entry.name):
+            try:
+                entry.load()
+            except (ImportError, AttributeError) as error:
+                raise RegspecError(f"the entry point '{entry.name}' of {group} can't be loaded: {error}") from None
+
+
+@cache  # it reads the metadata of every installed package
+def entry_points(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """What installed packages offer in a group."""
+    return tuple(importlib.metadata.entry_points(group=group))
 
 
 def load_module(name: str) -> None:
