@@ -269,8 +269,8 @@ def _variables(graph: Graph) -> dict[int, str]:
             is_alone = index + 1 == len(nodes) or len({id(each) for each in nodes[index + 1].inputs}) == 1
             if uses[id(x)] == {index + 1} and is_alone and len(node.outputs) == 1:
                 chained.append(x)
-            elif node.kind == "permute":
-                add(x, f"{node.name}_permuted")
+            elif node.is_adapter:
+                add(x, f"{node.name}_{node.kind}")
             else:
                 add(x, f"{node.name}_{position}" if position else node.name)
     # an input that only the first statement takes may give its name away

@@ -78,6 +78,11 @@ class Node:
     output_names: tuple[str, ...] | None = None  # of a block whose outputs are a mapping
 
     @property
+    def is_adapter(self) -> bool:
+        """Whether it is no entry of the spec, and only brings a tensor into the form that the next layer takes."""
+        return self.layer is None and not self.attributes
+
+    @property
     def modules(self) -> dict[str, Call | Definition]:
         """The attributes that it declares, with their constructors."""
         return {name: module.constructor for module, name in self.attributes.items()} if self.declares else {}
@@ -88,8 +93,17 @@ def ordered(x: Tensor, order: Order, nodes: list[Node]) -> Tensor:
     if x.order == order:
         return x
     view = x.permuted(order)
-    nodes.append(Node(x.source, "permute", (x,), (view,), (x.method("permute", *axes.between(x.order, order)),)))
+    nodes.append(Node(x.source, "permuted", (x,), (view,), (x.method("permute", *axes.between(x.order, order)),)))
     return view
+
+
+def floating(x: Tensor, nodes: list[Node]) -> Tensor:
+    """``x`` as floating-point numbers; where it holds whole numbers, a node that converts it is added to ``nodes``."""
+    if "float" in x.dtype:
+        return x
+    converted = replace(x, dtype="float32")
+    nodes.append(Node(x.source, "float", (x,), (converted,), (x.method("float"),)))
+    return converted
 
 
 def place(layer: Layer, name: str, inputs: Sequence[Tensor], rules: Rules, taken: Container[str]) -> list[Node]:
@@ -155,13 +169,15 @@ def call_again(node: Node, layer: Layer, name: str, inputs: Sequence[Tensor]) ->
 
 
 def _wanted(layer: Layer, inputs: Sequence[Tensor]) -> tuple[list[Node], tuple[Tensor, ...]]:
-    """The inputs in the order of axes that the layer wants, and the nodes of the views for it."""
+    """The inputs in the type and the order of axes that the layer wants, and the nodes for it."""
     layer.checked(*inputs)
+    nodes: list[Node] = []
+    if not layer.takes_integers:
+        inputs = [floating(x, nodes) for x in inputs]
     orders = [layer.order(x) for x in inputs]
     if None in orders:  # any order that the inputs share; of different ranks, only Keras's own is shared
         shared = inputs[0].order if len({x.rank for x in inputs}) == 1 else None
         orders = [shared or axes.identity(x.rank) for x in inputs]
-    nodes: list[Node] = []
     return nodes, tuple(ordered(x, order, nodes) for x, order in zip(inputs, orders, strict=True) if order is not None)
 
 

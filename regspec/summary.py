@@ -93,7 +93,7 @@ def summarize(graph: Graph) -> Summary:
 
 def _rows(graph: Graph, prefix: str) -> Iterator[Row]:
     for node in graph.nodes:
-        if node.kind == "permute":
+        if node.is_adapter:
             continue
         name = prefix + node.name
         outputs = tuple(shapes.text(x.logical) for x in node.outputs)
@@ -139,7 +139,7 @@ def _drawn(graph: Graph, prefix: str, places: dict[int, str], indent: int) -> It
     """The lines of a graph's nodes; ``places`` are the diagram's nodes by the id of the tensor that comes from them."""
     margin = "    " * indent
     for node in graph.nodes:
-        if node.kind == "permute":
+        if node.is_adapter:
             places[id(node.outputs[0])] = places[id(node.inputs[0])]
             continue
         block = _block(node)

@@ -80,7 +80,7 @@ class Softmax(Elementwise):
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         if len(self.axis) == 1:
             return applied(activations.Softmax(axis=self.axis[0]), x)
-        dimensions = tuple(sorted(x.dimension(axis) for axis in self.axis))
+        dimensions = tuple(sorted({x.dimension(axis) for axis in self.axis}))
         return call("torch.exp", x - x.method("logsumexp", dimensions, keepdim=True))
 
 

@@ -172,6 +172,16 @@ class MultiHeadAttention(Projected):
         None, description="The axes over which attention goes; all but the batch and the last when absent."
     )
 
+    def checked(self, *xs: Tensor) -> None:
+        super().checked(*xs)
+        query, value, _ = self.inputs_of(xs)
+        given = f"{query.described}, and {value.described}"
+        if query.rank != value.rank:
+            raise ShapeError(f"takes a query and a value of as many axes, but is given {given}")
+        apart = set(range(1, query.rank - 1)).difference(self._axes(query))
+        if any(query.shape[axis] != value.shape[axis] for axis in apart):
+            raise ShapeError(f"takes a query and a value that differ in its attention_axes alone, but is given {given}")
+
     @property
     def _value_size(self) -> int:
         return self.value_dim or self.key_dim

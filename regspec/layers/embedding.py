@@ -17,6 +17,10 @@ class Table(EmbeddingsSlot):
     input_dim: Size = Field(description="The number of rows: the largest index plus one.")
     output_dim: Size = Field(description="The size of each row.")
 
+    @property
+    def takes_integers(self) -> bool:
+        return True
+
     def table(self) -> Weight:
         """The table as a weight."""
         return self.weight("embeddings", "v o", (self.input_dim, self.output_dim))

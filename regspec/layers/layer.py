@@ -91,6 +91,11 @@ class Layer(Frozen):
         return ()
 
     @property
+    def takes_integers(self) -> bool:
+        """Whether it takes whole numbers as they are, and not as floating-point numbers."""
+        return False
+
+    @property
     def is_trainable(self) -> bool:
         """Whether its weights are trained."""
         return self.trainable

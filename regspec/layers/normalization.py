@@ -160,7 +160,7 @@ class UnitNormalization(Elementwise):
     axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        dimensions = tuple(x.dimension(axis) for axis in self.axis)
+        dimensions = tuple(dict.fromkeys(x.dimension(axis) for axis in self.axis))
         return call("F.normalize", x, dim=unless(1, _shape(dimensions)))
 
 

@@ -47,24 +47,34 @@ class Pooling(Spatial):
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         axes = list(zip(x.shape[2:], self.pool_size, self.steps, strict=True))
         befores = [self._before(x, *axis) for axis in axes]
+        spans = self._spans(x)
         # with stride 1 and an even window, Keras pads one cell fewer before than after
         drops = [self.padding == "same" and stride == 1 and span % 2 == 0 for _, span, stride in axes]
         padding = tuple(before + drop for before, drop in zip(befores, drops, strict=True))
         is_cut = any(
             size is None or (size + 2 * before - span) // stride + 1 < -(-size // stride)
-            for (size, span, stride), before in zip(axes, befores, strict=True)
+            for (size, _, stride), span, before in zip(axes, spans, befores, strict=True)
             if stride > 1
         )
         pool = call(
             f"nn.{self.function}Pool{self.spatial_rank}d",
-            compact(self.pool_size),
-            stride=unless(compact(self.pool_size), compact(self.steps)),
+            compact(spans),
+            stride=unless(compact(spans), compact(self.steps)),
             padding=unless(0, compact(padding)),
             ceil_mode=unless(False, self.padding == "same" and is_cut),
             count_include_pad=False if self.function == "Avg" and any(padding) else OMIT,
         )
         pooled: Expression = Module(pool)(x)
         return pooled[(..., *(slice(1 if drop else None, None) for drop in drops))] if any(drops) else pooled
+
+    def _spans(self, x: Tensor) -> tuple[int, ...]:
+        """The windows for torch: a single one that ends in a padded cell does without it, so that it fits."""
+        spans = []
+        for size, span, step in zip(x.shape[2:], self.pool_size, self.steps, strict=True):
+            is_padded = self.padding == "same" and step > 1 and size is not None
+            is_longer = is_padded and (size or 0) + 2 * self._before(x, size, span, step) < span
+            spans.append(span - 1 if is_longer else span)
+        return tuple(spans)
 
     def _before(self, x: Tensor, size: int | None, span: int, stride: int) -> int:
         """The cells of padding before, which must not depend on a size that is not known."""
@@ -131,6 +141,11 @@ class AveragePooling3D(AveragePooling):
     """The mean of a window over volumes."""
 
     spatial_rank = 3
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if any(size is not None and size < span for size, span in zip(x.shape[2:], self._spans(x), strict=True)):
+            raise ShapeError(f"has a window of {self.pool_size}, larger than torch takes for {x.described}")
+        return super().lower(x)
 
 
 class GlobalPooling(Spatial):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -34,6 +35,13 @@ class Rescaling(Elementwise):
     scale: Numbers = Field(description="The factor, or one for each channel.")
     offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
 
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        channels = x.logical[channel_axis(None, x)]
+        for name, numbers in (("scale", self.scale), ("offset", self.offset)):
+            if isinstance(numbers, tuple) and len(numbers) not in (1, channels):
+                raise ShapeError(f"has {len(numbers)} numbers as {name}, but {channels} channels in {x.described}")
+        return x.shape
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         if isinstance(self.scale, tuple) or isinstance(self.offset, tuple):
             return Module(call("Rescaling", self.scale, self.offset, dim=x.dimension(channel_axis(None, x))))(x)
@@ -56,8 +64,15 @@ class Normalization(Layer):
             raise PydanticCustomError("pair", "needs both 'mean' and 'variance', or neither")
         return self
 
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        size = math.prod(self._size(x))
+        for name, numbers in (("mean", self.mean), ("variance", self.variance)):
+            if isinstance(numbers, tuple) and len(numbers) not in (1, size):
+                raise ShapeError(f"has {len(numbers)} numbers as {name}, but its axes have {size} in {x.described}")
+        return x.shape
+
     def _kept(self, x: Tensor) -> tuple[int, ...]:
-        return tuple(sorted(x.dimension(axis) for axis in self.axis or ()))
+        return tuple(sorted({x.dimension(axis) for axis in self.axis or ()}))
 
     def _size(self, x: Tensor) -> tuple[int, ...]:
         return tuple(x.size(axis) for axis in self._kept(x))
@@ -155,8 +170,14 @@ class CenterCrop(Sized):
 class Encoding(Layer):
     """A layer that encodes whole numbers."""
 
+    @property
+    def takes_integers(self) -> bool:
+        return True
+
     def encoded_shape(self, x: Tensor, mode: str, size: int) -> Shape:
         """The shape of whole numbers after encoding."""
+        if mode != "one_hot" and x.rank < 2:
+            raise ShapeError(f"takes several numbers of each example with {mode}, but is given {x.described}")
         if mode == "one_hot":
             return (*(x.shape[:-1] if x.rank > 1 and x.shape[-1] == 1 else x.shape), size)
         return (x.shape[0], *x.shape[2:], size)

@@ -427,6 +427,10 @@ class TimeDistributed(Layer):
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         return (*x.shape[:2], *nested.output_shape(self.layer, self._step(x))[1:])
 
+    @property
+    def takes_integers(self) -> bool:
+        return self.layer.takes_integers
+
     def output_dtype(self, x: Tensor, *_: Tensor) -> str:
         return self.layer.output_dtype(x)
 

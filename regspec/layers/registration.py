@@ -30,6 +30,10 @@ class Registered(Layer):
     slots: ClassVar[Mapping[str, str]]
     shape_function: ClassVar[OutputShape | None]
 
+    @property
+    def takes_integers(self) -> bool:
+        return True
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         return tuple(
             Weight(

@@ -20,6 +20,10 @@ from regspec.spec.fields import Count, Sequence, Size, Sizes
 class Moved(Layer):
     """A layer whose output holds the input's numbers, of the same type."""
 
+    @property
+    def takes_integers(self) -> bool:
+        return True
+
     def output_dtype(self, x: Tensor, *_: Tensor) -> str:
         return x.dtype
 

@@ -69,7 +69,7 @@ class Regularized(nn.Module):
         ...     def __init__(self):
         ...         super().__init__()
         ...         self.hidden = nn.Linear(4, 3)
-        ...         self.add_weight_terms(L2(0.01), {"hidden.kernel": "hidden.weight"})
+        ...         self.add_weight_terms(torch.linalg.vector_norm, {"hidden.kernel": "hidden.weight"})
         ...     def forward(self, x):
         ...         return self.hidden(x)
         >>> list(Net().regularization_terms())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,11 @@ from torch import Tensor
 def _wide(x: Tensor) -> Tensor:
     """``x`` in float32, or in float64 if that is what it is."""
     return x if x.dtype is torch.float64 else x.float()
+
+
+def _full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """A context without autocast, which would multiply in half precision; the meta device knows none."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def _matrix(x: Tensor, dim: int) -> Tensor:
@@ -75,8 +81,7 @@ class Orthogonal:
     dim: int = 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        # autocast would multiply in half precision
-        with torch.autocast(x.device.type, enabled=False):
+        with _full_precision(x):
             rows = _matrix(_wide(x), self.dim)
             if self.mode == "columns":
                 rows = rows.T
@@ -134,7 +139,7 @@ class Spectral:
     dim: int = 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with _full_precision(x):
             largest: Tensor = torch.linalg.matrix_norm(_matrix(_wide(x), self.dim), ord=2)
             return self.strength * largest
 
@@ -153,7 +158,8 @@ class KLSparsity:
     averages_batch = True
 
     def __call__(self, x: Tensor) -> Tensor:
-        rate = _wide(x).flatten(0, -2).mean(dim=0).clamp(1e-7, 1 - 1e-7)
+        units = _wide(x).flatten(0, -2) if x.ndim > 1 else _wide(x).unsqueeze(1)
+        rate = units.mean(dim=0).clamp(1e-7, 1 - 1e-7)
         on = self.target * torch.log(self.target / rate)
         off = (1 - self.target) * torch.log((1 - self.target) / (1 - rate))
         return self.strength * (on + off).sum()

@@ -52,6 +52,7 @@ Counts = Annotated[tuple[Count, ...], OneOrMore, _sizes_schema(0)]
 Axes = Annotated[
     tuple[Axis, ...],
     OneOrMore,
+    Field(min_length=1),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]}),
 ]
 Shape = Annotated[tuple[Size | None, ...], BeforeValidator(_sequence)]

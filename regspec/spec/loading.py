@@ -5,10 +5,10 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -54,6 +54,23 @@ class _Item:
     fields: dict[str, Any]
     name: str
     origin: Origin
+    is_faulty: bool = False  # which is reported already
+
+    @property
+    def copies(self) -> int:
+        """How often a block is repeated, if it is."""
+        repeat = self.fields.get("repeat")
+        return repeat if isinstance(repeat, int) and repeat > 0 else 0
+
+    def names(self, name: str) -> list[str]:
+        """The names that it takes when it is called ``name``: of a repeated block, its own and each copy's."""
+        return [name, *(f"{name}_{index + 1}" for index in range(self.copies))]
+
+    @property
+    def stem(self) -> str:
+        """What its name is made from."""
+        called = self.fields.get("layer") if self.kind == "call" else self.kind
+        return snake_case(called if isinstance(called, str) else self.kind) or "layer"
 
 
 @dataclass
@@ -134,7 +151,10 @@ class _Loader:
             rest = [item for index, item in enumerate(value) if index not in faulty]
         if not faulty or not isinstance(value, (dict, list)) or not rest:
             return default
-        return _adapter(name).validate_python(rest)
+        try:
+            return _adapter(name).validate_python(rest)
+        except ValidationError:
+            return default
 
     def _check_rules(self, rules: Any, origin: Origin) -> None:
         """Reports kinds that the rules, as they are written, name and nobody knows."""
@@ -178,18 +198,22 @@ class _Loader:
             ((kind, fields),) = written.items()
             here = here / kind
             fields = substitute({} if fields is None else fields, parameters, here, self.problems)
+            is_faulty = False
             if not isinstance(fields, dict):
                 self._fault(here, f"{kind} takes a mapping of its fields, but is {faults.shown(fields)}")
-                fields = {}
-                kind = ""
+                fields, is_faulty = {}, True
             name = fields.get("name")
-            items.append(_Item(kind, fields, name if isinstance(name, str) else "", here))
+            items.append(_Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
         return items
 
     def _named(self, items: list[_Item], taken: set[str]) -> list[_Item]:
         """The items, those without a name with one made as Keras does: ``dense``, ``dense_1``."""
+        copies = 0
         for item in items:
-            for name in _names(item.name, item.fields.get("repeat")) if item.name else ():
+            copies += item.copies
+            if copies > MAX_ENTRIES:
+                self._refuse_size(item)
+            for name in item.names(item.name) if item.name else ():
                 if name in taken:
                     self._fault(item.origin / "name", f"'{name}' is the name of another layer or input")
                 taken.add(name)
@@ -200,35 +224,37 @@ class _Loader:
         counts: dict[str, int] = {}
         named = []
         for item in items:
-            name = item.name
+            name, stem = item.name, "" if item.name else item.stem
             if not name:
-                stem = snake_case(item.fields.get("layer", "call") if item.kind == "call" else item.kind) or "layer"
-                while not name or any(is_taken(each) for each in _names(name, item.fields.get("repeat"))):
+                while not name or any(map(is_taken, item.names(name))):
                     count = counts.get(stem, 0)
                     name = f"{stem}_{count}" if count else stem
                     counts[stem] = count + 1
-                taken.update(_names(name, item.fields.get("repeat")))
-            named.append(_Item(item.kind, item.fields, name, item.origin))
+                taken.update(item.names(name))
+            named.append(replace(item, name=name))
         return named
+
+    def _refuse_size(self, item: _Item) -> NoReturn:
+        self._fault(item.origin, f"the blocks unfold to more than {MAX_ENTRIES:,} layers")
+        raise RegspecError(self.problems)
 
     def _entry(self, item: _Item) -> Entry:
         self.count += 1
         if self.count > MAX_ENTRIES:
-            self._fault(item.origin, f"the blocks unfold to more than {MAX_ENTRIES:,} layers")
-            raise RegspecError(self.problems)
+            self._refuse_size(item)
+        if item.is_faulty or item.kind in self.faulty_blocks:
+            return Invalid(item.name)
         if item.kind == "call":
             return self._call(item)
         if item.kind in self.blocks:
             return self._use(item)
-        if item.kind in self.faulty_blocks:
-            return Invalid(item.name)
         cls = find_kind(item.kind)
         if cls is None:
-            if item.kind:
-                hint = did_you_mean(item.kind, [*KINDS, *self.blocks, "call"])
-                self._fault(item.origin, f"no kind of layer or block is called '{item.kind}'", hint, key=True)
+            hint = did_you_mean(item.kind, [*KINDS, *self.blocks, "call"])
+            self._fault(item.origin, f"no kind of layer or block is called '{item.kind}'", hint, key=True)
             return Invalid(item.name)
-        layer = self._validated(cls, {**item.fields, "name": item.name}, item.origin, item.kind)
+        fields = item.fields if item.fields.get("name") is not None else {**item.fields, "name": item.name}
+        layer = self._validated(cls, fields, item.origin, item.kind)
         return Invalid(item.name) if layer is None else layer
 
     def _call(self, item: _Item) -> Entry:
@@ -345,12 +371,6 @@ class _Loader:
 
     def _fault(self, origin: Origin, what: str, hint: str | None = None, *, key: bool = False) -> None:
         self.problems.append(origin.problem(what, hint, key=key))
-
-
-def _names(name: str, repeat: Any) -> list[str]:
-    """The names that an entry takes: of a repeated block, its own and each copy's."""
-    copies = repeat if isinstance(repeat, int) and 1 <= repeat <= MAX_ENTRIES else 0
-    return [name, *(f"{name}_{index + 1}" for index in range(copies))]
 
 
 def _size(body: Body) -> int:

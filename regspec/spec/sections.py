@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from regspec.shapes import DataFormat
 from regspec.spec.fields import Frozen, Name, Named, Names, Sequence, Shape, Size
@@ -21,7 +22,40 @@ ModelName = Annotated[
 BlockName = Annotated[
     str, Named(r"[a-z]\w*", "of a block must begin with a small letter, as kinds begin with a capital")
 ]
-OutputNames = Annotated[str | tuple[str, ...] | dict[Name, str], Sequence]
+
+
+def _outputs(value: Any) -> Any:
+    """A layer's name, a list of them, or a mapping to them. Raises a pydantic error."""
+    if isinstance(value, dict):
+        for key in value:
+            OUTPUT_NAME.check(key)
+    names = [value] if isinstance(value, str) else list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        expected = "the name of a layer, a list of such names, or a mapping from names of outputs to names of layers"
+        raise PydanticCustomError("form", "must be {expected}", {"expected": expected})
+    return tuple(value) if isinstance(value, list) else value
+
+
+OUTPUT_NAME = Named(r"[A-Za-z]\w*", "has a name that must consist of letters, digits and underscores")
+_TEXT = {"type": "string"}
+OutputNames = Annotated[
+    str | tuple[str, ...] | dict[str, str],
+    PlainValidator(_outputs),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _TEXT,
+                {"type": "array", "items": _TEXT, "minItems": 1},
+                {
+                    "type": "object",
+                    "patternProperties": {"^[A-Za-z][A-Za-z0-9_]*$": _TEXT},
+                    "additionalProperties": False,
+                    "minProperties": 1,
+                },
+            ]
+        }
+    ),
+]
 
 
 class Input(Frozen):

@@ -77,7 +77,7 @@ def _bundled(name: str) -> tuple[Any, ...]:
 def _npz(path: str, graph: Graph, target: str | None) -> tuple[Any, ...]:
     """Arrays of a file: the inputs by their names (or x where there is one), and y or ``target``."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise RegspecError(Problem(f"can't be read: {error}", path=path)) from None
@@ -127,6 +127,18 @@ def _target_column(values: list[str]) -> Any:
     return np.array([classes.index(value) for value in values])
 
 
+def _number_tensor(array: Any, what: str, source: str) -> Tensor:
+    """An array as a tensor of finite numbers."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "biuf":
+        raise RegspecError(Problem(f"{what} of '{source}' are no numbers"))
+    if array.ndim == 0:
+        raise RegspecError(Problem(f"{what} of '{source}' are one number, and not one for each example"))
+    if not np.isfinite(array).all():
+        raise RegspecError(Problem(f"{what} of '{source}' are not finite everywhere"))
+    return torch.as_tensor(array)
+
+
 def _called(source: str) -> tuple[Any, ...]:
     """What a function gives: (inputs, target), or with (held-out inputs, held-out target) after them."""
     module, _, name = source.partition(":")
@@ -155,7 +167,7 @@ def _split(inputs: Any, target: Any, seed: int) -> tuple[Any, ...]:
     stratify = target if counts.min() > 1 and len(counts) <= HELD_OUT * len(target) else None
     try:
         parts = train_test_split(*arrays, target, test_size=HELD_OUT, random_state=seed, stratify=stratify)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise RegspecError(Problem(f"the data can't be split: {error}")) from None
     train, held_out = parts[0::2], parts[1::2]
     if isinstance(inputs, Mapping):
@@ -170,9 +182,7 @@ def _tensors(inputs: Any, target: Any, graph: Graph, source: str) -> tuple[tuple
     for x in graph.inputs:
         if x.source not in by_name:
             raise RegspecError(Problem(f"'{source}' gives no input '{x.source}'", f"it gives {', '.join(by_name)}"))
-        array = torch.as_tensor(np.asarray(by_name[x.source])).to(getattr(torch, x.dtype))
-        if array.is_floating_point() and not array.isfinite().all():
-            raise RegspecError(Problem(f"'{source}' has numbers in '{x.source}' that are not finite"))
+        array = _number_tensor(by_name[x.source], f"the numbers for '{x.source}'", source).to(getattr(torch, x.dtype))
         wanted = tuple(-1 if size is None else size for size in x.logical[1:])
         fits = array.ndim == x.rank and all(b in (-1, a) for a, b in zip(array.shape[1:], wanted, strict=True))
         if not fits:
@@ -183,7 +193,7 @@ def _tensors(inputs: Any, target: Any, graph: Graph, source: str) -> tuple[tuple
                 what = f"'{source}' gives {given} for '{x.source}', but the spec takes {text(x.logical)}"
                 raise RegspecError(Problem(what)) from None
         tensors.append(array)
-    goal = torch.as_tensor(np.asarray(target))
+    goal = _number_tensor(target, "the numbers of the target", source)
     if len({len(each) for each in (*tensors, goal)}) > 1:
         counts = ", ".join(str(len(each)) for each in (*tensors, goal))
         raise RegspecError(Problem(f"'{source}' gives unequal numbers of examples: {counts}"))

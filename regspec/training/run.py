@@ -95,7 +95,7 @@ def train(spec_file: Path, options: Options, folder: Path | None = None, console
         )
     except SystemExit:  # Lightning's way to end after Ctrl-C
         console.print(f"stopped after {epochs.done} of {options.epochs} epochs; {folder} has what was trained so far")
-        raise
+        raise SystemExit(130) from None  # as a shell has it for an interrupt
     print_terms(model, console)
     console.print(f"run: {folder}", highlight=False)
     return Run(folder, model.cpu(), epochs.metrics)

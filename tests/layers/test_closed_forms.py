@@ -10,7 +10,7 @@ import torch
 import regspec
 
 from .rows import ROWS, Row
-from .test_layers import spec_of
+from .specs import spec_of
 
 
 def by_hand(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -10,68 +9,14 @@ import pytest
 import torch
 
 import regspec
-from regspec.compiler import graph_of
 from regspec.keras.weights import to_parameters
 from regspec.layers import KINDS
 from regspec.layers.registration import Registered
 from regspec.nodes import Node
 
 from . import reference
-from .rows import ROWS, Row
-
-# Kinds whose activity_regularizer Keras 3 drops, or applies elsewhere than on the output.
-ACTIVITY_ELSEWHERE = ("SimpleRNN", "MultiHeadAttention", "GroupQueryAttention", "SpatialDropout1D", "SpatialDropout2D",
-                      "SpatialDropout3D", "Discretization", "ActivityRegularization")  # fmt: skip
-
-
-def document_of(row: Row, fields: dict[str, Any]) -> dict[str, Any]:
-    """A spec with one layer, that of the row, as plain data."""
-    names = [f"input_{index}" for index in range(len(row.shapes))]
-    return {
-        "regspec": 1,
-        "name": "row",
-        "data_format": row.data_format,
-        "inputs": {
-            name: {"shape": list(shape), "dtype": row.dtype} for name, shape in zip(names, row.shapes, strict=True)
-        },
-        "layers": [{row.kind: {**fields, "name": "layer", "inputs": names}}],
-    }
-
-
-def spec_of(row: Row, fields: dict[str, Any]) -> regspec.ModelSpec:
-    """The spec of a row, made as a user's would be, from text; with all outputs of its layer."""
-    document = document_of(row, fields)
-    spec = regspec.loads(json.dumps(document))
-    outputs = len(node_of(spec).outputs)
-    if outputs > 1:
-        document["outputs"] = [f"layer.{index}" for index in range(outputs)]
-        spec = regspec.loads(json.dumps(document))
-    return spec
-
-
-def node_of(spec: regspec.ModelSpec) -> Node:
-    """The node of a spec's one layer."""
-    return next(node for node in graph_of(spec).nodes if node.layer is not None)
-
-
-def with_penalties(row: Row) -> dict[str, Any]:
-    """The row's fields, with a penalty on every slot of the kind."""
-    slots = [field for field in KINDS[row.kind].model_fields if field.endswith("_regularizer")]
-    penalties: dict[str, Any] = {field: {"l1": 0.01, "l2": 0.02} for field in slots}
-    if row.kind in ACTIVITY_ELSEWHERE or row.dtype != "float32":
-        del penalties["activity_regularizer"]
-    fields = {**row.fields, **penalties}
-    if "layer" in fields:
-        ((kind, inner),) = fields["layer"].items()
-        inner_slots = [
-            f for f in KINDS[kind].model_fields if f.endswith("_regularizer") and f != "activity_regularizer"
-        ]
-        fields["layer"] = {kind: {**inner, **{field: {"l1": 0.03, "l2": 0.01} for field in inner_slots}}}
-    return fields
-
-
-def outputs_of(result: Any) -> list[torch.Tensor]:
-    return list(result) if isinstance(result, tuple) else [result]
+from .rows import ROWS
+from .specs import node_of, outputs_of, spec_of, with_penalties
 
 
 def load_keras_weights(model: torch.nn.Module, node: Node, layer: Any) -> dict[str, tuple[Any, Any]]:

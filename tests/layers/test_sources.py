@@ -12,7 +12,6 @@ import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import jsonschema
 import pytest
@@ -25,7 +24,7 @@ from regspec.schema import spec_schema
 
 from . import reference
 from .rows import ROWS, Row
-from .test_layers import document_of, spec_of, with_penalties
+from .specs import document_of, outputs_of, spec_of, with_penalties
 
 IDS = [row.id for row in ROWS]
 RUFF = """
@@ -53,10 +52,6 @@ def imported(path: Path) -> ModuleType:
     finally:
         del sys.modules[path.stem]
     return module
-
-
-def outputs_of(result: Any) -> list[torch.Tensor]:
-    return list(result) if isinstance(result, tuple) else [result]
 
 
 @pytest.mark.parametrize("index", range(len(ROWS)), ids=IDS)

@@ -1,0 +1,252 @@
+"""Training from a spec: real data, every kind of source, what the run's folder holds, and what does not fit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+import regspec
+from regspec.training.run import Options, Run, train
+
+ROOT = Path(__file__).parent.parent
+HEADER = "regspec: 1\nname: net\n"
+
+
+def run(folder: Path, text: str, console: Console | None = None, **options: object) -> Run:
+    """A run of a spec's text, in ``folder``."""
+    path = folder / "net.yaml"
+    path.write_text(HEADER + text)
+    console = console or Console(file=io.StringIO(), width=100)
+    return train(path, Options(**{"epochs": 2, **options}), folder / "run", console)
+
+
+WINE = """
+inputs: {x: {shape: [13]}}
+layers:
+  - BatchNormalization
+  - Dense: {name: hidden, units: 16, activation: relu, kernel_regularizer: {l2: 1e-3}, activity_regularizer: l1}
+  - Dense: {name: scores, units: 3}
+"""
+
+
+def test_digits(tmp_path: Path) -> None:
+    """The example reaches its accuracy, and the folder holds what was trained."""
+    console = Console(file=io.StringIO(), width=100)
+    made = train(ROOT / "examples" / "digits_cnn.yaml", Options(epochs=10), tmp_path / "run", console)
+    assert made.metrics["held_out_accuracy"] >= 0.97
+    folder = made.folder
+    assert {path.name for path in folder.iterdir()} == {"spec.yaml", "model.py", "weights.safetensors", "metrics.csv"}
+    assert (folder / "spec.yaml").read_bytes() == (ROOT / "examples" / "digits_cnn.yaml").read_bytes()
+    assert (folder / "model.py").read_text() == regspec.source(folder / "spec.yaml")
+    model = regspec.build(folder / "spec.yaml")
+    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    for name, value in made.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    assert float(rows[-1]["held_out_accuracy"]) == made.metrics["held_out_accuracy"]
+    assert float(rows[-1]["data_loss"]) < float(rows[0]["data_loss"])
+    assert {"epoch", "data_loss", "penalty", "held_out_loss"} <= rows[0].keys()
+    printed = console.file.getvalue()
+    assert "1437 examples, 360 held out" in printed
+    assert all(f"epoch {number:>2}/10  loss " in printed for number in range(1, 11))
+    for name, penalty in made.model.regularization_terms().items():
+        assert f"{penalty.item():.6g}" in next(line for line in printed.splitlines() if name in line)
+
+
+def test_same_seed_same_run(tmp_path: Path) -> None:
+    first, second = (run(tmp_path, WINE, data="wine", seed=3) for _ in range(2))
+    other = run(tmp_path, WINE, data="wine", seed=4)
+    assert first.metrics == second.metrics != other.metrics
+
+
+def test_penalties_are_trained(tmp_path: Path) -> None:
+    """A strong penalty leaves small weights."""
+    options = {"data": "wine", "epochs": 20, "learning_rate": 0.03}
+    weak = run(tmp_path, WINE, **options).model.hidden.weight.abs().mean()
+    strong = run(tmp_path, WINE.replace("1e-3", "10.0"), **options).model.hidden.weight.abs().mean()
+    assert strong < 0.1 * weak
+
+
+def test_constraints_hold_after_training(tmp_path: Path) -> None:
+    text = WINE.replace("units: 16,", "units: 16, kernel_constraint: {max_norm: 0.5},")
+    model = run(tmp_path, text, data="wine", learning_rate=0.1).model
+    assert model.hidden.weight.norm(dim=1).max() <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("diabetes", "inputs: {x: {shape: [10]}}\nlayers: [{Dense: {units: 1}}]"),
+        ("iris", "inputs: {x: {shape: [4]}}\nlayers: [{Dense: {units: 3, activation: softmax}}]"),
+        ("breast_cancer", "inputs: {x: {shape: [30]}}\nlayers: [BatchNormalization, {Dense: {units: 1}}]"),
+        (
+            "breast_cancer",
+            "inputs: {x: {shape: [30]}}\nlayers: [BatchNormalization, {Dense: {units: 1, activation: sigmoid}}]",
+        ),
+        ("digits", "inputs: {x: {shape: [8, 8]}}\nlayers: [{LSTM: {units: 16}}, {Dense: {units: 10}}]"),
+    ],
+)
+def test_bundled_sets(tmp_path: Path, data: str, text: str) -> None:
+    metrics = run(tmp_path, text, data=data, epochs=3).metrics
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert ("held_out_accuracy" in metrics) is (data != "diabetes")
+
+
+def test_npz_by_the_inputs_names(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((40, 3)), rng.integers(0, 5, (40, 2))
+    np.savez(tmp_path / "data.npz", left=left, right=right, y=rng.integers(0, 2, 40))
+    text = """
+inputs: {left: {shape: [3]}, right: {shape: [2], dtype: int64}}
+layers:
+  - Embedding: {input_dim: 5, output_dim: 2, inputs: right}
+  - Flatten
+  - Concatenate: {inputs: [left, flatten]}
+  - Dense: {units: 2}
+"""
+    assert run(tmp_path, text, data=str(tmp_path / "data.npz")).metrics["held_out_loss"] > 0
+
+
+def test_npz_with_one_input_as_x(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.zeros((20, 4, 4)), goal=np.zeros(20))
+    text = "inputs: {image: {shape: [16]}}\nlayers: [{Dense: {units: 1}}]"
+    assert "held_out_loss" in run(tmp_path, text, data=str(tmp_path / "data.npz"), target="goal").metrics
+
+
+def test_csv(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"{a:.3f},{'yes' if a > b else 'no'},{b:.3f}" for a, b in rng.standard_normal((60, 2))]
+    (tmp_path / "data.csv").write_text("\n".join(["a,answer,b", *lines]) + "\n")
+    text = "inputs: {x: {shape: [2]}}\nlayers: [{Dense: {units: 2}}]"
+    made = run(tmp_path, text, data=str(tmp_path / "data.csv"), target="answer", epochs=60, learning_rate=0.1)
+    assert made.metrics["held_out_accuracy"] > 0.9
+
+
+def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "offered_data.py").write_text(
+        "import torch\n"
+        "def pair():\n    x = torch.randn(50, 3)\n    return x, x.sum(1)\n"
+        "def four():\n    return (*pair(), *pair())\n"
+        "def nothing():\n    return 3\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = "inputs: {x: {shape: [3]}}\nlayers: [{Dense: {units: 1}}]"
+    for name, held_out in (("pair", 10), ("four", 50)):
+        console = Console(file=io.StringIO(), width=100)
+        assert "held_out_loss" in run(tmp_path, text, console, data=f"offered_data:{name}").metrics
+        assert f"{held_out} held out" in console.file.getvalue()
+    for name, message in (("nothing", "must give"), ("absent", "can't be imported")):
+        with pytest.raises(regspec.RegspecError, match=message):
+            run(tmp_path, text, data=f"offered_data:{name}")
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "message"),
+    [
+        ("wine", "inputs: {x: {shape: [14]}}\nlayers: [{Dense: {units: 3}}]", r"'wine' gives \(batch, 13\) for 'x'"),
+        ("wine", "inputs: {x: {shape: [13]}}\nlayers: [{Dense: {units: 2}}]", "has 3 classes"),
+        ("diabetes", "inputs: {x: {shape: [10]}}\nlayers: [{Dense: {units: 2}}]", r"the model gives \(batch, 2\)"),
+        ("wines", "inputs: {x: {shape: [13]}}\nlayers: [{Dense: {units: 2}}]", "did you mean 'wine'"),
+        (
+            "wine",
+            "inputs: {x: {shape: [13]}}\nlayers: [{Dense: {units: 3}}]\noutputs: [dense, x]",
+            "a model with one output",
+        ),
+        (
+            "wine",
+            "inputs: {x: {shape: [13]}, z: {shape: [2]}}\nlayers: [Concatenate: {inputs: [x, z]}]",
+            "gives no input 'z'",
+        ),
+    ],
+)
+def test_what_does_not_fit(tmp_path: Path, data: str, text: str, message: str) -> None:
+    with pytest.raises(regspec.RegspecError, match=message):
+        run(tmp_path, text, data=data)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("data.csv", b"", "is empty"),
+        ("data.csv", b"a,b\n1,2,3\n", "line 2 has 3 values, but the header 2"),
+        ("data.csv", b"a,b\nx,1\n", "line 2: could not convert"),
+        ("data.csv", b"\xff\xfe", "can't be read"),
+        ("data.csv", b"a,y\n1,0\n", "can't be split"),
+        ("data.csv", b"a,y\nnan,0\n1,1\n2,0\n3,1\n4,0\n5,0\n", "are not finite everywhere"),
+        ("data.csv", b"a,y\n1,-1\n1,1\n2,0\n3,1\n4,0\n5,0\n", "classes below 0"),
+        ("data.npz", b"not a zip", "can't be read"),
+        ("data.npz", b"PK\x03\x04 broken", "can't be read"),
+    ],
+)
+def test_files_that_are_wrong(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(regspec.RegspecError, match=message):
+        run(tmp_path, "inputs: {x: {shape: [1]}}\nlayers: [{Dense: {units: 2}}]", data=str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros((9, 1))}, "has no array 'y'"),
+        ({"y": np.zeros(9)}, "has no array 'x'"),
+        ({"x": np.zeros((9, 1)), "y": np.zeros(8)}, "unequal numbers of examples|can't be split"),
+        ({"x": np.array(["a"] * 9), "y": np.zeros(9)}, "the numbers for 'x' of .* are no numbers"),
+        ({"x": np.zeros((9, 1)), "y": np.array(["a"] * 9)}, "the numbers of the target of .* are no numbers"),
+        ({"x": np.zeros((9, 1)), "y": np.full(9, np.nan)}, "are not finite everywhere"),
+        ({"x": np.zeros(()), "y": np.zeros(9)}, "can't be split"),
+    ],
+)
+def test_arrays_that_are_wrong(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    np.savez(tmp_path / "data.npz", **arrays)
+    with pytest.raises(regspec.RegspecError, match=message):
+        run(tmp_path, "inputs: {x: {shape: [1]}}\nlayers: [{Dense: {units: 1}}]", data=str(tmp_path / "data.npz"))
+
+
+def test_interrupted_it_leaves_what_was_trained(tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(HEADER + WINE)
+    arguments = ["train", "net.yaml", "--data", "wine", "--epochs", "100000", "-o", "run"]
+    command = [sys.executable, "-m", "regspec", *arguments]
+    printed = ""
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            printed += line
+            if "epoch      3/100000" in line:
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert "Traceback" not in printed
+    assert "stopped after" in printed
+    model = regspec.build(tmp_path / "run" / "spec.yaml")
+    model.load_state_dict(load_file(tmp_path / "run" / "weights.safetensors"))
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) >= 3
+
+
+def test_runs_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.yaml").write_text(HEADER + WINE)
+    console = Console(file=io.StringIO())
+    folders = [train(Path("net.yaml"), Options(data="wine", epochs=1), None, console).folder for _ in range(2)]
+    assert folders == [Path("runs/net"), Path("runs/net_2")]
+
+
+def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("in the way")
+    with pytest.raises(regspec.RegspecError, match="run: error: can't be made"):
+        run(tmp_path, WINE, data="wine")
+    assert (tmp_path / "run").read_text() == "in the way"
