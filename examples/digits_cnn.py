@@ -29,10 +29,11 @@ class DigitsCnn(Regularized):
 
     def init_weights(self) -> None:
         """Fills the parameters as the spec's initializers say."""
-        for parameter in (self.conv1.weight, self.conv2.weight, self.hidden.weight, self.logits.weight):
-            nn.init.xavier_uniform_(parameter)
-        for parameter in (self.hidden.bias, self.logits.bias):
-            nn.init.zeros_(parameter)
+        for layer in (self.conv1, self.conv2):
+            nn.init.xavier_uniform_(layer.weight)
+        for layer in (self.hidden, self.logits):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.conv1(image)

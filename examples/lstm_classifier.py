@@ -39,26 +39,19 @@ class LstmClassifier(Regularized):
     def init_weights(self) -> None:
         """Fills the parameters as the spec's initializers say."""
         nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
-        for parameter in (
-            self.lstm.bias_hh_l0,
-            self.lstm.bias_hh_l0_reverse,
-            self.lstm.bias_ih_l0,
-            self.lstm.bias_ih_l0_reverse,
-            self.hidden.bias,
-            self.logits.bias,
-        ):
-            nn.init.zeros_(parameter)
-        for parameter in (
-            self.lstm.weight_ih_l0,
-            self.lstm.weight_ih_l0_reverse,
-            self.hidden.weight,
-            self.logits.weight,
-        ):
-            nn.init.xavier_uniform_(parameter)
-        for parameter in (self.lstm.weight_hh_l0, self.lstm.weight_hh_l0_reverse):
-            nn.init.orthogonal_(parameter)
-        for parameter in (self.lstm.bias_ih_l0[64:128], self.lstm.bias_ih_l0_reverse[64:128]):
-            nn.init.ones_(parameter)
+        nn.init.zeros_(self.lstm.bias_hh_l0)
+        nn.init.zeros_(self.lstm.bias_hh_l0_reverse)
+        nn.init.xavier_uniform_(self.lstm.weight_ih_l0)
+        nn.init.orthogonal_(self.lstm.weight_hh_l0)
+        nn.init.zeros_(self.lstm.bias_ih_l0)
+        nn.init.ones_(self.lstm.bias_ih_l0[64:128])
+        nn.init.xavier_uniform_(self.lstm.weight_ih_l0_reverse)
+        nn.init.orthogonal_(self.lstm.weight_hh_l0_reverse)
+        nn.init.zeros_(self.lstm.bias_ih_l0_reverse)
+        nn.init.ones_(self.lstm.bias_ih_l0_reverse[64:128])
+        for layer in (self.hidden, self.logits):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens)

@@ -26,10 +26,9 @@ class Mlp(Regularized):
 
     def init_weights(self) -> None:
         """Fills the parameters as the spec's initializers say."""
-        for parameter in (self.hidden1.weight, self.hidden2.weight, self.logits.weight):
-            nn.init.xavier_uniform_(parameter)
-        for parameter in (self.hidden1.bias, self.hidden2.bias, self.logits.bias):
-            nn.init.zeros_(parameter)
+        for layer in (self.hidden1, self.hidden2, self.logits):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.scaled(features)

@@ -22,8 +22,8 @@ class Basic(Regularized):
 
     def init_weights(self) -> None:
         """Fills the parameters as the spec's initializers say."""
-        for parameter in (self.conv1.weight, self.conv2.weight):
-            variance_scaling_(parameter, scale=2.0)
+        for layer in (self.conv1, self.conv2):
+            variance_scaling_(layer.weight, scale=2.0)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv1(input)
@@ -64,8 +64,8 @@ class Down(Regularized):
 
     def init_weights(self) -> None:
         """Fills the parameters as the spec's initializers say."""
-        for parameter in (self.conv1.weight, self.conv2.weight, self.shortcut.weight):
-            variance_scaling_(parameter, scale=2.0)
+        for layer in (self.conv1, self.conv2, self.shortcut):
+            variance_scaling_(layer.weight, scale=2.0)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv1(F.pad(input, (0, 1, 0, 1)))

@@ -25,10 +25,9 @@ class Tower(Regularized):
 
     def init_weights(self) -> None:
         """Fills the parameters as the spec's initializers say."""
-        for parameter in (self.conv1.weight, self.conv2.weight, self.embedding.weight):
-            nn.init.xavier_uniform_(parameter)
-        for parameter in (self.conv1.bias, self.conv2.bias, self.embedding.bias):
-            nn.init.zeros_(parameter)
+        for layer in (self.conv1, self.conv2, self.embedding):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv1_activation(self.conv1(input))

@@ -21,10 +21,9 @@ class SparseAutoencoder(Regularized):
 
     def init_weights(self) -> None:
         """Fills the parameters as the spec's initializers say."""
-        for parameter in (self.code.weight, self.reconstruction.weight):
-            nn.init.xavier_uniform_(parameter)
-        for parameter in (self.code.bias, self.reconstruction.bias):
-            nn.init.zeros_(parameter)
+        for layer in (self.code, self.reconstruction):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         code = self.code_activation(self.code(pixels))

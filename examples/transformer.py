@@ -32,24 +32,16 @@ class Encoder(Regularized):
 
     def init_weights(self) -> None:
         """Fills the parameters as the spec's initializers say."""
-        for parameter in (
-            self.attention.query.weight,
-            self.attention.key.weight,
-            self.attention.value.weight,
-            self.attention.output.weight,
-            self.expand.weight,
-            self.contract.weight,
+        for layer in (
+            self.attention.query,
+            self.attention.key,
+            self.attention.value,
+            self.attention.output,
+            self.expand,
+            self.contract,
         ):
-            nn.init.xavier_uniform_(parameter)
-        for parameter in (
-            self.attention.query.bias,
-            self.attention.key.bias,
-            self.attention.value.bias,
-            self.attention.output.bias,
-            self.expand.bias,
-            self.contract.bias,
-        ):
-            nn.init.zeros_(parameter)
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.norm1(input)
@@ -79,8 +71,8 @@ class Transformer(Regularized):
 
     def init_weights(self) -> None:
         """Fills the parameters as the spec's initializers say."""
-        for parameter in (self.token_embedding.weight, self.position_embedding.weight):
-            nn.init.uniform_(parameter, -0.05, 0.05)
+        for layer in (self.token_embedding, self.position_embedding):
+            nn.init.uniform_(layer.weight, -0.05, 0.05)
         nn.init.xavier_uniform_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
 

@@ -19,10 +19,9 @@ class Convolutions(Regularized):
 
     def init_weights(self) -> None:
         """Fills the parameters as the spec's initializers say."""
-        for parameter in (self.conv1.weight, self.conv2.weight):
-            nn.init.xavier_uniform_(parameter)
-        for parameter in (self.conv1.bias, self.conv2.bias):
-            nn.init.zeros_(parameter)
+        for layer in (self.conv1, self.conv2):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv1_activation(self.conv1(input))
@@ -51,10 +50,9 @@ class Unet(Regularized):
 
     def init_weights(self) -> None:
         """Fills the parameters as the spec's initializers say."""
-        for parameter in (self.up2.weight, self.up1.weight, self.logits.weight):
-            nn.init.xavier_uniform_(parameter)
-        for parameter in (self.up2.bias, self.up1.bias, self.logits.bias):
-            nn.init.zeros_(parameter)
+        for layer in (self.up2, self.up1, self.logits):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         down1 = self.down1(image)

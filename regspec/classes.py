@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from regspec.calls import Apply, Call, Definition, Expression, Import, Part, Value, walk
 from regspec.graph import Graph
-from regspec.nodes import Constrained, Fill, Node, Term
+from regspec.nodes import Node
+from regspec.plans import Constrained, Fill, Place, Term
 from regspec.printing import INDENT, Printer, literal
 from regspec.shapes import Shape, Tensor
 
@@ -23,6 +24,7 @@ K = TypeVar("K", bound=Hashable)
 
 CHAINS = ("x", "h", "y", "z")  # variables for a tensor that only the next statement takes
 MARK = "\0"  # stands around the number of a hole
+GAP = "\2"  # stands for the module of a parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +63,22 @@ class Outliner:
     function: Callable[[str | Import], str]
     block: Callable[[Graph], tuple[str, list[Hole]]]
     holes: list[Hole] = field(default_factory=list)
-    known: dict[tuple[int, tuple[int, ...]], str] = field(default_factory=dict)  # variables of shared expressions
     node: Node | None = None  # whose results are being printed
+    bound: dict[int, int] = field(default_factory=dict)  # the ids of its inputs by those of its plan's
+    known: dict[tuple[int, tuple[int, ...]], str] = field(default_factory=dict)  # variables of its shared expressions
 
     def __post_init__(self) -> None:
         self.variables = _variables(self.graph)
-        self.printer = Printer(lambda x: self.variables[id(x)], self._applied, self._variable, self.function)
+        self.taken = set(self.variables.values())
+        self.printer = Printer(self._tensor, self._applied, self._variable, self.function)
 
     def outline(self) -> Outline:
         """The graph's class."""
-        nodes, graph = self.graph.nodes, self.graph
-        terms = [term for node in nodes for term in node.terms]
-        constraints = [each for node in nodes for each in node.constraints]
-        fills = [fill for node in nodes for fill in node.fills]
+        graph = self.graph
+        own = [node for node in graph.nodes if node.declares]
+        terms = [(node, term) for node in own for term in node.plan.terms]
+        constraints = [(node, each) for node in own for each in node.plan.constraints]
+        fills = [(node, fill) for node in own for fill in node.plan.fills]
         base = self.function("Regularized" if graph.is_root or terms or constraints else "nn.Module")
         names = graph.output_names or tuple(x.source for x in graph.outputs)
         return Outline(
@@ -90,17 +95,18 @@ class Outliner:
 
     # -- the constructor ----------------------------------------------------------------------------------------------
 
-    def _init(self, terms: list[Term], constraints: list[Constrained]) -> Iterator[str]:
+    def _init(self, terms: list[tuple[Node, Term]], constraints: list[tuple[Node, Constrained]]) -> Iterator[str]:
         if not self.graph.is_root:
             self.printer.hole = self._hole
         for node in self.graph.nodes:
             for name, constructor in node.modules.items():
                 yield f"self.{name} = {self._constructor(constructor)}"
         for node in self.graph.nodes:
-            yield from (f"self.{path}.requires_grad_(False)" for path in node.frozen)
+            if node.declares:
+                yield from (f"self.{node.path(place)}.requires_grad_(False)" for place in node.plan.frozen)
         yield from self._terms(terms)
-        for constraint, group in _grouped(constraints, lambda each: each.constraint):
-            weights = {each.name: _one_or_all(each.parameters) for each in group}
+        for constraint, group in _grouped(constraints, lambda each: each[1].constructor):
+            weights = {f"{node.name}.{each.slot}": _paths(node, each.places) for node, each in group}
             yield f"self.add_constraints({self.printer.text(constraint)}, {literal(weights)})"
         self.printer.hole = None
 
@@ -116,31 +122,37 @@ class Outliner:
         assert isinstance(constructor, Call)
         return self.printer.text(constructor)
 
-    def _terms(self, terms: list[Term]) -> Iterator[str]:
+    def _terms(self, terms: list[tuple[Node, Term]]) -> Iterator[str]:
         """A statement for the weight terms of each regularizer, and one for its activity terms."""
-        for regularizer, group in _grouped(terms, lambda term: term.constructor):
-            weights = {term.name: _one_or_all(term.parameters) for term in group if term.parameters}
-            outputs = {term.name: term.output for term in group if term.output}
+        for regularizer, group in _grouped(terms, lambda each: each[1].constructor):
+            paths = {f"{node.name}.{term.slot}": (_paths(node, term.places), term.is_activity) for node, term in group}
+            weights = {name: path for name, (path, is_activity) in paths.items() if not is_activity}
+            outputs = {name: path for name, (path, is_activity) in paths.items() if is_activity}
             if weights:
                 yield f"self.add_weight_terms({self.printer.text(regularizer)}, {literal(weights)})"
             if outputs:
                 reduction = "" if self.graph.reduction == "mean" else f', reduction="{self.graph.reduction}"'
                 yield f"self.add_activity_terms({self.printer.text(regularizer)}, {literal(outputs)}{reduction})"
 
-    def _fills(self, fills: list[Fill]) -> Iterator[str]:
-        """A statement, or a loop, for each way in which parameters start."""
-        for (function, arguments), group in _grouped(fills, self._fill):
-            targets = [f"self.{each.parameter}" + ("[{}:{}]".format(*each.rows) if each.rows else "") for each in group]
-            if len(targets) == 1:
-                yield f"{function}({targets[0]}{arguments})"
+    def _fills(self, fills: list[tuple[Node, Fill]]) -> Iterator[str]:
+        """How parameters start: a loop over the modules whose parameters start alike, or statements for one."""
+        calls: dict[str, list[str]] = {}  # by module, with a gap where it stands
+        for node, fill in fills:
+            module, _, parameter = node.path(fill.place).rpartition(".")
+            calls.setdefault(module, []).append(self._fill(fill, parameter))
+        for statements, modules in _grouped(calls, lambda module: tuple(calls[module])):
+            if len(modules) > 1:
+                yield f"for layer in ({', '.join(f'self.{module}' for module in modules)}):"
+                yield from (INDENT + statement.replace(GAP, "layer") for statement in statements)
             else:
-                yield f"for parameter in ({', '.join(targets)}):"
-                yield f"{INDENT}{function}(parameter{arguments})"
+                yield from (statement.replace(GAP, f"self.{modules[0]}") for statement in statements)
 
-    def _fill(self, fill: Fill) -> tuple[str, str]:
-        """The function that fills a parameter, and its arguments after the parameter."""
+    def _fill(self, fill: Fill, parameter: str) -> str:
+        """The call that fills a module's parameter, with a gap where the module stands."""
         arguments = self.printer.arguments(fill.call.arguments, fill.call.keywords)
-        return self.function(fill.call.function), f", {arguments}" if arguments else ""
+        rows = "" if fill.rows is None else f"[{fill.rows[0]}:{fill.rows[1]}]"
+        target = f"{GAP}.{parameter}{rows}"
+        return f"{self.function(fill.call.function)}({target}{', ' if arguments else ''}{arguments})"
 
     # -- the forward --------------------------------------------------------------------------------------------------
 
@@ -156,9 +168,9 @@ class Outliner:
         for node in nodes:
             yield from self._statements(node)
         returned = [self.variables[id(x)] for x in self.graph.outputs]
-        if self.graph.is_single and last.outputs == self.graph.outputs and len(last.results) == 1:
-            self.node = last
-            yield f"return {self.printer.text(last.results[0])}"
+        if self.graph.is_single and last.outputs == self.graph.outputs and len(last.plan.results) == 1:
+            self._enter(last)
+            yield f"return {self.printer.text(last.plan.results[0])}"
             return
         yield from self._statements(last)
         if self.graph.output_names is not None and self.graph.is_root:
@@ -171,19 +183,28 @@ class Outliner:
 
     def _statements(self, node: Node) -> Iterator[str]:
         """The statements that compute a node's outputs."""
-        self.node = node
+        self._enter(node)
         targets = [self.variables.get(id(x), "_") for x in node.outputs]
-        if len(node.results) == 1:
-            yield f"{targets[0]} = {self.printer.text(node.results[0])}"
+        if len(node.plan.results) == 1:
+            yield f"{targets[0]} = {self.printer.text(node.plan.results[0])}"
             return
         yield from self._shared(node, targets)
-        for target, result in zip(targets, node.results, strict=True):
+        for target, result in zip(targets, node.plan.results, strict=True):
             if target != "_" and self._variable(result) != target:
                 yield f"{target} = {self.printer.text(result)}"
 
+    def _enter(self, node: Node) -> None:
+        """Turns to a node, over whose tensors its plan's expressions are from now on."""
+        self.node = node
+        self.bound = {id(own): id(x) for own, x in zip(node.plan.inputs, node.inputs, strict=True)}
+        self.known = {}
+
+    def _tensor(self, x: Tensor) -> str:
+        return self.variables[self.bound[id(x)]]
+
     def _shared(self, node: Node, targets: list[str]) -> Iterator[str]:
         """Statements for what several results need: taken apart, ``sequence, (h, c) = self.lstm(x)``, or as it is."""
-        expressions = [each for result in node.results for each in walk(result)]
+        expressions = [each for result in node.plan.results for each in walk(result)]
         applied = [each for each in expressions if isinstance(each, Apply)]
         counts = Counter(id(each) for each in applied)
         for whole in dict.fromkeys(each for each in applied if counts[id(each)] > 1):
@@ -193,7 +214,7 @@ class Outliner:
                 yield f"{self.known[id(whole), ()]} = {self.printer.text(whole)}"
                 continue
             variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in parts.items()}
-            for target, result in zip(targets, node.results, strict=True):
+            for target, result in zip(targets, node.plan.results, strict=True):
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
             pattern = _pattern(next(iter(parts.values())).structure, (), variables)
@@ -209,13 +230,14 @@ class Outliner:
     def _new(self, name: str) -> str:
         """A variable's name that no other has, made of an attribute's."""
         name = name.removeprefix("self.")
-        while name in self.variables.values() or name in self.known.values():
+        while name in self.taken:
             name += "_"
+        self.taken.add(name)
         return name
 
     def _applied(self, applied: Apply) -> str:
         assert self.node is not None
-        return f"self.{self.node.attributes[applied.module]}"
+        return f"self.{self.node.attributes[applied.module.suffix]}"
 
 
 def _leaf(part: Part) -> str:
@@ -270,7 +292,7 @@ def _variables(graph: Graph) -> dict[int, str]:
             if uses[id(x)] == {index + 1} and is_alone and len(node.outputs) == 1:
                 chained.append(x)
             elif node.is_adapter:
-                add(x, f"{node.name}_{node.kind}")
+                add(x, f"{node.name}_{node.plan.kind}")
             else:
                 add(x, f"{node.name}_{position}" if position else node.name)
     # an input that only the first statement takes may give its name away
@@ -287,5 +309,7 @@ def _grouped(items: Iterable[T], key: Callable[[T], K]) -> Iterator[tuple[K, lis
     yield from groups.items()
 
 
-def _one_or_all(parameters: tuple[str, ...]) -> str | tuple[str, ...]:
-    return parameters[0] if len(parameters) == 1 else parameters
+def _paths(node: Node, places: tuple[Place, ...]) -> str | tuple[str, ...]:
+    """The path of a term's place, or the paths of its places."""
+    paths = tuple(node.path(place) for place in places)
+    return paths[0] if len(paths) == 1 else paths

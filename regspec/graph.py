@@ -12,10 +12,11 @@ from regspec.calls import Definition, Module, Part
 from regspec.errors import Problem, Problems, did_you_mean
 from regspec.layers import Layer
 from regspec.nodes import Node
+from regspec.plans import Plan, Plans
 from regspec.shapes import ShapeError, Tensor
 from regspec.spec import faults
 from regspec.spec.faults import Origin
-from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, ModelSpec
+from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, LayerUse, ModelSpec
 from regspec.spec.regularizers import Regularizer
 from regspec.spec.rules import LayerRule
 
@@ -70,6 +71,7 @@ _ScopedRules = tuple[tuple[str, LayerRule], ...]  # rules, each with the prefix 
 class _Resolver:
     spec: ModelSpec
     problems: Problems = field(default_factory=Problems)
+    plans: Plans = field(default_factory=Plans)
     matched: set[int] = field(default_factory=set)  # ids of the rules that matched a slot
     is_partial: bool = False  # whether a part was left out because of a fault
 
@@ -161,11 +163,13 @@ class _Resolver:
         if not placed:
             self.is_partial = True
             scope.tensors.update(dict.fromkeys(_names_of(entry)))
-        scope.last = str(entry.name)
+        scope.last = entry.name
         return placed
 
-    def _layer(self, layer: Layer, inputs: list[Tensor], scope: _Scope, prefix: str, rules: _ScopedRules) -> list[Node]:
-        name = str(layer.name)
+    def _layer(
+        self, entry: LayerUse, inputs: list[Tensor], scope: _Scope, prefix: str, rules: _ScopedRules
+    ) -> list[Node]:
+        name, layer = entry.name, entry.layer
 
         def rule_for(slot: str) -> Regularizer | None:
             """What the last of the rules that select the layer says of a slot."""
@@ -176,7 +180,8 @@ class _Resolver:
                     found = rule.slots[slot]
             return found
 
-        return self._finished(nodes.place(layer, name, inputs, rule_for, scope.names), scope)
+        plan = self.plans.of(layer, inputs, rule_for)
+        return self._finished(nodes.placed(plan, name, inputs, scope.names), scope)
 
     def _call(self, entry: Call, inputs: list[Tensor], scope: _Scope, origin: Origin | None) -> list[Node]:
         if entry.layer not in scope.nodes:
@@ -187,10 +192,11 @@ class _Resolver:
             self._fault(origin and origin / "layer", f"no layer above is called '{entry.layer}'", hint)
             raise _ReportedError
         node = scope.nodes[entry.layer]
-        if node.layer is None:
+        if node.plan.layer is None:
             return self._finished(self._block_again(entry, node, inputs), scope)
-        layer = self._with_arguments(node.layer, entry, origin)
-        return self._finished(nodes.call_again(node, layer, entry.name, inputs), scope)
+        layer = self._with_arguments(node.plan.layer, entry, origin)
+        plan = self.plans.again(layer, inputs, node.plan.activity)
+        return self._finished(nodes.called_again(node, plan, entry.name, inputs), scope)
 
     def _with_arguments(self, layer: Layer, entry: Call, origin: Origin | None) -> Layer:
         """The layer with the fields that a further call sets anew."""
@@ -252,9 +258,8 @@ class _Resolver:
             made_for = " and ".join(shapes.text(x.logical) for x in node.inputs)
             given = " and ".join(x.described for x in inputs)
             raise ShapeError(f"calls '{node.name}', which is made for {made_for}, on {given}")
-        ((module, attribute),) = node.attributes.items()
-        assert isinstance(module.constructor, Graph)
-        return [_block_node(entry.name, module.constructor, inputs, attribute)]
+        assert isinstance(node.plan.block, Graph)
+        return [_block_node(entry.name, node.plan.block, inputs, node)]
 
     # -- names --------------------------------------------------------------------------------------------------------
 
@@ -263,8 +268,8 @@ class _Resolver:
         node = placed[-1]
         scope.nodes[node.name] = node
         scope.tensors[node.name] = {str(index): x for index, x in enumerate(node.outputs)}
-        if node.output_names is not None:
-            scope.tensors[node.name] = dict(zip(node.output_names, node.outputs, strict=True))
+        if node.plan.output_names is not None:
+            scope.tensors[node.name] = dict(zip(node.plan.output_names, node.outputs, strict=True))
         return placed
 
     def _inputs(self, names: tuple[str, ...] | None, scope: _Scope, origin: Origin | None) -> list[Tensor]:
@@ -308,23 +313,17 @@ class _Resolver:
             self.problems.append(problem)
 
 
-def _block_node(name: str, graph: Graph, inputs: list[Tensor], attribute: str | None = None) -> Node:
-    """The node of a block, or with ``attribute`` of a further call of the block of that attribute."""
+def _block_node(name: str, graph: Graph, inputs: list[Tensor], called: Node | None = None) -> Node:
+    """The node of a block, or of a further call of the one that ``called`` has."""
     module = Module(graph)
     whole = module(*inputs)
     outputs = tuple(replace(x, source=name) for x in graph.outputs)
     structure = graph.output_names or tuple(str(index) for index in range(len(outputs)))
-    parts = [Part(whole, structure, (index,)) for index in range(len(outputs))]
-    return Node(
-        name,
-        graph.name,
-        tuple(inputs),
-        outputs,
-        (whole,) if graph.is_single else tuple(parts),
-        attributes={module: attribute or name},
-        declares=attribute is None,
-        output_names=graph.output_names,
-    )
+    parts = tuple(Part(whole, structure, (index,)) for index in range(len(outputs)))
+    results = (whole,) if graph.is_single else parts
+    plan = Plan(graph.name, tuple(inputs), outputs, results, (module,), output_names=graph.output_names)
+    attributes = {"": name} if called is None else called.attributes
+    return Node(name, plan, plan.inputs, outputs, attributes, declares=called is None)
 
 
 def _names(body: Body) -> Iterator[str]:
@@ -335,7 +334,7 @@ def _names(body: Body) -> Iterator[str]:
 
 def _names_of(entry: Entry) -> Iterator[str]:
     """The names by which an entry can be referred to."""
-    yield str(entry.name)
+    yield entry.name
     if isinstance(entry, BlockUse) and entry.repeat is not None:
         yield from (f"{entry.name}_{index + 1}" for index in range(entry.repeat))
 

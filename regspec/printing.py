@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any
 
 from regspec.calls import Apply, Binary, Call, Expression, Import, Index, Method, Part, Value
@@ -143,42 +144,46 @@ def quoted(text: str) -> str:
     return single
 
 
-def lines(statement: str, indent: int) -> Iterator[str]:
-    """A statement, or a part of one, in lines that fit: its last bracket is opened up, as often as is needed."""
+def lines(statement: str, indent: int, after: str = "") -> Iterator[str]:
+    """A statement, or a part of one, in lines that fit: its last bracket is opened up, as often as is needed.
+
+    ``after`` is what follows it on its last line.
+    """
     margin, inside = INDENT * indent, INDENT * (indent + 1)
-    if len(margin) + len(statement) <= WIDTH:
-        yield margin + statement
+    if len(margin) + len(statement) + len(after) <= WIDTH:
+        yield margin + statement + after
         return
     head, separator, value = _assigned(statement)
-    links = _links(value)
-    if len(links) > 2 or _split(value, " + ")[1:]:
+    links = _links(value) if ")." in value else [value]
+    if len(links) > 2 or (" + " in value and _split(value, " + ")[1:]):
         parts = links if len(links) > 2 else _operands(value)
         if separator:
             yield f"{margin}{head}("
             yield from (inside + part for part in parts)
-            yield f"{margin})"
+            yield f"{margin}){after}"
         else:
-            yield from (margin + part for part in parts)
+            yield from (margin + part for part in parts[:-1])
+            yield margin + parts[-1] + after
         return
     opened = _last_bracket(statement)
     if opened is None:
-        yield margin + statement
+        yield margin + statement + after
         return
     start, end = opened
     head, body, tail = statement[: start + 1], statement[start + 1 : end], statement[end:]
-    parts = _split(body, ",")
     is_call = head[-1] == "(" and head[-2:-1].isidentifier()
     yield margin + head
-    if len(inside) + len(body) <= WIDTH and is_call:
+    if is_call and len(inside) + len(body) <= WIDTH:
         yield inside + body
-    elif len(parts) == 1 and is_call:
-        yield from lines(parts[0], indent + 1)
     else:
+        parts = _split(body, ",")
+        comma = "" if is_call and len(parts) == 1 else ","
         for part in parts:
-            *most, last = lines(part, indent + 1)
-            yield from most
-            yield last + ","
-    yield margin + tail
+            if len(inside) + len(part) < WIDTH:
+                yield inside + part + comma
+            else:
+                yield from lines(part, indent + 1, comma)
+    yield margin + tail + after
 
 
 def _assigned(statement: str) -> tuple[str, bool, str]:
@@ -195,8 +200,7 @@ def _operands(value: str) -> list[str]:
 def _links(value: str) -> list[str]:
     """A chain of method calls, ``a(…).b(…).c(…)``, in its links; one where it is no chain."""
     depth, cuts = 0, [0]
-    places = list(_code(value))
-    for index, character in places:
+    for index, character in _marks(value, ".= "):
         depth += (character in "([{") - (character in ")]}")
         if depth == 0 and character == "." and value[index - 1] in ")]" and "(" in value[index:]:
             cuts.append(index)
@@ -211,7 +215,7 @@ def _last_bracket(statement: str) -> tuple[int, int] | None:
     if statement[end] not in ")]}":
         return None
     depth: list[int] = []
-    for index, character in _code(statement):
+    for index, character in _marks(statement, ""):
         if character in "([{":
             depth.append(index)
         elif character in ")]}":
@@ -224,7 +228,7 @@ def _last_bracket(statement: str) -> tuple[int, int] | None:
 def _split(text: str, separator: str) -> list[str]:
     """``text`` at every separator that stands in no bracket and no string."""
     parts, depth, start = [], 0, 0
-    for index, character in _code(text):
+    for index, character in _marks(text, separator[0]):
         if character in "([{":
             depth += 1
         elif character in ")]}":
@@ -236,15 +240,13 @@ def _split(text: str, separator: str) -> list[str]:
     return [*parts, rest] if rest else parts
 
 
-def _code(text: str) -> Iterator[tuple[int, str]]:
-    """The characters of a text that stand in no string literal, with their places."""
-    quote, escaped = "", False
-    for index, character in enumerate(text):
-        if quote:
-            if character == quote and not escaped:
-                quote = ""
-            escaped = character == "\\" and not escaped
-        elif character in "\"'":
-            quote = character
-        else:
-            yield index, character
+def _marks(text: str, marks: str) -> Iterator[tuple[int, str]]:
+    """The brackets, and the characters of ``marks``, that stand in no string literal of a text, with their places."""
+    for match in _marks_pattern(marks).finditer(text):
+        if match[1]:
+            yield match.start(), match[1]
+
+
+@cache
+def _marks_pattern(marks: str) -> re.Pattern[str]:
+    return re.compile(rf'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|([(){{}}\[\]{re.escape(marks)}])')

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from regspec.layers import KINDS, Layer
-from regspec.layers.layer import Spatial
+from regspec.layers.layer import Placement, Spatial
 from regspec.spec.activations import ACTIVATIONS
 from regspec.spec.constraints import CONSTRAINTS
 from regspec.spec.fields import PER_AXIS, REFERENCE
@@ -114,6 +114,7 @@ def _first_line(model: type[BaseModel]) -> str:
 
 def _kind(kind: type[Layer]) -> Schema:
     schema = _model(kind)
+    schema["properties"] = {**_model(Placement)["properties"], **schema["properties"]}
     if issubclass(kind, Spatial):
         schema = _per_axis(schema, kind.spatial_rank)
     return schema

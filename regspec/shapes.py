@@ -47,6 +47,11 @@ class Tensor(Expression):
         return len(self.shape)
 
     @property
+    def is_floating(self) -> bool:
+        """Whether it holds floating-point numbers."""
+        return "float" in self.dtype
+
+    @property
     def logical(self) -> Shape:
         """The shape by Keras's axes, whatever their order in torch."""
         return axes.permute(self.shape, axes.inverse(self.order))

@@ -9,7 +9,6 @@ from typing import Any
 
 from regspec import shapes
 from regspec.graph import Graph
-from regspec.nodes import Node
 from regspec.shapes import Tensor
 
 
@@ -97,26 +96,20 @@ def _rows(graph: Graph, prefix: str) -> Iterator[Row]:
             continue
         name = prefix + node.name
         outputs = tuple(shapes.text(x.logical) for x in node.outputs)
-        block = _block(node)
-        if block is not None and node.declares:
+        block = node.plan.block
+        if isinstance(block, Graph) and node.declares:
             yield from _rows(block, f"{name}.")
         elif not node.declares:
-            yield Row(name, node.kind, outputs, 0, 0, is_call=True)
+            yield Row(name, node.plan.kind, outputs, 0, 0, is_call=True)
         else:
-            sizes = [None if weight.shape is None else math.prod(weight.shape) for weight in node.weights]
-            trained = [size for size, weight in zip(sizes, node.weights, strict=True) if weight.trainable]
-            penalties = {term.name.removeprefix(f"{node.name}."): str(term.regularizer) for term in node.terms}
-            yield Row(name, node.kind, outputs, _total(sizes), _total(trained), penalties)
+            sizes = [None if weight.shape is None else math.prod(weight.shape) for weight in node.plan.weights]
+            trained = [size for size, weight in zip(sizes, node.plan.weights, strict=True) if weight.trainable]
+            penalties = {term.slot: str(term.regularizer) for term in node.plan.terms}
+            yield Row(name, node.plan.kind, outputs, _total(sizes), _total(trained), penalties)
 
 
 def _total(sizes: list[int | None]) -> int | None:
     return None if None in sizes else sum(size or 0 for size in sizes)
-
-
-def _block(node: Node) -> Graph | None:
-    """The graph of a node that is a block."""
-    constructors = [module.constructor for module in node.attributes]
-    return constructors[0] if node.layer is None and constructors and isinstance(constructors[0], Graph) else None
 
 
 def mermaid(graph: Graph) -> str:
@@ -142,18 +135,18 @@ def _drawn(graph: Graph, prefix: str, places: dict[int, str], indent: int) -> It
         if node.is_adapter:
             places[id(node.outputs[0])] = places[id(node.inputs[0])]
             continue
-        block = _block(node)
-        if block is not None:
+        block = node.plan.block
+        if isinstance(block, Graph):
             inner = {id(own): places[id(x)] for own, x in zip(block.inputs, node.inputs, strict=True)}
-            yield f'{margin}subgraph {prefix}{node.name}["{node.name}: {node.kind}"]'
+            yield f'{margin}subgraph {prefix}{node.name}["{node.name}: {node.plan.kind}"]'
             yield from _drawn(block, f"{prefix}{node.name}__", inner, indent + 1)
             yield f"{margin}end"
             places.update({id(x): inner[id(own)] for x, own in zip(node.outputs, block.outputs, strict=True)})
             continue
         place = f"{prefix}{node.name}"
-        penalties = "".join(f"<br/>{term.name.removeprefix(f'{node.name}.')} {term.regularizer}" for term in node.terms)
+        penalties = "".join(f"<br/>{term.slot} {term.regularizer}" for term in node.plan.terms)
         outputs = ", ".join(shapes.text(x.logical) for x in node.outputs)
-        yield f'{margin}{place}["{node.name}: {node.kind}<br/>{outputs}{penalties}"]'
+        yield f'{margin}{place}["{node.name}: {node.plan.kind}<br/>{outputs}{penalties}"]'
         yield from (f"{margin}{source} --> {place}" for source in _sources(node.inputs, places))
         places.update(dict.fromkeys((id(x) for x in node.outputs), place))
 

@@ -32,6 +32,7 @@ spec.activations spec.initializers spec.constraints spec.regularizers
 spec.rules
 layers
 spec.sections spec.model spec.loading
+plans
 nodes
 graph
 printing

@@ -18,10 +18,9 @@ from regspec import axes
 from regspec.axes import Order, Pattern
 from regspec.calls import Expression, Module
 from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, text
-from regspec.spec import fields
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
-from regspec.spec.fields import Axis, Frozen, Name
+from regspec.spec.fields import Axis, Frozen, Name, Names
 from regspec.spec.initializers import WeightInitializer
 from regspec.spec.registration import load_entry_points
 from regspec.spec.regularizers import Regularizer, RegularizerField
@@ -50,13 +49,16 @@ class Weight:
     chunks: tuple[int, ...] | None = None  # Keras's gates, in the order in which torch stores them
 
 
-class Layer(Frozen):
-    """A layer of a spec. The fields that every kind has."""
+class Placement(Frozen):
+    """What a spec says of a layer besides the fields of its kind: where it stands."""
 
     name: Name | None = Field(None, description="The layer's name, unique in the spec; made from the kind when absent.")
-    inputs: fields.Names | None = Field(
-        None, description="The layers or inputs it takes; the layer before when absent."
-    )
+    inputs: Names | None = Field(None, description="The layers or inputs it takes; the layer before when absent.")
+
+
+class Layer(Frozen):
+    """A layer, wherever it stands. The fields that every kind has."""
+
     trainable: bool = Field(
         True, description="False freezes the weights: they are not trained and their penalties not counted."
     )

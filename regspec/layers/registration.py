@@ -11,7 +11,7 @@ from pydantic import ConfigDict, create_model
 
 from regspec.calls import Expression, Import, Module, call
 from regspec.errors import RegspecError
-from regspec.layers.layer import KINDS, Layer, Weight, parse_pattern
+from regspec.layers.layer import KINDS, Layer, Placement, Weight, parse_pattern
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.constraints import Constraint
 from regspec.spec.registration import fields_of, importable
@@ -115,7 +115,7 @@ def register_layer(
 def _kind_of(cls: type[Any], name: str, output_shape: OutputShape | None, weights: dict[str, str]) -> type[Layer]:
     fields: dict[str, Any] = fields_of(cls, skip=0)
     for field in fields:
-        if field in Layer.model_fields or hasattr(Layer, field):
+        if field in Placement.model_fields or hasattr(Layer, field) or field in Layer.model_fields:
             raise RegspecError(f"'{name}' can't be registered: '{field}' has a meaning of its own in every layer")
     slots: dict[str, Any] = {}
     for slot in weights:

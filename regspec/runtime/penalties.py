@@ -86,8 +86,6 @@ class Regularized(nn.Module):
         """Adds a term for each parameter: the term's name -> the parameter's path, or paths of several to stack."""
         for name, paths in weights.items():
             parameters = (paths,) if isinstance(paths, str) else paths
-            for path in parameters:
-                self.get_parameter(path)
             self._terms[name] = WeightTerm(regularizer, parameters)
 
     def add_activity_terms(

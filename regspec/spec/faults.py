@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from regspec.document import Document, Location
@@ -21,7 +21,7 @@ class Origin:
     location: Location = ()
 
     def __truediv__(self, step: str | int) -> Origin:
-        return replace(self, location=(*self.location, step))
+        return Origin(self.document, (*self.location, step))
 
     def problem(self, what: str, hint: str | None = None, *, key: bool = False) -> Problem:
         """A problem here; with ``key``, at the key that leads here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, WithJsonSchema
@@ -173,6 +174,7 @@ RESERVED = frozenset(
 )
 
 
+@cache
 def snake_case(name: str) -> str:
     """A class's name as Keras makes a layer's name of it: ``MaxPooling2D`` gives ``max_pooling2d``."""
     name = re.sub(r"\W+", "", name)

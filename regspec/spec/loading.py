@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -14,11 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from regspec.document import Document, read
 from regspec.errors import Problem, Problems, RegspecError, did_you_mean
-from regspec.layers import KINDS, find_kind
+from regspec.layers import KINDS, Layer, find_kind
+from regspec.layers.layer import Placement
 from regspec.spec import faults
 from regspec.spec.faults import Origin
 from regspec.spec.fields import MAX_NAME, RESERVED, Frozen, snake_case
-from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, ModelSpec, Outputs
+from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, LayerUse, ModelSpec, Outputs
 from regspec.spec.parameters import substitute
 from regspec.spec.rules import LayerRule, ModuleRule, RulesFile
 from regspec.spec.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
@@ -83,6 +84,7 @@ class _Loader:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     bodies: dict[tuple[str, str], Body | None] = field(default_factory=dict)  # by block and arguments
     unfolding: list[str] = field(default_factory=list)  # the blocks around the current entry
+    layers: dict[tuple[str, str], Layer] = field(default_factory=dict)  # by kind and fields
     count: int = 0
 
     def spec(self, arguments: Mapping[str, Any]) -> ModelSpec | None:
@@ -253,20 +255,31 @@ class _Loader:
             hint = did_you_mean(item.kind, [*KINDS, *self.blocks, "call"])
             self._fault(item.origin, f"no kind of layer or block is called '{item.kind}'", hint, key=True)
             return Invalid(item.name)
-        fields = item.fields if item.fields.get("name") is not None else {**item.fields, "name": item.name}
-        layer = self._validated(cls, fields, item.origin, item.kind)
-        return Invalid(item.name) if layer is None else layer
+        fields, rest = _split(item.fields, Placement)
+        placement = self._validated(Placement, fields, item.origin, item.kind)
+        layer = self._layer(cls, rest, item)
+        if placement is None or layer is None:
+            return Invalid(item.name)
+        return LayerUse(item.name, layer, placement.inputs)
+
+    def _layer(self, cls: type[Layer], fields: dict[str, Any], item: _Item) -> Layer | None:
+        """The layer of these fields: one for all entries that say the same."""
+        key = (item.kind, repr(fields))
+        if key in self.layers:
+            return self.layers[key]
+        layer = self._validated(cls, fields, item.origin, item.kind, [*Placement.model_fields])
+        if layer is not None:
+            self.layers[key] = layer
+        return layer
 
     def _call(self, item: _Item) -> Entry:
-        arguments = {key: value for key, value in item.fields.items() if key not in CallEntry.model_fields}
-        fields = {key: value for key, value in item.fields.items() if key not in arguments}
+        fields, arguments = _split(item.fields, CallEntry)
         call = self._validated(CallEntry, fields, item.origin, "a call")
         return Invalid(item.name) if call is None else Call(item.name, call.layer, call.inputs, arguments)
 
     def _use(self, item: _Item) -> Entry:
         block = self.blocks[item.kind]
-        arguments = {key: value for key, value in item.fields.items() if key not in UseEntry.model_fields}
-        fields = {key: value for key, value in item.fields.items() if key not in arguments}
+        fields, arguments = _split(item.fields, UseEntry)
         use = self._validated(UseEntry, fields, item.origin, f"block '{item.kind}'")
         if item.kind in self.unfolding:
             self._fault(item.origin, f"block '{item.kind}' is used inside itself", key=True)
@@ -361,16 +374,24 @@ class _Loader:
                 self._fault(origin, f"'{file}' has {name}: {getattr(spec, name)}, but this spec has {name}: {mine}")
         return spec.body
 
-    def _validated(self, cls: type[F], fields: dict[str, Any], origin: Origin, subject: str) -> F | None:
+    def _validated(
+        self, cls: type[F], fields: dict[str, Any], origin: Origin, subject: str, others: Sequence[str] = ()
+    ) -> F | None:
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            known = [item.alias or name for name, item in cls.model_fields.items()]
+            known = [*others, *(item.alias or name for name, item in cls.model_fields.items())]
             self.problems.extend(faults.problems(error.errors(include_url=False), origin, subject, known))
             return None
 
     def _fault(self, origin: Origin, what: str, hint: str | None = None, *, key: bool = False) -> None:
         self.problems.append(origin.problem(what, hint, key=key))
+
+
+def _split(fields: dict[str, Any], model: type[Frozen]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields that are a model's, and the others."""
+    own = {name: value for name, value in fields.items() if name in model.model_fields}
+    return own, {name: value for name, value in fields.items() if name not in own}
 
 
 def _size(body: Body) -> int:

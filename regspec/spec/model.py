@@ -20,6 +20,15 @@ Outputs = str | tuple[str, ...] | Mapping[str, str] | None  # None: the last ent
 
 
 @dataclass(frozen=True, slots=True)
+class LayerUse:
+    """A layer in place. Entries that say the same of their layers share one."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A further call of a layer or a block, with the same weights."""
 
@@ -47,7 +56,7 @@ class Invalid:
     name: str
 
 
-Entry = Layer | Call | BlockUse | Invalid
+Entry = LayerUse | Call | BlockUse | Invalid
 
 
 @dataclass(frozen=True, slots=True)

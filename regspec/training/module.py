@@ -16,7 +16,7 @@ from regspec.runtime import Regularized
 
 def gives_probabilities(graph: Graph) -> bool:
     """Whether the model's output comes from a softmax or a sigmoid, so that it is a probability and no score."""
-    made = ((x, result) for node in graph.nodes for x, result in zip(node.outputs, node.results, strict=True))
+    made = ((x, result) for node in graph.nodes for x, result in zip(node.outputs, node.plan.results, strict=True))
     match next((result for x, result in made if x is graph.outputs[0]), None):
         case Apply(module=Module(constructor=Graph() as block)):
             return gives_probabilities(block)

@@ -46,7 +46,7 @@ def spec_of(row: Row, fields: dict[str, Any]) -> regspec.ModelSpec:
 
 def node_of(spec: regspec.ModelSpec) -> Node:
     """The node of a spec's one layer."""
-    return next(node for node in graph_of(spec).nodes if node.layer is not None)
+    return next(node for node in graph_of(spec).nodes if node.plan.layer is not None)
 
 
 def with_penalties(row: Row) -> dict[str, Any]:

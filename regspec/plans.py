@@ -1,0 +1,229 @@
+"""What a layer does on inputs of certain shapes: its modules, outputs and terms, free of the layer's name.
+
+Layers that say the same, on inputs that are alike, share one plan: a thousand equal layers are planned once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from regspec import axes
+from regspec.calls import Apply, Call, Definition, Expression, Module, call, walk
+from regspec.layers import Layer
+from regspec.layers.layer import Weight
+from regspec.shapes import Tensor
+from regspec.spec.initializers import Drawn
+from regspec.spec.regularizers import Regularizer
+
+Rules = Callable[[str], Regularizer | None]  # what a spec's rules say of a slot
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A parameter of a layer, by its module's suffix and its name there; or the module itself."""
+
+    module: str
+    parameter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A regularizer bound to a slot: of a weight, by its parameters, or of an output, by the module that gives it."""
+
+    slot: str  # unique in the layer: kernel, query.kernel, activity
+    regularizer: Regularizer
+    constructor: Call
+    places: tuple[Place, ...]
+    is_activity: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Constrained:
+    """A constraint bound to a weight."""
+
+    slot: str
+    constructor: Call
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """How a parameter starts: the call that fills it, or some rows of it."""
+
+    place: Place
+    call: Call
+    rows: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What a layer, or a block, or a view of a tensor computes, and with what."""
+
+    kind: str
+    inputs: tuple[Tensor, ...]  # in the type and order of axes that it takes them
+    outputs: tuple[Tensor, ...]
+    results: tuple[Expression, ...]  # one for each output, over these inputs
+    modules: tuple[Module, ...] = ()  # that they apply, in the order of execution
+    layer: Layer | None = None
+    activity: Regularizer | None = None
+    weights: tuple[Weight, ...] = ()
+    fills: tuple[Fill, ...] = ()
+    terms: tuple[Term, ...] = ()
+    constraints: tuple[Constrained, ...] = ()
+    frozen: tuple[Place, ...] = ()  # what is not trained
+    output_names: tuple[str, ...] | None = None  # of a block whose outputs are a mapping
+
+    @property
+    def block(self) -> Definition | None:
+        """The definition of the block that it applies, if it is one."""
+        first = self.modules[0].constructor if self.modules and self.layer is None else None
+        return first if isinstance(first, Definition) else None
+
+
+@dataclass
+class Plans:
+    """The plans of a spec's layers, by what they depend on."""
+
+    made: dict[tuple[object, ...], Plan] = field(default_factory=dict)
+
+    def of(self, layer: Layer, inputs: Sequence[Tensor], rules: Rules) -> Plan:
+        """The plan of a layer on these inputs; what it says of a slot wins over the rules. Raises `ShapeError`."""
+        activity = layer.activity if layer.says_activity else rules("activity")
+        plan = self.again(layer, inputs, activity)
+        ruled = [None if weight.explicit else rules(weight.slot) for weight in plan.weights]
+        if not any(ruled):
+            return plan
+        key = (id(plan), *map(id, ruled))
+        if key not in self.made:
+            self.made[key] = _ruled(plan, ruled)
+        return self.made[key]
+
+    def again(self, layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | None) -> Plan:
+        """The plan of a layer with this regularizer of its output, and without rules for its weights."""
+        key = (id(layer), id(activity), *((x.shape, x.order, x.dtype) for x in inputs))
+        if key not in self.made:  # whose plans keep the layers alive, so that no other gets the id
+            self.made[key] = _planned(layer, inputs, activity)
+        return self.made[key]
+
+
+def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | None) -> Plan:
+    xs = _wanted(layer, inputs)
+    outputs, results = _computed(layer, xs, activity)
+    weights = layer.weights(*xs)
+    absent = tuple(_absent(parameter) for parameter in layer.absent())
+    fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
+    terms, constraints = [], []
+    for weight in weights:
+        fills.extend(_fills(weight))
+        if weight.regularizer is not None:
+            terms.append(_weight_term(weight, weight.regularizer))
+        if weight.constraint is not None:
+            constraints.append(Constrained(weight.name, weight.constraint.lower(weight.pattern), _places(weight)))
+    if activity is not None:
+        listened = next(Place(result.module.suffix) for result in results if isinstance(result, Apply))
+        terms.append(Term("activity", activity, activity.lower(None), (listened,), is_activity=True))
+    for suffix, regularizer in layer.inner_activities.items():
+        slot = suffix.replace("_", ".")
+        terms.append(Term(slot, regularizer, regularizer.lower(None), (Place(suffix),), is_activity=True))
+    frozen = () if layer.is_trainable else tuple(dict.fromkeys(Place(weight.module) for weight in weights))
+    return Plan(
+        type(layer).__name__,
+        xs,
+        outputs,
+        results,
+        tuple(_modules(results)),
+        layer,
+        activity,
+        weights,
+        tuple(fills),
+        tuple(terms),
+        tuple(constraints),
+        frozen or absent,
+    )
+
+
+def _ruled(plan: Plan, ruled: Sequence[Regularizer | None]) -> Plan:
+    """The plan with regularizers of its weights by rules."""
+    regularizers = [by_rule or weight.regularizer for weight, by_rule in zip(plan.weights, ruled, strict=True)]
+    terms = [_weight_term(weight, each) for weight, each in zip(plan.weights, regularizers, strict=True) if each]
+    return replace(plan, terms=(*terms, *(term for term in plan.terms if term.is_activity)))
+
+
+def _weight_term(weight: Weight, regularizer: Regularizer) -> Term:
+    regularizer.check(weight.slot)
+    return Term(weight.name, regularizer, regularizer.lower(weight.pattern), _places(weight))
+
+
+def _wanted(layer: Layer, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The inputs in the type and the order of axes that the layer takes."""
+    layer.checked(*inputs)
+    takes_any = layer.takes_integers
+    # each a tensor of its own, because a layer that shares the plan may have others where this one has the same twice
+    inputs = [replace(x, dtype=x.dtype if takes_any or x.is_floating else "float32") for x in inputs]
+    orders = [layer.order(x) for x in inputs]
+    if None in orders:  # any order that the inputs share; of different ranks, only Keras's own is shared
+        shared = inputs[0].order if len({x.rank for x in inputs}) == 1 else None
+        orders = [shared or axes.identity(x.rank) for x in inputs]
+    return tuple(
+        x if order is None or x.order == order else x.permuted(order) for x, order in zip(inputs, orders, strict=True)
+    )
+
+
+def _computed(
+    layer: Layer, xs: tuple[Tensor, ...], activity: Regularizer | None
+) -> tuple[tuple[Tensor, ...], tuple[Expression, ...]]:
+    """A layer's outputs and the expressions that compute them; with an activity term, the last step is a module."""
+    shape, result = layer.output_shape(*xs), layer.lower(*xs)
+    results = tuple(result) if isinstance(result, list) else (result,)
+    dtype = layer.output_dtype(*xs)
+    outputs = tuple(
+        Tensor(each, "", dtype, xs[0].order if len(each) == xs[0].rank else (), xs[0].data_format)
+        for each in (shape if isinstance(shape, list) else [shape])
+    )
+    if activity is None:
+        return outputs, results
+    if activity.reads_axes:
+        results = tuple(
+            result if x.order == axes.identity(x.rank) else result.method("permute", *axes.inverse(x.order))
+            for x, result in zip(outputs, results, strict=True)
+        )
+        outputs = tuple(x.permuted(axes.identity(x.rank)) for x in outputs)
+    if len(results) == 1 and _can_be_listened_to(results[0]):
+        return outputs, results
+    listener = Module(call("nn.Identity"), "activity")
+    return outputs, tuple(listener(result) for result in results)
+
+
+def _can_be_listened_to(result: Expression) -> bool:
+    """Whether the last step is a module that is applied only there."""
+    if not isinstance(result, Apply):
+        return False
+    return Counter(each.module for each in walk(result) if isinstance(each, Apply))[result.module] == 1
+
+
+def _modules(results: tuple[Expression, ...]) -> list[Module]:
+    """The modules that expressions apply, in the order of execution."""
+    return list(dict.fromkeys(each.module for result in results for each in walk(result) if isinstance(each, Apply)))
+
+
+def _places(weight: Weight) -> tuple[Place, ...]:
+    return tuple(Place(weight.module, parameter) for parameter in weight.parameters)
+
+
+def _absent(parameter: str) -> Place:
+    """The place of a parameter that a layer names by ``suffix.name``, or by its name alone."""
+    suffix, _, name = parameter.rpartition(".")
+    return Place(suffix, name)
+
+
+def _fills(weight: Weight) -> Iterator[Fill]:
+    """The calls that fill a weight's parameters, but for what their constructor has done."""
+    if weight.initializer is None or weight.shape is None:
+        return
+    if weight.initializer != weight.constructed:
+        fill = weight.initializer.lower(Drawn(weight.shape, weight.pattern, weight.fans))
+        yield from (Fill(place, fill) for place in _places(weight))
+    if weight.ones is not None:
+        yield from (Fill(place, call("nn.init.ones_"), weight.ones) for place in _places(weight))
