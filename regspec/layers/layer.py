@@ -67,9 +67,7 @@ class Layer(Frozen):
     )
 
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs
-    takes: ClassVar[tuple[str, ...] | None] = (
-        None  # the axes of the input, in torch's order, where their number is fixed
-    )
+    takes: ClassVar[tuple[str, ...] | None] = None  # the input's axes, in torch's order, where their number is fixed
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
 
     def order(self, x: Tensor) -> Order | None:

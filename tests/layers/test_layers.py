@@ -25,11 +25,8 @@ def load_keras_weights(model: torch.nn.Module, node: Node, layer: Any) -> dict[s
     state = model.state_dict()
     moved = {}
     for weight in node.plan.weights:
-        variable = next(
-            each
-            for each in unused
-            if _is_called(each, weight.name, node.plan.kind) and tuple(each.shape) == weight.shape
-        )
+        called = [each for each in unused if _is_called(each, weight.name, node.plan.kind)]
+        variable = next(each for each in called if tuple(each.shape) == weight.shape)
         unused = [each for each in unused if each is not variable]
         place = node.attributes[weight.module]
         for parameter, array in to_parameters(weight, variable.value.detach().numpy()).items():
