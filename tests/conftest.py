@@ -5,10 +5,25 @@ import os
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+
+from regspec.layers import KINDS
+from regspec.spec.regularizers import REGULARIZERS
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def _registry() -> Iterator[None]:
+    """Takes back what a test registers."""
+    kinds, regularizers = dict(KINDS), dict(REGULARIZERS.members)
+    yield
+    for table, before in ((KINDS, kinds), (REGULARIZERS.members, regularizers)):
+        table.clear()
+        table.update(before)  # type: ignore[arg-type]

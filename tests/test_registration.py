@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -14,20 +13,11 @@ import torch
 from torch import nn
 
 import regspec
-from regspec.layers import KINDS
 from regspec.schema import spec_schema
 from regspec.spec.registration import entry_points
-from regspec.spec.regularizers import REGULARIZERS
 from tests import own
 
-
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    kinds, regularizers = dict(KINDS), dict(REGULARIZERS.members)
-    yield
-    for table, before in ((KINDS, kinds), (REGULARIZERS.members, regularizers)):
-        table.clear()
-        table.update(before)  # type: ignore[arg-type]
+pytestmark = pytest.mark.usefixtures("_registry")
 
 
 def spec(*layers: str, inputs: str = "x: {shape: [6]}") -> regspec.ModelSpec:

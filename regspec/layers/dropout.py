@@ -45,7 +45,7 @@ class Shaped(Rated):
 
 @kind
 class Dropout(Shaped):
-    """Zeros at random, and the rest enlarged to keep the sum."""
+    """Zeros at random, and the rest enlarged to keep the mean."""
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         noise = self.noise(x)

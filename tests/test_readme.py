@@ -1,0 +1,117 @@
+"""The README: what it shows is what happens."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch.nn import functional as F
+
+import regspec
+from regspec.spec.regularizers import REGULARIZERS
+
+from .readme import PATH, updated
+
+TEXT = PATH.read_text(encoding="utf-8")
+BLOCKS: list[tuple[str, str]] = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
+CLASSIFIER, TOWER = (text for language, text in BLOCKS if language == "yaml" and "regspec: 1" in text)
+
+
+def block(language: str, part: str) -> str:
+    """The one block of a language that holds ``part``."""
+    (found,) = (text for each, text in BLOCKS if each == language and part in text)
+    return found
+
+
+@pytest.fixture
+def classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("classifier.yaml").write_text(CLASSIFIER, encoding="utf-8")
+    return Path("classifier.yaml")
+
+
+def test_kinds_are_up_to_date() -> None:
+    assert updated(TEXT) == TEXT, "run: python -m tests.readme"
+
+
+def test_compiled_source(classifier: Path) -> None:
+    assert regspec.source(classifier) == block("python", "compiled by regspec")
+
+
+def test_loss_line_and_terms(classifier: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = block("python", "F.cross_entropy") + block("python", "regularization_terms()")
+    images, labels = torch.randn(8, 1, 28, 28), torch.randint(0, 10, (8,))
+    names = {"regspec": regspec, "F": F, "images": images, "labels": labels}
+    exec(code, names)
+    assert names["loss"].ndim == 0
+    shown, said = block("text", "conv.kernel").split(), capsys.readouterr().out.split()
+    assert shown[::2] == said[::2]
+    for value, example in zip(said[1::2], shown[1::2], strict=True):
+        assert float(value) == pytest.approx(float(example), rel=0.5)  # of other weights and images
+
+
+def test_fault(classifier: Path) -> None:
+    classifier.write_text(CLASSIFIER.replace("kernel_regularizer: {l2", "kernel_regulariser: {l2"), encoding="utf-8")
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.load(classifier)
+    assert f"{caught.value}\n" == block("text", "kernel_regulariser")
+
+
+def test_language_has_an_example() -> None:
+    model = regspec.build(regspec.loads(TOWER))
+    outputs = model(torch.randn(2, 3, 32, 32))
+    assert {name: tuple(x.shape) for name, x in outputs.items()} == {"features": (2, 8), "logits": (2, 10)}
+
+
+LAYERS = [text for language, text in BLOCKS if language == "yaml" and text.startswith("- ")]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_answers_are_layers(layer: str) -> None:
+    spec = yaml.safe_dump({"regspec": 1, "inputs": {"x": {"shape": [5, 6]}}}) + f"layers:\n{layer}"
+    assert regspec.build(regspec.loads(spec)).regularization_terms() is not None
+
+
+def test_answer_for_all_layers() -> None:
+    layers = "layers:\n  - Dense: {name: stage3_1, units: 3}\n  - Dense: {units: 3}\n"
+    rules = block("yaml", "stage[34]")
+    spec = f"regspec: 1\ninputs: {{x: {{shape: [5]}}}}\n{layers}{rules}"
+    assert set(regspec.build(regspec.loads(spec)).regularization_terms()) == {"stage3_1.kernel", "dense.kernel"}
+
+
+@pytest.mark.usefixtures("_registry")
+def test_own_layers_and_regularizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(block("python", "register_layer"), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    (layer,) = re.findall(r"`(- Scale: .*?)`", TEXT)
+    importlib.import_module("mine")
+    spec = f"regspec: 1\ninputs: {{x: {{shape: [5]}}}}\nlayers:\n  {layer}\n"
+    terms = regspec.build(regspec.loads(spec)).regularization_terms()
+    torch.testing.assert_close(terms["scale.scale"], torch.tensor(0.1 * 0.5**3))
+
+
+def test_every_regularizer_is_in_the_table() -> None:
+    rows = "".join(line for line in TEXT.splitlines() if line.startswith("| `{"))
+    named = set(re.findall(r"\{(\w+):", rows)) - {"strength", "factor"}
+    assert named == set(REGULARIZERS.members) - {"l1_l2"} | {"my_penalty"}
+
+
+@pytest.mark.parametrize("command", ["check", "show", "compile", "train", "schema"])
+def test_every_command_is_in_the_table(command: str) -> None:
+    assert f"| `regspec {command}" in TEXT
+
+
+def test_l2_is_half_of_a_weight_decay(classifier: Path) -> None:
+    """With plain SGD, ``{l2: c}`` makes the step that ``weight_decay=2 * c`` makes."""
+    models = [regspec.build(classifier, seed=0) for _ in range(2)]
+    by_loss = torch.optim.SGD([models[0].conv.weight], lr=0.1)
+    by_decay = torch.optim.SGD([models[1].conv.weight], lr=0.1, weight_decay=2e-4)
+    models[0].regularization_terms()["conv.kernel"].backward()
+    models[1].conv.weight.grad = torch.zeros_like(models[1].conv.weight)
+    by_loss.step()
+    by_decay.step()
+    torch.testing.assert_close(models[0].conv.weight, models[1].conv.weight, rtol=1e-7, atol=1e-9)
