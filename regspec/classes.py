@@ -66,6 +66,7 @@ class Outliner:
     node: Node | None = None  # whose results are being printed
     bound: dict[int, int] = field(default_factory=dict)  # the ids of its inputs by those of its plan's
     known: dict[tuple[int, tuple[int, ...]], str] = field(default_factory=dict)  # variables of its shared expressions
+    texts: dict[int, str] = field(default_factory=dict)  # of calls, by id: equal layers share them
 
     def __post_init__(self) -> None:
         self.variables = _variables(self.graph)
@@ -120,7 +121,11 @@ class Outliner:
             named = ", ".join(f"{each.hint}={self.printer.value(each.value, each.hint)}" for each in arguments)
             return f"{name}({named})"
         assert isinstance(constructor, Call)
-        return self.printer.text(constructor)
+        if self.printer.hole is not None:
+            return self.printer.text(constructor)
+        if id(constructor) not in self.texts:
+            self.texts[id(constructor)] = self.printer.text(constructor)
+        return self.texts[id(constructor)]
 
     def _terms(self, terms: list[tuple[Node, Term]]) -> Iterator[str]:
         """A statement for the weight terms of each regularizer, and one for its activity terms."""
@@ -139,7 +144,9 @@ class Outliner:
         calls: dict[str, list[str]] = {}  # by module, with a gap where it stands
         for node, fill in fills:
             module, _, parameter = node.path(fill.place).rpartition(".")
-            calls.setdefault(module, []).append(self._fill(fill, parameter))
+            if id(fill) not in self.texts:
+                self.texts[id(fill)] = self._fill(fill, parameter)
+            calls.setdefault(module, []).append(self.texts[id(fill)])
         for statements, modules in _grouped(calls, lambda module: tuple(calls[module])):
             if len(modules) > 1:
                 yield f"for layer in ({', '.join(f'self.{module}' for module in modules)}):"

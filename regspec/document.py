@@ -127,8 +127,8 @@ class _Container:
         self.value = value
         self.anchor = anchor
         self.key: Any = _NO_KEY  # a mapping's key that waits for its value
-        self.size = 1  # values in it, aliases expanded
-        self.height = 1
+        self.size = 0  # values in it, aliases expanded
+        self.height = 1 if isinstance(value, (dict, list)) else 0  # levels in it
 
 
 _NO_KEY = object()
@@ -148,19 +148,20 @@ class _Reader:
     def read(self) -> Any:
         """The data of the text; raises `RegspecError` with every problem."""
         documents = 0
-        for event in yaml.parse(self.text, Loader=_LOADER):
+        for event in iter(_LOADER(self.text).get_event, None):
             kind = type(event)
             if kind is yaml.ScalarEvent:
-                self._add(self._scalar(event), event)
+                self._put(self._scalar(event), event)
             elif kind is yaml.MappingStartEvent:
                 self._start({}, event)
             elif kind is yaml.SequenceStartEvent:
                 self._start([], event)
             elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
                 closed = self.open.pop()
+                closed.size += len(closed.value)
                 if closed.anchor is not None:
                     self.anchors[closed.anchor] = closed
-                self._add(closed.value, event, closed.size, closed.height)
+                self._add(closed, event)
             elif kind is yaml.AliasEvent:
                 self._alias(event)
             elif kind is yaml.DocumentStartEvent:
@@ -182,19 +183,26 @@ class _Reader:
             self.anchors[event.anchor] = None
         self.open.append(_Container(value, event.anchor))
 
-    def _add(self, value: Any, event: Any, size: int = 1, height: int = 1) -> None:
-        """Puts a finished part into the container around it."""
+    def _add(self, part: _Container, event: Any) -> None:
+        """Puts a finished container, or what an alias stands for, into the container around it."""
+        size = part.size
+        if self.open:
+            parent = self.open[-1]
+            parent.size = size = parent.size + size
+            if parent.height <= part.height:
+                parent.height = part.height + 1
+        if size > MAX_NODES:
+            raise RegspecError(self._problem(event, f"more than {MAX_NODES:,} values, with aliases expanded"))
+        if len(self.open) + part.height > MAX_DEPTH:
+            raise RegspecError(self._problem(event, f"nested deeper than {MAX_DEPTH} levels"))
+        self._put(part.value, event)
+
+    def _put(self, value: Any, event: Any) -> None:
+        """Puts a finished value into the container around it."""
         if not self.open:
             self.root = value
             return
         parent = self.open[-1]
-        parent.size += size
-        if parent.height <= height:
-            parent.height = height + 1
-        if parent.size > MAX_NODES:
-            raise RegspecError(self._problem(event, f"more than {MAX_NODES:,} values, with aliases expanded"))
-        if len(self.open) + height > MAX_DEPTH + 1:
-            raise RegspecError(self._problem(event, f"nested deeper than {MAX_DEPTH} levels"))
         if type(parent.value) is list:
             parent.value.append(value)
         elif parent.key is _NO_KEY:
@@ -248,12 +256,12 @@ class _Reader:
         name = event.anchor
         target = self.anchors.get(name)
         if target is not None:
-            self._add(target.value, event, target.size, target.height)
+            self._add(target, event)
             return
         is_open = name in self.anchors
         what = f"'*{name}' stands inside what it names" if is_open else f"no anchor '&{name}' stands before this alias"
         self.problems.append(self._problem(event, what))
-        self._add(None, event)
+        self._put(None, event)
 
     def _refuse_tag(self, event: Any) -> None:
         tag = event.tag.replace("tag:yaml.org,2002:", "!!")

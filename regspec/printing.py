@@ -144,57 +144,91 @@ def quoted(text: str) -> str:
     return single
 
 
-def lines(statement: str, indent: int, after: str = "") -> Iterator[str]:
-    """A statement, or a part of one, in lines that fit: its last bracket is opened up, as often as is needed.
+def lines(statement: str, indent: int) -> Iterator[str]:
+    """A statement in lines that fit: its last bracket is opened up, as often as is needed."""
+    return _Layout(statement).lines(0, len(statement), indent, "")
 
-    ``after`` is what follows it on its last line.
-    """
-    margin, inside = INDENT * indent, INDENT * (indent + 1)
-    if len(margin) + len(statement) + len(after) <= WIDTH:
-        yield margin + statement + after
-        return
-    head, separator, value = _assigned(statement)
-    links = _links(value) if ")." in value else [value]
-    if len(links) > 2 or (" + " in value and _split(value, " + ")[1:]):
-        parts = links if len(links) > 2 else _operands(value)
-        if separator:
-            yield f"{margin}{head}("
-            yield from (inside + part for part in parts)
-            yield f"{margin}){after}"
-        else:
-            yield from (margin + part for part in parts[:-1])
-            yield margin + parts[-1] + after
-        return
-    opened = _last_bracket(statement)
-    if opened is None:
-        yield margin + statement + after
-        return
-    start, end = opened
-    head, body, tail = statement[: start + 1], statement[start + 1 : end], statement[end:]
-    is_call = head[-1] == "(" and head[-2:-1].isidentifier()
-    yield margin + head
-    if is_call and len(inside) + len(body) <= WIDTH:
-        yield inside + body
-    else:
-        parts = _split(body, ",")
-        comma = "" if is_call and len(parts) == 1 else ","
-        for part in parts:
-            if len(inside) + len(part) < WIDTH:
-                yield inside + part + comma
+
+class _Layout:
+    """The layout of a statement, or of a value in one; its brackets are found in one pass."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.opened: dict[int, int] = {}  # where a bracket opens, by where it closes
+        self.commas: dict[int, list[int]] = {-1: []}  # in a bracket, by where it opens
+        within = [-1]
+        for index, character in _marks(text, ","):
+            if character == ",":
+                self.commas[within[-1]].append(index)
+            elif character in "([{":
+                within.append(index)
+                self.commas[index] = []
             else:
-                yield from lines(part, indent + 1, comma)
-    yield margin + tail + after
+                self.opened[index] = within.pop()
+
+    def lines(self, start: int, end: int, indent: int, after: str) -> Iterator[str]:
+        """The lines of a part of the text; ``after`` is what follows it on its last line."""
+        statement = self.text[start:end]
+        margin = INDENT * indent
+        if len(margin) + len(statement) + len(after) <= WIDTH:
+            yield margin + statement + after
+            return
+        head, value = _assigned(statement)
+        links = _links(value) if ")." in value else [value]
+        parts = links if len(links) > 2 else _operands(value) if " + " in value else [value]
+        if len(parts) > 1:
+            yield from _chained(head, parts, margin, after)
+            return
+        closing = end - 2 if statement.endswith(":") else end - 1
+        if closing not in self.opened:
+            yield margin + statement + after
+            return
+        opening = self.opened[closing]
+        yield margin + self.text[start : opening + 1]
+        yield from self._inside(opening, closing, indent + 1)
+        yield margin + self.text[closing:end] + after
+
+    def _inside(self, opening: int, closing: int, indent: int) -> Iterator[str]:
+        """The lines between two brackets: one if a call's arguments fit, else one for each of the parts."""
+        is_call = self.text[opening] == "(" and self.text[opening - 1].isidentifier()
+        body = self.text[opening + 1 : closing]
+        if is_call and len(INDENT) * indent + len(body) <= WIDTH:
+            yield INDENT * indent + body
+            return
+        commas = self.commas[opening]
+        comma = "" if is_call and not commas else ","
+        for start, end in zip([opening, *commas], [*commas, closing], strict=True):
+            while self.text[start + 1] == " ":
+                start += 1
+            if start + 1 < end:  # nothing stands after a tuple's only comma
+                yield from self.lines(start + 1, end, indent, comma)
 
 
-def _assigned(statement: str) -> tuple[str, bool, str]:
-    """What stands before a statement's value, whether anything does, and the value."""
+def _assigned(statement: str) -> tuple[str, str]:
+    """What stands before a statement's value, if anything does, and the value."""
     match = re.match(r"return |[\w.,() ]+ = ", statement)
-    return (match[0], True, statement[match.end() :]) if match else ("", False, statement)
+    return (match[0], statement[match.end() :]) if match else ("", statement)
+
+
+def _chained(head: str, parts: list[str], margin: str, after: str) -> Iterator[str]:
+    """Operands, or calls of methods, one below the other; in parentheses where they are assigned."""
+    if head:
+        yield f"{margin}{head}("
+        yield from (margin + INDENT + part for part in parts)
+        yield f"{margin}){after}"
+    else:
+        yield from (margin + part for part in parts[:-1])
+        yield margin + parts[-1] + after
 
 
 def _operands(value: str) -> list[str]:
-    first, *rest = _split(value, " + ")
-    return [first, *(f"+ {operand}" for operand in rest)]
+    """A sum in its operands, all but the first with their plus."""
+    cuts, depth = [0], 0
+    for index, character in _marks(value, "+"):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and character == "+" and value[index - 1 : index + 2] == " + ":
+            cuts.append(index)
+    return [value[start:end].strip() for start, end in zip(cuts, [*cuts[1:], len(value)], strict=True)]
 
 
 def _links(value: str) -> list[str]:
@@ -209,37 +243,6 @@ def _links(value: str) -> list[str]:
     return [value[start:end] for start, end in zip(cuts, [*cuts[1:], len(value)], strict=True)]
 
 
-def _last_bracket(statement: str) -> tuple[int, int] | None:
-    """Where the last bracket of a statement opens and closes, if it closes at the statement's end."""
-    end = len(statement) - 1 if not statement.endswith(":") else len(statement) - 2
-    if statement[end] not in ")]}":
-        return None
-    depth: list[int] = []
-    for index, character in _marks(statement, ""):
-        if character in "([{":
-            depth.append(index)
-        elif character in ")]}":
-            start = depth.pop()
-            if index == end:
-                return start, end
-    return None
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """``text`` at every separator that stands in no bracket and no string."""
-    parts, depth, start = [], 0, 0
-    for index, character in _marks(text, separator[0]):
-        if character in "([{":
-            depth += 1
-        elif character in ")]}":
-            depth -= 1
-        elif depth == 0 and text.startswith(separator, index):
-            parts.append(text[start:index].strip())
-            start = index + len(separator)
-    rest = text[start:].strip()
-    return [*parts, rest] if rest else parts
-
-
 def _marks(text: str, marks: str) -> Iterator[tuple[int, str]]:
     """The brackets, and the characters of ``marks``, that stand in no string literal of a text, with their places."""
     for match in _marks_pattern(marks).finditer(text):
@@ -249,4 +252,5 @@ def _marks(text: str, marks: str) -> Iterator[tuple[int, str]]:
 
 @cache
 def _marks_pattern(marks: str) -> re.Pattern[str]:
-    return re.compile(rf'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|([(){{}}\[\]{re.escape(marks)}])')
+    double, single = r'"[^"\\]*(?:\\.[^"\\]*)*"', r"'[^'\\]*(?:\\.[^'\\]*)*'"
+    return re.compile(rf"{double}|{single}|([(){{}}\[\]{re.escape(marks)}])")

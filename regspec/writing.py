@@ -232,6 +232,9 @@ def _sized(group: _Group, places: list[tuple[str, Shape]]) -> str:
 def _method(signature: str, summary: str, statements: Sequence[str]) -> str:
     body = [f"{INDENT * 2}{summary}"] if summary else []
     for statement in statements:
+        if len(statement) + 2 * len(INDENT) <= WIDTH:
+            body.append(INDENT * 2 + statement)
+            continue
         deeper = len(statement) - len(statement.lstrip())
         body.extend(lines(statement.lstrip(), 2 + deeper // len(INDENT)))
     return "\n".join([*lines(f"def {signature}:", 1), *body])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -47,7 +47,7 @@ def load_rules(document: Document) -> tuple[RulesFile | None, list[Problem]]:
         return None, found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Item:
     """An entry as it is written: its kind, its fields with parameters put in, and its name, given or made."""
 
@@ -63,9 +63,9 @@ class _Item:
         repeat = self.fields.get("repeat")
         return repeat if isinstance(repeat, int) and repeat > 0 else 0
 
-    def names(self, name: str) -> list[str]:
-        """The names that it takes when it is called ``name``: of a repeated block, its own and each copy's."""
-        return [name, *(f"{name}_{index + 1}" for index in range(self.copies))]
+    def names(self) -> list[str]:
+        """The names that it takes: of a repeated block, its own and each copy's."""
+        return [self.name, *(f"{self.name}_{index + 1}" for index in range(self.copies))]
 
     @property
     def stem(self) -> str:
@@ -178,27 +178,25 @@ class _Loader:
     ) -> Body:
         """The entries of a list of layers; ``origin`` is the mapping that holds it."""
         items = self._items(layers, parameters, origin / "layers")
-        items = self._named(items, set(inputs))
+        self._name(items, set(inputs))
         entries = tuple(self._entry(item) for item in items)
         return Body(inputs, entries, outputs, origin=origin, origins=tuple(item.origin for item in items), **more)
 
     def _items(self, layers: list[Any], parameters: Mapping[str, Any], origin: Origin) -> list[_Item]:
         items = []
         for index, written in enumerate(layers):
-            here = origin / index
             if isinstance(written, str):
                 written = {written: None}
             if not isinstance(written, dict) or len(written) != 1:
-                received = f"has {len(written)} keys" if isinstance(written, dict) else f"is {faults.shown(written)}"
-                hint = (
-                    "write '- Dense: {units: 10}', with the fields inside the kind"
-                    if isinstance(written, dict)
-                    else None
-                )
-                self._fault(here, f"a layer is one kind with a mapping of its fields, but this {received}", hint)
+                received, hint = f"is {faults.shown(written)}", None
+                if isinstance(written, dict):
+                    received = f"has {len(written)} keys"
+                    hint = "write '- Dense: {units: 10}', with the fields inside the kind"
+                what = f"a layer is one kind with a mapping of its fields, but this {received}"
+                self._fault(origin / index, what, hint)
                 continue
             ((kind, fields),) = written.items()
-            here = here / kind
+            here = origin / index / kind
             fields = substitute({} if fields is None else fields, parameters, here, self.problems)
             is_faulty = False
             if not isinstance(fields, dict):
@@ -208,14 +206,14 @@ class _Loader:
             items.append(_Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
         return items
 
-    def _named(self, items: list[_Item], taken: set[str]) -> list[_Item]:
-        """The items, those without a name with one made as Keras does: ``dense``, ``dense_1``."""
+    def _name(self, items: list[_Item], taken: set[str]) -> None:
+        """Gives those without a name one, made as Keras does: ``dense``, ``dense_1``."""
         copies = 0
         for item in items:
             copies += item.copies
             if copies > MAX_ENTRIES:
                 self._refuse_size(item)
-            for name in item.names(item.name) if item.name else ():
+            for name in item.names() if item.name else ():
                 if name in taken:
                     self._fault(item.origin / "name", f"'{name}' is the name of another layer or input")
                 taken.add(name)
@@ -224,17 +222,15 @@ class _Loader:
             return name in taken or name in RESERVED or keyword.iskeyword(name)
 
         counts: dict[str, int] = {}
-        named = []
         for item in items:
-            name, stem = item.name, "" if item.name else item.stem
-            if not name:
-                while not name or any(map(is_taken, item.names(name))):
-                    count = counts.get(stem, 0)
-                    name = f"{stem}_{count}" if count else stem
-                    counts[stem] = count + 1
-                taken.update(item.names(name))
-            named.append(replace(item, name=name))
-        return named
+            if item.name:
+                continue
+            stem = item.stem
+            while not item.name or any(map(is_taken, item.names())):
+                count = counts.get(stem, 0)
+                item.name = f"{stem}_{count}" if count else stem
+                counts[stem] = count + 1
+            taken.update(item.names())
 
     def _refuse_size(self, item: _Item) -> NoReturn:
         self._fault(item.origin, f"the blocks unfold to more than {MAX_ENTRIES:,} layers")

@@ -18,13 +18,24 @@ def substitute(value: Any, parameters: Mapping[str, Any], origin: Origin, proble
     A string that is one reference becomes the parameter's value, of whatever type; a reference inside a longer string
     becomes its text.
     """
+    if not _refers(value):
+        return value
     if isinstance(value, str):
-        return _text(value, parameters, origin, problems) if "$" in value else value
+        return _text(value, parameters, origin, problems)
     if isinstance(value, dict):
         return {key: substitute(item, parameters, origin / key, problems) for key, item in value.items()}
     if isinstance(value, list):
         return [substitute(item, parameters, origin / index, problems) for index, item in enumerate(value)]
     return value
+
+
+def _refers(value: Any) -> bool:
+    """Whether there is a reference in a value: most have none, and need no copy."""
+    if isinstance(value, str):
+        return "$" in value
+    if isinstance(value, dict):
+        return any(map(_refers, value.values()))
+    return isinstance(value, list) and any(map(_refers, value))
 
 
 def _text(text: str, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]) -> Any:

@@ -1,0 +1,39 @@
+"""Prints the figures: ``python -m tests.benchmarks``, or with the names of some: ``forward build keras check``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from . import building, checking, forward
+
+BENCHMARKS = {
+    "forward": forward.figures,
+    "build": building.figures,
+    "keras": building.figures_against_keras,
+    "check": checking.figures,
+}
+
+
+def main(names: list[str]) -> None:
+    unknown = set(names) - set(BENCHMARKS)
+    if unknown:
+        sys.exit(f"no benchmark is called {', '.join(sorted(unknown))}: there are {', '.join(BENCHMARKS)}")
+    title = f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads"
+    table = Table("compared", "ours, ms", "theirs, ms", "ratio", "aim", title=title)
+    for name in names or BENCHMARKS:
+        for figure in BENCHMARKS[name]():
+            ours, theirs = f"{figure.ours * 1e3:.3f}", f"{figure.theirs * 1e3:.3f}"
+            table.add_row(figure.name, ours, theirs, f"{figure.ratio:.3f}", f"{figure.most:g}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,54 @@
+"""Ratios of medians, of runs that alternate in one process."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was compared, how long it took, in seconds, and what was aimed at."""
+
+    name: str
+    ours: float
+    theirs: float
+    most: float  # the ratio aimed at
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs
+
+
+def compare(
+    name: str,
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
+    *,
+    most: float,
+    rounds: int = 15,
+    calls: int = 1,
+) -> Figure:
+    """The medians over ``rounds`` of ``calls`` each, ours and theirs in turns, after one round that does not count."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for index in range(rounds + 1):
+        # whoever is first may find a colder machine, so the two swap
+        for which in (0, 1) if index % 2 else (1, 0):
+            taken = _seconds((ours, theirs)[which], calls)
+            if index:
+                seconds[which].append(taken)
+    return Figure(name, statistics.median(seconds[0]), statistics.median(seconds[1]), most)
+
+
+def _seconds(function: Callable[[], Any], calls: int) -> float:
+    gc.collect()
+    start = time.perf_counter()
+    for _ in range(calls):
+        result = function()
+    taken = time.perf_counter() - start
+    del result  # outside the time: freeing a model is not building it
+    return taken / calls
