@@ -85,4 +85,5 @@ class Pattern:
 
     def to_torch(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
         """Keras's array as it lies in torch."""
-        return array.transpose(self.permutation).reshape(self.torch_shape(array.shape))
+        permuted: NDArray[np.generic] = array.transpose(self.permutation)
+        return permuted.reshape(self.torch_shape(array.shape))

@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from torch.nn import functional as F
 
 import regspec
 from regspec.spec.regularizers import REGULARIZERS
+from regspec.training.run import Options, train
 
 from .readme import PATH, updated
 
@@ -81,6 +83,14 @@ def test_answer_for_all_layers() -> None:
     rules = block("yaml", "stage[34]")
     spec = f"regspec: 1\ninputs: {{x: {{shape: [5]}}}}\n{layers}{rules}"
     assert set(regspec.build(regspec.loads(spec)).regularization_terms()) == {"stage3_1.kernel", "dense.kernel"}
+
+
+def test_a_trained_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = train(PATH.parent / "examples" / "digits_cnn.yaml", Options(epochs=1))
+    names = {"regspec": regspec, "safetensors": safetensors}
+    exec(block("python", "load_state_dict"), names)
+    torch.testing.assert_close(names["model"].state_dict(), run.model.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.usefixtures("_registry")

@@ -190,7 +190,8 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
         )
         full: Expression = Module(convolution)(x)
         if any(rest):
-            full = full[(..., *(slice(None, -cells or None) for cells in rest))]
+            without = (..., *(slice(None, -cells or None) for cells in rest))
+            full = full[without]
         return self.activate(full, x)
 
 

@@ -65,7 +65,8 @@ class Pooling(Spatial):
             count_include_pad=False if self.function == "Avg" and any(padding) else OMIT,
         )
         pooled: Expression = Module(pool)(x)
-        return pooled[(..., *(slice(1 if drop else None, None) for drop in drops))] if any(drops) else pooled
+        without = (..., *(slice(1 if drop else None, None) for drop in drops))
+        return pooled[without] if any(drops) else pooled
 
     def _spans(self, x: Tensor) -> tuple[int, ...]:
         """The windows for torch: a single one that ends in a padded cell does without it, so that it fits."""

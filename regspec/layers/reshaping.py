@@ -175,7 +175,8 @@ class Cropping(Sided):
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         sides = sides_of(self.cropping, self.spatial_rank) or ()
-        return x[(..., *(slice(before or None, -after or None) for before, after in sides))]
+        within = (..., *(slice(before or None, -after or None) for before, after in sides))
+        return x[within]
 
 
 @kind
