@@ -8,7 +8,7 @@ import linecache
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partialmethod
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,7 +33,7 @@ def build(
 
     Args:
         spec: a ModelSpec, or the path of a YAML file.
-        seed: draws the parameters from this seed, and leaves torch's own state as it was.
+        seed: draws the parameters from this seed, on the CPU, and leaves torch's own state as it was.
         device: where the parameters lie.
         dtype: the type of the parameters.
 
@@ -47,7 +47,7 @@ def build(
     """
     with _without_collection(), torch.random.fork_rng(devices=(), enabled=seed is not None):
         if seed is not None:
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
         model: Regularized = _main_class(print_source(graph_of(spec)))()
     return model if device is None and dtype is None else model.to(device=device, dtype=dtype)
 
@@ -88,18 +88,22 @@ def _executed(text: str) -> ModuleType:
     sys.modules[name] = module
     exec(compile(text, path, "exec"), module.__dict__)
     for cls in _classes(module):
-        cls.__reduce__ = _reduce  # type: ignore[assignment]
+        cls.__reduce__ = partialmethod(_reduce, cls, text)  # type: ignore[assignment]
     return module
 
 
-def _reduce(self: nn.Module) -> tuple[Any, ...]:
+def _reduce(self: nn.Module, compiled: type[Any], text: str) -> tuple[Any, ...]:
     """How an instance is pickled and copied: with the source of its class, which no file holds."""
-    module = sys.modules[type(self).__module__]
-    text = "".join(linecache.getlines(str(module.__file__)))
-    return _blank, (text, type(self).__name__), self.__getstate__()
+    if type(self) is not compiled:  # a class that derives from it is in a file
+        return _new, (type(self),), self.__getstate__()
+    return _blank, (text, compiled.__name__), self.__getstate__()
 
 
 def _blank(text: str, name: str) -> nn.Module:
+    """An instance without its state, of the class of a source."""
+    return _new(getattr(_executed(text), name))
+
+
+def _new(cls: type[nn.Module]) -> nn.Module:
     """An instance without its state."""
-    cls: type[nn.Module] = getattr(_executed(text), name)
     return cls.__new__(cls)

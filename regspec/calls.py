@@ -198,7 +198,7 @@ def replaced(value: Any, by: Mapping[Expression, Expression]) -> Any:
         return {name: replaced(each, by) for name, each in value.items()}
     if not isinstance(value, Expression):
         return value
-    if value in by:
+    if not isinstance(value, Call) and value in by:  # a call compares its arguments, which may be lists
         return by[value]
     made: Any = value
     parts = {part.name: getattr(made, part.name) for part in fields(made)}

@@ -10,6 +10,7 @@ import keyword
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import TypeVar
 
 from regspec.calls import Apply, Call, Definition, Expression, Import, Part, Value, walk
@@ -85,8 +86,8 @@ class Outliner:
         return Outline(
             graph.name,
             base,
-            tuple((x.source, x.logical) for x in graph.inputs),
-            tuple((name, x.logical) for name, x in zip(names, graph.outputs, strict=True)),
+            tuple((x.source, x.shape) for x in graph.inputs),
+            tuple((name, x.shape) for name, x in zip(names, graph.outputs, strict=True)),
             tuple(self._init(terms, constraints)),
             tuple(self._fills(fills)),
             self._signature(),
@@ -199,6 +200,13 @@ class Outliner:
         for target, result in zip(targets, node.plan.results, strict=True):
             if target != "_" and self._variable(result) != target:
                 yield f"{target} = {self.printer.text(result)}"
+            elif target == "_" and self._is_listened_to(node, result):
+                yield self.printer.text(result)
+
+    def _is_listened_to(self, node: Node, result: Expression) -> bool:
+        """Whether a result that nothing takes has a penalty."""
+        listened = {place.module for term in node.plan.terms if term.is_activity for place in term.places}
+        return any(isinstance(each, Apply) and each.module.suffix in listened for each in walk(result))
 
     def _enter(self, node: Node) -> None:
         """Turns to a node, over whose tensors its plan's expressions are from now on."""
@@ -300,12 +308,15 @@ def _variables(graph: Graph) -> dict[int, str]:
                 chained.append(x)
             elif node.is_adapter:
                 add(x, f"{node.name}_{node.plan.kind}")
+            elif node.plan.output_names is not None:
+                add(x, f"{node.name}_{node.plan.output_names[position]}")
             else:
                 add(x, f"{node.name}_{position}" if position else node.name)
     # an input that only the first statement takes may give its name away
     spent = {variables[id(x)] for x in graph.inputs if uses.get(id(x), set()) <= {0}}
-    free = [name for name in (*CHAINS, *(f"x{number}" for number in range(len(taken)))) if name not in taken - spent]
-    return variables | {id(x): free[0] for x in chained}
+    kept = taken - spent
+    free = next(name for name in chain(CHAINS, map("x{}".format, count())) if name not in kept)
+    return variables | {id(x): free for x in chained}
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], K]) -> Iterator[tuple[K, list[T]]]:

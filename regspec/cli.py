@@ -198,7 +198,6 @@ def _styled(error: RegspecError) -> str:
 
 def main() -> None:
     """Runs the command line; a fault of the input is printed, without a traceback, and exits with 1."""
-    sys.path.insert(0, "")  # as `python -m` has it: the user's modules lie in the current folder
     try:
         app()
     except RegspecError as error:

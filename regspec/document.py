@@ -88,8 +88,9 @@ def read(path: str | Path) -> Document:
             raise RegspecError(Problem("is a folder, not a file", path=str(path)))
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise RegspecError(Problem(f"can't be read: {error.strerror}", path=str(path))) from None
+    except (OSError, ValueError) as error:  # a ValueError for a zero byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RegspecError(Problem(f"can't be read: {reason}", path=str(path))) from None
     if len(raw) > MAX_BYTES:
         raise RegspecError(Problem(f"is larger than {MAX_BYTES // 2**20} MiB", path=str(path)))
     try:
@@ -105,6 +106,9 @@ def parse(text: str, path: str = "<text>") -> Document:
     """The document of a YAML text. Raises `RegspecError` with every problem of its form."""
     try:
         return Document(path, text, _Reader(text, path).read())
+    except UnicodeEncodeError as error:
+        what = f"the character U+{ord(text[error.start]):04X} may not stand in YAML"
+        raise RegspecError(Problem(what, path=path, line=text.count("\n", 0, error.start) + 1)) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = f"not valid YAML: {error.problem or error.context}"
@@ -180,6 +184,7 @@ class _Reader:
         if event.tag is not None:
             self._refuse_tag(event)
         if event.anchor is not None:
+            self._anchor(event)
             self.anchors[event.anchor] = None
         self.open.append(_Container(value, event.anchor))
 
@@ -224,8 +229,13 @@ class _Reader:
         is_plain = event.implicit[0]
         value = self._resolve(text, event) if is_plain and text[:1] in _FIRST_OF_OTHERS else text
         if event.anchor is not None:
+            self._anchor(event)
             self.anchors[event.anchor] = _Container(value, None)
         return value
+
+    def _anchor(self, event: Any) -> None:
+        if event.anchor in self.anchors:
+            raise RegspecError(self._problem(event, f"the anchor '&{event.anchor}' is given twice"))
 
     def _resolve(self, text: str, event: Any) -> Any:
         """The value of a plain scalar by YAML 1.2's core schema."""

@@ -88,9 +88,15 @@ class Problems(list[Problem]):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """The hint ``did you mean 'x'?`` for the known name nearest to ``name``, or None where none is near."""
+    near = nearest(name, known)
+    return None if near is None else f"did you mean '{near}'?"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like ``name``, or None where none is near."""
     by_folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
-    return f"did you mean '{by_folded[near[0]]}'?" if near else None
+    return by_folded[near[0]] if near else None
 
 
 def _window(text: str, start: int) -> tuple[str, int]:

@@ -57,10 +57,12 @@ class _Scope:
     """What the entries of one body may name."""
 
     names: frozenset[str]  # of all its entries and inputs
+    taken: set[str]  # these names, and the attributes of the layers so far
     tensors: dict[str, Mapping[str, Tensor] | None] = field(default_factory=dict)  # by output; None after a fault
     nodes: dict[str, Node] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     last: str = ""
+    sees: str | None = None  # a hint for who names what is not in it
     is_misnamed: bool = False  # whether an entry names what is not there
 
 
@@ -73,6 +75,7 @@ class _Resolver:
     problems: Problems = field(default_factory=Problems)
     plans: Plans = field(default_factory=Plans)
     matched: set[int] = field(default_factory=set)  # ids of the rules that matched a slot
+    reported: set[tuple[int, str]] = field(default_factory=set)  # ids of entries, and what is wrong with their shapes
     is_partial: bool = False  # whether a part was left out because of a fault
 
     def graph(
@@ -80,7 +83,10 @@ class _Resolver:
     ) -> Graph | None:
         """The graph of a body on these inputs; None where a fault stands in the way."""
         rules = (*rules, *((prefix, rule) for rule in body.rules))
-        scope = _Scope(frozenset(_names(body)))
+        names = frozenset(_names(body))
+        scope = _Scope(names, set(names))
+        if prefix:
+            scope.sees = f"a block sees its own layers and inputs only: {', '.join(body.inputs)}"
         for input_name, tensor in zip(body.inputs, inputs, strict=False):
             scope.tensors[input_name] = None if tensor is None else {"0": tensor}
             scope.last = input_name
@@ -139,7 +145,10 @@ class _Resolver:
         for name in body.inputs:
             if name not in scope.used:
                 origin = None if body.origin is None else body.origin / "inputs" / name
-                self._fault(origin, f"nothing uses the input '{name}'", key=True)
+                hint = f"a layer without 'inputs' takes what stands before it, the first one '{body.inputs[-1]}'"
+                self._fault(
+                    origin, f"nothing uses the input '{name}'", hint if name != body.inputs[-1] else None, key=True
+                )
 
     def _entry(
         self, entry: Entry, scope: _Scope, prefix: str, rules: _ScopedRules, origin: Origin | None
@@ -150,13 +159,15 @@ class _Resolver:
                 raise _ReportedError
             inputs = self._inputs(entry.inputs, scope, origin)
             if isinstance(entry, BlockUse):
-                placed = self._use(entry, inputs, scope, prefix, rules, origin)
+                placed = self._use(entry, inputs, scope, prefix, rules)
             elif isinstance(entry, Call):
                 placed = self._call(entry, inputs, scope, origin)
             else:
                 placed = self._layer(entry, inputs, scope, prefix, rules)
         except ShapeError as error:
-            self._fault(origin, f"{entry.name} {error.what}", error.hint, key=True)
+            if (id(entry), error.what) not in self.reported:  # a block that is used twice has its faults once
+                self.reported.add((id(entry), error.what))
+                self._fault(origin, f"{prefix}{entry.name} {error.what}", error.hint, key=True)
             placed = []
         except _ReportedError:
             placed = []
@@ -181,7 +192,7 @@ class _Resolver:
             return found
 
         plan = self.plans.of(layer, inputs, rule_for)
-        return self._finished(nodes.placed(plan, name, inputs, scope.names), scope)
+        return self._finished(nodes.placed(plan, name, inputs, scope.taken), scope)
 
     def _call(self, entry: Call, inputs: list[Tensor], scope: _Scope, origin: Origin | None) -> list[Node]:
         if entry.layer not in scope.nodes:
@@ -218,13 +229,7 @@ class _Resolver:
     # -- blocks -------------------------------------------------------------------------------------------------------
 
     def _use(
-        self,
-        entry: BlockUse,
-        inputs: list[Tensor],
-        scope: _Scope,
-        prefix: str,
-        rules: _ScopedRules,
-        origin: Origin | None,
+        self, entry: BlockUse, inputs: list[Tensor], scope: _Scope, prefix: str, rules: _ScopedRules
     ) -> list[Node]:
         names = [entry.name] if entry.repeat is None else [f"{entry.name}_{index + 1}" for index in range(entry.repeat)]
         placed: list[Node] = []
@@ -236,7 +241,7 @@ class _Resolver:
             if graph is None:
                 raise _ReportedError
             placed.extend(self._finished([_block_node(name, graph, inputs)], scope))
-            inputs = list(placed[-1].outputs)
+            inputs = [*placed[-1].outputs, *inputs[len(placed[-1].outputs) :]]  # what it does not give stays as it was
         scope.tensors[entry.name] = scope.tensors[names[-1]]
         scope.used.update(names[:-1])
         return placed
@@ -293,7 +298,8 @@ class _Resolver:
             if name in scope.names:
                 self._fault(origin, f"'{name}' is declared below; a layer takes what stands above it")
             elif name:  # without layers there is no name, which is reported already
-                self._fault(origin, f"no layer or input is called '{name}'", did_you_mean(name, scope.tensors))
+                hint = did_you_mean(name, scope.tensors) or scope.sees
+                self._fault(origin, f"no layer or input is called '{name}'", hint)
             return None
         scope.used.add(name)
         outputs = scope.tensors[name]

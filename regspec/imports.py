@@ -27,6 +27,12 @@ class Imports:
         """Every name that the file has by them."""
         return {*self.modules, *(here for names in self.names.values() for here in names.values())}
 
+    @property
+    def foreign(self) -> list[str]:
+        """The packages that are neither Python's own, nor torch or regspec."""
+        modules = {*self.modules, *self.names}
+        return sorted({module.partition(".")[0] for module in modules if _group_of(module) == 3})
+
     def module(self, module: str) -> None:
         """Adds ``import module``."""
         self.modules.add(module)

@@ -51,9 +51,13 @@ class Node:
         return f"{attribute}.{place.parameter}" if place.parameter else attribute
 
 
-def placed(plan: Plan, name: str, inputs: Sequence[Tensor], taken: Container[str]) -> list[Node]:
-    """A plan in its place, after the nodes that adapt its inputs; names of attributes in ``taken`` are avoided."""
+def placed(plan: Plan, name: str, inputs: Sequence[Tensor], taken: set[str]) -> list[Node]:
+    """A plan in its place, after the nodes that adapt its inputs.
+
+    Its attributes avoid the names in ``taken``, which hold those of all layers, and are added to them.
+    """
     attributes = {module.suffix: _attribute(name, module.suffix, taken) for module in plan.modules}
+    taken.update(attributes.values())
     nodes, xs = _adapted(plan, inputs)
     return [*nodes, Node(name, plan, xs, _outputs(plan, name), attributes)]
 

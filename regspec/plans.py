@@ -13,7 +13,7 @@ from regspec import axes
 from regspec.calls import Apply, Call, Definition, Expression, Module, call, walk
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
-from regspec.shapes import Tensor
+from regspec.shapes import ShapeError, Tensor
 from regspec.spec.initializers import Drawn
 from regspec.spec.regularizers import Regularizer
 
@@ -90,9 +90,11 @@ class Plans:
 
     def of(self, layer: Layer, inputs: Sequence[Tensor], rules: Rules) -> Plan:
         """The plan of a layer on these inputs; what it says of a slot wins over the rules. Raises `ShapeError`."""
-        activity = layer.activity if layer.says_activity else rules("activity")
+        by_rule = rules("activity")  # which counts as a match of the rule, even where the layer has its own
+        activity = layer.activity if layer.says_activity else by_rule
         plan = self.again(layer, inputs, activity)
-        ruled = [None if weight.explicit else rules(weight.slot) for weight in plan.weights]
+        asked = [(weight.explicit, rules(weight.slot)) for weight in plan.weights]
+        ruled = [None if is_explicit else by_rule for is_explicit, by_rule in asked]
         if not any(ruled):
             return plan
         key = (id(plan), *map(id, ruled))
@@ -112,8 +114,11 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
     xs = _wanted(layer, inputs)
     outputs, results = _computed(layer, xs, activity)
     weights = layer.weights(*xs)
+    if not layer.trainable:  # which holds for the layers in it too
+        weights = tuple(replace(weight, frozen=True) for weight in weights)
     absent = tuple(_absent(parameter) for parameter in layer.absent())
     fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
+    _check_slots(layer, weights)
     terms, constraints = [], []
     for weight in weights:
         fills.extend(_fills(weight))
@@ -123,11 +128,14 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
             constraints.append(Constrained(weight.name, weight.constraint.lower(weight.pattern), _places(weight)))
     if activity is not None:
         listened = next(Place(result.module.suffix) for result in results if isinstance(result, Apply))
-        terms.append(Term("activity", activity, activity.lower(None), (listened,), is_activity=True))
+        constructor = activity.lower(layer.units_of(outputs[0]))
+        terms.append(Term("activity", activity, constructor, (listened,), is_activity=True))
     for suffix, regularizer in layer.inner_activities.items():
         slot = suffix.replace("_", ".")
-        terms.append(Term(slot, regularizer, regularizer.lower(None), (Place(suffix),), is_activity=True))
-    frozen = () if layer.is_trainable else tuple(dict.fromkeys(Place(weight.module) for weight in weights))
+        terms.append(Term(slot, regularizer, regularizer.lower(-1), (Place(suffix),), is_activity=True))
+    frozen = {Place(weight.module): None for weight in weights if weight.frozen}
+    if layer.is_opaque and not layer.trainable:
+        frozen = {Place(""): None}
     return Plan(
         type(layer).__name__,
         xs,
@@ -140,8 +148,18 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
         tuple(fills),
         tuple(terms),
         tuple(constraints),
-        frozen or absent,
+        (*frozen, *(place for place in absent if Place(place.module) not in frozen)),
     )
+
+
+def _check_slots(layer: Layer, weights: tuple[Weight, ...]) -> None:
+    """Raises where a layer regularizes a weight that it does not have: the bias of one without."""
+    for field_name in sorted(layer.model_fields_set):
+        slot = field_name.removesuffix("_regularizer")
+        if slot in (field_name, "activity") or getattr(layer, field_name) is None:
+            continue
+        if all(weight.slot != slot for weight in weights):
+            raise ShapeError(f"has a {field_name}, but no {slot}")
 
 
 def _ruled(plan: Plan, ruled: Sequence[Regularizer | None]) -> Plan:
@@ -153,7 +171,8 @@ def _ruled(plan: Plan, ruled: Sequence[Regularizer | None]) -> Plan:
 
 def _weight_term(weight: Weight, regularizer: Regularizer) -> Term:
     regularizer.check(weight.slot)
-    return Term(weight.name, regularizer, regularizer.lower(weight.pattern), _places(weight))
+    constructor = regularizer.lower(weight.pattern.output, weight.pattern.input)
+    return Term(weight.name, regularizer, constructor, _places(weight))
 
 
 def _wanted(layer: Layer, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -223,7 +242,7 @@ def _fills(weight: Weight) -> Iterator[Fill]:
     if weight.initializer is None or weight.shape is None:
         return
     if weight.initializer != weight.constructed:
-        fill = weight.initializer.lower(Drawn(weight.shape, weight.pattern, weight.fans))
+        fill = weight.initializer.lower(Drawn(weight.shape, weight.pattern, weight.fans, weight.chunks is not None))
         yield from (Fill(place, fill) for place in _places(weight))
     if weight.ones is not None:
         yield from (Fill(place, call("nn.init.ones_"), weight.ones) for place in _places(weight))

@@ -15,7 +15,7 @@ WIDTH = 120
 INDENT = "    "
 
 _STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "@": 2}
-_POSTFIX = 3
+_POSTFIX = 4  # above the right side of a product, 3
 
 
 # What the constructors call their first arguments, to name the parameters of a block's class.
@@ -179,14 +179,28 @@ class _Layout:
         if len(parts) > 1:
             yield from _chained(head, parts, margin, after)
             return
-        closing = end - 2 if statement.endswith(":") else end - 1
-        if closing not in self.opened:
+        opening, closing = self._bracket(start, end)
+        if opening < 0:
             yield margin + statement + after
             return
-        opening = self.opened[closing]
         yield margin + self.text[start : opening + 1]
         yield from self._inside(opening, closing, indent + 1)
         yield margin + self.text[closing:end] + after
+
+    def _bracket(self, start: int, end: int) -> tuple[int, int]:
+        """Where the last bracket opens and closes that is worth opening up: no index, and not nearly empty."""
+        outer = []
+        closing = end - 1
+        while closing > start:
+            opening = self.opened.get(closing)
+            if opening is None:
+                closing -= 1
+                continue
+            outer.append((opening, closing))
+            closing = opening - 1
+        of_calls = [(a, b) for a, b in outer if self.text[a] != "[" or not re.match(r"[\w)\]]", self.text[a - 1])]
+        long = [(a, b) for a, b in of_calls if b - a > WIDTH // 4]
+        return next(iter(long or of_calls), (-1, -1))
 
     def _inside(self, opening: int, closing: int, indent: int) -> Iterator[str]:
         """The lines between two brackets: one if a call's arguments fit, else one for each of the parts."""
@@ -196,7 +210,7 @@ class _Layout:
             yield INDENT * indent + body
             return
         commas = self.commas[opening]
-        comma = "" if is_call and not commas else ","
+        comma = "," if commas or self.text[opening] != "(" else ""
         for start, end in zip([opening, *commas], [*commas, closing], strict=True):
             while self.text[start + 1] == " ":
                 start += 1

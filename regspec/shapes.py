@@ -15,7 +15,6 @@ from regspec.calls import Expression
 
 Shape = tuple[int | None, ...]
 DataFormat = Literal["channels_first", "channels_last"]
-Padding = Literal["valid", "same", "causal"]
 
 
 class ShapeError(ValueError):
@@ -72,6 +71,11 @@ class Tensor(Expression):
     def permuted(self, order: Order) -> Tensor:
         """A tensor like this one, in another order of axes."""
         return replace(self, shape=axes.permute(self.shape, axes.between(self.order, order)), order=order)
+
+    @property
+    def named(self) -> str:
+        """``'flatten' (batch, 512)``, for messages on several."""
+        return f"'{self.source}' {text(self.logical)}"
 
     @property
     def described(self) -> str:

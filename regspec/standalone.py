@@ -65,7 +65,10 @@ def _runtime() -> tuple[dict[str, _Definition], dict[str, tuple[str | None, str]
                     {alias.asname or alias.name: (statement.module, alias.name) for alias in statement.names}
                 )
             else:
-                known.update(_defined(statement, text))
+                defined = _defined(statement, text)
+                if twice := defined.keys() & known.keys():
+                    raise ValueError(f"two files of the runtime define {', '.join(sorted(twice))}")
+                known.update(defined)
     return known, imported
 
 

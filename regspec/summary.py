@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from regspec import shapes
 from regspec.graph import Graph
+from regspec.layers.layer import Weight
 from regspec.shapes import Tensor
 
 
@@ -74,9 +75,12 @@ class Summary:
     def totals(self) -> str:
         """The totals in words."""
         trained = "" if self.trainable == self.parameters else f" ({self.trainable:,} trained)"
+        parameters = counted(self.parameters, "parameter", "parameters")
+        if any(row.parameters is None for row in self.rows):
+            parameters = f"{parameters} and those of the user's own layers"
         layers = counted(len(self.rows), "layer", "layers")
         penalties = counted(self.penalties, "penalty", "penalties")
-        return f"{layers}, {counted(self.parameters, 'parameter', 'parameters')}{trained}, {penalties}"
+        return f"{layers}, {parameters}{trained}, {penalties}"
 
 
 def counted(number: int, one: str, many: str) -> str:
@@ -102,13 +106,16 @@ def _rows(graph: Graph, prefix: str) -> Iterator[Row]:
         elif not node.declares:
             yield Row(name, node.plan.kind, outputs, 0, 0, is_call=True)
         else:
-            sizes = [None if weight.shape is None else math.prod(weight.shape) for weight in node.plan.weights]
-            trained = [size for size, weight in zip(sizes, node.plan.weights, strict=True) if weight.trainable]
+            trained = [weight for weight in node.plan.weights if weight.trainable and not weight.frozen]
             penalties = {term.slot: str(term.regularizer) for term in node.plan.terms}
-            yield Row(name, node.plan.kind, outputs, _total(sizes), _total(trained), penalties)
+            is_opaque = node.plan.layer is not None and node.plan.layer.is_opaque
+            totals = (None, None) if is_opaque else (_total(node.plan.weights), _total(trained))
+            yield Row(name, node.plan.kind, outputs, *totals, penalties)
 
 
-def _total(sizes: list[int | None]) -> int | None:
+def _total(weights: Sequence[Weight]) -> int | None:
+    """How many numbers are in weights; None where only the user's module knows."""
+    sizes = [None if weight.shape is None else math.prod(weight.shape) for weight in weights]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 

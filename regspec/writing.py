@@ -39,7 +39,8 @@ def print_source(graph: Graph, *, standalone: bool = False) -> str:
     *_, name = names = file.named({*file.runtime, *pieces, *file.imports.known})
     parts = [*dict.fromkeys(pieces.values()), *file.classes]
     text = re.sub(f"{_NAME}([0-9]+){_NAME}", lambda match: names[int(match[1])], "\n\n\n".join(parts))
-    summary = f"{name}, compiled by regspec{' to stand alone: it needs torch only' if standalone else ''}."
+    needs = " and ".join(["torch", *(file.imports.foreign)])
+    summary = f"{name}, compiled by regspec{f' to stand alone: it needs {needs} only' if standalone else ''}."
     gap = "\n\n\n" if parts[0].startswith(("class ", "def ", "@")) else "\n\n"  # as ruff has it
     return f'"""{summary}"""\n\n{file.imports.text()}{gap}{text}\n'
 
@@ -52,9 +53,8 @@ class _Group:
     parameters: dict[tuple[Value, ...], str]  # by the values in each of the blocks
     members: list[Outline]
 
-    def arguments(self, outline: Outline) -> list[Hole]:
-        """The arguments with which a block of the class is made."""
-        index = next(index for index, each in enumerate(self.members) if each is outline)
+    def arguments(self, index: int) -> list[Hole]:
+        """The arguments with which the block of a member is made."""
         return [Hole(column[index], name) for column, name in self.parameters.items()]
 
 
@@ -67,7 +67,7 @@ class _File:
     runtime: set[str] = field(default_factory=set)
     imports: Imports = field(default_factory=Imports)
     outlines: dict[int, Outline] = field(default_factory=dict)  # of blocks, by the graph's id
-    groups: dict[int, _Group] = field(default_factory=dict)  # of blocks, by the outline's id
+    groups: dict[int, tuple[_Group, int]] = field(default_factory=dict)  # and places in them, by the outline's id
 
     def add(self, graph: Graph) -> None:
         """Adds the classes of a graph's blocks, those without blocks of their own first, and its own."""
@@ -81,15 +81,14 @@ class _File:
 
     def _add_group(self, members: list[Outline]) -> None:
         group = _Group(len(self.classes), _parameters(members), members)
-        self.groups.update(dict.fromkeys(map(id, members), group))
+        self.groups.update({id(member): (group, index) for index, member in enumerate(members)})
         self.graph_names.append(members[0].name)
         self.classes.append(_class(group))
 
     def block(self, graph: Graph) -> tuple[str, list[Hole]]:
         """How a block's module is made: its class, by number, and the arguments."""
-        outline = self.outlines[id(graph)]
-        group = self.groups[id(outline)]
-        return f"{_NAME}{group.number}{_NAME}", group.arguments(outline)
+        group, index = self.groups[id(self.outlines[id(graph)])]
+        return f"{_NAME}{group.number}{_NAME}", group.arguments(index)
 
     def function(self, name: str | Import) -> str:
         """How the file calls a function: torch's by its path, the runtime's or the user's by an imported name."""
@@ -108,8 +107,9 @@ class _File:
 
     def named(self, taken: set[str]) -> list[str]:
         """The classes' names, made of the graphs': ``DigitsCnn`` of ``digits_cnn``; none in ``taken``, none twice."""
+        *blocks, own = self.graph_names
         names: list[str] = []
-        for graph_name in self.graph_names:
+        for graph_name in (own, *blocks):  # the model's own is the one that users import
             camel = "".join(part[:1].upper() + part[1:] for part in graph_name.split("_"))
             name, number = camel, 1
             while name in taken:
@@ -117,7 +117,7 @@ class _File:
                 name = f"{camel}{number}"
             taken = {*taken, name}
             names.append(name)
-        return names
+        return [*names[1:], names[0]]
 
 
 def _levels(graph: Graph) -> list[list[Graph]]:

@@ -28,7 +28,7 @@ shapes
 spec.fields spec.faults
 spec.forms spec.registration spec.parameters
 spec.activations spec.initializers spec.constraints spec.regularizers
-spec.rules
+spec.rules spec.synonyms
 layers
 spec.sections spec.model spec.loading
 plans

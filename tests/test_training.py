@@ -23,11 +23,11 @@ HEADER = "regspec: 1\nname: net\n"
 
 
 def run(folder: Path, text: str, console: Console | None = None, **options: object) -> Run:
-    """A run of a spec's text, in ``folder``."""
+    """A run of a spec's text, in a folder of its own below ``folder``."""
     path = folder / "net.yaml"
     path.write_text(HEADER + text)
     console = console or Console(file=io.StringIO(), width=100)
-    return train(path, Options(**{"epochs": 2, **options}), folder / "run", console)
+    return train(path, Options(**{"epochs": 2, **options}), folder / f"run{len(list(folder.iterdir()))}", console)
 
 
 WINE = """
@@ -140,6 +140,7 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "def pair():\n    x = torch.randn(50, 3)\n    return x, x.sum(1)\n"
         "def four():\n    return (*pair(), *pair())\n"
         "def nothing():\n    return 3\n"
+        "def needy(x):\n    return x\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     text = "inputs: {x: {shape: [3]}}\nlayers: [{Dense: {units: 1}}]"
@@ -147,7 +148,7 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         console = Console(file=io.StringIO(), width=100)
         assert "held_out_loss" in run(tmp_path, text, console, data=f"offered_data:{name}").metrics
         assert f"{held_out} held out" in console.file.getvalue()
-    for name, message in (("nothing", "must give"), ("absent", "can't be imported")):
+    for name, message in (("nothing", "must give"), ("absent", "names no function"), ("needy", "without arguments")):
         with pytest.raises(regspec.RegspecError, match=message):
             run(tmp_path, text, data=f"offered_data:{name}")
 
@@ -156,7 +157,7 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("data", "text", "message"),
     [
         ("wine", "inputs: {x: {shape: [14]}}\nlayers: [{Dense: {units: 3}}]", r"'wine' gives \(batch, 13\) for 'x'"),
-        ("wine", "inputs: {x: {shape: [13]}}\nlayers: [{Dense: {units: 2}}]", "has 3 classes"),
+        ("wine", "inputs: {x: {shape: [13]}}\nlayers: [{Dense: {units: 2}}]", "has the classes 0, 1, 2"),
         ("diabetes", "inputs: {x: {shape: [10]}}\nlayers: [{Dense: {units: 2}}]", r"the model gives \(batch, 2\)"),
         ("wines", "inputs: {x: {shape: [13]}}\nlayers: [{Dense: {units: 2}}]", "did you mean 'wine'"),
         (
@@ -174,19 +175,21 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_does_not_fit(tmp_path: Path, data: str, text: str, message: str) -> None:
     with pytest.raises(regspec.RegspecError, match=message):
         run(tmp_path, text, data=data)
-    assert not (tmp_path / "run").exists()
+    assert [each.name for each in tmp_path.iterdir()] == ["net.yaml"]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("data.csv", b"", "is empty"),
+        ("data.csv", b"", "needs a first line with the columns' names"),
+        ("data.csv", b"1,2\n3,4\n", "needs a first line with the columns' names"),
         ("data.csv", b"a,b\n1,2,3\n", "line 2 has 3 values, but the header 2"),
         ("data.csv", b"a,b\nx,1\n", "line 2: could not convert"),
-        ("data.csv", b"\xff\xfe", "can't be read"),
-        ("data.csv", b"a,y\n1,0\n", "can't be split"),
+        ("data.csv", b"\xff\xfe", "is not UTF-8"),
+        ("data.csv", b"a,y\n1,0\n", "too few to hold some out"),
         ("data.csv", b"a,y\nnan,0\n1,1\n2,0\n3,1\n4,0\n5,0\n", "are not finite everywhere"),
-        ("data.csv", b"a,y\n1,-1\n1,1\n2,0\n3,1\n4,0\n5,0\n", "classes below 0"),
+        ("data.csv", b"a,y\n1,-1\n1,1\n2,0\n3,1\n4,0\n5,0\n", "counted from 0"),
+        ("data.csv", b"a,y\n1,1\n1,1\n2,2\n3,1\n4,2\n5,2\n", "classes are counted from 0"),
         ("data.npz", b"not a zip", "can't be read"),
         ("data.npz", b"PK\x03\x04 broken", "can't be read"),
     ],
@@ -206,7 +209,8 @@ def test_files_that_are_wrong(tmp_path: Path, name: str, content: bytes, message
         ({"x": np.array(["a"] * 9), "y": np.zeros(9)}, "the numbers for 'x' of .* are no numbers"),
         ({"x": np.zeros((9, 1)), "y": np.array(["a"] * 9)}, "the numbers of the target of .* are no numbers"),
         ({"x": np.zeros((9, 1)), "y": np.full(9, np.nan)}, "are not finite everywhere"),
-        ({"x": np.zeros(()), "y": np.zeros(9)}, "can't be split"),
+        ({"x": np.zeros(()), "y": np.zeros(9)}, "are one number"),
+        ({"x": np.zeros((9, 1)), "y": np.zeros((9, 2), dtype=int)}, "takes one class for each example"),
     ],
 )
 def test_arrays_that_are_wrong(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -246,7 +250,10 @@ def test_runs_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(HEADER + WINE)
     (tmp_path / "run").write_text("in the way")
     with pytest.raises(regspec.RegspecError, match="run: error: can't be made"):
-        run(tmp_path, WINE, data="wine")
+        train(tmp_path / "net.yaml", Options(data="wine"), tmp_path / "run")
     assert (tmp_path / "run").read_text() == "in the way"
+    with pytest.raises(regspec.RegspecError, match="is a folder that is not empty"):
+        train(tmp_path / "net.yaml", Options(data="wine"), tmp_path)

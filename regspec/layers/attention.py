@@ -57,11 +57,11 @@ class PlainAttention(Attending):
             raise ShapeError(
                 f"takes inputs of (batch, steps, features), but is given {next(x for x in xs if x.rank != 3).described}"
             )
-        if query.shape[2] != key.shape[2]:
+        if query.logical[2] != key.logical[2]:
             raise ShapeError(
                 f"takes a query and a key of the same size, but is given {query.described}, and {key.described}"
             )
-        if value.shape[1] != key.shape[1]:
+        if value.logical[1] != key.logical[1]:
             raise ShapeError(
                 f"takes a value and a key of as many steps, but is given {value.described}, and {key.described}"
             )
@@ -153,7 +153,7 @@ class Projected(KernelSlot, BiasSlot, Attending):
     def checked(self, *xs: Tensor) -> None:
         super().checked(*xs)
         query, value, key = self.inputs_of(xs)
-        if min(query.rank, value.rank, key.rank) < 3 or value.shape[1:-1] != key.shape[1:-1]:
+        if min(query.rank, value.rank, key.rank) < 3 or value.logical[1:-1] != key.logical[1:-1]:
             given = ", and ".join(x.described for x in xs)
             raise ShapeError(f"takes a query, and a value and a key of as many steps, but is given {given}")
 
@@ -179,7 +179,7 @@ class MultiHeadAttention(Projected):
         if query.rank != value.rank:
             raise ShapeError(f"takes a query and a value of as many axes, but is given {given}")
         apart = set(range(1, query.rank - 1)).difference(self._axes(query))
-        if any(query.shape[axis] != value.shape[axis] for axis in apart):
+        if any(query.logical[axis] != value.logical[axis] for axis in apart):
             raise ShapeError(f"takes a query and a value that differ in its attention_axes alone, but is given {given}")
 
     @property

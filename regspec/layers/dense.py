@@ -72,6 +72,7 @@ class EinsumDense(KernelSlot, Activated):
             len(value) > 100
             or not (match := _EQUATION.fullmatch(value))
             or len({bool(each) for each in match.group(1, 5)}) > 1
+            or any(len(set(letters)) < len(letters) for letters in match.group(2, 4, 6))
         ):
             raise PydanticCustomError("equation", "must be like 'ab,bc->ac', '...a,ab->...b' or 'ab...,bc->ac...'")
         return value
@@ -81,13 +82,16 @@ class EinsumDense(KernelSlot, Activated):
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         shapes = self._shapes(x)
-        kernel = self.weight("kernel", " ".join(shapes.kernel_axes), shapes.kernel, fans=shapes.fans)
+        # by place: the equation's letters are the user's, and say nothing of what is output and what input
+        axes = " ".join("abcdefgh"[: len(shapes.kernel)])
+        kernel = self.weight("kernel", axes, shapes.kernel, fans=shapes.fans)
         names = " ".join("abcdefgh"[: len(shapes.bias or ())])
         bias = (self.weight("bias", names, shapes.bias, parameters=("bias",)),) if shapes.bias is not None else ()
         return (kernel, *bias)
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
-        return self.activated_shape(self._shapes(x).output, x)
+        shape = self._shapes(x).output
+        return self.activated_shape(shape, replace(x, shape=shape, order=()))
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         shapes = self._shapes(x)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from regspec.calls import Expression, Module, call
 from regspec.layers.layer import Elementwise, Layer, Spatial, kind
-from regspec.layers.reshaping import Sequential
+from regspec.layers.reshaping import Moved, Sequential
 from regspec.shapes import ShapeError, Tensor
 from regspec.spec.fields import Count, Fraction, NotNegative, Size
 from regspec.spec.fields import Sequence as SequenceField
@@ -27,6 +27,12 @@ class Rated(Noise):
     """A layer that drops a share of its input."""
 
     rate: Fraction = Field(description="The share that is dropped.")
+
+
+class Scaled(Rated):
+    """A layer whose noise grows with the share, beyond bounds as it nears one."""
+
+    rate: Annotated[Fraction, Field(lt=1)] = Field(description="The share that is dropped, below one.")
 
 
 class Shaped(Rated):
@@ -58,7 +64,7 @@ class Dropout(Shaped):
 
 
 @kind
-class AlphaDropout(Shaped):
+class AlphaDropout(Shaped, Scaled):
     """Dropout that keeps mean and variance of self-normalizing networks."""
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -98,7 +104,7 @@ class SpatialDropout3D(SpatialDropout):
 
 
 @kind
-class GaussianDropout(Elementwise, Rated):
+class GaussianDropout(Elementwise, Scaled):
     """The input times noise of mean one and deviation sqrt(rate / (1 - rate))."""
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -116,7 +122,7 @@ class GaussianNoise(Elementwise, Noise):
 
 
 @kind
-class Identity(Elementwise):
+class Identity(Moved, Elementwise):
     """The input, unchanged."""
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -124,7 +130,7 @@ class Identity(Elementwise):
 
 
 @kind
-class ActivityRegularization(Elementwise):
+class ActivityRegularization(Moved, Elementwise):
     """The input, unchanged, with a penalty on it."""
 
     l1: NotNegative = Field(0.0, description="The strength of the sum of absolute values.")

@@ -68,7 +68,7 @@ class ReversibleEmbedding(Table):
             parse_pattern("i o -> o i"),
             parameters=("reverse_weight",),
             initializer=self.embeddings_initializer,
-            trainable=self.trainable,
+            frozen=not self.trainable,
         )
         return (self.table(), reverse)
 

@@ -38,7 +38,8 @@ class Weight:
     pattern: Pattern  # how Keras's array lies in torch
     parameters: tuple[str, ...] = ("weight",)  # attributes of its module; several are stacked along a first axis
     module: str = ""  # the suffix of its module
-    trainable: bool = True
+    trainable: bool = True  # by its kind: a moving average is not
+    frozen: bool = False  # by the spec
     initializer: WeightInitializer | None = None
     constructed: WeightInitializer | None = None  # what the module's constructor fills it with
     regularizer: Regularizer | None = None
@@ -69,6 +70,7 @@ class Layer(Frozen):
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs
     takes: ClassVar[tuple[str, ...] | None] = None  # the input's axes, in torch's order, where their number is fixed
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
+    is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
 
     def order(self, x: Tensor) -> Order | None:
         """The order of axes in which it wants an input; None takes any that its inputs share."""
@@ -96,11 +98,6 @@ class Layer(Frozen):
         return False
 
     @property
-    def is_trainable(self) -> bool:
-        """Whether its weights are trained."""
-        return self.trainable
-
-    @property
     def activity(self) -> Regularizer | None:
         """The penalty on its output."""
         return self.activity_regularizer
@@ -124,6 +121,11 @@ class Layer(Frozen):
         """The type of its output's numbers."""
         return "float32"
 
+    def units_of(self, output: Tensor) -> int:
+        """The dimension of an output that holds its units: the channels of images, else Keras's last axis."""
+        dimension = 1 if output.data_format == "channels_first" and output.rank > 3 else output.dimension(-1)
+        return -1 if dimension == output.rank - 1 else dimension
+
     def weight(self, slot: str, pattern: str, shape: tuple[int, ...], **more: Any) -> Weight:
         """A weight with what the fields of its slot say."""
         return Weight(
@@ -135,7 +137,7 @@ class Layer(Frozen):
             regularizer=getattr(self, f"{slot}_regularizer", None),
             constraint=getattr(self, f"{slot}_constraint", None),
             explicit=f"{slot}_regularizer" in self.model_fields_set,
-            trainable=more.pop("trainable", True) and self.trainable,
+            frozen=not self.trainable,
             **more,
         )
 
@@ -178,6 +180,11 @@ class Activated(Layer):
         """``shape`` after the activation."""
         return shape if self.activation is None else self.activation.output_shape(shape, self._dimension(like))
 
+    @property
+    def is_along_last_axis(self) -> bool:
+        """Whether the activation, if any, has no axis other than the last."""
+        return self.activation is None or self.activation.along in (None, -1)
+
     def _dimension(self, like: Tensor) -> int:
         axis = None if self.activation is None else self.activation.along
         if axis is None:
@@ -214,6 +221,9 @@ class Spatial(Layer):
             return value * cls.spatial_rank
         wanted = {"wanted": cls.spatial_rank, "given": len(value)}
         raise PydanticCustomError("sizes", "must be one size or {wanted}, but has {given}", wanted)
+
+    def units_of(self, output: Tensor) -> int:
+        return 1
 
     def order(self, x: Tensor) -> Order | None:
         last = (self.data_format or x.data_format) == "channels_last"

@@ -10,14 +10,15 @@ from pydantic import Field
 from regspec import shapes
 from regspec.calls import Binary, Expression, call, unless
 from regspec.layers.layer import Elementwise, Layer, kind
+from regspec.layers.reshaping import Moved
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.fields import Axes, Axis
 
 
-class Merge(Elementwise):
+class Merge(Moved, Elementwise):
     """A function of the numbers at the same place in several tensors."""
 
-    arity: ClassVar[tuple[int, int | None]] = (2, None)
+    arity: ClassVar[tuple[int, int | None]] = (2, 64)  # an operator a tensor: more would be no code to read
     verb: ClassVar[str]
 
     def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
@@ -28,8 +29,7 @@ class Merge(Elementwise):
             wanted = {size for size in sizes if size != 1}
             known = wanted - {None}
             if len(known) > 1:
-                listed = " and ".join(shapes.text(each.logical) for each in (x, *others))
-                raise ShapeError(f"can't {self.verb} {listed}")
+                raise ShapeError(f"can't {self.verb} {' and '.join(each.named for each in (x, *others))}")
             merged.append(next(iter(known)) if known else None if wanted else 1)
         return tuple(merged)
 
@@ -88,6 +88,10 @@ class Multiply(Merge):
 class Average(Merge):
     """The mean of the inputs, number by number."""
 
+    @property
+    def takes_integers(self) -> bool:
+        return False
+
     verb = "average"
 
     def merge(self, values: list[Expression]) -> Expression:
@@ -115,7 +119,7 @@ class Minimum(Merge):
 
 
 @kind
-class Concatenate(Elementwise):
+class Concatenate(Moved, Elementwise):
     """The inputs one after the other along an axis."""
 
     axis: Axis | None = Field(

@@ -25,7 +25,7 @@ class _LayerForm:
         if isinstance(value, str):
             value = {value: None}
         if not isinstance(value, dict) or len(value) != 1:
-            raise PydanticCustomError("form", "must be a layer, {{kind: fields}}")
+            raise PydanticCustomError("form", "must be {expected}", {"expected": "a layer, {kind: fields}"})
         ((name, fields),) = value.items()
         cls = find_kind(name)
         if cls is None:

@@ -176,10 +176,6 @@ class SpectralNormalization(Layer):
         return ("SpectralNormalization", type(self.layer).__name__)
 
     @property
-    def is_trainable(self) -> bool:
-        return self.trainable and self.layer.is_trainable
-
-    @property
     def inner_activities(self) -> dict[str, Regularizer]:
         return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
 
@@ -190,11 +186,17 @@ class SpectralNormalization(Layer):
         super().checked(*xs)
         self.layer.checked(*xs)
 
+    @property
+    def takes_integers(self) -> bool:
+        return self.layer.takes_integers
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return self.layer.output_dtype(x)
+
     def _kernel(self, x: Tensor) -> Weight:
-        """The weight that is normalized: Keras's kernel or embeddings, of the layer's one module."""
+        """The weight that is normalized: Keras's kernel or embeddings, of a layer that is one module."""
         for weight in self.layer.weights(x):
-            is_kernel = weight.slot in ("kernel", "embeddings") and weight.shape is not None
-            if is_kernel and len(weight.parameters) == 1 and not weight.module:
+            if weight.name in ("kernel", "embeddings") and weight.parameters == ("weight",) and not weight.module:
                 return weight
         raise ShapeError(f"wraps {type(self.layer).__name__}, which has no kernel to normalize")
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.calls import OMIT, Call, Expression, Module, Part, Value, call, unless
 from regspec.layers import nested
+from regspec.layers.dense import Dense
 from regspec.layers.layer import Layer, Weight, kind
 from regspec.layers.nested import Nested
 from regspec.layers.slots import BiasSlot, KernelSlot, RecurrentSlot
@@ -43,6 +44,14 @@ class Recurrent(KernelSlot, RecurrentSlot, BiasSlot):
         False, description="Whether the sequence is read from its end; the output stays reversed."
     )
     seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
+
+    @field_validator("activation", "recurrent_activation", check_fields=False)
+    @classmethod
+    def _is_of_a_step(cls, value: Activation | None) -> Activation | None:
+        """An activation of the features of one step."""
+        if value is not None and (value.along not in (None, -1) or value.output_shape((8,), 0) != (8,)):
+            raise PydanticCustomError("step", "must keep the shape of a step, and work along its last axis")
+        return value
 
     takes = ("batch", "steps", "features")
     gates: ClassVar[int]
@@ -285,7 +294,7 @@ class Bidirectional(Layer):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        return ("Bidirectional", type(self.layer).__name__)
+        return ("Bidirectional", type(self._forward).__name__, type(self._backward).__name__)
 
     @property
     def inner_activities(self) -> dict[str, Regularizer]:
@@ -306,10 +315,6 @@ class Bidirectional(Layer):
             return tuple(f"{path}{ending}" for path in self._forward.absent() for ending in ("", "_reverse"))
         forward = tuple(f"forward.{path}" for path in self._forward.absent())
         return (*forward, *(f"backward.{path}" for path in self._backward.absent()))
-
-    @property
-    def is_trainable(self) -> bool:
-        return self.trainable and self.layer.is_trainable
 
     def checked(self, *xs: Tensor) -> None:
         super().checked(xs[0])
@@ -402,10 +407,6 @@ class TimeDistributed(Layer):
     def kinds(self) -> tuple[str, ...]:
         return ("TimeDistributed", type(self.layer).__name__)
 
-    @property
-    def is_trainable(self) -> bool:
-        return self.trainable and self.layer.is_trainable
-
     def checked(self, *xs: Tensor) -> None:
         super().checked(*xs)
         if xs[0].rank < 3:
@@ -435,6 +436,8 @@ class TimeDistributed(Layer):
         return self.layer.output_dtype(x)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if isinstance(self.layer, Dense) and self.layer.is_along_last_axis:
+            return nested.lower(self.layer, x, x)  # which works along the last axis, whatever stands before
         steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
         result = nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1))
         return result.method("unflatten", 0, steps)

@@ -28,6 +28,7 @@ class Registered(Layer):
     module_import: ClassVar[Import]
     module_fields: ClassVar[tuple[str, ...]]
     slots: ClassVar[Mapping[str, str]]
+    is_opaque = True
     shape_function: ClassVar[OutputShape | None]
 
     @property
@@ -42,7 +43,6 @@ class Registered(Layer):
                 None,
                 parse_pattern("o i"),
                 parameters=(parameter,),
-                trainable=self.trainable,
                 regularizer=getattr(self, f"{slot}_regularizer"),
                 constraint=getattr(self, f"{slot}_constraint"),
                 explicit=f"{slot}_regularizer" in self.model_fields_set,
@@ -56,9 +56,9 @@ class Registered(Layer):
         arguments = {name: getattr(self, name) for name in self.module_fields}
         try:
             shape = type(self).shape_function(*(each.shape[1:] for each in (x, *others)), **arguments)  # type: ignore[misc]
-        except (ValueError, IndexError, TypeError) as error:
-            raise ShapeError(f"can't take its input: {error}") from None
-        return (x.shape[0], *shape)
+            return (x.shape[0], *shape)
+        except Exception as error:  # of the user's own function, which may raise whatever it likes
+            raise ShapeError(f"can't take its input: {error or type(error).__name__}") from None
 
     def lower(self, x: Tensor, *others: Tensor) -> Expression:
         arguments = {name: getattr(self, name) for name in self.module_fields if name in self.model_fields_set}

@@ -18,14 +18,14 @@ from regspec.spec.fields import Count, Sequence, Size, Sizes
 
 
 class Moved(Layer):
-    """A layer whose output holds the input's numbers, of the same type."""
+    """A layer whose output has the type of its inputs."""
 
     @property
     def takes_integers(self) -> bool:
         return True
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
-        return x.dtype
+    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
+        return next((each.dtype for each in (x, *others) if each.is_floating), x.dtype)
 
 
 @kind

@@ -90,7 +90,7 @@ class PReLU(nn.Module):
         self.weight = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.clamp_min(0) + self.weight * x.clamp_max(0)
+        return x.relu() - self.weight * (-x).relu()  # at zero the gradient is zero, as Keras has it
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}"

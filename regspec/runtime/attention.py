@@ -23,10 +23,11 @@ def _seen(steps: int, others: int, device: torch.device, *, causal: bool, window
 
 
 def _attend(scores: Tensor, value: Tensor, seen: Tensor | None, dropout: float) -> tuple[Tensor, Tensor]:
-    """The attended values, and the scores after masking and softmax."""
-    if seen is not None:
-        scores = scores.masked_fill(~seen, -torch.inf)
-    weights = scores.softmax(-1)
+    """The attended values, and the scores after masking, softmax and dropout; who sees nothing attends to nothing."""
+    if seen is None:
+        weights = scores.softmax(-1)
+    else:
+        weights = scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(~seen, 0)
     return F.dropout(weights, dropout) @ value, weights
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 EPSILON = 1e-7
 
 
-def _norm(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
-    return norm
+def _norms(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """The Euclidean norms along dimensions, which are kept."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    return norms
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class MaxNorm:
     dim: int | tuple[int, ...] = 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        norm = _norm(x, self.dim)
+        norm = _norms(x, self.dim)
         return x * (norm.clamp_max(self.max_value) / (EPSILON + norm))
 
 
@@ -37,7 +38,7 @@ class MinMaxNorm:
     dim: int | tuple[int, ...] = 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        norm = _norm(x, self.dim)
+        norm = _norms(x, self.dim)
         desired = self.rate * norm.clamp(self.min_value, self.max_value) + (1 - self.rate) * norm
         return x * (desired / (EPSILON + norm))
 
@@ -57,4 +58,4 @@ class UnitNorm:
     dim: int | tuple[int, ...] = 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x / (EPSILON + _norm(x, self.dim))
+        return x / (EPSILON + _norms(x, self.dim))

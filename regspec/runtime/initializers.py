@@ -43,7 +43,7 @@ def stft_(
     """Fills a kernel (bins, 1, frame) with the real or imaginary part of a windowed Fourier basis."""
     bins, _, frame = tensor.shape
     time = torch.arange(frame, dtype=torch.float64)
-    frequency = torch.arange(bins, dtype=torch.float64).unsqueeze(1) / (2 * (bins - 1))
+    frequency = torch.arange(bins, dtype=torch.float64).unsqueeze(1) / max(2 * (bins - 1), 1)
     angle = -2 * math.pi * time * frequency
     basis = angle.cos() if side == "real" else angle.sin()
     if window is not None:

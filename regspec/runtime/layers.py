@@ -188,7 +188,8 @@ class Normalization(nn.Module):
         self.shape = shape
         self.invert = invert
         for name, given, default in (("mean", mean, 0.0), ("variance", variance, 1.0)):
-            statistic = torch.tensor(default if given is None else given).expand(size).clone()
+            statistic = torch.tensor(default if given is None else given)
+            statistic = statistic.reshape(size) if statistic.numel() > 1 else statistic.reshape(()).expand(size).clone()
             self.register_buffer(name, statistic, persistent=given is None)
 
     def forward(self, x: Tensor) -> Tensor:

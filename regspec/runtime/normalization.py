@@ -53,7 +53,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         n = input.numel() / input.shape[1]
         correction = n / max(n - 1, 1)
         moving = variance * correction
-        output = F.batch_norm(input, mean, moving, self.weight, self.bias, True, momentum, self.eps)
+        # not `F.batch_norm`, which refuses one value a channel
+        output = torch.batch_norm(
+            input, self.weight, self.bias, mean, moving, True, momentum, self.eps, torch.backends.cudnn.enabled
+        )
         with torch.no_grad():
             variance.copy_(moving / correction)
             if self.num_batches_tracked is not None:

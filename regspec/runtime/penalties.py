@@ -41,7 +41,7 @@ class WeightTerm:
 
     def penalty(self, module: nn.Module) -> Tensor | None:
         """The penalty now; None where the weight is frozen."""
-        parameters: list[Tensor] = [module.get_parameter(path) for path in self.parameters]
+        parameters: list[Tensor] = [attrgetter(path)(module) for path in self.parameters]
         if not parameters[0].requires_grad:
             return None
         return self.regularizer(parameters[0] if len(parameters) == 1 else torch.stack(parameters))
@@ -55,11 +55,17 @@ class Listener:
     reduction: str = "mean"
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        penalty = self.regularizer(output)
-        if self.reduction == "mean" and output.ndim > 0 and not getattr(self.regularizer, "averages_batch", False):
-            penalty = penalty / max(output.shape[0], 1)
+        parts = getattr(self.regularizer, "parts", (self.regularizer,))
+        penalties = [self._penalty(part, output) for part in parts]
         if _forward.values is not None:
-            _forward.values.append((self, penalty))
+            _forward.values.extend((self, penalty) for penalty in penalties)
+
+    def _penalty(self, regularizer: Regularizer, output: Tensor) -> Tensor:
+        """The penalty of one regularizer, divided by the batch if it is not a mean over it by itself."""
+        penalty = regularizer(output)
+        if self.reduction == "sum" or output.ndim == 0 or getattr(regularizer, "averages_batch", False):
+            return penalty
+        return penalty / max(output.shape[0], 1)
 
 
 class Regularized(nn.Module):
@@ -88,7 +94,7 @@ class Regularized(nn.Module):
         for name, paths in weights.items():
             parameters = (paths,) if isinstance(paths, str) else paths
             attrgetter(*parameters)(self)  # a path that leads nowhere is better found here
-            self._terms[name] = WeightTerm(regularizer, parameters)
+            self._add_term(name, WeightTerm(regularizer, parameters))
 
     def add_activity_terms(
         self, regularizer: Regularizer, outputs: Mapping[str, str], *, reduction: str = "mean"
@@ -99,8 +105,13 @@ class Regularized(nn.Module):
         """
         for name, path in outputs.items():
             listener = Listener(regularizer, reduction)
+            self._add_term(name, listener)
             self.get_submodule(path).register_forward_hook(listener)
-            self._terms[name] = listener
+
+    def _add_term(self, name: str, term: WeightTerm | Listener) -> None:
+        if name in self._terms:
+            raise ValueError(f"there is a term '{name}' already")
+        self._terms[name] = term
 
     def add_constraints(
         self, constraint: Callable[[Tensor], Tensor], weights: Mapping[str, str | tuple[str, ...]]
@@ -111,16 +122,19 @@ class Regularized(nn.Module):
 
     @torch.no_grad()
     def apply_constraints(self) -> None:
-        """Projects the weights that have constraints; call it after each step of the optimizer."""
+        """Projects the weights that have constraints, but frozen ones; call it after each step of the optimizer."""
         for module in self.modules():
             if isinstance(module, Regularized):
                 for constraint, paths in module._constraints.values():
-                    parameters: list[Tensor] = [module.get_parameter(path) for path in paths]
-                    projected = constraint(torch.stack(parameters) if len(parameters) > 1 else parameters[0])
-                    for parameter, value in zip(
-                        parameters, projected if len(parameters) > 1 else [projected], strict=True
-                    ):
-                        parameter.copy_(value)
+                    parameters: list[Tensor] = [attrgetter(path)(module) for path in paths]
+                    if not parameters[0].requires_grad:
+                        continue
+                    if len(parameters) == 1:
+                        parameters[0].copy_(constraint(parameters[0]))
+                    else:
+                        projected = constraint(torch.stack(parameters))
+                        for parameter, value in zip(parameters, projected, strict=True):
+                            parameter.copy_(value)
 
     def regularization_terms(self) -> dict[str, Tensor]:
         """The penalty of each term by name, a scalar tensor each; activity terms are those of the last forward.
@@ -156,7 +170,9 @@ class Regularized(nn.Module):
             output = super().__call__(*args, **kwargs)
         finally:
             _forward.values = None
-        self._values[:] = values  # setting an attribute of a module costs a microsecond
+        # only now: a checkpoint's recomputation ends early, by an exception, and must leave the values as they are;
+        # and in place, because setting an attribute of a module costs a microsecond
+        self._values[:] = values
         return output
 
     def __getstate__(self) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class Spectral:
 
 @dataclass(frozen=True)
 class KLSparsity:
-    """``strength`` times the sum over units of ``KL(target || mean activity)``; units are the last axis.
+    """``strength`` times the sum over units of ``KL(target || mean activity)``; units lie along ``dim``.
 
     Ng (2011), Sparse autoencoder, CS294A lecture notes. It is a mean over the batch by itself, so it is not divided
     again.
@@ -154,11 +154,12 @@ class KLSparsity:
 
     strength: float
     target: float = 0.05
+    dim: int = -1
 
     averages_batch = True
 
     def __call__(self, x: Tensor) -> Tensor:
-        units = _wide(x).flatten(0, -2) if x.ndim > 1 else _wide(x).unsqueeze(1)
+        units = _matrix(_wide(x), self.dim) if x.ndim > 1 else _wide(x).unsqueeze(1)
         rate = units.mean(dim=0).clamp(1e-7, 1 - 1e-7)
         on = self.target * torch.log(self.target / rate)
         off = (1 - self.target) * torch.log((1 - self.target) / (1 - rate))
@@ -168,8 +169,8 @@ class KLSparsity:
 class Sum:
     """The sum of several regularizers."""
 
-    def __init__(self, *regularizers: Callable[[Tensor], Tensor]) -> None:
-        self.regularizers = regularizers
+    def __init__(self, *parts: Callable[[Tensor], Tensor]) -> None:
+        self.parts = parts
 
     def __call__(self, x: Tensor) -> Tensor:
-        return sum((regularizer(x) for regularizer in self.regularizers), x.new_zeros((), dtype=torch.float32))
+        return sum((part(x) for part in self.parts), x.new_zeros((), dtype=torch.float32))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regspec.document import Document, Location
-from regspec.errors import Problem, did_you_mean
+from regspec.errors import Problem, did_you_mean, nearest
 
 SHOWN = 60  # characters of a value that a message shows
 UNKNOWN: Any = object()  # stands for the value of a parameter that does not exist, so that it causes no second fault
@@ -42,9 +42,11 @@ def shown(value: Any) -> str:
 
 def problems(errors: Iterable[Any], origin: Origin, subject: str, known: Iterable[str] = ()) -> Iterator[Problem]:
     """The problems of a ValidationError's ``errors()``; ``subject`` is what was validated, ``known`` its fields."""
+    errors = [error for error in errors if error["input"] is not UNKNOWN]
+    misspelt = {_near(str(error["loc"][-1]), known) for error in errors if error["type"] == "extra_forbidden"}
     for error in errors:
-        if error["input"] is UNKNOWN:
-            continue
+        if error["type"] == "missing" and len(error["loc"]) == 1 and error["loc"][0] in misspelt:
+            continue  # it is there, under a name that is a fault of its own
         context = error.get("ctx", {})
         location, is_key = error["loc"], False
         if location and location[-1] == "[key]":  # pydantic's mark for the key of a mapping
@@ -61,13 +63,38 @@ def problems(errors: Iterable[Any], origin: Origin, subject: str, known: Iterabl
             if kind == "missing":
                 yield Origin(here.document, here.location[:-1]).problem(f"{whose} needs '{field}'", key=True)
             else:
-                yield here.problem(f"{whose} has no field '{field}'", did_you_mean(str(field), known), key=True)
+                near = _near(str(field), known)
+                hint = None if near is None else f"did you mean '{near}'?"
+                yield here.problem(f"{whose} has no field '{field}'", hint, key=True)
         elif kind == "unknown_name":
             what = error["msg"].replace("names", f"{_field(location)} of {subject} names", 1)
             yield here.problem(what, context["hint"], key=bool(context["at"]))
         else:
             field = "a name" if is_key else f"{_field(location)} of {subject}" if location else subject
             yield here.problem(f"{field} {_expected(kind, context, error)}", _hint(error, context), key=is_key)
+
+
+# What PyTorch and others call a field that Keras calls otherwise.
+_SYNONYMS = {
+    "bias": ("use_bias",),
+    "embedding_dim": ("output_dim",),
+    "eps": ("epsilon",),
+    "hidden_size": ("units",),
+    "num_embeddings": ("input_dim",),
+    "out_channels": ("filters",),
+    "out_features": ("units",),
+    "p": ("rate",),
+    "regularizer": ("kernel_regularizer", "embeddings_regularizer", "activity_regularizer"),
+    "weight_regularizer": ("kernel_regularizer", "embeddings_regularizer"),
+    "kernel_regularizer": ("kernel",),
+    "bias_regularizer": ("bias",),
+}
+
+
+def _near(field: str, known: Iterable[str]) -> str | None:
+    """The known field that is meant, if one is near."""
+    known = [*known]
+    return next((each for each in _SYNONYMS.get(field, ()) if each in known), None) or nearest(field, known)
 
 
 def _field(location: tuple[str | int, ...]) -> str:

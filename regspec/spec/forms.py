@@ -86,7 +86,7 @@ class Family(Generic[T]):
             raise PydanticCustomError(
                 "unknown_name", "names no {sort}: '{name}'", {"sort": self.sort, "name": name, "at": at, "hint": hint}
             )
-        if arguments is None:
+        if arguments is None and cls.main is None:
             arguments = {}
         if not isinstance(arguments, dict) and cls.main is not None:
             arguments = {cls.main: arguments}

@@ -12,6 +12,9 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
 from regspec.axes import Pattern
 from regspec.calls import OMIT, Call, Value, call, unless
 from regspec.shapes import ShapeError
@@ -29,6 +32,12 @@ class Drawn:
     shape: tuple[int, ...]
     pattern: Pattern
     fans: tuple[int, int] | None = None
+    is_regrouped: bool = False  # whether torch holds its columns by groups in another order
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is a matrix in torch too, where a weight of two axes may be two vectors."""
+        return len(self.shape) == len(self.pattern.torch) == 2
 
     @property
     def keras_fans(self) -> tuple[int, int]:
@@ -113,10 +122,8 @@ class Identity(WeightInitializer):
     gain: Number = 1.0
 
     def lower(self, drawn: Drawn) -> Call:
-        if len(drawn.shape) != 2:
-            raise ShapeError(
-                f"has an identity initializer, which needs a weight of two axes, not one of the shape {drawn.shape}"
-            )
+        if not drawn.is_matrix or drawn.is_regrouped:
+            raise ShapeError(f"has an identity initializer, which needs a matrix, and not gates or {drawn.shape}")
         return call("nn.init.eye_") if self.gain == 1 else call("eye_", self.gain)
 
 
@@ -129,10 +136,8 @@ class Orthogonal(Random):
     gain: Number = 1.0
 
     def lower(self, drawn: Drawn) -> Call:
-        if len(drawn.shape) < 2:
-            raise ShapeError(
-                f"has an orthogonal initializer, which needs a weight of two or more axes, not one of {drawn.shape}"
-            )
+        if len(drawn.shape) < 2 or len(drawn.pattern.torch) < 2:
+            raise ShapeError(f"has an orthogonal initializer, which needs two or more axes, and not {drawn.shape}")
         gain = unless(1.0, self.gain)
         if len(drawn.shape) == 2 or drawn.pattern.torch[0] == (drawn.pattern.keras[-1],):
             return call("nn.init.orthogonal_", gain=gain, generator=self.generator)
@@ -158,6 +163,13 @@ class RandomUniform(Random):
     aliases = ("uniform",)
     minval: Number = -0.05
     maxval: Number = 0.05
+
+    @field_validator("maxval")
+    @classmethod
+    def _is_above(cls, value: float, fields: ValidationInfo) -> float:
+        if value < fields.data.get("minval", value):
+            raise PydanticCustomError("range", "must be at least minval, {least}", {"least": fields.data["minval"]})
+        return value
 
     def lower(self, drawn: Drawn) -> Call:
         return call("nn.init.uniform_", self.minval, self.maxval, generator=self.generator)
@@ -218,7 +230,7 @@ def _scaled(scale: float, mode: str, distribution: str, drawn: Drawn, generator:
 class VarianceScaling(Random):
     """A distribution whose variance is scale / fan."""
 
-    scale: Positive = 1.0
+    scale: Annotated[Positive, Field(le=1e30)] = 1.0
     mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in"
     distribution: Literal["truncated_normal", "untruncated_normal", "uniform", "normal"] = "truncated_normal"
 

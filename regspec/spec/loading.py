@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from regspec.document import Document, read
 from regspec.errors import Problem, Problems, RegspecError, did_you_mean
 from regspec.layers import KINDS, Layer, find_kind
 from regspec.layers.layer import Placement
-from regspec.spec import faults
+from regspec.spec import faults, synonyms
 from regspec.spec.faults import Origin
 from regspec.spec.fields import MAX_NAME, RESERVED, Frozen, snake_case
 from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, LayerUse, ModelSpec, Outputs
@@ -77,7 +78,7 @@ class _Item:
 @dataclass
 class _Loader:
     document: Document
-    files: tuple[Path, ...] = ()  # the files that are being read, to find one that uses itself
+    files: tuple[str, ...] = ()  # the files that are being read, to find one that uses itself
     problems: Problems = field(default_factory=Problems)
     blocks: Mapping[str, BlockSection] = field(default_factory=dict)
     faulty_blocks: set[str] = field(default_factory=set)
@@ -85,6 +86,7 @@ class _Loader:
     bodies: dict[tuple[str, str], Body | None] = field(default_factory=dict)  # by block and arguments
     unfolding: list[str] = field(default_factory=list)  # the blocks around the current entry
     layers: dict[tuple[str, str], Layer] = field(default_factory=dict)  # by kind and fields
+    documents: dict[str, Document] = field(default_factory=dict)  # the files of blocks, by path
     count: int = 0
 
     def spec(self, arguments: Mapping[str, Any]) -> ModelSpec | None:
@@ -200,7 +202,8 @@ class _Loader:
             fields = substitute({} if fields is None else fields, parameters, here, self.problems)
             is_faulty = False
             if not isinstance(fields, dict):
-                self._fault(here, f"{kind} takes a mapping of its fields, but is {faults.shown(fields)}")
+                what = f"{kind} takes a mapping of its fields, but is {faults.shown(fields)}"
+                self._fault(here, what, None if kind.isidentifier() else synonyms.COLON)
                 fields, is_faulty = {}, True
             name = fields.get("name")
             items.append(_Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
@@ -248,7 +251,7 @@ class _Loader:
             return self._use(item)
         cls = find_kind(item.kind)
         if cls is None:
-            hint = did_you_mean(item.kind, [*KINDS, *self.blocks, "call"])
+            hint = synonyms.kind_hint(item.kind, [*KINDS, *self.blocks, "call"])
             self._fault(item.origin, f"no kind of layer or block is called '{item.kind}'", hint, key=True)
             return Invalid(item.name)
         fields, rest = _split(item.fields, Placement)
@@ -284,10 +287,9 @@ class _Loader:
         body = None if values is None else self._unfolded(item.kind, block, values)
         if use is None or body is None:
             return Invalid(item.name)
-        size = (use.repeat or 1) * _size(body)
-        if self.count + size > MAX_ENTRIES:
-            self._fault(item.origin, f"the blocks unfold to more than {MAX_ENTRIES:,} layers", key=True)
-            return Invalid(item.name)
+        self.count += (use.repeat or 1) * _size(body)
+        if self.count > MAX_ENTRIES:
+            self._refuse_size(item)
         return BlockUse(item.name, item.kind, use.inputs, use.repeat, body)
 
     def _arguments(self, item: _Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
@@ -339,11 +341,13 @@ class _Loader:
             self._fault(
                 origin, "a block's file is found from the folder of the spec: give a relative path, in a spec file"
             )
-        elif path.resolve() in (*self.files, Path(self.document.path).resolve()):
+        elif _real(path) in (*self.files, _real(self.document.path)):
             self._fault(origin, f"the spec '{file}' uses itself")
         else:
             try:
-                return read(path)
+                if str(path) not in self.documents:
+                    self.documents[str(path)] = read(path)
+                return self.documents[str(path)]
             except RegspecError as error:
                 self._fault(origin, f"'{file}' is no spec to use", str(error.problems[0].what))
         return None
@@ -358,7 +362,7 @@ class _Loader:
         document = self._document_of_file(file, origin)
         if document is None:
             return None
-        loader = _Loader(document, (*self.files, Path(self.document.path).resolve()), self.problems)
+        loader = _Loader(document, (*self.files, _real(self.document.path)), self.problems, documents=self.documents)
         spec = loader.spec(values)
         self.count += loader.count
         if spec is None:
@@ -388,6 +392,14 @@ def _split(fields: dict[str, Any], model: type[Frozen]) -> tuple[dict[str, Any],
     """The fields that are a model's, and the others."""
     own = {name: value for name, value in fields.items() if name in model.model_fields}
     return own, {name: value for name, value in fields.items() if name not in own}
+
+
+def _real(path: str | Path) -> str:
+    """The file that a path leads to, if only to itself."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # a zero byte
+        return str(path)
 
 
 def _size(body: Body) -> int:

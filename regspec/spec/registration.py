@@ -8,6 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import cache
+from types import ModuleType
 from typing import Any, get_type_hints
 
 from regspec.calls import Import
@@ -50,7 +51,7 @@ def load_entry_points(group: str, name: str | None = None) -> None:
         if name in (None, entry.name):
             try:
                 entry.load()
-            except (ImportError, AttributeError) as error:
+            except Exception as error:  # of somebody else's module
                 raise RegspecError(f"the entry point '{entry.name}' of {group} can't be loaded: {error}") from None
 
 
@@ -60,9 +61,14 @@ def entry_points(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(importlib.metadata.entry_points(group=group))
 
 
-def load_module(name: str) -> None:
-    """Imports a module for what it registers. Raises `RegspecError`."""
+def load_module(name: str) -> ModuleType:
+    """A module of the user's, for what it registers or holds. Raises `RegspecError`.
+
+    Those in the current folder are found, after all others: a file there must not stand in for an installed package.
+    """
+    if "" not in sys.path:
+        sys.path.append("")
     try:
-        importlib.import_module(name)
-    except ImportError as error:
-        raise RegspecError(f"'{name}' can't be imported: {error}") from None
+        return importlib.import_module(name)
+    except Exception as error:  # of the user's module, or for a name that is none
+        raise RegspecError(f"'{name}' can't be imported: {error or type(error).__name__}") from None

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, GetJsonSchemaHandler, create_model
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, create_model, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from regspec.axes import Pattern
 from regspec.calls import Call, Import, call, unless
+from regspec.errors import RegspecError
 from regspec.shapes import ShapeError
 from regspec.spec.fields import REFERENCE, Fraction, NotNegative
 from regspec.spec.forms import Family, Named
@@ -26,19 +26,19 @@ from regspec.spec.registration import fields_of, importable, load_entry_points
 class Penalty(Named):
     """One regularizer: a function of a tensor to a scalar."""
 
-    reads_axes: ClassVar[bool] = False  # whether a permutation of the tensor's axes would change its value
+    reads_axes: ClassVar[bool] = False  # whether it must see the axes as Keras counts them
     for_weights: ClassVar[bool] = True
 
-    def lower(self, weight: Pattern | None) -> Call:
-        """The constructor of the runtime's regularizer: for a weight that lies in torch so, or for an output."""
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        """The constructor of the runtime's regularizer.
+
+        ``units`` is the dimension of the weight that holds its outputs, or of an output that holds its units;
+        ``inputs`` that of a weight's inputs, if it has one.
+        """
         raise NotImplementedError
 
 
 REGULARIZERS: Family[Penalty] = Family("regularizer")
-
-
-def _output(weight: Pattern | None) -> int:
-    return -1 if weight is None else weight.output
 
 
 @REGULARIZERS.add
@@ -48,7 +48,7 @@ class L1(Penalty):
     main = "strength"
     strength: NotNegative = 0.01
 
-    def lower(self, weight: Pattern | None) -> Call:
+    def lower(self, units: int, inputs: int | None = None) -> Call:
         return call("L1", self.strength)
 
 
@@ -59,7 +59,7 @@ class L2(Penalty):
     main = "strength"
     strength: NotNegative = 0.01
 
-    def lower(self, weight: Pattern | None) -> Call:
+    def lower(self, units: int, inputs: int | None = None) -> Call:
         return call("L2", self.strength)
 
 
@@ -68,10 +68,16 @@ class L1L2(Penalty):
     """l1 * sum(abs(w)) + l2 * sum(w**2)."""
 
     name = "l1_l2"
-    l1: NotNegative = 0.01
-    l2: NotNegative = 0.01
+    l1: NotNegative = 0.0
+    l2: NotNegative = 0.0
 
-    def lower(self, weight: Pattern | None) -> Call:
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name_alone(cls, value: Any) -> Any:
+        """Keras's documented strengths, where none is given."""
+        return value or {"l1": 0.01, "l2": 0.01}
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
         return call("L1L2", l1=self.l1, l2=self.l2)
 
 
@@ -80,12 +86,11 @@ class Orthogonal(Penalty):
     """factor * the mean absolute cosine between the rows (or columns) of the weight as a matrix."""
 
     main = "factor"
-    reads_axes = True
     factor: NotNegative = 0.01
     mode: Literal["rows", "columns"] = "rows"
 
-    def lower(self, weight: Pattern | None) -> Call:
-        return call("Orthogonal", self.factor, mode=unless("rows", self.mode), dim=_output(weight))
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        return call("Orthogonal", self.factor, mode=unless("rows", self.mode), dim=units)
 
 
 @REGULARIZERS.add
@@ -95,7 +100,7 @@ class Norm(Penalty):
     main = "strength"
     strength: NotNegative
 
-    def lower(self, weight: Pattern | None) -> Call:
+    def lower(self, units: int, inputs: int | None = None) -> Call:
         return call("Norm", self.strength)
 
 
@@ -104,18 +109,13 @@ class GroupLasso(Penalty):
     """strength * the sum over groups of sqrt(size) * norm; a group holds the weights of one output (or input)."""
 
     main = "strength"
-    reads_axes = True
     strength: NotNegative
     axis: Literal["output", "input"] = "output"
 
-    def lower(self, weight: Pattern | None) -> Call:
-        dimension = _output(weight)
-        if self.axis == "input":
-            inputs = None if weight is None else weight.input
-            if inputs is None:
-                raise ShapeError("has group_lasso over the input axis of a weight of one axis")
-            dimension = inputs
-        return call("GroupLasso", self.strength, dim=dimension)
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        if self.axis == "input" and inputs is None:
+            raise ShapeError("has group_lasso over the input axis, but there is none")
+        return call("GroupLasso", self.strength, dim=inputs if self.axis == "input" else units)
 
 
 @REGULARIZERS.add
@@ -125,7 +125,7 @@ class Hoyer(Penalty):
     main = "strength"
     strength: NotNegative
 
-    def lower(self, weight: Pattern | None) -> Call:
+    def lower(self, units: int, inputs: int | None = None) -> Call:
         return call("Hoyer", self.strength)
 
 
@@ -134,11 +134,10 @@ class Spectral(Penalty):
     """strength * the largest singular value of the weight as a matrix."""
 
     main = "strength"
-    reads_axes = True
     strength: NotNegative
 
-    def lower(self, weight: Pattern | None) -> Call:
-        return call("Spectral", self.strength, dim=_output(weight))
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        return call("Spectral", self.strength, dim=units)
 
 
 @REGULARIZERS.add
@@ -146,13 +145,12 @@ class KlSparsity(Penalty):
     """strength * the divergence of each unit's mean activity from a target rate, summed over the units."""
 
     main = "strength"
-    reads_axes = True
     for_weights = False
     strength: NotNegative
     target: Annotated[Fraction, Field(gt=0, lt=1)] = 0.05
 
-    def lower(self, weight: Pattern | None) -> Call:
-        return call("KLSparsity", self.strength, target=unless(0.05, self.target))
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        return call("KLSparsity", self.strength, target=unless(0.05, self.target), dim=unless(-1, units))
 
 
 class Regularizer:
@@ -177,7 +175,7 @@ class Regularizer:
 
     @property
     def reads_axes(self) -> bool:
-        """Whether a permutation of the tensor's axes would change the value."""
+        """Whether it must see the axes as Keras counts them."""
         return any(part.reads_axes for part in self.parts)
 
     def check(self, slot: str) -> None:
@@ -186,13 +184,13 @@ class Regularizer:
             if slot != "activity" and not part.for_weights:
                 raise ShapeError(f"has {part.name} on its {slot}, but that is a regularizer of activities")
 
-    def lower(self, weight: Pattern | None) -> Call:
+    def lower(self, units: int, inputs: int | None = None) -> Call:
         """The constructor of the runtime's regularizer."""
         kinds = [type(part) for part in self.parts]
         if sorted(kinds, key=lambda kind: kind.__name__) == [L1, L2]:
             strengths = {part.name: part.strength for part in self.parts if isinstance(part, (L1, L2))}
             return call("L1L2", l1=strengths["l1"], l2=strengths["l2"])
-        calls = [part.lower(weight) for part in self.parts]
+        calls = [part.lower(units, inputs) for part in self.parts]
         return calls[0] if len(calls) == 1 else call("Sum", *calls)
 
 
@@ -244,6 +242,9 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
     must be importable by its name, because the compiled source imports it. A package offers one without being
     imported first by an entry point of the group ``regspec.regularizers``.
 
+    Raises:
+        RegspecError: where the function can't be imported by its name, or a name is taken.
+
     Example:
         >>> import torch, regspec
         >>> @regspec.register_regularizer
@@ -255,12 +256,16 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
     if function is None:
         return partial(register_regularizer, name=name)
     target = importable(function)
+    name = name or target.name
+    known = REGULARIZERS.members.get(name)
+    if name == "schedule" or (known is not None and known.__module__ == __name__):
+        raise RegspecError(f"'{name}' can't be registered: it has a meaning of its own in regspec")
 
     class Registered(Penalty):
         model_config = ConfigDict(strict=False, arbitrary_types_allowed=True)
         reads_axes = True
 
-        def lower(self, weight: Pattern | None) -> Call:
+        def lower(self, units: int, inputs: int | None = None) -> Call:
             arguments = {field: getattr(self, field) for field in type(self).model_fields}
             if inspect.isclass(function):
                 return call(target, **arguments)
@@ -268,7 +273,9 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
 
     skip = 0 if inspect.isclass(function) else 1
     fields: Any = fields_of(function, skip=skip)
+    if reserved := [field for field in fields if hasattr(Penalty, field)]:
+        raise RegspecError(f"'{name}' can't be registered: '{reserved[0]}' has a meaning of its own in a regularizer")
     cls = create_model(target.name, __base__=Registered, __doc__=inspect.getdoc(function), **fields)
-    cls.name = name or target.name
+    cls.name = name
     REGULARIZERS.add(cls)
     return function

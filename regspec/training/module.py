@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regspec.calls import Apply, Call, Module
+from regspec.calls import Apply, Call, Module, Part
 from regspec.graph import Graph
 from regspec.runtime import Regularized
 
@@ -18,7 +18,10 @@ def gives_probabilities(graph: Graph) -> bool:
     """Whether the model's output comes from a softmax or a sigmoid, so that it is a probability and no score."""
     made = ((x, result) for node in graph.nodes for x, result in zip(node.outputs, node.plan.results, strict=True))
     match next((result for x, result in made if x is graph.outputs[0]), None):
-        case Apply(module=Module(constructor=Graph() as block)):
+        case (
+            Apply(module=Module(constructor=Graph() as block))
+            | Part(whole=Apply(module=Module(constructor=Graph() as block)))
+        ):
             return gives_probabilities(block)
         case Apply(module=Module(constructor=Call(function=function))):
             return function in ("nn.Sigmoid", "nn.Softmax")
@@ -40,6 +43,11 @@ class Training(lightning.LightningModule):
         self.learning_rate = learning_rate
         self.is_classification = is_classification
         self.gives_probabilities = gives_probabilities
+
+    @property
+    def task(self) -> str:
+        """What is trained, and by which data loss, for people."""
+        return "classes by cross-entropy" if self.is_classification else "quantities by mean square error"
 
     def data_loss(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of an output, the penalties apart."""

@@ -22,10 +22,13 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from regspec import files
 from regspec.building import build
 from regspec.compiler import graph_of, load, source
+from regspec.document import read
 from regspec.errors import Problem, RegspecError
 from regspec.runtime import Regularized
 from regspec.training import data
 from regspec.training.module import Training, gives_probabilities
+
+PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}  # paths hold brackets; lines are for grep
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,10 @@ def train(spec_file: Path, options: Options, folder: Path | None = None, console
     graph = graph_of(spec)
     loaded = data.load(options.data, graph, target=options.target, seed=options.seed)
     model = build(spec, seed=options.seed)
+    if folder is not None and folder.is_dir() and any(folder.iterdir()):
+        raise RegspecError(Problem("is a folder that is not empty", "give a run a folder of its own", str(folder)))
     folder = _made(folder or _free(Path("runs") / spec.name))
-    files.write(folder / "spec.yaml", spec_file.read_bytes())
+    _copy(spec_file, folder / "spec.yaml")
     files.write(folder / "model.py", source(spec))
     _quiet()
     lightning.seed_everything(options.seed, verbose=False)
@@ -84,9 +89,8 @@ def train(spec_file: Path, options: Options, folder: Path | None = None, console
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    console.print(
-        f"{spec.name} on {options.data}: {len(loaded.target)} examples, {len(loaded.held_out_target)} held out"
-    )
+    counts = f"{len(loaded.target)} examples, {len(loaded.held_out_target)} held out"
+    console.print(f"{spec.name} on {options.data}: {counts}, {training.task}", **PLAIN)
     try:
         trainer.fit(
             training,
@@ -94,10 +98,13 @@ def train(spec_file: Path, options: Options, folder: Path | None = None, console
             _loader(loaded.held_out_inputs, loaded.held_out_target, options.batch_size, is_shuffled=False),
         )
     except SystemExit:  # Lightning's way to end after Ctrl-C
-        console.print(f"stopped after {epochs.done} of {options.epochs} epochs; {folder} has what was trained so far")
+        done = f"stopped after {epochs.done} of {options.epochs} epochs"
+        console.print(f"{done}; {folder} has what was trained so far", **PLAIN)
         raise SystemExit(130) from None  # as a shell has it for an interrupt
+    except IndexError as error:  # an index that an embedding does not have
+        raise RegspecError(Problem(f"'{options.data}' does not fit the model: {error}")) from None
     print_terms(model, console)
-    console.print(f"run: {folder}", highlight=False)
+    console.print(f"run: {folder}", **PLAIN)
     return Run(folder, model.cpu(), epochs.metrics)
 
 
@@ -129,6 +136,16 @@ def _free(path: Path) -> Path:
         number += 1
         free = path.with_name(f"{path.name}_{number}")
     return free
+
+
+def _copy(spec_file: Path, copy: Path) -> None:
+    """Copies a spec, and beside it the files of its blocks that lie below it."""
+    files.write(copy, spec_file.read_bytes())
+    blocks = read(spec_file).data.get("blocks") or {}
+    for name in {block["file"] for block in blocks.values() if "file" in block}:
+        if ".." not in Path(name).parts:
+            _made((copy.parent / name).parent)
+            _copy(spec_file.parent / name, copy.parent / name)
 
 
 def _made(folder: Path) -> Path:
@@ -168,7 +185,7 @@ class _Epochs(Callback):
             trainer.logger.save()
         self._save(training.model)
         shown = "  ".join(f"{LABELS[name]} {value:.4f}" for name, value in self.metrics.items())
-        self.console.print(f"epoch {self.done:>{len(str(self.total))}}/{self.total}  {shown}", highlight=False)
+        self.console.print(f"epoch {self.done:>{len(str(self.total))}}/{self.total}  {shown}", **PLAIN)
 
     def on_exception(self, trainer: lightning.Trainer, training: Any, exception: BaseException) -> None:
         self._save(training.model)

@@ -51,16 +51,18 @@ def node_of(spec: regspec.ModelSpec) -> Node:
 
 def with_penalties(row: Row) -> dict[str, Any]:
     """The row's fields, with a penalty on every slot of the kind."""
-    slots = [field for field in KINDS[row.kind].model_fields if field.endswith("_regularizer")]
-    penalties: dict[str, Any] = {field: {"l1": 0.01, "l2": 0.02} for field in slots}
-    if row.kind in ACTIVITY_ELSEWHERE or row.dtype != "float32":
-        del penalties["activity_regularizer"]
+    slots = [weight.slot for weight in node_of(spec_of(row, row.fields)).plan.weights]
+    if row.kind not in ACTIVITY_ELSEWHERE and row.dtype == "float32":
+        slots.append("activity")
+    known = KINDS[row.kind].model_fields
+    penalties: dict[str, Any] = {
+        f"{slot}_regularizer": {"l1": 0.01, "l2": 0.02} for slot in slots if f"{slot}_regularizer" in known
+    }
     fields = {**row.fields, **penalties}
     if "layer" in fields:
         ((kind, inner),) = fields["layer"].items()
-        inner_slots = [
-            f for f in KINDS[kind].model_fields if f.endswith("_regularizer") and f != "activity_regularizer"
-        ]
+        inner_slots = [f"{slot}_regularizer" for slot in slots if f"{slot}_regularizer" in KINDS[kind].model_fields]
+        inner_slots = [field for field in inner_slots if field != "activity_regularizer"]
         fields["layer"] = {kind: {**inner, **{field: {"l1": 0.03, "l2": 0.01} for field in inner_slots}}}
     return fields
 
