@@ -39,36 +39,35 @@ class Linear(ActivationFunction):
         return None
 
 
-def _plain(name: str, function: str, formula: str, aliases: tuple[str, ...] = ()) -> None:
-    """Adds a function without arguments."""
+def _plain(name: str, function: str, formula: str, aliases: tuple[str, ...] = ()) -> type[ActivationFunction]:
+    """A function without arguments."""
 
     class Plain(ActivationFunction):
         def lower(self, dimension: int) -> Call | None:
             return call(function)
 
     Plain.__doc__ = formula
-    Plain.__name__ = Plain.__qualname__ = "".join(word.capitalize() for word in name.split("_"))
-    Plain.name = name
+    Plain.__name__ = Plain.__qualname__ = name  # under which it is found here when it is unpickled
     Plain.aliases = aliases
-    ACTIVATIONS.add(Plain)
+    return ACTIVATIONS.add(Plain)
 
 
-_plain("exponential", "Exponential", "exp(x).")
-_plain("hard_sigmoid", "nn.Hardsigmoid", "relu6(x + 3) / 6, as in Keras 3.")
-_plain("hard_silu", "nn.Hardswish", "x * hard_sigmoid(x).", ("hard_swish",))
-_plain("hard_tanh", "nn.Hardtanh", "x clipped to [-1, 1].")
-_plain("log_sigmoid", "nn.LogSigmoid", "log(sigmoid(x)).")
-_plain("mish", "nn.Mish", "x * tanh(softplus(x)).")
-_plain("relu6", "nn.ReLU6", "x clipped to [0, 6].")
-_plain("selu", "nn.SELU", "The scaled exponential linear unit.")
-_plain("sigmoid", "nn.Sigmoid", "1 / (1 + exp(-x)).")
-_plain("silu", "nn.SiLU", "x * sigmoid(x).", ("swish",))
-_plain("softplus", "nn.Softplus", "log(exp(x) + 1).")
-_plain("softsign", "nn.Softsign", "x / (abs(x) + 1).")
-_plain("sparse_plus", "SparsePlus", "0 up to -1, (x + 1)**2 / 4 up to 1, then x.")
-_plain("sparse_sigmoid", "SparseSigmoid", "0 up to -1, (x + 1) / 2 up to 1, then 1.")
-_plain("tanh", "nn.Tanh", "The hyperbolic tangent.")
-_plain("tanh_shrink", "nn.Tanhshrink", "x - tanh(x).")
+Exponential = _plain("Exponential", "Exponential", "exp(x).")
+HardSigmoid = _plain("HardSigmoid", "nn.Hardsigmoid", "relu6(x + 3) / 6, as in Keras 3.")
+HardSilu = _plain("HardSilu", "nn.Hardswish", "x * hard_sigmoid(x).", ("hard_swish",))
+HardTanh = _plain("HardTanh", "nn.Hardtanh", "x clipped to [-1, 1].")
+LogSigmoid = _plain("LogSigmoid", "nn.LogSigmoid", "log(sigmoid(x)).")
+Mish = _plain("Mish", "nn.Mish", "x * tanh(softplus(x)).")
+Relu6 = _plain("Relu6", "nn.ReLU6", "x clipped to [0, 6].")
+Selu = _plain("Selu", "nn.SELU", "The scaled exponential linear unit.")
+Sigmoid = _plain("Sigmoid", "nn.Sigmoid", "1 / (1 + exp(-x)).")
+Silu = _plain("Silu", "nn.SiLU", "x * sigmoid(x).", ("swish",))
+Softplus = _plain("Softplus", "nn.Softplus", "log(exp(x) + 1).")
+Softsign = _plain("Softsign", "nn.Softsign", "x / (abs(x) + 1).")
+SparsePlus = _plain("SparsePlus", "SparsePlus", "0 up to -1, (x + 1)**2 / 4 up to 1, then x.")
+SparseSigmoid = _plain("SparseSigmoid", "SparseSigmoid", "0 up to -1, (x + 1) / 2 up to 1, then 1.")
+Tanh = _plain("Tanh", "nn.Tanh", "The hyperbolic tangent.")
+TanhShrink = _plain("TanhShrink", "nn.Tanhshrink", "x - tanh(x).")
 
 
 @ACTIVATIONS.add
@@ -229,5 +228,4 @@ class Threshold(ActivationFunction):
         return call("nn.Threshold", self.threshold, self.default_value)
 
 
-LINEAR = Linear()
 Activation = Annotated[ActivationFunction, ACTIVATIONS]
