@@ -111,8 +111,10 @@ def parse(text: str, path: str = "<text>") -> Document:
         raise RegspecError(Problem(what, path=path, line=text.count("\n", 0, error.start) + 1)) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = f"not valid YAML: {error.problem or error.context}"
-        raise RegspecError(_problem(path, text, what, None, mark, mark)) from None
+        what, hint = f"not valid YAML: {error.problem or error.context}", None
+        if mark is not None and text[mark.index : mark.index + 1] == "\t":
+            what, hint = "a tab, which may not indent YAML", "indent with spaces"
+        raise RegspecError(_problem(path, text, what, hint, mark, mark)) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n"), error.position - (before.rfind("\n") + 1)

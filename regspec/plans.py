@@ -104,7 +104,7 @@ class Plans:
 
     def again(self, layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | None) -> Plan:
         """The plan of a layer with this regularizer of its output, and without rules for its weights."""
-        key = (id(layer), id(activity), *((x.shape, x.order, x.dtype) for x in inputs))
+        key = (id(layer), id(activity), *((x.shape, x.order, x.dtype, x.is_signal) for x in inputs))
         if key not in self.made:  # whose plans keep the layers alive, so that no other gets the id
             self.made[key] = _planned(layer, inputs, activity)
         return self.made[key]
@@ -198,7 +198,14 @@ def _computed(
     results = tuple(result) if isinstance(result, list) else (result,)
     dtype = layer.output_dtype(*xs)
     outputs = tuple(
-        Tensor(each, "", dtype, xs[0].order if len(each) == xs[0].rank else (), xs[0].data_format)
+        Tensor(
+            each,
+            "",
+            dtype,
+            xs[0].order if len(each) == xs[0].rank else (),
+            xs[0].data_format,
+            layer.gives_signal(*xs) and len(each) == 3,
+        )
         for each in (shape if isinstance(shape, list) else [shape])
     )
     if activity is None:

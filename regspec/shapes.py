@@ -35,6 +35,7 @@ class Tensor(Expression):
     dtype: str = "float32"
     order: Order = ()
     data_format: DataFormat = "channels_first"  # of the model
+    is_signal: bool = False  # whether it is (batch, channels, length), and not (batch, steps, features)
 
     def __post_init__(self) -> None:
         if not self.order:

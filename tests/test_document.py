@@ -84,7 +84,7 @@ def test_anchors_merge_nothing_but_stand_for_what_they_name() -> None:
         ("a: &x [*x]", "stands inside what it names"),
         ("a: [1", "not valid YAML"),
         ("a: b: c", "not valid YAML"),
-        ("\ta: 1", "not valid YAML"),
+        ("\ta: 1", "a tab, which may not indent YAML"),
         ("a: 1\n---\nb: 2", "a second begins"),
         ("", "the file is empty"),
         ("# nothing", "the file is empty"),

@@ -220,6 +220,27 @@ def test_steps_that_see_nothing_attend_to_nothing() -> None:
     assert output.isfinite().all()
 
 
+def test_scores_of_plain_attention_are_those_after_dropout() -> None:
+    """As in Keras, unlike those of MultiHeadAttention."""
+    layer = "Attention: {dropout: 0.5, return_attention_scores: true}"
+    inputs = "q: {shape: [6, 4]}, v: {shape: [8, 4]}"
+    both = build(spec(layer.replace("{", "{name: a, inputs: [q, v], ", 1), inputs, "outputs: [a.0, a.1]")).train()
+    q, v = torch.randn(2, 6, 4), torch.randn(2, 8, 4)
+    output, scores = both(q, v)
+    assert 0.2 < (scores == 0).float().mean() < 0.8
+    torch.testing.assert_close(output, scores @ v)
+
+
+@pytest.mark.parametrize("kind", ["LSTM: {units: 3}", "MultiHeadAttention: {num_heads: 1, key_dim: 2}"])
+def test_a_signal_is_no_sequence(kind: str) -> None:
+    """In channels_first a Conv1D gives (batch, channels, length), which a recurrent layer would read otherwise."""
+    before = "Conv1D: {filters: 4, kernel_size: 3}\nBatchNormalization\nReLU"
+    with pytest.raises(regspec.RegspecError, match=r"'re_lu' gives \(batch, channels, length\)"):
+        spec(f"{before}\n{kind}", "x: {shape: [2, 9]}")
+    build(spec(f"{before}\nPermute: {{dims: [2, 1]}}\n{kind}", "x: {shape: [2, 9]}"))(torch.randn(2, 2, 9))
+    build(spec(f"{before}\n{kind}", "x: {shape: [9, 2]}", "data_format: channels_last"))(torch.randn(2, 9, 2))
+
+
 def test_whole_numbers_stay_whole() -> None:
     """Where nothing is computed but a sum: float32 has no 16777217."""
     inputs = "x: {shape: [2], dtype: int64}, y: {shape: [2], dtype: int64}"

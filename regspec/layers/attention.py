@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from regspec.calls import Expression, Module, Part, call, unless
-from regspec.layers.layer import Layer, Weight, kind
+from regspec.layers.layer import Layer, Weight, kind, refuse_signals
 from regspec.layers.slots import BiasSlot, KernelSlot
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.fields import Axes, Count, Fraction, Size, Sizes
@@ -52,6 +52,7 @@ class PlainAttention(Attending):
 
     def checked(self, *xs: Tensor) -> None:
         super().checked(*xs)
+        refuse_signals(*xs)
         query, value, key = self.inputs_of(xs)
         if {query.rank, value.rank, key.rank} != {3}:
             raise ShapeError(
@@ -152,6 +153,7 @@ class Projected(KernelSlot, BiasSlot, Attending):
 
     def checked(self, *xs: Tensor) -> None:
         super().checked(*xs)
+        refuse_signals(*xs)
         query, value, key = self.inputs_of(xs)
         if min(query.rank, value.rank, key.rank) < 3 or value.logical[1:-1] != key.logical[1:-1]:
             given = ", and ".join(x.described for x in xs)

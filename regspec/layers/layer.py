@@ -121,6 +121,10 @@ class Layer(Frozen):
         """The type of its output's numbers."""
         return "float32"
 
+    def gives_signal(self, *xs: Tensor) -> bool:
+        """Whether it gives (batch, channels, length), where a recurrent layer would read (batch, steps, features)."""
+        return False
+
     def units_of(self, output: Tensor) -> int:
         """The dimension of an output that holds its units: the channels of images, else Keras's last axis."""
         dimension = 1 if output.data_format == "channels_first" and output.rank > 3 else output.dimension(-1)
@@ -157,11 +161,22 @@ class Layer(Frozen):
                 )
 
 
+def refuse_signals(*xs: Tensor) -> None:
+    """Raises `ShapeError` where an input is a signal, which a layer would read as a sequence."""
+    for x in xs:
+        if x.is_signal:
+            what = f"takes (batch, steps, features), but '{x.source}' gives (batch, channels, length)"
+            raise ShapeError(what, "put 'Permute: {dims: [2, 1]}' between, or set data_format: channels_last")
+
+
 class Elementwise(Layer):
     """A layer that computes each number of its output from the numbers at the same place: any order of axes will do."""
 
     def order(self, x: Tensor) -> Order | None:
         return None
+
+    def gives_signal(self, *xs: Tensor) -> bool:
+        return any(x.is_signal for x in xs)
 
 
 class Activated(Layer):
@@ -221,6 +236,9 @@ class Spatial(Layer):
             return value * cls.spatial_rank
         wanted = {"wanted": cls.spatial_rank, "given": len(value)}
         raise PydanticCustomError("sizes", "must be one size or {wanted}, but has {given}", wanted)
+
+    def gives_signal(self, *xs: Tensor) -> bool:
+        return self.order(xs[0]) == axes.identity(xs[0].rank)
 
     def units_of(self, output: Tensor) -> int:
         return 1

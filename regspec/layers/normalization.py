@@ -25,6 +25,9 @@ class ChannelNormalization(AffineSlots):
     )
     epsilon: Positive = Field(1e-3, description="Added to the variance.")
 
+    def gives_signal(self, *xs: Tensor) -> bool:
+        return xs[0].is_signal
+
     def order(self, x: Tensor) -> Order | None:
         axis = channel_axis(self.axis, x)
         if axis == 0:

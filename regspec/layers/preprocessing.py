@@ -174,6 +174,12 @@ class Encoding(Layer):
     def takes_integers(self) -> bool:
         return True
 
+    def encoded(self, x: Tensor, value: Expression, mode: str, size: int, suffix: str, *weights: Tensor) -> Expression:
+        """``value``, whole numbers in the shape of ``x``, after encoding."""
+        if mode == "one_hot" and x.rank > 1 and x.shape[-1] == 1:
+            value = value.method("squeeze", -1)
+        return Module(call("CategoryEncoding", size, mode=unless("multi_hot", mode)), suffix)(value, *weights)
+
     def encoded_shape(self, x: Tensor, mode: str, size: int) -> Shape:
         """The shape of whole numbers after encoding."""
         if mode != "one_hot" and x.rank < 2:
@@ -201,8 +207,7 @@ class CategoryEncoding(Encoding):
         return self.encoded_shape(x, self.output_mode, self.num_tokens)
 
     def lower(self, x: Tensor, *others: Tensor) -> Expression:
-        mode = unless("multi_hot", self.output_mode)
-        return Module(call("CategoryEncoding", self.num_tokens, mode=mode))(indices(x), *others)
+        return self.encoded(x, indices(x), self.output_mode, self.num_tokens, "", *others)
 
 
 @kind
@@ -234,5 +239,4 @@ class Discretization(Encoding):
         numbers = Module(call("Discretization", self.bin_boundaries))(x)
         if self.output_mode == "int":
             return numbers
-        mode = unless("multi_hot", self.output_mode)
-        return Module(call("CategoryEncoding", len(self.bin_boundaries) + 1, mode=mode), "encoding")(numbers)
+        return self.encoded(x, numbers, self.output_mode, len(self.bin_boundaries) + 1, "encoding")

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from regspec.calls import OMIT, Call, Expression, Module, Part, Value, call, unless
 from regspec.layers import nested
 from regspec.layers.dense import Dense
-from regspec.layers.layer import Layer, Weight, kind
+from regspec.layers.layer import Layer, Weight, kind, refuse_signals
 from regspec.layers.nested import Nested
 from regspec.layers.slots import BiasSlot, KernelSlot, RecurrentSlot
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -92,6 +92,7 @@ class Recurrent(KernelSlot, RecurrentSlot, BiasSlot):
 
     def checked(self, *xs: Tensor) -> None:
         super().checked(xs[0])
+        refuse_signals(xs[0])
         if len(xs) not in (1, 1 + len(self.states)):
             raise ShapeError(
                 f"takes a sequence, and {len(self.states)} initial state(s) or none, but {len(xs)} inputs are given"

@@ -22,13 +22,11 @@ def _seen(steps: int, others: int, device: torch.device, *, causal: bool, window
     return seen
 
 
-def _attend(scores: Tensor, value: Tensor, seen: Tensor | None, dropout: float) -> tuple[Tensor, Tensor]:
-    """The attended values, and the scores after masking, softmax and dropout; who sees nothing attends to nothing."""
+def _weights(scores: Tensor, seen: Tensor | None) -> Tensor:
+    """How much each step attends to each other; a step that sees none attends to nothing."""
     if seen is None:
-        weights = scores.softmax(-1)
-    else:
-        weights = scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(~seen, 0)
-    return F.dropout(weights, dropout) @ value, weights
+        return scores.softmax(-1)
+    return scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(~seen, 0)
 
 
 class Attention(nn.Module):
@@ -58,8 +56,8 @@ class Attention(nn.Module):
             both = both if self.scale is None else self.scale * both
             scores = self.concat_score_weight * both.tanh().sum(-1)
         seen = _seen(query.shape[1], key.shape[1], query.device, causal=causal, window=None)
-        output, weights = _attend(scores, value, seen, self.dropout if self.training else 0.0)
-        return (output, weights) if return_scores else output
+        weights = F.dropout(_weights(scores, seen), self.dropout, self.training)
+        return (weights @ value, weights) if return_scores else weights @ value
 
 
 class AdditiveAttention(nn.Module):
@@ -85,8 +83,8 @@ class AdditiveAttention(nn.Module):
         both = (query.unsqueeze(-2) + key.unsqueeze(-3)).tanh()
         scores = (both if self.scale is None else self.scale * both).sum(-1)
         seen = _seen(query.shape[1], key.shape[1], query.device, causal=causal, window=None)
-        output, weights = _attend(scores, value, seen, self.dropout if self.training else 0.0)
-        return (output, weights) if return_scores else output
+        weights = F.dropout(_weights(scores, seen), self.dropout, self.training)
+        return (weights @ value, weights) if return_scores else weights @ value
 
 
 class _ProjectedAttention(nn.Module):
@@ -107,7 +105,8 @@ class _ProjectedAttention(nn.Module):
         if not return_scores:
             return F.scaled_dot_product_attention(query, key, value, seen, dropout, is_causal=is_plain), None
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-        return _attend(scores, value, seen, dropout)
+        weights = _weights(scores, seen)
+        return F.dropout(weights, dropout) @ value, weights
 
 
 class MultiHeadAttention(_ProjectedAttention):

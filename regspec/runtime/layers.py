@@ -292,8 +292,6 @@ class CategoryEncoding(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
         x = x.long()
-        if self.mode == "one_hot" and x.ndim > 1 and x.shape[-1] == 1:
-            x = x.squeeze(-1)
         hot = F.one_hot(x.clamp_min(0), self.size) * (x >= 0).unsqueeze(-1)
         hot = hot.float()
         if self.mode == "one_hot":

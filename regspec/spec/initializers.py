@@ -122,8 +122,10 @@ class Identity(WeightInitializer):
     gain: Number = 1.0
 
     def lower(self, drawn: Drawn) -> Call:
-        if not drawn.is_matrix or drawn.is_regrouped:
-            raise ShapeError(f"has an identity initializer, which needs a matrix, and not gates or {drawn.shape}")
+        if drawn.is_regrouped:
+            raise ShapeError("has an identity initializer, which would fill one of its gates alone")
+        if not drawn.is_matrix:
+            raise ShapeError(f"has an identity initializer, which needs a matrix, and not {drawn.shape}")
         return call("nn.init.eye_") if self.gain == 1 else call("eye_", self.gain)
 
 

@@ -96,6 +96,9 @@ class _Loader:
         if not isinstance(data, dict):
             self._fault(top, f"a spec is a mapping, but this is {faults.shown(data)}", "it begins with 'regspec: 1'")
             return None
+        if "rules" in data and "layers" not in data:
+            self._fault(top / "rules", "these are rules, and no spec of a network", key=True)
+            return None
         sections = self._sections(data, arguments, top)
         self.blocks = sections["blocks"]
         self.faulty_blocks = set(data["blocks"]) - set(self.blocks) if isinstance(data.get("blocks"), dict) else set()

@@ -9,6 +9,8 @@ from typing import Any
 from regspec.errors import Problem, did_you_mean
 from regspec.spec.faults import UNKNOWN, Origin, shown
 
+MAX_TEXT = 1_000  # of a text with references in it, so that it can't grow without bound
+
 _REFERENCE = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -49,10 +51,16 @@ def _text(text: str, parameters: Mapping[str, Any], origin: Origin, problems: li
         if match[1] == "$":
             return "$"
         value = _lookup(match[1], parameters, origin, problems)
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            problems.append(origin.problem(f"'${match[1]}' is longer than {MAX_TEXT} characters"))
+            return ""
         if value is not UNKNOWN and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
             problems.append(origin.problem(f"'${match[1]}' is {shown(value)}, which can't stand inside a text"))
         return str(value)
 
+    if len(text) > MAX_TEXT:
+        problems.append(origin.problem(f"a text with parameters may have {MAX_TEXT} characters"))
+        return UNKNOWN
     result = _REFERENCE.sub(replaced, text)
     return result if len(problems) == before else UNKNOWN
 
