@@ -101,7 +101,7 @@ def _adapter(kind: str, x: Tensor, adapted: Tensor, result: Expression) -> Node:
 
 def _outputs(plan: Plan, name: str) -> tuple[Tensor, ...]:
     """A plan's outputs as those of a layer of this name."""
-    return tuple(replace(x, source=name) for x in plan.outputs)
+    return tuple(Tensor(x.shape, name, x.dtype, x.order, x.data_format, x.is_signal) for x in plan.outputs)
 
 
 def _attribute(name: str, suffix: str, taken: Container[str]) -> str:

@@ -93,7 +93,6 @@ class Regularized(nn.Module):
         """Adds a term for each parameter: the term's name -> the parameter's path, or paths of several to stack."""
         for name, paths in weights.items():
             parameters = (paths,) if isinstance(paths, str) else paths
-            attrgetter(*parameters)(self)  # a path that leads nowhere is better found here
             self._add_term(name, WeightTerm(regularizer, parameters))
 
     def add_activity_terms(
