@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
@@ -13,7 +13,6 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 MAX_SIZE = 2**31 - 1
 
-DataFormat = Literal["channels_first", "channels_last"]
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Count = Annotated[int, Field(ge=0, le=MAX_SIZE)]
 Axis = Annotated[int, Field(ge=-64, le=64)]
