@@ -297,7 +297,7 @@ class _Resolver:
             scope.is_misnamed = True
             if name in scope.names:
                 self._fault(origin, f"'{name}' is declared below; a layer takes what stands above it")
-            elif name:  # without layers there is no name, which is reported already
+            elif name or scope.last:  # without layers there is no name, which is reported already
                 hint = did_you_mean(name, scope.tensors) or scope.sees
                 self._fault(origin, f"no layer or input is called '{name}'", hint)
             return None
