@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from regspec.errors import Problem, RegspecError
     from regspec.layers.layer import Layer
     from regspec.layers.registration import register_layer
+    from regspec.runtime import accumulate
     from regspec.spec.model import ModelSpec
     from regspec.spec.regularizers import register_regularizer
 
@@ -26,6 +27,7 @@ _HOMES = {
     "RegspecError": "regspec.errors",
     "Layer": "regspec.layers.layer",
     "register_layer": "regspec.layers.registration",
+    "accumulate": "regspec.runtime",
     "ModelSpec": "regspec.spec.model",
     "register_regularizer": "regspec.spec.regularizers",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "ModelSpec",
     "Problem",
     "RegspecError",
+    "accumulate",
     "build",
     "load",
     "loads",

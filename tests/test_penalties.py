@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import regspec
+from regspec import runtime
 
 SPEC = """
 regspec: 1
@@ -29,7 +30,7 @@ layers:
 """
 
 
-def make(dtype: torch.dtype = torch.float32) -> regspec.runtime.Regularized:
+def make(dtype: torch.dtype = torch.float32) -> runtime.Regularized:
     model = regspec.build(regspec.loads(SPEC), seed=1, dtype=dtype)
     with torch.no_grad():
         model.logits.bias.normal_()
@@ -315,13 +316,12 @@ def test_a_block_by_itself_and_shared_by_two_models() -> None:
     assert set(first.second.regularization_terms()) == {"linear.kernel", "linear.activity"}
 
 
-def test_a_forward_that_fails_leaves_the_last_values() -> None:
+def test_a_forward_that_fails_leaves_no_values() -> None:
     model = make()
     model(torch.randn(4, 7))
-    before = model.regularization_loss()
     with pytest.raises(RuntimeError):
         model(torch.randn(4, 8))
-    assert model.regularization_loss() == before
+    assert set(model.regularization_terms()) == {"hidden.kernel", "logits.bias"}
     check(model, model, torch.randn(4, 7))
 
 
@@ -349,4 +349,241 @@ def test_evaluation_keeps_scalars_only() -> None:
     model = make().eval()
     with torch.no_grad():
         model(torch.randn(4, 7))
-    assert all(value.ndim == 0 for _, value in model._values)
+    assert all(value.ndim == 0 for _, value, *_ in model._heard)
+
+
+# -- outputs that are kept ---------------------------------------------------------------------------------------------
+
+
+class InPlace(runtime.Regularized):
+    """A layer whose output is changed in place after it was heard; its gradient needs the output as it was."""
+
+    def __init__(self, *, is_in_place: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(7, 5)
+        self.scale = nn.Identity()
+        self.is_in_place = is_in_place
+        self.add_activity_terms(runtime.L1L2(0.3, 0.2), {"scale.activity": "scale"})
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.scale(self.linear(x) * 2)
+        return x.relu_() if self.is_in_place else x
+
+
+def in_place_penalty(model: nn.Module, x: Tensor) -> Tensor:
+    heard = model.linear(x) * 2
+    return (0.3 * heard.abs().sum() + 0.2 * heard.square().sum()) / len(x)
+
+
+@pytest.mark.parametrize("is_in_place", [True, False])
+def test_an_operation_in_place_after_an_output(is_in_place: bool) -> None:
+    """In the first forward and in those after it."""
+    model, x = InPlace(is_in_place=is_in_place), torch.randn(4, 7)
+    for _ in range(3):
+        model(x)
+        wanted = in_place_penalty(model, x)
+        torch.testing.assert_close(model.regularization_loss(), wanted)
+        got, expected = gradients(model, model.regularization_loss()), gradients(model, wanted)
+        torch.testing.assert_close(got, expected)
+
+
+def test_an_operation_that_becomes_in_place_is_refused_once() -> None:
+    model, x = InPlace(is_in_place=False), torch.randn(4, 7)
+    model(x)
+    model.is_in_place = True
+    with pytest.raises(RuntimeError, match="changed in place before its penalty was read"):
+        model(x)
+    model(x)
+    torch.testing.assert_close(model.regularization_loss(), in_place_penalty(model, x))
+
+
+def test_a_change_after_the_forward_is_refused() -> None:
+    model = InPlace(is_in_place=False)
+    model(torch.randn(4, 7)).relu_()
+    with pytest.raises(RuntimeError, match="changed in place before its penalty was read"):
+        model.regularization_loss()
+
+
+def test_reentrant_checkpoints_are_refused() -> None:
+    model, x = make(), torch.randn(4, 7, requires_grad=True)
+    with pytest.raises(RuntimeError, match="use_reentrant=False"):
+        checkpoint(model, x, use_reentrant=True)
+    with torch.no_grad():
+        model(x)
+
+
+def test_several_forwards_are_accumulated() -> None:
+    model, xs = make(), [torch.randn(4, 7), torch.randn(3, 7)]
+    with regspec.accumulate(model):
+        for x in xs:
+            model(x)
+    wanted = [closed_form(model, x) for x in xs]
+    got = model.regularization_terms()
+    for name in got:
+        total = wanted[0][name] + wanted[1][name] if name.endswith("activity") else wanted[0][name]
+        torch.testing.assert_close(got[name].double(), total, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(model.regularization_loss(), sum(got.values()))
+    check(model, model, xs[0])
+
+
+class Several(runtime.Regularized):
+    """A module whose part gives a tuple or a mapping."""
+
+    def __init__(self, *, is_mapping: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(7, 5)
+        self.part = Pair(is_mapping=is_mapping)
+        self.add_activity_terms(runtime.L2(0.5), {"part": "part"})
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.part(self.linear(x))
+        return made["a"] if isinstance(made, dict) else made[0]
+
+
+class Pair(nn.Module):
+    def __init__(self, *, is_mapping: bool) -> None:
+        super().__init__()
+        self.is_mapping = is_mapping
+
+    def forward(self, x: Tensor) -> object:
+        made = {"a": x, "b": [2 * x, x.argmax(1)]}
+        return made if self.is_mapping else tuple(made.values())
+
+
+@pytest.mark.parametrize("is_mapping", [True, False])
+def test_outputs_of_several_tensors(is_mapping: bool) -> None:
+    """Every floating-point tensor counts."""
+    model, x = Several(is_mapping=is_mapping), torch.randn(4, 7)
+    model(x)
+    wanted = 0.5 * 5 * model.linear(x).square().sum() / 4
+    torch.testing.assert_close(model.regularization_loss(), wanted)
+    torch.testing.assert_close(gradients(model, model.regularization_loss()), gradients(model, wanted))
+
+
+# -- nothing silent ----------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_nobody_reads_warns_once() -> None:
+    model, x = make(), torch.randn(4, 7)
+    with pytest.warns(
+        UserWarning, match=r"nobody has read the regularization loss of hidden\.kernel, hidden\.activity"
+    ):
+        model(x).sum().backward()
+    model(x).sum().backward()
+    read = make()
+    (read(x).sum() + read.regularization_loss()).backward()
+    read(x).sum().backward()
+
+
+def test_a_loss_that_is_not_finite_names_its_terms() -> None:
+    model = make()
+    with torch.no_grad():
+        model.hidden.weight[0, 0] = float("inf")
+    model.eval()(torch.zeros(2, 7))
+    with pytest.warns(RuntimeWarning, match=r"the regularization loss is .*: hidden\.kernel"):
+        model.regularization_loss()
+
+
+def test_terms_can_be_detached() -> None:
+    model, x = make(), torch.randn(4, 7)
+    model(x)
+    detached = model.regularization_terms(detach=True)
+    assert not any(value.requires_grad for value in detached.values())
+    torch.testing.assert_close(detached, {name: value.detach() for name, value in model.regularization_terms().items()})
+
+
+# -- functional calls and transforms -----------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:a backward ran")
+def test_functional_calls() -> None:
+    """The parameters that are given are those that are penalized."""
+    model, x = make(), torch.randn(4, 7)
+    given = {name: torch.randn_like(each) for name, each in model.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(
+            Loss(model), {f"model.{name}": each for name, each in parameters.items()}, (x,)
+        )
+
+    value, gradient = torch.func.vjp(loss, given)
+    other = make()
+    other.load_state_dict(given)
+    wanted = other(x).square().sum() + sum(closed_form(other, x).values())
+    torch.testing.assert_close(value.double(), wanted.double(), rtol=1e-5, atol=1e-6)
+    expected = gradients(other, wanted)
+    torch.testing.assert_close(gradient(torch.ones_like(value))[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_vmap_over_parameters() -> None:
+    """An ensemble's losses at once."""
+    models, x = [make() for _ in range(3)], torch.randn(4, 7)
+    for model in models:
+        model.hidden.weight.data.normal_()
+    parameters, _ = torch.func.stack_module_state(models)
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(Loss(models[0]), {f"model.{k}": v for k, v in parameters.items()}, (x,))
+
+    got = torch.func.vmap(loss)(parameters)
+    wanted = [model(x).square().sum() + sum(closed_form(model, x).values()) for model in models]
+    torch.testing.assert_close(got.double(), torch.stack(wanted).double(), rtol=1e-5, atol=1e-6)
+
+
+class Loss(nn.Module):
+    """The data loss and the penalties of a model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x).square().sum() + self.model.regularization_loss()
+
+
+def test_memory_stays_flat() -> None:
+    """Nothing of a forward outlives the next."""
+    import gc
+    import weakref
+
+    model = make()
+    outputs = []
+    for _ in range(5):
+        model(torch.randn(4, 7))
+        outputs.append(weakref.ref(model._heard[0][1]))
+    gc.collect()
+    assert [each() is None for each in outputs] == [True] * 4 + [False]
+
+
+def test_tied_weights_count_once_a_term() -> None:
+    """Two names for one parameter: a term is of a name, so a tied weight that has a term under one name has it once."""
+    model = make()
+    other = nn.Linear(7, 5, bias=False)
+    other.weight = model.hidden.weight
+    model.add_module("tied", other)
+    check(model, model, torch.randn(4, 7))
+
+
+@pytest.mark.parametrize("foreach", [True, False])
+def test_fused_penalties(foreach: bool) -> None:
+    """By either way that they are computed, in sizes small and large, of several types."""
+    from regspec.runtime import fused
+
+    shapes = [(3, 5), (300, 700), (7,), (2, 3, 4, 5), ()]
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        xs = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+        for l1, l2 in ((0.3, 0.0), (0.0, 0.2), (0.3, 0.2)):
+            wanted = sum(l1 * x.double().abs().sum() + l2 * x.double().square().sum() for x in xs)
+            expected = torch.autograd.grad(wanted, xs)
+            if foreach:
+                wide = torch.float64 if dtype is torch.float64 else torch.float32
+                value = fused._value_by_foreach(l1, l2, [x.detach() for x in xs], wide)
+                factors = torch.tensor(l1), torch.tensor(2 * l2)
+                got = fused._gradients_by_foreach(*factors, [x.detach() for x in xs], bool(l1), bool(l2))
+            else:
+                value = fused.fused_penalty([((l1, l2), xs[:2]), ((l1, l2), xs[2:])])
+                got = torch.autograd.grad(value, xs)
+            torch.testing.assert_close(value.double(), wanted, rtol=1e-5, atol=1e-6)
+            for a, b in zip(got, expected, strict=True):
+                rtol = 2e-2 if dtype is torch.bfloat16 else 1e-5
+                torch.testing.assert_close(a.to(dtype), b, rtol=rtol, atol=1e-6)

@@ -34,7 +34,7 @@ from regspec.runtime.normalization import (
     LayerNorm,
     SpectralNormalization,
 )
-from regspec.runtime.penalties import Regularized
+from regspec.runtime.penalties import Regularized, accumulate
 from regspec.runtime.recurrent import GRU, LSTM, SimpleRNN
 from regspec.runtime.regularizers import L1, L1L2, L2, GroupLasso, Hoyer, KLSparsity, Norm, Orthogonal, Spectral, Sum
 
@@ -86,6 +86,7 @@ __all__ = [
     "Sum",
     "ThresholdedReLU",
     "UnitNorm",
+    "accumulate",
     "eye_",
     "orthogonal_",
     "stft_",

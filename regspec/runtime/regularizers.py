@@ -43,6 +43,11 @@ class L1:
 
     strength: float
 
+    @property
+    def strengths(self) -> tuple[float, float]:
+        """Of the sum of absolute values, and of the sum of squares."""
+        return self.strength, 0.0
+
     def __call__(self, x: Tensor) -> Tensor:
         return self.strength * _wide(x).abs().sum()
 
@@ -52,6 +57,11 @@ class L2:
     """``strength * sum(x**2)``, without a half."""
 
     strength: float
+
+    @property
+    def strengths(self) -> tuple[float, float]:
+        """Of the sum of absolute values, and of the sum of squares."""
+        return 0.0, self.strength
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.strength * _wide(x).square().sum()
@@ -63,6 +73,11 @@ class L1L2:
 
     l1: float
     l2: float
+
+    @property
+    def strengths(self) -> tuple[float, float]:
+        """Of the sum of absolute values, and of the sum of squares."""
+        return self.l1, self.l2
 
     def __call__(self, x: Tensor) -> Tensor:
         x = _wide(x)

@@ -12,13 +12,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from . import building, checking, forward
+from . import building, checking, forward, penalties
 
 BENCHMARKS = {
     "forward": forward.figures,
     "build": building.figures,
     "keras": building.figures_against_keras,
     "check": checking.figures,
+    "penalties": penalties.figures,
 }
 
 
