@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from regspec.errors import Problem, RegspecError
     from regspec.layers.layer import Layer
     from regspec.layers.registration import register_layer
+    from regspec.regularizing import regularization_loss, regularization_terms, regularize, unregularize
     from regspec.runtime import accumulate
     from regspec.spec.model import ModelSpec
     from regspec.spec.regularizers import register_regularizer
@@ -27,6 +28,10 @@ _HOMES = {
     "RegspecError": "regspec.errors",
     "Layer": "regspec.layers.layer",
     "register_layer": "regspec.layers.registration",
+    "regularization_loss": "regspec.regularizing",
+    "regularization_terms": "regspec.regularizing",
+    "regularize": "regspec.regularizing",
+    "unregularize": "regspec.regularizing",
     "accumulate": "regspec.runtime",
     "ModelSpec": "regspec.spec.model",
     "register_regularizer": "regspec.spec.regularizers",
@@ -43,7 +48,11 @@ __all__ = [
     "loads",
     "register_layer",
     "register_regularizer",
+    "regularization_loss",
+    "regularization_terms",
+    "regularize",
     "source",
+    "unregularize",
 ]
 
 

@@ -14,7 +14,7 @@ import typer
 from regspec import __version__, files
 from regspec.compiler import checked, graph_of, source
 from regspec.errors import Problem, RegspecError
-from regspec.spec.registration import load_entry_points, load_module
+from regspec.spec.registration import called, load_entry_points, load_module
 
 app = typer.Typer(
     name="regspec",
@@ -144,6 +144,28 @@ def train(
         raise RegspecError(Problem(f"train needs {error.name}", "pip install 'regspec[train]'")) from None
     options = run.Options(data, target, epochs, batch_size, lr, seed)
     run.train(spec, options, output)
+
+
+@app.command(epilog="Example: `regspec rules penalties.yaml torchvision.models:resnet18`")
+def rules(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Rules, as a YAML file.", show_default=False)],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:CALLABLE", help="What gives the torch module: a class or a function.", show_default=False
+        ),
+    ],
+    format: Annotated[Format, typer.Option(help="A table for people, or JSON for programs.")] = Format.text,
+) -> None:
+    """Show which parameters and outputs of a module the rules of a file select, and what they leave."""
+    from regspec.regularizing import coverage
+    from regspec.tables import print_coverage
+
+    selected = coverage(called(target), file)
+    if format is Format.json:
+        typer.echo(json.dumps([each.as_dict() for each in selected], indent=2))
+    else:
+        print_coverage(selected)
 
 
 class Described(str, Enum):

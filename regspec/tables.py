@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from regspec.summary import Row, Summary
+from regspec.summary import Row, Summary, counted
+
+if TYPE_CHECKING:
+    from regspec.regularizing import Selected
 
 
 def print_summary(summary: Summary) -> None:
@@ -28,6 +33,29 @@ def print_summary(summary: Summary) -> None:
     console = Console(width=None if sys.stdout.isatty() else 240)
     console.print(table)
     console.print(summary.totals, highlight=False)
+
+
+def print_coverage(selected: Sequence[Selected]) -> None:
+    """Prints what rules select of a module, and what they leave."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("parameter or output", overflow="fold")
+    table.add_column("shape", no_wrap=True)
+    table.add_column("rule", justify="right")
+    table.add_column("penalty", overflow="fold")
+    for each in selected:
+        shape = "output" if each.shape is None else " x ".join(map(str, each.shape))
+        rule = "" if each.rule is None else str(each.rule + 1)
+        table.add_row(each.name, shape, rule, "" if each.regularizer is None else str(each.regularizer))
+    console = Console(width=None if sys.stdout.isatty() else 240)
+    console.print(table)
+    parameters = [each for each in selected if each.shape is not None]
+    covered = [each for each in parameters if each.rule is not None]
+    outputs = len(selected) - len(parameters)
+    console.print(
+        f"{len(covered)} of {counted(len(parameters), 'parameter', 'parameters')}, "
+        f"{counted(outputs, 'output', 'outputs')}",
+        highlight=False,
+    )
 
 
 def _counted(row: Row) -> str:

@@ -39,7 +39,7 @@ imports standalone classes
 writing schema summary
 compiler
 runtime
-building
+building regularizing
 keras
 training
 tables
@@ -139,7 +139,7 @@ def test_the_runtime_offers_what_it_defines() -> None:
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
                 names.add(node.name)
-    inner = {"WeightTerm", "Listener", "Term", "can_fuse", "is_plain", "fused_penalty"}
+    inner = {"WeightTerm", "Listener", "Term", "can_fuse", "is_plain", "fused_penalty", "attach", "detach"}
     assert names - inner == set(runtime.__all__)
 
 

@@ -148,7 +148,11 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         console = Console(file=io.StringIO(), width=100)
         assert "held_out_loss" in run(tmp_path, text, console, data=f"offered_data:{name}").metrics
         assert f"{held_out} held out" in console.file.getvalue()
-    for name, message in (("nothing", "must give"), ("absent", "names no function"), ("needy", "without arguments")):
+    for name, message in (
+        ("nothing", "must give"),
+        ("absent", "names nothing to call"),
+        ("needy", "without arguments"),
+    ):
         with pytest.raises(regspec.RegspecError, match=message):
             run(tmp_path, text, data=f"offered_data:{name}")
 

@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +135,7 @@ class Regularized(nn.Module):
     _heard: list[Heard]  # in the last forward, or in several that are accumulated
     _accumulates: bool
     _is_read: bool  # whether anybody has ever asked for the penalties
+    _state: ClassVar = ("_terms", "_constraints", "_heard", "_accumulates", "_is_read")
 
     def __init__(self) -> None:
         super().__init__()

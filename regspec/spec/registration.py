@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from regspec.calls import Import
-from regspec.errors import RegspecError
+from regspec.errors import Problem, RegspecError
 
 
 def importable(target: Callable[..., Any]) -> Import:
@@ -72,3 +72,18 @@ def load_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except Exception as error:  # of the user's module, or for a name that is none
         raise RegspecError(f"'{name}' can't be imported: {error or type(error).__name__}") from None
+
+
+def called(target: str) -> Any:
+    """What a callable of the user's gives, ``package.module:function``. Raises `RegspecError`."""
+    module, _, name = target.partition(":")
+    function = getattr(load_module(module), name, None) if name else None
+    if not callable(function):
+        raise RegspecError(Problem(f"'{target}' names nothing to call", "write package.module:callable"))
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise RegspecError(f"'{target}' is called without arguments, but is {error}") from None
+    except ValueError:
+        pass  # some callables have no signature
+    return function()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor
 from regspec.errors import Problem, RegspecError, did_you_mean
 from regspec.graph import Graph
 from regspec.shapes import text
-from regspec.spec.registration import load_module
+from regspec.spec.registration import called
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]  # by input
@@ -187,15 +186,7 @@ def _numbers(value: Any, what: str, source: str) -> Array:
 
 def _called(source: str) -> tuple[Any, ...]:
     """What a function gives: (inputs, target), or with (held-out inputs, held-out target) after them."""
-    module, _, name = source.partition(":")
-    function: Callable[[], Any] | None = getattr(load_module(module), name, None)
-    if not callable(function):
-        raise RegspecError(Problem(f"'{source}' names no function"))
-    try:
-        inspect.signature(function).bind()
-    except TypeError as error:
-        raise RegspecError(Problem(f"'{source}' is called without arguments, but is {error}")) from None
-    result = function()
+    result = called(source)
     if not isinstance(result, tuple) or len(result) not in (2, 4):
         raise RegspecError(
             Problem(f"'{source}' must give (inputs, target), with or without a held-out pair after them")
