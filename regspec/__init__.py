@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from regspec.binding import bind
     from regspec.building import build
     from regspec.compiler import load, loads, source
     from regspec.errors import Problem, RegspecError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "bind": "regspec.binding",
     "build": "regspec.building",
     "load": "regspec.compiler",
     "loads": "regspec.compiler",
@@ -43,6 +45,7 @@ __all__ = [
     "Problem",
     "RegspecError",
     "accumulate",
+    "bind",
     "build",
     "load",
     "loads",

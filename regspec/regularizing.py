@@ -109,18 +109,18 @@ def regularization_terms(module: nn.Module, *, detach: bool = False) -> dict[str
     """
     return {
         f"{name}.{term}" if name else term: penalty
-        for name, each in _outermost(module)
+        for name, each in outermost(module)
         for term, penalty in each.regularization_terms(detach=detach).items()
     }
 
 
 def regularization_loss(module: nn.Module) -> Tensor:
     """The sum of all penalties in a module, a scalar tensor, wherever the terms are, as in `regularization_terms`."""
-    first, *others = [each.regularization_loss() for _, each in _outermost(module)]
+    first, *others = [each.regularization_loss() for _, each in outermost(module)]
     return sum(others, first)
 
 
-def _outermost(module: nn.Module, prefix: str = "") -> list[tuple[str, Regularized]]:
+def outermost(module: nn.Module, prefix: str = "") -> list[tuple[str, Regularized]]:
     """The modules with penalties that are in no other such module, by name."""
 
     def found(part: nn.Module, name: str) -> Iterator[tuple[str, Regularized]]:

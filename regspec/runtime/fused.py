@@ -31,9 +31,15 @@ def is_plain(x: Tensor) -> bool:
     return type(x) in (Tensor, torch.nn.Parameter) and x.device.type in ("cpu", "cuda") and x.is_floating_point()
 
 
+def plain_penalty(x: Tensor, l1: float, l2: float) -> Tensor:
+    """The penalty of one tensor as one writes it, for what traces or transforms it: a compiler fuses it by itself."""
+    wide = x if x.dtype is torch.float64 else x.float()
+    if not l1 or not l2:
+        return l1 * wide.abs().sum() if l1 else l2 * wide.square().sum()
+    return l1 * wide.abs().sum() + l2 * wide.square().sum()
+
+
 Group = tuple[Strengths, list[Tensor]]  # tensors of one device and type
-
-
 Size = tuple[float, float, int, int]  # of a group: its strengths, how many tensors it has, and how many numbers
 
 

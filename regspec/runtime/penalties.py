@@ -30,13 +30,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointFunction
 
-from regspec.runtime.fused import Strengths, can_fuse, fused_penalty, is_plain
+from regspec.runtime.fused import Strengths, can_fuse, fused_penalty, is_plain, plain_penalty
 
 Regularizer = Callable[[Tensor], Tensor]
 
 
 class Term:
-    """A regularizer of something: the strengths of its L1 and L2 together, if it has any, and what else it sums."""
+    """A regularizer of something. On the loss are its L1 and L2 by their strengths, and the other parts of its sum."""
 
     def __init__(self, regularizer: Regularizer) -> None:
         self.regularizer = regularizer
@@ -135,7 +135,8 @@ class Regularized(nn.Module):
     _heard: list[Heard]  # in the last forward, or in several that are accumulated
     _accumulates: bool
     _is_read: bool  # whether anybody has ever asked for the penalties
-    _state: ClassVar = ("_terms", "_constraints", "_heard", "_accumulates", "_is_read")
+    _is_bound: bool  # whether terms are on other routes than the loss
+    _state: ClassVar = ("_terms", "_constraints", "_heard", "_accumulates", "_is_read", "_is_bound")
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,6 +149,7 @@ class Regularized(nn.Module):
         self._heard = []
         self._accumulates = False
         self._is_read = False
+        self._is_bound = False
 
     # -- what is regularized ------------------------------------------------------------------------------------------
 
@@ -241,13 +243,14 @@ class Regularized(nn.Module):
         can = can_fuse()
 
         def add(term: WeightTerm | Listener, x: Tensor, share: float) -> None:
-            if can and term.strengths is not None and is_plain(x):
-                l1, l2 = term.strengths
-                groups.setdefault(((l1 * share, l2 * share), x.dtype, x.device), []).append(x)
-                if term.others:
-                    penalties.append(term.penalty(x, term.others))
-            else:
-                penalties.append(term.penalty(x))
+            if term.strengths is not None:
+                strengths = term.strengths[0] * share, term.strengths[1] * share
+                if can and is_plain(x):
+                    groups.setdefault((strengths, x.dtype, x.device), []).append(x)
+                else:
+                    penalties.append(plain_penalty(x, *strengths))
+            if term.others:
+                penalties.append(term.penalty(x, term.others))
 
         for _, term, module in self._named_terms():
             if isinstance(term, WeightTerm) and (weight := term.weight(module)) is not None:
