@@ -19,7 +19,8 @@ regspec: 1
 name: net
 inputs: {x: {shape: [7]}}
 layers:
-  - Dense: {name: hidden, units: 6, activation: relu, kernel_regularizer: {l1: 1e-2, l2: 2e-2}, activity_regularizer: {l1: 1e-3}}
+  - Dense: {name: hidden, units: 6, kernel_regularizer: {l1: 1e-2, l2: 2e-2}, activity_regularizer: {l1: 1e-3}}
+  - ReLU
   - Dense: {name: middle, units: 5, kernel_regularizer: [{l2: 1e-2}, {group_lasso: 1e-2}], bias_regularizer: {l2: 1e-2}}
   - Dense: {name: logits, units: 3, kernel_regularizer: {norm: 1e-2}}
 """

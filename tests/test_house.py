@@ -148,6 +148,7 @@ def test_the_runtime_offers_what_it_defines() -> None:
         "is_plain",
         "plain_penalty",
         "fused_penalty",
+        "whole",
         "attach",
         "detach",
     }

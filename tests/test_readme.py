@@ -20,7 +20,7 @@ from .readme import PATH, updated
 
 TEXT = PATH.read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
-CLASSIFIER, TOWER = (text for language, text in BLOCKS if language == "yaml" and "regspec: 1" in text)
+CLASSIFIER, TOWER = (text for language, text in BLOCKS if language == "yaml" and "inputs:" in text)
 
 
 def block(language: str, part: str) -> str:
@@ -45,7 +45,7 @@ def test_compiled_source(classifier: Path) -> None:
 
 
 def test_loss_line_and_terms(classifier: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = block("python", "F.cross_entropy") + block("python", "regularization_terms()")
+    code = block("python", 'build("classifier.yaml")') + block("python", "regularization_terms()")
     images, labels = torch.randn(8, 1, 28, 28), torch.randint(0, 10, (8,))
     names = {"regspec": regspec, "F": F, "images": images, "labels": labels}
     exec(code, names)
@@ -85,6 +85,28 @@ def test_answer_for_all_layers() -> None:
     assert set(regspec.build(regspec.loads(spec)).regularization_terms()) == {"stage3_1.kernel", "dense.kernel"}
 
 
+def test_rules_and_routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class ResNet(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 4, 3)
+            self.relu = torch.nn.ReLU()
+            self.fc = torch.nn.Linear(4, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.relu(self.conv(x)).mean((2, 3)))
+
+    monkeypatch.chdir(tmp_path)
+    Path("rules.yaml").write_text(block("yaml", "# rules.yaml"), encoding="utf-8")
+    names = {"regspec": regspec, "F": F, "torch": torch, "resnet": ResNet()}
+    names |= {"images": torch.randn(8, 3, 5, 5), "labels": torch.randint(0, 10, (8,))}
+    exec(block("python", "regspec.regularize(") + block("python", "regspec.bind("), names)
+    model, optimizer = names["model"], names["optimizer"]
+    assert set(model.regularization_terms()) == {"conv.weight", "fc.weight", "fc.bias", "relu.activity"}
+    names["loss"].backward()
+    optimizer.step()
+
+
 def test_a_trained_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = train(PATH.parent / "examples" / "digits_cnn.yaml", Options(epochs=1))
@@ -110,7 +132,7 @@ def test_every_regularizer_is_in_the_table() -> None:
     assert named == set(REGULARIZERS.members) - {"l1_l2"} | {"my_penalty"}
 
 
-@pytest.mark.parametrize("command", ["check", "show", "compile", "train", "schema"])
+@pytest.mark.parametrize("command", ["check", "show", "compile", "train", "rules", "schema"])
 def test_every_command_is_in_the_table(command: str) -> None:
     assert f"| `regspec {command}" in TEXT
 

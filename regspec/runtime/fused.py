@@ -35,8 +35,14 @@ def plain_penalty(x: Tensor, l1: float, l2: float) -> Tensor:
     """The penalty of one tensor as one writes it, for what traces or transforms it: a compiler fuses it by itself."""
     wide = x if x.dtype is torch.float64 else x.float()
     if not l1 or not l2:
-        return l1 * wide.abs().sum() if l1 else l2 * wide.square().sum()
-    return l1 * wide.abs().sum() + l2 * wide.square().sum()
+        return whole(l1 * wide.abs().sum() if l1 else l2 * wide.square().sum())
+    return whole(l1 * wide.abs().sum() + l2 * wide.square().sum())
+
+
+def whole(penalty: Tensor) -> Tensor:
+    """A penalty as a plain tensor: that of a sharded one joined from all ranks, each of which reduced its shard."""
+    joined: Tensor = penalty.full_tensor() if hasattr(penalty, "full_tensor") else penalty
+    return joined
 
 
 Group = tuple[Strengths, list[Tensor]]  # tensors of one device and type

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointFunction
 
-from regspec.runtime.fused import Strengths, can_fuse, fused_penalty, is_plain, plain_penalty
+from regspec.runtime.fused import Strengths, can_fuse, fused_penalty, is_plain, plain_penalty, whole
 
 Regularizer = Callable[[Tensor], Tensor]
 
@@ -52,7 +52,7 @@ class Term:
             part(x) if share == 1.0 or getattr(part, "averages_batch", False) else part(x) * share
             for part in (self.parts if parts is None else parts)
         ]
-        return sum(others, first)
+        return whole(sum(others, first))
 
     def share(self, x: Tensor) -> float:
         """What a penalty is multiplied by, unless it is a mean over the batch by itself."""
