@@ -146,7 +146,7 @@ def train(
     run.train(spec, options, output)
 
 
-@app.command(epilog="Example: `regspec rules penalties.yaml torchvision.models:resnet18`")
+@app.command(epilog="Example: `regspec rules examples/recipes/rules.yaml examples.recipes.any_module:ResNet`")
 def rules(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Rules, as a YAML file.", show_default=False)],
     target: Annotated[

@@ -80,6 +80,8 @@ def _defined(statement: ast.stmt, text: str) -> dict[str, _Definition]:
         names = [statement.name]
     elif isinstance(statement, ast.Assign):
         names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+    elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        names = [statement.target.id]
     else:
         return {}
     decorators = getattr(statement, "decorator_list", [])

@@ -84,6 +84,12 @@ def test_training_loop_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert "code.activity" in capsys.readouterr().out
 
 
+def test_any_module_learns_and_has_exact_zeros() -> None:
+    accuracy, zeros = module_of(FOLDER / "recipes" / "any_module.py").main(epochs=8)
+    assert accuracy > 0.9
+    assert zeros > 0.2
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_module_learns() -> None:
     assert module_of(FOLDER / "lightning_module.py").main(epochs=2) > 0.8

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,12 +95,15 @@ def train(spec_file: Path, options: Options, folder: Path | None = None, console
     counts = f"{len(loaded.target)} examples, {len(loaded.held_out_target)} held out"
     console.print(f"{spec.name} on {options.data}: {counts}, {training.task}", **PLAIN)
     try:
-        trainer.fit(
-            training,
-            _loader(loaded.inputs, loaded.target, options.batch_size, is_shuffled=True),
-            _loader(loaded.held_out_inputs, loaded.held_out_target, options.batch_size, is_shuffled=False),
-        )
-    except SystemExit:  # Lightning's way to end after Ctrl-C
+        with _stopped_by_interrupts(trainer) as interrupts:
+            trainer.fit(
+                training,
+                _loader(loaded.inputs, loaded.target, options.batch_size, is_shuffled=True),
+                _loader(loaded.held_out_inputs, loaded.held_out_target, options.batch_size, is_shuffled=False),
+            )
+        if interrupts:
+            raise SystemExit
+    except SystemExit:  # after Ctrl-C; of a second one it is Lightning's
         done = f"stopped after {epochs.done} of {options.epochs} epochs"
         console.print(f"{done}; {folder} has what was trained so far", **PLAIN)
         raise SystemExit(130) from None  # as a shell has it for an interrupt
@@ -106,6 +112,30 @@ def train(spec_file: Path, options: Options, folder: Path | None = None, console
     print_terms(model, console)
     console.print(f"run: {folder}", **PLAIN)
     return Run(folder, model.cpu(), epochs.metrics)
+
+
+@contextmanager
+def _stopped_by_interrupts(trainer: lightning.Trainer) -> Iterator[list[int]]:
+    """Ctrl-C ends the training after a batch, and is noted; a second one acts as usual.
+
+    Not by an exception, which Python drops where it is raised in a finalizer.
+    """
+    interrupts: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupts
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(number: int, frame: Any) -> None:
+        interrupts.append(number)
+        trainer.should_stop = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def print_terms(model: Regularized, console: Console) -> None:
@@ -176,6 +206,9 @@ class _Epochs(Callback):
         self.metrics: dict[str, float] = {}
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, training: Any) -> None:
+        if trainer.should_stop:  # in the midst of the epoch
+            self._save(training.model)
+            return
         self.done += 1
         self.metrics = {
             name: trainer.callback_metrics[name].item() for name in LABELS if name in trainer.callback_metrics
