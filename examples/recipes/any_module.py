@@ -1,7 +1,8 @@
 """Penalties for a module that somebody else wrote, and a proximal step that makes weights exactly zero.
 
-The rules stand in rules.yaml, and ``regspec rules examples/recipes/rules.yaml examples.recipes.any_module:ResNet`` shows
-what they select. Run this file from anywhere: ``python examples/recipes/any_module.py``.
+The rules stand in rules.yaml, and this shows what they select:
+``regspec rules examples/recipes/rules.yaml examples.recipes.any_module:ResNet``. Run this file from anywhere:
+``python examples/recipes/any_module.py``.
 """
 
 from pathlib import Path
