@@ -34,6 +34,8 @@ from regspec.runtime.fused import Strengths, can_fuse, fused_penalty, is_plain, 
 
 Regularizer = Callable[[Tensor], Tensor]
 
+WATCHED = 3  # forwards in training after which a backward warns if the penalties were not read
+
 
 class Term:
     """A regularizer of something. On the loss are its L1 and L2 by their strengths, and the other parts of its sum."""
@@ -135,8 +137,9 @@ class Regularized(nn.Module):
     _heard: list[Heard]  # in the last forward, or in several that are accumulated
     _accumulates: bool
     _is_read: bool  # whether anybody has ever asked for the penalties
+    _watched: int  # how many forwards in training were watched
     _is_bound: bool  # whether terms are on other routes than the loss
-    _state: ClassVar = ("_terms", "_constraints", "_heard", "_accumulates", "_is_read", "_is_bound")
+    _state: ClassVar = ("_terms", "_constraints", "_heard", "_accumulates", "_is_read", "_watched", "_is_bound")
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,6 +152,7 @@ class Regularized(nn.Module):
         self._heard = []
         self._accumulates = False
         self._is_read = False
+        self._watched = 0
         self._is_bound = False
 
     # -- what is regularized ------------------------------------------------------------------------------------------
@@ -298,14 +302,21 @@ class Regularized(nn.Module):
         finally:
             _forward.heard = None
         if not torch.compiler.is_compiling():
-            heard = _settled(heard)
+            if heard:
+                heard = _settled(heard)
             if not self._is_read and self.training:
                 self._watch(output)
         self._heard.extend(heard)  # in place, because setting an attribute of a module costs a microsecond
         return output
 
     def _watch(self, output: Any) -> None:
-        """Warns, once, when a backward reaches an output and nobody has asked for the penalties."""
+        """Warns, once, when a backward reaches an output and nobody has asked for the penalties.
+
+        The first steps are watched: who reads the loss does so in each.
+        """
+        if self._watched == WATCHED:
+            return
+        self._watched += 1
         for x in _tensors(output):
             if x.requires_grad:
                 x.register_hook(self._warn_if_unread)
