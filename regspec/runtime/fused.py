@@ -3,13 +3,13 @@
 The loop that people write, ``sum(c * w.abs().sum() + ...)``, makes four nodes a term, each with a temporary as large as
 the weight. Here a term is one reduction forwards, and one or two passes backwards.
 
-Measured on two cores before choosing, on the 54 kernels of ResNet-50, value and gradient of L1 + L2: as here 15 to 19 ms
-(the loop 48 to 71); with `vector_norm` for the L1, 37; in chunks that stay in the cache, 17 to 40; with foreach on the
-CPU, 39, because each pass then goes over all weights. A dot product has no temporary, and is the fastest sum of squares.
-On a GPU, where this has not been measured yet, the foreach norms take a few launches, and nothing is synchronised.
+Measured on two cores before choosing, on the 54 kernels of ResNet-50, value and gradient of L1 + L2: as here 15 to
+19 ms (the loop 48 to 71); with `vector_norm` for the L1, 37; in chunks that stay in the cache, 17 to 40; with foreach
+on the CPU, 39, because each pass then goes over all weights. A dot product has no temporary, and is the fastest sum of
+squares. On a GPU, where this has not been measured, the foreach norms take a few launches, and nothing is synchronised.
 
-In a small step most of the cost is the engine's: it adds each of the penalty's gradients to another, and unpacks what was
-saved. What the penalties add there is 0.7 of what the loop adds (8 layers of 64), where 0.45 was aimed at.
+In a small step most of the cost is the engine's, which adds each of the penalty's gradients to another. What the
+penalties add there is 0.7 of what the loop adds (8 layers of 64), where 0.45 was aimed at.
 """
 
 from __future__ import annotations
