@@ -23,11 +23,15 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSp
 
 from regspec.errors import Problem, RegspecError, did_you_mean
 from regspec.regularizing import outermost
-from regspec.runtime import GroupLasso, Regularized
-from regspec.runtime.penalties import WeightTerm
+from regspec.runtime import L1, L2, GroupLasso, Regularized
+from regspec.runtime.fused import add_gradients
+from regspec.runtime.schedules import Scheduled
+from regspec.runtime.terms import WeightTerm
 
 Route = Literal["loss", "gradient", "decay", "proximal"]
 ROUTES = ("loss", "gradient", "decay", "proximal")
+KINDS = {L1: "l1", L2: "l2", GroupLasso: "group_lasso"}
+STEPS = "regspec_steps"  # in the optimizer's first group, as learning-rate schedulers keep their initial_lr in groups
 COUPLED = (SGD, Adam, NAdam, RAdam, Adagrad, RMSprop)  # whose weight_decay is added to the gradient
 
 
@@ -37,11 +41,37 @@ class _Part:
 
     name: str
     kind: str  # l1, l2, group_lasso, other
-    route: str
+    route: Route
     term: WeightTerm
-    regularizer: Callable[[Tensor], Tensor]
-    strength: float  # of l1 and l2
+    index: int  # in the term
     parameters: tuple[nn.Parameter, ...]
+
+    @property
+    def scheduled(self) -> Scheduled | None:
+        """The part, if its strength follows a schedule."""
+        part = self.term.parts[self.index]
+        return part if isinstance(part, Scheduled) else None
+
+    @property
+    def regularizer(self) -> Any:
+        """The part, its schedule apart."""
+        return self.term.parts[self.index] if self.scheduled is None else self.scheduled.regularizer
+
+    @property
+    def factor(self) -> float:
+        """What the schedule multiplies the strength by now."""
+        return 1.0 if self.scheduled is None else self.scheduled.factor
+
+    @property
+    def strength(self) -> float:
+        """That of an L1, an L2 or a group lasso now."""
+        strength: float = self.regularizer.strength
+        return strength * self.factor
+
+    def put(self, route: Route) -> None:
+        """Puts it on a route."""
+        self.term.routes[self.index] = route
+        self.term.refresh()
 
 
 class Binding:
@@ -65,8 +95,12 @@ def bind(
     group_lasso: Route = "loss",
     terms: Mapping[str, Route] | None = None,
     decoupled: bool = False,
+    steps_per_epoch: int | None = None,
 ) -> Binding:
-    """Moves terms of weights to other routes, and applies constraints after each step of the optimizer.
+    """Moves terms of weights to other routes; after each step of the optimizer applies constraints, and sets schedules.
+
+    How many steps were done is kept in the optimizer's first parameter group, and so is saved and loaded with its
+    state: a run that is resumed goes on with the same strengths.
 
     Args:
         model: a module with penalties, or one that wraps such a module.
@@ -79,6 +113,7 @@ def bind(
         group_lasso: the route of every group lasso: ``loss``, ``gradient`` or ``proximal``.
         terms: routes by the names of terms, which win over the others.
         decoupled: allows ``decay`` for AdamW, whose decay is no gradient of a penalty.
+        steps_per_epoch: how many steps the optimizer does in an epoch, for schedules that count epochs.
 
     Raises:
         RegspecError: with every route that is not possible; nothing is changed then.
@@ -89,17 +124,21 @@ def bind(
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> binding = regspec.bind(model, optimizer, l1="proximal", l2="decay")
     """
-    routes = {"l1": l1, "l2": l2, "group_lasso": group_lasso}
+    routes: dict[str, Route] = {"l1": l1, "l2": l2, "group_lasso": group_lasso}
     roots = [each for _, each in outermost(model)]
     named = {name: (term, owner) for root in roots for name, term, owner in root._named_terms()}
     problems = _misnamed(routes, terms or {}, named)
     parts = [] if problems else [*_routed(named, routes, terms or {})]
     problems.extend(problem for part in parts for problem in _refused(part, optimizer, decoupled))
+    scheduled = {name: part for name, (term, _) in named.items() for part in term.scheduled}
+    if steps_per_epoch is None and (epochs := [name for name, part in scheduled.items() if part.needs_epochs]):
+        what = f"the schedule of '{epochs[0]}' counts epochs, and an optimizer counts steps"
+        problems.append(Problem(what, "bind(..., steps_per_epoch=len(loader))"))
     if any(root._is_bound for root in roots):
         problems.append(Problem("the model is bound already", "remove the binding that bind() gave first"))
     if problems:
         raise RegspecError(problems)
-    return _bound(roots, optimizer, parts)
+    return _bound(roots, optimizer, parts, steps_per_epoch if scheduled else None, has_schedules=bool(scheduled))
 
 
 def _misnamed(
@@ -119,25 +158,19 @@ def _misnamed(
 
 
 def _routed(
-    named: Mapping[str, tuple[Any, Regularized]], routes: Mapping[str, str], terms: Mapping[str, str]
+    named: Mapping[str, tuple[Any, Regularized]], routes: Mapping[str, Route], terms: Mapping[str, Route]
 ) -> Iterator[_Part]:
     """The parts of terms that leave the loss route."""
     for name, (term, owner) in named.items():
         if not isinstance(term, WeightTerm):
             continue
         parameters = tuple(attrgetter(path)(owner) for path in term.parameters)
-        for kind, strength, regularizer in _parts(term):
+        for index, part in enumerate(term.parts):
+            own = part.regularizer if isinstance(part, Scheduled) else part
+            kind = KINDS.get(type(own), "other")
             route = terms.get(name, routes.get(kind, "loss"))
             if route != "loss":
-                yield _Part(name, kind, route, term, regularizer, strength, parameters)
-
-
-def _parts(term: WeightTerm) -> Iterator[tuple[str, float, Callable[[Tensor], Tensor]]]:
-    for kind, strength in zip(("l1", "l2"), term.strengths or (0.0, 0.0), strict=True):
-        if strength:
-            yield kind, strength, term.regularizer
-    for regularizer in term.others:
-        yield ("group_lasso" if isinstance(regularizer, GroupLasso) else "other"), 0.0, regularizer
+                yield _Part(name, kind, route, term, index, parameters)
 
 
 def _refused(part: _Part, optimizer: Optimizer, decoupled: bool) -> Iterator[Problem]:
@@ -168,30 +201,31 @@ def _refused(part: _Part, optimizer: Optimizer, decoupled: bool) -> Iterator[Pro
 # -- binding -----------------------------------------------------------------------------------------------------------
 
 
-def _bound(roots: list[Regularized], optimizer: Optimizer, parts: list[_Part]) -> Binding:
+def _bound(
+    roots: list[Regularized],
+    optimizer: Optimizer,
+    parts: list[_Part],
+    steps_per_epoch: int | None,
+    *,
+    has_schedules: bool,
+) -> Binding:
     undo: list[Callable[[], None]] = []
     for root in roots:
         root._is_bound = True
         undo.append(partial(setattr, root, "_is_bound", False))
     for part in parts:
-        strengths, others = part.term.strengths, part.term.others
-        undo.append(partial(_put_back, part.term, strengths, others))
-        _take_off(part)
-    decays: dict[int, float] = {}
-    for part in parts:
-        if part.route == "decay":
-            for parameter in part.parameters:
-                decays[id(parameter)] = decays.get(id(parameter), 0.0) + 2 * part.strength
+        part.put(part.route)
+        undo.append(partial(part.put, "loss"))
     for root in roots:
-        on_loss = [term for _, term, _ in root._named_terms() if term.strengths is not None or term.others]
-        root._is_read = root._is_read or not on_loss  # there is nothing to read
-    undo.append(_split_groups(optimizer, decays))
+        root._is_read = root._is_read or not any([*term.on_loss()] for _, term, _ in root._named_terms())
+    decays = _Decays(optimizer, [part for part in parts if part.route == "decay"])
+    undo.append(decays.remove)
     added = [part for part in parts if part.route == "gradient"]
     proximal = [part for part in parts if part.route == "proximal"]
 
     def before(optimizer: Optimizer, *_: Any) -> None:
-        for part in added:
-            _add_gradient(part, getattr(optimizer, "grad_scale", None))
+        if added:
+            _add_gradients(added, getattr(optimizer, "grad_scale", None))
 
     def after(optimizer: Optimizer, *_: Any) -> None:
         rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]} if proximal else {}
@@ -199,71 +233,84 @@ def _bound(roots: list[Regularized], optimizer: Optimizer, parts: list[_Part]) -
             _shrink(part, rates)
         for root in roots:
             root.apply_constraints()
+        if has_schedules:
+            group = optimizer.param_groups[0]
+            group[STEPS] = group.get(STEPS, 0) + 1
+            schedule()
+
+    def schedule(*_: Any) -> None:
+        """Sets the strengths by how many steps the optimizer has done, which it saves and loads with its state."""
+        steps = optimizer.param_groups[0].setdefault(STEPS, 0)
+        for root in roots:
+            root.set_schedules(steps, None if steps_per_epoch is None else steps // steps_per_epoch)
+        decays.update()
 
     undo.append(optimizer.register_step_pre_hook(before).remove)
     undo.append(optimizer.register_step_post_hook(after).remove)
+    if has_schedules:
+        undo.append(lambda: optimizer.param_groups[0].pop(STEPS))
+        undo.append(optimizer.register_load_state_dict_post_hook(schedule).remove)
+        schedule()
     return Binding(undo)
 
 
-def _take_off(part: _Part) -> None:
-    """Takes a part off the loss route."""
-    term = part.term
-    if part.kind in ("l1", "l2"):
-        l1, l2 = term.strengths or (0.0, 0.0)
-        left = (0.0, l2) if part.kind == "l1" else (l1, 0.0)
-        term.strengths = left if any(left) else None
-    else:
-        term.others = tuple(each for each in term.others if each is not part.regularizer)
+class _Decays:
+    """Further parameter groups of an optimizer, whose weight decay is that of their parameters' penalties."""
 
+    def __init__(self, optimizer: Optimizer, parts: list[_Part]) -> None:
+        self.optimizer = optimizer
+        self.before = [[*group["params"]] for group in optimizer.param_groups]
+        self.made: list[tuple[float, list[_Part]]] = []  # of each further group, the decay without penalties, and they
+        own: dict[int, list[_Part]] = {}
+        for part in parts:
+            for parameter in part.parameters:
+                own.setdefault(id(parameter), []).append(part)
+        for group in [*optimizer.param_groups]:
+            made: dict[Any, dict[str, Any]] = {}
+            for parameter in group["params"]:
+                if decaying := own.get(id(parameter)):
+                    # those that decay alike, now and later, are in one group
+                    key = tuple((part.strength, part.scheduled and part.scheduled.schedules) for part in decaying)
+                    if key not in made:
+                        made[key] = {**group, "params": []}
+                        self.made.append((group["weight_decay"], decaying))
+                    made[key]["params"].append(parameter)
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+            optimizer.param_groups.extend(made.values())
+        self.update()
 
-def _put_back(term: WeightTerm, strengths: tuple[float, float] | None, others: tuple[Any, ...]) -> None:
-    term.strengths, term.others = strengths, others
+    def update(self) -> None:
+        """Sets the decay of each group by its penalties' strengths now."""
+        first = len(self.before)
+        for group, (decay, parts) in zip(self.optimizer.param_groups[first:], self.made, strict=False):
+            group["weight_decay"] = decay + 2 * sum(part.strength for part in parts)
 
-
-def _split_groups(optimizer: Optimizer, decays: Mapping[int, float]) -> Callable[[], None]:
-    """Gives parameters groups with their decay; what it gives takes that back."""
-    before = [(group, list(group["params"])) for group in optimizer.param_groups]
-    made: dict[tuple[int, float], dict[str, Any]] = {}
-    for index, (group, parameters) in enumerate(before):
-        group["params"] = [parameter for parameter in parameters if id(parameter) not in decays]
-        for parameter in parameters:
-            if decay := decays.get(id(parameter)):
-                key = (index, decay)
-                if key not in made:
-                    made[key] = {**group, "params": [], "weight_decay": group["weight_decay"] + decay}
-                    optimizer.param_groups.append(made[key])
-                made[key]["params"].append(parameter)
-    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
-
-    def restore() -> None:
-        for group, parameters in before:
+    def remove(self) -> None:
+        """Puts the parameters into their groups again."""
+        first = len(self.before)
+        del self.optimizer.param_groups[first : first + len(self.made)]
+        for group, parameters in zip(self.optimizer.param_groups, self.before, strict=False):
             group["params"] = parameters
-        optimizer.param_groups[:] = [group for group, _ in before]
-
-    return restore
 
 
 @torch.no_grad()
-def _add_gradient(part: _Part, scale: Tensor | None) -> None:
-    """Adds a part's gradient to that of its parameters; times the scale of an optimizer that takes it out itself."""
-    parameters = [parameter for parameter in part.parameters if parameter.requires_grad]
-    if not parameters:
-        return
-    if part.kind in ("l1", "l2"):
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            is_l1 = part.kind == "l1"
-            gradient: Tensor = parameter.sign() if is_l1 else parameter
-            gradient = gradient if scale is None else gradient * scale
-            parameter.grad.add_(gradient, alpha=part.strength if is_l1 else 2 * part.strength)
-        return
-    with torch.enable_grad():
-        weight = parameters[0] if len(parameters) == 1 else torch.stack([*parameters])
-        gradients = torch.autograd.grad(part.regularizer(weight), parameters)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        gradient = gradient if scale is None else gradient * scale
-        parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
+def _add_gradients(parts: list[_Part], scale: Tensor | None) -> None:
+    """Adds the gradients of parts to those of their parameters; times the scale of an optimizer that divides by it."""
+    groups: dict[tuple[Any, ...], list[Tensor]] = {}
+    for part in parts:
+        parameters = [parameter for parameter in part.parameters if parameter.requires_grad]
+        if part.kind in ("l1", "l2"):
+            strengths = (part.strength, 0.0) if part.kind == "l1" else (0.0, 2 * part.strength)
+            for parameter in parameters:
+                groups.setdefault((*strengths, parameter.dtype, parameter.device), []).append(parameter)
+        elif parameters:
+            with torch.enable_grad():
+                weight = parameters[0] if len(parameters) == 1 else torch.stack([*parameters])
+                gradients = torch.autograd.grad(part.regularizer(weight), parameters)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                gradient = gradient * part.factor if scale is None else gradient * part.factor * scale
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    add_gradients([(l1, l2, xs) for (l1, l2, *_), xs in groups.items()], scale)
 
 
 @torch.no_grad()
@@ -275,15 +322,13 @@ def _shrink(part: _Part, rates: Mapping[int, Any]) -> None:
     for parameter in part.parameters:
         if not parameter.requires_grad or parameter.grad is None:
             continue  # the optimizer left it alone
-        rate = rates[id(parameter)]
+        threshold = rates[id(parameter)] * part.strength
         if part.kind == "l1":
-            threshold = rate * part.strength
             parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
             continue
-        assert isinstance(part.regularizer, GroupLasso)
         dim = part.regularizer.dim % parameter.ndim
         rest = tuple(axis for axis in range(parameter.ndim) if axis != dim)
         norms = torch.linalg.vector_norm(parameter, dim=rest, keepdim=True)
         size = parameter.numel() // parameter.shape[dim]
-        threshold = rate * part.regularizer.strength * math.sqrt(size)
-        parameter.mul_((1 - threshold / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_min(0))
+        tiny = torch.finfo(norms.dtype).tiny
+        parameter.mul_((1 - threshold * math.sqrt(size) / norms.clamp_min(tiny)).clamp_min(0))

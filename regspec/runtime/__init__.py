@@ -37,6 +37,16 @@ from regspec.runtime.normalization import (
 from regspec.runtime.penalties import Regularized, accumulate
 from regspec.runtime.recurrent import GRU, LSTM, SimpleRNN
 from regspec.runtime.regularizers import L1, L1L2, L2, GroupLasso, Hoyer, KLSparsity, Norm, Orthogonal, Spectral, Sum
+from regspec.runtime.schedules import (
+    ConstantSchedule,
+    CosineSchedule,
+    ExponentialSchedule,
+    LinearSchedule,
+    Schedule,
+    Scheduled,
+    StepsSchedule,
+    WarmupSchedule,
+)
 
 __all__ = [
     "GRU",
@@ -51,10 +61,13 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "CategoryEncoding",
+    "ConstantSchedule",
+    "CosineSchedule",
     "Discretization",
     "Dropout",
     "EinsumDense",
     "Exponential",
+    "ExponentialSchedule",
     "GaussianDropout",
     "GaussianNoise",
     "GroupLasso",
@@ -63,6 +76,7 @@ __all__ = [
     "Hoyer",
     "KLSparsity",
     "LayerNorm",
+    "LinearSchedule",
     "MaxNorm",
     "MinMaxNorm",
     "MultiHeadAttention",
@@ -76,6 +90,8 @@ __all__ = [
     "Resize",
     "ReversibleEmbedding",
     "SamePadding",
+    "Schedule",
+    "Scheduled",
     "SimpleRNN",
     "SparsePlus",
     "SparseSigmoid",
@@ -83,9 +99,11 @@ __all__ = [
     "Spectral",
     "SpectralNormalization",
     "Squareplus",
+    "StepsSchedule",
     "Sum",
     "ThresholdedReLU",
     "UnitNorm",
+    "WarmupSchedule",
     "accumulate",
     "eye_",
     "orthogonal_",

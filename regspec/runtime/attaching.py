@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from regspec.runtime.penalties import Listener, Regularized
+from regspec.runtime.penalties import Regularized
+from regspec.runtime.terms import Listener
 
 
 def attach(module: nn.Module) -> Regularized:

@@ -43,11 +43,6 @@ class L1:
 
     strength: float
 
-    @property
-    def strengths(self) -> tuple[float, float]:
-        """Of the sum of absolute values, and of the sum of squares."""
-        return self.strength, 0.0
-
     def __call__(self, x: Tensor) -> Tensor:
         return self.strength * _wide(x).abs().sum()
 
@@ -57,11 +52,6 @@ class L2:
     """``strength * sum(x**2)``, without a half."""
 
     strength: float
-
-    @property
-    def strengths(self) -> tuple[float, float]:
-        """Of the sum of absolute values, and of the sum of squares."""
-        return 0.0, self.strength
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.strength * _wide(x).square().sum()
@@ -75,9 +65,9 @@ class L1L2:
     l2: float
 
     @property
-    def strengths(self) -> tuple[float, float]:
-        """Of the sum of absolute values, and of the sum of squares."""
-        return self.l1, self.l2
+    def parts(self) -> tuple[L1, L2]:
+        """What it is the sum of."""
+        return L1(self.l1), L2(self.l2)
 
     def __call__(self, x: Tensor) -> Tensor:
         x = _wide(x)
