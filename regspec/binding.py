@@ -137,7 +137,7 @@ def bind(
     if any(root._is_bound for root in roots):
         problems.append(Problem("the model is bound already", "remove the binding that bind() gave first"))
     if problems:
-        raise RegspecError(problems)
+        raise RegspecError([*dict.fromkeys(problems)])
     return _bound(roots, optimizer, parts, steps_per_epoch if scheduled else None, has_schedules=bool(scheduled))
 
 

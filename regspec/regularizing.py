@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +23,7 @@ from regspec.spec import loading
 from regspec.spec.regularizers import Regularizer
 from regspec.spec.rules import ModuleRule, RulesFile
 
-Rules = str | Path | Mapping[str, Any]
+Rules = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
 
     Args:
         module: any module.
-        rules: the path of a YAML file, or its content as a mapping; see ``schemas/rules.schema.json``.
+        rules: the path of a YAML file, or its content as a mapping, or the rules alone as a list; see
+            ``schemas/rules.schema.json``.
 
     Raises:
         RegspecError: for a fault of the rules, a rule that matches nothing, or a term that there is already. Nothing is
@@ -70,8 +71,7 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
     Example:
         >>> import regspec, torch
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
-        >>> rules = {"regspec": 1, "rules": [{"types": ["Linear"], "kernel_regularizer": {"l2": 1e-4}}]}
-        >>> model = regspec.regularize(model, rules)
+        >>> model = regspec.regularize(model, [{"types": ["Linear"], "kernel_regularizer": {"l2": 1e-4}}])
         >>> list(model.regularization_terms())
         ['0.weight']
     """
@@ -169,7 +169,7 @@ def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
     for qualified, parameter in module.named_parameters():
         owner, part, own = owners[qualified]
         for index, rule in enumerate(rules.rules):
-            regularizer = _for_parameter(rule, qualified, owner, part, own)
+            regularizer = _for_parameter(rule, qualified, owner, part, own, parameter)
             if regularizer is not None:
                 yield Selected(qualified, tuple(parameter.shape), index, regularizer)
                 break
@@ -177,14 +177,20 @@ def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
             yield Selected(qualified, tuple(parameter.shape))
 
 
-def _for_parameter(rule: ModuleRule, qualified: str, owner: str, part: nn.Module, own: str) -> Regularizer | None:
+def _for_parameter(
+    rule: ModuleRule, qualified: str, owner: str, part: nn.Module, own: str, parameter: Tensor
+) -> Regularizer | None:
     """The regularizer that a rule gives a parameter."""
     if rule.parameters is not None:
         return rule.regularizer if _is_named(rule, rule.parameters, qualified) else None
     if not _selects(rule, owner, part):
         return None
-    if own == "weight" or own.startswith("weight_ih"):
+    if own == "weight":  # the scale of a normalization is no kernel, unless a rule says so
+        return rule.kernel_regularizer if parameter.ndim > 1 or rule.types is not None else None
+    if own.startswith("weight_ih"):
         return rule.kernel_regularizer
+    if own.startswith("weight_hh"):
+        return rule.recurrent_regularizer
     return rule.bias_regularizer if own == "bias" or own.startswith("bias_ih") else None
 
 
@@ -245,9 +251,10 @@ def _called(value: Any) -> Any:
 
 
 def _document(rules: Rules) -> Document:
-    if isinstance(rules, Mapping):
-        return document.parse(json.dumps(rules, indent=2, default=str), "<rules>")
-    return document.read(rules)
+    if isinstance(rules, (str, Path)):
+        return document.read(rules)
+    content = rules if isinstance(rules, Mapping) else {"regspec": 1, "rules": [*rules]}
+    return document.parse(json.dumps(content, indent=2, default=str), "<rules>")
 
 
 def _nothing(text: Document, index: int, rule: ModuleRule, module: nn.Module) -> Problem:

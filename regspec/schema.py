@@ -19,13 +19,15 @@ from regspec.spec.forms import Family, Named
 from regspec.spec.initializers import INITIALIZERS
 from regspec.spec.regularizers import REGULARIZERS, Regularizer
 from regspec.spec.rules import RulesFile
+from regspec.spec.schedules import SCHEDULES
 from regspec.spec.sections import CallEntry, SpecSections, UseEntry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
 
 _PARAMETER: Schema = {"$ref": "#/$defs/parameter"}
-_FAMILIES: tuple[Family[Any], ...] = (ACTIVATIONS, INITIALIZERS, CONSTRAINTS, REGULARIZERS)
+_FAMILIES: tuple[Family[Any], ...] = (ACTIVATIONS, INITIALIZERS, CONSTRAINTS, REGULARIZERS, SCHEDULES)
+_SCHEDULE: Schema = {"$ref": "#/$defs/schedule", "description": "What the strength follows, from the first step on."}
 _BLOCK_NAME = "^[a-z][A-Za-z0-9_]*$"
 
 # The fields of slots, by their endings; {slot} is the weight's name.
@@ -63,7 +65,9 @@ def spec_schema() -> Schema:
 def rules_schema() -> Schema:
     """The JSON Schema of a file of rules for modules."""
     schema = _model(RulesFile)
-    return _finished("Rules for regspec.regularize", schema, {**_families(REGULARIZERS), **schema.pop("$defs", {})})
+    return _finished(
+        "Rules for regspec.regularize", schema, {**_families(REGULARIZERS, SCHEDULES), **schema.pop("$defs", {})}
+    )
 
 
 def _finished(title: str, schema: Schema, definitions: Schema) -> Schema:
@@ -172,7 +176,7 @@ def _family(family: Family[Any]) -> Schema:
     """Every form of every member: its name, or a mapping of the name to its arguments."""
     names = [*family.members, *family.aliases]
     plain = sorted(name for name in names if not _is_required(_member(family, name)))
-    mapping = {
+    mapping: Schema = {
         "type": "object",
         "properties": {name: _arguments(_member(family, name)) for name in sorted(names)},
         "additionalProperties": False,
@@ -180,8 +184,10 @@ def _family(family: Family[Any]) -> Schema:
     }
     forms: list[Schema] = [{"enum": plain}, mapping]
     if family is REGULARIZERS:
+        mapping["properties"]["schedule"] = _SCHEDULE
+    if family in (REGULARIZERS, SCHEDULES):
         forms.append({"type": "array", "items": {"$ref": f"#/$defs/{family.definition}"}, "minItems": 1})
-    else:
+    if family is not REGULARIZERS:
         mapping["maxProperties"] = 1
     return {"description": f"The forms of {'an' if family.sort[0] in 'aeiou' else 'a'} {family.sort}.", "anyOf": forms}
 

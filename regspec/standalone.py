@@ -54,8 +54,8 @@ def _runtime() -> tuple[dict[str, _Definition], dict[str, tuple[str | None, str]
     known: dict[str, _Definition] = {}
     imported: dict[str, tuple[str | None, str]] = {}
     for file in sorted((files("regspec") / "runtime").iterdir(), key=lambda each: each.name):
-        if not file.name.endswith(".py") or file.name == "__init__.py":
-            continue
+        if not file.name.endswith(".py") or file.name in ("__init__.py", "attaching.py"):
+            continue  # what is attached to a module is no part of a compiled one
         text = file.read_text(encoding="utf-8")
         for statement in ast.parse(text).body:
             if isinstance(statement, ast.Import):

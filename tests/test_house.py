@@ -27,7 +27,8 @@ document files calls axes
 shapes
 spec.fields spec.faults
 spec.forms spec.registration spec.parameters
-spec.activations spec.initializers spec.constraints spec.regularizers
+spec.activations spec.initializers spec.constraints spec.schedules
+spec.regularizers
 spec.rules spec.synonyms
 layers
 spec.sections spec.model spec.loading

@@ -202,7 +202,9 @@ class Regularized(nn.Module):
         if listening.heard is not None or torch.compiler.is_exporting() or _is_in_backward():
             return super().__call__(*args, **kwargs)
         heard: list[Heard] = []
-        if not self._accumulates:
+        if torch.compiler.is_compiling():
+            self._heard = [*self._heard] if self._accumulates else []  # to look into it would be compiled again
+        elif not self._accumulates:
             self._heard.clear()
         listening.heard = heard
         try:

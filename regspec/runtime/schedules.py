@@ -57,8 +57,8 @@ class CosineSchedule(Schedule):
     Loshchilov and Hutter (2017), https://arxiv.org/abs/1608.03983, without restarts.
     """
 
-    start: float
-    end: float
+    start: float = 1.0
+    end: float = 0.0
     over: int
 
     def factor(self, count: int) -> float:
@@ -141,4 +141,5 @@ class Scheduled:
         return math.prod(schedule.factor(counts[schedule.unit]) for schedule in self.schedules)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.regularizer(x) * (self._traced if torch.compiler.is_compiling() else self.factor)
+        penalty = self.regularizer(x)
+        return penalty * (self._traced.to(penalty.dtype) if torch.compiler.is_compiling() else self.factor)

@@ -156,7 +156,8 @@ Heard = tuple[Listener, Tensor, Tensor | None, int]
 class Listening(threading.local):
     """Where listeners note what they hear, in this thread; nowhere while no forward runs."""
 
-    heard: list[Heard] | None = None
+    def __init__(self) -> None:
+        self.heard: list[Heard] | None = None
 
 
 listening = Listening()

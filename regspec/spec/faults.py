@@ -140,7 +140,7 @@ def _expected(kind: str, context: dict[str, Any], error: Any) -> str:
         bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         return f"must have {bound} items, but has {context['actual_length']}"
     if kind == "form":
-        return f"{error['msg']}, but is {received}"
+        return f"{error['msg']}, but is {shown(context.get('received', error['input']))}"
     return str(error["msg"])
 
 

@@ -156,7 +156,6 @@ RESERVED = frozenset(
         "register_state_dict_pre_hook",
         "regularization_loss",
         "regularization_terms",
-        "set_schedules",
         "requires_grad_",
         "self",
         "set_extra_state",

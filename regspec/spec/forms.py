@@ -6,6 +6,8 @@ where one argument matters most, ``{leaky_relu: 0.1}``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import GetJsonSchemaHandler, ValidationError
@@ -32,6 +34,17 @@ class Named(Frozen):
 
 
 T = TypeVar("T", bound=Named)
+
+
+@contextmanager
+def at(step: str | int) -> Iterator[None]:
+    """Says of the errors inside that what they are about is found by this step from the value that is parsed."""
+    try:
+        yield
+    except PydanticCustomError as error:
+        context = dict(error.context or {})
+        context["at"] = (step, *context.get("at", ()))
+        raise PydanticCustomError(error.type, error.message_template, context) from None
 
 
 class Family(Generic[T]):
@@ -75,7 +88,10 @@ class Family(Generic[T]):
         raise PydanticCustomError(
             "form",
             "must be {expected}",
-            {"expected": f"a name or {{name: arguments}}, with one name, of {self._article} {self.sort}"},
+            {
+                "expected": f"a name or {{name: arguments}}, with one name, of {self._article} {self.sort}",
+                "received": value,
+            },
         )
 
     def make(self, name: str, arguments: Any, at: tuple[str, ...]) -> T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,8 +20,9 @@ from regspec.calls import Call, Import, call, unless
 from regspec.errors import RegspecError
 from regspec.shapes import ShapeError
 from regspec.spec.fields import REFERENCE, Fraction, NotNegative
-from regspec.spec.forms import Family, Named
+from regspec.spec.forms import Family, Named, at
 from regspec.spec.registration import fields_of, importable, load_entry_points
+from regspec.spec.schedules import Schedule, parse_schedules
 
 
 class Penalty(Named):
@@ -153,12 +155,23 @@ class KlSparsity(Penalty):
         return call("KLSparsity", self.strength, target=unless(0.05, self.target), dim=unless(-1, units))
 
 
+@dataclass(frozen=True)
+class Scheduled:
+    """A penalty whose strength follows schedules; their factors are multiplied."""
+
+    penalty: Penalty
+    schedules: tuple[Schedule, ...]
+
+    def __str__(self) -> str:
+        return f"{self.penalty} ({', '.join(map(str, self.schedules))})"
+
+
 class Regularizer:
     """The sum of one or more penalties, as a layer's slot has it."""
 
     __slots__ = ("parts",)
 
-    def __init__(self, parts: tuple[Penalty, ...]) -> None:
+    def __init__(self, parts: tuple[Penalty | Scheduled, ...]) -> None:
         self.parts = parts
 
     def __eq__(self, other: object) -> bool:
@@ -176,22 +189,39 @@ class Regularizer:
     @property
     def reads_axes(self) -> bool:
         """Whether it must see the axes as Keras counts them."""
-        return any(part.reads_axes for part in self.parts)
+        return any(part.reads_axes for part in self._penalties)
+
+    @property
+    def _penalties(self) -> list[Penalty]:
+        """The parts, their schedules apart."""
+        return [part.penalty if isinstance(part, Scheduled) else part for part in self.parts]
 
     def check(self, slot: str) -> None:
         """Raises where a part has no meaning for the slot."""
-        for part in self.parts:
+        for part in self._penalties:
             if slot != "activity" and not part.for_weights:
                 raise ShapeError(f"has {part.name} on its {slot}, but that is a regularizer of activities")
 
     def lower(self, units: int, inputs: int | None = None) -> Call:
         """The constructor of the runtime's regularizer."""
-        kinds = [type(part) for part in self.parts]
-        if sorted(kinds, key=lambda kind: kind.__name__) == [L1, L2]:
-            strengths = {part.name: part.strength for part in self.parts if isinstance(part, (L1, L2))}
-            return call("L1L2", l1=strengths["l1"], l2=strengths["l2"])
-        calls = [part.lower(units, inputs) for part in self.parts]
+        alike: dict[tuple[Schedule, ...], list[Penalty]] = {}
+        for part in self.parts:
+            penalty, schedules = (part.penalty, part.schedules) if isinstance(part, Scheduled) else (part, ())
+            alike.setdefault(schedules, []).append(penalty)
+        calls = []
+        for schedules, penalties in alike.items():
+            own = _sum(penalties, units, inputs)
+            calls.append(call("Scheduled", own, *[each.lower() for each in schedules]) if schedules else own)
         return calls[0] if len(calls) == 1 else call("Sum", *calls)
+
+
+def _sum(penalties: list[Penalty], units: int, inputs: int | None) -> Call:
+    """The constructor of the sum of penalties."""
+    strengths = {part.name: part.strength for part in penalties if isinstance(part, (L1, L2))}
+    if len(strengths) == len(penalties) == 2:
+        return call("L1L2", l1=strengths["l1"], l2=strengths["l2"])
+    calls = [part.lower(units, inputs) for part in penalties]
+    return calls[0] if len(calls) == 1 else call("Sum", *calls)
 
 
 class _RegularizerForms:
@@ -201,29 +231,33 @@ class _RegularizerForms:
         if isinstance(value, Regularizer):
             return value
         if isinstance(value, str):
-            return Regularizer((self._make(value, {}, ()),))
+            return Regularizer((REGULARIZERS.make(self._known(value), {}, ()),))
         if isinstance(value, dict) and value:
-            return Regularizer(tuple(self._make(name, arguments, (name,)) for name, arguments in value.items()))
+            penalties = [self._make(name, arguments) for name, arguments in value.items() if name != "schedule"]
+            if "schedule" not in value:
+                return Regularizer(tuple(penalties))
+            if not penalties:
+                raise PydanticCustomError("schedule", "has a schedule, but nothing that follows it")
+            with at("schedule"):
+                schedules = parse_schedules(value["schedule"])
+            return Regularizer(tuple(Scheduled(penalty, schedules) for penalty in penalties))
         if isinstance(value, list) and value:
-            parsed = [self._item(index, item) for index, item in enumerate(value)]
-            return Regularizer(tuple(part for regularizer in parsed for part in regularizer.parts))
+            parts: list[Penalty | Scheduled] = []
+            for index, item in enumerate(value):
+                with at(index):
+                    parts.extend(self.parse(item).parts)
+            return Regularizer(tuple(parts))
         expected = "a regularizer: a name, {name: strength}, or a list of these"
-        raise PydanticCustomError("form", "must be {expected}", {"expected": expected})
+        raise PydanticCustomError("form", "must be {expected}", {"expected": expected, "received": value})
 
-    def _item(self, index: int, item: Any) -> Regularizer:
-        try:
-            return self.parse(item)
-        except PydanticCustomError as error:
-            context = dict(error.context or {})
-            context["at"] = (index, *context.get("at", ()))
-            raise PydanticCustomError(error.type, error.message_template, context) from None
+    def _make(self, name: str, arguments: Any) -> Penalty:
+        return REGULARIZERS.make(self._known(name), arguments, (name,))
 
-    def _make(self, name: str, arguments: Any, at: tuple[str, ...]) -> Penalty:
-        if name == "schedule":
-            raise PydanticCustomError("schedule", "has a schedule, which is not supported yet", {"at": at})
+    def _known(self, name: str) -> str:
+        """``name``, once what packages offer under it is loaded."""
         if REGULARIZERS.get(name) is None:
             load_entry_points("regspec.regularizers", name)
-        return REGULARIZERS.make(name, arguments, at)
+        return name
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.parse)

@@ -121,17 +121,23 @@ class ModuleRule(Frozen):
     optional: bool = Field(False, description="True allows a rule that matches nothing.")
     regularizer: RegularizerField | None = Field(None, description="The regularizer of the parameters.")
     kernel_regularizer: RegularizerField | None = Field(
-        None, description="The regularizer of the parameters called weight."
+        None, description="Of the parameters called weight; without types, of those of two axes or more."
     )
-    bias_regularizer: RegularizerField | None = Field(
-        None, description="The regularizer of the parameters called bias."
+    recurrent_regularizer: RegularizerField | None = Field(
+        None, description="Of the parameters called weight_hh, which LSTM, GRU and RNN have."
     )
+    bias_regularizer: RegularizerField | None = Field(None, description="Of the parameters called bias.")
     activity_regularizer: RegularizerField | None = Field(None, description="The regularizer of the modules' outputs.")
 
     @model_validator(mode="after")
     def _selects_and_penalizes(self) -> ModuleRule:
-        by_module = (self.kernel_regularizer, self.bias_regularizer, self.activity_regularizer)
-        if self.regularizer is None and by_module == (None, None, None):
+        by_module = (
+            self.kernel_regularizer,
+            self.recurrent_regularizer,
+            self.bias_regularizer,
+            self.activity_regularizer,
+        )
+        if self.regularizer is None and not any(by_module):
             raise PydanticCustomError("rule", "needs a regularizer")
         if (self.regularizer is not None) != (self.parameters is not None):
             raise PydanticCustomError("rule", "'parameters' and 'regularizer' go together")

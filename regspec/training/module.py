@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import lightning
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from regspec.binding import bind
 from regspec.calls import Apply, Call, Module, Part
 from regspec.graph import Graph
 from regspec.runtime import Regularized
@@ -31,8 +32,8 @@ def gives_probabilities(graph: Graph) -> bool:
 class Training(lightning.LightningModule):
     """Trains a model on its data loss and its penalties.
 
-    The data loss is the cross-entropy of classes, or the mean square error of quantities. Constraints are applied after
-    each step of the optimizer.
+    The data loss is the cross-entropy of classes, or the mean square error of quantities. After each step of the
+    optimizer constraints are applied, and strengths follow their schedules.
     """
 
     def __init__(
@@ -87,9 +88,9 @@ class Training(lightning.LightningModule):
     def _log(self, values: dict[str, Tensor], size: int) -> None:
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=size, logger=False)
 
-    def on_train_batch_end(self, *arguments: Any) -> None:
-        self.model.apply_constraints()
-
     def configure_optimizers(self) -> torch.optim.Optimizer:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(trained, lr=self.learning_rate)
+        optimizer = torch.optim.Adam(trained, lr=self.learning_rate)
+        steps = math.ceil(self.trainer.estimated_stepping_batches / (self.trainer.max_epochs or 1))
+        bind(self.model, optimizer, steps_per_epoch=steps)
+        return optimizer
