@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from regspec.errors import Problem, RegspecError
     from regspec.layers.layer import Layer
     from regspec.layers.registration import register_layer
-    from regspec.regularizing import regularization_loss, regularization_terms, regularize, unregularize
+    from regspec.measuring import regularization_loss, regularization_terms, sparsity, strengths
+    from regspec.regularizing import regularize, unregularize
     from regspec.runtime import accumulate
     from regspec.spec.model import ModelSpec
     from regspec.spec.regularizers import register_regularizer
@@ -30,8 +31,10 @@ _HOMES = {
     "RegspecError": "regspec.errors",
     "Layer": "regspec.layers.layer",
     "register_layer": "regspec.layers.registration",
-    "regularization_loss": "regspec.regularizing",
-    "regularization_terms": "regspec.regularizing",
+    "regularization_loss": "regspec.measuring",
+    "regularization_terms": "regspec.measuring",
+    "sparsity": "regspec.measuring",
+    "strengths": "regspec.measuring",
     "regularize": "regspec.regularizing",
     "unregularize": "regspec.regularizing",
     "accumulate": "regspec.runtime",
@@ -55,6 +58,8 @@ __all__ = [
     "regularization_terms",
     "regularize",
     "source",
+    "sparsity",
+    "strengths",
     "unregularize",
 ]
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
 from regspec.errors import Problem, RegspecError, did_you_mean
-from regspec.regularizing import outermost
+from regspec.measuring import outermost
 from regspec.runtime import L1, L2, GroupLasso, Regularized
 from regspec.runtime.fused import add_gradients
 from regspec.runtime.schedules import Scheduled
@@ -225,7 +225,8 @@ def _bound(
 
     def before(optimizer: Optimizer, *_: Any) -> None:
         if added:
-            _add_gradients(added, getattr(optimizer, "grad_scale", None))
+            scale = getattr(optimizer, "grad_scale", None)
+            _add_gradients(added, torch.ones(()) if scale is None else scale)
 
     def after(optimizer: Optimizer, *_: Any) -> None:
         rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]} if proximal else {}
@@ -294,7 +295,7 @@ class _Decays:
 
 
 @torch.no_grad()
-def _add_gradients(parts: list[_Part], scale: Tensor | None) -> None:
+def _add_gradients(parts: list[_Part], scale: Tensor) -> None:
     """Adds the gradients of parts to those of their parameters; times the scale of an optimizer that divides by it."""
     groups: dict[tuple[Any, ...], list[Tensor]] = {}
     for part in parts:
@@ -308,7 +309,7 @@ def _add_gradients(parts: list[_Part], scale: Tensor | None) -> None:
                 weight = parameters[0] if len(parameters) == 1 else torch.stack([*parameters])
                 gradients = torch.autograd.grad(part.regularizer(weight), parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                gradient = gradient * part.factor if scale is None else gradient * part.factor * scale
+                gradient = gradient * (part.factor * scale)
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
     add_gradients([(l1, l2, xs) for (l1, l2, *_), xs in groups.items()], scale)
 

@@ -99,45 +99,6 @@ def unregularize(module: nn.Module) -> nn.Module:
         raise RegspecError(str(error)) from None
 
 
-def regularization_terms(module: nn.Module, *, detach: bool = False) -> dict[str, Tensor]:
-    """The penalty of each term in a module, by name, scalar tensors, wherever in it the terms are.
-
-    The module may wrap one with penalties, as `DistributedDataParallel` does.
-
-    Raises:
-        RegspecError: where there is none.
-    """
-    return {
-        f"{name}.{term}" if name else term: penalty
-        for name, each in outermost(module)
-        for term, penalty in each.regularization_terms(detach=detach).items()
-    }
-
-
-def regularization_loss(module: nn.Module) -> Tensor:
-    """The sum of all penalties in a module, a scalar tensor, wherever the terms are, as in `regularization_terms`."""
-    first, *others = [each.regularization_loss() for _, each in outermost(module)]
-    return sum(others, first)
-
-
-def outermost(module: nn.Module, prefix: str = "") -> list[tuple[str, Regularized]]:
-    """The modules with penalties that are in no other such module, by name."""
-
-    def found(part: nn.Module, name: str) -> Iterator[tuple[str, Regularized]]:
-        if isinstance(part, Regularized):
-            yield name, part
-        else:
-            for key, child in part.named_children():
-                yield from found(child, f"{name}.{key}" if name else key)
-
-    modules = [*found(module, prefix)]
-    if not modules:
-        raise RegspecError(
-            Problem(f"{type(module).__name__} has no penalties", "give it some with regspec.regularize(module, rules)")
-        )
-    return modules
-
-
 # -- what the rules select --------------------------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ imports standalone classes
 writing schema summary
 compiler
 runtime
-building regularizing
+building measuring regularizing
 binding
 keras
 training

@@ -578,8 +578,7 @@ def test_fused_penalties(foreach: bool) -> None:
             if foreach:
                 wide = torch.float64 if dtype is torch.float64 else torch.float32
                 value = fused._value_by_foreach(l1, l2, [x.detach() for x in xs], wide)
-                factors = torch.tensor(l1), torch.tensor(2 * l2)
-                got = fused._gradients_by_foreach(*factors, [x.detach() for x in xs], bool(l1), bool(l2))
+                got = fused._gradients(l1, 2 * l2, [x.detach() for x in xs], torch.ones(()))
             else:
                 value = fused.fused_penalty([((l1, l2), xs[:2]), ((l1, l2), xs[2:])])
                 got = torch.autograd.grad(value, xs)
@@ -587,3 +586,64 @@ def test_fused_penalties(foreach: bool) -> None:
             for a, b in zip(got, expected, strict=True):
                 rtol = 2e-2 if dtype is torch.bfloat16 else 1e-5
                 torch.testing.assert_close(a.to(dtype), b, rtol=rtol, atol=1e-6)
+
+
+def test_large_weights_are_summed_exactly() -> None:
+    """A sum in float32 of so many numbers loses digits, unless it is taken in pieces."""
+    from regspec.runtime import fused
+
+    x = torch.randn(5_000_011) * 0.05
+    for l1, l2 in ((1.0, 0.0), (0.0, 1.0)):
+        wanted = l1 * x.double().abs().sum() + l2 * x.double().square().sum()
+        torch.testing.assert_close(fused.fused_penalty([((l1, l2), [x])]).double(), wanted, rtol=2e-6, atol=0)
+
+
+# -- how gradients reach the parameters -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("watch", ["register_hook", "register_post_accumulate_grad_hook", "register_multi_grad_hook"])
+def test_hooks_of_parameters_see_the_whole_gradient(watch: str) -> None:
+    model, x = make(), torch.randn(4, 7)
+    parameters, seen = [*model.parameters()], []
+    if watch == "register_hook":
+        for each in parameters:
+            each.register_hook(lambda gradient: seen.append(gradient.clone()))
+    elif watch == "register_post_accumulate_grad_hook":
+        for each in parameters:
+            each.register_post_accumulate_grad_hook(lambda parameter: seen.append(parameter.grad.clone()))
+    else:
+        torch.autograd.graph.register_multi_grad_hook(parameters, lambda gradients: seen.extend(gradients))
+    loss = model(x).square().sum() + model.regularization_loss()
+    loss.backward()
+    assert sorted(each.norm().item() for each in seen) == sorted(each.grad.norm().item() for each in parameters)
+    reference = copy.deepcopy(model)
+    wanted = reference(x).square().sum() + sum(closed_form(reference, x).values())
+    expected = torch.autograd.grad(wanted, [*reference.parameters()])
+    torch.testing.assert_close([each.grad for each in parameters], [*expected], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:a backward ran")
+@pytest.mark.parametrize("way", ["grad", "some of grad", "inputs", "retained", "accumulated", "sparse"])
+def test_ways_to_ask_for_gradients(way: str) -> None:
+    """Of penalties by regspec, against those of the closed form."""
+    gradients = []
+    for is_ours in (True, False):
+        torch.manual_seed(0)
+        model, x = make(), torch.randn(4, 7)
+        loss = model(x).square().sum()
+        loss = loss + (model.regularization_loss() if is_ours else sum(closed_form(model, x).values()).float())
+        if way == "grad":
+            gradients.append(torch.autograd.grad(loss, [*model.parameters()]))
+            continue
+        if way == "some of grad":
+            gradients.append(torch.autograd.grad(loss, [model.logits.bias, model.hidden.weight]))
+            continue
+        if way == "sparse":
+            model.hidden.weight.grad = torch.eye(5, 7).to_sparse()
+        if way == "retained":
+            loss.backward(retain_graph=True)
+        if way == "accumulated":
+            (model(x).sum() + model.regularization_loss()).backward()
+        loss.backward(inputs=[model.hidden.weight] if way == "inputs" else None)
+        gradients.append([each.grad for each in model.parameters() if each.grad is not None])
+    torch.testing.assert_close([*gradients[0]], [*gradients[1]], rtol=1e-4, atol=1e-5)

@@ -242,3 +242,28 @@ def test_the_command(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "1 of 2 parameters, 0 outputs" in done.stdout
+
+
+def test_a_kernel_is_a_matrix_unless_its_type_is_named() -> None:
+    """The scale of a normalization is called weight too."""
+    model = nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.PReLU())
+    regspec.regularize(model, [{"modules": ".*", "kernel_regularizer": "l2"}])
+    assert list(model.regularization_terms()) == ["0.weight"]
+    regspec.regularize(model, [{"types": ["BatchNorm1d"], "kernel_regularizer": "l1"}])
+    assert list(model.regularization_terms()) == ["0.weight", "1.weight"]
+
+
+def test_the_weights_of_recurrence() -> None:
+    """Each layer and direction; the second bias is the first one's twin, and not penalized."""
+    model = nn.Sequential(nn.GRU(3, 5, num_layers=2, bidirectional=True))
+    rule = {"types": ["GRU"], "kernel_regularizer": {"l1": 0.1}, "recurrent_regularizer": {"l2": 0.2}}
+    regspec.regularize(model, [{**rule, "bias_regularizer": {"l2": 0.3}}])
+    wanted = {}
+    for name, each in model.named_parameters():
+        if "weight_ih" in name:
+            wanted[name] = 0.1 * each.abs().sum()
+        elif "weight_hh" in name:
+            wanted[name] = 0.2 * each.square().sum()
+        elif "bias_ih" in name:
+            wanted[name] = 0.3 * each.square().sum()
+    torch.testing.assert_close(model.regularization_terms(), wanted)

@@ -52,7 +52,7 @@ def by_hand(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return penalty
 
 
-RULES = {"regspec": 1, "rules": [{"types": ["ReLU"], "activity_regularizer": {"l1": 1e-3}}]}
+RULES = [{"types": ["ReLU"], "activity_regularizer": {"l1": 1e-3}}]
 
 
 def with_regspec(model: Regularized, images: Tensor, labels: Tensor) -> Tensor:

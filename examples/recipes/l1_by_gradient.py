@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
 STRENGTH = 1e-3
-RULES = {"regspec": 1, "rules": [{"parameters": ".*", "regularizer": {"l1": STRENGTH}}]}
+RULES = [{"parameters": ".*", "regularizer": {"l1": STRENGTH}}]
 
 
 def network() -> nn.Sequential:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 L1, L2 = 1e-4, 1e-2
-RULES = {"regspec": 1, "rules": [{"parameters": ".*", "regularizer": [{"l1": L1}, {"norm": L2}]}]}
+RULES = [{"parameters": ".*", "regularizer": [{"l1": L1}, {"norm": L2}]}]
 
 
 class Regression(nn.Module):

@@ -44,8 +44,8 @@ def l2_by_hand(model: Classifier, features: Tensor, labels: Tensor) -> Tensor:
     return penalty
 
 
-L1_RULES = {"regspec": 1, "rules": [{"modules": "hidden", "kernel_regularizer": {"l1": 1e-3}}]}
-L2_RULES = {"regspec": 1, "rules": [{"modules": "hidden", "kernel_regularizer": {"l2": 1e-2}}]}
+L1_RULES = [{"modules": "hidden", "kernel_regularizer": {"l1": 1e-3}}]
+L2_RULES = [{"modules": "hidden", "kernel_regularizer": {"l2": 1e-2}}]
 
 
 def with_regspec(model: Regularized, features: Tensor, labels: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "AdamW": partial(AdamW, lr=1e-3, weight_decay=0.0),
 }
 STRENGTH = 1e-2
-RULES = {"regspec": 1, "rules": [{"modules": "0|2", "kernel_regularizer": {"l2": STRENGTH}}]}
+RULES = [{"modules": "0|2", "kernel_regularizer": {"l2": STRENGTH}}]
 
 
 def network() -> nn.Sequential:

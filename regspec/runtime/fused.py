@@ -35,7 +35,8 @@ def can_fuse() -> bool:
 
 def is_plain(x: Tensor) -> bool:
     """Whether a tensor is no subclass that computes in its own way, as sharded tensors do."""
-    return (type(x) is nn.Parameter or type(x) is Tensor) and x.is_floating_point() and x.device.type in ("cpu", "cuda")
+    is_own_type = type(x) is nn.Parameter or type(x) is Tensor
+    return is_own_type and x.is_floating_point() and (x.is_cpu or x.is_cuda)
 
 
 def fused_penalty(groups: list[Group]) -> Tensor:
@@ -64,23 +65,16 @@ class _Penalty(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: what is computed here is differentiated again
             each = [(gradient * (l1 * x.sign() + 2 * l2 * x)).to(x.dtype) for l1, l2, xs in groups for x in xs]
             return None, *each
-        if gradient.is_cuda:
-            return None, *[
-                each
-                for l1, l2, xs in groups
-                for each in _gradients_by_foreach(l1 * gradient, 2 * l2 * gradient, xs, bool(l1), bool(l2))
-            ]
-        scale = gradient.item()
         gradients: list[Tensor | None] = [None]
         late: list[tuple[float, float, list[Tensor]]] = []
         for (l1, l2, xs), (_, _, edges) in zip(groups, _members(ctx.sizes, ctx.next_functions), strict=True):
             if all(_is_late(x, node) for x, (node, _) in zip(xs, edges, strict=True)):
-                late.append((l1 * scale, 2 * l2 * scale, xs))
+                late.append((l1, 2 * l2, xs))
                 gradients += [None] * len(xs)
             else:
-                gradients += _gradients(l1 * scale, 2 * l2 * scale, xs)
+                gradients += _gradients(l1, 2 * l2, xs, gradient)
         if late:
-            torch.autograd.Variable._execution_engine.queue_callback(partial(add_gradients, late))
+            torch.autograd.Variable._execution_engine.queue_callback(partial(add_gradients, late, gradient))
         return tuple(gradients)
 
 
@@ -92,98 +86,27 @@ def _members(sizes: list[tuple[float, float, int]], xs: tuple[Any, ...]) -> Iter
         start += count
 
 
-# -- on the CPU --------------------------------------------------------------------------------------------------------
+# -- values ------------------------------------------------------------------------------------------------------------
 
 
 def _value(l1: float, l2: float, xs: list[Tensor]) -> float:
-    """The penalty of a group. A dot product is the fastest sum here, but of more numbers it loses digits."""
-    if len(xs) > 1 and _are_small(xs):
-        xs = [torch._C._nn.flatten_dense_tensors(xs)]
+    """The penalty of a group on the CPU. A dot product is the fastest sum, but of more numbers it loses digits."""
+    if _are_small(xs):
+        pieces = [torch._C._nn.flatten_dense_tensors(xs)]
+    else:
+        pieces = [piece for x in xs for piece in x.reshape(-1).split(SMALL)]
     value = 0.0
-    for x in xs:
-        for piece in x.reshape(-1).split(SMALL):
-            wide = piece if x.dtype is torch.float64 else piece.float()
-            if l2:
-                value += l2 * torch.dot(wide, wide).item()
-            if l1:
-                value += l1 * torch.dot(wide, wide.sign()).item()
+    for piece in pieces:
+        wide = piece if piece.dtype is torch.float64 else piece.float()
+        if l2:
+            value += l2 * torch.dot(wide, wide).item()
+        if l1:
+            value += l1 * torch.dot(wide, wide.sign()).item()
     return value
 
 
-def _gradients(l1: float, l2: float, xs: list[Tensor]) -> list[Tensor]:
-    """``l1 * sign(x) + l2 * x`` for each of a group."""
-    gradients: list[Tensor] = []
-    for batch in _batches(xs):
-        if l1:
-            signs = torch._foreach_sign(batch)
-            torch._foreach_mul_(signs, l1)
-            if l2:
-                torch._foreach_add_(signs, batch, alpha=l2)
-            gradients += signs
-        else:
-            gradients += torch._foreach_mul(batch, l2)
-    return gradients
-
-
-def _batches(xs: list[Tensor]) -> list[list[Tensor]]:
-    """All at once where they are small; or one by one, so that the second operation finds a tensor in the cache."""
-    return [xs] if xs and _are_small(xs) else [[x] for x in xs]
-
-
-def _are_small(xs: list[Tensor]) -> bool:
-    return sum([x.numel() for x in xs]) <= SMALL
-
-
-# -- parameters --------------------------------------------------------------------------------------------------------
-
-
-def _is_late(x: Tensor, node: Any) -> bool:
-    """Whether a tensor's gradient may be added to its ``.grad`` when the backward pass ends.
-
-    It is a parameter, and this pass accumulates its gradient; and nobody waits for that: no hook on the parameter, and
-    no other process, because DistributedDataParallel sends gradients around while the pass runs.
-    """
-    if not isinstance(x, nn.Parameter) or x._backward_hooks or x._post_accumulate_grad_hooks or _is_distributed():
-        return False
-    try:
-        executes: bool = torch._C._will_engine_execute_node(node)
-    except RuntimeError:  # in torch.autograd.grad, which gives the gradient to its caller
-        return False
-    return executes
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-@torch.no_grad()
-def add_gradients(groups: list[tuple[float, float, list[Tensor]]], scale: Tensor | None = None) -> None:
-    """Adds ``l1 * sign(x) + l2 * x``, times a scale if there is one, to the ``.grad`` of each tensor of each group."""
-    for l1, l2, xs in groups:
-        dense = [x for x in xs if x.grad is not None and not x.grad.is_sparse]
-        if len(dense) < len(xs):
-            others = [x for x in xs if x.grad is None or x.grad.is_sparse]
-            for x, gradient in zip(others, _gradients(l1, l2, others), strict=True):
-                gradient = gradient if scale is None else gradient.mul_(scale)
-                x.grad = gradient if x.grad is None else gradient.add_(x.grad)
-        for batch in _batches(dense):
-            if l1:
-                _add(batch, torch._foreach_sign(batch), l1, scale)
-            if l2:
-                _add(batch, batch, l2, scale)
-
-
-def _add(xs: list[Tensor], values: list[Tensor] | tuple[Tensor, ...], factor: float, scale: Tensor | None) -> None:
-    """Adds values, times a factor and a scale, to the ``.grad`` of tensors."""
-    gradients = [x.grad for x in xs if x.grad is not None]
-    torch._foreach_add_(gradients, values if scale is None else torch._foreach_mul(values, scale), alpha=factor)
-
-
-# -- on a GPU: few launches, and nothing that waits for it ------------------------------------------------------------
-
-
 def _value_by_foreach(l1: float, l2: float, xs: list[Tensor], dtype: torch.dtype) -> Tensor:
-    """The penalty of a group."""
+    """The penalty of a group on a GPU."""
     value = xs[0].new_zeros((), dtype=dtype)
     if l1:
         value = value + l1 * torch.stack(torch._foreach_norm(xs, 1, dtype=dtype)).sum()
@@ -192,12 +115,72 @@ def _value_by_foreach(l1: float, l2: float, xs: list[Tensor], dtype: torch.dtype
     return value
 
 
-def _gradients_by_foreach(l1: Tensor, l2: Tensor, xs: list[Tensor], has_l1: bool, has_l2: bool) -> list[Tensor]:
-    """``l1 * sign(x) + l2 * x`` for each of a group."""
-    if not has_l1:
-        return [*torch._foreach_mul(xs, l2)]
-    gradients = [*torch._foreach_sign(xs)]
-    torch._foreach_mul_(gradients, l1)
-    if has_l2:
-        torch._foreach_add_(gradients, torch._foreach_mul(xs, l2))
+def _are_small(xs: list[Tensor]) -> bool:
+    return sum([x.numel() for x in xs]) <= SMALL
+
+
+def _batches(xs: list[Tensor]) -> list[list[Tensor]]:
+    """All at once, on a GPU or if small; or one by one, so that the second operation finds a tensor in the cache."""
+    return [xs] if xs and (xs[0].is_cuda or _are_small(xs)) else [[x] for x in xs]
+
+
+# -- gradients ---------------------------------------------------------------------------------------------------------
+
+
+def _gradients(l1: float, l2: float, xs: list[Tensor], scale: Tensor) -> list[Tensor]:
+    """``scale * (l1 * sign(x) + l2 * x)`` for each of a group. To multiply by a tensor is faster than by a number."""
+    gradients: list[Tensor] = []
+    for batch in _batches(xs):
+        if not l1:
+            gradients += torch._foreach_mul(batch, l2 * scale)
+            continue
+        values = [*torch._foreach_sign(batch)]
+        torch._foreach_mul_(values, l1 * scale)
+        if l2:
+            _add(values, batch, l2, scale)
+        gradients += values
     return gradients
+
+
+def _is_late(x: Tensor, node: Any) -> bool:
+    """Whether a tensor's gradient may be added to its ``.grad`` when the backward pass ends.
+
+    It is a parameter, and this pass accumulates its gradient; and nobody waits for that: no hook on the parameter, and
+    no other process, because DistributedDataParallel sends gradients around while the pass runs. (A hook on the node
+    that accumulates, which few set, can't be seen; it is given the gradient of the rest.)
+    """
+    if not isinstance(x, nn.Parameter) or x.is_cuda or x._backward_hooks or x._post_accumulate_grad_hooks:
+        return False
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return False
+    try:
+        executes: bool = torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # in torch.autograd.grad, which gives the gradient to its caller
+        return False
+    return executes
+
+
+@torch.no_grad()
+def add_gradients(groups: list[tuple[float, float, list[Tensor]]], scale: Tensor) -> None:
+    """Adds ``scale * (l1 * sign(x) + l2 * x)`` to the ``.grad`` of each tensor of each group, without a copy of x."""
+    for l1, l2, xs in groups:
+        dense = [x for x in xs if x.grad is not None and not x.grad.is_sparse]
+        if len(dense) < len(xs):
+            others = [x for x in xs if x.grad is None or x.grad.is_sparse]
+            for x, gradient in zip(others, _gradients(l1, l2, others, scale), strict=True):
+                x.grad = gradient if x.grad is None else gradient.add_(x.grad)
+        for batch in _batches(dense):
+            gradients = [x.grad for x in batch if x.grad is not None]
+            if l1:
+                _add(gradients, torch._foreach_sign(batch), l1, scale)
+            if l2:
+                _add(gradients, batch, l2, scale)
+
+
+def _add(gradients: list[Tensor], values: list[Tensor] | tuple[Tensor, ...], factor: float, scale: Tensor) -> None:
+    """Adds values, times a factor and a scale, to gradients."""
+    if scale.is_cuda:  # its value is not known here
+        values = torch._foreach_mul(values, scale)
+    else:
+        factor *= scale.item()
+    torch._foreach_add_(gradients, values, alpha=factor)

@@ -266,7 +266,7 @@ class _Total:
     def __init__(self) -> None:
         self.can_fuse = can_fuse()
         self.penalties: list[Tensor] = []
-        self.groups: dict[tuple[float, float, torch.dtype, torch.device], list[Tensor]] = {}
+        self.groups: dict[tuple[float, float, torch.dtype, int], list[Tensor]] = {}
 
     def add(self, term: WeightTerm | Listener, x: Tensor, share: float) -> None:
         """Adds what of a term is on the loss."""
@@ -276,7 +276,7 @@ class _Total:
             return
         l1, l2 = term.strengths
         if l1 or l2:
-            self.groups.setdefault((l1 * share, l2 * share, x.dtype, x.device), []).append(x)
+            self.groups.setdefault((l1 * share, l2 * share, x.dtype, x.get_device()), []).append(x)
         if term.others:
             self.penalties.append(term.penalty(x, term.others))
 

@@ -76,12 +76,12 @@ class L1L2:
 
 @dataclass(frozen=True)
 class Orthogonal:
-    """``factor`` times the mean of ``abs(cosine)`` over the pairs of rows (or columns) of the weight as a matrix.
+    """``strength`` times the mean of ``abs(cosine)`` over the pairs of rows (or columns) of the weight as a matrix.
 
     Keras's OrthogonalRegularizer, but zero where there is one row, and with a finite gradient where a row is zero.
     """
 
-    factor: float
+    strength: float
     mode: str = "rows"
     dim: int = 0
 
@@ -93,7 +93,7 @@ class Orthogonal:
             rows = rows / _norm(rows, 1, keepdim=True).clamp_min(1e-7)
             cosines = (rows @ rows.T).triu(1)
             pairs = len(rows) * (len(rows) - 1) // 2
-            return self.factor * cosines.abs().sum() / max(pairs, 1)
+            return self.strength * cosines.abs().sum() / max(pairs, 1)
 
 
 @dataclass(frozen=True)
