@@ -5,11 +5,11 @@ the weight. Here a term is one or two reductions forwards. Backwards, the gradie
 ``.grad`` in place when the backward pass ends, without a temporary; that of an output, and of a parameter for which
 somebody has to see the whole gradient before (see `_is_late`), is given to the autograd engine.
 
-Measured on two cores before choosing, over the 54 kernels of ResNet-50, in ms. L1, value: as here 4.0; `abs().sum()`
-5.8; `vector_norm` 37. A sum of squares of 16 M numbers is off by 6e-4 as one dot product, by 4e-7 in pieces of 2**17.
-The gradient of L1 + L2: as here 21, of which 16 are the system's, for new memory; by `lerp` 32; in pieces 24 to 34;
-with foreach 39, because each pass then goes over all weights. So foreach is for small tensors, of which a call costs
-more than what it computes.
+Measured on two cores before choosing, over the 54 kernels of ResNet-50, in ms. L1, value: as here, or by a dot product
+with the signs, 4.0; `vector_norm` 37. The gradient of L1 + L2: as here 21, of which 16 are the system's, for new
+memory; by `lerp` 32; in pieces 24 to 34; with foreach 39, because each pass then goes over all weights. So foreach is
+for small tensors, of which a call costs more than what it computes. A sum of squares of 16 M numbers is off by 6e-4 as
+one dot product, and by 4e-7 in pieces.
 On a GPU, where this has not been measured, foreach norms take a few launches, and nothing is synchronised.
 """
 
@@ -25,7 +25,8 @@ from torch import Tensor, nn
 Strengths = tuple[float, float]  # of the sum of absolute values, and of the sum of squares
 Group = tuple[Strengths, list[Tensor]]  # tensors of one device and type
 
-SMALL = 2**17  # so many numbers, half a megabyte, are reduced by one call, be they of one tensor or of several
+PACKED = 2**15  # so many numbers at most, of several tensors, are computed with by one call
+PIECE = 2**17  # and so many are added at once
 
 
 def can_fuse() -> bool:
@@ -91,17 +92,15 @@ def _members(sizes: list[tuple[float, float, int]], xs: tuple[Any, ...]) -> Iter
 
 def _value(l1: float, l2: float, xs: list[Tensor]) -> float:
     """The penalty of a group on the CPU. A dot product is the fastest sum, but of more numbers it loses digits."""
-    if _are_small(xs):
-        pieces = [torch._C._nn.flatten_dense_tensors(xs)]
-    else:
-        pieces = [piece for x in xs for piece in x.reshape(-1).split(SMALL)]
     value = 0.0
-    for piece in pieces:
-        wide = piece if piece.dtype is torch.float64 else piece.float()
-        if l2:
-            value += l2 * torch.dot(wide, wide).item()
-        if l1:
-            value += l1 * torch.dot(wide, wide.sign()).item()
+    for batch in _batches(xs):
+        flat = torch._C._nn.flatten_dense_tensors(batch) if len(batch) > 1 else batch[0].reshape(-1)
+        for piece in flat.split(PIECE) if flat.numel() > PIECE else (flat,):
+            wide = piece if piece.dtype is torch.float64 else piece.float()
+            if l2:
+                value += l2 * torch.dot(wide, wide).item()
+            if l1:
+                value += l1 * wide.abs().sum().item()
     return value
 
 
@@ -115,13 +114,20 @@ def _value_by_foreach(l1: float, l2: float, xs: list[Tensor], dtype: torch.dtype
     return value
 
 
-def _are_small(xs: list[Tensor]) -> bool:
-    return sum([x.numel() for x in xs]) <= SMALL
-
-
 def _batches(xs: list[Tensor]) -> list[list[Tensor]]:
-    """All at once, on a GPU or if small; or one by one, so that the second operation finds a tensor in the cache."""
-    return [xs] if xs and (xs[0].is_cuda or _are_small(xs)) else [[x] for x in xs]
+    """What is computed with by one call: small tensors, and a large one by itself, which then stays in the cache."""
+    if not xs or xs[0].is_cuda:
+        return [xs]
+    batches: list[list[Tensor]] = []
+    room = 0
+    for x in xs:
+        size = x.numel()
+        if not batches or size > room:
+            batches.append([])
+            room = PACKED
+        batches[-1].append(x)
+        room -= size
+    return batches
 
 
 # -- gradients ---------------------------------------------------------------------------------------------------------
@@ -164,17 +170,16 @@ def _is_late(x: Tensor, node: Any) -> bool:
 def add_gradients(groups: list[tuple[float, float, list[Tensor]]], scale: Tensor) -> None:
     """Adds ``scale * (l1 * sign(x) + l2 * x)`` to the ``.grad`` of each tensor of each group, without a copy of x."""
     for l1, l2, xs in groups:
-        dense = [x for x in xs if x.grad is not None and not x.grad.is_sparse]
-        if len(dense) < len(xs):
-            others = [x for x in xs if x.grad is None or x.grad.is_sparse]
-            for x, gradient in zip(others, _gradients(l1, l2, others, scale), strict=True):
+        for batch in _batches(xs):
+            gradients = [x.grad for x in batch if x.grad is not None and not x.grad.is_sparse]
+            if len(gradients) == len(batch):
+                if l1:
+                    _add(gradients, torch._foreach_sign(batch), l1, scale)
+                if l2:
+                    _add(gradients, batch, l2, scale)
+                continue
+            for x, gradient in zip(batch, _gradients(l1, l2, batch, scale), strict=True):
                 x.grad = gradient if x.grad is None else gradient.add_(x.grad)
-        for batch in _batches(dense):
-            gradients = [x.grad for x in batch if x.grad is not None]
-            if l1:
-                _add(gradients, torch._foreach_sign(batch), l1, scale)
-            if l2:
-                _add(gradients, batch, l2, scale)
 
 
 def _add(gradients: list[Tensor], values: list[Tensor] | tuple[Tensor, ...], factor: float, scale: Tensor) -> None:

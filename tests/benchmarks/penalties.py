@@ -1,14 +1,17 @@
-"""What penalties cost: against the loop that people write, and against Keras."""
+"""What penalties cost: against the loop that people write, against Keras, and in memory."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import keras
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 import regspec
 from regspec.runtime import L1L2, Regularized
@@ -16,6 +19,17 @@ from regspec.runtime import L1L2, Regularized
 from .timing import Figure, compare
 
 STEPS = [(64, 8, 32), (256, 20, 64), (1024, 6, 64)]  # width, layers, batch
+
+
+def figures() -> Iterator[Figure]:
+    yield from weights()
+    yield from steps()
+    yield from steps_against_keras()
+    yield lstm_against_keras()
+    yield memory()
+
+
+# -- weights alone -----------------------------------------------------------------------------------------------------
 
 
 def resnet50_kernels() -> list[tuple[int, ...]]:
@@ -31,23 +45,47 @@ def resnet50_kernels() -> list[tuple[int, ...]]:
     return [*shapes, (1000, channels)]
 
 
+class Kernels:
+    """ResNet-50's kernels, with gradients that are there already, as after the backward of the data's loss."""
+
+    def __init__(self) -> None:
+        self.model = Regularized()
+        for index, shape in enumerate(resnet50_kernels()):
+            self.model.register_parameter(f"w{index}", nn.Parameter(torch.randn(shape) * 0.05))
+        self.model.add_weight_terms(L1L2(1e-5, 1e-4), {name: name for name, _ in self.model.named_parameters()})
+        self.parameters = list(self.model.parameters())
+        self.optimizer = torch.optim.SGD(self.parameters, lr=1e-9)
+        self.optimizer.zero_grad()
+
+    def loss(self) -> None:
+        self.model.regularization_loss().backward()
+
+    def loop(self) -> None:
+        sum(1e-5 * p.abs().sum() + 1e-4 * p.square().sum() for p in self.parameters).backward()
+
+    def without_gradients(self, way: Callable[[], None]) -> None:
+        """``.grad`` is None before."""
+        self.optimizer.zero_grad()
+        way()
+
+
 def weights() -> Iterator[Figure]:
-    """Value and gradient of L1 and L2 over ResNet-50's kernels."""
-    model = Regularized()
-    for index, shape in enumerate(resnet50_kernels()):
-        model.register_parameter(f"w{index}", nn.Parameter(torch.randn(shape) * 0.05))
-    model.add_weight_terms(L1L2(1e-5, 1e-4), {name: name for name, _ in model.named_parameters()})
-    parameters = list(model.parameters())
+    """Value and gradient of L1 and L2 over ResNet-50's kernels; and what the gradient route adds to a step."""
+    name = "L1 + L2 of ResNet-50's kernels, value and gradient"
+    kernels = Kernels()
+    ours, theirs = (partial(kernels.without_gradients, way) for way in (kernels.loss, kernels.loop))
+    yield compare(f"{name}, .grad is None before", ours, theirs, most=0.3)
+    yield compare(f"{name}, added to .grad", kernels.loss, kernels.loop, most=0.3)
+    bound = Kernels()
+    regspec.bind(bound.model, bound.optimizer, l1="gradient", l2="gradient")
+    for each in (kernels, bound):
+        for parameter in each.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+    plain, loop, route = medians([kernels.optimizer.step, kernels.loop, bound.optimizer.step], rounds=21)
+    yield Figure("the same, what the gradient route adds to a step / the loop", route - plain, loop, 0.15)
 
-    def ours() -> None:
-        model.zero_grad()
-        model.regularization_loss().backward()
 
-    def loop() -> None:
-        model.zero_grad()
-        sum(1e-5 * p.abs().sum() + 1e-4 * p.square().sum() for p in parameters).backward()
-
-    yield compare("L1 + L2 of ResNet-50's kernels, value and gradient", ours, loop, most=0.3)
+# -- training steps ----------------------------------------------------------------------------------------------------
 
 
 class Step:
@@ -94,6 +132,88 @@ def steps() -> Iterator[Figure]:
         yield Figure(f"{name} / without penalties", seconds[2], seconds[0], 1.25)
 
 
+class KerasStep:
+    """A training step of a Keras model on its torch backend, by a loop and an optimizer of torch's own."""
+
+    def __init__(self, model: keras.Model, x: Tensor, y: Tensor) -> None:
+        self.model, self.x, self.y = model, x, y
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad()
+        loss = (self.model(self.x, training=True) - self.y).square().mean() + sum(self.model.losses)
+        loss.backward()
+        self.optimizer.step()
+
+
+def steps_against_keras() -> Iterator[Figure]:
+    for width, depth, batch in STEPS:
+        ours = Step(width, depth, batch, "ours")
+        regularizers = {"kernel_regularizer": keras.regularizers.L2(1e-4), "activity_regularizer": "l1"}
+        layers = [keras.layers.Dense(width, activation="relu", **regularizers) for _ in range(depth)]
+        theirs = KerasStep(keras.Sequential([keras.Input((width,)), *layers]), ours.x, ours.y)
+        own, other = medians([ours, theirs], rounds=101 if width < 1000 else 31)
+        yield Figure(f"step, {depth} layers of {width} / Keras", own, other, 0.5 if width == 64 else 0.8)
+
+
+def lstm_against_keras(units: int = 64, features: int = 32, steps: int = 50, batch: int = 32) -> Figure:
+    """A training step of an LSTM with L2 on kernel, recurrent kernel and bias."""
+    torch.manual_seed(0)
+    text = f"""
+    regspec: 1
+    inputs: {{x: {{shape: [{steps}, {features}]}}}}
+    layers:
+      - LSTM: {{units: {units}, kernel_regularizer: {{l2: 1e-4}}, recurrent_regularizer: {{l2: 1e-4}},
+                bias_regularizer: {{l2: 1e-4}}}}
+    """
+    model = regspec.build(regspec.loads(text))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    x, y = torch.randn(batch, steps, features), torch.randn(batch, units)
+
+    def ours() -> None:
+        optimizer.zero_grad()
+        ((model(x) - y).square().mean() + model.regularization_loss()).backward()
+        optimizer.step()
+
+    l2 = keras.regularizers.L2(1e-4)
+    layer = keras.layers.LSTM(units, kernel_regularizer=l2, recurrent_regularizer=l2, bias_regularizer=l2)
+    theirs = KerasStep(keras.Sequential([keras.Input((steps, features)), layer]), x, y)
+    own, other = medians([ours, theirs], rounds=31)
+    return Figure(f"step, LSTM of {units} units, {steps} steps / Keras", own, other, 0.3)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def memory() -> Figure:
+    """The peak of a step with L2 on the kernels, against one without, in bytes: weights and what a step allocates."""
+    peaks = []
+    for regularizer in (", kernel_regularizer: {l2: 1e-4}", ""):
+        layer = f"  - Dense: {{units: 1024, activation: relu{regularizer}}}\n"
+        model = regspec.build(regspec.loads(f"regspec: 1\ninputs: {{x: {{shape: [1024]}}}}\nlayers:\n{layer * 6}"))
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        x = torch.randn(64, 1024)
+        for _ in range(2):
+            optimizer.zero_grad()
+            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as events:
+                (model(x).square().mean() + model.regularization_loss()).backward()
+                optimizer.step()
+        peaks.append(sum(each.nbytes for each in model.parameters()) + _peak(events))
+    return Figure(
+        "memory of a step, 6 layers of 1024 with L2 / without (in MB, not ms)", *(p / 1e9 for p in peaks), 1.02
+    )
+
+
+def _peak(events: Any) -> int:
+    """The most bytes that were allocated at once."""
+    changes = [event for event in events.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(changes, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
 def medians(subjects: list[Callable[[], Any]], rounds: int) -> list[float]:
     """The median seconds of several that take turns, each time in another order."""
     seconds: list[list[float]] = [[] for _ in subjects]
@@ -105,8 +225,3 @@ def medians(subjects: list[Callable[[], Any]], rounds: int) -> list[float]:
             if index >= 3:
                 seconds[which].append(time.perf_counter() - start)
     return [statistics.median(each) for each in seconds]
-
-
-def figures() -> Iterator[Figure]:
-    yield from weights()
-    yield from steps()
