@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import regspec
 from regspec.spec.regularizers import REGULARIZERS
+from regspec.spec.schedules import SCHEDULES, parse_schedules
 from regspec.training.run import Options, train
 
 from .readme import PATH, updated
@@ -91,18 +92,20 @@ def test_rules_and_routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             super().__init__()
             self.conv = torch.nn.Conv2d(3, 4, 3)
             self.relu = torch.nn.ReLU()
+            self.gru = torch.nn.GRU(4, 4)
             self.fc = torch.nn.Linear(4, 10)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(self.relu(self.conv(x)).mean((2, 3)))
+            return self.fc(self.gru(self.relu(self.conv(x)).mean((2, 3)))[0])
 
     monkeypatch.chdir(tmp_path)
     Path("rules.yaml").write_text(block("yaml", "# rules.yaml"), encoding="utf-8")
     names = {"regspec": regspec, "F": F, "torch": torch, "resnet": ResNet()}
     names |= {"images": torch.randn(8, 3, 5, 5), "labels": torch.randint(0, 10, (8,))}
-    exec(block("python", "regspec.regularize(") + block("python", "regspec.bind("), names)
+    exec(block("python", "regspec.regularize(") + block("python", "momentum=0.9"), names)
     model, optimizer = names["model"], names["optimizer"]
-    assert set(model.regularization_terms()) == {"conv.weight", "fc.weight", "fc.bias", "relu.activity"}
+    of_gru = {"gru.weight_ih_l0", "gru.weight_hh_l0"}
+    assert set(model.regularization_terms()) == {"conv.weight", "fc.weight", "fc.bias", "relu.activity", *of_gru}
     names["loss"].backward()
     optimizer.step()
 
@@ -127,9 +130,23 @@ def test_own_layers_and_regularizers(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_every_regularizer_is_in_the_table() -> None:
-    rows = "".join(line for line in TEXT.splitlines() if line.startswith("| `{"))
-    named = set(re.findall(r"\{(\w+):", rows)) - {"strength", "factor"}
+    named = set(re.findall(r"[`,] ?\{(\w+):", _rows(before="| schedule |")))
     assert named == set(REGULARIZERS.members) - {"l1_l2"} | {"my_penalty"}
+
+
+def test_every_schedule_is_in_the_table() -> None:
+    forms = re.findall(r"`(\{.*?\})`", _rows(before="## A module").partition("| schedule |")[2])
+    named = set()
+    for form in forms:
+        (schedule,) = parse_schedules(yaml.safe_load(form))
+        named.add(schedule.name)
+    assert named == set(SCHEDULES.members)
+
+
+def _rows(before: str) -> str:
+    """The README's rows of forms, up to some text."""
+    lines = TEXT.partition(before)[0].splitlines()
+    return "".join(line for line in lines if line.startswith(("| `{", "| schedule |")))
 
 
 @pytest.mark.parametrize("command", ["check", "show", "compile", "train", "rules", "schema"])

@@ -51,11 +51,12 @@ class Registered(Layer):
         )
 
     def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
-        if self.shape_function is None:
+        function: Any = type(self).shape_function
+        if function is None:
             return x.shape
         arguments = {name: getattr(self, name) for name in self.module_fields}
         try:
-            shape = type(self).shape_function(*(each.shape[1:] for each in (x, *others)), **arguments)  # type: ignore[misc]
+            shape = function(*(each.shape[1:] for each in (x, *others)), **arguments)
             return (x.shape[0], *shape)
         except Exception as error:  # of the user's own function, which may raise whatever it likes
             raise ShapeError(f"can't take its input: {error or type(error).__name__}") from None

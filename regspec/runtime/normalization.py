@@ -147,8 +147,8 @@ class SpectralNormalization(nn.Module):
         matrix = weight.movedim(self.dim, -1).flatten(0, -2)
         u = self.vector_u
         for _ in range(self.power_iterations):
-            v = F.normalize(u @ matrix.T, dim=None)  # type: ignore[arg-type]
-            u = F.normalize(v @ matrix, dim=None)  # type: ignore[arg-type]
+            v = _unit(u @ matrix.T)
+            u = _unit(v @ matrix)
         sigma = (v @ matrix @ u.T).squeeze()
         is_zero = (weight == 0).all()
         self.vector_u.copy_(torch.where(is_zero, self.vector_u, u))
@@ -156,3 +156,9 @@ class SpectralNormalization(nn.Module):
 
     def extra_repr(self) -> str:
         return f"power_iterations={self.power_iterations}"
+
+
+def _unit(x: Tensor) -> Tensor:
+    """``x`` over its Euclidean norm."""
+    norm: Tensor = torch.linalg.vector_norm(x)
+    return x / norm.clamp_min(1e-12)
