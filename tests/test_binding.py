@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -236,3 +238,31 @@ def test_any_module() -> None:
     regspec.bind(nn.Sequential(model), optimizer, l2="decay")
     assert model.regularization_loss() == 0
     assert optimizer.param_groups[1]["weight_decay"] == 0.2
+
+
+def test_accelerate() -> None:
+    """Its accumulation and clipping, against the same by hand: the proximal step, the decay and the schedule follow."""
+    spec = SPEC.replace("kernel_regularizer: {l1: 1e-2,", "kernel_regularizer: {schedule: {warmup: 3}, l1: 1e-2,")
+    batches = [(torch.randn(4, 7), torch.randint(0, 3, (4,))) for _ in range(8)]
+    states = []
+    for is_accelerated in (True, False):
+        model = regspec.build(regspec.loads(spec), seed=1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        regspec.bind(model, optimizer, l1="proximal", l2="decay")
+        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+        prepared, stepper = accelerator.prepare(model, optimizer) if is_accelerated else (model, optimizer)
+        for index, (x, y) in enumerate(batches):
+            is_last = index % 2 == 1
+            with accelerator.accumulate(prepared) if is_accelerated else nullcontext():
+                loss = F.cross_entropy(prepared(x), y) + regspec.regularization_loss(prepared)
+                if is_accelerated:
+                    accelerator.backward(loss)
+                else:
+                    (loss / 2).backward()
+                if is_last:
+                    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                if is_accelerated or is_last:
+                    stepper.step()
+                    stepper.zero_grad()
+        states.append(model.state_dict())
+    torch.testing.assert_close(states[0], states[1])
