@@ -26,7 +26,7 @@ from regspec.measuring import outermost
 from regspec.runtime import L1, L2, GroupLasso, Regularized
 from regspec.runtime.fused import add_gradients
 from regspec.runtime.schedules import Scheduled
-from regspec.runtime.terms import WeightTerm
+from regspec.runtime.terms import WeightTerm, gathered
 
 Route = Literal["loss", "gradient", "decay", "proximal"]
 ROUTES = ("loss", "gradient", "decay", "proximal")
@@ -223,12 +223,27 @@ def _bound(
     added = [part for part in parts if part.route == "gradient"]
     proximal = [part for part in parts if part.route == "proximal"]
 
-    def before(optimizer: Optimizer, *_: Any) -> None:
-        if added:
+    def before(optimizer: Optimizer, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        if not added:
+            return None
+        closure = keywords.get("closure", arguments[1] if len(arguments) > 1 else None)
+        if closure is None:
             scale = getattr(optimizer, "grad_scale", None)
             _add_gradients(added, torch.ones(()) if scale is None else scale)
+            return None
+
+        def closed() -> Any:
+            """The user's closure, which computes the gradients anew, and then the penalties'."""
+            loss = closure()
+            _add_gradients(added, torch.ones(()))
+            return loss
+
+        return (optimizer, closed), {key: value for key, value in keywords.items() if key != "closure"}
 
     def after(optimizer: Optimizer, *_: Any) -> None:
+        skipped = getattr(optimizer, "found_inf", None)  # of a fused optimizer, whose step GradScaler lets do nothing
+        if skipped is not None and skipped.item():
+            return
         rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]} if proximal else {}
         for part in proximal:
             _shrink(part, rates)
@@ -307,7 +322,7 @@ def _add_gradients(parts: list[_Part], scale: Tensor) -> None:
         elif parameters:
             with torch.enable_grad():
                 weight = parameters[0] if len(parameters) == 1 else torch.stack([*parameters])
-                gradients = torch.autograd.grad(part.regularizer(weight), parameters)
+                gradients = torch.autograd.grad(part.regularizer(gathered(weight, part.regularizer)), parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 gradient = gradient * (part.factor * scale)
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
@@ -327,9 +342,21 @@ def _shrink(part: _Part, rates: Mapping[int, Any]) -> None:
         if part.kind == "l1":
             parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
             continue
-        dim = part.regularizer.dim % parameter.ndim
-        rest = tuple(axis for axis in range(parameter.ndim) if axis != dim)
-        norms = torch.linalg.vector_norm(parameter, dim=rest, keepdim=True)
-        size = parameter.numel() // parameter.shape[dim]
+        whole = gathered(parameter, part.regularizer)
+        dim = part.regularizer.dim % whole.ndim
+        rest = tuple(axis for axis in range(whole.ndim) if axis != dim)
+        norms = torch.linalg.vector_norm(whole, dim=rest, keepdim=True)
+        size = whole.numel() // whole.shape[dim]
         tiny = torch.finfo(norms.dtype).tiny
-        parameter.mul_((1 - threshold * math.sqrt(size) / norms.clamp_min(tiny)).clamp_min(0))
+        kept = (1 - threshold * math.sqrt(size) / norms.clamp_min(tiny)).clamp_min(0)
+        parameter.copy_(_sharded(whole * kept, parameter))
+
+
+def _sharded(x: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor as a sharded one, if the other is."""
+    if not hasattr(like, "full_tensor"):
+        return x
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(x, like.device_mesh, like.placements, src_data_rank=None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from regspec import document, runtime
 from regspec.calls import Call, Import
@@ -65,8 +66,8 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
             ``schemas/rules.schema.json``.
 
     Raises:
-        RegspecError: for a fault of the rules, a rule that matches nothing, or a term that there is already. Nothing is
-            changed then.
+        RegspecError: for a fault of the rules, a rule that matches nothing, a term that there is already, or a module
+            that is compiled or has methods of these names. Nothing is changed then.
 
     Example:
         >>> import regspec, torch
@@ -78,16 +79,25 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
     text = _document(rules)
     selected = [each for each in coverage(module, text) if each.regularizer is not None]
     made = [(each, _made(module, each, text)) for each in selected]
-    known = module._terms if isinstance(module, Regularized) else {}
+    known = {
+        f"{name}.{term}" if name else term
+        for name, part in module.named_modules()
+        if isinstance(part, Regularized)
+        for term in part._terms
+    }
     for each, _ in made:
         if each.term in known:
             raise RegspecError(_problem(text, each.rule, f"there is a term '{each.term}' already"))
-    model = attach(module)
+    try:
+        model = attach(module)
+    except TypeError as error:
+        raise RegspecError(str(error)) from None
     for each, regularizer in made:
         if each.shape is not None:
             model.add_weight_terms(regularizer, {each.term: each.name})
         else:
             model.add_activity_terms(regularizer, {each.term: each.name})
+    model._attached.extend(each.term for each, _ in made)
     return model
 
 
@@ -122,20 +132,28 @@ def coverage(module: nn.Module, rules: Rules | Document) -> list[Selected]:
 
 
 def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
-    owners = {
-        f"{name}.{own}" if name else own: (name, part, own)
-        for name, part in module.named_modules()
-        for own in part._parameters
-    }
-    for qualified, parameter in module.named_parameters():
-        owner, part, own = owners[qualified]
-        for index, rule in enumerate(rules.rules):
-            regularizer = _for_parameter(rule, qualified, owner, part, own, parameter)
-            if regularizer is not None:
-                yield Selected(qualified, tuple(parameter.shape), index, regularizer)
-                break
-        else:
-            yield Selected(qualified, tuple(parameter.shape))
+    named = {name for name, _ in module.named_parameters()}  # a tied one by its first name
+    for owner, part in module.named_modules():
+        for own in (*part._parameters, *_computed(part)):
+            qualified = f"{owner}.{own}" if owner else own
+            if own in part._parameters and qualified not in named:
+                continue
+            parameter = getattr(part, own)
+            for index, rule in enumerate(rules.rules):
+                regularizer = _for_parameter(rule, qualified, owner, part, own, parameter)
+                if regularizer is not None:
+                    yield Selected(qualified, tuple(parameter.shape), index, regularizer)
+                    break
+            else:
+                yield Selected(qualified, tuple(parameter.shape))
+
+
+def _computed(part: nn.Module) -> list[str]:
+    """The weights that a module computes from parameters: by a parametrization, or as pruning and its like do."""
+    if is_parametrized(part):
+        return [name for name, _ in part.get_submodule("parametrizations").named_children()]
+    names = [own.removesuffix(end) for own in part._parameters for end in ("_orig", "_v") if own.endswith(end)]
+    return [name for name in names if isinstance(getattr(part, name, None), Tensor)]
 
 
 def _for_parameter(

@@ -12,17 +12,22 @@ from typing import Any
 from torch import nn
 
 from regspec.runtime.penalties import Regularized
-from regspec.runtime.terms import Listener
 
 
 def attach(module: nn.Module) -> Regularized:
     """The module itself, with the methods of `Regularized` and no terms as yet.
 
     Raises:
-        TypeError: where its instances can't change their class, as compiled TorchScript can't.
+        TypeError: where its instances can't change their class, as compiled TorchScript can't; where it is compiled
+            already; or where it has attributes of the names that penalties need.
     """
     if isinstance(module, Regularized):
         return module
+    own = {*vars(Regularized)} - {*vars(nn.Module)} | {*Regularized._state}
+    if clash := sorted(name for name in own if hasattr(module, name) and not name.startswith("__")):
+        raise TypeError(f"{type(module).__name__} has a '{clash[0]}' of its own, which penalties need the name of")
+    if hasattr(module, "_orig_mod"):
+        raise TypeError(f"{type(module).__name__} is compiled already: give it penalties first, and compile it then")
     module.__class__ = _regularized(type(module))
     assert isinstance(module, Regularized)
     module._begin()
@@ -30,13 +35,23 @@ def attach(module: nn.Module) -> Regularized:
 
 
 def detach(module: nn.Module) -> nn.Module:
-    """The module itself, as it was before `attach`: its class, its hooks and its attributes."""
-    if not isinstance(module, Regularized) or type(module) is not _regularized(_own(type(module))):
+    """The module itself, as it was before terms were attached: without them and their hooks, and of the class it had.
+
+    Raises:
+        TypeError: where none were attached, or it is bound to an optimizer.
+    """
+    if not isinstance(module, Regularized) or not module._attached:
         raise TypeError(f"{type(module).__name__} has no penalties that were attached")
+    if module._is_bound:
+        raise TypeError(f"{type(module).__name__} is bound to an optimizer: remove the binding first")
+    attached = {id(module._terms.pop(name)) for name in module._attached}
+    module._attached = []
     for part in module.modules():
         for number, hook in list(part._forward_hooks.items()):
-            if isinstance(hook, Listener) and hook in module._terms.values():
+            if id(hook) in attached:
                 del part._forward_hooks[number]
+    if type(module) not in _classes.values():
+        return module  # it had penalties of its own before
     for name in Regularized._state:
         delattr(module, name)
     restored: Any = module

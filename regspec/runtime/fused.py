@@ -15,6 +15,7 @@ On a GPU, where this has not been measured, foreach norms take a few launches, a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -58,12 +59,13 @@ class _Penalty(torch.autograd.Function):
         if xs[0].is_cuda:
             values = [_value_by_foreach(l1, l2, own, dtype) for l1, l2, own in _members(sizes, xs)]
             return torch.stack(values).sum()
-        return torch.tensor(sum([_value(*each) for each in _members(sizes, xs)]), dtype=dtype)
+        return torch.tensor(sum([_value(*each) for each in _members(sizes, xs)]), dtype=dtype, device="cpu")
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         groups = _members(ctx.sizes, ctx.saved_tensors)
-        if torch.is_grad_enabled():  # create_graph: what is computed here is differentiated again
+        # with create_graph what is computed here is differentiated again; a batch of gradients has no one scale
+        if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(gradient):
             each = [(gradient * (l1 * x.sign() + 2 * l2 * x)).to(x.dtype) for l1, l2, xs in groups for x in xs]
             return None, *each
         gradients: list[Tensor | None] = [None]
@@ -151,11 +153,13 @@ def _gradients(l1: float, l2: float, xs: list[Tensor], scale: Tensor) -> list[Te
 def _is_late(x: Tensor, node: Any) -> bool:
     """Whether a tensor's gradient may be added to its ``.grad`` when the backward pass ends.
 
-    It is a parameter, and this pass accumulates its gradient; and nobody waits for that: no hook on the parameter, and
-    no other process, because DistributedDataParallel sends gradients around while the pass runs. (A hook on the node
-    that accumulates, which few set, can't be seen; it is given the gradient of the rest.)
+    It is a parameter, and this pass accumulates its gradient; and nobody waits for that: no hook on the parameter, no
+    other thread, and no other process, because DistributedDataParallel sends gradients around while the pass runs. (A
+    hook on the node that accumulates, which few set, can't be seen; it is given the gradient of the rest.)
     """
     if not isinstance(x, nn.Parameter) or x.is_cuda or x._backward_hooks or x._post_accumulate_grad_hooks:
+        return False
+    if threading.current_thread() is not threading.main_thread():
         return False
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return False

@@ -8,17 +8,30 @@ called by itself, gives each its own values, and nothing has to be cleared by ha
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor, nn
 
 from regspec.runtime.fused import can_fuse, fused_penalty, is_plain
-from regspec.runtime.terms import Heard, Listener, Regularizer, WeightTerm, listening, settled, tensors, unchanged
+from regspec.runtime.terms import (
+    Heard,
+    Listener,
+    Regularizer,
+    WeightTerm,
+    is_in_backward,
+    listening,
+    settled,
+    tensors,
+    unchanged,
+)
 
 WATCHED = 3  # forwards in training after which a backward warns if the penalties were not read
 
@@ -44,8 +57,20 @@ class Regularized(nn.Module):
     _accumulates: bool
     _is_read: bool  # whether anybody has ever asked for the penalties
     _watched: int  # how many forwards in training were watched
+    _has_run: bool  # whether a forward has ended that was not compiled
+    _attached: list[str]  # the terms that `regspec.regularize` gave it
     _is_bound: bool  # whether terms are on other routes than the loss
-    _state: ClassVar = ("_terms", "_constraints", "_heard", "_accumulates", "_is_read", "_watched", "_is_bound")
+    _state: ClassVar = (
+        "_terms",
+        "_constraints",
+        "_heard",
+        "_accumulates",
+        "_is_read",
+        "_watched",
+        "_has_run",
+        "_attached",
+        "_is_bound",
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,6 +84,8 @@ class Regularized(nn.Module):
         self._accumulates = False
         self._is_read = False
         self._watched = 0
+        self._has_run = False
+        self._attached = []
         self._is_bound = False
 
     # -- what is regularized ------------------------------------------------------------------------------------------
@@ -89,6 +116,7 @@ class Regularized(nn.Module):
             listener = Listener(regularizer, reduction)
             self._add_term(name, listener)
             module.register_forward_hook(listener)
+        _forget_compiled()
 
     def _add_term(self, name: str, term: WeightTerm | Listener) -> None:
         if name in self._terms:
@@ -128,7 +156,8 @@ class Regularized(nn.Module):
         self._is_read = True
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
             measured: dict[Listener, Tensor] = {}
-            for listener, x, output, version in self._heard:
+            listeners = {term for _, term, _ in self._named_terms() if isinstance(term, Listener)}
+            for listener, x, output, version in self._heard_by(listeners):
                 penalty = x if output is None else _whole(listener.penalty(unchanged(x, output, version)))
                 measured[listener] = measured[listener] + penalty if listener in measured else penalty
             penalties = {}
@@ -148,17 +177,22 @@ class Regularized(nn.Module):
         A sum that is not finite is named, term by term, in a warning.
 
         Raises:
-            RuntimeError: in training, where strengths follow schedules that nothing sets.
+            RuntimeError: in training, where strengths follow schedules that nothing sets; and where an output with a
+                penalty was not computed in the model's own call.
         """
-        self._is_read = True
+        if not self._is_read:  # setting an attribute of a module costs a microsecond
+            self._is_read = True
         total = _Total()
+        listeners: set[Listener] = set()
         for _, module in self._regularized():
             for term in module._terms.values():
-                if isinstance(term, WeightTerm) and (weight := term.weight(module)) is not None:
+                if isinstance(term, Listener):
+                    listeners.add(term)
+                elif (weight := term.weight(module)) is not None:
                     total.add(term, weight, 1.0)
                 if term.scheduled and not term.scheduled[0].is_set and self.training and torch.is_grad_enabled():
                     raise RuntimeError(_UNSET)
-        for listener, x, output, version in self._heard:
+        for listener, x, output, version in self._heard_by(listeners):
             if output is None:
                 total.penalties.append(x)
             else:
@@ -171,6 +205,40 @@ class Regularized(nn.Module):
             names = [name for name, value in self.regularization_terms(detach=True).items() if not value.isfinite()]
             warnings.warn(f"the regularization loss is {loss.item()}: {', '.join(names)}", RuntimeWarning, stacklevel=2)
         return loss
+
+    def _heard_by(self, listeners: set[Listener]) -> list[Heard]:
+        """What the model's own listeners heard: in the forward that runs, or else in the last one.
+
+        Raises:
+            RuntimeError: where a listener's module was called, but not by the model.
+        """
+        running = [each for each in listening.heard or () if each[0] in listeners]
+        heard = running or [each for each in self._heard if each[0] in listeners]
+        if len(heard) < len(listeners):
+            values = {listener for listener, *_ in heard}
+            silent = [
+                (name, term)
+                for name, term, _ in self._named_terms()
+                if isinstance(term, Listener) and term in listeners and term not in values
+            ]
+            self._ask_why(silent)
+        return heard
+
+    def _ask_why(self, silent: list[tuple[str, Listener]]) -> None:
+        """Raises, or warns once, where listeners have no value for another reason than that no forward has run."""
+        if missed := [name for name, listener in silent if listener.is_missed]:
+            raise RuntimeError(f"the output of {', '.join(missed)} was computed outside of {_CALL}")
+        if not self._has_run:
+            return
+        hooks = {hook for module in self.modules() for hook in module._forward_hooks.values()}
+        if lost := [name for name, listener in silent if listener not in hooks]:
+            raise RuntimeError(f"{', '.join(lost)}: the module that is listened to is no longer in the model")
+        never = [name for name, listener in silent if not listener.is_called]
+        for _, listener in silent:
+            listener.is_called = True
+        if never and not torch.compiler.is_compiling():
+            what = f"{', '.join(never)}: the forward has not called the module that is listened to"
+            warnings.warn(f"{what}, so there is no penalty; a part's weight may be used without it", stacklevel=4)
 
     def set_schedules(self, step: int, epoch: int | None = None) -> None:
         """Sets the strengths that follow schedules to what they are after so many steps of the optimizer, and epochs.
@@ -199,14 +267,16 @@ class Regularized(nn.Module):
     # -- the forward --------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if listening.heard is not None or torch.compiler.is_exporting() or _is_in_backward():
+        if listening.heard is not None or torch.compiler.is_exporting() or is_in_backward():
             return super().__call__(*args, **kwargs)
         heard: list[Heard] = []
         if torch.compiler.is_compiling():
             self._heard = [*self._heard] if self._accumulates else []  # to look into it would be compiled again
-        elif not self._accumulates:
-            self._heard.clear()
-        listening.heard = heard
+        else:
+            _guard_hooks()
+            if not self._accumulates:
+                self._heard.clear()
+        listening.heard, listening.has_gradients = heard, torch.is_grad_enabled()
         try:
             output = super().__call__(*args, **kwargs)
         finally:
@@ -216,7 +286,11 @@ class Regularized(nn.Module):
                 heard = settled(heard)
             if not self._is_read and self.training:
                 self._watch(output)
-        self._heard.extend(heard)  # in place, because setting an attribute of a module costs a microsecond
+            if not self._has_run:
+                self._has_run = True
+            if not self._accumulates:
+                self._heard.clear()  # of another thread
+        self._heard.extend(heard)
         return output
 
     def _watch(self, output: Any) -> None:
@@ -229,7 +303,7 @@ class Regularized(nn.Module):
         self._watched += 1
         for x in tensors(output):
             if x.requires_grad:
-                x.register_hook(self._warn_if_unread)
+                x.register_hook(partial(_called_if_alive, WeakMethod(self._warn_if_unread)))
                 return
 
     def _warn_if_unread(self, gradient: Tensor) -> None:
@@ -244,7 +318,33 @@ class Regularized(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # penalties belong to a forward, not to the module; and tensors with a graph can't be copied
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch has no types here
-        return {**state, "_heard": []}
+        terms = {name: term.unbound() for name, term in self._terms.items()}
+        # and a copy is bound to no optimizer
+        return {**state, "_terms": terms, "_heard": [], "_is_bound": False}
+
+
+def _called_if_alive(method: WeakMethod[Any], gradient: Tensor) -> None:
+    """Calls a method of what the graph does not keep alive."""
+    if (found := method()) is not None:
+        found(gradient)
+
+
+def _forget_compiled() -> None:
+    """Has everything compiled anew, if anything is: code that is compiled does not see hooks that are added."""
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None and dynamo.eval_frame.cached_backends:
+        torch.compiler.reset()
+
+
+def _guard_hooks() -> None:
+    """Has torch.compile look at hooks, which it does not by itself: blocks of one class may have other ones."""
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None and dynamo not in _guarding:
+        dynamo.config.skip_nnmodule_hook_guards = False
+        _guarding.append(dynamo)
+
+
+_guarding: list[Any] = []  # torch's compiler, once it is told
 
 
 def _inner(module: nn.Module, prefix: str, seen: set[nn.Module]) -> Iterator[tuple[str, Regularized]]:
@@ -297,6 +397,7 @@ def _whole(penalty: Tensor) -> Tensor:
     return joined
 
 
+_CALL = "the model's own call, so that its penalty is not known: call the model as model(...)"
 _UNSET = (
     "strengths follow a schedule, but nothing sets them: bind the model to its optimizer, "
     "regspec.bind(model, optimizer), or call model.set_schedules(step) before the first step and after each one"
@@ -304,8 +405,10 @@ _UNSET = (
 
 
 @contextmanager
-def accumulate(model: Regularized) -> Iterator[None]:
+def accumulate(model: nn.Module) -> Iterator[None]:
     """Keeps the activity penalties of several forwards, which are summed; outside, each forward begins anew.
+
+    The model may wrap one with penalties.
 
     Example:
         >>> import regspec, torch
@@ -314,14 +417,12 @@ def accumulate(model: Regularized) -> Iterator[None]:
         ...     distance = (model(torch.randn(5, 13)) - model(torch.randn(5, 13))).norm()
         >>> loss = distance + model.regularization_loss()
     """
-    model._heard.clear()
-    model._accumulates = True
+    roots = [model] if isinstance(model, Regularized) else [each for _, each in _inner(model, "", {model})]
+    for root in roots:
+        root._heard.clear()
+        root._accumulates = True
     try:
         yield
     finally:
-        model._accumulates = False
-
-
-def _is_in_backward() -> bool:
-    """Whether a backward pass runs, which recomputes what a checkpoint left out."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+        for root in roots:
+            root._accumulates = False

@@ -17,7 +17,9 @@ from torch import Tensor
 
 
 def _wide(x: Tensor) -> Tensor:
-    """``x`` in float32, or in float64 if that is what it is."""
+    """``x`` in float32, or in float64 if that is what it is. Raises `TypeError` for complex numbers."""
+    if x.is_complex():
+        raise TypeError("complex numbers have no penalties")
     return x if x.dtype is torch.float64 else x.float()
 
 
@@ -165,6 +167,8 @@ class KLSparsity:
 
     def __call__(self, x: Tensor) -> Tensor:
         units = _matrix(_wide(x), self.dim) if x.ndim > 1 else _wide(x).unsqueeze(1)
+        if not len(units):
+            return units.sum()
         rate = units.mean(dim=0).clamp(1e-7, 1 - 1e-7)
         on = self.target * torch.log(self.target / rate)
         off = (1 - self.target) * torch.log((1 - self.target) / (1 - rate))

@@ -16,13 +16,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointFunction
 
-from regspec.runtime.regularizers import L1, L1L2, L2, Sum
+from regspec.runtime.regularizers import L1, L1L2, L2, Norm, Sum
 from regspec.runtime.schedules import Scheduled
 
 Regularizer = Callable[[Tensor], Tensor]
@@ -51,6 +53,15 @@ class Term:
         self.strengths = (l1, l2)
         self.others = tuple(others)
 
+    def unbound(self) -> Any:
+        """Itself, if all its parts are on the loss, or else a copy that has them there."""
+        if set(self.routes) <= {"loss"}:
+            return self
+        made = copy(self)
+        made.routes = ["loss"] * len(self.parts)
+        made.refresh()
+        return made
+
     def on_loss(self) -> Iterable[Regularizer]:
         """The parts that are on the loss."""
         return [part for part, route in zip(self.parts, self.routes, strict=True) if route == "loss"]
@@ -58,15 +69,24 @@ class Term:
     def penalty(self, x: Tensor, parts: Iterable[Regularizer] | None = None) -> Tensor:
         """The penalty of a tensor, a scalar; or some parts of it."""
         share = self.share(x)
-        first, *others = [
-            part(x) if share == 1.0 or getattr(part, "averages_batch", False) else part(x) * share
-            for part in (self.parts if parts is None else parts)
-        ]
-        return sum(others, first)
+        penalties = []
+        for part in self.parts if parts is None else parts:
+            penalty = part(gathered(x, part))
+            penalties.append(penalty if share == 1.0 or getattr(part, "averages_batch", False) else penalty * share)
+        return sum(penalties[1:], penalties[0])
 
     def share(self, x: Tensor) -> float:
         """What a penalty is multiplied by, unless it is a mean over the batch by itself."""
         return 1.0
+
+
+def gathered(x: Tensor, regularizer: Regularizer) -> Tensor:
+    """A sharded tensor as a whole, unless the penalty of the whole can be made of its shards'; others as they are."""
+    if not hasattr(x, "full_tensor"):
+        return x
+    own = regularizer.regularizer if isinstance(regularizer, Scheduled) else regularizer
+    whole: Tensor = x if isinstance(own, (L1, L2, Norm)) else x.full_tensor()
+    return whole
 
 
 def _summands(regularizer: Regularizer) -> Iterator[Regularizer]:
@@ -91,19 +111,21 @@ class WeightTerm(Term):
 
     def weight(self, module: nn.Module) -> Tensor | None:
         """The weight now; None where it is frozen: a parameter, and not what `functional_call` puts in its place."""
-        parameters = [_parameter(module, way) for way in self._ways]
-        if isinstance(parameters[0], nn.Parameter) and not parameters[0].requires_grad:
-            return None
-        return parameters[0] if len(parameters) == 1 else torch.stack(parameters)
+        if len(self._ways) == 1:
+            return _parameter(module, self._ways[0])
+        parameters = [each for way in self._ways if (each := _parameter(module, way)) is not None]
+        return torch.stack(parameters) if len(parameters) == len(self._ways) else None
 
 
-def _parameter(module: nn.Module, way: tuple[str, ...]) -> Tensor:
-    """What a path leads to: most often a parameter, which is found at once where modules keep theirs."""
+def _parameter(module: nn.Module, way: tuple[str, ...]) -> Tensor | None:
+    """What a path leads to, if it is trained: a parameter, or what is computed from some, as by `weight_norm`."""
     owner: Any = module
     for name in way[:-1]:
         owner = owner._modules.get(name) if name in owner._modules else getattr(owner, name)
-    parameter: Tensor | None = owner._parameters.get(way[-1])
-    return parameter if parameter is not None else getattr(owner, way[-1])  # which may be computed
+    parameter: Tensor | None = owner._parameters.get(way[-1])  # `getattr` would take longer
+    if parameter is None:
+        return getattr(owner, way[-1]) if any(each.requires_grad for each in owner.parameters()) else None
+    return None if isinstance(parameter, nn.Parameter) and not parameter.requires_grad else parameter
 
 
 class Listener(Term):
@@ -112,19 +134,32 @@ class Listener(Term):
     def __init__(self, regularizer: Regularizer, reduction: str = "mean") -> None:
         super().__init__(regularizer)
         self.reduction = reduction
+        self.is_missed = False  # whether no forward of the model ran when it was last called
+        self.is_called = False  # whether it ever was, or somebody knows that it was not
         self.is_changed: bool | None = None  # whether the outputs are changed in place later on, once that is known
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if torch.compiler.is_exporting():
+            return
         for x in (output,) if isinstance(output, Tensor) else tensors(output):
-            if x.is_floating_point():
+            if x.is_floating_point() or x.is_complex():
                 self._hear(module, x)
 
     def _hear(self, module: nn.Module, x: Tensor) -> None:
         heard = listening.heard
-        if torch.compiler.is_compiling() or not (x.requires_grad and module.training and torch.is_grad_enabled()):
-            if heard is not None and module.training and not torch.is_grad_enabled():
+        is_traced = torch.compiler.is_compiling()
+        if is_in_backward():
+            heard = None  # what a checkpoint computes again was heard before
+        elif heard is None:
+            self.is_missed = True
+        elif not is_traced:
+            self.is_missed, self.is_called = False, True
+        has_gradient = x.requires_grad and torch.is_grad_enabled()
+        if is_traced or not (has_gradient and module.training):
+            is_without = heard is not None and not is_traced and not torch.is_grad_enabled()
+            if is_without and (module.training or listening.has_gradients):
                 _refuse_reentrant_checkpoints()
-            penalty = self.penalty(x)
+            penalty = self.penalty(x.clone() if has_gradient else x)  # an operation in place may change x later on
             if heard is not None:
                 heard.append((self, penalty, None, 0))
         elif heard is not None:
@@ -136,7 +171,7 @@ class Listener(Term):
 
 
 def tensors(output: Any) -> Iterator[Tensor]:
-    """The tensors in what a module gives: one, or those of a tuple, a list or a mapping."""
+    """The tensors in what a module gives: one, or those of a tuple, a list, a mapping or a dataclass."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, (tuple, list)):
@@ -145,6 +180,9 @@ def tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, Mapping):
         for each in output.values():
             yield from tensors(each)
+    elif is_dataclass(output):
+        for field in fields(output):
+            yield from tensors(getattr(output, field.name))
 
 
 # -- what is heard -----------------------------------------------------------------------------------------------------
@@ -158,9 +196,15 @@ class Listening(threading.local):
 
     def __init__(self) -> None:
         self.heard: list[Heard] | None = None
+        self.has_gradients = False  # when the forward began
 
 
 listening = Listening()
+
+
+def is_in_backward() -> bool:
+    """Whether a backward pass runs, which computes again what a checkpoint left out."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def settled(heard: list[Heard]) -> list[Heard]:
