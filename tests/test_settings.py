@@ -649,7 +649,7 @@ def test_ten_thousand_forwards_leave_memory_flat(mode: type) -> None:
         before = count_tensors()
         for _ in range(10_000):
             model(x)
-        assert count_tensors() == before
+        assert count_tensors() <= before  # what other tests have left may go meanwhile
 
 
 def test_steps_leave_memory_flat() -> None:
@@ -663,7 +663,7 @@ def test_steps_leave_memory_flat() -> None:
             optimizer.step()
         return count_tensors()
 
-    assert steps(5) == steps(50)
+    assert steps(5) >= steps(50)  # what other tests have left may go meanwhile
 
 
 def test_a_model_that_is_dropped_is_freed() -> None:
