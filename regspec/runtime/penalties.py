@@ -180,7 +180,8 @@ class Regularized(nn.Module):
             RuntimeError: in training, where strengths follow schedules that nothing sets; and where an output with a
                 penalty was not computed in the model's own call.
         """
-        if not self._is_read:  # setting an attribute of a module costs a microsecond
+        # to set an attribute of a module costs a microsecond, and to look at it would be compiled again
+        if torch.compiler.is_compiling() or not self._is_read:
             self._is_read = True
         total = _Total()
         listeners: set[Listener] = set()
