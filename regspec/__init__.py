@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from regspec.building import build
     from regspec.compiler import load, loads, source
     from regspec.errors import Problem, RegspecError
+    from regspec.keras.porting import Port, port
     from regspec.layers.layer import Layer
     from regspec.layers.registration import register_layer
     from regspec.measuring import regularization_loss, regularization_terms, sparsity, strengths
@@ -29,6 +30,8 @@ _HOMES = {
     "source": "regspec.compiler",
     "Problem": "regspec.errors",
     "RegspecError": "regspec.errors",
+    "Port": "regspec.keras.porting",
+    "port": "regspec.keras.porting",
     "Layer": "regspec.layers.layer",
     "register_layer": "regspec.layers.registration",
     "regularization_loss": "regspec.measuring",
@@ -45,6 +48,7 @@ _HOMES = {
 __all__ = [
     "Layer",
     "ModelSpec",
+    "Port",
     "Problem",
     "RegspecError",
     "accumulate",
@@ -52,6 +56,7 @@ __all__ = [
     "build",
     "load",
     "loads",
+    "port",
     "register_layer",
     "register_regularizer",
     "regularization_loss",

@@ -15,6 +15,7 @@ from regspec import __version__, files
 from regspec.compiler import checked, graph_of, source
 from regspec.errors import Problem, RegspecError
 from regspec.spec.registration import called, load_entry_points, load_module
+from regspec.summary import mermaid, summarize
 
 app = typer.Typer(
     name="regspec",
@@ -86,8 +87,6 @@ def show(
     graph: Annotated[bool, typer.Option("--graph", help="The graph as a Mermaid diagram instead.")] = False,
 ) -> None:
     """Show a spec's layers with output shapes, parameters and penalties, and the totals. Needs no torch."""
-    from regspec.summary import mermaid, summarize
-
     resolved = graph_of(spec)
     if graph:
         typer.echo(mermaid(resolved), nl=False)
@@ -166,6 +165,54 @@ def rules(
         typer.echo(json.dumps([each.as_dict() for each in selected], indent=2))
     else:
         print_coverage(selected)
+
+
+class Reduction(str, Enum):
+    """What activity penalties are: means over the batch, or sums."""
+
+    mean = "mean"
+    sum = "sum"
+
+
+@app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/`")
+def port(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A model of Keras: .keras, .h5 or the JSON of to_json().", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="The folder for spec.yaml, model.py and weights.safetensors.", show_default=False
+        ),
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(help="A .weights.h5 file, for a config without weights.", show_default=False)
+    ] = None,
+    activity_reduction: Annotated[
+        Reduction | None,
+        typer.Option(
+            help="Whether activity penalties were divided by the batch size, where the file does not tell.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Port a Keras model to a spec, a PyTorch class and its weights. Needs neither Keras nor TensorFlow.
+
+    Every layer that can't be ported is named. Nothing that a file holds is run.
+    """
+    try:
+        from regspec.keras.porting import port as ported
+    except ImportError as error:
+        raise RegspecError(Problem(f"port needs {error.name}", "pip install 'regspec[keras]'")) from None
+    made = ported(
+        file, weights=weights, activity_reduction=None if activity_reduction is None else activity_reduction.value
+    )
+    made.save(output)
+    summary = summarize(graph_of(made.spec))
+    typer.echo(f"{output}: {summary.name}, {summary.totals}" + ("" if made.weights else "; the file had no weights"))
 
 
 class Described(str, Enum):

@@ -177,7 +177,8 @@ def test_help_has_an_example_that_runs(command: str, tmp_path: Path) -> None:
     assert example, text
     if command != "train":  # which has tests of its own
         arguments = [
-            str(tmp_path / "out") if "." in each and "examples" not in each else each for each in example.split()
+            str(tmp_path / "out") if ("." in each or "/" in each) and "examples" not in each else each
+            for each in example.split()
         ]
         expanded = [str(path) for each in arguments for path in (sorted(ROOT.glob(each)) if "*" in each else [each])]
         assert run(*expanded).returncode == 0

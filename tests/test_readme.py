@@ -149,7 +149,7 @@ def _rows(before: str) -> str:
     return "".join(line for line in lines if line.startswith(("| `{", "| schedule |")))
 
 
-@pytest.mark.parametrize("command", ["check", "show", "compile", "train", "rules", "schema"])
+@pytest.mark.parametrize("command", ["check", "show", "compile", "train", "port", "rules", "schema"])
 def test_every_command_is_in_the_table(command: str) -> None:
     assert f"| `regspec {command}" in TEXT
 

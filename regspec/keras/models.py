@@ -1,0 +1,311 @@
+"""A Keras model's config as a spec: its layers in order of execution, its inputs, outputs, and models inside it.
+
+Keras records a graph as calls: each layer has nodes, and a node names the tensors that it takes by the layer, the node
+and the output that they come from. A spec has layers in order, and `call` for the further ones. A model inside another
+is a block.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from regspec.errors import Problem
+from regspec.keras.layers import kind_of, layer_of
+from regspec.keras.operations import operation_of
+from regspec.keras.values import Unported
+from regspec.spec.fields import RESERVED
+
+MODELS = ("Sequential", "Functional", "Model")
+MAX_DEPTH = 32  # of models in models
+
+
+@dataclass
+class Model:
+    """What becomes of a model: entries of a spec, and where each has its weights in the file."""
+
+    name: str
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    outputs: Any = None
+    blocks: dict[str, Model] = field(default_factory=dict)
+    layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
+    names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
+
+
+@dataclass
+class Reader:
+    """Reads a config; collects what can't be ported."""
+
+    data_format: str
+    problems: list[Problem] = field(default_factory=list)
+
+    def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
+        """The model of a config."""
+        config = item.get("config")
+        if isinstance(config, list):  # Sequential, in Keras before 2.2.4
+            config = {"name": "sequential", "layers": config}
+        if depth > MAX_DEPTH or not isinstance(config, dict) or not isinstance(config.get("layers"), list):
+            raise Unported("a config without layers, or models in models without end")
+        model = Model(_identifier(str(config.get("name") or "model"), set()))
+        for layer in config["layers"]:
+            if not isinstance(layer, dict) or not isinstance(layer.get("class_name"), str):
+                raise Unported("a layer without a class")
+        if item["class_name"] == "Sequential":
+            self._sequential(model, config, depth)
+        else:
+            self._functional(model, config, depth)
+        if not model.inputs or not (model.entries or self.problems):
+            raise Unported("a model without inputs or without layers")
+        return model
+
+    # -- sequences -----------------------------------------------------------------------------------------------------
+
+    def _sequential(self, model: Model, config: dict[str, Any], depth: int) -> None:
+        layers = config["layers"]
+        shape = config.get("build_input_shape") or next(
+            (found for layer in layers[:1] if (found := _batch_shape(layer)) is not None), None
+        )
+        if layers and layers[0]["class_name"] == "InputLayer":
+            shape = _batch_shape(layers[0]) or shape
+        if shape is None:
+            raise Unported("a Sequential model that was never built, so that the shape of its input is not known")
+        taken: set[str] = set()
+        name = _identifier(name_of(layers[0]) if layers[0]["class_name"] == "InputLayer" else "input", taken)
+        model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layers[0])}
+        last = name
+        for layer in layers:
+            if layer["class_name"] == "InputLayer":
+                continue
+            last = self._layer(model, layer, [last], taken, depth)
+        model.outputs = last
+
+    # -- graphs --------------------------------------------------------------------------------------------------------
+
+    def _functional(self, model: Model, config: dict[str, Any], depth: int) -> None:
+        taken: set[str] = set()
+        results: dict[tuple[str, int], str] = {}  # the entry that a layer's node became
+        waiting: list[tuple[dict[str, Any], int, Any]] = []
+        order = [reference[0] for reference in _references(config.get("input_layers"))]
+        layers = sorted(
+            config["layers"], key=lambda layer: order.index(name_of(layer)) if name_of(layer) in order else -1
+        )
+        for layer in layers:
+            if layer["class_name"] == "InputLayer":
+                name = _identifier(name_of(layer), taken)
+                shape = _batch_shape(layer)
+                if shape is None:
+                    raise Unported(f"the input '{name_of(layer)}', whose shape is not known")
+                model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layer)}
+                results[name_of(layer), 0] = name
+        for layer in config["layers"]:
+            if layer["class_name"] != "InputLayer":
+                waiting.extend((layer, index, node) for index, node in enumerate(layer.get("inbound_nodes") or []))
+        while waiting:
+            later = []
+            for layer, index, node in waiting:
+                call = Call.read(node)
+                if any((name, number) not in results for name, number, _ in call.references):
+                    later.append((layer, index, node))
+                    continue
+                results[name_of(layer), index] = self._call(model, layer, index, call, results, taken, depth)
+            if len(later) == len(waiting):
+                raise Unported(f"the call of '{name_of(later[0][0])}', which takes what nothing gives")
+            waiting = later
+        model.outputs = _outputs(config.get("output_layers"), results)
+
+    def _call(
+        self,
+        model: Model,
+        layer: dict[str, Any],
+        index: int,
+        call: Call,
+        results: Mapping[tuple[str, int], str],
+        taken: set[str],
+        depth: int,
+    ) -> str:
+        """The entry of one call of a layer."""
+        inputs = [_output(results[name, number], position) for name, number, position in call.references]
+        try:
+            operation = operation_of(layer, call.constants)
+        except Unported as reason:
+            self._report(layer, reason)
+            return _identifier(name_of(layer), taken)
+        if operation is not None:
+            name = _identifier(name_of(layer), taken)
+            ((kind, fields),) = operation.items()
+            model.entries.append({kind: {"name": name, "inputs": inputs, **fields}})
+            return name
+        cls = kind_of(layer["class_name"])
+        said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
+        given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
+        if strange := [key for key in said if key != "training"]:
+            self._report(layer, Unported(f"its call with {strange[0]}"))
+        if index == 0:
+            return self._layer(model, layer, inputs, taken, depth, given)
+        name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
+        model.entries.append({"call": {"layer": model.names[name_of(layer)], "inputs": inputs, "name": name, **given}})
+        return name
+
+    def _layer(
+        self,
+        model: Model,
+        layer: dict[str, Any],
+        inputs: list[str],
+        taken: set[str],
+        depth: int,
+        given: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The entry of a layer, or of a model inside; with what its call says."""
+        name = _identifier(name_of(layer), taken)
+        model.names[name_of(layer)] = name
+        model.layers.append((name, layer))
+        try:
+            if layer["class_name"] in MODELS:
+                block = _identifier(f"{name}_block" if name in RESERVED else name, set())
+                model.blocks[block] = self.model(layer, depth + 1)
+                entry: dict[str, Any] = {block: {"name": name, "inputs": inputs}}
+            else:
+                ((kind, fields),) = layer_of(layer, self.data_format).items()
+                entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}
+        except Unported as reason:
+            self._report(layer, reason)
+            return name
+        model.entries.append(entry)
+        return name
+
+    def _report(self, layer: Mapping[str, Any], reason: Unported) -> None:
+        where = f"'{name_of(layer)}' ({layer['class_name']}) can't be ported: {reason}"
+        hint = None if kind_of(layer["class_name"]) else "register_layer gives a class of that name a module"
+        self.problems.append(Problem(where, hint))
+
+
+# -- calls -------------------------------------------------------------------------------------------------------------
+
+Reference = tuple[str, int, int]  # the layer, its node, the output
+TENSORS = (
+    "inputs",
+    "query",
+    "value",
+    "key",
+    "initial_state",
+)  # arguments that a layer here takes as its inputs, in order
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a node says: the tensors that it takes, and other arguments, in order and by name."""
+
+    references: list[Reference]
+    constants: list[Any]  # the arguments in order, with None for tensors
+    keywords: dict[str, Any]
+
+    @classmethod
+    def read(cls, node: Any) -> Call:
+        """A node as Keras 3 or Keras 2 writes it."""
+        references: list[Reference] = []
+        if isinstance(node, dict):
+            arguments = node.get("args") or []
+            constants = [None if _tensors_in(each, references) else each for each in arguments]
+            keywords = dict(node.get("kwargs") or {})
+            for key in TENSORS:
+                if key in keywords and _tensors_in(keywords[key], references):
+                    del keywords[key]
+            return cls(references, constants, keywords)
+        keywords = {}
+        flat = [node] if node and isinstance(node[0], str) else node
+        for each in flat:
+            references.append((str(each[0]), int(each[1]), int(each[2])))
+            keywords.update(each[3] if len(each) > 3 and isinstance(each[3], dict) else {})
+        return cls(
+            references, [None] * len(references), {key: value for key, value in keywords.items() if key != "name"}
+        )
+
+
+def _tensors_in(value: Any, references: list[Reference]) -> bool:
+    """Whether an argument is a tensor, or a list of tensors; they are added to ``references``."""
+    found = [*_tensors(value)]
+    references.extend(found)
+    return bool(found)
+
+
+def _tensors(value: Any) -> Iterator[Reference]:
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            layer, node, output = value["config"]["keras_history"]
+            yield str(layer), int(node), int(output)
+        else:
+            for each in value.values():
+                yield from _tensors(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _tensors(each)
+
+
+def _references(value: Any) -> Iterator[Reference]:
+    """The references in a structure of ``[layer, node, output]``."""
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from _references(each)
+    elif isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
+        yield value[0], int(value[1]), int(value[2])
+    elif isinstance(value, list):
+        for each in value:
+            yield from _references(each)
+
+
+def _outputs(value: Any, results: Mapping[tuple[str, int], str]) -> Any:
+    """The outputs of a spec: a name, a list of names, or a mapping to them."""
+
+    def name(reference: Any) -> str:
+        ((layer, node, output),) = _references(reference)
+        return _output(results[layer, node], output)
+
+    if isinstance(value, dict):
+        return {key: name(each) for key, each in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return name(value)
+    names = [_output(results[layer, node], output) for layer, node, output in _references(value)]
+    return names[0] if len(names) == 1 else names
+
+
+def _output(name: str, position: int) -> str:
+    return name if position == 0 else f"{name}.{position}"
+
+
+# -- names and shapes --------------------------------------------------------------------------------------------------
+
+
+def name_of(layer: Mapping[str, Any]) -> str:
+    """The name of a layer in its config."""
+    config = layer.get("config")
+    return str(layer.get("name") or (config.get("name") if isinstance(config, dict) else None) or layer["class_name"])
+
+
+def _identifier(name: str, taken: set[str]) -> str:
+    """A name that a spec takes, made of Keras's; it is added to those that are taken."""
+    made = re.sub(r"\W", "_", name, flags=re.ASCII)
+    made = made if made[:1].isalpha() else f"layer_{made.lstrip('_')}"
+    made = f"{made}_" if made in RESERVED or keyword.iskeyword(made) else made
+    unique, number = made, 1
+    while unique in taken:
+        number += 1
+        unique = f"{made}_{number}"
+    taken.add(unique)
+    return unique
+
+
+def _batch_shape(layer: Mapping[str, Any]) -> list[int | None] | None:
+    config = layer.get("config") or {}
+    shape = config.get("batch_shape") or config.get("batch_input_shape") if isinstance(config, dict) else None
+    if isinstance(shape, dict):
+        shape = shape.get("items")
+    return shape if isinstance(shape, list) and shape else None
+
+
+def _dtype(layer: Mapping[str, Any]) -> dict[str, str]:
+    dtype = (layer.get("config") or {}).get("dtype")
+    return {"dtype": dtype} if isinstance(dtype, str) and dtype != "float32" else {}

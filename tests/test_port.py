@@ -1,0 +1,317 @@
+"""Ported models against Keras, on its torch backend: outputs, penalties and gradients."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers
+from torch import Tensor
+from typer.testing import CliRunner
+
+import regspec
+from regspec.cli import app
+
+from .layers import reference
+from .layers.rows import ROWS
+from .layers.specs import with_penalties
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
+
+PORTED = [pytest.param(index, id=row.id) for index, row in enumerate(ROWS) if row.has_reference and not row.is_random]
+
+
+@pytest.mark.parametrize("index", PORTED)
+def test_every_row_of_the_layer_table(index: int, tmp_path: Path) -> None:
+    """A layer in a model, with penalties, saved by Keras."""
+    row = ROWS[index]
+    layer = reference.keras_layer(row.kind, with_penalties(row), row.data_format, len(row.shapes[0]) + 1)
+    symbolic = [keras.Input(shape, dtype=row.dtype) for shape in row.shapes]
+    try:
+        model = keras.Model(symbolic, reference.call(layer, row, symbolic, False))
+        reference.fill(model, index)
+        model.save(tmp_path / "model.keras")
+        model = keras.saving.load_model(tmp_path / "model.keras")
+    except Exception as error:  # Keras itself can't build, save or load it
+        pytest.skip(f"Keras: {error!r:.80}")
+    agrees(model, tmp_path / "model.keras", [torch.as_tensor(x) for x in reference.inputs_of(row, index)])
+
+
+def agrees(model: Any, path: Path, inputs: list[Tensor], tolerance: float = 2e-4) -> None:
+    ported = regspec.port(path).build()
+    # torch 2.13 crashes in the backward of a GroupNorm in channels_last whose input needs no gradient
+    inputs = [x.requires_grad_() if x.is_floating_point() else x for x in inputs]
+    wanted = flat(model(inputs if len(inputs) > 1 else inputs[0], training=False))
+    got = flat(ported(*inputs))
+    assert [tuple(x.shape) for x in got] == [tuple(x.shape) for x in wanted]
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b.to(a.dtype), rtol=tolerance, atol=tolerance)
+    penalty = sum(model.losses, torch.zeros(()))
+    torch.testing.assert_close(ported.regularization_loss(), penalty, rtol=tolerance, atol=1e-6)
+    norms = []
+    for outputs, loss, parameters in (
+        (got, ported.regularization_loss(), ported.parameters()),
+        (wanted, penalty, [variable.value for variable in model.trainable_variables]),
+    ):
+        objective = loss + sum(x.square().mean() for x in outputs if x.is_floating_point())
+        own = [each for each in parameters if each.requires_grad]
+        gradients = torch.autograd.grad(objective, own, allow_unused=True) if own and objective.requires_grad else ()
+        norms.append(sum(each.double().square().sum().item() for each in gradients if each is not None) ** 0.5)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3, abs=1e-6)
+
+
+def flat(output: Any) -> list[Tensor]:
+    return list(keras.tree.flatten(output))
+
+
+# -- whole models ------------------------------------------------------------------------------------------------------
+
+
+def branched() -> Any:
+    """A shared layer, a nested model that is called twice, operations, several inputs and outputs, frozen weights."""
+    image, size = keras.Input((8, 7, 3), name="image"), keras.Input((5,), name="the size")
+    conv = layers.Conv2D(4, 3, padding="same", strides=2, activation="relu", kernel_regularizer="l2", name="conv-1")
+    x = layers.BatchNormalization(beta_regularizer=keras.regularizers.L1(0.1))(conv(image))
+    y = layers.DepthwiseConv2D(2, padding="same", depthwise_regularizer=keras.regularizers.L1L2(0.1, 0.2))(x)
+    x = 1.0 - layers.Add()([x, y]) * 2.0
+    encoder = keras.Sequential(
+        [
+            keras.Input((4, 4, 4)),
+            layers.Conv2D(3, 2, activity_regularizer=keras.regularizers.L2(0.3)),
+            layers.Flatten(),
+            layers.Dense(5, kernel_regularizer=keras.regularizers.OrthogonalRegularizer(0.2)),
+        ],
+        name="encoder",
+    )
+    first, second = encoder(x), encoder(y)
+    shared = layers.Dense(5, activation="gelu", activity_regularizer="l1", name="shared")
+    merged = layers.Concatenate()([shared(first), shared(size), second])
+    frozen = layers.Dense(6, kernel_regularizer="l2", trainable=False, name="frozen")(merged)
+    return keras.Model({"image": image, "size": size}, {"logits": layers.Dense(3)(frozen), "code": first})
+
+
+def sequence() -> Any:
+    """Recurrent layers, attention, an embedding, in a Sequential that was built by its first call."""
+    model = keras.Sequential(
+        [
+            layers.Embedding(11, 6, embeddings_regularizer="l2"),
+            layers.Bidirectional(layers.LSTM(4, return_sequences=True, recurrent_regularizer="l1")),
+            layers.GRU(5, return_sequences=True, reset_after=False, bias_regularizer="l2"),
+            layers.TimeDistributed(layers.Dense(3)),
+            layers.GlobalAveragePooling1D(),
+            layers.Dropout(0.5),
+            layers.Dense(2, activation="softmax"),
+        ]
+    )
+    model(np.zeros((2, 7), "int32"))
+    return model
+
+
+def attending() -> Any:
+    x = keras.Input((5, 6))
+    y = layers.MultiHeadAttention(2, 3, kernel_regularizer="l2")(x, x)
+    y = layers.LayerNormalization(gamma_regularizer="l1")(layers.Add()([x, y]))
+    return keras.Model(x, layers.SpectralNormalization(layers.Dense(3))(y))
+
+
+MODELS: dict[str, tuple[Callable[[], Any], list[Tensor]]] = {
+    "branched": (branched, [torch.randn(3, 8, 7, 3), torch.randn(3, 5)]),
+    "sequence": (sequence, [torch.randint(0, 11, (3, 7))]),
+    "attending": (attending, [torch.randn(3, 5, 6)]),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.filterwarnings("ignore")
+def test_whole_models(name: str, suffix: str, tmp_path: Path) -> None:
+    make, inputs = MODELS[name]
+    model = make()
+    reference.fill(model, 1)
+    path = tmp_path / f"model{suffix}"
+    model.save(path)
+    given = dict(zip(("image", "size"), inputs, strict=True)) if name == "branched" else inputs[0]
+
+    class Called:
+        losses = property(lambda self: model.losses)
+        trainable_variables = model.trainable_variables
+
+        def __call__(self, *_: Any, training: bool) -> Any:
+            return model(given, training=training)
+
+    agrees(Called(), path, inputs)
+
+
+def test_a_port_is_saved_and_built_again(tmp_path: Path) -> None:
+    model = attending()
+    reference.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    port.save(tmp_path / "ported")
+    built = regspec.build(tmp_path / "ported" / "spec.yaml")
+    from safetensors.torch import load_file
+
+    built.load_state_dict(load_file(tmp_path / "ported" / "weights.safetensors"))
+    x = torch.randn(3, 5, 6)
+    torch.testing.assert_close(built.eval()(x), port.build()(x), rtol=0, atol=0)
+    assert (tmp_path / "ported" / "model.py").read_text() == regspec.source(port.spec)
+
+
+def test_a_config_alone_and_with_weights(tmp_path: Path) -> None:
+    model = attending()
+    reference.fill(model, 1)
+    (tmp_path / "model.json").write_text(model.to_json())
+    model.save_weights(tmp_path / "model.weights.h5")
+    assert not regspec.port(tmp_path / "model.json").weights
+    port = regspec.port(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
+    x = torch.randn(3, 5, 6)
+    torch.testing.assert_close(port.build()(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+# -- what can't be ported, and files that are no models ----------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("mine")
+class Strange(layers.Layer):
+    def call(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_all_that_stands_in_the_way_is_said_at_once(tmp_path: Path) -> None:
+    x = keras.Input((4,))
+    y = layers.Dense(3, kernel_regularizer=lambda w: w.sum(), name="first")(x)
+    y = Strange(name="second")(layers.Lambda(lambda z: z * 2, name="third")(y))
+    model = keras.Model(x, keras.ops.cumsum(y, axis=1))
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.port(tmp_path / "model.keras")
+    said = str(caught.value)
+    for part in ("'first' (Dense)", "'second' (Strange)", "'third' (Lambda)", "operation Cumsum"):
+        assert part in said
+
+
+def saved(tmp_path: Path) -> Path:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    model.save(tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+def rewritten(path: Path, name: str, content: bytes, compression: int = zipfile.ZIP_STORED) -> Path:
+    """The archive with another member in the place of one."""
+    with zipfile.ZipFile(path) as archive:
+        members = {each: archive.read(each) for each in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, old in {**members, name: content}.items():
+            archive.writestr(each, content if each == name else old, compression)
+    return path
+
+
+def weights(change: Callable[[h5py.File], None]) -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["layers/dense/vars/0"] = np.ones((4, 3), "float32")
+        file["layers/dense/vars/1"] = np.ones(3, "float32")
+        change(file)
+    return buffer.getvalue()
+
+
+def external(file: h5py.File) -> None:
+    del file["layers/dense/vars/0"]
+    file["layers/dense/vars/0"] = h5py.ExternalLink("/etc/other.h5", "/x")
+
+
+def outside(file: h5py.File) -> None:
+    del file["layers/dense/vars/0"]
+    file.create_dataset("layers/dense/vars/0", (4, 3), "float32", external=[("/etc/hostname", 0, 48)])
+
+
+def huge(file: h5py.File) -> None:
+    del file["layers/dense/vars/0"]
+    file.create_dataset("layers/dense/vars/0", (2**20, 2**20), "float32", chunks=(2**10, 2**10))
+
+
+def extra(file: h5py.File) -> None:
+    file["layers/dense/vars/2"] = np.ones(3, "float32")
+
+
+def missing(file: h5py.File) -> None:
+    del file["layers/dense/vars/1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (external, "a link, which is not followed"),
+        (outside, "keeps '.*' in another file"),
+        (huge, r"the shape \(1048576, 1048576\), where \(4, 3\) is wanted"),
+        (extra, "an array that no weight takes"),
+        (missing, r"'dense(_\d+)?' has no array for bias"),
+    ],
+)
+def test_weights_that_lie(change: Callable[[h5py.File], None], message: str, tmp_path: Path) -> None:
+    path = rewritten(saved(tmp_path), "model.weights.h5", weights(change))
+    with pytest.raises(regspec.RegspecError, match=message):
+        regspec.port(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "no JSON"),
+        (b"[" * 200_000 + b"]" * 200_000, "no JSON"),
+        (b"[]", "no mapping"),
+        (b"{}", "can't be ported"),
+        (b'{"class_name": "Sequential", "config": {"layers": [3]}}', "a layer without a class"),
+        (b'{"class_name": "Functional", "config": {"layers": [{"class_name": "Dense"}]}}', "can't be ported"),
+    ],
+)
+def test_configs_that_lie(content: bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(regspec.RegspecError, match=message):
+        regspec.port(rewritten(saved(tmp_path), "config.json", content))
+
+
+def test_a_bomb(tmp_path: Path) -> None:
+    path = rewritten(saved(tmp_path), "config.json", b" " * 2**28, zipfile.ZIP_DEFLATED)
+    with pytest.raises(regspec.RegspecError, match=r"says that its config\.json has"):
+        regspec.port(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"\x89HDF\r\n\x1a\n no file", b"GIF89a"])
+def test_files_that_are_no_models(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    path.write_bytes(content)
+    with pytest.raises(regspec.RegspecError, match=r"model\.keras"):
+        regspec.port(path)
+
+
+# -- what a version of Keras meant -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "divides"),
+    [("3.15.1", True), ("3.14.0", True), ("3.13.2", False), ("3.3.3", False), ("2.15.0", True), ("2.3.1", False)],
+)
+def test_activity_penalties_by_version(version: str, divides: bool, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activity_regularizer=keras.regularizers.L2(0.5))])
+    model.save(tmp_path / "model.keras")
+    path = rewritten(tmp_path / "model.keras", "metadata.json", json.dumps({"keras_version": version}).encode())
+    ported, x = regspec.port(path).build(), torch.randn(5, 4)
+    wanted = 0.5 * ported(x).square().sum()
+    torch.testing.assert_close(ported.regularization_loss(), wanted / 5 if divides else wanted)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["port", str(saved(tmp_path)), "-o", str(tmp_path / "ported")])
+    assert result.exit_code == 0, result.output
+    assert "1 layer, 15 parameters" in result.output
+    assert {each.name for each in (tmp_path / "ported").iterdir()} == {"spec.yaml", "model.py", "weights.safetensors"}
