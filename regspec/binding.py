@@ -26,7 +26,8 @@ from regspec.measuring import outermost
 from regspec.runtime import L1, L2, GroupLasso, Regularized
 from regspec.runtime.fused import add_gradients
 from regspec.runtime.schedules import Scheduled
-from regspec.runtime.terms import WeightTerm, gathered
+from regspec.runtime.sharded import fill, penalty_of, whole
+from regspec.runtime.terms import WeightTerm
 
 Route = Literal["loss", "gradient", "decay", "proximal"]
 ROUTES = ("loss", "gradient", "decay", "proximal")
@@ -321,8 +322,8 @@ def _add_gradients(parts: list[_Part], scale: Tensor) -> None:
                 groups.setdefault((*strengths, parameter.dtype, parameter.device), []).append(parameter)
         elif parameters:
             with torch.enable_grad():
-                weight = parameters[0] if len(parameters) == 1 else torch.stack([*parameters])
-                gradients = torch.autograd.grad(part.regularizer(gathered(weight, part.regularizer)), parameters)
+                weight = parameters[0] if len(parameters) == 1 else torch.stack([whole(each) for each in parameters])
+                gradients = torch.autograd.grad(penalty_of(part.regularizer, weight), parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 gradient = gradient * (part.factor * scale)
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
@@ -342,21 +343,10 @@ def _shrink(part: _Part, rates: Mapping[int, Any]) -> None:
         if part.kind == "l1":
             parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
             continue
-        whole = gathered(parameter, part.regularizer)
-        dim = part.regularizer.dim % whole.ndim
-        rest = tuple(axis for axis in range(whole.ndim) if axis != dim)
-        norms = torch.linalg.vector_norm(whole, dim=rest, keepdim=True)
-        size = whole.numel() // whole.shape[dim]
+        weight = whole(parameter)
+        dim = part.regularizer.dim % weight.ndim
+        rest = tuple(axis for axis in range(weight.ndim) if axis != dim)
+        norms = torch.linalg.vector_norm(weight, dim=rest, keepdim=True)
+        size = weight.numel() // weight.shape[dim]
         tiny = torch.finfo(norms.dtype).tiny
-        kept = (1 - threshold * math.sqrt(size) / norms.clamp_min(tiny)).clamp_min(0)
-        parameter.copy_(_sharded(whole * kept, parameter))
-
-
-def _sharded(x: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor as a sharded one, if the other is."""
-    if not hasattr(like, "full_tensor"):
-        return x
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    assert isinstance(like, DTensor)
-    return distribute_tensor(x, like.device_mesh, like.placements, src_data_rank=None)
+        fill(parameter, weight * (1 - threshold * math.sqrt(size) / norms.clamp_min(tiny)).clamp_min(0))

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from regspec.runtime.fused import can_fuse, fused_penalty, is_plain
+from regspec.runtime.sharded import fill, is_sharded, join, joined, placed, shard, whole
 from regspec.runtime.terms import (
     Heard,
     Listener,
@@ -139,11 +140,11 @@ class Regularized(nn.Module):
                 if not parameters[0].requires_grad:
                     continue
                 if len(parameters) == 1:
-                    parameters[0].copy_(constraint(parameters[0]))
+                    fill(parameters[0], constraint(whole(parameters[0])))
                 else:
-                    projected = constraint(torch.stack(parameters))
+                    projected = constraint(torch.stack([whole(each) for each in parameters]))
                     for parameter, value in zip(parameters, projected, strict=True):
-                        parameter.copy_(value)
+                        fill(parameter, value)
 
     # -- the penalties ------------------------------------------------------------------------------------------------
 
@@ -158,18 +159,26 @@ class Regularized(nn.Module):
             measured: dict[Listener, Tensor] = {}
             listeners = {term for _, term, _ in self._named_terms() if isinstance(term, Listener)}
             for listener, x, output, version in self._heard_by(listeners):
-                penalty = x if output is None else _whole(listener.penalty(unchanged(x, output, version)))
+                penalty = x if output is None else listener.penalty(unchanged(x, output, version))
                 measured[listener] = measured[listener] + penalty if listener in measured else penalty
-            penalties = {}
+            penalties: dict[str, Tensor] = {}
+            pieces: dict[str, Tensor] = {}  # the weights of which a penalty is that of this rank's shard, until the end
             for name, term, module in self._named_terms():
                 if isinstance(term, Listener):
                     penalty_now = measured.get(term)
+                elif (weight := term.weight(module)) is None:
+                    penalty_now = None
+                elif term.adds_up and is_sharded(weight):
+                    penalty_now = term.penalty(shard(weight))
+                    pieces[name] = weight
                 else:
-                    weight = term.weight(module)
-                    penalty_now = None if weight is None else _whole(term.penalty(weight))
+                    penalty_now = term.penalty(weight)
                 if penalty_now is not None:
-                    penalties[name] = penalty_now.detach() if detach else penalty_now
-        return penalties
+                    penalties[name] = penalty_now
+            if pieces:
+                values = joined([(penalties[name], weight) for name, weight in pieces.items()])
+                penalties.update(zip(pieces, values, strict=True))
+        return {name: penalty.detach() for name, penalty in penalties.items()} if detach else penalties
 
     def regularization_loss(self) -> Tensor:
         """The sum of all penalties, a scalar tensor to add to the loss. All L1 and L2 terms are one node of the graph.
@@ -203,7 +212,7 @@ class Regularized(nn.Module):
             parameter = next(self.parameters(), None)
             return torch.zeros((), device=None if parameter is None else parameter.device)
         if total.can_fuse and is_plain(loss) and not loss.is_cuda and not math.isfinite(loss.item()):
-            names = [name for name, value in self.regularization_terms(detach=True).items() if not value.isfinite()]
+            names = self._not_finite()
             warnings.warn(f"the regularization loss is {loss.item()}: {', '.join(names)}", RuntimeWarning, stacklevel=2)
         return loss
 
@@ -240,6 +249,20 @@ class Regularized(nn.Module):
         if never and not torch.compiler.is_compiling():
             what = f"{', '.join(never)}: the forward has not called the module that is listened to"
             warnings.warn(f"{what}, so there is no penalty; a part's weight may be used without it", stacklevel=4)
+
+    def _not_finite(self) -> list[str]:
+        """The terms that are not finite; with shards, those whose output or own shard is not.
+
+        Then nothing is summed over ranks: maybe the loss is not finite on this rank alone, and no other would answer.
+        """
+        weights = [(term, term.weight(owner)) for _, term, owner in self._named_terms() if isinstance(term, WeightTerm)]
+        known = [(term, x) for term, x in (*weights, *(each[:2] for each in self._heard)) if x is not None]
+        if not any(is_sharded(x) for _, x in known):
+            return [name for name, value in self.regularization_terms(detach=True).items() if not value.isfinite()]
+        bad = {term for term, x in known if not shard(x.detach()).isfinite().all()}
+        return [name for name, term, _ in self._named_terms() if term in bad] or [
+            "by shards of other ranks, or by a sum"
+        ]
 
     def set_schedules(self, step: int, epoch: int | None = None) -> None:
         """Sets the strengths that follow schedules to what they are after so many steps of the optimizer, and epochs.
@@ -362,22 +385,28 @@ def _inner(module: nn.Module, prefix: str, seen: set[nn.Module]) -> Iterator[tup
 
 
 class _Total:
-    """A sum of penalties: the L1 and L2 of plain tensors as one, and all others one by one."""
+    """A sum of penalties: the L1 and L2 of plain tensors as one, those of shards as well, and all others one by one."""
 
     def __init__(self) -> None:
         self.can_fuse = can_fuse()
         self.penalties: list[Tensor] = []
         self.groups: dict[tuple[float, float, torch.dtype, int], list[Tensor]] = {}
+        self.shards: dict[Any, tuple[Tensor, _Total]] = {}  # by how tensors are sharded: one of them, and their sum
 
     def add(self, term: WeightTerm | Listener, x: Tensor, share: float) -> None:
         """Adds what of a term is on the loss."""
-        if not (self.can_fuse and is_plain(x)):
+        total, own = self, x
+        if self.can_fuse and not is_plain(x) and is_sharded(x):
+            how = isinstance(term, WeightTerm), *placed(x)
+            _, total = self.shards.setdefault(how, (x, _Total()))
+            own = shard(x)
+        if not (self.can_fuse and is_plain(own)):
             if parts := term.on_loss():
                 self.penalties.append(term.penalty(x, parts))
             return
         l1, l2 = term.strengths
         if l1 or l2:
-            self.groups.setdefault((l1 * share, l2 * share, x.dtype, x.get_device()), []).append(x)
+            total.groups.setdefault((l1 * share, l2 * share, own.dtype, own.get_device()), []).append(own)
         if term.others:
             self.penalties.append(term.penalty(x, term.others))
 
@@ -386,16 +415,15 @@ class _Total:
         for device in {device for *_, device in self.groups}:
             own = [((l1, l2), xs) for (l1, l2, _, where), xs in self.groups.items() if where == device]
             self.penalties.append(fused_penalty(own))
+        # All weights are joined at once. Outputs are not joined with them: ranks that share a weight have other data.
+        sums = [(is_weight, x, own.sum()) for (is_weight, *_), (x, own) in self.shards.items()]
+        weights = [(value, x) for is_weight, x, value in sums if is_weight and value is not None]
+        self.penalties += joined(weights) if weights else []
+        self.penalties += [join(x, value) for is_weight, x, value in sums if not is_weight and value is not None]
         if len(self.penalties) < 2:
-            return _whole(self.penalties[0]) if self.penalties else None
-        first, *others = map(_whole, self.penalties)
+            return self.penalties[0] if self.penalties else None
+        first, *others = self.penalties
         return torch.stack([first, *(each.to(first.device) for each in others)]).sum()
-
-
-def _whole(penalty: Tensor) -> Tensor:
-    """A penalty as a plain tensor: that of a sharded one joined from all ranks, each of which reduced its shard."""
-    joined: Tensor = penalty.full_tensor() if hasattr(penalty, "full_tensor") else penalty
-    return joined
 
 
 _CALL = "the model's own call, so that its penalty is not known: call the model as model(...)"

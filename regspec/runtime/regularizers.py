@@ -8,7 +8,7 @@ weight's outputs lie; the weight as a matrix has them as its columns, as Keras's
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -39,6 +39,16 @@ def _norm(x: Tensor, dim: int | None = None, *, keepdim: bool = False) -> Tensor
     return norm
 
 
+# Sums a value over the ranks that have other pieces of a tensor, along these dimensions or along all.
+Join = Callable[..., Tensor]
+
+
+def _root(squares: Tensor) -> Tensor:
+    """The square root, whose gradient is zero where it is zero."""
+    is_positive = squares > 0
+    return torch.where(is_positive, squares, 1.0).sqrt() * is_positive
+
+
 @dataclass(frozen=True)
 class L1:
     """``strength * sum(abs(x))``."""
@@ -47,6 +57,10 @@ class L1:
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.strength * _wide(x).abs().sum()
+
+    def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
+        """That of a tensor of this shape, of which ``x`` is a piece; ``join`` sums over the ranks with the others."""
+        return join(self(x))
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,9 @@ class L2:
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.strength * _wide(x).square().sum()
+
+    def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
+        return join(self(x))
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,9 @@ class Norm:
     def __call__(self, x: Tensor) -> Tensor:
         return self.strength * _norm(_wide(x))
 
+    def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
+        return self.strength * _root(join(_wide(x).square().sum()))
+
 
 @dataclass(frozen=True)
 class GroupLasso:
@@ -121,6 +141,14 @@ class GroupLasso:
     def __call__(self, x: Tensor) -> Tensor:
         groups = _matrix(_wide(x), self.dim)
         return self.strength * math.sqrt(len(groups)) * _norm(groups, 0).sum()
+
+    def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
+        dim = self.dim % len(shape)
+        rest = tuple(axis for axis in range(len(shape)) if axis != dim)
+        squares = _wide(x).square()
+        norms = _root(join(squares.sum(rest) if rest else squares, rest))
+        size = math.prod(shape) // shape[dim]
+        return join(self.strength * math.sqrt(size) * norms.sum(), (dim,))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -140,6 +141,17 @@ class Scheduled:
         counts = {"step": step, "epoch": epoch}
         return math.prod(schedule.factor(counts[schedule.unit]) for schedule in self.schedules)
 
+    @property
+    def of_shard(self) -> Callable[..., Tensor] | None:
+        """The penalty of a tensor by its pieces, if the regularizer knows how."""
+        return None if getattr(self.regularizer, "of_shard", None) is None else self._of_shard
+
+    def _of_shard(self, *arguments: Any) -> Tensor:
+        regularizer: Any = self.regularizer
+        return self._scaled(regularizer.of_shard(*arguments))
+
     def __call__(self, x: Tensor) -> Tensor:
-        penalty = self.regularizer(x)
+        return self._scaled(self.regularizer(x))
+
+    def _scaled(self, penalty: Tensor) -> Tensor:
         return penalty * (self._traced.to(penalty.dtype) if torch.compiler.is_compiling() else self.factor)

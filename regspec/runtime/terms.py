@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointFunction
 
-from regspec.runtime.regularizers import L1, L1L2, L2, Norm, Sum
+from regspec.runtime.regularizers import L1, L1L2, L2, Sum
 from regspec.runtime.schedules import Scheduled
+from regspec.runtime.sharded import penalty_of, whole
 
 Regularizer = Callable[[Tensor], Tensor]
 
@@ -37,6 +38,8 @@ class Term:
         self.parts = tuple(_summands(regularizer))
         self.routes = ["loss"] * len(self.parts)
         self.scheduled = tuple(part for part in self.parts if isinstance(part, Scheduled))
+        own = [part.regularizer if isinstance(part, Scheduled) else part for part in self.parts]
+        self.adds_up = all(isinstance(part, (L1, L2)) for part in own)  # the penalty is the sum of those of all shards
         self.refresh()
 
     def refresh(self) -> None:
@@ -71,22 +74,13 @@ class Term:
         share = self.share(x)
         penalties = []
         for part in self.parts if parts is None else parts:
-            penalty = part(gathered(x, part))
+            penalty = penalty_of(part, x)
             penalties.append(penalty if share == 1.0 or getattr(part, "averages_batch", False) else penalty * share)
         return sum(penalties[1:], penalties[0])
 
     def share(self, x: Tensor) -> float:
         """What a penalty is multiplied by, unless it is a mean over the batch by itself."""
         return 1.0
-
-
-def gathered(x: Tensor, regularizer: Regularizer) -> Tensor:
-    """A sharded tensor as a whole, unless the penalty of the whole can be made of its shards'; others as they are."""
-    if not hasattr(x, "full_tensor"):
-        return x
-    own = regularizer.regularizer if isinstance(regularizer, Scheduled) else regularizer
-    whole: Tensor = x if isinstance(own, (L1, L2, Norm)) else x.full_tensor()
-    return whole
 
 
 def _summands(regularizer: Regularizer) -> Iterator[Regularizer]:
@@ -114,7 +108,7 @@ class WeightTerm(Term):
         if len(self._ways) == 1:
             return _parameter(module, self._ways[0])
         parameters = [each for way in self._ways if (each := _parameter(module, way)) is not None]
-        return torch.stack(parameters) if len(parameters) == len(self._ways) else None
+        return torch.stack([whole(each) for each in parameters]) if len(parameters) == len(self._ways) else None
 
 
 def _parameter(module: nn.Module, way: tuple[str, ...]) -> Tensor | None:

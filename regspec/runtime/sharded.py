@@ -1,0 +1,128 @@
+"""Penalties of sharded tensors (`DTensor`): each rank reduces its shard, and a small all-reduce joins the results.
+
+Shards are computed with as plain tensors, and not by the operations of `DTensor`, which are not all right (torch 2.13):
+they add norms of pieces of a group as if they were sums; a weight with fewer rows than there are ranks they gather, and
+then give it a gradient that is whole, which FSDP2 takes for that of a shard; and each penalty costs its own all-reduce.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Reduction = tuple[Any, list[float]]  # a process group, and what each value is multiplied by before it is summed there
+
+
+def is_sharded(x: Any) -> bool:
+    """Whether a tensor is spread over ranks. To import `DTensor` takes half a second: who has one has imported it."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)
+
+
+def placed(x: Any) -> tuple[Any, ...]:
+    """On which ranks the shards of a tensor are, and how."""
+    return x.device_mesh, x.placements
+
+
+def whole(x: Any) -> Tensor:
+    """A tensor as a plain one: one that is spread over ranks is gathered."""
+    full: Tensor = x.full_tensor() if is_sharded(x) else x
+    return full
+
+
+def shard(x: Any) -> Tensor:
+    """The piece of a tensor that is here, or all of it; what is still to be summed over ranks is."""
+    if not is_sharded(x) or _is_partial(x):
+        return whole(x)
+    local: Tensor = x.to_local()
+    return local
+
+
+def fill(x: Any, value: Tensor) -> None:
+    """Fills a tensor; where it is spread over ranks, each of which has the whole value, with its piece of that."""
+    if is_sharded(x):
+        tensor = sys.modules["torch.distributed.tensor"]
+        everywhere = [tensor.Replicate()] * x.device_mesh.ndim
+        spread = tensor.DTensor.from_local(value, x.device_mesh, everywhere, run_check=False)
+        x.to_local().copy_(spread.redistribute(placements=x.placements).to_local())
+    else:
+        x.copy_(value)
+
+
+def penalty_of(regularizer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A regularizer's penalty of a tensor, which may be spread over ranks: a plain scalar.
+
+    What a regularizer without ``of_shard`` computes is not known; it is given the whole.
+    """
+    of_shard = getattr(regularizer, "of_shard", None) if is_sharded(x) else None
+    if of_shard is None:
+        return regularizer(whole(x))
+    penalty: Tensor = of_shard(shard(x), x.shape, partial(join, x))
+    return penalty
+
+
+def join(x: Tensor, value: Tensor, dims: Collection[int] | None = None) -> Tensor:
+    """The sum of a value over the ranks that have other pieces of ``x``, along these dimensions or along all."""
+    return _summed(value, [(group, [1.0]) for group in _groups(x, dims).values()])
+
+
+def joined(values: list[tuple[Tensor, Any]]) -> list[Tensor]:
+    """The sums of values over ranks: of each over those that have other pieces of the weight with which it is given.
+
+    All are joined in one all-reduce; where weights are split over several dimensions of a mesh that is not the whole
+    world, in one for each dimension. A value that some of these ranks have in common is divided among them.
+    """
+    split = [_groups(x) for _, x in values]
+    groups = {name: group for own in split for name, group in own.items()}
+    reductions: list[Reduction] = []
+    world = torch.distributed.get_world_size()
+    if len(groups) > 1 and any(is_sharded(x) and x.device_mesh.size() == world for _, x in values):
+        shares = [math.prod(group.size() for group in own.values()) / world for own in split]
+        reductions.append((torch.distributed.group.WORLD, shares))
+    else:
+        for name, group in groups.items():
+            reductions.append((group, [1.0 if name in own else 1 / group.size() for own in split]))
+    return [*_summed(torch.stack([value for value, _ in values]), reductions).unbind()]
+
+
+def _summed(values: Tensor, reductions: list[Reduction]) -> Tensor:
+    apply: Callable[..., Tensor] = _Summed.apply
+    return apply(values, reductions) if reductions else values
+
+
+class _Summed(torch.autograd.Function):
+    """A sum over ranks. What follows from it is the same on each, and so is its gradient, which goes back as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, reductions: list[Reduction]) -> Tensor:
+        for group, shares in reductions:
+            values = values * (values.new_tensor(shares) if len(shares) > 1 else shares[0])
+            torch.distributed.all_reduce(values, group=group)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def _groups(x: Any, dims: Collection[int] | None = None) -> dict[str, Any]:
+    """The process groups of the ranks that have other pieces of ``x``, by name; pieces may be strided."""
+    if not is_sharded(x) or _is_partial(x):
+        return {}
+    groups = [
+        x.device_mesh.get_group(axis)
+        for axis, placement in enumerate(x.placements)
+        if not placement.is_replicate() and (dims is None or placement.dim % x.ndim in dims)
+    ]
+    return {group.group_name: group for group in groups}
+
+
+def _is_partial(x: Any) -> bool:
+    """Whether the pieces are to be summed, rather than put side by side."""
+    return any(placement.is_partial() for placement in x.placements)
