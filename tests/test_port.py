@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from keras import layers
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -120,6 +121,12 @@ def sequence() -> Any:
     return model
 
 
+def scaled() -> Any:
+    """The layer of its own that keras.applications' InceptionResNetV2 has."""
+    a, b = keras.Input((5,)), keras.Input((5,))
+    return keras.Model([a, b], layers.Dense(3)(CustomScaleLayer(0.17)([a, b])))
+
+
 def attending() -> Any:
     x = keras.Input((5, 6))
     y = layers.MultiHeadAttention(2, 3, kernel_regularizer="l2")(x, x)
@@ -131,6 +138,7 @@ MODELS: dict[str, tuple[Callable[[], Any], list[Tensor]]] = {
     "branched": (branched, [torch.randn(3, 8, 7, 3), torch.randn(3, 5)]),
     "sequence": (sequence, [torch.randint(0, 11, (3, 7))]),
     "attending": (attending, [torch.randn(3, 5, 6)]),
+    "scaled": (scaled, [torch.randn(3, 5), torch.randn(3, 5)]),
 }
 
 
@@ -143,14 +151,14 @@ def test_whole_models(name: str, suffix: str, tmp_path: Path) -> None:
     reference.fill(model, 1)
     path = tmp_path / f"model{suffix}"
     model.save(path)
-    given = dict(zip(("image", "size"), inputs, strict=True)) if name == "branched" else inputs[0]
+    given = dict(zip(("image", "size"), inputs, strict=True)) if name == "branched" else inputs
 
     class Called:
         losses = property(lambda self: model.losses)
         trainable_variables = model.trainable_variables
 
         def __call__(self, *_: Any, training: bool) -> Any:
-            return model(given, training=training)
+            return model(given[0] if len(given) == 1 else given, training=training)
 
     agrees(Called(), path, inputs)
 

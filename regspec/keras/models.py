@@ -168,6 +168,11 @@ class Reader:
                 block = _identifier(f"{name}_block" if name in RESERVED else name, set())
                 model.blocks[block] = self.model(layer, depth + 1)
                 entry: dict[str, Any] = {block: {"name": name, "inputs": inputs}}
+            elif layer["class_name"] == "CustomScaleLayer":  # of keras.applications: a + scale * b
+                scaled = _identifier(f"{name}_scaled", taken)
+                scale = float(layer["config"]["scale"])
+                model.entries.append({"Rescaling": {"name": scaled, "inputs": inputs[1:], "scale": scale}})
+                entry = {"Add": {"name": name, "inputs": [inputs[0], scaled]}}
             else:
                 ((kind, fields),) = layer_of(layer, self.data_format).items()
                 entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}
