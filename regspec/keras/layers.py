@@ -39,6 +39,7 @@ RENAMED = {
     ("EinsumDense", "output_shape"): "output_size",
     ("LeakyReLU", "alpha"): "negative_slope",
 }
+ENDINGS = ("_initializer", "_regularizer", "_constraint")
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
 
@@ -72,7 +73,8 @@ def layer_of(item: dict[str, Any], data_format: str) -> dict[str, dict[str, Any]
             fields[cls.model_fields[field].alias or field] = converted
     if config.get("trainable") is False:
         fields["trainable"] = False
-    return {cls.__name__: fields}
+    # what a layer is comes first, and then what is said of its weights
+    return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
 
 
 def _check_dtype(dtype: Any) -> None:
@@ -110,7 +112,9 @@ def _is_default(cls: type[Layer], field: str, value: Any) -> bool:
     if value is None:
         return default is None
     if (sort := _sort(field)) is not None:
-        return default is not None and bool(FAMILIES[sort].parse(value) == default)
+        if default is None:
+            return bool(value == "linear")
+        return bool(FAMILIES[sort].parse(value) == default)
     if isinstance(default, tuple):
         given = tuple(value) if isinstance(value, list) else (value,)
         return given == default or (len(set(given)) == 1 and given[:1] == default)

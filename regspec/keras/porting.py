@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -166,9 +166,9 @@ def _text(model: Model, data_format: str, reduction: str) -> str:
             lines.append(f"  {name}:")
             lines.append(f"    inputs: {_flow([*block.inputs])}")
             lines.append("    layers:")
-            lines += [f"      - {_flow_entry(entry)}" for entry in block.entries]
+            lines += [f"      - {entry}" for entry in _entries(block)]
             lines.append(f"    outputs: {_flow(block.outputs)}")
-    lines += ["layers:", *(f"  - {_flow_entry(entry)}" for entry in model.entries)]
+    lines += ["layers:", *(f"  - {entry}" for entry in _entries(model))]
     lines.append(f"outputs: {_flow(model.outputs)}")
     return "\n".join(lines) + "\n"
 
@@ -181,9 +181,18 @@ def _blocks(model: Model) -> dict[str, Model]:
     return found
 
 
-def _flow_entry(entry: dict[str, Any]) -> str:
-    ((kind, fields),) = entry.items()
-    return f"{kind}: {_flow(fields)}"
+def _entries(model: Model) -> Iterator[str]:
+    """The layers, a line each; what a layer takes is said where it is not what stands before."""
+    last = list(model.inputs)[-1]
+    for entry in model.entries:
+        ((kind, fields),) = entry.items()
+        said = dict(fields)
+        if said["inputs"] == [last]:
+            del said["inputs"]
+        elif len(said["inputs"]) == 1:
+            said["inputs"] = said["inputs"][0]
+        last = said["name"]
+        yield f"{kind}: {_flow(said)}"
 
 
 def _flow(value: Any) -> str:
