@@ -139,7 +139,7 @@ def bind(
         problems.append(Problem("the model is bound already", "remove the binding that bind() gave first"))
     if problems:
         raise RegspecError([*dict.fromkeys(problems)])
-    return _bound(roots, optimizer, parts, steps_per_epoch if scheduled else None, has_schedules=bool(scheduled))
+    return _bound(roots, optimizer, parts, steps_per_epoch)
 
 
 def _misnamed(
@@ -202,14 +202,8 @@ def _refused(part: _Part, optimizer: Optimizer, decoupled: bool) -> Iterator[Pro
 # -- binding -----------------------------------------------------------------------------------------------------------
 
 
-def _bound(
-    roots: list[Regularized],
-    optimizer: Optimizer,
-    parts: list[_Part],
-    steps_per_epoch: int | None,
-    *,
-    has_schedules: bool,
-) -> Binding:
+def _bound(roots: list[Regularized], optimizer: Optimizer, parts: list[_Part], steps_per_epoch: int | None) -> Binding:
+    has_schedules = any(term.scheduled for root in roots for _, term, _ in root._named_terms())
     undo: list[Callable[[], None]] = []
     for root in roots:
         root._is_bound = True

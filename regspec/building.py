@@ -88,7 +88,7 @@ def _executed(text: str) -> ModuleType:
     sys.modules[name] = module
     exec(compile(text, path, "exec"), module.__dict__)
     for cls in _classes(module):
-        cls.__reduce__ = partialmethod(_reduce, cls, text)  # type: ignore[assignment]  # a partial one
+        cls.__reduce__ = partialmethod(_reduce, cls, text)  # type: ignore[assignment]  # mypy wants a def
     return module
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -189,11 +188,6 @@ def check_gradients(loss: Tensor, wanted: Tensor, model: nn.Module) -> None:
 def fault(reason: str, raises: type[Exception] = AssertionError) -> pytest.MarkDecorator:
     """The mark of a test that shows a fault of the library."""
     return pytest.mark.xfail(strict=True, reason=reason, raises=raises)
-
-
-refused = suppress(
-    RuntimeError, TypeError, ValueError, UserWarning, regspec.RegspecError
-)  # right, or said; never silent
 
 
 def count_tensors() -> int:

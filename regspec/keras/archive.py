@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from regspec.errors import Problem, RegspecError
 
 MAX_CONFIG = 64 * 2**20  # bytes
 MAX_WEIGHTS = 64 * 2**30
+MAX_DEPTH = 64  # of groups in groups
+MAX_ITEMS = 1_000_000  # in all groups
 MAX_INFLATION = 100  # how many times as large as its compressed form a member may be
 
 
@@ -42,7 +44,8 @@ class Arrays:
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.file = file
         self.path = path
-        self.root = file.get("model_weights", file)
+        self.root = self._own(file, "model_weights") or file
+        self._seen = 0
 
     @property
     def is_legacy(self) -> bool:
@@ -75,6 +78,8 @@ class Arrays:
             raise self._fault(f"has '{dataset.name}' with the shape {dataset.shape}, where {shape} is wanted")
         if dataset.external or dataset.is_virtual:
             raise self._fault(f"keeps '{dataset.name}' in another file, which is not opened")
+        if dataset.nbytes > MAX_INFLATION * max(dataset.id.get_storage_size(), 2**20):
+            raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
         try:
             array: NDArray[Any] = dataset[()]
         except (OSError, ValueError, RuntimeError) as error:
@@ -84,17 +89,20 @@ class Arrays:
     def _own(self, group: h5py.Group, path: str) -> Any:
         """What lies at a path, by links within the file only; None where there is nothing."""
         for step in path.split("/"):
-            if not isinstance(group, h5py.Group) or step not in group:
+            # asked of the link itself, because h5py's own `in` opens what it leads to
+            name = step.encode()
+            if not isinstance(group, h5py.Group) or not group.id.links.exists(name):
                 return None
-            if not isinstance(group.get(step, getlink=True), h5py.HardLink):
+            if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
                 raise self._fault(f"has '{step}', a link, which is not followed")
             group = group[step]
         return group
 
     def _datasets(self, group: h5py.Group, prefix: str, depth: int = 0) -> Iterator[tuple[str, h5py.Dataset]]:
-        if depth > 64:
-            raise self._fault("has groups in groups without end")
         for name in group:
+            self._seen += 1
+            if depth > MAX_DEPTH or self._seen > MAX_ITEMS:  # links may make many paths to one group
+                raise self._fault("has groups in groups without end")
             item = self._own(group, name)
             if isinstance(item, h5py.Dataset):
                 yield prefix + name, item
@@ -120,11 +128,14 @@ def read(path: Path, weights: Path | None = None) -> Archive:
             archive = _hdf5(path)
         else:
             archive = _json(path)
-        if weights is None:
-            return archive
-        return Archive(archive.path, archive.config, archive.version, Arrays(h5py.File(weights, "r"), weights))
     except OSError as error:
         raise RegspecError(Problem(f"can't be read: {error.strerror or error}", path=str(path))) from None
+    if weights is None:
+        return archive
+    try:
+        return replace(archive, arrays=Arrays(h5py.File(weights, "r"), weights))
+    except OSError as error:
+        raise RegspecError(Problem(f"can't be read: {error.strerror or error}", path=str(weights))) from None
 
 
 def _zip(path: Path) -> Archive:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from regspec.keras.values import FAMILIES, Unported, named
+from regspec.keras.values import FAMILIES, UnportedError, named
 from regspec.layers.layer import KINDS, Layer, Spatial
 
 # What a config says besides the fields of a kind, and means nothing for what is computed.
@@ -52,12 +52,12 @@ def layer_of(item: dict[str, Any], data_format: str) -> dict[str, dict[str, Any]
     """``{kind: fields}`` of a layer in a config; ``data_format`` is that of the model.
 
     Raises:
-        Unported: for a class, or a field's value, that has no counterpart.
+        UnportedError: for a class, or a field's value, that has no counterpart.
     """
     class_name, config = item["class_name"], item.get("config") or {}
     cls = kind_of(class_name)
     if cls is None or not str(item.get("module") or "keras").startswith("keras"):
-        raise Unported(f"no kind ports the class {class_name}")
+        raise UnportedError(f"no kind ports the class {class_name}")
     _check_dtype(config.get("dtype"))
     fields: dict[str, Any] = {}
     for key, value in config.items():
@@ -65,7 +65,7 @@ def layer_of(item: dict[str, Any], data_format: str) -> dict[str, dict[str, Any]
         if field not in cls.model_fields:
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
-            raise Unported(f"{class_name} with {key} = {str(value)[:80]}")
+            raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
         converted = _value(field, value, data_format)
         if field == "data_format" and converted == (data_format if issubclass(cls, Spatial) else "channels_last"):
             continue
@@ -82,10 +82,10 @@ def _check_dtype(dtype: Any) -> None:
     if isinstance(dtype, dict):
         name = dtype.get("class_name")
         if name != "DTypePolicy":
-            raise Unported(f"the weights are quantized ({name})")
+            raise UnportedError(f"the weights are quantized ({name})")
         dtype = (dtype.get("config") or {}).get("name")
     if dtype not in (None, "float32"):
-        raise Unported(f"the precision {dtype}")
+        raise UnportedError(f"the precision {dtype}")
 
 
 def _value(field: str, value: Any, data_format: str) -> Any:
@@ -97,7 +97,7 @@ def _value(field: str, value: Any, data_format: str) -> Any:
     if sort := _sort(field):
         return named(value, sort)
     if isinstance(value, dict):
-        raise Unported(f"the value {str(value)[:80]} of {field}")
+        raise UnportedError(f"the value {str(value)[:80]} of {field}")
     return None if value == [] else value
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.errors import Problem
+from regspec.errors import Problem, Problems
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operations import operation_of
-from regspec.keras.values import Unported
+from regspec.keras.values import UnportedError
 from regspec.spec.fields import RESERVED
 
 MODELS = ("Sequential", "Functional", "Model")
@@ -31,7 +31,7 @@ class Model:
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
     outputs: Any = None
-    blocks: dict[str, Model] = field(default_factory=dict)
+    inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
 
@@ -41,7 +41,8 @@ class Reader:
     """Reads a config; collects what can't be ported."""
 
     data_format: str
-    problems: list[Problem] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
+    blocks: set[str] = field(default_factory=set)  # names of models inside, wherever they are
 
     def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
         """The model of a config."""
@@ -49,17 +50,17 @@ class Reader:
         if isinstance(config, list):  # Sequential, in Keras before 2.2.4
             config = {"name": "sequential", "layers": config}
         if depth > MAX_DEPTH or not isinstance(config, dict) or not isinstance(config.get("layers"), list):
-            raise Unported("a config without layers, or models in models without end")
+            raise UnportedError("a config without layers, or models in models without end")
         model = Model(_identifier(str(config.get("name") or "model"), set()))
         for layer in config["layers"]:
             if not isinstance(layer, dict) or not isinstance(layer.get("class_name"), str):
-                raise Unported("a layer without a class")
+                raise UnportedError("a layer without a class")
         if item["class_name"] == "Sequential":
             self._sequential(model, config, depth)
         else:
             self._functional(model, config, depth)
         if not model.inputs or not (model.entries or self.problems):
-            raise Unported("a model without inputs or without layers")
+            raise UnportedError("a model without inputs or without layers")
         return model
 
     # -- sequences -----------------------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ class Reader:
         if layers and layers[0]["class_name"] == "InputLayer":
             shape = _batch_shape(layers[0]) or shape
         if shape is None:
-            raise Unported("a Sequential model that was never built, so that the shape of its input is not known")
+            raise UnportedError("a Sequential model that was never built, so that the shape of its input is not known")
         taken: set[str] = set()
         name = _identifier(name_of(layers[0]) if layers[0]["class_name"] == "InputLayer" else "input", taken)
         model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layers[0])}
@@ -88,7 +89,6 @@ class Reader:
     def _functional(self, model: Model, config: dict[str, Any], depth: int) -> None:
         taken: set[str] = set()
         results: dict[tuple[str, int], str] = {}  # the entry that a layer's node became
-        waiting: list[tuple[dict[str, Any], int, Any]] = []
         order = [reference[0] for reference in _references(config.get("input_layers"))]
         layers = sorted(
             config["layers"], key=lambda layer: order.index(name_of(layer)) if name_of(layer) in order else -1
@@ -98,23 +98,18 @@ class Reader:
                 name = _identifier(name_of(layer), taken)
                 shape = _batch_shape(layer)
                 if shape is None:
-                    raise Unported(f"the input '{name_of(layer)}', whose shape is not known")
+                    raise UnportedError(f"the input '{name_of(layer)}', whose shape is not known")
                 model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layer)}
                 results[name_of(layer), 0] = name
-        for layer in config["layers"]:
-            if layer["class_name"] != "InputLayer":
-                waiting.extend((layer, index, node) for index, node in enumerate(layer.get("inbound_nodes") or []))
-        while waiting:
-            later = []
-            for layer, index, node in waiting:
-                call = Call.read(node)
-                if any((name, number) not in results for name, number, _ in call.references):
-                    later.append((layer, index, node))
-                    continue
-                results[name_of(layer), index] = self._call(model, layer, index, call, results, taken, depth)
-            if len(later) == len(waiting):
-                raise Unported(f"the call of '{name_of(later[0][0])}', which takes what nothing gives")
-            waiting = later
+        calls = {
+            (name_of(layer), index): (layer, Call.read(node))
+            for layer in config["layers"]
+            if layer["class_name"] != "InputLayer"
+            for index, node in enumerate(layer.get("inbound_nodes") or [])
+        }
+        for name, index in _ordered(calls, results):
+            layer, call = calls[name, index]
+            results[name, index] = self._call(model, layer, index, call, results, taken, depth)
         model.outputs = _outputs(config.get("output_layers"), results)
 
     def _call(
@@ -131,7 +126,7 @@ class Reader:
         inputs = [_output(results[name, number], position) for name, number, position in call.references]
         try:
             operation = operation_of(layer, call.constants)
-        except Unported as reason:
+        except UnportedError as reason:
             self._report(layer, reason)
             return _identifier(name_of(layer), taken)
         if operation is not None:
@@ -143,7 +138,7 @@ class Reader:
         said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if strange := [key for key in said if key != "training"]:
-            self._report(layer, Unported(f"its call with {strange[0]}"))
+            self._report(layer, UnportedError(f"its call with {strange[0]}"))
         if index == 0:
             return self._layer(model, layer, inputs, taken, depth, given)
         name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
@@ -165,9 +160,10 @@ class Reader:
         model.layers.append((name, layer))
         try:
             if layer["class_name"] in MODELS:
-                block = _identifier(f"{name}_block" if name in RESERVED else name, set())
-                model.blocks[block] = self.model(layer, depth + 1)
-                entry: dict[str, Any] = {block: {"name": name, "inputs": inputs}}
+                inner = self.model(layer, depth + 1)
+                inner.name = _identifier(name[0].lower() + name[1:], self.blocks)  # a capital marks a kind
+                model.inner[name] = inner
+                entry: dict[str, Any] = {inner.name: {"name": name, "inputs": inputs}}
             elif layer["class_name"] == "CustomScaleLayer":  # of keras.applications: a + scale * b
                 scaled = _identifier(f"{name}_scaled", taken)
                 scale = float(layer["config"]["scale"])
@@ -176,13 +172,13 @@ class Reader:
             else:
                 ((kind, fields),) = layer_of(layer, self.data_format).items()
                 entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}
-        except Unported as reason:
+        except UnportedError as reason:
             self._report(layer, reason)
             return name
         model.entries.append(entry)
         return name
 
-    def _report(self, layer: Mapping[str, Any], reason: Unported) -> None:
+    def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
         where = f"'{name_of(layer)}' ({layer['class_name']}) can't be ported: {reason}"
         hint = None if kind_of(layer["class_name"]) else "register_layer gives a class of that name a module"
         self.problems.append(Problem(where, hint))
@@ -191,13 +187,7 @@ class Reader:
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 Reference = tuple[str, int, int]  # the layer, its node, the output
-TENSORS = (
-    "inputs",
-    "query",
-    "value",
-    "key",
-    "initial_state",
-)  # arguments that a layer here takes as its inputs, in order
+TENSORS = ("inputs", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
 
 
 @dataclass(frozen=True)
@@ -228,6 +218,29 @@ class Call:
         return cls(
             references, [None] * len(references), {key: value for key, value in keywords.items() if key != "name"}
         )
+
+
+def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:
+    """The calls as they can be done one after the other, and as they stand where that can be."""
+    done: dict[tuple[str, int], None] = {}
+    begun = set()
+    for first in calls:
+        waiting = [first]
+        while waiting:
+            key = waiting[-1]
+            missing = [
+                (name, index)
+                for name, index, _ in calls[key][1].references
+                if (name, index) not in done and (name, index) not in known
+            ]
+            if not missing or key in done:
+                done[waiting.pop()] = None
+            elif key in begun or any(each not in calls for each in missing):
+                raise UnportedError(f"the call of '{key[0]}', which takes what nothing gives before")
+            else:
+                begun.add(key)
+                waiting.extend(missing)
+    return [*done]
 
 
 def _tensors_in(value: Any, references: list[Reference]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from regspec.keras.values import Unported
+from regspec.keras.values import UnportedError
 
 MERGING = {
     "Add": "Add",
@@ -48,7 +48,7 @@ def operation_of(layer: Mapping[str, Any], arguments: list[Any]) -> dict[str, di
     """``{kind: fields}`` for an operation on arguments, of which None stands for a tensor; None for a layer.
 
     Raises:
-        Unported: for an operation that has no counterpart.
+        UnportedError: for an operation that has no counterpart.
     """
     if not is_operation(layer):
         return None
@@ -67,7 +67,7 @@ def operation_of(layer: Mapping[str, Any], arguments: list[Any]) -> dict[str, di
         return {name: {"axis": config.get("axis", ALONG_AXIS[name])}}
     if name == "Transpose" and (config.get("axes") or [1])[0] == 0:
         return {"Permute": {"dims": config["axes"][1:]}}
-    raise Unported(f"no kind ports the operation {name}")
+    raise UnportedError(f"no kind ports the operation {name}")
 
 
 def _scaled(name: str, arguments: list[Any]) -> dict[str, dict[str, Any]]:
@@ -85,4 +85,4 @@ def _scaled(name: str, arguments: list[Any]) -> dict[str, dict[str, Any]]:
             return {"Rescaling": {"scale": -1.0, "offset": number}}
         case (("TrueDivide" | "Divide"), True) if number:
             return {"Rescaling": {"scale": 1.0 / number}}
-    raise Unported(f"no kind ports the operation {name} with a number")
+    raise UnportedError(f"no kind ports the operation {name} with a number")

@@ -1,9 +1,9 @@
-"""A Keras model in a file, as a spec, its weights, and notes."""
+"""A Keras model in a file, as a spec and its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from regspec.errors import Problem, RegspecError
 from regspec.keras import archive, variables
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
-from regspec.keras.values import Unported
+from regspec.keras.values import UnportedError
 from regspec.layers.layer import Spatial
 from regspec.spec.model import ModelSpec
 
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Port:
-    """A Keras model, ported: a spec, the text that it was read from, torch's parameters by name, and notes."""
+    """A Keras model, ported: a spec, the text that it was read from, and torch's parameters by name."""
 
     spec: ModelSpec
     text: str
     weights: Mapping[str, NDArray[np.generic]]
-    notes: tuple[str, ...] = field(default=())
 
     def build(self) -> nn.Module:
         """The module, with the weights of the file; in evaluation mode, as Keras's models are when they are called."""
@@ -81,8 +80,8 @@ def port(
     reader = Reader(_data_format(stored.config))
     try:
         model = reader.model(stored.config)
-    except (Unported, KeyError, TypeError, ValueError, IndexError) as error:
-        reason = error if isinstance(error, Unported) else f"its config is damaged: {error!r}"
+    except (UnportedError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
     if reader.problems:
         raise RegspecError(reader.problems)
@@ -174,10 +173,10 @@ def _text(model: Model, data_format: str, reduction: str) -> str:
 
 
 def _blocks(model: Model) -> dict[str, Model]:
+    """The models inside, by the names of their blocks; those that others use come first."""
     found: dict[str, Model] = {}
-    for name, block in model.blocks.items():
-        found |= _blocks(block)
-        found[name] = block
+    for inner in model.inner.values():
+        found |= {**_blocks(inner), inner.name: inner}
     return found
 
 

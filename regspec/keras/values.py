@@ -21,10 +21,11 @@ FAMILIES: dict[str, Family[Any]] = {
     "initializer": INITIALIZERS,
     "activation": ACTIVATIONS,
 }
-NOT_FIELDS = ("seed", "input_axes", "output_axes")  # of initializers: nothing is drawn, the weights are in the file
+# Of initializers, which draw nothing here, because the weights are in the file; and of any object.
+NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
 
 
-class Unported(Exception):  # noqa: N818  # what it says is a state, and the caller makes a problem of it
+class UnportedError(Exception):
     """A value, a layer or a call that has no counterpart here; its text says which."""
 
 
@@ -32,7 +33,7 @@ def named(value: Any, sort: str) -> Any:
     """A thing of a family as a spec writes it: its name, or ``{name: arguments}``; None for none.
 
     Raises:
-        Unported: where the family has no such member.
+        UnportedError: where the family has no such member.
     """
     if value is None:
         return None
@@ -43,31 +44,28 @@ def named(value: Any, sort: str) -> Any:
         if name == "function":  # an activation function of its own
             name, config = config if isinstance(config, str) else "", {}
     else:
-        raise Unported(f"the {sort} {str(value)[:80]}")
+        raise UnportedError(f"the {sort} {str(value)[:80]}")
     if name in ("L1L2", "l1_l2", "L1", "L2", "l1", "l2") and sort == "regularizer":
         return _norms(name, config)
     family = FAMILIES[sort]
     member = family.get(name) or family.get(snake_case(name).removesuffix(f"_{sort}"))
     if member is None:
-        raise Unported(f"the {sort} '{name}'")
+        raise UnportedError(f"the {sort} '{name}'")
     if not isinstance(config, dict):
-        raise Unported(f"the {sort} '{name}' with {str(config)[:80]}")
-    fields = {field: each for field, each in config.items() if field in member.model_fields}
-    strange = [field for field in config if field not in fields and field not in (*NOT_FIELDS, "name", "dtype")]
-    if strange and any(config[field] is not None for field in strange):
-        raise Unported(f"the {sort} '{name}' with {strange[0]} = {str(config[strange[0]])[:80]}")
-    return {member.name: fields} if fields and "seed" not in fields else _alone(member.name, fields)
-
-
-def _alone(name: str, fields: dict[str, Any]) -> Any:
-    rest = {field: each for field, each in fields.items() if field not in NOT_FIELDS}
-    return {name: rest} if rest else name
+        raise UnportedError(f"the {sort} '{name}' with {str(config)[:80]}")
+    fields = {field: each for field, each in config.items() if field not in NOT_FIELDS}
+    for field, each in [*fields.items()]:
+        if field not in member.model_fields:
+            if each is not None:
+                raise UnportedError(f"the {sort} '{name}' with {field} = {str(each)[:80]}")
+            del fields[field]
+    return {member.name: fields} if fields else member.name
 
 
 def _norms(name: str, config: Any) -> Any:
     """L1, L2 or both; their strengths may be strings' defaults, which are Keras's."""
     if not isinstance(config, dict):
-        raise Unported(f"the regularizer '{name}' with {str(config)[:80]}")
+        raise UnportedError(f"the regularizer '{name}' with {str(config)[:80]}")
     known = {"l1": config.get("l1"), "l2": config.get("l2", config.get("l"))}
     if name in ("L1", "l1"):
         known = {"l1": config.get("l1", config.get("l", 0.01))}

@@ -13,6 +13,7 @@ from regspec.keras.models import MODELS, Model, name_of
 from regspec.keras.operations import is_operation
 from regspec.keras.weights import to_parameters
 from regspec.layers.layer import Weight
+from regspec.nodes import Node
 from regspec.spec.fields import snake_case
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 # Groups of arrays that are no weights: the states of random generators, and a count of what was adapted.
 NO_WEIGHTS = re.compile(r"(.*/)?(seed_generator(_\d+)?|_dropout_layer|_random_generator)/.*")
-
-
 GROUPS = {"GroupQueryAttention": "grouped_query_attention"}  # of a class that is exported under another name
 
 
@@ -58,13 +57,12 @@ def _placed(
 ) -> dict[str, NDArray[np.generic]]:
     """Of a model, whose group is ``at``, and which is the module ``prefix`` of the compiled one."""
     parameters: dict[str, NDArray[np.generic]] = {}
-    places = _places(config, at)
-    nodes = {node.name: node for node in graph.nodes if node.declares and not node.is_adapter}
+    places, nodes = _places(config, at), _nodes(graph)
     for name, layer in model.layers:
         node, place = nodes[name], places[name_of(layer)]
         block = _block(node)
         if block is not None:
-            inner = model.blocks[_block_name(model, name)]
+            inner = model.inner[name]
             path = f"{prefix}{next(iter(node.attributes.values()))}."
             parameters |= _placed(block, inner, layer["config"], arrays, problems, f"{place}/", path)
             continue
@@ -126,17 +124,15 @@ def _order(path: str) -> tuple[str, int]:
     return group, int(number) if number.isdigit() else 0
 
 
-def _block(node: Any) -> Graph | None:
+def _block(node: Node) -> Graph | None:
+    """The graph of a node that is a model inside."""
     constructors = [module.constructor for module in node.plan.modules]
     return constructors[0] if len(constructors) == 1 and isinstance(constructors[0], Graph) else None
 
 
-def _block_name(model: Model, name: str) -> str:
-    for entry in model.entries:
-        ((kind, fields),) = entry.items()
-        if fields.get("name") == name:
-            return kind
-    raise KeyError(name)
+def _nodes(graph: Graph) -> dict[str, Node]:
+    """The nodes that have modules of their own, by name."""
+    return {node.name: node for node in graph.nodes if node.declares and not node.is_adapter}
 
 
 # -- HDF5 of Keras 2, and the legacy format of Keras 3: by the names of layers -----------------------------------------
@@ -144,7 +140,7 @@ def _block_name(model: Model, name: str) -> str:
 
 def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> dict[str, NDArray[np.generic]]:
     parameters: dict[str, NDArray[np.generic]] = {}
-    nodes = {node.name: node for node in graph.nodes if node.declares and not node.is_adapter}
+    nodes = _nodes(graph)
     for name, layer in model.layers:
         weights = [*_flat(nodes[name], layer, model)]
         # those that are trained come first
@@ -161,14 +157,13 @@ def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> d
     return parameters
 
 
-def _flat(node: Any, layer: Mapping[str, Any], model: Model, prefix: str = "") -> Iterator[tuple[Weight, str]]:
+def _flat(node: Node, layer: Mapping[str, Any], model: Model, prefix: str = "") -> Iterator[tuple[Weight, str]]:
     """The weights of a layer, or of all layers of a model, with the paths of their modules."""
     block = _block(node)
     if block is None or layer["class_name"] not in MODELS:
         for weight in node.plan.weights:
             yield weight, prefix + node.attributes[weight.module]
         return
-    inner = model.blocks[_block_name(model, node.name)]
-    nodes = {each.name: each for each in block.nodes if each.declares and not each.is_adapter}
+    inner, nodes = model.inner[node.name], _nodes(block)
     for name, own in inner.layers:
         yield from _flat(nodes[name], own, inner, f"{prefix}{next(iter(node.attributes.values()))}.")

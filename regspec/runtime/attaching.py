@@ -23,7 +23,7 @@ def attach(module: nn.Module) -> Regularized:
     """
     if isinstance(module, Regularized):
         return module
-    own = {*vars(Regularized)} - {*vars(nn.Module)} | {*Regularized._state}
+    own = {*vars(Regularized)} - {*vars(nn.Module)} | _STATE
     if clash := sorted(name for name in own if hasattr(module, name) and not name.startswith("__")):
         raise TypeError(f"{type(module).__name__} has a '{clash[0]}' of its own, which penalties need the name of")
     if hasattr(module, "_orig_mod"):
@@ -52,13 +52,14 @@ def detach(module: nn.Module) -> nn.Module:
                 del part._forward_hooks[number]
     if type(module) not in _classes.values():
         return module  # it had penalties of its own before
-    for name in Regularized._state:
+    for name in _STATE:
         delattr(module, name)
     restored: Any = module
     restored.__class__ = _own(type(module))
     return module
 
 
+_STATE = {*vars(Regularized())} - {*vars(nn.Module())}  # the attributes of an instance
 _classes: dict[Any, Any] = {}  # by the class that an instance had
 
 

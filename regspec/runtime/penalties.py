@@ -8,20 +8,20 @@ called by itself, gives each its own values, and nothing has to be cleared by ha
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any
 from weakref import WeakMethod
 
 import torch
 from torch import Tensor, nn
 
-from regspec.runtime.fused import can_fuse, fused_penalty, is_plain
-from regspec.runtime.sharded import fill, is_sharded, join, joined, placed, shard, whole
+from regspec.runtime.compiling import forget_compiled, guard_hooks
+from regspec.runtime.fused import is_plain
+from regspec.runtime.sharded import fill, is_sharded, joined, shard, whole
 from regspec.runtime.terms import (
     Heard,
     Listener,
@@ -33,6 +33,7 @@ from regspec.runtime.terms import (
     tensors,
     unchanged,
 )
+from regspec.runtime.totals import Total
 
 WATCHED = 3  # forwards in training after which a backward warns if the penalties were not read
 
@@ -61,17 +62,6 @@ class Regularized(nn.Module):
     _has_run: bool  # whether a forward has ended that was not compiled
     _attached: list[str]  # the terms that `regspec.regularize` gave it
     _is_bound: bool  # whether terms are on other routes than the loss
-    _state: ClassVar = (
-        "_terms",
-        "_constraints",
-        "_heard",
-        "_accumulates",
-        "_is_read",
-        "_watched",
-        "_has_run",
-        "_attached",
-        "_is_bound",
-    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +107,7 @@ class Regularized(nn.Module):
             listener = Listener(regularizer, reduction)
             self._add_term(name, listener)
             module.register_forward_hook(listener)
-        _forget_compiled()
+        forget_compiled()
 
     def _add_term(self, name: str, term: WeightTerm | Listener) -> None:
         if name in self._terms:
@@ -192,7 +182,7 @@ class Regularized(nn.Module):
         # to set an attribute of a module costs a microsecond, and to look at it would be compiled again
         if torch.compiler.is_compiling() or not self._is_read:
             self._is_read = True
-        total = _Total()
+        total = Total()
         listeners: set[Listener] = set()
         for _, module in self._regularized():
             for term in module._terms.values():
@@ -240,15 +230,16 @@ class Regularized(nn.Module):
             raise RuntimeError(f"the output of {', '.join(missed)} was computed outside of {_CALL}")
         if not self._has_run:
             return
-        hooks = {hook for module in self.modules() for hook in module._forward_hooks.values()}
-        if lost := [name for name, listener in silent if listener not in hooks]:
+        hooks = {id(hook) for module in self.modules() for hook in module._forward_hooks.values()}
+        if lost := [name for name, listener in silent if id(listener) not in hooks]:
             raise RuntimeError(f"{', '.join(lost)}: the module that is listened to is no longer in the model")
         never = [name for name, listener in silent if not listener.is_called]
         for _, listener in silent:
             listener.is_called = True
         if never and not torch.compiler.is_compiling():
-            what = f"{', '.join(never)}: the forward has not called the module that is listened to"
-            warnings.warn(f"{what}, so there is no penalty; a part's weight may be used without it", stacklevel=4)
+            what = f"{', '.join(never)}: nothing was heard, so there is no penalty"
+            why = "the forward does not call the module (it may use its weight alone), or gets no numbers from it"
+            warnings.warn(f"{what}: {why}", stacklevel=4)
 
     def _not_finite(self) -> list[str]:
         """The terms that are not finite; with shards, those whose output or own shard is not.
@@ -297,7 +288,7 @@ class Regularized(nn.Module):
         if torch.compiler.is_compiling():
             self._heard = [*self._heard] if self._accumulates else []  # to look into it would be compiled again
         else:
-            _guard_hooks()
+            guard_hooks()
             if not self._accumulates:
                 self._heard.clear()
         listening.heard, listening.has_gradients = heard, torch.is_grad_enabled()
@@ -341,7 +332,7 @@ class Regularized(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # penalties belong to a forward, not to the module; and tensors with a graph can't be copied
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch has no types here
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch's method has no types
         terms = {name: term.unbound() for name, term in self._terms.items()}
         # and a copy is bound to no optimizer
         return {**state, "_terms": terms, "_heard": [], "_is_bound": False}
@@ -351,24 +342,6 @@ def _called_if_alive(method: WeakMethod[Any], gradient: Tensor) -> None:
     """Calls a method of what the graph does not keep alive."""
     if (found := method()) is not None:
         found(gradient)
-
-
-def _forget_compiled() -> None:
-    """Has everything compiled anew, if anything is: code that is compiled does not see hooks that are added."""
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is not None and dynamo.eval_frame.cached_backends:
-        torch.compiler.reset()
-
-
-def _guard_hooks() -> None:
-    """Has torch.compile look at hooks, which it does not by itself: blocks of one class may have other ones."""
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is not None and dynamo not in _guarding:
-        dynamo.config.skip_nnmodule_hook_guards = False
-        _guarding.append(dynamo)
-
-
-_guarding: list[Any] = []  # torch's compiler, once it is told
 
 
 def _inner(module: nn.Module, prefix: str, seen: set[nn.Module]) -> Iterator[tuple[str, Regularized]]:
@@ -382,48 +355,6 @@ def _inner(module: nn.Module, prefix: str, seen: set[nn.Module]) -> Iterator[tup
             continue
         seen.add(child)
         yield from _inner(child, f"{prefix}{name}.", seen)
-
-
-class _Total:
-    """A sum of penalties: the L1 and L2 of plain tensors as one, those of shards as well, and all others one by one."""
-
-    def __init__(self) -> None:
-        self.can_fuse = can_fuse()
-        self.penalties: list[Tensor] = []
-        self.groups: dict[tuple[float, float, torch.dtype, int], list[Tensor]] = {}
-        self.shards: dict[Any, tuple[Tensor, _Total]] = {}  # by how tensors are sharded: one of them, and their sum
-
-    def add(self, term: WeightTerm | Listener, x: Tensor, share: float) -> None:
-        """Adds what of a term is on the loss."""
-        total, own = self, x
-        if self.can_fuse and not is_plain(x) and is_sharded(x):
-            how = isinstance(term, WeightTerm), *placed(x)
-            _, total = self.shards.setdefault(how, (x, _Total()))
-            own = shard(x)
-        if not (self.can_fuse and is_plain(own)):
-            if parts := term.on_loss():
-                self.penalties.append(term.penalty(x, parts))
-            return
-        l1, l2 = term.strengths
-        if l1 or l2:
-            total.groups.setdefault((l1 * share, l2 * share, own.dtype, own.get_device()), []).append(own)
-        if term.others:
-            self.penalties.append(term.penalty(x, term.others))
-
-    def sum(self) -> Tensor | None:
-        """The sum, on the device of the first; None where there is nothing."""
-        for device in {device for *_, device in self.groups}:
-            own = [((l1, l2), xs) for (l1, l2, _, where), xs in self.groups.items() if where == device]
-            self.penalties.append(fused_penalty(own))
-        # All weights are joined at once. Outputs are not joined with them: ranks that share a weight have other data.
-        sums = [(is_weight, x, own.sum()) for (is_weight, *_), (x, own) in self.shards.items()]
-        weights = [(value, x) for is_weight, x, value in sums if is_weight and value is not None]
-        self.penalties += joined(weights) if weights else []
-        self.penalties += [join(x, value) for is_weight, x, value in sums if not is_weight and value is not None]
-        if len(self.penalties) < 2:
-            return self.penalties[0] if self.penalties else None
-        first, *others = self.penalties
-        return torch.stack([first, *(each.to(first.device) for each in others)]).sum()
 
 
 _CALL = "the model's own call, so that its penalty is not known: call the model as model(...)"

@@ -68,6 +68,7 @@ class SimpleRNN(nn.RNN, _Parameters):
         self.input_dropout = dropout
         self.recurrent_dropout = recurrent_dropout
 
+    # torch's forward takes packed sequences too, which no spec gives
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         h = _initial(self, input, hx)
         mask = _mask(self, h, self.recurrent_dropout)
@@ -101,6 +102,7 @@ class LSTM(nn.LSTM, _Parameters):
         self.input_dropout = dropout
         self.recurrent_dropout = recurrent_dropout
 
+    # torch's forward takes packed sequences too, which no spec gives
     def forward(  # type: ignore[override]
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -139,6 +141,7 @@ class GRU(nn.GRU, _Parameters):
         self.recurrent_dropout = recurrent_dropout
         self.reset_after = reset_after
 
+    # torch's forward takes packed sequences too, which no spec gives
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         h = _initial(self, input, hx)
         mask = _mask(self, h, self.recurrent_dropout)

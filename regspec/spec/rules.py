@@ -12,7 +12,7 @@ from regspec.spec.fields import Frozen, Sequence
 from regspec.spec.regularizers import Regularizer, RegularizerField
 
 try:
-    from re import _parser as sre  # type: ignore[attr-defined]
+    from re import _parser as sre  # type: ignore[attr-defined]  # private; sre_parse, which was public, is deprecated
 except ImportError:  # Python 3.10
     import sre_parse as sre
 

@@ -149,7 +149,10 @@ class KerasStep:
 def steps_against_keras() -> Iterator[Figure]:
     for width, depth, batch in STEPS:
         ours = Step(width, depth, batch, "ours")
-        regularizers = {"kernel_regularizer": keras.regularizers.L2(1e-4), "activity_regularizer": "l1"}
+        regularizers = {
+            "kernel_regularizer": keras.regularizers.L2(1e-4),
+            "activity_regularizer": keras.regularizers.L1(1e-6),
+        }
         layers = [keras.layers.Dense(width, activation="relu", **regularizers) for _ in range(depth)]
         theirs = KerasStep(keras.Sequential([keras.Input((width,)), *layers]), ours.x, ours.y)
         own, other = medians([ours, theirs], rounds=101 if width < 1000 else 31)
