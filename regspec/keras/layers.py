@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from regspec.keras.dialect import Dialect
 from regspec.keras.values import FAMILIES, UnportedError, named
 from regspec.layers.layer import KINDS, Layer, Spatial
 
@@ -48,8 +49,8 @@ def kind_of(class_name: str) -> type[Layer] | None:
     return KINDS.get(CLASSES.get(class_name, class_name))
 
 
-def layer_of(item: dict[str, Any], data_format: str) -> dict[str, dict[str, Any]]:
-    """``{kind: fields}`` of a layer in a config; ``data_format`` is that of the model.
+def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
+    """``{kind: fields}`` of a layer in a config.
 
     Raises:
         UnportedError: for a class, or a field's value, that has no counterpart.
@@ -66,8 +67,10 @@ def layer_of(item: dict[str, Any], data_format: str) -> dict[str, dict[str, Any]
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
             raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
-        converted = _value(field, value, data_format)
-        if field == "data_format" and converted == (data_format if issubclass(cls, Spatial) else "channels_last"):
+        converted = _value(field, value, dialect)
+        if field == "data_format" and converted == (
+            dialect.data_format if issubclass(cls, Spatial) else "channels_last"
+        ):
             continue
         if not _is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
@@ -88,12 +91,12 @@ def _check_dtype(dtype: Any) -> None:
         raise UnportedError(f"the precision {dtype}")
 
 
-def _value(field: str, value: Any, data_format: str) -> Any:
+def _value(field: str, value: Any, dialect: Dialect) -> Any:
     """A field's value as a spec writes it."""
     if isinstance(value, dict) and value.get("class_name") == "__tuple__":
         value = value.get("items")
     if field in ("layer", "backward_layer"):
-        return None if value is None else layer_of(value, data_format)
+        return None if value is None else layer_of(value, dialect)
     if sort := _sort(field):
         return named(value, sort)
     if isinstance(value, dict):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.errors import Problem, Problems
+from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operations import operation_of
 from regspec.keras.values import UnportedError
@@ -40,7 +41,7 @@ class Model:
 class Reader:
     """Reads a config; collects what can't be ported."""
 
-    data_format: str
+    dialect: Dialect
     problems: Problems = field(default_factory=Problems)
     blocks: set[str] = field(default_factory=set)  # names of models inside, wherever they are
 
@@ -170,7 +171,7 @@ class Reader:
                 model.entries.append({"Rescaling": {"name": scaled, "inputs": inputs[1:], "scale": scale}})
                 entry = {"Add": {"name": name, "inputs": [inputs[0], scaled]}}
             else:
-                ((kind, fields),) = layer_of(layer, self.data_format).items()
+                ((kind, fields),) = layer_of(layer, self.dialect).items()
                 entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}
         except UnportedError as reason:
             self._report(layer, reason)

@@ -13,6 +13,7 @@ from regspec import files
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
 from regspec.keras import archive, variables
+from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
 from regspec.keras.values import UnportedError
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Port:
-    """A Keras model, ported: a spec, the text that it was read from, and torch's parameters by name."""
+    """A Keras model, ported: a spec, its text, torch's parameters by name, and notes on what is not as one might expect."""
 
     spec: ModelSpec
     text: str
     weights: Mapping[str, NDArray[np.generic]]
+    notes: tuple[str, ...] = ()
 
     def build(self) -> nn.Module:
         """The module, with the weights of the file; in evaluation mode, as Keras's models are when they are called."""
@@ -64,6 +66,7 @@ def port(
     *,
     weights: str | Path | None = None,
     activity_reduction: Literal["mean", "sum"] | None = None,
+    keeps_quirks: bool = True,
 ) -> Port:
     """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
 
@@ -72,12 +75,15 @@ def port(
         weights: a ``.weights.h5`` file, for a config without weights.
         activity_reduction: whether the activity penalties were divided by the batch size (mean) or not (sum), where the
             file does not tell.
+        keeps_quirks: whether what Keras does and nobody can have wanted, such as a penalty that it drops, is done too;
+            the notes name each.
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    reader = Reader(_data_format(stored.config))
+    dialect = Dialect(_data_format(stored.config), _generation(stored), keeps_quirks)
+    reader = Reader(dialect)
     try:
         model = reader.model(stored.config)
     except (UnportedError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
@@ -85,12 +91,18 @@ def port(
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
     if reader.problems:
         raise RegspecError(reader.problems)
-    text = _text(model, reader.data_format, activity_reduction or _reduction(stored))
+    text = _text(model, dialect.data_format, activity_reduction or _reduction(stored))
     spec = loads(text, "<the ported spec>")
     found: Mapping[str, Any] = {}
     if stored.arrays is not None:
         found = variables.parameters_of(graph_of(spec), model, stored.config["config"], stored.arrays)
-    return Port(spec, text, found)
+    return Port(spec, text, found, tuple(dialect.notes))
+
+
+def _generation(stored: archive.Archive) -> int:
+    """The Keras that wrote a file: 1, 2 or 3; of JSON without a version, 3."""
+    first = (stored.version or "3").split(".")[0]
+    return int(first) if first in ("1", "2") else 3
 
 
 def _data_format(config: Any) -> str:
