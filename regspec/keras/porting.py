@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Port:
-    """A Keras model, ported: a spec, its text, torch's parameters by name, and notes on what is not as one might expect."""
+    """A Keras model, ported: a spec, its text, torch's parameters by name, and notes on what may surprise."""
 
     spec: ModelSpec
     text: str
