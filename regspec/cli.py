@@ -174,7 +174,7 @@ class Reduction(str, Enum):
     sum = "sum"
 
 
-@app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/`")
+@app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/ --verify`")
 def port(
     file: Annotated[
         Path,
@@ -185,7 +185,10 @@ def port(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="The folder for spec.yaml, model.py and weights.safetensors.", show_default=False
+            "--output",
+            "-o",
+            help="The folder for spec.yaml, model.py, weights.safetensors and report.md.",
+            show_default=False,
         ),
     ],
     weights: Annotated[
@@ -198,10 +201,17 @@ def port(
             show_default=False,
         ),
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Run it beside Keras, if that is installed; exits 1 where they differ.")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="The largest relative error that passes, with --verify.")
+    ] = 2e-4,
 ) -> None:
     """Port a Keras model to a spec, a PyTorch class and its weights. Needs neither Keras nor TensorFlow.
 
-    Every layer that can't be ported is named. Nothing that a file holds is run.
+    Every layer that can't be ported is named. Nothing that a file holds is run. With --verify, outputs, penalties,
+    gradients and moving statistics are compared with Keras's on random inputs.
     """
     try:
         from regspec.keras.porting import port as ported
@@ -210,9 +220,18 @@ def port(
     made = ported(
         file, weights=weights, activity_reduction=None if activity_reduction is None else activity_reduction.value
     )
-    made.save(output)
+    verification = made.verify(tolerance=tolerance) if verify else None
+    made.save(output, verification=verification)
     summary = summarize(graph_of(made.spec))
     typer.echo(f"{output}: {summary.name}, {summary.totals}" + ("" if made.weights else "; the file had no weights"))
+    for note in made.notes:
+        typer.echo(f"note: {note}")
+    if verification is not None:
+        from regspec.tables import print_verification
+
+        print_verification(verification)
+        if not verification.passed:
+            raise typer.Exit(1)
 
 
 class Described(str, Enum):

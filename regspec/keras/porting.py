@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +25,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from regspec.keras.verifying import Verification
+
+TOLERANCE = 2e-4  # the largest relative error of a port that is verified
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a port comes from: the file, what it says of itself, and what was read of it."""
+
+    path: Path
+    weights: Path | None  # of a config without any
+    form: str  # .keras, .h5 or JSON
+    version: str | None  # of the Keras that wrote it
+    generation: int  # of that Keras
+    date: str | None
+    config: Mapping[str, Any]
+    training: Mapping[str, Any]  # what the model was compiled with
+    model: Model
+    account: archive.Account | None  # of the arrays, if there are any
+
 
 @dataclass(frozen=True)
 class Port:
@@ -33,7 +53,8 @@ class Port:
     spec: ModelSpec
     text: str
     weights: Mapping[str, NDArray[np.generic]]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    provenance: Provenance = field(repr=False, compare=False)
 
     def build(self) -> nn.Module:
         """The module, with the weights of the file; in evaluation mode, as Keras's models are when they are called."""
@@ -46,19 +67,42 @@ class Port:
         model.load_state_dict({**model.state_dict(), **state})
         return model.eval()
 
-    def save(self, folder: str | Path) -> None:
-        """Writes ``spec.yaml``, ``model.py`` and ``weights.safetensors``. Raises `RegspecError`."""
+    def verify(self, *, tolerance: float = TOLERANCE) -> Verification:
+        """What comes of running the file's model in Keras and this one side by side, on random inputs.
+
+        Outputs, penalties, gradients and moving statistics are compared, where Keras is installed; what could not be
+        compared is said. Nothing that the file holds is imported or run: of classes of its own, only the structure is
+        checked.
+
+        Args:
+            tolerance: the largest relative error that passes.
+        """
+        from regspec.keras.verifying import verify
+
+        return verify(self, tolerance)
+
+    def save(self, folder: str | Path, *, verification: Verification | None = None) -> None:
+        """Writes ``spec.yaml``, ``model.py``, ``weights.safetensors`` and ``report.md``, all or none.
+
+        Args:
+            folder: made if it is not there; what else is in it stays.
+            verification: what `verify` gave, for the report.
+
+        Raises:
+            RegspecError: where the folder can't be written.
+        """
         import safetensors.numpy
 
-        folder = Path(folder)
+        from regspec.keras.report import report
+
         state = {name: value.detach().numpy() for name, value in self.build().state_dict().items()}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RegspecError(Problem(f"can't be made: {error.strerror}", path=str(folder))) from None
-        files.write(folder / "spec.yaml", self.text)
-        files.write(folder / "model.py", source(self.spec))
-        files.write(folder / "weights.safetensors", safetensors.numpy.save(state))
+        contents: dict[str, str | bytes] = {
+            "spec.yaml": self.text,
+            "model.py": source(self.spec),
+            "weights.safetensors": safetensors.numpy.save(state),
+            "report.md": report(self, verification),
+        }
+        files.write_folder(Path(folder), contents)
 
 
 def port(
@@ -94,9 +138,23 @@ def port(
     text = _text(model, dialect.data_format, activity_reduction or _reduction(stored))
     spec = loads(text, "<the ported spec>")
     found: Mapping[str, Any] = {}
+    account = None
     if stored.arrays is not None:
         found = variables.parameters_of(graph_of(spec), model, stored.config["config"], stored.arrays)
-    return Port(spec, text, found, tuple(dialect.notes))
+        account = stored.arrays.account(variables.NO_WEIGHTS)
+    provenance = Provenance(
+        stored.path,
+        None if weights is None else Path(weights),
+        stored.form,
+        stored.version,
+        dialect.generation,
+        stored.date,
+        stored.config,
+        stored.training,
+        model,
+        account,
+    )
+    return Port(spec, text, found, tuple(dialect.notes), provenance)
 
 
 def _generation(stored: archive.Archive) -> int:

@@ -136,6 +136,9 @@ class Resizing(Sized):
             raise PydanticCustomError("pair", "either crops or pads to the aspect ratio")
         return self
 
+    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+        return self.interpolation == "bicubic"
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         size = (self.height, self.width)
         is_plain = not self.crop_to_aspect_ratio and not self.pad_to_aspect_ratio
@@ -200,6 +203,10 @@ class CategoryEncoding(Encoding):
     )
 
     arity = (1, 2)
+
+    @property
+    def index_limit(self) -> int | None:
+        return self.num_tokens
 
     def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
         if others and self.output_mode != "count":
