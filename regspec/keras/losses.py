@@ -162,6 +162,8 @@ def _stock(function: str) -> Callable[[Settings, Head, Loss], str]:
 
 
 def _huber(settings: Settings, head: Head, made: Loss) -> str:
+    if "delta" not in settings:
+        made.remarks.append("Keras 3 does not save the delta of its Huber loss; 1.0 is its default, and may be wrong")
     return f"nn.HuberLoss(delta={number(settings, 'delta', 1.0)})(outputs, targets)"
 
 
@@ -230,6 +232,8 @@ CATEGORICAL = "(outputs.argmax(-1) == targets.argmax(-1)).float().mean()"
 def metric_of(stored: Any, loss: str | None) -> tuple[str, str]:
     """A metric's name, and its torch code in Markdown; ``loss`` is the name of the loss of the same output."""
     kind, settings = named(stored)
+    if kind == "mean_metric_wrapper":  # of Keras 2, around a function
+        kind = named(settings.get("fn"))[0]
     kind = SHORT.get(kind or "", kind or "metric")
     if kind in ("accuracy", "acc", "crossentropy", "ce"):  # which Keras chooses by the loss
         ending = "accuracy" if kind.startswith("acc") else "crossentropy"
@@ -262,4 +266,4 @@ def metric_of(stored: Any, loss: str | None) -> tuple[str, str]:
         return kind, f"`{known[kind]}`"
     if kind in LOSSES:
         return kind, "the loss of that name"
-    return kind, "none here"
+    return kind, "no counterpart here"

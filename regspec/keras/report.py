@@ -29,7 +29,7 @@ def report(port: Port, verification: Verification | None = None) -> str:
         _notes(port.notes),
         _training(port.provenance, graph),
     ]
-    return "\n".join(line for part in parts for line in part)
+    return "\n".join(line for part in parts for line in part).rstrip("\n") + "\n"
 
 
 def _head(port: Port, summary: Summary, verification: Verification | None) -> Iterator[str]:
@@ -143,7 +143,7 @@ def _training(provenance: Provenance, graph: Graph) -> Iterator[str]:
     yield from ("## How it was trained", "")
     training = training_of(provenance.training, provenance.config, graph)
     if training is None:
-        yield "The file does not say."
+        yield from ("The file does not say.", "")
         return
     yield "A spec does not say how a model is trained."
     yield "This is what the file says, as PyTorch; the optimizer's state stays behind."
