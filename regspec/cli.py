@@ -14,6 +14,7 @@ import typer
 from regspec import __version__, files
 from regspec.compiler import checked, graph_of, source
 from regspec.errors import Problem, RegspecError
+from regspec.layers.registration import registered_as
 from regspec.spec.registration import called, load_entry_points, load_module
 from regspec.summary import mermaid, summarize
 
@@ -46,14 +47,21 @@ def _print_version(is_wanted: bool) -> None:
 def _before(
     modules: Annotated[
         list[str] | None,
-        typer.Option("--import", metavar="MODULE", help="Import a module first, for what it registers; repeatable."),
+        typer.Option(
+            "--import",
+            metavar="MODULE[:CLASS]",
+            help="Import a module first, for what it registers; or register a layer's class of it. Repeatable.",
+        ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
 ) -> None:
     for module in modules or ():
-        load_module(module)
+        if ":" in module:
+            registered_as(module)
+        else:
+            load_module(module)
 
 
 @app.command(epilog="Example: `regspec check examples/*.yaml`")
@@ -201,6 +209,14 @@ def port(
             show_default=False,
         ),
     ] = None,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER=MODULE:CLASS",
+            help="A torch module that stands in for a layer, by its name, or for all layers of a class. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run it beside Keras, if that is installed; exits 1 where they differ.")
     ] = False,
@@ -218,7 +234,10 @@ def port(
     except ImportError as error:
         raise RegspecError(Problem(f"port needs {error.name}", "pip install 'regspec[keras]'")) from None
     made = ported(
-        file, weights=weights, activity_reduction=None if activity_reduction is None else activity_reduction.value
+        file,
+        weights=weights,
+        activity_reduction=None if activity_reduction is None else activity_reduction.value,
+        replace=dict(_pair(each) for each in replace or ()),
     )
     verification = made.verify(tolerance=tolerance) if verify else None
     made.save(output, verification=verification)
@@ -232,6 +251,14 @@ def port(
         print_verification(verification)
         if not verification.passed:
             raise typer.Exit(1)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """A layer, and what stands in for it."""
+    layer, _, target = text.rpartition("=")
+    if not layer or ":" not in target:
+        raise typer.BadParameter(f"'{text}' is not LAYER=package.module:Class", param_hint="--replace")
+    return layer, target
 
 
 class Described(str, Enum):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from regspec.keras.replacing import Replacements
+
 
 @dataclass
 class Dialect:
@@ -13,6 +15,7 @@ class Dialect:
     generation: int = 3  # of Keras: 1, 2 or 3
     keeps_quirks: bool = True  # whether what Keras does and nobody can have wanted is done too
     notes: list[str] = field(default_factory=list)
+    replacements: Replacements = field(default_factory=Replacements)
 
     def note(self, text: str) -> None:
         """Adds a note, once."""

@@ -16,7 +16,7 @@ from typing import Any
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
-from regspec.keras.operations import operation_of
+from regspec.keras.operations import is_operation, operation_of
 from regspec.keras.values import UnportedError
 from regspec.spec.fields import RESERVED
 
@@ -125,8 +125,9 @@ class Reader:
     ) -> str:
         """The entry of one call of a layer."""
         inputs = [_output(results[name, number], position) for name, number, position in call.references]
+        is_replaced = self.dialect.replacements.find(layer) is not None
         try:
-            operation = operation_of(layer, call.constants)
+            operation = None if is_replaced else operation_of(layer, call.constants)
         except UnportedError as reason:
             self._report(layer, reason)
             return _identifier(name_of(layer), taken)
@@ -158,7 +159,8 @@ class Reader:
         """The entry of a layer, or of a model inside; with what its call says."""
         name = _identifier(name_of(layer), taken)
         model.names[name_of(layer)] = name
-        model.layers.append((name, layer))
+        if not is_operation(layer):  # which has no weights
+            model.layers.append((name, layer))
         try:
             if layer["class_name"] in MODELS:
                 inner = self.model(layer, depth + 1)
@@ -181,8 +183,12 @@ class Reader:
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
         where = f"'{name_of(layer)}' ({layer['class_name']}) can't be ported: {reason}"
-        hint = None if kind_of(layer["class_name"]) else "register_layer gives a class of that name a module"
-        self.problems.append(Problem(where, hint))
+        name, cls = name_of(layer), layer["class_name"]
+        hint = f"put a torch module of yours in its place: --replace '{name}=package.module:Class'"
+        if kind_of(cls) is None and not is_operation(layer):
+            hint += f", or '{cls}=…' for all of the class; or regspec.register_layer(Class, name='{cls}')"
+        is_replaced = self.dialect.replacements.find(layer) is not None
+        self.problems.append(Problem(where, None if is_replaced else hint))
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from regspec.keras import archive, variables
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
+from regspec.keras.replacing import Replacements
 from regspec.keras.values import UnportedError
 from regspec.layers.layer import Spatial
 from regspec.spec.model import ModelSpec
@@ -44,6 +45,7 @@ class Provenance:
     training: Mapping[str, Any]  # what the model was compiled with
     model: Model
     account: archive.Account | None  # of the arrays, if there are any
+    imports: tuple[str, ...] = ()  # what registers the user's kinds: modules, and module:Class
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def port(
     weights: str | Path | None = None,
     activity_reduction: Literal["mean", "sum"] | None = None,
     keeps_quirks: bool = True,
+    replace: Mapping[str, str | type[Any]] | None = None,
 ) -> Port:
     """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
 
@@ -121,21 +124,30 @@ def port(
             file does not tell.
         keeps_quirks: whether what Keras does and nobody can have wanted, such as a penalty that it drops, is done too;
             the notes name each.
+        replace: torch modules of yours that stand in for layers, by the layers' names or classes: a class, or
+            ``package.module:Class``. They are made with what of the layer's config their constructors take, and get its
+            arrays. A kind that is registered under the name of a Keras class needs no mention.
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    dialect = Dialect(_data_format(stored.config), _generation(stored), keeps_quirks)
+    replacements = Replacements.of(replace or {})
+    dialect = Dialect(
+        _data_format(stored.config), _generation(stored), keeps_quirks=keeps_quirks, replacements=replacements
+    )
     reader = Reader(dialect)
     try:
         model = reader.model(stored.config)
     except (UnportedError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
-    if reader.problems:
-        raise RegspecError(reader.problems)
+    problems = [*reader.problems, *replacements.problems(_layers(stored.config))]
+    if problems:
+        raise RegspecError(problems)
     text = _text(model, dialect.data_format, activity_reduction or _reduction(stored))
+    if replacements.imports:
+        text = f"# needs: regspec {' '.join(f'--import {each}' for each in replacements.imports)} …\n{text}"
     spec = loads(text, "<the ported spec>")
     found: Mapping[str, Any] = {}
     account = None
@@ -153,6 +165,7 @@ def port(
         stored.training,
         model,
         account,
+        tuple(replacements.imports),
     )
     return Port(spec, text, found, tuple(dialect.notes), provenance)
 

@@ -293,7 +293,7 @@ def _foreign(config: Any) -> set[str]:
             waiting.extend(each for key, each in value.items() if key != "compile_config")
         elif isinstance(value, list):
             waiting.extend(value)
-    return found
+    return found - {"'__lambda__'"} if "'Lambda'" in found else found
 
 
 def _is_known(name: str, module: Any, registered: Any) -> bool:

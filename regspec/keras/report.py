@@ -63,6 +63,7 @@ def _form(provenance: Provenance) -> str:
 def _use(port: Port, graph: Graph) -> Iterator[str]:
     shown = ", ".join(x.source for x in graph.inputs)
     yield from ("## Use it", "", "```python", "import regspec", "from safetensors.torch import load_file", "")
+    yield from _registered(port.provenance.imports)
     yield 'model = regspec.build("spec.yaml")'
     yield 'model.load_state_dict(load_file("weights.safetensors"))'
     yield ""
@@ -77,6 +78,18 @@ def _use(port: Port, graph: Graph) -> Iterator[str]:
     if port.spec.data_format == "channels_last" and any(x.rank > 3 for x in graph.inputs):
         yield "Images and the like have their channels last, as in Keras."
     yield ""
+
+
+def _registered(imports: Sequence[str]) -> Iterator[str]:
+    """The lines that make the user's own kinds known, of what `--import` takes."""
+    names: dict[str, list[str]] = {}
+    for module, _, name in (each.partition(":") for each in imports):
+        names.setdefault(module, []).extend([name] * bool(name))
+    for module, own in names.items():
+        yield f"from {module} import {', '.join(own)}" if own else f"import {module}  # which registers layers"
+    named = [name for own in names.values() for name in own]
+    yield from [""] * bool(imports)
+    yield from (*(f"regspec.register_layer({name})" for name in named), *[""] * bool(named))
 
 
 def _layers(summary: Summary) -> Iterator[str]:

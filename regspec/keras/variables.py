@@ -11,6 +11,7 @@ from regspec.graph import Graph
 from regspec.keras.archive import Arrays
 from regspec.keras.models import MODELS, Model, name_of
 from regspec.keras.operations import is_operation
+from regspec.keras.replacing import own_parameters
 from regspec.keras.weights import to_parameters
 from regspec.layers.layer import Weight
 from regspec.nodes import Node
@@ -67,6 +68,10 @@ def _placed(
             parameters |= _placed(block, inner, layer["config"], arrays, problems, f"{place}/", path)
             continue
         datasets = {path: each for path, each in arrays.below(place).items() if not NO_WEIGHTS.fullmatch(path)}
+        if node.plan.layer is not None and node.plan.layer.is_opaque:
+            found = own_parameters(node.plan.layer, name_of(layer), datasets, arrays, problems)
+            parameters |= {f"{prefix}{node.attributes['']}.{own}": array for own, array in found.items()}
+            continue
         for weight, dataset in [*_matched(node.plan.weights, datasets)]:
             if dataset is None:
                 problems.append(Problem(f"'{name_of(layer)}' has no array for {weight.name}", path=str(arrays.path)))
@@ -142,6 +147,12 @@ def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> d
     parameters: dict[str, NDArray[np.generic]] = {}
     nodes = _nodes(graph)
     for name, layer in model.layers:
+        own = nodes[name].plan.layer
+        if own is not None and own.is_opaque:
+            given = {f"vars/{index}": each for index, each in enumerate(arrays.of_layer(name_of(layer)))}
+            found = own_parameters(own, name_of(layer), given, arrays, problems)
+            parameters |= {f"{nodes[name].attributes['']}.{key}": array for key, array in found.items()}
+            continue
         weights = [*_flat(nodes[name], layer, model)]
         # those that are trained come first
         weights.sort(key=lambda each: not each[0].trainable or each[0].frozen)
