@@ -212,10 +212,10 @@ def test_a_port_that_fails_is_wrong(tmp_path: Path) -> None:
 
     graph, module = graph_of(port.spec), regspec.build(port.spec)
     module.dense.forward = broken
-    comparison = Comparison(Ported(module, graph), reference.load(port.provenance, graph))
+    comparison = Comparison(Ported(module, graph), reference.load(port.provenance, graph), 1e-4)
     comparison.run({}, is_hidden=False)
     assert [(each.sort, each.error) for each in comparison.checks] == [("outputs", math.inf)] * 4
-    assert str(comparison.checks[0]) == "outputs in evaluation: the port fails: mat1 and mat2 do not fit"
+    assert str(comparison.checks[0]) == "outputs in evaluation: all: the port fails: mat1 and mat2 do not fit"
 
 
 def test_arrays_that_nothing_takes(tmp_path: Path) -> None:
@@ -255,6 +255,22 @@ def test_arrays_that_nothing_takes(tmp_path: Path) -> None:
 )
 def test_differences(got: list[float], wanted: list[float], floor: float, error: float) -> None:
     assert difference(torch.tensor(got), torch.tensor(wanted), floor) == pytest.approx(error)
+
+
+def test_what_rounding_alone_makes_is_allowed_and_said(tmp_path: Path) -> None:
+    """A steep function: weights that differ in their last digits give outputs that differ in their third."""
+    steps = [layers.Dense(6, name="dense"), layers.Rescaling(1e4), layers.Activation("tanh"), layers.Dense(5, name="last")]
+    model = keras.Sequential([keras.Input((4,)), *steps])
+    rows.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    off = port.weights["dense.weight"] * np.float32(1 + 2e-6)
+    verification = replace(port, weights={**port.weights, "dense.weight": off}).verify()
+    assert max(each.error for each in verification.checks) > verification.tolerance > verification.error
+    assert verification.passed
+    assert any("so that rounding alone does" in each for each in verification.left_out)
+    off = port.weights["dense.weight"] * np.float32(1 + 1e-4)
+    assert not replace(port, weights={**port.weights, "dense.weight": off}).verify().passed
 
 
 # -- what is not compared ----------------------------------------------------------------------------------------------

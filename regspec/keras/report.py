@@ -138,7 +138,7 @@ def _verified(verification: Verification | None) -> Iterator[str]:
     if verification.failed:
         yield "Further apart than is allowed:"
         yield ""
-        yield from (f"- {_plain(str(each))}: {error_text(each.error)}" for each in verification.failed[:50])
+        yield from (f"- {_plain(str(each))}" for each in verification.failed[:50])
         yield ""
     if verification.left_out:
         yield "Not compared:"

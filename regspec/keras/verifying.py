@@ -59,13 +59,15 @@ class Verification:
 
     @property
     def error(self) -> float:
-        """The largest relative error."""
-        return max((each.error for each in self.checks), default=0.0)
+        """The largest relative error, but for what rounding makes."""
+        return max(
+            (each.error for each in self.checks if each.allowed <= self.tolerance or not each.passed), default=0.0
+        )
 
     @property
     def failed(self) -> tuple[Check, ...]:
         """What is further apart than the tolerance."""
-        return tuple(each for each in self.checks if not each.error <= self.tolerance)
+        return tuple(each for each in self.checks if not each.passed)
 
     @property
     def passed(self) -> bool:
@@ -89,7 +91,7 @@ class Verification:
             first = self.failed[0]
             alike = [each for each in self.failed if (each.sort, each.mode) == (first.sort, first.mode)]
             worst = max(alike, key=lambda each: each.error)
-            return f"failed: {worst} has a relative error of {worst.error:.1e}, where {self.tolerance:g} is allowed"
+            return f"failed: {worst}" + ("" if worst.note else f", where {self.tolerance:g} is allowed")
         if not self.is_whole:
             return "failed: not every array of the file was used exactly once"
         if self.reference is None:
@@ -134,21 +136,21 @@ def verify(port: Port, tolerance: float) -> Verification:
     """
     graph, account = graph_of(port.spec), port.provenance.account
     checks: Sequence[Check] = ()
-    left_out: list[str] = []
+    left_out: Sequence[str] = ()
     name = None
     with _quietly():
         module = build(port.spec, seed=0)
+        allowed = max(tolerance, _least(module))
         try:
             original = reference.load(port.provenance, graph)
-            comparison = Comparison(Ported(module, graph), original)
+            comparison = Comparison(Ported(module, graph), original, allowed)
             with original.scope():
                 weights = {key: torch.as_tensor(array.copy()) for key, array in port.weights.items()}
                 comparison.run(weights, is_hidden=account is not None and account.constant > 0)
-            name, checks, left_out = original.name, comparison.checks, comparison.left_out
+            name, checks, left_out = original.name, comparison.checks, comparison.reasons
         except UnverifiedError as reason:
-            left_out = [f"outputs, penalties and gradients: {reason}"]
+            left_out = (f"outputs, penalties and gradients: {reason}",)
     numbers = sum(array.size for array in port.weights.values())
-    allowed = max(tolerance, _least(module))
     return Verification(name, allowed, tuple(checks), tuple(left_out), account, numbers)
 
 
