@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regspec.errors import RegspecError
 from regspec.graph import Graph
 from regspec.keras import archive, variables
 from regspec.keras.outcomes import Outcome, gradients, input_names, objective, weights_of
@@ -60,11 +61,14 @@ def load(provenance: Provenance, graph: Graph) -> Reference:
     """
     if foreign := sorted(_foreign(provenance.config)):
         raise UnverifiedError(f"Keras is not asked to load {', '.join(foreign)}: not its own, or code in the file")
-    stored = archive.read(provenance.path, provenance.weights)
+    try:
+        stored = archive.read(provenance.path, provenance.weights)
+        if stored.arrays is not None:
+            stored.arrays.check()
+    except RegspecError as error:
+        raise UnverifiedError(f"Keras is not asked to load the file: it {error.problems[0].what}") from None
     if stored.others:
         raise UnverifiedError(f"Keras is not asked to load a file that holds {stored.others[0]}")
-    if stored.arrays is not None:
-        stored.arrays.check()
     package = _tf_keras() if provenance.generation < 3 else _keras(_is_torch_wrong(graph))
     backend = "tensorflow" if package.__name__ == "tf_keras" else package.backend.backend()
     if backend == "torch" and (wrong := _is_torch_wrong(graph)):
