@@ -68,9 +68,7 @@ def print_verification(verification: Verification) -> None:
         table.add_column("compared", no_wrap=True)
         table.add_column("how many", justify="right")
         for weights in verification.weights:
-            table.add_column(
-                {"file": "error, its weights", "random": "error, random weights"}[weights], justify="right"
-            )
+            table.add_column({"file": "error", "random": "error, random weights"}[weights], justify="right")
         table.add_column("largest at", overflow="fold")
         for row in verification.rows():
             errors = [error_text(row.errors[each]) if each in row.errors else "" for each in verification.weights]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regspec.graph import Graph
 from regspec.runtime import Regularized
@@ -56,11 +57,14 @@ class Ported:
     def __init__(self, module: Regularized, graph: Graph) -> None:
         self.module = module
         self.graph = graph
+        self.calmed: list[str] = []  # modules that stay in evaluation
 
     def run(self, inputs: Sequence[Tensor], *, training: bool = False, with_gradients: bool = False) -> Outcome:
         """What it computes of inputs; it may raise whatever torch raises."""
         xs = [x.clone().requires_grad_(with_gradients and x.is_floating_point()) for x in inputs]
         self.module.train(training)
+        for name in self.calmed:
+            self.module.get_submodule(name).eval()
         before = torch.get_rng_state()
         with torch.set_grad_enabled(with_gradients):
             outputs = [*tensors(self.module(*xs))]
@@ -74,6 +78,28 @@ class Ported:
         self.module.eval()
         terms = {name: penalty.detach() for name, penalty in penalties.items()}
         return Outcome([x.detach() for x in outputs], terms, found, is_random)
+
+    def calm(self, inputs: Sequence[Tensor]) -> None:
+        """Leaves what draws random numbers in training, such as dropout, in evaluation from now on."""
+        states: list[Tensor] = []
+        drawing: list[str] = []
+
+        def note_state(module: nn.Module, arguments: Any) -> None:
+            states.append(torch.get_rng_state())
+
+        def note_draws(module: nn.Module, arguments: Any, output: Any, name: str) -> None:
+            if not torch.equal(states.pop(), torch.get_rng_state()):
+                drawing.append(name)
+
+        hooks = []
+        for name, module in self.module.named_modules():
+            hooks.append(module.register_forward_pre_hook(note_state))
+            hooks.append(module.register_forward_hook(partial(note_draws, name=name)))
+        self.run(inputs, training=True)
+        for hook in hooks:
+            hook.remove()
+        # those within which no other draws
+        self.calmed = [name for name in drawing if name and not any(each.startswith(f"{name}.") for each in drawing)]
 
     @property
     def output_names(self) -> list[str]:

@@ -11,8 +11,9 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,11 +185,11 @@ class Reference:
         Or other arrays in their places, by the ids of Keras's variables, and zeros for those that have none: so
         gradients take the way that weights take, and nobody needs to know which is which.
         """
-        kept = [(variable, _array(_tensor(variable)).copy()) for variable in self.model.weights]
+        kept = self.values()
         try:
             if instead is not None:
-                for variable, array in kept:
-                    variable.assign(instead.get(id(variable), np.zeros_like(array)))
+                pairs = zip(self.model.weights, kept, strict=True)
+                self.restore([instead.get(id(each), np.zeros_like(old)) for each, old in pairs])
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / ("model.h5" if self.is_legacy else "model.weights.h5")
                 self.model.save_weights(str(path))
@@ -201,9 +202,27 @@ class Reference:
                     )
         finally:
             if instead is not None:
-                for variable, array in kept:
-                    variable.assign(array)
+                self.restore(kept)
         return {name: torch.as_tensor(array.copy()) for name, array in found.items()}
+
+    def values(self) -> list[NDArray[Any]]:
+        """Its weights as they are now."""
+        return [_array(_tensor(variable)).copy() for variable in self.model.weights]
+
+    def restore(self, values: Sequence[NDArray[Any]]) -> None:
+        """Gives its weights other values."""
+        for variable, array in zip(self.model.weights, values, strict=True):
+            variable.assign(array)
+
+    def calm(self) -> None:
+        """Leaves layers that draw random numbers in training in evaluation from now on."""
+        for layer in self.model._flatten_layers():
+            if self.is_legacy:
+                is_random = hasattr(layer, "_random_generator")
+            else:
+                is_random = bool(layer._seed_generators) and layer._call_has_training_arg
+            if is_random:
+                layer.call = partial(_in_evaluation, layer.call)
 
     def randomize(self) -> None:
         """Gives every weight numbers that no symmetry hides, not far from what it has; variances stay positive."""
@@ -244,6 +263,10 @@ class Reference:
         own = self.provenance.config["config"]
         structure = own.get("output_layers") if isinstance(own, dict) else None
         return [*_flattened(outputs, structure)]
+
+
+def _in_evaluation(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    return call(*arguments, **{**keywords, "training": False})
 
 
 def _flattened(value: Any, structure: Any) -> Iterator[Any]:

@@ -38,20 +38,20 @@ def _head(port: Port, summary: Summary, verification: Verification | None) -> It
     yield ""
     said = f", saved {code(provenance.date)}" if provenance.date else ""
     version = f"Keras {code(provenance.version)}" if provenance.version else "a Keras that it does not name"
-    yield f"- **From** {code(provenance.path.name)}: {_form(provenance)}, written by {version}{said}."
-    yield f"- **To** `spec.yaml`, the same as PyTorch code in `model.py`, and `weights.safetensors`: {summary.totals}."
+    yield f"- **From:** {code(provenance.path.name)}: {_form(provenance)}, written by {version}{said}."
+    yield f"- **To:** `spec.yaml`, the same as PyTorch code in `model.py`, and `weights.safetensors`: {summary.totals}."
     if provenance.account is None:
-        yield "- **Weights** are drawn anew, as the initializers say: the file had none."
+        yield "- **Weights:** drawn anew, as the initializers say; the file had none."
     else:
         account = provenance.account
         what = (
             f"{counted(account.arrays, 'array', 'arrays')} of the file, {counted(account.numbers, 'number', 'numbers')}"
         )
         whole = "each used once" if account.is_complete else f"and {code(', '.join(account.unused))} left unused"
-        yield f"- **Weights** are {what}, {whole}."
-    verdict = "not yet: `regspec port … --verify`" if verification is None else verification.verdict
+        yield f"- **Weights:** {what}, {whole}."
+    verdict = "none yet: `regspec port … --verify`" if verification is None else verification.verdict
     rest = "; what was not compared is said below" if verification is not None and verification.left_out else ""
-    yield f"- **Verified** {verdict}{rest}."
+    yield f"- **Verification:** {verdict}{rest}."
     yield ""
 
 
