@@ -95,7 +95,10 @@ def port(
     spec = loads(text, "<the ported spec>")
     found: Mapping[str, Any] = {}
     if stored.arrays is not None:
-        found = variables.parameters_of(graph_of(spec), model, stored.config["config"], stored.arrays)
+        graph = graph_of(spec)
+        found = variables.parameters_of(
+            graph, variables.arrays_of(graph, model, stored.config["config"], stored.arrays)
+        )
     return Port(spec, text, found, tuple(dialect.notes))
 
 
