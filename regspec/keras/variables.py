@@ -35,12 +35,12 @@ def parameters_of(graph: Graph, found: Mapping[WeightPath, NDArray[np.generic]])
     parameters: dict[str, NDArray[np.generic]] = {}
     waiting: list[tuple[Graph, WeightPath, str]] = [(graph, (), "")]
     while waiting:
-        current, place, prefix = waiting.pop()
+        current, within, prefix = waiting.pop()
         for name, node in _nodes(current).items():
             if (block := block_of(node)) is not None:
-                waiting.append((block, (*place, name), f"{prefix}{next(iter(node.attributes.values()))}."))
+                waiting.append((block, (*within, name), f"{prefix}{next(iter(node.attributes.values()))}."))
             for weight in node.plan.weights:
-                array = found.get((*place, name, weight.name))
+                array = found.get((*within, name, weight.name))
                 if array is not None:
                     moved = to_parameters(weight, array)
                     module = f"{prefix}{node.attributes[weight.module]}"
@@ -92,7 +92,8 @@ def _placed(
             if dataset is None:
                 problems.append(Problem(f"'{name_of(layer)}' has no array for {weight.name}", path=str(arrays.path)))
                 continue
-            found[(*within, name, weight.name)] = arrays.read(dataset, weight.shape or dataset.shape)
+            path = (*within, name, weight.name)
+            found[path] = arrays.read(dataset, weight.shape or dataset.shape)
         problems.extend(
             Problem(f"'{name_of(layer)}' has an array that no weight takes: {path}", path=str(arrays.path))
             for path in datasets
@@ -168,15 +169,15 @@ def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> d
             what = f"'{name_of(layer)}' has {len(weights)} weights, but the file {len(datasets)} arrays for it"
             problems.append(Problem(what, path=str(arrays.path)))
             continue
-        for (weight, place), dataset in zip(weights, datasets, strict=True):
-            found[place] = arrays.read(dataset, weight.shape or dataset.shape)
+        for (weight, path), dataset in zip(weights, datasets, strict=True):
+            found[path] = arrays.read(dataset, weight.shape or dataset.shape)
     return found
 
 
 def _flat(
     node: Node, layer: Mapping[str, Any], model: Model, within: WeightPath = ()
 ) -> Iterator[tuple[Weight, WeightPath]]:
-    """The weights of a layer, or of all layers of a model, with their places."""
+    """The weights of a layer, or of all layers of a model, with the ways to them."""
     block = block_of(node)
     if block is None or layer["class_name"] not in MODELS:
         for weight in node.plan.weights:
