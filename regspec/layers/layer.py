@@ -7,7 +7,7 @@ first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from regspec import axes
 from regspec.axes import Order, Pattern
 from regspec.calls import Expression, Module
+from regspec.counting import Counted, Recounted, shared_units
 from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
@@ -48,6 +49,7 @@ class Weight:
     fans: tuple[int, int] | None = None  # where Keras counts other than by the shape
     ones: tuple[int, int] | None = None  # rows that start at one: an LSTM's forget gate
     chunks: tuple[int, ...] | None = None  # Keras's gates, in the order in which torch stores them
+    along: tuple[int | None, ...] = ()  # for each of its axes the input's, as Keras counts, on which its size depends
 
 
 class Placement(Frozen):
@@ -71,10 +73,24 @@ class Layer(Frozen):
     takes: ClassVar[tuple[str, ...] | None] = None  # the input's axes, in torch's order, where their number is fixed
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
+    chooses_order: ClassVar[bool] = False  # whether `recounted` can count its output in the order that is wanted
 
     def order(self, x: Tensor) -> Order | None:
         """The order of axes in which it wants an input; None takes any that its inputs share."""
         return axes.identity(x.rank)
+
+    def reads(self, x: Tensor) -> Order | None:
+        """The order in which the axes of an input must be counted in a model with channels first; None for any."""
+        return axes.identity(x.rank)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        """What changes where its inputs are counted like this, in a model with channels first, and not as by Keras.
+
+        None where it can't do the same then. ``wanted`` is how its output would best be counted.
+        """
+        if any(x.units is not None for x in xs):
+            return None
+        return Recounted({"data_format": "channels_last"} if getattr(self, "data_format", "") is None else {})
 
     def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
@@ -175,6 +191,13 @@ class Elementwise(Layer):
     def order(self, x: Tensor) -> Order | None:
         return None
 
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        is_shared, units = shared_units(xs)
+        return Recounted(units=units) if is_shared else None
+
     def gives_signal(self, *xs: Tensor) -> bool:
         return any(x.is_signal for x in xs)
 
@@ -194,6 +217,13 @@ class Activated(Layer):
     def activated_shape(self, shape: Shape, like: Tensor) -> Shape:
         """``shape`` after the activation."""
         return shape if self.activation is None else self.activation.output_shape(shape, self._dimension(like))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = super().recounted(*xs, wanted=wanted)
+        if made is None or self.activation is None or self.activation.along is None or xs[0].is_keras:
+            return made
+        along = {self.activation.name: {"axis": xs[0].dimension(self.activation.along)}}
+        return replace(made, fields={**made.fields, "activation": along})
 
     @property
     def is_along_last_axis(self) -> bool:
@@ -246,6 +276,13 @@ class Spatial(Layer):
     def order(self, x: Tensor) -> Order | None:
         last = (self.data_format or x.data_format) == "channels_last"
         return axes.channels_first(x.rank) if last else axes.identity(x.rank)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return self.order(Tensor(x.logical, x.source, data_format="channels_last"))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = super().recounted(*xs, wanted=wanted)
+        return made and replace(made, fields={**made.fields, "data_format": None})
 
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:

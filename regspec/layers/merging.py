@@ -8,7 +8,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from regspec import shapes
+from regspec.axes import Order
 from regspec.calls import Binary, Expression, call, unless
+from regspec.counting import Counted, Recounted, Units
 from regspec.layers.layer import Elementwise, Layer, kind
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -128,6 +130,16 @@ class Concatenate(Moved, Elementwise):
     )
 
     arity = (1, None)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        x = xs[0]
+        dimension = self._dimension(x)
+        default = 1 if x.rank > 3 else x.rank - 1
+        fields = {"axis": None if dimension == default else dimension}
+        if all(each.units is None for each in xs):
+            return Recounted({} if x.is_keras and self.axis is not None else fields)
+        is_known = all(each.rank == 2 and each.shape[1] is not None for each in xs)
+        return Recounted(units=Units.joined(xs)) if is_known and dimension == 1 else None
 
     def _dimension(self, x: Tensor) -> int:
         if self.axis is not None:

@@ -8,12 +8,16 @@ has two: the second stays zero and is not trained, but for a GRU that resets aft
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec import axes
+from regspec.axes import Order
 from regspec.calls import OMIT, Call, Expression, Module, Part, Value, call, unless
+from regspec.counting import Counted, Recounted
 from regspec.layers import nested
 from regspec.layers.dense import Dense
 from regspec.layers.layer import Layer, Weight, kind, refuse_signals
@@ -420,8 +424,28 @@ class TimeDistributed(Layer):
         """A tensor like all steps of ``x``, one after the other."""
         return Tensor((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format)
 
+    def reads(self, x: Tensor) -> Order | None:
+        order = self.layer.reads(self._counted_step(x))
+        if order is None:
+            return None if x.order[:2] == (0, 1) else axes.identity(x.rank)
+        return (0, 1, *(axis + 1 for axis in order[1:]))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = self.layer.recounted(self._counted_step(xs[0]))
+        if made is None or made.units is not None:  # the units of each step
+            return None
+        order = None if made.order is None else (0, 1, *(axis + 1 for axis in made.order[1:]))
+        return Recounted(order=order, nested={"layer": made})
+
+    def _counted_step(self, x: Tensor) -> Counted:
+        """A tensor like each step of ``x``, counted alike where the steps are the second axis."""
+        order = (0, *(axis - 1 for axis in x.order[2:])) if x.order[:2] == (0, 1) else ()
+        shape = x.shape if order else x.logical
+        return Counted((None, *shape[2:]), x.source, x.dtype, order, x.data_format)
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        return nested.weights(self.layer, self._step(x))
+        weights = nested.weights(self.layer, self._step(x))
+        return tuple(replace(weight, along=tuple(axis and axis + 1 for axis in weight.along)) for weight in weights)
 
     def absent(self) -> tuple[str, ...]:
         return self.layer.absent()
