@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MAX_PARTS = 1000  # of a vector's units, so that vectors that are joined with themselves have an end
+
+
 @dataclass(frozen=True, slots=True)
 class Units:
     """In which order the units of a vector lie: parts one after the other, each of axes that were flattened.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,15 @@ def heads() -> Any:
     )
 
 
+def doubled() -> Any:
+    """Units that follow each other more and more often, beyond what is kept track of."""
+    image = keras.Input((3, 2, 2))
+    x = layers.Flatten()(image)
+    for _ in range(10):
+        x = layers.Concatenate()([x, x])
+    return keras.Model(image, layers.Dense(2)(x))
+
+
 def digits() -> Any:
     """Images that are flattened at once, as they come."""
     return keras.Sequential(
@@ -303,7 +313,7 @@ def chain() -> Any:
     """Flattened images in pairs of which the first can't be in another order than Keras's, and so none can."""
     inputs = [keras.Input((3, 2, 2)) for _ in range(12)]
     vectors = [layers.Dense(12)(layers.Flatten()(inputs[0])), *(layers.Flatten()(x) for x in inputs)]
-    pairs = [layers.Multiply()([*pair]) for pair in zip(vectors, vectors[1:], strict=False)]
+    pairs = [layers.Multiply()([*pair]) for pair in pairwise(vectors)]
     return keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(pairs)))
 
 
@@ -329,6 +339,7 @@ CONVERTED: dict[str, tuple[Callable[[], Any], list[Tensor], int | None]] = {
     "mixed": (mixed, [torch.randn(3, 2, 7, 6)], None),
     "heads": (heads, [torch.randn(3, 4, 5, 3)], None),
     "chain": (chain, [torch.randn(3, 3, 2, 2) for _ in range(12)], None),
+    "doubled": (doubled, [torch.randn(3, 3, 2, 2)], 1),
     "unsized": (unsized, [torch.randn(3, 7, 8, 3)], None),
     "digits": (digits, [torch.randn(3, 4, 3, 2)], 0),
 }

@@ -10,7 +10,7 @@ from pydantic import Field
 from regspec import shapes
 from regspec.axes import Order
 from regspec.calls import Binary, Expression, call, unless
-from regspec.counting import Counted, Recounted, Units
+from regspec.counting import MAX_PARTS, Counted, Recounted, Units
 from regspec.layers.layer import Elementwise, Layer, kind
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -139,7 +139,8 @@ class Concatenate(Moved, Elementwise):
         if all(each.units is None for each in xs):
             return Recounted({} if x.is_keras and self.axis is not None else fields)
         is_known = all(each.rank == 2 and each.shape[1] is not None for each in xs)
-        return Recounted(units=Units.joined(xs)) if is_known and dimension == 1 else None
+        is_short = sum(1 if each.units is None else len(each.units.parts) for each in xs) <= MAX_PARTS
+        return Recounted(units=Units.joined(xs)) if is_known and is_short and dimension == 1 else None
 
     def _dimension(self, x: Tensor) -> int:
         if self.axis is not None:
