@@ -20,6 +20,8 @@ from regspec.spec.regularizers import Regularizer
 class ChannelNormalization(AffineSlots):
     """A normalization of channels, which it wants at dimension 1."""
 
+    supports_masking = True
+
     axis: Axis | None = Field(
         None, description="The axis of the channels; where the model's data_format puts them when absent."
     )
@@ -127,6 +129,8 @@ def _shape(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
 class LayerNormalization(AffineSlots, FeatureNormalization):
     """Subtracts each example's mean over its features and divides by its deviation."""
 
+    supports_masking = True
+
     epsilon: Positive = Field(1e-3, description="Added to the variance.")
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
@@ -159,6 +163,8 @@ class RMSNormalization(FeatureNormalization):
 @kind
 class UnitNormalization(Elementwise):
     """Divides by the Euclidean norm along an axis or several."""
+
+    supports_masking = True
 
     axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
 
