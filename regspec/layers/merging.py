@@ -194,7 +194,8 @@ class Concatenate(Moved, Elementwise):
 
 def _either(masks: Sequence[Expression]) -> Expression:
     """The mask of what counts by one of several."""
-    return reduce(lambda left, right: left.method("logical_or", right), masks)
+    distinct = {id(mask): mask for mask in masks}.values()
+    return reduce(lambda left, right: left.method("logical_or", right), distinct)
 
 
 def _all_steps(x: Tensor) -> Expression:

@@ -11,7 +11,7 @@ from regspec.calls import OMIT, Apply, Call, Expression, Module, call, replaced,
 from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
 from regspec.layers.nested import Nested
 from regspec.layers.slots import AffineSlots
-from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.shapes import Shape, ShapeError, Tensor, text
 from regspec.spec.fields import Axes, Axis, Fraction, Positive, Size
 from regspec.spec.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.spec.regularizers import Regularizer
@@ -71,7 +71,11 @@ class BatchNormalization(ChannelNormalization):
             center=unless(True, self.center),
             frozen=unless(False, not self.trainable),
         )
-        return Module(constructor)(x)
+        if x.mask is None:
+            return Module(constructor)(x)
+        if x.mask.rank != x.rank - 1:
+            raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
+        return Module(constructor)(x, x.mask)
 
 
 @kind

@@ -385,6 +385,8 @@ def _preprocessings() -> list[Row]:
         Row("Resizing", {"height": 4, "width": 9, "interpolation": "bicubic"}, ((6, 7, 3),), has_reference=False),
         Row("Resizing", {"height": 4, "width": 9, "interpolation": "lanczos5"}, ((6, 7, 3),), has_reference=False),
         row("CenterCrop", (7, 8, 3), height=4, width=5),
+        row("Masking", (7, 3)),
+        row("Masking", (7, 2, 3), mask_value=2.0),
         row("CenterCrop", (3, 4, 3), height=5, width=6),
         row("CategoryEncoding", (6,), num_tokens=5, _dtype="int64"),
         row("CategoryEncoding", (1,), num_tokens=5, output_mode="one_hot", _dtype="int64"),
