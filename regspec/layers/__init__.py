@@ -4,6 +4,7 @@ from regspec.layers import (
     activation,
     attention,
     convolution,
+    convolutional_recurrent,
     dense,
     dropout,
     embedding,
@@ -13,6 +14,7 @@ from regspec.layers import (
     preprocessing,
     recurrent,
     reshaping,
+    wrappers,
 )
 from regspec.layers.layer import KINDS, Layer, find_kind
 
@@ -22,6 +24,7 @@ __all__ = [
     "activation",
     "attention",
     "convolution",
+    "convolutional_recurrent",
     "dense",
     "dropout",
     "embedding",
@@ -32,4 +35,5 @@ __all__ = [
     "preprocessing",
     "recurrent",
     "reshaping",
+    "wrappers",
 ]
