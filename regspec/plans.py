@@ -225,7 +225,7 @@ def _computed(
             each,
             "",
             dtype,
-            xs[0].order if len(each) == xs[0].rank else (),
+            layer.output_order(len(each), xs[0]),
             xs[0].data_format,
             layer.gives_signal(*xs) and len(each) == 3,
         )

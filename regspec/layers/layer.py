@@ -83,6 +83,10 @@ class Layer(Frozen):
         """The order of axes in which it wants an input; None takes any that its inputs share."""
         return axes.identity(x.rank)
 
+    def output_order(self, rank: int, x: Tensor) -> Order:
+        """The order of axes in which an output of this rank lies, where the first input is ``x``."""
+        return x.order if rank == x.rank else axes.identity(rank)
+
     def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
         return ()
