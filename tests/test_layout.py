@@ -81,7 +81,8 @@ def behind_convolutions(index: int) -> tuple[Any, list[Tensor]]:
     fields = row.fields if row.kind in UNSAVED else with_penalties(row)
     layer = reference.keras_layer(row.kind, fields, row.data_format, len(row.shapes[0]) + 1)
     symbolic = [keras.Input(shape) for shape in row.shapes]
-    images = [CONVOLUTIONS[len(x.shape) - 1](x.shape[-1], 1)(x) if len(x.shape) > 2 else x for x in symbolic]
+    stems = [CONVOLUTIONS.get(len(x.shape) - 1) for x in symbolic]
+    images = [x if stem is None else stem(x.shape[-1], 1)(x) for x, stem in zip(symbolic, stems, strict=True)]
     model = keras.Model(symbolic, reference.call(layer, row, images, False))
     return model, [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
 

@@ -291,9 +291,10 @@ class _Counting:
         self, node: Node, xs: Sequence[Counted], recounted: Recounted, flattened: frozenset[WeightPath], scope: _Scope
     ) -> tuple[_Lying, ...]:
         """How the outputs of a layer are counted."""
-        outputs = []
+        outputs, layer = [], node.plan.layer
+        assert layer is not None  # a model inside is no layer
         for each in node.outputs:
-            like = xs[0].order if each.rank == xs[0].rank else axes.identity(each.rank)
+            like = axes.identity(each.rank) if xs[0].is_keras else layer.output_order(each.rank, xs[0])
             x = _counted(each).permuted(recounted.order or like)
             units = recounted.units if x.rank == 2 else None
             outputs.append(_Lying(replace(x, units=units), flattened if units is not None else frozenset()))
@@ -330,7 +331,7 @@ class _Counting:
         for entry in reversed(model.entries):
             ((_, fields),) = entry.items()
             node = nodes[fields["name"]]
-            for index, (reference, x) in enumerate(zip(fields["inputs"], node.inputs, strict=True)):
+            for index, (reference, x) in enumerate(zip(fields["inputs"], node.inputs, strict=False)):
                 order = self._preferred(model, node, fields.get("layer", node.name), index, x, wanted)
                 if order is not None and wanted.get(reference, axes.identity(x.rank)) == axes.identity(x.rank):
                     wanted[reference] = order

@@ -26,6 +26,8 @@ from regspec.spec.regularizers import RegularizerField
 class Dense(KernelSlot, BiasSlot, Activated):
     """activation(x @ kernel + bias), over the last axis."""
 
+    supports_masking = True
+
     units: Size = Field(description="The size of the output's last axis.")
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
