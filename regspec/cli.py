@@ -212,6 +212,9 @@ def port(
             show_default=False,
         ),
     ] = None,
+    fold: Annotated[
+        bool, typer.Option("--fold", help="Fold BatchNormalization into the layer before it, for inference.")
+    ] = False,
 ) -> None:
     """Port a Keras model to a spec, a PyTorch class and its weights. Needs neither Keras nor TensorFlow.
 
@@ -226,6 +229,7 @@ def port(
         weights=weights,
         activity_reduction=None if activity_reduction is None else activity_reduction.value,
         data_format=None if data_format is None else data_format.value,
+        fold=fold,
     )
     made.save(output)
     summary = summarize(graph_of(made.spec))

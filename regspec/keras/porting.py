@@ -13,7 +13,9 @@ from regspec import files
 from regspec.axes import Order
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, layout, variables
+from regspec.graph import Graph
+from regspec.keras import archive, variables
+from regspec.keras.conversion import Converted, Wanted, converted
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
@@ -71,6 +73,7 @@ def port(
     activity_reduction: Literal["mean", "sum"] | None = None,
     keeps_quirks: bool = True,
     data_format: Literal["channels_first", "channels_last"] | None = None,
+    fold: bool = False,
 ) -> Port:
     """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
 
@@ -83,6 +86,8 @@ def port(
             the notes name each.
         data_format: channels_first converts a model with channels last: its images are (batch, channels, height,
             width), and its weights go with them, those after a Flatten included.
+        fold: whether a BatchNormalization that stands alone behind a convolution or a Dense becomes part of it, for
+            inference.
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
@@ -98,22 +103,24 @@ def port(
     if reader.problems:
         raise RegspecError(reader.problems)
     reduction = activity_reduction or _reduction(stored)
-    text = _text(model, dialect.data_format, reduction)
-    spec = loads(text, "<the ported spec>")
-    graph = graph_of(spec)
+
+    known: dict[int, tuple[str, ModelSpec, Graph]] = {}
+
+    def resolved(model: Model) -> tuple[str, ModelSpec, Graph]:
+        """The text of a model, its spec and its graph."""
+        if id(model) not in known:
+            text = _text(model, dialect.data_format, reduction)
+            spec = loads(text, "<the ported spec>")
+            known[id(model)] = text, spec, graph_of(spec)
+        return known[id(model)]
+
     arrays: Mapping[variables.WeightPath, Any] = {}
     if stored.arrays is not None:
-        arrays = variables.arrays_of(graph, model, stored.config["config"], stored.arrays)
-    orders: tuple[Mapping[str, Order], Mapping[str, Order]] = ({}, {})
-    if data_format not in (None, dialect.data_format):
-        if data_format != "channels_first":
-            what = "has channels first already, and is not converted to channels last"
-            raise RegspecError(Problem(what, path=str(path)))
-        relaid = layout.channels_first(model, graph, dialect)
-        text = _text(relaid.model, "channels_first", reduction)
-        spec = loads(text, "<the ported spec>")
-        graph, arrays, orders = graph_of(spec), relaid.moved(arrays), (relaid.inputs, relaid.outputs)
-    return Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), *orders)
+        arrays = variables.arrays_of(resolved(model)[2], model, stored.config["config"], stored.arrays)
+    made = converted(Converted(model, arrays), Wanted(data_format, fold), dialect, lambda model: resolved(model)[2])
+    text, spec, graph = resolved(made.model)
+    found = variables.parameters_of(graph, made.arrays)
+    return Port(spec, text, found, tuple(dialect.notes), made.inputs, made.outputs)
 
 
 def _generation(stored: archive.Archive) -> int:

@@ -7,6 +7,7 @@ first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, TypeVar
@@ -100,6 +101,17 @@ class Layer(Frozen):
         None where it can't do the same then. ``wanted`` is how its output would best be counted.
         """
         return None if any(x.units is not None for x in xs) else as_keras(self)
+
+    def linear(self, x: Tensor) -> tuple[str, int] | None:
+        """The weight in which its output is linear, a bias apart, and the axis of its units; None for other layers."""
+        return None
+
+    def scaling(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
+        """The axis along which it gives scale * x + shift in evaluation, the scale, the shift; None for other layers.
+
+        ``arrays`` has its weights by name, as arrays of numpy or tensors.
+        """
+        return None
 
     def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
@@ -253,6 +265,11 @@ class Activated(Layer):
     def activated_shape(self, shape: Shape, like: Tensor) -> Shape:
         """``shape`` after the activation."""
         return shape if self.activation is None else self.activation.output_shape(shape, self._dimension(like))
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether its activation function, if any, changes anything."""
+        return self.activation is not None and self.activation.lower(-1) is not None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         made = super().recounted(*xs, wanted=wanted)

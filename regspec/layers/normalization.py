@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from pydantic import Field
 
@@ -68,6 +70,10 @@ class BatchNormalization(ChannelNormalization):
         (x,) = xs
         made = super().recounted(replace(x, units=None))
         return made and replace(made, units=x.units)
+
+    def scaling(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
+        scale = arrays.get("gamma", 1.0) / (arrays["moving_variance"] + self.epsilon) ** 0.5
+        return x.order[1], scale, arrays.get("beta", 0.0) - arrays["moving_mean"] * scale
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         size, along = (x.size(1),), (x.order[1],)
