@@ -215,6 +215,9 @@ def port(
     fold: Annotated[
         bool, typer.Option("--fold", help="Fold BatchNormalization into the layer before it, for inference.")
     ] = False,
+    blocks: Annotated[
+        bool, typer.Option("--blocks", help="Write layers that repeat as blocks, so that a ResNet reads like one.")
+    ] = False,
 ) -> None:
     """Port a Keras model to a spec, a PyTorch class and its weights. Needs neither Keras nor TensorFlow.
 
@@ -230,6 +233,7 @@ def port(
         activity_reduction=None if activity_reduction is None else activity_reduction.value,
         data_format=None if data_format is None else data_format.value,
         fold=fold,
+        blocks=blocks,
     )
     made.save(output)
     summary = summarize(graph_of(made.spec))

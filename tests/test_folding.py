@@ -139,7 +139,7 @@ def test_penalties_of_folded_weights_are_left_out(tmp_path: Path) -> None:
     port.build()(torch.randn(2, 6))
     assert [*port.build().regularization_terms()] == ["last.kernel"]
     assert port.notes == (
-        "1 BatchNormalizations are folded into the layers before them, for inference",
+        "for inference, BatchNormalization is folded into the layer before it: 1 in all",
         "penalties and constraints of weights that were folded are left out: fc.kernel, fc.bias, bn.beta",
     )
 

@@ -353,6 +353,8 @@ def test_whole_models(name: str, tmp_path: Path) -> None:
     model = make()
     port = converted(model, tmp_path)
     agrees(model, port, inputs)
+    assert port.original is not None
+    assert port.original.text == regspec.port(tmp_path / "model.keras").text
     if views is not None:
         assert regspec.source(port.spec).count(".permute(") == views
 

@@ -1,4 +1,4 @@
-"""What a user may want of a port besides what Keras has: normalizations folded, channels first."""
+"""What a user may want of a port besides what Keras has: normalizations folded, channels first, blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from regspec.axes import Order
 from regspec.errors import Problem, RegspecError
 from regspec.graph import Graph
-from regspec.keras import folding, layout
+from regspec.keras import folding, layout, repetition
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
 from regspec.keras.variables import WeightPath
@@ -26,6 +26,7 @@ class Wanted:
 
     data_format: DataFormat | None = None
     fold: bool = False
+    blocks: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,20 @@ def converted(made: Converted, wanted: Wanted, dialect: Dialect, resolve: Callab
             raise RegspecError(Problem("has no weights, so that no normalization can be folded", "give its weights"))
         model, arrays = folding.folded(made.model, resolve(made.model), made.arrays, dialect)
         made = replace(made, model=model, arrays=arrays)
-    if wanted.data_format in (None, dialect.data_format):
-        return made
-    if wanted.data_format == "channels_last":
-        raise RegspecError(Problem("has channels first already, and is not converted to channels last"))
-    relaid = layout.channels_first(made.model, resolve(made.model), dialect)
-    dialect.data_format = "channels_first"
-    return Converted(relaid.model, relaid.moved(made.arrays), relaid.inputs, relaid.outputs)
+    if wanted.data_format not in (None, dialect.data_format):
+        if wanted.data_format == "channels_last":
+            raise RegspecError(Problem("has channels first already, and is not converted to channels last"))
+        relaid = layout.channels_first(made.model, resolve(made.model), dialect)
+        dialect.data_format = "channels_first"
+        made = Converted(relaid.model, relaid.moved(made.arrays), relaid.inputs, relaid.outputs)
+    if wanted.blocks:
+        model, arrays, notes = repetition.in_blocks(made.model, made.arrays)
+        try:
+            resolve(model)
+        except RegspecError as error:  # where a block can't have what its layers had, such as a mask made in it
+            dialect.note(f"layers that repeat are not written as blocks: {error.problems[0].what}")
+            return made
+        for note in notes:
+            dialect.note(note)
+        made = replace(made, model=model, arrays=arrays)
+    return made

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from regspec.graph import Graph
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
+from regspec.keras.references import names_in, referred, renamed, with_renamed
 from regspec.keras.variables import WeightPath, block_of
 from regspec.layers.layer import Weight
 from regspec.nodes import Node
@@ -25,15 +26,13 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[WeightPath, NDArray[np.generic]]
 
-NAMING = ("inputs", "mask")  # the fields of an entry that name others
-
 
 def folded(model: Model, graph: Graph, arrays: Arrays, dialect: Dialect) -> tuple[Model, Arrays]:
     """A model without the normalizations that can be folded into the layers before them, and its arrays."""
     folding = _Folding(dict(arrays))
     made = folding.model(model, graph, ())
     if folding.count:
-        dialect.note(f"{folding.count} BatchNormalizations are folded into the layers before them, for inference")
+        dialect.note(f"for inference, BatchNormalization is folded into the layer before it: {folding.count} in all")
     else:
         dialect.note("no BatchNormalization stands where it could be folded into the layer before it")
     if folding.penalized:
@@ -53,15 +52,16 @@ class _Folding:
     def model(self, model: Model, graph: Graph, within: WeightPath) -> Model:
         """A model, or one inside it."""
         nodes = {node.name: node for node in graph.nodes if not node.is_adapter}
-        uses = Counter(name.partition(".")[0] for name in _references(model))
+        named = [name for _, fields in _items(model) for name in referred(fields)]
+        uses = Counter(name.partition(".")[0] for name in (*named, *names_in(model.outputs)))
         closed = {fields["layer"] for kind, fields in _items(model) if kind == "call"}  # what can't be folded
         closed |= {fields["name"] for kind, fields in _items(model) if kind == "call" or "mask" in fields}
         kept: dict[str, tuple[str, dict[str, Any]]] = {}
-        renamed: dict[str, str] = {}
+        instead: dict[str, str] = {}
         inner = {}
         for kind, said in _items(model):
             name = said["name"]
-            fields = {key: _renamed(value, renamed) if key in NAMING else value for key, value in said.items()}
+            fields = with_renamed(said, instead)
             if name in model.inner:
                 block = block_of(nodes[name])
                 assert block is not None  # it is a model inside
@@ -75,10 +75,10 @@ class _Folding:
             activity = {key: value for key, value in fields.items() if key == "activity_regularizer"}
             kept[before] = (kept[before][0], {**made, **activity})
             closed |= {before} if activity else set()
-            renamed[name] = before
+            instead[name] = before
             uses[before] = uses[name]
         entries = [{kind: fields} for kind, fields in kept.values()]
-        return replace(model, entries=entries, inner=inner, outputs=_renamed(model.outputs, renamed))
+        return replace(model, entries=entries, inner=inner, outputs=renamed(model.outputs, instead))
 
     def _fold(self, fields: dict[str, Any], node: Node, after: Node, within: WeightPath) -> dict[str, Any] | None:
         """A layer's fields with the one after it folded in, whose arrays change; None where it can't be."""
@@ -122,31 +122,3 @@ def _along_outputs(weight: Weight) -> list[int]:
 def _items(model: Model) -> Iterator[tuple[str, dict[str, Any]]]:
     for entry in model.entries:
         yield from entry.items()
-
-
-def _references(model: Model) -> Iterator[str]:
-    """Every name by which an entry of a model, or its outputs, refers to a tensor."""
-    for _, fields in _items(model):
-        for key in NAMING:
-            yield from _names(fields.get(key))
-    yield from _names(model.outputs)
-
-
-def _names(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, dict)):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _names(each)
-
-
-def _renamed(value: Any, by: Mapping[str, str]) -> Any:
-    """References with names replaced, in whatever structure they stand."""
-    if isinstance(value, list):
-        return [_renamed(each, by) for each in value]
-    if isinstance(value, dict):
-        return {key: _renamed(each, by) for key, each in value.items()}
-    if not isinstance(value, str):
-        return value
-    name, dot, output = value.partition(".")
-    return f"{by.get(name, name)}{dot}{output}"

@@ -36,6 +36,7 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
+    parameters: dict[str, Any] = field(default_factory=dict)  # of a block, with their defaults
     operations: set[str] = field(default_factory=set)  # the entries that are operations, and no layers
     recorded: dict[str, list[str | None]] = field(default_factory=dict)  # the masks with which entries were called
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +39,7 @@ class Port:
     notes: tuple[str, ...] = ()
     input_orders: Mapping[str, Order] = field(default_factory=dict)  # Keras's axes as they lie, where otherwise
     output_orders: Mapping[str, Order] = field(default_factory=dict)
+    original: Port | None = field(default=None, repr=False, compare=False)  # before it was folded, converted, …
 
     def build(self) -> nn.Module:
         """The module, with the weights of the file; in evaluation mode, as Keras's models are when they are called."""
@@ -74,6 +75,7 @@ def port(
     keeps_quirks: bool = True,
     data_format: Literal["channels_first", "channels_last"] | None = None,
     fold: bool = False,
+    blocks: bool = False,
 ) -> Port:
     """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
 
@@ -88,6 +90,8 @@ def port(
             width), and its weights go with them, those after a Flatten included.
         fold: whether a BatchNormalization that stands alone behind a convolution or a Dense becomes part of it, for
             inference.
+        blocks: whether layers that repeat become blocks, so that a ResNet reads like one; the names of its weights
+            begin with those of the blocks then.
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
@@ -104,23 +108,24 @@ def port(
         raise RegspecError(reader.problems)
     reduction = activity_reduction or _reduction(stored)
 
-    known: dict[int, tuple[str, ModelSpec, Graph]] = {}
-
     def resolved(model: Model) -> tuple[str, ModelSpec, Graph]:
         """The text of a model, its spec and its graph."""
-        if id(model) not in known:
-            text = _text(model, dialect.data_format, reduction)
-            spec = loads(text, "<the ported spec>")
-            known[id(model)] = text, spec, graph_of(spec)
-        return known[id(model)]
+        text = _text(model, dialect.data_format, reduction)
+        spec = loads(text, "<the ported spec>")
+        return text, spec, graph_of(spec)
 
+    text, spec, graph = resolved(model)
     arrays: Mapping[variables.WeightPath, Any] = {}
     if stored.arrays is not None:
-        arrays = variables.arrays_of(resolved(model)[2], model, stored.config["config"], stored.arrays)
-    made = converted(Converted(model, arrays), Wanted(data_format, fold), dialect, lambda model: resolved(model)[2])
+        arrays = variables.arrays_of(graph, model, stored.config["config"], stored.arrays)
+    original = Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes))
+    wanted = Wanted(data_format, fold, blocks)
+    made = converted(Converted(model, arrays), wanted, dialect, lambda model: resolved(model)[2])
+    if made.model is model:
+        return replace(original, notes=tuple(dialect.notes))
     text, spec, graph = resolved(made.model)
     found = variables.parameters_of(graph, made.arrays)
-    return Port(spec, text, found, tuple(dialect.notes), made.inputs, made.outputs)
+    return Port(spec, text, found, tuple(dialect.notes), made.inputs, made.outputs, original)
 
 
 def _generation(stored: archive.Archive) -> int:
@@ -199,10 +204,14 @@ def _text(model: Model, data_format: str, reduction: str) -> str:
         lines.append("blocks:")
         for name, block in blocks.items():
             lines.append(f"  {name}:")
-            lines.append(f"    inputs: {_flow([*block.inputs])}")
+            if block.parameters:
+                lines.append(f"    parameters: {_flow(block.parameters)}")
+            if [*block.inputs] != ["input"]:
+                lines.append(f"    inputs: {_flow([*block.inputs])}")
             lines.append("    layers:")
             lines += [f"      - {entry}" for entry in _entries(block)]
-            lines.append(f"    outputs: {_flow(block.outputs)}")
+            if block.outputs not in [fields["name"] for fields in block.entries[-1].values()]:
+                lines.append(f"    outputs: {_flow(block.outputs)}")
     lines += ["layers:", *(f"  - {entry}" for entry in _entries(model))]
     lines.append(f"outputs: {_flow(model.outputs)}")
     return "\n".join(lines) + "\n"
