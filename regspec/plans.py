@@ -126,7 +126,7 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
     weights = layer.weights(*xs)
     if not layer.trainable:  # which holds for the layers in it too
         weights = tuple(replace(weight, frozen=True) for weight in weights)
-    absent = tuple(_absent(parameter) for parameter in layer.absent())
+    absent = tuple(_absent(parameter) for parameter in layer.absent(*xs))
     fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
     _check_slots(layer, weights)
     terms, constraints = [], []

@@ -17,7 +17,7 @@ MEANINGLESS = frozenset(
         *("name", "trainable", "dtype", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
         *("input_dtype",),
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
-        *("synchronized", "lora_alpha", "renorm_clipping", "renorm_momentum", "zero_output_for_mask", "input_length"),
+        *("synchronized", "lora_alpha", "renorm_clipping", "renorm_momentum", "input_length"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
     )
 )

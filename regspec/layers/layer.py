@@ -99,7 +99,7 @@ class Layer(Frozen):
         """The expression that computes its output, or those of several."""
         raise NotImplementedError
 
-    def absent(self) -> tuple[str, ...]:
+    def absent(self, x: Tensor, *others: Tensor) -> tuple[str, ...]:
         """Parameters that Keras does not have, which stay zero: of the main module, or ``suffix.name`` of another."""
         return ()
 

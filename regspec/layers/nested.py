@@ -73,11 +73,14 @@ def output_shape(layer: Layer, x: Tensor) -> Shape:
     return axes.permute(shape, axes.inverse(layer.output_order(len(shape), inner)))
 
 
-def lower(layer: Layer, x: Tensor, value: Expression) -> Expression:
-    """The layer's one output on ``value``, which has the shape of ``x``; both by Keras's axes."""
+def lower(layer: Layer, x: Tensor, value: Expression, mask: Expression | None = None) -> Expression:
+    """The layer's one output on ``value``, which has the shape of ``x``, and its mask; all by Keras's axes."""
     inner = wanted(layer, x)
     moved = value if inner is x else value.method("permute", *axes.between(x.order, inner.order))
-    result: Expression = replaced(layer.lower(inner), {inner: moved})
+    known: dict[Expression, Expression] = {inner: moved}
+    if inner.mask is not None and mask is not None:
+        known[inner.mask] = mask
+    result: Expression = replaced(layer.lower(inner), known)
     rank = len(_only_shape(layer, inner))
     order = layer.output_order(rank, inner)
     return result if order == axes.identity(rank) else result.method("permute", *axes.inverse(order))

@@ -54,13 +54,13 @@ class Bidirectional(Layer):
     @property
     def _forward(self) -> Recurrent:
         assert isinstance(self.layer, Recurrent)
-        return self.layer
+        return _zeroed(self.layer)
 
     @property
     def _backward(self) -> Recurrent:
         if self.backward_layer is not None:
             assert isinstance(self.backward_layer, Recurrent)
-            return self.backward_layer
+            return _zeroed(self.backward_layer)
         return self._forward.model_copy(update={"go_backwards": not self._forward.go_backwards})
 
     @property
@@ -68,11 +68,11 @@ class Bidirectional(Layer):
         """Whether a forward begins with the last states of the one before."""
         return self._forward.stateful
 
-    @property
-    def _native_cell(self) -> Cell | None:
+    def _native_cell(self, x: Tensor) -> Cell | None:
         """The cell of which one of torch's modules computes both directions, if it can."""
         forward = self._forward
-        if self.backward_layer is not None or forward.go_backwards or forward.return_state or forward.stateful:
+        is_plain = not (forward.go_backwards or forward.return_state or forward.stateful)
+        if x.mask is not None or self.backward_layer is not None or not is_plain:
             return None
         cell = forward.lone_cell if isinstance(forward, Chain) else None
         return cell if cell is not None and cell.is_native and forward.activity is None else None
@@ -99,14 +99,14 @@ class Bidirectional(Layer):
         return self._forward.units_of(output)
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        if (cell := self._native_cell) is None:
+        if (cell := self._native_cell(x)) is None:
             return (*self._forward.owned_weights(x, ("forward",)), *self._backward.owned_weights(x, ("backward",)))
         both = (("forward", ""), ("backward", "_reverse"))
         weights = [each for name, ending in both for each in cell.direction_weights(x.size(-1), (name,), ending)]
         return tuple(weights if self._forward.trainable else (replace(weight, frozen=True) for weight in weights))
 
-    def absent(self) -> tuple[str, ...]:
-        if (cell := self._native_cell) is None:
+    def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
+        if (cell := self._native_cell(x)) is None:
             return (*self._forward.owned_absent(("forward",)), *self._backward.owned_absent(("backward",)))
         return tuple(f"{name}{ending}" for name in cell.absent_parameters for ending in ("", "_reverse"))
 
@@ -135,13 +135,20 @@ class Bidirectional(Layer):
         )
         return [merged, *states] if states else merged
 
+    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+        return self._forward.output_mask(x)
+
+    @property
+    def masked_outputs(self) -> int:
+        return 2 if self.merge_mode is None else 1
+
     def _last_dimension(self, x: Tensor) -> int:
         """The dimension that holds Keras's last axis of an output, along which both are concatenated."""
         rank = len(self._forward.main_shape(x))
         return self._forward.output_order(rank, x).index(rank - 1)
 
     def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
-        if (cell := self._native_cell) is not None:
+        if (cell := self._native_cell(x)) is not None:
             return self._both_at_once(cell, x, others)
         count = self._forward.state_count
         forward, forward_states = self._forward.run(x, others[:count], ("forward",))
@@ -191,6 +198,13 @@ class Bidirectional(Layer):
         return last.method(_METHODS[self.merge_mode], dim=0)
 
 
+def _zeroed(layer: Recurrent) -> Recurrent:
+    """The layer as Keras has it in Bidirectional: zero at masked steps, if it gives each step."""
+    if layer.zero_output_for_mask == layer.return_sequences:
+        return layer
+    return layer.model_copy(update={"zero_output_for_mask": layer.return_sequences})
+
+
 _MERGES: dict[str, Callable[[Expression, Expression], Expression]] = {
     "sum": lambda forward, backward: forward + backward,
     "mul": lambda forward, backward: forward * backward,
@@ -205,6 +219,8 @@ class TimeDistributed(Layer):
     """A layer applied to each step of a sequence by itself."""
 
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}.")
+
+    supports_masking = True
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -222,13 +238,16 @@ class TimeDistributed(Layer):
 
     def _step(self, x: Tensor) -> Tensor:
         """A tensor like all steps of ``x``, one after the other."""
-        return Tensor((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format)
+        mask = None
+        if x.mask is not None and x.mask.rank > 2:  # each step is a sequence with a mask of its own
+            mask = Tensor((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
+        return Tensor((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format, mask=mask)
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         return nested.weights(self.layer, self._step(x))
 
-    def absent(self) -> tuple[str, ...]:
-        return self.layer.absent()
+    def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
+        return self.layer.absent(self._step(x))
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         return (*x.shape[:2], *nested.output_shape(self.layer, self._step(x))[1:])
@@ -244,5 +263,6 @@ class TimeDistributed(Layer):
         if isinstance(self.layer, Dense) and self.layer.is_along_last_axis:
             return nested.lower(self.layer, x, x)  # which works along the last axis, whatever stands before
         steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
-        result = nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1))
+        mask = None if x.mask is None else x.mask.method("flatten", 0, 1)
+        result = nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1), mask)
         return result.method("unflatten", 0, steps)
