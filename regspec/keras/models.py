@@ -213,7 +213,7 @@ class Reader:
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 Reference = tuple[str, int, int]  # the layer, its node, the output
-TENSORS = ("inputs", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
+TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
 
 
 @dataclass(frozen=True)
