@@ -72,7 +72,7 @@ SEQUENTIAL: dict[str, Callable[[], Any]] = {
     "relu": embedded(layer("SimpleRNN", 4, activation="relu")),
     "both directions": embedded(layer("Bidirectional", layer("LSTM", 4, return_sequences=True)), LSTM),
     "both directions, last": embedded(layer("Bidirectional", layer("GRU", 4), merge_mode="sum")),
-    "stacked cells": embedded(
+    "mean of stacked cells": embedded(
         layer("RNN", lambda: [layers.LSTMCell(4), layers.GRUCell(3, reset_after=False)], return_sequences=True),
         layer("GlobalAveragePooling1D"),
     ),
