@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from regspec import axes, shapes
 from regspec.axes import Order
-from regspec.calls import Call, Definition, Expression
+from regspec.calls import CASTS, Call, Definition, Expression
 from regspec.plans import Place, Plan
 from regspec.shapes import ShapeError, Tensor
 
@@ -90,7 +90,8 @@ def _adapted(plan: Plan, inputs: Sequence[Tensor]) -> tuple[list[Node], tuple[Te
         x = given
         if x.dtype != wanted.dtype:
             x = replace(x, dtype=wanted.dtype)
-            nodes.append(_adapter("float", given, x, given.method("float")))
+            method = CASTS[wanted.dtype]
+            nodes.append(_adapter(method, given, x, given.method(method)))
         xs.append(ordered(x, wanted.order, nodes))
     return nodes, tuple(xs)
 
