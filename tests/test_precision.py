@@ -1,7 +1,8 @@
-"""The types in which models compute: of the whole, of single layers, of inputs."""
+"""The types in which models compute: of the whole, of single layers, of inputs; and of ported models."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import keras
 import numpy as np
 import pytest
 import torch
+from keras import layers
+from safetensors.torch import load_file
 
 import regspec
 from regspec.keras.weights import to_parameters
@@ -17,6 +20,8 @@ from .layers import reference
 from .layers.rows import ROWS, Row
 from .layers.specs import node_of, outputs_of, spec_of
 from .layers.test_layers import _is_called
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
 
 FIRST: dict[str, tuple[int, Row]] = {}  # a row of each kind
 for _index, _row in enumerate(ROWS):
@@ -167,16 +172,16 @@ def test_a_whole_model_in_another_type() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "message"),
+    ("layer", "message"),
     [
         ("- TimeDistributed: {layer: {Dense: {units: 3, dtype: float64}}}", "can't have a dtype of its own"),
         ("- Dense: {units: 3, dtype: float8}", "'dtype' of Dense must be"),
         ("- Dense: {units: 3, dtype: int32}", "'dtype' of Dense must be"),
     ],
 )
-def test_types_that_layers_do_not_have(layers: str, message: str) -> None:
+def test_types_that_layers_do_not_have(layer: str, message: str) -> None:
     with pytest.raises(regspec.RegspecError, match=message):
-        regspec.loads(f"regspec: 1\ninputs: {{x: {{shape: [4, 3]}}}}\nlayers:\n  {layers}\n")
+        regspec.loads(f"regspec: 1\ninputs: {{x: {{shape: [4, 3]}}}}\nlayers:\n  {layer}\n")
 
 
 def test_a_block_of_a_file_has_the_types_of_the_spec(tmp_path: Path) -> None:
@@ -189,3 +194,132 @@ def test_a_block_of_a_file_has_the_types_of_the_spec(tmp_path: Path) -> None:
     with pytest.raises(regspec.RegspecError, match="has dtype: float64, but this spec has dtype: float32"):
         regspec.load(write("outer.yaml", outer))
     assert regspec.build(write("same.yaml", f"dtype: float64\n{outer}"))(torch.randn(2, 4).double()).shape == (2, 3)
+
+
+# -- ported ------------------------------------------------------------------------------------------------------------
+
+X = torch.randn(5, 4, 8)
+
+
+def ported_from(policy: str, last: str | None, path: Path) -> tuple[Any, regspec.Port]:
+    """A model of Keras whose layers have a policy, and its last ones another; and its port."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        x = keras.Input((4, 8))
+        y = layers.Dense(8, activation="relu", kernel_regularizer="l2")(x)
+        y = layers.BatchNormalization()(layers.Conv1D(6, 3, padding="same")(y))
+        y = layers.MultiHeadAttention(2, 3)(y, y)
+        y = layers.TimeDistributed(layers.Dense(4))(y)
+        y = layers.LSTM(5, recurrent_initializer="glorot_uniform", return_sequences=True)(y)
+        model = keras.Model(x, layers.Softmax(dtype=last)(layers.Dense(4, dtype=last)(y)))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.save(path)
+    return model, regspec.port(path)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    ("policy", "last", "tolerance", "types", "notes"),
+    [
+        ("float16", None, 2e-3, {"float16"}, ["in float16, as in Keras; but penalties"]),
+        ("bfloat16", None, 2e-2, {"bfloat16"}, ["in bfloat16, as in Keras; but penalties"]),
+        ("float64", None, 1e-6, {"float64"}, []),
+        ("float16", "float32", 2e-3, {"float16", "float32"}, ["in float16, as in Keras"]),
+        ("float32", "float64", 1e-5, {"float32", "float64"}, []),
+        ("mixed_float16", "float32", 2e-3, {"float32"}, [r"torch.autocast(device, torch.float16)"]),
+        ("mixed_bfloat16", None, 2e-2, {"float32"}, [r"torch.autocast(device, torch.bfloat16)"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_policies(
+    policy: str, last: str | None, tolerance: float, types: set[str], notes: list[str], suffix: str, tmp_path: Path
+) -> None:
+    model, port = ported_from(policy, last, tmp_path / f"model{suffix}")
+    ported = port.build()
+    assert {str(each.dtype).removeprefix("torch.") for each in ported.parameters()} == types
+    wanted, got = model(X, training=False), ported(X)
+    if not policy.startswith("mixed"):
+        assert got.dtype is wanted.dtype
+    torch.testing.assert_close(got.double(), wanted.double(), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(ported.regularization_loss().double(), model.losses[0].double(), rtol=tolerance, atol=0)
+    assert len(port.notes) == len(notes)
+    assert all(wanted in note for wanted, note in zip(notes, port.notes, strict=True))
+    port.save(tmp_path / "ported")
+    again = regspec.build(tmp_path / "ported" / "spec.yaml")
+    state = load_file(tmp_path / "ported" / "weights.safetensors")
+    assert {name: each.dtype for name, each in state.items()} == {
+        name: each.dtype for name, each in ported.state_dict().items()
+    }
+    again.load_state_dict(state)
+    torch.testing.assert_close(again.eval()(X), got, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("input_dtype", INPUTS)
+@pytest.mark.parametrize("policy", ["float32", "float64"])
+def test_inputs_of_ported_models(input_dtype: str, policy: str, tmp_path: Path) -> None:
+    x = keras.Input((4,), dtype=input_dtype)
+    rows = layers.Embedding(9, 2, dtype=policy)(x)
+    flat = layers.Flatten(dtype=policy)(x)
+    model = keras.Model(x, [layers.Dense(3, dtype=policy)(x), layers.Dense(3, dtype=policy)(flat), rows])
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    assert {each.dtype for each in port.spec.inputs.values()} == {input_dtype}
+    given = INPUTS[input_dtype]
+    given = given.abs().clamp(max=8) if input_dtype != "bool" else given
+    for a, b in zip(port.build()(given), model(given), strict=True):
+        assert a.dtype is getattr(torch, policy)
+        torch.testing.assert_close(a.double(), b.double(), rtol=1e-6, atol=1e-6)
+
+
+def config_of(layer: dict[str, Any], dtype: Any) -> dict[str, Any]:
+    first = {"class_name": "InputLayer", "config": {"name": "x", "batch_shape": [None, 4, 3], "dtype": "float32"}}
+    layer = {**layer, "config": {**layer["config"], "dtype": dtype}}
+    return {"class_name": "Sequential", "config": {"name": "m", "layers": [first, layer]}}
+
+
+DENSE = {"class_name": "Dense", "config": {"name": "d", "units": 3}}
+WRAPPED = {
+    "class_name": "TimeDistributed",
+    "config": {"name": "t", "layer": {"class_name": "Dense", "config": {"name": "d", "units": 3, "dtype": "float32"}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("layer", "dtype", "message"),
+    [
+        (DENSE, "int8", "the precision int8"),
+        (DENSE, "float8_e4m3fn", "the precision float8_e4m3fn"),
+        (DENSE, ["float32"], r"the precision \['float32'\]"),
+        (DENSE, {"class_name": "Mine", "config": {}}, r"the weights are quantized \(Mine\)"),
+        (WRAPPED, "float64", "TimeDistributed in float64 around a layer in float32"),
+    ],
+)
+def test_policies_that_are_not_ported(layer: dict[str, Any], dtype: Any, message: str, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(config_of(layer, dtype)))
+    with pytest.raises(regspec.RegspecError, match=message):
+        regspec.port(tmp_path / "model.json")
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float64",
+        {"class_name": "Policy", "config": {"name": "float64"}},
+        {"class_name": "FloatDTypePolicy", "config": {"name": "float64"}},
+        {"class_name": "DTypePolicyMap", "config": {"default_policy": "float64", "policy_map": {}}},
+    ],
+)
+def test_forms_of_policies(dtype: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(config_of(DENSE, dtype)))
+    assert regspec.port(tmp_path / "model.json").spec.dtype == "float64"
+
+
+def test_attention_in_half_precision_rounds_as_keras_does(tmp_path: Path) -> None:
+    """To the last bit, with biases."""
+    query, value = keras.Input((8, 16)), keras.Input((4, 16))
+    model = keras.Model([query, value], layers.MultiHeadAttention(2, 8, dtype="float16")(query, value))
+    reference.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    xs = [torch.randn(2, 8, 16), torch.randn(2, 4, 16)]
+    torch.testing.assert_close(regspec.port(tmp_path / "model.keras").build()(*xs), model(xs), rtol=2e-4, atol=2e-4)

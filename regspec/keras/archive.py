@@ -25,6 +25,7 @@ MAX_CONFIG = 64 * 2**20  # bytes
 MAX_WEIGHTS = 64 * 2**30
 MAX_DEPTH = 64  # of groups in groups
 MAX_ITEMS = 1_000_000  # in all groups
+BFLOAT16 = np.dtype("V2")  # as which Keras writes it, because HDF5 has no such type
 MAX_INFLATION = 100  # how many times as large as its compressed form a member may be
 
 
@@ -80,10 +81,14 @@ class Arrays:
             raise self._fault(f"keeps '{dataset.name}' in another file, which is not opened")
         if dataset.nbytes > MAX_INFLATION * max(dataset.id.get_storage_size(), 2**20):
             raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
+        if dataset.dtype.kind not in "fiub" and dataset.dtype != BFLOAT16:
+            raise self._fault(f"has '{dataset.name}' of the type {dataset.dtype}, where numbers are wanted")
         try:
-            array: NDArray[Any] = dataset[()]
+            array: NDArray[Any] = np.asarray(dataset[()])
         except (OSError, ValueError, RuntimeError) as error:
             raise self._fault(f"has '{dataset.name}', which can't be read: {error}") from None
+        if array.dtype == BFLOAT16:  # the upper halves of float32
+            return (array.view("<u2").astype("<u4") << 16).view("<f4")
         return array
 
     def _own(self, group: h5py.Group, path: str) -> Any:

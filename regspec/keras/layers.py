@@ -5,16 +5,18 @@ The kinds have Keras's names, fields and defaults; so nearly all of this is leav
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from regspec.keras.dialect import Dialect
+from regspec.keras.precision import note_of, policy_of
 from regspec.keras.values import FAMILIES, UnportedError, named
 from regspec.layers.layer import KINDS, Layer, Spatial
+from regspec.shapes import Precision
 
 # What a config says besides the fields of a kind, and means nothing for what is computed.
 MEANINGLESS = frozenset(
     (
-        *("name", "trainable", "dtype", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
+        *("name", "trainable", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
         *("input_dtype",),
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
         *("synchronized", "lora_alpha", "renorm_clipping", "renorm_momentum", "zero_output_for_mask", "input_length"),
@@ -40,6 +42,7 @@ RENAMED = {
     ("EinsumDense", "output_shape"): "output_size",
     ("LeakyReLU", "alpha"): "negative_slope",
 }
+ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
@@ -59,9 +62,10 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     cls = kind_of(class_name)
     if cls is None or not str(item.get("module") or "keras").startswith("keras"):
         raise UnportedError(f"no kind ports the class {class_name}")
-    _check_dtype(config.get("dtype"))
     fields: dict[str, Any] = {}
     for key, value in config.items():
+        if key == "dtype":
+            continue
         field = RENAMED.get((cls.__name__, key), key)
         if field not in cls.model_fields:
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
@@ -74,21 +78,29 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
             continue
         if not _is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
+    if (precision := _precision(class_name, config, dialect)) != dialect.dtype:
+        fields["dtype"] = precision
     if config.get("trainable") is False:
         fields["trainable"] = False
     # what a layer is comes first, and then what is said of its weights
     return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
 
 
-def _check_dtype(dtype: Any) -> None:
-    """Raises where a layer computes in another precision than float32."""
-    if isinstance(dtype, dict):
-        name = dtype.get("class_name")
-        if name != "DTypePolicy":
-            raise UnportedError(f"the weights are quantized ({name})")
-        dtype = (dtype.get("config") or {}).get("name")
-    if dtype not in (None, "float32"):
-        raise UnportedError(f"the precision {dtype}")
+def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str:
+    """The type in which a layer computes and keeps its weights."""
+    policy = policy_of(config.get("dtype"))
+    for field in ("layer", "backward_layer"):
+        inner = config.get(field)
+        own = inner.get("config") if isinstance(inner, dict) else None
+        if isinstance(own, dict) and policy_of(own.get("dtype")).weights != policy.weights:
+            raise UnportedError(f"{class_name} in {policy.name} around a layer in {policy_of(own['dtype']).name}")
+    if policy.weights not in get_args(Precision):
+        if class_name not in ENCODINGS:
+            raise UnportedError(f"the precision {policy.name}")
+        return dialect.dtype
+    if (note := note_of(policy)) is not None:
+        dialect.note(note)
+    return policy.weights
 
 
 def _value(field: str, value: Any, dialect: Dialect) -> Any:
@@ -96,12 +108,18 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
     if isinstance(value, dict) and value.get("class_name") == "__tuple__":
         value = value.get("items")
     if field in ("layer", "backward_layer"):
-        return None if value is None else layer_of(value, dialect)
+        return None if value is None else _inner(value, dialect)
     if sort := _sort(field):
         return named(value, sort)
     if isinstance(value, dict):
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
     return None if value == [] else value
+
+
+def _inner(item: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:
+    """A layer inside another, whose precision it has."""
+    ((kind, fields),) = layer_of(item, dialect).items()
+    return {kind: {field: value for field, value in fields.items() if field != "dtype"}}
 
 
 def _sort(field: str) -> str | None:

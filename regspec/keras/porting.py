@@ -16,6 +16,7 @@ from regspec.keras import archive, variables
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
+from regspec.keras.precision import precision_of
 from regspec.keras.values import UnportedError
 from regspec.layers.layer import Spatial
 from regspec.spec.model import ModelSpec
@@ -48,17 +49,18 @@ class Port:
 
     def save(self, folder: str | Path) -> None:
         """Writes ``spec.yaml``, ``model.py`` and ``weights.safetensors``. Raises `RegspecError`."""
-        import safetensors.numpy
+        import safetensors.torch
 
         folder = Path(folder)
-        state = {name: value.detach().numpy() for name, value in self.build().state_dict().items()}
+        # each a tensor of its own, as this format wants them
+        state = {name: value.detach().clone() for name, value in self.build().state_dict().items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RegspecError(Problem(f"can't be made: {error.strerror}", path=str(folder))) from None
         files.write(folder / "spec.yaml", self.text)
         files.write(folder / "model.py", source(self.spec))
-        files.write(folder / "weights.safetensors", safetensors.numpy.save(state))
+        files.write(folder / "weights.safetensors", safetensors.torch.save(state))
 
 
 def port(
@@ -82,7 +84,8 @@ def port(
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    dialect = Dialect(_data_format(stored.config), _generation(stored), keeps_quirks)
+    own = (layer["config"].get("dtype") for layer in _layers(stored.config) if kind_of(layer["class_name"]) is not None)
+    dialect = Dialect(_data_format(stored.config), _generation(stored), precision_of(own), keeps_quirks)
     reader = Reader(dialect)
     try:
         model = reader.model(stored.config)
@@ -91,7 +94,7 @@ def port(
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
     if reader.problems:
         raise RegspecError(reader.problems)
-    text = _text(model, dialect.data_format, activity_reduction or _reduction(stored))
+    text = _text(model, dialect, activity_reduction or _reduction(stored))
     spec = loads(text, "<the ported spec>")
     found: Mapping[str, Any] = {}
     if stored.arrays is not None:
@@ -163,10 +166,12 @@ def _reduction(stored: archive.Archive) -> str:
 # -- the text of the spec ----------------------------------------------------------------------------------------------
 
 
-def _text(model: Model, data_format: str, reduction: str) -> str:
+def _text(model: Model, dialect: Dialect, reduction: str) -> str:
     lines = ["regspec: 1", f"name: {_flow(model.name)}"]
-    if data_format != "channels_first":
-        lines.append(f"data_format: {data_format}")
+    if dialect.data_format != "channels_first":
+        lines.append(f"data_format: {dialect.data_format}")
+    if dialect.dtype != "float32":
+        lines.append(f"dtype: {dialect.dtype}")
     if reduction != "mean":
         lines.append(f"activity_reduction: {reduction}")
     lines += ["inputs:", *(f"  {name}: {_flow(declared)}" for name, declared in model.inputs.items())]
