@@ -19,17 +19,15 @@ MEANINGLESS = frozenset(
         *("name", "trainable", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
         *("input_dtype",),
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
-        *("synchronized", "lora_alpha", "renorm_clipping", "renorm_momentum", "zero_output_for_mask", "input_length"),
+        *("synchronized", "lora_alpha", "zero_output_for_mask", "input_length"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
     )
 )
 # Of these, what is not said is what the kinds do.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "renorm": (False, None),
     "stateful": (False, None),
     "time_major": (False, None),
     "mask_zero": (False, None),
-    "rms_scaling": (False, None),
     "virtual_batch_size": (None,),
     "adjustment": (None,),
     "weights": (None,),
@@ -42,6 +40,7 @@ RENAMED = {
     ("EinsumDense", "output_shape"): "output_size",
     ("LeakyReLU", "alpha"): "negative_slope",
 }
+MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
@@ -111,9 +110,9 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
         return None if value is None else _inner(value, dialect)
     if sort := _sort(field):
         return named(value, sort)
-    if isinstance(value, dict):
+    if isinstance(value, dict) and field not in MAPPINGS:
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
-    return None if value == [] else value
+    return value
 
 
 def _inner(item: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:

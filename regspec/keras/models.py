@@ -334,4 +334,6 @@ def _input(layer: Mapping[str, Any], shape: list[int | None], dtype: str) -> dic
         given = dtype if own is None else policy_of(own).computes
     except UnportedError:
         raise UnportedError(f"the input '{name_of(layer)}' of the type {str(own)[:80]}") from None
-    return {"shape": [*shape[1:]], **({} if given == dtype else {"dtype": given})}
+    # an axis without cells is one whose size may vary: so may what torch makes of it
+    sizes = [None if size == 0 else size for size in shape[1:]]
+    return {"shape": sizes, **({} if given == dtype else {"dtype": given})}
