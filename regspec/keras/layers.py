@@ -112,7 +112,7 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
         return named(value, sort)
     if isinstance(value, dict) and field not in MAPPINGS:
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
-    return value
+    return None if value == [] and field == "axis" else value
 
 
 def _inner(item: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:

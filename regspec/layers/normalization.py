@@ -22,6 +22,8 @@ from regspec.spec.regularizers import Regularizer
 class ChannelNormalization(AffineSlots):
     """A normalization of channels, which it wants at dimension 1."""
 
+    supports_masking = True
+
     axis: Axis | None = Field(
         None, description="The axis of the channels; where the model's data_format puts them when absent."
     )
@@ -153,6 +155,8 @@ def _shape(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
 class LayerNormalization(AffineSlots, FeatureNormalization):
     """Subtracts each example's mean over its features and divides by its deviation."""
 
+    supports_masking = True
+
     epsilon: Positive = Field(1e-3, description="Added to the variance.")
     rms_scaling: bool = Field(
         False, description="Whether the mean is not subtracted, and no beta added: Keras's older RMS scaling."
@@ -192,6 +196,8 @@ class RMSNormalization(FeatureNormalization):
 @kind
 class UnitNormalization(Elementwise):
     """Divides by the Euclidean norm along an axis or several."""
+
+    supports_masking = True
 
     axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
 

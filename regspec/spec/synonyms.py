@@ -26,7 +26,6 @@ _EXPLAINED = {
     "input": "an input is declared under 'inputs'",
     "inputlayer": "an input is declared under 'inputs'",
     "lambda": "code is no part of a spec: register a layer of your own",
-    "masking": "masks are not carried between layers",
     "sequential": "one model inside another is a block",
 }
 
