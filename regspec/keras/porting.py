@@ -19,6 +19,7 @@ from regspec.keras.models import Model, Reader
 from regspec.keras.precision import precision_of
 from regspec.keras.values import UnportedError
 from regspec.layers.layer import Spatial
+from regspec.shapes import Precision
 from regspec.spec.model import ModelSpec
 
 if TYPE_CHECKING:
@@ -84,12 +85,19 @@ def port(
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    own = (layer["config"].get("dtype") for layer in _layers(stored.config) if kind_of(layer["class_name"]) is not None)
-    dialect = Dialect(_data_format(stored.config), _generation(stored), precision_of(own), keeps_quirks)
+    dialect = Dialect(_data_format(stored.config), _generation(stored), _precision(stored.config), keeps_quirks)
     reader = Reader(dialect)
     try:
         model = reader.model(stored.config)
-    except (UnportedError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+    except (
+        UnportedError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
     if reader.problems:
@@ -110,12 +118,19 @@ def _generation(stored: archive.Archive) -> int:
 
 def _data_format(config: Any) -> str:
     """Where the channels lie in a model: last, unless all layers that say so say first."""
-    formats = {
+    formats = [
         layer["config"].get("data_format")
         for layer in _layers(config)
         if (cls := kind_of(layer["class_name"])) is not None and issubclass(cls, Spatial)
-    } - {None}
-    return "channels_first" if formats == {"channels_first"} else "channels_last"
+    ]
+    said = [each for each in formats if each is not None]
+    return "channels_first" if said and all(each == "channels_first" for each in said) else "channels_last"
+
+
+def _precision(config: Any) -> Precision:
+    """The type in which most layers keep their weights."""
+    layers = (layer for layer in _layers(config) if kind_of(layer["class_name"]) is not None)
+    return precision_of(layer["config"].get("dtype") for layer in layers)
 
 
 def _layers(config: Any) -> list[Any]:
