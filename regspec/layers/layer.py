@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from regspec import axes
 from regspec.axes import Order, Pattern
 from regspec.calls import Expression, Module
-from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, text
+from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
 from regspec.spec.fields import Axis, Frozen, Name, Names, NamesIfAny
@@ -67,6 +67,9 @@ class Layer(Frozen):
 
     trainable: bool = Field(
         True, description="False freezes the weights: they are not trained and their penalties not counted."
+    )
+    dtype: Precision | None = Field(
+        None, description="The type in which it computes and keeps its weights; the model's when absent."
     )
     activity_regularizer: RegularizerField | None = Field(
         None, description="A penalty on the layer's output, after its activation, divided by the batch size."
@@ -137,9 +140,9 @@ class Layer(Frozen):
         """The kinds by which a rule selects it: its own, and that of a layer that it wraps."""
         return (type(self).__name__,)
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
-        """The type of its output's numbers."""
-        return "float32"
+    def output_dtype(self, x: Tensor, *others: Tensor) -> str | None:
+        """The type of its output's numbers, where it is not the one in which it computes."""
+        return None
 
     def gives_signal(self, *xs: Tensor) -> bool:
         """Whether it gives (batch, channels, length), where a recurrent layer would read (batch, steps, features)."""
