@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.errors import Problem, Problems
-from regspec.keras import masks
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operations import operation_of
@@ -116,21 +115,6 @@ class Reader:
             layer, call = calls[name, index]
             results[name, index] = self._call(model, layer, index, call, results, taken, depth)
         model.outputs = _outputs(config.get("output_layers"), results)
-        self._settle_masks(model)
-
-    def _settle_masks(self, model: Model) -> None:
-        """Names the masks that a spec's layers would not have by themselves."""
-        given = model.outputs if isinstance(model.outputs, (list, dict)) else [model.outputs]
-        outputs = frozenset(name.partition(".")[0] for name in (given.values() if isinstance(given, dict) else given))
-        unmasks = self.dialect.generation == 3 and self.dialect.keeps_quirks
-        model.entries, has_unmasked = masks.settled(
-            model.entries, model.recorded, frozenset(model.operations), outputs, unmasks=unmasks
-        )
-        if has_unmasked:
-            self.dialect.note(
-                f"'{model.name}': at run time Keras's MultiHeadAttention takes the masks off the tensors that it is "
-                "called on, so that layers after it see padding; that is kept ('mask: []' in the spec)"
-            )
 
     def _call(
         self,

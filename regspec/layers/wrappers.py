@@ -9,8 +9,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec import axes
 from regspec.axes import Order
 from regspec.calls import Expression, Module, Part, call
+from regspec.counting import Counted, Recounted
 from regspec.layers import nested
 from regspec.layers.cells import Cell
 from regspec.layers.dense import Dense
@@ -243,8 +245,31 @@ class TimeDistributed(Layer):
             mask = Tensor((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
         return Tensor((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format, mask=mask)
 
+    def reads(self, x: Tensor) -> Order | None:
+        order = self.layer.reads(self._counted_step(x))
+        if order is None:
+            return None if x.order[:2] == (0, 1) else axes.identity(x.rank)
+        return (0, 1, *(axis + 1 for axis in order[1:]))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,), step = xs, self._counted_step(xs[0])
+        made = self.layer.recounted(step)
+        if made is None or made.units is not None:  # the units of each step
+            return None
+        rank = len(self.output_shape(Tensor(x.logical, x.source, x.dtype, (), x.data_format))) - 1
+        like = axes.identity(rank) if step.is_keras else self.layer.output_order(rank, step)
+        order = (0, 1, *(axis + 1 for axis in (made.order or like)[1:]))
+        return Recounted(order=order, nested={"layer": made})
+
+    def _counted_step(self, x: Tensor) -> Counted:
+        """A tensor like each step of ``x``, counted alike where the steps are the second axis."""
+        order = (0, *(axis - 1 for axis in x.order[2:])) if x.order[:2] == (0, 1) else ()
+        shape = x.shape if order else x.logical
+        return Counted((None, *shape[2:]), x.source, x.dtype, order, x.data_format)
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        return nested.weights(self.layer, self._step(x))
+        weights = nested.weights(self.layer, self._step(x))
+        return tuple(replace(weight, along=tuple(axis and axis + 1 for axis in weight.along)) for weight in weights)
 
     def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
         return self.layer.absent(self._step(x))
