@@ -226,7 +226,12 @@ class Outliner:
 
         So are modules of which each takes a part of what the one before gives: cells that are stacked.
         """
-        results = node.plan.results
+        pairs = [
+            (target, result)
+            for target, result in zip(targets, node.plan.results, strict=True)
+            if target != "_" or self._is_listened_to(node, result)
+        ]
+        results = [result for _, result in pairs]
         expressions = [each for result in results for each in walk(result)]
         applied = [each for each in expressions if isinstance(each, Apply)]
         counts = Counter(id(each) for each in applied) if len(results) > 1 else Counter[int]()
@@ -234,7 +239,7 @@ class Outliner:
         for whole in dict.fromkeys(each for each in applied if counts[id(each)] > 1 or id(each) in chained):
             parts = {each.path: each for each in expressions if isinstance(each, Part) and each.whole is whole}
             variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in parts.items()}
-            for target, result in zip(targets, results, strict=True):
+            for target, result in pairs:
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
             names = _pattern(next(iter(parts.values())).structure, (), variables)[1:-1] if parts else ""

@@ -381,6 +381,12 @@ def _stacks() -> list[Row]:
             layer={"RNN": {"cell": mixed[:1], "return_sequences": True}},
             backward_layer={"GRU": {"units": 3, "return_sequences": True, "go_backwards": True}},
         ),
+        row(
+            "Bidirectional",
+            (7, 5),
+            *((4,), (3,)) * 2,
+            layer={"RNN": {"cell": [{"GRUCell": {"units": 4}}, {"SimpleRNNCell": {"units": 3}}]}},
+        ),
         row("TimeDistributed", (4, 7, 5), layer={"RNN": {"cell": mixed}}),
         row("TimeDistributed", (4, 7, 5), layer={"Bidirectional": {"layer": {"GRU": {"units": 3}}}}),
         Row("RNN", {"cell": [{"GRUCell": {"units": 4, "dropout": 0.3}}]}, ((7, 5),), is_random=True),
