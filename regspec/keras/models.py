@@ -11,6 +11,7 @@ import keyword
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 from regspec.errors import Problem, Problems
@@ -19,7 +20,7 @@ from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operations import operation_of
 from regspec.keras.precision import policy_of
 from regspec.keras.values import UnportedError
-from regspec.spec.fields import RESERVED
+from regspec.spec.fields import MAX_NAME, RESERVED
 
 MODELS = ("Sequential", "Functional", "Model")
 MAX_DEPTH = 32  # of models in models
@@ -307,13 +308,11 @@ def name_of(layer: Mapping[str, Any]) -> str:
 
 def _identifier(name: str, taken: set[str]) -> str:
     """A name that a spec takes, made of Keras's; it is added to those that are taken."""
-    made = re.sub(r"\W", "_", name, flags=re.ASCII)
+    made = re.sub(r"\W", "_", name[: MAX_NAME - 16], flags=re.ASCII)
     made = made if made[:1].isalpha() else f"layer_{made.lstrip('_')}"
     made = f"{made}_" if made in RESERVED or keyword.iskeyword(made) else made
-    unique, number = made, 1
-    while unique in taken:
-        number += 1
-        unique = f"{made}_{number}"
+    numbered = (f"{made}_{number}" for number in chain(range(2, 12), count(len(taken))))  # few of which are taken
+    unique = next(each for each in chain([made], numbered) if each not in taken)
     taken.add(unique)
     return unique
 

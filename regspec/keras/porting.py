@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +173,7 @@ def _reduction(stored: archive.Archive) -> str:
             hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
             raise RegspecError(Problem(what, hint, str(stored.path)))
         return "sum"
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
+    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if re.fullmatch("[0-9]{1,9}", part))
     if numbers >= (3, 14) or ((2, 4) <= numbers < (3, 0)) or (numbers[:1] == (2,) and "-tf" in version):
         return "mean"
     return "sum"

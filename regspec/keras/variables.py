@@ -121,7 +121,7 @@ def _matched(
 
 def _order(path: str) -> tuple[str, int]:
     group, _, number = path.rpartition("/")
-    return group, int(number) if number.isdigit() else 0
+    return group, int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
 
 
 def _block(node: Node) -> Graph | None:
