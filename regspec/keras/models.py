@@ -24,6 +24,7 @@ from regspec.spec.fields import MAX_NAME, RESERVED
 
 MODELS = ("Sequential", "Functional", "Model")
 MAX_DEPTH = 32  # of models in models
+MAX_LAYERS = 20_000  # in all of them, a layer that is called again counted again
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Reader:
     dialect: Dialect
     problems: Problems = field(default_factory=Problems)
     blocks: set[str] = field(default_factory=set)  # names of models inside, wherever they are
+    count: int = 0  # of the layers so far
 
     def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
         """The model of a config."""
@@ -68,8 +70,15 @@ class Reader:
 
     # -- sequences -----------------------------------------------------------------------------------------------------
 
+    def _counted(self, layers: int) -> None:
+        """Counts the layers of a model. Raises where there are too many."""
+        self.count += layers
+        if self.count > MAX_LAYERS:
+            raise UnportedError(f"a model of more than {MAX_LAYERS:,} layers")
+
     def _sequential(self, model: Model, config: dict[str, Any], depth: int) -> None:
         layers = config["layers"]
+        self._counted(len(layers))
         shape = config.get("build_input_shape") or next(
             (found for layer in layers[:1] if (found := _batch_shape(layer)) is not None), None
         )
@@ -92,10 +101,9 @@ class Reader:
     def _functional(self, model: Model, config: dict[str, Any], depth: int) -> None:
         taken: set[str] = set()
         results: dict[tuple[str, int], str] = {}  # the entry that a layer's node became
-        order = [reference[0] for reference in _references(config.get("input_layers"))]
-        layers = sorted(
-            config["layers"], key=lambda layer: order.index(name_of(layer)) if name_of(layer) in order else -1
-        )
+        inputs = dict.fromkeys(name for name, _, _ in _references(config.get("input_layers")))
+        order = {name: place for place, name in enumerate(inputs)}
+        layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
         for layer in layers:
             if layer["class_name"] == "InputLayer":
                 name = _identifier(name_of(layer), taken)
@@ -110,6 +118,7 @@ class Reader:
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
         }
+        self._counted(len(calls))
         for name, index in _ordered(calls, results):
             layer, call = calls[name, index]
             results[name, index] = self._call(model, layer, index, call, results, taken, depth)
