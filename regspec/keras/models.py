@@ -11,6 +11,7 @@ import keyword
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 from regspec.errors import Problem, Problems
@@ -19,10 +20,11 @@ from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operations import operation_of
 from regspec.keras.precision import policy_of
 from regspec.keras.values import UnportedError
-from regspec.spec.fields import RESERVED
+from regspec.spec.fields import MAX_NAME, RESERVED
 
 MODELS = ("Sequential", "Functional", "Model")
 MAX_DEPTH = 32  # of models in models
+MAX_LAYERS = 20_000  # in all of them, a layer that is called again counted again
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Reader:
     dialect: Dialect
     problems: Problems = field(default_factory=Problems)
     blocks: set[str] = field(default_factory=set)  # names of models inside, wherever they are
+    count: int = 0  # of the layers so far
 
     def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
         """The model of a config."""
@@ -69,8 +72,15 @@ class Reader:
 
     # -- sequences -----------------------------------------------------------------------------------------------------
 
+    def _counted(self, layers: int) -> None:
+        """Counts the layers of a model. Raises where there are too many."""
+        self.count += layers
+        if self.count > MAX_LAYERS:
+            raise UnportedError(f"a model of more than {MAX_LAYERS:,} layers")
+
     def _sequential(self, model: Model, config: dict[str, Any], depth: int) -> None:
         layers = config["layers"]
+        self._counted(len(layers))
         shape = config.get("build_input_shape") or next(
             (found for layer in layers[:1] if (found := _batch_shape(layer)) is not None), None
         )
@@ -93,10 +103,9 @@ class Reader:
     def _functional(self, model: Model, config: dict[str, Any], depth: int) -> None:
         taken: set[str] = set()
         results: dict[tuple[str, int], str] = {}  # the entry that a layer's node became
-        order = [reference[0] for reference in _references(config.get("input_layers"))]
-        layers = sorted(
-            config["layers"], key=lambda layer: order.index(name_of(layer)) if name_of(layer) in order else -1
-        )
+        inputs = dict.fromkeys(name for name, _, _ in _references(config.get("input_layers")))
+        order = {name: place for place, name in enumerate(inputs)}
+        layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
         for layer in layers:
             if layer["class_name"] == "InputLayer":
                 name = _identifier(name_of(layer), taken)
@@ -111,6 +120,7 @@ class Reader:
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
         }
+        self._counted(len(calls))
         for name, index in _ordered(calls, results):
             layer, call = calls[name, index]
             results[name, index] = self._call(model, layer, index, call, results, taken, depth)
@@ -331,13 +341,11 @@ def name_of(layer: Mapping[str, Any]) -> str:
 
 def _identifier(name: str, taken: set[str]) -> str:
     """A name that a spec takes, made of Keras's; it is added to those that are taken."""
-    made = re.sub(r"\W", "_", name, flags=re.ASCII)
+    made = re.sub(r"\W", "_", name[: MAX_NAME - 16], flags=re.ASCII)
     made = made if made[:1].isalpha() else f"layer_{made.lstrip('_')}"
     made = f"{made}_" if made in RESERVED or keyword.iskeyword(made) else made
-    unique, number = made, 1
-    while unique in taken:
-        number += 1
-        unique = f"{made}_{number}"
+    numbered = (f"{made}_{number}" for number in chain(range(2, 12), count(len(taken))))  # few of which are taken
+    unique = next(each for each in chain([made], numbered) if each not in taken)
     taken.add(unique)
     return unique
 

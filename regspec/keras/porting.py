@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
+
+
+PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")  # texts that are what they look like, but for a few
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ def _reduction(stored: archive.Archive) -> str:
             hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
             raise RegspecError(Problem(what, hint, str(stored.path)))
         return "sum"
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
+    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if re.fullmatch("[0-9]{1,9}", part))
     if numbers >= (3, 14) or ((2, 4) <= numbers < (3, 0)) or (numbers[:1] == (2,) and "-tf" in version):
         return "mean"
     return "sum"
@@ -264,5 +270,20 @@ def _entries(model: Model) -> Iterator[str]:
 
 def _flow(value: Any) -> str:
     """A value in YAML, on one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
-    return text.removesuffix("...\n").strip()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(key)}: {_flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if isinstance(value, str):
+        return _flow_of_text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f".{value}".replace(".-", "-.")
+    return json.dumps(value)
+
+
+def _flow_of_text(value: str) -> str:
+    """A text in YAML, in quotes where it needs them within a list."""
+    if PLAIN.fullmatch(value) and value.lower() not in ("null", "true", "false", "yes", "no", "on", "off"):
+        return value
+    text: str = yaml.safe_dump([value], default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return text.strip()[1:-1]

@@ -145,7 +145,7 @@ def _leads_to(group: str, owner: list[str]) -> bool:
 
 def _order(path: str) -> tuple[str, int]:
     group, _, number = path.rpartition("/")
-    return group, int(number) if number.isdigit() else 0
+    return group, int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
 
 
 def block_of(node: Node) -> Graph | None:
