@@ -207,6 +207,9 @@ class _Resolver:
             return self._finished(self._block_again(entry, node, inputs), scope)
         layer = self._with_arguments(node.plan.layer, entry, origin)
         plan = self.plans.again(layer, inputs, node.plan.activity)
+        if set(plan.modules) != set(node.plan.modules):  # an axis may lie elsewhere
+            views = [nodes.viewed_like(x, first) for x, first in zip(inputs, node.inputs, strict=False)]
+            plan = self.plans.again(layer, [*views, *inputs[len(views) :]], node.plan.activity)
         return self._finished(nodes.called_again(node, plan, entry.name, inputs), scope)
 
     def _with_arguments(self, layer: Layer, entry: Call, origin: Origin | None) -> Layer:
@@ -259,12 +262,14 @@ class _Resolver:
 
     def _block_again(self, entry: Call, node: Node, inputs: list[Tensor]) -> list[Node]:
         """A further call of a block, which must be on tensors like those that its class was made for."""
-        if [(x.shape, x.order, x.dtype) for x in inputs] != [(x.shape, x.order, x.dtype) for x in node.inputs]:
+        if [(x.logical, x.dtype) for x in inputs] != [(x.logical, x.dtype) for x in node.inputs]:
             made_for = " and ".join(shapes.text(x.logical) for x in node.inputs)
             given = " and ".join(x.described for x in inputs)
             raise ShapeError(f"calls '{node.name}', which is made for {made_for}, on {given}")
         assert isinstance(node.plan.block, Graph)
-        return [_block_node(entry.name, node.plan.block, inputs, node)]
+        views: list[Node] = []
+        inputs = [nodes.ordered(x, first.order, views) for x, first in zip(inputs, node.inputs, strict=True)]
+        return [*views, _block_node(entry.name, node.plan.block, inputs, node)]
 
     # -- names --------------------------------------------------------------------------------------------------------
 
