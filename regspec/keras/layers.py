@@ -40,6 +40,7 @@ RENAMED = {
     ("EinsumDense", "output_shape"): "output_size",
     ("LeakyReLU", "alpha"): "negative_slope",
 }
+SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
@@ -61,7 +62,12 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
         raise UnportedError(f"no kind ports the class {class_name}")
     _check_dtype(config.get("dtype"))
     fields: dict[str, Any] = {}
+    inert = tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
     for key, value in config.items():
+        if key.startswith(inert) and key.endswith(ENDINGS):
+            continue
+        if key == "trainable" and "layer" in cls.model_fields:  # a wrapper freezes nothing; what it wraps says it too
+            continue
         field = RENAMED.get((cls.__name__, key), key)
         if field not in cls.model_fields:
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
@@ -74,8 +80,6 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
             continue
         if not _is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
-    if config.get("trainable") is False:
-        fields["trainable"] = False
     # what a layer is comes first, and then what is said of its weights
     return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
 

@@ -20,7 +20,8 @@ from regspec.keras.operations import operation_of
 from regspec.keras.values import UnportedError
 from regspec.spec.fields import RESERVED
 
-MODELS = ("Sequential", "Functional", "Model")
+GRAPHS = ("Functional", "Model")
+MODELS = ("Sequential", *GRAPHS)
 MAX_DEPTH = 32  # of models in models
 
 
@@ -35,6 +36,13 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
+    keys: dict[str, list[str]] = field(default_factory=dict)  # of the outputs of entries, in Keras's order
+
+    def output(self, entry: str, position: int) -> str:
+        """How an output of an entry is referred to, by its place among them."""
+        if entry in self.keys:
+            return f"{entry}.{self.keys[entry][position]}"
+        return entry if position == 0 else f"{entry}.{position}"
 
 
 @dataclass
@@ -43,7 +51,7 @@ class Reader:
 
     dialect: Dialect
     problems: Problems = field(default_factory=Problems)
-    blocks: set[str] = field(default_factory=set)  # names of models inside, wherever they are
+    blocks: set[str] = field(default_factory=lambda: {"call"})  # names of models inside, and what no block is called
 
     def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
         """The model of a config."""
@@ -90,13 +98,16 @@ class Reader:
     def _functional(self, model: Model, config: dict[str, Any], depth: int) -> None:
         taken: set[str] = set()
         results: dict[tuple[str, int], str] = {}  # the entry that a layer's node became
-        order = [reference[0] for reference in _references(config.get("input_layers"))]
+        declared = config.get("input_layers")
+        if depth and isinstance(declared, dict):  # the order in which a call of the model gives them
+            declared = dict(sorted(declared.items()))
+        order = [reference[0] for reference in _references(declared)]
         layers = sorted(
             config["layers"], key=lambda layer: order.index(name_of(layer)) if name_of(layer) in order else -1
         )
         for layer in layers:
             if layer["class_name"] == "InputLayer":
-                name = _identifier(name_of(layer), taken)
+                name = model.names[name_of(layer)] = _identifier(name_of(layer), taken)
                 shape = _batch_shape(layer)
                 if shape is None:
                     raise UnportedError(f"the input '{name_of(layer)}', whose shape is not known")
@@ -111,7 +122,43 @@ class Reader:
         for name, index in _ordered(calls, results):
             layer, call = calls[name, index]
             results[name, index] = self._call(model, layer, index, call, results, taken, depth)
-        model.outputs = _outputs(config.get("output_layers"), results)
+        # Keras 3 counts the nodes of a model inside from 0 in calls, and from 1 here: the first is its own
+        if self.dialect.generation > 2:
+            models = {name_of(layer) for layer in config["layers"] if layer["class_name"] in GRAPHS}
+            results = {(name, index + (name in models)): entry for (name, index), entry in results.items()}
+        model.outputs = self._outputs(model, config.get("output_layers"), results, depth)
+        self._check_inputs(model, depth)
+
+    def _check_inputs(self, model: Model, depth: int) -> None:
+        """Takes out the inputs that nothing uses, which Keras allows."""
+        named = model.outputs.values() if isinstance(model.outputs, dict) else model.outputs
+        used = {named} if isinstance(named, str) else {*named}
+        used.update(each for entry in model.entries for fields in entry.values() for each in fields["inputs"])
+        for there, name in model.names.items() if not self.problems else ():
+            if name in model.inputs and name not in used:
+                if depth:
+                    raise UnportedError(f"an input that nothing in it uses, '{there}'")
+                self.dialect.note(f"nothing uses the input '{there}', which is left out")
+                del model.inputs[name]
+
+    def _outputs(self, model: Model, value: Any, results: Mapping[tuple[str, int], str], depth: int) -> Any:
+        """The outputs of a spec: a name, a list of names, or a mapping to them."""
+
+        def name(reference: Any) -> str:
+            ((layer, node, output),) = _references(reference)
+            return model.output(results[layer, node], output)
+
+        if isinstance(value, dict):
+            taken: set[str] = set()
+            keys = {key: _identifier(key, taken) for key in (sorted(value) if depth else value)}
+            for key, made in keys.items():
+                if made != key:
+                    self.dialect.note(f"the output '{key}' is called '{made}'")
+            return {made: name(value[key]) for key, made in keys.items()}
+        if isinstance(value, list) and value and isinstance(value[0], str):
+            return name(value)
+        names = [model.output(results[layer, node], output) for layer, node, output in _references(value)]
+        return names[0] if len(names) == 1 else names
 
     def _call(
         self,
@@ -124,7 +171,7 @@ class Reader:
         depth: int,
     ) -> str:
         """The entry of one call of a layer."""
-        inputs = [_output(results[name, number], position) for name, number, position in call.references]
+        inputs = [model.output(results[name, number], position) for name, number, position in call.references]
         try:
             operation = operation_of(layer, call.constants)
         except UnportedError as reason:
@@ -136,14 +183,17 @@ class Reader:
             model.entries.append({kind: {"name": name, "inputs": inputs, **fields}})
             return name
         cls = kind_of(layer["class_name"])
-        said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
+        said = {key: value for key, value in call.keywords.items() if _is_said(value)}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if strange := [key for key in said if key != "training"]:
             self._report(layer, UnportedError(f"its call with {strange[0]}"))
         if index == 0:
             return self._layer(model, layer, inputs, taken, depth, given)
         name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
-        model.entries.append({"call": {"layer": model.names[name_of(layer)], "inputs": inputs, "name": name, **given}})
+        first = model.names[name_of(layer)]
+        model.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
+        if first in model.keys:
+            model.keys[name] = model.keys[first]
         return name
 
     def _layer(
@@ -164,6 +214,8 @@ class Reader:
                 inner = self.model(layer, depth + 1)
                 inner.name = _identifier(name[0].lower() + name[1:], self.blocks)  # a capital marks a kind
                 model.inner[name] = inner
+                if isinstance(inner.outputs, dict):
+                    model.keys[name] = [*inner.outputs]
                 entry: dict[str, Any] = {inner.name: {"name": name, "inputs": inputs}}
             elif layer["class_name"] == "CustomScaleLayer":  # of keras.applications: a + scale * b
                 scaled = _identifier(f"{name}_scaled", taken)
@@ -181,7 +233,8 @@ class Reader:
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
         where = f"'{name_of(layer)}' ({layer['class_name']}) can't be ported: {reason}"
-        hint = None if kind_of(layer["class_name"]) else "register_layer gives a class of that name a module"
+        is_known = layer["class_name"] in MODELS or kind_of(layer["class_name"])
+        hint = None if is_known else "register_layer gives a class of that name a module"
         self.problems.append(Problem(where, hint))
 
 
@@ -221,6 +274,13 @@ class Call:
         )
 
 
+def _is_said(value: Any) -> bool:
+    """Whether an argument is more than the default: not None, not False, and no structure of these."""
+    if isinstance(value, (list, dict)):
+        return any(map(_is_said, value.values() if isinstance(value, dict) else value))
+    return value not in (None, False)
+
+
 def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:
     """The calls as they can be done one after the other, and as they stand where that can be."""
     done: dict[tuple[str, int], None] = {}
@@ -257,8 +317,8 @@ def _tensors(value: Any) -> Iterator[Reference]:
             layer, node, output = value["config"]["keras_history"]
             yield str(layer), int(node), int(output)
         else:
-            for each in value.values():
-                yield from _tensors(each)
+            for key in sorted(value):  # in which Keras flattens a mapping
+                yield from _tensors(value[key])
     elif isinstance(value, list):
         for each in value:
             yield from _tensors(each)
@@ -276,25 +336,6 @@ def _references(value: Any) -> Iterator[Reference]:
             yield from _references(each)
 
 
-def _outputs(value: Any, results: Mapping[tuple[str, int], str]) -> Any:
-    """The outputs of a spec: a name, a list of names, or a mapping to them."""
-
-    def name(reference: Any) -> str:
-        ((layer, node, output),) = _references(reference)
-        return _output(results[layer, node], output)
-
-    if isinstance(value, dict):
-        return {key: name(each) for key, each in value.items()}
-    if isinstance(value, list) and value and isinstance(value[0], str):
-        return name(value)
-    names = [_output(results[layer, node], output) for layer, node, output in _references(value)]
-    return names[0] if len(names) == 1 else names
-
-
-def _output(name: str, position: int) -> str:
-    return name if position == 0 else f"{name}.{position}"
-
-
 # -- names and shapes --------------------------------------------------------------------------------------------------
 
 
@@ -306,7 +347,7 @@ def name_of(layer: Mapping[str, Any]) -> str:
 
 def _identifier(name: str, taken: set[str]) -> str:
     """A name that a spec takes, made of Keras's; it is added to those that are taken."""
-    made = re.sub(r"\W", "_", name, flags=re.ASCII)
+    made = re.sub(r"\W", "_", name[:80], flags=re.ASCII)  # a spec's names have up to 100 characters
     made = made if made[:1].isalpha() else f"layer_{made.lstrip('_')}"
     made = f"{made}_" if made in RESERVED or keyword.iskeyword(made) else made
     unique, number = made, 1

@@ -169,12 +169,12 @@ def _text(model: Model, data_format: str, reduction: str) -> str:
         lines.append(f"data_format: {data_format}")
     if reduction != "mean":
         lines.append(f"activity_reduction: {reduction}")
-    lines += ["inputs:", *(f"  {name}: {_flow(declared)}" for name, declared in model.inputs.items())]
+    lines += ["inputs:", *(f"  {_flow(name)}: {_flow(declared)}" for name, declared in model.inputs.items())]
     blocks = _blocks(model)
     if blocks:
         lines.append("blocks:")
         for name, block in blocks.items():
-            lines.append(f"  {name}:")
+            lines.append(f"  {_flow(name)}:")
             lines.append(f"    inputs: {_flow([*block.inputs])}")
             lines.append("    layers:")
             lines += [f"      - {entry}" for entry in _entries(block)]
@@ -203,7 +203,7 @@ def _entries(model: Model) -> Iterator[str]:
         elif len(said["inputs"]) == 1:
             said["inputs"] = said["inputs"][0]
         last = said["name"]
-        yield f"{kind}: {_flow(said)}"
+        yield f"{_flow(kind)}: {_flow(said)}"
 
 
 def _flow(value: Any) -> str:
