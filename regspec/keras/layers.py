@@ -44,10 +44,14 @@ RENAMED = {
 }
 # Classes whose weights are those of layers that they hold: frozen by their constructors, they freeze none of these.
 HOLDERS = frozenset(
-    ("RNN", "StackedRNNCells", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "Bidirectional", "TimeDistributed")
+    (
+        *("RNN", "StackedRNNCells", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+        *("Bidirectional", "TimeDistributed", "SpectralNormalization"),
+    )
 )
 MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
+SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
@@ -81,8 +85,9 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
 def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
     """The fields of a class, but for those that are as their defaults."""
     fields: dict[str, Any] = {}
+    inert = tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
     for key, value in config.items():
-        if key == "dtype":
+        if key in ("dtype", "trainable") or (key.startswith(inert) and key.endswith(ENDINGS)):
             continue
         field = RENAMED.get((cls.__name__, key), key)
         if field not in cls.model_fields:

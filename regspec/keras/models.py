@@ -22,7 +22,8 @@ from regspec.keras.precision import policy_of
 from regspec.keras.values import UnportedError
 from regspec.spec.fields import MAX_NAME, RESERVED
 
-MODELS = ("Sequential", "Functional", "Model")
+GRAPHS = ("Functional", "Model")
+MODELS = ("Sequential", *GRAPHS)
 MAX_DEPTH = 32  # of models in models
 MAX_LAYERS = 20_000  # in all of them, a layer that is called again counted again
 
@@ -40,6 +41,13 @@ class Model:
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
     operations: set[str] = field(default_factory=set)  # the entries that are operations, and no layers
     recorded: dict[str, list[str | None]] = field(default_factory=dict)  # the masks with which entries were called
+    keys: dict[str, list[str]] = field(default_factory=dict)  # of the outputs of entries, in Keras's order
+
+    def output(self, entry: str, position: int) -> str:
+        """How an output of an entry is referred to, by its place among them."""
+        if entry in self.keys:
+            return f"{entry}.{self.keys[entry][position]}"
+        return entry if position == 0 else f"{entry}.{position}"
 
 
 @dataclass
@@ -48,7 +56,7 @@ class Reader:
 
     dialect: Dialect
     problems: Problems = field(default_factory=Problems)
-    blocks: set[str] = field(default_factory=set)  # names of models inside, wherever they are
+    blocks: set[str] = field(default_factory=lambda: {"call"})  # names of models inside, and what no block is called
     count: int = 0  # of the layers so far
 
     def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
@@ -103,12 +111,15 @@ class Reader:
     def _functional(self, model: Model, config: dict[str, Any], depth: int) -> None:
         taken: set[str] = set()
         results: dict[tuple[str, int], str] = {}  # the entry that a layer's node became
-        inputs = dict.fromkeys(name for name, _, _ in _references(config.get("input_layers")))
+        declared = config.get("input_layers")
+        if depth and isinstance(declared, dict):  # the order in which a call of the model gives them
+            declared = dict(sorted(declared.items()))
+        inputs = dict.fromkeys(name for name, _, _ in _references(declared))
         order = {name: place for place, name in enumerate(inputs)}
         layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
         for layer in layers:
             if layer["class_name"] == "InputLayer":
-                name = _identifier(name_of(layer), taken)
+                name = model.names[name_of(layer)] = _identifier(name_of(layer), taken)
                 shape = _batch_shape(layer)
                 if shape is None:
                     raise UnportedError(f"the input '{name_of(layer)}', whose shape is not known")
@@ -124,7 +135,44 @@ class Reader:
         for name, index in _ordered(calls, results):
             layer, call = calls[name, index]
             results[name, index] = self._call(model, layer, index, call, results, taken, depth)
-        model.outputs = _outputs(config.get("output_layers"), results)
+        # Keras 3 counts the nodes of a model inside from 0 in calls, and from 1 here: the first is its own
+        if self.dialect.generation > 2:
+            models = {name_of(layer) for layer in config["layers"] if layer["class_name"] in GRAPHS}
+            results = {(name, index + (name in models)): entry for (name, index), entry in results.items()}
+        model.outputs = self._outputs(model, config.get("output_layers"), results, depth)
+        self._check_inputs(model, depth)
+
+    def _check_inputs(self, model: Model, depth: int) -> None:
+        """Takes out the inputs that nothing uses, which Keras allows."""
+        named = model.outputs.values() if isinstance(model.outputs, dict) else model.outputs
+        used = {named} if isinstance(named, str) else {*named}
+        used.update(each for entry in model.entries for fields in entry.values() for each in fields["inputs"])
+        used.update(mask for masks in model.recorded.values() for mask in masks if mask is not None)
+        for there, name in model.names.items() if not self.problems else ():
+            if name in model.inputs and name not in used:
+                if depth:
+                    raise UnportedError(f"an input that nothing in it uses, '{there}'")
+                self.dialect.note(f"nothing uses the input '{there}', which is left out")
+                del model.inputs[name]
+
+    def _outputs(self, model: Model, value: Any, results: Mapping[tuple[str, int], str], depth: int) -> Any:
+        """The outputs of a spec: a name, a list of names, or a mapping to them."""
+
+        def name(reference: Any) -> str:
+            ((layer, node, output),) = _references(reference)
+            return model.output(results[layer, node], output)
+
+        if isinstance(value, dict):
+            taken: set[str] = set()
+            keys = {key: _identifier(key, taken) for key in (sorted(value) if depth else value)}
+            for key, made in keys.items():
+                if made != key:
+                    self.dialect.note(f"the output '{key}' is called '{made}'")
+            return {made: name(value[key]) for key, made in keys.items()}
+        if isinstance(value, list) and value and isinstance(value[0], str):
+            return name(value)
+        names = [model.output(results[layer, node], output) for layer, node, output in _references(value)]
+        return names[0] if len(names) == 1 else names
 
     def _call(
         self,
@@ -137,7 +185,7 @@ class Reader:
         depth: int,
     ) -> str:
         """The entry of one call of a layer."""
-        inputs = [_output(results[name, number], position) for name, number, position in call.references]
+        inputs = [model.output(results[name, number], position) for name, number, position in call.references]
         try:
             operation = operation_of(layer, call.constants)
         except UnportedError as reason:
@@ -150,7 +198,7 @@ class Reader:
             model.entries.append({kind: {"name": name, "inputs": inputs, **fields}})
             return name
         cls = kind_of(layer["class_name"])
-        said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
+        said = {key: value for key, value in call.keywords.items() if _is_said(value)}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if strange := [key for key in said if key != "training"]:
             self._report(layer, UnportedError(f"its call with {strange[0]}"))
@@ -160,10 +208,10 @@ class Reader:
             name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
             first = model.names[name_of(layer)]
             model.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
+            if first in model.keys:
+                model.keys[name] = model.keys[first]
         if any(call.masks):
-            model.recorded[name] = [
-                None if mask is None else _output(results[mask[:2]], mask[2]) for mask in call.masks
-            ]
+            model.recorded[name] = [mask and model.output(results[mask[:2]], mask[2]) for mask in call.masks]
         return name
 
     def _layer(
@@ -184,6 +232,8 @@ class Reader:
                 inner = self.model(layer, depth + 1)
                 inner.name = _identifier(name[0].lower() + name[1:], self.blocks)  # a capital marks a kind
                 model.inner[name] = inner
+                if isinstance(inner.outputs, dict):
+                    model.keys[name] = [*inner.outputs]
                 entry: dict[str, Any] = {inner.name: {"name": name, "inputs": inputs}}
             elif layer["class_name"] == "CustomScaleLayer":  # of keras.applications: a + scale * b
                 scaled = _identifier(f"{name}_scaled", taken)
@@ -201,7 +251,8 @@ class Reader:
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
         where = f"'{name_of(layer)}' ({layer['class_name']}) can't be ported: {reason}"
-        hint = None if kind_of(layer["class_name"]) else "register_layer gives a class of that name a module"
+        is_known = layer["class_name"] in MODELS or kind_of(layer["class_name"])
+        hint = None if is_known else "register_layer gives a class of that name a module"
         self.problems.append(Problem(where, hint))
 
 
@@ -256,6 +307,13 @@ def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
     return tuple(next(_tensors(each), None) for each in each_of)
 
 
+def _is_said(value: Any) -> bool:
+    """Whether an argument is more than the default: not None, not False, and no structure of these."""
+    if isinstance(value, (list, dict)):
+        return any(map(_is_said, value.values() if isinstance(value, dict) else value))
+    return value not in (None, False)
+
+
 def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:
     """The calls as they can be done one after the other, and as they stand where that can be."""
     done: dict[tuple[str, int], None] = {}
@@ -292,8 +350,8 @@ def _tensors(value: Any) -> Iterator[Reference]:
             layer, node, output = value["config"]["keras_history"]
             yield str(layer), int(node), int(output)
         else:
-            for each in value.values():
-                yield from _tensors(each)
+            for key in sorted(value):  # in which Keras flattens a mapping
+                yield from _tensors(value[key])
     elif isinstance(value, list):
         for each in value:
             yield from _tensors(each)
@@ -309,25 +367,6 @@ def _references(value: Any) -> Iterator[Reference]:
     elif isinstance(value, list):
         for each in value:
             yield from _references(each)
-
-
-def _outputs(value: Any, results: Mapping[tuple[str, int], str]) -> Any:
-    """The outputs of a spec: a name, a list of names, or a mapping to them."""
-
-    def name(reference: Any) -> str:
-        ((layer, node, output),) = _references(reference)
-        return _output(results[layer, node], output)
-
-    if isinstance(value, dict):
-        return {key: name(each) for key, each in value.items()}
-    if isinstance(value, list) and value and isinstance(value[0], str):
-        return name(value)
-    names = [_output(results[layer, node], output) for layer, node, output in _references(value)]
-    return names[0] if len(names) == 1 else names
-
-
-def _output(name: str, position: int) -> str:
-    return name if position == 0 else f"{name}.{position}"
 
 
 # -- names and shapes --------------------------------------------------------------------------------------------------

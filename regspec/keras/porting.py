@@ -231,12 +231,12 @@ def _text(model: Model, dialect: Dialect, reduction: str) -> str:
         lines.append(f"dtype: {dialect.dtype}")
     if reduction != "mean":
         lines.append(f"activity_reduction: {reduction}")
-    lines += ["inputs:", *(f"  {name}: {_flow(declared)}" for name, declared in model.inputs.items())]
+    lines += ["inputs:", *(f"  {_flow(name)}: {_flow(declared)}" for name, declared in model.inputs.items())]
     blocks = _blocks(model)
     if blocks:
         lines.append("blocks:")
         for name, block in blocks.items():
-            lines.append(f"  {name}:")
+            lines.append(f"  {_flow(name)}:")
             lines.append(f"    inputs: {_flow([*block.inputs])}")
             lines.append("    layers:")
             lines += [f"      - {entry}" for entry in _entries(block)]
@@ -265,7 +265,7 @@ def _entries(model: Model) -> Iterator[str]:
         elif len(said["inputs"]) == 1:
             said["inputs"] = said["inputs"][0]
         last = said["name"]
-        yield f"{kind}: {_flow(said)}"
+        yield f"{_flow(kind)}: {_flow(said)}"
 
 
 def _flow(value: Any) -> str:

@@ -298,7 +298,8 @@ class SpectralNormalization(Layer):
         vector = self.weight(
             "vector_u", "p o", size, parameters=("vector_u",), trainable=False, initializer=initializer
         )
-        return (*inner, vector)
+        index = self.layer.weights(x).index(kernel) + 1
+        return (*inner[:index], vector, *inner[index:])
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
         return self.layer.output_shape(x)
