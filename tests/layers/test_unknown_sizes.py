@@ -16,7 +16,7 @@ from .rows import ROWS, Row
 from .specs import outputs_of, spec_of
 
 # Of these, some rows have weights, or a result, of the sizes in question.
-SIZED = {"BatchNormalization", "CenterCrop", "EinsumDense", "GroupNormalization", "LayerNormalization", "Normalization",
+SIZED = {"BatchNormalization", "CenterCrop", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "EinsumDense", "GroupNormalization", "LayerNormalization", "Normalization",
          "PReLU", "RMSNormalization"}  # fmt: skip
 
 
