@@ -33,6 +33,7 @@ class Graph(Definition):
     is_single: bool  # whether it returns one tensor, and not several
     is_root: bool
     reduction: str  # of activity penalties
+    counts_frozen: bool  # whether the penalties of frozen weights count
 
 
 def resolve(spec: ModelSpec, *, is_whole: bool = True) -> tuple[Graph | None, list[Problem]]:
@@ -109,6 +110,7 @@ class _Resolver:
             body.outputs is None or isinstance(body.outputs, str),
             not prefix,
             self.spec.activity_reduction,
+            self.spec.frozen_penalties == "counted",
         )
 
     def check_rules(self, body: Body) -> None:

@@ -12,7 +12,7 @@ import yaml
 from regspec import files
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, variables
+from regspec.keras import archive, keras2, variables
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
@@ -82,20 +82,22 @@ def port(
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    dialect = Dialect(_data_format(stored.config), _generation(stored), keeps_quirks)
+    dialect = Dialect("channels_last", _generation(stored), keeps_quirks)
     reader = Reader(dialect)
     try:
-        model = reader.model(stored.config)
+        config = stored.config if dialect.generation > 2 else keras2.renewed(stored.config, dialect)
+        dialect.data_format = _data_format(config)
+        model = reader.model(config)
     except (UnportedError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
     if reader.problems:
         raise RegspecError(reader.problems)
-    text = _text(model, dialect.data_format, activity_reduction or _reduction(stored))
+    text = _text(model, _settings(config, dialect, activity_reduction or _reduction(stored)))
     spec = loads(text, "<the ported spec>")
     found: Mapping[str, Any] = {}
     if stored.arrays is not None:
-        found = variables.parameters_of(graph_of(spec), model, stored.config["config"], stored.arrays)
+        found = variables.parameters_of(graph_of(spec), model, config["config"], stored.arrays)
     return Port(spec, text, found, tuple(dialect.notes))
 
 
@@ -163,12 +165,21 @@ def _reduction(stored: archive.Archive) -> str:
 # -- the text of the spec ----------------------------------------------------------------------------------------------
 
 
-def _text(model: Model, data_format: str, reduction: str) -> str:
-    lines = ["regspec: 1", f"name: {_flow(model.name)}"]
-    if data_format != "channels_first":
-        lines.append(f"data_format: {data_format}")
+def _settings(config: Any, dialect: Dialect, reduction: str) -> dict[str, str]:
+    """What holds for the whole spec, where it is not as it would be anyway."""
+    settings = {}
+    if dialect.data_format != "channels_first":
+        settings["data_format"] = dialect.data_format
     if reduction != "mean":
-        lines.append(f"activity_reduction: {reduction}")
+        settings["activity_reduction"] = reduction
+    if dialect.generation < 3 and keras2.has_frozen_penalties(config):
+        settings["frozen_penalties"] = "counted"
+        dialect.note("penalties of frozen weights count in the sum, as in Keras 2: frozen_penalties: counted")
+    return settings
+
+
+def _text(model: Model, settings: Mapping[str, str]) -> str:
+    lines = ["regspec: 1", f"name: {_flow(model.name)}", *(f"{name}: {value}" for name, value in settings.items())]
     lines += ["inputs:", *(f"  {name}: {_flow(declared)}" for name, declared in model.inputs.items())]
     blocks = _blocks(model)
     if blocks:

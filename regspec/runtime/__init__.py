@@ -2,6 +2,7 @@
 
 from regspec.runtime.activations import (
     Exponential,
+    HardSigmoid,
     PReLU,
     Sparsemax,
     SparsePlus,
@@ -73,6 +74,7 @@ __all__ = [
     "GroupLasso",
     "GroupNorm",
     "GroupQueryAttention",
+    "HardSigmoid",
     "Hoyer",
     "KLSparsity",
     "LayerNorm",

@@ -177,6 +177,7 @@ def _activations() -> list[Row]:
         row("Activation", (7, 5), activation={"sparsemax": 1}),
         row("Activation", (7, 5), activation={"leaky_relu": 0.1}),
         row("Activation", (7, 5), activation={"elu": 0.7}),
+        Row("Activation", {"activation": {"hard_sigmoid": 0.2}}, ((7, 5),), has_reference=False),  # as in Keras 2
         row("Activation", (7, 5), activation={"celu": 0.7}),
         row("Activation", (7, 5), activation={"gelu": {"approximate": True}}),
         row("Activation", (7, 5), activation={"hard_shrink": 0.3}),

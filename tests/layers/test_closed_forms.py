@@ -28,6 +28,8 @@ def by_hand(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
         return scaled * weight + model.layer.bias.reshape(shape)
     if row.kind in ("UpSampling2D", "Resizing"):
         return resized(row, x)
+    if row.kind == "Activation":
+        return torch.minimum(torch.maximum(row.fields["activation"]["hard_sigmoid"] * x + 0.5, 0 * x), 0 * x + 1)
     assert row.kind == "SpectralNormalization"
     return model.layer.layer.weight[x]
 
@@ -107,6 +109,29 @@ def test_batch_normalization_keeps_the_biased_variance() -> None:
     norm = model.batch_normalization
     torch.testing.assert_close(norm.running_var, layer.moving_variance.value.detach())
     torch.testing.assert_close(norm.running_mean, layer.moving_mean.value.detach())
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["Dense: {units: 4}", "Conv2D: {filters: 2, kernel_size: 2, data_format: channels_last}", "Activation: relu"],
+)
+def test_activity_inside_a_time_distributed_layer(layer: str) -> None:
+    """The layer's batch is the steps of all sequences: its penalty is divided by their number, the wrapper's is not."""
+    inner = layer.rstrip("}") + ", activity_regularizer: {l1: 0.5}}" if "{" in layer else None
+    inner = inner or "Activation: {activation: relu, activity_regularizer: {l1: 0.5}}"
+    spec = regspec.loads(
+        f"""
+        regspec: 1
+        inputs: {{x: {{shape: [7, 3, 4, 5]}}}}
+        layers:
+          - TimeDistributed: {{name: steps, layer: {{{inner}}}, activity_regularizer: {{l2: 0.3}}}}
+        """
+    )
+    model = regspec.build(spec, seed=0)
+    output = model(torch.randn(3, 7, 3, 4, 5))
+    terms = model.regularization_terms()
+    torch.testing.assert_close(terms["steps.layer.activity"], 0.5 * output.abs().sum() / 21)
+    torch.testing.assert_close(terms["steps.activity"], 0.3 * output.square().sum() / 3)
 
 
 def test_recurrent_dropout_is_one_mask_a_sequence() -> None:
