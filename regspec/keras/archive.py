@@ -12,6 +12,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Arrays:
     @property
     def is_legacy(self) -> bool:
         """Whether the arrays are stored by the names of layers, and not by their places in the model."""
-        return "layer_names" in self.root.attrs
+        return "layer_names" in self.root.attrs or "layer_names0" in self.root.attrs
 
     def below(self, place: str) -> dict[str, h5py.Dataset]:
         """The datasets below a group, by their paths in it; none where there is no such group."""
@@ -64,13 +65,17 @@ class Arrays:
     def of_layer(self, name: str) -> list[h5py.Dataset]:
         """The datasets of a layer in a legacy file, in order."""
         group = self._own(self.root, name)
-        names = (
-            [] if not isinstance(group, h5py.Group) else [_text(each) for each in group.attrs.get("weight_names", [])]
-        )
+        names = self.names(group, "weight_names") if isinstance(group, h5py.Group) else []
         datasets = [self._own(group, each) for each in names]
         if not all(isinstance(each, h5py.Dataset) for each in datasets):
             raise self._fault(f"names weights of '{name}' that are not in it")
         return datasets
+
+    @staticmethod
+    def names(group: h5py.Group, key: str) -> list[str]:
+        """The names in an attribute of a group, or, where they are too many for one, in several that are numbered."""
+        keys = [key] if key in group.attrs else takewhile(group.attrs.__contains__, (f"{key}{n}" for n in count()))
+        return [_text(each) for part in keys for each in group.attrs[part]]
 
     def read(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
         """The array of a dataset, whose shape must be this one."""

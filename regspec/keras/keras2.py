@@ -17,7 +17,7 @@ Item = dict[str, Any]
 
 
 def renewed(item: Item, dialect: Dialect) -> Item:
-    """A layer or a model of Keras 2 as Keras 3 would write it."""
+    """A layer or a model of Keras 2 as Keras 3 would write it; its class as it was is ``written_as``, if it changed."""
     config = item.get("config")
     if isinstance(config, list):  # Sequential, before Keras 2.2.3
         config = {"name": item.get("name") or "sequential", "layers": config}
@@ -25,9 +25,17 @@ def renewed(item: Item, dialect: Dialect) -> Item:
         return item
     if not _is_model(config):
         return {**item, **_layer(str(item.get("class_name")), config, dialect)}
-    layers = [renewed(each, dialect) if isinstance(each, dict) else each for each in config["layers"]]
-    config = {**config, "layers": layers}
+    layers = named_parts(config["layers"])
+    config = {**config, "layers": [renewed(each, dialect) if isinstance(each, dict) else each for each in layers]}
     return {**item, "config": _sequence(config) if item.get("class_name") == "Sequential" else _graph(config)}
+
+
+def named_parts(layers: list[Any]) -> list[Any]:
+    """Layers, of which those that are bare lists of others, and so have no name, have one."""
+    return [
+        {"name": f"part_{number}", **each} if isinstance(each, dict) and isinstance(each.get("config"), list) else each
+        for number, each in enumerate(layers, 1)
+    ]
 
 
 def _is_model(config: Any) -> bool:
@@ -55,10 +63,14 @@ def _sequence(config: Item) -> Item:
     shape = _input_shape(config)
     if shape is None or not isinstance(first, dict) or first.get("class_name") == "InputLayer":
         return config
-    dtype = (first.get("config") or {}).get("dtype")
-    name = f"{(first.get('config') or {}).get('name', 'layer')}_input"
-    given = {"class_name": "InputLayer", "config": {"name": name, "batch_shape": shape, "dtype": dtype}}
+    own = first.get("config") or {}
+    dtype = own.get("input_dtype", "int32" if first.get("class_name") in WHOLE else own.get("dtype"))
+    given = {"name": f"{own.get('name', 'layer')}_input", "batch_shape": shape, "dtype": dtype}
+    given = {"class_name": "InputLayer", "config": given}
     return {**config, "layers": [given, *config["layers"]]}
+
+
+WHOLE = frozenset({"Embedding"})  # layers of whole numbers, whatever type they name
 
 
 def _input_shape(config: Any) -> list[int | None] | None:
@@ -176,10 +188,20 @@ FUNCTIONS: dict[str, tuple[str, dict[str, str], Item]] = {
     "ThresholdedReLU": ("threshold", {"theta": "threshold"}, {"default_value": 0.0}),
 }
 GONE = frozenset({"ThresholdedReLU"})  # of these, the layers that Keras 3 does not have
+MERGED = frozenset({"Bidirectional"})  # wrappers whose penalty, before TensorFlow's Keras, was that of the layer inside
+# Layers for one sort of hardware, and those that compute the same on any.
+ADDED = frozenset({"CuDNNLSTM"})  # which have two biases where the others have their sum
+ON_ANY: dict[str, tuple[str, Item]] = {"CuDNNGRU": ("GRU", {"reset_after": True}), "CuDNNLSTM": ("LSTM", {})}
 
 
 def _layer(class_name: str, config: Item, dialect: Dialect) -> Item:
     """A layer's class and fields as Keras 3 has them."""
+    if class_name in ON_ANY:
+        same, given = ON_ANY[class_name]
+        if class_name in ADDED and config.get("bias_regularizer") is not None:
+            what = "two biases and a penalty on both; here it is on their sum, which is the layer's bias"
+            dialect.note(f"'{config.get('name')}' is a {class_name}, with {what}")
+        return {**_layer(same, {**given, **config}, dialect), "written_as": class_name}
     if class_name in GONE:
         activation = _activation({"class_name": class_name, "config": config})
         rest = {key: value for key, value in config.items() if key not in FUNCTIONS[class_name][1]}
@@ -189,10 +211,26 @@ def _layer(class_name: str, config: Item, dialect: Dialect) -> Item:
         for ending in ("initializer", "regularizer", "constraint"):
             if fields.pop(f"{slot}_{ending}", None) and ending != "initializer":
                 dialect.note(f"'{config.get('name')}' has a {slot}_{ending}, which Keras 2 ignores: it has no {slot}")
+    if class_name in MERGED and dialect.is_standalone:
+        fields = _with_inner_activity(fields)
+    if fields.get("trainable") is False:
+        fields |= {key: _frozen(fields[key]) for key in WRAPPED if fields.get(key)}
     for field in SINGLE & fields.keys():
         if isinstance(fields[field], list) and len(fields[field]) == 1:
             fields[field] = fields[field][0]
     return {"class_name": class_name, "config": {**DEFAULTS.get(class_name, {}), **fields}}
+
+
+def _with_inner_activity(fields: Item) -> Item:
+    """A wrapper with the penalty on what its layer gives as its own: on both directions' outputs, merged."""
+    own = fields["layer"]["config"]
+    inner = {**fields["layer"], "config": {**own, "activity_regularizer": None}}
+    return {**fields, "layer": inner, "activity_regularizer": own.get("activity_regularizer")}
+
+
+def _frozen(item: Item) -> Item:
+    """A layer that is not trained, because that around it is not."""
+    return {**item, "config": {**item["config"], "trainable": False}}
 
 
 def _field(key: str, value: Any, dialect: Dialect) -> Any:

@@ -12,8 +12,8 @@ import yaml
 from regspec import files
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, keras2, variables
-from regspec.keras.dialect import Dialect
+from regspec.keras import archive, keras1, keras2, layouts, variables
+from regspec.keras.dialect import Dialect, said
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
 from regspec.keras.values import UnportedError
@@ -82,10 +82,10 @@ def port(
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    dialect = Dialect("channels_last", _generation(stored), keeps_quirks)
+    dialect = Dialect.of(stored.version, stored.config, keeps_quirks)
     reader = Reader(dialect)
     try:
-        config = stored.config if dialect.generation > 2 else keras2.renewed(stored.config, dialect)
+        config = _renewed(stored, dialect)
         dialect.data_format = _data_format(config)
         model = reader.model(config)
     except (UnportedError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
@@ -93,18 +93,21 @@ def port(
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
     if reader.problems:
         raise RegspecError(reader.problems)
-    text = _text(model, _settings(config, dialect, activity_reduction or _reduction(stored)))
+    text = _text(model, _settings(config, dialect, activity_reduction or _reduction(stored, dialect)))
     spec = loads(text, "<the ported spec>")
     found: Mapping[str, Any] = {}
     if stored.arrays is not None:
-        found = variables.parameters_of(graph_of(spec), model, config["config"], stored.arrays)
+        arrays = stored.arrays
+        if dialect.generation < 3:
+            arrays = layouts.Renewed(arrays, config, dialect.generation)
+        found = variables.parameters_of(graph_of(spec), model, config["config"], arrays)
     return Port(spec, text, found, tuple(dialect.notes))
 
 
-def _generation(stored: archive.Archive) -> int:
-    """The Keras that wrote a file: 1, 2 or 3; of JSON without a version, 3."""
-    first = (stored.version or "3").split(".")[0]
-    return int(first) if first in ("1", "2") else 3
+def _renewed(stored: archive.Archive, dialect: Dialect) -> dict[str, Any]:
+    """A file's config in the form of Keras 3."""
+    config = keras1.renewed(stored.config, dialect) if dialect.generation == 1 else stored.config
+    return keras2.renewed(config, dialect) if dialect.generation < 3 else config
 
 
 def _data_format(config: Any) -> str:
@@ -119,11 +122,7 @@ def _data_format(config: Any) -> str:
 
 def _layers(config: Any) -> list[Any]:
     """All layers of a config, wherever in it they are."""
-    items = [
-        item
-        for own in _said(config, "layers") + _said(config, "layer")
-        for item in (own if isinstance(own, list) else [own])
-    ]
+    items = [item for own in said(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])]
     return [
         item
         for item in items
@@ -131,34 +130,20 @@ def _layers(config: Any) -> list[Any]:
     ]
 
 
-def _said(value: Any, key: str) -> list[Any]:
-    found, waiting = [], [value]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            found.extend([each[key]] if key in each else [])
-            waiting.extend(each.values())
-        elif isinstance(each, list):
-            waiting.extend(each)
-    return found
-
-
-def _reduction(stored: archive.Archive) -> str:
+def _reduction(stored: archive.Archive, dialect: Dialect) -> str:
     """Whether the version that wrote a file divided activity penalties by the batch size."""
-    if not any(value is not None for value in _said(stored.config, "activity_regularizer")):
+    if not any(value is not None for value in said(stored.config, "activity_regularizer")):
         return "mean"
-    version = stored.version
-    if version is None:
-        if _said(stored.config, "input_axes") or _said(stored.config, "renorm") or _said(stored.config, "use_gate"):
-            return "mean"
-        if _said(stored.config, "quantization_config") or _said(stored.config, "optional"):
-            what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
-            hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
-            raise RegspecError(Problem(what, hint, str(stored.path)))
-        return "sum"
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
-    if numbers >= (3, 14) or ((2, 4) <= numbers < (3, 0)) or (numbers[:1] == (2,) and "-tf" in version):
+    if dialect.generation < 3:
+        return "sum" if dialect.is_standalone else "mean"
+    if dialect.version:
+        return "mean" if dialect.version >= (3, 14) else "sum"
+    if said(stored.config, "input_axes", "renorm", "use_gate"):
         return "mean"
+    if said(stored.config, "quantization_config", "optional"):
+        what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
+        hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
+        raise RegspecError(Problem(what, hint, str(stored.path)))
     return "sum"
 
 

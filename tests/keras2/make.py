@@ -5,7 +5,7 @@ Run by hand, in an environment of its own, because it needs TensorFlow; the test
     pip install tensorflow-cpu==2.21 tf_keras==2.21
     CUDA_VISIBLE_DEVICES= python tests/keras2/make.py
 
-or, for the last Keras 2 but three, `pip install tensorflow-cpu==2.12 keras==2.12` and the same command.
+or, with `pip install tensorflow-cpu==2.12 keras==2.12`, python tests/keras2/make.py graph.h5 sequence.keras nested.h5
 
 For each model it writes the model's files, as `<version>/<model>.h5` and the like, and `<version>/<model>.npz` with
 inputs, outputs in evaluation and in training, the sum of the losses, and the norm of the gradients of that sum plus the
@@ -227,19 +227,37 @@ def fields() -> Any:
 def local() -> Any:
     """Layers whose filters are others at each place, in their three implementations."""
     x, image = keras.Input((9, 3)), keras.Input((6, 5, 2))
+    # the second counts the penalty of weights that it does not use, too
+    penalties = {1: "l2", 2: None, 3: "l1"}
     made = [
         layers.LocallyConnected1D(
-            4, 3, strides=2, implementation=index, kernel_regularizer="l2", bias_regularizer="l1", activation="relu"
+            4, 3, strides=2, implementation=index, kernel_regularizer=penalty, bias_regularizer="l1", activation="relu"
         )(x)
-        for index in (1, 2, 3)
+        for index, penalty in penalties.items()
     ]
     squares = [
         layers.LocallyConnected2D(
-            3, (2, 3), strides=(2, 1), implementation=index, kernel_regularizer="l2", activity_regularizer="l2"
+            3, (2, 3), strides=(2, 1), implementation=index, kernel_regularizer=penalty, activity_regularizer="l2"
         )(image)
-        for index in (1, 2, 3)
+        for index, penalty in penalties.items()
     ]
     return keras.Model([x, image], [layers.Add()(made), layers.Add()(squares)])
+
+
+def cudnn(is_cudnn: bool) -> Any:
+    """Layers that run on a GPU alone, or those that compute the same and take their weights."""
+    if is_cudnn:
+        from tf_keras.src.layers.rnn import cudnn_gru, cudnn_lstm
+
+        gru, lstm = cudnn_gru.CuDNNGRU, cudnn_lstm.CuDNNLSTM
+    else:
+        gru, lstm = layers.GRU, layers.LSTM
+    x = keras.Input((5, 3))
+    penalties = {"kernel_regularizer": "l1", "recurrent_regularizer": "l2", "activity_regularizer": "l2"}
+    y = lstm(4, return_sequences=True, name="first", **penalties)(x)
+    y = layers.Bidirectional(lstm(3, return_sequences=True, name="second"), name="both")(y)
+    y = gru(2, name="third", bias_regularizer="l2", go_backwards=True, **penalties)(y)
+    return keras.Model(x, layers.Dense(2, name="last")(y))
 
 
 # -- what Keras computes -----------------------------------------------------------------------------------------------
@@ -303,14 +321,25 @@ RANDOM = ("images", "activations")  # with dropout
 SUFFIXES = {"graph": (".h5", ".keras", ".json"), "sequence": (".h5", ".keras"), "nested": (".h5", ".keras")}
 
 
+def make_cudnn(folder: Path) -> None:
+    """A file of layers for cuDNN; what they compute is computed by those that Keras loads it into elsewhere."""
+    made, other = cudnn(True), cudnn(False)
+    fill(made, 1)
+    made.save(folder / "cudnn.h5")
+    other.load_weights(folder / "cudnn.h5")
+    np.savez_compressed(folder / "cudnn.npz", **measured(other, False))
+
+
 def main() -> None:
     folder = HERE / f"keras_{keras.__version__}".replace(".", "_")
     folder.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or MODELS:
+    chosen = [Path(argument) for argument in sys.argv[1:]] or [Path(name) for name in MODELS]
+    for name, suffix in ((path.stem, path.suffix) for path in chosen):
         keras.backend.clear_session()
         made = MODELS[name]()
         fill(made, 1)
-        for suffix in SUFFIXES.get(name, (".h5",)):
+        suffixes = (suffix,) if suffix else SUFFIXES.get(name, (".h5",))
+        for suffix in suffixes:
             path = folder / f"{name}{suffix}"
             if suffix == ".json":
                 path.write_text(made.to_json())
@@ -318,13 +347,15 @@ def main() -> None:
                 made.save_weights(folder / f"{name}.legacy.h5", save_format="h5")
             else:
                 made.save(path)
-        loaded = keras.models.load_model(folder / f"{name}.h5")
+        loaded = keras.models.load_model(folder / f"{name}{suffixes[0]}")
         found = measured(loaded, name in RANDOM)
         for key, value in measured(made, name in RANDOM).items():
             if not np.allclose(value, found[key], atol=1e-5):
                 print(f"{name}: {key} is {value} as it was made, and {found[key]} as it was loaded")
         np.savez_compressed(folder / f"{name}.npz", **found)
         print(name, found["penalty"], found["norm"])
+    if not sys.argv[1:]:
+        make_cudnn(folder)
 
 
 if __name__ == "__main__":

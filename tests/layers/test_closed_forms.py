@@ -28,6 +28,8 @@ def by_hand(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
         return scaled * weight + model.layer.bias.reshape(shape)
     if row.kind in ("UpSampling2D", "Resizing"):
         return resized(row, x)
+    if row.kind.startswith("LocallyConnected"):
+        return locally_connected(row, x, model)
     if row.kind == "Activation":
         return torch.minimum(torch.maximum(row.fields["activation"]["hard_sigmoid"] * x + 0.5, 0 * x), 0 * x + 1)
     assert row.kind == "SpectralNormalization"
@@ -50,6 +52,24 @@ def average_pooling(row: Row, x: torch.Tensor) -> torch.Tensor:
         cells = tuple(slice(max(start, 0), start + span) for start, span in zip(starts, window, strict=True))
         output[(slice(None), *place)] = x[(slice(None), *cells)].flatten(1, -2).mean(1)
     return output
+
+
+def locally_connected(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+    """Window by window; the cells of a window are counted along its axes, and the channels before them or after."""
+    rank = x.ndim - 2
+    window, strides = (row.fields.get(field, 1) for field in ("kernel_size", "strides"))
+    window, strides = ([each] * rank if isinstance(each, int) else each for each in (window, strides))
+    moves = zip(x.shape[1:-1], window, strides, strict=True)
+    counts = [(size - span) // step + 1 for size, span, step in moves]
+    output = x.new_empty(len(x), *counts, row.fields["filters"])
+    layer = model.layer
+    for number, place in enumerate(np.ndindex(*counts)):
+        cells = tuple(slice(i * step, i * step + span) for i, step, span in zip(place, strides, window, strict=True))
+        patch = x[(slice(None), *cells)]
+        patch = patch.movedim(-1, 1) if row.data_format == "channels_first" else patch
+        bias = 0.0 if layer.bias is None else layer.bias[(slice(None), *place)]
+        output[(slice(None), *place)] = patch.flatten(1) @ layer.weight[number] + bias
+    return output.relu() if "activation" in row.fields else output
 
 
 def resized(row: Row, x: torch.Tensor) -> torch.Tensor:
