@@ -137,7 +137,8 @@ class Outliner:
             weights = {name: path for name, (path, is_activity) in paths.items() if not is_activity}
             outputs = {name: path for name, (path, is_activity) in paths.items() if is_activity}
             if weights:
-                yield f"self.add_weight_terms({self.printer.text(regularizer)}, {literal(weights)})"
+                frozen = ", counts_frozen=True" if self.graph.counts_frozen else ""
+                yield f"self.add_weight_terms({self.printer.text(regularizer)}, {literal(weights)}{frozen})"
             if outputs:
                 reduction = "" if self.graph.reduction == "mean" else f', reduction="{self.graph.reduction}"'
                 yield f"self.add_activity_terms({self.printer.text(regularizer)}, {literal(outputs)}{reduction})"

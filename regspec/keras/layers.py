@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
 from regspec.keras.values import FAMILIES, UnportedError, named
@@ -23,6 +24,7 @@ MEANINGLESS = frozenset(
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
         *("synchronized", "lora_alpha", "input_length"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
+        *("query_shape", "key_shape", "value_shape", "softmax_robust_masking"),
     )
 )
 # Of these, what is not said is what the kinds do.
@@ -35,6 +37,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "weights": (None,),
     "cell": (None,),
     "count_weights": (False, None),
+    "groups": (1,),
 }
 ADAPTING = {("Discretization", "epsilon"), ("Discretization", "num_bins")}  # of what was adapted before it was saved
 RENAMED = {
@@ -67,7 +70,8 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     Raises:
         UnportedError: for a class, or a field's value, that has no counterpart.
     """
-    class_name, config = item["class_name"], item.get("config") or {}
+    class_name = item["class_name"]
+    config = quirks.heeded(class_name, item.get("config") or {}, dialect)
     cls = kind_of(class_name)
     if cls is None or not str(item.get("module") or "keras").startswith("keras"):
         raise UnportedError(f"no kind ports the class {class_name}")

@@ -62,8 +62,6 @@ class Reader:
     def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
         """The model of a config."""
         config = item.get("config")
-        if isinstance(config, list):  # Sequential, in Keras before 2.2.4
-            config = {"name": "sequential", "layers": config}
         if depth > MAX_DEPTH or not isinstance(config, dict) or not isinstance(config.get("layers"), list):
             raise UnportedError("a config without layers, or models in models without end")
         model = Model(_identifier(str(config.get("name") or "model"), set()))
@@ -277,25 +275,15 @@ class Call:
         return [*self.references, *(mask for mask in self.masks if mask is not None)]
 
     @classmethod
-    def read(cls, node: Any) -> Call:
-        """A node as Keras 3 or Keras 2 writes it."""
+    def read(cls, node: Mapping[str, Any]) -> Call:
+        """What a node says."""
         references: list[Reference] = []
-        if isinstance(node, dict):
-            arguments = node.get("args") or []
-            constants = [None if _tensors_in(each, references) else each for each in arguments]
-            keywords = dict(node.get("kwargs") or {})
-            for key in TENSORS:
-                if key in keywords and _tensors_in(keywords[key], references):
-                    del keywords[key]
-            return cls(references, constants, keywords, _masks(keywords))
-        keywords = {}
-        flat = [node] if node and isinstance(node[0], str) else node
-        for each in flat:
-            references.append((str(each[0]), int(each[1]), int(each[2])))
-            keywords.update(each[3] if len(each) > 3 and isinstance(each[3], dict) else {})
-        return cls(
-            references, [None] * len(references), {key: value for key, value in keywords.items() if key != "name"}
-        )
+        constants = [None if _tensors_in(each, references) else each for each in node.get("args") or []]
+        keywords = dict(node.get("kwargs") or {})
+        for key in TENSORS:
+            if key in keywords and _tensors_in(keywords[key], references):
+                del keywords[key]
+        return cls(references, constants, keywords, _masks(keywords))
 
 
 def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:

@@ -2,6 +2,7 @@
 
 from regspec.runtime.activations import (
     Exponential,
+    HardSigmoid,
     PReLU,
     Sparsemax,
     SparsePlus,
@@ -20,6 +21,7 @@ from regspec.runtime.layers import (
     EinsumDense,
     GaussianDropout,
     GaussianNoise,
+    LocallyConnected,
     Normalization,
     Rescaling,
     Resize,
@@ -77,10 +79,12 @@ __all__ = [
     "GroupLasso",
     "GroupNorm",
     "GroupQueryAttention",
+    "HardSigmoid",
     "Hoyer",
     "KLSparsity",
     "LayerNorm",
     "LinearSchedule",
+    "LocallyConnected",
     "MaxNorm",
     "MinMaxNorm",
     "MultiHeadAttention",

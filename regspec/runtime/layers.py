@@ -29,6 +29,48 @@ class EinsumDense(nn.Module):
         return f"{self.equation!r}, {tuple(self.weight.shape)}"
 
 
+class LocallyConnected(nn.Module):
+    """A window that moves along the spatial axes, with weights of its own at each of the ``places`` along them.
+
+    The weight is (places, cells of the window, output channels); the channel is the last of a cell's coordinates, or
+    the first.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        places: tuple[int, ...],
+        kernel_size: tuple[int, ...],
+        *,
+        stride: int | tuple[int, ...] = 1,
+        bias: bool = True,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.places = places
+        self.kernel_size = kernel_size
+        self.stride = stride if isinstance(stride, tuple) else (stride,) * len(kernel_size)
+        self.channels_last = channels_last
+        shape = (math.prod(places), math.prod(kernel_size) * in_channels, out_channels)
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(out_channels, *places)) if bias else None
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rank = len(self.places)
+        for dimension, (size, step) in enumerate(zip(self.kernel_size, self.stride, strict=True)):
+            x = x.unfold(dimension + 2, size, step)  # (batch, channels, places…, window…)
+        window = range(2 + rank, 2 + 2 * rank)
+        cells = (*window, 1) if self.channels_last else (1, *window)
+        patches = x.permute(*range(2, 2 + rank), 0, *cells).flatten(-rank - 1).flatten(0, rank - 1)
+        output: Tensor = (patches @ self.weight).permute(1, 2, 0).unflatten(2, self.places)
+        return output if self.bias is None else output + self.bias
+
+    def extra_repr(self) -> str:
+        return f"{self.places}, kernel_size={self.kernel_size}, stride={self.stride}"
+
+
 class ReversibleEmbedding(nn.Embedding):
     """An embedding; with ``reverse=True``, from vectors (…, size) to a score for each row (…, rows).
 
