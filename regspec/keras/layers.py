@@ -19,6 +19,7 @@ MEANINGLESS = frozenset(
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
         *("synchronized", "lora_alpha", "renorm_clipping", "renorm_momentum", "zero_output_for_mask", "input_length"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
+        *("bounding_box_format",),
     )
 )
 # Of these, what is not said is what the kinds do.
@@ -41,6 +42,21 @@ RENAMED = {
     ("LeakyReLU", "alpha"): "negative_slope",
 }
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
+SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
+# What a user should know of a class; and what is said of it to do what Keras's torch backend does, if quirks are kept.
+NOTES = {
+    "RandomCrop": "RandomCrop gives the middle in evaluation, resized, as Keras says; newer versions of Keras give "
+    "images of another size as they are",
+    "MixUp": "MixUp mixes images, and not their labels",
+    "CutMix": "CutMix mixes images, and not their labels",
+}
+QUIRKS = {
+    "ContrastLimitedAdaptiveHistogramEqualization": (
+        {"as_on_torch": True},
+        "ContrastLimitedAdaptiveHistogramEqualization has as_on_torch: it does what Keras does on torch, which cuts "
+        "off histograms at other counts, and pads images in another way, than Keras on its other backends",
+    )
+}
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
 
@@ -67,6 +83,10 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
             raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
+        if key == "seed":  # torch draws from its own generator
+            continue
+        if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
+            value = [value, value]
         converted = _value(field, value, dialect)
         if field == "data_format" and converted == (
             dialect.data_format if issubclass(cls, Spatial) else "channels_last"
@@ -76,6 +96,12 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
             fields[cls.model_fields[field].alias or field] = converted
     if config.get("trainable") is False:
         fields["trainable"] = False
+    if class_name in QUIRKS and dialect.keeps_quirks:
+        said, note = QUIRKS[class_name]
+        fields |= said
+        dialect.note(note)
+    if class_name in NOTES:
+        dialect.note(NOTES[class_name])
     # what a layer is comes first, and then what is said of its weights
     return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
 

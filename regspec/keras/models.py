@@ -165,11 +165,6 @@ class Reader:
                 inner.name = _identifier(name[0].lower() + name[1:], self.blocks)  # a capital marks a kind
                 model.inner[name] = inner
                 entry: dict[str, Any] = {inner.name: {"name": name, "inputs": inputs}}
-            elif layer["class_name"] == "CustomScaleLayer":  # of keras.applications: a + scale * b
-                scaled = _identifier(f"{name}_scaled", taken)
-                scale = float(layer["config"]["scale"])
-                model.entries.append({"Rescaling": {"name": scaled, "inputs": inputs[1:], "scale": scale}})
-                entry = {"Add": {"name": name, "inputs": [inputs[0], scaled]}}
             else:
                 ((kind, fields),) = layer_of(layer, self.dialect).items()
                 entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}

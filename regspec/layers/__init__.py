@@ -2,7 +2,10 @@
 
 from regspec.layers import (
     activation,
+    applications,
     attention,
+    augmentation,
+    colors,
     convolution,
     dense,
     dropout,
@@ -13,6 +16,8 @@ from regspec.layers import (
     preprocessing,
     recurrent,
     reshaping,
+    spectrograms,
+    warping,
 )
 from regspec.layers.layer import KINDS, Layer, find_kind
 
@@ -20,7 +25,10 @@ __all__ = [
     "KINDS",
     "Layer",
     "activation",
+    "applications",
     "attention",
+    "augmentation",
+    "colors",
     "convolution",
     "dense",
     "dropout",
@@ -32,4 +40,6 @@ __all__ = [
     "preprocessing",
     "recurrent",
     "reshaping",
+    "spectrograms",
+    "warping",
 ]

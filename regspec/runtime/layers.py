@@ -165,6 +165,21 @@ class Rescaling(nn.Module):
         return (x.movedim(self.dim, -1) * self.scale + self.offset).movedim(-1, self.dim)
 
 
+class LayerScale(nn.Module):
+    """``x * weight``, with a factor for each number along ``dim``. Touvron et al. (2021), arxiv.org/abs/2103.17239."""
+
+    def __init__(self, size: int, init_values: float, *, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+        self.weight = nn.Parameter(torch.full((size,), init_values))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight if self.dim == -1 else (x.movedim(self.dim, -1) * self.weight).movedim(-1, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, dim={self.dim}"
+
+
 class Normalization(nn.Module):
     """``(x - mean) / max(sqrt(variance), 1e-7)``, or the inverse.
 

@@ -396,6 +396,101 @@ def _preprocessings() -> list[Row]:
     ]
 
 
+def _augmentations() -> list[Row]:
+    """In evaluation, where all but the last few give images as they are."""
+    image, factor = ((6, 7, 3),), {"factor": 0.3}
+    fields: dict[str, dict[str, Any]] = {
+        "RandomFlip": {"mode": "horizontal"},
+        "RandomRotation": {"factor": [-0.1, 0.2], "fill_mode": "wrap", "interpolation": "nearest"},
+        "RandomZoom": {"height_factor": 0.2, "fill_mode": "constant", "fill_value": 0.5},
+        "RandomTranslation": {"height_factor": 0.2, "width_factor": [0.1, 0.3]},
+        "RandomShear": {"x_factor": 0.2},
+        "RandomPerspective": {"scale": 0.5},
+        "RandomElasticTransform": {"factor": 0.5, "fill_mode": "mirror"},
+        "RandomCrop": {"height": 6, "width": 7},
+        "RandomErasing": {"scale": [0.1, 0.2], "fill_value": [0.1, 0.2, 0.3]},
+        "RandomGaussianBlur": {"kernel_size": 5, "sigma": 0.5},
+        "MixUp": {},
+        "CutMix": {},
+        "RandAugment": {"num_ops": 3, "factor": 0.2},
+        "AugMix": {"num_chains": 2, "all_ops": False},
+        "RandomBrightness": {**factor, "value_range": [0, 1]},
+        "RandomContrast": factor,
+        "RandomColorDegeneration": factor,
+        "RandomGrayscale": factor,
+        "RandomSaturation": factor,
+        "RandomHue": factor,
+        "RandomColorJitter": {"brightness_factor": 0.2, "contrast_factor": 0.1, "hue_factor": [0.1, 0.2]},
+        "RandomInvert": {},
+        "RandomPosterization": {"factor": 4},
+        "RandomSharpness": factor,
+        "Solarization": {"addition_factor": 0.2, "threshold_factor": [0.1, 0.3]},
+    }
+    wide = {"value_range": [-3.0, 2.0]}
+    return [
+        *(Row(kind, each, image, is_random=True) for kind, each in fields.items()),
+        Row("RandomColorJitter", {}, image),
+        row("MaxNumBoundingBoxes", *image, max_number=3),
+        *(Row("AutoContrast", each, image) for each in (wide, {})),
+        *(Row("Equalization", each, image) for each in (wide, {"bins": 7, **wide}, {})),
+        *(
+            Row("ContrastLimitedAdaptiveHistogramEqualization", {**wide, **each}, ((13, 10, 3),))
+            for each in (
+                {"as_on_torch": True},
+                {"as_on_torch": True, "tile_grid_size": [2, 3], "clip_limit": 11},
+                {"as_on_torch": True, "tile_grid_size": [3, 4], "clip_limit": 40},
+                {"clip_limit": 0, "tile_grid_size": [13, 2]},
+            )
+        ),
+        *(
+            Row("ContrastLimitedAdaptiveHistogramEqualization", {**wide, **each}, ((13, 10, 3),), has_reference=False)
+            for each in ({}, {"tile_grid_size": [2, 3], "clip_limit": 11}, {"tile_grid_size": [3, 4], "clip_limit": 40})
+        ),
+        Row(
+            "ContrastLimitedAdaptiveHistogramEqualization",
+            {"as_on_torch": True, "tile_grid_size": [2, 3], "clip_limit": 30.0},
+            ((5, 12, 1),),
+            "uint8",
+            high=256,
+        ),
+    ]
+
+
+def _applications() -> list[Row]:
+    return [
+        row("LayerScale", (4, 5), init_values=1e-6, projection_dim=5),
+        row("LayerScale", (5,), init_values=0.5, projection_dim=5),
+        Row("StochasticDepth", {"drop_path_rate": 0.3}, ((4, 7, 5),), is_random=True),
+        row("CustomScaleLayer", (4, 7, 5), (4, 7, 5), scale=0.3),
+    ]
+
+
+def _spectrograms() -> list[Row]:
+    modes = ("log", "magnitude", "psd", "real", "imag", "angle", "stft")
+    rows = [row("STFTSpectrogram", (23, 2), mode=mode, frame_length=6) for mode in modes]
+    rows += [
+        row("STFTSpectrogram", (23, 2), mode=mode, frame_length=7, frame_step=3, fft_length=16, padding="same",
+            window="hamming", scaling="spectrum", expand_dims=True)
+        for mode in ("log", "stft")
+    ]  # fmt: skip
+    rows += [
+        row("STFTSpectrogram", (23, 1), mode="psd", frame_length=5, window=None, scaling=None, periodic=True),
+        row("STFTSpectrogram", (23, 1), mode="real", frame_length=4, window=[0.1, 0.5, 1.0, 0.3]),
+        row("STFTSpectrogram", (23, 1), mode="imag", frame_length=8, periodic=True, window="blackman"),
+    ]
+    small = {"fft_length": 32, "sequence_stride": 9, "num_mel_bins": 5, "sampling_rate": 8000}
+    rows += [
+        Row("MelSpectrogram", {**small, **each}, ((111,),), tolerance=5e-4)
+        for each in (
+            {},
+            {"window": "hamming", "sequence_length": 20, "top_db": 10.0},
+            {"window": None, "mag_exp": 1.0, "power_to_db": False, "min_freq": 100.0, "max_freq": 3000.0},
+            {"ref_power": 4.0, "min_power": 1e-3, "fft_length": 31},
+        )
+    ]
+    return rows
+
+
 def _denses() -> list[Row]:
     return [
         row("Dense", (5,), units=3),
@@ -418,7 +513,8 @@ def _in_both_formats(rows: list[Row]) -> list[Row]:
         kind = KINDS[each.kind]
         if issubclass(kind, Spatial) and not each.kind.endswith(("Cropping1D", "UpSampling1D", "SpatialDropout1D")):
             shapes = tuple((shape[-1], *shape[:-1]) for shape in each.shapes)
-            both.append(replace(each, shapes=shapes, data_format="channels_first"))
+            has_reference = each.has_reference and each.kind != "AutoContrast"  # Keras takes the first axes there too
+            both.append(replace(each, shapes=shapes, data_format="channels_first", has_reference=has_reference))
     both += [
         Row("BatchNormalization", {}, ((5, 4, 7),), data_format="channels_first"),
         Row("BatchNormalization", {}, ((5,),), data_format="channels_first"),
@@ -443,5 +539,8 @@ ROWS = _in_both_formats(
         *_recurrents(),
         *_attentions(),
         *_preprocessings(),
+        *_augmentations(),
+        *_applications(),
+        *_spectrograms(),
     ]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -28,6 +30,10 @@ def by_hand(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
         return scaled * weight + model.layer.bias.reshape(shape)
     if row.kind in ("UpSampling2D", "Resizing"):
         return resized(row, x)
+    if row.kind == "AutoContrast":
+        return keras.layers.AutoContrast(**row.fields)(x)
+    if row.kind == "ContrastLimitedAdaptiveHistogramEqualization":
+        return equalized(row, x)
     assert row.kind == "SpectralNormalization"
     return model.layer.layer.weight[x]
 
@@ -65,6 +71,17 @@ def resized(row: Row, x: torch.Tensor) -> torch.Tensor:
     return keras.ops.image.scale_and_translate(
         x, shape, scale, shift, (1, 2), row.fields["interpolation"], antialias=False
     )
+
+
+def equalized(row: Row, x: torch.Tensor) -> torch.Tensor:
+    """Keras's own layer, with floating-point counts and symmetric padding, as its other backends have them."""
+    layer = keras.layers.ContrastLimitedAdaptiveHistogramEqualization(**row.fields)
+    nn, numpy, counts = layer.backend.nn, layer.backend.numpy, layer.backend.nn.one_hot
+    with (
+        mock.patch.object(nn, "one_hot", lambda *arguments: counts(*arguments).float()),
+        mock.patch.object(numpy, "pad", lambda x, width, mode: torch.as_tensor(np.pad(x.numpy(), width, mode))),
+    ):
+        return layer(x)
 
 
 WITHOUT = [row for row in ROWS if not row.has_reference]
