@@ -36,6 +36,8 @@ class Tensor(Expression):
     order: Order = ()
     data_format: DataFormat = "channels_first"  # of the model
     is_signal: bool = False  # whether it is (batch, channels, length), and not (batch, steps, features)
+    mask: Tensor | None = None  # which steps count, (batch, steps) of true and false; None where all do
+    attention_mask: Tensor | None = None  # which steps each step sees, (batch, steps, others)
 
     def __post_init__(self) -> None:
         if not self.order:

@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from regspec.keras.dialect import Dialect
+from regspec.keras.remarks import besides
 from regspec.keras.values import FAMILIES, UnportedError, named
+from regspec.layers.cells import CELLS
 from regspec.layers.layer import KINDS, Layer, Spatial
+from regspec.spec.fields import Frozen
 
 # What a config says besides the fields of a kind, and means nothing for what is computed.
 MEANINGLESS = frozenset(
@@ -17,7 +20,7 @@ MEANINGLESS = frozenset(
         *("name", "trainable", "dtype", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
         *("input_dtype",),
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
-        *("synchronized", "lora_alpha", "renorm_clipping", "renorm_momentum", "zero_output_for_mask", "input_length"),
+        *("synchronized", "lora_alpha", "renorm_clipping", "renorm_momentum", "input_length"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
         *("bounding_box_format",),
     )
@@ -41,22 +44,10 @@ RENAMED = {
     ("EinsumDense", "output_shape"): "output_size",
     ("LeakyReLU", "alpha"): "negative_slope",
 }
+# Layers whose weights are those of layers in them: Keras's constructors freeze themselves alone.
+HOLDERS = frozenset(("RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "Bidirectional", "TimeDistributed"))
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
-# What a user should know of a class; and what is said of it to do what Keras's torch backend does, if quirks are kept.
-NOTES = {
-    "RandomCrop": "RandomCrop gives the middle in evaluation, resized, as Keras says; newer versions of Keras give "
-    "images of another size as they are",
-    "MixUp": "MixUp mixes images, and not their labels",
-    "CutMix": "CutMix mixes images, and not their labels",
-}
-QUIRKS = {
-    "ContrastLimitedAdaptiveHistogramEqualization": (
-        {"as_on_torch": True},
-        "ContrastLimitedAdaptiveHistogramEqualization has as_on_torch: it does what Keras does on torch, which cuts "
-        "off histograms at other counts, and pads images in another way, than Keras on its other backends",
-    )
-}
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
 
@@ -75,6 +66,24 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     cls = kind_of(class_name)
     if cls is None or not str(item.get("module") or "keras").startswith("keras"):
         raise UnportedError(f"no kind ports the class {class_name}")
+    fields = _fields_of(cls, class_name, config, dialect)
+    if fields.get("backward_layer") == _backwards(fields.get("layer")):
+        fields.pop("backward_layer", None)
+    if config.get("trainable") is False:
+        if dialect.generation < 3 or not dialect.keeps_quirks or cls.__name__ not in HOLDERS:
+            fields["trainable"] = False
+        elif _is_trained(item):
+            what = (
+                f"'{config.get('name')}' is frozen, but not the layers in it, which Keras trains once it has read them"
+            )
+            dialect.note(f"{what}, as the port does; with keeps_quirks=False they are frozen")
+    fields |= besides(class_name, dialect)
+    # what a layer is comes first, and then what is said of its weights
+    return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+
+
+def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """The fields of a class, but for those that are as their defaults."""
     _check_dtype(config.get("dtype"))
     fields: dict[str, Any] = {}
     for key, value in config.items():
@@ -83,7 +92,7 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
             raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
-        if key == "seed":  # torch draws from its own generator
+        if field in ("trainable", "seed"):  # the one is not a layer's alone to say; torch draws from its own generator
             continue
         if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
             value = [value, value]
@@ -94,16 +103,39 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
             continue
         if not _is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
+    return fields
+
+
+def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
+    """A cell of an RNN as a spec writes it."""
+    class_name, config = item["class_name"], item.get("config") or {}
+    cls = CELLS.get(class_name)
+    if cls is None or not str(item.get("module") or "keras").startswith("keras"):
+        raise UnportedError(f"no cell ports the class {class_name}")
+    if config.get("activity_regularizer") is not None:
+        what = "a cell with an activity_regularizer, which Keras applies to the output and the states of each step"
+        raise UnportedError(what)
+    if "cells" in cls.model_fields:
+        return {class_name: {"cells": [_cell(each, dialect) for each in config["cells"]]}}
+    fields = _fields_of(cls, class_name, config, dialect)
     if config.get("trainable") is False:
         fields["trainable"] = False
-    if class_name in QUIRKS and dialect.keeps_quirks:
-        said, note = QUIRKS[class_name]
-        fields |= said
-        dialect.note(note)
-    if class_name in NOTES:
-        dialect.note(NOTES[class_name])
-    # what a layer is comes first, and then what is said of its weights
-    return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+    return {class_name: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+
+
+def _backwards(layer: Any) -> Any:
+    """A layer as Bidirectional makes the one that goes backwards, of a spec's form of the other."""
+    return {kind: {**fields, "go_backwards": True} for kind, fields in (layer or {}).items()}
+
+
+def _is_trained(item: dict[str, Any]) -> bool:
+    """Whether a layer, or a layer or a cell in it, is not frozen, of a class that freezes no other."""
+    config = item.get("config") or {}
+    inner = [config.get(key) for key in ("layer", "backward_layer", "cell")] + list(config.get("cells") or [])
+    held = [each for each in inner if isinstance(each, dict)]
+    if held:
+        return any(map(_is_trained, held))
+    return item.get("class_name") in HOLDERS or config.get("trainable") is not False
 
 
 def _check_dtype(dtype: Any) -> None:
@@ -123,6 +155,10 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
         value = value.get("items")
     if field in ("layer", "backward_layer"):
         return None if value is None else layer_of(value, dialect)
+    if field == "cell":
+        cell = _cell(value, dialect)
+        (fields,) = cell.values()
+        return fields.get("cells", cell)  # a stack is written as a list
     if sort := _sort(field):
         return named(value, sort)
     if isinstance(value, dict):
@@ -135,7 +171,7 @@ def _sort(field: str) -> str | None:
     return next((sort for sort in FAMILIES if field == sort or field.endswith(f"_{sort}")), None)
 
 
-def _is_default(cls: type[Layer], field: str, value: Any) -> bool:
+def _is_default(cls: type[Frozen], field: str, value: Any) -> bool:
     """Whether a field need not be said, because it is as its default."""
     default = cls.model_fields[field].default
     if value is None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.errors import Problem, Problems
+from regspec.keras import masks
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operations import operation_of
@@ -35,6 +36,8 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
+    operations: set[str] = field(default_factory=set)  # the entries that are operations, and no layers
+    recorded: dict[str, list[str | None]] = field(default_factory=dict)  # the masks with which entries were called
 
 
 @dataclass
@@ -112,6 +115,21 @@ class Reader:
             layer, call = calls[name, index]
             results[name, index] = self._call(model, layer, index, call, results, taken, depth)
         model.outputs = _outputs(config.get("output_layers"), results)
+        self._settle_masks(model)
+
+    def _settle_masks(self, model: Model) -> None:
+        """Names the masks that a spec's layers would not have by themselves."""
+        given = model.outputs if isinstance(model.outputs, (list, dict)) else [model.outputs]
+        outputs = frozenset(name.partition(".")[0] for name in (given.values() if isinstance(given, dict) else given))
+        unmasks = self.dialect.generation == 3 and self.dialect.keeps_quirks
+        model.entries, has_unmasked = masks.settled(
+            model.entries, model.recorded, frozenset(model.operations), outputs, unmasks=unmasks
+        )
+        if has_unmasked:
+            self.dialect.note(
+                f"'{model.name}': at run time Keras's MultiHeadAttention takes the masks off the tensors that it is "
+                "called on, so that layers after it see padding; that is kept ('mask: []' in the spec)"
+            )
 
     def _call(
         self,
@@ -132,6 +150,7 @@ class Reader:
             return _identifier(name_of(layer), taken)
         if operation is not None:
             name = _identifier(name_of(layer), taken)
+            model.operations.add(name)
             ((kind, fields),) = operation.items()
             model.entries.append({kind: {"name": name, "inputs": inputs, **fields}})
             return name
@@ -141,9 +160,15 @@ class Reader:
         if strange := [key for key in said if key != "training"]:
             self._report(layer, UnportedError(f"its call with {strange[0]}"))
         if index == 0:
-            return self._layer(model, layer, inputs, taken, depth, given)
-        name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
-        model.entries.append({"call": {"layer": model.names[name_of(layer)], "inputs": inputs, "name": name, **given}})
+            name = self._layer(model, layer, inputs, taken, depth, given)
+        else:
+            name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
+            first = model.names[name_of(layer)]
+            model.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
+        if any(call.masks):
+            model.recorded[name] = [
+                None if mask is None else _output(results[mask[:2]], mask[2]) for mask in call.masks
+            ]
         return name
 
     def _layer(
@@ -183,7 +208,7 @@ class Reader:
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 Reference = tuple[str, int, int]  # the layer, its node, the output
-TENSORS = ("inputs", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
+TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
 
 
 @dataclass(frozen=True)
@@ -193,6 +218,12 @@ class Call:
     references: list[Reference]
     constants: list[Any]  # the arguments in order, with None for tensors
     keywords: dict[str, Any]
+    masks: tuple[Reference | None, ...] = ()  # of the tensors, in order
+
+    @property
+    def taken(self) -> list[Reference]:
+        """All that it takes: tensors and masks."""
+        return [*self.references, *(mask for mask in self.masks if mask is not None)]
 
     @classmethod
     def read(cls, node: Any) -> Call:
@@ -205,7 +236,7 @@ class Call:
             for key in TENSORS:
                 if key in keywords and _tensors_in(keywords[key], references):
                     del keywords[key]
-            return cls(references, constants, keywords)
+            return cls(references, constants, keywords, _masks(keywords))
         keywords = {}
         flat = [node] if node and isinstance(node[0], str) else node
         for each in flat:
@@ -214,6 +245,15 @@ class Call:
         return cls(
             references, [None] * len(references), {key: value for key, value in keywords.items() if key != "name"}
         )
+
+
+def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
+    """The masks among a call's arguments, which are taken out."""
+    given = next((keywords.pop(key) for key in ("mask", "attention_mask") if keywords.get(key) is not None), None)
+    if given is None:
+        return ()
+    each_of = given if isinstance(given, list) else [given]
+    return tuple(next(_tensors(each), None) for each in each_of)
 
 
 def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:
@@ -226,7 +266,7 @@ def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collectio
             key = waiting[-1]
             missing = [
                 (name, index)
-                for name, index, _ in calls[key][1].references
+                for name, index, _ in calls[key][1].taken
                 if (name, index) not in done and (name, index) not in known
             ]
             if not missing or key in done:

@@ -104,10 +104,9 @@ def _matched(
         groups.setdefault(path.rpartition("/")[0], []).append(path)
     wraps = any(group.startswith("layer/") for group in groups)
     for weight in weights:
-        owner = weight.name.rpartition(".")[0]
+        *owner, _ = weight.name.split(".")
         if owner:
-            sublayers = (owner, owner.replace("attention_output", "output"))
-            own = next((paths for group, paths in groups.items() if group.lstrip("_").startswith(sublayers)), [])
+            own = next((paths for group, paths in groups.items() if _leads_to(group, owner)), [])
         elif weight.name == "vector_u":
             own = groups.get("vars", [])[-1:]  # before it stands the kernel once more
         else:
@@ -117,6 +116,12 @@ def _matched(
     for path in [*datasets]:
         if (wraps and path.startswith("vars/")) or not datasets[path].shape:
             del datasets[path]  # a wrapper's copy; a count of what was adapted
+
+
+def _leads_to(group: str, owner: list[str]) -> bool:
+    """Whether a group is that of a sublayer: on the way to it are the names by which the weight knows it."""
+    way = iter(step.strip("_").removesuffix("_layer").removesuffix("_dense") for step in group.split("/"))
+    return all(name.replace("attention_output", "output") in way for name in owner)
 
 
 def _order(path: str) -> tuple[str, int]:

@@ -7,9 +7,11 @@ from regspec.layers import (
     augmentation,
     colors,
     convolution,
+    convolutional_recurrent,
     dense,
     dropout,
     embedding,
+    masking,
     merging,
     normalization,
     pooling,
@@ -18,6 +20,7 @@ from regspec.layers import (
     reshaping,
     spectrograms,
     warping,
+    wrappers,
 )
 from regspec.layers.layer import KINDS, Layer, find_kind
 
@@ -30,10 +33,12 @@ __all__ = [
     "augmentation",
     "colors",
     "convolution",
+    "convolutional_recurrent",
     "dense",
     "dropout",
     "embedding",
     "find_kind",
+    "masking",
     "merging",
     "normalization",
     "pooling",
@@ -42,4 +47,5 @@ __all__ = [
     "reshaping",
     "spectrograms",
     "warping",
+    "wrappers",
 ]

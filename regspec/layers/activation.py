@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from regspec import axes
 from regspec.calls import Expression, Module, call
 from regspec.layers.layer import Elementwise, Layer, Weight, kind
-from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.shapes import Shape, ShapeError, Tensor, text
 from regspec.spec import activations
 from regspec.spec.activations import ActivationFunction
 from regspec.spec.constraints import Constraint
@@ -26,6 +27,8 @@ def applied(function: ActivationFunction, x: Tensor) -> Expression:
 class Activation(Elementwise):
     """An activation function."""
 
+    supports_masking = True
+
     activation: activations.Activation = Field(description="The activation function.")
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
@@ -39,6 +42,8 @@ class Activation(Elementwise):
 @kind
 class ReLU(Elementwise):
     """max(x, 0), with options of a slope below, a bound above and a threshold."""
+
+    supports_masking = True
 
     max_value: NotNegative | None = Field(None, description="The largest value of the output; none when absent.")
     negative_slope: NotNegative = Field(0.0, description="The slope below the threshold.")
@@ -55,6 +60,8 @@ class ReLU(Elementwise):
 class LeakyReLU(Elementwise):
     """x above zero, negative_slope * x below."""
 
+    supports_masking = True
+
     negative_slope: NotNegative = Field(0.3, description="The slope below zero.")
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -64,6 +71,8 @@ class LeakyReLU(Elementwise):
 @kind
 class ELU(Elementwise):
     """x above zero, alpha * (exp(x) - 1) below."""
+
+    supports_masking = True
 
     alpha: Number = Field(1.0, description="The limit of the output, negated.")
 
@@ -75,18 +84,32 @@ class ELU(Elementwise):
 class Softmax(Elementwise):
     """exp(x) / sum(exp(x)) along an axis, or over several together."""
 
+    supports_masking = True
+
     axis: Axes = Field((-1,), description="The axis along which the output sums to one, or several together.")
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if x.mask is not None:
+            return self._masked(x, x.mask)
         if len(self.axis) == 1:
             return applied(activations.Softmax(axis=self.axis[0]), x)
         dimensions = tuple(sorted({x.dimension(axis) for axis in self.axis}))
         return call("torch.exp", x - x.method("logsumexp", dimensions, keepdim=True))
 
+    def _masked(self, x: Tensor, mask: Tensor) -> Expression:
+        """Over what counts alone; zero elsewhere. As in Keras the mask has the input's last axes."""
+        if len(self.axis) > 1 or x.order != axes.identity(x.rank) or mask.shape != x.shape:
+            what = f"has a mask of {text(mask.shape)}, but takes one of its input's shape, of {x.described}"
+            raise ShapeError(what, "give 'mask: []' to take none")
+        weights = call("torch.where", mask, x, -1e9).method("softmax", dim=x.dimension(self.axis[0]))
+        return call("torch.where", mask, weights, 0.0)
+
 
 @kind
 class PReLU(Layer):
     """x above zero, alpha * x below, with a learned alpha."""
+
+    supports_masking = True
 
     alpha_initializer: Initializer = ZEROS
     alpha_regularizer: RegularizerField | None = None

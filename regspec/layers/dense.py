@@ -24,6 +24,8 @@ from regspec.spec.regularizers import RegularizerField
 class Dense(KernelSlot, BiasSlot, Activated):
     """activation(x @ kernel + bias), over the last axis."""
 
+    supports_masking = True
+
     units: Size = Field(description="The size of the output's last axis.")
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:

@@ -20,6 +20,8 @@ NoiseShape = Annotated[tuple[Size | None, ...], SequenceField]
 class Noise(Layer):
     """A layer that is random in training."""
 
+    supports_masking = True
+
     seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
 
 
@@ -125,6 +127,8 @@ class GaussianNoise(Elementwise, Noise):
 class Identity(Moved, Elementwise):
     """The input, unchanged."""
 
+    supports_masking = True
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         return Module(call("nn.Identity"))(x)
 
@@ -132,6 +136,8 @@ class Identity(Moved, Elementwise):
 @kind
 class ActivityRegularization(Moved, Elementwise):
     """The input, unchanged, with a penalty on it."""
+
+    supports_masking = True
 
     l1: NotNegative = Field(0.0, description="The strength of the sum of absolute values.")
     l2: NotNegative = Field(0.0, description="The strength of the sum of squares.")

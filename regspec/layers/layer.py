@@ -20,7 +20,7 @@ from regspec.calls import Expression, Module, unless
 from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
-from regspec.spec.fields import Axis, Frozen, Name, Names
+from regspec.spec.fields import Axis, Frozen, Name, Names, NamesIfAny
 from regspec.spec.initializers import WeightInitializer
 from regspec.spec.registration import load_entry_points
 from regspec.spec.regularizers import Regularizer, RegularizerField
@@ -56,6 +56,11 @@ class Placement(Frozen):
 
     name: Name | None = Field(None, description="The layer's name, unique in the spec; made from the kind when absent.")
     inputs: Names | None = Field(None, description="The layers or inputs it takes; the layer before when absent.")
+    mask: NamesIfAny | None = Field(
+        None,
+        description="The layers or inputs that say which steps of its inputs count, in place of the masks that these "
+        "have from Masking or mask_zero; [] for none. For attention with heads, which steps each step sees besides.",
+    )
 
 
 class Layer(Frozen):
@@ -72,10 +77,16 @@ class Layer(Frozen):
     takes: ClassVar[tuple[str, ...] | None] = None  # the input's axes, in torch's order, where their number is fixed
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
+    supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
+    takes_attention_mask: ClassVar[bool] = False  # whether a mask that is named for it is one of scores
 
     def order(self, x: Tensor) -> Order | None:
         """The order of axes in which it wants an input; None takes any that its inputs share."""
         return axes.identity(x.rank)
+
+    def output_order(self, rank: int, x: Tensor) -> Order:
+        """The order of axes in which an output of this rank lies, where the first input is ``x``."""
+        return x.order if rank == x.rank else axes.identity(rank)
 
     def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
@@ -89,9 +100,18 @@ class Layer(Frozen):
         """The expression that computes its output, or those of several."""
         raise NotImplementedError
 
-    def absent(self) -> tuple[str, ...]:
+    def absent(self, x: Tensor, *others: Tensor) -> tuple[str, ...]:
         """Parameters that Keras does not have, which stay zero: of the main module, or ``suffix.name`` of another."""
         return ()
+
+    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+        """Which steps of its output count, over its inputs and their masks; None where all do."""
+        return x.mask if self.supports_masking else None
+
+    @property
+    def masked_outputs(self) -> int:
+        """How many of its outputs, from the first, have that mask."""
+        return 1
 
     @property
     def takes_integers(self) -> bool:
@@ -174,6 +194,16 @@ def refuse_signals(*xs: Tensor) -> None:
         if x.is_signal:
             what = f"takes (batch, steps, features), but '{x.source}' gives (batch, channels, length)"
             raise ShapeError(what, "put 'Permute: {dims: [2, 1]}' between, or set data_format: channels_last")
+
+
+def spread(mask: Tensor, x: Tensor) -> Expression:
+    """A mask with an axis of size one where ``x`` has its features, so that it can be applied to ``x``."""
+    if mask.rank != x.rank - 1:
+        raise ShapeError(f"has a mask of {text(mask.shape)}, which does not fit {x.described}")
+    steps = tuple(axis for axis in x.order if axis != x.rank - 1)
+    lying: Expression = mask if steps == tuple(sorted(steps)) else mask.method("permute", *steps)
+    feature = x.dimension(-1)
+    return lying.method("unsqueeze", -1 if feature == x.rank - 1 else feature)
 
 
 class Elementwise(Layer):

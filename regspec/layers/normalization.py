@@ -11,7 +11,7 @@ from regspec.calls import OMIT, Apply, Call, Expression, Module, call, replaced,
 from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
 from regspec.layers.nested import Nested
 from regspec.layers.slots import AffineSlots
-from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.shapes import Shape, ShapeError, Tensor, text
 from regspec.spec.fields import Axes, Axis, Fraction, Positive, Size
 from regspec.spec.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.spec.regularizers import Regularizer
@@ -19,6 +19,8 @@ from regspec.spec.regularizers import Regularizer
 
 class ChannelNormalization(AffineSlots):
     """A normalization of channels, which it wants at dimension 1."""
+
+    supports_masking = True
 
     axis: Axis | None = Field(
         None, description="The axis of the channels; where the model's data_format puts them when absent."
@@ -69,7 +71,11 @@ class BatchNormalization(ChannelNormalization):
             center=unless(True, self.center),
             frozen=unless(False, not self.trainable),
         )
-        return Module(constructor)(x)
+        if x.mask is None:
+            return Module(constructor)(x)
+        if x.mask.rank != x.rank - 1:
+            raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
+        return Module(constructor)(x, x.mask)
 
 
 @kind
@@ -127,6 +133,8 @@ def _shape(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
 class LayerNormalization(AffineSlots, FeatureNormalization):
     """Subtracts each example's mean over its features and divides by its deviation."""
 
+    supports_masking = True
+
     epsilon: Positive = Field(1e-3, description="Added to the variance.")
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
@@ -159,6 +167,8 @@ class RMSNormalization(FeatureNormalization):
 @kind
 class UnitNormalization(Elementwise):
     """Divides by the Euclidean norm along an axis or several."""
+
+    supports_masking = True
 
     axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
 

@@ -212,9 +212,17 @@ class GlobalMaxPooling3D(GlobalMaxPooling):
 
 @kind
 class GlobalAveragePooling1D(GlobalAveragePooling):
-    """The mean over all steps."""
+    """The mean over all steps, of those that count where the input has a mask."""
 
     spatial_rank = 1
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if x.mask is None:
+            return super().lower(x)
+        (steps,) = self._spatial(x)
+        mask = x.mask.method("unsqueeze", 3 - steps)
+        total = call("torch.where", mask, x, 0.0).method("sum", dim=steps, keepdim=unless(False, self.keepdims))
+        return total / mask.method("sum", dim=steps, keepdim=unless(False, self.keepdims))
 
 
 @kind

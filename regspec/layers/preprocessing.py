@@ -32,6 +32,8 @@ Numbers = Annotated[
 class Rescaling(Elementwise):
     """x * scale + offset."""
 
+    supports_masking = True
+
     scale: Numbers = Field(description="The factor, or one for each channel.")
     offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
 
@@ -52,6 +54,8 @@ class Rescaling(Elementwise):
 @kind
 class Normalization(Layer):
     """(x - mean) / sqrt(variance), by given numbers or by ones that are loaded with the weights."""
+
+    supports_masking = True
 
     axis: Axes | None = Field((-1,), description="The axes that have their own mean and variance; null for one of all.")
     mean: Numbers | None = Field(None, description="The means; zero until they are loaded when absent.")

@@ -62,7 +62,8 @@ from regspec.runtime.normalization import (
 )
 from regspec.runtime.penalties import Regularized, accumulate
 from regspec.runtime.policies import AugMix, RandAugment
-from regspec.runtime.recurrent import GRU, LSTM, SimpleRNN
+from regspec.runtime.recurrent import GRU, LSTM, SimpleRNN, Stateful, reset_states
+from regspec.runtime.recurrent_convolution import ConvLSTM
 from regspec.runtime.regularizers import L1, L1L2, L2, GroupLasso, Hoyer, KLSparsity, Norm, Orthogonal, Spectral, Sum
 from regspec.runtime.schedules import (
     ConstantSchedule,
@@ -103,6 +104,7 @@ __all__ = [
     "CategoryEncoding",
     "ConstantSchedule",
     "ContrastLimitedAdaptiveHistogramEqualization",
+    "ConvLSTM",
     "CosineSchedule",
     "CutMix",
     "Discretization",
@@ -168,6 +170,7 @@ __all__ = [
     "Spectral",
     "SpectralNormalization",
     "Squareplus",
+    "Stateful",
     "StepsSchedule",
     "Sum",
     "ThresholdedReLU",
@@ -177,6 +180,7 @@ __all__ = [
     "accumulate",
     "eye_",
     "orthogonal_",
+    "reset_states",
     "stft_",
     "variance_scaling_",
 ]

@@ -262,7 +262,7 @@ class _Loader:
         layer = self._layer(cls, rest, item)
         if placement is None or layer is None:
             return Invalid(item.name)
-        return LayerUse(item.name, layer, placement.inputs)
+        return LayerUse(item.name, layer, placement.inputs, placement.mask)
 
     def _layer(self, cls: type[Layer], fields: dict[str, Any], item: _Item) -> Layer | None:
         """The layer of these fields: one for all entries that say the same."""
@@ -277,7 +277,7 @@ class _Loader:
     def _call(self, item: _Item) -> Entry:
         fields, arguments = _split(item.fields, CallEntry)
         call = self._validated(CallEntry, fields, item.origin, "a call")
-        return Invalid(item.name) if call is None else Call(item.name, call.layer, call.inputs, arguments)
+        return Invalid(item.name) if call is None else Call(item.name, call.layer, call.inputs, arguments, call.mask)
 
     def _use(self, item: _Item) -> Entry:
         block = self.blocks[item.kind]

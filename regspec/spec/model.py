@@ -26,6 +26,7 @@ class LayerUse:
     name: str
     layer: Layer
     inputs: tuple[str, ...] | None
+    mask: tuple[str, ...] | None = None  # in place of the masks of its inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Call:
     layer: str
     inputs: tuple[str, ...] | None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    mask: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

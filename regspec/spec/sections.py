@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from regspec.shapes import DataFormat
-from regspec.spec.fields import Frozen, Name, Named, Names, Sequence, Shape, Size
+from regspec.spec.fields import Frozen, Name, Named, Names, NamesIfAny, Sequence, Shape, Size
 from regspec.spec.rules import LayerRule
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
@@ -111,6 +111,7 @@ class CallEntry(Frozen):
 
     layer: str = Field(description="The layer or block that is called again.")
     inputs: Names | None = Field(None, description="What it is called on; the layer before when absent.")
+    mask: NamesIfAny | None = Field(None, description="In place of the masks of its inputs, as for a layer.")
     name: Name | None = Field(None, description="The name of the result.")
 
 

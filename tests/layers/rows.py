@@ -12,6 +12,8 @@ from typing import Any
 from regspec.layers import KINDS
 from regspec.layers.layer import Spatial
 
+from .image_rows import IMAGE_ROWS
+
 
 @dataclass(frozen=True)
 class Row:
@@ -336,6 +338,89 @@ def _recurrents() -> list[Row]:
     ]
 
 
+def _stacks() -> list[Row]:
+    """RNN with a cell, or a stack of cells: each does what a recurrent layer, or a chain of them, does."""
+    rows = []
+    for kind, states in (("SimpleRNNCell", 1), ("LSTMCell", 2), ("GRUCell", 1)):
+        one, other = {kind: {"units": 4}}, {kind: {"units": 3, "activation": "sigmoid", "use_bias": False}}
+        rows += [
+            row("RNN", (7, 5), cell=one),
+            row("RNN", (7, 5), cell=other, return_sequences=True, go_backwards=True, return_state=True),
+            row("RNN", (7, 5), cell=[one, other, one], return_state=True),
+            row("RNN", (7, 5), *((4,),) * states, *((3,),) * states, cell=[one, other], return_sequences=True),
+            row("Bidirectional", (7, 5), layer={"RNN": {"cell": one, "return_sequences": True}}, merge_mode="sum"),
+            row("Bidirectional", (7, 5), layer={"RNN": {"cell": [one, other], "return_sequences": True}}),
+        ]
+    mixed = [{"LSTMCell": {"units": 4}}, {"GRUCell": {"units": 3, "reset_after": False}}, {"LSTMCell": {"units": 2}}]
+    return [
+        *rows,
+        row("RNN", (7, 5), cell=mixed, return_sequences=True, return_state=True, go_backwards=True),
+        row("RNN", (7, 5), cell={"StackedRNNCells": {"cells": mixed}}),
+        row("RNN", (7, 5), cell={"StackedRNNCells": {"cells": mixed, "trainable": False}}),
+        row("RNN", (7, 5), cell=[{"StackedRNNCells": {"cells": [{"GRUCell": {"units": 3}}]}}, *mixed]),
+        row("RNN", (7, 5), cell=[{"GRUCell": {"units": 3}}], return_state=True),
+        row("RNN", (7, 5), cell=[{"GRUCell": {"units": 4, "trainable": False}}, {"GRUCell": {"units": 4}}]),
+        row("RNN", (7, 5), cell={"GRUCell": {"units": 4}}, trainable=False),
+        row("RNN", (7, 5), (4,), (4,), cell={"LSTMCell": {"units": 4, "recurrent_activation": "hard_sigmoid"}}),
+        row("Bidirectional", (7, 5), layer={"RNN": {"cell": mixed, "return_state": True}}, merge_mode=None),
+        row(
+            "Bidirectional",
+            (7, 5),
+            layer={"RNN": {"cell": mixed[:1], "return_sequences": True}},
+            backward_layer={"GRU": {"units": 3, "return_sequences": True, "go_backwards": True}},
+        ),
+        row("TimeDistributed", (4, 7, 5), layer={"RNN": {"cell": mixed}}),
+        row("TimeDistributed", (4, 7, 5), layer={"Bidirectional": {"layer": {"GRU": {"units": 3}}}}),
+        Row("RNN", {"cell": [{"GRUCell": {"units": 4, "dropout": 0.3}}]}, ((7, 5),), is_random=True),
+        Row(
+            "RNN",
+            {"cell": [{"LSTMCell": {"units": 4, "recurrent_dropout": 0.3}}, {"SimpleRNNCell": {"units": 3}}]},
+            ((7, 5),),
+            is_random=True,
+        ),
+    ]
+
+
+def _convolutional_recurrents() -> list[Row]:
+    rows = []
+    for rank, sizes in ((1, (9,)), (2, (5, 7)), (3, (4, 5, 3))):
+        kind, shape, kernel = f"ConvLSTM{rank}D", (3, *sizes, 2), [3, 2, 1][:rank] if rank > 1 else 3
+        padded, strided = (*sizes, 4), (*(-(-size // 2) for size in sizes), 4)
+        rows += [
+            row(kind, shape, filters=4, kernel_size=kernel),
+            row(kind, shape, filters=4, kernel_size=kernel, padding="same", return_sequences=True, return_state=True),
+            row(kind, shape, filters=4, kernel_size=2, strides=2, padding="valid", use_bias=False, go_backwards=True),
+            row(kind, shape, filters=4, kernel_size=3, strides=2, padding="same", activation="relu"),
+            row(kind, shape, strided, strided, filters=4, kernel_size=kernel, strides=2, padding="same"),
+            row(kind, shape, padded, padded, filters=4, kernel_size=2, padding="same", recurrent_activation="relu6"),
+            row(kind, shape, filters=4, kernel_size=2, dilation_rate=2, return_state=True),
+            row(kind, shape, filters=4, kernel_size=[2, 3, 2][:rank], padding="same", dilation_rate=2),
+            Row(
+                kind,
+                {"filters": 4, "kernel_size": 2, "dropout": 0.3, "recurrent_dropout": 0.2, "padding": "same"},
+                (shape,),
+                is_random=True,
+            ),
+        ]
+        for merge in ("concat", "mul", None):
+            inner = {"filters": 4, "kernel_size": kernel, "return_sequences": merge != "mul", "padding": "same"}
+            rows.append(row("Bidirectional", shape, layer={kind: inner}, merge_mode=merge))
+    return [
+        *rows,
+        row("ConvLSTM2D", (3, 5, 7, 2), filters=4, kernel_size=3, activation="softmax", unit_forget_bias=False),
+        row("ConvLSTM2D", (3, 5, 7, 2), filters=4, kernel_size=3, trainable=False),
+        row(
+            "Bidirectional", (3, 5, 7, 2), layer={"ConvLSTM2D": {"filters": 4, "kernel_size": 2, "return_state": True}}
+        ),
+        row("TimeDistributed", (4, 3, 7, 2), layer={"ConvLSTM1D": {"filters": 4, "kernel_size": 3}}),
+        row(
+            "TimeDistributed",
+            (4, 3, 5, 7, 2),
+            layer={"ConvLSTM2D": {"filters": 4, "kernel_size": 3, "return_sequences": True, "padding": "same"}},
+        ),
+    ]
+
+
 def _attentions() -> list[Row]:
     return [
         row("Attention", (7, 5), (6, 5)),
@@ -385,6 +470,8 @@ def _preprocessings() -> list[Row]:
         Row("Resizing", {"height": 4, "width": 9, "interpolation": "bicubic"}, ((6, 7, 3),), has_reference=False),
         Row("Resizing", {"height": 4, "width": 9, "interpolation": "lanczos5"}, ((6, 7, 3),), has_reference=False),
         row("CenterCrop", (7, 8, 3), height=4, width=5),
+        row("Masking", (7, 3)),
+        row("Masking", (7, 2, 3), mask_value=2.0),
         row("CenterCrop", (3, 4, 3), height=5, width=6),
         row("CategoryEncoding", (6,), num_tokens=5, _dtype="int64"),
         row("CategoryEncoding", (1,), num_tokens=5, output_mode="one_hot", _dtype="int64"),
@@ -394,101 +481,6 @@ def _preprocessings() -> list[Row]:
         row("Discretization", (6,), bin_boundaries=[-1.0, 0.0, 0.5], output_mode="count"),
         row("Discretization", (1,), bin_boundaries=[-1.0, 0.0, 0.5], output_mode="one_hot"),
     ]
-
-
-def _augmentations() -> list[Row]:
-    """In evaluation, where all but the last few give images as they are."""
-    image, factor = ((6, 7, 3),), {"factor": 0.3}
-    fields: dict[str, dict[str, Any]] = {
-        "RandomFlip": {"mode": "horizontal"},
-        "RandomRotation": {"factor": [-0.1, 0.2], "fill_mode": "wrap", "interpolation": "nearest"},
-        "RandomZoom": {"height_factor": 0.2, "fill_mode": "constant", "fill_value": 0.5},
-        "RandomTranslation": {"height_factor": 0.2, "width_factor": [0.1, 0.3]},
-        "RandomShear": {"x_factor": 0.2},
-        "RandomPerspective": {"scale": 0.5},
-        "RandomElasticTransform": {"factor": 0.5, "fill_mode": "mirror"},
-        "RandomCrop": {"height": 6, "width": 7},
-        "RandomErasing": {"scale": [0.1, 0.2], "fill_value": [0.1, 0.2, 0.3]},
-        "RandomGaussianBlur": {"kernel_size": 5, "sigma": 0.5},
-        "MixUp": {},
-        "CutMix": {},
-        "RandAugment": {"num_ops": 3, "factor": 0.2},
-        "AugMix": {"num_chains": 2, "all_ops": False},
-        "RandomBrightness": {**factor, "value_range": [0, 1]},
-        "RandomContrast": factor,
-        "RandomColorDegeneration": factor,
-        "RandomGrayscale": factor,
-        "RandomSaturation": factor,
-        "RandomHue": factor,
-        "RandomColorJitter": {"brightness_factor": 0.2, "contrast_factor": 0.1, "hue_factor": [0.1, 0.2]},
-        "RandomInvert": {},
-        "RandomPosterization": {"factor": 4},
-        "RandomSharpness": factor,
-        "Solarization": {"addition_factor": 0.2, "threshold_factor": [0.1, 0.3]},
-    }
-    wide = {"value_range": [-3.0, 2.0]}
-    return [
-        *(Row(kind, each, image, is_random=True) for kind, each in fields.items()),
-        Row("RandomColorJitter", {}, image),
-        row("MaxNumBoundingBoxes", *image, max_number=3),
-        *(Row("AutoContrast", each, image) for each in (wide, {})),
-        *(Row("Equalization", each, image) for each in (wide, {"bins": 7, **wide}, {})),
-        *(
-            Row("ContrastLimitedAdaptiveHistogramEqualization", {**wide, **each}, ((13, 10, 3),))
-            for each in (
-                {"as_on_torch": True},
-                {"as_on_torch": True, "tile_grid_size": [2, 3], "clip_limit": 11},
-                {"as_on_torch": True, "tile_grid_size": [3, 4], "clip_limit": 40},
-                {"clip_limit": 0, "tile_grid_size": [13, 2]},
-            )
-        ),
-        *(
-            Row("ContrastLimitedAdaptiveHistogramEqualization", {**wide, **each}, ((13, 10, 3),), has_reference=False)
-            for each in ({}, {"tile_grid_size": [2, 3], "clip_limit": 11}, {"tile_grid_size": [3, 4], "clip_limit": 40})
-        ),
-        Row(
-            "ContrastLimitedAdaptiveHistogramEqualization",
-            {"as_on_torch": True, "tile_grid_size": [2, 3], "clip_limit": 30.0},
-            ((5, 12, 1),),
-            "uint8",
-            high=256,
-        ),
-    ]
-
-
-def _applications() -> list[Row]:
-    return [
-        row("LayerScale", (4, 5), init_values=1e-6, projection_dim=5),
-        row("LayerScale", (5,), init_values=0.5, projection_dim=5),
-        Row("StochasticDepth", {"drop_path_rate": 0.3}, ((4, 7, 5),), is_random=True),
-        row("CustomScaleLayer", (4, 7, 5), (4, 7, 5), scale=0.3),
-    ]
-
-
-def _spectrograms() -> list[Row]:
-    modes = ("log", "magnitude", "psd", "real", "imag", "angle", "stft")
-    rows = [row("STFTSpectrogram", (23, 2), mode=mode, frame_length=6) for mode in modes]
-    rows += [
-        row("STFTSpectrogram", (23, 2), mode=mode, frame_length=7, frame_step=3, fft_length=16, padding="same",
-            window="hamming", scaling="spectrum", expand_dims=True)
-        for mode in ("log", "stft")
-    ]  # fmt: skip
-    rows += [
-        row("STFTSpectrogram", (23, 1), mode="psd", frame_length=5, window=None, scaling=None, periodic=True),
-        row("STFTSpectrogram", (23, 1), mode="real", frame_length=4, window=[0.1, 0.5, 1.0, 0.3]),
-        row("STFTSpectrogram", (23, 1), mode="imag", frame_length=8, periodic=True, window="blackman"),
-    ]
-    small = {"fft_length": 32, "sequence_stride": 9, "num_mel_bins": 5, "sampling_rate": 8000}
-    rows += [
-        Row("MelSpectrogram", {**small, **each}, ((111,),), tolerance=5e-4)
-        for each in (
-            {},
-            {"window": "hamming", "sequence_length": 20, "top_db": 10.0},
-            {"window": None, "mag_exp": 1.0, "power_to_db": False, "min_freq": 100.0, "max_freq": 3000.0},
-            {"ref_power": 4.0, "min_power": 1e-3, "fft_length": 31},
-        )
-    ]
-    return rows
 
 
 def _denses() -> list[Row]:
@@ -512,7 +504,12 @@ def _in_both_formats(rows: list[Row]) -> list[Row]:
     for each in rows:
         kind = KINDS[each.kind]
         if issubclass(kind, Spatial) and not each.kind.endswith(("Cropping1D", "UpSampling1D", "SpatialDropout1D")):
-            shapes = tuple((shape[-1], *shape[:-1]) for shape in each.shapes)
+            kept = 1 if each.kind.startswith("ConvLSTM") else 0  # the axis of steps comes before the channels
+            first, *states = each.shapes
+            shapes = (
+                (*first[:kept], first[-1], *first[kept:-1]),
+                *((shape[-1], *shape[:-1]) for shape in states),
+            )
             has_reference = each.has_reference and each.kind != "AutoContrast"  # Keras takes the first axes there too
             both.append(replace(each, shapes=shapes, data_format="channels_first", has_reference=has_reference))
     both += [
@@ -537,10 +534,10 @@ ROWS = _in_both_formats(
         *_mergings(),
         *_dropouts(),
         *_recurrents(),
+        *_stacks(),
+        *_convolutional_recurrents(),
         *_attentions(),
         *_preprocessings(),
-        *_augmentations(),
-        *_applications(),
-        *_spectrograms(),
+        *(Row(**each) for each in IMAGE_ROWS),
     ]
 )
