@@ -61,6 +61,9 @@ class CustomScaleLayer(Merge):
     def takes_integers(self) -> bool:
         return False
 
+    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+        return None
+
     def merge(self, values: list[Expression]) -> Expression:
         first, second = values
         return first + second * self.scale

@@ -83,6 +83,8 @@ class Images(Spatial):
 class Augmentation(Noise, Images):
     """A random change of images in training."""
 
+    supports_masking = False
+
 
 class Valued(Spatial):
     """A layer on images whose values have a range."""

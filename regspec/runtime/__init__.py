@@ -40,6 +40,7 @@ from regspec.runtime.initializers import eye_, orthogonal_, stft_, variance_scal
 from regspec.runtime.layers import (
     AlphaDropout,
     CategoryEncoding,
+    CenterCrop,
     Discretization,
     Dropout,
     EinsumDense,
@@ -102,6 +103,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "CategoryEncoding",
+    "CenterCrop",
     "ConstantSchedule",
     "ContrastLimitedAdaptiveHistogramEqualization",
     "ConvLSTM",

@@ -74,6 +74,17 @@ IMAGE_ROWS: list[Fields] = [
         tile_grid_size=[2, 3],
         clip_limit=30.0,
     ),
+    _row("Resizing", (9, 8, 3), height=4, width=5, interpolation="bicubic", antialias=True),
+    _row("Resizing", (6, 9, 3), height=4, width=4, interpolation="nearest", crop_to_aspect_ratio=True, antialias=True),
+    *(
+        _row("Resizing", (6, 9, 3), _more={"dtype": dtype, "high": 256}, height=4, width=7, **fields)
+        for dtype in ("uint8", "int32")
+        for fields in ({}, {"interpolation": "nearest"}, {"pad_to_aspect_ratio": True, "fill_value": 9})
+    ),
+    *(
+        _row("Resizing", (9, 8, 3), _more={"has_reference": False}, height=4, width=11, antialias=True, **fields)
+        for fields in ({"interpolation": "lanczos3"}, {"interpolation": "lanczos5"})
+    ),
     # of keras.applications
     _row("LayerScale", (4, 5), init_values=1e-6, projection_dim=5),
     _row("LayerScale", (5,), init_values=0.5, projection_dim=5),

@@ -69,7 +69,7 @@ def resized(row: Row, x: torch.Tensor) -> torch.Tensor:
     shift = keras.ops.convert_to_tensor([0.0, 0.0])
     shape = (len(x), *size, x.shape[-1])
     return keras.ops.image.scale_and_translate(
-        x, shape, scale, shift, (1, 2), row.fields["interpolation"], antialias=False
+        x, shape, scale, shift, (1, 2), row.fields["interpolation"], antialias=row.fields.get("antialias", False)
     )
 
 
