@@ -16,7 +16,7 @@ from regspec.layers.dropout import Noise
 from regspec.layers.layer import Elementwise, Spatial, kind
 from regspec.layers.preprocessing import Sized
 from regspec.layers.reshaping import Moved
-from regspec.shapes import DataFormat, Tensor
+from regspec.shapes import DataFormat, Shape, ShapeError, Tensor
 from regspec.spec.fields import Count, Number, Positive, Sequence, Size, Sizes
 
 
@@ -119,6 +119,14 @@ class RandomErasing(Augmentation, Valued):
     fill_value: Number | Annotated[tuple[Number, ...], Sequence] | None = Field(
         None, description="What the rectangle is filled with: a number, or one for each channel; noise when absent."
     )
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        channels = x.shape[1]
+        if isinstance(self.fill_value, tuple) and channels not in (None, len(self.fill_value)):
+            raise ShapeError(
+                f"has {len(self.fill_value)} numbers as fill_value, but {channels} channels in {x.described}"
+            )
+        return x.shape
 
 
 @kind

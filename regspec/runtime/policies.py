@@ -43,7 +43,8 @@ class RandAugment(nn.Module):
         drawn: dict[int, tuple[Tensor, ...]] = {}  # one that is chosen twice is done twice alike, as in Keras
         for index in torch.randint(len(self.augmentations), (self.num_ops,)).tolist():
             augmentation = self.augmentations[index]
-            drawn.setdefault(index, augmentation.draw(x))
+            if index not in drawn:
+                drawn[index] = augmentation.draw(x)
             x = augmentation.transform(x, *drawn[index])
         return x
 

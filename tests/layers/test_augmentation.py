@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,31 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import regspec
+from .augmenting import BATCH, HIGH, SEED, WIDE, built, images, ordered
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tensor.T is deprecated")  # of Keras, in Equalization
-
-BATCH, HIGH, WIDE = 5, 9, 12
-
-
-def built(kind: str, fields: dict[str, Any], data_format: str = "channels_first", shape: Any = None) -> Any:
-    """The compiled model of one layer, in training."""
-    shape = shape or ([3, HIGH, WIDE] if data_format == "channels_first" else [HIGH, WIDE, 3])
-    document = {
-        "regspec": 1,
-        "data_format": data_format,
-        "inputs": {"image": {"shape": shape}},
-        "layers": [{kind: {**fields, "name": "layer"}}],
-    }
-    return regspec.build(regspec.loads(json.dumps(document))).train()
-
-
-def images(low: float = 0.0, high: float = 255.0, batch: int = BATCH) -> Tensor:
-    generator = torch.Generator().manual_seed(batch)
-    return low + (high - low) * torch.rand(batch, 3, HIGH, WIDE, generator=generator)
-
-
-Parameters = tuple[Any, ...]
 
 
 def _shifts(t: Any) -> Parameters:
@@ -51,7 +28,7 @@ def _elastic(t: Any) -> Parameters:
     return t["apply_transform"].view(-1, 1, 1, 1), t["distortion_factor"], noise
 
 
-SEED = 5
+Parameters = tuple[Any, ...]
 WARPS = [
     {},
     {"fill_mode": "nearest"},
@@ -129,7 +106,7 @@ CASES: list[tuple[str, dict[str, Any], Callable[[Any], Parameters]]] = [
         (
             "RandomErasing",
             {"factor": [0.5, 1.0], "scale": [0.1, 0.7], **more},
-            lambda t: (_image(t["apply_erasing"]), _first(t["batch_masks"]), _ordered(t["fill_value"])),
+            lambda t: (_image(t["apply_erasing"]), _first(t["batch_masks"]), ordered(t["fill_value"])),
         )
         for more in ({}, {"fill_value": 40.0}, SMALL)
     ),
@@ -152,14 +129,9 @@ def _image(value: Any) -> Tensor:
     return value.reshape(-1, 1, 1, 1)
 
 
-def _ordered(x: Tensor) -> Tensor:
-    """Images in whatever order, channels first."""
-    return x if x.shape[1] == 3 else x.permute(0, 3, 1, 2)
-
-
 def _first(mask: Tensor) -> Tensor:
     """Keras's mask, of one channel."""
-    return _ordered(mask)[:, :1]
+    return ordered(mask)[:, :1]
 
 
 def transformed(
@@ -175,7 +147,7 @@ def transformed(
     parameters = [each.clone() for each in parameters_of(transformation)]  # Keras changes its matrices in place
     torch.manual_seed(SEED)
     wanted = layer.transform_images(given.clone(), transformation)
-    return tuple(parameters), _ordered(wanted)
+    return tuple(parameters), ordered(wanted)
 
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
