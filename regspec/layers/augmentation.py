@@ -76,6 +76,12 @@ class Images(Spatial):
 
     spatial_rank = 2
 
+    def checked(self, *xs: Tensor) -> None:
+        if len(xs) > 1:
+            what = f"takes images alone, but is given {len(xs)} inputs"
+            raise ShapeError(what, "labels, masks and bounding boxes, which Keras changes too, have no place here")
+        super().checked(*xs)
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         return Module(call(type(self).__name__, **self.own_arguments()))(x)
 
