@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import TypeVar
 
-from regspec.calls import Apply, Call, Definition, Expression, Import, Part, Value, walk
+from regspec.calls import CASTS, Apply, Call, Definition, Expression, Import, Part, Value, walk
 from regspec.graph import Graph
 from regspec.nodes import Node
 from regspec.plans import Constrained, Fill, Place, Term
@@ -46,6 +46,7 @@ class Outline:
     outputs: tuple[tuple[str, Shape], ...]
     init: tuple[str, ...]
     fills: tuple[str, ...]
+    casts: tuple[str, ...]  # after the fills, which some types can't do
     signature: str
     forward: tuple[str, ...]
     holes: tuple[Hole, ...]
@@ -90,6 +91,7 @@ class Outliner:
             tuple((name, x.shape) for name, x in zip(names, graph.outputs, strict=True)),
             tuple(self._init(terms, constraints)),
             tuple(self._fills(fills)),
+            tuple(_casts(graph)) if graph.is_root else (),
             self._signature(),
             tuple(self._forward()),
             tuple(self.holes),
@@ -272,6 +274,40 @@ def _before(part: Part) -> Iterator[Part]:
     """The parts of other modules' results that the module of this one takes as they are."""
     if isinstance(part.whole, Apply):
         yield from (each for each in part.whole.arguments if isinstance(each, Part))
+
+
+def _casts(graph: Graph) -> Iterator[str]:
+    """Statements that convert the model, or parts of it, to the types in which they compute."""
+    for dtype, found in _grouped(_typed(graph, "self"), lambda each: each[1]):
+        paths = [path for path, _ in found]
+        if dtype == "float32":  # as which they are made
+            continue
+        if len(paths) > 1:
+            yield f"for layer in ({', '.join(paths)}):"
+            yield f"{INDENT}layer.{CASTS[dtype]}()"
+        else:
+            yield f"{paths[0]}.{CASTS[dtype]}()"
+
+
+def _typed(graph: Graph, path: str) -> list[tuple[str, str]]:
+    """The modules in a graph that hold numbers, with their types; the graph's own path where all have one."""
+    found = []
+    for node in graph.nodes:
+        for name, constructor in node.modules.items():
+            if isinstance(constructor, Graph):
+                found += _typed(constructor, f"{path}.{name}")
+            elif node.plan.weights or not _is_torch(constructor):  # a module of torch without weights holds none
+                dtype = node.plan.layer.dtype if node.plan.layer is not None else None
+                found.append((f"{path}.{name}", dtype or graph.dtype))
+    return [(path, found[0][1])] if len({dtype for _, dtype in found}) == 1 else found
+
+
+def _is_torch(constructor: Call | Definition) -> bool:
+    return (
+        isinstance(constructor, Call)
+        and isinstance(constructor.function, str)
+        and constructor.function.startswith("nn.")
+    )
 
 
 def _leaf(part: Part) -> str:

@@ -33,6 +33,7 @@ class Graph(Definition):
     is_single: bool  # whether it returns one tensor, and not several
     is_root: bool
     reduction: str  # of activity penalties
+    dtype: str  # of the layers that have none of their own
     masked: tuple[int, ...] = ()  # which inputs' masks it takes, after the inputs
     masks: Mapping[int, Node] = field(default_factory=dict)  # what computes them, be they read or not, by their ids
 
@@ -75,10 +76,13 @@ _ScopedRules = tuple[tuple[str, LayerRule], ...]  # rules, each with the prefix 
 class _Resolver:
     spec: ModelSpec
     problems: Problems = field(default_factory=Problems)
-    plans: Plans = field(default_factory=Plans)
+    plans: Plans = field(init=False)
     matched: set[int] = field(default_factory=set)  # ids of the rules that matched a slot
     reported: set[tuple[int, str]] = field(default_factory=set)  # ids of entries, and what is wrong with their shapes
     is_partial: bool = False  # whether a part was left out because of a fault
+
+    def __post_init__(self) -> None:
+        self.plans = Plans(self.spec.dtype)
 
     def graph(
         self, name: str, body: Body, inputs: Sequence[Tensor | None], prefix: str, rules: _ScopedRules
@@ -115,6 +119,7 @@ class _Resolver:
             body.outputs is None or isinstance(body.outputs, str),
             not prefix,
             self.spec.activity_reduction,
+            self.spec.dtype,
             masked,
             {id(x): node for node in placed if node.plan.kind == nodes.MASK for x in node.outputs},
         )

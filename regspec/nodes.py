@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from regspec import axes, shapes
 from regspec.axes import Order
-from regspec.calls import Call, Definition, Expression, walk
+from regspec.calls import CASTS, Call, Definition, Expression, walk
 from regspec.plans import Place, Plan
 from regspec.shapes import ShapeError, Tensor
 
@@ -94,7 +94,8 @@ def _adapted(
         x = given
         if x.dtype != wanted.dtype:
             x = replace(x, dtype=wanted.dtype)
-            nodes.append(_adapter("float", given, x, given.method("float")))
+            method = CASTS[wanted.dtype]
+            nodes.append(_adapter(method, given, x, given.method(method)))
         xs.append(ordered(x, wanted.order, nodes))
     found = _masks_of(plan, masked)
     bound = {id(own): x for own, x in zip(plan.inputs, xs, strict=False)}

@@ -5,33 +5,33 @@ The kinds have Keras's names, fields and defaults; so nearly all of this is leav
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from regspec.keras.dialect import Dialect
+from regspec.keras.precision import note_of, policy_of
 from regspec.keras.remarks import besides
 from regspec.keras.values import FAMILIES, UnportedError, named
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import KINDS, Layer, Spatial
+from regspec.shapes import Precision
 from regspec.spec.fields import Frozen
 
 # What a config says besides the fields of a kind, and means nothing for what is computed.
 MEANINGLESS = frozenset(
     (
-        *("name", "trainable", "dtype", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
+        *("name", "trainable", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
         *("input_dtype",),
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
-        *("synchronized", "lora_alpha", "renorm_clipping", "renorm_momentum", "input_length"),
+        *("synchronized", "lora_alpha", "input_length"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
         *("bounding_box_format",),
     )
 )
 # Of these, what is not said is what the kinds do.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "renorm": (False, None),
     "stateful": (False, None),
     "time_major": (False, None),
     "mask_zero": (False, None),
-    "rms_scaling": (False, None),
     "virtual_batch_size": (None,),
     "adjustment": (None,),
     "weights": (None,),
@@ -46,6 +46,8 @@ RENAMED = {
 }
 # Layers whose weights are those of layers in them: Keras's constructors freeze themselves alone.
 HOLDERS = frozenset(("RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "Bidirectional", "TimeDistributed"))
+MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
+ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
@@ -67,6 +69,8 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     if cls is None or not str(item.get("module") or "keras").startswith("keras"):
         raise UnportedError(f"no kind ports the class {class_name}")
     fields = _fields_of(cls, class_name, config, dialect)
+    if (precision := _precision(class_name, config, dialect)) != dialect.dtype:
+        fields["dtype"] = precision
     if fields.get("backward_layer") == _backwards(fields.get("layer")):
         fields.pop("backward_layer", None)
     if config.get("trainable") is False:
@@ -84,9 +88,10 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
 
 def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
     """The fields of a class, but for those that are as their defaults."""
-    _check_dtype(config.get("dtype"))
     fields: dict[str, Any] = {}
     for key, value in config.items():
+        if key == "dtype":
+            continue
         field = RENAMED.get((cls.__name__, key), key)
         if field not in cls.model_fields:
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
@@ -138,15 +143,21 @@ def _is_trained(item: dict[str, Any]) -> bool:
     return item.get("class_name") in HOLDERS or config.get("trainable") is not False
 
 
-def _check_dtype(dtype: Any) -> None:
-    """Raises where a layer computes in another precision than float32."""
-    if isinstance(dtype, dict):
-        name = dtype.get("class_name")
-        if name != "DTypePolicy":
-            raise UnportedError(f"the weights are quantized ({name})")
-        dtype = (dtype.get("config") or {}).get("name")
-    if dtype not in (None, "float32"):
-        raise UnportedError(f"the precision {dtype}")
+def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str:
+    """The type in which a layer computes and keeps its weights."""
+    policy = policy_of(config.get("dtype"))
+    for field in ("layer", "backward_layer"):
+        inner = config.get(field)
+        own = inner.get("config") if isinstance(inner, dict) else None
+        if isinstance(own, dict) and policy_of(own.get("dtype")).weights != policy.weights:
+            raise UnportedError(f"{class_name} in {policy.name} around a layer in {policy_of(own['dtype']).name}")
+    if policy.weights not in get_args(Precision):
+        if class_name not in ENCODINGS:
+            raise UnportedError(f"the precision {policy.name}")
+        return dialect.dtype
+    if (note := note_of(policy)) is not None:
+        dialect.note(note)
+    return policy.weights
 
 
 def _value(field: str, value: Any, dialect: Dialect) -> Any:
@@ -154,16 +165,22 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
     if isinstance(value, dict) and value.get("class_name") == "__tuple__":
         value = value.get("items")
     if field in ("layer", "backward_layer"):
-        return None if value is None else layer_of(value, dialect)
+        return None if value is None else _inner(value, dialect)
     if field == "cell":
         cell = _cell(value, dialect)
         (fields,) = cell.values()
         return fields.get("cells", cell)  # a stack is written as a list
     if sort := _sort(field):
         return named(value, sort)
-    if isinstance(value, dict):
+    if isinstance(value, dict) and field not in MAPPINGS:
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
-    return None if value == [] else value
+    return None if value == [] and field == "axis" else value
+
+
+def _inner(item: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:
+    """A layer inside another, whose precision it has."""
+    ((kind, fields),) = layer_of(item, dialect).items()
+    return {kind: {field: value for field, value in fields.items() if field != "dtype"}}
 
 
 def _sort(field: str) -> str | None:

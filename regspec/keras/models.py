@@ -18,6 +18,7 @@ from regspec.keras import masks
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operations import operation_of
+from regspec.keras.precision import policy_of
 from regspec.keras.values import UnportedError
 from regspec.spec.fields import RESERVED
 
@@ -80,7 +81,7 @@ class Reader:
             raise UnportedError("a Sequential model that was never built, so that the shape of its input is not known")
         taken: set[str] = set()
         name = _identifier(name_of(layers[0]) if layers[0]["class_name"] == "InputLayer" else "input", taken)
-        model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layers[0])}
+        model.inputs[name] = _input(layers[0], shape, self.dialect.dtype)
         last = name
         for layer in layers:
             if layer["class_name"] == "InputLayer":
@@ -103,7 +104,7 @@ class Reader:
                 shape = _batch_shape(layer)
                 if shape is None:
                     raise UnportedError(f"the input '{name_of(layer)}', whose shape is not known")
-                model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layer)}
+                model.inputs[name] = _input(layer, shape, self.dialect.dtype)
                 results[name_of(layer), 0] = name
         calls = {
             (name_of(layer), index): (layer, Call.read(node))
@@ -208,7 +209,8 @@ class Reader:
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 Reference = tuple[str, int, int]  # the layer, its node, the output
-TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
+# Arguments that are inputs here, in order.
+TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state", "count_weights")
 
 
 @dataclass(frozen=True)
@@ -360,6 +362,14 @@ def _batch_shape(layer: Mapping[str, Any]) -> list[int | None] | None:
     return shape if isinstance(shape, list) and shape else None
 
 
-def _dtype(layer: Mapping[str, Any]) -> dict[str, str]:
-    dtype = (layer.get("config") or {}).get("dtype")
-    return {"dtype": dtype} if isinstance(dtype, str) and dtype != "float32" else {}
+def _input(layer: Mapping[str, Any], shape: list[int | None], dtype: str) -> dict[str, Any]:
+    """An input of a model with this dtype, as a spec declares it; ``layer`` is its InputLayer, or the first layer."""
+    config = layer.get("config") or {}
+    own = config.get("dtype") if layer["class_name"] == "InputLayer" or "batch_input_shape" in config else None
+    try:
+        given = dtype if own is None else policy_of(own).computes
+    except UnportedError:
+        raise UnportedError(f"the input '{name_of(layer)}' of the type {str(own)[:80]}") from None
+    # an axis without cells is one whose size may vary: so may what torch makes of it
+    sizes = [None if size == 0 else size for size in shape[1:]]
+    return {"shape": sizes, **({} if given == dtype else {"dtype": given})}

@@ -16,8 +16,10 @@ from regspec.keras import archive, variables
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
+from regspec.keras.precision import precision_of
 from regspec.keras.values import UnportedError
 from regspec.layers.layer import Spatial
+from regspec.shapes import Precision
 from regspec.spec.model import ModelSpec
 
 if TYPE_CHECKING:
@@ -48,17 +50,18 @@ class Port:
 
     def save(self, folder: str | Path) -> None:
         """Writes ``spec.yaml``, ``model.py`` and ``weights.safetensors``. Raises `RegspecError`."""
-        import safetensors.numpy
+        import safetensors.torch
 
         folder = Path(folder)
-        state = {name: value.detach().numpy() for name, value in self.build().state_dict().items()}
+        # each a tensor of its own, as this format wants them
+        state = {name: value.detach().clone() for name, value in self.build().state_dict().items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RegspecError(Problem(f"can't be made: {error.strerror}", path=str(folder))) from None
         files.write(folder / "spec.yaml", self.text)
         files.write(folder / "model.py", source(self.spec))
-        files.write(folder / "weights.safetensors", safetensors.numpy.save(state))
+        files.write(folder / "weights.safetensors", safetensors.torch.save(state))
 
 
 def port(
@@ -82,16 +85,24 @@ def port(
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    dialect = Dialect(_data_format(stored.config), _generation(stored), keeps_quirks)
+    dialect = Dialect(_data_format(stored.config), _generation(stored), _precision(stored.config), keeps_quirks)
     reader = Reader(dialect)
     try:
         model = reader.model(stored.config)
-    except (UnportedError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+    except (
+        UnportedError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
     if reader.problems:
         raise RegspecError(reader.problems)
-    text = _text(model, dialect.data_format, activity_reduction or _reduction(stored))
+    text = _text(model, dialect, activity_reduction or _reduction(stored))
     spec = loads(text, "<the ported spec>")
     found: Mapping[str, Any] = {}
     if stored.arrays is not None:
@@ -107,12 +118,19 @@ def _generation(stored: archive.Archive) -> int:
 
 def _data_format(config: Any) -> str:
     """Where the channels lie in a model: last, unless all layers that say so say first."""
-    formats = {
+    formats = [
         layer["config"].get("data_format")
         for layer in _layers(config)
         if (cls := kind_of(layer["class_name"])) is not None and issubclass(cls, Spatial)
-    } - {None}
-    return "channels_first" if formats == {"channels_first"} else "channels_last"
+    ]
+    said = [each for each in formats if each is not None]
+    return "channels_first" if said and all(each == "channels_first" for each in said) else "channels_last"
+
+
+def _precision(config: Any) -> Precision:
+    """The type in which most layers keep their weights."""
+    layers = (layer for layer in _layers(config) if kind_of(layer["class_name"]) is not None)
+    return precision_of(layer["config"].get("dtype") for layer in layers)
 
 
 def _layers(config: Any) -> list[Any]:
@@ -163,10 +181,12 @@ def _reduction(stored: archive.Archive) -> str:
 # -- the text of the spec ----------------------------------------------------------------------------------------------
 
 
-def _text(model: Model, data_format: str, reduction: str) -> str:
+def _text(model: Model, dialect: Dialect, reduction: str) -> str:
     lines = ["regspec: 1", f"name: {_flow(model.name)}"]
-    if data_format != "channels_first":
-        lines.append(f"data_format: {data_format}")
+    if dialect.data_format != "channels_first":
+        lines.append(f"data_format: {dialect.data_format}")
+    if dialect.dtype != "float32":
+        lines.append(f"dtype: {dialect.dtype}")
     if reduction != "mean":
         lines.append(f"activity_reduction: {reduction}")
     lines += ["inputs:", *(f"  {name}: {_flow(declared)}" for name, declared in model.inputs.items())]

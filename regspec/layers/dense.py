@@ -45,7 +45,7 @@ _ITEM = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}
 OutputSizes = Annotated[
     tuple[Size | None, ...],
     OneOrMore,
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": _ITEM, "minItems": 1}]}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": _ITEM}]}),
 ]
 
 
@@ -131,7 +131,7 @@ def einsum_shapes(equation: str, x: Tensor, output_size: tuple[int | None, ...],
     sizes: dict[str, int | None] = dict(zip(inputs, x.shape[start:], strict=False))
     if len(output) != len(outputs) + elided:
         raise ShapeError(
-            f"has the equation '{equation}', whose output does not have the {len(given)} sizes of output_shape"
+            f"has the equation '{equation}', whose output has {len(outputs) - 1} sizes, but output_shape {len(given)}"
         )
     for letter, size in zip(outputs, output[start:], strict=False):
         known = sizes.get(letter)

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from regspec import axes
 from regspec.axes import Order, Pattern
 from regspec.calls import Expression, Module, unless
-from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, text
+from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
 from regspec.spec.fields import Axis, Frozen, Name, Names, NamesIfAny
@@ -26,7 +26,6 @@ from regspec.spec.registration import load_entry_points
 from regspec.spec.regularizers import Regularizer, RegularizerField
 
 parse_pattern = cache(Pattern.parse)
-SHARED = ("trainable", "activity_regularizer", "data_format", "seed")  # fields that no module takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +67,9 @@ class Layer(Frozen):
 
     trainable: bool = Field(
         True, description="False freezes the weights: they are not trained and their penalties not counted."
+    )
+    dtype: Precision | None = Field(
+        None, description="The type in which it computes and keeps its weights; the model's when absent."
     )
     activity_regularizer: RegularizerField | None = Field(
         None, description="A penalty on the layer's output, after its activation, divided by the batch size."
@@ -138,9 +140,9 @@ class Layer(Frozen):
         """The kinds by which a rule selects it: its own, and that of a layer that it wraps."""
         return (type(self).__name__,)
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
-        """The type of its output's numbers."""
-        return "float32"
+    def output_dtype(self, x: Tensor, *others: Tensor) -> str | None:
+        """The type of its output's numbers, where it is not the one in which it computes."""
+        return None
 
     def gives_signal(self, *xs: Tensor) -> bool:
         """Whether it gives (batch, channels, length), where a recurrent layer would read (batch, steps, features)."""
@@ -168,7 +170,8 @@ class Layer(Frozen):
 
     def own_arguments(self) -> dict[str, Any]:
         """The fields of its kind that are not as their defaults, as keywords of a module that has the same ones."""
-        fields = {name: field for name, field in type(self).model_fields.items() if name not in SHARED}
+        shared = Layer.model_fields.keys() | {"data_format", "seed"}
+        fields = {name: field for name, field in type(self).model_fields.items() if name not in shared}
         required = sorted(fields, key=lambda name: not fields[name].is_required())
         return {name: unless(fields[name].default, getattr(self, name)) for name in required}
 

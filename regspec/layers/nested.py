@@ -43,11 +43,16 @@ class LayerForm:
             context = {"sort": self.sort, "name": name, "at": (name,), "hint": did_you_mean(name, self.known)}
             raise PydanticCustomError("unknown_name", "names no {sort}: '{name}'", context)
         try:
-            return cls.model_validate({} if fields is None else fields)
+            layer = cls.model_validate({} if fields is None else fields)
         except ValidationError as error:
             errors = error.errors(include_url=False)
             context = {"name": name, "at": (name,), "errors": errors, "fields": [*cls.model_fields]}
             raise PydanticCustomError("nested", "{name}", context) from None
+        if isinstance(layer, Layer) and layer.dtype is not None:
+            context = {"at": (name, "dtype")}
+            what = "can't have a dtype of its own: it has that of the layer around it"
+            raise PydanticCustomError("inner_dtype", what, context)
+        return layer
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.parse)

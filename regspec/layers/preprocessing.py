@@ -213,6 +213,9 @@ class CategoryEncoding(Encoding):
             raise ShapeError("takes a second input, the weights of the counts, only with output_mode: count")
         return self.encoded_shape(x, self.output_mode, self.num_tokens)
 
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return "float32"
+
     def lower(self, x: Tensor, *others: Tensor) -> Expression:
         return self.encoded(x, indices(x), self.output_mode, self.num_tokens, "", *others)
 

@@ -107,16 +107,13 @@ class MelSpectrogram(nn.Module):
         self.register_buffer("bands", bands, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # powers are beyond the range of half precision
+        dtype = torch.promote_types(x.dtype, torch.float32)  # powers are beyond the range of half precision
+        window = self.window.to(dtype)
+        with torch.autocast(x.device.type, enabled=False):
             spectrum = torch.stft(
-                x.to(self.window.dtype),
-                self.fft_length,
-                self.sequence_stride,
-                len(self.window),
-                self.window,
-                return_complex=True,
+                x.to(dtype), self.fft_length, self.sequence_stride, len(window), window, return_complex=True
             )
-            power = self.bands @ spectrum.abs().pow(self.mag_exp)
+            power = self.bands.to(dtype) @ spectrum.abs().pow(self.mag_exp)
         if self.power_to_db:
             power = 10 * power.clamp_min(self.min_power).log10()
             power = power - 10 * math.log10(max(abs(self.ref_power), self.min_power))

@@ -128,6 +128,17 @@ def _normalizations() -> list[Row]:
         row("BatchNormalization", (4, 7, 5), center=False),
         row("BatchNormalization", (4, 7, 5), center=False, scale=False),
         row("BatchNormalization", (4, 7, 5), trainable=False),
+        row("BatchNormalization", (4, 7, 5), renorm=True),
+        row("BatchNormalization", (5,), renorm=True, renorm_momentum=0.6, momentum=0.8, scale=False),
+        row(
+            "BatchNormalization",
+            (7, 5),
+            axis=1,
+            renorm=True,
+            center=False,
+            renorm_clipping={"rmin": 0.7, "rmax": 1.2, "dmax": 0.3},
+        ),
+        row("BatchNormalization", (7, 5), renorm=True, renorm_clipping={"dmax": 0.1}, trainable=False),
         *(row("LayerNormalization", shape) for shape in ((5,), (7, 5), (4, 7, 5))),
         row("LayerNormalization", (4, 7, 5), axis=[2, 3]),
         row("LayerNormalization", (4, 7, 5), axis=[1, 3]),
@@ -135,6 +146,9 @@ def _normalizations() -> list[Row]:
         row("LayerNormalization", (7, 5), center=False),
         row("LayerNormalization", (7, 5), scale=False, epsilon=1e-2),
         row("LayerNormalization", (7, 5), center=False, scale=False),
+        # Keras warns of it
+        Row("LayerNormalization", {"rms_scaling": True, "axis": 3}, ((4, 7, 5),), has_reference=False),
+        Row("LayerNormalization", {"rms_scaling": True, "axis": 2, "scale": False}, ((4, 7, 5),), has_reference=False),
         row("GroupNormalization", (4, 7, 6), groups=3),
         row("GroupNormalization", (7, 6), groups=2),
         row("GroupNormalization", (6,), groups=2),
@@ -495,6 +509,9 @@ def _denses() -> list[Row]:
         row("EinsumDense", (7, 5), equation="abc,cde->abde", output_shape=[None, 2, 3], bias_axes="de"),
         row("EinsumDense", (7, 5), equation="ab...,bc->ac...", output_shape=4, bias_axes="c"),
         row("EinsumDense", (7, 5), equation="abc,cd->abd", output_shape=[7, 4]),
+        row("EinsumDense", (5,), equation="ab,b->a", output_shape=[]),
+        row("EinsumDense", (7, 5), equation="abc,bc->a", output_shape=[], activation="tanh"),
+        row("EinsumDense", (7, 5), equation="abc,cd->adb", output_shape=[4, 7], bias_axes="d"),
     ]
 
 

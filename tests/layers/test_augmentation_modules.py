@@ -14,7 +14,7 @@ import regspec
 from regspec import runtime
 from regspec.layers import KINDS
 from regspec.layers.augmentation import Images
-from regspec.layers.layer import SHARED
+from regspec.layers.layer import Layer
 
 from .augmenting import HIGH, SEED, WIDE, built, images, ordered
 from .image_rows import AUGMENTATIONS
@@ -172,7 +172,8 @@ def test_modules_have_the_defaults_of_their_kinds(kind: str) -> None:
     if kind == "RandomColorJitter":  # a chain of others
         return
     fields = KINDS[kind].model_fields
-    wanted = {name: field for name, field in fields.items() if name not in SHARED}
+    shared = Layer.model_fields.keys() | {"data_format", "seed"}
+    wanted = {name: field for name, field in fields.items() if name not in shared}
     required = {name for name, field in wanted.items() if field.is_required()}
     module = getattr(runtime, kind)
     known = dict(inspect.signature(module).parameters)
