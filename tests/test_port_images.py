@@ -139,3 +139,11 @@ def test_signals(tmp_path: Path) -> None:
     reference.fill(model, 1)
     model.save(tmp_path / "model.keras")
     agrees(model, tmp_path / "model.keras", [torch.randn(2, 400)])
+
+
+def test_counts_with_weights(tmp_path: Path) -> None:
+    numbers, weights = keras.Input((6,), dtype="int64"), keras.Input((6,))
+    counts = layers.CategoryEncoding(5, output_mode="count")(numbers, count_weights=weights)
+    model = keras.Model([numbers, weights], layers.Dense(2)(counts))
+    model.save(tmp_path / "model.keras")
+    agrees(model, tmp_path / "model.keras", [torch.randint(0, 5, (3, 6)), torch.rand(3, 6)])

@@ -74,7 +74,8 @@ class STFTSpectrogram(Spatial):
     def _kernel(self, side: Literal["real", "imag"]) -> Weight:
         filled = STFT(side=side, window=self.window, scaling=self.scaling, periodic=self.periodic)
         name, shape = f"{side}_kernel", (self.frame_length, 1, self._frequencies)
-        return self.weight(name, "t i o -> o i t", shape, parameters=(name,), initializer=filled, constructed=filled)
+        filling = {"initializer": filled, "constructed": filled}
+        return self.weight("kernel", "t i o -> o i t", shape, name=name, parameters=(name,), **filling)
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         time = windowed(x.shape[2], self.frame_length, self._step, self.padding == "same")
