@@ -10,6 +10,7 @@ from typing import Any, get_args
 from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
+from regspec.keras.remarks import besides
 from regspec.keras.values import FAMILIES, UnportedError, named
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import KINDS, Layer, Spatial
@@ -25,6 +26,7 @@ MEANINGLESS = frozenset(
         *("synchronized", "lora_alpha", "input_length"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
         *("query_shape", "key_shape", "value_shape", "softmax_robust_masking"),
+        *("bounding_box_format",),
     )
 )
 # Of these, what is not said is what the kinds do.
@@ -56,6 +58,7 @@ MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
 SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
+SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
 
@@ -82,6 +85,7 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
         fields.pop("backward_layer", None)
     if _is_frozen(item, dialect):
         fields["trainable"] = False
+    fields |= besides(class_name, dialect)
     # what a layer is comes first, and then what is said of its weights
     return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
 
@@ -98,8 +102,10 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
             raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
-        if field == "trainable":  # which is not a layer's alone to say
+        if field in ("trainable", "seed"):  # the one is not a layer's alone to say; torch draws from its own generator
             continue
+        if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
+            value = [value, value]
         converted = _value(field, value, dialect)
         if field == "data_format" and converted == (
             dialect.data_format if issubclass(cls, Spatial) else "channels_last"

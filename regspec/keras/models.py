@@ -233,11 +233,6 @@ class Reader:
                 if isinstance(inner.outputs, dict):
                     model.keys[name] = [*inner.outputs]
                 entry: dict[str, Any] = {inner.name: {"name": name, "inputs": inputs}}
-            elif layer["class_name"] == "CustomScaleLayer":  # of keras.applications: a + scale * b
-                scaled = _identifier(f"{name}_scaled", taken)
-                scale = float(layer["config"]["scale"])
-                model.entries.append({"Rescaling": {"name": scaled, "inputs": inputs[1:], "scale": scale}})
-                entry = {"Add": {"name": name, "inputs": [inputs[0], scaled]}}
             else:
                 ((kind, fields),) = layer_of(layer, self.dialect).items()
                 entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}
@@ -257,7 +252,8 @@ class Reader:
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 Reference = tuple[str, int, int]  # the layer, its node, the output
-TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
+# Arguments that are inputs here, in order.
+TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state", "count_weights")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 from regspec.layers import (
     activation,
+    applications,
     attention,
+    augmentation,
+    colors,
     convolution,
     convolutional_recurrent,
     dense,
@@ -16,6 +19,8 @@ from regspec.layers import (
     preprocessing,
     recurrent,
     reshaping,
+    spectrograms,
+    warping,
     wrappers,
 )
 from regspec.layers.layer import KINDS, Layer, find_kind
@@ -24,7 +29,10 @@ __all__ = [
     "KINDS",
     "Layer",
     "activation",
+    "applications",
     "attention",
+    "augmentation",
+    "colors",
     "convolution",
     "convolutional_recurrent",
     "dense",
@@ -39,5 +47,7 @@ __all__ = [
     "preprocessing",
     "recurrent",
     "reshaping",
+    "spectrograms",
+    "warping",
     "wrappers",
 ]

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from regspec import axes
 from regspec.axes import Order, Pattern
-from regspec.calls import Expression, Module
+from regspec.calls import Expression, Module, unless
 from regspec.counting import Counted, Recounted, shared_units
 from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
@@ -181,6 +181,13 @@ class Layer(Frozen):
             frozen=not self.trainable,
             **more,
         )
+
+    def own_arguments(self) -> dict[str, Any]:
+        """The fields of its kind that are not as their defaults, as keywords of a module that has the same ones."""
+        shared = Layer.model_fields.keys() | {"data_format", "seed"}
+        fields = {name: field for name, field in type(self).model_fields.items() if name not in shared}
+        required = sorted(fields, key=lambda name: not fields[name].is_required())
+        return {name: unless(fields[name].default, getattr(self, name)) for name in required}
 
     def checked(self, *xs: Tensor) -> None:
         """Raises `ShapeError` where the number of inputs or their ranks are not what the kind takes."""

@@ -12,6 +12,8 @@ from typing import Any
 from regspec.layers import KINDS
 from regspec.layers.layer import Spatial
 
+from .image_rows import IMAGE_ROWS
+
 
 @dataclass(frozen=True)
 class Row:
@@ -544,7 +546,8 @@ def _in_both_formats(rows: list[Row]) -> list[Row]:
                 (*first[:kept], first[-1], *first[kept:-1]),
                 *((shape[-1], *shape[:-1]) for shape in states),
             )
-            both.append(replace(each, shapes=shapes, data_format="channels_first"))
+            has_reference = each.has_reference and each.kind != "AutoContrast"  # Keras takes the first axes there too
+            both.append(replace(each, shapes=shapes, data_format="channels_first", has_reference=has_reference))
     both += [
         Row("BatchNormalization", {}, ((5, 4, 7),), data_format="channels_first"),
         Row("BatchNormalization", {}, ((5,),), data_format="channels_first"),
@@ -571,5 +574,6 @@ ROWS = _in_both_formats(
         *_convolutional_recurrents(),
         *_attentions(),
         *_preprocessings(),
+        *(Row(**each) for each in IMAGE_ROWS),
     ]
 )

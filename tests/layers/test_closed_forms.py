@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -34,6 +36,10 @@ def by_hand(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
         return locally_connected(row, x, model)
     if row.kind == "Activation":
         return torch.minimum(torch.maximum(row.fields["activation"]["hard_sigmoid"] * x + 0.5, 0 * x), 0 * x + 1)
+    if row.kind == "AutoContrast":
+        return keras.layers.AutoContrast(**row.fields)(x)
+    if row.kind == "ContrastLimitedAdaptiveHistogramEqualization":
+        return equalized(row, x)
     assert row.kind == "SpectralNormalization"
     return model.layer.layer.weight[x]
 
@@ -87,8 +93,19 @@ def resized(row: Row, x: torch.Tensor) -> torch.Tensor:
     shift = keras.ops.convert_to_tensor([0.0, 0.0])
     shape = (len(x), *size, x.shape[-1])
     return keras.ops.image.scale_and_translate(
-        x, shape, scale, shift, (1, 2), row.fields["interpolation"], antialias=False
+        x, shape, scale, shift, (1, 2), row.fields["interpolation"], antialias=row.fields.get("antialias", False)
     )
+
+
+def equalized(row: Row, x: torch.Tensor) -> torch.Tensor:
+    """Keras's own layer, with floating-point counts and symmetric padding, as its other backends have them."""
+    layer = keras.layers.ContrastLimitedAdaptiveHistogramEqualization(**row.fields)
+    nn, numpy, counts = layer.backend.nn, layer.backend.numpy, layer.backend.nn.one_hot
+    with (
+        mock.patch.object(nn, "one_hot", lambda *arguments: counts(*arguments).float()),
+        mock.patch.object(numpy, "pad", lambda x, width, mode: torch.as_tensor(np.pad(x.numpy(), width, mode))),
+    ):
+        return layer(x)
 
 
 WITHOUT = [row for row in ROWS if not row.has_reference]
