@@ -24,6 +24,7 @@ from regspec.runtime.layers import (
     Rescaling,
     Resize,
     ReversibleEmbedding,
+    SameAvgPool,
     SamePadding,
 )
 from regspec.runtime.normalization import (
@@ -89,6 +90,7 @@ __all__ = [
     "Rescaling",
     "Resize",
     "ReversibleEmbedding",
+    "SameAvgPool",
     "SamePadding",
     "Schedule",
     "Scheduled",
