@@ -186,6 +186,7 @@ def _class(group: _Group) -> str:
 
     signature = "".join(f", {name}: {_type(column)}" for column, name in group.parameters.items())
     init = ["super().__init__()", *map(filled, first.init), *(["self.init_weights()"] if first.fills else [])]
+    init += first.casts
     methods = [_method(f"__init__(self{signature}) -> None", "", init)]
     if first.fills:
         summary = '"""Fills the parameters as the spec\'s initializers say."""'

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from regspec.shapes import Precision
+
 
 @dataclass
 class Dialect:
@@ -11,6 +13,7 @@ class Dialect:
 
     data_format: str  # of the model: channels_last, unless all its layers say otherwise
     generation: int = 3  # of Keras: 1, 2 or 3
+    dtype: Precision = "float32"  # of the model: that of most of its layers
     keeps_quirks: bool = True  # whether what Keras does and nobody can have wanted is done too
     notes: list[str] = field(default_factory=list)
 

@@ -11,18 +11,21 @@ import keyword
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operations import operation_of
+from regspec.keras.precision import policy_of
 from regspec.keras.values import UnportedError
-from regspec.spec.fields import RESERVED
+from regspec.spec.fields import MAX_NAME, RESERVED
 
 GRAPHS = ("Functional", "Model")
 MODELS = ("Sequential", *GRAPHS)
 MAX_DEPTH = 32  # of models in models
+MAX_LAYERS = 20_000  # in all of them, a layer that is called again counted again
 
 
 @dataclass
@@ -36,6 +39,8 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
+    operations: set[str] = field(default_factory=set)  # the entries that are operations, and no layers
+    recorded: dict[str, list[str | None]] = field(default_factory=dict)  # the masks with which entries were called
     keys: dict[str, list[str]] = field(default_factory=dict)  # of the outputs of entries, in Keras's order
 
     def output(self, entry: str, position: int) -> str:
@@ -52,6 +57,7 @@ class Reader:
     dialect: Dialect
     problems: Problems = field(default_factory=Problems)
     blocks: set[str] = field(default_factory=lambda: {"call"})  # names of models inside, and what no block is called
+    count: int = 0  # of the layers so far
 
     def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
         """The model of a config."""
@@ -74,8 +80,15 @@ class Reader:
 
     # -- sequences -----------------------------------------------------------------------------------------------------
 
+    def _counted(self, layers: int) -> None:
+        """Counts the layers of a model. Raises where there are too many."""
+        self.count += layers
+        if self.count > MAX_LAYERS:
+            raise UnportedError(f"a model of more than {MAX_LAYERS:,} layers")
+
     def _sequential(self, model: Model, config: dict[str, Any], depth: int) -> None:
         layers = config["layers"]
+        self._counted(len(layers))
         shape = config.get("build_input_shape") or next(
             (found for layer in layers[:1] if (found := _batch_shape(layer)) is not None), None
         )
@@ -85,7 +98,7 @@ class Reader:
             raise UnportedError("a Sequential model that was never built, so that the shape of its input is not known")
         taken: set[str] = set()
         name = _identifier(name_of(layers[0]) if layers[0]["class_name"] == "InputLayer" else "input", taken)
-        model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layers[0])}
+        model.inputs[name] = _input(layers[0], shape, self.dialect.dtype)
         last = name
         for layer in layers:
             if layer["class_name"] == "InputLayer":
@@ -101,17 +114,16 @@ class Reader:
         declared = config.get("input_layers")
         if depth and isinstance(declared, dict):  # the order in which a call of the model gives them
             declared = dict(sorted(declared.items()))
-        order = [reference[0] for reference in _references(declared)]
-        layers = sorted(
-            config["layers"], key=lambda layer: order.index(name_of(layer)) if name_of(layer) in order else -1
-        )
+        inputs = dict.fromkeys(name for name, _, _ in _references(declared))
+        order = {name: place for place, name in enumerate(inputs)}
+        layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
         for layer in layers:
             if layer["class_name"] == "InputLayer":
                 name = model.names[name_of(layer)] = _identifier(name_of(layer), taken)
                 shape = _batch_shape(layer)
                 if shape is None:
                     raise UnportedError(f"the input '{name_of(layer)}', whose shape is not known")
-                model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layer)}
+                model.inputs[name] = _input(layer, shape, self.dialect.dtype)
                 results[name_of(layer), 0] = name
         calls = {
             (name_of(layer), index): (layer, Call.read(node))
@@ -119,6 +131,7 @@ class Reader:
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
         }
+        self._counted(len(calls))
         for name, index in _ordered(calls, results):
             layer, call = calls[name, index]
             results[name, index] = self._call(model, layer, index, call, results, taken, depth)
@@ -179,21 +192,27 @@ class Reader:
             return _identifier(name_of(layer), taken)
         if operation is not None:
             name = _identifier(name_of(layer), taken)
+            model.operations.add(name)
             ((kind, fields),) = operation.items()
             model.entries.append({kind: {"name": name, "inputs": inputs, **fields}})
             return name
         cls = kind_of(layer["class_name"])
-        said = {key: value for key, value in call.keywords.items() if _is_said(value)}
+        said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if strange := [key for key in said if key != "training"]:
             self._report(layer, UnportedError(f"its call with {strange[0]}"))
         if index == 0:
-            return self._layer(model, layer, inputs, taken, depth, given)
-        name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
-        first = model.names[name_of(layer)]
-        model.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
-        if first in model.keys:
-            model.keys[name] = model.keys[first]
+            name = self._layer(model, layer, inputs, taken, depth, given)
+        else:
+            name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
+            first = model.names[name_of(layer)]
+            model.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
+            if first in model.keys:
+                model.keys[name] = model.keys[first]
+        if any(call.masks):
+            model.recorded[name] = [
+                None if mask is None else model.output(results[mask[:2]], mask[2]) for mask in call.masks
+            ]
         return name
 
     def _layer(
@@ -241,7 +260,7 @@ class Reader:
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 Reference = tuple[str, int, int]  # the layer, its node, the output
-TENSORS = ("inputs", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
+TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
 
 
 @dataclass(frozen=True)
@@ -251,6 +270,12 @@ class Call:
     references: list[Reference]
     constants: list[Any]  # the arguments in order, with None for tensors
     keywords: dict[str, Any]
+    masks: tuple[Reference | None, ...] = ()  # of the tensors, in order
+
+    @property
+    def taken(self) -> list[Reference]:
+        """All that it takes: tensors and masks."""
+        return [*self.references, *(mask for mask in self.masks if mask is not None)]
 
     @classmethod
     def read(cls, node: Any) -> Call:
@@ -263,7 +288,7 @@ class Call:
             for key in TENSORS:
                 if key in keywords and _tensors_in(keywords[key], references):
                     del keywords[key]
-            return cls(references, constants, keywords)
+            return cls(references, constants, keywords, _masks(keywords))
         keywords = {}
         flat = [node] if node and isinstance(node[0], str) else node
         for each in flat:
@@ -274,11 +299,13 @@ class Call:
         )
 
 
-def _is_said(value: Any) -> bool:
-    """Whether an argument is more than the default: not None, not False, and no structure of these."""
-    if isinstance(value, (list, dict)):
-        return any(map(_is_said, value.values() if isinstance(value, dict) else value))
-    return value not in (None, False)
+def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
+    """The masks among a call's arguments, which are taken out."""
+    given = next((keywords.pop(key) for key in ("mask", "attention_mask") if keywords.get(key) is not None), None)
+    if given is None:
+        return ()
+    each_of = given if isinstance(given, list) else [given]
+    return tuple(next(_tensors(each), None) for each in each_of)
 
 
 def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:
@@ -291,7 +318,7 @@ def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collectio
             key = waiting[-1]
             missing = [
                 (name, index)
-                for name, index, _ in calls[key][1].references
+                for name, index, _ in calls[key][1].taken
                 if (name, index) not in done and (name, index) not in known
             ]
             if not missing or key in done:
@@ -347,13 +374,11 @@ def name_of(layer: Mapping[str, Any]) -> str:
 
 def _identifier(name: str, taken: set[str]) -> str:
     """A name that a spec takes, made of Keras's; it is added to those that are taken."""
-    made = re.sub(r"\W", "_", name[:80], flags=re.ASCII)  # a spec's names have up to 100 characters
+    made = re.sub(r"\W", "_", name[: MAX_NAME - 16], flags=re.ASCII)
     made = made if made[:1].isalpha() else f"layer_{made.lstrip('_')}"
     made = f"{made}_" if made in RESERVED or keyword.iskeyword(made) else made
-    unique, number = made, 1
-    while unique in taken:
-        number += 1
-        unique = f"{made}_{number}"
+    numbered = (f"{made}_{number}" for number in chain(range(2, 12), count(len(taken))))  # few of which are taken
+    unique = next(each for each in chain([made], numbered) if each not in taken)
     taken.add(unique)
     return unique
 
@@ -366,6 +391,14 @@ def _batch_shape(layer: Mapping[str, Any]) -> list[int | None] | None:
     return shape if isinstance(shape, list) and shape else None
 
 
-def _dtype(layer: Mapping[str, Any]) -> dict[str, str]:
-    dtype = (layer.get("config") or {}).get("dtype")
-    return {"dtype": dtype} if isinstance(dtype, str) and dtype != "float32" else {}
+def _input(layer: Mapping[str, Any], shape: list[int | None], dtype: str) -> dict[str, Any]:
+    """An input of a model with this dtype, as a spec declares it; ``layer`` is its InputLayer, or the first layer."""
+    config = layer.get("config") or {}
+    own = config.get("dtype") if layer["class_name"] == "InputLayer" or "batch_input_shape" in config else None
+    try:
+        given = dtype if own is None else policy_of(own).computes
+    except UnportedError:
+        raise UnportedError(f"the input '{name_of(layer)}' of the type {str(own)[:80]}") from None
+    # an axis without cells is one whose size may vary: so may what torch makes of it
+    sizes = [None if size == 0 else size for size in shape[1:]]
+    return {"shape": sizes, **({} if given == dtype else {"dtype": given})}

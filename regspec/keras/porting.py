@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from regspec import files
+from regspec.axes import Order
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, variables
+from regspec.keras import archive, layout, masks, variables
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
+from regspec.keras.precision import precision_of
 from regspec.keras.values import UnportedError
 from regspec.layers.layer import Spatial
+from regspec.shapes import Precision
 from regspec.spec.model import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
+
+
+PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")  # texts that are what they look like, but for a few
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class Port:
     text: str
     weights: Mapping[str, NDArray[np.generic]]
     notes: tuple[str, ...] = ()
+    input_orders: Mapping[str, Order] = field(default_factory=dict)  # Keras's axes as they lie, where otherwise
+    output_orders: Mapping[str, Order] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
         """The module, with the weights of the file; in evaluation mode, as Keras's models are when they are called."""
@@ -48,17 +59,18 @@ class Port:
 
     def save(self, folder: str | Path) -> None:
         """Writes ``spec.yaml``, ``model.py`` and ``weights.safetensors``. Raises `RegspecError`."""
-        import safetensors.numpy
+        import safetensors.torch
 
         folder = Path(folder)
-        state = {name: value.detach().numpy() for name, value in self.build().state_dict().items()}
+        # each a tensor of its own, as this format wants them
+        state = {name: value.detach().clone() for name, value in self.build().state_dict().items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RegspecError(Problem(f"can't be made: {error.strerror}", path=str(folder))) from None
         files.write(folder / "spec.yaml", self.text)
         files.write(folder / "model.py", source(self.spec))
-        files.write(folder / "weights.safetensors", safetensors.numpy.save(state))
+        files.write(folder / "weights.safetensors", safetensors.torch.save(state))
 
 
 def port(
@@ -67,6 +79,7 @@ def port(
     weights: str | Path | None = None,
     activity_reduction: Literal["mean", "sum"] | None = None,
     keeps_quirks: bool = True,
+    data_format: Literal["channels_first", "channels_last"] | None = None,
 ) -> Port:
     """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
 
@@ -77,26 +90,66 @@ def port(
             file does not tell.
         keeps_quirks: whether what Keras does and nobody can have wanted, such as a penalty that it drops, is done too;
             the notes name each.
+        data_format: channels_first converts a model with channels last: its images are (batch, channels, height,
+            width), and its weights go with them, those after a Flatten included.
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    dialect = Dialect(_data_format(stored.config), _generation(stored), keeps_quirks)
+    dialect = Dialect(_data_format(stored.config), _generation(stored), _precision(stored.config), keeps_quirks)
     reader = Reader(dialect)
     try:
         model = reader.model(stored.config)
-    except (UnportedError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+    except (
+        UnportedError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
     if reader.problems:
         raise RegspecError(reader.problems)
-    text = _text(model, dialect.data_format, activity_reduction or _reduction(stored))
+    reduction = activity_reduction or _reduction(stored)
+    _settle_masks(model, dialect, reduction)
+    text = _text(model, dialect, reduction)
     spec = loads(text, "<the ported spec>")
-    found: Mapping[str, Any] = {}
+    graph = graph_of(spec)
+    arrays: Mapping[variables.WeightPath, Any] = {}
     if stored.arrays is not None:
-        found = variables.parameters_of(graph_of(spec), model, stored.config["config"], stored.arrays)
-    return Port(spec, text, found, tuple(dialect.notes))
+        arrays = variables.arrays_of(graph, model, stored.config["config"], stored.arrays)
+    orders: tuple[Mapping[str, Order], Mapping[str, Order]] = ({}, {})
+    if data_format not in (None, dialect.data_format):
+        if data_format != "channels_first":
+            what = "has channels first already, and is not converted to channels last"
+            raise RegspecError(Problem(what, path=str(path)))
+        relaid = layout.channels_first(model, graph, dialect)
+        text = _text(relaid.model, replace(dialect, data_format="channels_first"), reduction)
+        spec = loads(text, "<the ported spec>")
+        graph, arrays, orders = graph_of(spec), relaid.moved(arrays), (relaid.inputs, relaid.outputs)
+    return Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), *orders)
+
+
+def _settle_masks(model: Model, dialect: Dialect, reduction: str) -> None:
+    """Has a model's entries name the masks that they must. Raises `RegspecError`."""
+    if not masks.needs_settling(model):
+        return
+    unmasks = dialect.generation == 3 and dialect.keeps_quirks
+    try:
+        has_unmasked = masks.settle(
+            model, lambda: graph_of(loads(_text(model, dialect, reduction), "<the ported spec>")), unmasks=unmasks
+        )
+    except UnportedError as reason:
+        raise RegspecError(Problem(f"can't be ported: {reason}")) from None
+    if has_unmasked:
+        dialect.note(
+            "at run time Keras's MultiHeadAttention takes the masks off the tensors that it is called on, so that the "
+            "layers after it see padding; so does the port ('mask: []' in the spec), but not with keeps_quirks=False"
+        )
 
 
 def _generation(stored: archive.Archive) -> int:
@@ -107,12 +160,19 @@ def _generation(stored: archive.Archive) -> int:
 
 def _data_format(config: Any) -> str:
     """Where the channels lie in a model: last, unless all layers that say so say first."""
-    formats = {
+    formats = [
         layer["config"].get("data_format")
         for layer in _layers(config)
         if (cls := kind_of(layer["class_name"])) is not None and issubclass(cls, Spatial)
-    } - {None}
-    return "channels_first" if formats == {"channels_first"} else "channels_last"
+    ]
+    said = [each for each in formats if each is not None]
+    return "channels_first" if said and all(each == "channels_first" for each in said) else "channels_last"
+
+
+def _precision(config: Any) -> Precision:
+    """The type in which most layers keep their weights."""
+    layers = (layer for layer in _layers(config) if kind_of(layer["class_name"]) is not None)
+    return precision_of(layer["config"].get("dtype") for layer in layers)
 
 
 def _layers(config: Any) -> list[Any]:
@@ -154,7 +214,7 @@ def _reduction(stored: archive.Archive) -> str:
             hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
             raise RegspecError(Problem(what, hint, str(stored.path)))
         return "sum"
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
+    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if re.fullmatch("[0-9]{1,9}", part))
     if numbers >= (3, 14) or ((2, 4) <= numbers < (3, 0)) or (numbers[:1] == (2,) and "-tf" in version):
         return "mean"
     return "sum"
@@ -163,10 +223,12 @@ def _reduction(stored: archive.Archive) -> str:
 # -- the text of the spec ----------------------------------------------------------------------------------------------
 
 
-def _text(model: Model, data_format: str, reduction: str) -> str:
+def _text(model: Model, dialect: Dialect, reduction: str) -> str:
     lines = ["regspec: 1", f"name: {_flow(model.name)}"]
-    if data_format != "channels_first":
-        lines.append(f"data_format: {data_format}")
+    if dialect.data_format != "channels_first":
+        lines.append(f"data_format: {dialect.data_format}")
+    if dialect.dtype != "float32":
+        lines.append(f"dtype: {dialect.dtype}")
     if reduction != "mean":
         lines.append(f"activity_reduction: {reduction}")
     lines += ["inputs:", *(f"  {_flow(name)}: {_flow(declared)}" for name, declared in model.inputs.items())]
@@ -208,5 +270,20 @@ def _entries(model: Model) -> Iterator[str]:
 
 def _flow(value: Any) -> str:
     """A value in YAML, on one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
-    return text.removesuffix("...\n").strip()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(key)}: {_flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if isinstance(value, str):
+        return _flow_of_text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f".{value}".replace(".-", "-.")
+    return json.dumps(value)
+
+
+def _flow_of_text(value: str) -> str:
+    """A text in YAML, in quotes where it needs them within a list."""
+    if PLAIN.fullmatch(value) and value.lower() not in ("null", "true", "false", "yes", "no", "on", "off"):
+        return value
+    text: str = yaml.safe_dump([value], default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return text.strip()[1:-1]

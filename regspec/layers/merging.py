@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from typing import ClassVar
 
 from pydantic import Field
 
 from regspec import shapes
-from regspec.calls import Binary, Expression, call, unless
-from regspec.layers.layer import Elementwise, Layer, kind
+from regspec.axes import Order
+from regspec.calls import Binary, Expression, Value, call, unless
+from regspec.counting import MAX_PARTS, Counted, Recounted, Units
+from regspec.layers.layer import Elementwise, Layer, kind, spread
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.fields import Axes, Axis
@@ -19,6 +22,7 @@ class Merge(Moved, Elementwise):
     """A function of the numbers at the same place in several tensors."""
 
     arity: ClassVar[tuple[int, int | None]] = (2, 64)  # an operator a tensor: more would be no code to read
+    supports_masking = True
     verb: ClassVar[str]
 
     def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
@@ -32,6 +36,11 @@ class Merge(Moved, Elementwise):
                 raise ShapeError(f"can't {self.verb} {' and '.join(each.named for each in (x, *others))}")
             merged.append(next(iter(known)) if known else None if wanted else 1)
         return tuple(merged)
+
+    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+        """A step counts where it does in one of the inputs; all do where an input has no mask."""
+        masks = [each.mask for each in (x, *others) if each.mask is not None]
+        return _either(masks) if len(masks) == len(others) + 1 else None
 
     def lower(self, x: Tensor, *others: Tensor) -> Expression:
         rank = max(each.rank for each in (x, *others))
@@ -98,24 +107,40 @@ class Average(Merge):
         return _chained("+", values) / len(values)
 
 
+class Extreme(Merge):
+    """The largest or smallest of the inputs, of which those that are masked do not count."""
+
+    function: ClassVar[str]
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+        result, mask = _expanded(x, rank := max(each.rank for each in (x, *others))), x.mask
+        so_far = mask if mask is None else spread(mask, x)
+        for other in others:
+            value = _expanded(other, rank)
+            own = None if other.mask is None else spread(other.mask, other)
+            if own is not None:
+                value = call("torch.where", own, value, result)
+            if so_far is not None:
+                result = call("torch.where", so_far, result, value)
+            so_far = None if own is None or so_far is None else _either([so_far, own])
+            result = call(self.function, result, value)
+        return result
+
+
 @kind
-class Maximum(Merge):
+class Maximum(Extreme):
     """The largest of the inputs, number by number."""
 
     verb = "take the maximum of"
-
-    def merge(self, values: list[Expression]) -> Expression:
-        return reduce(lambda left, right: call("torch.maximum", left, right), values)
+    function = "torch.maximum"
 
 
 @kind
-class Minimum(Merge):
+class Minimum(Extreme):
     """The smallest of the inputs, number by number."""
 
     verb = "take the minimum of"
-
-    def merge(self, values: list[Expression]) -> Expression:
-        return reduce(lambda left, right: call("torch.minimum", left, right), values)
+    function = "torch.minimum"
 
 
 @kind
@@ -128,6 +153,27 @@ class Concatenate(Moved, Elementwise):
     )
 
     arity = (1, None)
+    supports_masking = True
+
+    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+        """A step counts where it does in one of the inputs; those without a mask count with all their steps."""
+        masks = [each.mask for each in (x, *others) if each.mask is not None]
+        axis = x.order[self._dimension(x)]
+        if masks and axis != x.rank - 1:  # the steps follow each other too
+            masks_of_all: list[Value] = [_all_steps(each) if each.mask is None else each.mask for each in (x, *others)]
+            return call("torch.cat", masks_of_all, dim=axis)
+        return _either(masks) if len(masks) == len(others) + 1 else None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        x = xs[0]
+        dimension = self._dimension(x)
+        default = 1 if x.rank > 3 else x.rank - 1
+        fields = {"axis": None if dimension == default else dimension}
+        if all(each.units is None for each in xs):
+            return Recounted({} if x.is_keras and self.axis is not None else fields)
+        is_known = all(each.rank == 2 and each.shape[1] is not None for each in xs)
+        is_short = sum(1 if each.units is None else len(each.units.parts) for each in xs) <= MAX_PARTS
+        return Recounted(units=Units.joined(xs)) if is_known and is_short and dimension == 1 else None
 
     def _dimension(self, x: Tensor) -> int:
         if self.axis is not None:
@@ -157,6 +203,17 @@ class Concatenate(Moved, Elementwise):
         dimension = self._dimension(x)
         dim = -1 if dimension == x.rank - 1 and x.rank > 2 else dimension
         return call("torch.cat", [x, *others], dim=unless(0, dim))
+
+
+def _either(masks: Sequence[Expression]) -> Expression:
+    """The mask of what counts by one of several."""
+    distinct = {id(mask): mask for mask in masks}.values()
+    return reduce(lambda left, right: left.method("logical_or", right), distinct)
+
+
+def _all_steps(x: Tensor) -> Expression:
+    """The mask of a tensor whose steps all count."""
+    return call("torch.ones_like", x.method("select", x.dimension(-1), 0)).method("bool")
 
 
 @kind

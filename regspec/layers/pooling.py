@@ -12,8 +12,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from regspec import axes
 from regspec.axes import Order
 from regspec.calls import OMIT, Expression, Module, call, unless
+from regspec.counting import Counted, Recounted
 from regspec.layers.convolution import compact
 from regspec.layers.layer import Spatial, kind
 from regspec.shapes import Shape, ShapeError, Tensor, same_padding, windowed
@@ -170,9 +172,21 @@ class GlobalPooling(Spatial):
     def order(self, x: Tensor) -> Order | None:
         return None  # a mean reads the axes where they lie
 
+    def reads(self, x: Tensor) -> Order | None:
+        is_outside = self._channels(x) in (1, x.rank - 1)
+        return None if is_outside else axes.channels_first(x.rank)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        is_first = self._channels(xs[0]) == 1
+        return Recounted({"data_format": None if is_first else "channels_last"})
+
+    def _channels(self, x: Tensor) -> int:
+        """Where the channels lie."""
+        return x.dimension(-1 if (self.data_format or x.data_format) == "channels_last" else 1)
+
     def _spatial(self, x: Tensor) -> tuple[int, ...]:
         """Where the spatial axes lie."""
-        channels = x.dimension(-1 if (self.data_format or x.data_format) == "channels_last" else 1)
+        channels = self._channels(x)
         return tuple(dimension for dimension in range(1, x.rank) if dimension != channels)
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
@@ -223,9 +237,17 @@ class GlobalMaxPooling3D(GlobalMaxPooling):
 
 @kind
 class GlobalAveragePooling1D(GlobalAveragePooling):
-    """The mean over all steps."""
+    """The mean over all steps, of those that count where the input has a mask."""
 
     spatial_rank = 1
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if x.mask is None:
+            return super().lower(x)
+        (steps,) = self._spatial(x)
+        mask = x.mask.method("unsqueeze", 3 - steps)
+        total = call("torch.where", mask, x, 0.0).method("sum", dim=steps, keepdim=unless(False, self.keepdims))
+        return total / mask.method("sum", dim=steps, keepdim=unless(False, self.keepdims))
 
 
 @kind

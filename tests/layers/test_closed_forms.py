@@ -23,6 +23,8 @@ def by_hand(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
         weight = model.layer.weight.reshape(shape)
         if row.kind == "RMSNormalization":
             return x / (x.square().mean(axis, keepdim=True) + 1e-6).sqrt() * weight
+        if row.fields.get("rms_scaling"):
+            return x / (x.var(axis, correction=0, keepdim=True) + 1e-3).sqrt() * weight
         centred = x - x.mean(axis, keepdim=True)
         scaled = centred / (centred.square().mean(axis, keepdim=True) + 1e-3).sqrt()
         return scaled * weight + model.layer.bias.reshape(shape)
@@ -107,6 +109,28 @@ def test_batch_normalization_keeps_the_biased_variance() -> None:
     norm = model.batch_normalization
     torch.testing.assert_close(norm.running_var, layer.moving_variance.value.detach())
     torch.testing.assert_close(norm.running_mean, layer.moving_mean.value.detach())
+
+
+def test_batch_renormalization_keeps_its_statistics() -> None:
+    """Over several steps, in which each correction follows from the steps before."""
+    fields = "{renorm: true, momentum: 0.8, renorm_momentum: 0.7, renorm_clipping: {rmax: 1.3, dmax: 0.5}}"
+    spec = regspec.loads(f"{{regspec: 1, inputs: {{x: {{shape: [4]}}}}, layers: [{{BatchNormalization: {fields}}}]}}")
+    model = regspec.build(spec)
+    clipping = {"rmax": 1.3, "dmax": 0.5}
+    layer = keras.layers.BatchNormalization(momentum=0.8, renorm=True, renorm_momentum=0.7, renorm_clipping=clipping)
+    for step in range(4):
+        x = torch.randn(5, 4) * (step + 1) + step
+        torch.testing.assert_close(model(x), layer(x, training=True))
+    norm = model.batch_normalization
+    for name, variable in (
+        ("running_mean", layer.moving_mean),
+        ("running_var", layer.moving_variance),
+        ("moving_stddev", layer.moving_stddev),
+        ("renorm_mean", layer.renorm_mean),
+        ("renorm_stddev", layer.renorm_stddev),
+    ):
+        torch.testing.assert_close(getattr(norm, name), variable.value.detach())
+    torch.testing.assert_close(model.eval()(x), layer(x, training=False))
 
 
 def test_recurrent_dropout_is_one_mask_a_sequence() -> None:
