@@ -304,7 +304,7 @@ class _Resolver:
             first, given = (" and ".join(_with_mask(x) for x in xs) for xs in (made_for, inputs))
             raise ShapeError(f"calls '{node.name}', which is made for {first}, on {given}")
         views: list[Node] = []
-        inputs = [nodes.ordered(x, first.order, views) for x, first in zip(inputs, made_for, strict=True)]
+        inputs = [nodes.ordered(x, like.order, views) for x, like in zip(inputs, made_for, strict=True)]
         return [*views, *_block_nodes(entry.name, node.plan.block, inputs, node)]
 
     # -- names --------------------------------------------------------------------------------------------------------

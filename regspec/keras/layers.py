@@ -42,22 +42,16 @@ RENAMED = {
     ("EinsumDense", "output_shape"): "output_size",
     ("LeakyReLU", "alpha"): "negative_slope",
 }
-SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 # Classes whose weights are those of layers that they hold: frozen by their constructors, they freeze none of these.
 HOLDERS = frozenset(
-    [
-        "RNN",
-        "StackedRNNCells",
-        "ConvLSTM1D",
-        "ConvLSTM2D",
-        "ConvLSTM3D",
-        "Bidirectional",
-        "TimeDistributed",
-        "SpectralNormalization",
-    ]
+    (
+        *("RNN", "StackedRNNCells", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+        *("Bidirectional", "TimeDistributed", "SpectralNormalization"),
+    )
 )
 MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
+SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
@@ -93,7 +87,7 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
     fields: dict[str, Any] = {}
     inert = tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
     for key, value in config.items():
-        if key == "dtype" or (key.startswith(inert) and key.endswith(ENDINGS)):
+        if key in ("dtype", "trainable") or (key.startswith(inert) and key.endswith(ENDINGS)):
             continue
         field = RENAMED.get((cls.__name__, key), key)
         if field not in cls.model_fields:

@@ -147,6 +147,7 @@ class Reader:
         named = model.outputs.values() if isinstance(model.outputs, dict) else model.outputs
         used = {named} if isinstance(named, str) else {*named}
         used.update(each for entry in model.entries for fields in entry.values() for each in fields["inputs"])
+        used.update(mask for masks in model.recorded.values() for mask in masks if mask is not None)
         for there, name in model.names.items() if not self.problems else ():
             if name in model.inputs and name not in used:
                 if depth:
@@ -197,7 +198,7 @@ class Reader:
             model.entries.append({kind: {"name": name, "inputs": inputs, **fields}})
             return name
         cls = kind_of(layer["class_name"])
-        said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
+        said = {key: value for key, value in call.keywords.items() if _is_said(value)}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if strange := [key for key in said if key != "training"]:
             self._report(layer, UnportedError(f"its call with {strange[0]}"))
@@ -210,9 +211,7 @@ class Reader:
             if first in model.keys:
                 model.keys[name] = model.keys[first]
         if any(call.masks):
-            model.recorded[name] = [
-                None if mask is None else model.output(results[mask[:2]], mask[2]) for mask in call.masks
-            ]
+            model.recorded[name] = [mask and model.output(results[mask[:2]], mask[2]) for mask in call.masks]
         return name
 
     def _layer(
@@ -306,6 +305,13 @@ def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
         return ()
     each_of = given if isinstance(given, list) else [given]
     return tuple(next(_tensors(each), None) for each in each_of)
+
+
+def _is_said(value: Any) -> bool:
+    """Whether an argument is more than the default: not None, not False, and no structure of these."""
+    if isinstance(value, (list, dict)):
+        return any(map(_is_said, value.values() if isinstance(value, dict) else value))
+    return value not in (None, False)
 
 
 def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:

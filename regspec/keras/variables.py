@@ -126,7 +126,7 @@ def _matched(
     for weight in weights:
         *owner, _ = weight.name.split(".")
         if owner:
-            own = next((paths for group, paths in groups.items() if _leads_to(group, owner)), [])
+            own = next((groups[group] for group in groups if _leads_to(group.removeprefix(inside), owner)), [])
         elif weight.name == "vector_u":
             own = groups.get(f"{inside.removesuffix('layer/')}vars", [])[-1:]  # before it stands the kernel once more
         else:
