@@ -93,15 +93,13 @@ class Pooling(Spatial):
         return self._possible(size, span, stride).pop()
 
     def _padded_when_run(self, x: Tensor) -> Expression:
-        """Windows of a tensor that is padded when its sizes are known; a mean is divided by the share that is none."""
-        value = OMIT if self.function == "Avg" else -math.inf
-        padding = Module(call("SamePadding", self.pool_size, compact(self.steps), value=value), "padding")
+        """Windows of a tensor that is padded when its sizes are known."""
+        if self.function == "Avg":
+            return Module(call("SameAvgPool", self.pool_size, compact(self.steps)))(x)
+        padding = call("SamePadding", self.pool_size, compact(self.steps), value=-math.inf)
         strides = unless(compact(self.pool_size), compact(self.steps))
-        pool = Module(call(f"nn.{self.function}Pool{self.spatial_rank}d", compact(self.pool_size), stride=strides))
-        pooled = pool(padding(x))
-        if self.function == "Max":
-            return pooled
-        return pooled / pool(padding(call("torch.ones_like", x[:1, :1])))
+        pool = call(f"nn.MaxPool{self.spatial_rank}d", compact(self.pool_size), stride=strides)
+        return Module(pool)(Module(padding, "padding")(x))
 
 
 class MaxPooling(Pooling):

@@ -53,6 +53,7 @@ from regspec.runtime.layers import (
     Rescaling,
     Resize,
     ReversibleEmbedding,
+    SameAvgPool,
     SamePadding,
 )
 from regspec.runtime.normalization import (
@@ -167,6 +168,7 @@ __all__ = [
     "Resize",
     "ReversibleEmbedding",
     "STFTSpectrogram",
+    "SameAvgPool",
     "SamePadding",
     "Schedule",
     "Scheduled",

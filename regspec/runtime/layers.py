@@ -200,6 +200,22 @@ class SamePadding(nn.Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, dilation={self.dilation}, value={self.value}"
 
 
+class SameAvgPool(nn.Module):
+    """Means over ``ceil(size / stride)`` windows of (batch, channels, …), in which padded cells do not count."""
+
+    def __init__(self, kernel_size: tuple[int, ...], stride: int | tuple[int, ...]) -> None:
+        super().__init__()
+        self.padding = SamePadding(kernel_size, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._mean(x) / self._mean(torch.ones_like(x[:1, :1]))
+
+    def _mean(self, x: Tensor) -> Tensor:
+        kernel_size, stride = self.padding.kernel_size, self.padding.stride
+        pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(kernel_size)]
+        return pool(self.padding(x), kernel_size, stride)
+
+
 class Rescaling(nn.Module):
     """``x * scale + offset``, with numbers for each channel, which lie along ``dim``."""
 

@@ -329,7 +329,7 @@ class Models(Layers):
             x for x in pool.tensors if "float" in x.dtype and len(x.shape) == 3 and x.shape[-1] == query.shape[-1]
         ]
         value = self.pick(values)
-        keys = [x for x in values if x.shape[1] == value.shape[1]]
+        keys = [x for x in values if x is value or (x.shape[1] == value.shape[1] and x.shape[1] is not None)]
         third = (self.pick(keys),) if self.chance(0.3) else ()
         scores = self.some(0.2, return_attention_scores=True)
         causal = self.some(0.2, use_causal_mask=True)
