@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import TypeVar
 
-from regspec.calls import Apply, Call, Definition, Expression, Import, Part, Value, walk
+from regspec.calls import CASTS, Apply, Call, Definition, Expression, Import, Part, Value, walk
 from regspec.graph import Graph
 from regspec.nodes import Node
 from regspec.plans import Constrained, Fill, Place, Term
@@ -46,6 +46,7 @@ class Outline:
     outputs: tuple[tuple[str, Shape], ...]
     init: tuple[str, ...]
     fills: tuple[str, ...]
+    casts: tuple[str, ...]  # after the fills, which some types can't do
     signature: str
     forward: tuple[str, ...]
     holes: tuple[Hole, ...]
@@ -90,6 +91,7 @@ class Outliner:
             tuple((name, x.shape) for name, x in zip(names, graph.outputs, strict=True)),
             tuple(self._init(terms, constraints)),
             tuple(self._fills(fills)),
+            tuple(_casts(graph)) if graph.is_root else (),
             self._signature(),
             tuple(self._forward()),
             tuple(self.holes),
@@ -135,7 +137,8 @@ class Outliner:
             weights = {name: path for name, (path, is_activity) in paths.items() if not is_activity}
             outputs = {name: path for name, (path, is_activity) in paths.items() if is_activity}
             if weights:
-                yield f"self.add_weight_terms({self.printer.text(regularizer)}, {literal(weights)})"
+                frozen = ", counts_frozen=True" if self.graph.counts_frozen else ""
+                yield f"self.add_weight_terms({self.printer.text(regularizer)}, {literal(weights)}{frozen})"
             if outputs:
                 reduction = "" if self.graph.reduction == "mean" else f', reduction="{self.graph.reduction}"'
                 yield f"self.add_activity_terms({self.printer.text(regularizer)}, {literal(outputs)}{reduction})"
@@ -197,7 +200,8 @@ class Outliner:
         targets = [self.variables.get(id(x), "_") for x in node.outputs]
         yield from self._shared(node, targets)
         if len(node.plan.results) == 1:
-            yield f"{targets[0]} = {self.printer.text(node.plan.results[0])}"
+            if self._variable(node.plan.results[0]) != targets[0]:
+                yield f"{targets[0]} = {self.printer.text(node.plan.results[0])}"
             return
         for target, result in zip(targets, node.plan.results, strict=True):
             if target != "_" and self._variable(result) != target:
@@ -224,20 +228,26 @@ class Outliner:
 
         So are modules of which each takes a part of what the one before gives: cells that are stacked.
         """
-        results = node.plan.results
+        pairs = [
+            (target, result)
+            for target, result in zip(targets, node.plan.results, strict=True)
+            if target != "_" or self._is_listened_to(node, result)
+        ]
+        results = [result for _, result in pairs]
         expressions = [each for result in results for each in walk(result)]
         applied = [each for each in expressions if isinstance(each, Apply)]
         counts = Counter(id(each) for each in applied) if len(results) > 1 else Counter[int]()
-        chained = {id(before.whole) for each in expressions if isinstance(each, Part) for before in _before(each)}
+        parts = [each for each in expressions if isinstance(each, Part)]
+        chained = {id(each.whole) for part in parts for before in _before(part) for each in (before, part)}
         for whole in dict.fromkeys(each for each in applied if counts[id(each)] > 1 or id(each) in chained):
-            parts = {each.path: each for each in expressions if isinstance(each, Part) and each.whole is whole}
-            variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in parts.items()}
-            for target, result in zip(targets, results, strict=True):
+            own = {part.path: part for part in parts if part.whole is whole}
+            variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in own.items()}
+            for target, result in pairs:
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
-            names = _pattern(next(iter(parts.values())).structure, (), variables)[1:-1] if parts else ""
+            names = _pattern(next(iter(own.values())).structure, (), variables)[1:-1] if own else ""
             text = self.printer.text(whole)
-            if parts and _fits(f"{names} = {text}"):
+            if own and _fits(f"{names} = {text}"):
                 yield f"{names} = {text}"
                 self.known.update({(id(whole), path): variable for path, variable in variables.items()})
             else:
@@ -272,6 +282,40 @@ def _before(part: Part) -> Iterator[Part]:
     """The parts of other modules' results that the module of this one takes as they are."""
     if isinstance(part.whole, Apply):
         yield from (each for each in part.whole.arguments if isinstance(each, Part))
+
+
+def _casts(graph: Graph) -> Iterator[str]:
+    """Statements that convert the model, or parts of it, to the types in which they compute."""
+    for dtype, found in _grouped(_typed(graph, "self"), lambda each: each[1]):
+        paths = [path for path, _ in found]
+        if dtype == "float32":  # as which they are made
+            continue
+        if len(paths) > 1:
+            yield f"for layer in ({', '.join(paths)}):"
+            yield f"{INDENT}layer.{CASTS[dtype]}()"
+        else:
+            yield f"{paths[0]}.{CASTS[dtype]}()"
+
+
+def _typed(graph: Graph, path: str) -> list[tuple[str, str]]:
+    """The modules in a graph that hold numbers, with their types; the graph's own path where all have one."""
+    found = []
+    for node in graph.nodes:
+        for name, constructor in node.modules.items():
+            if isinstance(constructor, Graph):
+                found += _typed(constructor, f"{path}.{name}")
+            elif node.plan.weights or not _is_torch(constructor):  # a module of torch without weights holds none
+                dtype = node.plan.layer.dtype if node.plan.layer is not None else None
+                found.append((f"{path}.{name}", dtype or graph.dtype))
+    return [(path, found[0][1])] if len({dtype for _, dtype in found}) == 1 else found
+
+
+def _is_torch(constructor: Call | Definition) -> bool:
+    return (
+        isinstance(constructor, Call)
+        and isinstance(constructor.function, str)
+        and constructor.function.startswith("nn.")
+    )
 
 
 def _leaf(part: Part) -> str:

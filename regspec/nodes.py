@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from regspec import axes, shapes
 from regspec.axes import Order
-from regspec.calls import Call, Definition, Expression, walk
+from regspec.calls import CASTS, Call, Definition, Expression, walk
 from regspec.plans import Place, Plan
 from regspec.shapes import ShapeError, Tensor
 
@@ -84,6 +84,11 @@ def ordered(x: Tensor, order: Order, nodes: list[Node]) -> Tensor:
     return view
 
 
+def viewed_like(x: Tensor, other: Tensor) -> Tensor:
+    """``x`` in the order of axes of another tensor, if that has as many."""
+    return x if x.rank != other.rank else x.permuted(other.order)
+
+
 def _adapted(
     plan: Plan, name: str, inputs: Sequence[Tensor], masked: Sequence[Tensor]
 ) -> tuple[list[Node], tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -94,7 +99,8 @@ def _adapted(
         x = given
         if x.dtype != wanted.dtype:
             x = replace(x, dtype=wanted.dtype)
-            nodes.append(_adapter("float", given, x, given.method("float")))
+            method = CASTS[wanted.dtype]
+            nodes.append(_adapter(method, given, x, given.method(method)))
         xs.append(ordered(x, wanted.order, nodes))
     found = _masks_of(plan, masked)
     bound = {id(own): x for own, x in zip(plan.inputs, xs, strict=False)}

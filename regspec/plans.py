@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from regspec import axes
-from regspec.calls import Apply, Call, Definition, Expression, Module, call, walk
+from regspec.calls import CASTS, Apply, Call, Definition, Expression, Module, call, walk
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 from regspec.shapes import ShapeError, Tensor
@@ -88,6 +88,7 @@ class Plan:
 class Plans:
     """The plans of a spec's layers, by what they depend on."""
 
+    dtype: str  # of the model
     made: dict[tuple[object, ...], Plan] = field(default_factory=dict)
 
     def of(self, layer: Layer, inputs: Sequence[Tensor], rules: Rules) -> Plan:
@@ -110,7 +111,7 @@ class Plans:
         same = (masks.index(each) for each in masks)  # which inputs share a mask
         key = (id(layer), id(activity), *same, *(_described(x) for x in inputs))
         if key not in self.made:  # whose plans keep the layers alive, so that no other gets the id
-            self.made[key] = _planned(layer, inputs, activity)
+            self.made[key] = _planned(layer, inputs, activity, layer.dtype or self.dtype)
         return self.made[key]
 
 
@@ -120,13 +121,13 @@ def _described(x: Tensor) -> tuple[object, ...]:
     return x.shape, x.order, x.dtype, x.is_signal, *masks
 
 
-def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | None) -> Plan:
-    xs = _wanted(layer, inputs)
-    outputs, results = _computed(layer, xs, activity)
+def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | None, dtype: str) -> Plan:
+    xs = _wanted(layer, inputs, dtype)
+    outputs, results = _computed(layer, xs, activity, dtype)
     weights = layer.weights(*xs)
     if not layer.trainable:  # which holds for the layers in it too
         weights = tuple(replace(weight, frozen=True) for weight in weights)
-    absent = tuple(_absent(parameter) for parameter in layer.absent())
+    absent = tuple(_absent(parameter) for parameter in layer.absent(*xs))
     fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
     _check_slots(layer, weights)
     terms, constraints = [], []
@@ -189,16 +190,16 @@ def _weight_term(weight: Weight, regularizer: Regularizer) -> Term:
     return Term(weight.name, regularizer, constructor, _places(weight))
 
 
-def _wanted(layer: Layer, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _wanted(layer: Layer, inputs: Sequence[Tensor], dtype: str) -> tuple[Tensor, ...]:
     """The inputs in the type and the order of axes that the layer takes."""
     layer.checked(*inputs)
-    takes_any = layer.takes_integers
+    keeps = layer.takes_integers
     # each a tensor of its own, because a layer that shares the plan may have others where this one has the same twice
     masks = {id(mask): replace(mask) for x in inputs for mask in (x.mask, x.attention_mask) if mask is not None}
     inputs = [
         replace(
             x,
-            dtype=x.dtype if takes_any or x.is_floating else "float32",
+            dtype=x.dtype if keeps and not x.is_floating else dtype,
             mask=masks.get(id(x.mask)),
             attention_mask=masks.get(id(x.attention_mask)),
         )
@@ -214,17 +215,20 @@ def _wanted(layer: Layer, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _computed(
-    layer: Layer, xs: tuple[Tensor, ...], activity: Regularizer | None
+    layer: Layer, xs: tuple[Tensor, ...], activity: Regularizer | None, dtype: str
 ) -> tuple[tuple[Tensor, ...], tuple[Expression, ...]]:
     """A layer's outputs and the expressions that compute them; with an activity term, the last step is a module."""
     shape, result = layer.output_shape(*xs), layer.lower(*xs)
     results = tuple(result) if isinstance(result, list) else (result,)
-    dtype = layer.output_dtype(*xs)
+    given = layer.output_dtype(*xs) or dtype
+    if given in CASTS and given != dtype:
+        results = tuple(result.method(CASTS[dtype]) for result in results)
+        given = dtype
     outputs = tuple(
         Tensor(
             each,
             "",
-            dtype,
+            given,
             layer.output_order(len(each), xs[0]),
             xs[0].data_format,
             layer.gives_signal(*xs) and len(each) == 3,

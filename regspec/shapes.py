@@ -15,6 +15,7 @@ from regspec.calls import Expression
 
 Shape = tuple[int | None, ...]
 DataFormat = Literal["channels_first", "channels_last"]
+Precision = Literal["float16", "bfloat16", "float32", "float64"]
 T = TypeVar("T", bound="Tensor")
 
 

@@ -35,6 +35,7 @@ layers
 spec.sections spec.model spec.loading
 plans
 nodes
+masks
 graph
 printing
 imports standalone classes

@@ -85,12 +85,14 @@ class _Folding:
         layer, following = node.plan.layer, after.plan.layer
         if layer is None or following is None or node.plan.activity is not None:
             return None
+        if node.outputs[0].dtype != after.outputs[0].dtype:  # in another precision
+            return None
         path, path_after = (*within, node.name), (*within, after.name)
         known = {weight.name: self.arrays.get((*path_after, weight.name)) for weight in after.plan.weights}
-        linear, scaling = layer.linear(node.inputs[0]), None
+        linear, scaling = layer.linear_weight(node.inputs[0]), None
         if linear is not None and not any(array is None for array in known.values()):
             exact = {name: array.astype("float64") for name, array in known.items() if array is not None}
-            scaling = following.scaling(after.inputs[0], exact)
+            scaling = following.affine_in_evaluation(after.inputs[0], exact)
         if linear is None or scaling is None or linear[1] != scaling[0]:
             return None
         (name, _), (_, scale, shift) = linear, scaling

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Groups of arrays that are no weights: the states of random generators, and a count of what was adapted.
 NO_WEIGHTS = re.compile(r"(.*/)?(seed_generator(_\d+)?|_dropout_layer|_random_generator)/.*")
+_WRAPPED = re.compile(r"(?:layer/)+")  # the group of a layer in a wrapper
 GROUPS = {"GroupQueryAttention": "grouped_query_attention"}  # of a class that is exported under another name
 
 
@@ -121,26 +122,30 @@ def _matched(
     groups: dict[str, list[str]] = {}
     for path in sorted(datasets, key=_order):
         groups.setdefault(path.rpartition("/")[0], []).append(path)
-    wraps = any(group.startswith("layer/") for group in groups)
+    inside = max((found[0] for group in groups if (found := _WRAPPED.match(group))), key=len, default="")
     for weight in weights:
-        owner = weight.name.rpartition(".")[0]
+        *owner, _ = weight.name.split(".")
         if owner:
-            sublayers = (owner, owner.replace("attention_output", "output"))
-            own = next((paths for group, paths in groups.items() if group.lstrip("_").startswith(sublayers)), [])
+            own = next((groups[group] for group in groups if _leads_to(group.removeprefix(inside), owner)), [])
         elif weight.name == "vector_u":
-            own = groups.get("vars", [])[-1:]  # before it stands the kernel once more
+            own = groups.get(f"{inside.removesuffix('layer/')}vars", [])[-1:]  # before it stands the kernel once more
         else:
-            places = ("layer/vars", "layer/cell/vars") if wraps else ("vars", "cell/vars")
-            own = next((groups[place] for place in places if place in groups), [])
+            own = next((groups[place] for place in (f"{inside}vars", f"{inside}cell/vars") if place in groups), [])
         yield weight, datasets.pop(own.pop(0)) if own else None
     for path in [*datasets]:
-        if (wraps and path.startswith("vars/")) or not datasets[path].shape:
+        if not path.startswith(inside) or not datasets[path].shape:
             del datasets[path]  # a wrapper's copy; a count of what was adapted
+
+
+def _leads_to(group: str, owner: list[str]) -> bool:
+    """Whether a group is that of a sublayer: on the way to it are the names by which the weight knows it."""
+    way = iter(step.strip("_").removesuffix("_layer").removesuffix("_dense") for step in group.split("/"))
+    return all(name.replace("attention_output", "output") in way for name in owner)
 
 
 def _order(path: str) -> tuple[str, int]:
     group, _, number = path.rpartition("/")
-    return group, int(number) if number.isdigit() else 0
+    return group, int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
 
 
 def block_of(node: Node) -> Graph | None:
@@ -162,9 +167,10 @@ def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> d
     nodes = _nodes(graph)
     for name, layer in model.layers:
         weights = [*_flat(nodes[name], layer, model)]
-        # those that are trained come first
-        weights.sort(key=lambda each: not each[0].trainable or each[0].frozen)
-        datasets = arrays.of_layer(name_of(layer))
+        if layer["config"].get("trainable") is not False:  # those that are trained come first
+            weights.sort(key=lambda each: not each[0].trainable or each[0].frozen)
+        # without counts of what was adapted
+        datasets = [each for each in arrays.of_layer(name_of(layer)) if each.shape or each.dtype.kind == "f"]
         if len(weights) != len(datasets):
             what = f"'{name_of(layer)}' has {len(weights)} weights, but the file {len(datasets)} arrays for it"
             problems.append(Problem(what, path=str(arrays.path)))

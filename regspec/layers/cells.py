@@ -94,14 +94,15 @@ class Cell(Stepping):
         """Whether torch's own module computes it."""
         return self.activation == TANH and not self.dropout and not self.recurrent_dropout
 
-    def constructor(self, features: int, *, is_stateful: bool = False, is_bidirectional: bool = False) -> Call:
-        """The constructor of the module that goes over the steps."""
+    def constructor(
+        self, features: int, *, is_masked: bool = False, is_bidirectional: bool = False, **options: Any
+    ) -> Call:
+        """The constructor of the module that goes over the steps; ``options`` are those of the runtime's."""
         bias = unless(True, self.use_bias)
-        if self.is_native and not is_stateful:
+        if self.is_native and not is_masked and all(value is OMIT for value in options.values()):
             both = unless(False, is_bidirectional)
             return call(f"nn.{self.torch_name}", features, self.units, bias=bias, batch_first=True, bidirectional=both)
-        kept = unless(False, is_stateful)
-        return call(self.own_name, features, self.units, bias=bias, **self.options(), stateful=kept)
+        return call(self.own_name, features, self.units, bias=bias, **self.options(), **options)
 
     @property
     def absent_parameters(self) -> tuple[str, ...]:
@@ -152,8 +153,10 @@ class SimpleRNNCell(Cell):
     def is_native(self) -> bool:
         return self.activation in (TANH, activations.Relu()) and not self.dropout and not self.recurrent_dropout
 
-    def constructor(self, features: int, *, is_stateful: bool = False, is_bidirectional: bool = False) -> Call:
-        made = super().constructor(features, is_stateful=is_stateful, is_bidirectional=is_bidirectional)
+    def constructor(
+        self, features: int, *, is_masked: bool = False, is_bidirectional: bool = False, **options: Any
+    ) -> Call:
+        made = super().constructor(features, is_masked=is_masked, is_bidirectional=is_bidirectional, **options)
         if made.function == self.own_name or self.activation == TANH:
             return made
         return call(made.function, *made.arguments, nonlinearity="relu", **dict(made.keywords))

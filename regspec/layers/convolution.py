@@ -83,7 +83,7 @@ class Convolution(KernelSlot, BiasSlot, Activated, Window):
     filters: Size = Field(description="The number of output channels.")
     groups: Size = Field(1, description="The groups of channels that are convolved apart.")
 
-    def linear(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
         return None if self.is_activated else ("kernel", x.order[1])
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
@@ -145,7 +145,7 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
         None, description="Cells added at the end of each axis; chosen from the stride when absent."
     )
 
-    def linear(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
         return None if self.is_activated else ("kernel", x.order[1])
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
@@ -252,7 +252,7 @@ class Depthwise(DepthwiseSlot, Even):
 class DepthwiseConvolution(BiasSlot, Activated, Depthwise):
     """A convolution of each channel by itself."""
 
-    def linear(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
         return None if self.is_activated else ("depthwise", x.order[1])
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
@@ -288,7 +288,7 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
 
     filters: Size = Field(description="The number of output channels.")
 
-    def linear(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
         return None if self.is_activated else ("pointwise", x.order[1])
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:

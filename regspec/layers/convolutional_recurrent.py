@@ -102,7 +102,7 @@ class ConvLSTM(Recurrent, Gated, Even):
         padded, padding = self.padded(step)
         module = Module(self._constructor(x, padding), "_".join(owner))
         given = [tuple(initial)] if initial else []
-        whole = module(replaced(padded, {step: sequence}), *given)
+        whole = module(replaced(padded, {step: sequence}), *given, **self.mask_for(x))
         structure = ("sequence", ("h", "c"))
         return Part(whole, structure, (0,)), (Part(whole, structure, (1, 0)), Part(whole, structure, (1, 1)))
 
@@ -118,7 +118,7 @@ class ConvLSTM(Recurrent, Gated, Even):
             dilation=unless(1, compact(self.dilation_rate)),
             bias=unless(True, self.use_bias),
             **self.options(last),
-            stateful=unless(False, self.stateful),
+            **self.options_for(x),
         )
 
 

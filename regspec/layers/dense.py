@@ -33,7 +33,7 @@ class Dense(KernelSlot, BiasSlot, Activated):
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         return Recounted()  # whatever the order of its input's units, that of its kernel's rows follows it
 
-    def linear(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
         return None if self.is_activated else ("kernel", x.rank - 1)
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
@@ -53,7 +53,7 @@ _ITEM = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}
 OutputSizes = Annotated[
     tuple[Size | None, ...],
     OneOrMore,
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": _ITEM, "minItems": 1}]}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": _ITEM}]}),
 ]
 
 
@@ -139,7 +139,7 @@ def einsum_shapes(equation: str, x: Tensor, output_size: tuple[int | None, ...],
     sizes: dict[str, int | None] = dict(zip(inputs, x.shape[start:], strict=False))
     if len(output) != len(outputs) + elided:
         raise ShapeError(
-            f"has the equation '{equation}', whose output does not have the {len(given)} sizes of output_shape"
+            f"has the equation '{equation}', whose output has {len(outputs) - 1} sizes, but output_shape {len(given)}"
         )
     for letter, size in zip(outputs, output[start:], strict=False):
         known = sizes.get(letter)

@@ -17,9 +17,9 @@ from pydantic_core import PydanticCustomError
 
 from regspec import axes
 from regspec.axes import Order, Pattern
-from regspec.calls import Expression, Module
-from regspec.counting import Counted, Recounted, shared_units
-from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, text
+from regspec.calls import Expression, Module, unless
+from regspec.counting import Counted, Recounted, recounted_axes, shared_units
+from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
 from regspec.spec.fields import Axis, Frozen, Name, Names, NamesIfAny
@@ -71,6 +71,9 @@ class Layer(Frozen):
     trainable: bool = Field(
         True, description="False freezes the weights: they are not trained and their penalties not counted."
     )
+    dtype: Precision | None = Field(
+        None, description="The type in which it computes and keeps its weights; the model's when absent."
+    )
     activity_regularizer: RegularizerField | None = Field(
         None, description="A penalty on the layer's output, after its activation, divided by the batch size."
     )
@@ -102,11 +105,11 @@ class Layer(Frozen):
         """
         return None if any(x.units is not None for x in xs) else as_keras(self)
 
-    def linear(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
         """The weight in which its output is linear, a bias apart, and the axis of its units; None for other layers."""
         return None
 
-    def scaling(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
+    def affine_in_evaluation(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
         """The axis along which it gives scale * x + shift in evaluation, the scale, the shift; None for other layers.
 
         ``arrays`` has its weights by name, as arrays of numpy or tensors.
@@ -125,7 +128,7 @@ class Layer(Frozen):
         """The expression that computes its output, or those of several."""
         raise NotImplementedError
 
-    def absent(self) -> tuple[str, ...]:
+    def absent(self, x: Tensor, *others: Tensor) -> tuple[str, ...]:
         """Parameters that Keras does not have, which stay zero: of the main module, or ``suffix.name`` of another."""
         return ()
 
@@ -163,9 +166,9 @@ class Layer(Frozen):
         """The kinds by which a rule selects it: its own, and that of a layer that it wraps."""
         return (type(self).__name__,)
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
-        """The type of its output's numbers."""
-        return "float32"
+    def output_dtype(self, x: Tensor, *others: Tensor) -> str | None:
+        """The type of its output's numbers, where it is not the one in which it computes."""
+        return None
 
     def gives_signal(self, *xs: Tensor) -> bool:
         """Whether it gives (batch, channels, length), where a recurrent layer would read (batch, steps, features)."""
@@ -190,6 +193,13 @@ class Layer(Frozen):
             frozen=not self.trainable,
             **more,
         )
+
+    def own_arguments(self) -> dict[str, Any]:
+        """The fields of its kind that are not as their defaults, as keywords of a module that has the same ones."""
+        shared = Layer.model_fields.keys() | {"data_format", "seed"}
+        fields = {name: field for name, field in type(self).model_fields.items() if name not in shared}
+        required = sorted(fields, key=lambda name: not fields[name].is_required())
+        return {name: unless(fields[name].default, getattr(self, name)) for name in required}
 
     def checked(self, *xs: Tensor) -> None:
         """Raises `ShapeError` where the number of inputs or their ranks are not what the kind takes."""
@@ -244,7 +254,9 @@ class Elementwise(Layer):
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         is_shared, units = shared_units(xs)
-        return Recounted(units=units) if is_shared else None
+        axis = getattr(self, "axis", None)
+        chosen = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
+        return Recounted(recounted_axes(chosen, xs[0]), units=units) if is_shared else None
 
     def gives_signal(self, *xs: Tensor) -> bool:
         return any(x.is_signal for x in xs)

@@ -43,11 +43,16 @@ class LayerForm:
             context = {"sort": self.sort, "name": name, "at": (name,), "hint": did_you_mean(name, self.known)}
             raise PydanticCustomError("unknown_name", "names no {sort}: '{name}'", context)
         try:
-            return cls.model_validate({} if fields is None else fields)
+            layer = cls.model_validate({} if fields is None else fields)
         except ValidationError as error:
             errors = error.errors(include_url=False)
             context = {"name": name, "at": (name,), "errors": errors, "fields": [*cls.model_fields]}
             raise PydanticCustomError("nested", "{name}", context) from None
+        if isinstance(layer, Layer) and layer.dtype is not None:
+            context = {"at": (name, "dtype")}
+            what = "can't have a dtype of its own: it has that of the layer around it"
+            raise PydanticCustomError("inner_dtype", what, context)
+        return layer
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.parse)
@@ -73,11 +78,14 @@ def output_shape(layer: Layer, x: Tensor) -> Shape:
     return axes.permute(shape, axes.inverse(layer.output_order(len(shape), inner)))
 
 
-def lower(layer: Layer, x: Tensor, value: Expression) -> Expression:
-    """The layer's one output on ``value``, which has the shape of ``x``; both by Keras's axes."""
+def lower(layer: Layer, x: Tensor, value: Expression, mask: Expression | None = None) -> Expression:
+    """The layer's one output on ``value``, which has the shape of ``x``, and its mask; all by Keras's axes."""
     inner = wanted(layer, x)
     moved = value if inner is x else value.method("permute", *axes.between(x.order, inner.order))
-    result: Expression = replaced(layer.lower(inner), {inner: moved})
+    known: dict[Expression, Expression] = {inner: moved}
+    if inner.mask is not None and mask is not None:
+        known[inner.mask] = mask
+    result: Expression = replaced(layer.lower(inner), known)
     rank = len(_only_shape(layer, inner))
     order = layer.output_order(rank, inner)
     return result if order == axes.identity(rank) else result.method("permute", *axes.inverse(order))

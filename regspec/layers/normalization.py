@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from regspec.axes import Order
 from regspec.calls import OMIT, Apply, Call, Expression, Module, call, replaced, unless, walk
@@ -15,7 +16,7 @@ from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
 from regspec.layers.nested import Nested
 from regspec.layers.slots import AffineSlots
 from regspec.shapes import Shape, ShapeError, Tensor, text
-from regspec.spec.fields import Axes, Axis, Fraction, Positive, Size
+from regspec.spec.fields import Axes, Axis, Fraction, NotNegative, Positive, Size
 from regspec.spec.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.spec.regularizers import Regularizer
 
@@ -65,13 +66,26 @@ class BatchNormalization(ChannelNormalization):
     momentum: Fraction = Field(0.99, description="How much of a moving average is kept in each step, as in Keras.")
     moving_mean_initializer: Initializer = ZEROS
     moving_variance_initializer: Initializer = ONES
+    renorm: bool = Field(False, description="Whether training corrects the batch's statistics by moving ones.")
+    renorm_clipping: dict[Literal["rmin", "rmax", "dmax"], NotNegative | None] | None = Field(
+        None, description="Bounds of these corrections: of the factor, and of the shift in magnitude."
+    )
+    renorm_momentum: Fraction = Field(0.99, description="How much of the statistics of renorm is kept in each step.")
+
+    @field_validator("renorm_clipping")
+    @classmethod
+    def _is_a_range(cls, value: dict[str, float | None] | None) -> dict[str, float | None] | None:
+        low, high = (None, None) if value is None else (value.get("rmin"), value.get("rmax"))
+        if low is not None and high is not None and low > high:
+            raise PydanticCustomError("range", "must not have an rmin above its rmax")
+        return value
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         (x,) = xs
         made = super().recounted(replace(x, units=None))
         return made and replace(made, units=x.units)
 
-    def scaling(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
+    def affine_in_evaluation(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
         scale = arrays.get("gamma", 1.0) / (arrays["moving_variance"] + self.epsilon) ** 0.5
         return x.order[1], scale, arrays.get("beta", 0.0) - arrays["moving_mean"] * scale
 
@@ -83,23 +97,34 @@ class BatchNormalization(ChannelNormalization):
         variance = self.weight(
             "moving_variance", "c", size, parameters=("running_var",), constructed=ONES, trainable=False, along=along
         )
-        return (*self.affine(x), mean, variance)
+        if not self.renorm:
+            return (*self.affine(x), mean, variance)
+        starts = {"moving_stddev": None, "renorm_mean": self.moving_mean_initializer, "renorm_stddev": None}
+        renorm = [
+            self.weight(name, "c", size, parameters=(name,), constructed=ZEROS, trainable=False, initializer=start)
+            for name, start in starts.items()
+        ]
+        return (*self.affine(x), mean, variance, *renorm)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        if not 2 <= x.rank <= 5:
+        if not 2 <= x.rank <= 5 and not self.renorm:
             raise ShapeError(f"takes 2-D to 5-D input, but is given {x.described}")
+        clipping = self.renorm_clipping or {}
+        bounds = (clipping.get("rmin"), clipping.get("rmax"), clipping.get("dmax"))
         constructor = call(
-            f"BatchNorm{max(x.rank - 2, 1)}d",
+            "BatchRenorm" if self.renorm else f"BatchNorm{max(x.rank - 2, 1)}d",
             x.size(1),
             eps=unless(1e-3, self.epsilon),
             momentum=unless(0.01, round(1 - self.momentum, 12)),
+            renorm_momentum=unless(0.01, round(1 - self.renorm_momentum, 12)) if self.renorm else OMIT,
+            clipping=unless((None, None, None), bounds) if self.renorm else OMIT,
             scale=unless(True, self.scale),
             center=unless(True, self.center),
             frozen=unless(False, not self.trainable),
         )
         if x.mask is None:
             return Module(constructor)(x)
-        if x.mask.rank != x.rank - 1:
+        if self.renorm or x.mask.rank != x.rank - 1:
             raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
         return Module(constructor)(x, x.mask)
 
@@ -171,14 +196,21 @@ class LayerNormalization(AffineSlots, FeatureNormalization):
     supports_masking = True
 
     epsilon: Positive = Field(1e-3, description="Added to the variance.")
+    rms_scaling: bool = Field(
+        False, description="Whether the mean is not subtracted, and no beta added: Keras's older RMS scaling."
+    )
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         gamma = self.affine_weight("gamma", x, "weight", ONES)
+        if self.rms_scaling:
+            return (gamma,)
         beta = self.affine_weight("beta", x, "bias", ZEROS)
         return (gamma,) * self.scale + (beta,) * self.center
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         shape = _shape(self.feature_shape(x))
+        if self.rms_scaling:
+            return Module(call("LayerNorm", shape, eps=self.epsilon, rms_scaling=True))(x)
         if self.center and not self.scale:
             return Module(call("LayerNorm", shape, eps=self.epsilon, scale=False))(x)
         affine = unless(True, self.scale)
@@ -206,10 +238,6 @@ class UnitNormalization(Elementwise):
     supports_masking = True
 
     axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        made = super().recounted(*xs, wanted=wanted)
-        return made and replace(made, fields=recounted_axes(self.axis, xs[0]))
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         dimensions = tuple(dict.fromkeys(x.dimension(axis) for axis in self.axis))
@@ -249,7 +277,7 @@ class SpectralNormalization(Layer):
     def takes_integers(self) -> bool:
         return self.layer.takes_integers
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | None:
         return self.layer.output_dtype(x)
 
     def _kernel(self, x: Tensor) -> Weight:
@@ -271,7 +299,8 @@ class SpectralNormalization(Layer):
         vector = self.weight(
             "vector_u", "p o", size, parameters=("vector_u",), trainable=False, initializer=initializer
         )
-        return (*inner, vector)
+        index = self.layer.weights(x).index(kernel) + 1
+        return (*inner[:index], vector, *inner[index:])
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
         return self.layer.output_shape(x)

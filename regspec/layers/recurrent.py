@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, Part, Value
+from regspec.calls import Expression, Module, Part, Value, unless
 from regspec.layers.cells import Cell, GRUCell, LSTMCell, Names, NestedCells, SimpleRNNCell, stacked
 from regspec.layers.layer import Layer, Weight, kind, refuse_signals
 from regspec.shapes import Shape, ShapeError, Tensor, text
@@ -30,6 +31,11 @@ class Recurrent(Layer):
     )
     stateful: bool = Field(
         False, description="Whether a forward begins with the last states of the one before, until reset_states()."
+    )
+
+    zero_output_for_mask: bool = Field(
+        False,
+        description="Whether the output is zero at steps that are masked; else it is that of the step before.",
     )
 
     arity = (1, None)
@@ -61,6 +67,19 @@ class Recurrent(Layer):
         """The outputs of all steps of a sequence like ``x``, and the last states."""
         raise NotImplementedError
 
+    def options_for(self, x: Tensor) -> dict[str, Any]:
+        """What the runtime's modules take besides those of a cell."""
+        is_zero = x.mask is not None and self.zero_output_for_mask
+        return {"stateful": unless(False, self.stateful), "zero_output_for_mask": unless(False, is_zero)}
+
+    def mask_for(self, x: Tensor) -> dict[str, Value]:
+        """The mask of a sequence, as it is read, for the modules that take it."""
+        if x.mask is None:
+            return {}
+        if x.mask.rank != 2:
+            raise ShapeError(f"takes a mask of (batch, steps), but that of {x.described} is {text(x.mask.shape)}")
+        return {"mask": x.mask.method("flip", 1) if self.go_backwards else x.mask}
+
     # -- what follows --------------------------------------------------------------------------------------------------
 
     def checked(self, *xs: Tensor) -> None:
@@ -81,8 +100,11 @@ class Recurrent(Layer):
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         return self.owned_weights(x)
 
-    def absent(self) -> tuple[str, ...]:
+    def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
         return self.owned_absent()
+
+    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+        return x.mask if self.return_sequences else None
 
     def main_shape(self, x: Tensor) -> Shape:
         """The shape of the output, the states apart."""
@@ -155,10 +177,10 @@ class Chain(Recurrent):
         features, unused = x.size(-1), [state.method("unsqueeze", 0) for state in initial]
         states: list[Expression] = []
         for path, cell in self.cells:
-            constructor = cell.constructor(features, is_stateful=self.stateful)
+            constructor = cell.constructor(features, is_masked=x.mask is not None, **self.options_for(x))
             module = Module(constructor, "_".join((*owner, *path)))
             given, unused = unused[: len(cell.states)], unused[len(cell.states) :]
-            whole = module(sequence, *as_torch_takes(given))
+            whole = module(sequence, *as_torch_takes(given), **self.mask_for(x))
             sequence = Part(whole, cell.structure, (0,))
             states += [Part(whole, cell.structure, place)[0] for place in cell.states]
             features = cell.units
@@ -188,10 +210,6 @@ class RNN(Chain):
     @property
     def cells(self) -> tuple[tuple[Names, Cell], ...]:
         return stacked(self.cell)
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return ("RNN", *dict.fromkeys(type(cell).__name__ for _, cell in self.cells))
 
 
 @kind

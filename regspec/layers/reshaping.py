@@ -97,14 +97,10 @@ class Reshape(Moved):
         return Recounted({"target_shape": [self.target_shape[axis - 1] for axis in wanted[1:]]}, wanted)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        return x.method("reshape", -1, *self._target(x))
-
-    def _target(self, x: Tensor) -> tuple[int, ...]:
-        """The sizes after the batch; all are worked out, so that the batch can be the one that torch infers."""
-        shape = self.output_shape(x)
-        if None in shape[1:]:
-            raise ShapeError(f"infers a size, so it needs to know those of {x.described}")
-        return tuple(size or 1 for size in shape[1:])
+        sizes = self.output_shape(x)[1:]
+        if None in sizes:  # which torch infers
+            return x.method("reshape", x.method("size", 0), *self.target_shape)
+        return x.method("reshape", -1, *(size or 1 for size in sizes))  # so that torch infers the batch
 
 
 def _keeps_places(shape: Shape, order: Order) -> bool:

@@ -56,13 +56,13 @@ class Bidirectional(Layer):
     @property
     def _forward(self) -> Recurrent:
         assert isinstance(self.layer, Recurrent)
-        return self.layer
+        return _zeroed(self.layer)
 
     @property
     def _backward(self) -> Recurrent:
         if self.backward_layer is not None:
             assert isinstance(self.backward_layer, Recurrent)
-            return self.backward_layer
+            return _zeroed(self.backward_layer)
         return self._forward.model_copy(update={"go_backwards": not self._forward.go_backwards})
 
     @property
@@ -70,11 +70,11 @@ class Bidirectional(Layer):
         """Whether a forward begins with the last states of the one before."""
         return self._forward.stateful
 
-    @property
-    def _native_cell(self) -> Cell | None:
+    def _native_cell(self, x: Tensor) -> Cell | None:
         """The cell of which one of torch's modules computes both directions, if it can."""
         forward = self._forward
-        if self.backward_layer is not None or forward.go_backwards or forward.return_state or forward.stateful:
+        is_plain = not (forward.go_backwards or forward.return_state or forward.stateful)
+        if x.mask is not None or self.backward_layer is not None or not is_plain:
             return None
         cell = forward.lone_cell if isinstance(forward, Chain) else None
         return cell if cell is not None and cell.is_native and forward.activity is None else None
@@ -101,14 +101,14 @@ class Bidirectional(Layer):
         return self._forward.units_of(output)
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        if (cell := self._native_cell) is None:
+        if (cell := self._native_cell(x)) is None:
             return (*self._forward.owned_weights(x, ("forward",)), *self._backward.owned_weights(x, ("backward",)))
         both = (("forward", ""), ("backward", "_reverse"))
         weights = [each for name, ending in both for each in cell.direction_weights(x.size(-1), (name,), ending)]
         return tuple(weights if self._forward.trainable else (replace(weight, frozen=True) for weight in weights))
 
-    def absent(self) -> tuple[str, ...]:
-        if (cell := self._native_cell) is None:
+    def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
+        if (cell := self._native_cell(x)) is None:
             return (*self._forward.owned_absent(("forward",)), *self._backward.owned_absent(("backward",)))
         return tuple(f"{name}{ending}" for name in cell.absent_parameters for ending in ("", "_reverse"))
 
@@ -137,13 +137,20 @@ class Bidirectional(Layer):
         )
         return [merged, *states] if states else merged
 
+    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+        return self._forward.output_mask(x)
+
+    @property
+    def masked_outputs(self) -> int:
+        return 2 if self.merge_mode is None else 1
+
     def _last_dimension(self, x: Tensor) -> int:
         """The dimension that holds Keras's last axis of an output, along which both are concatenated."""
         rank = len(self._forward.main_shape(x))
         return self._forward.output_order(rank, x).index(rank - 1)
 
     def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
-        if (cell := self._native_cell) is not None:
+        if (cell := self._native_cell(x)) is not None:
             return self._both_at_once(cell, x, others)
         count = self._forward.state_count
         forward, forward_states = self._forward.run(x, others[:count], ("forward",))
@@ -193,6 +200,13 @@ class Bidirectional(Layer):
         return last.method(_METHODS[self.merge_mode], dim=0)
 
 
+def _zeroed(layer: Recurrent) -> Recurrent:
+    """The layer as Keras has it in Bidirectional: zero at masked steps, if it gives each step."""
+    if layer.zero_output_for_mask == layer.return_sequences:
+        return layer
+    return layer.model_copy(update={"zero_output_for_mask": layer.return_sequences})
+
+
 _MERGES: dict[str, Callable[[Expression, Expression], Expression]] = {
     "sum": lambda forward, backward: forward + backward,
     "mul": lambda forward, backward: forward * backward,
@@ -204,27 +218,36 @@ _METHODS = {"sum": "sum", "mul": "prod", "ave": "mean"}
 
 @kind
 class TimeDistributed(Layer):
-    """A layer applied to each step of a sequence by itself."""
+    """A layer applied to each step of a sequence by itself.
+
+    The layer has the steps of all sequences as its batch: by their number its own activity penalty is divided.
+    """
 
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}.")
+
+    supports_masking = True
 
     @property
     def kinds(self) -> tuple[str, ...]:
         return ("TimeDistributed", *self.layer.kinds)
 
+    @property
+    def inner_activities(self) -> dict[str, Regularizer]:
+        return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
+
     def checked(self, *xs: Tensor) -> None:
         super().checked(*xs)
         if xs[0].rank < 3:
             raise ShapeError(f"takes input of (batch, steps, …), but is given {xs[0].described}")
-        if self.layer.activity is not None:
-            hint = "give the activity_regularizer to TimeDistributed itself"
-            raise ShapeError("wraps a layer with an activity penalty, which Keras never applies there", hint)
         if isinstance(self.layer, (Recurrent, Bidirectional)) and self.layer.stateful:
             raise ShapeError("wraps a stateful layer, whose state would go from each step's sequence to the next")
 
     def _step(self, x: Tensor) -> Tensor:
         """A tensor like all steps of ``x``, one after the other."""
-        return Tensor((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format)
+        mask = None
+        if x.mask is not None and x.mask.rank > 2:  # each step is a sequence with a mask of its own
+            mask = Tensor((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
+        return Tensor((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format, mask=mask)
 
     def reads(self, x: Tensor) -> Order | None:
         order = self.layer.reads(self._counted_step(x))
@@ -252,8 +275,8 @@ class TimeDistributed(Layer):
         weights = nested.weights(self.layer, self._step(x))
         return tuple(replace(weight, along=tuple(axis and axis + 1 for axis in weight.along)) for weight in weights)
 
-    def absent(self) -> tuple[str, ...]:
-        return self.layer.absent()
+    def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
+        return self.layer.absent(self._step(x))
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         return (*x.shape[:2], *nested.output_shape(self.layer, self._step(x))[1:])
@@ -262,12 +285,15 @@ class TimeDistributed(Layer):
     def takes_integers(self) -> bool:
         return self.layer.takes_integers
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | None:
         return self.layer.output_dtype(x)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        if isinstance(self.layer, Dense) and self.layer.is_along_last_axis:
+        if isinstance(self.layer, Dense) and self.layer.is_along_last_axis and not self.inner_activities:
             return nested.lower(self.layer, x, x)  # which works along the last axis, whatever stands before
         steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
-        result = nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1))
+        mask = None if x.mask is None else x.mask.method("flatten", 0, 1)
+        result = nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1), mask)
+        if self.inner_activities:
+            result = Module(call("nn.Identity"), "layer_activity")(result)
         return result.method("unflatten", 0, steps)

@@ -116,6 +116,15 @@ class AdditiveAttention(nn.Module):
         return (output, weights) if return_scores else output
 
 
+class _Projection(nn.Linear):
+    """A linear layer that in half precision rounds the product before it adds the bias, as Keras does."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.bias is None or self.weight.dtype not in (torch.float16, torch.bfloat16):
+            return super().forward(input)
+        return F.linear(input, self.weight) + self.bias
+
+
 class _ProjectedAttention(nn.Module):
     """Attention between projections to heads."""
 
@@ -169,11 +178,11 @@ class MultiHeadAttention(_ProjectedAttention):
         self.attention_axes = attention_axes
         self.dropout = dropout
         self.sliding_window = sliding_window
-        self.query = nn.Linear(query_size, num_heads * key_dim, bias=bias)
-        self.key = nn.Linear(query_size if key_size is None else key_size, num_heads * key_dim, bias=bias)
-        self.value = nn.Linear(query_size if value_size is None else value_size, num_heads * value_dim, bias=bias)
-        self.gate = nn.Linear(query_size, num_heads * value_dim, bias=bias) if gate else None
-        self.output = nn.Linear(num_heads * value_dim, math.prod(self.output_size), bias=bias)
+        self.query = _Projection(query_size, num_heads * key_dim, bias=bias)
+        self.key = _Projection(query_size if key_size is None else key_size, num_heads * key_dim, bias=bias)
+        self.value = _Projection(query_size if value_size is None else value_size, num_heads * value_dim, bias=bias)
+        self.gate = _Projection(query_size, num_heads * value_dim, bias=bias) if gate else None
+        self.output = _Projection(num_heads * value_dim, math.prod(self.output_size), bias=bias)
 
     def forward(
         self,
@@ -240,11 +249,11 @@ class GroupQueryAttention(_ProjectedAttention):
         self.dropout = dropout
         self.sliding_window = sliding_window
         shared = num_key_value_heads * head_dim
-        self.query = nn.Linear(query_size, num_query_heads * head_dim, bias=bias)
-        self.key = nn.Linear(query_size if key_size is None else key_size, shared, bias=bias)
-        self.value = nn.Linear(query_size if value_size is None else value_size, shared, bias=bias)
-        self.gate = nn.Linear(query_size, num_query_heads * head_dim, bias=bias) if gate else None
-        self.output = nn.Linear(num_query_heads * head_dim, query_size, bias=bias)
+        self.query = _Projection(query_size, num_query_heads * head_dim, bias=bias)
+        self.key = _Projection(query_size if key_size is None else key_size, shared, bias=bias)
+        self.value = _Projection(query_size if value_size is None else value_size, shared, bias=bias)
+        self.gate = _Projection(query_size, num_query_heads * head_dim, bias=bias) if gate else None
+        self.output = _Projection(num_query_heads * head_dim, query_size, bias=bias)
 
     def forward(
         self,

@@ -1,8 +1,8 @@
 """Recurrent modules with what torch's lack: other activations, dropout in the recurrence, states that are kept.
 
-They are torch's modules, with the same parameters and results, but step in Python where torch can't do it. Dropout is
-drawn once a sequence, as in Gal and Ghahramani (2016), https://arxiv.org/abs/1512.05287; with recurrent dropout each
-gate has a mask of its own, as in Keras.
+They are torch's modules, with the same parameters and results, but step in Python where torch can't do it. The noise of
+dropout is drawn once a sequence, as in Gal and Ghahramani (2016), https://arxiv.org/abs/1512.05287; with recurrent
+dropout each gate has its own, as in Keras.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from regspec.runtime.terms import is_in_backward
 
@@ -21,16 +22,32 @@ States = tuple[Tensor, ...]
 Step = Callable[[Tensor, States], States]
 
 
-def _run(x: Tensor, states: States, step: Step) -> tuple[Tensor, States]:
+def _run(x: Tensor, states: States, step: Step, mask: Tensor | None = None) -> tuple[Tensor, States]:
     """All steps' outputs (batch, steps, …) and the last states, from what each step is given (batch, steps, …).
 
-    ``step`` takes that of one step and the states, and gives the new states, the output first.
+    ``step`` takes that of one step and the states, and gives the new states, the output first. Where a mask (batch,
+    steps) is false, the states stay as they are.
     """
     outputs = []
-    for given in x.unbind(1):
-        states = step(given, states)
+    for index, given in enumerate(x.unbind(1)):
+        after = step(given, states)
+        if mask is not None:
+            counts = mask[:, index].view(-1, *(1,) * (given.ndim - 1))
+            after = tuple(torch.where(counts, new, old) for new, old in zip(after, states, strict=True))
+        states = after
         outputs.append(states[0])
     return torch.stack(outputs, dim=1), states
+
+
+def _shown(output: Tensor, mask: Tensor | None, zero_output_for_mask: bool) -> Tensor:
+    """The outputs that Keras shows: at a step that does not count the last one that did, and zero before the first.
+
+    With ``zero_output_for_mask`` they are zero at each step that does not count.
+    """
+    if mask is None:
+        return output
+    shown = mask if zero_output_for_mask else mask.cumsum(1) > 0
+    return torch.where(shown.view(*shown.shape, *(1,) * (output.ndim - 2)), output, 0.0)
 
 
 class Stateful(nn.Module):
@@ -54,6 +71,8 @@ class Stateful(nn.Module):
                 "a stateful layer was recomputed in the backward pass, when it had gone on to other states: "
                 "leave it out of activation checkpointing"
             )
+        if self.stateful and torch.compiler.is_exporting():
+            raise RuntimeError("an exported program keeps no states: export a model whose layers are not stateful")
         if given is not None or self._kept is None:
             return (x.new_zeros(shape),) * count if given is None else given
         if self._kept[0].shape != shape:
@@ -61,8 +80,8 @@ class Stateful(nn.Module):
                 f"a stateful layer keeps states of {tuple(self._kept[0].shape)}, and this input needs {shape}: "
                 "batches must be of one size until reset_states() is called"
             )
-        # what was kept in inference mode can't be part of a graph
-        return tuple(state.to(x, copy=state.is_inference()) for state in self._kept)
+        # a copy, because what was kept in inference mode can't be part of a graph
+        return tuple(state.to(x, copy=True) for state in self._kept)
 
     def _keep(self, states: States) -> None:
         """Keeps the last states, without what led to them."""
@@ -77,11 +96,11 @@ def reset_states(module: nn.Module) -> None:
             each.reset_states()
 
 
-def _masked_linear(x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
-    """``F.linear``; with a mask (batch, gates, features), each gate sees the features through its own."""
-    if mask is None:
+def _noisy_linear(x: Tensor, weight: Tensor, bias: Tensor | None, noise: Tensor | None) -> Tensor:
+    """``F.linear``; with noise (batch, gates, features), each gate sees the features times its own."""
+    if noise is None:
         return F.linear(x, weight, bias)
-    product = torch.einsum("b...i,bgi,goi->b...go", x, mask, weight.unflatten(0, (mask.shape[1], -1))).flatten(-2)
+    product = torch.einsum("b...i,bgi,goi->b...go", x, noise, weight.unflatten(0, (noise.shape[1], -1))).flatten(-2)
     return product if bias is None else product + bias
 
 
@@ -105,41 +124,63 @@ class _Recurrent(Stateful, nn.RNNBase):
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         stateful: bool = False,
+        zero_output_for_mask: bool = False,
     ) -> None:
         super().__init__(input_size, hidden_size, bias=bias, batch_first=True)  # type: ignore[arg-type, call-arg]
         self.activation = nn.Tanh() if activation is None else activation
         self.input_dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.stateful = stateful
+        self.zero_output_for_mask = zero_output_for_mask
 
-    def forward(self, input: Tensor, hx: Tensor | States | None = None) -> tuple[Tensor, Tensor | States]:
+    def forward(
+        self, input: Tensor, hx: Tensor | States | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | States]:
         given = (hx,) if isinstance(hx, Tensor) else hx
         first = None if given is None else tuple(state[0] for state in given)
         states = self._first(input, first, self.state_count, (input.shape[0], self.hidden_size))
-        input_mask = self._mask(input[:, 0], self.input_dropout)
-        mask = self._mask(states[0], self.recurrent_dropout)
-        if self._is_native and mask is None:
-            x = input if input_mask is None else input * input_mask
-            output, last = super().forward(x, _as_torch_has(states))
+        input_noise = self._noise(input[:, 0], self.input_dropout)
+        noise = self._noise(states[0], self.recurrent_dropout)
+        # cuDNN has a backward pass in training alone
+        has_backward = self.training or not (input.is_cuda and torch.is_grad_enabled())
+        if noise is None and self._is_native() and has_backward:
+            x = input if input_noise is None else input * input_noise
+            output, states = self._natively(x, states, mask)
         else:
             bias = self.bias_ih_l0 if self.bias else None
-            projected = _masked_linear(input, self.weight_ih_l0, bias, input_mask)
-            output, states = _run(projected, states, partial(self._step, mask=mask))
-            last = _as_torch_has(states)
-        self._keep((last[0],) if isinstance(last, Tensor) else tuple(state[0] for state in last))
-        return output, last
+            projected = _noisy_linear(input, self.weight_ih_l0, bias, input_noise)
+            output, states = _run(projected, states, partial(self._step, noise=noise), mask)
+        self._keep(states)
+        return _shown(output, mask, self.zero_output_for_mask), _as_torch_has(states)
 
-    @property
+    def _natively(self, x: Tensor, states: States, mask: Tensor | None) -> tuple[Tensor, States]:
+        """What torch's own forward gives; it goes over the steps that count alone, which are packed for it."""
+        if mask is None:
+            output, last = super().forward(x, _as_torch_has(states))
+            return output, (last[0],) if isinstance(last, Tensor) else tuple(state[0] for state in last)
+        order = (~mask).byte().argsort(dim=1, stable=True)  # the steps that count come first
+        x = x.gather(1, order.unsqueeze(-1).expand_as(x))
+        count = mask.sum(1)
+        packed = pack_padded_sequence(x, count.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+        packed, last = super().forward(packed, _as_torch_has(states))
+        output, _ = pad_packed_sequence(packed, batch_first=True, total_length=mask.shape[1])
+        place = (mask.cumsum(1) - 1).clamp(min=0)  # of the last step that counted, among those that do
+        output = output.gather(1, place.unsqueeze(-1).expand(-1, -1, output.shape[-1]))
+        after = (last[0],) if isinstance(last, Tensor) else tuple(state[0] for state in last)
+        has_any = (count > 0).unsqueeze(-1)
+        return output, tuple(torch.where(has_any, new, old) for new, old in zip(after, states, strict=True))
+
+    # methods, because torch.compile (2.13) takes a property of `super()` to be always true
     def _is_native(self) -> bool:
         """Whether torch's own forward computes it, dropout apart."""
         return isinstance(self.activation, nn.Tanh)
 
-    def _step(self, x: Tensor, states: States, mask: Tensor | None) -> States:
+    def _step(self, x: Tensor, states: States, noise: Tensor | None) -> States:
         """The next states, from a step's projection."""
         raise NotImplementedError
 
-    def _mask(self, like: Tensor, dropout: float) -> Tensor | None:
-        """What features (batch, features) are multiplied by for each gate, (batch, gates, features); or for all."""
+    def _noise(self, like: Tensor, dropout: float) -> Tensor | None:
+        """What features (batch, features) are multiplied by: (batch, gates, features), or one for all gates."""
         if not (dropout and self.training):
             return None
         gates = self.gates if self.recurrent_dropout else 1
@@ -157,9 +198,9 @@ class SimpleRNN(_Recurrent, nn.RNN):  # type: ignore[misc]  # torch's forward ta
 
     gates = 1
 
-    def _step(self, x: Tensor, states: States, mask: Tensor | None) -> States:
+    def _step(self, x: Tensor, states: States, noise: Tensor | None) -> States:
         (h,) = states
-        return (self.activation(x + _masked_linear(h, self.weight_hh_l0, None, mask)),)
+        return (self.activation(x + _noisy_linear(h, self.weight_hh_l0, None, noise)),)
 
 
 class _Gated(_Recurrent):
@@ -171,9 +212,8 @@ class _Gated(_Recurrent):
         super().__init__(input_size, hidden_size, **more)
         self.recurrent_activation = nn.Sigmoid() if recurrent_activation is None else recurrent_activation
 
-    @property
     def _is_native(self) -> bool:
-        return super()._is_native and isinstance(self.recurrent_activation, nn.Sigmoid)
+        return super()._is_native() and isinstance(self.recurrent_activation, nn.Sigmoid)
 
 
 class LSTM(_Gated, nn.LSTM):  # type: ignore[misc]  # torch's forward takes packed sequences too
@@ -182,9 +222,9 @@ class LSTM(_Gated, nn.LSTM):  # type: ignore[misc]  # torch's forward takes pack
     gates = 4
     state_count = 2
 
-    def _step(self, x: Tensor, states: States, mask: Tensor | None) -> States:
+    def _step(self, x: Tensor, states: States, noise: Tensor | None) -> States:
         h, c = states
-        i, f, g, o = (x + _masked_linear(h, self.weight_hh_l0, None, mask)).chunk(4, dim=1)
+        i, f, g, o = (x + _noisy_linear(h, self.weight_hh_l0, None, noise)).chunk(4, dim=1)
         c = self.recurrent_activation(f) * c + self.recurrent_activation(i) * self.activation(g)
         return self.recurrent_activation(o) * self.activation(c), c
 
@@ -198,20 +238,19 @@ class GRU(_Gated, nn.GRU):  # type: ignore[misc]  # torch's forward takes packed
         super().__init__(input_size, hidden_size, **more)
         self.reset_after = reset_after
 
-    @property
     def _is_native(self) -> bool:
-        return super()._is_native and self.reset_after
+        return super()._is_native() and self.reset_after
 
-    def _step(self, x: Tensor, states: States, mask: Tensor | None) -> States:
+    def _step(self, x: Tensor, states: States, noise: Tensor | None) -> States:
         (h,) = states
         sizes = (2 * self.hidden_size, self.hidden_size)
         gates, new = self.weight_hh_l0.split(sizes)
         gates_bias, new_bias = self.bias_hh_l0.split(sizes) if self.bias else (None, None)
-        gates_mask, new_mask = (None, None) if mask is None else mask.split((2, 1), dim=1)
+        gates_noise, new_noise = (None, None) if noise is None else noise.split((2, 1), dim=1)
         x_gates, x_new = x.split(sizes, dim=1)
-        r, z = self.recurrent_activation(x_gates + _masked_linear(h, gates, gates_bias, gates_mask)).chunk(2, dim=1)
+        r, z = self.recurrent_activation(x_gates + _noisy_linear(h, gates, gates_bias, gates_noise)).chunk(2, dim=1)
         if self.reset_after:
-            inner = r * _masked_linear(h, new, new_bias, new_mask)
+            inner = r * _noisy_linear(h, new, new_bias, new_noise)
         else:
-            inner = _masked_linear(r * h, new, None, new_mask)
+            inner = _noisy_linear(r * h, new, None, new_noise)
         return (z * h + (1 - z) * self.activation(x_new + inner),)

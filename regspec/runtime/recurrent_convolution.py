@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regspec.runtime.recurrent import Stateful, States, _run
+from regspec.runtime.recurrent import Stateful, States, _run, _shown
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -35,6 +35,7 @@ class ConvLSTM(Stateful):
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         stateful: bool = False,
+        zero_output_for_mask: bool = False,
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
@@ -47,40 +48,42 @@ class ConvLSTM(Stateful):
         self.input_dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.stateful = stateful
+        self.zero_output_for_mask = zero_output_for_mask
         self.weight_ih = nn.Parameter(torch.empty(4 * out_channels, in_channels, *kernel_size))
         self.weight_hh = nn.Parameter(torch.empty(4 * out_channels, out_channels, *kernel_size))
         self.bias = nn.Parameter(torch.zeros(4 * out_channels)) if bias else None
         nn.init.xavier_uniform_(self.weight_ih)
         nn.init.orthogonal_(self.weight_hh)
 
-    def forward(self, input: Tensor, hx: States | None = None) -> tuple[Tensor, States]:
+    def forward(self, input: Tensor, hx: States | None = None, mask: Tensor | None = None) -> tuple[Tensor, States]:
         convolve = _CONVOLUTIONS[len(self.kernel_size)]
-        mask = self._mask(input[:, 0], self.input_dropout)
+        noise = self._noise(input[:, 0], self.input_dropout)
         x = input.flatten(0, 1)
-        if mask is not None:
-            x = _for_each_gate(x, mask.repeat_interleave(input.shape[1], 0))
-        groups = 1 if mask is None else 4
+        if noise is not None:
+            x = _for_each_gate(x, noise.repeat_interleave(input.shape[1], 0))
+        groups = 1 if noise is None else 4
         x = convolve(x, self.weight_ih, self.bias, self.stride, self.padding, self.dilation, groups)
         x = x.unflatten(0, input.shape[:2])
         states = self._first(input, hx, 2, (input.shape[0], self.out_channels, *x.shape[3:]))
-        output, last = _run(x, states, partial(self._step, mask=self._mask(states[0], self.recurrent_dropout)))
+        step = partial(self._step, noise=self._noise(states[0], self.recurrent_dropout))
+        output, last = _run(x, states, step, mask)
         self._keep(last)
-        return output, last
+        return _shown(output, mask, self.zero_output_for_mask), last
 
-    def _step(self, x: Tensor, states: States, mask: Tensor | None) -> States:
+    def _step(self, x: Tensor, states: States, noise: Tensor | None) -> States:
         """The next states, from the convolution of a step's input."""
         h, c = states
-        h = h if mask is None else _for_each_gate(h, mask)
+        h = h if noise is None else _for_each_gate(h, noise)
         if any(size % 2 == 0 for size in self.kernel_size):  # an odd cell of padding lies after
             h = F.pad(h, [cells for size in reversed(self.kernel_size) for cells in (0, 1 - size % 2)])
         padding = tuple((size - 1) // 2 for size in self.kernel_size)
         convolve = _CONVOLUTIONS[len(self.kernel_size)]
-        gates = x + convolve(h, self.weight_hh, padding=padding, groups=1 if mask is None else 4)
+        gates = x + convolve(h, self.weight_hh, padding=padding, groups=1 if noise is None else 4)
         i, f, g, o = gates.chunk(4, dim=1)
         c = self.recurrent_activation(f) * c + self.recurrent_activation(i) * self.activation(g)
         return self.recurrent_activation(o) * self.activation(c), c
 
-    def _mask(self, like: Tensor, dropout: float) -> Tensor | None:
+    def _noise(self, like: Tensor, dropout: float) -> Tensor | None:
         """What channels (batch, channels, …) are multiplied by for each gate, (batch, gates, channels, …)."""
         if not (dropout and self.training):
             return None
@@ -90,6 +93,6 @@ class ConvLSTM(Stateful):
         return f"{self.weight_ih.shape[1]}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
 
 
-def _for_each_gate(x: Tensor, mask: Tensor) -> Tensor:
-    """A copy of ``x`` for each gate through its mask, one after the other along the channels: groups of them."""
-    return (x.unsqueeze(1) * mask).flatten(1, 2)
+def _for_each_gate(x: Tensor, noise: Tensor) -> Tensor:
+    """A copy of ``x`` times the noise of each gate, one after the other along the channels: groups of them."""
+    return (x.unsqueeze(1) * noise).flatten(1, 2)

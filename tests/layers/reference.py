@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 import torch
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from regspec.layers import KINDS
 from regspec.layers.layer import Spatial
@@ -16,6 +18,8 @@ from regspec.spec.fields import snake_case
 
 from .rows import Row
 
+OWN = {each.__name__: each for each in (LayerScale, StochasticDepth, CustomScaleLayer)}  # of keras.applications
+OURS = ("as_on_torch",)  # fields that Keras does not have
 CALL_FIELDS = ("reverse", "use_causal_mask", "return_attention_scores")
 SEPARATE_INPUTS = ("MultiHeadAttention", "GroupQueryAttention")
 RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -23,14 +27,16 @@ RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "Bidirectional", "ConvLSTM1D", "
 
 def keras_layer(kind: str, fields: dict[str, Any], data_format: str, rank: int = 0) -> keras.layers.Layer:
     """Keras's layer of a kind with a spec's fields; ``rank`` is that of its input."""
-    fields = {name: _value(name, value, data_format) for name, value in fields.items() if name not in CALL_FIELDS}
+    fields = {
+        name: _value(name, value, data_format) for name, value in fields.items() if name not in CALL_FIELDS + OURS
+    }
     if issubclass(KINDS[kind], Spatial) and kind not in ("Cropping1D", "UpSampling1D", "SpatialDropout1D"):
         fields.setdefault("data_format", data_format)
     if data_format == "channels_first" and kind in ("BatchNormalization", "GroupNormalization"):
         fields.setdefault("axis", 1)
     if data_format == "channels_first" and kind == "Concatenate" and rank > 3:
         fields.setdefault("axis", 1)
-    return _frozen_if_said(getattr(keras.layers, kind)(**fields), fields)
+    return _frozen_if_said(OWN.get(kind, getattr(keras.layers, kind, None))(**fields), fields)
 
 
 def _frozen_if_said(layer: keras.layers.Layer, fields: dict[str, Any]) -> keras.layers.Layer:

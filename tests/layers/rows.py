@@ -12,6 +12,8 @@ from typing import Any
 from regspec.layers import KINDS
 from regspec.layers.layer import Spatial
 
+from .image_rows import IMAGE_ROWS
+
 
 @dataclass(frozen=True)
 class Row:
@@ -74,6 +76,18 @@ def _convolutions() -> list[Row]:
         row("Conv2DTranspose", (5, 7, 3), filters=4, kernel_size=3, strides=2, padding="valid", output_padding=1),
         row("Conv2DTranspose", (5, 7, 3), filters=4, kernel_size=3, strides=2, padding="same", output_padding=1),
     ]
+    # of Keras 2, so that Keras 3 is no reference
+    for kind, shape in (("LocallyConnected1D", (9, 3)), ("LocallyConnected2D", (6, 7, 3))):
+        window, stride = (3, 2) if kind.endswith("1D") else ([3, 2], [1, 2])
+        rows += [
+            Row(kind, {"filters": 4, "kernel_size": window}, (shape,), has_reference=False),
+            Row(
+                kind,
+                {"filters": 2, "kernel_size": window, "strides": stride, "use_bias": False, "activation": "relu"},
+                (shape,),
+                has_reference=False,
+            ),
+        ]
     for kind, shape in (("DepthwiseConv1D", (9, 3)), ("DepthwiseConv2D", (7, 9, 3))):
         rows += [
             row(kind, shape, kernel_size=3),
@@ -126,6 +140,17 @@ def _normalizations() -> list[Row]:
         row("BatchNormalization", (4, 7, 5), center=False),
         row("BatchNormalization", (4, 7, 5), center=False, scale=False),
         row("BatchNormalization", (4, 7, 5), trainable=False),
+        row("BatchNormalization", (4, 7, 5), renorm=True),
+        row("BatchNormalization", (5,), renorm=True, renorm_momentum=0.6, momentum=0.8, scale=False),
+        row(
+            "BatchNormalization",
+            (7, 5),
+            axis=1,
+            renorm=True,
+            center=False,
+            renorm_clipping={"rmin": 0.7, "rmax": 1.2, "dmax": 0.3},
+        ),
+        row("BatchNormalization", (7, 5), renorm=True, renorm_clipping={"dmax": 0.1}, trainable=False),
         *(row("LayerNormalization", shape) for shape in ((5,), (7, 5), (4, 7, 5))),
         row("LayerNormalization", (4, 7, 5), axis=[2, 3]),
         row("LayerNormalization", (4, 7, 5), axis=[1, 3]),
@@ -133,6 +158,9 @@ def _normalizations() -> list[Row]:
         row("LayerNormalization", (7, 5), center=False),
         row("LayerNormalization", (7, 5), scale=False, epsilon=1e-2),
         row("LayerNormalization", (7, 5), center=False, scale=False),
+        # Keras warns of it
+        Row("LayerNormalization", {"rms_scaling": True, "axis": 3}, ((4, 7, 5),), has_reference=False),
+        Row("LayerNormalization", {"rms_scaling": True, "axis": 2, "scale": False}, ((4, 7, 5),), has_reference=False),
         row("GroupNormalization", (4, 7, 6), groups=3),
         row("GroupNormalization", (7, 6), groups=2),
         row("GroupNormalization", (6,), groups=2),
@@ -177,6 +205,7 @@ def _activations() -> list[Row]:
         row("Activation", (7, 5), activation={"sparsemax": 1}),
         row("Activation", (7, 5), activation={"leaky_relu": 0.1}),
         row("Activation", (7, 5), activation={"elu": 0.7}),
+        Row("Activation", {"activation": {"hard_sigmoid": 0.2}}, ((7, 5),), has_reference=False),  # as in Keras 2
         row("Activation", (7, 5), activation={"celu": 0.7}),
         row("Activation", (7, 5), activation={"gelu": {"approximate": True}}),
         row("Activation", (7, 5), activation={"hard_shrink": 0.3}),
@@ -367,6 +396,12 @@ def _stacks() -> list[Row]:
             layer={"RNN": {"cell": mixed[:1], "return_sequences": True}},
             backward_layer={"GRU": {"units": 3, "return_sequences": True, "go_backwards": True}},
         ),
+        row(
+            "Bidirectional",
+            (7, 5),
+            *((4,), (3,)) * 2,
+            layer={"RNN": {"cell": [{"GRUCell": {"units": 4}}, {"SimpleRNNCell": {"units": 3}}]}},
+        ),
         row("TimeDistributed", (4, 7, 5), layer={"RNN": {"cell": mixed}}),
         row("TimeDistributed", (4, 7, 5), layer={"Bidirectional": {"layer": {"GRU": {"units": 3}}}}),
         Row("RNN", {"cell": [{"GRUCell": {"units": 4, "dropout": 0.3}}]}, ((7, 5),), is_random=True),
@@ -493,6 +528,9 @@ def _denses() -> list[Row]:
         row("EinsumDense", (7, 5), equation="abc,cde->abde", output_shape=[None, 2, 3], bias_axes="de"),
         row("EinsumDense", (7, 5), equation="ab...,bc->ac...", output_shape=4, bias_axes="c"),
         row("EinsumDense", (7, 5), equation="abc,cd->abd", output_shape=[7, 4]),
+        row("EinsumDense", (5,), equation="ab,b->a", output_shape=[]),
+        row("EinsumDense", (7, 5), equation="abc,bc->a", output_shape=[], activation="tanh"),
+        row("EinsumDense", (7, 5), equation="abc,cd->adb", output_shape=[4, 7], bias_axes="d"),
     ]
 
 
@@ -508,7 +546,8 @@ def _in_both_formats(rows: list[Row]) -> list[Row]:
                 (*first[:kept], first[-1], *first[kept:-1]),
                 *((shape[-1], *shape[:-1]) for shape in states),
             )
-            both.append(replace(each, shapes=shapes, data_format="channels_first"))
+            has_reference = each.has_reference and each.kind != "AutoContrast"  # Keras takes the first axes there too
+            both.append(replace(each, shapes=shapes, data_format="channels_first", has_reference=has_reference))
     both += [
         Row("BatchNormalization", {}, ((5, 4, 7),), data_format="channels_first"),
         Row("BatchNormalization", {}, ((5,),), data_format="channels_first"),
@@ -535,5 +574,6 @@ ROWS = _in_both_formats(
         *_convolutional_recurrents(),
         *_attentions(),
         *_preprocessings(),
+        *(Row(**each) for each in IMAGE_ROWS),
     ]
 )
