@@ -15,21 +15,43 @@ from regspec.layers import (
     reshaping,
 )
 from regspec.layers.layer import KINDS, Layer, find_kind
+from regspec.layers.operations import (
+    along,
+    arithmetic,
+    elementwise,
+    images,
+    indexing,
+    matrices,
+    parts,
+    products,
+    rearranging,
+    reductions,
+)
 
 __all__ = [
     "KINDS",
     "Layer",
     "activation",
+    "along",
+    "arithmetic",
     "attention",
     "convolution",
     "dense",
     "dropout",
+    "elementwise",
     "embedding",
     "find_kind",
+    "images",
+    "indexing",
+    "matrices",
     "merging",
     "normalization",
+    "parts",
     "pooling",
     "preprocessing",
+    "products",
+    "rearranging",
     "recurrent",
+    "reductions",
     "reshaping",
 ]
