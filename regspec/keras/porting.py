@@ -145,16 +145,13 @@ def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -
         return
     unmasks = dialect.generation == 3 and dialect.keeps_quirks
     try:
-        has_unmasked = masks.settle(
+        reasons = masks.settle(
             model, lambda: graph_of(loads(_text(model, settings), "<the ported spec>")), unmasks=unmasks
         )
     except UnportedError as reason:
         raise RegspecError(Problem(f"can't be ported: {reason}")) from None
-    if has_unmasked:
-        dialect.note(
-            "at run time Keras's MultiHeadAttention takes the masks off the tensors that it is called on, so that the "
-            "layers after it see padding; so does the port ('mask: []' in the spec), but not with keeps_quirks=False"
-        )
+    for each in sorted(reasons):
+        dialect.note(f"in Keras {each}; so it is in the port, but not with keeps_quirks=False")
 
 
 def _renewed(stored: archive.Archive, dialect: Dialect) -> dict[str, Any]:
