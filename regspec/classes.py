@@ -137,7 +137,8 @@ class Outliner:
             weights = {name: path for name, (path, is_activity) in paths.items() if not is_activity}
             outputs = {name: path for name, (path, is_activity) in paths.items() if is_activity}
             if weights:
-                yield f"self.add_weight_terms({self.printer.text(regularizer)}, {literal(weights)})"
+                frozen = ", counts_frozen=True" if self.graph.counts_frozen else ""
+                yield f"self.add_weight_terms({self.printer.text(regularizer)}, {literal(weights)}{frozen})"
             if outputs:
                 reduction = "" if self.graph.reduction == "mean" else f', reduction="{self.graph.reduction}"'
                 yield f"self.add_activity_terms({self.printer.text(regularizer)}, {literal(outputs)}{reduction})"
@@ -199,7 +200,8 @@ class Outliner:
         targets = [self.variables.get(id(x), "_") for x in node.outputs]
         yield from self._shared(node, targets)
         if len(node.plan.results) == 1:
-            yield f"{targets[0]} = {self.printer.text(node.plan.results[0])}"
+            if self._variable(node.plan.results[0]) != targets[0]:
+                yield f"{targets[0]} = {self.printer.text(node.plan.results[0])}"
             return
         for target, result in zip(targets, node.plan.results, strict=True):
             if target != "_" and self._variable(result) != target:
@@ -226,20 +228,26 @@ class Outliner:
 
         So are modules of which each takes a part of what the one before gives: cells that are stacked.
         """
-        results = node.plan.results
+        pairs = [
+            (target, result)
+            for target, result in zip(targets, node.plan.results, strict=True)
+            if target != "_" or self._is_listened_to(node, result)
+        ]
+        results = [result for _, result in pairs]
         expressions = [each for result in results for each in walk(result)]
         applied = [each for each in expressions if isinstance(each, Apply)]
         counts = Counter(id(each) for each in applied) if len(results) > 1 else Counter[int]()
-        chained = {id(before.whole) for each in expressions if isinstance(each, Part) for before in _before(each)}
+        parts = [each for each in expressions if isinstance(each, Part)]
+        chained = {id(each.whole) for part in parts for before in _before(part) for each in (before, part)}
         for whole in dict.fromkeys(each for each in applied if counts[id(each)] > 1 or id(each) in chained):
-            parts = {each.path: each for each in expressions if isinstance(each, Part) and each.whole is whole}
-            variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in parts.items()}
-            for target, result in zip(targets, results, strict=True):
+            own = {part.path: part for part in parts if part.whole is whole}
+            variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in own.items()}
+            for target, result in pairs:
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
-            names = _pattern(next(iter(parts.values())).structure, (), variables)[1:-1] if parts else ""
+            names = _pattern(next(iter(own.values())).structure, (), variables)[1:-1] if own else ""
             text = self.printer.text(whole)
-            if parts and _fits(f"{names} = {text}"):
+            if own and _fits(f"{names} = {text}"):
                 yield f"{names} = {text}"
                 self.known.update({(id(whole), path): variable for path, variable in variables.items()})
             else:

@@ -34,6 +34,7 @@ class Graph(Definition):
     is_root: bool
     reduction: str  # of activity penalties
     dtype: str  # of the layers that have none of their own
+    counts_frozen: bool  # whether the penalties of frozen weights count
     masked: tuple[int, ...] = ()  # which inputs' masks it takes, after the inputs
     masks: Mapping[int, Node] = field(default_factory=dict)  # what computes them, be they read or not, by their ids
 
@@ -120,6 +121,7 @@ class _Resolver:
             not prefix,
             self.spec.activity_reduction,
             self.spec.dtype,
+            self.spec.frozen_penalties == "counted",
             masked,
             {id(x): node for node in placed if node.plan.kind == nodes.MASK for x in node.outputs},
         )
@@ -243,6 +245,9 @@ class _Resolver:
         layer = self._with_arguments(node.plan.layer, entry, origin)
         masked = self._masked(entry.mask, layer, inputs, scope, origin)
         plan = self.plans.again(layer, masked, node.plan.activity)
+        if set(plan.modules) != set(node.plan.modules):  # an axis may lie elsewhere
+            views = [nodes.viewed_like(x, first) for x, first in zip(masked, node.inputs, strict=False)]
+            plan = self.plans.again(layer, [*views, *masked[len(views) :]], node.plan.activity)
         return self._finished(nodes.called_again(node, plan, entry.name, inputs, masked), scope)
 
     def _with_arguments(self, layer: Layer, entry: Call, origin: Origin | None) -> Layer:
@@ -300,7 +305,9 @@ class _Resolver:
         if [*map(_likeness, inputs)] != [*map(_likeness, made_for)]:
             first, given = (" and ".join(_with_mask(x) for x in xs) for xs in (made_for, inputs))
             raise ShapeError(f"calls '{node.name}', which is made for {first}, on {given}")
-        return _block_nodes(entry.name, node.plan.block, inputs, node)
+        views: list[Node] = []
+        inputs = [nodes.ordered(x, like.order, views) for x, like in zip(inputs, made_for, strict=True)]
+        return [*views, *_block_nodes(entry.name, node.plan.block, inputs, node)]
 
     # -- names --------------------------------------------------------------------------------------------------------
 
@@ -363,7 +370,7 @@ def _inside(x: Tensor, name: str) -> Tensor:
 
 def _likeness(x: Tensor) -> tuple[object, ...]:
     """What two tensors have in common that one block can be called on."""
-    return x.shape, x.order, x.dtype, x.mask is None
+    return x.logical, x.dtype, x.mask is None
 
 
 def _with_mask(x: Tensor) -> str:

@@ -400,6 +400,20 @@ def test_activity_penalties_by_version(version: str, divides: bool, tmp_path: Pa
     torch.testing.assert_close(ported.regularization_loss(), wanted / 5 if divides else wanted)
 
 
+@pytest.mark.parametrize("keeps_quirks", [True, False])
+def test_a_penalty_that_keras_3_drops(keeps_quirks: bool, tmp_path: Path) -> None:
+    inner = layers.Dense(2, activity_regularizer=keras.regularizers.L2(0.5))
+    model = keras.Sequential([keras.Input((3, 4)), layers.TimeDistributed(inner, name="steps")])
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras", keeps_quirks=keeps_quirks)
+    ported, x = port.build(), torch.randn(5, 3, 4)
+    torch.testing.assert_close(ported(x), model(x), rtol=1e-4, atol=1e-5)
+    assert model.losses == []
+    wanted = torch.zeros(()) if keeps_quirks else 0.5 * ported(x).square().sum() / 15
+    torch.testing.assert_close(ported.regularization_loss(), wanted)
+    assert "'steps'" in port.notes[0]
+
+
 def test_the_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["port", str(saved(tmp_path)), "-o", str(tmp_path / "ported")])
     assert result.exit_code == 0, result.output

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ from numpy.typing import NDArray
 
 from regspec.errors import Problem, RegspecError
 
-MAX_CONFIG = 32 * 2**20  # bytes, of which the worst take thirty times as much when they are read
+MAX_CONFIG = 10 * 2**20  # bytes, of which the worst take thirty times as much when they are read
+MAX_VALUES = 300_000  # in a config, several times those of the largest of keras.applications
 MAX_WEIGHTS = 64 * 2**30
 MAX_DEPTH = 64  # of groups in groups
 MAX_NESTING = 250  # of values in the values of a config
-MAX_ITEMS = 1_000_000  # in all groups
+MAX_ITEMS = 100_000  # in all groups
 BFLOAT16 = np.dtype("V2")  # as which Keras writes it, because HDF5 has no such type
-MAX_INFLATION = 100  # how many times as large as its compressed form a member may be
+MAX_INFLATION = 100  # how many times as large as its compressed form a member, or all arrays of a file, may be
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,15 @@ class Arrays:
         self.path = path
         with damaged(path):
             self.root = self._own(file, "model_weights") or file
+            self._most = MAX_INFLATION * max(file.id.get_filesize(), 2**20)  # bytes of all arrays
         self._seen = 0
+        self._read = 0
 
     @property
     def is_legacy(self) -> bool:
         """Whether the arrays are stored by the names of layers, and not by their places in the model."""
         with damaged(self.path):
-            return "layer_names" in self.root.attrs
+            return "layer_names" in self.root.attrs or "layer_names0" in self.root.attrs
 
     def below(self, place: str) -> dict[str, h5py.Dataset]:
         """The datasets below a group, by their paths in it; none where there is no such group."""
@@ -70,11 +74,17 @@ class Arrays:
         """The datasets of a layer in a legacy file, in order."""
         with damaged(self.path):
             group = self._own(self.root, name)
-            names = group.attrs.get("weight_names", ()) if isinstance(group, h5py.Group) else ()
-            datasets = [self._own(group, _text(each)) for each in np.asarray(names).reshape(-1)]
+            names = self.names(group, "weight_names") if isinstance(group, h5py.Group) else []
+            datasets = [self._own(group, each) for each in names]
         if not all(isinstance(each, h5py.Dataset) for each in datasets):
             raise self._fault(f"names weights of '{name}' that are not in it")
         return datasets
+
+    @staticmethod
+    def names(group: h5py.Group, key: str) -> list[str]:
+        """The names in an attribute of a group, or, where they are too many for one, in several that are numbered."""
+        keys = [key] if key in group.attrs else takewhile(group.attrs.__contains__, (f"{key}{n}" for n in count()))
+        return [_text(each) for part in keys for each in np.asarray(group.attrs[part]).reshape(-1)]
 
     def read(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
         """The array of a dataset, whose shape must be this one."""
@@ -82,7 +92,8 @@ class Arrays:
             raise self._fault(f"has '{dataset.name}' with the shape {dataset.shape}, where {shape} is wanted")
         if dataset.external or dataset.is_virtual:
             raise self._fault(f"keeps '{dataset.name}' in another file, which is not opened")
-        if dataset.nbytes > MAX_INFLATION * max(dataset.id.get_storage_size(), 2**20):
+        self._read += dataset.nbytes
+        if self._read > self._most:
             raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
         if dataset.dtype.kind not in "fiub" and dataset.dtype != BFLOAT16:
             raise self._fault(f"has '{dataset.name}' of the type {dataset.dtype}, where numbers are wanted")
@@ -210,7 +221,7 @@ def _hdf5(path: Path) -> Archive:
 
 def _json(path: Path) -> Archive:
     if path.stat().st_size > MAX_CONFIG:
-        raise RegspecError(Problem("is larger than any config", path=str(path)))
+        raise RegspecError(Problem("is larger than any model's config", path=str(path)))
     config = _parsed(path.read_bytes(), path)
     version = config.get("keras_version")
     return Archive(path, config, version if isinstance(version, str) else None, None)
@@ -218,28 +229,29 @@ def _json(path: Path) -> Archive:
 
 def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     """A JSON object. Raises `RegspecError` for anything else."""
+    if len(text) > MAX_CONFIG:
+        raise RegspecError(Problem("has a config that is larger than any model's", path=str(path)))
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RegspecError(Problem(f"has a config that is no JSON: {error}", path=str(path))) from None
     if not isinstance(value, dict):
         raise RegspecError(Problem("has a config that is no mapping", path=str(path)))
-    if _is_deep(value):
+    if not _is_bounded(value):
         raise RegspecError(Problem("has a config of values in values without end", path=str(path)))
     return value
 
 
-def _is_deep(value: Any) -> bool:
-    """Whether values are nested in a value deeper than in any model's config."""
-    level = [value]
+def _is_bounded(value: Any) -> bool:
+    """Whether a value holds as few values, nested as little, as a model's config."""
+    level, count = [value], 0
     for _ in range(MAX_NESTING):
-        level = [
-            item
-            for each in level
-            if isinstance(each, (dict, list))
-            for item in (each.values() if isinstance(each, dict) else each)
-        ]
-    return bool(level)
+        inside = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list)))
+        level = [*chain.from_iterable(inside)]
+        count += len(level)
+        if count > MAX_VALUES or not level:
+            break
+    return count <= MAX_VALUES and not level
 
 
 def _text(value: Any) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
 from regspec.keras.remarks import besides
@@ -24,6 +25,7 @@ MEANINGLESS = frozenset(
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
         *("synchronized", "lora_alpha", "input_length"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
+        *("query_shape", "key_shape", "value_shape", "softmax_robust_masking"),
         *("bounding_box_format",),
     )
 )
@@ -37,6 +39,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "weights": (None,),
     "cell": (None,),
     "count_weights": (False, None),
+    "groups": (1,),
 }
 ADAPTING = {("Discretization", "epsilon"), ("Discretization", "num_bins")}  # of what was adapted before it was saved
 RENAMED = {
@@ -44,10 +47,16 @@ RENAMED = {
     ("EinsumDense", "output_shape"): "output_size",
     ("LeakyReLU", "alpha"): "negative_slope",
 }
-# Layers whose weights are those of layers in them: Keras's constructors freeze themselves alone.
-HOLDERS = frozenset(("RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "Bidirectional", "TimeDistributed"))
+# Classes whose weights are those of layers that they hold: frozen by their constructors, they freeze none of these.
+HOLDERS = frozenset(
+    (
+        *("RNN", "StackedRNNCells", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+        *("Bidirectional", "TimeDistributed", "SpectralNormalization"),
+    )
+)
 MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
+SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
@@ -64,7 +73,8 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     Raises:
         UnportedError: for a class, or a field's value, that has no counterpart.
     """
-    class_name, config = item["class_name"], item.get("config") or {}
+    class_name = item["class_name"]
+    config = quirks.heeded(class_name, item.get("config") or {}, dialect)
     cls = kind_of(class_name)
     if cls is None or not str(item.get("module") or "keras").startswith("keras"):
         raise UnportedError(f"no kind ports the class {class_name}")
@@ -73,14 +83,8 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
         fields["dtype"] = precision
     if fields.get("backward_layer") == _backwards(fields.get("layer")):
         fields.pop("backward_layer", None)
-    if config.get("trainable") is False:
-        if dialect.generation < 3 or not dialect.keeps_quirks or cls.__name__ not in HOLDERS:
-            fields["trainable"] = False
-        elif _is_trained(item):
-            what = (
-                f"'{config.get('name')}' is frozen, but not the layers in it, which Keras trains once it has read them"
-            )
-            dialect.note(f"{what}, as the port does; with keeps_quirks=False they are frozen")
+    if _is_frozen(item, dialect):
+        fields["trainable"] = False
     fields |= besides(class_name, dialect)
     # what a layer is comes first, and then what is said of its weights
     return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
@@ -89,8 +93,9 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
 def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
     """The fields of a class, but for those that are as their defaults."""
     fields: dict[str, Any] = {}
+    inert = tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
     for key, value in config.items():
-        if key == "dtype":
+        if key in ("dtype", "trainable") or (key.startswith(inert) and key.endswith(ENDINGS)):
             continue
         field = RENAMED.get((cls.__name__, key), key)
         if field not in cls.model_fields:
@@ -121,9 +126,10 @@ def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
         what = "a cell with an activity_regularizer, which Keras applies to the output and the states of each step"
         raise UnportedError(what)
     if "cells" in cls.model_fields:
-        return {class_name: {"cells": [_cell(each, dialect) for each in config["cells"]]}}
-    fields = _fields_of(cls, class_name, config, dialect)
-    if config.get("trainable") is False:
+        fields: dict[str, Any] = {"cells": [_cell(each, dialect) for each in config["cells"]]}
+    else:
+        fields = _fields_of(cls, class_name, config, dialect)
+    if _is_frozen(item, dialect):
         fields["trainable"] = False
     return {class_name: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
 
@@ -133,14 +139,27 @@ def _backwards(layer: Any) -> Any:
     return {kind: {**fields, "go_backwards": True} for kind, fields in (layer or {}).items()}
 
 
-def _is_trained(item: dict[str, Any]) -> bool:
-    """Whether a layer, or a layer or a cell in it, is not frozen, of a class that freezes no other."""
+def _is_frozen(item: dict[str, Any], dialect: Dialect) -> bool:
+    """Whether a layer or a cell is frozen, with all that it holds."""
     config = item.get("config") or {}
-    inner = [config.get(key) for key in ("layer", "backward_layer", "cell")] + list(config.get("cells") or [])
-    held = [each for each in inner if isinstance(each, dict)]
-    if held:
-        return any(map(_is_trained, held))
-    return item.get("class_name") in HOLDERS or config.get("trainable") is not False
+    if config.get("trainable") is not False:
+        return False
+    if dialect.generation < 3 or not dialect.keeps_quirks or item["class_name"] not in HOLDERS:
+        return True
+    if _is_trained(item):
+        what = f"'{config.get('name')}' is frozen, but not what it holds, which Keras trains once it has read the file"
+        dialect.note(f"{what}, and so does the port; with keeps_quirks=False it is frozen")
+    return False
+
+
+def _is_trained(item: dict[str, Any]) -> bool:
+    """Whether Keras trains a layer, or one that it holds, once it has read it."""
+    config = item.get("config") or {}
+    held = [config.get(key) for key in ("layer", "backward_layer", "cell")] + list(config.get("cells") or [])
+    known = [each for each in held if isinstance(each, dict)]
+    return (
+        any(map(_is_trained, known)) if known else item["class_name"] in HOLDERS or config.get("trainable") is not False
+    )
 
 
 def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str:
@@ -169,7 +188,7 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
     if field == "cell":
         cell = _cell(value, dialect)
         (fields,) = cell.values()
-        return fields.get("cells", cell)  # a stack is written as a list
+        return fields["cells"] if fields.keys() == {"cells"} else cell  # a stack is written as a list
     if sort := _sort(field):
         return named(value, sort)
     if isinstance(value, dict) and field not in MAPPINGS:

@@ -1,140 +1,153 @@
 """Masks in Keras's graphs: those that a spec's layers hand on by themselves, and those that must be named.
 
 Keras 3 records how masks are computed, as operations, and with which mask a layer was called; at run time its layers
-hand masks on besides. Both are followed here by what the masks are made of, so that an entry names a mask only where
-a spec's layers would not have the same.
+hand masks on besides. A port first names every mask that was recorded. Then the graph tells which of them the layers
+would have anyway, because they are computed alike from the same tensors: these names, and what only they used, go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
-from regspec.layers.layer import find_kind
+from regspec.calls import Expression, replaced
+from regspec.graph import Graph
+from regspec.keras.models import Model
+from regspec.keras.values import UnportedError
+from regspec.nodes import Node
+from regspec.shapes import Tensor
 
-Entry = dict[str, dict[str, Any]]  # {kind: fields}, of a spec
-Made = tuple[Any, ...] | None  # what a mask is made of; None for no mask
+Fields = dict[str, Any]  # of an entry
 
-UNMASKING = "MultiHeadAttention"  # at run time, Keras 3 takes the masks off the tensors that it is called on
+UNMASKING = frozenset(("MultiHeadAttention",))  # layers that take the masks off the tensors that they are called on
 
 
-def settled(
-    entries: Sequence[Entry],
-    recorded: Mapping[str, Sequence[str | None]],
-    operations: frozenset[str],
-    outputs: frozenset[str],
-    *,
-    unmasks: bool,
-) -> tuple[list[Entry], bool]:
-    """The entries with the masks named that must be, without the operations that only computed others.
+def settle(model: Model, graph_of: Callable[[], Graph], *, unmasks: bool) -> bool:
+    """Names the masks in a model's entries that must be named, and no other; whether masks were taken off.
 
     Args:
-        entries: in order; those with a recorded mask do not name it yet.
-        recorded: the masks with which Keras called entries, by name.
-        operations: the names of entries that are operations, whose results have no mask.
-        outputs: the names of what the model gives.
-        unmasks: whether masks are taken off as Keras 3 does; the second result tells whether that mattered.
+        model: its entries, and those of the models in it, are changed.
+        graph_of: the graph of the model as it is now.
+        unmasks: whether attention takes the masks off the tensors that it is called on, as Keras 3 does at run time.
     """
-    flow = _Flow(recorded, operations, unmasks)
-    named = [flow.named(entry) for entry in entries]
-    used = set(outputs)
-    kept = []
-    for entry in reversed(named):
-        ((_, fields),) = entry.items()
-        if fields["name"] in used or fields["name"] not in flow.computed:
-            used.update(name.partition(".")[0] for name in (*fields["inputs"], *fields.get("mask", ())) if name)
-            kept.append(entry)
-    return kept[::-1], flow.has_unmasked
+    for each in _models(model):
+        entries = _fields(each)
+        for name, masks in each.recorded.items():
+            if entries[name].get("layer", name) not in each.inner:  # a model inside has those of its inputs
+                entries[name]["mask"] = masks
+    has_unmasked = False
+    for _ in range(2):  # in the second round without the masks that the first took off
+        has_unmasked |= _take_off(model, graph_of(), unmasks)
+    _drop(model, graph_of())
+    return has_unmasked
 
 
-@dataclass
-class _Flow:
-    """What the masks of tensors are made of, by the names of the entries, one after the other."""
-
-    recorded: Mapping[str, Sequence[str | None]]
-    operations: frozenset[str]
-    unmasks: bool
-    kinds: dict[str, str] = field(default_factory=dict)  # of layers, by name, for further calls
-    made: dict[str, Made] = field(default_factory=dict)  # by a spec's own flow
-    computed: dict[str, Made] = field(default_factory=dict)  # of entries that compute masks
-    bare: set[str] = field(default_factory=set)  # tensors that lost their mask at run time
-    has_unmasked: bool = False
-
-    def named(self, entry: Entry) -> Entry:
-        """The entry with the masks that it must name."""
-        ((kind, fields),) = entry.items()
-        name, inputs = fields["name"], fields["inputs"]
-        self.kinds[name] = kind = self.kinds[fields["layer"]] if kind == "call" else kind
-        own = [self._of(each) for each in inputs]
-        masks = self._masks(kind, name, inputs, own)
-        if masks is not None:
-            ((key, fields),) = entry.items()
-            entry = {key: {**fields, "mask": masks}}
-            own = [("named", *masks)] if any(masks) else [None] * len(inputs)
-        if made := self._computed(kind, fields):
-            self.computed[name] = made
-        self.made[name] = _handed_on(kind, fields, own)
-        if kind == UNMASKING and self.unmasks:
-            self.bare.update(inputs)
-        return entry
-
-    def _masks(self, kind: str, name: str, inputs: Sequence[str], own: Sequence[Made]) -> list[str | None] | None:
-        """The masks that an entry must name; None where its inputs' own are right."""
-        cls = find_kind(kind)
-        if name in self.recorded:
-            recorded = self.recorded[name]
-            wanted = [None if each is None else self.computed.get(each, ("named", each)) for each in recorded]
-            is_same = wanted == [*own[: len(wanted)]] and not any(own[len(wanted) :])
-            return None if is_same or cls is None else [*recorded]
-        is_bare = [each in self.bare for each in inputs]
-        if not any(own) or cls is None or not (name in self.operations or any(is_bare)):
-            return None
-        if name not in self.operations:
-            self.has_unmasked = True
-        return []
-
-    def _of(self, name: str) -> Made:
-        return self.made.get(name.removesuffix(".0"))
-
-    def _computed(self, kind: str, fields: Mapping[str, Any]) -> Made:
-        """What an operation computes, if it computes a mask."""
-        inputs = fields["inputs"]
-        if kind == "NotEqual" and len(inputs) == 1 and isinstance(fields.get("x2"), (int, float)):
-            return ("unlike", inputs[0], float(fields["x2"]))
-        known = [self.computed.get(each) for each in inputs]
-        if None in known:
-            return None
-        if kind == "Any" and fields.get("axis") in (-1, [-1]) and not fields.get("keepdims"):
-            return ("any", known[0])
-        if kind == "LogicalOr" and len(known) == 2:
-            return _either(known)
-        return None
+def needs_settling(model: Model) -> bool:
+    """Whether a model has masks at all."""
+    return any(each.recorded or any(map(_gives_mask, _fields(each).values())) for each in _models(model))
 
 
-def _either(masks: Sequence[Made]) -> Made:
-    """What is made of several masks, of which one suffices."""
-    parts: set[Made] = set()
-    for mask in masks:
-        parts |= mask[1] if mask is not None and mask[0] == "either" else {mask}
-    return next(iter(parts)) if len(parts) == 1 else ("either", frozenset(parts))
+def _gives_mask(said: Fields) -> bool:
+    return bool(said.get("mask_zero")) or "mask_value" in said
 
 
-def _handed_on(kind: str, fields: Mapping[str, Any], own: Sequence[Made]) -> Made:
-    """What the mask of an entry's first output is made of."""
-    cls = find_kind(kind)
-    if cls is None:
-        return None
-    if fields.get("mask_zero"):
-        return ("unlike", fields["inputs"][0], 0.0)
-    if kind == "Masking":
-        return ("any", ("unlike", fields["inputs"][0], float(fields.get("mask_value", 0.0))))
-    if "return_sequences" in cls.model_fields:
-        return own[0] if fields.get("return_sequences") else None
-    if not cls.supports_masking or not any(own):
-        return None
-    if "Attention" in kind or len(own) == 1:
-        return own[0]
-    if kind == "Concatenate":
-        return ("concatenated", fields["name"])
-    return None if None in own else _either(own)
+def _models(model: Model) -> Iterator[Model]:
+    yield model
+    for inner in model.inner.values():
+        yield from _models(inner)
+
+
+def _fields(model: Model) -> dict[str, Fields]:
+    """The fields of a model's entries, by name."""
+    return {said["name"]: said for entry in model.entries for said in entry.values()}
+
+
+def _levels(model: Model, graph: Graph) -> Iterator[tuple[Model, Graph]]:
+    """A model and those in it, each with its graph."""
+    yield model, graph
+    for node in graph.nodes:
+        block = node.plan.block
+        if isinstance(block, Graph) and node.declares:
+            yield from _levels(model.inner[node.name], block)
+
+
+def _take_off(model: Model, graph: Graph, unmasks: bool) -> bool:
+    """Has operations, and what takes a tensor that lost its mask, take none."""
+    has_unmasked = False
+    for each, level in _levels(model, graph):
+        bare: set[int] = set()
+        entries = _fields(each)
+        for node in level.nodes:
+            if node.is_adapter:
+                continue
+            said = entries[node.name]
+            count = len(said["inputs"])
+            own = [x for x in node.inputs[:count] if x.mask is not None]
+            if node.plan.mask is None and len(node.inputs) == count:  # it neither hands masks on nor reads them
+                continue
+            is_bare = any(id(x) in bare for x in own)
+            if not own and said.get("mask") == []:
+                del said["mask"]
+            elif own and "mask" not in said and (node.name in each.operations or is_bare):
+                said["mask"] = []
+                has_unmasked |= is_bare
+            if unmasks and node.plan.kind in UNMASKING:
+                bare.update(id(x) for x in node.inputs)
+    return has_unmasked
+
+
+def _drop(model: Model, graph: Graph) -> None:
+    """Takes out the names of masks that the layers have anyway, and the operations that nothing uses then."""
+    for each, level in _levels(model, graph):
+        made = {id(x): node for node in (*level.nodes, *level.masks.values()) for x in node.outputs}
+        named = {node.name: node for node in level.nodes if not node.is_adapter}
+        entries = _fields(each)
+        for name, masks in each.recorded.items():
+            own = [x.mask and _structure(x.mask, made) for x in named[name].inputs[: len(entries[name]["inputs"])]]
+            wanted = [mask and _structure(named[mask.partition(".")[0]].outputs[0], made) for mask in masks]
+            if wanted == own[: len(wanted)] and not any(own[len(wanted) :]):
+                entries[name].pop("mask", None)
+            elif "mask" not in entries[name]:
+                raise UnportedError(f"the call of '{name}', a model, with a mask that its input does not have")
+        used = {reference.partition(".")[0] for reference in _outputs(each)}
+        for entry in reversed([*each.entries]):
+            ((_, said),) = entry.items()
+            if said["name"] in each.operations and said["name"] not in used:
+                each.entries.remove(entry)
+                continue
+            used.update(name.partition(".")[0] for name in (*said["inputs"], *(said.get("mask") or ())) if name)
+
+
+def _outputs(model: Model) -> list[str]:
+    given = model.outputs
+    return [given] if isinstance(given, str) else [*(given.values() if isinstance(given, dict) else given)]
+
+
+def _structure(x: Tensor, made: Mapping[int, Node]) -> Any:
+    """How a tensor is computed from those that modules give, as a value that can be compared."""
+    node = made.get(id(x))
+    if node is None or node.plan.modules:
+        return id(x)
+    own: dict[Expression, Expression] = {}
+    own |= {known: _Made(_structure(given, made)) for known, given in zip(node.plan.inputs, node.inputs, strict=True)}
+    return _comparable(replaced(node.plan.results[node.outputs.index(x)], own))
+
+
+class _Made(Expression):
+    """A tensor in an expression, known by how it is computed."""
+
+    def __init__(self, structure: Any) -> None:
+        self.structure = structure
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, _Made):
+        return value.structure
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_comparable, value))
+    if isinstance(value, dict):
+        return tuple((name, _comparable(each)) for name, each in value.items())
+    if is_dataclass(value):
+        return type(value).__name__, *(_comparable(getattr(value, part.name)) for part in fields(value))
+    return value

@@ -11,19 +11,21 @@ import keyword
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 from regspec.errors import Problem, Problems
-from regspec.keras import masks
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operations import operation_of
 from regspec.keras.precision import policy_of
 from regspec.keras.values import UnportedError
-from regspec.spec.fields import RESERVED
+from regspec.spec.fields import MAX_NAME, RESERVED
 
-MODELS = ("Sequential", "Functional", "Model")
+GRAPHS = ("Functional", "Model")
+MODELS = ("Sequential", *GRAPHS)
 MAX_DEPTH = 32  # of models in models
+MAX_LAYERS = 20_000  # in all of them, a layer that is called again counted again
 
 
 @dataclass
@@ -39,6 +41,13 @@ class Model:
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
     operations: set[str] = field(default_factory=set)  # the entries that are operations, and no layers
     recorded: dict[str, list[str | None]] = field(default_factory=dict)  # the masks with which entries were called
+    keys: dict[str, list[str]] = field(default_factory=dict)  # of the outputs of entries, in Keras's order
+
+    def output(self, entry: str, position: int) -> str:
+        """How an output of an entry is referred to, by its place among them."""
+        if entry in self.keys:
+            return f"{entry}.{self.keys[entry][position]}"
+        return entry if position == 0 else f"{entry}.{position}"
 
 
 @dataclass
@@ -47,13 +56,12 @@ class Reader:
 
     dialect: Dialect
     problems: Problems = field(default_factory=Problems)
-    blocks: set[str] = field(default_factory=set)  # names of models inside, wherever they are
+    blocks: set[str] = field(default_factory=lambda: {"call"})  # names of models inside, and what no block is called
+    count: int = 0  # of the layers so far
 
     def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
         """The model of a config."""
         config = item.get("config")
-        if isinstance(config, list):  # Sequential, in Keras before 2.2.4
-            config = {"name": "sequential", "layers": config}
         if depth > MAX_DEPTH or not isinstance(config, dict) or not isinstance(config.get("layers"), list):
             raise UnportedError("a config without layers, or models in models without end")
         model = Model(_identifier(str(config.get("name") or "model"), set()))
@@ -70,8 +78,15 @@ class Reader:
 
     # -- sequences -----------------------------------------------------------------------------------------------------
 
+    def _counted(self, layers: int) -> None:
+        """Counts the layers of a model. Raises where there are too many."""
+        self.count += layers
+        if self.count > MAX_LAYERS:
+            raise UnportedError(f"a model of more than {MAX_LAYERS:,} layers")
+
     def _sequential(self, model: Model, config: dict[str, Any], depth: int) -> None:
         layers = config["layers"]
+        self._counted(len(layers))
         shape = config.get("build_input_shape") or next(
             (found for layer in layers[:1] if (found := _batch_shape(layer)) is not None), None
         )
@@ -94,13 +109,15 @@ class Reader:
     def _functional(self, model: Model, config: dict[str, Any], depth: int) -> None:
         taken: set[str] = set()
         results: dict[tuple[str, int], str] = {}  # the entry that a layer's node became
-        order = [reference[0] for reference in _references(config.get("input_layers"))]
-        layers = sorted(
-            config["layers"], key=lambda layer: order.index(name_of(layer)) if name_of(layer) in order else -1
-        )
+        declared = config.get("input_layers")
+        if depth and isinstance(declared, dict):  # the order in which a call of the model gives them
+            declared = dict(sorted(declared.items()))
+        inputs = dict.fromkeys(name for name, _, _ in _references(declared))
+        order = {name: place for place, name in enumerate(inputs)}
+        layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
         for layer in layers:
             if layer["class_name"] == "InputLayer":
-                name = _identifier(name_of(layer), taken)
+                name = model.names[name_of(layer)] = _identifier(name_of(layer), taken)
                 shape = _batch_shape(layer)
                 if shape is None:
                     raise UnportedError(f"the input '{name_of(layer)}', whose shape is not known")
@@ -112,25 +129,48 @@ class Reader:
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
         }
+        self._counted(len(calls))
         for name, index in _ordered(calls, results):
             layer, call = calls[name, index]
             results[name, index] = self._call(model, layer, index, call, results, taken, depth)
-        model.outputs = _outputs(config.get("output_layers"), results)
-        self._settle_masks(model)
+        # Keras 3 counts the nodes of a model inside from 0 in calls, and from 1 here: the first is its own
+        if self.dialect.generation > 2:
+            models = {name_of(layer) for layer in config["layers"] if layer["class_name"] in GRAPHS}
+            results = {(name, index + (name in models)): entry for (name, index), entry in results.items()}
+        model.outputs = self._outputs(model, config.get("output_layers"), results, depth)
+        self._check_inputs(model, depth)
 
-    def _settle_masks(self, model: Model) -> None:
-        """Names the masks that a spec's layers would not have by themselves."""
-        given = model.outputs if isinstance(model.outputs, (list, dict)) else [model.outputs]
-        outputs = frozenset(name.partition(".")[0] for name in (given.values() if isinstance(given, dict) else given))
-        unmasks = self.dialect.generation == 3 and self.dialect.keeps_quirks
-        model.entries, has_unmasked = masks.settled(
-            model.entries, model.recorded, frozenset(model.operations), outputs, unmasks=unmasks
-        )
-        if has_unmasked:
-            self.dialect.note(
-                f"'{model.name}': at run time Keras's MultiHeadAttention takes the masks off the tensors that it is "
-                "called on, so that layers after it see padding; that is kept ('mask: []' in the spec)"
-            )
+    def _check_inputs(self, model: Model, depth: int) -> None:
+        """Takes out the inputs that nothing uses, which Keras allows."""
+        named = model.outputs.values() if isinstance(model.outputs, dict) else model.outputs
+        used = {named} if isinstance(named, str) else {*named}
+        used.update(each for entry in model.entries for fields in entry.values() for each in fields["inputs"])
+        used.update(mask for masks in model.recorded.values() for mask in masks if mask is not None)
+        for there, name in model.names.items() if not self.problems else ():
+            if name in model.inputs and name not in used:
+                if depth:
+                    raise UnportedError(f"an input that nothing in it uses, '{there}'")
+                self.dialect.note(f"nothing uses the input '{there}', which is left out")
+                del model.inputs[name]
+
+    def _outputs(self, model: Model, value: Any, results: Mapping[tuple[str, int], str], depth: int) -> Any:
+        """The outputs of a spec: a name, a list of names, or a mapping to them."""
+
+        def name(reference: Any) -> str:
+            ((layer, node, output),) = _references(reference)
+            return model.output(results[layer, node], output)
+
+        if isinstance(value, dict):
+            taken: set[str] = set()
+            keys = {key: _identifier(key, taken) for key in (sorted(value) if depth else value)}
+            for key, made in keys.items():
+                if made != key:
+                    self.dialect.note(f"the output '{key}' is called '{made}'")
+            return {made: name(value[key]) for key, made in keys.items()}
+        if isinstance(value, list) and value and isinstance(value[0], str):
+            return name(value)
+        names = [model.output(results[layer, node], output) for layer, node, output in _references(value)]
+        return names[0] if len(names) == 1 else names
 
     def _call(
         self,
@@ -143,7 +183,7 @@ class Reader:
         depth: int,
     ) -> str:
         """The entry of one call of a layer."""
-        inputs = [_output(results[name, number], position) for name, number, position in call.references]
+        inputs = [model.output(results[name, number], position) for name, number, position in call.references]
         try:
             operation = operation_of(layer, call.constants)
         except UnportedError as reason:
@@ -156,7 +196,7 @@ class Reader:
             model.entries.append({kind: {"name": name, "inputs": inputs, **fields}})
             return name
         cls = kind_of(layer["class_name"])
-        said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
+        said = {key: value for key, value in call.keywords.items() if _is_said(value)}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if strange := [key for key in said if key != "training"]:
             self._report(layer, UnportedError(f"its call with {strange[0]}"))
@@ -166,10 +206,10 @@ class Reader:
             name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
             first = model.names[name_of(layer)]
             model.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
+            if first in model.keys:
+                model.keys[name] = model.keys[first]
         if any(call.masks):
-            model.recorded[name] = [
-                None if mask is None else _output(results[mask[:2]], mask[2]) for mask in call.masks
-            ]
+            model.recorded[name] = [mask and model.output(results[mask[:2]], mask[2]) for mask in call.masks]
         return name
 
     def _layer(
@@ -190,6 +230,8 @@ class Reader:
                 inner = self.model(layer, depth + 1)
                 inner.name = _identifier(name[0].lower() + name[1:], self.blocks)  # a capital marks a kind
                 model.inner[name] = inner
+                if isinstance(inner.outputs, dict):
+                    model.keys[name] = [*inner.outputs]
                 entry: dict[str, Any] = {inner.name: {"name": name, "inputs": inputs}}
             else:
                 ((kind, fields),) = layer_of(layer, self.dialect).items()
@@ -202,7 +244,8 @@ class Reader:
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
         where = f"'{name_of(layer)}' ({layer['class_name']}) can't be ported: {reason}"
-        hint = None if kind_of(layer["class_name"]) else "register_layer gives a class of that name a module"
+        is_known = layer["class_name"] in MODELS or kind_of(layer["class_name"])
+        hint = None if is_known else "register_layer gives a class of that name a module"
         self.problems.append(Problem(where, hint))
 
 
@@ -228,25 +271,15 @@ class Call:
         return [*self.references, *(mask for mask in self.masks if mask is not None)]
 
     @classmethod
-    def read(cls, node: Any) -> Call:
-        """A node as Keras 3 or Keras 2 writes it."""
+    def read(cls, node: Mapping[str, Any]) -> Call:
+        """What a node says."""
         references: list[Reference] = []
-        if isinstance(node, dict):
-            arguments = node.get("args") or []
-            constants = [None if _tensors_in(each, references) else each for each in arguments]
-            keywords = dict(node.get("kwargs") or {})
-            for key in TENSORS:
-                if key in keywords and _tensors_in(keywords[key], references):
-                    del keywords[key]
-            return cls(references, constants, keywords, _masks(keywords))
-        keywords = {}
-        flat = [node] if node and isinstance(node[0], str) else node
-        for each in flat:
-            references.append((str(each[0]), int(each[1]), int(each[2])))
-            keywords.update(each[3] if len(each) > 3 and isinstance(each[3], dict) else {})
-        return cls(
-            references, [None] * len(references), {key: value for key, value in keywords.items() if key != "name"}
-        )
+        constants = [None if _tensors_in(each, references) else each for each in node.get("args") or []]
+        keywords = dict(node.get("kwargs") or {})
+        for key in TENSORS:
+            if key in keywords and _tensors_in(keywords[key], references):
+                del keywords[key]
+        return cls(references, constants, keywords, _masks(keywords))
 
 
 def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
@@ -256,6 +289,13 @@ def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
         return ()
     each_of = given if isinstance(given, list) else [given]
     return tuple(next(_tensors(each), None) for each in each_of)
+
+
+def _is_said(value: Any) -> bool:
+    """Whether an argument is more than the default: not None, not False, and no structure of these."""
+    if isinstance(value, (list, dict)):
+        return any(map(_is_said, value.values() if isinstance(value, dict) else value))
+    return value not in (None, False)
 
 
 def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:
@@ -294,8 +334,8 @@ def _tensors(value: Any) -> Iterator[Reference]:
             layer, node, output = value["config"]["keras_history"]
             yield str(layer), int(node), int(output)
         else:
-            for each in value.values():
-                yield from _tensors(each)
+            for key in sorted(value):  # in which Keras flattens a mapping
+                yield from _tensors(value[key])
     elif isinstance(value, list):
         for each in value:
             yield from _tensors(each)
@@ -313,25 +353,6 @@ def _references(value: Any) -> Iterator[Reference]:
             yield from _references(each)
 
 
-def _outputs(value: Any, results: Mapping[tuple[str, int], str]) -> Any:
-    """The outputs of a spec: a name, a list of names, or a mapping to them."""
-
-    def name(reference: Any) -> str:
-        ((layer, node, output),) = _references(reference)
-        return _output(results[layer, node], output)
-
-    if isinstance(value, dict):
-        return {key: name(each) for key, each in value.items()}
-    if isinstance(value, list) and value and isinstance(value[0], str):
-        return name(value)
-    names = [_output(results[layer, node], output) for layer, node, output in _references(value)]
-    return names[0] if len(names) == 1 else names
-
-
-def _output(name: str, position: int) -> str:
-    return name if position == 0 else f"{name}.{position}"
-
-
 # -- names and shapes --------------------------------------------------------------------------------------------------
 
 
@@ -343,13 +364,11 @@ def name_of(layer: Mapping[str, Any]) -> str:
 
 def _identifier(name: str, taken: set[str]) -> str:
     """A name that a spec takes, made of Keras's; it is added to those that are taken."""
-    made = re.sub(r"\W", "_", name, flags=re.ASCII)
+    made = re.sub(r"\W", "_", name[: MAX_NAME - 16], flags=re.ASCII)
     made = made if made[:1].isalpha() else f"layer_{made.lstrip('_')}"
     made = f"{made}_" if made in RESERVED or keyword.iskeyword(made) else made
-    unique, number = made, 1
-    while unique in taken:
-        number += 1
-        unique = f"{made}_{number}"
+    numbered = (f"{made}_{number}" for number in chain(range(2, 12), count(len(taken))))  # few of which are taken
+    unique = next(each for each in chain([made], numbered) if each not in taken)
     taken.add(unique)
     return unique
 

@@ -14,9 +14,10 @@ from pydantic import Field
 from regspec import axes
 from regspec.axes import Order
 from regspec.calls import Call, Expression, Module, Part, call, replaced, unless
+from regspec.counting import Counted, Recounted
 from regspec.layers.cells import Gated, Names
 from regspec.layers.convolution import AXES, Even, compact
-from regspec.layers.layer import Weight, kind
+from regspec.layers.layer import Weight, as_keras, kind
 from regspec.layers.recurrent import Recurrent
 from regspec.shapes import Shape, Tensor
 from regspec.spec.fields import Size
@@ -51,6 +52,17 @@ class ConvLSTM(Recurrent, Gated, Even):
 
     def output_order(self, rank: int, x: Tensor) -> Order:
         return self._order(rank, x)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return axes.identity(x.rank) if self._has_axes else super().reads(x)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return as_keras(self) if self._has_axes else super().recounted(*xs, wanted=wanted)
+
+    @property
+    def _has_axes(self) -> bool:
+        """Whether its activation functions work along Keras's last axis."""
+        return any(each is not None and each.along is not None for each in (self.activation, self.recurrent_activation))
 
     def units_of(self, output: Tensor) -> int:
         return -1 - self.spatial_rank

@@ -9,7 +9,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from regspec import shapes
+from regspec.axes import Order
 from regspec.calls import Binary, Expression, Value, call, unless
+from regspec.counting import MAX_PARTS, Counted, Recounted, Units
 from regspec.layers.layer import Elementwise, Layer, kind, spread
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -161,6 +163,17 @@ class Concatenate(Moved, Elementwise):
             masks_of_all: list[Value] = [_all_steps(each) if each.mask is None else each.mask for each in (x, *others)]
             return call("torch.cat", masks_of_all, dim=axis)
         return _either(masks) if len(masks) == len(others) + 1 else None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        x = xs[0]
+        dimension = self._dimension(x)
+        default = 1 if x.rank > 3 else x.rank - 1
+        fields = {"axis": None if dimension == default else dimension}
+        if all(each.units is None for each in xs):
+            return Recounted({} if x.is_keras and self.axis is not None else fields)
+        is_known = all(each.rank == 2 and each.shape[1] is not None for each in xs)
+        is_short = sum(1 if each.units is None else len(each.units.parts) for each in xs) <= MAX_PARTS
+        return Recounted(units=Units.joined(xs)) if is_known and is_short and dimension == 1 else None
 
     def _dimension(self, x: Tensor) -> int:
         if self.axis is not None:

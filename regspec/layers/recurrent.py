@@ -211,10 +211,6 @@ class RNN(Chain):
     def cells(self) -> tuple[tuple[Names, Cell], ...]:
         return stacked(self.cell)
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return ("RNN", *dict.fromkeys(type(cell).__name__ for _, cell in self.cells))
-
 
 @kind
 class SimpleRNN(OwnCell, SimpleRNNCell):

@@ -9,8 +9,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec import axes
 from regspec.axes import Order
 from regspec.calls import Expression, Module, Part, call
+from regspec.counting import Counted, Recounted
 from regspec.layers import nested
 from regspec.layers.cells import Cell
 from regspec.layers.dense import Dense
@@ -216,7 +218,10 @@ _METHODS = {"sum": "sum", "mul": "prod", "ave": "mean"}
 
 @kind
 class TimeDistributed(Layer):
-    """A layer applied to each step of a sequence by itself."""
+    """A layer applied to each step of a sequence by itself.
+
+    The layer has the steps of all sequences as its batch: by their number its own activity penalty is divided.
+    """
 
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}.")
 
@@ -226,13 +231,14 @@ class TimeDistributed(Layer):
     def kinds(self) -> tuple[str, ...]:
         return ("TimeDistributed", *self.layer.kinds)
 
+    @property
+    def inner_activities(self) -> dict[str, Regularizer]:
+        return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
+
     def checked(self, *xs: Tensor) -> None:
         super().checked(*xs)
         if xs[0].rank < 3:
             raise ShapeError(f"takes input of (batch, steps, …), but is given {xs[0].described}")
-        if self.layer.activity is not None:
-            hint = "give the activity_regularizer to TimeDistributed itself"
-            raise ShapeError("wraps a layer with an activity penalty, which Keras never applies there", hint)
         if isinstance(self.layer, (Recurrent, Bidirectional)) and self.layer.stateful:
             raise ShapeError("wraps a stateful layer, whose state would go from each step's sequence to the next")
 
@@ -243,8 +249,31 @@ class TimeDistributed(Layer):
             mask = Tensor((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
         return Tensor((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format, mask=mask)
 
+    def reads(self, x: Tensor) -> Order | None:
+        order = self.layer.reads(self._counted_step(x))
+        if order is None:
+            return None if x.order[:2] == (0, 1) else axes.identity(x.rank)
+        return (0, 1, *(axis + 1 for axis in order[1:]))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,), step = xs, self._counted_step(xs[0])
+        made = self.layer.recounted(step)
+        if made is None or made.units is not None:  # the units of each step
+            return None
+        rank = len(self.output_shape(Tensor(x.logical, x.source, x.dtype, (), x.data_format))) - 1
+        like = axes.identity(rank) if step.is_keras else self.layer.output_order(rank, step)
+        order = (0, 1, *(axis + 1 for axis in (made.order or like)[1:]))
+        return Recounted(order=order, nested={"layer": made})
+
+    def _counted_step(self, x: Tensor) -> Counted:
+        """A tensor like each step of ``x``, counted alike where the steps are the second axis."""
+        order = (0, *(axis - 1 for axis in x.order[2:])) if x.order[:2] == (0, 1) else ()
+        shape = x.shape if order else x.logical
+        return Counted((None, *shape[2:]), x.source, x.dtype, order, x.data_format)
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        return nested.weights(self.layer, self._step(x))
+        weights = nested.weights(self.layer, self._step(x))
+        return tuple(replace(weight, along=tuple(axis and axis + 1 for axis in weight.along)) for weight in weights)
 
     def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
         return self.layer.absent(self._step(x))
@@ -260,9 +289,11 @@ class TimeDistributed(Layer):
         return self.layer.output_dtype(x)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        if isinstance(self.layer, Dense) and self.layer.is_along_last_axis:
+        if isinstance(self.layer, Dense) and self.layer.is_along_last_axis and not self.inner_activities:
             return nested.lower(self.layer, x, x)  # which works along the last axis, whatever stands before
         steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
         mask = None if x.mask is None else x.mask.method("flatten", 0, 1)
         result = nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1), mask)
+        if self.inner_activities:
+            result = Module(call("nn.Identity"), "layer_activity")(result)
         return result.method("unflatten", 0, steps)

@@ -2,6 +2,7 @@
 
 from regspec.runtime.activations import (
     Exponential,
+    HardSigmoid,
     PReLU,
     Sparsemax,
     SparsePlus,
@@ -47,10 +48,12 @@ from regspec.runtime.layers import (
     GaussianDropout,
     GaussianNoise,
     LayerScale,
+    LocallyConnected,
     Normalization,
     Rescaling,
     Resize,
     ReversibleEmbedding,
+    SameAvgPool,
     SamePadding,
 )
 from regspec.runtime.normalization import (
@@ -122,11 +125,13 @@ __all__ = [
     "GroupLasso",
     "GroupNorm",
     "GroupQueryAttention",
+    "HardSigmoid",
     "Hoyer",
     "KLSparsity",
     "LayerNorm",
     "LayerScale",
     "LinearSchedule",
+    "LocallyConnected",
     "MaxNorm",
     "MelSpectrogram",
     "MinMaxNorm",
@@ -163,6 +168,7 @@ __all__ = [
     "Resize",
     "ReversibleEmbedding",
     "STFTSpectrogram",
+    "SameAvgPool",
     "SamePadding",
     "Schedule",
     "Scheduled",

@@ -29,6 +29,48 @@ class EinsumDense(nn.Module):
         return f"{self.equation!r}, {tuple(self.weight.shape)}"
 
 
+class LocallyConnected(nn.Module):
+    """A window that moves along the spatial axes, with weights of its own at each of the ``places`` along them.
+
+    The weight is (places, cells of the window, output channels); the channel is the last of a cell's coordinates, or
+    the first.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        places: tuple[int, ...],
+        kernel_size: tuple[int, ...],
+        *,
+        stride: int | tuple[int, ...] = 1,
+        bias: bool = True,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.places = places
+        self.kernel_size = kernel_size
+        self.stride = stride if isinstance(stride, tuple) else (stride,) * len(kernel_size)
+        self.channels_last = channels_last
+        shape = (math.prod(places), math.prod(kernel_size) * in_channels, out_channels)
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(out_channels, *places)) if bias else None
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rank = len(self.places)
+        for dimension, (size, step) in enumerate(zip(self.kernel_size, self.stride, strict=True)):
+            x = x.unfold(dimension + 2, size, step)  # (batch, channels, places…, window…)
+        window = range(2 + rank, 2 + 2 * rank)
+        cells = (*window, 1) if self.channels_last else (1, *window)
+        patches = x.permute(*range(2, 2 + rank), 0, *cells).flatten(-rank - 1).flatten(0, rank - 1)
+        output: Tensor = (patches @ self.weight).permute(1, 2, 0).unflatten(2, self.places)
+        return output if self.bias is None else output + self.bias
+
+    def extra_repr(self) -> str:
+        return f"{self.places}, kernel_size={self.kernel_size}, stride={self.stride}"
+
+
 class ReversibleEmbedding(nn.Embedding):
     """An embedding; with ``reverse=True``, from vectors (…, size) to a score for each row (…, rows).
 
@@ -126,16 +168,25 @@ class GaussianNoise(nn.Module):
 
 
 class SamePadding(nn.Module):
-    """Zeros around (batch, channels, …) for ``ceil(size / stride)`` windows, of sizes known at run time only."""
+    """Zeros around (batch, channels, …) for ``ceil(size / stride)`` windows, of sizes known at run time only.
+
+    Or another value than zero, such as -inf before a maximum.
+    """
 
     def __init__(
-        self, kernel_size: tuple[int, ...], stride: int | tuple[int, ...] = 1, *, dilation: int | tuple[int, ...] = 1
+        self,
+        kernel_size: tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        *,
+        dilation: int | tuple[int, ...] = 1,
+        value: float = 0.0,
     ) -> None:
         super().__init__()
         rank = len(kernel_size)
         self.kernel_size = kernel_size
         self.stride = (stride,) * rank if isinstance(stride, int) else stride
         self.dilation = (dilation,) * rank if isinstance(dilation, int) else dilation
+        self.value = value
 
     def forward(self, x: Tensor) -> Tensor:
         padding: list[int] = []
@@ -143,10 +194,26 @@ class SamePadding(nn.Module):
         for size, kernel, stride, dilation in reversed(list(axes)):
             cells = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
             padding += [cells // 2, cells - cells // 2]
-        return F.pad(x, padding)
+        return F.pad(x, padding, value=self.value)
 
     def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, dilation={self.dilation}"
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, dilation={self.dilation}, value={self.value}"
+
+
+class SameAvgPool(nn.Module):
+    """Means over ``ceil(size / stride)`` windows of (batch, channels, …), in which padded cells do not count."""
+
+    def __init__(self, kernel_size: tuple[int, ...], stride: int | tuple[int, ...]) -> None:
+        super().__init__()
+        self.padding = SamePadding(kernel_size, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._mean(x) / self._mean(torch.ones_like(x[:1, :1]))
+
+    def _mean(self, x: Tensor) -> Tensor:
+        kernel_size, stride = self.padding.kernel_size, self.padding.stride
+        pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(kernel_size)]
+        return pool(self.padding(x), kernel_size, stride)
 
 
 class Rescaling(nn.Module):

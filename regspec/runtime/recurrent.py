@@ -1,8 +1,8 @@
 """Recurrent modules with what torch's lack: other activations, dropout in the recurrence, states that are kept.
 
-They are torch's modules, with the same parameters and results, but step in Python where torch can't do it. Dropout is
-drawn once a sequence, as in Gal and Ghahramani (2016), https://arxiv.org/abs/1512.05287; with recurrent dropout each
-gate has noise of its own, as in Keras.
+They are torch's modules, with the same parameters and results, but step in Python where torch can't do it. The noise of
+dropout is drawn once a sequence, as in Gal and Ghahramani (2016), https://arxiv.org/abs/1512.05287; with recurrent
+dropout each gate has its own, as in Keras.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class Stateful(nn.Module):
                 "a stateful layer was recomputed in the backward pass, when it had gone on to other states: "
                 "leave it out of activation checkpointing"
             )
+        if self.stateful and torch.compiler.is_exporting():
+            raise RuntimeError("an exported program keeps no states: export a model whose layers are not stateful")
         if given is not None or self._kept is None:
             return (x.new_zeros(shape),) * count if given is None else given
         if self._kept[0].shape != shape:
@@ -78,8 +80,8 @@ class Stateful(nn.Module):
                 f"a stateful layer keeps states of {tuple(self._kept[0].shape)}, and this input needs {shape}: "
                 "batches must be of one size until reset_states() is called"
             )
-        # what was kept in inference mode can't be part of a graph
-        return tuple(state.to(x, copy=state.is_inference()) for state in self._kept)
+        # a copy, because what was kept in inference mode can't be part of a graph
+        return tuple(state.to(x, copy=True) for state in self._kept)
 
     def _keep(self, states: States) -> None:
         """Keeps the last states, without what led to them."""
@@ -139,7 +141,9 @@ class _Recurrent(Stateful, nn.RNNBase):
         states = self._first(input, first, self.state_count, (input.shape[0], self.hidden_size))
         input_noise = self._noise(input[:, 0], self.input_dropout)
         noise = self._noise(states[0], self.recurrent_dropout)
-        if self._is_native and noise is None:
+        # cuDNN has a backward pass in training alone
+        has_backward = self.training or not (input.is_cuda and torch.is_grad_enabled())
+        if noise is None and self._is_native() and has_backward:
             x = input if input_noise is None else input * input_noise
             output, states = self._natively(x, states, mask)
         else:
@@ -166,7 +170,7 @@ class _Recurrent(Stateful, nn.RNNBase):
         has_any = (count > 0).unsqueeze(-1)
         return output, tuple(torch.where(has_any, new, old) for new, old in zip(after, states, strict=True))
 
-    @property
+    # methods, because torch.compile (2.13) takes a property of `super()` to be always true
     def _is_native(self) -> bool:
         """Whether torch's own forward computes it, dropout apart."""
         return isinstance(self.activation, nn.Tanh)
@@ -176,7 +180,7 @@ class _Recurrent(Stateful, nn.RNNBase):
         raise NotImplementedError
 
     def _noise(self, like: Tensor, dropout: float) -> Tensor | None:
-        """What features (batch, features) are multiplied by for each gate, (batch, gates, features); or for all."""
+        """What features (batch, features) are multiplied by: (batch, gates, features), or one for all gates."""
         if not (dropout and self.training):
             return None
         gates = self.gates if self.recurrent_dropout else 1
@@ -208,9 +212,8 @@ class _Gated(_Recurrent):
         super().__init__(input_size, hidden_size, **more)
         self.recurrent_activation = nn.Sigmoid() if recurrent_activation is None else recurrent_activation
 
-    @property
     def _is_native(self) -> bool:
-        return super()._is_native and isinstance(self.recurrent_activation, nn.Sigmoid)
+        return super()._is_native() and isinstance(self.recurrent_activation, nn.Sigmoid)
 
 
 class LSTM(_Gated, nn.LSTM):  # type: ignore[misc]  # torch's forward takes packed sequences too
@@ -235,9 +238,8 @@ class GRU(_Gated, nn.GRU):  # type: ignore[misc]  # torch's forward takes packed
         super().__init__(input_size, hidden_size, **more)
         self.reset_after = reset_after
 
-    @property
     def _is_native(self) -> bool:
-        return super()._is_native and self.reset_after
+        return super()._is_native() and self.reset_after
 
     def _step(self, x: Tensor, states: States, noise: Tensor | None) -> States:
         (h,) = states

@@ -94,5 +94,5 @@ class ConvLSTM(Stateful):
 
 
 def _for_each_gate(x: Tensor, noise: Tensor) -> Tensor:
-    """A copy of ``x`` for each gate times its noise, one after the other along the channels: groups of them."""
+    """A copy of ``x`` times the noise of each gate, one after the other along the channels: groups of them."""
     return (x.unsqueeze(1) * noise).flatten(1, 2)

@@ -76,6 +76,18 @@ def _convolutions() -> list[Row]:
         row("Conv2DTranspose", (5, 7, 3), filters=4, kernel_size=3, strides=2, padding="valid", output_padding=1),
         row("Conv2DTranspose", (5, 7, 3), filters=4, kernel_size=3, strides=2, padding="same", output_padding=1),
     ]
+    # of Keras 2, so that Keras 3 is no reference
+    for kind, shape in (("LocallyConnected1D", (9, 3)), ("LocallyConnected2D", (6, 7, 3))):
+        window, stride = (3, 2) if kind.endswith("1D") else ([3, 2], [1, 2])
+        rows += [
+            Row(kind, {"filters": 4, "kernel_size": window}, (shape,), has_reference=False),
+            Row(
+                kind,
+                {"filters": 2, "kernel_size": window, "strides": stride, "use_bias": False, "activation": "relu"},
+                (shape,),
+                has_reference=False,
+            ),
+        ]
     for kind, shape in (("DepthwiseConv1D", (9, 3)), ("DepthwiseConv2D", (7, 9, 3))):
         rows += [
             row(kind, shape, kernel_size=3),
@@ -193,6 +205,7 @@ def _activations() -> list[Row]:
         row("Activation", (7, 5), activation={"sparsemax": 1}),
         row("Activation", (7, 5), activation={"leaky_relu": 0.1}),
         row("Activation", (7, 5), activation={"elu": 0.7}),
+        Row("Activation", {"activation": {"hard_sigmoid": 0.2}}, ((7, 5),), has_reference=False),  # as in Keras 2
         row("Activation", (7, 5), activation={"celu": 0.7}),
         row("Activation", (7, 5), activation={"gelu": {"approximate": True}}),
         row("Activation", (7, 5), activation={"hard_shrink": 0.3}),
@@ -382,6 +395,12 @@ def _stacks() -> list[Row]:
             (7, 5),
             layer={"RNN": {"cell": mixed[:1], "return_sequences": True}},
             backward_layer={"GRU": {"units": 3, "return_sequences": True, "go_backwards": True}},
+        ),
+        row(
+            "Bidirectional",
+            (7, 5),
+            *((4,), (3,)) * 2,
+            layer={"RNN": {"cell": [{"GRUCell": {"units": 4}}, {"SimpleRNNCell": {"units": 3}}]}},
         ),
         row("TimeDistributed", (4, 7, 5), layer={"RNN": {"cell": mixed}}),
         row("TimeDistributed", (4, 7, 5), layer={"Bidirectional": {"layer": {"GRU": {"units": 3}}}}),

@@ -32,6 +32,10 @@ def by_hand(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
         return scaled * weight + model.layer.bias.reshape(shape)
     if row.kind in ("UpSampling2D", "Resizing"):
         return resized(row, x)
+    if row.kind.startswith("LocallyConnected"):
+        return locally_connected(row, x, model)
+    if row.kind == "Activation":
+        return torch.minimum(torch.maximum(row.fields["activation"]["hard_sigmoid"] * x + 0.5, 0 * x), 0 * x + 1)
     if row.kind == "AutoContrast":
         return keras.layers.AutoContrast(**row.fields)(x)
     if row.kind == "ContrastLimitedAdaptiveHistogramEqualization":
@@ -56,6 +60,24 @@ def average_pooling(row: Row, x: torch.Tensor) -> torch.Tensor:
         cells = tuple(slice(max(start, 0), start + span) for start, span in zip(starts, window, strict=True))
         output[(slice(None), *place)] = x[(slice(None), *cells)].flatten(1, -2).mean(1)
     return output
+
+
+def locally_connected(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+    """Window by window; the cells of a window are counted along its axes, and the channels before them or after."""
+    rank = x.ndim - 2
+    window, strides = (row.fields.get(field, 1) for field in ("kernel_size", "strides"))
+    window, strides = ([each] * rank if isinstance(each, int) else each for each in (window, strides))
+    moves = zip(x.shape[1:-1], window, strides, strict=True)
+    counts = [(size - span) // step + 1 for size, span, step in moves]
+    output = x.new_empty(len(x), *counts, row.fields["filters"])
+    layer = model.layer
+    for number, place in enumerate(np.ndindex(*counts)):
+        cells = tuple(slice(i * step, i * step + span) for i, step, span in zip(place, strides, window, strict=True))
+        patch = x[(slice(None), *cells)]
+        patch = patch.movedim(-1, 1) if row.data_format == "channels_first" else patch
+        bias = 0.0 if layer.bias is None else layer.bias[(slice(None), *place)]
+        output[(slice(None), *place)] = patch.flatten(1) @ layer.weight[number] + bias
+    return output.relu() if "activation" in row.fields else output
 
 
 def resized(row: Row, x: torch.Tensor) -> torch.Tensor:
@@ -148,6 +170,29 @@ def test_batch_renormalization_keeps_its_statistics() -> None:
     ):
         torch.testing.assert_close(getattr(norm, name), variable.value.detach())
     torch.testing.assert_close(model.eval()(x), layer(x, training=False))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["Dense: {units: 4}", "Conv2D: {filters: 2, kernel_size: 2, data_format: channels_last}", "Activation: relu"],
+)
+def test_activity_inside_a_time_distributed_layer(layer: str) -> None:
+    """The layer's batch is the steps of all sequences: its penalty is divided by their number, the wrapper's is not."""
+    inner = layer.rstrip("}") + ", activity_regularizer: {l1: 0.5}}" if "{" in layer else None
+    inner = inner or "Activation: {activation: relu, activity_regularizer: {l1: 0.5}}"
+    spec = regspec.loads(
+        f"""
+        regspec: 1
+        inputs: {{x: {{shape: [7, 3, 4, 5]}}}}
+        layers:
+          - TimeDistributed: {{name: steps, layer: {{{inner}}}, activity_regularizer: {{l2: 0.3}}}}
+        """
+    )
+    model = regspec.build(spec, seed=0)
+    output = model(torch.randn(3, 7, 3, 4, 5))
+    terms = model.regularization_terms()
+    torch.testing.assert_close(terms["steps.layer.activity"], 0.5 * output.abs().sum() / 21)
+    torch.testing.assert_close(terms["steps.activity"], 0.3 * output.square().sum() / 3)
 
 
 def test_recurrent_dropout_is_one_mask_a_sequence() -> None:
