@@ -191,7 +191,7 @@ class Reader:
         return name
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
-        where = f"'{name_of(layer)}' ({layer['class_name']}) can't be ported: {reason}"
+        where = f"'{name_of(layer)[:80]}' ({layer['class_name'][:80]}) can't be ported: {reason}"
         hint = None if kind_of(layer["class_name"]) else "register_layer gives a class of that name a module"
         self.problems.append(Problem(where, hint))
 
