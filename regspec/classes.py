@@ -17,7 +17,7 @@ from regspec.calls import CASTS, Apply, Call, Definition, Expression, Import, Pa
 from regspec.graph import Graph
 from regspec.nodes import Node
 from regspec.plans import Constrained, Fill, Place, Term
-from regspec.printing import INDENT, Printer, literal
+from regspec.printing import INDENT, WIDTH, Printer, literal
 from regspec.shapes import Shape, Tensor
 
 T = TypeVar("T")
@@ -180,6 +180,7 @@ class Outliner:
         returned = [self.variables[id(x)] for x in self.graph.outputs]
         if self.graph.is_single and last.outputs == self.graph.outputs and len(last.plan.results) == 1:
             self._enter(last)
+            yield from self._shared(last, returned)
             yield f"return {self.printer.text(last.plan.results[0])}"
             return
         yield from self._statements(last)
@@ -187,7 +188,8 @@ class Outliner:
             pairs = zip(self.graph.output_names, returned, strict=True)
             yield f"return {{{', '.join(f'{literal(name)}: {variable}' for name, variable in pairs)}}}"
         elif self.graph.is_single or len(returned) > 1:
-            yield f"return {', '.join(returned)}"
+            text = ", ".join(returned)
+            yield f"return {text}" if _fits(f"return {text}") else f"return ({text})"
         else:
             yield f"return ({returned[0]},)"
 
@@ -195,10 +197,10 @@ class Outliner:
         """The statements that compute a node's outputs."""
         self._enter(node)
         targets = [self.variables.get(id(x), "_") for x in node.outputs]
+        yield from self._shared(node, targets)
         if len(node.plan.results) == 1:
             yield f"{targets[0]} = {self.printer.text(node.plan.results[0])}"
             return
-        yield from self._shared(node, targets)
         for target, result in zip(targets, node.plan.results, strict=True):
             if target != "_" and self._variable(result) != target:
                 yield f"{target} = {self.printer.text(result)}"
@@ -220,23 +222,34 @@ class Outliner:
         return self.variables[self.bound[id(x)]]
 
     def _shared(self, node: Node, targets: list[str]) -> Iterator[str]:
-        """Statements for what several results need: taken apart, ``sequence, (h, c) = self.lstm(x)``, or as it is."""
-        expressions = [each for result in node.plan.results for each in walk(result)]
+        """Statements for what several results need: taken apart, ``sequence, (h, c) = self.lstm(x)``, or as it is.
+
+        So are modules of which each takes a part of what the one before gives: cells that are stacked.
+        """
+        pairs = [
+            (target, result)
+            for target, result in zip(targets, node.plan.results, strict=True)
+            if target != "_" or self._is_listened_to(node, result)
+        ]
+        results = [result for _, result in pairs]
+        expressions = [each for result in results for each in walk(result)]
         applied = [each for each in expressions if isinstance(each, Apply)]
-        counts = Counter(id(each) for each in applied)
-        for whole in dict.fromkeys(each for each in applied if counts[id(each)] > 1):
+        counts = Counter(id(each) for each in applied) if len(results) > 1 else Counter[int]()
+        chained = {id(before.whole) for each in expressions if isinstance(each, Part) for before in _before(each)}
+        for whole in dict.fromkeys(each for each in applied if counts[id(each)] > 1 or id(each) in chained):
             parts = {each.path: each for each in expressions if isinstance(each, Part) and each.whole is whole}
-            if not parts:
-                self.known[id(whole), ()] = self._new(f"{self._applied(whole)}_output")
-                yield f"{self.known[id(whole), ()]} = {self.printer.text(whole)}"
-                continue
             variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in parts.items()}
-            for target, result in zip(targets, node.plan.results, strict=True):
+            for target, result in pairs:
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
-            pattern = _pattern(next(iter(parts.values())).structure, (), variables)
-            yield f"{pattern[1:-1]} = {self.printer.text(whole)}"
-            self.known.update({(id(whole), path): variable for path, variable in variables.items()})
+            names = _pattern(next(iter(parts.values())).structure, (), variables)[1:-1] if parts else ""
+            text = self.printer.text(whole)
+            if parts and _fits(f"{names} = {text}"):
+                yield f"{names} = {text}"
+                self.known.update({(id(whole), path): variable for path, variable in variables.items()})
+            else:
+                self.known[id(whole), ()] = self._new(f"{self._applied(whole)}_output")
+                yield f"{self.known[id(whole), ()]} = {text}"
 
     def _variable(self, expression: Expression) -> str | None:
         """The variable that already holds the value of an expression."""
@@ -255,6 +268,17 @@ class Outliner:
     def _applied(self, applied: Apply) -> str:
         assert self.node is not None
         return f"self.{self.node.attributes[applied.module.suffix]}"
+
+
+def _fits(statement: str) -> bool:
+    """Whether a statement of a method fits on a line."""
+    return len(INDENT) * 2 + len(statement) <= WIDTH
+
+
+def _before(part: Part) -> Iterator[Part]:
+    """The parts of other modules' results that the module of this one takes as they are."""
+    if isinstance(part.whole, Apply):
+        yield from (each for each in part.whole.arguments if isinstance(each, Part))
 
 
 def _casts(graph: Graph) -> Iterator[str]:

@@ -243,6 +243,9 @@ class _Resolver:
         layer = self._with_arguments(node.plan.layer, entry, origin)
         masked = self._masked(entry.mask, layer, inputs, scope, origin)
         plan = self.plans.again(layer, masked, node.plan.activity)
+        if set(plan.modules) != set(node.plan.modules):  # an axis may lie elsewhere
+            views = [nodes.viewed_like(x, first) for x, first in zip(masked, node.inputs, strict=False)]
+            plan = self.plans.again(layer, [*views, *masked[len(views) :]], node.plan.activity)
         return self._finished(nodes.called_again(node, plan, entry.name, inputs, masked), scope)
 
     def _with_arguments(self, layer: Layer, entry: Call, origin: Origin | None) -> Layer:
@@ -300,7 +303,9 @@ class _Resolver:
         if [*map(_likeness, inputs)] != [*map(_likeness, made_for)]:
             first, given = (" and ".join(_with_mask(x) for x in xs) for xs in (made_for, inputs))
             raise ShapeError(f"calls '{node.name}', which is made for {first}, on {given}")
-        return _block_nodes(entry.name, node.plan.block, inputs, node)
+        views: list[Node] = []
+        inputs = [nodes.ordered(x, like.order, views) for x, like in zip(inputs, made_for, strict=True)]
+        return [*views, *_block_nodes(entry.name, node.plan.block, inputs, node)]
 
     # -- names --------------------------------------------------------------------------------------------------------
 
@@ -363,7 +368,7 @@ def _inside(x: Tensor, name: str) -> Tensor:
 
 def _likeness(x: Tensor) -> tuple[object, ...]:
     """What two tensors have in common that one block can be called on."""
-    return x.shape, x.order, x.dtype, x.mask is None
+    return x.logical, x.dtype, x.mask is None
 
 
 def _with_mask(x: Tensor) -> str:

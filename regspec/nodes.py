@@ -84,6 +84,11 @@ def ordered(x: Tensor, order: Order, nodes: list[Node]) -> Tensor:
     return view
 
 
+def viewed_like(x: Tensor, other: Tensor) -> Tensor:
+    """``x`` in the order of axes of another tensor, if that has as many."""
+    return x if x.rank != other.rank else x.permuted(other.order)
+
+
 def _adapted(
     plan: Plan, name: str, inputs: Sequence[Tensor], masked: Sequence[Tensor]
 ) -> tuple[list[Node], tuple[Tensor, ...], tuple[Tensor, ...]]:

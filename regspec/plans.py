@@ -107,7 +107,9 @@ class Plans:
 
     def again(self, layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | None) -> Plan:
         """The plan of a layer with this regularizer of its output, and without rules for its weights."""
-        key = (id(layer), id(activity), *(_described(x) for x in inputs))
+        masks = [id(x.mask) for x in inputs]
+        same = (masks.index(each) for each in masks)  # which inputs share a mask
+        key = (id(layer), id(activity), *same, *(_described(x) for x in inputs))
         if key not in self.made:  # whose plans keep the layers alive, so that no other gets the id
             self.made[key] = _planned(layer, inputs, activity, layer.dtype or self.dtype)
         return self.made[key]
@@ -125,7 +127,7 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
     weights = layer.weights(*xs)
     if not layer.trainable:  # which holds for the layers in it too
         weights = tuple(replace(weight, frozen=True) for weight in weights)
-    absent = tuple(_absent(parameter) for parameter in layer.absent())
+    absent = tuple(_absent(parameter) for parameter in layer.absent(*xs))
     fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
     _check_slots(layer, weights)
     terms, constraints = [], []
@@ -145,10 +147,11 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
     frozen = {Place(weight.module): None for weight in weights if weight.frozen}
     if layer.is_opaque and not layer.trainable:
         frozen = {Place(""): None}
-    read = {id(each): each for result in results for each in walk(result) if isinstance(each, Tensor)}
+    read = {id(each) for result in results for each in walk(result) if isinstance(each, Tensor)}
+    masks = {id(mask): mask for x in xs for mask in (x.mask, x.attention_mask) if mask is not None and id(mask) in read}
     return Plan(
         type(layer).__name__,
-        (*xs, *(mask for x in xs for mask in (x.mask, x.attention_mask) if mask is not None and id(mask) in read)),
+        (*xs, *masks.values()),
         outputs,
         results,
         tuple(_modules(results)),
@@ -192,12 +195,13 @@ def _wanted(layer: Layer, inputs: Sequence[Tensor], dtype: str) -> tuple[Tensor,
     layer.checked(*inputs)
     keeps = layer.takes_integers
     # each a tensor of its own, because a layer that shares the plan may have others where this one has the same twice
+    masks = {id(mask): replace(mask) for x in inputs for mask in (x.mask, x.attention_mask) if mask is not None}
     inputs = [
         replace(
             x,
             dtype=x.dtype if keeps and not x.is_floating else dtype,
-            mask=None if x.mask is None else replace(x.mask),
-            attention_mask=None if x.attention_mask is None else replace(x.attention_mask),
+            mask=masks.get(id(x.mask)),
+            attention_mask=masks.get(id(x.attention_mask)),
         )
         for x in inputs
     ]
@@ -225,7 +229,7 @@ def _computed(
             each,
             "",
             given,
-            xs[0].order if len(each) == xs[0].rank else (),
+            layer.output_order(len(each), xs[0]),
             xs[0].data_format,
             layer.gives_signal(*xs) and len(each) == 3,
         )

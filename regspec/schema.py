@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from regspec.layers import KINDS, Layer
+from regspec.layers.cells import CELLS
 from regspec.layers.layer import Placement, Spatial
 from regspec.spec.activations import ACTIVATIONS
 from regspec.spec.constraints import CONSTRAINTS
@@ -46,6 +47,7 @@ def spec_schema() -> Schema:
     definitions = {
         "parameter": {"type": "string", "pattern": r"\$", "description": "A parameter: $name."},
         "layer": _layer(),
+        "cell": _cell(),
         **{name: _kind(kind) for name, kind in sorted(KINDS.items())},
         **_families(),
         **schema.pop("$defs", {}),
@@ -160,6 +162,21 @@ def _layer() -> Schema:
                 "maxProperties": 1,
             },
         ],
+    }
+
+
+def _cell() -> Schema:
+    """A cell with its fields, or several that are stacked."""
+    forms = {name: _model(cell) for name, cell in sorted(CELLS.items())}
+    for form in forms.values():
+        form["properties"].pop("activity_regularizer", None)  # which an RNN takes, and its cells don't
+    return {
+        "description": "A cell of an RNN, with a mapping of its fields.",
+        "type": "object",
+        "properties": forms,
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
     }
 
 

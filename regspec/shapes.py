@@ -7,7 +7,7 @@ A shape holds the batch at index 0, as None; another None is a size that is know
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from regspec import axes
 from regspec.axes import Order
@@ -16,6 +16,7 @@ from regspec.calls import Expression
 Shape = tuple[int | None, ...]
 DataFormat = Literal["channels_first", "channels_last"]
 Precision = Literal["float16", "bfloat16", "float32", "float64"]
+T = TypeVar("T", bound="Tensor")
 
 
 class ShapeError(ValueError):
@@ -72,7 +73,7 @@ class Tensor(Expression):
             raise ShapeError(f"has axis {axis}, which is out of range for {self.described}")
         return self.order.index(axis % self.rank)
 
-    def permuted(self, order: Order) -> Tensor:
+    def permuted(self: T, order: Order) -> T:
         """A tensor like this one, in another order of axes."""
         return replace(self, shape=axes.permute(self.shape, axes.between(self.order, order)), order=order)
 

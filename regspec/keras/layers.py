@@ -10,8 +10,10 @@ from typing import Any, get_args
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
 from regspec.keras.values import FAMILIES, UnportedError, named
+from regspec.layers.cells import CELLS
 from regspec.layers.layer import KINDS, Layer, Spatial
 from regspec.shapes import Precision
+from regspec.spec.fields import Frozen
 
 # What a config says besides the fields of a kind, and means nothing for what is computed.
 MEANINGLESS = frozenset(
@@ -19,7 +21,7 @@ MEANINGLESS = frozenset(
         *("name", "trainable", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
         *("input_dtype",),
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
-        *("synchronized", "lora_alpha", "zero_output_for_mask", "input_length"),
+        *("synchronized", "lora_alpha", "input_length"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
     )
 )
@@ -40,8 +42,16 @@ RENAMED = {
     ("EinsumDense", "output_shape"): "output_size",
     ("LeakyReLU", "alpha"): "negative_slope",
 }
+# Classes whose weights are those of layers that they hold: frozen by their constructors, they freeze none of these.
+HOLDERS = frozenset(
+    (
+        *("RNN", "StackedRNNCells", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+        *("Bidirectional", "TimeDistributed", "SpectralNormalization"),
+    )
+)
 MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
+SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
@@ -61,15 +71,31 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     cls = kind_of(class_name)
     if cls is None or not str(item.get("module") or "keras").startswith("keras"):
         raise UnportedError(f"no kind ports the class {class_name}")
+    fields = _fields_of(cls, class_name, config, dialect)
+    if (precision := _precision(class_name, config, dialect)) != dialect.dtype:
+        fields["dtype"] = precision
+    if fields.get("backward_layer") == _backwards(fields.get("layer")):
+        fields.pop("backward_layer", None)
+    if _is_frozen(item, dialect):
+        fields["trainable"] = False
+    # what a layer is comes first, and then what is said of its weights
+    return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+
+
+def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """The fields of a class, but for those that are as their defaults."""
     fields: dict[str, Any] = {}
+    inert = tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
     for key, value in config.items():
-        if key == "dtype":
+        if key in ("dtype", "trainable") or (key.startswith(inert) and key.endswith(ENDINGS)):
             continue
         field = RENAMED.get((cls.__name__, key), key)
         if field not in cls.model_fields:
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
             raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
+        if field == "trainable":  # which is not a layer's alone to say
+            continue
         converted = _value(field, value, dialect)
         if field == "data_format" and converted == (
             dialect.data_format if issubclass(cls, Spatial) else "channels_last"
@@ -77,12 +103,53 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
             continue
         if not _is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
-    if (precision := _precision(class_name, config, dialect)) != dialect.dtype:
-        fields["dtype"] = precision
-    if config.get("trainable") is False:
+    return fields
+
+
+def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
+    """A cell of an RNN as a spec writes it."""
+    class_name, config = item["class_name"], item.get("config") or {}
+    cls = CELLS.get(class_name)
+    if cls is None or not str(item.get("module") or "keras").startswith("keras"):
+        raise UnportedError(f"no cell ports the class {class_name}")
+    if config.get("activity_regularizer") is not None:
+        what = "a cell with an activity_regularizer, which Keras applies to the output and the states of each step"
+        raise UnportedError(what)
+    if "cells" in cls.model_fields:
+        fields: dict[str, Any] = {"cells": [_cell(each, dialect) for each in config["cells"]]}
+    else:
+        fields = _fields_of(cls, class_name, config, dialect)
+    if _is_frozen(item, dialect):
         fields["trainable"] = False
-    # what a layer is comes first, and then what is said of its weights
-    return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+    return {class_name: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+
+
+def _backwards(layer: Any) -> Any:
+    """A layer as Bidirectional makes the one that goes backwards, of a spec's form of the other."""
+    return {kind: {**fields, "go_backwards": True} for kind, fields in (layer or {}).items()}
+
+
+def _is_frozen(item: dict[str, Any], dialect: Dialect) -> bool:
+    """Whether a layer or a cell is frozen, with all that it holds."""
+    config = item.get("config") or {}
+    if config.get("trainable") is not False:
+        return False
+    if dialect.generation < 3 or not dialect.keeps_quirks or item["class_name"] not in HOLDERS:
+        return True
+    if _is_trained(item):
+        what = f"'{config.get('name')}' is frozen, but not what it holds, which Keras trains once it has read the file"
+        dialect.note(f"{what}, and so does the port; with keeps_quirks=False it is frozen")
+    return False
+
+
+def _is_trained(item: dict[str, Any]) -> bool:
+    """Whether Keras trains a layer, or one that it holds, once it has read it."""
+    config = item.get("config") or {}
+    held = [config.get(key) for key in ("layer", "backward_layer", "cell")] + list(config.get("cells") or [])
+    known = [each for each in held if isinstance(each, dict)]
+    return (
+        any(map(_is_trained, known)) if known else item["class_name"] in HOLDERS or config.get("trainable") is not False
+    )
 
 
 def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str:
@@ -108,6 +175,10 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
         value = value.get("items")
     if field in ("layer", "backward_layer"):
         return None if value is None else _inner(value, dialect)
+    if field == "cell":
+        cell = _cell(value, dialect)
+        (fields,) = cell.values()
+        return fields["cells"] if fields.keys() == {"cells"} else cell  # a stack is written as a list
     if sort := _sort(field):
         return named(value, sort)
     if isinstance(value, dict) and field not in MAPPINGS:
@@ -126,7 +197,7 @@ def _sort(field: str) -> str | None:
     return next((sort for sort in FAMILIES if field == sort or field.endswith(f"_{sort}")), None)
 
 
-def _is_default(cls: type[Layer], field: str, value: Any) -> bool:
+def _is_default(cls: type[Frozen], field: str, value: Any) -> bool:
     """Whether a field need not be said, because it is as its default."""
     default = cls.model_fields[field].default
     if value is None:

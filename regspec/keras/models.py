@@ -22,7 +22,8 @@ from regspec.keras.precision import policy_of
 from regspec.keras.values import UnportedError
 from regspec.spec.fields import MAX_NAME, RESERVED
 
-MODELS = ("Sequential", "Functional", "Model")
+GRAPHS = ("Functional", "Model")
+MODELS = ("Sequential", *GRAPHS)
 MAX_DEPTH = 32  # of models in models
 MAX_LAYERS = 20_000  # in all of them, a layer that is called again counted again
 
@@ -38,6 +39,15 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
+    operations: set[str] = field(default_factory=set)  # the entries that are operations, and no layers
+    recorded: dict[str, list[str | None]] = field(default_factory=dict)  # the masks with which entries were called
+    keys: dict[str, list[str]] = field(default_factory=dict)  # of the outputs of entries, in Keras's order
+
+    def output(self, entry: str, position: int) -> str:
+        """How an output of an entry is referred to, by its place among them."""
+        if entry in self.keys:
+            return f"{entry}.{self.keys[entry][position]}"
+        return entry if position == 0 else f"{entry}.{position}"
 
 
 @dataclass
@@ -46,7 +56,7 @@ class Reader:
 
     dialect: Dialect
     problems: Problems = field(default_factory=Problems)
-    blocks: set[str] = field(default_factory=set)  # names of models inside, wherever they are
+    blocks: set[str] = field(default_factory=lambda: {"call"})  # names of models inside, and what no block is called
     count: int = 0  # of the layers so far
 
     def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
@@ -101,12 +111,15 @@ class Reader:
     def _functional(self, model: Model, config: dict[str, Any], depth: int) -> None:
         taken: set[str] = set()
         results: dict[tuple[str, int], str] = {}  # the entry that a layer's node became
-        inputs = dict.fromkeys(name for name, _, _ in _references(config.get("input_layers")))
+        declared = config.get("input_layers")
+        if depth and isinstance(declared, dict):  # the order in which a call of the model gives them
+            declared = dict(sorted(declared.items()))
+        inputs = dict.fromkeys(name for name, _, _ in _references(declared))
         order = {name: place for place, name in enumerate(inputs)}
         layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
         for layer in layers:
             if layer["class_name"] == "InputLayer":
-                name = _identifier(name_of(layer), taken)
+                name = model.names[name_of(layer)] = _identifier(name_of(layer), taken)
                 shape = _batch_shape(layer)
                 if shape is None:
                     raise UnportedError(f"the input '{name_of(layer)}', whose shape is not known")
@@ -122,7 +135,44 @@ class Reader:
         for name, index in _ordered(calls, results):
             layer, call = calls[name, index]
             results[name, index] = self._call(model, layer, index, call, results, taken, depth)
-        model.outputs = _outputs(config.get("output_layers"), results)
+        # Keras 3 counts the nodes of a model inside from 0 in calls, and from 1 here: the first is its own
+        if self.dialect.generation > 2:
+            models = {name_of(layer) for layer in config["layers"] if layer["class_name"] in GRAPHS}
+            results = {(name, index + (name in models)): entry for (name, index), entry in results.items()}
+        model.outputs = self._outputs(model, config.get("output_layers"), results, depth)
+        self._check_inputs(model, depth)
+
+    def _check_inputs(self, model: Model, depth: int) -> None:
+        """Takes out the inputs that nothing uses, which Keras allows."""
+        named = model.outputs.values() if isinstance(model.outputs, dict) else model.outputs
+        used = {named} if isinstance(named, str) else {*named}
+        used.update(each for entry in model.entries for fields in entry.values() for each in fields["inputs"])
+        used.update(mask for masks in model.recorded.values() for mask in masks if mask is not None)
+        for there, name in model.names.items() if not self.problems else ():
+            if name in model.inputs and name not in used:
+                if depth:
+                    raise UnportedError(f"an input that nothing in it uses, '{there}'")
+                self.dialect.note(f"nothing uses the input '{there}', which is left out")
+                del model.inputs[name]
+
+    def _outputs(self, model: Model, value: Any, results: Mapping[tuple[str, int], str], depth: int) -> Any:
+        """The outputs of a spec: a name, a list of names, or a mapping to them."""
+
+        def name(reference: Any) -> str:
+            ((layer, node, output),) = _references(reference)
+            return model.output(results[layer, node], output)
+
+        if isinstance(value, dict):
+            taken: set[str] = set()
+            keys = {key: _identifier(key, taken) for key in (sorted(value) if depth else value)}
+            for key, made in keys.items():
+                if made != key:
+                    self.dialect.note(f"the output '{key}' is called '{made}'")
+            return {made: name(value[key]) for key, made in keys.items()}
+        if isinstance(value, list) and value and isinstance(value[0], str):
+            return name(value)
+        names = [model.output(results[layer, node], output) for layer, node, output in _references(value)]
+        return names[0] if len(names) == 1 else names
 
     def _call(
         self,
@@ -135,7 +185,7 @@ class Reader:
         depth: int,
     ) -> str:
         """The entry of one call of a layer."""
-        inputs = [_output(results[name, number], position) for name, number, position in call.references]
+        inputs = [model.output(results[name, number], position) for name, number, position in call.references]
         try:
             operation = operation_of(layer, call.constants)
         except UnportedError as reason:
@@ -143,18 +193,25 @@ class Reader:
             return _identifier(name_of(layer), taken)
         if operation is not None:
             name = _identifier(name_of(layer), taken)
+            model.operations.add(name)
             ((kind, fields),) = operation.items()
             model.entries.append({kind: {"name": name, "inputs": inputs, **fields}})
             return name
         cls = kind_of(layer["class_name"])
-        said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
+        said = {key: value for key, value in call.keywords.items() if _is_said(value)}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if strange := [key for key in said if key != "training"]:
             self._report(layer, UnportedError(f"its call with {strange[0]}"))
         if index == 0:
-            return self._layer(model, layer, inputs, taken, depth, given)
-        name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
-        model.entries.append({"call": {"layer": model.names[name_of(layer)], "inputs": inputs, "name": name, **given}})
+            name = self._layer(model, layer, inputs, taken, depth, given)
+        else:
+            name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
+            first = model.names[name_of(layer)]
+            model.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
+            if first in model.keys:
+                model.keys[name] = model.keys[first]
+        if any(call.masks):
+            model.recorded[name] = [mask and model.output(results[mask[:2]], mask[2]) for mask in call.masks]
         return name
 
     def _layer(
@@ -175,6 +232,8 @@ class Reader:
                 inner = self.model(layer, depth + 1)
                 inner.name = _identifier(name[0].lower() + name[1:], self.blocks)  # a capital marks a kind
                 model.inner[name] = inner
+                if isinstance(inner.outputs, dict):
+                    model.keys[name] = [*inner.outputs]
                 entry: dict[str, Any] = {inner.name: {"name": name, "inputs": inputs}}
             elif layer["class_name"] == "CustomScaleLayer":  # of keras.applications: a + scale * b
                 scaled = _identifier(f"{name}_scaled", taken)
@@ -192,14 +251,15 @@ class Reader:
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
         where = f"'{name_of(layer)[:80]}' ({layer['class_name'][:80]}) can't be ported: {reason}"
-        hint = None if kind_of(layer["class_name"]) else "register_layer gives a class of that name a module"
+        is_known = layer["class_name"] in MODELS or kind_of(layer["class_name"])
+        hint = None if is_known else "register_layer gives a class of that name a module"
         self.problems.append(Problem(where, hint))
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 Reference = tuple[str, int, int]  # the layer, its node, the output
-TENSORS = ("inputs", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
+TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
 
 
 @dataclass(frozen=True)
@@ -209,6 +269,12 @@ class Call:
     references: list[Reference]
     constants: list[Any]  # the arguments in order, with None for tensors
     keywords: dict[str, Any]
+    masks: tuple[Reference | None, ...] = ()  # of the tensors, in order
+
+    @property
+    def taken(self) -> list[Reference]:
+        """All that it takes: tensors and masks."""
+        return [*self.references, *(mask for mask in self.masks if mask is not None)]
 
     @classmethod
     def read(cls, node: Any) -> Call:
@@ -221,7 +287,7 @@ class Call:
             for key in TENSORS:
                 if key in keywords and _tensors_in(keywords[key], references):
                     del keywords[key]
-            return cls(references, constants, keywords)
+            return cls(references, constants, keywords, _masks(keywords))
         keywords = {}
         flat = [node] if node and isinstance(node[0], str) else node
         for each in flat:
@@ -230,6 +296,22 @@ class Call:
         return cls(
             references, [None] * len(references), {key: value for key, value in keywords.items() if key != "name"}
         )
+
+
+def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
+    """The masks among a call's arguments, which are taken out."""
+    given = next((keywords.pop(key) for key in ("mask", "attention_mask") if keywords.get(key) is not None), None)
+    if given is None:
+        return ()
+    each_of = given if isinstance(given, list) else [given]
+    return tuple(next(_tensors(each), None) for each in each_of)
+
+
+def _is_said(value: Any) -> bool:
+    """Whether an argument is more than the default: not None, not False, and no structure of these."""
+    if isinstance(value, (list, dict)):
+        return any(map(_is_said, value.values() if isinstance(value, dict) else value))
+    return value not in (None, False)
 
 
 def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:
@@ -242,7 +324,7 @@ def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collectio
             key = waiting[-1]
             missing = [
                 (name, index)
-                for name, index, _ in calls[key][1].references
+                for name, index, _ in calls[key][1].taken
                 if (name, index) not in done and (name, index) not in known
             ]
             if not missing or key in done:
@@ -268,8 +350,8 @@ def _tensors(value: Any) -> Iterator[Reference]:
             layer, node, output = value["config"]["keras_history"]
             yield str(layer), int(node), int(output)
         else:
-            for each in value.values():
-                yield from _tensors(each)
+            for key in sorted(value):  # in which Keras flattens a mapping
+                yield from _tensors(value[key])
     elif isinstance(value, list):
         for each in value:
             yield from _tensors(each)
@@ -285,25 +367,6 @@ def _references(value: Any) -> Iterator[Reference]:
     elif isinstance(value, list):
         for each in value:
             yield from _references(each)
-
-
-def _outputs(value: Any, results: Mapping[tuple[str, int], str]) -> Any:
-    """The outputs of a spec: a name, a list of names, or a mapping to them."""
-
-    def name(reference: Any) -> str:
-        ((layer, node, output),) = _references(reference)
-        return _output(results[layer, node], output)
-
-    if isinstance(value, dict):
-        return {key: name(each) for key, each in value.items()}
-    if isinstance(value, list) and value and isinstance(value[0], str):
-        return name(value)
-    names = [_output(results[layer, node], output) for layer, node, output in _references(value)]
-    return names[0] if len(names) == 1 else names
-
-
-def _output(name: str, position: int) -> str:
-    return name if position == 0 else f"{name}.{position}"
 
 
 # -- names and shapes --------------------------------------------------------------------------------------------------

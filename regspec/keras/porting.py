@@ -6,16 +6,17 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from regspec import files
+from regspec.axes import Order
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, variables
+from regspec.keras import archive, layout, masks, variables
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
@@ -42,6 +43,8 @@ class Port:
     text: str
     weights: Mapping[str, NDArray[np.generic]]
     notes: tuple[str, ...] = ()
+    input_orders: Mapping[str, Order] = field(default_factory=dict)  # Keras's axes as they lie, where otherwise
+    output_orders: Mapping[str, Order] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
         """The module, with the weights of the file; in evaluation mode, as Keras's models are when they are called."""
@@ -76,6 +79,7 @@ def port(
     weights: str | Path | None = None,
     activity_reduction: Literal["mean", "sum"] | None = None,
     keeps_quirks: bool = True,
+    data_format: Literal["channels_first", "channels_last"] | None = None,
 ) -> Port:
     """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
 
@@ -86,6 +90,8 @@ def port(
             file does not tell.
         keeps_quirks: whether what Keras does and nobody can have wanted, such as a penalty that it drops, is done too;
             the notes name each.
+        data_format: channels_first converts a model with channels last: its images are (batch, channels, height,
+            width), and its weights go with them, those after a Flatten included.
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
@@ -108,12 +114,42 @@ def port(
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
     if reader.problems:
         raise RegspecError(reader.problems)
-    text = _text(model, dialect, activity_reduction or _reduction(stored))
+    reduction = activity_reduction or _reduction(stored)
+    _settle_masks(model, dialect, reduction)
+    text = _text(model, dialect, reduction)
     spec = loads(text, "<the ported spec>")
-    found: Mapping[str, Any] = {}
+    graph = graph_of(spec)
+    arrays: Mapping[variables.WeightPath, Any] = {}
     if stored.arrays is not None:
-        found = variables.parameters_of(graph_of(spec), model, stored.config["config"], stored.arrays)
-    return Port(spec, text, found, tuple(dialect.notes))
+        arrays = variables.arrays_of(graph, model, stored.config["config"], stored.arrays)
+    orders: tuple[Mapping[str, Order], Mapping[str, Order]] = ({}, {})
+    if data_format not in (None, dialect.data_format):
+        if data_format != "channels_first":
+            what = "has channels first already, and is not converted to channels last"
+            raise RegspecError(Problem(what, path=str(path)))
+        relaid = layout.channels_first(model, graph, dialect)
+        text = _text(relaid.model, replace(dialect, data_format="channels_first"), reduction)
+        spec = loads(text, "<the ported spec>")
+        graph, arrays, orders = graph_of(spec), relaid.moved(arrays), (relaid.inputs, relaid.outputs)
+    return Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), *orders)
+
+
+def _settle_masks(model: Model, dialect: Dialect, reduction: str) -> None:
+    """Has a model's entries name the masks that they must. Raises `RegspecError`."""
+    if not masks.needs_settling(model):
+        return
+    unmasks = dialect.generation == 3 and dialect.keeps_quirks
+    try:
+        has_unmasked = masks.settle(
+            model, lambda: graph_of(loads(_text(model, dialect, reduction), "<the ported spec>")), unmasks=unmasks
+        )
+    except UnportedError as reason:
+        raise RegspecError(Problem(f"can't be ported: {reason}")) from None
+    if has_unmasked:
+        dialect.note(
+            "at run time Keras's MultiHeadAttention takes the masks off the tensors that it is called on, so that the "
+            "layers after it see padding; so does the port ('mask: []' in the spec), but not with keeps_quirks=False"
+        )
 
 
 def _generation(stored: archive.Archive) -> int:
@@ -195,12 +231,12 @@ def _text(model: Model, dialect: Dialect, reduction: str) -> str:
         lines.append(f"dtype: {dialect.dtype}")
     if reduction != "mean":
         lines.append(f"activity_reduction: {reduction}")
-    lines += ["inputs:", *(f"  {name}: {_flow(declared)}" for name, declared in model.inputs.items())]
+    lines += ["inputs:", *(f"  {_flow(name)}: {_flow(declared)}" for name, declared in model.inputs.items())]
     blocks = _blocks(model)
     if blocks:
         lines.append("blocks:")
         for name, block in blocks.items():
-            lines.append(f"  {name}:")
+            lines.append(f"  {_flow(name)}:")
             lines.append(f"    inputs: {_flow([*block.inputs])}")
             lines.append("    layers:")
             lines += [f"      - {entry}" for entry in _entries(block)]
@@ -229,7 +265,7 @@ def _entries(model: Model) -> Iterator[str]:
         elif len(said["inputs"]) == 1:
             said["inputs"] = said["inputs"][0]
         last = said["name"]
-        yield f"{kind}: {_flow(said)}"
+        yield f"{_flow(kind)}: {_flow(said)}"
 
 
 def _flow(value: Any) -> str:

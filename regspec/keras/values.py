@@ -21,6 +21,8 @@ FAMILIES: dict[str, Family[Any]] = {
     "initializer": INITIALIZERS,
     "activation": ACTIVATIONS,
 }
+# Layers that may stand for an activation function.
+LAYERS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "Softmax": "softmax"}
 # Of initializers, which draw nothing here, because the weights are in the file; and of any object.
 NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
 
@@ -45,6 +47,10 @@ def named(value: Any, sort: str) -> Any:
             name, config = config if isinstance(config, str) else "", {}
     else:
         raise UnportedError(f"the {sort} {str(value)[:80]}")
+    if sort == "activation" and isinstance(config, dict) and "trainable" in config:  # a layer in a function's place
+        name, config = LAYERS.get(name, name), {key: each for key, each in config.items() if key != "trainable"}
+        if "activation" in config:
+            return named(config["activation"], sort)
     if name in ("L1L2", "l1_l2", "L1", "L2", "l1", "l2") and sort == "regularizer":
         return _norms(name, config)
     family = FAMILIES[sort]
@@ -58,6 +64,8 @@ def named(value: Any, sort: str) -> Any:
         if field not in member.model_fields:
             if each is not None:
                 raise UnportedError(f"the {sort} '{name}' with {field} = {str(each)[:80]}")
+            del fields[field]
+        elif each == member.model_fields[field].default:
             del fields[field]
     return {member.name: fields} if fields else member.name
 

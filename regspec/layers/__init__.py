@@ -4,6 +4,7 @@ from regspec.layers import (
     activation,
     attention,
     convolution,
+    convolutional_recurrent,
     dense,
     dropout,
     embedding,
@@ -14,6 +15,7 @@ from regspec.layers import (
     preprocessing,
     recurrent,
     reshaping,
+    wrappers,
 )
 from regspec.layers.layer import KINDS, Layer, find_kind
 
@@ -23,6 +25,7 @@ __all__ = [
     "activation",
     "attention",
     "convolution",
+    "convolutional_recurrent",
     "dense",
     "dropout",
     "embedding",
@@ -34,4 +37,5 @@ __all__ = [
     "preprocessing",
     "recurrent",
     "reshaping",
+    "wrappers",
 ]

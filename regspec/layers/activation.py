@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import Field
 
 from regspec import axes
+from regspec.axes import Order
 from regspec.calls import Expression, Module, call
-from regspec.layers.layer import Elementwise, Layer, Weight, kind
+from regspec.counting import Counted, Recounted, recounted_axes
+from regspec.layers.layer import Elementwise, Weight, kind
 from regspec.shapes import Shape, ShapeError, Tensor, text
 from regspec.spec import activations
 from regspec.spec.activations import ActivationFunction
@@ -30,6 +34,16 @@ class Activation(Elementwise):
     supports_masking = True
 
     activation: activations.Activation = Field(description="The activation function.")
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        along = self.activation.along
+        made = super().recounted(*xs, wanted=wanted)
+        if made is None or along is None:
+            return made
+        if xs[0].units is not None and self.output_shape(xs[0]) != xs[0].shape:  # it takes halves apart
+            return None
+        function = {self.activation.name: {"axis": xs[0].axis(along)}}
+        return replace(made, fields={} if xs[0].is_keras else {"activation": function})
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         along = self.activation.along
@@ -88,6 +102,10 @@ class Softmax(Elementwise):
 
     axis: Axes = Field((-1,), description="The axis along which the output sums to one, or several together.")
 
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = super().recounted(*xs, wanted=wanted)
+        return made and replace(made, fields=recounted_axes(self.axis, xs[0]))
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         if x.mask is not None:
             return self._masked(x, x.mask)
@@ -106,7 +124,7 @@ class Softmax(Elementwise):
 
 
 @kind
-class PReLU(Layer):
+class PReLU(Elementwise):
     """x above zero, alpha * x below, with a learned alpha."""
 
     supports_masking = True
@@ -117,14 +135,24 @@ class PReLU(Layer):
     shared_axes: Axes | None = Field(None, description="Axes that share their alphas; 1 is the first after the batch.")
 
     def _shape(self, x: Tensor) -> tuple[int, ...]:
+        """The shape of alpha as it lies in torch."""
         shared = {axis % x.rank for axis in self.shared_axes or ()}
         if 0 in shared or any(not -x.rank <= axis < x.rank for axis in self.shared_axes or ()):
             raise ShapeError(f"shares axes that {x.described} does not have")
-        return tuple(1 if axis in shared else x.size(axis) for axis in range(1, x.rank))
+        return tuple(1 if axis in shared else x.size(x.dimension(axis)) for axis in x.order[1:])
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = super().recounted(*xs, wanted=wanted)
+        fields = recounted_axes(self.shared_axes, xs[0], "shared_axes") if self.shared_axes else {}
+        return made and replace(made, fields=fields)
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        shape = self._shape(x)
-        return (self.weight("alpha", " ".join("abcdefgh"[: len(shape)]), shape, constructed=ZEROS),)
+        along = range(1, x.rank)
+        shape = dict(zip(x.order[1:], self._shape(x), strict=True))
+        names = dict(zip(along, "abcdefgh", strict=False))
+        pattern = f"{' '.join(names.values())} -> {' '.join(names[axis] for axis in x.order[1:])}"
+        sizes = tuple(shape[axis] for axis in along)
+        return (self.weight("alpha", pattern, sizes, constructed=ZEROS, along=tuple(along)),)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         return Module(call("PReLU", self._shape(x)))(x)

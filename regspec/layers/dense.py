@@ -10,7 +10,9 @@ from typing import Annotated
 from pydantic import Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.axes import Order
 from regspec.calls import Expression, Module, call, unless
+from regspec.counting import Counted, Recounted
 from regspec.layers.layer import Activated, Weight, kind
 from regspec.layers.slots import BiasSlot, KernelSlot
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -28,8 +30,11 @@ class Dense(KernelSlot, BiasSlot, Activated):
 
     units: Size = Field(description="The size of the output's last axis.")
 
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return Recounted()  # whatever the order of its input's units, that of its kernel's rows follows it
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        kernel = self.weight("kernel", "i o -> o i", (x.size(-1), self.units))
+        kernel = self.weight("kernel", "i o -> o i", (x.size(-1), self.units), along=(x.rank - 1, None))
         bias = self.weight("bias", "o", (self.units,), parameters=("bias",))
         return (kernel, bias) if self.use_bias else (kernel,)
 

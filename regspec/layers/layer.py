@@ -7,7 +7,7 @@ first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from regspec import axes
 from regspec.axes import Order, Pattern
 from regspec.calls import Expression, Module
+from regspec.counting import Counted, Recounted, shared_units
 from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
@@ -48,6 +49,7 @@ class Weight:
     fans: tuple[int, int] | None = None  # where Keras counts other than by the shape
     ones: tuple[int, int] | None = None  # rows that start at one: an LSTM's forget gate
     chunks: tuple[int, ...] | None = None  # Keras's gates, in the order in which torch stores them
+    along: tuple[int | None, ...] = ()  # for each of its axes the input's, as Keras counts, on which its size depends
 
 
 class Placement(Frozen):
@@ -79,12 +81,28 @@ class Layer(Frozen):
     takes: ClassVar[tuple[str, ...] | None] = None  # the input's axes, in torch's order, where their number is fixed
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
+    chooses_order: ClassVar[bool] = False  # whether `recounted` can count its output in the order that is wanted
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
     takes_attention_mask: ClassVar[bool] = False  # whether a mask that is named for it is one of scores
 
     def order(self, x: Tensor) -> Order | None:
         """The order of axes in which it wants an input; None takes any that its inputs share."""
         return axes.identity(x.rank)
+
+    def output_order(self, rank: int, x: Tensor) -> Order:
+        """The order of axes in which an output of this rank lies, where the first input is ``x``."""
+        return x.order if rank == x.rank else axes.identity(rank)
+
+    def reads(self, x: Tensor) -> Order | None:
+        """The order in which the axes of an input must be counted in a model with channels first; None for any."""
+        return axes.identity(x.rank)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        """What changes where its inputs are counted like this, in a model with channels first, and not as by Keras.
+
+        None where it can't do the same then. ``wanted`` is how its output would best be counted.
+        """
+        return None if any(x.units is not None for x in xs) else as_keras(self)
 
     def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
@@ -98,7 +116,7 @@ class Layer(Frozen):
         """The expression that computes its output, or those of several."""
         raise NotImplementedError
 
-    def absent(self) -> tuple[str, ...]:
+    def absent(self, x: Tensor, *others: Tensor) -> tuple[str, ...]:
         """Parameters that Keras does not have, which stay zero: of the main module, or ``suffix.name`` of another."""
         return ()
 
@@ -180,6 +198,14 @@ class Layer(Frozen):
                 )
 
 
+def as_keras(layer: Layer) -> Recounted:
+    """A layer, with those inside it, that counts its axes as Keras does in a model with channels first."""
+    nested = {name: as_keras(inner) for name, inner in layer if isinstance(inner, Layer)}
+    return Recounted(
+        {"data_format": "channels_last"} if getattr(layer, "data_format", "") is None else {}, nested=nested
+    )
+
+
 def refuse_signals(*xs: Tensor) -> None:
     """Raises `ShapeError` where an input is a signal, which a layer would read as a sequence."""
     for x in xs:
@@ -204,6 +230,13 @@ class Elementwise(Layer):
     def order(self, x: Tensor) -> Order | None:
         return None
 
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        is_shared, units = shared_units(xs)
+        return Recounted(units=units) if is_shared else None
+
     def gives_signal(self, *xs: Tensor) -> bool:
         return any(x.is_signal for x in xs)
 
@@ -223,6 +256,13 @@ class Activated(Layer):
     def activated_shape(self, shape: Shape, like: Tensor) -> Shape:
         """``shape`` after the activation."""
         return shape if self.activation is None else self.activation.output_shape(shape, self._dimension(like))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = super().recounted(*xs, wanted=wanted)
+        if made is None or self.activation is None or self.activation.along is None or xs[0].is_keras:
+            return made
+        along = {self.activation.name: {"axis": xs[0].dimension(self.activation.along)}}
+        return replace(made, fields={**made.fields, "activation": along})
 
     @property
     def is_along_last_axis(self) -> bool:
@@ -275,6 +315,13 @@ class Spatial(Layer):
     def order(self, x: Tensor) -> Order | None:
         last = (self.data_format or x.data_format) == "channels_last"
         return axes.channels_first(x.rank) if last else axes.identity(x.rank)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return self.order(Tensor(x.logical, x.source, data_format="channels_last"))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = super().recounted(*xs, wanted=wanted)
+        return made and replace(made, fields={**made.fields, "data_format": None})
 
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:

@@ -9,7 +9,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from regspec import shapes
+from regspec.axes import Order
 from regspec.calls import Binary, Expression, Value, call, unless
+from regspec.counting import MAX_PARTS, Counted, Recounted, Units
 from regspec.layers.layer import Elementwise, Layer, kind, spread
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -162,6 +164,17 @@ class Concatenate(Moved, Elementwise):
             return call("torch.cat", masks_of_all, dim=axis)
         return _either(masks) if len(masks) == len(others) + 1 else None
 
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        x = xs[0]
+        dimension = self._dimension(x)
+        default = 1 if x.rank > 3 else x.rank - 1
+        fields = {"axis": None if dimension == default else dimension}
+        if all(each.units is None for each in xs):
+            return Recounted({} if x.is_keras and self.axis is not None else fields)
+        is_known = all(each.rank == 2 and each.shape[1] is not None for each in xs)
+        is_short = sum(1 if each.units is None else len(each.units.parts) for each in xs) <= MAX_PARTS
+        return Recounted(units=Units.joined(xs)) if is_known and is_short and dimension == 1 else None
+
     def _dimension(self, x: Tensor) -> int:
         if self.axis is not None:
             return x.dimension(self.axis)
@@ -194,7 +207,8 @@ class Concatenate(Moved, Elementwise):
 
 def _either(masks: Sequence[Expression]) -> Expression:
     """The mask of what counts by one of several."""
-    return reduce(lambda left, right: left.method("logical_or", right), masks)
+    distinct = {id(mask): mask for mask in masks}.values()
+    return reduce(lambda left, right: left.method("logical_or", right), distinct)
 
 
 def _all_steps(x: Tensor) -> Expression:

@@ -10,10 +10,11 @@ from pydantic_core import PydanticCustomError
 
 from regspec.axes import Order
 from regspec.calls import OMIT, Apply, Call, Expression, Module, call, replaced, unless, walk
+from regspec.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
 from regspec.layers.nested import Nested
 from regspec.layers.slots import AffineSlots
-from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.shapes import Shape, ShapeError, Tensor, text
 from regspec.spec.fields import Axes, Axis, Fraction, NotNegative, Positive, Size
 from regspec.spec.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.spec.regularizers import Regularizer
@@ -38,10 +39,22 @@ class ChannelNormalization(AffineSlots):
             raise ShapeError("normalizes over axis 0, which is the batch")
         return (0, axis, *(other for other in range(1, x.rank) if other != axis))
 
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        dimension = x.dimension(channel_axis(self.axis, x))
+        default = channel_axis(None, replace(x, data_format="channels_first"))
+        fields = {"axis": None if dimension == default else dimension}
+        fields = {} if x.is_keras and self.axis is not None and dimension != default else fields
+        return Recounted(fields) if x.units is None else None
+
     def affine(self, x: Tensor) -> tuple[Weight, ...]:
         """Gamma and beta, as far as there are."""
-        gamma = self.weight("gamma", "c", (x.size(1),), constructed=ONES)
-        beta = self.weight("beta", "c", (x.size(1),), parameters=("bias",), constructed=ZEROS)
+        along = (x.order[1],)
+        gamma = self.weight("gamma", "c", (x.size(1),), constructed=ONES, along=along)
+        beta = self.weight("beta", "c", (x.size(1),), parameters=("bias",), constructed=ZEROS, along=along)
         return (gamma,) * self.scale + (beta,) * self.center
 
 
@@ -66,11 +79,18 @@ class BatchNormalization(ChannelNormalization):
             raise PydanticCustomError("range", "must not have an rmin above its rmax")
         return value
 
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        made = super().recounted(replace(x, units=None))
+        return made and replace(made, units=x.units)
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        size = (x.size(1),)
-        mean = self.weight("moving_mean", "c", size, parameters=("running_mean",), constructed=ZEROS, trainable=False)
+        size, along = (x.size(1),), (x.order[1],)
+        mean = self.weight(
+            "moving_mean", "c", size, parameters=("running_mean",), constructed=ZEROS, trainable=False, along=along
+        )
         variance = self.weight(
-            "moving_variance", "c", size, parameters=("running_var",), constructed=ONES, trainable=False
+            "moving_variance", "c", size, parameters=("running_var",), constructed=ONES, trainable=False, along=along
         )
         if not self.renorm:
             return (*self.affine(x), mean, variance)
@@ -97,7 +117,11 @@ class BatchNormalization(ChannelNormalization):
             center=unless(True, self.center),
             frozen=unless(False, not self.trainable),
         )
-        return Module(constructor)(x)
+        if x.mask is None:
+            return Module(constructor)(x)
+        if self.renorm or x.mask.rank != x.rank - 1:
+            raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
+        return Module(constructor)(x, x.mask)
 
 
 @kind
@@ -137,6 +161,12 @@ class FeatureNormalization(Layer):
         chosen = self.normalized(x)
         return (*(axis for axis in range(x.rank) if axis not in chosen), *chosen)
 
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return Recounted(recounted_axes(self.axis, xs[0]), units=xs[0].units)
+
     def feature_shape(self, x: Tensor) -> tuple[int, ...]:
         """The sizes of the axes that are normalized together."""
         return tuple(x.size(dimension) for dimension in range(x.rank - len(self.normalized(x)), x.rank))
@@ -144,7 +174,10 @@ class FeatureNormalization(Layer):
     def affine_weight(self, slot: str, x: Tensor, parameter: str, constructed: Initializer) -> Weight:
         """A weight with one number for each feature."""
         names = " ".join("abcdefgh"[: len(self.normalized(x))])
-        return self.weight(slot, names, self.feature_shape(x), parameters=(parameter,), constructed=constructed)
+        along = self.normalized(x)
+        return self.weight(
+            slot, names, self.feature_shape(x), parameters=(parameter,), constructed=constructed, along=along
+        )
 
 
 def _shape(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
@@ -201,6 +234,10 @@ class UnitNormalization(Elementwise):
 
     axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
 
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = super().recounted(*xs, wanted=wanted)
+        return made and replace(made, fields=recounted_axes(self.axis, xs[0]))
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         dimensions = tuple(dict.fromkeys(x.dimension(axis) for axis in self.axis))
         return call("F.normalize", x, dim=unless(1, _shape(dimensions)))
@@ -223,6 +260,13 @@ class SpectralNormalization(Layer):
 
     def order(self, x: Tensor) -> Order | None:
         return self.layer.order(x)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return self.layer.reads(x)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = self.layer.recounted(*xs, wanted=wanted)
+        return made and Recounted(order=made.order, units=made.units, nested={"layer": made})
 
     def checked(self, *xs: Tensor) -> None:
         super().checked(*xs)
@@ -254,7 +298,8 @@ class SpectralNormalization(Layer):
         vector = self.weight(
             "vector_u", "p o", size, parameters=("vector_u",), trainable=False, initializer=initializer
         )
-        return (*inner, vector)
+        index = self.layer.weights(x).index(kernel) + 1
+        return (*inner[:index], vector, *inner[index:])
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
         return self.layer.output_shape(x)

@@ -8,7 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec import axes
+from regspec.axes import Order
 from regspec.calls import Expression, Module, call, unless
+from regspec.counting import Counted, Recounted, recounted_axes
 from regspec.layers.embedding import indices
 from regspec.layers.layer import Elementwise, Layer, Spatial, Weight, channel_axis, kind
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -37,6 +40,16 @@ class Rescaling(Elementwise):
     scale: Numbers = Field(description="The factor, or one for each channel.")
     offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
 
+    @property
+    def _is_per_channel(self) -> bool:
+        return isinstance(self.scale, tuple) or isinstance(self.offset, tuple)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return axes.channels_first(x.rank) if self._is_per_channel and x.rank > 2 else None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return None if self._is_per_channel and xs[0].units is not None else super().recounted(*xs, wanted=wanted)
+
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         channels = x.logical[channel_axis(None, x)]
         for name, numbers in (("scale", self.scale), ("offset", self.offset)):
@@ -45,7 +58,7 @@ class Rescaling(Elementwise):
         return x.shape
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        if isinstance(self.scale, tuple) or isinstance(self.offset, tuple):
+        if self._is_per_channel:
             return Module(call("Rescaling", self.scale, self.offset, dim=x.dimension(channel_axis(None, x))))(x)
         scaled = x * self.scale
         return scaled + self.offset if self.offset else scaled
@@ -75,6 +88,18 @@ class Normalization(Layer):
                 raise ShapeError(f"has {len(numbers)} numbers as {name}, but its axes have {size} in {x.described}")
         return x.shape
 
+    def order(self, x: Tensor) -> Order | None:
+        return None if len(self.axis or ()) < 2 else super().order(x)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return self.order(x)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        if x.units is not None and (isinstance(self.mean, tuple) or isinstance(self.variance, tuple)):
+            return None
+        return Recounted(recounted_axes(self.axis, x) if self.axis else {}, units=x.units)
+
     def _kept(self, x: Tensor) -> tuple[int, ...]:
         return tuple(sorted({x.dimension(axis) for axis in self.axis or ()}))
 
@@ -86,13 +111,19 @@ class Normalization(Layer):
             return ()
         shape = self._size(x)
         names = " ".join("abcdefgh"[: len(shape)])
-        return (
+        along = tuple(x.order[dimension] for dimension in self._kept(x))
+        return tuple(
             self.weight(
-                "mean", names, shape, parameters=("mean",), trainable=False, initializer=ZEROS, constructed=ZEROS
-            ),
-            self.weight(
-                "variance", names, shape, parameters=("variance",), trainable=False, initializer=ONES, constructed=ONES
-            ),
+                slot,
+                names,
+                shape,
+                parameters=(slot,),
+                trainable=False,
+                initializer=start,
+                constructed=start,
+                along=along,
+            )
+            for slot, start in (("mean", ZEROS), ("variance", ONES))
         )
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:

@@ -36,7 +36,8 @@ from regspec.runtime.normalization import (
     SpectralNormalization,
 )
 from regspec.runtime.penalties import Regularized, accumulate
-from regspec.runtime.recurrent import GRU, LSTM, SimpleRNN
+from regspec.runtime.recurrent import GRU, LSTM, SimpleRNN, Stateful, reset_states
+from regspec.runtime.recurrent_convolution import ConvLSTM
 from regspec.runtime.regularizers import L1, L1L2, L2, GroupLasso, Hoyer, KLSparsity, Norm, Orthogonal, Spectral, Sum
 from regspec.runtime.schedules import (
     ConstantSchedule,
@@ -64,6 +65,7 @@ __all__ = [
     "BatchRenorm",
     "CategoryEncoding",
     "ConstantSchedule",
+    "ConvLSTM",
     "CosineSchedule",
     "Discretization",
     "Dropout",
@@ -101,6 +103,7 @@ __all__ = [
     "Spectral",
     "SpectralNormalization",
     "Squareplus",
+    "Stateful",
     "StepsSchedule",
     "Sum",
     "ThresholdedReLU",
@@ -109,6 +112,7 @@ __all__ = [
     "accumulate",
     "eye_",
     "orthogonal_",
+    "reset_states",
     "stft_",
     "variance_scaling_",
 ]

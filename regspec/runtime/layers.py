@@ -126,16 +126,25 @@ class GaussianNoise(nn.Module):
 
 
 class SamePadding(nn.Module):
-    """Zeros around (batch, channels, …) for ``ceil(size / stride)`` windows, of sizes known at run time only."""
+    """Zeros around (batch, channels, …) for ``ceil(size / stride)`` windows, of sizes known at run time only.
+
+    Or another value than zero, such as -inf before a maximum.
+    """
 
     def __init__(
-        self, kernel_size: tuple[int, ...], stride: int | tuple[int, ...] = 1, *, dilation: int | tuple[int, ...] = 1
+        self,
+        kernel_size: tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        *,
+        dilation: int | tuple[int, ...] = 1,
+        value: float = 0.0,
     ) -> None:
         super().__init__()
         rank = len(kernel_size)
         self.kernel_size = kernel_size
         self.stride = (stride,) * rank if isinstance(stride, int) else stride
         self.dilation = (dilation,) * rank if isinstance(dilation, int) else dilation
+        self.value = value
 
     def forward(self, x: Tensor) -> Tensor:
         padding: list[int] = []
@@ -143,10 +152,10 @@ class SamePadding(nn.Module):
         for size, kernel, stride, dilation in reversed(list(axes)):
             cells = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
             padding += [cells // 2, cells - cells // 2]
-        return F.pad(x, padding)
+        return F.pad(x, padding, value=self.value)
 
     def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, dilation={self.dilation}"
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, dilation={self.dilation}, value={self.value}"
 
 
 class Rescaling(nn.Module):

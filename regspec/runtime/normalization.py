@@ -41,12 +41,15 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     def _check_input_dim(self, input: Tensor) -> None:
         raise NotImplementedError
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The normalized input; in training, by the statistics of the positions that a mask (batch, …) counts."""
         self._check_input_dim(input)
         mean, variance, momentum = self.running_mean, self.running_var, self.momentum
         assert mean is not None
         assert variance is not None
         assert momentum is not None
+        if mask is not None and self.training and not self.frozen:
+            return self._masked(input, mask.unsqueeze(1))
         if not self.training or self.frozen:
             return F.batch_norm(input, mean, variance, self.weight, self.bias, False, momentum, self.eps)
         # torch adds the batch's variance times n / (n - 1); scaling the moving one likewise, and back, takes that out
@@ -62,6 +65,21 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         return output
+
+    def _masked(self, input: Tensor, mask: Tensor) -> Tensor:
+        """The input normalized by the positions that count; Keras adds 1e-7 to their number."""
+        axes = [0, *range(2, input.ndim)]
+        number = mask.sum() + 1e-7
+        mean = torch.where(mask, input, 0).sum(axes, keepdim=True) / number
+        variance = torch.where(mask, input - mean, 0).square().sum(axes, keepdim=True) / number
+        with torch.no_grad():
+            for moving, now in ((self.running_mean, mean), (self.running_var, variance)):
+                assert moving is not None
+                moving.lerp_(now.flatten(), self.momentum or 0.0)
+        output = (input - mean) * torch.rsqrt(variance + self.eps)
+        channels = (-1, *(1 for _ in axes[1:]))
+        output = output if self.weight is None else output * self.weight.view(channels)
+        return output if self.bias is None else output + self.bias.view(channels)
 
 
 class BatchRenorm(_BatchNorm):
@@ -98,7 +116,7 @@ class BatchRenorm(_BatchNorm):
         if input.ndim < 2:
             raise ValueError(f"expected input of 2 or more axes, got {input.ndim}")
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]  # the layer refuses masks
         if not self.training or self.frozen:
             return super().forward(input)
         self._check_input_dim(input)
