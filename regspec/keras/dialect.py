@@ -14,6 +14,7 @@ class Dialect:
     data_format: str  # of the model: channels_last, unless all its layers say otherwise
     generation: int = 3  # of Keras: 1, 2 or 3
     dtype: Precision = "float32"  # of the model: that of most of its layers
+    has_arrays: bool = False  # whether the file holds the weights too
     keeps_quirks: bool = True  # whether what Keras does and nobody can have wanted is done too
     notes: list[str] = field(default_factory=list)
 

@@ -19,7 +19,7 @@ from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operations import operation_of
 from regspec.keras.precision import policy_of
-from regspec.keras.values import UnportedError
+from regspec.keras.values import UnportedError, is_foreign
 from regspec.spec.fields import MAX_NAME, RESERVED
 
 GRAPHS = ("Functional", "Model")
@@ -70,6 +70,9 @@ class Reader:
         for layer in config["layers"]:
             if not isinstance(layer, dict) or not isinstance(layer.get("class_name"), str):
                 raise UnportedError("a layer without a class")
+        if is_foreign(item):
+            said = f"'{model.name}' is of the class {item['class_name'][:80]}, which is none of Keras's own"
+            self.dialect.note(f"{said}: its graph is ported, but not what the class makes of it")
         if item["class_name"] == "Sequential":
             self._sequential(model, config, depth)
         else:

@@ -97,7 +97,13 @@ def port(
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    dialect = Dialect(_data_format(stored.config), _generation(stored), _precision(stored.config), keeps_quirks)
+    dialect = Dialect(
+        _data_format(stored.config),
+        _generation(stored),
+        _precision(stored.config),
+        stored.arrays is not None,
+        keeps_quirks,
+    )
     reader = Reader(dialect)
     try:
         model = reader.model(stored.config)
