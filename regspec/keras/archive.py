@@ -100,8 +100,8 @@ class Arrays:
         with damaged(self.path):
             array: NDArray[Any] = np.asarray(dataset[()])
         if array.dtype == BFLOAT16:  # the upper halves of float32
-            return (array.view("<u2").astype("<u4") << 16).view("<f4")
-        return array
+            array = (array.view("<u2").astype("<u4") << 16).view("<f4")
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def _own(self, group: h5py.Group, path: str) -> Any:
         """What lies at a path, by links within the file only; None where there is nothing."""

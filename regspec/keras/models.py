@@ -20,7 +20,7 @@ from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operation import Source
 from regspec.keras.operations import is_operation, operation_of
 from regspec.keras.precision import policy_of
-from regspec.keras.values import UnportedError
+from regspec.keras.values import UnportedError, is_foreign
 from regspec.spec.fields import MAX_NAME, RESERVED, snake_case
 
 GRAPHS = ("Functional", "Model")
@@ -69,6 +69,9 @@ class Reader:
         for layer in config["layers"]:
             if not isinstance(layer, dict) or not isinstance(layer.get("class_name"), str):
                 raise UnportedError("a layer without a class")
+        if is_foreign(item):
+            said = f"'{model.name}' is of the class {item['class_name'][:80]}, which is none of Keras's own"
+            self.dialect.note(f"{said}: its graph is ported, but not what the class makes of it")
         if item["class_name"] == "Sequential":
             self._sequential(model, config, depth)
         else:
@@ -261,7 +264,7 @@ class Reader:
         return name
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
-        where = f"'{name_of(layer)}' ({layer['class_name']}) can't be ported: {reason}"
+        where = f"'{name_of(layer)[:80]}' ({layer['class_name'][:80]}) can't be ported: {reason}"
         is_known = layer["class_name"] in MODELS or kind_of(layer["class_name"])
         hint = None if is_known else "register_layer gives a class of that name a module"
         self.problems.append(Problem(where, hint))

@@ -98,6 +98,7 @@ def port(
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
     dialect = Dialect.of(stored.version, stored.config, keeps_quirks)
+    dialect.has_arrays = stored.arrays is not None
     reader = Reader(dialect)
     try:
         config = _renewed(stored, dialect)
