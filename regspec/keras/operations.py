@@ -25,6 +25,7 @@ PAIRS = """
     LogicalOr LogicalXor BitwiseAnd BitwiseOr BitwiseXor BitwiseLeftShift BitwiseRightShift LeftShift RightShift
     Matmul Dot Tensordot Inner Cross Append IsIn
 """
+VARIADIC = ("Einsum",)
 PARAMETERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(PAIRS.split(), PAIR),
     "Isclose": (*PAIR, "rtol", "atol"),
@@ -90,9 +91,11 @@ def operation_of(
     name = layer["class_name"]
     names = PARAMETERS.get(name, ("x",))
     if len(arguments) > len(names):
-        if name not in RULES:
+        if not is_known(name):
             raise UnportedError(f"no kind ports the operation {name}")
-        names = (*names, *(f"argument {index}" for index in range(len(names), len(arguments))))
+        if name not in VARIADIC:
+            raise UnportedError(f"{name} on {len(arguments)} arguments")
+        names = (*names, *(f"operand {index}" for index in range(len(names), len(arguments))))
     given = dict(zip(names, arguments, strict=False))
     given |= {key if key in names else KEYWORDS.get(key, key): value for key, value in keywords.items()}
     config = {key: value for key, value in (layer.get("config") or {}).items() if key != "name"}

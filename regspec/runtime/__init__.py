@@ -11,7 +11,7 @@ from regspec.runtime.activations import (
 )
 from regspec.runtime.attention import AdditiveAttention, Attention, GroupQueryAttention, MultiHeadAttention
 from regspec.runtime.constraints import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
-from regspec.runtime.functions import mirror_pad, one_hot
+from regspec.runtime.functions import mirror_pad, one_hot, take_of_each
 from regspec.runtime.initializers import eye_, orthogonal_, stft_, variance_scaling_
 from regspec.runtime.layers import (
     AlphaDropout,
@@ -111,5 +111,6 @@ __all__ = [
     "one_hot",
     "orthogonal_",
     "stft_",
+    "take_of_each",
     "variance_scaling_",
 ]
