@@ -23,7 +23,7 @@ PAIRS = """
     Add Subtract Multiply Divide TrueDivide DivideNoNan FloorDivide Mod Fmod Power Maximum Minimum Fmax Fmin Arctan2
     Hypot Logaddexp Logaddexp2 Heaviside Ldexp Gcd Lcm Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd
     LogicalOr LogicalXor BitwiseAnd BitwiseOr BitwiseXor BitwiseLeftShift BitwiseRightShift LeftShift RightShift
-    Matmul Dot Tensordot Inner Cross Append IsIn
+    Matmul Dot Tensordot Inner Outer Vdot Kron Cross Append IsIn
 """
 VARIADIC = ("Einsum",)
 PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -50,6 +50,8 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "SolveTriangular": ("a", "b"),
     **dict.fromkeys(("Concatenate", "Hstack", "Vstack", "Dstack"), ("xs",)),
     "StopGradient": ("variable",),
+    **dict.fromkeys(("Conv", "DepthwiseConv", "ConvTranspose"), ("inputs", "kernel")),
+    "SeparableConv": ("inputs", "depthwise_kernel", "pointwise_kernel"),
     **dict.fromkeys(("Resize", "RGBToGrayscale", "ExtractPatches", "PadImages", "CropImages"), ("images",)),
     **dict.fromkeys(("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool", "MultiHot"), ("inputs",)),
 }
