@@ -220,18 +220,20 @@ class Reader:
         name: str,
         results: Mapping[tuple[str, int], str],
         taken: set[str],
+        at: str | None = None,
     ) -> str:
-        """The entry of an operation, after those of its inputs that are entries themselves."""
+        """The entry of an operation, after those of its inputs that are entries themselves; ``at`` is the own name."""
         if isinstance(source, tuple):
             layer, node, output = source
             return model.output(results[layer, node], output)
+        at = at or name
         inputs = []
         for each in source.inputs:
-            own = name if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", taken)
-            inputs.append(self._operation(model, each, own, results, taken))
-        model.operations.add(name)
-        model.entries.append({source.kind: {"name": name, "inputs": inputs, **source.fields}})
-        return name
+            own = at if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", taken)
+            inputs.append(self._operation(model, each, name, results, taken, own))
+        model.operations.add(at)
+        model.entries.append({source.kind: {"name": at, "inputs": inputs, **source.fields}})
+        return at
 
     def _layer(
         self,

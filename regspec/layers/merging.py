@@ -86,7 +86,9 @@ class Operator(Merge, Pair):
     def lower(self, *xs: Tensor) -> Expression:
         dtype = self.output_dtype(*xs)
         if self.numbers:
-            return self.merge([counted(each, value(name, each), dtype) for name, each in self.named(xs).items()])
+            return self.merge(
+                [counted(each, value(name, each, like=xs[0]), dtype) for name, each in self.named(xs).items()]
+            )
         rank = max(each.rank for each in xs)
         return self.merge([counted(each, _expanded(each, rank), dtype) for each in xs])
 
