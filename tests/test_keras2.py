@@ -134,6 +134,30 @@ def test_a_mistake_of_keras_1_is_kept_or_set_right() -> None:
     assert all(any("recurrent kernel" in note for note in port.notes) for port in (kept, right))
 
 
+def test_a_layer_that_models_share_has_a_note(tmp_path: Path) -> None:
+    config = config_of("keras_2_21_0/graph.h5")
+    layers = {layer["config"]["name"]: layer for layer in config["config"]["layers"]}
+    for layer in (layers["shared"], layers["encoder"]["config"]["layers"][-1]):
+        layer["shared_object_id"] = 5
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({**config, "keras_version": "2.21.0"}))
+    assert any("'shared' is shared between models" in note for note in regspec.port(path).notes)
+
+
+@pytest.mark.parametrize("keeps_quirks", [True, False])
+def test_images_that_moved_when_they_were_enlarged(keeps_quirks: bool, tmp_path: Path) -> None:
+    config = config_of("keras_2_0_8/channels_first.h5")
+    layer = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "UpSampling2D")
+    layer["config"]["interpolation"] = "bilinear"
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({**config, "keras_version": "2.2.4"}))
+    if keeps_quirks:
+        with pytest.raises(regspec.RegspecError, match="which moves the image; keeps_quirks=False"):
+            regspec.port(path)
+    else:
+        assert "moves the image" in regspec.port(path, keeps_quirks=False).notes[0]
+
+
 # -- arrays in other forms ---------------------------------------------------------------------------------------------
 
 
@@ -172,6 +196,7 @@ def test_names_that_do_not_fit_into_one_attribute(tmp_path: Path) -> None:
         ("keras_1_2_2/sequence.h5", 0, {"dropout": 0.5}, "Embedding with dropout = 0.5"),
         ("keras_2_0_8/sequence.h5", 6, {"time_major": True}, "LSTM with time_major = True"),
         ("keras_2_0_8/sequence.h5", 7, {"alpha": "much"}, "LeakyReLU must be"),
+        ("keras_2_0_8/sequence.h5", 0, {"ragged": True}, "the input 'embedding_1' of ragged tensors"),
         ("keras_2_0_8/sequence.h5", 8, {"kernel_regularizer": {"name": "EigenvalueRegularizer"}}, "EigenvalueReg"),
     ],
 )
