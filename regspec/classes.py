@@ -195,7 +195,9 @@ class Outliner:
         self._enter(node)
         targets = [self.variables.get(id(x), "_") for x in node.outputs]
         if len(node.plan.results) == 1:
-            yield f"{targets[0]} = {self.printer.text(node.plan.results[0])}"
+            text = self.printer.text(node.plan.results[0])
+            if text != targets[0]:  # an identity changes nothing
+                yield f"{targets[0]} = {text}"
             return
         yield from self._shared(node, targets)
         for target, result in zip(targets, node.plan.results, strict=True):
@@ -221,15 +223,17 @@ class Outliner:
     def _shared(self, node: Node, targets: list[str]) -> Iterator[str]:
         """Statements for what several results need: taken apart, ``sequence, (h, c) = self.lstm(x)``, or as it is."""
         expressions = [each for result in node.plan.results for each in walk(result)]
-        applied = [each for each in expressions if isinstance(each, Apply)]
-        counts = Counter(id(each) for each in applied)
-        for whole in dict.fromkeys(each for each in applied if counts[id(each)] > 1):
+        taken_apart = {id(each.whole) for each in expressions if isinstance(each, Part)}
+        wholes = {id(each): each for each in expressions if isinstance(each, Apply) or id(each) in taken_apart}
+        counts = Counter(id(each) for each in expressions)
+        for whole in (each for each in wholes.values() if counts[id(each)] > 1):
             parts = {each.path: each for each in expressions if isinstance(each, Part) and each.whole is whole}
+            name = self._applied(whole) if isinstance(whole, Apply) else node.name
             if not parts:
-                self.known[id(whole), ()] = self._new(f"{self._applied(whole)}_output")
+                self.known[id(whole), ()] = self._new(f"{name}_output")
                 yield f"{self.known[id(whole), ()]} = {self.printer.text(whole)}"
                 continue
-            variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in parts.items()}
+            variables = {path: self._new(f"{name}_{_leaf(part)}") for path, part in parts.items()}
             for target, result in zip(targets, node.plan.results, strict=True):
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target

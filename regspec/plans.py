@@ -197,16 +197,17 @@ def _computed(
     shape, result = layer.output_shape(*xs), layer.lower(*xs)
     results = tuple(result) if isinstance(result, list) else (result,)
     dtype = layer.output_dtype(*xs)
+    shapes = shape if isinstance(shape, list) else [shape]
     outputs = tuple(
         Tensor(
             each,
             "",
-            dtype,
+            own,
             xs[0].order if len(each) == xs[0].rank else (),
             xs[0].data_format,
             layer.gives_signal(*xs) and len(each) == 3,
         )
-        for each in (shape if isinstance(shape, list) else [shape])
+        for each, own in zip(shapes, dtype if isinstance(dtype, list) else [dtype] * len(shapes), strict=True)
     )
     if activity is None:
         return outputs, results

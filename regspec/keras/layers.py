@@ -48,8 +48,10 @@ CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
 
 def kind_of(class_name: str) -> type[Layer] | None:
-    """The kind that ports a class, if there is one."""
-    return KINDS.get(CLASSES.get(class_name, class_name))
+    """The kind that ports a layer's class, if there is one."""
+    cls = KINDS.get(CLASSES.get(class_name, class_name))
+    # a layer of that name is the user's own
+    return None if cls is None or cls.__module__.startswith("regspec.layers.operations.") else cls
 
 
 def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
@@ -76,7 +78,7 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
             dialect.data_format if issubclass(cls, Spatial) else "channels_last"
         ):
             continue
-        if not _is_default(cls, field, converted):
+        if not is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
     if config.get("trainable") is False:
         fields["trainable"] = False
@@ -113,7 +115,7 @@ def _sort(field: str) -> str | None:
     return next((sort for sort in FAMILIES if field == sort or field.endswith(f"_{sort}")), None)
 
 
-def _is_default(cls: type[Layer], field: str, value: Any) -> bool:
+def is_default(cls: type[Layer], field: str, value: Any) -> bool:
     """Whether a field need not be said, because it is as its default."""
     default = cls.model_fields[field].default
     if value is None:

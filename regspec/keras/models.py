@@ -16,9 +16,10 @@ from typing import Any
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
-from regspec.keras.operations import operation_of
+from regspec.keras.operation import Source
+from regspec.keras.operations import is_operation, operation_of
 from regspec.keras.values import UnportedError
-from regspec.spec.fields import RESERVED
+from regspec.spec.fields import RESERVED, snake_case
 
 MODELS = ("Sequential", "Functional", "Model")
 MAX_DEPTH = 32  # of models in models
@@ -101,7 +102,7 @@ class Reader:
                 model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layer)}
                 results[name_of(layer), 0] = name
         calls = {
-            (name_of(layer), index): (layer, Call.read(node))
+            (name_of(layer), index): (layer, Call.of_operation(node) if is_operation(layer) else Call.read(node))
             for layer in config["layers"]
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
@@ -122,17 +123,15 @@ class Reader:
         depth: int,
     ) -> str:
         """The entry of one call of a layer."""
-        inputs = [_output(results[name, number], position) for name, number, position in call.references]
-        try:
-            operation = operation_of(layer, call.constants)
-        except UnportedError as reason:
-            self._report(layer, reason)
-            return _identifier(name_of(layer), taken)
-        if operation is not None:
+        if is_operation(layer):
             name = _identifier(name_of(layer), taken)
-            ((kind, fields),) = operation.items()
-            model.entries.append({kind: {"name": name, "inputs": inputs, **fields}})
-            return name
+            try:
+                source = operation_of(layer, call.constants, call.keywords, self.dialect, call.shapes)
+            except UnportedError as reason:
+                self._report(layer, reason)
+                return name
+            return self._operation(model, source, name, results, taken)
+        inputs = [_output(results[name, number], position) for name, number, position in call.references]
         cls = kind_of(layer["class_name"])
         said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
@@ -142,6 +141,25 @@ class Reader:
             return self._layer(model, layer, inputs, taken, depth, given)
         name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
         model.entries.append({"call": {"layer": model.names[name_of(layer)], "inputs": inputs, "name": name, **given}})
+        return name
+
+    def _operation(
+        self,
+        model: Model,
+        source: Source,
+        name: str,
+        results: Mapping[tuple[str, int], str],
+        taken: set[str],
+    ) -> str:
+        """The entry of an operation, after those of its inputs that are entries themselves."""
+        if isinstance(source, tuple):
+            layer, node, output = source
+            return _output(results[layer, node], output)
+        inputs = []
+        for each in source.inputs:
+            own = name if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", taken)
+            inputs.append(self._operation(model, each, own, results, taken))
+        model.entries.append({source.kind: {"name": name, "inputs": inputs, **source.fields}})
         return name
 
     def _layer(
@@ -196,6 +214,7 @@ class Call:
     references: list[Reference]
     constants: list[Any]  # the arguments in order, with None for tensors
     keywords: dict[str, Any]
+    shapes: Mapping[Reference, Any] = field(default_factory=dict)  # of an operation's tensors
 
     @classmethod
     def read(cls, node: Mapping[str, Any]) -> Call:
@@ -207,6 +226,39 @@ class Call:
             if key in keywords and _tensors_in(keywords[key], references):
                 del keywords[key]
         return cls(references, constants, keywords)
+
+    @classmethod
+    def of_operation(cls, node: Any) -> Call:
+        """The node of an operation; tensors stay among its arguments, as references."""
+        if not isinstance(node, dict):
+            return cls.read(node)
+        shapes: dict[Reference, Any] = {}
+        arguments = _plain(node.get("args") or [], shapes)
+        keywords = _plain(node.get("kwargs") or {}, shapes)
+        return cls([*shapes], arguments, keywords, shapes)
+
+
+def _plain(value: Any, shapes: dict[Reference, Any]) -> Any:
+    """A serialized argument as a value: tensors as references, whose shapes are noted, and arrays as lists."""
+    if isinstance(value, list):
+        return [_plain(each, shapes) for each in value]
+    if not isinstance(value, dict):
+        return value
+    config = value.get("config")
+    match value.get("class_name"):
+        case "__keras_tensor__":
+            (reference,) = _tensors(value)
+            shapes[reference] = value["config"].get("shape")
+            return reference
+        case "__numpy__" | "__tensor__" if isinstance(config, dict):
+            return _plain(config.get("value"), shapes)
+        case "__slice__" if isinstance(config, dict):
+            return slice(*(config.get(part) for part in ("start", "stop", "step")))
+        case "__ellipsis__":
+            return ...
+        case None:
+            return {key: _plain(each, shapes) for key, each in value.items()}
+    return value
 
 
 def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:

@@ -117,8 +117,8 @@ class Layer(Frozen):
         """The kinds by which a rule selects it: its own, and that of a layer that it wraps."""
         return (type(self).__name__,)
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
-        """The type of its output's numbers."""
+    def output_dtype(self, x: Tensor, *others: Tensor) -> str | list[str]:
+        """The type of its output's numbers, or the types of several outputs."""
         return "float32"
 
     def gives_signal(self, *xs: Tensor) -> bool:

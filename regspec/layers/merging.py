@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from typing import ClassVar
 
 from pydantic import Field
 
 from regspec import shapes
-from regspec.calls import Binary, Expression, call, unless
+from regspec.axes import Order
+from regspec.calls import Binary, Expression, Value, call, unless
 from regspec.layers.layer import Elementwise, Layer, kind
+from regspec.layers.operations.arithmetic import Pair, counted
+from regspec.layers.operations.operands import dtypes, promoted, value
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.fields import Axes, Axis
@@ -37,7 +41,7 @@ class Merge(Moved, Elementwise):
         rank = max(each.rank for each in (x, *others))
         return self.merge([_expanded(each, rank) for each in (x, *others)])
 
-    def merge(self, values: list[Expression]) -> Expression:
+    def merge(self, values: Sequence[Expression]) -> Expression:
         """The expression of tensors of one rank."""
         raise NotImplementedError
 
@@ -49,39 +53,105 @@ def _expanded(x: Tensor, rank: int) -> Expression:
     return value
 
 
-def _chained(operator: str, values: list[Expression]) -> Expression:
-    return reduce(lambda left, right: Binary(operator, left, right), values)
+def _chained(operator: str, values: Sequence[Value]) -> Expression:
+    first, second, *more = values
+    return reduce(lambda left, right: Binary(operator, left, right), more, Binary(operator, first, second))
+
+
+class Operator(Merge, Pair):
+    """A merge of inputs, or of one input and numbers."""
+
+    def checked(self, *xs: Tensor) -> None:
+        if self.numbers:
+            Pair.checked(self, *xs)
+        else:
+            Layer.checked(self, *xs)
+
+    def order(self, x: Tensor) -> Order | None:
+        return Pair.order(self, x)
+
+    def output_shape(self, *xs: Tensor) -> Shape:
+        return Pair.output_shape(self, *xs) if self.numbers else Merge.output_shape(self, *xs)
+
+    def output_dtype(self, *xs: Tensor) -> str:
+        return promoted(*dtypes(self.named(xs).values() if self.numbers else xs))
+
+    def lower(self, *xs: Tensor) -> Expression:
+        dtype = self.output_dtype(*xs)
+        if self.numbers:
+            return self.merge([counted(each, value(name, each), dtype) for name, each in self.named(xs).items()])
+        rank = max(each.rank for each in xs)
+        return self.merge([counted(each, _expanded(each, rank), dtype) for each in xs])
+
+    def merge(self, values: Sequence[Value]) -> Expression:
+        """The expression of operands of one rank."""
+        raise NotImplementedError
 
 
 @kind
-class Add(Merge):
+class Add(Operator):
     """The sum of the inputs."""
 
     verb = "add"
 
-    def merge(self, values: list[Expression]) -> Expression:
+    def merge(self, values: Sequence[Value]) -> Expression:
         return _chained("+", values)
 
 
 @kind
-class Subtract(Merge):
+class Subtract(Operator):
     """The first input less the second."""
 
     verb = "subtract"
     arity = (2, 2)
 
-    def merge(self, values: list[Expression]) -> Expression:
+    def output_dtype(self, *xs: Tensor) -> str:
+        return promoted(super().output_dtype(*xs), 0)
+
+    def merge(self, values: Sequence[Value]) -> Expression:
         return _chained("-", values)
 
 
 @kind
-class Multiply(Merge):
+class Multiply(Operator):
     """The product of the inputs, number by number."""
 
     verb = "multiply"
 
-    def merge(self, values: list[Expression]) -> Expression:
+    def merge(self, values: Sequence[Value]) -> Expression:
         return _chained("*", values)
+
+
+class Extreme(Operator):
+    """The largest or the smallest of the inputs, number by number."""
+
+    function: ClassVar[str]
+    bound: ClassVar[str]  # what a tensor's method calls it
+
+    def merge(self, values: Sequence[Value]) -> Expression:
+        tensors = [each for each in values if isinstance(each, Expression)]
+        if len(tensors) < len(values):
+            (number,) = (each for each in values if not isinstance(each, Expression))
+            return tensors[0].method("clamp", **{self.bound: number})
+        return reduce(lambda left, right: call(self.function, left, right), tensors)
+
+
+@kind
+class Maximum(Extreme):
+    """The largest of the inputs, number by number."""
+
+    verb = "take the maximum of"
+    function = "torch.maximum"
+    bound = "min"
+
+
+@kind
+class Minimum(Extreme):
+    """The smallest of the inputs, number by number."""
+
+    verb = "take the minimum of"
+    function = "torch.minimum"
+    bound = "max"
 
 
 @kind
@@ -94,28 +164,8 @@ class Average(Merge):
 
     verb = "average"
 
-    def merge(self, values: list[Expression]) -> Expression:
+    def merge(self, values: Sequence[Expression]) -> Expression:
         return _chained("+", values) / len(values)
-
-
-@kind
-class Maximum(Merge):
-    """The largest of the inputs, number by number."""
-
-    verb = "take the maximum of"
-
-    def merge(self, values: list[Expression]) -> Expression:
-        return reduce(lambda left, right: call("torch.maximum", left, right), values)
-
-
-@kind
-class Minimum(Merge):
-    """The smallest of the inputs, number by number."""
-
-    verb = "take the minimum of"
-
-    def merge(self, values: list[Expression]) -> Expression:
-        return reduce(lambda left, right: call("torch.minimum", left, right), values)
 
 
 @kind

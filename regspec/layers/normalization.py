@@ -193,7 +193,7 @@ class SpectralNormalization(Layer):
     def takes_integers(self) -> bool:
         return self.layer.takes_integers
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str]:
         return self.layer.output_dtype(x)
 
     def _kernel(self, x: Tensor) -> Weight:

@@ -437,7 +437,7 @@ class TimeDistributed(Layer):
     def takes_integers(self) -> bool:
         return self.layer.takes_integers
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str]:
         return self.layer.output_dtype(x)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:

@@ -12,6 +12,7 @@ from regspec.runtime.activations import (
 )
 from regspec.runtime.attention import AdditiveAttention, Attention, GroupQueryAttention, MultiHeadAttention
 from regspec.runtime.constraints import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
+from regspec.runtime.functions import mirror_pad, one_hot
 from regspec.runtime.initializers import eye_, orthogonal_, stft_, variance_scaling_
 from regspec.runtime.layers import (
     AlphaDropout,
@@ -110,6 +111,8 @@ __all__ = [
     "WarmupSchedule",
     "accumulate",
     "eye_",
+    "mirror_pad",
+    "one_hot",
     "orthogonal_",
     "stft_",
     "variance_scaling_",
