@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from regspec.keras.values import shortened
+
 Item = dict[str, Any]
 
 
@@ -98,11 +100,19 @@ class _Calls:
 
     def renewed(self, node: Any) -> Item:
         """A call: the tensors that its first argument is made of each have the other arguments."""
-        keywords: Item = next((each[3] for each in _references(node, self.names) if len(each) > 3), {})
+        keywords: Item = next((each[3] for each in self._arguments(node) if len(each) > 3), {})
         # a layer on one tensor takes it as it is, and not in a list
         first = node[0] if isinstance(node, list) and len(node) == 1 and isinstance(node[0], list) else node
-        given = {name: self._tensors(value) for name, value in keywords.items() if name != "name"}
-        return {"args": [self._tensors(first)], "kwargs": given}
+        given = {name: self._tensors(shortened(value)) for name, value in keywords.items() if name != "name"}
+        return {"args": [self._tensors(_in_order(first))], "kwargs": given}
+
+    def _arguments(self, value: Any) -> Iterator[list[Any]]:
+        """The references and constants that a call's first argument is made of."""
+        if _is_constant(value) or _is_reference(value, self.names):
+            yield value
+        elif isinstance(value, (list, dict)):
+            for each in value.values() if isinstance(value, dict) else value:
+                yield from self._arguments(each)
 
     def counted(self, value: Any) -> Any:
         """References to tensors, of which each call's number is counted from zero."""
@@ -116,9 +126,16 @@ class _Calls:
         """A structure of references as Keras 3's structure of tensors."""
         if _is_reference(value, self.names):
             return {"class_name": "__keras_tensor__", "config": {"keras_history": self.counted(value)}}
-        if next(_references(value, self.names), None) is None:
-            return value
-        return [self._tensors(each) for each in _in_order(value)]
+        if _is_constant(value):
+            return shortened(value[2])
+        if isinstance(value, list):
+            return [self._tensors(each) for each in value]
+        return {name: self._tensors(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether a value stands for a number or an array in the place of a tensor."""
+    return isinstance(value, list) and len(value) in (3, 4) and value[:2] == ["_CONSTANT_VALUE", -1]
 
 
 def _is_reference(value: Any, names: set[str]) -> bool:

@@ -6,12 +6,11 @@ has stays as it is, so that it is refused, by name, with the rest of what can't 
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 from regspec.keras.dialect import Dialect
 from regspec.keras.graphs import graph, is_model, sequence
-from regspec.keras.values import UnportedError
+from regspec.keras.values import UnportedError, shortened
 
 WRAPPED = ("layer", "backward_layer")  # the fields in which a wrapper has its layers
 Item = dict[str, Any]
@@ -181,25 +180,3 @@ def _activation(value: Any) -> Any:
         said = {names[key]: each for key, each in value["config"].items() if key in names and each is not None}
         return {"class_name": function, "config": {**shortened(said), **fixed}}
     return shortened(value)
-
-
-def shortened(value: Any) -> Any:
-    """A value with its numbers as the user wrote them: Keras 2 keeps 0.01 as float32, 0.009999999776482582."""
-    if isinstance(value, float):
-        for digits in range(1, 9):
-            short = float(f"{value:.{digits}g}")
-            if _single(short) == value:
-                return short
-        return value
-    if isinstance(value, list):
-        return [shortened(each) for each in value]
-    return {key: shortened(each) for key, each in value.items()} if isinstance(value, dict) else value
-
-
-def _single(value: float) -> float:
-    """The nearest number in float32."""
-    try:
-        number: float = struct.unpack("f", struct.pack("f", value))[0]
-    except OverflowError:
-        return float("inf")
-    return number

@@ -15,9 +15,11 @@ from typing import Any
 
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
+from regspec.keras.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operation import Source
 from regspec.keras.operations import is_operation, operation_of
+from regspec.keras.tensorflow_rules import ShapeOf, SizeOf
 from regspec.keras.values import UnportedError
 from regspec.spec.fields import RESERVED, snake_case
 
@@ -36,6 +38,7 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
+    sizes: dict[tuple[str, int], ShapeOf | SizeOf] = field(default_factory=dict)  # of tensors, by who gives them
 
 
 @dataclass
@@ -102,7 +105,7 @@ class Reader:
                 model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layer)}
                 results[name_of(layer), 0] = name
         calls = {
-            (name_of(layer), index): (layer, Call.of_operation(node) if is_operation(layer) else Call.read(node))
+            (name_of(layer), index): (layer, Call.of(layer, node))
             for layer in config["layers"]
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
@@ -123,14 +126,23 @@ class Reader:
         depth: int,
     ) -> str:
         """The entry of one call of a layer."""
-        if is_operation(layer):
-            name = _identifier(name_of(layer), taken)
-            try:
-                source = operation_of(layer, call.constants, call.keywords, self.dialect, call.shapes)
-            except UnportedError as reason:
-                self._report(layer, reason)
-                return name
-            return self._operation(model, source, name, results, taken)
+        try:
+            if is_function(layer):
+                source = function_of(layer, call.constants, call.keywords, self.dialect, model.sizes)
+            else:
+                refuse_sizes(call.references, model.sizes)
+                source = None
+                if is_operation(layer):
+                    source = operation_of(layer, call.constants, call.keywords, self.dialect, call.shapes)
+        except UnportedError as reason:
+            self._report(layer, reason)
+            return _identifier(name_of(layer), taken)
+        if isinstance(source, (ShapeOf, SizeOf)):
+            model.sizes[name_of(layer), index] = source
+            return name_of(layer)
+        if source is not None:
+            name = short_name(layer) if is_function(layer) else name_of(layer)
+            return self._operation(model, source, _identifier(name, taken), results, taken)
         inputs = [_output(results[name, number], position) for name, number, position in call.references]
         cls = kind_of(layer["class_name"])
         said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
@@ -197,7 +209,8 @@ class Reader:
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
         where = f"'{name_of(layer)}' ({layer['class_name']}) can't be ported: {reason}"
-        hint = None if kind_of(layer["class_name"]) else "register_layer gives a class of that name a module"
+        is_known = is_function(layer) or kind_of(layer["class_name"])
+        hint = None if is_known else "register_layer gives a class of that name a module"
         self.problems.append(Problem(where, hint))
 
 
@@ -215,6 +228,11 @@ class Call:
     constants: list[Any]  # the arguments in order, with None for tensors
     keywords: dict[str, Any]
     shapes: Mapping[Reference, Any] = field(default_factory=dict)  # of an operation's tensors
+
+    @classmethod
+    def of(cls, layer: Mapping[str, Any], node: Any) -> Call:
+        """A node of a layer, or of an operation."""
+        return cls.of_operation(node) if is_operation(layer) or is_function(layer) else cls.read(node)
 
     @classmethod
     def read(cls, node: Mapping[str, Any]) -> Call:

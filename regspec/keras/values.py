@@ -6,6 +6,7 @@ ever imported.
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from regspec.spec.activations import ACTIVATIONS
@@ -71,5 +72,27 @@ def _norms(name: str, config: Any) -> Any:
         known = {"l1": config.get("l1", config.get("l", 0.01))}
     if name in ("L2", "l2"):
         known = {"l2": config.get("l2", config.get("l", 0.01))}
-    strengths = {norm: float(strength) for norm, strength in known.items() if strength}
+    strengths = {norm: shortened(float(strength)) for norm, strength in known.items() if strength}
     return strengths or None
+
+
+def shortened(value: Any) -> Any:
+    """A value with its numbers as the user wrote them: Keras keeps 0.01 as float32, 0.009999999776482582."""
+    if isinstance(value, float):
+        for digits in range(1, 9):
+            short = float(f"{value:.{digits}g}")
+            if _single(short) == value:
+                return short
+        return value
+    if isinstance(value, list):
+        return [shortened(each) for each in value]
+    return {key: shortened(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def _single(value: float) -> float:
+    """The nearest number in float32."""
+    try:
+        number: float = struct.unpack("f", struct.pack("f", value))[0]
+    except OverflowError:
+        return float("inf")
+    return number

@@ -259,6 +259,24 @@ def various() -> Any:
     return made
 
 
+@model
+def functions() -> Any:
+    """TensorFlow's functions, constants before and after tensors, parts by index, and shapes of tensors."""
+    x = keras.Input((4, 6))
+    shape = tf.shape(x)
+    inner_input = keras.Input((4, 6))
+    inner = keras.Model(inner_input, tf.nn.relu(layers.Dense(6)(inner_input)) * 3.0, name="inner")
+    y = (1.0 - inner(x) / 2.0) * x + tf.constant([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    y = tf.concat([y, tf.reshape(inner(y), [shape[0], 4, 6])[:, :, 1:5:2]], axis=-1)
+    parts = tf.unstack(tf.shape(y))
+    flat = tf.reshape(tf.transpose(y, [0, 2, 1]), (parts[0], 32))
+    weights = tf.nn.softmax(tf.matmul(y, y, transpose_b=True), axis=-1)
+    mean = tf.reduce_mean(tf.matmul(weights, y), axis=1)
+    clipped = keras.backend.clip(tf.where(y > 0.0, y, 0.1 * y)[:, -1], -0.5, 0.7)
+    rest = tf.stack([mean, clipped], axis=1)
+    return keras.Model(x, [layers.Dense(2)(flat), tf.math.l2_normalize(rest, axis=-1)])
+
+
 def cudnn(is_cudnn: bool) -> Any:
     """Layers that run on a GPU alone, or those that compute the same and take their weights."""
     if is_cudnn:
