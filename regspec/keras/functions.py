@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from regspec.keras.dialect import Dialect
@@ -13,7 +14,7 @@ from regspec.keras.values import UnportedError
 CLASSES = frozenset({"SlicingOpLambda", "TFOpLambda"})
 PARTED = frozenset({"unstack"})  # functions that give the sizes of a shape one by one
 
-Sizes: TypeAlias = "Mapping[tuple[str, int], ShapeOf | SizeOf]"  # by the layer that gives them, and its call
+Sizes: TypeAlias = "Mapping[tuple[str, int], ShapeOf | SizeOf | Sized]"  # by the layer that gives them, and its call
 
 
 def is_function(layer: Mapping[str, Any]) -> bool:
@@ -28,7 +29,7 @@ def short_name(layer: Mapping[str, Any]) -> str:
 
 def function_of(
     layer: Mapping[str, Any], arguments: list[Any], keywords: Mapping[str, Any], dialect: Dialect, sizes: Sizes
-) -> Result:
+) -> Result | Sized:
     """What becomes of a function on arguments, among which tensors are references.
 
     Raises:
@@ -36,10 +37,28 @@ def function_of(
     """
     function = str(layer["config"].get("function"))
     given = {name: _with_sizes(value, sizes) for name, value in keywords.items()}
-    result = tf_operation_of(function, [_with_sizes(each, sizes) for each in arguments], given, dialect)
+    passed = [_with_sizes(each, sizes) for each in arguments]
+    if function == "stack" and passed and _are_sizes(passed[0]):
+        return Sized(tuple(passed[0]))
+    if function == "strided_slice" and passed and isinstance(passed[0], ShapeOf) and given.get("shrink_axis_mask") == 1:
+        return SizeOf(passed[0].tensor, *passed[1])
+    result = tf_operation_of(function, passed, given, dialect)
     if function in PARTED and isinstance(result, ShapeOf):
         return Parted(result.tensor)
     return result
+
+
+@dataclass(frozen=True)
+class Sized:
+    """Sizes in a row, some of them numbers."""
+
+    sizes: tuple[Any, ...]
+
+
+def _are_sizes(value: Any) -> bool:
+    """Whether sizes stand in a list, and no tensors."""
+    sizes = isinstance(value, list) and any(isinstance(each, SizeOf) for each in value)
+    return sizes and all(isinstance(each, (SizeOf, int)) for each in value)
 
 
 class Parted(ShapeOf):
@@ -52,6 +71,8 @@ def _with_sizes(value: Any, sizes: Sizes) -> Any:
         known = sizes.get(value[:2])
         if isinstance(known, Parted):
             return SizeOf(known.tensor, value[2])
+        if isinstance(known, Sized):
+            return [*known.sizes]
         return value if known is None else known
     if isinstance(value, list):
         return [_with_sizes(each, sizes) for each in value]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from regspec.keras.tensorflow_nodes import CLASS, called
 from regspec.keras.values import shortened
 
 Item = dict[str, Any]
@@ -59,11 +60,12 @@ def graph(config: Item) -> Item:
     calls = _Calls(names, {name: firsts[name] for name in firsts.keys() & models})
     for model in models.values():  # whose inputs and outputs may have names, in whose order they are taken and counted
         model |= {key: _in_order(model[key]) for key in ("input_layers", "output_layers") if key in model}
-    called = [
+    renewed = [
         {**layer, "inbound_nodes": [calls.renewed(node) for node in layer.get("inbound_nodes") or []]}
         for layer in layers
     ]
-    return {**config, "layers": called, "output_layers": calls.counted(config.get("output_layers"))}
+    renewed = [called(layer) if layer.get("class_name") == CLASS else layer for layer in renewed]
+    return {**config, "layers": renewed, "output_layers": calls.counted(config.get("output_layers"))}
 
 
 # Layers that measure a model's tensors, and what is computed for them alone.

@@ -15,7 +15,7 @@ from typing import Any
 
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
-from regspec.keras.functions import function_of, is_function, refuse_sizes, short_name
+from regspec.keras.functions import Sized, function_of, is_function, refuse_sizes, short_name
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operation import Source
 from regspec.keras.operations import is_operation, operation_of
@@ -38,7 +38,9 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
-    sizes: dict[tuple[str, int], ShapeOf | SizeOf] = field(default_factory=dict)  # of tensors, by who gives them
+    sizes: dict[tuple[str, int], ShapeOf | SizeOf | Sized] = field(
+        default_factory=dict
+    )  # of tensors, by who gives them
 
 
 @dataclass
@@ -137,7 +139,7 @@ class Reader:
         except UnportedError as reason:
             self._report(layer, reason)
             return _identifier(name_of(layer), taken)
-        if isinstance(source, (ShapeOf, SizeOf)):
+        if isinstance(source, (ShapeOf, SizeOf, Sized)):
             model.sizes[name_of(layer), index] = source
             return name_of(layer)
         if source is not None:
