@@ -158,6 +158,46 @@ def test_images_that_moved_when_they_were_enlarged(keeps_quirks: bool, tmp_path:
         assert "moves the image" in regspec.port(path, keeps_quirks=False).notes[0]
 
 
+def operation(name: str, sort: str, inputs: list[str], constants: dict[str, Any], **attributes: Any) -> dict[str, Any]:
+    """A node of TensorFlow's graph as a layer, as TensorFlow 2.0 to 2.3 wrote it."""
+    config = {"name": name, "trainable": True, "node_def": {"op": sort, "attr": attributes}, "constants": constants}
+    nodes = [[[each, 0, 0, {}] for each in inputs]]
+    return {"class_name": "TensorFlowOpLayer", "name": name, "config": config, "inbound_nodes": nodes}
+
+
+def test_nodes_of_tensorflows_graph(tmp_path: Path) -> None:
+    own = {"name": "x", "batch_input_shape": [None, 4, 6], "dtype": "float32", "ragged": False}
+    masks = {"begin_mask": 1, "end_mask": 3, "ellipsis_mask": 0, "new_axis_mask": 0, "shrink_axis_mask": 4}
+    layers = [
+        {"class_name": "InputLayer", "name": "x", "config": own, "inbound_nodes": []},
+        operation("mul", "Mul", ["x"], {"1": 2.0}),
+        operation("sub", "Sub", ["mul"], {"0": 1.0}),
+        operation("relu", "Relu", ["sub"], {}),
+        operation("add", "AddV2", ["sub", "relu"], {}),
+        operation("mean", "Mean", ["add"], {"1": 1}, keep_dims={"b": True}),
+        operation("concat", "ConcatV2", ["add", "mean"], {"2": 1}),
+        operation("shape", "Shape", ["x"], {}),
+        operation("size", "StridedSlice", ["shape"], {"1": [0], "2": [1], "3": [1]}, shrink_axis_mask={"i": "1"}),
+        operation("sizes", "Pack", ["size"], {"1": 3, "2": 10}, axis={"i": "0"}),
+        operation("reshape", "Reshape", ["concat", "sizes"], {}),
+        operation(
+            "slice",
+            "StridedSlice",
+            ["reshape"],
+            {"1": [0, 1, 0], "2": [0, 0, 1], "3": [1, 1, 1]},
+            **{name: {"i": str(number)} for name, number in masks.items()},
+        ),
+    ]
+    config = {"name": "m", "layers": layers, "input_layers": [["x", 0, 0]], "output_layers": [["slice", 0, 0]]}
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({"class_name": "Model", "config": config, "keras_version": "2.3.0-tf"}))
+    x = torch.randn(3, 4, 6)
+    changed = 1 - 2 * x
+    added = changed + changed.relu()
+    wanted = torch.cat([added, added.mean(1, keepdim=True)], 1).reshape(3, 3, 10)[:, 1:, 0]
+    torch.testing.assert_close(regspec.port(path).build()(x), wanted)
+
+
 # -- arrays in other forms ---------------------------------------------------------------------------------------------
 
 

@@ -38,9 +38,7 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
-    sizes: dict[tuple[str, int], ShapeOf | SizeOf | Sized] = field(
-        default_factory=dict
-    )  # of tensors, by who gives them
+    sizes: dict[tuple[str, int], ShapeOf | SizeOf | Sized] = field(default_factory=dict)  # by the calls that give them
 
 
 @dataclass
