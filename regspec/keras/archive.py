@@ -78,7 +78,9 @@ class Arrays:
             datasets = [self._own(group, each) for each in names]
         if not all(isinstance(each, h5py.Dataset) for each in datasets):
             raise self._fault(f"names weights of '{name}' that are not in it")
-        return datasets
+        return [
+            each for each in datasets if each.shape or each.dtype.kind == "f"
+        ]  # a count of what was adapted is none
 
     @staticmethod
     def names(group: h5py.Group, key: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,6 +158,12 @@ def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -
 
 def _renewed(stored: archive.Archive, dialect: Dialect) -> dict[str, Any]:
     """A file's config in the form of Keras 3."""
+    layers = [layer for layer in _layers(stored.config) if layer["class_name"] != "InputLayer"]
+    counts = Counter(layer.get("shared_object_id") for layer in layers)
+    for layer in layers:
+        if layer.get("shared_object_id") is not None and counts[layer["shared_object_id"]] > 1:
+            what = "is shared between models; here each has a copy, whose penalties count by themselves"
+            dialect.note(f"'{layer['config'].get('name')}' {what}")
     config = keras1.renewed(stored.config, dialect) if dialect.generation == 1 else stored.config
     return keras2.renewed(config, dialect) if dialect.generation < 3 else config
 
