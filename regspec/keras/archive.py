@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Arrays:
     def is_legacy(self) -> bool:
         """Whether the arrays are stored by the names of layers, and not by their places in the model."""
         with damaged(self.path):
-            return "layer_names" in self.root.attrs
+            return "layer_names" in self.root.attrs or "layer_names0" in self.root.attrs
 
     def below(self, place: str) -> dict[str, h5py.Dataset]:
         """The datasets below a group, by their paths in it; none where there is no such group."""
@@ -74,11 +74,17 @@ class Arrays:
         """The datasets of a layer in a legacy file, in order."""
         with damaged(self.path):
             group = self._own(self.root, name)
-            names = group.attrs.get("weight_names", ()) if isinstance(group, h5py.Group) else ()
-            datasets = [self._own(group, _text(each)) for each in np.asarray(names).reshape(-1)]
+            names = self.names(group, "weight_names") if isinstance(group, h5py.Group) else []
+            datasets = [self._own(group, each) for each in names]
         if not all(isinstance(each, h5py.Dataset) for each in datasets):
             raise self._fault(f"names weights of '{name}' that are not in it")
         return datasets
+
+    @staticmethod
+    def names(group: h5py.Group, key: str) -> list[str]:
+        """The names in an attribute of a group, or, where they are too many for one, in several that are numbered."""
+        keys = [key] if key in group.attrs else takewhile(group.attrs.__contains__, (f"{key}{n}" for n in count()))
+        return [_text(each) for part in keys for each in np.asarray(group.attrs[part]).reshape(-1)]
 
     def read(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
         """The array of a dataset, whose shape must be this one."""
@@ -94,8 +100,8 @@ class Arrays:
         with damaged(self.path):
             array: NDArray[Any] = np.asarray(dataset[()])
         if array.dtype == BFLOAT16:  # the upper halves of float32
-            return (array.view("<u2").astype("<u4") << 16).view("<f4")
-        return array
+            array = (array.view("<u2").astype("<u4") << 16).view("<f4")
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def _own(self, group: h5py.Group, path: str) -> Any:
         """What lies at a path, by links within the file only; None where there is nothing."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
-from regspec.keras.values import FAMILIES, UnportedError, named
+from regspec.keras.remarks import besides
+from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import KINDS, Layer, Spatial
 from regspec.shapes import Precision
@@ -23,6 +25,8 @@ MEANINGLESS = frozenset(
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
         *("synchronized", "lora_alpha", "input_length"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
+        *("query_shape", "key_shape", "value_shape", "softmax_robust_masking"),
+        *("bounding_box_format",),
     )
 )
 # Of these, what is not said is what the kinds do.
@@ -35,6 +39,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "weights": (None,),
     "cell": (None,),
     "count_weights": (False, None),
+    "groups": (1,),
 }
 ADAPTING = {("Discretization", "epsilon"), ("Discretization", "num_bins")}  # of what was adapted before it was saved
 RENAMED = {
@@ -53,12 +58,15 @@ MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
 SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
+SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
 
 def kind_of(class_name: str) -> type[Layer] | None:
-    """The kind that ports a class, if there is one."""
-    return KINDS.get(CLASSES.get(class_name, class_name))
+    """The kind that ports a layer's class, if there is one."""
+    cls = KINDS.get(CLASSES.get(class_name, class_name))
+    # a layer of that name is the user's own
+    return None if cls is None or cls.__module__.startswith("regspec.layers.operations.") else cls
 
 
 def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
@@ -67,10 +75,11 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     Raises:
         UnportedError: for a class, or a field's value, that has no counterpart.
     """
-    class_name, config = item["class_name"], item.get("config") or {}
+    class_name = item["class_name"]
+    config = quirks.heeded(class_name, item.get("config") or {}, dialect)
     cls = kind_of(class_name)
-    if cls is None or not str(item.get("module") or "keras").startswith("keras"):
-        raise UnportedError(f"no kind ports the class {class_name}")
+    if cls is None or (is_foreign(item) and cls.__module__.startswith("regspec.")):
+        raise UnportedError(f"no kind ports the class {_whose(item)}")
     fields = _fields_of(cls, class_name, config, dialect)
     if (precision := _precision(class_name, config, dialect)) != dialect.dtype:
         fields["dtype"] = precision
@@ -78,6 +87,7 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
         fields.pop("backward_layer", None)
     if _is_frozen(item, dialect):
         fields["trainable"] = False
+    fields |= besides(class_name, dialect)
     # what a layer is comes first, and then what is said of its weights
     return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
 
@@ -94,24 +104,38 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
             raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
-        if field == "trainable":  # which is not a layer's alone to say
+        if field in ("trainable", "seed"):  # the one is not a layer's alone to say; torch draws from its own generator
             continue
-        converted = _value(field, value, dialect)
+        if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
+            value = [value, value]
+        try:
+            converted = _value(field, value, dialect)
+        except UnportedError as reason:
+            if not (field.endswith("_initializer") and dialect.has_arrays):
+                raise
+            dialect.note(f"{reason} is not ported, which the numbers in the file make up for")
+            continue
         if field == "data_format" and converted == (
             dialect.data_format if issubclass(cls, Spatial) else "channels_last"
         ):
             continue
-        if not _is_default(cls, field, converted):
+        if not is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
     return fields
+
+
+def _whose(item: dict[str, Any]) -> str:
+    """A class's name, and the name under which it was registered where it is none of Keras's."""
+    name = str(item["class_name"])
+    return f"{name} ({item.get('registered_name')}), which is none of Keras's own" if is_foreign(item) else name
 
 
 def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
     """A cell of an RNN as a spec writes it."""
     class_name, config = item["class_name"], item.get("config") or {}
     cls = CELLS.get(class_name)
-    if cls is None or not str(item.get("module") or "keras").startswith("keras"):
-        raise UnportedError(f"no cell ports the class {class_name}")
+    if cls is None or is_foreign(item):
+        raise UnportedError(f"no cell ports the class {_whose(item)}")
     if config.get("activity_regularizer") is not None:
         what = "a cell with an activity_regularizer, which Keras applies to the output and the states of each step"
         raise UnportedError(what)
@@ -155,8 +179,7 @@ def _is_trained(item: dict[str, Any]) -> bool:
 def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str:
     """The type in which a layer computes and keeps its weights."""
     policy = policy_of(config.get("dtype"))
-    for field in ("layer", "backward_layer"):
-        inner = config.get(field)
+    for inner in (config.get("layer"), config.get("backward_layer"), *_cells(config.get("cell"))):
         own = inner.get("config") if isinstance(inner, dict) else None
         if isinstance(own, dict) and policy_of(own.get("dtype")).weights != policy.weights:
             raise UnportedError(f"{class_name} in {policy.name} around a layer in {policy_of(own['dtype']).name}")
@@ -167,6 +190,13 @@ def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str
     if (note := note_of(policy)) is not None:
         dialect.note(note)
     return policy.weights
+
+
+def _cells(cell: Any) -> list[Any]:
+    """A cell, or those of a stack."""
+    own = cell.get("config") if isinstance(cell, dict) else None
+    stacked = own.get("cells") if isinstance(own, dict) else None
+    return stacked if isinstance(stacked, list) else [cell]
 
 
 def _value(field: str, value: Any, dialect: Dialect) -> Any:
@@ -180,7 +210,7 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
         (fields,) = cell.values()
         return fields["cells"] if fields.keys() == {"cells"} else cell  # a stack is written as a list
     if sort := _sort(field):
-        return named(value, sort)
+        return named(value, sort, dialect.generation)
     if isinstance(value, dict) and field not in MAPPINGS:
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
     return None if value == [] and field == "axis" else value
@@ -197,7 +227,7 @@ def _sort(field: str) -> str | None:
     return next((sort for sort in FAMILIES if field == sort or field.endswith(f"_{sort}")), None)
 
 
-def _is_default(cls: type[Frozen], field: str, value: Any) -> bool:
+def is_default(cls: type[Frozen], field: str, value: Any) -> bool:
     """Whether a field need not be said, because it is as its default."""
     default = cls.model_fields[field].default
     if value is None:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +16,8 @@ from regspec import files
 from regspec.axes import Order
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, layout, masks, variables
-from regspec.keras.dialect import Dialect
+from regspec.keras import archive, keras1, keras2, layout, legacy, masks, variables
+from regspec.keras.dialect import Dialect, said
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
 from regspec.keras.precision import precision_of
@@ -97,10 +97,13 @@ def port(
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    dialect = Dialect(_data_format(stored.config), _generation(stored), _precision(stored.config), keeps_quirks)
+    dialect = Dialect.of(stored.version, stored.config, keeps_quirks)
+    dialect.has_arrays = stored.arrays is not None
     reader = Reader(dialect)
     try:
-        model = reader.model(stored.config)
+        config = _renewed(stored, dialect)
+        dialect.data_format, dialect.dtype = _data_format(config), _precision(config)
+        model = reader.model(config)
     except (
         UnportedError,
         LookupError,
@@ -114,48 +117,48 @@ def port(
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
     if reader.problems:
         raise RegspecError(reader.problems)
-    reduction = activity_reduction or _reduction(stored)
-    _settle_masks(model, dialect, reduction)
-    text = _text(model, dialect, reduction)
+    settings = _settings(config, dialect, activity_reduction or _reduction(stored, dialect))
+    _settle_masks(model, dialect, settings)
+    text = _text(model, settings)
     spec = loads(text, "<the ported spec>")
     graph = graph_of(spec)
     arrays: Mapping[variables.WeightPath, Any] = {}
     if stored.arrays is not None:
-        arrays = variables.arrays_of(graph, model, stored.config["config"], stored.arrays)
+        found = stored.arrays
+        if dialect.generation < 3:
+            found = legacy.Renewed(found, config, dialect.generation)
+        arrays = variables.arrays_of(graph, model, config["config"], found)
     orders: tuple[Mapping[str, Order], Mapping[str, Order]] = ({}, {})
     if data_format not in (None, dialect.data_format):
         if data_format != "channels_first":
             what = "has channels first already, and is not converted to channels last"
             raise RegspecError(Problem(what, path=str(path)))
         relaid = layout.channels_first(model, graph, dialect)
-        text = _text(relaid.model, replace(dialect, data_format="channels_first"), reduction)
+        text = _text(relaid.model, {key: value for key, value in settings.items() if key != "data_format"})
         spec = loads(text, "<the ported spec>")
         graph, arrays, orders = graph_of(spec), relaid.moved(arrays), (relaid.inputs, relaid.outputs)
     return Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), *orders)
 
 
-def _settle_masks(model: Model, dialect: Dialect, reduction: str) -> None:
+def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -> None:
     """Has a model's entries name the masks that they must. Raises `RegspecError`."""
     if not masks.needs_settling(model):
         return
     unmasks = dialect.generation == 3 and dialect.keeps_quirks
     try:
-        has_unmasked = masks.settle(
-            model, lambda: graph_of(loads(_text(model, dialect, reduction), "<the ported spec>")), unmasks=unmasks
+        reasons = masks.settle(
+            model, lambda: graph_of(loads(_text(model, settings), "<the ported spec>")), unmasks=unmasks
         )
     except UnportedError as reason:
         raise RegspecError(Problem(f"can't be ported: {reason}")) from None
-    if has_unmasked:
-        dialect.note(
-            "at run time Keras's MultiHeadAttention takes the masks off the tensors that it is called on, so that the "
-            "layers after it see padding; so does the port ('mask: []' in the spec), but not with keeps_quirks=False"
-        )
+    for each in sorted(reasons):
+        dialect.note(f"in Keras {each}; so it is in the port, but not with keeps_quirks=False")
 
 
-def _generation(stored: archive.Archive) -> int:
-    """The Keras that wrote a file: 1, 2 or 3; of JSON without a version, 3."""
-    first = (stored.version or "3").split(".")[0]
-    return int(first) if first in ("1", "2") else 3
+def _renewed(stored: archive.Archive, dialect: Dialect) -> dict[str, Any]:
+    """A file's config in the form of Keras 3."""
+    config = keras1.renewed(stored.config, dialect) if dialect.generation == 1 else stored.config
+    return keras2.renewed(config, dialect) if dialect.generation < 3 else config
 
 
 def _data_format(config: Any) -> str:
@@ -177,11 +180,7 @@ def _precision(config: Any) -> Precision:
 
 def _layers(config: Any) -> list[Any]:
     """All layers of a config, wherever in it they are."""
-    items = [
-        item
-        for own in _said(config, "layers") + _said(config, "layer")
-        for item in (own if isinstance(own, list) else [own])
-    ]
+    items = [item for own in said(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])]
     return [
         item
         for item in items
@@ -189,48 +188,43 @@ def _layers(config: Any) -> list[Any]:
     ]
 
 
-def _said(value: Any, key: str) -> list[Any]:
-    found, waiting = [], [value]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            found.extend([each[key]] if key in each else [])
-            waiting.extend(each.values())
-        elif isinstance(each, list):
-            waiting.extend(each)
-    return found
-
-
-def _reduction(stored: archive.Archive) -> str:
+def _reduction(stored: archive.Archive, dialect: Dialect) -> str:
     """Whether the version that wrote a file divided activity penalties by the batch size."""
-    if not any(value is not None for value in _said(stored.config, "activity_regularizer")):
+    if not any(value is not None for value in said(stored.config, "activity_regularizer")):
         return "mean"
-    version = stored.version
-    if version is None:
-        if _said(stored.config, "input_axes") or _said(stored.config, "renorm") or _said(stored.config, "use_gate"):
-            return "mean"
-        if _said(stored.config, "quantization_config") or _said(stored.config, "optional"):
-            what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
-            hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
-            raise RegspecError(Problem(what, hint, str(stored.path)))
-        return "sum"
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if re.fullmatch("[0-9]{1,9}", part))
-    if numbers >= (3, 14) or ((2, 4) <= numbers < (3, 0)) or (numbers[:1] == (2,) and "-tf" in version):
+    if dialect.generation < 3:
+        return "sum" if dialect.is_standalone else "mean"
+    if dialect.version:
+        return "mean" if dialect.version >= (3, 14) else "sum"
+    if said(stored.config, "input_axes", "renorm", "use_gate"):
         return "mean"
+    if said(stored.config, "quantization_config", "optional"):
+        what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
+        hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
+        raise RegspecError(Problem(what, hint, str(stored.path)))
     return "sum"
 
 
 # -- the text of the spec ----------------------------------------------------------------------------------------------
 
 
-def _text(model: Model, dialect: Dialect, reduction: str) -> str:
-    lines = ["regspec: 1", f"name: {_flow(model.name)}"]
+def _settings(config: Any, dialect: Dialect, reduction: str) -> dict[str, str]:
+    """What holds for the whole spec, where it is not as it would be anyway."""
+    settings = {}
     if dialect.data_format != "channels_first":
-        lines.append(f"data_format: {dialect.data_format}")
+        settings["data_format"] = dialect.data_format
     if dialect.dtype != "float32":
-        lines.append(f"dtype: {dialect.dtype}")
+        settings["dtype"] = dialect.dtype
     if reduction != "mean":
-        lines.append(f"activity_reduction: {reduction}")
+        settings["activity_reduction"] = reduction
+    if dialect.generation < 3 and keras2.has_frozen_penalties(config):
+        settings["frozen_penalties"] = "counted"
+        dialect.note("penalties of frozen weights count in the sum, as in Keras 2: frozen_penalties: counted")
+    return settings
+
+
+def _text(model: Model, settings: Mapping[str, str]) -> str:
+    lines = ["regspec: 1", f"name: {_flow(model.name)}", *(f"{name}: {value}" for name, value in settings.items())]
     lines += ["inputs:", *(f"  {_flow(name)}: {_flow(declared)}" for name, declared in model.inputs.items())]
     blocks = _blocks(model)
     if blocks:

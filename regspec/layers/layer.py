@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from regspec import axes
 from regspec.axes import Order, Pattern
-from regspec.calls import Expression, Module
+from regspec.calls import Expression, Module, unless
 from regspec.counting import Counted, Recounted, shared_units
 from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
@@ -120,6 +120,16 @@ class Layer(Frozen):
         """Parameters that Keras does not have, which stay zero: of the main module, or ``suffix.name`` of another."""
         return ()
 
+    @property
+    def precision(self) -> Precision | None:
+        """The type in which it computes, if it has one of its own."""
+        return self.dtype
+
+    @property
+    def is_cast(self) -> bool:
+        """Whether what it gives keeps its type, and is not brought to that in which it computes."""
+        return False
+
     def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
         """Which steps of its output count, over its inputs and their masks; None where all do."""
         return x.mask if self.supports_masking else None
@@ -154,8 +164,8 @@ class Layer(Frozen):
         """The kinds by which a rule selects it: its own, and that of a layer that it wraps."""
         return (type(self).__name__,)
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str | None:
-        """The type of its output's numbers, where it is not the one in which it computes."""
+    def output_dtype(self, x: Tensor, *others: Tensor) -> str | list[str] | None:
+        """The type of its output's numbers, where it is not the one in which it computes; or those of several."""
         return None
 
     def gives_signal(self, *xs: Tensor) -> bool:
@@ -181,6 +191,13 @@ class Layer(Frozen):
             frozen=not self.trainable,
             **more,
         )
+
+    def own_arguments(self) -> dict[str, Any]:
+        """The fields of its kind that are not as their defaults, as keywords of a module that has the same ones."""
+        shared = Layer.model_fields.keys() | {"data_format", "seed"}
+        fields = {name: field for name, field in type(self).model_fields.items() if name not in shared}
+        required = sorted(fields, key=lambda name: not fields[name].is_required())
+        return {name: unless(fields[name].default, getattr(self, name)) for name in required}
 
     def checked(self, *xs: Tensor) -> None:
         """Raises `ShapeError` where the number of inputs or their ranks are not what the kind takes."""

@@ -16,19 +16,10 @@ from .rows import ROWS, Row
 from .specs import outputs_of, spec_of
 
 # Of these, some rows have weights, or a result, of the sizes in question.
-SIZED = {
-    "BatchNormalization",
-    "CenterCrop",
-    "ConvLSTM1D",
-    "ConvLSTM2D",
-    "ConvLSTM3D",
-    "EinsumDense",
-    "GroupNormalization",
-    "LayerNormalization",
-    "Normalization",
-    "PReLU",
-    "RMSNormalization",
-}
+SIZED = (
+    *("BatchNormalization", "CenterCrop", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "EinsumDense"),
+    *("GroupNormalization", "LayerNormalization", "Normalization", "PReLU", "RMSNormalization"),
+)
 
 
 def unknown(row: Row) -> Row:
