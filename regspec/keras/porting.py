@@ -54,7 +54,7 @@ class Port:
         from regspec.building import build
 
         model = build(self.spec, seed=0)
-        state = {name: torch.as_tensor(array.copy()) for name, array in self.weights.items()}
+        state = {name: torch.as_tensor(array) for name, array in self.weights.items()}
         model.load_state_dict({**model.state_dict(), **state})
         return model.eval()
 
