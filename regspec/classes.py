@@ -200,8 +200,9 @@ class Outliner:
         targets = [self.variables.get(id(x), "_") for x in node.outputs]
         yield from self._shared(node, targets)
         if len(node.plan.results) == 1:
-            if self._variable(node.plan.results[0]) != targets[0]:
-                yield f"{targets[0]} = {self.printer.text(node.plan.results[0])}"
+            text = self.printer.text(node.plan.results[0])
+            if text != targets[0]:  # it is computed already, or an identity
+                yield f"{targets[0]} = {text}"
             return
         for target, result in zip(targets, node.plan.results, strict=True):
             if target != "_" and self._variable(result) != target:
@@ -235,13 +236,15 @@ class Outliner:
         ]
         results = [result for _, result in pairs]
         expressions = [each for result in results for each in walk(result)]
-        applied = [each for each in expressions if isinstance(each, Apply)]
-        counts = Counter(id(each) for each in applied) if len(results) > 1 else Counter[int]()
         parts = [each for each in expressions if isinstance(each, Part)]
+        taken_apart = {id(part.whole) for part in parts}
+        wholes = {id(each): each for each in expressions if isinstance(each, Apply) or id(each) in taken_apart}
+        counts = Counter(id(each) for each in expressions) if len(results) > 1 else Counter[int]()
         chained = {id(each.whole) for part in parts for before in _before(part) for each in (before, part)}
-        for whole in dict.fromkeys(each for each in applied if counts[id(each)] > 1 or id(each) in chained):
+        for whole in (each for key, each in wholes.items() if counts[key] > 1 or key in chained):
+            name = self._applied(whole) if isinstance(whole, Apply) else node.name
             own = {part.path: part for part in parts if part.whole is whole}
-            variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in own.items()}
+            variables = {path: self._new(f"{name}_{_leaf(part)}") for path, part in own.items()}
             for target, result in pairs:
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
@@ -251,7 +254,7 @@ class Outliner:
                 yield f"{names} = {text}"
                 self.known.update({(id(whole), path): variable for path, variable in variables.items()})
             else:
-                self.known[id(whole), ()] = self._new(f"{self._applied(whole)}_output")
+                self.known[id(whole), ()] = self._new(f"{name}_output")
                 yield f"{self.known[id(whole), ()]} = {text}"
 
     def _variable(self, expression: Expression) -> str | None:
@@ -305,7 +308,7 @@ def _typed(graph: Graph, path: str) -> list[tuple[str, str]]:
             if isinstance(constructor, Graph):
                 found += _typed(constructor, f"{path}.{name}")
             elif node.plan.weights or not _is_torch(constructor):  # a module of torch without weights holds none
-                dtype = node.plan.layer.dtype if node.plan.layer is not None else None
+                dtype = node.plan.layer.precision if node.plan.layer is not None else None
                 found.append((f"{path}.{name}", dtype or graph.dtype))
     return [(path, found[0][1])] if len({dtype for _, dtype in found}) == 1 else found
 

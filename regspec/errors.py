@@ -29,7 +29,8 @@ class Problem:
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.path, self.line, self.column) if part is not None)
         what = _printable(self.what)
-        what = what if len(what) <= SHOWN_LENGTH else f"{what[:SHOWN_LENGTH]}…"
+        if len(what) > SHOWN_LENGTH:  # both ends tell more than the quotation between them
+            what = f"{what[: SHOWN_LENGTH // 2]} … {what[-SHOWN_LENGTH // 2 :]}"
         lines = [f"{place}: error: {what}" if place else f"error: {what}"]
         if self.line is not None:
             text, start = _window(self.text, (self.column or 1) - 1)

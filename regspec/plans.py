@@ -111,7 +111,7 @@ class Plans:
         same = (masks.index(each) for each in masks)  # which inputs share a mask
         key = (id(layer), id(activity), *same, *(_described(x) for x in inputs))
         if key not in self.made:  # whose plans keep the layers alive, so that no other gets the id
-            self.made[key] = _planned(layer, inputs, activity, layer.dtype or self.dtype)
+            self.made[key] = _planned(layer, inputs, activity, layer.precision or self.dtype)
         return self.made[key]
 
 
@@ -220,10 +220,15 @@ def _computed(
     """A layer's outputs and the expressions that compute them; with an activity term, the last step is a module."""
     shape, result = layer.output_shape(*xs), layer.lower(*xs)
     results = tuple(result) if isinstance(result, list) else (result,)
-    given = layer.output_dtype(*xs) or dtype
-    if given in CASTS and given != dtype:
-        results = tuple(result.method(CASTS[dtype]) for result in results)
-        given = dtype
+    shapes = shape if isinstance(shape, list) else [shape]
+    own = layer.output_dtype(*xs)
+    dtypes = own if isinstance(own, list) else [own or dtype] * len(shapes)
+    if not layer.is_cast:  # what a layer gives has the type in which it computes
+        pairs = zip(results, dtypes, strict=True)
+        results = tuple(
+            result.method(CASTS[dtype]) if given in CASTS and given != dtype else result for result, given in pairs
+        )
+        dtypes = [dtype if given in CASTS else given for given in dtypes]
     outputs = tuple(
         Tensor(
             each,
@@ -233,7 +238,7 @@ def _computed(
             xs[0].data_format,
             layer.gives_signal(*xs) and len(each) == 3,
         )
-        for each in (shape if isinstance(shape, list) else [shape])
+        for each, given in zip(shapes, dtypes, strict=True)
     )
     if activity is None:
         return outputs, results

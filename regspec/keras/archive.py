@@ -78,7 +78,9 @@ class Arrays:
             datasets = [self._own(group, each) for each in names]
         if not all(isinstance(each, h5py.Dataset) for each in datasets):
             raise self._fault(f"names weights of '{name}' that are not in it")
-        return datasets
+        return [
+            each for each in datasets if each.shape or each.dtype.kind == "f"
+        ]  # a count of what was adapted is none
 
     @staticmethod
     def names(group: h5py.Group, key: str) -> list[str]:
@@ -100,8 +102,8 @@ class Arrays:
         with damaged(self.path):
             array: NDArray[Any] = np.asarray(dataset[()])
         if array.dtype == BFLOAT16:  # the upper halves of float32
-            return (array.view("<u2").astype("<u4") << 16).view("<f4")
-        return array
+            array = (array.view("<u2").astype("<u4") << 16).view("<f4")
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def _own(self, group: h5py.Group, path: str) -> Any:
         """What lies at a path, by links within the file only; None where there is nothing."""

@@ -18,6 +18,7 @@ class Dialect:
     dtype: Precision = "float32"  # of the model: that of most of its layers
     version: tuple[int, ...] = ()  # of Keras, as far as the file says it
     is_standalone: bool = False  # whether it is Keras 1 or 2, and no part of TensorFlow
+    has_arrays: bool = False  # whether the file holds the weights too
     keeps_quirks: bool = True  # whether what Keras does and nobody can have wanted is done too
     notes: list[str] = field(default_factory=list)
 
@@ -33,7 +34,7 @@ class Dialect:
         # TensorFlow's own counted on from 2.3 by itself, and said so before that
         is_part = "-tf" in (version or "") or numbers >= (2, 4) or (not numbers and bool(said(config, "ragged")))
         is_standalone = generation == 1 or (generation == 2 and not is_part)
-        return cls("channels_last", generation, "float32", numbers, is_standalone, keeps_quirks)
+        return cls("channels_last", generation, version=numbers, is_standalone=is_standalone, keeps_quirks=keeps_quirks)
 
     def note(self, text: str) -> None:
         """Adds a note, once."""

@@ -11,7 +11,7 @@ from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
 from regspec.keras.remarks import besides
-from regspec.keras.values import FAMILIES, UnportedError, named
+from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import KINDS, Layer, Spatial
 from regspec.shapes import Precision
@@ -63,8 +63,10 @@ CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
 
 def kind_of(class_name: str) -> type[Layer] | None:
-    """The kind that ports a class, if there is one."""
-    return KINDS.get(CLASSES.get(class_name, class_name))
+    """The kind that ports a layer's class, if there is one."""
+    cls = KINDS.get(CLASSES.get(class_name, class_name))
+    # a layer of that name is the user's own
+    return None if cls is None or cls.__module__.startswith("regspec.layers.operations.") else cls
 
 
 def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
@@ -76,8 +78,8 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     class_name = item["class_name"]
     config = quirks.heeded(class_name, item.get("config") or {}, dialect)
     cls = kind_of(class_name)
-    if cls is None or not str(item.get("module") or "keras").startswith("keras"):
-        raise UnportedError(f"no kind ports the class {class_name}")
+    if cls is None or (is_foreign(item) and cls.__module__.startswith("regspec.")):
+        raise UnportedError(f"no kind ports the class {_whose(item)}")
     fields = _fields_of(cls, class_name, config, dialect)
     if (precision := _precision(class_name, config, dialect)) != dialect.dtype:
         fields["dtype"] = precision
@@ -106,22 +108,34 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
             continue
         if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
             value = [value, value]
-        converted = _value(field, value, dialect)
+        try:
+            converted = _value(field, value, dialect)
+        except UnportedError as reason:
+            if not (field.endswith("_initializer") and dialect.has_arrays):
+                raise
+            dialect.note(f"{reason} is not ported, which the numbers in the file make up for")
+            continue
         if field == "data_format" and converted == (
             dialect.data_format if issubclass(cls, Spatial) else "channels_last"
         ):
             continue
-        if not _is_default(cls, field, converted):
+        if not is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
     return fields
+
+
+def _whose(item: dict[str, Any]) -> str:
+    """A class's name, and the name under which it was registered where it is none of Keras's."""
+    name = str(item["class_name"])
+    return f"{name} ({item.get('registered_name')}), which is none of Keras's own" if is_foreign(item) else name
 
 
 def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
     """A cell of an RNN as a spec writes it."""
     class_name, config = item["class_name"], item.get("config") or {}
     cls = CELLS.get(class_name)
-    if cls is None or not str(item.get("module") or "keras").startswith("keras"):
-        raise UnportedError(f"no cell ports the class {class_name}")
+    if cls is None or is_foreign(item):
+        raise UnportedError(f"no cell ports the class {_whose(item)}")
     if config.get("activity_regularizer") is not None:
         what = "a cell with an activity_regularizer, which Keras applies to the output and the states of each step"
         raise UnportedError(what)
@@ -165,8 +179,7 @@ def _is_trained(item: dict[str, Any]) -> bool:
 def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str:
     """The type in which a layer computes and keeps its weights."""
     policy = policy_of(config.get("dtype"))
-    for field in ("layer", "backward_layer"):
-        inner = config.get(field)
+    for inner in (config.get("layer"), config.get("backward_layer"), *_cells(config.get("cell"))):
         own = inner.get("config") if isinstance(inner, dict) else None
         if isinstance(own, dict) and policy_of(own.get("dtype")).weights != policy.weights:
             raise UnportedError(f"{class_name} in {policy.name} around a layer in {policy_of(own['dtype']).name}")
@@ -177,6 +190,13 @@ def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str
     if (note := note_of(policy)) is not None:
         dialect.note(note)
     return policy.weights
+
+
+def _cells(cell: Any) -> list[Any]:
+    """A cell, or those of a stack."""
+    own = cell.get("config") if isinstance(cell, dict) else None
+    stacked = own.get("cells") if isinstance(own, dict) else None
+    return stacked if isinstance(stacked, list) else [cell]
 
 
 def _value(field: str, value: Any, dialect: Dialect) -> Any:
@@ -190,7 +210,7 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
         (fields,) = cell.values()
         return fields["cells"] if fields.keys() == {"cells"} else cell  # a stack is written as a list
     if sort := _sort(field):
-        return named(value, sort)
+        return named(value, sort, dialect.generation)
     if isinstance(value, dict) and field not in MAPPINGS:
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
     return None if value == [] and field == "axis" else value
@@ -207,7 +227,7 @@ def _sort(field: str) -> str | None:
     return next((sort for sort in FAMILIES if field == sort or field.endswith(f"_{sort}")), None)
 
 
-def _is_default(cls: type[Frozen], field: str, value: Any) -> bool:
+def is_default(cls: type[Frozen], field: str, value: Any) -> bool:
     """Whether a field need not be said, because it is as its default."""
     default = cls.model_fields[field].default
     if value is None:

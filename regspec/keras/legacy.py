@@ -115,7 +115,7 @@ class Renewed(Arrays):
 
     def _turn(self, item: Item, weight: str, dataset: h5py.Dataset) -> Made | None:
         """What makes Keras 3's array of a weight's; None where it is as it is."""
-        written = item.get("written_as", item.get("class_name"))
+        written = item.get("written_as" if self.generation == 2 else "class_name")
         config = item["config"]
         if self.generation == 1:
             kernel = KERNELS.get((written, config.get("data_format", "channels_last")))

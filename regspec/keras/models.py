@@ -16,11 +16,14 @@ from typing import Any
 
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
+from regspec.keras.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.layers import kind_of, layer_of
-from regspec.keras.operations import operation_of
+from regspec.keras.operation import Source
+from regspec.keras.operations import is_operation, operation_of
 from regspec.keras.precision import policy_of
-from regspec.keras.values import UnportedError
-from regspec.spec.fields import MAX_NAME, RESERVED
+from regspec.keras.tensorflow_rules import ShapeOf, SizeOf, Sizes
+from regspec.keras.values import UnportedError, is_foreign
+from regspec.spec.fields import MAX_NAME, RESERVED, snake_case
 
 GRAPHS = ("Functional", "Model")
 MODELS = ("Sequential", *GRAPHS)
@@ -43,6 +46,7 @@ class Model:
     operations: set[str] = field(default_factory=set)  # the entries that are operations, and no layers
     recorded: dict[str, list[str | None]] = field(default_factory=dict)  # the masks with which entries were called
     keys: dict[str, list[str]] = field(default_factory=dict)  # of the outputs of entries, in Keras's order
+    sizes: dict[tuple[str, int], ShapeOf | SizeOf | Sizes] = field(default_factory=dict)  # by the calls that give them
 
     def output(self, entry: str, position: int) -> str:
         """How an output of an entry is referred to, by its place among them."""
@@ -69,6 +73,9 @@ class Reader:
         for layer in config["layers"]:
             if not isinstance(layer, dict) or not isinstance(layer.get("class_name"), str):
                 raise UnportedError("a layer without a class")
+        if is_foreign(item):
+            said = f"'{model.name}' is of the class {item['class_name'][:80]}, which is none of Keras's own"
+            self.dialect.note(f"{said}: its graph is ported, but not what the class makes of it")
         if item["class_name"] == "Sequential":
             self._sequential(model, config, depth)
         else:
@@ -125,7 +132,7 @@ class Reader:
                 model.inputs[name] = _input(layer, shape, self.dialect.dtype)
                 results[name_of(layer), 0] = name
         calls = {
-            (name_of(layer), index): (layer, Call.read(node))
+            (name_of(layer), index): (layer, Call.of(layer, node))
             for layer in config["layers"]
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
@@ -184,18 +191,24 @@ class Reader:
         depth: int,
     ) -> str:
         """The entry of one call of a layer."""
-        inputs = [model.output(results[name, number], position) for name, number, position in call.references]
         try:
-            operation = operation_of(layer, call.constants)
+            if is_function(layer):
+                source = function_of(layer, call.constants, call.keywords, self.dialect, model.sizes)
+            else:
+                refuse_sizes(call.references, model.sizes)
+                source = None
+                if is_operation(layer):
+                    source = operation_of(layer, call.constants, call.keywords, self.dialect, call.shapes)
         except UnportedError as reason:
             self._report(layer, reason)
             return _identifier(name_of(layer), taken)
-        if operation is not None:
-            name = _identifier(name_of(layer), taken)
-            model.operations.add(name)
-            ((kind, fields),) = operation.items()
-            model.entries.append({kind: {"name": name, "inputs": inputs, **fields}})
-            return name
+        if isinstance(source, (ShapeOf, SizeOf, Sizes)):
+            model.sizes[name_of(layer), index] = source
+            return name_of(layer)
+        if source is not None:
+            name = short_name(layer) if is_function(layer) else name_of(layer)
+            return self._operation(model, source, _identifier(name, taken), results, taken)
+        inputs = [model.output(results[name, number], position) for name, number, position in call.references]
         cls = kind_of(layer["class_name"])
         said = {key: value for key, value in call.keywords.items() if _is_said(value)}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
@@ -212,6 +225,28 @@ class Reader:
         if any(call.masks):
             model.recorded[name] = [mask and model.output(results[mask[:2]], mask[2]) for mask in call.masks]
         return name
+
+    def _operation(
+        self,
+        model: Model,
+        source: Source,
+        name: str,
+        results: Mapping[tuple[str, int], str],
+        taken: set[str],
+        at: str | None = None,
+    ) -> str:
+        """The entry of an operation, after those of its inputs that are entries themselves; ``at`` is the own name."""
+        if isinstance(source, tuple):
+            layer, node, output = source
+            return model.output(results[layer, node], output)
+        at = at or name
+        inputs = []
+        for each in source.inputs:
+            own = at if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", taken)
+            inputs.append(self._operation(model, each, name, results, taken, own))
+        model.operations.add(at)
+        model.entries.append({source.kind: {"name": at, "inputs": inputs, **source.fields}})
+        return at
 
     def _layer(
         self,
@@ -244,8 +279,8 @@ class Reader:
         return name
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
-        where = f"'{name_of(layer)}' ({layer['class_name']}) can't be ported: {reason}"
-        is_known = layer["class_name"] in MODELS or kind_of(layer["class_name"])
+        where = f"'{name_of(layer)[:80]}' ({layer['class_name'][:80]}) can't be ported: {reason}"
+        is_known = layer["class_name"] in MODELS or is_function(layer) or kind_of(layer["class_name"])
         hint = None if is_known else "register_layer gives a class of that name a module"
         self.problems.append(Problem(where, hint))
 
@@ -265,11 +300,17 @@ class Call:
     constants: list[Any]  # the arguments in order, with None for tensors
     keywords: dict[str, Any]
     masks: tuple[Reference | None, ...] = ()  # of the tensors, in order
+    shapes: Mapping[Reference, Any] = field(default_factory=dict)  # of an operation's tensors
 
     @property
     def taken(self) -> list[Reference]:
         """All that it takes: tensors and masks."""
         return [*self.references, *(mask for mask in self.masks if mask is not None)]
+
+    @classmethod
+    def of(cls, layer: Mapping[str, Any], node: Any) -> Call:
+        """A node of a layer, or of an operation."""
+        return cls.of_operation(node) if is_operation(layer) or is_function(layer) else cls.read(node)
 
     @classmethod
     def read(cls, node: Mapping[str, Any]) -> Call:
@@ -281,6 +322,16 @@ class Call:
             if key in keywords and _tensors_in(keywords[key], references):
                 del keywords[key]
         return cls(references, constants, keywords, _masks(keywords))
+
+    @classmethod
+    def of_operation(cls, node: Any) -> Call:
+        """The node of an operation; tensors stay among its arguments, as references."""
+        if not isinstance(node, dict):
+            return cls.read(node)
+        shapes: dict[Reference, Any] = {}
+        arguments = _plain(node.get("args") or [], shapes)
+        keywords = _plain(node.get("kwargs") or {}, shapes)
+        return cls([*shapes], arguments, keywords, shapes=shapes)
 
 
 def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
@@ -297,6 +348,29 @@ def _is_said(value: Any) -> bool:
     if isinstance(value, (list, dict)):
         return any(map(_is_said, value.values() if isinstance(value, dict) else value))
     return value not in (None, False)
+
+
+def _plain(value: Any, shapes: dict[Reference, Any]) -> Any:
+    """A serialized argument as a value: tensors as references, whose shapes are noted, and arrays as lists."""
+    if isinstance(value, list):
+        return [_plain(each, shapes) for each in value]
+    if not isinstance(value, dict):
+        return value
+    config = value.get("config")
+    match value.get("class_name"):
+        case "__keras_tensor__":
+            (reference,) = _tensors(value)
+            shapes[reference] = value["config"].get("shape")
+            return reference
+        case "__numpy__" | "__tensor__" if isinstance(config, dict):
+            return _plain(config.get("value"), shapes)
+        case "__slice__" if isinstance(config, dict):
+            return slice(*(config.get(part) for part in ("start", "stop", "step")))
+        case "__ellipsis__":
+            return ...
+        case None:
+            return {key: _plain(each, shapes) for key, each in value.items()}
+    return value
 
 
 def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:

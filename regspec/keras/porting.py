@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,7 +57,7 @@ class Port:
         from regspec.building import build
 
         model = build(self.spec, seed=0)
-        state = {name: torch.as_tensor(array.copy()) for name, array in self.weights.items()}
+        state = {name: torch.as_tensor(array) for name, array in self.weights.items()}
         model.load_state_dict({**model.state_dict(), **state})
         return model.eval()
 
@@ -107,6 +108,7 @@ def port(
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
     dialect = Dialect.of(stored.version, stored.config, keeps_quirks)
+    dialect.has_arrays = stored.arrays is not None
     reader = Reader(dialect)
     try:
         config = _renewed(stored, dialect)
@@ -158,20 +160,23 @@ def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -
         return
     unmasks = dialect.generation == 3 and dialect.keeps_quirks
     try:
-        has_unmasked = masks.settle(
+        reasons = masks.settle(
             model, lambda: graph_of(loads(_text(model, settings), "<the ported spec>")), unmasks=unmasks
         )
     except UnportedError as reason:
         raise RegspecError(Problem(f"can't be ported: {reason}")) from None
-    if has_unmasked:
-        dialect.note(
-            "at run time Keras's MultiHeadAttention takes the masks off the tensors that it is called on, so that the "
-            "layers after it see padding; so does the port ('mask: []' in the spec), but not with keeps_quirks=False"
-        )
+    for each in sorted(reasons):
+        dialect.note(f"in Keras {each}; so it is in the port, but not with keeps_quirks=False")
 
 
 def _renewed(stored: archive.Archive, dialect: Dialect) -> dict[str, Any]:
     """A file's config in the form of Keras 3."""
+    layers = [layer for layer in _layers(stored.config) if layer["class_name"] != "InputLayer"]
+    counts = Counter(layer.get("shared_object_id") for layer in layers)
+    for layer in layers:
+        if layer.get("shared_object_id") is not None and counts[layer["shared_object_id"]] > 1:
+            what = "is shared between models; here each has a copy, whose penalties count by themselves"
+            dialect.note(f"'{layer['config'].get('name')}' {what}")
     config = keras1.renewed(stored.config, dialect) if dialect.generation == 1 else stored.config
     return keras2.renewed(config, dialect) if dialect.generation < 3 else config
 

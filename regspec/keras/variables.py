@@ -108,7 +108,8 @@ def _places(config: Mapping[str, Any], at: str) -> dict[str, str]:
     for layer in config["layers"]:
         if is_operation(layer):
             continue
-        group = GROUPS.get(layer["class_name"]) or snake_case(layer["class_name"])
+        written = layer.get("written_as", layer["class_name"])
+        group = GROUPS.get(written) or snake_case(written)
         number = counts.get(group, 0)
         counts[group] = number + 1
         places[name_of(layer)] = f"{at}layers/{group}_{number}" if number else f"{at}layers/{group}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -65,6 +66,6 @@ class CustomScaleLayer(Merge):
     def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
         return None
 
-    def merge(self, values: list[Expression]) -> Expression:
+    def merge(self, values: Sequence[Expression]) -> Expression:
         first, second = values
         return first + second * self.scale

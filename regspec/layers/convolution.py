@@ -316,6 +316,11 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
 class SeparableConv1D(SeparableConvolution):
     """A depthwise convolution along time or space, then a pointwise one."""
 
+    padding: Literal["valid", "same", "causal"] = Field(  # type: ignore[assignment]  # causal as in Keras 2
+        "valid",
+        description="valid: only whole windows; same: padded to ceil(size / stride); causal: padded before only.",
+    )
+
     spatial_rank = 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, call, unless
+from regspec.calls import Binary, Expression, Module, call, unless
 from regspec.layers.layer import Weight, kind, parse_pattern
 from regspec.layers.slots import EmbeddingsSlot
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -29,7 +29,7 @@ class Table(EmbeddingsSlot):
         return self.weight("embeddings", "v o", (self.input_dim, self.output_dim))
 
     def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
-        return x.method("ne", 0) if self.mask_zero else None
+        return Binary("!=", x, 0) if self.mask_zero else None
 
 
 def indices(x: Tensor) -> Expression:

@@ -132,6 +132,16 @@ class Layer(Frozen):
         """Parameters that Keras does not have, which stay zero: of the main module, or ``suffix.name`` of another."""
         return ()
 
+    @property
+    def precision(self) -> Precision | None:
+        """The type in which it computes, if it has one of its own."""
+        return self.dtype
+
+    @property
+    def is_cast(self) -> bool:
+        """Whether what it gives keeps its type, and is not brought to that in which it computes."""
+        return False
+
     def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
         """Which steps of its output count, over its inputs and their masks; None where all do."""
         return x.mask if self.supports_masking else None
@@ -166,8 +176,8 @@ class Layer(Frozen):
         """The kinds by which a rule selects it: its own, and that of a layer that it wraps."""
         return (type(self).__name__,)
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str | None:
-        """The type of its output's numbers, where it is not the one in which it computes."""
+    def output_dtype(self, x: Tensor, *others: Tensor) -> str | list[str] | None:
+        """The type of its output's numbers, where it is not the one in which it computes; or those of several."""
         return None
 
     def gives_signal(self, *xs: Tensor) -> bool:

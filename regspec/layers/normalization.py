@@ -277,7 +277,7 @@ class SpectralNormalization(Layer):
     def takes_integers(self) -> bool:
         return self.layer.takes_integers
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str | None:
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 
     def _kernel(self, x: Tensor) -> Weight:

@@ -152,8 +152,9 @@ class RepeatVector(Moved):
         return x.method("unsqueeze", 1).method("expand", -1, self.n, -1)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(each) for each in value) if isinstance(value, (list, tuple)) else value
+def tuples(value: Any) -> Any:
+    """A value with tuples in place of lists, at every depth."""
+    return tuple(tuples(each) for each in value) if isinstance(value, (list, tuple)) else value
 
 
 # n for all sides; [n, m] for each axis; [[before, after], …] for each side. In one dimension [before, after].
@@ -161,7 +162,7 @@ _COUNT = {"type": "integer", "minimum": 0}
 _PAIR = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
 Sides = Annotated[
     Count | tuple[Count | tuple[Count, Count], ...],
-    BeforeValidator(_tuples),
+    BeforeValidator(tuples),
     WithJsonSchema({"anyOf": [_COUNT, {"type": "array", "items": {"anyOf": [_COUNT, _PAIR]}}]}),
 ]
 

@@ -285,7 +285,7 @@ class TimeDistributed(Layer):
     def takes_integers(self) -> bool:
         return self.layer.takes_integers
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str | None:
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:

@@ -37,6 +37,7 @@ from regspec.runtime.colors import (
     Solarization,
 )
 from regspec.runtime.constraints import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
+from regspec.runtime.functions import mirror_pad, one_hot, take_of_each
 from regspec.runtime.initializers import eye_, orthogonal_, stft_, variance_scaling_
 from regspec.runtime.layers import (
     AlphaDropout,
@@ -189,8 +190,11 @@ __all__ = [
     "Warp",
     "accumulate",
     "eye_",
+    "mirror_pad",
+    "one_hot",
     "orthogonal_",
     "reset_states",
     "stft_",
+    "take_of_each",
     "variance_scaling_",
 ]

@@ -137,7 +137,9 @@ class _ProjectedAttention(nn.Module):
         """Attention of (…, heads, steps, size); the scores are computed only where they are wanted."""
         dropout = self.dropout if self.training else 0.0
         if not return_scores:
-            return F.scaled_dot_product_attention(query, key, value, seen, dropout, is_causal=causal), None
+            # as in Keras, a step that sees none attends to all alike, but for the scores, where it attends to nothing
+            bias = None if seen is None else torch.where(seen, 0.0, 0.7 * torch.finfo(query.dtype).min).to(query.dtype)
+            return F.scaled_dot_product_attention(query, key, value, bias, dropout, is_causal=causal), None
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
         weights = _weights(scores, seen)
         return F.dropout(weights, dropout) @ value, weights

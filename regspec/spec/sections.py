@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from regspec.shapes import DataFormat, Precision
+from regspec.shapes import DataFormat, Dtype, Precision
 from regspec.spec.fields import Frozen, Name, Named, Names, NamesIfAny, Sequence, Shape, Size
 from regspec.spec.rules import LayerRule
 
-Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 Reduction = Literal["mean", "sum"]
 FrozenPenalties = Literal["omitted", "counted"]
 

@@ -6,41 +6,14 @@ properties in `test_layers.py` run over every row, in both data formats where th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from regspec.layers import KINDS
 from regspec.layers.layer import Spatial
 
 from .image_rows import IMAGE_ROWS
-
-
-@dataclass(frozen=True)
-class Row:
-    """One case of a kind."""
-
-    kind: str
-    fields: dict[str, Any] = field(default_factory=dict)
-    shapes: tuple[tuple[int | None, ...], ...] = ()
-    dtype: str = "float32"
-    data_format: str = "channels_last"
-    high: int = 5  # whole numbers of the input lie below
-    is_random: bool = False  # in training
-    has_reference: bool = True  # whether Keras's torch backend is one (see shared facts on where it is wrong)
-    tolerance: float = 1e-4
-
-    @property
-    def id(self) -> str:
-        """The row in a test's name."""
-        fields = ",".join(f"{name}={value}" for name, value in self.fields.items() if name != "name")
-        return f"{self.kind}({fields})-{'x'.join(str(shape) for shape in self.shapes)}-{self.data_format}".replace(
-            " ", ""
-        )
-
-
-def row(kind: str, *shapes: tuple[int | None, ...], _dtype: str = "float32", **fields: Any) -> Row:
-    """A row; `_dtype` is the type of its inputs."""
-    return Row(kind, fields, shapes, _dtype)
+from .operations import OPERATIONS
+from .row import Row, row
 
 
 def _convolutions() -> list[Row]:
@@ -575,5 +548,6 @@ ROWS = _in_both_formats(
         *_attentions(),
         *_preprocessings(),
         *(Row(**each) for each in IMAGE_ROWS),
+        *OPERATIONS,
     ]
 )

@@ -99,7 +99,7 @@ CASES: list[tuple[str, dict[str, Any], Callable[[Any], Parameters]]] = [
     *(
         ("Solarization", {**factors, **more}, lambda t: (t["additions"], t["thresholds"]))
         for more in ({}, SMALL)
-        for factors in ({}, {"addition_factor": 0.3, "threshold_factor": [0.2, 0.7]})
+        for factors in ({}, {"addition_factor": [0.1, 0.3], "threshold_factor": [0.2, 0.7]})
     ),
     ("RandomGrayscale", {"factor": 0.6}, lambda t: (t,)),
     *(
@@ -119,7 +119,10 @@ CASES: list[tuple[str, dict[str, Any], Callable[[Any], Parameters]]] = [
         for more in ({}, {"kernel_size": 7, "sigma": [0.7, 1.0]}, SMALL)
     ),
     ("MixUp", {"alpha": 0.9}, lambda t: (_image(t["mix_weight"]), t["permutation_order"])),
-    ("CutMix", {"factor": [0.7, 1.0]}, lambda t: (_first(t["batch_masks"]), t["permutation_order"])),
+    *(
+        ("CutMix", more, lambda t: (_first(t["batch_masks"]), t["permutation_order"]))
+        for more in ({}, {"factor": [0.7, 1.0]})
+    ),
     *(("Equalization", more, lambda t: ()) for more in ({}, {"bins": 19}, SMALL)),
 ]
 

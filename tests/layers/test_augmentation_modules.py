@@ -162,6 +162,12 @@ def test_aug_mix_is_a_mixture_of_chains() -> None:
     assert float(module(torch.full((1, 1, 1, 1), 99.9)).max()) <= 100
 
 
+def test_zooms_alike_without_a_factor_of_the_width() -> None:
+    module = built("RandomZoom", {"height_factor": 0.5}).layer
+    high, wide = module.draw(images())
+    assert torch.equal(high, wide)
+
+
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 EVERY = [(kind, fields) for kind, fields in AUGMENTATIONS.items() if kind != "RandomCrop"]
