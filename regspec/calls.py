@@ -15,6 +15,10 @@ Literal: TypeAlias = "bool | int | float | str | tuple[Value, ...] | list[Value]
 Value: TypeAlias = "Literal | Expression | Import"
 
 
+# The methods of tensors, and of modules, that convert to a floating-point type.
+CASTS = {"float16": "half", "bfloat16": "bfloat16", "float32": "float", "float64": "double"}
+
+
 class Expression:
     """A piece of Python code with a value."""
 
@@ -42,6 +46,12 @@ class Expression:
 
     def __truediv__(self, other: Value) -> Binary:
         return Binary("/", self, other)
+
+    def __neg__(self) -> Unary:
+        return Unary("-", self)
+
+    def __invert__(self) -> Unary:
+        return Unary("~", self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +133,21 @@ class Apply(Expression):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Held(Apply):
+    """``self.module``: a tensor that the class holds as it holds its submodules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Expression):
+    """``[item, …]``; unlike a list, it can be compared and hashed with the call that it is an argument of."""
+
+    items: tuple[Value, ...]
+
+    def parts(self) -> Iterator[Value]:
+        yield from self.items
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Method(Expression):
     """``of.name(*arguments, **keywords)``."""
 
@@ -138,8 +163,19 @@ class Method(Expression):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Unary(Expression):
+    """``-operand`` or ``~operand``."""
+
+    operator: str
+    operand: Value
+
+    def parts(self) -> Iterator[Value]:
+        yield self.operand
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Binary(Expression):
-    """``left operator right``."""
+    """``left operator right``; the operators are those of `printing.py`: of numbers, of bits, and comparisons."""
 
     operator: str
     left: Value
@@ -159,6 +195,7 @@ class Index(Expression):
 
     def parts(self) -> Iterator[Value]:
         yield self.of
+        yield from (each for each in self.index if isinstance(each, Expression))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,15 +8,27 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
 
-from regspec.calls import Apply, Binary, Call, Expression, Import, Index, Method, Part, Value
+from regspec.calls import Apply, Binary, Call, Expression, Held, Import, Index, Listed, Method, Part, Unary, Value
 from regspec.shapes import Tensor
 
 WIDTH = 120
 INDENT = "    "
 
-_STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "@": 2}
-_POSTFIX = 4  # above the right side of a product, 3
-
+# How tightly Python's operators bind. A comparison of a comparison would be a chain, so neither side may be one.
+_STRENGTH = {
+    **dict.fromkeys(("<", "<=", ">", ">=", "==", "!="), 1),
+    "|": 2,
+    "^": 3,
+    "&": 4,
+    **dict.fromkeys(("<<", ">>"), 5),
+    **dict.fromkeys(("+", "-"), 6),
+    **dict.fromkeys(("*", "/", "//", "%", "@"), 7),
+    "**": 9,
+}
+_UNARY = 8
+_PRIMARY = 10  # the base of a power, and what a sign stands before
+_POSTFIX = 11  # what a dot or a bracket follows
+_SIMPLE = re.compile(r"[A-Za-z_][\w.]*|\d[\w.]*([eE][-+]\d+)?", re.ASCII)  # around it, ** has no spaces
 
 # What the constructors call their first arguments, to name the parameters of a block's class.
 _POSITIONS = {
@@ -59,6 +71,10 @@ class Printer:
             return self.tensor(value)
         if isinstance(value, (Apply, Part)) and (variable := self.variable(value)) is not None:
             return variable
+        if isinstance(value, Held):
+            return self.module(value)
+        if isinstance(value, Listed):
+            return literal([*value.items], self.text)
         if isinstance(value, Apply):
             return f"{self.module(value)}({self.arguments(value.arguments, value.keywords.items())})"
         if isinstance(value, Call):
@@ -72,12 +88,29 @@ class Printer:
             return f"{self.text(value.of, _POSTFIX)}[{', '.join(self._index(each) for each in value.index)}]"
         if isinstance(value, Part):
             return self.text(value.whole, _POSTFIX) + "".join(f"[{index}]" for index in value.path)
-        if isinstance(value, Binary):
-            own = _STRENGTH[value.operator]
-            text = f"{self.text(value.left, own)} {value.operator} {self.text(value.right, own + 1)}"
+        if isinstance(value, (Binary, Unary)):
+            own = _UNARY if isinstance(value, Unary) else _STRENGTH[value.operator]
+            text = self._operation(value)
             return f"({text})" if own < strength else text
         text = literal(value, self.text)
-        return f"({text})" if strength == _POSTFIX and isinstance(value, (int, float)) else text
+        if isinstance(value, (int, float)):
+            own = _UNARY if text.startswith("-") else _PRIMARY
+            return f"({text})" if own < strength else text
+        return text
+
+    def _operation(self, value: Binary | Unary) -> str:
+        """The text of an operator and its operands, with the parentheses that Python needs and ruff wants."""
+        if isinstance(value, Unary):
+            if value.operator not in ("-", "~"):
+                raise KeyError(value.operator)
+            return f"{value.operator}{self.text(value.operand, _PRIMARY)}"
+        own = _STRENGTH[value.operator]
+        if value.operator == "**":
+            base, exponent = self.text(value.left, _PRIMARY), self.text(value.right, _UNARY)
+            is_simple = _SIMPLE.fullmatch(base) and _SIMPLE.fullmatch(exponent.removeprefix("-"))
+            return f"{base}**{exponent}" if is_simple else f"{base} ** {exponent}"
+        left = self.text(value.left, own + (own == _STRENGTH["<"]))
+        return f"{left} {value.operator} {self.text(value.right, own + 1)}"
 
     def arguments(self, arguments: Iterable[Value], keywords: Iterable[tuple[str, Value]]) -> str:
         """The text between a call's parentheses."""
@@ -175,7 +208,7 @@ class _Layout:
             return
         head, value = _assigned(statement)
         links = _links(value) if ")." in value else [value]
-        parts = links if len(links) > 2 else _operands(value) if " + " in value else [value]
+        parts = links if len(links) > 2 else _operands(value)
         if len(parts) > 1:
             yield from _chained(head, parts, margin, after)
             return
@@ -236,13 +269,18 @@ def _chained(head: str, parts: list[str], margin: str, after: str) -> Iterator[s
 
 
 def _operands(value: str) -> list[str]:
-    """A sum in its operands, all but the first with their plus."""
-    cuts, depth = [0], 0
-    for index, character in _marks(value, "+"):
-        depth += (character in "([{") - (character in ")]}")
-        if depth == 0 and character == "+" and value[index - 1 : index + 2] == " + ":
-            cuts.append(index)
-    return [value[start:end].strip() for start, end in zip(cuts, [*cuts[1:], len(value)], strict=True)]
+    """A sum, or else a product, in its operands, all but the first with their operator."""
+    for operator in "+*":
+        if f" {operator} " not in value:
+            continue
+        cuts, depth = [0], 0
+        for index, character in _marks(value, operator):
+            depth += (character in "([{") - (character in ")]}")
+            if depth == 0 and character == operator and value[index - 1 : index + 2] == f" {operator} ":
+                cuts.append(index)
+        if len(cuts) > 1:
+            return [value[start:end].strip() for start, end in zip(cuts, [*cuts[1:], len(value)], strict=True)]
+    return [value]
 
 
 def _links(value: str) -> list[str]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from regspec import files
+from regspec.axes import Order
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, variables
-from regspec.keras.dialect import Dialect
+from regspec.graph import Graph
+from regspec.keras import archive, keras1, keras2, legacy, masks, variables
+from regspec.keras.conversion import Converted, Wanted, converted
+from regspec.keras.dialect import Dialect, said
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
+from regspec.keras.precision import precision_of
 from regspec.keras.replacing import Replacements
+from regspec.keras.text import text_of
 from regspec.keras.values import UnportedError
 from regspec.layers.layer import Spatial
+from regspec.shapes import Precision
 from regspec.spec.model import ModelSpec
 
 if TYPE_CHECKING:
@@ -42,6 +48,7 @@ class Provenance:
     generation: int  # of that Keras
     date: str | None
     config: Mapping[str, Any]
+    renewed: Mapping[str, Any]  # the config as Keras 3 would have it
     training: Mapping[str, Any]  # what the model was compiled with
     model: Model
     account: archive.Account | None  # of the arrays, if there are any
@@ -57,6 +64,9 @@ class Port:
     weights: Mapping[str, NDArray[np.generic]]
     notes: tuple[str, ...]
     provenance: Provenance = field(repr=False, compare=False)
+    input_orders: Mapping[str, Order] = field(default_factory=dict)  # Keras's axes as they lie, where otherwise
+    output_orders: Mapping[str, Order] = field(default_factory=dict)
+    original: Port | None = field(default=None, repr=False, compare=False)  # before it was folded, converted, …
 
     def build(self) -> nn.Module:
         """The module, with the weights of the file; in evaluation mode, as Keras's models are when they are called."""
@@ -65,7 +75,7 @@ class Port:
         from regspec.building import build
 
         model = build(self.spec, seed=0)
-        state = {name: torch.as_tensor(array.copy()) for name, array in self.weights.items()}
+        state = {name: torch.as_tensor(array) for name, array in self.weights.items()}
         model.load_state_dict({**model.state_dict(), **state})
         return model.eval()
 
@@ -93,15 +103,16 @@ class Port:
         Raises:
             RegspecError: where the folder can't be written.
         """
-        import safetensors.numpy
+        import safetensors.torch
 
         from regspec.keras.report import report
 
-        state = {name: value.detach().numpy() for name, value in self.build().state_dict().items()}
+        # each a tensor of its own, as this format wants them
+        state = {name: value.detach().clone() for name, value in self.build().state_dict().items()}
         contents: dict[str, str | bytes] = {
             "spec.yaml": self.text,
             "model.py": source(self.spec),
-            "weights.safetensors": safetensors.numpy.save(state),
+            "weights.safetensors": safetensors.torch.save(state),
             "report.md": report(self, verification),
         }
         files.write_folder(Path(folder), contents)
@@ -113,6 +124,9 @@ def port(
     weights: str | Path | None = None,
     activity_reduction: Literal["mean", "sum"] | None = None,
     keeps_quirks: bool = True,
+    data_format: Literal["channels_first", "channels_last"] | None = None,
+    fold: bool = False,
+    blocks: bool = False,
     replace: Mapping[str, str | type[Any]] | None = None,
 ) -> Port:
     """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
@@ -124,6 +138,12 @@ def port(
             file does not tell.
         keeps_quirks: whether what Keras does and nobody can have wanted, such as a penalty that it drops, is done too;
             the notes name each.
+        data_format: channels_first converts a model with channels last: its images are (batch, channels, height,
+            width), and its weights go with them, those after a Flatten included.
+        fold: whether a BatchNormalization that stands alone behind a convolution or a Dense becomes part of it, for
+            inference.
+        blocks: whether layers that repeat become blocks, so that a ResNet reads like one; the names of its weights
+            begin with those of the blocks then.
         replace: torch modules of yours that stand in for layers, by the layers' names or classes: a class, or
             ``package.module:Class``. They are made with what of the layer's config their constructors take, and get its
             arrays. A kind that is registered under the name of a Keras class needs no mention.
@@ -133,27 +153,45 @@ def port(
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
     replacements = Replacements.of(replace or {})
-    dialect = Dialect(
-        _data_format(stored.config), _generation(stored), keeps_quirks=keeps_quirks, replacements=replacements
-    )
+    dialect = Dialect.of(stored.version, stored.config, keeps_quirks)
+    dialect.has_arrays, dialect.replacements = stored.arrays is not None, replacements
     reader = Reader(dialect)
     try:
-        model = reader.model(stored.config)
-    except (UnportedError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        config = _renewed(stored, dialect)
+        dialect.data_format, dialect.dtype = _data_format(config), _precision(config)
+        model = reader.model(config)
+    except (
+        UnportedError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
-    problems = [*reader.problems, *replacements.problems(_layers(stored.config))]
-    if problems:
+    if problems := [*reader.problems, *replacements.problems(_layers(config))]:
         raise RegspecError(problems)
-    text = _text(model, dialect.data_format, activity_reduction or _reduction(stored))
-    if replacements.imports:
-        text = f"# needs: regspec {' '.join(f'--import {each}' for each in replacements.imports)} …\n{text}"
-    spec = loads(text, "<the ported spec>")
-    found: Mapping[str, Any] = {}
+    settings = _settings(config, dialect, activity_reduction or _reduction(stored, dialect))
+    _settle_masks(model, dialect, settings)
+
+    def resolved(model: Model) -> tuple[str, ModelSpec, Graph]:
+        """The text of a model, its spec and its graph."""
+        kept = {key: value for key, value in settings.items() if key != "data_format" or value == dialect.data_format}
+        text = replacements.remark() + text_of(model, kept)
+        spec = loads(text, "<the ported spec>")
+        return text, spec, graph_of(spec)
+
+    text, spec, graph = resolved(model)
+    arrays: Mapping[variables.WeightPath, Any] = {}
     account = None
     if stored.arrays is not None:
-        found = variables.parameters_of(graph_of(spec), model, stored.config["config"], stored.arrays)
-        account = stored.arrays.account(variables.NO_WEIGHTS)
+        found = stored.arrays
+        if dialect.generation < 3:
+            found = legacy.Renewed(found, config, dialect.generation)
+        arrays = variables.arrays_of(graph, model, config["config"], found)
+        account = found.account(variables.NO_WEIGHTS)
     provenance = Provenance(
         stored.path,
         None if weights is None else Path(weights),
@@ -162,37 +200,69 @@ def port(
         dialect.generation,
         stored.date,
         stored.config,
+        config,
         stored.training,
         model,
         account,
         tuple(replacements.imports),
     )
-    return Port(spec, text, found, tuple(dialect.notes), provenance)
+    original = Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), provenance)
+    wanted = Wanted(data_format, fold, blocks)
+    made = converted(Converted(model, arrays), wanted, dialect, lambda model: resolved(model)[2])
+    if made.model is model:
+        return changed(original, notes=tuple(dialect.notes))
+    text, spec, graph = resolved(made.model)
+    parameters = variables.parameters_of(graph, made.arrays)
+    return Port(spec, text, parameters, tuple(dialect.notes), provenance, made.inputs, made.outputs, original)
 
 
-def _generation(stored: archive.Archive) -> int:
-    """The Keras that wrote a file: 1, 2 or 3; of JSON without a version, 3."""
-    first = (stored.version or "3").split(".")[0]
-    return int(first) if first in ("1", "2") else 3
+def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -> None:
+    """Has a model's entries name the masks that they must. Raises `RegspecError`."""
+    if not masks.needs_settling(model):
+        return
+    unmasks = dialect.generation == 3 and dialect.keeps_quirks
+    try:
+        reasons = masks.settle(
+            model, lambda: graph_of(loads(text_of(model, settings), "<the ported spec>")), unmasks=unmasks
+        )
+    except UnportedError as reason:
+        raise RegspecError(Problem(f"can't be ported: {reason}")) from None
+    for each in sorted(reasons):
+        dialect.note(f"in Keras {each}; so it is in the port, but not with keeps_quirks=False")
+
+
+def _renewed(stored: archive.Archive, dialect: Dialect) -> dict[str, Any]:
+    """A file's config in the form of Keras 3."""
+    layers = [layer for layer in _layers(stored.config) if layer["class_name"] != "InputLayer"]
+    counts = Counter(layer.get("shared_object_id") for layer in layers)
+    for layer in layers:
+        if layer.get("shared_object_id") is not None and counts[layer["shared_object_id"]] > 1:
+            what = "is shared between models; here each has a copy, whose penalties count by themselves"
+            dialect.note(f"'{layer['config'].get('name')}' {what}")
+    config = keras1.renewed(stored.config, dialect) if dialect.generation == 1 else stored.config
+    return keras2.renewed(config, dialect) if dialect.generation < 3 else config
 
 
 def _data_format(config: Any) -> str:
     """Where the channels lie in a model: last, unless all layers that say so say first."""
-    formats = {
+    formats = [
         layer["config"].get("data_format")
         for layer in _layers(config)
         if (cls := kind_of(layer["class_name"])) is not None and issubclass(cls, Spatial)
-    } - {None}
-    return "channels_first" if formats == {"channels_first"} else "channels_last"
+    ]
+    said = [each for each in formats if each is not None]
+    return "channels_first" if said and all(each == "channels_first" for each in said) else "channels_last"
+
+
+def _precision(config: Any) -> Precision:
+    """The type in which most layers keep their weights."""
+    layers = (layer for layer in _layers(config) if kind_of(layer["class_name"]) is not None)
+    return precision_of(layer["config"].get("dtype") for layer in layers)
 
 
 def _layers(config: Any) -> list[Any]:
     """All layers of a config, wherever in it they are."""
-    items = [
-        item
-        for own in _said(config, "layers") + _said(config, "layer")
-        for item in (own if isinstance(own, list) else [own])
-    ]
+    items = [item for own in said(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])]
     return [
         item
         for item in items
@@ -200,84 +270,33 @@ def _layers(config: Any) -> list[Any]:
     ]
 
 
-def _said(value: Any, key: str) -> list[Any]:
-    found, waiting = [], [value]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            found.extend([each[key]] if key in each else [])
-            waiting.extend(each.values())
-        elif isinstance(each, list):
-            waiting.extend(each)
-    return found
-
-
-def _reduction(stored: archive.Archive) -> str:
+def _reduction(stored: archive.Archive, dialect: Dialect) -> str:
     """Whether the version that wrote a file divided activity penalties by the batch size."""
-    if not any(value is not None for value in _said(stored.config, "activity_regularizer")):
+    if not any(value is not None for value in said(stored.config, "activity_regularizer")):
         return "mean"
-    version = stored.version
-    if version is None:
-        if _said(stored.config, "input_axes") or _said(stored.config, "renorm") or _said(stored.config, "use_gate"):
-            return "mean"
-        if _said(stored.config, "quantization_config") or _said(stored.config, "optional"):
-            what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
-            hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
-            raise RegspecError(Problem(what, hint, str(stored.path)))
-        return "sum"
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if part.isdigit())
-    if numbers >= (3, 14) or ((2, 4) <= numbers < (3, 0)) or (numbers[:1] == (2,) and "-tf" in version):
+    if dialect.generation < 3:
+        return "sum" if dialect.is_standalone else "mean"
+    if dialect.version:
+        return "mean" if dialect.version >= (3, 14) else "sum"
+    if said(stored.config, "input_axes", "renorm", "use_gate"):
         return "mean"
+    if said(stored.config, "quantization_config", "optional"):
+        what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
+        hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
+        raise RegspecError(Problem(what, hint, str(stored.path)))
     return "sum"
 
 
-# -- the text of the spec ----------------------------------------------------------------------------------------------
-
-
-def _text(model: Model, data_format: str, reduction: str) -> str:
-    lines = ["regspec: 1", f"name: {_flow(model.name)}"]
-    if data_format != "channels_first":
-        lines.append(f"data_format: {data_format}")
+def _settings(config: Any, dialect: Dialect, reduction: str) -> dict[str, str]:
+    """What holds for the whole spec, where it is not as it would be anyway."""
+    settings = {}
+    if dialect.data_format != "channels_first":
+        settings["data_format"] = dialect.data_format
+    if dialect.dtype != "float32":
+        settings["dtype"] = dialect.dtype
     if reduction != "mean":
-        lines.append(f"activity_reduction: {reduction}")
-    lines += ["inputs:", *(f"  {name}: {_flow(declared)}" for name, declared in model.inputs.items())]
-    blocks = _blocks(model)
-    if blocks:
-        lines.append("blocks:")
-        for name, block in blocks.items():
-            lines.append(f"  {name}:")
-            lines.append(f"    inputs: {_flow([*block.inputs])}")
-            lines.append("    layers:")
-            lines += [f"      - {entry}" for entry in _entries(block)]
-            lines.append(f"    outputs: {_flow(block.outputs)}")
-    lines += ["layers:", *(f"  - {entry}" for entry in _entries(model))]
-    lines.append(f"outputs: {_flow(model.outputs)}")
-    return "\n".join(lines) + "\n"
-
-
-def _blocks(model: Model) -> dict[str, Model]:
-    """The models inside, by the names of their blocks; those that others use come first."""
-    found: dict[str, Model] = {}
-    for inner in model.inner.values():
-        found |= {**_blocks(inner), inner.name: inner}
-    return found
-
-
-def _entries(model: Model) -> Iterator[str]:
-    """The layers, a line each; what a layer takes is said where it is not what stands before."""
-    last = list(model.inputs)[-1]
-    for entry in model.entries:
-        ((kind, fields),) = entry.items()
-        said = dict(fields)
-        if said["inputs"] == [last]:
-            del said["inputs"]
-        elif len(said["inputs"]) == 1:
-            said["inputs"] = said["inputs"][0]
-        last = said["name"]
-        yield f"{kind}: {_flow(said)}"
-
-
-def _flow(value: Any) -> str:
-    """A value in YAML, on one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
-    return text.removesuffix("...\n").strip()
+        settings["activity_reduction"] = reduction
+    if dialect.generation < 3 and keras2.has_frozen_penalties(config):
+        settings["frozen_penalties"] = "counted"
+        dialect.note("penalties of frozen weights count in the sum, as in Keras 2: frozen_penalties: counted")
+    return settings

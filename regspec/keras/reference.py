@@ -24,7 +24,7 @@ from torch import Tensor
 
 from regspec.errors import RegspecError
 from regspec.graph import Graph
-from regspec.keras import archive, variables
+from regspec.keras import archive, legacy, variables
 from regspec.keras.outcomes import Outcome, gradients, input_names, objective, weights_of
 
 if TYPE_CHECKING:
@@ -194,12 +194,7 @@ class Reference:
                 path = Path(folder) / ("model.h5" if self.is_legacy else "model.weights.h5")
                 self.model.save_weights(str(path))
                 with h5py.File(path, "r") as file:
-                    found = variables.parameters_of(
-                        self.graph,
-                        self.provenance.model,
-                        self.provenance.config["config"],
-                        archive.Arrays(file, path),
-                    )
+                    found = variables.parameters_of(self.graph, self._arrays(archive.Arrays(file, path)))
         finally:
             if instead is not None:
                 self.restore(kept)
@@ -223,6 +218,13 @@ class Reference:
                 is_random = bool(layer._seed_generators) and layer._call_has_training_arg
             if is_random:
                 layer.call = partial(_in_evaluation, layer.call)
+
+    def _arrays(self, arrays: archive.Arrays) -> dict[variables.WeightPath, NDArray[Any]]:
+        """The arrays of a file that was written just now, as the port reads them."""
+        origin = self.provenance
+        if origin.generation < 3:
+            arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation)
+        return variables.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
 
     def randomize(self) -> None:
         """Gives every weight numbers that no symmetry hides, not far from what it has; variances stay positive."""

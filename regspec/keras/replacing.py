@@ -44,6 +44,11 @@ class Replacements:
         made.kinds = kinds
         return made
 
+    def remark(self) -> str:
+        """A comment on what a spec needs that has kinds of the user's; nothing for one without any."""
+        imports = " ".join(f"--import {each}" for each in self.imports)
+        return f"# needs: regspec {imports} …\n" if imports else ""
+
     def find(self, item: Mapping[str, Any]) -> str | None:
         """The kind that stands in for a layer: by its name, by its class, or registered under its class's name."""
         config = item.get("config")

@@ -9,19 +9,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from regspec.building import build
 from regspec.compiler import graph_of
-from regspec.keras import reference
+from regspec.keras import inputs, reference
 from regspec.keras.archive import Account
 from regspec.keras.comparing import SUM, Check, Comparison
 from regspec.keras.outcomes import Ported
 from regspec.keras.reference import UnverifiedError
 from regspec.runtime import Regularized
+from regspec.runtime.terms import tensors
 
 if TYPE_CHECKING:
     from regspec.keras.porting import Port
@@ -134,6 +135,9 @@ def verify(port: Port, tolerance: float) -> Verification:
 
     Torch's random state, and the environment, are as before.
     """
+    if port.original is not None:
+        found = verify(port.original, tolerance)
+        return replace(found, checks=(*found.checks, *_converted(port, port.original, tolerance)))
     graph, account = graph_of(port.spec), port.provenance.account
     checks: Sequence[Check] = ()
     left_out: Sequence[str] = ()
@@ -152,6 +156,23 @@ def verify(port: Port, tolerance: float) -> Verification:
             left_out = (f"outputs, penalties and gradients: {reason}",)
     numbers = sum(array.size for array in port.weights.values())
     return Verification(name, allowed, tuple(checks), tuple(left_out), account, numbers)
+
+
+def _converted(port: Port, original: Port, tolerance: float) -> Iterator[Check]:
+    """How far a model that was folded or converted is from the one before, on the same inputs."""
+    graph = graph_of(original.spec)
+    xs = inputs.inputs_of(graph, 3, inputs.SIZES[0])
+    orders = [port.input_orders.get(x.source) for x in graph.inputs]
+    moved = [x if order is None else x.permute(order) for x, order in zip(xs, orders, strict=True)]
+    with torch.no_grad(), _quietly():
+        wanted, got = tensors(original.build()(*xs)), tensors(port.build()(*moved))
+    outputs = original.spec.body.outputs
+    names = [outputs] if isinstance(outputs, str) else [*(outputs or ())]
+    for name, a, b in zip(names, got, wanted, strict=True):
+        order = port.output_orders.get(name)
+        theirs = b if order is None else b.permute(order)
+        error = float((a - theirs).abs().max() / theirs.abs().max().clamp(min=1e-12)) if theirs.numel() else 0.0
+        yield Check("outputs", "conversion", "file", name, error, tolerance)
 
 
 def _least(module: Regularized) -> float:
