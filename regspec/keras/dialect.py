@@ -27,7 +27,13 @@ class Dialect:
         # TensorFlow's own counted on from 2.3 by itself, and said so before that
         is_part = "-tf" in (version or "") or numbers >= (2, 4) or (not numbers and bool(said(config, "ragged")))
         is_standalone = generation == 1 or (generation == 2 and not is_part)
-        return cls("channels_last", generation, numbers, is_standalone, keeps_quirks)
+        return cls(
+            "channels_last",
+            generation=generation,
+            version=numbers,
+            is_standalone=is_standalone,
+            keeps_quirks=keeps_quirks,
+        )
 
     def note(self, text: str) -> None:
         """Adds a note, once."""

@@ -57,7 +57,7 @@ def _placed(
 ) -> dict[str, NDArray[np.generic]]:
     """Of a model, whose group is ``at``, and which is the module ``prefix`` of the compiled one."""
     parameters: dict[str, NDArray[np.generic]] = {}
-    places, nodes = _places(config, at), _nodes(graph)
+    places, nodes = places_of(config, at), _nodes(graph)
     for name, layer in model.layers:
         node, place = nodes[name], places[name_of(layer)]
         block = _block(node)
@@ -82,7 +82,7 @@ def _placed(
     return parameters
 
 
-def _places(config: Mapping[str, Any], at: str) -> dict[str, str]:
+def places_of(config: Mapping[str, Any], at: str) -> dict[str, str]:
     """The group of each layer: numbered by class, in order."""
     places, counts = {}, dict[str, int]()
     for layer in config["layers"]:
