@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from regspec.layers.registration import register_layer
     from regspec.measuring import regularization_loss, regularization_terms, sparsity, strengths
     from regspec.regularizing import regularize, unregularize
-    from regspec.runtime import accumulate
+    from regspec.runtime import accumulate, reset_states
     from regspec.spec.model import ModelSpec
     from regspec.spec.regularizers import register_regularizer
 
@@ -41,6 +41,7 @@ _HOMES = {
     "regularize": "regspec.regularizing",
     "unregularize": "regspec.regularizing",
     "accumulate": "regspec.runtime",
+    "reset_states": "regspec.runtime",
     "ModelSpec": "regspec.spec.model",
     "register_regularizer": "regspec.spec.regularizers",
 }
@@ -62,6 +63,7 @@ __all__ = [
     "regularization_loss",
     "regularization_terms",
     "regularize",
+    "reset_states",
     "source",
     "sparsity",
     "strengths",

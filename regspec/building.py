@@ -11,15 +11,18 @@ from contextlib import contextmanager
 from functools import cache, partialmethod
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from regspec.compiler import graph_of
 from regspec.runtime import Regularized
+from regspec.shapes import Precision
 from regspec.spec.model import ModelSpec
 from regspec.writing import print_source
+
+PRECISIONS: dict[torch.dtype | None, Precision] = {getattr(torch, each): each for each in get_args(Precision)}
 
 
 def build(
@@ -35,7 +38,7 @@ def build(
         spec: a ModelSpec, or the path of a YAML file.
         seed: draws the parameters from this seed, on the CPU, and leaves torch's own state as it was.
         device: where the parameters lie.
-        dtype: the type of the parameters.
+        dtype: the type in which it computes and keeps its parameters, instead of the spec's own.
 
     Raises:
         RegspecError: with every problem of the spec.
@@ -48,7 +51,9 @@ def build(
     with _without_collection(), torch.random.fork_rng(devices=(), enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        model: Regularized = _main_class(print_source(graph_of(spec)))()
+        model: Regularized = _main_class(print_source(graph_of(spec, PRECISIONS.get(dtype))))()
+    if dtype in PRECISIONS:
+        dtype = None
     return model if device is None and dtype is None else model.to(device=device, dtype=dtype)
 
 

@@ -15,6 +15,10 @@ Literal: TypeAlias = "bool | int | float | str | tuple[Value, ...] | list[Value]
 Value: TypeAlias = "Literal | Expression | Import"
 
 
+# The methods of tensors, and of modules, that convert to a floating-point type.
+CASTS = {"float16": "half", "bfloat16": "bfloat16", "float32": "float", "float64": "double"}
+
+
 class Expression:
     """A piece of Python code with a value."""
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import TypeVar
 
-from regspec.calls import Apply, Call, Definition, Expression, Import, Part, Value, walk
+from regspec.calls import CASTS, Apply, Call, Definition, Expression, Import, Part, Value, walk
 from regspec.graph import Graph
 from regspec.nodes import Node
 from regspec.plans import Constrained, Fill, Place, Term
-from regspec.printing import INDENT, Printer, literal
+from regspec.printing import INDENT, WIDTH, Printer, literal
 from regspec.shapes import Shape, Tensor
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class Outline:
     outputs: tuple[tuple[str, Shape], ...]
     init: tuple[str, ...]
     fills: tuple[str, ...]
+    casts: tuple[str, ...]  # after the fills, which some types can't do
     signature: str
     forward: tuple[str, ...]
     holes: tuple[Hole, ...]
@@ -90,6 +91,7 @@ class Outliner:
             tuple((name, x.shape) for name, x in zip(names, graph.outputs, strict=True)),
             tuple(self._init(terms, constraints)),
             tuple(self._fills(fills)),
+            tuple(_casts(graph)) if graph.is_root else (),
             self._signature(),
             tuple(self._forward()),
             tuple(self.holes),
@@ -179,6 +181,7 @@ class Outliner:
         returned = [self.variables[id(x)] for x in self.graph.outputs]
         if self.graph.is_single and last.outputs == self.graph.outputs and len(last.plan.results) == 1:
             self._enter(last)
+            yield from self._shared(last, returned)
             yield f"return {self.printer.text(last.plan.results[0])}"
             return
         yield from self._statements(last)
@@ -186,7 +189,8 @@ class Outliner:
             pairs = zip(self.graph.output_names, returned, strict=True)
             yield f"return {{{', '.join(f'{literal(name)}: {variable}' for name, variable in pairs)}}}"
         elif self.graph.is_single or len(returned) > 1:
-            yield f"return {', '.join(returned)}"
+            text = ", ".join(returned)
+            yield f"return {text}" if _fits(f"return {text}") else f"return ({text})"
         else:
             yield f"return ({returned[0]},)"
 
@@ -194,12 +198,12 @@ class Outliner:
         """The statements that compute a node's outputs."""
         self._enter(node)
         targets = [self.variables.get(id(x), "_") for x in node.outputs]
+        yield from self._shared(node, targets)
         if len(node.plan.results) == 1:
             text = self.printer.text(node.plan.results[0])
-            if text != targets[0]:  # an identity changes nothing
+            if text != targets[0]:  # it is computed already, or an identity
                 yield f"{targets[0]} = {text}"
             return
-        yield from self._shared(node, targets)
         for target, result in zip(targets, node.plan.results, strict=True):
             if target != "_" and self._variable(result) != target:
                 yield f"{target} = {self.printer.text(result)}"
@@ -221,25 +225,37 @@ class Outliner:
         return self.variables[self.bound[id(x)]]
 
     def _shared(self, node: Node, targets: list[str]) -> Iterator[str]:
-        """Statements for what several results need: taken apart, ``sequence, (h, c) = self.lstm(x)``, or as it is."""
-        expressions = [each for result in node.plan.results for each in walk(result)]
-        taken_apart = {id(each.whole) for each in expressions if isinstance(each, Part)}
+        """Statements for what several results need: taken apart, ``sequence, (h, c) = self.lstm(x)``, or as it is.
+
+        So are modules of which each takes a part of what the one before gives: cells that are stacked.
+        """
+        pairs = [
+            (target, result)
+            for target, result in zip(targets, node.plan.results, strict=True)
+            if target != "_" or self._is_listened_to(node, result)
+        ]
+        results = [result for _, result in pairs]
+        expressions = [each for result in results for each in walk(result)]
+        parts = [each for each in expressions if isinstance(each, Part)]
+        taken_apart = {id(part.whole) for part in parts}
         wholes = {id(each): each for each in expressions if isinstance(each, Apply) or id(each) in taken_apart}
-        counts = Counter(id(each) for each in expressions)
-        for whole in (each for each in wholes.values() if counts[id(each)] > 1):
-            parts = {each.path: each for each in expressions if isinstance(each, Part) and each.whole is whole}
+        counts = Counter(id(each) for each in expressions) if len(results) > 1 else Counter[int]()
+        chained = {id(each.whole) for part in parts for before in _before(part) for each in (before, part)}
+        for whole in (each for key, each in wholes.items() if counts[key] > 1 or key in chained):
             name = self._applied(whole) if isinstance(whole, Apply) else node.name
-            if not parts:
-                self.known[id(whole), ()] = self._new(f"{name}_output")
-                yield f"{self.known[id(whole), ()]} = {self.printer.text(whole)}"
-                continue
-            variables = {path: self._new(f"{name}_{_leaf(part)}") for path, part in parts.items()}
-            for target, result in zip(targets, node.plan.results, strict=True):
+            own = {part.path: part for part in parts if part.whole is whole}
+            variables = {path: self._new(f"{name}_{_leaf(part)}") for path, part in own.items()}
+            for target, result in pairs:
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
-            pattern = _pattern(next(iter(parts.values())).structure, (), variables)
-            yield f"{pattern[1:-1]} = {self.printer.text(whole)}"
-            self.known.update({(id(whole), path): variable for path, variable in variables.items()})
+            names = _pattern(next(iter(own.values())).structure, (), variables)[1:-1] if own else ""
+            text = self.printer.text(whole)
+            if own and _fits(f"{names} = {text}"):
+                yield f"{names} = {text}"
+                self.known.update({(id(whole), path): variable for path, variable in variables.items()})
+            else:
+                self.known[id(whole), ()] = self._new(f"{name}_output")
+                yield f"{self.known[id(whole), ()]} = {text}"
 
     def _variable(self, expression: Expression) -> str | None:
         """The variable that already holds the value of an expression."""
@@ -258,6 +274,51 @@ class Outliner:
     def _applied(self, applied: Apply) -> str:
         assert self.node is not None
         return f"self.{self.node.attributes[applied.module.suffix]}"
+
+
+def _fits(statement: str) -> bool:
+    """Whether a statement of a method fits on a line."""
+    return len(INDENT) * 2 + len(statement) <= WIDTH
+
+
+def _before(part: Part) -> Iterator[Part]:
+    """The parts of other modules' results that the module of this one takes as they are."""
+    if isinstance(part.whole, Apply):
+        yield from (each for each in part.whole.arguments if isinstance(each, Part))
+
+
+def _casts(graph: Graph) -> Iterator[str]:
+    """Statements that convert the model, or parts of it, to the types in which they compute."""
+    for dtype, found in _grouped(_typed(graph, "self"), lambda each: each[1]):
+        paths = [path for path, _ in found]
+        if dtype == "float32":  # as which they are made
+            continue
+        if len(paths) > 1:
+            yield f"for layer in ({', '.join(paths)}):"
+            yield f"{INDENT}layer.{CASTS[dtype]}()"
+        else:
+            yield f"{paths[0]}.{CASTS[dtype]}()"
+
+
+def _typed(graph: Graph, path: str) -> list[tuple[str, str]]:
+    """The modules in a graph that hold numbers, with their types; the graph's own path where all have one."""
+    found = []
+    for node in graph.nodes:
+        for name, constructor in node.modules.items():
+            if isinstance(constructor, Graph):
+                found += _typed(constructor, f"{path}.{name}")
+            elif node.plan.weights or not _is_torch(constructor):  # a module of torch without weights holds none
+                dtype = node.plan.layer.precision if node.plan.layer is not None else None
+                found.append((f"{path}.{name}", dtype or graph.dtype))
+    return [(path, found[0][1])] if len({dtype for _, dtype in found}) == 1 else found
+
+
+def _is_torch(constructor: Call | Definition) -> bool:
+    return (
+        isinstance(constructor, Call)
+        and isinstance(constructor.function, str)
+        and constructor.function.startswith("nn.")
+    )
 
 
 def _leaf(part: Part) -> str:

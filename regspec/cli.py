@@ -174,6 +174,13 @@ class Reduction(str, Enum):
     sum = "sum"
 
 
+class DataFormat(str, Enum):
+    """Where the channels of images lie."""
+
+    channels_first = "channels_first"
+    channels_last = "channels_last"
+
+
 @app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/`")
 def port(
     file: Annotated[
@@ -198,6 +205,19 @@ def port(
             show_default=False,
         ),
     ] = None,
+    data_format: Annotated[
+        DataFormat | None,
+        typer.Option(
+            help="Convert a model with channels last to channels_first, with its weights, those after a Flatten too.",
+            show_default=False,
+        ),
+    ] = None,
+    fold: Annotated[
+        bool, typer.Option("--fold", help="Fold BatchNormalization into the layer before it, for inference.")
+    ] = False,
+    blocks: Annotated[
+        bool, typer.Option("--blocks", help="Write layers that repeat as blocks, so that a ResNet reads like one.")
+    ] = False,
 ) -> None:
     """Port a Keras model to a spec, a PyTorch class and its weights. Needs neither Keras nor TensorFlow.
 
@@ -208,7 +228,12 @@ def port(
     except ImportError as error:
         raise RegspecError(Problem(f"port needs {error.name}", "pip install 'regspec[keras]'")) from None
     made = ported(
-        file, weights=weights, activity_reduction=None if activity_reduction is None else activity_reduction.value
+        file,
+        weights=weights,
+        activity_reduction=None if activity_reduction is None else activity_reduction.value,
+        data_format=None if data_format is None else data_format.value,
+        fold=fold,
+        blocks=blocks,
     )
     made.save(output)
     summary = summarize(graph_of(made.spec))

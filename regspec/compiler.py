@@ -8,6 +8,7 @@ from regspec import document
 from regspec.document import Document
 from regspec.errors import Problem, RegspecError
 from regspec.graph import Graph, resolve
+from regspec.shapes import Precision
 from regspec.spec import loading
 from regspec.spec.model import ModelSpec
 from regspec.summary import counted, summarize
@@ -49,14 +50,16 @@ def source(spec: ModelSpec | str | Path, *, standalone: bool = False) -> str:
     return print_source(graph_of(spec), standalone=standalone)
 
 
-def graph_of(spec: ModelSpec | str | Path) -> Graph:
-    """The graph of a spec, or of the file of one. Raises `RegspecError`."""
-    if isinstance(spec, ModelSpec):
-        graph, problems = resolve(spec)
-        if graph is None:
-            raise RegspecError(_in_order(problems))
-        return graph
-    return _checked(document.read(spec))[1]
+def graph_of(spec: ModelSpec | str | Path, dtype: Precision | None = None) -> Graph:
+    """The graph of a spec, or of the file of one; in another type than its own, if given. Raises `RegspecError`."""
+    if not isinstance(spec, ModelSpec):
+        spec, known = _checked(document.read(spec))
+        if dtype in (None, spec.dtype):
+            return known
+    graph, problems = resolve(spec if dtype is None else spec.in_precision(dtype))
+    if graph is None:
+        raise RegspecError(_in_order(problems))
+    return graph
 
 
 def checked(path: str | Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 SHOWN_WIDTH = 120  # characters of a source line that a message shows
+SHOWN_LENGTH = 1000  # characters of what is wrong, which may quote the input
 MAX_PROBLEMS = 1000  # of a file, so that time stays bounded
 
 
@@ -27,7 +28,10 @@ class Problem:
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.path, self.line, self.column) if part is not None)
-        lines = [f"{place}: error: {self.what}" if place else f"error: {self.what}"]
+        what = _printable(self.what)
+        if len(what) > SHOWN_LENGTH:  # both ends tell more than the quotation between them
+            what = f"{what[: SHOWN_LENGTH // 2]} … {what[-SHOWN_LENGTH // 2 :]}"
+        lines = [f"{place}: error: {what}" if place else f"error: {what}"]
         if self.line is not None:
             text, start = _window(self.text, (self.column or 1) - 1)
             width = max(1, min(self.width, len(text) - start))
@@ -103,4 +107,9 @@ def _window(text: str, start: int) -> tuple[str, int]:
     """``text`` cut to the width that is shown, and where ``start`` lies in the cut."""
     left = max(0, min(start - SHOWN_WIDTH // 2, len(text) - SHOWN_WIDTH))
     cut = text[left : left + SHOWN_WIDTH]
-    return "".join(character if character.isprintable() else " " for character in cut), start - left
+    return _printable(cut), start - left
+
+
+def _printable(text: str) -> str:
+    """``text`` with spaces for what a terminal would act on."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
-from regspec import axes, nodes, shapes
+from regspec import axes, masks, nodes, shapes
 from regspec.calls import Definition, Module, Part
 from regspec.errors import Problem, Problems, did_you_mean
 from regspec.layers import Layer
@@ -33,7 +33,10 @@ class Graph(Definition):
     is_single: bool  # whether it returns one tensor, and not several
     is_root: bool
     reduction: str  # of activity penalties
+    dtype: str  # of the layers that have none of their own
     counts_frozen: bool  # whether the penalties of frozen weights count
+    masked: tuple[int, ...] = ()  # which inputs' masks it takes, after the inputs
+    masks: Mapping[int, Node] = field(default_factory=dict)  # what computes them, be they read or not, by their ids
 
 
 def resolve(spec: ModelSpec, *, is_whole: bool = True) -> tuple[Graph | None, list[Problem]]:
@@ -74,10 +77,13 @@ _ScopedRules = tuple[tuple[str, LayerRule], ...]  # rules, each with the prefix 
 class _Resolver:
     spec: ModelSpec
     problems: Problems = field(default_factory=Problems)
-    plans: Plans = field(default_factory=Plans)
+    plans: Plans = field(init=False)
     matched: set[int] = field(default_factory=set)  # ids of the rules that matched a slot
     reported: set[tuple[int, str]] = field(default_factory=set)  # ids of entries, and what is wrong with their shapes
     is_partial: bool = False  # whether a part was left out because of a fault
+
+    def __post_init__(self) -> None:
+        self.plans = Plans(self.spec.dtype)
 
     def graph(
         self, name: str, body: Body, inputs: Sequence[Tensor | None], prefix: str, rules: _ScopedRules
@@ -101,16 +107,23 @@ class _Resolver:
             return None
         if not prefix:
             outputs = [nodes.ordered(x, axes.identity(x.rank), placed) for x in outputs]
+        given = [x for x in inputs if x is not None]
+        kept = masks.read_only(placed, outputs)
+        read = {id(x) for node in kept for x in node.inputs}
+        masked = tuple(index for index, x in enumerate(given) if id(x.mask) in read)
         return Graph(
             name,
-            tuple(x for x in inputs if x is not None),
-            tuple(placed),
+            (*given, *(mask for index in masked if (mask := given[index].mask) is not None)),
+            kept,
             tuple(outputs),
             tuple(body.outputs) if isinstance(body.outputs, Mapping) else None,
             body.outputs is None or isinstance(body.outputs, str),
             not prefix,
             self.spec.activity_reduction,
+            self.spec.dtype,
             self.spec.frozen_penalties == "counted",
+            masked,
+            {id(x): node for node in placed if node.plan.kind == nodes.MASK for x in node.outputs},
         )
 
     def check_rules(self, body: Body) -> None:
@@ -165,7 +178,8 @@ class _Resolver:
             elif isinstance(entry, Call):
                 placed = self._call(entry, inputs, scope, origin)
             else:
-                placed = self._layer(entry, inputs, scope, prefix, rules)
+                masked = self._masked(entry.mask, entry.layer, inputs, scope, origin)
+                placed = self._layer(entry, inputs, masked, scope, prefix, rules)
         except ShapeError as error:
             if (id(entry), error.what) not in self.reported:  # a block that is used twice has its faults once
                 self.reported.add((id(entry), error.what))
@@ -179,8 +193,29 @@ class _Resolver:
         scope.last = entry.name
         return placed
 
+    def _masked(
+        self, names: tuple[str, ...] | None, layer: Layer, inputs: list[Tensor], scope: _Scope, origin: Origin | None
+    ) -> list[Tensor]:
+        """The inputs with the masks that count: the named ones, if any are, in place of their own."""
+        if names is None:
+            return inputs
+        here = origin and origin / "mask"
+        named = self._tensors([(name, here and here / index) for index, name in enumerate(names)], scope)
+        if len(named) > len(inputs):
+            raise ShapeError(f"takes {len(inputs)} inputs, but {len(named)} masks")
+        if named and layer.takes_attention_mask:
+            return [replace(inputs[0], attention_mask=named[0]), *inputs[1:]]
+        absent = [None] * (len(inputs) - len(named))
+        return [replace(x, mask=mask) for x, mask in zip(inputs, [*named, *absent], strict=True)]
+
     def _layer(
-        self, entry: LayerUse, inputs: list[Tensor], scope: _Scope, prefix: str, rules: _ScopedRules
+        self,
+        entry: LayerUse,
+        inputs: list[Tensor],
+        masked: list[Tensor],
+        scope: _Scope,
+        prefix: str,
+        rules: _ScopedRules,
     ) -> list[Node]:
         name, layer = entry.name, entry.layer
 
@@ -193,8 +228,8 @@ class _Resolver:
                     found = rule.slots[slot]
             return found
 
-        plan = self.plans.of(layer, inputs, rule_for)
-        return self._finished(nodes.placed(plan, name, inputs, scope.taken), scope)
+        plan = self.plans.of(layer, masked, rule_for)
+        return self._finished(nodes.placed(plan, name, inputs, masked, scope.taken), scope)
 
     def _call(self, entry: Call, inputs: list[Tensor], scope: _Scope, origin: Origin | None) -> list[Node]:
         if entry.layer not in scope.nodes:
@@ -208,8 +243,12 @@ class _Resolver:
         if node.plan.layer is None:
             return self._finished(self._block_again(entry, node, inputs), scope)
         layer = self._with_arguments(node.plan.layer, entry, origin)
-        plan = self.plans.again(layer, inputs, node.plan.activity)
-        return self._finished(nodes.called_again(node, plan, entry.name, inputs), scope)
+        masked = self._masked(entry.mask, layer, inputs, scope, origin)
+        plan = self.plans.again(layer, masked, node.plan.activity)
+        if set(plan.modules) != set(node.plan.modules):  # an axis may lie elsewhere
+            views = [nodes.viewed_like(x, first) for x, first in zip(masked, node.inputs, strict=False)]
+            plan = self.plans.again(layer, [*views, *masked[len(views) :]], node.plan.activity)
+        return self._finished(nodes.called_again(node, plan, entry.name, inputs, masked), scope)
 
     def _with_arguments(self, layer: Layer, entry: Call, origin: Origin | None) -> Layer:
         """The layer with the fields that a further call sets anew."""
@@ -238,11 +277,11 @@ class _Resolver:
         for name in names:
             self._check_inputs(entry, inputs)
             # inside, a tensor is known by the name of the block's own input
-            inner = [replace(x, source=own) for x, own in zip(inputs, entry.body.inputs, strict=True)]
+            inner = [_inside(x, own) for x, own in zip(inputs, entry.body.inputs, strict=True)]
             graph = self.graph(entry.block, entry.body, inner, f"{prefix}{name}.", rules)
             if graph is None:
                 raise _ReportedError
-            placed.extend(self._finished([_block_node(name, graph, inputs)], scope))
+            placed.extend(self._finished(_block_nodes(name, graph, inputs), scope))
             inputs = [*placed[-1].outputs, *inputs[len(placed[-1].outputs) :]]  # what it does not give stays as it was
         scope.tensors[entry.name] = scope.tensors[names[-1]]
         scope.used.update(names[:-1])
@@ -261,12 +300,14 @@ class _Resolver:
 
     def _block_again(self, entry: Call, node: Node, inputs: list[Tensor]) -> list[Node]:
         """A further call of a block, which must be on tensors like those that its class was made for."""
-        if [(x.shape, x.order, x.dtype) for x in inputs] != [(x.shape, x.order, x.dtype) for x in node.inputs]:
-            made_for = " and ".join(shapes.text(x.logical) for x in node.inputs)
-            given = " and ".join(x.described for x in inputs)
-            raise ShapeError(f"calls '{node.name}', which is made for {made_for}, on {given}")
         assert isinstance(node.plan.block, Graph)
-        return [_block_node(entry.name, node.plan.block, inputs, node)]
+        made_for = node.inputs[: len(node.inputs) - len(node.plan.block.masked)]
+        if [*map(_likeness, inputs)] != [*map(_likeness, made_for)]:
+            first, given = (" and ".join(_with_mask(x) for x in xs) for xs in (made_for, inputs))
+            raise ShapeError(f"calls '{node.name}', which is made for {first}, on {given}")
+        views: list[Node] = []
+        inputs = [nodes.ordered(x, like.order, views) for x, like in zip(inputs, made_for, strict=True)]
+        return [*views, *_block_nodes(entry.name, node.plan.block, inputs, node)]
 
     # -- names --------------------------------------------------------------------------------------------------------
 
@@ -321,17 +362,42 @@ class _Resolver:
             self.problems.append(problem)
 
 
-def _block_node(name: str, graph: Graph, inputs: list[Tensor], called: Node | None = None) -> Node:
-    """The node of a block, or of a further call of the one that ``called`` has."""
+def _inside(x: Tensor, name: str) -> Tensor:
+    """A block's own input, for a tensor that it is called on; its mask is one of the block's own too."""
+    mask = None if x.mask is None else replace(x.mask, source=f"{name}_mask")
+    return replace(x, source=name, mask=mask)
+
+
+def _likeness(x: Tensor) -> tuple[object, ...]:
+    """What two tensors have in common that one block can be called on."""
+    return x.logical, x.dtype, x.mask is None
+
+
+def _with_mask(x: Tensor) -> str:
+    return x.described if x.mask is None else f"{x.described} and has a mask"
+
+
+def _block_nodes(name: str, graph: Graph, inputs: list[Tensor], called: Node | None = None) -> list[Node]:
+    """The node of a block, or of a further call of the one that ``called`` has, after those of its outputs' masks."""
+    bound = {}
+    for own, x in zip(graph.inputs, inputs, strict=False):
+        bound[id(own)] = x
+        if own.mask is not None and x.mask is not None:
+            bound[id(own.mask)] = x.mask
+    placed, outputs = list[Node](), []
+    for x in graph.outputs:
+        mask, more = (None, []) if x.mask is None else masks.outside(x.mask, graph.masks, bound, name)
+        outputs.append(replace(x, source=name, mask=mask))
+        placed.extend(more)
+    inputs = [*inputs, *(mask for index in graph.masked if (mask := inputs[index].mask) is not None)]
     module = Module(graph)
     whole = module(*inputs)
-    outputs = tuple(replace(x, source=name) for x in graph.outputs)
     structure = graph.output_names or tuple(str(index) for index in range(len(outputs)))
     parts = tuple(Part(whole, structure, (index,)) for index in range(len(outputs)))
     results = (whole,) if graph.is_single else parts
-    plan = Plan(graph.name, tuple(inputs), outputs, results, (module,), output_names=graph.output_names)
+    plan = Plan(graph.name, tuple(inputs), tuple(outputs), results, (module,), output_names=graph.output_names)
     attributes = {"": name} if called is None else called.attributes
-    return Node(name, plan, plan.inputs, outputs, attributes, declares=called is None)
+    return [*placed, Node(name, plan, plan.inputs, plan.outputs, attributes, declares=called is None)]
 
 
 def _names(body: Body) -> Iterator[str]:

@@ -17,9 +17,11 @@ from dataclasses import dataclass, replace
 
 from regspec import axes, shapes
 from regspec.axes import Order
-from regspec.calls import Call, Definition, Expression
+from regspec.calls import CASTS, Call, Definition, Expression, walk
 from regspec.plans import Place, Plan
 from regspec.shapes import ShapeError, Tensor
+
+MASK = "mask"  # the kind of the plans that compute masks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,26 +53,26 @@ class Node:
         return f"{attribute}.{place.parameter}" if place.parameter else attribute
 
 
-def placed(plan: Plan, name: str, inputs: Sequence[Tensor], taken: set[str]) -> list[Node]:
-    """A plan in its place, after the nodes that adapt its inputs.
+def placed(plan: Plan, name: str, inputs: Sequence[Tensor], masked: Sequence[Tensor], taken: set[str]) -> list[Node]:
+    """A plan in its place, after the nodes that adapt its inputs; ``masked`` are these with the masks that count.
 
     Its attributes avoid the names in ``taken``, which hold those of all layers, and are added to them.
     """
     attributes = {module.suffix: _attribute(name, module.suffix, taken) for module in plan.modules}
     taken.update(attributes.values())
-    nodes, xs = _adapted(plan, inputs)
-    return [*nodes, Node(name, plan, xs, _outputs(plan, name), attributes)]
+    nodes, xs, outputs = _adapted(plan, name, inputs, masked)
+    return [*nodes, Node(name, plan, xs, outputs, attributes)]
 
 
-def called_again(node: Node, plan: Plan, name: str, inputs: Sequence[Tensor]) -> list[Node]:
+def called_again(node: Node, plan: Plan, name: str, inputs: Sequence[Tensor], masked: Sequence[Tensor]) -> list[Node]:
     """A further call of a node's layer, with the same modules. Raises `ShapeError`."""
-    nodes, xs = _adapted(plan, inputs)
+    nodes, xs, outputs = _adapted(plan, name, inputs, masked)
     if set(plan.modules) != set(node.plan.modules):
         made_for = " and ".join(shapes.text(x.logical) for x in node.inputs)
         raise ShapeError(
             f"calls '{node.name}', whose modules are made for {made_for}, on {' and '.join(x.described for x in xs)}"
         )
-    return [*nodes, Node(name, plan, xs, _outputs(plan, name), node.attributes, declares=False)]
+    return [*nodes, Node(name, plan, xs, outputs, node.attributes, declares=False)]
 
 
 def ordered(x: Tensor, order: Order, nodes: list[Node]) -> Tensor:
@@ -82,26 +84,63 @@ def ordered(x: Tensor, order: Order, nodes: list[Node]) -> Tensor:
     return view
 
 
-def _adapted(plan: Plan, inputs: Sequence[Tensor]) -> tuple[list[Node], tuple[Tensor, ...]]:
-    """The nodes that bring inputs into the types and the orders of axes of a plan's, and what they give."""
+def viewed_like(x: Tensor, other: Tensor) -> Tensor:
+    """``x`` in the order of axes of another tensor, if that has as many."""
+    return x if x.rank != other.rank else x.permuted(other.order)
+
+
+def _adapted(
+    plan: Plan, name: str, inputs: Sequence[Tensor], masked: Sequence[Tensor]
+) -> tuple[list[Node], tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The nodes that bring inputs into the types and the orders of axes of a plan's; what they give; its outputs."""
     nodes: list[Node] = []
     xs = []
-    for given, wanted in zip(inputs, plan.inputs, strict=True):
+    for given, wanted in zip(inputs, plan.inputs, strict=False):
         x = given
         if x.dtype != wanted.dtype:
             x = replace(x, dtype=wanted.dtype)
-            nodes.append(_adapter("float", given, x, given.method("float")))
+            method = CASTS[wanted.dtype]
+            nodes.append(_adapter(method, given, x, given.method(method)))
         xs.append(ordered(x, wanted.order, nodes))
-    return nodes, tuple(xs)
+    found = _masks_of(plan, masked)
+    bound = {id(own): x for own, x in zip(plan.inputs, xs, strict=False)}
+    mask, more = _mask_of_output(plan, name, {**bound, **found})
+    read = (found[id(own)] for own in plan.inputs[len(xs) :])
+    return [*nodes, *more], (*xs, *read), _outputs(plan, name, mask)
+
+
+def _masks_of(plan: Plan, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
+    """The masks of a layer's inputs, by the ids of its plan's."""
+    found = {}
+    for own, x in zip(plan.inputs, inputs, strict=False):
+        for known, mask in ((own.mask, x.mask), (own.attention_mask, x.attention_mask)):
+            if known is not None and mask is not None:
+                found[id(known)] = mask
+    return found
+
+
+def _mask_of_output(plan: Plan, name: str, bound: Mapping[int, Tensor]) -> tuple[Tensor | None, list[Node]]:
+    """The mask of a layer's output, and the node that computes it; ``bound`` has tensors by the ids of its plan's."""
+    if plan.mask is None:
+        return None, []
+    if id(plan.mask) in bound:
+        return bound[id(plan.mask)], []
+    read = tuple({id(each): each for each in walk(plan.mask) if isinstance(each, Tensor)}.values())
+    made = Tensor(plan.outputs[0].logical[:-1], name, "bool")
+    plan = Plan(MASK, read, (made,), (plan.mask,))
+    return made, [Node(name, plan, tuple(bound[id(x)] for x in read), (made,), {})]
 
 
 def _adapter(kind: str, x: Tensor, adapted: Tensor, result: Expression) -> Node:
     return Node(x.source, Plan(kind, (x,), (adapted,), (result,)), (x,), (adapted,), {})
 
 
-def _outputs(plan: Plan, name: str) -> tuple[Tensor, ...]:
+def _outputs(plan: Plan, name: str, mask: Tensor | None) -> tuple[Tensor, ...]:
     """A plan's outputs as those of a layer of this name."""
-    return tuple(Tensor(x.shape, name, x.dtype, x.order, x.data_format, x.is_signal) for x in plan.outputs)
+    return tuple(
+        replace(x, source=name, mask=mask if index < plan.masked_outputs else None, attention_mask=None)
+        for index, x in enumerate(plan.outputs)
+    )
 
 
 def _attribute(name: str, suffix: str, taken: Container[str]) -> str:

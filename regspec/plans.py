@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from regspec import axes
-from regspec.calls import Apply, Call, Definition, Expression, Module, call, walk
+from regspec.calls import CASTS, Apply, Call, Definition, Expression, Module, call, walk
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 from regspec.shapes import ShapeError, Tensor
@@ -62,7 +62,7 @@ class Plan:
     """What a layer, or a block, or a view of a tensor computes, and with what."""
 
     kind: str
-    inputs: tuple[Tensor, ...]  # in the type and order of axes that it takes them
+    inputs: tuple[Tensor, ...]  # in the type and order of axes that it takes them, and then the masks that it reads
     outputs: tuple[Tensor, ...]
     results: tuple[Expression, ...]  # one for each output, over these inputs
     modules: tuple[Module, ...] = ()  # that they apply, in the order of execution
@@ -74,6 +74,8 @@ class Plan:
     constraints: tuple[Constrained, ...] = ()
     frozen: tuple[Place, ...] = ()  # what is not trained
     output_names: tuple[str, ...] | None = None  # of a block whose outputs are a mapping
+    mask: Expression | None = None  # of its output, over the inputs and their masks
+    masked_outputs: int = 1  # how many of its outputs have it
 
     @property
     def block(self) -> Definition | None:
@@ -86,6 +88,7 @@ class Plan:
 class Plans:
     """The plans of a spec's layers, by what they depend on."""
 
+    dtype: str  # of the model
     made: dict[tuple[object, ...], Plan] = field(default_factory=dict)
 
     def of(self, layer: Layer, inputs: Sequence[Tensor], rules: Rules) -> Plan:
@@ -104,19 +107,27 @@ class Plans:
 
     def again(self, layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | None) -> Plan:
         """The plan of a layer with this regularizer of its output, and without rules for its weights."""
-        key = (id(layer), id(activity), *((x.shape, x.order, x.dtype, x.is_signal) for x in inputs))
+        masks = [id(x.mask) for x in inputs]
+        same = (masks.index(each) for each in masks)  # which inputs share a mask
+        key = (id(layer), id(activity), *same, *(_described(x) for x in inputs))
         if key not in self.made:  # whose plans keep the layers alive, so that no other gets the id
-            self.made[key] = _planned(layer, inputs, activity)
+            self.made[key] = _planned(layer, inputs, activity, layer.precision or self.dtype)
         return self.made[key]
 
 
-def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | None) -> Plan:
-    xs = _wanted(layer, inputs)
-    outputs, results = _computed(layer, xs, activity)
+def _described(x: Tensor) -> tuple[object, ...]:
+    """All that a layer may read of a tensor."""
+    masks = (None if mask is None else mask.shape for mask in (x.mask, x.attention_mask))
+    return x.shape, x.order, x.dtype, x.is_signal, *masks
+
+
+def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | None, dtype: str) -> Plan:
+    xs = _wanted(layer, inputs, dtype)
+    outputs, results = _computed(layer, xs, activity, dtype)
     weights = layer.weights(*xs)
     if not layer.trainable:  # which holds for the layers in it too
         weights = tuple(replace(weight, frozen=True) for weight in weights)
-    absent = tuple(_absent(parameter) for parameter in layer.absent())
+    absent = tuple(_absent(parameter) for parameter in layer.absent(*xs))
     fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
     _check_slots(layer, weights)
     terms, constraints = [], []
@@ -136,9 +147,11 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
     frozen = {Place(weight.module): None for weight in weights if weight.frozen}
     if layer.is_opaque and not layer.trainable:
         frozen = {Place(""): None}
+    read = {id(each) for result in results for each in walk(result) if isinstance(each, Tensor)}
+    masks = {id(mask): mask for x in xs for mask in (x.mask, x.attention_mask) if mask is not None and id(mask) in read}
     return Plan(
         type(layer).__name__,
-        xs,
+        (*xs, *masks.values()),
         outputs,
         results,
         tuple(_modules(results)),
@@ -149,6 +162,8 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
         tuple(terms),
         tuple(constraints),
         (*frozen, *(place for place in absent if Place(place.module) not in frozen)),
+        mask=layer.output_mask(*xs),
+        masked_outputs=layer.masked_outputs,
     )
 
 
@@ -175,12 +190,21 @@ def _weight_term(weight: Weight, regularizer: Regularizer) -> Term:
     return Term(weight.name, regularizer, constructor, _places(weight))
 
 
-def _wanted(layer: Layer, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _wanted(layer: Layer, inputs: Sequence[Tensor], dtype: str) -> tuple[Tensor, ...]:
     """The inputs in the type and the order of axes that the layer takes."""
     layer.checked(*inputs)
-    takes_any = layer.takes_integers
+    keeps = layer.takes_integers
     # each a tensor of its own, because a layer that shares the plan may have others where this one has the same twice
-    inputs = [replace(x, dtype=x.dtype if takes_any or x.is_floating else "float32") for x in inputs]
+    masks = {id(mask): replace(mask) for x in inputs for mask in (x.mask, x.attention_mask) if mask is not None}
+    inputs = [
+        replace(
+            x,
+            dtype=x.dtype if keeps and not x.is_floating else dtype,
+            mask=masks.get(id(x.mask)),
+            attention_mask=masks.get(id(x.attention_mask)),
+        )
+        for x in inputs
+    ]
     orders = [layer.order(x) for x in inputs]
     if None in orders:  # any order that the inputs share; of different ranks, only Keras's own is shared
         shared = inputs[0].order if len({x.rank for x in inputs}) == 1 else None
@@ -191,23 +215,30 @@ def _wanted(layer: Layer, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _computed(
-    layer: Layer, xs: tuple[Tensor, ...], activity: Regularizer | None
+    layer: Layer, xs: tuple[Tensor, ...], activity: Regularizer | None, dtype: str
 ) -> tuple[tuple[Tensor, ...], tuple[Expression, ...]]:
     """A layer's outputs and the expressions that compute them; with an activity term, the last step is a module."""
     shape, result = layer.output_shape(*xs), layer.lower(*xs)
     results = tuple(result) if isinstance(result, list) else (result,)
-    dtype = layer.output_dtype(*xs)
     shapes = shape if isinstance(shape, list) else [shape]
+    own = layer.output_dtype(*xs)
+    dtypes = own if isinstance(own, list) else [own or dtype] * len(shapes)
+    if not layer.is_cast:  # what a layer gives has the type in which it computes
+        pairs = zip(results, dtypes, strict=True)
+        results = tuple(
+            result.method(CASTS[dtype]) if given in CASTS and given != dtype else result for result, given in pairs
+        )
+        dtypes = [dtype if given in CASTS else given for given in dtypes]
     outputs = tuple(
         Tensor(
             each,
             "",
-            own,
-            xs[0].order if len(each) == xs[0].rank else (),
+            given,
+            layer.output_order(len(each), xs[0]),
             xs[0].data_format,
             layer.gives_signal(*xs) and len(each) == 3,
         )
-        for each, own in zip(shapes, dtype if isinstance(dtype, list) else [dtype] * len(shapes), strict=True)
+        for each, given in zip(shapes, dtypes, strict=True)
     )
     if activity is None:
         return outputs, results

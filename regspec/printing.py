@@ -208,7 +208,7 @@ class _Layout:
             return
         head, value = _assigned(statement)
         links = _links(value) if ")." in value else [value]
-        parts = links if len(links) > 2 else _operands(value) if " + " in value else [value]
+        parts = links if len(links) > 2 else _operands(value)
         if len(parts) > 1:
             yield from _chained(head, parts, margin, after)
             return
@@ -269,13 +269,18 @@ def _chained(head: str, parts: list[str], margin: str, after: str) -> Iterator[s
 
 
 def _operands(value: str) -> list[str]:
-    """A sum in its operands, all but the first with their plus."""
-    cuts, depth = [0], 0
-    for index, character in _marks(value, "+"):
-        depth += (character in "([{") - (character in ")]}")
-        if depth == 0 and character == "+" and value[index - 1 : index + 2] == " + ":
-            cuts.append(index)
-    return [value[start:end].strip() for start, end in zip(cuts, [*cuts[1:], len(value)], strict=True)]
+    """A sum, or else a product, in its operands, all but the first with their operator."""
+    for operator in "+*":
+        if f" {operator} " not in value:
+            continue
+        cuts, depth = [0], 0
+        for index, character in _marks(value, operator):
+            depth += (character in "([{") - (character in ")]}")
+            if depth == 0 and character == operator and value[index - 1 : index + 2] == f" {operator} ":
+                cuts.append(index)
+        if len(cuts) > 1:
+            return [value[start:end].strip() for start, end in zip(cuts, [*cuts[1:], len(value)], strict=True)]
+    return [value]
 
 
 def _links(value: str) -> list[str]:

@@ -7,7 +7,7 @@ A shape holds the batch at index 0, as None; another None is a size that is know
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from regspec import axes
 from regspec.axes import Order
@@ -15,6 +15,9 @@ from regspec.calls import Expression
 
 Shape = tuple[int | None, ...]
 DataFormat = Literal["channels_first", "channels_last"]
+Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
+Precision = Literal["float16", "bfloat16", "float32", "float64"]
+T = TypeVar("T", bound="Tensor")
 
 
 class ShapeError(ValueError):
@@ -36,6 +39,8 @@ class Tensor(Expression):
     order: Order = ()
     data_format: DataFormat = "channels_first"  # of the model
     is_signal: bool = False  # whether it is (batch, channels, length), and not (batch, steps, features)
+    mask: Tensor | None = None  # which steps count, (batch, steps) of true and false; None where all do
+    attention_mask: Tensor | None = None  # which steps each step sees, (batch, steps, others)
 
     def __post_init__(self) -> None:
         if not self.order:
@@ -69,7 +74,7 @@ class Tensor(Expression):
             raise ShapeError(f"has axis {axis}, which is out of range for {self.described}")
         return self.order.index(axis % self.rank)
 
-    def permuted(self, order: Order) -> Tensor:
+    def permuted(self: T, order: Order) -> T:
         """A tensor like this one, in another order of axes."""
         return replace(self, shape=axes.permute(self.shape, axes.between(self.order, order)), order=order)
 

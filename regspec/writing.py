@@ -7,6 +7,7 @@ whose parameters these numbers are.
 
 from __future__ import annotations
 
+import keyword
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -112,7 +113,7 @@ class _File:
         for graph_name in (own, *blocks):  # the model's own is the one that users import
             camel = "".join(part[:1].upper() + part[1:] for part in graph_name.split("_"))
             name, number = camel, 1
-            while name in taken:
+            while name in taken or keyword.iskeyword(name):  # None, of a block that is called none
                 number += 1
                 name = f"{camel}{number}"
             taken = {*taken, name}
@@ -185,6 +186,7 @@ def _class(group: _Group) -> str:
 
     signature = "".join(f", {name}: {_type(column)}" for column, name in group.parameters.items())
     init = ["super().__init__()", *map(filled, first.init), *(["self.init_weights()"] if first.fills else [])]
+    init += first.casts
     methods = [_method(f"__init__(self{signature}) -> None", "", init)]
     if first.fills:
         summary = '"""Fills the parameters as the spec\'s initializers say."""'

@@ -14,6 +14,10 @@ from regspec.layers import KINDS
 from regspec.spec.regularizers import REGULARIZERS
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seeds", default="40", help="how many random models are ported, or which: 100-200")
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)

@@ -25,6 +25,7 @@ FLOORS = """
 errors
 document files calls axes
 shapes
+counting
 spec.fields spec.faults
 spec.forms spec.registration spec.parameters
 spec.activations spec.initializers spec.constraints spec.schedules
@@ -34,6 +35,7 @@ layers
 spec.sections spec.model spec.loading
 plans
 nodes
+masks
 graph
 printing
 imports standalone classes

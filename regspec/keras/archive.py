@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import count, takewhile
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +26,14 @@ from numpy.typing import NDArray
 
 from regspec.errors import Problem, RegspecError
 
-MAX_CONFIG = 64 * 2**20  # bytes
+MAX_CONFIG = 10 * 2**20  # bytes, of which the worst take thirty times as much when they are read
+MAX_VALUES = 300_000  # in a config, several times those of the largest of keras.applications
 MAX_WEIGHTS = 64 * 2**30
 MAX_DEPTH = 64  # of groups in groups
-MAX_ITEMS = 1_000_000  # in all groups
-MAX_INFLATION = 100  # how many times as large as its compressed form a member may be
+MAX_NESTING = 250  # of values in the values of a config
+MAX_ITEMS = 100_000  # in all groups
+BFLOAT16 = np.dtype("V2")  # as which Keras writes it, because HDF5 has no such type
+MAX_INFLATION = 100  # how many times as large as its compressed form a member, or all arrays of a file, may be
 
 
 @dataclass(frozen=True)
@@ -45,28 +52,30 @@ class Arrays:
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.file = file
         self.path = path
-        self.root = self._own(file, "model_weights") or file
+        with damaged(path):
+            self.root = self._own(file, "model_weights") or file
+            self._most = MAX_INFLATION * max(file.id.get_filesize(), 2**20)  # bytes of all arrays
         self._seen = 0
+        self._read = 0
 
     @property
     def is_legacy(self) -> bool:
         """Whether the arrays are stored by the names of layers, and not by their places in the model."""
-        return "layer_names" in self.root.attrs or "layer_names0" in self.root.attrs
+        with damaged(self.path):
+            return "layer_names" in self.root.attrs or "layer_names0" in self.root.attrs
 
     def below(self, place: str) -> dict[str, h5py.Dataset]:
         """The datasets below a group, by their paths in it; none where there is no such group."""
-        found: dict[str, h5py.Dataset] = {}
-        group = self._own(self.root, place)
-        if isinstance(group, h5py.Group):
-            for path, dataset in self._datasets(group, ""):
-                found[path] = dataset
-        return found
+        with damaged(self.path):
+            group = self._own(self.root, place)
+            return dict(self._datasets(group, "")) if isinstance(group, h5py.Group) else {}
 
     def of_layer(self, name: str) -> list[h5py.Dataset]:
         """The datasets of a layer in a legacy file, in order."""
-        group = self._own(self.root, name)
-        names = self.names(group, "weight_names") if isinstance(group, h5py.Group) else []
-        datasets = [self._own(group, each) for each in names]
+        with damaged(self.path):
+            group = self._own(self.root, name)
+            names = self.names(group, "weight_names") if isinstance(group, h5py.Group) else []
+            datasets = [self._own(group, each) for each in names]
         if not all(isinstance(each, h5py.Dataset) for each in datasets):
             raise self._fault(f"names weights of '{name}' that are not in it")
         return [
@@ -77,7 +86,7 @@ class Arrays:
     def names(group: h5py.Group, key: str) -> list[str]:
         """The names in an attribute of a group, or, where they are too many for one, in several that are numbered."""
         keys = [key] if key in group.attrs else takewhile(group.attrs.__contains__, (f"{key}{n}" for n in count()))
-        return [_text(each) for part in keys for each in group.attrs[part]]
+        return [_text(each) for part in keys for each in np.asarray(group.attrs[part]).reshape(-1)]
 
     def read(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
         """The array of a dataset, whose shape must be this one."""
@@ -85,19 +94,22 @@ class Arrays:
             raise self._fault(f"has '{dataset.name}' with the shape {dataset.shape}, where {shape} is wanted")
         if dataset.external or dataset.is_virtual:
             raise self._fault(f"keeps '{dataset.name}' in another file, which is not opened")
-        if dataset.nbytes > MAX_INFLATION * max(dataset.id.get_storage_size(), 2**20):
+        self._read += dataset.nbytes
+        if self._read > self._most:
             raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
-        try:
-            array: NDArray[Any] = dataset[()]
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._fault(f"has '{dataset.name}', which can't be read: {error}") from None
-        return array
+        if dataset.dtype.kind not in "fiub" and dataset.dtype != BFLOAT16:
+            raise self._fault(f"has '{dataset.name}' of the type {dataset.dtype}, where numbers are wanted")
+        with damaged(self.path):
+            array: NDArray[Any] = np.asarray(dataset[()])
+        if array.dtype == BFLOAT16:  # the upper halves of float32
+            array = (array.view("<u2").astype("<u4") << 16).view("<f4")
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def _own(self, group: h5py.Group, path: str) -> Any:
         """What lies at a path, by links within the file only; None where there is nothing."""
         for step in path.split("/"):
             # asked of the link itself, because h5py's own `in` opens what it leads to
-            name = step.encode()
+            name = step.encode(errors="surrogateescape")
             if not isinstance(group, h5py.Group) or not group.id.links.exists(name):
                 return None
             if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
@@ -120,6 +132,22 @@ class Arrays:
         return RegspecError(Problem(what, path=str(self.path)))
 
 
+# What h5py and zipfile raise on files that are damaged, by whatever they stumble over.
+DAMAGE = (
+    *(OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+)
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Says of what h5py or zipfile raises inside that the file is damaged."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise RegspecError(Problem(f"is damaged: {error}", path=str(path))) from None
+
+
 def read(path: Path, weights: Path | None = None) -> Archive:
     """What a file of Keras says: `.keras`, `.h5`, or the JSON of `to_json()`; with the weights of another, if given.
 
@@ -140,24 +168,22 @@ def read(path: Path, weights: Path | None = None) -> Archive:
     if weights is None:
         return archive
     try:
-        return replace(archive, arrays=Arrays(h5py.File(weights, "r"), weights))
+        weights.open("rb").close()
     except OSError as error:
         raise RegspecError(Problem(f"can't be read: {error.strerror or error}", path=str(weights))) from None
+    return replace(archive, arrays=_arrays(weights, weights))
 
 
 def _zip(path: Path) -> Archive:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = _parsed(_member(archive, "config.json", MAX_CONFIG, path), path)
-            metadata = {}
-            if "metadata.json" in archive.namelist():
-                metadata = _parsed(_member(archive, "metadata.json", MAX_CONFIG, path), path)
-            arrays = None
-            if "model.weights.h5" in archive.namelist():
-                raw = _member(archive, "model.weights.h5", MAX_WEIGHTS, path)
-                arrays = Arrays(h5py.File(io.BytesIO(raw), "r"), path)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise RegspecError(Problem(f"is damaged: {error}", path=str(path))) from None
+    with damaged(path), zipfile.ZipFile(path) as archive:
+        config = _parsed(_member(archive, "config.json", MAX_CONFIG, path), path)
+        metadata = {}
+        if "metadata.json" in archive.namelist():
+            metadata = _parsed(_member(archive, "metadata.json", MAX_CONFIG, path), path)
+        arrays = None
+        if "model.weights.h5" in archive.namelist():
+            raw = _member(archive, "model.weights.h5", MAX_WEIGHTS, path)
+            arrays = _arrays(io.BytesIO(raw), path)
     version = metadata.get("keras_version")
     return Archive(path, config, version if isinstance(version, str) else None, arrays)
 
@@ -177,21 +203,27 @@ def _member(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> bytes
     return content
 
 
+def _arrays(file: Path | io.BytesIO, path: Path) -> Arrays:
+    """The arrays of an HDF5 file; ``path`` is what messages call it."""
+    with damaged(path):
+        return Arrays(h5py.File(file, "r"), path)
+
+
 def _hdf5(path: Path) -> Archive:
-    file = h5py.File(path, "r")
-    config = file.attrs.get("model_config")
+    arrays = _arrays(path, path)
+    with damaged(path):
+        config, version = (arrays.file.attrs.get(name) for name in ("model_config", "keras_version"))
     if config is None:
         what = "holds weights alone, without a model's config"
         raise RegspecError(
             Problem(what, "give it as the weights of a config: regspec.port('model.json', weights=…)", str(path))
         )
-    version = file.attrs.get("keras_version")
-    return Archive(path, _parsed(_text(config), path), None if version is None else _text(version), Arrays(file, path))
+    return Archive(path, _parsed(_text(config), path), None if version is None else _text(version), arrays)
 
 
 def _json(path: Path) -> Archive:
     if path.stat().st_size > MAX_CONFIG:
-        raise RegspecError(Problem("is larger than any config", path=str(path)))
+        raise RegspecError(Problem("is larger than any model's config", path=str(path)))
     config = _parsed(path.read_bytes(), path)
     version = config.get("keras_version")
     return Archive(path, config, version if isinstance(version, str) else None, None)
@@ -199,13 +231,29 @@ def _json(path: Path) -> Archive:
 
 def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     """A JSON object. Raises `RegspecError` for anything else."""
+    if len(text) > MAX_CONFIG:
+        raise RegspecError(Problem("has a config that is larger than any model's", path=str(path)))
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RegspecError(Problem(f"has a config that is no JSON: {error}", path=str(path))) from None
     if not isinstance(value, dict):
         raise RegspecError(Problem("has a config that is no mapping", path=str(path)))
+    if not _is_bounded(value):
+        raise RegspecError(Problem("has a config of values in values without end", path=str(path)))
     return value
+
+
+def _is_bounded(value: Any) -> bool:
+    """Whether a value holds as few values, nested as little, as a model's config."""
+    level, count = [value], 0
+    for _ in range(MAX_NESTING):
+        inside = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list)))
+        level = [*chain.from_iterable(inside)]
+        count += len(level)
+        if count > MAX_VALUES or not level:
+            break
+    return count <= MAX_VALUES and not level
 
 
 def _text(value: Any) -> str:

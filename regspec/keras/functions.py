@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from regspec.keras.dialect import Dialect
 from regspec.keras.tensorflow import tf_operation_of
-from regspec.keras.tensorflow_rules import Result, ShapeOf, SizeOf
+from regspec.keras.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError
 
 CLASSES = frozenset({"SlicingOpLambda", "TFOpLambda"})
 PARTED = frozenset({"unstack"})  # functions that give the sizes of a shape one by one
 
-Sizes: TypeAlias = "Mapping[tuple[str, int], ShapeOf | SizeOf | Sized]"  # by the layer that gives them, and its call
+Known: TypeAlias = "Mapping[tuple[str, int], ShapeOf | SizeOf | Sizes]"  # by the layer that gives them, and its call
 
 
 def is_function(layer: Mapping[str, Any]) -> bool:
@@ -28,8 +27,8 @@ def short_name(layer: Mapping[str, Any]) -> str:
 
 
 def function_of(
-    layer: Mapping[str, Any], arguments: list[Any], keywords: Mapping[str, Any], dialect: Dialect, sizes: Sizes
-) -> Result | Sized:
+    layer: Mapping[str, Any], arguments: list[Any], keywords: Mapping[str, Any], dialect: Dialect, sizes: Known
+) -> Result:
     """What becomes of a function on arguments, among which tensors are references.
 
     Raises:
@@ -38,8 +37,6 @@ def function_of(
     function = str(layer["config"].get("function"))
     given = {name: _with_sizes(value, sizes) for name, value in keywords.items()}
     passed = [_with_sizes(each, sizes) for each in arguments]
-    if function == "stack" and passed and _are_sizes(passed[0]):
-        return Sized(tuple(passed[0]))
     if function == "strided_slice" and passed and isinstance(passed[0], ShapeOf) and given.get("shrink_axis_mask") == 1:
         return SizeOf(passed[0].tensor, *passed[1])
     result = tf_operation_of(function, passed, given, dialect)
@@ -48,38 +45,23 @@ def function_of(
     return result
 
 
-@dataclass(frozen=True)
-class Sized:
-    """Sizes in a row, some of them numbers."""
-
-    sizes: tuple[Any, ...]
-
-
-def _are_sizes(value: Any) -> bool:
-    """Whether sizes stand in a list, and no tensors."""
-    sizes = isinstance(value, list) and any(isinstance(each, SizeOf) for each in value)
-    return sizes and all(isinstance(each, (SizeOf, int)) for each in value)
-
-
 class Parted(ShapeOf):
     """The sizes of a tensor's shape, each an output by itself."""
 
 
-def _with_sizes(value: Any, sizes: Sizes) -> Any:
+def _with_sizes(value: Any, sizes: Known) -> Any:
     """A value with sizes in the place of the references to them."""
     if isinstance(value, tuple):
         known = sizes.get(value[:2])
         if isinstance(known, Parted):
             return SizeOf(known.tensor, value[2])
-        if isinstance(known, Sized):
-            return [*known.sizes]
         return value if known is None else known
     if isinstance(value, list):
         return [_with_sizes(each, sizes) for each in value]
     return {name: _with_sizes(each, sizes) for name, each in value.items()} if isinstance(value, dict) else value
 
 
-def refuse_sizes(references: list[tuple[str, int, int]], sizes: Sizes) -> None:
+def refuse_sizes(references: list[tuple[str, int, int]], sizes: Known) -> None:
     """Raises `UnportedError` where a layer takes the size of a tensor as if it were one."""
     if any(reference[:2] in sizes for reference in references):
         raise UnportedError("it computes with the shape of a tensor")

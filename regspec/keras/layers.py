@@ -5,31 +5,35 @@ The kinds have Keras's names, fields and defaults; so nearly all of this is leav
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
-from regspec.keras.values import FAMILIES, UnportedError, named
+from regspec.keras.precision import note_of, policy_of
+from regspec.keras.remarks import besides
+from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
+from regspec.layers.cells import CELLS
 from regspec.layers.layer import KINDS, Layer, Spatial
+from regspec.shapes import Precision
+from regspec.spec.fields import Frozen
 
 # What a config says besides the fields of a kind, and means nothing for what is computed.
 MEANINGLESS = frozenset(
     (
-        *("name", "trainable", "dtype", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
+        *("name", "trainable", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
         *("input_dtype",),
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
-        *("synchronized", "lora_alpha", "renorm_clipping", "renorm_momentum", "zero_output_for_mask", "input_length"),
+        *("synchronized", "lora_alpha", "input_length"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
         *("query_shape", "key_shape", "value_shape", "softmax_robust_masking"),
+        *("bounding_box_format",),
     )
 )
 # Of these, what is not said is what the kinds do.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "renorm": (False, None),
     "stateful": (False, None),
     "time_major": (False, None),
     "mask_zero": (False, None),
-    "rms_scaling": (False, None),
     "virtual_batch_size": (None,),
     "adjustment": (None,),
     "weights": (None,),
@@ -43,7 +47,18 @@ RENAMED = {
     ("EinsumDense", "output_shape"): "output_size",
     ("LeakyReLU", "alpha"): "negative_slope",
 }
+# Classes whose weights are those of layers that they hold: frozen by their constructors, they freeze none of these.
+HOLDERS = frozenset(
+    (
+        *("RNN", "StackedRNNCells", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+        *("Bidirectional", "TimeDistributed", "SpectralNormalization"),
+    )
+)
+MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
+ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
+SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
+SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
 
@@ -63,38 +78,125 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     class_name = item["class_name"]
     config = quirks.heeded(class_name, item.get("config") or {}, dialect)
     cls = kind_of(class_name)
-    if cls is None or not str(item.get("module") or "keras").startswith("keras"):
-        raise UnportedError(f"no kind ports the class {class_name}")
-    _check_dtype(config.get("dtype"))
+    if cls is None or (is_foreign(item) and cls.__module__.startswith("regspec.")):
+        raise UnportedError(f"no kind ports the class {_whose(item)}")
+    fields = _fields_of(cls, class_name, config, dialect)
+    if (precision := _precision(class_name, config, dialect)) != dialect.dtype:
+        fields["dtype"] = precision
+    if fields.get("backward_layer") == _backwards(fields.get("layer")):
+        fields.pop("backward_layer", None)
+    if _is_frozen(item, dialect):
+        fields["trainable"] = False
+    fields |= besides(class_name, dialect)
+    # what a layer is comes first, and then what is said of its weights
+    return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+
+
+def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """The fields of a class, but for those that are as their defaults."""
     fields: dict[str, Any] = {}
+    inert = tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
     for key, value in config.items():
+        if key in ("dtype", "trainable") or (key.startswith(inert) and key.endswith(ENDINGS)):
+            continue
         field = RENAMED.get((cls.__name__, key), key)
         if field not in cls.model_fields:
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
             raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
-        converted = _value(field, value, dialect)
+        if field in ("trainable", "seed"):  # the one is not a layer's alone to say; torch draws from its own generator
+            continue
+        if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
+            value = [value, value]
+        try:
+            converted = _value(field, value, dialect)
+        except UnportedError as reason:
+            if not (field.endswith("_initializer") and dialect.has_arrays):
+                raise
+            dialect.note(f"{reason} is not ported, which the numbers in the file make up for")
+            continue
         if field == "data_format" and converted == (
             dialect.data_format if issubclass(cls, Spatial) else "channels_last"
         ):
             continue
         if not is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
-    if config.get("trainable") is False:
+    return fields
+
+
+def _whose(item: dict[str, Any]) -> str:
+    """A class's name, and the name under which it was registered where it is none of Keras's."""
+    name = str(item["class_name"])
+    return f"{name} ({item.get('registered_name')}), which is none of Keras's own" if is_foreign(item) else name
+
+
+def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
+    """A cell of an RNN as a spec writes it."""
+    class_name, config = item["class_name"], item.get("config") or {}
+    cls = CELLS.get(class_name)
+    if cls is None or is_foreign(item):
+        raise UnportedError(f"no cell ports the class {_whose(item)}")
+    if config.get("activity_regularizer") is not None:
+        what = "a cell with an activity_regularizer, which Keras applies to the output and the states of each step"
+        raise UnportedError(what)
+    if "cells" in cls.model_fields:
+        fields: dict[str, Any] = {"cells": [_cell(each, dialect) for each in config["cells"]]}
+    else:
+        fields = _fields_of(cls, class_name, config, dialect)
+    if _is_frozen(item, dialect):
         fields["trainable"] = False
-    # what a layer is comes first, and then what is said of its weights
-    return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+    return {class_name: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
 
 
-def _check_dtype(dtype: Any) -> None:
-    """Raises where a layer computes in another precision than float32."""
-    if isinstance(dtype, dict):
-        name = dtype.get("class_name")
-        if name != "DTypePolicy":
-            raise UnportedError(f"the weights are quantized ({name})")
-        dtype = (dtype.get("config") or {}).get("name")
-    if dtype not in (None, "float32"):
-        raise UnportedError(f"the precision {dtype}")
+def _backwards(layer: Any) -> Any:
+    """A layer as Bidirectional makes the one that goes backwards, of a spec's form of the other."""
+    return {kind: {**fields, "go_backwards": True} for kind, fields in (layer or {}).items()}
+
+
+def _is_frozen(item: dict[str, Any], dialect: Dialect) -> bool:
+    """Whether a layer or a cell is frozen, with all that it holds."""
+    config = item.get("config") or {}
+    if config.get("trainable") is not False:
+        return False
+    if dialect.generation < 3 or not dialect.keeps_quirks or item["class_name"] not in HOLDERS:
+        return True
+    if _is_trained(item):
+        what = f"'{config.get('name')}' is frozen, but not what it holds, which Keras trains once it has read the file"
+        dialect.note(f"{what}, and so does the port; with keeps_quirks=False it is frozen")
+    return False
+
+
+def _is_trained(item: dict[str, Any]) -> bool:
+    """Whether Keras trains a layer, or one that it holds, once it has read it."""
+    config = item.get("config") or {}
+    held = [config.get(key) for key in ("layer", "backward_layer", "cell")] + list(config.get("cells") or [])
+    known = [each for each in held if isinstance(each, dict)]
+    return (
+        any(map(_is_trained, known)) if known else item["class_name"] in HOLDERS or config.get("trainable") is not False
+    )
+
+
+def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str:
+    """The type in which a layer computes and keeps its weights."""
+    policy = policy_of(config.get("dtype"))
+    for inner in (config.get("layer"), config.get("backward_layer"), *_cells(config.get("cell"))):
+        own = inner.get("config") if isinstance(inner, dict) else None
+        if isinstance(own, dict) and policy_of(own.get("dtype")).weights != policy.weights:
+            raise UnportedError(f"{class_name} in {policy.name} around a layer in {policy_of(own['dtype']).name}")
+    if policy.weights not in get_args(Precision):
+        if class_name not in ENCODINGS:
+            raise UnportedError(f"the precision {policy.name}")
+        return dialect.dtype
+    if (note := note_of(policy)) is not None:
+        dialect.note(note)
+    return policy.weights
+
+
+def _cells(cell: Any) -> list[Any]:
+    """A cell, or those of a stack."""
+    own = cell.get("config") if isinstance(cell, dict) else None
+    stacked = own.get("cells") if isinstance(own, dict) else None
+    return stacked if isinstance(stacked, list) else [cell]
 
 
 def _value(field: str, value: Any, dialect: Dialect) -> Any:
@@ -102,12 +204,22 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
     if isinstance(value, dict) and value.get("class_name") == "__tuple__":
         value = value.get("items")
     if field in ("layer", "backward_layer"):
-        return None if value is None else layer_of(value, dialect)
+        return None if value is None else _inner(value, dialect)
+    if field == "cell":
+        cell = _cell(value, dialect)
+        (fields,) = cell.values()
+        return fields["cells"] if fields.keys() == {"cells"} else cell  # a stack is written as a list
     if sort := _sort(field):
-        return named(value, sort)
-    if isinstance(value, dict):
+        return named(value, sort, dialect.generation)
+    if isinstance(value, dict) and field not in MAPPINGS:
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
-    return None if value == [] else value
+    return None if value == [] and field == "axis" else value
+
+
+def _inner(item: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:
+    """A layer inside another, whose precision it has."""
+    ((kind, fields),) = layer_of(item, dialect).items()
+    return {kind: {field: value for field, value in fields.items() if field != "dtype"}}
 
 
 def _sort(field: str) -> str | None:
@@ -115,7 +227,7 @@ def _sort(field: str) -> str | None:
     return next((sort for sort in FAMILIES if field == sort or field.endswith(f"_{sort}")), None)
 
 
-def is_default(cls: type[Layer], field: str, value: Any) -> bool:
+def is_default(cls: type[Frozen], field: str, value: Any) -> bool:
     """Whether a field need not be said, because it is as its default."""
     default = cls.model_fields[field].default
     if value is None:

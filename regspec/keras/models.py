@@ -11,20 +11,24 @@ import keyword
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
-from regspec.keras.functions import Sized, function_of, is_function, refuse_sizes, short_name
+from regspec.keras.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operation import Source
 from regspec.keras.operations import is_operation, operation_of
-from regspec.keras.tensorflow_rules import ShapeOf, SizeOf
-from regspec.keras.values import UnportedError
-from regspec.spec.fields import RESERVED, snake_case
+from regspec.keras.precision import policy_of
+from regspec.keras.tensorflow_rules import ShapeOf, SizeOf, Sizes
+from regspec.keras.values import UnportedError, is_foreign
+from regspec.spec.fields import MAX_NAME, RESERVED, snake_case
 
-MODELS = ("Sequential", "Functional", "Model")
+GRAPHS = ("Functional", "Model")
+MODELS = ("Sequential", *GRAPHS)
 MAX_DEPTH = 32  # of models in models
+MAX_LAYERS = 20_000  # in all of them, a layer that is called again counted again
 
 
 @dataclass
@@ -38,7 +42,17 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
-    sizes: dict[tuple[str, int], ShapeOf | SizeOf | Sized] = field(default_factory=dict)  # by the calls that give them
+    parameters: dict[str, Any] = field(default_factory=dict)  # of a block, with their defaults
+    operations: set[str] = field(default_factory=set)  # the entries that are operations, and no layers
+    recorded: dict[str, list[str | None]] = field(default_factory=dict)  # the masks with which entries were called
+    keys: dict[str, list[str]] = field(default_factory=dict)  # of the outputs of entries, in Keras's order
+    sizes: dict[tuple[str, int], ShapeOf | SizeOf | Sizes] = field(default_factory=dict)  # by the calls that give them
+
+    def output(self, entry: str, position: int) -> str:
+        """How an output of an entry is referred to, by its place among them."""
+        if entry in self.keys:
+            return f"{entry}.{self.keys[entry][position]}"
+        return entry if position == 0 else f"{entry}.{position}"
 
 
 @dataclass
@@ -47,7 +61,8 @@ class Reader:
 
     dialect: Dialect
     problems: Problems = field(default_factory=Problems)
-    blocks: set[str] = field(default_factory=set)  # names of models inside, wherever they are
+    blocks: set[str] = field(default_factory=lambda: {"call"})  # names of models inside, and what no block is called
+    count: int = 0  # of the layers so far
 
     def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
         """The model of a config."""
@@ -58,6 +73,9 @@ class Reader:
         for layer in config["layers"]:
             if not isinstance(layer, dict) or not isinstance(layer.get("class_name"), str):
                 raise UnportedError("a layer without a class")
+        if is_foreign(item):
+            said = f"'{model.name}' is of the class {item['class_name'][:80]}, which is none of Keras's own"
+            self.dialect.note(f"{said}: its graph is ported, but not what the class makes of it")
         if item["class_name"] == "Sequential":
             self._sequential(model, config, depth)
         else:
@@ -68,8 +86,15 @@ class Reader:
 
     # -- sequences -----------------------------------------------------------------------------------------------------
 
+    def _counted(self, layers: int) -> None:
+        """Counts the layers of a model. Raises where there are too many."""
+        self.count += layers
+        if self.count > MAX_LAYERS:
+            raise UnportedError(f"a model of more than {MAX_LAYERS:,} layers")
+
     def _sequential(self, model: Model, config: dict[str, Any], depth: int) -> None:
         layers = config["layers"]
+        self._counted(len(layers))
         shape = config.get("build_input_shape") or next(
             (found for layer in layers[:1] if (found := _batch_shape(layer)) is not None), None
         )
@@ -79,7 +104,7 @@ class Reader:
             raise UnportedError("a Sequential model that was never built, so that the shape of its input is not known")
         taken: set[str] = set()
         name = _identifier(name_of(layers[0]) if layers[0]["class_name"] == "InputLayer" else "input", taken)
-        model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layers[0])}
+        model.inputs[name] = _input(layers[0], shape, self.dialect.dtype)
         last = name
         for layer in layers:
             if layer["class_name"] == "InputLayer":
@@ -92,17 +117,19 @@ class Reader:
     def _functional(self, model: Model, config: dict[str, Any], depth: int) -> None:
         taken: set[str] = set()
         results: dict[tuple[str, int], str] = {}  # the entry that a layer's node became
-        order = [reference[0] for reference in _references(config.get("input_layers"))]
-        layers = sorted(
-            config["layers"], key=lambda layer: order.index(name_of(layer)) if name_of(layer) in order else -1
-        )
+        declared = config.get("input_layers")
+        if depth and isinstance(declared, dict):  # the order in which a call of the model gives them
+            declared = dict(sorted(declared.items()))
+        inputs = dict.fromkeys(name for name, _, _ in _references(declared))
+        order = {name: place for place, name in enumerate(inputs)}
+        layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
         for layer in layers:
             if layer["class_name"] == "InputLayer":
-                name = _identifier(name_of(layer), taken)
+                name = model.names[name_of(layer)] = _identifier(name_of(layer), taken)
                 shape = _batch_shape(layer)
                 if shape is None:
                     raise UnportedError(f"the input '{name_of(layer)}', whose shape is not known")
-                model.inputs[name] = {"shape": [*shape[1:]], **_dtype(layer)}
+                model.inputs[name] = _input(layer, shape, self.dialect.dtype)
                 results[name_of(layer), 0] = name
         calls = {
             (name_of(layer), index): (layer, Call.of(layer, node))
@@ -110,10 +137,48 @@ class Reader:
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
         }
+        self._counted(len(calls))
         for name, index in _ordered(calls, results):
             layer, call = calls[name, index]
             results[name, index] = self._call(model, layer, index, call, results, taken, depth)
-        model.outputs = _outputs(config.get("output_layers"), results)
+        # Keras 3 counts the nodes of a model inside from 0 in calls, and from 1 here: the first is its own
+        if self.dialect.generation > 2:
+            models = {name_of(layer) for layer in config["layers"] if layer["class_name"] in GRAPHS}
+            results = {(name, index + (name in models)): entry for (name, index), entry in results.items()}
+        model.outputs = self._outputs(model, config.get("output_layers"), results, depth)
+        self._check_inputs(model, depth)
+
+    def _check_inputs(self, model: Model, depth: int) -> None:
+        """Takes out the inputs that nothing uses, which Keras allows."""
+        named = model.outputs.values() if isinstance(model.outputs, dict) else model.outputs
+        used = {named} if isinstance(named, str) else {*named}
+        used.update(each for entry in model.entries for fields in entry.values() for each in fields["inputs"])
+        used.update(mask for masks in model.recorded.values() for mask in masks if mask is not None)
+        for there, name in model.names.items() if not self.problems else ():
+            if name in model.inputs and name not in used:
+                if depth:
+                    raise UnportedError(f"an input that nothing in it uses, '{there}'")
+                self.dialect.note(f"nothing uses the input '{there}', which is left out")
+                del model.inputs[name]
+
+    def _outputs(self, model: Model, value: Any, results: Mapping[tuple[str, int], str], depth: int) -> Any:
+        """The outputs of a spec: a name, a list of names, or a mapping to them."""
+
+        def name(reference: Any) -> str:
+            ((layer, node, output),) = _references(reference)
+            return model.output(results[layer, node], output)
+
+        if isinstance(value, dict):
+            taken: set[str] = set()
+            keys = {key: _identifier(key, taken) for key in (sorted(value) if depth else value)}
+            for key, made in keys.items():
+                if made != key:
+                    self.dialect.note(f"the output '{key}' is called '{made}'")
+            return {made: name(value[key]) for key, made in keys.items()}
+        if isinstance(value, list) and value and isinstance(value[0], str):
+            return name(value)
+        names = [model.output(results[layer, node], output) for layer, node, output in _references(value)]
+        return names[0] if len(names) == 1 else names
 
     def _call(
         self,
@@ -137,22 +202,28 @@ class Reader:
         except UnportedError as reason:
             self._report(layer, reason)
             return _identifier(name_of(layer), taken)
-        if isinstance(source, (ShapeOf, SizeOf, Sized)):
+        if isinstance(source, (ShapeOf, SizeOf, Sizes)):
             model.sizes[name_of(layer), index] = source
             return name_of(layer)
         if source is not None:
             name = short_name(layer) if is_function(layer) else name_of(layer)
             return self._operation(model, source, _identifier(name, taken), results, taken)
-        inputs = [_output(results[name, number], position) for name, number, position in call.references]
+        inputs = [model.output(results[name, number], position) for name, number, position in call.references]
         cls = kind_of(layer["class_name"])
-        said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
+        said = {key: value for key, value in call.keywords.items() if _is_said(value)}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if strange := [key for key in said if key != "training"]:
             self._report(layer, UnportedError(f"its call with {strange[0]}"))
         if index == 0:
-            return self._layer(model, layer, inputs, taken, depth, given)
-        name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
-        model.entries.append({"call": {"layer": model.names[name_of(layer)], "inputs": inputs, "name": name, **given}})
+            name = self._layer(model, layer, inputs, taken, depth, given)
+        else:
+            name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
+            first = model.names[name_of(layer)]
+            model.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
+            if first in model.keys:
+                model.keys[name] = model.keys[first]
+        if any(call.masks):
+            model.recorded[name] = [mask and model.output(results[mask[:2]], mask[2]) for mask in call.masks]
         return name
 
     def _operation(
@@ -162,17 +233,20 @@ class Reader:
         name: str,
         results: Mapping[tuple[str, int], str],
         taken: set[str],
+        at: str | None = None,
     ) -> str:
-        """The entry of an operation, after those of its inputs that are entries themselves."""
+        """The entry of an operation, after those of its inputs that are entries themselves; ``at`` is the own name."""
         if isinstance(source, tuple):
             layer, node, output = source
-            return _output(results[layer, node], output)
+            return model.output(results[layer, node], output)
+        at = at or name
         inputs = []
         for each in source.inputs:
-            own = name if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", taken)
-            inputs.append(self._operation(model, each, own, results, taken))
-        model.entries.append({source.kind: {"name": name, "inputs": inputs, **source.fields}})
-        return name
+            own = at if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", taken)
+            inputs.append(self._operation(model, each, name, results, taken, own))
+        model.operations.add(at)
+        model.entries.append({source.kind: {"name": at, "inputs": inputs, **source.fields}})
+        return at
 
     def _layer(
         self,
@@ -192,12 +266,9 @@ class Reader:
                 inner = self.model(layer, depth + 1)
                 inner.name = _identifier(name[0].lower() + name[1:], self.blocks)  # a capital marks a kind
                 model.inner[name] = inner
+                if isinstance(inner.outputs, dict):
+                    model.keys[name] = [*inner.outputs]
                 entry: dict[str, Any] = {inner.name: {"name": name, "inputs": inputs}}
-            elif layer["class_name"] == "CustomScaleLayer":  # of keras.applications: a + scale * b
-                scaled = _identifier(f"{name}_scaled", taken)
-                scale = float(layer["config"]["scale"])
-                model.entries.append({"Rescaling": {"name": scaled, "inputs": inputs[1:], "scale": scale}})
-                entry = {"Add": {"name": name, "inputs": [inputs[0], scaled]}}
             else:
                 ((kind, fields),) = layer_of(layer, self.dialect).items()
                 entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}
@@ -208,8 +279,8 @@ class Reader:
         return name
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
-        where = f"'{name_of(layer)}' ({layer['class_name']}) can't be ported: {reason}"
-        is_known = is_function(layer) or kind_of(layer["class_name"])
+        where = f"'{name_of(layer)[:80]}' ({layer['class_name'][:80]}) can't be ported: {reason}"
+        is_known = layer["class_name"] in MODELS or is_function(layer) or kind_of(layer["class_name"])
         hint = None if is_known else "register_layer gives a class of that name a module"
         self.problems.append(Problem(where, hint))
 
@@ -217,7 +288,8 @@ class Reader:
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 Reference = tuple[str, int, int]  # the layer, its node, the output
-TENSORS = ("inputs", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
+# Arguments that are inputs here, in order.
+TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state", "count_weights")
 
 
 @dataclass(frozen=True)
@@ -227,7 +299,13 @@ class Call:
     references: list[Reference]
     constants: list[Any]  # the arguments in order, with None for tensors
     keywords: dict[str, Any]
+    masks: tuple[Reference | None, ...] = ()  # of the tensors, in order
     shapes: Mapping[Reference, Any] = field(default_factory=dict)  # of an operation's tensors
+
+    @property
+    def taken(self) -> list[Reference]:
+        """All that it takes: tensors and masks."""
+        return [*self.references, *(mask for mask in self.masks if mask is not None)]
 
     @classmethod
     def of(cls, layer: Mapping[str, Any], node: Any) -> Call:
@@ -243,7 +321,7 @@ class Call:
         for key in TENSORS:
             if key in keywords and _tensors_in(keywords[key], references):
                 del keywords[key]
-        return cls(references, constants, keywords)
+        return cls(references, constants, keywords, _masks(keywords))
 
     @classmethod
     def of_operation(cls, node: Any) -> Call:
@@ -253,7 +331,23 @@ class Call:
         shapes: dict[Reference, Any] = {}
         arguments = _plain(node.get("args") or [], shapes)
         keywords = _plain(node.get("kwargs") or {}, shapes)
-        return cls([*shapes], arguments, keywords, shapes)
+        return cls([*shapes], arguments, keywords, shapes=shapes)
+
+
+def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
+    """The masks among a call's arguments, which are taken out."""
+    given = next((keywords.pop(key) for key in ("mask", "attention_mask") if keywords.get(key) is not None), None)
+    if given is None:
+        return ()
+    each_of = given if isinstance(given, list) else [given]
+    return tuple(next(_tensors(each), None) for each in each_of)
+
+
+def _is_said(value: Any) -> bool:
+    """Whether an argument is more than the default: not None, not False, and no structure of these."""
+    if isinstance(value, (list, dict)):
+        return any(map(_is_said, value.values() if isinstance(value, dict) else value))
+    return value not in (None, False)
 
 
 def _plain(value: Any, shapes: dict[Reference, Any]) -> Any:
@@ -289,7 +383,7 @@ def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collectio
             key = waiting[-1]
             missing = [
                 (name, index)
-                for name, index, _ in calls[key][1].references
+                for name, index, _ in calls[key][1].taken
                 if (name, index) not in done and (name, index) not in known
             ]
             if not missing or key in done:
@@ -315,8 +409,8 @@ def _tensors(value: Any) -> Iterator[Reference]:
             layer, node, output = value["config"]["keras_history"]
             yield str(layer), int(node), int(output)
         else:
-            for each in value.values():
-                yield from _tensors(each)
+            for key in sorted(value):  # in which Keras flattens a mapping
+                yield from _tensors(value[key])
     elif isinstance(value, list):
         for each in value:
             yield from _tensors(each)
@@ -334,25 +428,6 @@ def _references(value: Any) -> Iterator[Reference]:
             yield from _references(each)
 
 
-def _outputs(value: Any, results: Mapping[tuple[str, int], str]) -> Any:
-    """The outputs of a spec: a name, a list of names, or a mapping to them."""
-
-    def name(reference: Any) -> str:
-        ((layer, node, output),) = _references(reference)
-        return _output(results[layer, node], output)
-
-    if isinstance(value, dict):
-        return {key: name(each) for key, each in value.items()}
-    if isinstance(value, list) and value and isinstance(value[0], str):
-        return name(value)
-    names = [_output(results[layer, node], output) for layer, node, output in _references(value)]
-    return names[0] if len(names) == 1 else names
-
-
-def _output(name: str, position: int) -> str:
-    return name if position == 0 else f"{name}.{position}"
-
-
 # -- names and shapes --------------------------------------------------------------------------------------------------
 
 
@@ -364,13 +439,11 @@ def name_of(layer: Mapping[str, Any]) -> str:
 
 def _identifier(name: str, taken: set[str]) -> str:
     """A name that a spec takes, made of Keras's; it is added to those that are taken."""
-    made = re.sub(r"\W", "_", name, flags=re.ASCII)
+    made = re.sub(r"\W", "_", name[: MAX_NAME - 16], flags=re.ASCII)
     made = made if made[:1].isalpha() else f"layer_{made.lstrip('_')}"
     made = f"{made}_" if made in RESERVED or keyword.iskeyword(made) else made
-    unique, number = made, 1
-    while unique in taken:
-        number += 1
-        unique = f"{made}_{number}"
+    numbered = (f"{made}_{number}" for number in chain(range(2, 12), count(len(taken))))  # few of which are taken
+    unique = next(each for each in chain([made], numbered) if each not in taken)
     taken.add(unique)
     return unique
 
@@ -383,6 +456,14 @@ def _batch_shape(layer: Mapping[str, Any]) -> list[int | None] | None:
     return shape if isinstance(shape, list) and shape else None
 
 
-def _dtype(layer: Mapping[str, Any]) -> dict[str, str]:
-    dtype = (layer.get("config") or {}).get("dtype")
-    return {"dtype": dtype} if isinstance(dtype, str) and dtype != "float32" else {}
+def _input(layer: Mapping[str, Any], shape: list[int | None], dtype: str) -> dict[str, Any]:
+    """An input of a model with this dtype, as a spec declares it; ``layer`` is its InputLayer, or the first layer."""
+    config = layer.get("config") or {}
+    own = config.get("dtype") if layer["class_name"] == "InputLayer" or "batch_input_shape" in config else None
+    try:
+        given = dtype if own is None else policy_of(own).computes
+    except UnportedError:
+        raise UnportedError(f"the input '{name_of(layer)}' of the type {str(own)[:80]}") from None
+    # an axis without cells is one whose size may vary: so may what torch makes of it
+    sizes = [None if size == 0 else size for size in shape[1:]]
+    return {"shape": sizes, **({} if given == dtype else {"dtype": given})}

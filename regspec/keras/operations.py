@@ -23,8 +23,9 @@ PAIRS = """
     Add Subtract Multiply Divide TrueDivide DivideNoNan FloorDivide Mod Fmod Power Maximum Minimum Fmax Fmin Arctan2
     Hypot Logaddexp Logaddexp2 Heaviside Ldexp Gcd Lcm Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd
     LogicalOr LogicalXor BitwiseAnd BitwiseOr BitwiseXor BitwiseLeftShift BitwiseRightShift LeftShift RightShift
-    Matmul Dot Tensordot Inner Cross Append IsIn
+    Matmul Dot Tensordot Inner Outer Vdot Kron Cross Append IsIn
 """
+VARIADIC = ("Einsum",)
 PARAMETERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(PAIRS.split(), PAIR),
     "Isclose": (*PAIR, "rtol", "atol"),
@@ -49,6 +50,8 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "SolveTriangular": ("a", "b"),
     **dict.fromkeys(("Concatenate", "Hstack", "Vstack", "Dstack"), ("xs",)),
     "StopGradient": ("variable",),
+    **dict.fromkeys(("Conv", "DepthwiseConv", "ConvTranspose"), ("inputs", "kernel")),
+    "SeparableConv": ("inputs", "depthwise_kernel", "pointwise_kernel"),
     **dict.fromkeys(("Resize", "RGBToGrayscale", "ExtractPatches", "PadImages", "CropImages"), ("images",)),
     **dict.fromkeys(("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool", "MultiHot"), ("inputs",)),
 }
@@ -90,9 +93,11 @@ def operation_of(
     name = layer["class_name"]
     names = PARAMETERS.get(name, ("x",))
     if len(arguments) > len(names):
-        if name not in RULES:
+        if not is_known(name):
             raise UnportedError(f"no kind ports the operation {name}")
-        names = (*names, *(f"argument {index}" for index in range(len(names), len(arguments))))
+        if name not in VARIADIC:
+            raise UnportedError(f"{name} on {len(arguments)} arguments")
+        names = (*names, *(f"operand {index}" for index in range(len(names), len(arguments))))
     given = dict(zip(names, arguments, strict=False))
     given |= {key if key in names else KEYWORDS.get(key, key): value for key, value in keywords.items()}
     config = {key: value for key, value in (layer.get("config") or {}).items() if key != "name"}

@@ -38,11 +38,12 @@ def _activation(operation: Operation) -> Entry:
     if "axis" in operation.arguments:
         operation.axis()
     (x,) = operation.on(operation["x"])
-    said = {
-        name: value
-        for name, value in numbers(operation).items()
-        if value is not None and value != member.model_fields[name].default
-    }
+    said = {}
+    for name, value in numbers(operation).items():
+        if value is not None and name not in member.model_fields:
+            raise UnportedError(f"{operation.name} with {name} = {str(value)[:80]}")
+        if value is not None and value != member.model_fields[name].default:
+            said[name] = value
     return Entry("Activation", {"activation": {member.name: said} if said else member.name}, (x,))
 
 
@@ -110,7 +111,7 @@ def _nan_running(operation: Operation) -> Source:
 # -- along axes --------------------------------------------------------------------------------------------------------
 
 
-@rule("Cumsum", "Cumprod", "Prod")
+@rule("ZerosLike", "OnesLike", "FullLike", "Cumsum", "Cumprod", "Prod")
 def _running(operation: Operation) -> Entry:
     done = plain(changed(operation, dtype=...))
     return done if operation["dtype"] is None else Entry("Cast", {"dtype": operation["dtype"]}, (done,))

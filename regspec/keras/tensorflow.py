@@ -12,7 +12,7 @@ from typing import Any
 from regspec.keras.dialect import Dialect
 from regspec.keras.operation import Operation, Reference
 from regspec.keras.rules import entry_of
-from regspec.keras.tensorflow_rules import SPECIAL, Result, ShapeOf, SizeOf, TensorFlowCall
+from regspec.keras.tensorflow_rules import SPECIAL, Result, ShapeOf, SizeOf, Sizes, TensorFlowCall
 from regspec.keras.values import UnportedError
 
 FUNCTIONS: dict[str, str] = {
@@ -120,7 +120,6 @@ FUNCTIONS: dict[str, str] = {
     "repeat": "Repeat input:x repeats axis",
     "tile": "Tile input:x multiples:repeats",
     "concat": "Concatenate values:xs axis",
-    "stack": "Stack values:x axis",
     # products
     "tensordot": "Tensordot a:x1 b:x2 axes",
     "linalg.cross": "Cross a:x1 b:x2",
@@ -158,7 +157,7 @@ def tf_operation_of(
     """What becomes of a function of TensorFlow's on arguments, among which tensors are references.
 
     The arguments are as `operation_of` takes them: a reference is a tuple, a list may hold references, a slice is
-    Python's or a mapping of its parts. For functions of a tensor's shape the result is a `ShapeOf` or a `SizeOf`.
+    Python's or a mapping of its parts. Functions of a tensor's shape give a `ShapeOf`, `SizeOf` or `Sizes`.
 
     Raises:
         UnportedError: for a function that has no counterpart.
@@ -182,6 +181,6 @@ def tf_operation_of(
     }
     if function in SPECIAL:
         return SPECIAL[function][1](TensorFlowCall(function, said, dialect, shapes or {}))
-    if any(isinstance(each, (ShapeOf, SizeOf)) for each in said.values()):
+    if any(isinstance(each, (ShapeOf, SizeOf, Sizes)) for each in said.values()):
         raise UnportedError(f"tf.{function} of a tensor's shape")
     return entry_of(Operation(name, said, dialect, shapes or {}))

@@ -33,7 +33,14 @@ class SizeOf:
     axis: int
 
 
-Result: TypeAlias = "Source | ShapeOf | SizeOf"
+@dataclass(frozen=True)
+class Sizes:
+    """A shape that is put together, of numbers and of sizes of a tensor's shape."""
+
+    sizes: tuple[int | SizeOf, ...]
+
+
+Result: TypeAlias = "Source | ShapeOf | SizeOf | Sizes"
 
 SPECIAL: dict[str, tuple[tuple[str, ...], Callable[[TensorFlowCall], Result]]] = {}
 
@@ -147,10 +154,18 @@ def _whole(call: TensorFlowCall, name: str) -> list[int]:
     return value
 
 
+@special("stack", "values axis")
+def _stack(call: TensorFlowCall) -> Result:
+    values = call["values"] if isinstance(call["values"], list) else [call["values"]]
+    if any(isinstance(each, SizeOf) for each in values):
+        return Sizes(tuple(values))
+    return call.to("Stack", x=values, axis=call["axis"] or 0)
+
+
 @special("reshape", "tensor shape")
 def _reshape(call: TensorFlowCall) -> Source:
     """The batch is -1, or the size that it has; another size of a tensor's shape is left for torch to infer."""
-    shape = call["shape"]
+    shape = [*call["shape"].sizes] if isinstance(call["shape"], Sizes) else call["shape"]
     if not isinstance(shape, list) or not shape:
         raise call.refused(f"to the shape {str(shape)[:80]}")
     first, *rest = shape
@@ -255,12 +270,9 @@ def _gather(call: TensorFlowCall) -> Source:
     x, indices, axis = call["params"], call["indices"], call["axis"]
     if not call["batch_dims"]:
         return call.to("Take", x=x, indices=indices, axis=axis or 0)
-    rank = (call.shapes.get(x) if isinstance(x, tuple) else None) or ()
-    if call["batch_dims"] != 1 or axis not in (1, None) or not rank:
-        raise call.refused("with batch_dims, of a tensor whose number of axes is not known")
-    for _ in range(len(rank) - 2):
-        indices = call.to("ExpandDims", x=indices, axis=-1)
-    return call.to("TakeAlongAxis", x=x, indices=indices, axis=1)
+    if call["batch_dims"] != 1 or axis not in (1, None):
+        raise call.refused(f"with batch_dims = {call['batch_dims']} and axis = {axis}")
+    return Entry("Take", {"axis": 1, "batch_dims": 1}, (x, indices))
 
 
 @special("pad compat.v1.pad", "tensor paddings mode constant_values")

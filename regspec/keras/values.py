@@ -7,6 +7,7 @@ ever imported.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 from regspec.spec.activations import ACTIVATIONS
@@ -22,52 +23,97 @@ FAMILIES: dict[str, Family[Any]] = {
     "initializer": INITIALIZERS,
     "activation": ACTIVATIONS,
 }
+# Layers that may stand for an activation function.
+LAYERS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "Softmax": "softmax"}
 # Of initializers, which draw nothing here, because the weights are in the file; and of any object.
 NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
+
+
+# The packages whose modules Keras's own objects are in; functions of any package are written as if they were built in.
+ROOTS = ("keras", "tf_keras", "tensorflow", "builtins")
 
 
 class UnportedError(Exception):
     """A value, a layer or a call that has no counterpart here; its text says which."""
 
 
-def named(value: Any, sort: str) -> Any:
+def is_foreign(item: Mapping[str, Any]) -> bool:
+    """Whether a serialized object is none of Keras's own, whatever its name: a class or a function of the user's."""
+    module, registered = item.get("module"), item.get("registered_name")
+    if isinstance(module, str):
+        return module.partition(".")[0] not in ROOTS
+    return registered is not None and registered != "function"
+
+
+def named(value: Any, sort: str, generation: int = 3) -> Any:
     """A thing of a family as a spec writes it: its name, or ``{name: arguments}``; None for none.
+
+    ``generation`` is that of the Keras that wrote it.
 
     Raises:
         UnportedError: where the family has no such member.
     """
     if value is None:
         return None
+    is_text = isinstance(value, str)
     if isinstance(value, str):
         name, config = value, dict[str, Any]()
     elif isinstance(value, dict) and isinstance(value.get("class_name"), str):
         name, config = value["class_name"], value.get("config") or {}
+        if name == "__lambda__":
+            raise UnportedError(f"the {sort} is a lambda, and code in a file is not run")
         if name == "function":  # an activation function of its own
             name, config = config if isinstance(config, str) else "", {}
     else:
         raise UnportedError(f"the {sort} {str(value)[:80]}")
-    if name in ("L1L2", "l1_l2", "L1", "L2", "l1", "l2") and sort == "regularizer":
-        return _norms(name, config)
+    if sort == "activation" and isinstance(config, dict) and "trainable" in config:  # a layer in a function's place
+        name, config = _function_of(name, config)
+        if name == "Activation":
+            return named(config.get("activation"), sort, generation)
     family = FAMILIES[sort]
     member = family.get(name) or family.get(snake_case(name).removesuffix(f"_{sort}"))
+    if not is_text and is_foreign(value) and (member is None or member.__module__.startswith("regspec.")):
+        raise UnportedError(f"the {sort} '{name}', which is none of Keras's own ({value.get('registered_name')})")
+    if sort == "regularizer" and name in NORMS:
+        return _norms(name, config, is_text, generation)
     if member is None:
         raise UnportedError(f"the {sort} '{name}'")
     if not isinstance(config, dict):
         raise UnportedError(f"the {sort} '{name}' with {str(config)[:80]}")
-    fields = {field: each for field, each in config.items() if field not in NOT_FIELDS}
+    fields = {field: shortened(each) for field, each in config.items() if field not in NOT_FIELDS}
     for field, each in [*fields.items()]:
         if field not in member.model_fields:
             if each is not None:
                 raise UnportedError(f"the {sort} '{name}' with {field} = {str(each)[:80]}")
             del fields[field]
+        elif isinstance(each, dict):
+            raise UnportedError(f"the {sort} '{name}' with {field} = {str(each)[:80]}")
+        elif each == member.model_fields[field].default:
+            del fields[field]
     return {member.name: fields} if fields else member.name
 
 
-def _norms(name: str, config: Any) -> Any:
-    """L1, L2 or both; their strengths may be strings' defaults, which are Keras's."""
+def _function_of(name: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The activation function for which a layer stands, and its arguments."""
+    if config.get("activity_regularizer") is not None:
+        raise UnportedError(f"the activation {name} with an activity_regularizer of its own")
+    renamed = {"alpha": "negative_slope"} if name == "LeakyReLU" else {}  # as Keras 2 has it
+    rest = {renamed.get(key, key): each for key, each in config.items() if key not in ("trainable", *NOT_FIELDS)}
+    return LAYERS.get(name, name), rest
+
+
+NORMS = ("L1L2", "l1l2", "l1_l2", "L1", "L2", "l1", "l2")
+
+
+def _norms(name: str, config: Any, is_text: bool, generation: int) -> Any:
+    """L1, L2 or both; without strengths they have the defaults of the Keras that wrote them."""
     if not isinstance(config, dict):
         raise UnportedError(f"the regularizer '{name}' with {str(config)[:80]}")
-    known = {"l1": config.get("l1"), "l2": config.get("l2", config.get("l"))}
+    if name == "l1_l2" and is_text and generation > 2:
+        raise UnportedError("the regularizer 'l1_l2', which Keras 3 does not know by that name")
+    # of Keras 2, and of Keras 1, these were functions; as classes they have no default
+    both = 0.01 if not config and (name == "l1_l2" or (name == "l1l2" and generation == 1)) else None
+    known = {"l1": config.get("l1", both), "l2": config.get("l2", config.get("l", both))}
     if name in ("L1", "l1"):
         known = {"l1": config.get("l1", config.get("l", 0.01))}
     if name in ("L2", "l2"):

@@ -1,4 +1,4 @@
-"""A file's arrays as torch's parameters: which belongs to which weight, each used exactly once."""
+"""A file's arrays by the weights that they are, each used exactly once; and then as torch's parameters."""
 
 from __future__ import annotations
 
@@ -23,13 +23,36 @@ if TYPE_CHECKING:
 
 # Groups of arrays that are no weights: the states of random generators, and a count of what was adapted.
 NO_WEIGHTS = re.compile(r"(.*/)?(seed_generator(_\d+)?|_dropout_layer|_random_generator)/.*")
+_WRAPPED = re.compile(r"(?:layer/)+")  # the group of a layer in a wrapper
 GROUPS = {"GroupQueryAttention": "grouped_query_attention"}  # of a class that is exported under another name
 
 
-def parameters_of(
+# The way to a weight: the names of the entries of a spec that lead to it, and its own: (encoder, dense, kernel).
+WeightPath = tuple[str, ...]
+
+
+def parameters_of(graph: Graph, found: Mapping[WeightPath, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    """Torch's parameters by their paths in the compiled model, from Keras's arrays by the ways to the weights."""
+    parameters: dict[str, NDArray[np.generic]] = {}
+    waiting: list[tuple[Graph, WeightPath, str]] = [(graph, (), "")]
+    while waiting:
+        current, within, prefix = waiting.pop()
+        for name, node in _nodes(current).items():
+            if (block := block_of(node)) is not None:
+                waiting.append((block, (*within, name), f"{prefix}{next(iter(node.attributes.values()))}."))
+            for weight in node.plan.weights:
+                array = found.get((*within, name, weight.name))
+                if array is not None:
+                    moved = to_parameters(weight, array)
+                    module = f"{prefix}{node.attributes[weight.module]}"
+                    parameters |= {f"{module}.{parameter}": value for parameter, value in moved.items()}
+    return parameters
+
+
+def arrays_of(
     graph: Graph, model: Model, config: Mapping[str, Any], arrays: Arrays
-) -> dict[str, NDArray[np.generic]]:
-    """Torch's parameters by their paths in the compiled model, from the arrays of a file.
+) -> dict[WeightPath, NDArray[np.generic]]:
+    """The arrays of a file, by the ways to the weights that they are.
 
     Raises:
         RegspecError: for weights that have no array, arrays of other shapes, and arrays that no weight has used.
@@ -53,33 +76,30 @@ def _placed(
     arrays: Arrays,
     problems: Problems,
     at: str = "",
-    prefix: str = "",
-) -> dict[str, NDArray[np.generic]]:
-    """Of a model, whose group is ``at``, and which is the module ``prefix`` of the compiled one."""
-    parameters: dict[str, NDArray[np.generic]] = {}
+    within: WeightPath = (),
+) -> dict[WeightPath, NDArray[np.generic]]:
+    """Of a model, whose group is ``at``, and which is ``within`` these others."""
+    found: dict[WeightPath, NDArray[np.generic]] = {}
     places, nodes = places_of(config, at), _nodes(graph)
     for name, layer in model.layers:
         node, place = nodes[name], places[name_of(layer)]
-        block = _block(node)
+        block = block_of(node)
         if block is not None:
             inner = model.inner[name]
-            path = f"{prefix}{next(iter(node.attributes.values()))}."
-            parameters |= _placed(block, inner, layer["config"], arrays, problems, f"{place}/", path)
+            found |= _placed(block, inner, layer["config"], arrays, problems, f"{place}/", (*within, name))
             continue
         datasets = {path: each for path, each in arrays.below(place).items() if not NO_WEIGHTS.fullmatch(path)}
         for weight, dataset in [*_matched(node.plan.weights, datasets)]:
             if dataset is None:
                 problems.append(Problem(f"'{name_of(layer)}' has no array for {weight.name}", path=str(arrays.path)))
                 continue
-            array = arrays.read(dataset, weight.shape or dataset.shape)
-            module = node.attributes[weight.module]
-            for parameter, value in to_parameters(weight, array).items():
-                parameters[f"{prefix}{module}.{parameter}"] = value
+            path = (*within, name, weight.name)
+            found[path] = arrays.read(dataset, weight.shape or dataset.shape)
         problems.extend(
             Problem(f"'{name_of(layer)}' has an array that no weight takes: {path}", path=str(arrays.path))
             for path in datasets
         )
-    return parameters
+    return found
 
 
 def places_of(config: Mapping[str, Any], at: str) -> dict[str, str]:
@@ -103,29 +123,33 @@ def _matched(
     groups: dict[str, list[str]] = {}
     for path in sorted(datasets, key=_order):
         groups.setdefault(path.rpartition("/")[0], []).append(path)
-    wraps = any(group.startswith("layer/") for group in groups)
+    inside = max((found[0] for group in groups if (found := _WRAPPED.match(group))), key=len, default="")
     for weight in weights:
-        owner = weight.name.rpartition(".")[0]
+        *owner, _ = weight.name.split(".")
         if owner:
-            sublayers = (owner, owner.replace("attention_output", "output"))
-            own = next((paths for group, paths in groups.items() if group.lstrip("_").startswith(sublayers)), [])
+            own = next((groups[group] for group in groups if _leads_to(group.removeprefix(inside), owner)), [])
         elif weight.name == "vector_u":
-            own = groups.get("vars", [])[-1:]  # before it stands the kernel once more
+            own = groups.get(f"{inside.removesuffix('layer/')}vars", [])[-1:]  # before it stands the kernel once more
         else:
-            places = ("layer/vars", "layer/cell/vars") if wraps else ("vars", "cell/vars")
-            own = next((groups[place] for place in places if place in groups), [])
+            own = next((groups[place] for place in (f"{inside}vars", f"{inside}cell/vars") if place in groups), [])
         yield weight, datasets.pop(own.pop(0)) if own else None
     for path in [*datasets]:
-        if (wraps and path.startswith("vars/")) or not datasets[path].shape:
+        if not path.startswith(inside) or not datasets[path].shape:
             del datasets[path]  # a wrapper's copy; a count of what was adapted
+
+
+def _leads_to(group: str, owner: list[str]) -> bool:
+    """Whether a group is that of a sublayer: on the way to it are the names by which the weight knows it."""
+    way = iter(step.strip("_").removesuffix("_layer").removesuffix("_dense") for step in group.split("/"))
+    return all(name.replace("attention_output", "output") in way for name in owner)
 
 
 def _order(path: str) -> tuple[str, int]:
     group, _, number = path.rpartition("/")
-    return group, int(number) if number.isdigit() else 0
+    return group, int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
 
 
-def _block(node: Node) -> Graph | None:
+def block_of(node: Node) -> Graph | None:
     """The graph of a node that is a model inside."""
     constructors = [module.constructor for module in node.plan.modules]
     return constructors[0] if len(constructors) == 1 and isinstance(constructors[0], Graph) else None
@@ -139,32 +163,33 @@ def _nodes(graph: Graph) -> dict[str, Node]:
 # -- HDF5 of Keras 2, and the legacy format of Keras 3: by the names of layers -----------------------------------------
 
 
-def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> dict[str, NDArray[np.generic]]:
-    parameters: dict[str, NDArray[np.generic]] = {}
+def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> dict[WeightPath, NDArray[np.generic]]:
+    found: dict[WeightPath, NDArray[np.generic]] = {}
     nodes = _nodes(graph)
     for name, layer in model.layers:
         weights = [*_flat(nodes[name], layer, model)]
-        # those that are trained come first
-        weights.sort(key=lambda each: not each[0].trainable or each[0].frozen)
-        datasets = arrays.of_layer(name_of(layer))
+        if layer["config"].get("trainable") is not False:  # those that are trained come first
+            weights.sort(key=lambda each: not each[0].trainable or each[0].frozen)
+        # without counts of what was adapted
+        datasets = [each for each in arrays.of_layer(name_of(layer)) if each.shape or each.dtype.kind == "f"]
         if len(weights) != len(datasets):
             what = f"'{name_of(layer)}' has {len(weights)} weights, but the file {len(datasets)} arrays for it"
             problems.append(Problem(what, path=str(arrays.path)))
             continue
         for (weight, path), dataset in zip(weights, datasets, strict=True):
-            array = arrays.read(dataset, weight.shape or dataset.shape)
-            for parameter, value in to_parameters(weight, array).items():
-                parameters[f"{path}.{parameter}"] = value
-    return parameters
+            found[path] = arrays.read(dataset, weight.shape or dataset.shape)
+    return found
 
 
-def _flat(node: Node, layer: Mapping[str, Any], model: Model, prefix: str = "") -> Iterator[tuple[Weight, str]]:
-    """The weights of a layer, or of all layers of a model, with the paths of their modules."""
-    block = _block(node)
+def _flat(
+    node: Node, layer: Mapping[str, Any], model: Model, within: WeightPath = ()
+) -> Iterator[tuple[Weight, WeightPath]]:
+    """The weights of a layer, or of all layers of a model, with the ways to them."""
+    block = block_of(node)
     if block is None or layer["class_name"] not in MODELS:
         for weight in node.plan.weights:
-            yield weight, prefix + node.attributes[weight.module]
+            yield weight, (*within, node.name, weight.name)
         return
     inner, nodes = model.inner[node.name], _nodes(block)
     for name, own in inner.layers:
-        yield from _flat(nodes[name], own, inner, f"{prefix}{next(iter(node.attributes.values()))}.")
+        yield from _flat(nodes[name], own, inner, (*within, node.name))

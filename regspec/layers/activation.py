@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import Field
 
+from regspec import axes
+from regspec.axes import Order
 from regspec.calls import Expression, Module, call
-from regspec.layers.layer import Elementwise, Layer, Weight, kind
-from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.counting import Counted, Recounted, recounted_axes
+from regspec.layers.layer import Elementwise, Weight, kind
+from regspec.shapes import Shape, ShapeError, Tensor, text
 from regspec.spec import activations
 from regspec.spec.activations import ActivationFunction
 from regspec.spec.constraints import Constraint
@@ -26,7 +31,19 @@ def applied(function: ActivationFunction, x: Tensor) -> Expression:
 class Activation(Elementwise):
     """An activation function."""
 
+    supports_masking = True
+
     activation: activations.Activation = Field(description="The activation function.")
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        along = self.activation.along
+        made = super().recounted(*xs, wanted=wanted)
+        if made is None or along is None:
+            return made
+        if xs[0].units is not None and self.output_shape(xs[0]) != xs[0].shape:  # it takes halves apart
+            return None
+        function = {self.activation.name: {"axis": xs[0].axis(along)}}
+        return replace(made, fields={} if xs[0].is_keras else {"activation": function})
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         along = self.activation.along
@@ -39,6 +56,8 @@ class Activation(Elementwise):
 @kind
 class ReLU(Elementwise):
     """max(x, 0), with options of a slope below, a bound above and a threshold."""
+
+    supports_masking = True
 
     max_value: NotNegative | None = Field(None, description="The largest value of the output; none when absent.")
     negative_slope: NotNegative = Field(0.0, description="The slope below the threshold.")
@@ -55,6 +74,8 @@ class ReLU(Elementwise):
 class LeakyReLU(Elementwise):
     """x above zero, negative_slope * x below."""
 
+    supports_masking = True
+
     negative_slope: NotNegative = Field(0.3, description="The slope below zero.")
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -64,6 +85,8 @@ class LeakyReLU(Elementwise):
 @kind
 class ELU(Elementwise):
     """x above zero, alpha * (exp(x) - 1) below."""
+
+    supports_masking = True
 
     alpha: Number = Field(1.0, description="The limit of the output, negated.")
 
@@ -75,18 +98,32 @@ class ELU(Elementwise):
 class Softmax(Elementwise):
     """exp(x) / sum(exp(x)) along an axis, or over several together."""
 
+    supports_masking = True
+
     axis: Axes = Field((-1,), description="The axis along which the output sums to one, or several together.")
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if x.mask is not None:
+            return self._masked(x, x.mask)
         if len(self.axis) == 1:
             return applied(activations.Softmax(axis=self.axis[0]), x)
         dimensions = tuple(sorted({x.dimension(axis) for axis in self.axis}))
         return call("torch.exp", x - x.method("logsumexp", dimensions, keepdim=True))
 
+    def _masked(self, x: Tensor, mask: Tensor) -> Expression:
+        """Over what counts alone; zero elsewhere. As in Keras the mask has the input's last axes."""
+        if len(self.axis) > 1 or x.order != axes.identity(x.rank) or mask.shape != x.shape:
+            what = f"has a mask of {text(mask.shape)}, but takes one of its input's shape, of {x.described}"
+            raise ShapeError(what, "give 'mask: []' to take none")
+        weights = call("torch.where", mask, x, -1e9).method("softmax", dim=x.dimension(self.axis[0]))
+        return call("torch.where", mask, weights, 0.0)
+
 
 @kind
-class PReLU(Layer):
+class PReLU(Elementwise):
     """x above zero, alpha * x below, with a learned alpha."""
+
+    supports_masking = True
 
     alpha_initializer: Initializer = ZEROS
     alpha_regularizer: RegularizerField | None = None
@@ -94,14 +131,24 @@ class PReLU(Layer):
     shared_axes: Axes | None = Field(None, description="Axes that share their alphas; 1 is the first after the batch.")
 
     def _shape(self, x: Tensor) -> tuple[int, ...]:
+        """The shape of alpha as it lies in torch."""
         shared = {axis % x.rank for axis in self.shared_axes or ()}
         if 0 in shared or any(not -x.rank <= axis < x.rank for axis in self.shared_axes or ()):
             raise ShapeError(f"shares axes that {x.described} does not have")
-        return tuple(1 if axis in shared else x.size(axis) for axis in range(1, x.rank))
+        return tuple(1 if axis in shared else x.size(x.dimension(axis)) for axis in x.order[1:])
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = super().recounted(*xs, wanted=wanted)
+        fields = recounted_axes(self.shared_axes, xs[0], "shared_axes") if self.shared_axes else {}
+        return made and replace(made, fields=fields)
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        shape = self._shape(x)
-        return (self.weight("alpha", " ".join("abcdefgh"[: len(shape)]), shape, constructed=ZEROS),)
+        along = range(1, x.rank)
+        shape = dict(zip(x.order[1:], self._shape(x), strict=True))
+        names = dict(zip(along, "abcdefgh", strict=False))
+        pattern = f"{' '.join(names.values())} -> {' '.join(names[axis] for axis in x.order[1:])}"
+        sizes = tuple(shape[axis] for axis in along)
+        return (self.weight("alpha", pattern, sizes, constructed=ZEROS, along=tuple(along)),)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         return Module(call("PReLU", self._shape(x)))(x)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, Part, call, unless
+from regspec.calls import Expression, Module, Part, Value, call, unless
 from regspec.layers.layer import Layer, Weight, kind, refuse_signals
 from regspec.layers.slots import BiasSlot, KernelSlot
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -17,6 +17,8 @@ from regspec.spec.initializers import GLOROT_UNIFORM, ONES
 
 class Attending(Layer):
     """A layer that weighs the steps of a value by how well a query matches their keys."""
+
+    supports_masking = True
 
     dropout: Fraction = Field(0.0, description="The share of the attention scores that is dropped.")
     seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
@@ -37,12 +39,18 @@ class Attending(Layer):
         given = (query, value) if key is value else (query, value, key)
         whole = module(
             *given,
+            **self.masks_of(query, value, key),
             **{} if not self.use_causal_mask else {"causal": True},
             **{} if not self.return_attention_scores else {"return_scores": True},
         )
         if not self.return_attention_scores:
             return whole
         return [Part(whole, ("output", "scores"), (0,)), Part(whole, ("output", "scores"), (1,))]
+
+    def masks_of(self, query: Tensor, value: Tensor, key: Tensor) -> dict[str, Value]:
+        """The masks that the module takes, by name."""
+        named = {"query_mask": query.mask, "value_mask": value.mask}
+        return {name: mask for name, mask in named.items() if mask is not None}
 
 
 class PlainAttention(Attending):
@@ -116,10 +124,17 @@ class AdditiveAttention(PlainAttention):
 class Projected(KernelSlot, BiasSlot, Attending):
     """Attention whose queries, keys and values are projected first."""
 
+    takes_attention_mask = True
+
     use_gate: bool = Field(False, description="Whether the attended values are multiplied by a gate of the query.")
     sliding_window: Size | None = Field(
         None, description="How far a step sees to both sides, itself included; all when absent."
     )
+
+    def masks_of(self, query: Tensor, value: Tensor, key: Tensor) -> dict[str, Value]:
+        named = {"key_mask": None if key is value else key.mask, "attention_mask": query.attention_mask}
+        given = {name: mask for name, mask in named.items() if mask is not None}
+        return {**super().masks_of(query, value, key), **given}
 
     def projection(self, name: str, module: str, size: int, heads: int, width: int) -> tuple[Weight, ...]:
         """The weights of a projection to heads."""
@@ -227,9 +242,10 @@ class MultiHeadAttention(Projected):
     def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
         query, value, key = self.inputs_of((x, *others))
         chosen = self._axes(query)
-        if chosen != (1,) and (self.use_causal_mask or self.sliding_window is not None):
+        is_masked = bool(self.masks_of(query, value, key)) or self.use_causal_mask or self.sliding_window is not None
+        if chosen != (1,) and is_masked:
             raise ShapeError(
-                f"has a causal mask or a window, which need (batch, steps, features), but is given {query.described}"
+                f"has a mask or a window, which need (batch, steps, features), but is given {query.described}"
             )
         sizes = self._sizes(query)
         constructor = call(

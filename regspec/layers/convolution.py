@@ -16,7 +16,7 @@ from regspec.layers.slots import BiasSlot, DepthwiseSlot, KernelSlot, PointwiseS
 from regspec.shapes import Shape, ShapeError, Tensor, same_padding, windowed
 from regspec.spec.fields import Counts, Size, Sizes
 
-_AXES = {1: "l", 2: "h w", 3: "d h w"}
+AXES = {1: "l", 2: "h w", 3: "d h w"}
 
 
 def compact(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
@@ -83,8 +83,11 @@ class Convolution(KernelSlot, BiasSlot, Activated, Window):
     filters: Size = Field(description="The number of output channels.")
     groups: Size = Field(1, description="The groups of channels that are convolved apart.")
 
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        return None if self.is_activated else ("kernel", x.order[1])
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        axes = _AXES[self.spatial_rank]
+        axes = AXES[self.spatial_rank]
         shape = (*self.kernel_size, x.size(1) // self.groups, self.filters)
         kernel = self.weight("kernel", f"{axes} i o -> o i {axes}", shape)
         bias = self.weight("bias", "o", (self.filters,), parameters=("bias",))
@@ -142,8 +145,11 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
         None, description="Cells added at the end of each axis; chosen from the stride when absent."
     )
 
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        return None if self.is_activated else ("kernel", x.order[1])
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        axes = _AXES[self.spatial_rank]
+        axes = AXES[self.spatial_rank]
         kernel = self.weight("kernel", f"{axes} o i -> i o {axes}", (*self.kernel_size, self.filters, x.size(1)))
         bias = self.weight("bias", "o", (self.filters,), parameters=("bias",))
         return (kernel, bias) if self.use_bias else (kernel,)
@@ -223,7 +229,7 @@ class Depthwise(DepthwiseSlot, Even):
 
     @property
     def depthwise_pattern(self) -> str:
-        axes = _AXES[self.spatial_rank]
+        axes = AXES[self.spatial_rank]
         return f"{axes} c m -> (c m) 1 {axes}"
 
     def filtered(self, x: Tensor, suffix: str, use_bias: bool) -> Expression:
@@ -245,6 +251,9 @@ class Depthwise(DepthwiseSlot, Even):
 
 class DepthwiseConvolution(BiasSlot, Activated, Depthwise):
     """A convolution of each channel by itself."""
+
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        return None if self.is_activated else ("depthwise", x.order[1])
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         depthwise = self.weight(
@@ -279,8 +288,11 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
 
     filters: Size = Field(description="The number of output channels.")
 
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        return None if self.is_activated else ("pointwise", x.order[1])
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        axes = _AXES[self.spatial_rank]
+        axes = AXES[self.spatial_rank]
         ones = (1,) * self.spatial_rank
         channels = x.size(1)
         depthwise_shape = (*self.kernel_size, channels, self.depth_multiplier)

@@ -10,7 +10,9 @@ from typing import Annotated
 from pydantic import Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.axes import Order
 from regspec.calls import Expression, Module, call, unless
+from regspec.counting import Counted, Recounted
 from regspec.layers.layer import Activated, Weight, kind
 from regspec.layers.slots import BiasSlot, KernelSlot
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -24,10 +26,18 @@ from regspec.spec.regularizers import RegularizerField
 class Dense(KernelSlot, BiasSlot, Activated):
     """activation(x @ kernel + bias), over the last axis."""
 
+    supports_masking = True
+
     units: Size = Field(description="The size of the output's last axis.")
 
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return Recounted()  # whatever the order of its input's units, that of its kernel's rows follows it
+
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        return None if self.is_activated else ("kernel", x.rank - 1)
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        kernel = self.weight("kernel", "i o -> o i", (x.size(-1), self.units))
+        kernel = self.weight("kernel", "i o -> o i", (x.size(-1), self.units), along=(x.rank - 1, None))
         bias = self.weight("bias", "o", (self.units,), parameters=("bias",))
         return (kernel, bias) if self.use_bias else (kernel,)
 
@@ -43,7 +53,7 @@ _ITEM = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}
 OutputSizes = Annotated[
     tuple[Size | None, ...],
     OneOrMore,
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": _ITEM, "minItems": 1}]}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "array", "items": _ITEM}]}),
 ]
 
 
@@ -129,7 +139,7 @@ def einsum_shapes(equation: str, x: Tensor, output_size: tuple[int | None, ...],
     sizes: dict[str, int | None] = dict(zip(inputs, x.shape[start:], strict=False))
     if len(output) != len(outputs) + elided:
         raise ShapeError(
-            f"has the equation '{equation}', whose output does not have the {len(given)} sizes of output_shape"
+            f"has the equation '{equation}', whose output has {len(outputs) - 1} sizes, but output_shape {len(given)}"
         )
     for letter, size in zip(outputs, output[start:], strict=False):
         known = sizes.get(letter)

@@ -6,7 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from regspec import axes
+from regspec.axes import Order
 from regspec.calls import Expression, Module, call
+from regspec.counting import Counted, Recounted, shared_units
 from regspec.layers.layer import Elementwise, Layer, Spatial, kind
 from regspec.layers.reshaping import Moved, Sequential
 from regspec.shapes import ShapeError, Tensor
@@ -19,6 +22,8 @@ NoiseShape = Annotated[tuple[Size | None, ...], SequenceField]
 
 class Noise(Layer):
     """A layer that is random in training."""
+
+    supports_masking = True
 
     seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
 
@@ -46,7 +51,18 @@ class Shaped(Rated):
         """The shape of the noise, where it is not the input's."""
         if self.noise_shape is not None and len(self.noise_shape) != x.rank:
             raise ShapeError(f"has a noise_shape of {len(self.noise_shape)} axes, but is given {x.described}")
-        return self.noise_shape
+        return self.noise_shape and axes.permute(self.noise_shape, x.order)
+
+    def order(self, x: Tensor) -> Order | None:
+        return None
+
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        is_shared, units = shared_units(xs)
+        fields = {"noise_shape": [*(self.noise(xs[0]) or ())]} if self.noise_shape and not xs[0].is_keras else {}
+        return Recounted(fields, units=units) if is_shared else None
 
 
 @kind
@@ -59,9 +75,6 @@ class Dropout(Shaped):
             return Module(call("nn.Dropout", self.rate))(x)
         return Module(call("Dropout", self.rate, noise_shape=noise))(x)
 
-    def order(self, x: Tensor) -> tuple[int, ...] | None:
-        return None if self.noise_shape is None else super().order(x)
-
 
 @kind
 class AlphaDropout(Shaped, Scaled):
@@ -72,9 +85,6 @@ class AlphaDropout(Shaped, Scaled):
         if noise is None:
             return Module(call("nn.AlphaDropout", self.rate))(x)
         return Module(call("AlphaDropout", self.rate, noise_shape=noise))(x)
-
-    def order(self, x: Tensor) -> tuple[int, ...] | None:
-        return None if self.noise_shape is None else super().order(x)
 
 
 class SpatialDropout(Rated, Spatial):
@@ -125,6 +135,8 @@ class GaussianNoise(Elementwise, Noise):
 class Identity(Moved, Elementwise):
     """The input, unchanged."""
 
+    supports_masking = True
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         return Module(call("nn.Identity"))(x)
 
@@ -132,6 +144,8 @@ class Identity(Moved, Elementwise):
 @kind
 class ActivityRegularization(Moved, Elementwise):
     """The input, unchanged, with a penalty on it."""
+
+    supports_masking = True
 
     l1: NotNegative = Field(0.0, description="The strength of the sum of absolute values.")
     l2: NotNegative = Field(0.0, description="The strength of the sum of squares.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, call, unless
+from regspec.calls import Binary, Expression, Module, call, unless
 from regspec.layers.layer import Weight, kind, parse_pattern
 from regspec.layers.slots import EmbeddingsSlot
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -16,6 +16,9 @@ class Table(EmbeddingsSlot):
 
     input_dim: Size = Field(description="The number of rows: the largest index plus one.")
     output_dim: Size = Field(description="The size of each row.")
+    mask_zero: bool = Field(
+        False, description="Whether index 0 is padding: such steps are masked for the layers that read masks."
+    )
 
     @property
     def takes_integers(self) -> bool:
@@ -24,6 +27,9 @@ class Table(EmbeddingsSlot):
     def table(self) -> Weight:
         """The table as a weight."""
         return self.weight("embeddings", "v o", (self.input_dim, self.output_dim))
+
+    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+        return Binary("!=", x, 0) if self.mask_zero else None
 
 
 def indices(x: Tensor) -> Expression:
@@ -71,6 +77,9 @@ class ReversibleEmbedding(Table):
             frozen=not self.trainable,
         )
         return (self.table(), reverse)
+
+    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+        return None if self.reverse else super().output_mask(x)
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         if not self.reverse:

@@ -7,7 +7,8 @@ first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
@@ -16,11 +17,12 @@ from pydantic_core import PydanticCustomError
 
 from regspec import axes
 from regspec.axes import Order, Pattern
-from regspec.calls import Expression, Module
-from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, text
+from regspec.calls import Expression, Module, unless
+from regspec.counting import Counted, Recounted, recounted_axes, shared_units
+from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
-from regspec.spec.fields import Axis, Frozen, Name, Names
+from regspec.spec.fields import Axis, Frozen, Name, Names, NamesIfAny
 from regspec.spec.initializers import WeightInitializer
 from regspec.spec.registration import load_entry_points
 from regspec.spec.regularizers import Regularizer, RegularizerField
@@ -48,6 +50,7 @@ class Weight:
     fans: tuple[int, int] | None = None  # where Keras counts other than by the shape
     ones: tuple[int, int] | None = None  # rows that start at one: an LSTM's forget gate
     chunks: tuple[int, ...] | None = None  # Keras's gates, in the order in which torch stores them
+    along: tuple[int | None, ...] = ()  # for each of its axes the input's, as Keras counts, on which its size depends
 
 
 class Placement(Frozen):
@@ -55,6 +58,11 @@ class Placement(Frozen):
 
     name: Name | None = Field(None, description="The layer's name, unique in the spec; made from the kind when absent.")
     inputs: Names | None = Field(None, description="The layers or inputs it takes; the layer before when absent.")
+    mask: NamesIfAny | None = Field(
+        None,
+        description="The layers or inputs that say which steps of its inputs count, in place of the masks that these "
+        "have from Masking or mask_zero; [] for none. For attention with heads, which steps each step sees besides.",
+    )
 
 
 class Layer(Frozen):
@@ -62,6 +70,9 @@ class Layer(Frozen):
 
     trainable: bool = Field(
         True, description="False freezes the weights: they are not trained and their penalties not counted."
+    )
+    dtype: Precision | None = Field(
+        None, description="The type in which it computes and keeps its weights; the model's when absent."
     )
     activity_regularizer: RegularizerField | None = Field(
         None, description="A penalty on the layer's output, after its activation, divided by the batch size."
@@ -71,10 +82,39 @@ class Layer(Frozen):
     takes: ClassVar[tuple[str, ...] | None] = None  # the input's axes, in torch's order, where their number is fixed
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
+    chooses_order: ClassVar[bool] = False  # whether `recounted` can count its output in the order that is wanted
+    supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
+    takes_attention_mask: ClassVar[bool] = False  # whether a mask that is named for it is one of scores
 
     def order(self, x: Tensor) -> Order | None:
         """The order of axes in which it wants an input; None takes any that its inputs share."""
         return axes.identity(x.rank)
+
+    def output_order(self, rank: int, x: Tensor) -> Order:
+        """The order of axes in which an output of this rank lies, where the first input is ``x``."""
+        return x.order if rank == x.rank else axes.identity(rank)
+
+    def reads(self, x: Tensor) -> Order | None:
+        """The order in which the axes of an input must be counted in a model with channels first; None for any."""
+        return axes.identity(x.rank)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        """What changes where its inputs are counted like this, in a model with channels first, and not as by Keras.
+
+        None where it can't do the same then. ``wanted`` is how its output would best be counted.
+        """
+        return None if any(x.units is not None for x in xs) else as_keras(self)
+
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        """The weight in which its output is linear, a bias apart, and the axis of its units; None for other layers."""
+        return None
+
+    def affine_in_evaluation(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
+        """The axis along which it gives scale * x + shift in evaluation, the scale, the shift; None for other layers.
+
+        ``arrays`` has its weights by name, as arrays of numpy or tensors.
+        """
+        return None
 
     def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
@@ -88,9 +128,28 @@ class Layer(Frozen):
         """The expression that computes its output, or those of several."""
         raise NotImplementedError
 
-    def absent(self) -> tuple[str, ...]:
+    def absent(self, x: Tensor, *others: Tensor) -> tuple[str, ...]:
         """Parameters that Keras does not have, which stay zero: of the main module, or ``suffix.name`` of another."""
         return ()
+
+    @property
+    def precision(self) -> Precision | None:
+        """The type in which it computes, if it has one of its own."""
+        return self.dtype
+
+    @property
+    def is_cast(self) -> bool:
+        """Whether what it gives keeps its type, and is not brought to that in which it computes."""
+        return False
+
+    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+        """Which steps of its output count, over its inputs and their masks; None where all do."""
+        return x.mask if self.supports_masking else None
+
+    @property
+    def masked_outputs(self) -> int:
+        """How many of its outputs, from the first, have that mask."""
+        return 1
 
     @property
     def takes_integers(self) -> bool:
@@ -117,9 +176,9 @@ class Layer(Frozen):
         """The kinds by which a rule selects it: its own, and that of a layer that it wraps."""
         return (type(self).__name__,)
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str | list[str]:
-        """The type of its output's numbers, or the types of several outputs."""
-        return "float32"
+    def output_dtype(self, x: Tensor, *others: Tensor) -> str | list[str] | None:
+        """The type of its output's numbers, where it is not the one in which it computes; or those of several."""
+        return None
 
     def gives_signal(self, *xs: Tensor) -> bool:
         """Whether it gives (batch, channels, length), where a recurrent layer would read (batch, steps, features)."""
@@ -145,6 +204,13 @@ class Layer(Frozen):
             **more,
         )
 
+    def own_arguments(self) -> dict[str, Any]:
+        """The fields of its kind that are not as their defaults, as keywords of a module that has the same ones."""
+        shared = Layer.model_fields.keys() | {"data_format", "seed"}
+        fields = {name: field for name, field in type(self).model_fields.items() if name not in shared}
+        required = sorted(fields, key=lambda name: not fields[name].is_required())
+        return {name: unless(fields[name].default, getattr(self, name)) for name in required}
+
     def checked(self, *xs: Tensor) -> None:
         """Raises `ShapeError` where the number of inputs or their ranks are not what the kind takes."""
         fewest, most = self.arity
@@ -161,6 +227,14 @@ class Layer(Frozen):
                 )
 
 
+def as_keras(layer: Layer) -> Recounted:
+    """A layer, with those inside it, that counts its axes as Keras does in a model with channels first."""
+    nested = {name: as_keras(inner) for name, inner in layer if isinstance(inner, Layer)}
+    return Recounted(
+        {"data_format": "channels_last"} if getattr(layer, "data_format", "") is None else {}, nested=nested
+    )
+
+
 def refuse_signals(*xs: Tensor) -> None:
     """Raises `ShapeError` where an input is a signal, which a layer would read as a sequence."""
     for x in xs:
@@ -169,11 +243,30 @@ def refuse_signals(*xs: Tensor) -> None:
             raise ShapeError(what, "put 'Permute: {dims: [2, 1]}' between, or set data_format: channels_last")
 
 
+def spread(mask: Tensor, x: Tensor) -> Expression:
+    """A mask with an axis of size one where ``x`` has its features, so that it can be applied to ``x``."""
+    if mask.rank != x.rank - 1:
+        raise ShapeError(f"has a mask of {text(mask.shape)}, which does not fit {x.described}")
+    steps = tuple(axis for axis in x.order if axis != x.rank - 1)
+    lying: Expression = mask if steps == tuple(sorted(steps)) else mask.method("permute", *steps)
+    feature = x.dimension(-1)
+    return lying.method("unsqueeze", -1 if feature == x.rank - 1 else feature)
+
+
 class Elementwise(Layer):
     """A layer that computes each number of its output from the numbers at the same place: any order of axes will do."""
 
     def order(self, x: Tensor) -> Order | None:
         return None
+
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        is_shared, units = shared_units(xs)
+        axis = getattr(self, "axis", None)
+        chosen = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
+        return Recounted(recounted_axes(chosen, xs[0]), units=units) if is_shared else None
 
     def gives_signal(self, *xs: Tensor) -> bool:
         return any(x.is_signal for x in xs)
@@ -194,6 +287,18 @@ class Activated(Layer):
     def activated_shape(self, shape: Shape, like: Tensor) -> Shape:
         """``shape`` after the activation."""
         return shape if self.activation is None else self.activation.output_shape(shape, self._dimension(like))
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether its activation function, if any, changes anything."""
+        return self.activation is not None and self.activation.lower(-1) is not None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = super().recounted(*xs, wanted=wanted)
+        if made is None or self.activation is None or self.activation.along is None or xs[0].is_keras:
+            return made
+        along = {self.activation.name: {"axis": xs[0].dimension(self.activation.along)}}
+        return replace(made, fields={**made.fields, "activation": along})
 
     @property
     def is_along_last_axis(self) -> bool:
@@ -246,6 +351,13 @@ class Spatial(Layer):
     def order(self, x: Tensor) -> Order | None:
         last = (self.data_format or x.data_format) == "channels_last"
         return axes.channels_first(x.rank) if last else axes.identity(x.rank)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return self.order(Tensor(x.logical, x.source, data_format="channels_last"))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = super().recounted(*xs, wanted=wanted)
+        return made and replace(made, fields={**made.fields, "data_format": None})
 
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:

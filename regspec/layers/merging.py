@@ -11,7 +11,8 @@ from pydantic import Field
 from regspec import shapes
 from regspec.axes import Order
 from regspec.calls import Binary, Expression, Value, call, unless
-from regspec.layers.layer import Elementwise, Layer, kind
+from regspec.counting import MAX_PARTS, Counted, Recounted, Units
+from regspec.layers.layer import Elementwise, Layer, kind, spread
 from regspec.layers.operations.arithmetic import Pair, counted
 from regspec.layers.operations.operands import dtypes, promoted, value
 from regspec.layers.reshaping import Moved
@@ -23,6 +24,7 @@ class Merge(Moved, Elementwise):
     """A function of the numbers at the same place in several tensors."""
 
     arity: ClassVar[tuple[int, int | None]] = (2, 64)  # an operator a tensor: more would be no code to read
+    supports_masking = True
     verb: ClassVar[str]
 
     def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
@@ -36,6 +38,11 @@ class Merge(Moved, Elementwise):
                 raise ShapeError(f"can't {self.verb} {' and '.join(each.named for each in (x, *others))}")
             merged.append(next(iter(known)) if known else None if wanted else 1)
         return tuple(merged)
+
+    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+        """A step counts where it does in one of the inputs; all do where an input has no mask."""
+        masks = [each.mask for each in (x, *others) if each.mask is not None]
+        return _either(masks) if len(masks) == len(others) + 1 else None
 
     def lower(self, x: Tensor, *others: Tensor) -> Expression:
         rank = max(each.rank for each in (x, *others))
@@ -79,7 +86,9 @@ class Operator(Merge, Pair):
     def lower(self, *xs: Tensor) -> Expression:
         dtype = self.output_dtype(*xs)
         if self.numbers:
-            return self.merge([counted(each, value(name, each), dtype) for name, each in self.named(xs).items()])
+            return self.merge(
+                [counted(each, value(name, each, like=xs[0]), dtype) for name, each in self.named(xs).items()]
+            )
         rank = max(each.rank for each in xs)
         return self.merge([counted(each, _expanded(each, rank), dtype) for each in xs])
 
@@ -121,6 +130,19 @@ class Multiply(Operator):
     def merge(self, values: Sequence[Value]) -> Expression:
         return _chained("*", values)
 
+    def lower(self, *xs: Tensor) -> Expression:
+        masks = [spread(x.mask, x) for x in xs if x.mask is not None]
+        if not masks or self.numbers:
+            return super().lower(*xs)
+        # where an input is masked, it does not count
+        rank = max(x.rank for x in xs)
+        values = [_expanded(x, rank) for x in xs]
+        pairs = zip(values, xs, strict=True)
+        product = self.merge(
+            [v if x.mask is None else call("torch.where", spread(x.mask, x), v, 1.0) for v, x in pairs]
+        )
+        return call("torch.where", _either(masks), product, 0.0) if len(masks) == len(xs) else product
+
 
 class Extreme(Operator):
     """The largest or the smallest of the inputs, number by number."""
@@ -134,6 +156,26 @@ class Extreme(Operator):
             (number,) = (each for each in values if not isinstance(each, Expression))
             return tensors[0].method("clamp", **{self.bound: number})
         return reduce(lambda left, right: call(self.function, left, right), tensors)
+
+    def lower(self, *xs: Tensor) -> Expression:
+        if all(x.mask is None for x in xs) or self.numbers:
+            return super().lower(*xs)
+        return self._masked(*xs)
+
+    def _masked(self, x: Tensor, *others: Tensor) -> Expression:
+        """Of the inputs that count at a step; of a step that counts in none, the first's."""
+        rank = max(each.rank for each in (x, *others))
+        result, so_far = _expanded(x, rank), None if x.mask is None else spread(x.mask, x)
+        for other in others:
+            value = _expanded(other, rank)
+            own = None if other.mask is None else spread(other.mask, other)
+            if own is not None:
+                value = call("torch.where", own, value, result)
+            if so_far is not None:
+                result = call("torch.where", so_far, result, value)
+            so_far = None if own is None or so_far is None else _either([so_far, own])
+            result = call(self.function, result, value)
+        return result
 
 
 @kind
@@ -178,6 +220,27 @@ class Concatenate(Moved, Elementwise):
     )
 
     arity = (1, None)
+    supports_masking = True
+
+    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+        """A step counts where it does in one of the inputs; those without a mask count with all their steps."""
+        masks = [each.mask for each in (x, *others) if each.mask is not None]
+        axis = x.order[self._dimension(x)]
+        if masks and axis != x.rank - 1:  # the steps follow each other too
+            masks_of_all: list[Value] = [_all_steps(each) if each.mask is None else each.mask for each in (x, *others)]
+            return call("torch.cat", masks_of_all, dim=axis)
+        return _either(masks) if len(masks) == len(others) + 1 else None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        x = xs[0]
+        dimension = self._dimension(x)
+        default = 1 if x.rank > 3 else x.rank - 1
+        fields = {"axis": None if dimension == default else dimension}
+        if all(each.units is None for each in xs):
+            return Recounted({} if x.is_keras and self.axis is not None else fields)
+        is_known = all(each.rank == 2 and each.shape[1] is not None for each in xs)
+        is_short = sum(1 if each.units is None else len(each.units.parts) for each in xs) <= MAX_PARTS
+        return Recounted(units=Units.joined(xs)) if is_known and is_short and dimension == 1 else None
 
     def _dimension(self, x: Tensor) -> int:
         if self.axis is not None:
@@ -207,6 +270,17 @@ class Concatenate(Moved, Elementwise):
         dimension = self._dimension(x)
         dim = -1 if dimension == x.rank - 1 and x.rank > 2 else dimension
         return call("torch.cat", [x, *others], dim=unless(0, dim))
+
+
+def _either(masks: Sequence[Expression]) -> Expression:
+    """The mask of what counts by one of several."""
+    distinct = {id(mask): mask for mask in masks}.values()
+    return reduce(lambda left, right: Binary("|", left, right), distinct)
+
+
+def _all_steps(x: Tensor) -> Expression:
+    """The mask of a tensor whose steps all count."""
+    return call("torch.ones_like", x.method("select", x.dimension(-1), 0)).method("bool")
 
 
 @kind

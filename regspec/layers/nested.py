@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
@@ -13,39 +14,54 @@ from regspec.calls import Expression, replaced
 from regspec.errors import did_you_mean
 from regspec.layers.layer import KINDS, Layer, Weight, find_kind
 from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import REFERENCE
+from regspec.spec.fields import REFERENCE, Frozen
 
 
-class _LayerForm:
+class LayerForm:
     """``{Dense: {units: 3}}``, or the kind's name alone, as an annotation of pydantic fields."""
 
-    def parse(self, value: Any) -> Layer:
-        if isinstance(value, Layer):
+    sort: ClassVar[str] = "kind of layer"
+    expected: ClassVar[str] = "a layer, {kind: fields}"
+    definition: ClassVar[str] = "layer"  # in the JSON Schema
+    known: ClassVar[Mapping[str, type[Frozen]]] = KINDS
+
+    def find(self, name: str) -> type[Frozen] | None:
+        """The class of a name."""
+        return find_kind(name)
+
+    def parse(self, value: Any) -> Frozen:
+        """What a value says. Raises pydantic errors that tell where in it they are."""
+        if isinstance(value, Frozen):
             return value
         if isinstance(value, str):
             value = {value: None}
         if not isinstance(value, dict) or len(value) != 1:
-            raise PydanticCustomError("form", "must be {expected}", {"expected": "a layer, {kind: fields}"})
+            raise PydanticCustomError("form", "must be {expected}", {"expected": self.expected})
         ((name, fields),) = value.items()
-        cls = find_kind(name)
+        cls = self.find(name)
         if cls is None:
-            context = {"sort": "kind of layer", "name": name, "at": (name,), "hint": did_you_mean(name, KINDS)}
+            context = {"sort": self.sort, "name": name, "at": (name,), "hint": did_you_mean(name, self.known)}
             raise PydanticCustomError("unknown_name", "names no {sort}: '{name}'", context)
         try:
-            return cls.model_validate({} if fields is None else fields)
+            layer = cls.model_validate({} if fields is None else fields)
         except ValidationError as error:
             errors = error.errors(include_url=False)
             context = {"name": name, "at": (name,), "errors": errors, "fields": [*cls.model_fields]}
             raise PydanticCustomError("nested", "{name}", context) from None
+        if isinstance(layer, Layer) and layer.precision is not None:
+            context = {"at": (name, "dtype")}
+            what = "can't have a dtype of its own: it has that of the layer around it"
+            raise PydanticCustomError("inner_dtype", what, context)
+        return layer
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.parse)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {REFERENCE: "layer"}
+        return {REFERENCE: self.definition}
 
 
-Nested = Annotated[Layer, _LayerForm()]
+Nested = Annotated[Layer, LayerForm()]
 
 
 def wanted(layer: Layer, x: Tensor) -> Tensor:
@@ -58,20 +74,28 @@ def wanted(layer: Layer, x: Tensor) -> Tensor:
 def output_shape(layer: Layer, x: Tensor) -> Shape:
     """The shape of the layer's one output on ``x``, by Keras's axes."""
     inner = wanted(layer, x)
+    shape = _only_shape(layer, inner)
+    return axes.permute(shape, axes.inverse(layer.output_order(len(shape), inner)))
+
+
+def lower(layer: Layer, x: Tensor, value: Expression, mask: Expression | None = None) -> Expression:
+    """The layer's one output on ``value``, which has the shape of ``x``, and its mask; all by Keras's axes."""
+    inner = wanted(layer, x)
+    moved = value if inner is x else value.method("permute", *axes.between(x.order, inner.order))
+    known: dict[Expression, Expression] = {inner: moved}
+    if inner.mask is not None and mask is not None:
+        known[inner.mask] = mask
+    result: Expression = replaced(layer.lower(inner), known)
+    rank = len(_only_shape(layer, inner))
+    order = layer.output_order(rank, inner)
+    return result if order == axes.identity(rank) else result.method("permute", *axes.inverse(order))
+
+
+def _only_shape(layer: Layer, inner: Tensor) -> Shape:
     shape = layer.output_shape(inner)
     if isinstance(shape, list):
         raise ShapeError(f"wraps a {type(layer).__name__} with several outputs")
-    return axes.permute(shape, axes.inverse(inner.order)) if len(shape) == inner.rank else shape
-
-
-def lower(layer: Layer, x: Tensor, value: Expression) -> Expression:
-    """The layer's one output on ``value``, which has the shape of ``x``; both by Keras's axes."""
-    inner = wanted(layer, x)
-    moved = value if inner is x else value.method("permute", *axes.between(x.order, inner.order))
-    result: Expression = replaced(layer.lower(inner), {inner: moved})
-    if inner is x or len(layer.output_shape(inner)) != inner.rank:
-        return result
-    return result.method("permute", *axes.between(inner.order, x.order))
+    return shape
 
 
 def weights(layer: Layer, x: Tensor) -> tuple[Weight, ...]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from regspec.axes import Order
 from regspec.calls import OMIT, Apply, Call, Expression, Module, call, replaced, unless, walk
+from regspec.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
 from regspec.layers.nested import Nested
 from regspec.layers.slots import AffineSlots
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import Axes, Axis, Fraction, Positive, Size
+from regspec.shapes import Shape, ShapeError, Tensor, text
+from regspec.spec.fields import Axes, Axis, Fraction, NotNegative, Positive, Size
 from regspec.spec.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.spec.regularizers import Regularizer
 
 
 class ChannelNormalization(AffineSlots):
     """A normalization of channels, which it wants at dimension 1."""
+
+    supports_masking = True
 
     axis: Axis | None = Field(
         None, description="The axis of the channels; where the model's data_format puts them when absent."
@@ -34,10 +40,22 @@ class ChannelNormalization(AffineSlots):
             raise ShapeError("normalizes over axis 0, which is the batch")
         return (0, axis, *(other for other in range(1, x.rank) if other != axis))
 
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        dimension = x.dimension(channel_axis(self.axis, x))
+        default = channel_axis(None, replace(x, data_format="channels_first"))
+        fields = {"axis": None if dimension == default else dimension}
+        fields = {} if x.is_keras and self.axis is not None and dimension != default else fields
+        return Recounted(fields) if x.units is None else None
+
     def affine(self, x: Tensor) -> tuple[Weight, ...]:
         """Gamma and beta, as far as there are."""
-        gamma = self.weight("gamma", "c", (x.size(1),), constructed=ONES)
-        beta = self.weight("beta", "c", (x.size(1),), parameters=("bias",), constructed=ZEROS)
+        along = (x.order[1],)
+        gamma = self.weight("gamma", "c", (x.size(1),), constructed=ONES, along=along)
+        beta = self.weight("beta", "c", (x.size(1),), parameters=("bias",), constructed=ZEROS, along=along)
         return (gamma,) * self.scale + (beta,) * self.center
 
 
@@ -48,28 +66,67 @@ class BatchNormalization(ChannelNormalization):
     momentum: Fraction = Field(0.99, description="How much of a moving average is kept in each step, as in Keras.")
     moving_mean_initializer: Initializer = ZEROS
     moving_variance_initializer: Initializer = ONES
+    renorm: bool = Field(False, description="Whether training corrects the batch's statistics by moving ones.")
+    renorm_clipping: dict[Literal["rmin", "rmax", "dmax"], NotNegative | None] | None = Field(
+        None, description="Bounds of these corrections: of the factor, and of the shift in magnitude."
+    )
+    renorm_momentum: Fraction = Field(0.99, description="How much of the statistics of renorm is kept in each step.")
+
+    @field_validator("renorm_clipping")
+    @classmethod
+    def _is_a_range(cls, value: dict[str, float | None] | None) -> dict[str, float | None] | None:
+        low, high = (None, None) if value is None else (value.get("rmin"), value.get("rmax"))
+        if low is not None and high is not None and low > high:
+            raise PydanticCustomError("range", "must not have an rmin above its rmax")
+        return value
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        made = super().recounted(replace(x, units=None))
+        return made and replace(made, units=x.units)
+
+    def affine_in_evaluation(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
+        scale = arrays.get("gamma", 1.0) / (arrays["moving_variance"] + self.epsilon) ** 0.5
+        return x.order[1], scale, arrays.get("beta", 0.0) - arrays["moving_mean"] * scale
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        size = (x.size(1),)
-        mean = self.weight("moving_mean", "c", size, parameters=("running_mean",), constructed=ZEROS, trainable=False)
-        variance = self.weight(
-            "moving_variance", "c", size, parameters=("running_var",), constructed=ONES, trainable=False
+        size, along = (x.size(1),), (x.order[1],)
+        mean = self.weight(
+            "moving_mean", "c", size, parameters=("running_mean",), constructed=ZEROS, trainable=False, along=along
         )
-        return (*self.affine(x), mean, variance)
+        variance = self.weight(
+            "moving_variance", "c", size, parameters=("running_var",), constructed=ONES, trainable=False, along=along
+        )
+        if not self.renorm:
+            return (*self.affine(x), mean, variance)
+        starts = {"moving_stddev": None, "renorm_mean": self.moving_mean_initializer, "renorm_stddev": None}
+        renorm = [
+            self.weight(name, "c", size, parameters=(name,), constructed=ZEROS, trainable=False, initializer=start)
+            for name, start in starts.items()
+        ]
+        return (*self.affine(x), mean, variance, *renorm)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        if not 2 <= x.rank <= 5:
+        if not 2 <= x.rank <= 5 and not self.renorm:
             raise ShapeError(f"takes 2-D to 5-D input, but is given {x.described}")
+        clipping = self.renorm_clipping or {}
+        bounds = (clipping.get("rmin"), clipping.get("rmax"), clipping.get("dmax"))
         constructor = call(
-            f"BatchNorm{max(x.rank - 2, 1)}d",
+            "BatchRenorm" if self.renorm else f"BatchNorm{max(x.rank - 2, 1)}d",
             x.size(1),
             eps=unless(1e-3, self.epsilon),
             momentum=unless(0.01, round(1 - self.momentum, 12)),
+            renorm_momentum=unless(0.01, round(1 - self.renorm_momentum, 12)) if self.renorm else OMIT,
+            clipping=unless((None, None, None), bounds) if self.renorm else OMIT,
             scale=unless(True, self.scale),
             center=unless(True, self.center),
             frozen=unless(False, not self.trainable),
         )
-        return Module(constructor)(x)
+        if x.mask is None:
+            return Module(constructor)(x)
+        if self.renorm or x.mask.rank != x.rank - 1:
+            raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
+        return Module(constructor)(x, x.mask)
 
 
 @kind
@@ -109,6 +166,12 @@ class FeatureNormalization(Layer):
         chosen = self.normalized(x)
         return (*(axis for axis in range(x.rank) if axis not in chosen), *chosen)
 
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return Recounted(recounted_axes(self.axis, xs[0]), units=xs[0].units)
+
     def feature_shape(self, x: Tensor) -> tuple[int, ...]:
         """The sizes of the axes that are normalized together."""
         return tuple(x.size(dimension) for dimension in range(x.rank - len(self.normalized(x)), x.rank))
@@ -116,7 +179,10 @@ class FeatureNormalization(Layer):
     def affine_weight(self, slot: str, x: Tensor, parameter: str, constructed: Initializer) -> Weight:
         """A weight with one number for each feature."""
         names = " ".join("abcdefgh"[: len(self.normalized(x))])
-        return self.weight(slot, names, self.feature_shape(x), parameters=(parameter,), constructed=constructed)
+        along = self.normalized(x)
+        return self.weight(
+            slot, names, self.feature_shape(x), parameters=(parameter,), constructed=constructed, along=along
+        )
 
 
 def _shape(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
@@ -127,15 +193,24 @@ def _shape(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
 class LayerNormalization(AffineSlots, FeatureNormalization):
     """Subtracts each example's mean over its features and divides by its deviation."""
 
+    supports_masking = True
+
     epsilon: Positive = Field(1e-3, description="Added to the variance.")
+    rms_scaling: bool = Field(
+        False, description="Whether the mean is not subtracted, and no beta added: Keras's older RMS scaling."
+    )
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         gamma = self.affine_weight("gamma", x, "weight", ONES)
+        if self.rms_scaling:
+            return (gamma,)
         beta = self.affine_weight("beta", x, "bias", ZEROS)
         return (gamma,) * self.scale + (beta,) * self.center
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         shape = _shape(self.feature_shape(x))
+        if self.rms_scaling:
+            return Module(call("LayerNorm", shape, eps=self.epsilon, rms_scaling=True))(x)
         if self.center and not self.scale:
             return Module(call("LayerNorm", shape, eps=self.epsilon, scale=False))(x)
         affine = unless(True, self.scale)
@@ -159,6 +234,8 @@ class RMSNormalization(FeatureNormalization):
 @kind
 class UnitNormalization(Elementwise):
     """Divides by the Euclidean norm along an axis or several."""
+
+    supports_masking = True
 
     axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
 
@@ -185,6 +262,13 @@ class SpectralNormalization(Layer):
     def order(self, x: Tensor) -> Order | None:
         return self.layer.order(x)
 
+    def reads(self, x: Tensor) -> Order | None:
+        return self.layer.reads(x)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = self.layer.recounted(*xs, wanted=wanted)
+        return made and Recounted(order=made.order, units=made.units, nested={"layer": made})
+
     def checked(self, *xs: Tensor) -> None:
         super().checked(*xs)
         self.layer.checked(*xs)
@@ -193,7 +277,7 @@ class SpectralNormalization(Layer):
     def takes_integers(self) -> bool:
         return self.layer.takes_integers
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str]:
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 
     def _kernel(self, x: Tensor) -> Weight:
@@ -215,7 +299,8 @@ class SpectralNormalization(Layer):
         vector = self.weight(
             "vector_u", "p o", size, parameters=("vector_u",), trainable=False, initializer=initializer
         )
-        return (*inner, vector)
+        index = self.layer.weights(x).index(kernel) + 1
+        return (*inner[:index], vector, *inner[index:])
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
         return self.layer.output_shape(x)

@@ -7,12 +7,15 @@ and the first window is dropped. Padded cells count neither in a maximum nor in 
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from regspec import axes
 from regspec.axes import Order
 from regspec.calls import OMIT, Expression, Module, call, unless
+from regspec.counting import Counted, Recounted
 from regspec.layers.convolution import compact
 from regspec.layers.layer import Spatial, kind
 from regspec.shapes import Shape, ShapeError, Tensor, same_padding, windowed
@@ -46,7 +49,9 @@ class Pooling(Spatial):
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         axes = list(zip(x.shape[2:], self.pool_size, self.steps, strict=True))
-        befores = [self._before(x, *axis) for axis in axes]
+        if any(len(self._possible(*axis)) > 1 for axis in axes):
+            return self._padded_when_run(x)
+        befores = [self._before(*axis) for axis in axes]
         spans = self._spans(x)
         # with stride 1 and an even window, Keras pads one cell fewer before than after
         drops = [self.padding == "same" and stride == 1 and span % 2 == 0 for _, span, stride in axes]
@@ -73,20 +78,28 @@ class Pooling(Spatial):
         spans = []
         for size, span, step in zip(x.shape[2:], self.pool_size, self.steps, strict=True):
             is_padded = self.padding == "same" and step > 1 and size is not None
-            is_longer = is_padded and (size or 0) + 2 * self._before(x, size, span, step) < span
+            is_longer = is_padded and (size or 0) + 2 * self._before(size, span, step) < span
             spans.append(span - 1 if is_longer else span)
         return tuple(spans)
 
-    def _before(self, x: Tensor, size: int | None, span: int, stride: int) -> int:
-        """The cells of padding before, which must not depend on a size that is not known."""
+    def _possible(self, size: int | None, span: int, stride: int) -> set[int]:
+        """The cells of padding before; several, where they depend on a size that is not known."""
         if self.padding == "valid":
-            return 0
-        possible = {
-            same_padding(each, span, stride)[0] for each in (range(span, span + stride) if size is None else [size])
-        }
-        if len(possible) > 1:
-            raise ShapeError(f"pads to the same size with a stride, so it needs to know the sizes of {x.described}")
-        return possible.pop()
+            return {0}
+        sizes = range(span, span + stride) if size is None else [size]
+        return {same_padding(each, span, stride)[0] for each in sizes}
+
+    def _before(self, size: int | None, span: int, stride: int) -> int:
+        return self._possible(size, span, stride).pop()
+
+    def _padded_when_run(self, x: Tensor) -> Expression:
+        """Windows of a tensor that is padded when its sizes are known."""
+        if self.function == "Avg":
+            return Module(call("SameAvgPool", self.pool_size, compact(self.steps)))(x)
+        padding = call("SamePadding", self.pool_size, compact(self.steps), value=-math.inf)
+        strides = unless(compact(self.pool_size), compact(self.steps))
+        pool = call(f"nn.MaxPool{self.spatial_rank}d", compact(self.pool_size), stride=strides)
+        return Module(pool)(Module(padding, "padding")(x))
 
 
 class MaxPooling(Pooling):
@@ -159,9 +172,21 @@ class GlobalPooling(Spatial):
     def order(self, x: Tensor) -> Order | None:
         return None  # a mean reads the axes where they lie
 
+    def reads(self, x: Tensor) -> Order | None:
+        is_outside = self._channels(x) in (1, x.rank - 1)
+        return None if is_outside else axes.channels_first(x.rank)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        is_first = self._channels(xs[0]) == 1
+        return Recounted({"data_format": None if is_first else "channels_last"})
+
+    def _channels(self, x: Tensor) -> int:
+        """Where the channels lie."""
+        return x.dimension(-1 if (self.data_format or x.data_format) == "channels_last" else 1)
+
     def _spatial(self, x: Tensor) -> tuple[int, ...]:
         """Where the spatial axes lie."""
-        channels = x.dimension(-1 if (self.data_format or x.data_format) == "channels_last" else 1)
+        channels = self._channels(x)
         return tuple(dimension for dimension in range(1, x.rank) if dimension != channels)
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
@@ -212,9 +237,17 @@ class GlobalMaxPooling3D(GlobalMaxPooling):
 
 @kind
 class GlobalAveragePooling1D(GlobalAveragePooling):
-    """The mean over all steps."""
+    """The mean over all steps, of those that count where the input has a mask."""
 
     spatial_rank = 1
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if x.mask is None:
+            return super().lower(x)
+        (steps,) = self._spatial(x)
+        mask = x.mask.method("unsqueeze", 3 - steps)
+        total = call("torch.where", mask, x, 0.0).method("sum", dim=steps, keepdim=unless(False, self.keepdims))
+        return total / mask.method("sum", dim=steps, keepdim=unless(False, self.keepdims))
 
 
 @kind

@@ -8,9 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec import axes
+from regspec.axes import Order
 from regspec.calls import Expression, Module, call, unless
+from regspec.counting import Counted, Recounted, recounted_axes
 from regspec.layers.embedding import indices
 from regspec.layers.layer import Elementwise, Layer, Spatial, Weight, channel_axis, kind
+from regspec.layers.reshaping import Moved
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.fields import Axes, Number, Sequence, Size
 from regspec.spec.initializers import ONES, ZEROS
@@ -32,8 +36,20 @@ Numbers = Annotated[
 class Rescaling(Elementwise):
     """x * scale + offset."""
 
+    supports_masking = True
+
     scale: Numbers = Field(description="The factor, or one for each channel.")
     offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
+
+    @property
+    def _is_per_channel(self) -> bool:
+        return isinstance(self.scale, tuple) or isinstance(self.offset, tuple)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return axes.channels_first(x.rank) if self._is_per_channel and x.rank > 2 else None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return None if self._is_per_channel and xs[0].units is not None else super().recounted(*xs, wanted=wanted)
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         channels = x.logical[channel_axis(None, x)]
@@ -43,7 +59,7 @@ class Rescaling(Elementwise):
         return x.shape
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        if isinstance(self.scale, tuple) or isinstance(self.offset, tuple):
+        if self._is_per_channel:
             return Module(call("Rescaling", self.scale, self.offset, dim=x.dimension(channel_axis(None, x))))(x)
         scaled = x * self.scale
         return scaled + self.offset if self.offset else scaled
@@ -52,6 +68,8 @@ class Rescaling(Elementwise):
 @kind
 class Normalization(Layer):
     """(x - mean) / sqrt(variance), by given numbers or by ones that are loaded with the weights."""
+
+    supports_masking = True
 
     axis: Axes | None = Field((-1,), description="The axes that have their own mean and variance; null for one of all.")
     mean: Numbers | None = Field(None, description="The means; zero until they are loaded when absent.")
@@ -71,6 +89,18 @@ class Normalization(Layer):
                 raise ShapeError(f"has {len(numbers)} numbers as {name}, but its axes have {size} in {x.described}")
         return x.shape
 
+    def order(self, x: Tensor) -> Order | None:
+        return None if len(self.axis or ()) < 2 else super().order(x)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return self.order(x)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        if x.units is not None and (isinstance(self.mean, tuple) or isinstance(self.variance, tuple)):
+            return None
+        return Recounted(recounted_axes(self.axis, x) if self.axis else {}, units=x.units)
+
     def _kept(self, x: Tensor) -> tuple[int, ...]:
         return tuple(sorted({x.dimension(axis) for axis in self.axis or ()}))
 
@@ -82,13 +112,19 @@ class Normalization(Layer):
             return ()
         shape = self._size(x)
         names = " ".join("abcdefgh"[: len(shape)])
-        return (
+        along = tuple(x.order[dimension] for dimension in self._kept(x))
+        return tuple(
             self.weight(
-                "mean", names, shape, parameters=("mean",), trainable=False, initializer=ZEROS, constructed=ZEROS
-            ),
-            self.weight(
-                "variance", names, shape, parameters=("variance",), trainable=False, initializer=ONES, constructed=ONES
-            ),
+                slot,
+                names,
+                shape,
+                parameters=(slot,),
+                trainable=False,
+                initializer=start,
+                constructed=start,
+                along=along,
+            )
+            for slot, start in (("mean", ZEROS), ("variance", ONES))
         )
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -118,8 +154,8 @@ class Sized(Spatial):
 
 
 @kind
-class Resizing(Sized):
-    """Images resized."""
+class Resizing(Moved, Sized):
+    """Images resized; whole numbers stay whole, rounded."""
 
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"] = Field(
         "bilinear", description="How pixels are made of those around them."
@@ -138,7 +174,7 @@ class Resizing(Sized):
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         size = (self.height, self.width)
-        is_plain = not self.crop_to_aspect_ratio and not self.pad_to_aspect_ratio
+        is_plain = x.is_floating and not self.crop_to_aspect_ratio and not self.pad_to_aspect_ratio
         if is_plain and self.interpolation == "nearest":
             return Module(call("nn.Upsample", size, mode="nearest-exact"))(x)
         if is_plain and self.interpolation == "bilinear" and not self.antialias:
@@ -160,10 +196,12 @@ class CenterCrop(Sized):
     """The middle of images; where they are too small, they are enlarged first."""
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        rest_high, rest_wide = x.size(2) - self.height, x.size(3) - self.width
-        if rest_high < 0 or rest_wide < 0:
+        high, wide = x.shape[2:]
+        if high is None or wide is None:
+            return Module(call("CenterCrop", self.height, self.width))(x)
+        if high < self.height or wide < self.width:
             return Module(call("Resize", (self.height, self.width), crop=True))(x)
-        top, left = rest_high // 2, rest_wide // 2
+        top, left = (high - self.height) // 2, (wide - self.width) // 2
         return x[..., top : top + self.height, left : left + self.width]
 
 
@@ -205,6 +243,9 @@ class CategoryEncoding(Encoding):
         if others and self.output_mode != "count":
             raise ShapeError("takes a second input, the weights of the counts, only with output_mode: count")
         return self.encoded_shape(x, self.output_mode, self.num_tokens)
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return "float32"
 
     def lower(self, x: Tensor, *others: Tensor) -> Expression:
         return self.encoded(x, indices(x), self.output_mode, self.num_tokens, "", *others)

@@ -1,450 +1,238 @@
-"""Recurrent layers over (batch, steps, features), and the wrappers Bidirectional and TimeDistributed.
+"""Recurrent layers over (batch, steps, features): a cell, or a stack of cells, that goes over the steps.
 
-Keras's defaults are torch's own recurrent modules, which are fast; other activations, dropout inside the recurrence
-and a GRU that resets before its product are the runtime's, with the same parameters. Keras has one bias where torch
-has two: the second stays zero and is not trained, but for a GRU that resets after its product, where Keras has both.
+A cell becomes a module that goes over all steps at once, torch's own where it can; so a stack of cells is a chain of
+modules, each of which takes the outputs of the one before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from regspec.calls import OMIT, Call, Expression, Module, Part, Value, call, unless
-from regspec.layers import nested
-from regspec.layers.dense import Dense
+from regspec.calls import Expression, Module, Part, Value, unless
+from regspec.layers.cells import Cell, GRUCell, LSTMCell, Names, NestedCells, SimpleRNNCell, stacked
 from regspec.layers.layer import Layer, Weight, kind, refuse_signals
-from regspec.layers.nested import Nested
-from regspec.layers.slots import BiasSlot, KernelSlot, RecurrentSlot
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec import activations
-from regspec.spec.activations import Activation
-from regspec.spec.fields import Count, Fraction, Size
-from regspec.spec.regularizers import Regularizer
-
-SIGMOID = activations.ACTIVATIONS.parse("sigmoid")
-TANH = activations.ACTIVATIONS.parse("tanh")
+from regspec.shapes import Shape, ShapeError, Tensor, text
 
 
-class Recurrent(KernelSlot, RecurrentSlot, BiasSlot):
-    """A layer that goes over a sequence step by step, with a state."""
+class Recurrent(Layer):
+    """A layer that goes over a sequence step by step, with states.
 
-    units: Size = Field(description="The size of the output and of the state.")
-    activation: Activation | None = Field(TANH, description="The activation function of the output.")
-    dropout: Fraction = Field(0.0, description="The share of the inputs that is dropped, the same in each step.")
-    recurrent_dropout: Fraction = Field(
-        0.0, description="The share of the state that is dropped, the same in each step."
-    )
+    It may stand in another, which is the ``owner``: its weights' names and its modules' suffixes begin so.
+    """
+
     return_sequences: bool = Field(False, description="Whether the output has every step, and not only the last.")
     return_state: bool = Field(False, description="Whether the last state is an output too.")
     go_backwards: bool = Field(
         False, description="Whether the sequence is read from its end; the output stays reversed."
     )
-    seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
+    stateful: bool = Field(
+        False, description="Whether a forward begins with the last states of the one before, until reset_states()."
+    )
 
-    @field_validator("activation", "recurrent_activation", check_fields=False)
-    @classmethod
-    def _is_of_a_step(cls, value: Activation | None) -> Activation | None:
-        """An activation of the features of one step."""
-        if value is not None and (value.along not in (None, -1) or value.output_shape((8,), 0) != (8,)):
-            raise PydanticCustomError("step", "must keep the shape of a step, and work along its last axis")
-        return value
+    zero_output_for_mask: bool = Field(
+        False,
+        description="Whether the output is zero at steps that are masked; else it is that of the step before.",
+    )
 
-    takes = ("batch", "steps", "features")
-    gates: ClassVar[int]
-    torch_name: ClassVar[str]
-    chunks: ClassVar[tuple[int, ...] | None] = None  # Keras's gates in torch's order
-    structure: ClassVar[tuple[Any, ...]] = ("sequence", "h")
+    ignores_mask: bool = Field(
+        False,
+        description="Whether masked steps are gone over like the others, and the mask only handed on: what Keras 3 "
+        "does where an initial state is given.",
+    )
+
+    arity = (1, None)
+
+    def mask_of(self, x: Tensor) -> Tensor | None:
+        """The mask by which it skips steps of its input."""
+        return None if self.ignores_mask else x.mask
 
     @property
-    def is_native(self) -> bool:
-        """Whether torch's own module computes it."""
-        return self.activation == TANH and not self.dropout and not self.recurrent_dropout
+    def state_count(self) -> int:
+        """How many states it has."""
+        raise NotImplementedError
 
-    @property
-    def states(self) -> list[tuple[int, ...]]:
-        """Where the states lie in what the module returns."""
-        return [(1,)] if self.structure[1] == "h" else [(1, 0), (1, 1)]
+    def state_shapes(self, x: Tensor) -> tuple[Shape, ...]:
+        """The shapes of its states, the first of which are its output's cell's."""
+        raise NotImplementedError
 
-    def options(self) -> dict[str, Any]:
-        """What the runtime's module takes besides torch's arguments."""
-        return {
-            "activation": OMIT if self.activation == TANH else _module(self.activation),
-            "dropout": unless(0.0, self.dropout),
-            "recurrent_dropout": unless(0.0, self.recurrent_dropout),
-        }
+    def step_shape(self, x: Tensor) -> Shape:
+        """The shape of the output of one step."""
+        raise NotImplementedError
 
-    def constructor(self, x: Tensor, *, is_bidirectional: bool = False) -> Call:
-        """The constructor of the module."""
-        bias = unless(True, self.use_bias)
-        if self.is_native:
-            both = unless(False, is_bidirectional)
-            return call(
-                f"nn.{self.torch_name}", x.size(-1), self.units, bias=bias, batch_first=True, bidirectional=both
-            )
-        return call(type(self).__name__, x.size(-1), self.units, bias=bias, **self.options())
+    def owned_weights(self, x: Tensor, owner: Names = ()) -> tuple[Weight, ...]:
+        """Its weights, in Keras's order."""
+        raise NotImplementedError
 
-    def absent(self) -> tuple[str, ...]:
-        return ("bias_hh_l0",) if self.use_bias else ()
+    def owned_absent(self, owner: Names = ()) -> tuple[str, ...]:
+        """Parameters of its modules that Keras does not have."""
+        return ()
+
+    def outputs(
+        self, x: Tensor, sequence: Expression, initial: Sequence[Expression], owner: Names = ()
+    ) -> tuple[Expression, tuple[Expression, ...]]:
+        """The outputs of all steps of a sequence like ``x``, and the last states."""
+        raise NotImplementedError
+
+    def options_for(self, x: Tensor) -> dict[str, Any]:
+        """What the runtime's modules take besides those of a cell."""
+        is_zero = self.mask_of(x) is not None and self.zero_output_for_mask
+        return {"stateful": unless(False, self.stateful), "zero_output_for_mask": unless(False, is_zero)}
+
+    def mask_for(self, x: Tensor) -> dict[str, Value]:
+        """The mask of a sequence, as it is read, for the modules that take it."""
+        mask = self.mask_of(x)
+        if mask is None:
+            return {}
+        if mask.rank != 2:
+            raise ShapeError(f"takes a mask of (batch, steps), but that of {x.described} is {text(mask.shape)}")
+        return {"mask": mask.method("flip", 1) if self.go_backwards else mask}
+
+    # -- what follows --------------------------------------------------------------------------------------------------
 
     def checked(self, *xs: Tensor) -> None:
         super().checked(xs[0])
-        refuse_signals(xs[0])
-        if len(xs) not in (1, 1 + len(self.states)):
-            raise ShapeError(
-                f"takes a sequence, and {len(self.states)} initial state(s) or none, but {len(xs)} inputs are given"
-            )
-        for state in xs[1:]:
-            if state.rank != 2 or state.shape[1] not in (self.units, None):
-                raise ShapeError(f"takes initial states of (batch, {self.units}), but is given {state.described}")
-
-    arity = (1, 3)
+        count = self.state_count
+        if len(xs) not in (1, 1 + count):
+            raise ShapeError(f"takes a sequence, and {count} initial state(s) or none, but {len(xs)} inputs are given")
+        if count == len(xs) - 1:
+            x, *states = (each.permuted(self.order(each) or each.order) for each in xs)
+            for state, shape in zip(states, self.state_shapes(x), strict=True):
+                pairs = zip(state.shape[1:], shape[1:], strict=False)
+                if state.rank != len(shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+                    wanted = replace(state, shape=shape, order=self.output_order(len(shape), x))
+                    raise ShapeError(
+                        f"takes an initial state of {text(wanted.logical)}, but is given {state.described}"
+                    )
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        return self.direction_weights(x, "", "")
+        return self.owned_weights(x)
 
-    def direction_weights(self, x: Tensor, name: str, ending: str, module: str = "") -> tuple[Weight, ...]:
-        """The weights of one direction, whose parameters end so."""
-        width = self.gates * self.units
+    def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
+        return self.owned_absent()
 
-        def weight(slot: str, pattern: str, shape: tuple[int, ...], *parameters: str, **more: Any) -> Weight:
-            parameters = tuple(f"{parameter}_l0{ending}" for parameter in parameters)
-            return self.weight(
-                slot,
-                pattern,
-                shape,
-                name=f"{name}{slot}",
-                parameters=parameters,
-                chunks=self.chunks,
-                module=module,
-                **more,
-            )
-
-        kernel = weight("kernel", "i o -> o i", (x.size(-1), width), "weight_ih")
-        recurrent = weight("recurrent", "i o -> o i", (self.units, width), "weight_hh")
-        return (kernel, recurrent, self.bias_weight(weight)) if self.use_bias else (kernel, recurrent)
-
-    def bias_weight(self, weight: Any) -> Weight:
-        """The bias."""
-        bias: Weight = weight("bias", "o", (self.gates * self.units,), "bias_ih")
-        return bias
+    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+        return x.mask if self.return_sequences else None
 
     def main_shape(self, x: Tensor) -> Shape:
         """The shape of the output, the states apart."""
-        return (*x.shape[:2], self.units) if self.return_sequences else (x.shape[0], self.units)
-
-    def state_shapes(self, x: Tensor) -> tuple[Shape, ...]:
-        """The shapes of the states that are outputs."""
-        return ((x.shape[0], self.units),) * (len(self.states) if self.return_state else 0)
+        step = self.step_shape(x)
+        return (*x.shape[:2], *step[1:]) if self.return_sequences else step
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
-        states = self.state_shapes(x)
-        return [self.main_shape(x), *states] if states else self.main_shape(x)
+        return [self.main_shape(x), *self.state_shapes(x)] if self.return_state else self.main_shape(x)
 
     def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
-        output, states = self.run(Module(self.constructor(x)), x, others)
-        return [output, *states] if states else output
+        output, states = self.run(x, others)
+        return [output, *states] if self.return_state else output
 
     def run(
-        self, module: Module, x: Expression, initial: Sequence[Expression]
+        self, x: Tensor, initial: Sequence[Expression], owner: Names = ()
     ) -> tuple[Expression, tuple[Expression, ...]]:
-        """The output of a module that goes in one direction, and the last states if they are wanted."""
+        """The output, and the last states if they are wanted."""
         sequence = x.method("flip", 1) if self.go_backwards else x
-        whole = module(sequence, *self.given([state.method("unsqueeze", 0) for state in initial]))
-        output: Expression = Part(whole, self.structure, (0,))
-        if not self.return_sequences:
-            output = output[:, -1]
-        wanted = self.states if self.return_state else []
-        return output, tuple(Part(whole, self.structure, path)[0] for path in wanted)
-
-    def given(self, states: list[Expression]) -> list[Value]:
-        """Initial states as the module takes them: none, one, or a tuple."""
-        return [tuple(states)] if len(states) > 1 else [*states]
+        output, states = self.outputs(x, sequence, initial, owner)
+        return output if self.return_sequences else output[:, -1], states if self.return_state else ()
 
 
-def _module(function: activations.ActivationFunction | None) -> Call:
-    """The constructor of an activation's module, of the identity where there is none."""
-    constructor = None if function is None else function.lower(-1)
-    return call("nn.Identity") if constructor is None else constructor
-
-
-@kind
-class SimpleRNN(Recurrent):
-    """h = activation(x @ kernel + h @ recurrent + bias)."""
-
-    gates = 1
-    torch_name = "RNN"
-
-    @property
-    def is_native(self) -> bool:
-        return self.activation in (TANH, activations.Relu()) and not self.dropout and not self.recurrent_dropout
-
-    def constructor(self, x: Tensor, *, is_bidirectional: bool = False) -> Call:
-        constructor = super().constructor(x, is_bidirectional=is_bidirectional)
-        if not self.is_native or self.activation == TANH:
-            return constructor
-        return call(constructor.function, *constructor.arguments, nonlinearity="relu", **dict(constructor.keywords))
-
-
-class Gated(Recurrent):
-    """A recurrent layer with gates."""
-
-    recurrent_activation: Activation | None = Field(SIGMOID, description="The activation function of the gates.")
-
-    @property
-    def is_native(self) -> bool:
-        return super().is_native and self.recurrent_activation == SIGMOID
-
-    def options(self) -> dict[str, Any]:
-        is_default = self.recurrent_activation == SIGMOID
-        return {**super().options(), "recurrent_activation": OMIT if is_default else _module(self.recurrent_activation)}
-
-
-@kind
-class LSTM(Gated):
-    """The long short-term memory of Hochreiter and Schmidhuber (1997)."""
-
-    unit_forget_bias: bool = Field(True, description="Whether the bias of the forget gate starts at one.")
-
-    gates = 4
-    torch_name = "LSTM"
-    structure = ("sequence", ("h", "c"))
-
-    def bias_weight(self, weight: Any) -> Weight:
-        ones = (self.units, 2 * self.units) if self.unit_forget_bias else None
-        bias: Weight = weight("bias", "o", (4 * self.units,), "bias_ih", ones=ones)
-        return bias
-
-
-@kind
-class GRU(Gated):
-    """The gated recurrent unit of Cho et al. (2014)."""
-
-    reset_after: bool = Field(True, description="Whether the reset gate is applied after the product with the state.")
-
-    gates = 3
-    torch_name = "GRU"
-    chunks = (1, 0, 2)  # Keras: update, reset, new; torch: reset, update, new
-
-    @property
-    def is_native(self) -> bool:
-        return super().is_native and self.reset_after
-
-    def options(self) -> dict[str, Any]:
-        return {**super().options(), "reset_after": unless(True, self.reset_after)}
-
-    def absent(self) -> tuple[str, ...]:
-        return () if self.reset_after else super().absent()
-
-    def bias_weight(self, weight: Any) -> Weight:
-        bias: Weight = super().bias_weight(weight)
-        if self.reset_after:
-            bias = weight("bias", "p o", (2, 3 * self.units), "bias_ih", "bias_hh")
-        return bias
-
-
-@kind
-class Bidirectional(Layer):
-    """A recurrent layer forwards and another backwards over the sequence, merged."""
-
-    layer: Nested = Field(description="The recurrent layer, such as LSTM: {units: 32}.")
-    merge_mode: Literal["concat", "sum", "mul", "ave"] | None = Field(
-        "concat", description="How both outputs are merged; null gives two outputs."
-    )
-    backward_layer: Nested | None = Field(
-        None, description="The layer that goes backwards; one like the first when absent."
-    )
+class Chain(Recurrent):
+    """A recurrent layer of cells."""
 
     takes = ("batch", "steps", "features")
 
-    @model_validator(mode="after")
-    def _wraps_recurrent_layers(self) -> Bidirectional:
-        for layer in (self.layer, self.backward_layer):
-            if layer is not None and not isinstance(layer, Recurrent):
-                raise PydanticCustomError(
-                    "wrapped", "wraps a recurrent layer, not {kind}", {"kind": type(layer).__name__}
-                )
-        forward, backward = self._forward, self._backward
-        if (forward.return_sequences, forward.return_state) != (backward.return_sequences, backward.return_state):
-            raise PydanticCustomError("wrapped", "needs the same return_sequences and return_state in both directions")
-        if forward.go_backwards == backward.go_backwards:
-            raise PydanticCustomError("wrapped", "needs a backward_layer with go_backwards: true")
-        return self
+    @property
+    def cells(self) -> tuple[tuple[Names, Cell], ...]:
+        """The cells in the order in which they compute, with the names that lead to each."""
+        raise NotImplementedError
 
     @property
-    def _forward(self) -> Recurrent:
-        assert isinstance(self.layer, Recurrent)
-        return self.layer
+    def lone_cell(self) -> Cell | None:
+        """The only cell, if it stands in no stack."""
+        path, first = self.cells[0]
+        return None if path else first
 
     @property
-    def _backward(self) -> Recurrent:
-        if self.backward_layer is not None:
-            assert isinstance(self.backward_layer, Recurrent)
-            return self.backward_layer
-        return self._forward.model_copy(update={"go_backwards": not self._forward.go_backwards})
+    def state_count(self) -> int:
+        return sum(len(cell.states) for _, cell in self.cells)
 
-    @property
-    def _is_native(self) -> bool:
-        """Whether one of torch's modules computes both directions."""
-        forward = self._forward
-        own = self.backward_layer is None and not forward.go_backwards
-        return own and forward.is_native and not forward.return_state and forward.activity_regularizer is None
+    def state_shapes(self, x: Tensor) -> tuple[Shape, ...]:
+        return tuple((x.shape[0], cell.units) for _, cell in self.cells for _ in cell.states)
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return ("Bidirectional", type(self._forward).__name__, type(self._backward).__name__)
-
-    @property
-    def inner_activities(self) -> dict[str, Regularizer]:
-        pairs = {"forward_activity": self._forward, "backward_activity": self._backward}
-        return {suffix: layer.activity for suffix, layer in pairs.items() if layer.activity is not None}
-
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        if self._is_native:
-            forward = self._forward.direction_weights(x, "forward.", "")
-            backward = self._forward.direction_weights(x, "backward.", "_reverse")
-        else:
-            forward = self._forward.direction_weights(x, "forward.", "", "forward")
-            backward = self._backward.direction_weights(x, "backward.", "", "backward")
-        return (*forward, *backward)
-
-    def absent(self) -> tuple[str, ...]:
-        if self._is_native:
-            return tuple(f"{path}{ending}" for path in self._forward.absent() for ending in ("", "_reverse"))
-        forward = tuple(f"forward.{path}" for path in self._forward.absent())
-        return (*forward, *(f"backward.{path}" for path in self._backward.absent()))
-
-    def checked(self, *xs: Tensor) -> None:
-        super().checked(xs[0])
-        states = len(self._forward.states)
-        if len(xs) not in (1, 1 + 2 * states):
-            raise ShapeError(
-                f"takes a sequence, and {2 * states} initial states or none, but {len(xs)} inputs are given"
-            )
-        self._forward.checked(xs[0], *xs[1 : 1 + states])
-        self._backward.checked(xs[0], *xs[1 + states :])
-
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
-        forward, backward = self._forward.main_shape(x), self._backward.main_shape(x)
-        states = (*self._forward.state_shapes(x), *self._backward.state_shapes(x))
-        if self.merge_mode is None:
-            return [forward, backward, *states]
-        if self.merge_mode != "concat" and forward != backward:
-            raise ShapeError(f"can't merge outputs of {self._forward.units} and {self._backward.units} features")
-        if self.merge_mode == "concat":
-            forward = (*forward[:-1], self._forward.units + self._backward.units)
-        return [forward, *states] if states else forward
-
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
-        if self._is_native:
-            return self._both_at_once(x, others)
-        half = len(others) // 2
-        forward, forward_states = self._forward.run(self._module(x, "forward"), x, others[:half])
-        backward, backward_states = self._backward.run(self._module(x, "backward"), x, others[half:])
-        forward, forward_states = self._listened("forward", self._forward, forward, forward_states)
-        backward, backward_states = self._listened("backward", self._backward, backward, backward_states)
-        if self._forward.return_sequences:
-            backward = backward.method("flip", 1)
-        states = (*forward_states, *backward_states)
-        if self.merge_mode is None:
-            return [forward, backward, *states]
-        merged: Expression = _MERGES[self.merge_mode](forward, backward)
-        return [merged, *states] if states else merged
-
-    def _module(self, x: Tensor, suffix: str) -> Module:
-        layer = self._forward if suffix == "forward" else self._backward
-        return Module(layer.constructor(x), suffix)
-
-    def _listened(
-        self, name: str, layer: Recurrent, output: Expression, states: tuple[Expression, ...]
-    ) -> tuple[Expression, tuple[Expression, ...]]:
-        """The raw output and states of a direction, through a module to listen on where they have a penalty."""
-        if layer.activity is None:
-            return output, states
-        listener = Module(call("nn.Identity"), f"{name}_activity")
-        return listener(output), tuple(listener(state) for state in states)
-
-    def _both_at_once(self, x: Tensor, initial: Sequence[Tensor]) -> Expression | list[Expression]:
-        """Both directions by one of torch's modules."""
-        layer = self._forward
-        half = len(initial) // 2
-        pairs = zip(initial[:half], initial[half:], strict=True)
-        given = layer.given([call("torch.stack", [forward, backward]) for forward, backward in pairs])
-        whole = Module(layer.constructor(x, is_bidirectional=True))(x, *given)
-        if layer.return_sequences:  # (batch, steps, 2 * units)
-            output = Part(whole, layer.structure, (0,))
-            if self.merge_mode is None:
-                return [output[..., : layer.units], output[..., layer.units :]]
-            if self.merge_mode == "concat":
-                return output
-            return output.method("unflatten", -1, (2, layer.units)).method(_METHODS[self.merge_mode], dim=-2)
-        last = Part(whole, layer.structure, layer.states[0])  # (2, batch, units)
-        if self.merge_mode is None:
-            return [last[0], last[1]]
-        if self.merge_mode == "concat":
-            return last.method("transpose", 0, 1).method("flatten", 1)
-        return last.method(_METHODS[self.merge_mode], dim=0)
-
-
-_MERGES: dict[str, Callable[[Expression, Expression], Expression]] = {
-    "concat": lambda forward, backward: call("torch.cat", [forward, backward], dim=-1),
-    "sum": lambda forward, backward: forward + backward,
-    "mul": lambda forward, backward: forward * backward,
-    "ave": lambda forward, backward: (forward + backward) / 2,
-}
-_METHODS = {"sum": "sum", "mul": "prod", "ave": "mean"}
-
-
-@kind
-class TimeDistributed(Layer):
-    """A layer applied to each step of a sequence by itself.
-
-    The layer has the steps of all sequences as its batch: by their number its own activity penalty is divided.
-    """
-
-    layer: Nested = Field(description="The layer, such as Dense: {units: 32}.")
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return ("TimeDistributed", type(self.layer).__name__)
-
-    @property
-    def inner_activities(self) -> dict[str, Regularizer]:
-        return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
+    def step_shape(self, x: Tensor) -> Shape:
+        return (x.shape[0], self.cells[-1][1].units)
 
     def checked(self, *xs: Tensor) -> None:
         super().checked(*xs)
-        if xs[0].rank < 3:
-            raise ShapeError(f"takes input of (batch, steps, …), but is given {xs[0].described}")
+        refuse_signals(xs[0])
+        if any(cell.bias_regularizer is not None and not cell.use_bias for _, cell in self.cells):
+            raise ShapeError("has a bias_regularizer, but no bias")
 
-    def _step(self, x: Tensor) -> Tensor:
-        """A tensor like all steps of ``x``, one after the other."""
-        return Tensor((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format)
+    def owned_weights(self, x: Tensor, owner: Names = ()) -> tuple[Weight, ...]:
+        weights: list[Weight] = []
+        features = x.size(-1)
+        for path, cell in self.cells:
+            weights += cell.direction_weights(features, (*owner, *path))
+            features = cell.units
+        return tuple(weights if self.trainable else (replace(weight, frozen=True) for weight in weights))
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
-        return nested.weights(self.layer, self._step(x))
+    def owned_absent(self, owner: Names = ()) -> tuple[str, ...]:
+        found = [("_".join((*owner, *path)), name) for path, cell in self.cells for name in cell.absent_parameters]
+        return tuple(f"{suffix}.{name}" if suffix else name for suffix, name in found)
 
-    def absent(self) -> tuple[str, ...]:
-        return self.layer.absent()
+    def outputs(
+        self, x: Tensor, sequence: Expression, initial: Sequence[Expression], owner: Names = ()
+    ) -> tuple[Expression, tuple[Expression, ...]]:
+        features, unused = x.size(-1), [state.method("unsqueeze", 0) for state in initial]
+        states: list[Expression] = []
+        for path, cell in self.cells:
+            constructor = cell.constructor(features, is_masked=self.mask_of(x) is not None, **self.options_for(x))
+            module = Module(constructor, "_".join((*owner, *path)))
+            given, unused = unused[: len(cell.states)], unused[len(cell.states) :]
+            whole = module(sequence, *as_torch_takes(given), **self.mask_for(x))
+            sequence = Part(whole, cell.structure, (0,))
+            states += [Part(whole, cell.structure, place)[0] for place in cell.states]
+            features = cell.units
+        return sequence, tuple(states)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
-        return (*x.shape[:2], *nested.output_shape(self.layer, self._step(x))[1:])
+
+def as_torch_takes(states: Sequence[Expression]) -> list[Value]:
+    """Initial states as the argument of a module: none, one, or a tuple."""
+    return [tuple(states)] if len(states) > 1 else [*states]
+
+
+class OwnCell(Chain):
+    """A recurrent layer that is its own cell."""
 
     @property
-    def takes_integers(self) -> bool:
-        return self.layer.takes_integers
+    def cells(self) -> tuple[tuple[Names, Cell], ...]:
+        assert isinstance(self, Cell)
+        return (((), self),)
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str]:
-        return self.layer.output_dtype(x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        if isinstance(self.layer, Dense) and self.layer.is_along_last_axis and not self.inner_activities:
-            return nested.lower(self.layer, x, x)  # which works along the last axis, whatever stands before
-        steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
-        result = nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1))
-        if self.inner_activities:
-            result = Module(call("nn.Identity"), "layer_activity")(result)
-        return result.method("unflatten", 0, steps)
+@kind
+class RNN(Chain):
+    """A cell, or a stack of cells, that goes over the steps of a sequence."""
+
+    cell: NestedCells = Field(description="The cell, such as LSTMCell: {units: 32}; or a list of cells to stack.")
+
+    @property
+    def cells(self) -> tuple[tuple[Names, Cell], ...]:
+        return stacked(self.cell)
+
+
+@kind
+class SimpleRNN(OwnCell, SimpleRNNCell):
+    """h = activation(x @ kernel + h @ recurrent + bias)."""
+
+
+@kind
+class LSTM(OwnCell, LSTMCell):
+    """The long short-term memory of Hochreiter and Schmidhuber (1997)."""
+
+
+@kind
+class GRU(OwnCell, GRUCell):
+    """The gated recurrent unit of Cho et al. (2014)."""

@@ -115,6 +115,8 @@ def register_layer(
 
 def _kind_of(cls: type[Any], name: str, output_shape: OutputShape | None, weights: dict[str, str]) -> type[Layer]:
     fields: dict[str, Any] = fields_of(cls, skip=0)
+    if fields.get("dtype", (None, ...))[1] is not ...:
+        del fields["dtype"]  # every layer has one, by which its module is converted
     for field in fields:
         if field in Placement.model_fields or hasattr(Layer, field) or field in Layer.model_fields:
             raise RegspecError(f"'{name}' can't be registered: '{field}' has a meaning of its own in every layer")

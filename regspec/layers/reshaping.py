@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from regspec import axes
 from regspec.axes import Order
 from regspec.calls import Expression, Module, call
+from regspec.counting import Counted, Recounted, Units
 from regspec.layers.convolution import compact
 from regspec.layers.layer import Layer, Spatial, kind
 from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, text
@@ -42,6 +43,15 @@ class Flatten(Moved):
             return (0, *range(2, x.rank), 1)
         return axes.identity(x.rank)
 
+    def reads(self, x: Tensor) -> Order | None:
+        return None if self.data_format != "channels_first" else super().reads(x)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        if x.rank == 2 or x.is_keras:
+            return Recounted(units=x.units)
+        return None if None in x.shape[1:] else Recounted(units=Units.flattened(x))
+
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         return (x.shape[0], None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:]))
 
@@ -72,15 +82,31 @@ class Reshape(Moved):
         inferred = None if total is None else total // known
         return (x.shape[0], *(inferred if size == -1 else size for size in self.target_shape))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        return x.method("reshape", -1, *self._target(x))
+    chooses_order = True
 
-    def _target(self, x: Tensor) -> tuple[int, ...]:
-        """The sizes after the batch; all are worked out, so that the batch can be the one that torch infers."""
+    def reads(self, x: Tensor) -> Order | None:
+        return None if _keeps_places(x.logical, x.order) else super().reads(x)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        if x.units is not None:
+            return None
         shape = self.output_shape(x)
-        if None in shape[1:]:
-            raise ShapeError(f"infers a size, so it needs to know those of {x.described}")
-        return tuple(size or 1 for size in shape[1:])
+        if wanted is None or len(wanted) != len(shape) or not _keeps_places(shape, wanted):
+            return Recounted(order=axes.identity(len(shape)))
+        return Recounted({"target_shape": [self.target_shape[axis - 1] for axis in wanted[1:]]}, wanted)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        sizes = self.output_shape(x)[1:]
+        if None in sizes:  # which torch infers
+            return x.method("reshape", x.method("size", 0), *self.target_shape)
+        return x.method("reshape", -1, *(size or 1 for size in sizes))  # so that torch infers the batch
+
+
+def _keeps_places(shape: Shape, order: Order) -> bool:
+    """Whether the numbers of a tensor follow each other alike in this order of its axes: only axes of one move."""
+    kept = [axis for axis in order[1:] if shape[axis] != 1]
+    return kept == sorted(kept)
 
 
 @kind
@@ -95,6 +121,17 @@ class Permute(Moved):
         if sorted(self.dims) != list(range(1, x.rank)):
             raise ShapeError(f"orders the axes {list(self.dims)}, but is given {x.described}")
         return (x.shape[0], *(x.shape[axis] for axis in self.dims))
+
+    chooses_order = True
+
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        order = axes.identity(x.rank) if wanted is None else wanted
+        taken = (0, *self.dims)
+        return Recounted({"dims": [x.dimension(taken[axis]) for axis in order[1:]]}, order, x.units)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         return x.method("permute", 0, *self.dims)
@@ -288,6 +325,12 @@ class Sequential(Spatial):
 
     def order(self, x: Tensor) -> Order | None:
         return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return Recounted({} if xs[0].is_keras else {"data_format": "channels_first"})
 
 
 @kind

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def _seen(steps: int, others: int, device: torch.device, *, causal: bool, window: int | None) -> Tensor | None:
-    """Which of the other steps each step sees, (steps, others); None where it sees all."""
-    if not causal and window is None:
-        return None
-    apart = torch.arange(steps, device=device).unsqueeze(1) - torch.arange(others, device=device)
-    seen = torch.ones(steps, others, dtype=torch.bool, device=device)
-    if causal:
-        seen = seen & (apart >= 0)
-    if window is not None:
-        seen = seen & (apart.abs() < window)
-    return seen
+def _seen(
+    query: Tensor,
+    key: Tensor,
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    query_mask: Tensor | None = None,
+    value_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+) -> Tensor | None:
+    """Which steps of the key each step of the query sees, (batch or 1, steps, others); None where it sees all."""
+    seen = []
+    if causal or window is not None:
+        apart = torch.arange(query.shape[1], device=query.device).unsqueeze(1)
+        apart = (apart - torch.arange(key.shape[1], device=query.device)).unsqueeze(0)
+        seen += [apart >= 0] if causal else []
+        seen += [apart.abs() < window] if window is not None else []
+    seen += [] if query_mask is None else [query_mask.unsqueeze(-1)]
+    seen += [mask.unsqueeze(-2) for mask in (value_mask, key_mask) if mask is not None]
+    seen += [] if attention_mask is None else [attention_mask.bool()]
+    return reduce(torch.logical_and, seen) if seen else None
 
 
 def _weights(scores: Tensor, seen: Tensor | None) -> Tensor:
@@ -27,6 +39,13 @@ def _weights(scores: Tensor, seen: Tensor | None) -> Tensor:
     if seen is None:
         return scores.softmax(-1)
     return scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(~seen, 0)
+
+
+def _lowered(scores: Tensor, seen: Tensor | None) -> Tensor:
+    """How much each step attends to each other; as in Keras, a step that sees none attends to all alike."""
+    if seen is None:
+        return scores.softmax(-1)
+    return torch.where(seen, scores, scores - (65504.0 if scores.dtype == torch.float16 else 1e9)).softmax(-1)
 
 
 class Attention(nn.Module):
@@ -44,6 +63,8 @@ class Attention(nn.Module):
         value: Tensor,
         key: Tensor | None = None,
         *,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
         causal: bool = False,
         return_scores: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
@@ -55,9 +76,12 @@ class Attention(nn.Module):
             both = query.unsqueeze(-2) + key.unsqueeze(-3)
             both = both if self.scale is None else self.scale * both
             scores = self.concat_score_weight * both.tanh().sum(-1)
-        seen = _seen(query.shape[1], key.shape[1], query.device, causal=causal, window=None)
-        weights = F.dropout(_weights(scores, seen), self.dropout, self.training)
-        return (weights @ value, weights) if return_scores else weights @ value
+        weights = _lowered(scores, _seen(query, key, causal=causal, value_mask=value_mask))
+        weights = F.dropout(weights, self.dropout, self.training)
+        output = weights @ value
+        if query_mask is not None:
+            output = output.masked_fill(~query_mask.unsqueeze(-1), 0)
+        return (output, weights) if return_scores else output
 
 
 class AdditiveAttention(nn.Module):
@@ -76,15 +100,29 @@ class AdditiveAttention(nn.Module):
         value: Tensor,
         key: Tensor | None = None,
         *,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
         causal: bool = False,
         return_scores: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         key = value if key is None else key
         both = (query.unsqueeze(-2) + key.unsqueeze(-3)).tanh()
         scores = (both if self.scale is None else self.scale * both).sum(-1)
-        seen = _seen(query.shape[1], key.shape[1], query.device, causal=causal, window=None)
-        weights = F.dropout(_weights(scores, seen), self.dropout, self.training)
-        return (weights @ value, weights) if return_scores else weights @ value
+        weights = _lowered(scores, _seen(query, key, causal=causal, value_mask=value_mask))
+        weights = F.dropout(weights, self.dropout, self.training)
+        output = weights @ value
+        if query_mask is not None:
+            output = output.masked_fill(~query_mask.unsqueeze(-1), 0)
+        return (output, weights) if return_scores else output
+
+
+class _Projection(nn.Linear):
+    """A linear layer that in half precision rounds the product before it adds the bias, as Keras does."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.bias is None or self.weight.dtype not in (torch.float16, torch.bfloat16):
+            return super().forward(input)
+        return F.linear(input, self.weight) + self.bias
 
 
 class _ProjectedAttention(nn.Module):
@@ -94,19 +132,22 @@ class _ProjectedAttention(nn.Module):
     sliding_window: int | None
 
     def _heads(
-        self, query: Tensor, key: Tensor, value: Tensor, *, causal: bool, return_scores: bool
+        self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, *, causal: bool, return_scores: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Attention of (…, heads, steps, size); the scores are computed only where they are wanted."""
         dropout = self.dropout if self.training else 0.0
-        is_plain = causal and self.sliding_window is None and not return_scores
-        seen = _seen(
-            query.shape[-2], key.shape[-2], query.device, causal=causal and not is_plain, window=self.sliding_window
-        )
         if not return_scores:
-            return F.scaled_dot_product_attention(query, key, value, seen, dropout, is_causal=is_plain), None
+            # as in Keras, a step that sees none attends to all alike, but for the scores, where it attends to nothing
+            bias = None if seen is None else torch.where(seen, 0.0, 0.7 * torch.finfo(query.dtype).min).to(query.dtype)
+            return F.scaled_dot_product_attention(query, key, value, bias, dropout, is_causal=causal), None
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
         weights = _weights(scores, seen)
         return F.dropout(weights, dropout) @ value, weights
+
+    def _seen(self, query: Tensor, key: Tensor, masks: dict[str, Tensor], causal: bool) -> Tensor | None:
+        """Which steps each step sees, for all heads."""
+        seen = _seen(query, key, causal=causal, window=self.sliding_window, **masks)
+        return None if seen is None else seen.unsqueeze(1)
 
 
 class MultiHeadAttention(_ProjectedAttention):
@@ -139,11 +180,11 @@ class MultiHeadAttention(_ProjectedAttention):
         self.attention_axes = attention_axes
         self.dropout = dropout
         self.sliding_window = sliding_window
-        self.query = nn.Linear(query_size, num_heads * key_dim, bias=bias)
-        self.key = nn.Linear(query_size if key_size is None else key_size, num_heads * key_dim, bias=bias)
-        self.value = nn.Linear(query_size if value_size is None else value_size, num_heads * value_dim, bias=bias)
-        self.gate = nn.Linear(query_size, num_heads * value_dim, bias=bias) if gate else None
-        self.output = nn.Linear(num_heads * value_dim, math.prod(self.output_size), bias=bias)
+        self.query = _Projection(query_size, num_heads * key_dim, bias=bias)
+        self.key = _Projection(query_size if key_size is None else key_size, num_heads * key_dim, bias=bias)
+        self.value = _Projection(query_size if value_size is None else value_size, num_heads * value_dim, bias=bias)
+        self.gate = _Projection(query_size, num_heads * value_dim, bias=bias) if gate else None
+        self.output = _Projection(num_heads * value_dim, math.prod(self.output_size), bias=bias)
 
     def forward(
         self,
@@ -153,10 +194,13 @@ class MultiHeadAttention(_ProjectedAttention):
         *,
         causal: bool = False,
         return_scores: bool = False,
+        **masks: Tensor,
     ) -> Tensor | tuple[Tensor, Tensor]:
         key = value if key is None else key
+        is_causal = causal and self.sliding_window is None and not return_scores and not masks
+        seen = self._seen(query, key, masks, causal and not is_causal)
         queries, keys, values = (self._split(each) for each in (self.query(query), self.key(key), self.value(value)))
-        attended, scores = self._heads(queries, keys, values, causal=causal, return_scores=return_scores)
+        attended, scores = self._heads(queries, keys, values, seen, causal=is_causal, return_scores=return_scores)
         attended = self._joined(attended, query)
         if self.gate is not None:
             attended = attended * self.gate(query).sigmoid()
@@ -207,11 +251,11 @@ class GroupQueryAttention(_ProjectedAttention):
         self.dropout = dropout
         self.sliding_window = sliding_window
         shared = num_key_value_heads * head_dim
-        self.query = nn.Linear(query_size, num_query_heads * head_dim, bias=bias)
-        self.key = nn.Linear(query_size if key_size is None else key_size, shared, bias=bias)
-        self.value = nn.Linear(query_size if value_size is None else value_size, shared, bias=bias)
-        self.gate = nn.Linear(query_size, num_query_heads * head_dim, bias=bias) if gate else None
-        self.output = nn.Linear(num_query_heads * head_dim, query_size, bias=bias)
+        self.query = _Projection(query_size, num_query_heads * head_dim, bias=bias)
+        self.key = _Projection(query_size if key_size is None else key_size, shared, bias=bias)
+        self.value = _Projection(query_size if value_size is None else value_size, shared, bias=bias)
+        self.gate = _Projection(query_size, num_query_heads * head_dim, bias=bias) if gate else None
+        self.output = _Projection(num_query_heads * head_dim, query_size, bias=bias)
 
     def forward(
         self,
@@ -221,14 +265,17 @@ class GroupQueryAttention(_ProjectedAttention):
         *,
         causal: bool = False,
         return_scores: bool = False,
+        **masks: Tensor,
     ) -> Tensor | tuple[Tensor, Tensor]:
         key = value if key is None else key
+        is_causal = causal and self.sliding_window is None and not return_scores and not masks
+        seen = self._seen(query, key, masks, causal and not is_causal)
         queries, keys, values = (
             each.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for each in (self.query(query), self.key(key), self.value(value))
         )
         keys, values = (each.repeat_interleave(self.repeats, dim=1) for each in (keys, values))
-        attended, scores = self._heads(queries, keys, values, causal=causal, return_scores=return_scores)
+        attended, scores = self._heads(queries, keys, values, seen, causal=is_causal, return_scores=return_scores)
         attended = attended.transpose(1, 2).flatten(2)
         if self.gate is not None:
             attended = attended * self.gate(query).sigmoid()

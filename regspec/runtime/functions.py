@@ -24,3 +24,9 @@ def one_hot(x: Tensor, size: int, *, dim: int = -1) -> Tensor:
     places = torch.arange(size, device=x.device)
     places = places.reshape(-1, *(1,) * (x.ndim - dim if dim >= 0 else -dim - 1))
     return (x.unsqueeze(dim) == places).float()
+
+
+def take_of_each(x: Tensor, places: Tensor) -> Tensor:
+    """Of each example the slices of axis 1 at its own places, (batch, …), which stand where the axis was."""
+    examples = torch.arange(len(x), device=x.device).reshape(-1, *(1,) * (places.ndim - 1))
+    return x[examples, places]

@@ -168,16 +168,25 @@ class GaussianNoise(nn.Module):
 
 
 class SamePadding(nn.Module):
-    """Zeros around (batch, channels, …) for ``ceil(size / stride)`` windows, of sizes known at run time only."""
+    """Zeros around (batch, channels, …) for ``ceil(size / stride)`` windows, of sizes known at run time only.
+
+    Or another value than zero, such as -inf before a maximum.
+    """
 
     def __init__(
-        self, kernel_size: tuple[int, ...], stride: int | tuple[int, ...] = 1, *, dilation: int | tuple[int, ...] = 1
+        self,
+        kernel_size: tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        *,
+        dilation: int | tuple[int, ...] = 1,
+        value: float = 0.0,
     ) -> None:
         super().__init__()
         rank = len(kernel_size)
         self.kernel_size = kernel_size
         self.stride = (stride,) * rank if isinstance(stride, int) else stride
         self.dilation = (dilation,) * rank if isinstance(dilation, int) else dilation
+        self.value = value
 
     def forward(self, x: Tensor) -> Tensor:
         padding: list[int] = []
@@ -185,10 +194,26 @@ class SamePadding(nn.Module):
         for size, kernel, stride, dilation in reversed(list(axes)):
             cells = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
             padding += [cells // 2, cells - cells // 2]
-        return F.pad(x, padding)
+        return F.pad(x, padding, value=self.value)
 
     def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, dilation={self.dilation}"
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, dilation={self.dilation}, value={self.value}"
+
+
+class SameAvgPool(nn.Module):
+    """Means over ``ceil(size / stride)`` windows of (batch, channels, …), in which padded cells do not count."""
+
+    def __init__(self, kernel_size: tuple[int, ...], stride: int | tuple[int, ...]) -> None:
+        super().__init__()
+        self.padding = SamePadding(kernel_size, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._mean(x) / self._mean(torch.ones_like(x[:1, :1]))
+
+    def _mean(self, x: Tensor) -> Tensor:
+        kernel_size, stride = self.padding.kernel_size, self.padding.stride
+        pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(kernel_size)]
+        return pool(self.padding(x), kernel_size, stride)
 
 
 class Rescaling(nn.Module):
@@ -205,6 +230,21 @@ class Rescaling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x.movedim(self.dim, -1) * self.scale + self.offset).movedim(-1, self.dim)
+
+
+class LayerScale(nn.Module):
+    """``x * weight``, with a factor for each number along ``dim``. Touvron et al. (2021), arxiv.org/abs/2103.17239."""
+
+    def __init__(self, size: int, init_values: float, *, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+        self.weight = nn.Parameter(torch.full((size,), init_values))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight if self.dim == -1 else (x.movedim(self.dim, -1) * self.weight).movedim(-1, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, dim={self.dim}"
 
 
 class Normalization(nn.Module):
@@ -261,7 +301,8 @@ class Resize(nn.Module):
     """Images (batch, channels, height, width) resized to ``size``, or by ``scale_factor``.
 
     The kernels are TensorFlow's, and so Keras's: cubic of Keys with a = -0.5 (torch's has -0.75), Lanczos of radius 3
-    or 5; near the border the weights are divided by their sum. With ``crop`` or ``pad`` the aspect ratio stays.
+    or 5; near the border the weights are divided by their sum. With ``crop`` or ``pad`` the aspect ratio stays. Whole
+    numbers stay whole: they are rounded.
     """
 
     def __init__(
@@ -285,6 +326,10 @@ class Resize(nn.Module):
         self.fill_value = fill_value
 
     def forward(self, x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            bounds = torch.iinfo(x.dtype)
+            resized: Tensor = self(x.float())
+            return resized.round().clamp(bounds.min, bounds.max).to(x.dtype)
         height, width = x.shape[-2:]
         if self.size is not None:
             size = self.size
@@ -302,6 +347,8 @@ class Resize(nn.Module):
             x = F.pad(x, (left, left, top, top), value=self.fill_value)
         if self.interpolation == "nearest":
             return F.interpolate(x, size, mode="nearest-exact")
+        if self.interpolation == "bilinear" and not self.antialias:
+            return F.interpolate(x, size, mode="bilinear")
         down, across = (self._matrix(old, new, x) for old, new in zip(x.shape[-2:], size, strict=True))
         return down.T @ x @ across
 
@@ -322,6 +369,23 @@ class Resize(nn.Module):
 
     def extra_repr(self) -> str:
         return f"size={self.size}, scale_factor={self.scale_factor}, interpolation={self.interpolation!r}"
+
+
+class CenterCrop(nn.Module):
+    """The middle of images (batch, channels, height, width); where they are too small, they are enlarged first."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height = height
+        self.width = width
+        self.resize = Resize((height, width), crop=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        high, wide = x.shape[-2] - self.height, x.shape[-1] - self.width
+        if high < 0 or wide < 0:
+            enlarged: Tensor = self.resize(x)
+            return enlarged
+        return x[..., high // 2 : high // 2 + self.height, wide // 2 : wide // 2 + self.width]
 
 
 class CategoryEncoding(nn.Module):

@@ -41,12 +41,15 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     def _check_input_dim(self, input: Tensor) -> None:
         raise NotImplementedError
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The normalized input; in training, by the statistics of the positions that a mask (batch, …) counts."""
         self._check_input_dim(input)
         mean, variance, momentum = self.running_mean, self.running_var, self.momentum
         assert mean is not None
         assert variance is not None
         assert momentum is not None
+        if mask is not None and self.training and not self.frozen:
+            return self._masked(input, mask.unsqueeze(1))
         if not self.training or self.frozen:
             return F.batch_norm(input, mean, variance, self.weight, self.bias, False, momentum, self.eps)
         # torch adds the batch's variance times n / (n - 1); scaling the moving one likewise, and back, takes that out
@@ -62,6 +65,90 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         return output
+
+    def _masked(self, input: Tensor, mask: Tensor) -> Tensor:
+        """The input normalized by the positions that count; Keras adds 1e-7 to their number."""
+        axes = [0, *range(2, input.ndim)]
+        number = mask.sum() + 1e-7
+        mean = torch.where(mask, input, 0).sum(axes, keepdim=True) / number
+        variance = torch.where(mask, input - mean, 0).square().sum(axes, keepdim=True) / number
+        with torch.no_grad():
+            for moving, now in ((self.running_mean, mean), (self.running_var, variance)):
+                assert moving is not None
+                moving.lerp_(now.flatten(), self.momentum or 0.0)
+        output = (input - mean) * torch.rsqrt(variance + self.eps)
+        channels = (-1, *(1 for _ in axes[1:]))
+        output = output if self.weight is None else output * self.weight.view(channels)
+        return output if self.bias is None else output + self.bias.view(channels)
+
+
+class BatchRenorm(_BatchNorm):
+    """Batch renormalization of (batch, channels, …), https://arxiv.org/abs/1702.03275, as Keras does it.
+
+    In training the batch's normalization is brought near to that of moving statistics, by a factor ``r`` and a shift
+    ``d``, which are constants of the backward. ``clipping`` bounds them: ``(rmin, rmax, dmax)``, None for no bound.
+    """
+
+    moving_stddev: Tensor
+    renorm_mean: Tensor
+    renorm_stddev: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-3,
+        momentum: float = 0.01,
+        *,
+        renorm_momentum: float = 0.01,
+        clipping: tuple[float | None, float | None, float | None] = (None, None, None),
+        scale: bool = True,
+        center: bool = True,
+        frozen: bool = False,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, scale=scale, center=center, frozen=frozen)
+        self.renorm_momentum = renorm_momentum
+        self.clipping = clipping
+        self.register_buffer("moving_stddev", torch.ones(num_features))
+        self.register_buffer("renorm_mean", torch.zeros(num_features))
+        self.register_buffer("renorm_stddev", torch.ones(num_features))
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected input of 2 or more axes, got {input.ndim}")
+
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]  # the layer refuses masks
+        if not self.training or self.frozen:
+            return super().forward(input)
+        self._check_input_dim(input)
+        r, d = self._corrections(input.detach())
+        weight = r if self.weight is None else r * self.weight
+        bias = d if self.weight is None else d * self.weight
+        bias = bias if self.bias is None else bias + self.bias
+        # not `F.batch_norm`, which refuses one value a channel
+        return torch.batch_norm(input, weight, bias, None, None, True, 0.0, self.eps, torch.backends.cudnn.enabled)
+
+    @torch.no_grad()
+    def _corrections(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        """The factor and the shift, by the moving statistics before this batch, which is then counted in."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
+        axes = [0, *range(2, input.ndim)]
+        mean = input.mean(axes)
+        deviation = (input.var(axes, correction=0) + self.eps).sqrt()
+        known = self.renorm_stddev.clamp_min(self.eps**0.5)
+        rmin, rmax, dmax = self.clipping
+        r, d = deviation / known, (mean - self.renorm_mean) / known
+        r = r if rmin is None and rmax is None else r.clamp(rmin, rmax)
+        d = d if dmax is None else d.clamp(-dmax, dmax)
+        self.renorm_mean.lerp_(mean, self.renorm_momentum)
+        self.renorm_stddev.lerp_(deviation, self.renorm_momentum)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.moving_stddev.lerp_(deviation, self.momentum)
+        self.running_var.copy_((self.moving_stddev.square() - self.eps).clamp_min(0))
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        return r, d
 
 
 class BatchNorm1d(_BatchNorm):
@@ -89,12 +176,29 @@ class BatchNorm3d(_BatchNorm):
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalization whose scale may be left out while the shift stays."""
+    """Layer normalization whose scale may be left out while the shift stays.
 
-    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-3, *, scale: bool = True) -> None:
-        super().__init__(normalized_shape, eps)
+    With ``rms_scaling`` it divides by the deviation and does not subtract the mean; then it has a scale and no shift.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-3,
+        *,
+        scale: bool = True,
+        rms_scaling: bool = False,
+    ) -> None:
+        super().__init__(normalized_shape, eps, bias=not rms_scaling)
+        self.rms_scaling = rms_scaling
         if not scale:
             self.register_parameter("weight", None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.rms_scaling:
+            return super().forward(input)
+        variance = input.var([*range(-len(self.normalized_shape), 0)], correction=0, keepdim=True)
+        return input * (variance + self.eps).rsqrt() * self.weight
 
 
 class GroupNorm(nn.GroupNorm):

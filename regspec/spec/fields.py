@@ -104,6 +104,12 @@ Names = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
 ]
 
+NamesIfAny = Annotated[
+    tuple[str, ...],
+    OneOrMore,
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+
 # What torch.nn.Module and the compiled classes keep for themselves; a test compares it with torch.
 RESERVED = frozenset(
     [

@@ -109,13 +109,13 @@ class _Loader:
             sections["outputs"],
             self.parameters,
             top,
-            declared=sections["inputs"] or {},
+            declared=_in_precision(sections["inputs"] or {}, sections["dtype"]),
             rules=sections["regularizers"],
         )
         for name, block in self.blocks.items():
             self._check_block(name, block, top / "blocks" / name)
         name = sections["name"] or _name_of_file(self.document.path)
-        whole = ("data_format", "activity_reduction", "frozen_penalties", "parameters")
+        whole = ("data_format", "activity_reduction", "frozen_penalties", "parameters", "dtype")
         return ModelSpec(name, body, **{section: sections[section] for section in whole})
 
     def _sections(self, data: dict[str, Any], arguments: Mapping[str, Any], top: Origin) -> dict[str, Any]:
@@ -263,7 +263,7 @@ class _Loader:
         layer = self._layer(cls, rest, item)
         if placement is None or layer is None:
             return Invalid(item.name)
-        return LayerUse(item.name, layer, placement.inputs)
+        return LayerUse(item.name, layer, placement.inputs, placement.mask)
 
     def _layer(self, cls: type[Layer], fields: dict[str, Any], item: _Item) -> Layer | None:
         """The layer of these fields: one for all entries that say the same."""
@@ -278,7 +278,7 @@ class _Loader:
     def _call(self, item: _Item) -> Entry:
         fields, arguments = _split(item.fields, CallEntry)
         call = self._validated(CallEntry, fields, item.origin, "a call")
-        return Invalid(item.name) if call is None else Call(item.name, call.layer, call.inputs, arguments)
+        return Invalid(item.name) if call is None else Call(item.name, call.layer, call.inputs, arguments, call.mask)
 
     def _use(self, item: _Item) -> Entry:
         block = self.blocks[item.kind]
@@ -372,7 +372,7 @@ class _Loader:
         if spec is None:
             return None
         own = SpecSections.model_fields
-        for name in ("data_format", "activity_reduction", "frozen_penalties"):
+        for name in ("data_format", "dtype", "activity_reduction", "frozen_penalties"):
             mine = self.document.data.get(name, own[name].default)
             if getattr(spec, name) != mine:
                 self._fault(origin, f"'{file}' has {name}: {getattr(spec, name)}, but this spec has {name}: {mine}")
@@ -390,6 +390,14 @@ class _Loader:
 
     def _fault(self, origin: Origin, what: str, hint: str | None = None, *, key: bool = False) -> None:
         self.problems.append(origin.problem(what, hint, key=key))
+
+
+def _in_precision(inputs: Mapping[str, Input], dtype: str) -> dict[str, Input]:
+    """The inputs; one that does not say what type it has takes the model's."""
+    return {
+        name: each if "dtype" in each.model_fields_set else each.model_copy(update={"dtype": dtype})
+        for name, each in inputs.items()
+    }
 
 
 def _split(fields: dict[str, Any], model: type[Frozen]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -7,11 +7,11 @@ its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from regspec.layers import Layer
-from regspec.shapes import DataFormat
+from regspec.shapes import DataFormat, Precision
 from regspec.spec.faults import Origin
 from regspec.spec.rules import LayerRule
 from regspec.spec.sections import FrozenPenalties, Input, Reduction
@@ -26,6 +26,7 @@ class LayerUse:
     name: str
     layer: Layer
     inputs: tuple[str, ...] | None
+    mask: tuple[str, ...] | None = None  # in place of the masks of its inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Call:
     layer: str
     inputs: tuple[str, ...] | None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    mask: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,15 @@ class ModelSpec:
     activity_reduction: Reduction = "mean"
     frozen_penalties: FrozenPenalties = "omitted"
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    dtype: Precision = "float32"
+
+    def in_precision(self, dtype: Precision) -> ModelSpec:
+        """The spec with another dtype; inputs that have the spec's own follow."""
+        declared = {
+            name: each.model_copy(update={"dtype": dtype}) if each.dtype == self.dtype else each
+            for name, each in self.inputs.items()
+        }
+        return replace(self, body=replace(self.body, declared=declared), dtype=dtype)
 
     @property
     def inputs(self) -> Mapping[str, Input]:

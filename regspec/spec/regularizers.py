@@ -309,7 +309,9 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
     fields: Any = fields_of(function, skip=skip)
     if reserved := [field for field in fields if hasattr(Penalty, field)]:
         raise RegspecError(f"'{name}' can't be registered: '{reserved[0]}' has a meaning of its own in a regularizer")
-    cls = create_model(target.name, __base__=Registered, __doc__=inspect.getdoc(function), **fields)
+    cls = create_model(
+        target.name, __base__=Registered, __doc__=inspect.getdoc(function), __module__=function.__module__, **fields
+    )
     cls.name = name
     REGULARIZERS.add(cls)
     return function

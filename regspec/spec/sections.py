@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from regspec.shapes import DataFormat
-from regspec.spec.fields import Frozen, Name, Named, Names, Sequence, Shape, Size
+from regspec.shapes import DataFormat, Dtype, Precision
+from regspec.spec.fields import Frozen, Name, Named, Names, NamesIfAny, Sequence, Shape, Size
 from regspec.spec.rules import LayerRule
 
-Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 Reduction = Literal["mean", "sum"]
 FrozenPenalties = Literal["omitted", "counted"]
 
@@ -63,7 +62,7 @@ class Input(Frozen):
     """An input of the model."""
 
     shape: Shape = Field(description="Its sizes without the batch; null for a size that may vary.")
-    dtype: Dtype = Field("float32", description="The type of its numbers.")
+    dtype: Dtype = Field("float32", description="The type of its numbers; the model's dtype when absent.")
 
 
 class BlockSection(Frozen):
@@ -92,6 +91,7 @@ class SpecSections(Frozen):
     data_format: DataFormat = Field(
         "channels_first", description="Where channels lie: after the batch, as in torch, or last, as in Keras."
     )
+    dtype: Precision = Field("float32", description="The type in which layers compute and keep their weights.")
     activity_reduction: Reduction = Field(
         "mean", description="Whether activity penalties are divided by the batch size (mean) or not (sum)."
     )
@@ -115,6 +115,7 @@ class CallEntry(Frozen):
 
     layer: str = Field(description="The layer or block that is called again.")
     inputs: Names | None = Field(None, description="What it is called on; the layer before when absent.")
+    mask: NamesIfAny | None = Field(None, description="In place of the masks of its inputs, as for a layer.")
     name: Name | None = Field(None, description="The name of the result.")
 
 

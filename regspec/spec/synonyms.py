@@ -14,7 +14,7 @@ COLON = "write '- Dense: {units: 10}', with a colon and a space"
 _KINDS = {
     "concat": "Concatenate",
     "linear": "Dense",
-    "rnn": "SimpleRNN",
+    "rnn": "RNN",
     "upsample": "UpSampling2D",
     **{f"avgpool{rank}d": f"AveragePooling{rank}D" for rank in (1, 2, 3)},
     **{f"maxpool{rank}d": f"MaxPooling{rank}D" for rank in (1, 2, 3)},
@@ -22,11 +22,12 @@ _KINDS = {
     **{f"globalmaxpool{rank}d": f"GlobalMaxPooling{rank}D" for rank in (1, 2, 3)},
     **{f"convolution{rank}d": f"Conv{rank}D" for rank in (1, 2, 3)},
 }
+_CELL = "a cell stands in an RNN: write '- RNN: {cell: {LSTMCell: {units: 10}}}'"
 _EXPLAINED = {
     "input": "an input is declared under 'inputs'",
     "inputlayer": "an input is declared under 'inputs'",
     "lambda": "code is no part of a spec: register a layer of your own",
-    "masking": "masks are not carried between layers",
+    **dict.fromkeys(("grucell", "lstmcell", "rnncell", "simplernncell", "stackedrnncells"), _CELL),
     "sequential": "one model inside another is a block",
 }
 

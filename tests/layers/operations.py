@@ -242,6 +242,8 @@ def _indexed() -> list[Row]:
         row("Take", (7, 5), indices=[0, -1, 2, 2], axis=-1),
         row("Take", (7, 5), indices=[[0, 1, 2], [3, 4, 5]], axis=1),
         row("Take", (7, 5), indices=[0, 1, 2, 3, 4, 5, 6, 5, 4], axis=1, _dtype="int32"),
+        Row("Take", {"axis": 1, "batch_dims": 1}, ((7, 5), (4,)), dtypes=("float32", "int32"), has_reference=False),
+        Row("Take", {"axis": 1, "batch_dims": 1}, ((7,), (4, 2)), dtypes=("float32", "int64"), has_reference=False),
         mixed("TakeAlongAxis", "float32 int32", (7, 5), (4, 5), axis=1),
         mixed("TakeAlongAxis", "float32 int64", (7, 5), (7, 1), axis=-1),
         row("OneHot", (7,), num_classes=5, _dtype="int32"),

@@ -11,6 +11,7 @@ from dataclasses import replace
 from regspec.layers import KINDS
 from regspec.layers.layer import Spatial
 
+from .image_rows import IMAGE_ROWS
 from .operations import OPERATIONS
 from .row import Row, row
 
@@ -112,6 +113,17 @@ def _normalizations() -> list[Row]:
         row("BatchNormalization", (4, 7, 5), center=False),
         row("BatchNormalization", (4, 7, 5), center=False, scale=False),
         row("BatchNormalization", (4, 7, 5), trainable=False),
+        row("BatchNormalization", (4, 7, 5), renorm=True),
+        row("BatchNormalization", (5,), renorm=True, renorm_momentum=0.6, momentum=0.8, scale=False),
+        row(
+            "BatchNormalization",
+            (7, 5),
+            axis=1,
+            renorm=True,
+            center=False,
+            renorm_clipping={"rmin": 0.7, "rmax": 1.2, "dmax": 0.3},
+        ),
+        row("BatchNormalization", (7, 5), renorm=True, renorm_clipping={"dmax": 0.1}, trainable=False),
         *(row("LayerNormalization", shape) for shape in ((5,), (7, 5), (4, 7, 5))),
         row("LayerNormalization", (4, 7, 5), axis=[2, 3]),
         row("LayerNormalization", (4, 7, 5), axis=[1, 3]),
@@ -119,6 +131,9 @@ def _normalizations() -> list[Row]:
         row("LayerNormalization", (7, 5), center=False),
         row("LayerNormalization", (7, 5), scale=False, epsilon=1e-2),
         row("LayerNormalization", (7, 5), center=False, scale=False),
+        # Keras warns of it
+        Row("LayerNormalization", {"rms_scaling": True, "axis": 3}, ((4, 7, 5),), has_reference=False),
+        Row("LayerNormalization", {"rms_scaling": True, "axis": 2, "scale": False}, ((4, 7, 5),), has_reference=False),
         row("GroupNormalization", (4, 7, 6), groups=3),
         row("GroupNormalization", (7, 6), groups=2),
         row("GroupNormalization", (6,), groups=2),
@@ -323,6 +338,95 @@ def _recurrents() -> list[Row]:
     ]
 
 
+def _stacks() -> list[Row]:
+    """RNN with a cell, or a stack of cells: each does what a recurrent layer, or a chain of them, does."""
+    rows = []
+    for kind, states in (("SimpleRNNCell", 1), ("LSTMCell", 2), ("GRUCell", 1)):
+        one, other = {kind: {"units": 4}}, {kind: {"units": 3, "activation": "sigmoid", "use_bias": False}}
+        rows += [
+            row("RNN", (7, 5), cell=one),
+            row("RNN", (7, 5), cell=other, return_sequences=True, go_backwards=True, return_state=True),
+            row("RNN", (7, 5), cell=[one, other, one], return_state=True),
+            row("RNN", (7, 5), *((4,),) * states, *((3,),) * states, cell=[one, other], return_sequences=True),
+            row("Bidirectional", (7, 5), layer={"RNN": {"cell": one, "return_sequences": True}}, merge_mode="sum"),
+            row("Bidirectional", (7, 5), layer={"RNN": {"cell": [one, other], "return_sequences": True}}),
+        ]
+    mixed = [{"LSTMCell": {"units": 4}}, {"GRUCell": {"units": 3, "reset_after": False}}, {"LSTMCell": {"units": 2}}]
+    return [
+        *rows,
+        row("RNN", (7, 5), cell=mixed, return_sequences=True, return_state=True, go_backwards=True),
+        row("RNN", (7, 5), cell={"StackedRNNCells": {"cells": mixed}}),
+        row("RNN", (7, 5), cell={"StackedRNNCells": {"cells": mixed, "trainable": False}}),
+        row("RNN", (7, 5), cell=[{"StackedRNNCells": {"cells": [{"GRUCell": {"units": 3}}]}}, *mixed]),
+        row("RNN", (7, 5), cell=[{"GRUCell": {"units": 3}}], return_state=True),
+        row("RNN", (7, 5), cell=[{"GRUCell": {"units": 4, "trainable": False}}, {"GRUCell": {"units": 4}}]),
+        row("RNN", (7, 5), cell={"GRUCell": {"units": 4}}, trainable=False),
+        row("RNN", (7, 5), (4,), (4,), cell={"LSTMCell": {"units": 4, "recurrent_activation": "hard_sigmoid"}}),
+        row("Bidirectional", (7, 5), layer={"RNN": {"cell": mixed, "return_state": True}}, merge_mode=None),
+        row(
+            "Bidirectional",
+            (7, 5),
+            layer={"RNN": {"cell": mixed[:1], "return_sequences": True}},
+            backward_layer={"GRU": {"units": 3, "return_sequences": True, "go_backwards": True}},
+        ),
+        row(
+            "Bidirectional",
+            (7, 5),
+            *((4,), (3,)) * 2,
+            layer={"RNN": {"cell": [{"GRUCell": {"units": 4}}, {"SimpleRNNCell": {"units": 3}}]}},
+        ),
+        row("TimeDistributed", (4, 7, 5), layer={"RNN": {"cell": mixed}}),
+        row("TimeDistributed", (4, 7, 5), layer={"Bidirectional": {"layer": {"GRU": {"units": 3}}}}),
+        Row("RNN", {"cell": [{"GRUCell": {"units": 4, "dropout": 0.3}}]}, ((7, 5),), is_random=True),
+        Row(
+            "RNN",
+            {"cell": [{"LSTMCell": {"units": 4, "recurrent_dropout": 0.3}}, {"SimpleRNNCell": {"units": 3}}]},
+            ((7, 5),),
+            is_random=True,
+        ),
+    ]
+
+
+def _convolutional_recurrents() -> list[Row]:
+    rows = []
+    for rank, sizes in ((1, (9,)), (2, (5, 7)), (3, (4, 5, 3))):
+        kind, shape, kernel = f"ConvLSTM{rank}D", (3, *sizes, 2), [3, 2, 1][:rank] if rank > 1 else 3
+        padded, strided = (*sizes, 4), (*(-(-size // 2) for size in sizes), 4)
+        rows += [
+            row(kind, shape, filters=4, kernel_size=kernel),
+            row(kind, shape, filters=4, kernel_size=kernel, padding="same", return_sequences=True, return_state=True),
+            row(kind, shape, filters=4, kernel_size=2, strides=2, padding="valid", use_bias=False, go_backwards=True),
+            row(kind, shape, filters=4, kernel_size=3, strides=2, padding="same", activation="relu"),
+            row(kind, shape, strided, strided, filters=4, kernel_size=kernel, strides=2, padding="same"),
+            row(kind, shape, padded, padded, filters=4, kernel_size=2, padding="same", recurrent_activation="relu6"),
+            row(kind, shape, filters=4, kernel_size=2, dilation_rate=2, return_state=True),
+            row(kind, shape, filters=4, kernel_size=[2, 3, 2][:rank], padding="same", dilation_rate=2),
+            Row(
+                kind,
+                {"filters": 4, "kernel_size": 2, "dropout": 0.3, "recurrent_dropout": 0.2, "padding": "same"},
+                (shape,),
+                is_random=True,
+            ),
+        ]
+        for merge in ("concat", "mul", None):
+            inner = {"filters": 4, "kernel_size": kernel, "return_sequences": merge != "mul", "padding": "same"}
+            rows.append(row("Bidirectional", shape, layer={kind: inner}, merge_mode=merge))
+    return [
+        *rows,
+        row("ConvLSTM2D", (3, 5, 7, 2), filters=4, kernel_size=3, activation="softmax", unit_forget_bias=False),
+        row("ConvLSTM2D", (3, 5, 7, 2), filters=4, kernel_size=3, trainable=False),
+        row(
+            "Bidirectional", (3, 5, 7, 2), layer={"ConvLSTM2D": {"filters": 4, "kernel_size": 2, "return_state": True}}
+        ),
+        row("TimeDistributed", (4, 3, 7, 2), layer={"ConvLSTM1D": {"filters": 4, "kernel_size": 3}}),
+        row(
+            "TimeDistributed",
+            (4, 3, 5, 7, 2),
+            layer={"ConvLSTM2D": {"filters": 4, "kernel_size": 3, "return_sequences": True, "padding": "same"}},
+        ),
+    ]
+
+
 def _attentions() -> list[Row]:
     return [
         row("Attention", (7, 5), (6, 5)),
@@ -372,6 +476,8 @@ def _preprocessings() -> list[Row]:
         Row("Resizing", {"height": 4, "width": 9, "interpolation": "bicubic"}, ((6, 7, 3),), has_reference=False),
         Row("Resizing", {"height": 4, "width": 9, "interpolation": "lanczos5"}, ((6, 7, 3),), has_reference=False),
         row("CenterCrop", (7, 8, 3), height=4, width=5),
+        row("Masking", (7, 3)),
+        row("Masking", (7, 2, 3), mask_value=2.0),
         row("CenterCrop", (3, 4, 3), height=5, width=6),
         row("CategoryEncoding", (6,), num_tokens=5, _dtype="int64"),
         row("CategoryEncoding", (1,), num_tokens=5, output_mode="one_hot", _dtype="int64"),
@@ -395,6 +501,9 @@ def _denses() -> list[Row]:
         row("EinsumDense", (7, 5), equation="abc,cde->abde", output_shape=[None, 2, 3], bias_axes="de"),
         row("EinsumDense", (7, 5), equation="ab...,bc->ac...", output_shape=4, bias_axes="c"),
         row("EinsumDense", (7, 5), equation="abc,cd->abd", output_shape=[7, 4]),
+        row("EinsumDense", (5,), equation="ab,b->a", output_shape=[]),
+        row("EinsumDense", (7, 5), equation="abc,bc->a", output_shape=[], activation="tanh"),
+        row("EinsumDense", (7, 5), equation="abc,cd->adb", output_shape=[4, 7], bias_axes="d"),
     ]
 
 
@@ -404,8 +513,14 @@ def _in_both_formats(rows: list[Row]) -> list[Row]:
     for each in rows:
         kind = KINDS[each.kind]
         if issubclass(kind, Spatial) and not each.kind.endswith(("Cropping1D", "UpSampling1D", "SpatialDropout1D")):
-            shapes = tuple((shape[-1], *shape[:-1]) for shape in each.shapes)
-            both.append(replace(each, shapes=shapes, data_format="channels_first"))
+            kept = 1 if each.kind.startswith("ConvLSTM") else 0  # the axis of steps comes before the channels
+            first, *states = each.shapes
+            shapes = (
+                (*first[:kept], first[-1], *first[kept:-1]),
+                *((shape[-1], *shape[:-1]) for shape in states),
+            )
+            has_reference = each.has_reference and each.kind != "AutoContrast"  # Keras takes the first axes there too
+            both.append(replace(each, shapes=shapes, data_format="channels_first", has_reference=has_reference))
     both += [
         Row("BatchNormalization", {}, ((5, 4, 7),), data_format="channels_first"),
         Row("BatchNormalization", {}, ((5,),), data_format="channels_first"),
@@ -428,8 +543,11 @@ ROWS = _in_both_formats(
         *_mergings(),
         *_dropouts(),
         *_recurrents(),
+        *_stacks(),
+        *_convolutional_recurrents(),
         *_attentions(),
         *_preprocessings(),
+        *(Row(**each) for each in IMAGE_ROWS),
         *OPERATIONS,
     ]
 )

@@ -66,8 +66,23 @@ def with_penalties(row: Row) -> dict[str, Any]:
         ((kind, inner),) = fields["layer"].items()
         inner_slots = [f"{slot}_regularizer" for slot in slots if f"{slot}_regularizer" in KINDS[kind].model_fields]
         inner_slots = [field for field in inner_slots if field != "activity_regularizer"]
+        inner = {**inner, "cell": _with_penalties_on_cells(inner["cell"])} if "cell" in inner else inner
         fields["layer"] = {kind: {**inner, **{field: {"l1": 0.03, "l2": 0.01} for field in inner_slots}}}
+    if "cell" in fields:
+        fields["cell"] = _with_penalties_on_cells(fields["cell"])
     return fields
+
+
+def _with_penalties_on_cells(value: Any) -> Any:
+    """Cells with a penalty on every weight, of other strengths in each."""
+    if isinstance(value, list):
+        return [_with_penalties_on_cells(each) for each in value]
+    ((kind, fields),) = value.items()
+    if "cells" in fields:
+        return {kind: {**fields, "cells": _with_penalties_on_cells(fields["cells"])}}
+    slots = ["kernel", "recurrent", *(["bias"] if fields.get("use_bias", True) else [])]
+    strength = 0.001 * fields["units"]
+    return {kind: {**fields, **{f"{slot}_regularizer": {"l1": strength, "l2": 0.02} for slot in slots}}}
 
 
 def outputs_of(result: Any) -> list[torch.Tensor]:

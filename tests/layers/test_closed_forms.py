@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 import regspec
 
+from .operating import is_operation
 from .rows import ROWS, Row
 from .specs import spec_of
 
@@ -23,6 +26,8 @@ def by_hand(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
         weight = model.layer.weight.reshape(shape)
         if row.kind == "RMSNormalization":
             return x / (x.square().mean(axis, keepdim=True) + 1e-6).sqrt() * weight
+        if row.fields.get("rms_scaling"):
+            return x / (x.var(axis, correction=0, keepdim=True) + 1e-3).sqrt() * weight
         centred = x - x.mean(axis, keepdim=True)
         scaled = centred / (centred.square().mean(axis, keepdim=True) + 1e-3).sqrt()
         return scaled * weight + model.layer.bias.reshape(shape)
@@ -32,6 +37,10 @@ def by_hand(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
         return locally_connected(row, x, model)
     if row.kind == "Activation":
         return torch.minimum(torch.maximum(row.fields["activation"]["hard_sigmoid"] * x + 0.5, 0 * x), 0 * x + 1)
+    if row.kind == "AutoContrast":
+        return keras.layers.AutoContrast(**row.fields)(x)
+    if row.kind == "ContrastLimitedAdaptiveHistogramEqualization":
+        return equalized(row, x)
     assert row.kind == "SpectralNormalization"
     return model.layer.layer.weight[x]
 
@@ -85,11 +94,22 @@ def resized(row: Row, x: torch.Tensor) -> torch.Tensor:
     shift = keras.ops.convert_to_tensor([0.0, 0.0])
     shape = (len(x), *size, x.shape[-1])
     return keras.ops.image.scale_and_translate(
-        x, shape, scale, shift, (1, 2), row.fields["interpolation"], antialias=False
+        x, shape, scale, shift, (1, 2), row.fields["interpolation"], antialias=row.fields.get("antialias", False)
     )
 
 
-WITHOUT = [row for row in ROWS if not row.has_reference]
+def equalized(row: Row, x: torch.Tensor) -> torch.Tensor:
+    """Keras's own layer, with floating-point counts and symmetric padding, as its other backends have them."""
+    layer = keras.layers.ContrastLimitedAdaptiveHistogramEqualization(**row.fields)
+    nn, numpy, counts = layer.backend.nn, layer.backend.numpy, layer.backend.nn.one_hot
+    with (
+        mock.patch.object(nn, "one_hot", lambda *arguments: counts(*arguments).float()),
+        mock.patch.object(numpy, "pad", lambda x, width, mode: torch.as_tensor(np.pad(x.numpy(), width, mode))),
+    ):
+        return layer(x)
+
+
+WITHOUT = [row for row in ROWS if not row.has_reference and not is_operation(row.kind, row.fields)]
 
 
 @pytest.mark.parametrize("row", WITHOUT, ids=[row.id for row in WITHOUT])
@@ -129,6 +149,28 @@ def test_batch_normalization_keeps_the_biased_variance() -> None:
     norm = model.batch_normalization
     torch.testing.assert_close(norm.running_var, layer.moving_variance.value.detach())
     torch.testing.assert_close(norm.running_mean, layer.moving_mean.value.detach())
+
+
+def test_batch_renormalization_keeps_its_statistics() -> None:
+    """Over several steps, in which each correction follows from the steps before."""
+    fields = "{renorm: true, momentum: 0.8, renorm_momentum: 0.7, renorm_clipping: {rmax: 1.3, dmax: 0.5}}"
+    spec = regspec.loads(f"{{regspec: 1, inputs: {{x: {{shape: [4]}}}}, layers: [{{BatchNormalization: {fields}}}]}}")
+    model = regspec.build(spec)
+    clipping = {"rmax": 1.3, "dmax": 0.5}
+    layer = keras.layers.BatchNormalization(momentum=0.8, renorm=True, renorm_momentum=0.7, renorm_clipping=clipping)
+    for step in range(4):
+        x = torch.randn(5, 4) * (step + 1) + step
+        torch.testing.assert_close(model(x), layer(x, training=True))
+    norm = model.batch_normalization
+    for name, variable in (
+        ("running_mean", layer.moving_mean),
+        ("running_var", layer.moving_variance),
+        ("moving_stddev", layer.moving_stddev),
+        ("renorm_mean", layer.renorm_mean),
+        ("renorm_stddev", layer.renorm_stddev),
+    ):
+        torch.testing.assert_close(getattr(norm, name), variable.value.detach())
+    torch.testing.assert_close(model.eval()(x), layer(x, training=False))
 
 
 @pytest.mark.parametrize(

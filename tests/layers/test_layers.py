@@ -18,6 +18,8 @@ from . import reference
 from .rows import ROWS
 from .specs import node_of, outputs_of, spec_of, with_penalties
 
+pytestmark = pytest.mark.filterwarnings("ignore:Tensor.T is deprecated")  # of Keras, in Equalization
+
 
 def load_keras_weights(model: torch.nn.Module, node: Node, layer: Any) -> dict[str, tuple[Any, Any]]:
     """Moves Keras's weights to the model; gives Keras's variable and the weight by parameter path."""
@@ -42,6 +44,8 @@ def _is_called(variable: Any, name: str, kind: str) -> bool:
     *owner, slot = name.split(".")
     last = variable.path.split("/")[-1]
     names = (slot, f"{slot}_kernel", "kernel" if kind.startswith("DepthwiseConv") and slot == "depthwise" else slot)
+    if kind == "LayerScale":  # its weight has no name of its own
+        return last.startswith("variable")
     # an own backward_layer keeps its own name
     is_owned = all(part in variable.path or (part == "backward" and "forward" not in variable.path) for part in owner)
     return last in names and is_owned

@@ -130,7 +130,7 @@ class Place(Layer):
 
     axis: Axis = Field(description="The axis to reduce; 1 is the first after the batch.")
     keepdims: bool = Field(False, description="Whether the axis stays, with the size 1.")
-    dtype: Literal["int32", "int64"] = Field("int32", description="The type of the place.")
+    dtype: Literal["int32", "int64"] = Field("int32", description="The type of the place.")  # type: ignore[assignment]
 
     function: ClassVar[str]
 
@@ -141,6 +141,10 @@ class Place(Layer):
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         dimension = inner_dimension(self.axis, x)
         return (*x.shape[:dimension], *((1,) if self.keepdims else ()), *x.shape[dimension + 1 :])
+
+    @property
+    def precision(self) -> None:
+        return None
 
     def output_dtype(self, x: Tensor, *_: Tensor) -> str:
         return self.dtype

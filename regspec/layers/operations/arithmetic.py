@@ -48,7 +48,7 @@ class Pair(Operands):
 
     def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
         """An operand as the function takes it."""
-        return value(name, operand)
+        return value(name, operand, like=xs[0])
 
     def combined(self, x1: Value, x2: Value) -> Expression:
         """The expression of both operands."""
@@ -74,7 +74,7 @@ class Arithmetic(Pair):
         return promoted(*dtypes(self.named(xs).values()), 0)
 
     def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
-        return counted(operand, value(name, operand), self.output_dtype(*xs))
+        return counted(operand, value(name, operand, like=xs[0]), self.output_dtype(*xs))
 
     def combined(self, x1: Value, x2: Value) -> Expression:
         return Binary(self.operator, x1, x2)
@@ -99,7 +99,7 @@ class Rounded(Arithmetic):
 
     def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
         if not isinstance(operand, Tensor) and name == "x1" and "float" in self.output_dtype(*xs):
-            return value(name, converted(operand, float), held=True)
+            return value(name, converted(operand, float), like=xs[0], held=True)
         return super().taken(name, operand, xs)
 
 
@@ -144,7 +144,7 @@ class Joint(Pair):
     function: ClassVar[str]
 
     def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
-        return value(name, operand, held=True)
+        return value(name, operand, like=xs[0], held=True)
 
     def combined(self, x1: Value, x2: Value) -> Expression:
         return call(self.function, x1, x2)
@@ -158,7 +158,7 @@ class JointFloat(Joint):
         return False
 
     def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
-        return value(name, operand if isinstance(operand, Tensor) else converted(operand, float), held=True)
+        return value(name, operand if isinstance(operand, Tensor) else converted(operand, float), like=xs[0], held=True)
 
 
 @kind
@@ -266,7 +266,7 @@ class Logical(Pair):
     def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
         if isinstance(operand, Tensor):
             return cast(operand, operand.dtype, "bool")
-        return value(name, converted(operand, bool))
+        return value(name, converted(operand, bool), like=xs[0])
 
     def combined(self, x1: Value, x2: Value) -> Expression:
         return Binary(self.operator, x1, x2)
@@ -282,7 +282,7 @@ class Bitwise(Pair):
         return super().output_shape(*xs)
 
     def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
-        return counted(operand, value(name, operand), self.output_dtype(*xs))
+        return counted(operand, value(name, operand, like=xs[0]), self.output_dtype(*xs))
 
     def combined(self, x1: Value, x2: Value) -> Expression:
         return Binary(self.operator, x1, x2)
@@ -316,7 +316,7 @@ class Where(Pair):
 
     def lower(self, *xs: Tensor) -> Expression:
         condition, named = xs[0], self.named(xs)
-        x1, x2 = (value(name, named[name]) for name in ("x1", "x2"))
+        x1, x2 = (value(name, named[name], like=condition) for name in ("x1", "x2"))
         chosen = call("torch.where", cast(condition, condition.dtype, "bool"), x1, x2)
         wanted = self.output_dtype(*xs)
         # torch makes single whole numbers int64 where nothing else is one; Keras int32

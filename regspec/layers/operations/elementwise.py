@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from regspec.calls import Binary, Expression, call
 from regspec.layers.layer import Elementwise, kind
 from regspec.layers.operations.operands import Operand, cast, made, promoted, value
 from regspec.layers.reshaping import Moved
-from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.shapes import Dtype, Shape, ShapeError, Tensor
 from regspec.spec.fields import Number
 
 
@@ -224,9 +224,15 @@ class StopGradient(Moved, Elementwise):
 class Cast(Moved, Elementwise):
     """The input as numbers of another type."""
 
-    dtype: Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"] = (
-        Field(description="The type.")
-    )
+    dtype: Dtype = Field(description="The type.")  # type: ignore[assignment]  # Keras calls it so
+
+    @property
+    def is_cast(self) -> bool:
+        return True
+
+    @property
+    def precision(self) -> None:
+        return None
 
     def output_dtype(self, x: Tensor, *_: Tensor) -> str:
         return self.dtype

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.calls import Binary, Expression, Listed, call, unless
@@ -13,7 +13,7 @@ from regspec.layers.layer import Layer, kind
 from regspec.layers.operations.operands import Operand, cast, flat, shape_of, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import Moved
-from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.shapes import Dtype, Shape, ShapeError, Tensor
 from regspec.spec.fields import MAX_SIZE, Axis, Size
 
 MAX_KEYS = 64
@@ -132,20 +132,40 @@ def _in_reverse(item: slice, size: int | None, x: Tensor, dimension: int) -> sli
 
 @kind
 class Take(Moved):
-    """The slices at given places along an axis."""
+    """The slices at given places along an axis, or at those that a second input has for each example."""
 
-    indices: Operand = Field(description="The place, or lists of places, whose axes stand where the axis was.")
+    indices: Operand | None = Field(
+        None, description="The place, or lists of places, whose axes stand where the axis was."
+    )
     axis: Axis = Field(description="The axis; 1 is the first after the batch.")
+    batch_dims: Literal[0, 1] = Field(0, description="1 for places of each example, along axis 1, as a second input.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    @model_validator(mode="after")
+    def _has_indices(self) -> Take:
+        if (self.indices is None) != (self.batch_dims == 1) or (self.batch_dims and self.axis != 1):
+            raise PydanticCustomError("indices", "needs 'indices', or 'batch_dims: 1' and 'axis: 1' and a second input")
+        return self
+
+    def checked(self, *xs: Tensor) -> None:
+        wanted = 1 + self.batch_dims
+        if len(xs) != wanted:
+            raise ShapeError(f"takes {wanted} input{'s' * (wanted > 1)}, but is given {len(xs)}")
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
         dimension = inner_dimension(self.axis, x)
         size = x.shape[dimension]
-        for index in flat(self.indices):
+        for index in () if self.indices is None else flat(self.indices):
             if not isinstance(index, int) or (size is not None and not -size <= index < size):
                 raise ShapeError(f"takes index {index} of axis {self.axis}, which is out of range for {x.described}")
-        return (*x.shape[:dimension], *shape_of(self.indices), *x.shape[dimension + 1 :])
+        places = others[0].shape[1:] if others or self.indices is None else shape_of(self.indices)
+        return (*x.shape[:dimension], *places, *x.shape[dimension + 1 :])
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return x.dtype
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+        if others or self.indices is None:
+            return call("take_of_each", x, cast(others[0], others[0].dtype, "int64"))
         shape = shape_of(self.indices)
         places = self.indices
         if shape:
@@ -201,9 +221,7 @@ class Hot(Layer):
 
     num_classes: Size = Field(description="The size of the new axis: the largest number plus one.")
     axis: Axis = Field(-1, description="The place of the new axis in the output.")
-    dtype: Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"] = (
-        Field("float32", description="The type of the zeros and ones.")
-    )
+    dtype: Dtype = Field("float32", description="The type of the zeros and ones.")  # type: ignore[assignment]  # Keras calls it so
 
     @property
     def takes_integers(self) -> bool:
@@ -218,6 +236,10 @@ class Hot(Layer):
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         dimension = self._dimension(x)
         return (*x.shape[:dimension], self.num_classes, *x.shape[dimension:])
+
+    @property
+    def precision(self) -> None:
+        return None
 
     def output_dtype(self, x: Tensor, *_: Tensor) -> str:
         return self.dtype

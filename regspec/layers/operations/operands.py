@@ -140,11 +140,17 @@ def same_shape(verb: str, *operands: Tensor | Numbers) -> Shape:
             f"can't {verb} {_named(tensors)}: aligned at their last axes, the batch of one meets an axis of the other",
             "put an ExpandDims before",
         )
-    known = [each.shape if isinstance(each, Tensor) else shape_of(each) for each in operands]
-    if any(len(shape) > rank or (len(shape) == rank and shape[0] not in (1, None)) for shape in known):
-        raise ShapeError(f"can't {verb} {_named(tensors)} and numbers of the shape {max(known, key=len)}")
+    known: list[Shape] = []
+    for each in operands:
+        shape: Shape = each.shape if isinstance(each, Tensor) else shape_of(each)
+        if not isinstance(each, Tensor):
+            if len(shape) > rank or (len(shape) == rank and shape[0] != 1):
+                what = f"can't {verb} {_named(tensors)} and numbers of the shape {shape}, which count examples"
+                raise ShapeError(what)
+            shape = axes.permute((1,) * (rank - len(shape)) + shape, tensors[0].order)
+        known.append(shape)
     merged = []
-    for sizes in zip(*((*(1,) * (rank - len(shape)), *shape) for shape in known), strict=True):
+    for sizes in zip(*known, strict=True):
         wanted = {size for size in sizes if size != 1}
         if len(wanted - {None}) > 1:
             more = [f"numbers of the shape {shape_of(each)}" for each in operands if isinstance(each, tuple)]
@@ -184,8 +190,7 @@ class Operands(Layer):
             raise ShapeError(what)
 
     def order(self, x: Tensor) -> Order | None:
-        is_aligned = any(isinstance(each, tuple) for each in self.numbers.values())
-        return axes.identity(x.rank) if is_aligned else None
+        return None
 
     def gives_signal(self, *xs: Tensor) -> bool:
         return any(x.is_signal for x in xs)
@@ -204,11 +209,23 @@ def dtypes(operands: Iterable[Tensor | Numbers]) -> list[str | bool | int | floa
     ]
 
 
-def value(name: str, operand: Tensor | Numbers, *, held: bool = False) -> Value:
-    """An operand in an expression: a tensor, a number, or an array that the model holds; a number too if ``held``."""
+def value(name: str, operand: Tensor | Numbers, *, like: Tensor | None = None, held: bool = False) -> Value:
+    """An operand in an expression: a tensor, a number, or an array that the model holds; a number too if ``held``.
+
+    An array is aligned with the last of Keras's axes; where the tensor beside it, ``like``, has them in another order,
+    so has the array.
+    """
     if isinstance(operand, Tensor) or not (held or isinstance(operand, tuple)):
         return operand
-    array = call("torch.tensor", _listed(operand))
+    array: Expression = call("torch.tensor", _listed(operand))
+    shape = shape_of(operand)
+    if like is not None and shape and like.order != axes.identity(like.rank):
+        whole = (1,) * (like.rank - len(shape)) + shape
+        moved = axes.permute(whole, like.order)
+        if sum(size != 1 for size in whole) > 1:
+            array = array.method("reshape", *whole).method("permute", *like.order)
+        else:
+            array = array.method("reshape", *moved)
     return Held(Module(call("nn.Buffer", array, persistent=False), name), (), {})
 
 

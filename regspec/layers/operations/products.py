@@ -344,6 +344,6 @@ class DotProductAttention(Layer):
             **({"attn_mask": bias[0]} if bias else {}),
             is_causal=unless(False, self.is_causal),
             scale=unless(None, self.scale),
-            enable_gqa=unless(False, x.shape[2] != key.shape[2]),
+            enable_gqa=unless(False, x.size(2) != key.size(2)),
         )
         return attended.method("transpose", 1, 2)

@@ -66,7 +66,10 @@ class Squeeze(Rearranged):
 
     def _dimensions(self, x: Tensor) -> tuple[int, ...]:
         if self.axis is None:
-            return tuple(index for index, size in enumerate(x.shape) if index and size == 1)
+            dropped = tuple(index for index, size in enumerate(x.shape) if index and size == 1)
+            if not dropped and None in x.shape[1:]:
+                x.size(x.shape.index(None, 1))  # which is not known, so that there is nothing to go by
+            return dropped
         dimensions = tuple(sorted({inner_dimension(axis, x) for axis in self.axis}))
         for dimension in dimensions:
             if x.size(dimension) != 1:

@@ -38,6 +38,16 @@ class Joined:
         """The name of the first."""
         return str(self.parts[0].name)
 
+    @property
+    def shape(self) -> Shape:
+        """The shape of the first, which is a single number only if the whole is."""
+        return tuple(self.parts[0].shape)
+
+    @property
+    def dtype(self) -> Any:
+        """The type of the numbers."""
+        return self.parts[0].dtype
+
 
 class Renewed(Arrays):
     """The arrays of a file, as Keras 3 would have them."""
@@ -184,7 +194,7 @@ TURNED = frozenset({"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose"})
 
 def _turned(shape: Shape, kernel: Array) -> Any:
     """A kernel that is turned around."""
-    return np.flip(kernel, tuple(range(kernel.ndim - 2)))
+    return np.flip(kernel, tuple(range(kernel.ndim - 2))).copy()  # torch takes no negative strides
 
 
 # -- cuDNN -------------------------------------------------------------------------------------------------------------

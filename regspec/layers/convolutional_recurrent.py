@@ -1,0 +1,143 @@
+"""Convolutional LSTMs over sequences of signals, images or volumes: an LSTM whose products are convolutions.
+
+Written for (batch, steps, channels, …). The input's convolution is padded as a layer of convolution is; that of the
+state keeps its size, and moves by single cells, whatever the strides and the dilation are, as in Keras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from regspec import axes
+from regspec.axes import Order
+from regspec.calls import Call, Expression, Module, Part, call, replaced, unless
+from regspec.counting import Counted, Recounted
+from regspec.layers.cells import Gated, Names
+from regspec.layers.convolution import AXES, Even, compact
+from regspec.layers.layer import Weight, as_keras, kind
+from regspec.layers.recurrent import Recurrent
+from regspec.shapes import Shape, Tensor
+from regspec.spec.fields import Size
+
+
+class ConvLSTM(Recurrent, Gated, Even):
+    """A convolutional LSTM."""
+
+    filters: Size = Field(description="The number of channels of the output and of the states.")
+    unit_forget_bias: bool = Field(True, description="Whether the bias of the forget gate starts at one.")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
+        super().__pydantic_init_subclass__(**keywords)
+        if cls.takes is not None:
+            batch, *rest = cls.takes
+            cls.takes = (batch, "steps", *rest)
+
+    @property
+    def state_count(self) -> int:
+        return 2
+
+    def _order(self, rank: int, x: Tensor) -> Order:
+        """The order of axes of a sequence, or of a state, which has no axis of steps."""
+        if (self.data_format or x.data_format) == "channels_first":
+            return axes.identity(rank)
+        first = 1 if rank < self.spatial_rank + 3 else 2
+        return (*range(first), rank - 1, *range(first, rank - 1))
+
+    def order(self, x: Tensor) -> Order | None:
+        return self._order(x.rank, x)
+
+    def output_order(self, rank: int, x: Tensor) -> Order:
+        return self._order(rank, x)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return axes.identity(x.rank) if self._has_axes else super().reads(x)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return as_keras(self) if self._has_axes else super().recounted(*xs, wanted=wanted)
+
+    @property
+    def _has_axes(self) -> bool:
+        """Whether its activation functions work along Keras's last axis."""
+        return any(each is not None and each.along is not None for each in (self.activation, self.recurrent_activation))
+
+    def units_of(self, output: Tensor) -> int:
+        return -1 - self.spatial_rank
+
+    def _step(self, x: Tensor) -> Tensor:
+        """A tensor like one step of ``x``."""
+        return Tensor((x.shape[0], *x.shape[2:]), x.source, order=self._order(x.rank - 1, x))
+
+    def step_shape(self, x: Tensor) -> Shape:
+        return (x.shape[0], self.filters, *self.windows(self._step(x)))
+
+    def state_shapes(self, x: Tensor) -> tuple[Shape, ...]:
+        return (self.step_shape(x),) * 2
+
+    def owned_weights(self, x: Tensor, owner: Names = ()) -> tuple[Weight, ...]:
+        letters, module = AXES[self.spatial_rank], "_".join(owner)
+
+        def weight(slot: str, pattern: str, shape: tuple[int, ...], parameter: str, **more: Any) -> Weight:
+            name = ".".join((*owner, slot))
+            return self.weight(slot, pattern, shape, name=name, module=module, parameters=(parameter,), **more)
+
+        pattern, width = f"{letters} i o -> o i {letters}", 4 * self.filters
+        kernel = weight("kernel", pattern, (*self.kernel_size, x.size(2), width), "weight_ih")
+        recurrent = weight("recurrent", pattern, (*self.kernel_size, self.filters, width), "weight_hh")
+        if not self.use_bias:
+            return (kernel, recurrent)
+        ones = (self.filters, 2 * self.filters) if self.unit_forget_bias else None
+        return (kernel, recurrent, weight("bias", "o", (width,), "bias", ones=ones))
+
+    def outputs(
+        self, x: Tensor, sequence: Expression, initial: Sequence[Expression], owner: Names = ()
+    ) -> tuple[Expression, tuple[Expression, ...]]:
+        for dimension, stride in enumerate(self.strides, 3):
+            if self.padding == "same" and stride > 1:
+                x.size(dimension)  # the padding depends on it
+        step = self._step(x)
+        padded, padding = self.padded(step)
+        module = Module(self._constructor(x, padding), "_".join(owner))
+        given = [tuple(initial)] if initial else []
+        whole = module(replaced(padded, {step: sequence}), *given, **self.mask_for(x))
+        structure = ("sequence", ("h", "c"))
+        return Part(whole, structure, (0,)), (Part(whole, structure, (1, 0)), Part(whole, structure, (1, 1)))
+
+    def _constructor(self, x: Tensor, padding: int | tuple[int, ...]) -> Call:
+        last = -1 if self._order(x.rank, x) == axes.identity(x.rank) else -1 - self.spatial_rank
+        return call(
+            "ConvLSTM",
+            x.size(2),
+            self.filters,
+            self.kernel_size,
+            stride=unless(1, compact(self.strides)),
+            padding=unless(0, padding),
+            dilation=unless(1, compact(self.dilation_rate)),
+            bias=unless(True, self.use_bias),
+            **self.options(last),
+            **self.options_for(x),
+        )
+
+
+@kind
+class ConvLSTM1D(ConvLSTM):
+    """A convolutional LSTM over sequences of signals."""
+
+    spatial_rank = 1
+
+
+@kind
+class ConvLSTM2D(ConvLSTM):
+    """A convolutional LSTM over sequences of images, as of Shi et al. (2015)."""
+
+    spatial_rank = 2
+
+
+@kind
+class ConvLSTM3D(ConvLSTM):
+    """A convolutional LSTM over sequences of volumes."""
+
+    spatial_rank = 3

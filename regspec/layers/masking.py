@@ -1,0 +1,32 @@
+"""Masking: which steps of a sequence count, told by the sequence itself."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from regspec.calls import Binary, Expression, Module, call
+from regspec.layers.layer import Layer, kind
+from regspec.shapes import ShapeError, Tensor
+from regspec.spec.fields import Number
+
+
+@kind
+class Masking(Layer):
+    """Masks the steps whose features are all one value; recurrent layers skip them, and attention does not see them."""
+
+    mask_value: Number = Field(0.0, description="The value of a step that does not count.")
+
+    supports_masking = True
+
+    def checked(self, *xs: Tensor) -> None:
+        super().checked(*xs)
+        if xs[0].rank < 3:
+            raise ShapeError(f"takes (batch, steps, …), but is given {xs[0].described}")
+
+    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+        return Binary("!=", x, self.mask_value).method("any", dim=-1)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if self.mask_value == 0:  # such steps are zero already
+            return Module(call("nn.Identity"))(x)
+        return call("torch.where", Binary("!=", x, self.mask_value).method("any", dim=-1, keepdim=True), x, 0.0)

@@ -1,0 +1,299 @@
+"""Layers around others: a recurrent layer in both directions, and any layer at each step of a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from regspec import axes
+from regspec.axes import Order
+from regspec.calls import Expression, Module, Part, call
+from regspec.counting import Counted, Recounted
+from regspec.layers import nested
+from regspec.layers.cells import Cell
+from regspec.layers.dense import Dense
+from regspec.layers.layer import Layer, Weight, kind
+from regspec.layers.nested import Nested
+from regspec.layers.recurrent import Chain, Recurrent, as_torch_takes
+from regspec.shapes import Shape, ShapeError, Tensor, text
+from regspec.spec.regularizers import Regularizer
+
+
+@kind
+class Bidirectional(Layer):
+    """A recurrent layer forwards and another backwards over the sequence, merged."""
+
+    layer: Nested = Field(description="The recurrent layer, such as LSTM: {units: 32}.")
+    merge_mode: Literal["concat", "sum", "mul", "ave"] | None = Field(
+        "concat", description="How both outputs are merged; null gives two outputs."
+    )
+    backward_layer: Nested | None = Field(
+        None, description="The layer that goes backwards; one like the first when absent."
+    )
+
+    arity = (1, None)
+
+    @model_validator(mode="after")
+    def _wraps_recurrent_layers(self) -> Bidirectional:
+        for layer in (self.layer, self.backward_layer):
+            if layer is not None and not isinstance(layer, Recurrent):
+                raise PydanticCustomError(
+                    "wrapped", "wraps a recurrent layer, not {kind}", {"kind": type(layer).__name__}
+                )
+        forward, backward = self._forward, self._backward
+        if any(getattr(forward, field) != getattr(backward, field) for field in _SHARED):
+            raise PydanticCustomError("wrapped", f"needs the same {', '.join(_SHARED)} in both directions")
+        if forward.go_backwards == backward.go_backwards:
+            raise PydanticCustomError("wrapped", "needs a backward_layer with go_backwards: true")
+        if isinstance(forward, Chain) != isinstance(backward, Chain):
+            raise PydanticCustomError("wrapped", "needs layers of the same rank in both directions")
+        return self
+
+    @property
+    def _forward(self) -> Recurrent:
+        assert isinstance(self.layer, Recurrent)
+        return _zeroed(self.layer)
+
+    @property
+    def _backward(self) -> Recurrent:
+        if self.backward_layer is not None:
+            assert isinstance(self.backward_layer, Recurrent)
+            return _zeroed(self.backward_layer)
+        return self._forward.model_copy(update={"go_backwards": not self._forward.go_backwards})
+
+    @property
+    def stateful(self) -> bool:
+        """Whether a forward begins with the last states of the one before."""
+        return self._forward.stateful
+
+    def _native_cell(self, x: Tensor) -> Cell | None:
+        """The cell of which one of torch's modules computes both directions, if it can."""
+        forward = self._forward
+        is_plain = not (forward.go_backwards or forward.return_state or forward.stateful)
+        if x.mask is not None or self.backward_layer is not None or not is_plain:
+            return None
+        cell = forward.lone_cell if isinstance(forward, Chain) else None
+        return cell if cell is not None and cell.is_native and forward.activity is None else None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("Bidirectional", *dict.fromkeys((*self._forward.kinds, *self._backward.kinds)))
+
+    @property
+    def inner_activities(self) -> dict[str, Regularizer]:
+        pairs = {"forward_activity": self._forward, "backward_activity": self._backward}
+        return {suffix: layer.activity for suffix, layer in pairs.items() if layer.activity is not None}
+
+    def order(self, x: Tensor) -> Order | None:
+        return self._forward.order(x)
+
+    def output_order(self, rank: int, x: Tensor) -> Order:
+        return self._forward.output_order(rank, x)
+
+    def gives_signal(self, *xs: Tensor) -> bool:
+        return self._forward.gives_signal(*xs)
+
+    def units_of(self, output: Tensor) -> int:
+        return self._forward.units_of(output)
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        if (cell := self._native_cell(x)) is None:
+            return (*self._forward.owned_weights(x, ("forward",)), *self._backward.owned_weights(x, ("backward",)))
+        both = (("forward", ""), ("backward", "_reverse"))
+        weights = [each for name, ending in both for each in cell.direction_weights(x.size(-1), (name,), ending)]
+        return tuple(weights if self._forward.trainable else (replace(weight, frozen=True) for weight in weights))
+
+    def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
+        if (cell := self._native_cell(x)) is None:
+            return (*self._forward.owned_absent(("forward",)), *self._backward.owned_absent(("backward",)))
+        return tuple(f"{name}{ending}" for name in cell.absent_parameters for ending in ("", "_reverse"))
+
+    def checked(self, *xs: Tensor) -> None:
+        super().checked(xs[0])
+        forward, backward = self._forward.state_count, self._backward.state_count
+        if len(xs) not in (1, 1 + forward + backward):
+            raise ShapeError(
+                f"takes a sequence, and {forward + backward} initial states or none, but {len(xs)} inputs are given"
+            )
+        self._forward.checked(xs[0], *xs[1 : 1 + forward])
+        self._backward.checked(xs[0], *xs[1 + forward :])
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
+        forward, backward = self._forward.main_shape(x), self._backward.main_shape(x)
+        states = (*self._forward.state_shapes(x), *self._backward.state_shapes(x)) if self._forward.return_state else ()
+        if self.merge_mode is None:
+            return [forward, backward, *states]
+        last = self._last_dimension(x) if self.merge_mode == "concat" else None
+        pairs = [*enumerate(zip(forward, backward, strict=True))]
+        if any(one != other for dimension, (one, other) in pairs if dimension != last):
+            raise ShapeError(f"can't merge outputs of {text(forward)} and {text(backward)}")
+        merged = tuple(
+            one if dimension != last or one is None or other is None else one + other
+            for dimension, (one, other) in pairs
+        )
+        return [merged, *states] if states else merged
+
+    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+        return self._forward.output_mask(x)
+
+    @property
+    def masked_outputs(self) -> int:
+        return 2 if self.merge_mode is None else 1
+
+    def _last_dimension(self, x: Tensor) -> int:
+        """The dimension that holds Keras's last axis of an output, along which both are concatenated."""
+        rank = len(self._forward.main_shape(x))
+        return self._forward.output_order(rank, x).index(rank - 1)
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+        if (cell := self._native_cell(x)) is not None:
+            return self._both_at_once(cell, x, others)
+        count = self._forward.state_count
+        forward, forward_states = self._forward.run(x, others[:count], ("forward",))
+        backward, backward_states = self._backward.run(x, others[count:], ("backward",))
+        forward, forward_states = self._listened("forward", self._forward, forward, forward_states)
+        backward, backward_states = self._listened("backward", self._backward, backward, backward_states)
+        if self._forward.return_sequences:
+            backward = backward.method("flip", 1)
+        states = (*forward_states, *backward_states)
+        if self.merge_mode is None:
+            return [forward, backward, *states]
+        if self.merge_mode == "concat":
+            last = self._last_dimension(x)
+            is_last = last == len(self._forward.main_shape(x)) - 1
+            merged: Expression = call("torch.cat", [forward, backward], dim=-1 if is_last else last)
+        else:
+            merged = _MERGES[self.merge_mode](forward, backward)
+        return [merged, *states] if states else merged
+
+    def _listened(
+        self, name: str, layer: Recurrent, output: Expression, states: tuple[Expression, ...]
+    ) -> tuple[Expression, tuple[Expression, ...]]:
+        """The raw output and states of a direction, through a module to listen on where they have a penalty."""
+        if layer.activity is None:
+            return output, states
+        listener = Module(call("nn.Identity"), f"{name}_activity")
+        return listener(output), tuple(listener(state) for state in states)
+
+    def _both_at_once(self, cell: Cell, x: Tensor, initial: Sequence[Tensor]) -> Expression | list[Expression]:
+        """Both directions by one of torch's modules."""
+        half = len(initial) // 2
+        pairs = zip(initial[:half], initial[half:], strict=True)
+        given = as_torch_takes([call("torch.stack", [forward, backward]) for forward, backward in pairs])
+        whole = Module(cell.constructor(x.size(-1), is_bidirectional=True))(x, *given)
+        if self._forward.return_sequences:  # (batch, steps, 2 * units)
+            output = Part(whole, cell.structure, (0,))
+            if self.merge_mode is None:
+                return [output[..., : cell.units], output[..., cell.units :]]
+            if self.merge_mode == "concat":
+                return output
+            return output.method("unflatten", -1, (2, cell.units)).method(_METHODS[self.merge_mode], dim=-2)
+        last = Part(whole, cell.structure, cell.states[0])  # (2, batch, units)
+        if self.merge_mode is None:
+            return [last[0], last[1]]
+        if self.merge_mode == "concat":
+            return last.method("transpose", 0, 1).method("flatten", 1)
+        return last.method(_METHODS[self.merge_mode], dim=0)
+
+
+def _zeroed(layer: Recurrent) -> Recurrent:
+    """The layer as Keras has it in Bidirectional: zero at masked steps, if it gives each step."""
+    if layer.zero_output_for_mask == layer.return_sequences:
+        return layer
+    return layer.model_copy(update={"zero_output_for_mask": layer.return_sequences})
+
+
+_MERGES: dict[str, Callable[[Expression, Expression], Expression]] = {
+    "sum": lambda forward, backward: forward + backward,
+    "mul": lambda forward, backward: forward * backward,
+    "ave": lambda forward, backward: (forward + backward) / 2,
+}
+_SHARED = ("return_sequences", "return_state", "stateful")  # what both directions must have in common
+_METHODS = {"sum": "sum", "mul": "prod", "ave": "mean"}
+
+
+@kind
+class TimeDistributed(Layer):
+    """A layer applied to each step of a sequence by itself.
+
+    The layer has the steps of all sequences as its batch: by their number its own activity penalty is divided.
+    """
+
+    layer: Nested = Field(description="The layer, such as Dense: {units: 32}.")
+
+    supports_masking = True
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("TimeDistributed", *self.layer.kinds)
+
+    @property
+    def inner_activities(self) -> dict[str, Regularizer]:
+        return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
+
+    def checked(self, *xs: Tensor) -> None:
+        super().checked(*xs)
+        if xs[0].rank < 3:
+            raise ShapeError(f"takes input of (batch, steps, …), but is given {xs[0].described}")
+        if isinstance(self.layer, (Recurrent, Bidirectional)) and self.layer.stateful:
+            raise ShapeError("wraps a stateful layer, whose state would go from each step's sequence to the next")
+
+    def _step(self, x: Tensor) -> Tensor:
+        """A tensor like all steps of ``x``, one after the other."""
+        mask = None
+        if x.mask is not None and x.mask.rank > 2:  # each step is a sequence with a mask of its own
+            mask = Tensor((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
+        return Tensor((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format, mask=mask)
+
+    def reads(self, x: Tensor) -> Order | None:
+        order = self.layer.reads(self._counted_step(x))
+        if order is None:
+            return None if x.order[:2] == (0, 1) else axes.identity(x.rank)
+        return (0, 1, *(axis + 1 for axis in order[1:]))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,), step = xs, self._counted_step(xs[0])
+        made = self.layer.recounted(step)
+        if made is None or made.units is not None:  # the units of each step
+            return None
+        rank = len(self.output_shape(Tensor(x.logical, x.source, x.dtype, (), x.data_format))) - 1
+        like = axes.identity(rank) if step.is_keras else self.layer.output_order(rank, step)
+        order = (0, 1, *(axis + 1 for axis in (made.order or like)[1:]))
+        return Recounted(order=order, nested={"layer": made})
+
+    def _counted_step(self, x: Tensor) -> Counted:
+        """A tensor like each step of ``x``, counted alike where the steps are the second axis."""
+        order = (0, *(axis - 1 for axis in x.order[2:])) if x.order[:2] == (0, 1) else ()
+        shape = x.shape if order else x.logical
+        return Counted((None, *shape[2:]), x.source, x.dtype, order, x.data_format)
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        weights = nested.weights(self.layer, self._step(x))
+        return tuple(replace(weight, along=tuple(axis and axis + 1 for axis in weight.along)) for weight in weights)
+
+    def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
+        return self.layer.absent(self._step(x))
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return (*x.shape[:2], *nested.output_shape(self.layer, self._step(x))[1:])
+
+    @property
+    def takes_integers(self) -> bool:
+        return self.layer.takes_integers
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str] | None:
+        return self.layer.output_dtype(x)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        if isinstance(self.layer, Dense) and self.layer.is_along_last_axis and not self.inner_activities:
+            return nested.lower(self.layer, x, x)  # which works along the last axis, whatever stands before
+        steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
+        mask = None if x.mask is None else x.mask.method("flatten", 0, 1)
+        result = nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1), mask)
+        if self.inner_activities:
+            result = Module(call("nn.Identity"), "layer_activity")(result)
+        return result.method("unflatten", 0, steps)

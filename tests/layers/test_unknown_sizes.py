@@ -1,0 +1,59 @@
+"""Layers on tensors whose sizes are known only when they run: as on tensors whose sizes are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import regspec
+from regspec.layers import KINDS
+from regspec.layers.layer import Spatial
+
+from . import reference
+from .rows import ROWS, Row
+from .specs import outputs_of, spec_of
+
+# Of these, some rows have weights, or a result, of the sizes in question.
+SIZED = (
+    *("BatchNormalization", "CenterCrop", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "EinsumDense"),
+    *("GroupNormalization", "LayerNormalization", "Normalization", "PReLU", "RMSNormalization"),
+)
+
+
+def unknown(row: Row) -> Row:
+    """The row with sizes that are not known, but for the channels."""
+    first = row.data_format == "channels_first" and issubclass(KINDS[row.kind], Spatial)
+
+    def forgotten(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        nothing = (None,) * (len(shape) - 1)
+        return shape if not nothing else (shape[0], *nothing) if first else (*nothing, shape[-1])
+
+    return replace(row, shapes=tuple(map(forgotten, row.shapes)))
+
+
+def refused(row: Row) -> str | None:
+    """What is said of a row whose sizes are unknown, where that is refused."""
+    try:
+        spec_of(unknown(row), row.fields)
+    except regspec.RegspecError as error:
+        return str(error)
+    return None
+
+
+CASES = [pytest.param(index, id=row.id) for index, row in enumerate(ROWS) if unknown(row) != row and not row.is_random]
+
+
+@pytest.mark.parametrize("index", CASES)
+def test_computes_the_same(index: int) -> None:
+    row = ROWS[index]
+    if row.kind in SIZED and (refusal := refused(row)) is not None:
+        assert "needs to know the size" in refusal or "is not known" in refusal
+        return
+    spec = spec_of(unknown(row), row.fields)
+    sized, unsized = regspec.build(spec_of(row, row.fields), seed=0).eval(), regspec.build(spec, seed=0).eval()
+    unsized.load_state_dict(sized.state_dict())
+    inputs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
+    for got, wanted in zip(outputs_of(unsized(*inputs)), outputs_of(sized(*inputs)), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,423 @@
+"""Models with channels last as ones with channels first: outputs, penalties and gradients are Keras's, transposed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers, regularizers
+from keras.src.applications.convnext import LayerScale
+from torch import Tensor
+from typer.testing import CliRunner
+
+import regspec
+from regspec.cli import app
+from regspec.keras.porting import Port
+from regspec.layers import KINDS
+from regspec.layers.layer import Elementwise
+
+from .layers import reference
+from .layers.rows import ROWS
+from .layers.specs import node_of, spec_of, with_penalties
+from .test_port import MODELS, UNSAVED, flat, is_saved
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
+
+POOLINGS = {2: layers.MaxPooling1D, 3: layers.MaxPooling2D, 4: layers.MaxPooling3D}
+
+
+def converted(model: Any, folder: Path, seed: int = 1, data_format: Any = "channels_first") -> Port:
+    """The model with random weights, saved, and ported with channels first."""
+    reference.fill(model, seed)
+    model.save(folder / "model.keras")
+    port = regspec.port(folder / "model.keras", data_format=data_format)
+    assert port.spec.data_format == (data_format or "channels_last")
+    return port
+
+
+def agrees(model: Any, port: Port, inputs: list[Tensor], given: Any = None) -> None:
+    """Outputs after transposing, the penalty, and the norm of the gradient of both, in evaluation."""
+    ported = port.build()
+    theirs = [x.requires_grad_() if x.is_floating_point() else x for x in inputs]
+    orders = [port.input_orders.get(name) for name in port.spec.inputs]
+    ours = [x if order is None else x.permute(order) for x, order in zip(theirs, orders, strict=True)]
+    wanted = flat(model(given or (theirs if len(theirs) > 1 else theirs[0]), training=False))
+    got = flat(ported(*ours))
+    for number, (a, b) in enumerate(zip(got, wanted, strict=True)):
+        order = order_of_output(port, number)
+        torch.testing.assert_close(a, b if order is None else b.permute(order), rtol=2e-4, atol=2e-4)
+    penalty = sum(model.losses, torch.zeros(()))
+    torch.testing.assert_close(ported.regularization_loss(), penalty, rtol=2e-4, atol=1e-6)
+    norms, slopes = [], []
+    for outputs, loss, parameters in (
+        (got, ported.regularization_loss(), [*ported.parameters()]),
+        (wanted, penalty, [variable.value for variable in model.trainable_variables]),
+    ):
+        own = [each for each in parameters if each.requires_grad]
+        objective = loss + sum(x.square().mean() for x in outputs if x.is_floating_point())
+        # of the inputs too: without them torch 2.13 crashes in the backward of a GroupNorm in channels_last
+        asked = [*own, *(x for x in theirs if x.requires_grad)]
+        differs = asked and objective.requires_grad
+        gradients = torch.autograd.grad(objective, asked, allow_unused=True) if differs else ()
+        known = [each for each in gradients[: len(own)] if each is not None]
+        norms.append(sum(each.double().square().sum().item() for each in known) ** 0.5)
+        slopes.append([torch.zeros(()) if each is None else each for each in gradients[len(own) :]])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3, abs=1e-6)
+    for a, b in zip(*slopes, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * max(1.0, b.abs().max().item()))
+
+
+def order_of_output(port: Port, number: int) -> tuple[int, ...] | None:
+    outputs = port.spec.body.outputs
+    names = [outputs] if isinstance(outputs, str) else [*(outputs or ())]
+    return port.output_orders.get(names[number])
+
+
+# -- every row of the layer table, behind a pooling --------------------------------------------------------------------
+
+
+def behind_poolings(index: int) -> tuple[Any, list[Tensor]]:
+    """A layer that takes what poolings give, which lies as convolutions want it, and its inputs."""
+    row = ROWS[index]
+    fields = row.fields if row.kind in UNSAVED else with_penalties(row)
+    layer = reference.keras_layer(row.kind, fields, row.data_format, len(row.shapes[0]) + 1)
+    symbolic = [keras.Input(shape) for shape in row.shapes]
+    stems = [POOLINGS.get(len(x.shape) - 1) for x in symbolic]
+    images = [x if stem is None else stem(1)(x) for x, stem in zip(symbolic, stems, strict=True)]
+    model = keras.Model(symbolic, reference.call(layer, row, images, False))
+    return model, [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
+
+
+AS_KERAS = ("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional", "Attention", "MultiHeadAttention")
+BEHIND = [
+    pytest.param(index, id=row.id)
+    for index, row in enumerate(ROWS)
+    if row.has_reference
+    and row.data_format == "channels_last"
+    and row.dtype == "float32"
+    and is_saved(row)
+    and any(len(shape) > 1 for shape in row.shapes)
+    and (row.kind not in AS_KERAS or row.kind != ROWS[index - 1].kind)  # of these, the first will do
+]
+
+
+@pytest.mark.parametrize("index", BEHIND)
+def test_every_row_behind_poolings(index: int, tmp_path: Path) -> None:
+    """Where its inputs lie as torch's convolutions give them, as it is and with channels first."""
+    model, inputs = behind_poolings(index)
+    port = converted(model, tmp_path, index)
+    model = keras.saving.load_model(tmp_path / "model.keras")  # because a frozen layer trains those in it then
+    agrees(model, port, inputs)
+    agrees(model, port.original or port, inputs)
+
+
+def test_what_weights_lie_along_is_declared() -> None:
+    """Of layers that take any order of units, which their weights then follow."""
+    for row in ROWS:
+        if issubclass(KINDS[row.kind], Elementwise):
+            assert all(weight.along for weight in node_of(spec_of(row, row.fields)).plan.weights), row.kind
+
+
+# -- what follows a Flatten --------------------------------------------------------------------------------------------
+
+VECTORS: dict[str, Callable[[Any], Any]] = {
+    "dense": layers.Dense(5, activation="softmax", kernel_regularizer=regularizers.OrthogonalRegularizer(0.3)),
+    "glu": layers.Activation("glu"),
+    "softmax": lambda x: layers.Dense(3)(layers.Softmax()(x)),
+    "relu": lambda x: layers.Dense(3)(layers.ReLU(negative_slope=0.1)(x)),
+    "activity": lambda x: layers.Dense(3)(layers.ActivityRegularization(0.1, 0.2)(x)),
+    "dropout": lambda x: layers.Dense(3)(layers.Dropout(0.5, noise_shape=[None, 24])(layers.Dropout(0.3)(x))),
+    "batch": lambda x: layers.Dense(3)(layers.BatchNormalization(gamma_regularizer="l1")(x)),
+    "layer": lambda x: layers.Dense(3)(layers.LayerNormalization(beta_regularizer="l2")(x)),
+    "rms": lambda x: layers.Dense(3)(layers.RMSNormalization()(x)),
+    "group": lambda x: layers.Dense(3)(layers.GroupNormalization(4)(x)),
+    "unit": lambda x: layers.Dense(3)(layers.UnitNormalization()(x)),
+    "scaled": lambda x: layers.Dense(3)(LayerScale(0.5, 24)(x)),
+    "spectral": lambda x: layers.SpectralNormalization(layers.Dense(3, kernel_regularizer="l2"))(x),
+    "prelu": lambda x: layers.Dense(3)(layers.PReLU(alpha_regularizer="l1")(x)),
+    "prelu of one": lambda x: layers.Dense(3)(layers.PReLU(shared_axes=[1])(x)),
+    "normalization": lambda x: layers.Dense(3)(layers.Normalization()(x)),
+    "numbers": lambda x: layers.Dense(3)(layers.Normalization(mean=[*range(24)], variance=[*range(1, 25)])(x)),
+    "scales": lambda x: layers.Dense(3)(layers.Rescaling([*range(24)])(x)),
+    "scale": lambda x: layers.Dense(3)(2.0 - x * 3.0),
+    "again": lambda x: layers.Dense(3)(layers.Flatten()(x)),
+    "units are given": layers.Activation("tanh"),
+    "reshape": lambda x: layers.Conv2D(2, 2)(layers.Reshape((4, 2, 3))(x)),
+    "repeat": lambda x: layers.LSTM(3)(layers.RepeatVector(4)(x)),
+    "einsum": layers.EinsumDense("ab,bc->ac", output_shape=3, bias_axes="c"),
+    "residual": lambda x: layers.Dense(3)(layers.Add()([x, layers.Activation("tanh")(x)])),
+    "another order": lambda x: layers.Dense(3)(layers.Multiply()([x, layers.Dense(24)(x)])),
+    "a number": lambda x: layers.Dense(3)(layers.Multiply()([x, layers.Dense(1)(x)])),
+    "joined": lambda x: layers.Dense(3)(layers.Concatenate()([layers.Dense(2)(x), x, layers.Activation("elu")(x)])),
+    "dot": lambda x: layers.Dot(1)([x, layers.Activation("tanh")(x)]),
+    "batch of a frozen layer": lambda x: layers.Dense(3)(layers.BatchNormalization(trainable=False)(x)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_what_follows_a_flatten(name: str, tmp_path: Path) -> None:
+    image = keras.Input((5, 3, 2))
+    flattened = layers.Flatten()(layers.Conv2D(3, 2, kernel_regularizer="l1")(image))  # (4, 2, 3)
+    model = keras.Model(image, VECTORS[name](flattened))
+    agrees(model, converted(model, tmp_path), [torch.randn(3, 5, 3, 2)])
+
+
+def test_kernels_after_a_flatten_are_moved_and_nothing_is_permuted(tmp_path: Path) -> None:
+    """By hand: the rows of the kernel in the order of torch's flatten."""
+    image = keras.Input((4, 3, 2), name="image")
+    model = keras.Model(image, layers.Dense(5, name="fc")(layers.Flatten(name="flatten")(image)))
+    port = converted(model, tmp_path)
+    assert "permute" not in regspec.source(port.spec)
+    kernel = model.get_layer("fc").kernel.numpy().reshape(4, 3, 2, 5)
+    np.testing.assert_array_equal(port.weights["fc.weight"], kernel.transpose(3, 2, 0, 1).reshape(5, 24))
+    assert port.notes == (
+        "the weights of 'fc' follow channels first, as 'flatten' gives them",
+        "the input 'image' takes (batch, 2, 4, 3)",
+    )
+
+
+# -- whole models ------------------------------------------------------------------------------------------------------
+
+
+def residual() -> Any:
+    """Convolutions of all sorts, a residual connection, squeeze and excitation, a softmax over channels at the end."""
+    image = keras.Input((8, 9, 3))
+    x = layers.Conv2D(6, 3, strides=2, padding="same", use_bias=False, kernel_regularizer="l2")(
+        layers.Rescaling([1.0, 2.0, 3.0])(image)
+    )
+    x = y = layers.Activation("relu")(layers.BatchNormalization(axis=-1, beta_regularizer="l1")(x))
+    z = layers.Reshape((1, 1, 6))(layers.GlobalAveragePooling2D()(x))
+    z = layers.Conv2D(6, 1, activation="sigmoid")(z)
+    x = layers.Multiply()([layers.SeparableConv2D(6, 3, padding="same")(x), z])
+    x = layers.Dropout(0.2, noise_shape=(None, 1, 1, 1))(x)
+    x = layers.PReLU(shared_axes=[1, 2], alpha_regularizer="l2")(layers.Add()([x, y]))
+    x = layers.LayerNormalization()(layers.Concatenate()([x, layers.PReLU()(y)]))
+    x = layers.LayerNormalization(axis=[1, 2, 3], gamma_regularizer="l1")(layers.Dense(4, activation="tanh")(x))
+    return keras.Model(image, layers.Conv2DTranspose(5, 3, strides=2, activation="softmax", name="segments")(x))
+
+
+def branches() -> Any:
+    """Several flattened images and a vector, joined; a shared Dense; an image that no convolution takes."""
+    first, second, vector = keras.Input((6, 5, 2)), keras.Input((4, 3, 3)), keras.Input((7,))
+    a = layers.Flatten()(layers.MaxPooling2D()(layers.Conv2D(4, 2)(first)))
+    b = layers.Flatten()(second)
+    x = layers.Concatenate()([layers.BatchNormalization()(a), vector, layers.Dropout(0.5)(b)])
+    return keras.Model([first, second, vector], layers.Dense(4, kernel_regularizer="l1")(layers.LeakyReLU()(x)))
+
+
+def shared() -> Any:
+    """A convolution, a Flatten and a Dense that two images share; a second pair whose order differs."""
+    first, second = keras.Input((6, 5, 2)), keras.Input((6, 5, 2))
+    conv, flatten = layers.Conv2D(3, 2, activity_regularizer="l2"), layers.Flatten()
+    dense, soft = layers.Dense(4, kernel_regularizer="l2"), layers.Softmax(axis=-1)
+    x, y = flatten(soft(conv(first))), flatten(soft(conv(second)))
+    other = layers.Dense(60)
+    return keras.Model([first, second], [dense(x), dense(y), other(layers.Add()([x, y])), other(other(x))])
+
+
+def shared_order() -> Any:
+    """A normalization of images and of a sequence, which can't both have their axes counted anew."""
+    image, steps = keras.Input((6, 5, 4)), keras.Input((3, 4))
+    unit = layers.UnitNormalization()
+    x = layers.Conv2D(4, 2)(image)
+    return keras.Model([image, steps], [unit(x), layers.LSTM(3)(unit(steps))])
+
+
+def inside() -> Any:
+    """Models inside, one of which is called twice: an encoder of images, and a head on flattened units."""
+    first, second = keras.Input((6, 5, 2)), keras.Input((6, 5, 2))
+    x = keras.Input((6, 5, 2))
+    encoder = keras.Model(x, [layers.Flatten()(layers.Conv2D(3, 2)(x)), layers.Conv2D(2, 1, activation="softmax")(x)])
+    head = keras.Sequential([keras.Input((60,)), layers.BatchNormalization(), layers.Dense(3, kernel_regularizer="l2")])
+    a, image = encoder(first)
+    b, _ = encoder(second)
+    plain = keras.Sequential([keras.Input((60,)), layers.Reshape((20, 3)), layers.LSTM(2)], name="steps")
+    return keras.Model([first, second], [head(a), head(b), layers.ReLU()(image), plain(b)])
+
+
+def signals() -> Any:
+    """Convolutions along time, then a recurrent layer; the input is a signal."""
+    x = steps = keras.Input((20, 3))
+    x = layers.MaxPooling1D()(layers.Conv1D(5, 3, padding="causal", activation="relu")(x))
+    x = layers.SpatialDropout1D(0.1)(layers.BatchNormalization()(layers.ZeroPadding1D(1)(x)))
+    x = layers.UpSampling1D(2)(layers.Cropping1D(1)(x))
+    y = layers.Bidirectional(layers.GRU(4, return_sequences=True))(x)
+    y = layers.Conv1DTranspose(3, 2, activation="softmax")(layers.Attention()([y, y]))
+    return keras.Model(steps, [layers.GlobalMaxPooling1D()(x), layers.Dense(2)(layers.Flatten()(x)), y])
+
+
+def tokens() -> Any:
+    """An embedding and convolutions over it; a mean over the steps of what no convolution gave."""
+    x = keras.Input((9,), dtype="int64")
+    y = layers.Embedding(11, 6, embeddings_regularizer="l1")(x)
+    z = layers.GlobalMaxPooling1D()(layers.SeparableConv1D(4, 3, padding="same")(y))
+    return keras.Model(x, layers.Dense(3)(layers.Concatenate()([z, layers.GlobalAveragePooling1D()(y)])))
+
+
+def video() -> Any:
+    """Images one after the other: each through convolutions, and then a recurrent layer."""
+    x = frames = keras.Input((3, 8, 7, 2))
+    x = layers.TimeDistributed(layers.Conv2D(4, 3, activation="softmax"))(x)
+    x = layers.TimeDistributed(layers.BatchNormalization())(x)
+    x = layers.TimeDistributed(layers.PReLU(shared_axes=[1]))(layers.ReLU()(x))
+    x = layers.TimeDistributed(layers.MaxPooling2D())(x)
+    y = layers.TimeDistributed(layers.GlobalAveragePooling2D(keepdims=True))(x)
+    x = layers.TimeDistributed(layers.Flatten())(layers.Add()([x, y]))
+    return keras.Model(frames, [layers.LSTM(3)(layers.TimeDistributed(layers.Dense(4))(x)), y])
+
+
+def volumes() -> Any:
+    x = volume = keras.Input((5, 6, 7, 2))
+    x = layers.AveragePooling3D(2)(layers.Conv3D(4, 2, groups=2)(x))
+    x = layers.Permute((4, 2, 3, 1))(layers.GroupNormalization(2)(x))
+    return keras.Model(volume, [layers.Dense(3)(layers.Flatten()(x)), layers.Cropping3D(((1, 0), 0, 0))(volume)])
+
+
+def generator() -> Any:
+    """From a vector to an image, by reshaping; and one whose reshaping costs nothing."""
+    x = keras.Input((6,))
+    y = layers.Reshape((4, 3, 5))(layers.LeakyReLU()(layers.Dense(60)(x)))
+    z = layers.Reshape((4, 15, 1))(layers.Dense(60)(x))
+    z = layers.Conv2D(2, (1, 13))(z)
+    return keras.Model(x, layers.Conv2DTranspose(2, 3, strides=2)(layers.Concatenate()([y, z])))
+
+
+def mixed() -> Any:
+    """Layers that say channels_first in a model that is channels last."""
+    x = image = keras.Input((2, 7, 6))
+    x = layers.MaxPooling2D(data_format="channels_first")(layers.Conv2D(3, 2, data_format="channels_first")(x))
+    x = layers.BatchNormalization(axis=1)(x)
+    y = layers.Flatten(data_format="channels_first")(x)
+    return keras.Model(
+        image, [layers.Dense(3)(y), layers.Conv2D(3, 2)(x), layers.GlobalMaxPooling2D(data_format="channels_first")(x)]
+    )
+
+
+def heads() -> Any:
+    """Attention between the pixels of an image; an EinsumDense on images; constraints on what would be transposed."""
+    image = keras.Input((4, 5, 3))
+    x = layers.Conv2D(6, 2)(image)
+    y = layers.Reshape((12, 6))(x)
+    y = layers.Reshape((3, 4, 6))(layers.MultiHeadAttention(2, 3)(y, y))
+    x = layers.EinsumDense("abcd,de->abce", output_shape=(3, 4, 6), bias_axes="e")(layers.Add()([x, y]))
+    x = layers.PReLU(alpha_constraint=keras.constraints.MaxNorm(0.7, axis=2))(layers.Conv2D(4, 1)(x))
+    penalty = regularizers.OrthogonalRegularizer(0.2)
+    return keras.Model(
+        image, layers.Average()([layers.LayerNormalization(axis=[2, 3], gamma_regularizer=penalty)(x), x])
+    )
+
+
+def doubled() -> Any:
+    """Units that follow each other more and more often, beyond what is kept track of."""
+    image = keras.Input((3, 2, 2))
+    x = layers.Flatten()(image)
+    for _ in range(10):
+        x = layers.Concatenate()([x, x])
+    return keras.Model(image, layers.Dense(2)(x))
+
+
+def digits() -> Any:
+    """Images that are flattened at once, as they come."""
+    return keras.Sequential(
+        [keras.Input((4, 3, 2)), layers.Flatten(), layers.Dense(5, activation="relu"), layers.Dense(3)]
+    )
+
+
+def chain() -> Any:
+    """Flattened images in pairs of which the first can't be in another order than Keras's, and so none can."""
+    inputs = [keras.Input((3, 2, 2)) for _ in range(12)]
+    vectors = [layers.Dense(12)(layers.Flatten()(inputs[0])), *(layers.Flatten()(x) for x in inputs)]
+    pairs = [layers.Multiply()([*pair]) for pair in pairwise(vectors)]
+    return keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(pairs)))
+
+
+def unsized() -> Any:
+    """Images of any size, and a Flatten that does not know what it gives."""
+    image = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", activation="log_softmax")(image)
+    return keras.Model(image, [layers.Dense(2)(layers.GlobalMaxPooling2D()(x)), layers.Flatten()(x)])
+
+
+IMAGES = [torch.randn(3, 6, 5, 2), torch.randn(3, 6, 5, 2)]
+CONVERTED: dict[str, tuple[Callable[[], Any], list[Tensor], int | None]] = {
+    "residual": (residual, [torch.randn(3, 8, 9, 3)], 2),
+    "branches": (branches, [torch.randn(3, 6, 5, 2), torch.randn(3, 4, 3, 3), torch.randn(3, 7)], 0),
+    "shared": (shared, IMAGES, None),
+    "shared_order": (shared_order, [torch.randn(3, 6, 5, 4), torch.randn(3, 3, 4)], None),
+    "inside": (inside, IMAGES, None),
+    "signals": (signals, [torch.randn(3, 20, 3)], None),
+    "tokens": (tokens, [torch.randint(0, 11, (3, 9))], None),
+    "video": (video, [torch.randn(3, 3, 8, 7, 2)], None),
+    "volumes": (volumes, [torch.randn(3, 5, 6, 7, 2)], None),
+    "generator": (generator, [torch.randn(3, 6)], 1),
+    "mixed": (mixed, [torch.randn(3, 2, 7, 6)], None),
+    "heads": (heads, [torch.randn(3, 4, 5, 3)], None),
+    "chain": (chain, [torch.randn(3, 3, 2, 2) for _ in range(12)], None),
+    "doubled": (doubled, [torch.randn(3, 3, 2, 2)], 1),
+    "unsized": (unsized, [torch.randn(3, 7, 8, 3)], None),
+    "digits": (digits, [torch.randn(3, 4, 3, 2)], 0),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_whole_models(name: str, tmp_path: Path) -> None:
+    """With as many permuted views as there are layers that read axes."""
+    make, inputs, views = CONVERTED[name]
+    model = make()
+    port = converted(model, tmp_path)
+    agrees(model, port, inputs)
+    assert port.original is not None
+    assert port.original.text == regspec.port(tmp_path / "model.keras").text
+    if views is not None:
+        assert regspec.source(port.spec).count(".permute(") == views
+
+
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
+def test_the_model_of_the_port(tmp_path: Path) -> None:
+    """A shared layer, a model inside that is called twice, operations, several inputs and outputs, frozen weights."""
+    make, inputs = MODELS["branched"]
+    model = make()
+    agrees(model, converted(model, tmp_path), inputs, dict(zip(("image", "size"), inputs, strict=True)))
+
+
+def test_a_model_with_channels_first_stays_as_it_is(tmp_path: Path) -> None:
+    x = keras.Input((2, 6, 5))
+    model = keras.Model(
+        x, layers.Flatten(data_format="channels_first")(layers.Conv2D(3, 2, data_format="channels_first")(x))
+    )
+    port = converted(model, tmp_path)
+    assert port.text == regspec.port(tmp_path / "model.keras").text
+    agrees(model, port, [torch.randn(3, 2, 6, 5)])
+    with pytest.raises(regspec.RegspecError, match="is not converted to channels last"):
+        regspec.port(tmp_path / "model.keras", data_format="channels_last")
+
+
+def test_a_layer_that_can_not_be_converted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KINDS["UnitNormalization"], "recounted", lambda *_, **__: None)
+    x = keras.Input((2, 6, 5))
+    model = keras.Model(x, layers.UnitNormalization(name="unit")(layers.Conv2D(3, 2)(x)))
+    with pytest.raises(regspec.RegspecError, match="'unit' can't be converted to channels first"):
+        converted(model, tmp_path)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    model = digits()
+    model.save(tmp_path / "model.keras")
+    arguments = [
+        "port",
+        str(tmp_path / "model.keras"),
+        "-o",
+        str(tmp_path / "ported"),
+        "--data-format",
+        "channels_first",
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    spec = regspec.load(tmp_path / "ported" / "spec.yaml")
+    assert [declared.shape for declared in spec.inputs.values()] == [(2, 4, 3)]

@@ -1,0 +1,166 @@
+"""Masks, from Masking and mask_zero or by name, through the layers that hand them on to those that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+import torch
+from keras import layers
+from torch import Tensor
+
+from .layers import reference
+from .test_port import agrees
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Keras warns of masks that are destroyed
+
+
+def tokens(*, is_empty: bool = True) -> Tensor:
+    """Sequences with padding at the end, at the start and inside, without any, and one of nothing else."""
+    x = torch.randint(1, 11, (5, 7), generator=torch.Generator().manual_seed(1))
+    x[0, 4:] = 0
+    x[1, :3] = 0
+    x[2, 2:4] = 0
+    x[3, 0 if is_empty else 1 :] = 0
+    return x
+
+
+def steps() -> Tensor:
+    x = torch.randn(4, 7, 5, generator=torch.Generator().manual_seed(1))
+    x[0, 5:] = 0
+    x[1, [0, 3]] = 0
+    return x
+
+
+def embedded(*after: Any) -> Callable[[], Any]:
+    """A Sequential model: layers after an embedding whose index 0 is padding."""
+
+    def make() -> Any:
+        start = [keras.Input((7,), dtype="int32"), layers.Embedding(11, 6, mask_zero=True)]
+        return keras.Sequential([*start, *(each() for each in after)])
+
+    return make
+
+
+def layer(kind: str, *arguments: Any, **fields: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        given = [each() if callable(each) else each for each in arguments]
+        return getattr(layers, kind)(*given, **fields)
+
+    return make
+
+
+LSTM = layer("LSTM", 4, kernel_regularizer="l2", activity_regularizer="l1")
+SEQUENTIAL: dict[str, Callable[[], Any]] = {
+    "mean": embedded(layer("GlobalAveragePooling1D"), layer("Dense", 3)),
+    "mean of what hands masks on": embedded(
+        *(layer("LayerNormalization"), layer("Dropout", 0.3), layer("Dense", 4, activation="relu")),
+        *(layer("BatchNormalization"), layer("ReLU"), layer("PReLU"), layer("TimeDistributed", layer("Dense", 3))),
+        layer("GlobalAveragePooling1D", keepdims=True),
+    ),
+    "a layer that does not": embedded(layer("Conv1D", 3, 2), layer("GlobalAveragePooling1D")),
+    "last": embedded(LSTM),
+    "two": embedded(layer("GRU", 4, return_sequences=True), LSTM),
+    "backwards": embedded(layer("LSTM", 4, go_backwards=True, return_sequences=True)),
+    "zero": embedded(layer("SimpleRNN", 4, return_sequences=True, zero_output_for_mask=True)),
+    "own steps": embedded(
+        layer("LSTM", 4, activation="relu", return_sequences=True), layer("GRU", 3, reset_after=False)
+    ),
+    "relu": embedded(layer("SimpleRNN", 4, activation="relu")),
+    "both directions": embedded(layer("Bidirectional", layer("LSTM", 4, return_sequences=True)), LSTM),
+    "both directions, last": embedded(layer("Bidirectional", layer("GRU", 4), merge_mode="sum")),
+    "mean of stacked cells": embedded(
+        layer("RNN", lambda: [layers.LSTMCell(4), layers.GRUCell(3, reset_after=False)], return_sequences=True),
+        layer("GlobalAveragePooling1D"),
+    ),
+}
+
+
+def saved(make: Callable[[], Any], folder: Path, suffix: str = ".keras") -> tuple[Any, Path]:
+    model = make()
+    reference.fill(model, 1)
+    model.save(folder / f"model{suffix}")
+    return model, folder / f"model{suffix}"
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("name", SEQUENTIAL)
+def test_sequential_models(name: str, suffix: str, tmp_path: Path) -> None:
+    model, path = saved(SEQUENTIAL[name], tmp_path, suffix)
+    agrees(model, path, [tokens(is_empty="mean" not in name)])
+
+
+# -- graphs, where Keras records masks as operations -------------------------------------------------------------------
+
+
+def graph(make: Callable[[Any, Any], Any]) -> Callable[[], Any]:
+    """A Functional model of two inputs of tokens; ``make`` takes both, embedded."""
+
+    def build() -> Any:
+        inputs = [keras.Input((7,), dtype="int32", name=name) for name in ("first", "second")]
+        table = layers.Embedding(11, 6, mask_zero=True)
+        return keras.Model(inputs, make(*(table(x) for x in inputs)))
+
+    return build
+
+
+def pooled(x: Any) -> Any:
+    return layers.GlobalAveragePooling1D()(x)
+
+
+def transformer(x: Any, y: Any) -> Any:
+    """Two blocks: Keras takes the mask off what attention is called on, so that the second sees padding."""
+    for _ in range(2):
+        attended = layers.MultiHeadAttention(2, 3, kernel_regularizer="l2")(x, x)
+        x = layers.LayerNormalization()(layers.Add()([x, attended]))
+        x = layers.LayerNormalization()(x + layers.Dense(6)(layers.Dense(8, activation="relu")(x)))
+    return layers.Concatenate()([pooled(x), pooled(y)])
+
+
+def encoder_decoder(x: Any, y: Any) -> Any:
+    encoded, h, c = layers.LSTM(6, return_sequences=True, return_state=True)(x)
+    decoded = layers.LSTM(6, return_sequences=True)(y, initial_state=[h, c])
+    return layers.Dense(3)(layers.Concatenate()([decoded, layers.Attention()([decoded, encoded])]))
+
+
+def nested(x: Any, y: Any) -> Any:
+    inner = keras.Sequential([keras.Input((7, 6)), layers.LSTM(4, return_sequences=True)], name="inner")
+    return layers.Concatenate()([layers.GRU(3)(inner(x)), layers.GRU(2)(inner(y))])
+
+
+def shared(x: Any, y: Any) -> Any:
+    lstm = layers.LSTM(4, activity_regularizer="l2")
+    return layers.Concatenate()([lstm(x), lstm(y)])
+
+
+GRAPHS: dict[str, Callable[[], Any]] = {
+    "attention": graph(lambda x, y: layers.Attention()([x, y])),
+    "causal attention": graph(lambda x, y: layers.Attention(use_scale=True)([x, y], use_causal_mask=True)),
+    "additive attention": graph(lambda x, y: layers.AdditiveAttention()([x, y, y])),
+    "heads": graph(lambda x, y: layers.MultiHeadAttention(2, 3)(x, y, use_causal_mask=True)),
+    "heads, scores": graph(lambda x, y: layers.MultiHeadAttention(2, 3)(x, y, return_attention_scores=True)[0]),
+    "shared heads": graph(lambda x, y: layers.GroupQueryAttention(3, 4, 2)(x, y)),
+    "sum": graph(lambda x, y: layers.LSTM(3)(layers.Add()([x, y]))),
+    "product": graph(lambda x, y: layers.LSTM(3)(layers.Multiply()([x, layers.Dense(6)(x), y]))),
+    "largest": graph(lambda x, y: layers.LSTM(3)(layers.Maximum()([x, y]))),
+    "smallest of masked and not": graph(lambda x, y: layers.LSTM(3)(layers.Minimum()([layers.Conv1D(6, 1)(x), y]))),
+    "operations hand no mask on": graph(lambda x, y: layers.LSTM(3)(x + y * 2.0)),
+    "side by side": graph(lambda x, y: layers.LSTM(3)(layers.Concatenate()([x, y]))),
+    "one after the other": graph(lambda x, y: layers.LSTM(3)(layers.Concatenate(axis=1)([x, layers.Conv1D(6, 2)(y)]))),
+    "by name": graph(lambda x, y: layers.LSTM(3)(layers.Conv1D(4, 1)(x), mask=keras.ops.not_equal(y, 0)[..., 0])),
+    "two blocks": graph(transformer),
+    "encoder and decoder": graph(encoder_decoder),
+    "nested": graph(nested),
+    "shared": graph(shared),
+    "dot": graph(lambda x, y: layers.Dot(axes=1)([x, y])),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs(name: str, tmp_path: Path) -> None:
+    model, path = saved(GRAPHS[name], tmp_path)
+    is_empty = "blocks" not in name
+    agrees(model, path, [tokens(is_empty=is_empty), tokens(is_empty=is_empty).flip(0)])

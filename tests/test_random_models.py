@@ -1,0 +1,182 @@
+"""Random Keras models, ported; and those that were once ported wrongly, each as small as it can be.
+
+``pytest tests/test_random_models.py --seeds 500`` goes over more of them; ``--seeds 7000-7500`` over others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+from keras import layers
+
+import regspec
+
+from .random_models import Case, checks, random_model
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}:keras") for name in ("UserWarning", "DeprecationWarning")]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        first, _, last = str(metafunc.config.getoption("--seeds")).rpartition("-")
+        metafunc.parametrize("seed", range(int(first or 0), int(last)))
+
+
+def test_random_models(seed: int, tmp_path: Path) -> None:
+    case = random_model(seed)
+    try:
+        checks.check(case, tmp_path)
+    except Exception as error:
+        raise AssertionError(f"{error}\n{case}") from error
+
+
+def test_a_seed_gives_one_model() -> None:
+    first, again = random_model(3), random_model(3)
+    assert first.model.to_json() == again.model.to_json()
+    assert all((a.value == b.value).all() for a, b in zip(first.model.weights, again.model.weights, strict=True))
+
+
+# -- what was found ----------------------------------------------------------------------------------------------------
+
+
+def inner(*shapes: tuple[int, ...], **more: Any) -> keras.Model:
+    """A model of inputs, to be put inside another."""
+    inputs = [keras.Input(shape) for shape in shapes]
+    outputs = [layers.Dense(3, kernel_regularizer="l2")(x) for x in inputs]
+    return keras.Model(inputs, outputs[0] if len(outputs) == 1 else layers.Add()(outputs), **more)
+
+
+def outputs_of_a_model_inside() -> keras.Model:
+    """Keras counts its calls from 1 where they are outputs."""
+    x = keras.Input((4,))
+    model = inner((4,))
+    return keras.Model(x, [model(x), model(x * 2.0), layers.Dense(2)(model(x))])
+
+
+def mappings() -> keras.Model:
+    """Outputs by keys that are no names; a model inside that takes a mapping and gives one, in other orders."""
+    a, b = keras.Input((4,), name="a b"), keras.Input((4,))
+    sides = {"z": keras.Input((4,)), "y": keras.Input((4,))}
+    both = {"2nd": layers.Dense(3)(sides["z"]), "1st": layers.Dense(2)(sides["y"])}
+    given = keras.Model(sides, both)({"y": a, "z": b})
+    return keras.Model({"a b": a, "b": b}, {"the code": given["2nd"], "forward": layers.Dense(3)(given["1st"])})
+
+
+def activation_layers() -> keras.Model:
+    functions = [layers.LeakyReLU(0.1), layers.ReLU(1.5, 0.1, 0.2), layers.ELU(0.7), layers.Softmax()]
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            *(layers.Dense(5, activation=function) for function in functions),
+            layers.Activation(layers.Activation("gelu")),
+        ]
+    )
+
+
+def inert_regularizers() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(5, use_bias=False, bias_regularizer="l2"),
+            layers.LayerNormalization(center=False, scale=False, beta_regularizer="l2", gamma_regularizer="l1"),
+            layers.EinsumDense("ab,bc->ac", 3, bias_regularizer="l2"),
+        ]
+    )
+
+
+def an_unused_input() -> keras.Model:
+    first, second, third = (keras.Input((4,)) for _ in range(3))
+    return keras.Model([first, second, third], layers.Subtract()([layers.Dense(4)(first), third]))
+
+
+def statistics() -> keras.Model:
+    """With a count of what was adapted, which is no weight."""
+    own = keras.Sequential([keras.Input((4,)), layers.Normalization(), layers.Dense(2)])
+    return keras.Sequential([keras.Input((4,)), layers.Normalization(), own])
+
+
+def frozen_wrappers() -> keras.Model:
+    """Keras freezes nothing by the argument of a wrapper."""
+    return keras.Sequential(
+        [
+            keras.Input((3, 4)),
+            layers.SpectralNormalization(layers.Dense(5, bias_regularizer="l2"), trainable=False),
+            layers.TimeDistributed(layers.Dense(5, kernel_regularizer="l2"), trainable=False),
+            layers.TimeDistributed(layers.Dense(5, kernel_regularizer="l2", trainable=False)),
+        ]
+    )
+
+
+def wrapped_twice() -> keras.Model:
+    """What is not trained, because Keras normalizes each step by itself."""
+    layer = layers.TimeDistributed(layers.SpectralNormalization(layers.Dense(2)))
+    return keras.Sequential([keras.Input((3, 4)), layer, layers.Dropout(0.1)])
+
+
+def names() -> keras.Model:
+    x = keras.Input((4,), name="null")
+    made = [inner((4,), name=name)(x) for name in ("call", "None", "null ", "Encoder", "encoder", "x" * 150, "é")]
+    return keras.Model(x, layers.Concatenate(name="true")([layers.Dense(2, name=name)(y) for y, name in zip(
+        made, ("a-b", "a_b", "3d", "layer_3d", "forward", "class", "on"), strict=True)]))  # fmt: skip
+
+
+def tensors_that_lie_differently() -> keras.Model:
+    """A model, and a layer along an axis, on an input and on what a convolution gives."""
+    x = keras.Input((5, 6, 4))
+    model, softmax = inner((5, 6, 4)), layers.Softmax()
+    y = layers.Conv2D(4, 3, padding="same")(x)
+    return keras.Model(x, [model([x]), model([y]), softmax(y), softmax(x)])
+
+
+FOUND = [
+    outputs_of_a_model_inside,
+    mappings,
+    activation_layers,
+    inert_regularizers,
+    an_unused_input,
+    statistics,
+    frozen_wrappers,
+    wrapped_twice,
+    names,
+    tensors_that_lie_differently,
+]
+
+
+@pytest.mark.parametrize("form", ["keras", "h5", "json"])
+@pytest.mark.parametrize("make", FOUND, ids=lambda make: make.__name__)
+def test_found(make: Callable[[], keras.Model], form: str, tmp_path: Path) -> None:
+    checks.check(Case.of(make()), tmp_path, form)
+
+
+def test_notes(tmp_path: Path) -> None:
+    """What the port changed, and who uses the module should know."""
+    for make in (mappings, an_unused_input):
+        keras.backend.clear_session(free_memory=False)
+        make().save(tmp_path / f"{make.__name__}.keras")
+    notes = regspec.port(tmp_path / "mappings.keras").notes
+    assert "the output 'the code' is called 'the_code'" in notes
+    assert (
+        "nothing uses the input 'input_layer_1', which is left out"
+        in regspec.port(tmp_path / "an_unused_input.keras").notes
+    )
+
+
+def test_an_input_inside_that_nothing_uses(tmp_path: Path) -> None:
+    x, other = keras.Input((4,)), keras.Input((4,), name="other")
+    model = keras.Model([x, other], layers.Dense(2)(x), name="inside")
+    y = keras.Input((4,))
+    keras.Model(y, model([y, y])).save(tmp_path / "model.keras")
+    with pytest.raises(regspec.RegspecError, match=r"'inside' .* an input that nothing in it uses, 'other'"):
+        regspec.port(tmp_path / "model.keras")
+
+
+def test_an_activation_with_a_penalty_of_its_own(tmp_path: Path) -> None:
+    layer = layers.Dense(2, activation=layers.ReLU(activity_regularizer="l2"))
+    (tmp_path / "model.json").write_text(json.dumps(json.loads(keras.Sequential([keras.Input((4,)), layer]).to_json())))
+    with pytest.raises(regspec.RegspecError, match="the activation 'relu' with activity_regularizer"):
+        regspec.port(tmp_path / "model.json")
