@@ -85,7 +85,7 @@ def _placed(
 ) -> dict[WeightPath, NDArray[np.generic]]:
     """Of a model, whose group is ``at``, and which is ``within`` these others."""
     found: dict[WeightPath, NDArray[np.generic]] = {}
-    places, nodes = _places(config, at), _nodes(graph)
+    places, nodes = places_of(config, at), _nodes(graph)
     for name, layer in model.layers:
         node, place = nodes[name], places[name_of(layer)]
         block = block_of(node)
@@ -111,7 +111,7 @@ def _placed(
     return found
 
 
-def _places(config: Mapping[str, Any], at: str) -> dict[str, str]:
+def places_of(config: Mapping[str, Any], at: str) -> dict[str, str]:
     """The group of each layer: numbered by class, in order."""
     places, counts = {}, dict[str, int]()
     for layer in config["layers"]:
