@@ -13,10 +13,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
-from regspec.keras.operation import Source
+from regspec.keras.operation import Source, Stored
 from regspec.keras.operations import is_operation, operation_of
 from regspec.keras.values import UnportedError
 from regspec.spec.fields import RESERVED, snake_case
@@ -36,6 +39,7 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
+    arrays: list[tuple[str, str, NDArray[np.generic]]] = field(default_factory=list)  # of the config: entry, weight
 
 
 @dataclass
@@ -129,10 +133,10 @@ class Reader:
             name = _identifier(name_of(layer), taken)
             try:
                 source = operation_of(layer, call.constants, call.keywords, self.dialect, call.shapes)
+                return self._operation(model, source, name, results, taken)
             except UnportedError as reason:
                 self._report(layer, reason)
                 return name
-            return self._operation(model, source, name, results, taken)
         inputs = [_output(results[name, number], position) for name, number, position in call.references]
         cls = kind_of(layer["class_name"])
         said = {key: value for key, value in call.keywords.items() if value not in (None, False, [])}
@@ -163,8 +167,22 @@ class Reader:
         for each in source.inputs:
             own = at if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", taken)
             inputs.append(self._operation(model, each, name, results, taken, own))
-        model.entries.append({source.kind: {"name": at, "inputs": inputs, **source.fields}})
+        fields = {key: self._stored(model, at, key, value) for key, value in source.fields.items()}
+        model.entries.append({source.kind: {"name": at, "inputs": inputs, **fields}})
         return at
+
+    def _stored(self, model: Model, name: str, key: str, value: Any) -> Any:
+        """A field's value, with the shape of an array in its place, which goes to the weights of an entry."""
+        if isinstance(value, list):
+            return [self._stored(model, name, f"{key}_{index}", each) for index, each in enumerate(value)]
+        if not isinstance(value, Stored):
+            return value
+        try:
+            array = np.asarray(value.numbers, "float32")
+        except (ValueError, TypeError):
+            raise UnportedError("an array whose lists differ in length") from None
+        model.arrays.append((name, key, array))
+        return {"shape": [*array.shape]}
 
     def _layer(
         self,

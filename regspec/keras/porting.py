@@ -93,9 +93,9 @@ def port(
         raise RegspecError(reader.problems)
     text = _text(model, dialect.data_format, activity_reduction or _reduction(stored))
     spec = loads(text, "<the ported spec>")
-    found: Mapping[str, Any] = {}
+    found = variables.constants_of(graph_of(spec), model)
     if stored.arrays is not None:
-        found = variables.parameters_of(graph_of(spec), model, stored.config["config"], stored.arrays)
+        found |= variables.parameters_of(graph_of(spec), model, stored.config["config"], stored.arrays)
     return Port(spec, text, found, tuple(dialect.notes))
 
 

@@ -43,6 +43,20 @@ def parameters_of(
     return found
 
 
+def constants_of(graph: Graph, model: Model, prefix: str = "") -> dict[str, NDArray[np.generic]]:
+    """The arrays that stand in the config itself, as operands of operations, by their paths in the compiled model."""
+    nodes = _nodes(graph)
+    found: dict[str, NDArray[np.generic]] = {}
+    for name, weight_name, array in model.arrays:
+        (weight,) = (each for each in nodes[name].plan.weights if each.name == weight_name)
+        found[prefix + nodes[name].attributes[weight.module]] = array
+    for name, inner in model.inner.items():
+        block = _block(nodes[name])
+        assert block is not None
+        found |= constants_of(block, inner, f"{prefix}{next(iter(nodes[name].attributes.values()))}.")
+    return found
+
+
 # -- Keras 3: by the place in the model --------------------------------------------------------------------------------
 
 
