@@ -6,6 +6,7 @@ class with parameters.
 
 from __future__ import annotations
 
+import builtins
 import keyword
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -26,6 +27,7 @@ K = TypeVar("K", bound=Hashable)
 CHAINS = ("x", "h", "y", "z")  # variables for a tensor that only the next statement takes
 MARK = "\0"  # stands around the number of a hole
 GAP = "\2"  # stands for the module of a parameter
+_BUILTINS = frozenset(dir(builtins)) - {"input"}  # which layers are called after, such as sum, but no variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +356,7 @@ def _variables(graph: Graph) -> dict[int, str]:
     for x in graph.outputs:
         uses.setdefault(id(x), set()).add(len(nodes))
     variables: dict[int, str] = {}
-    taken = {"self", "torch", "nn", "F", "_"}
+    taken = {"self", "torch", "nn", "F", "_", *_called(nodes)}
 
     def add(x: Tensor, name: str) -> None:
         while name in taken or keyword.iskeyword(name):
@@ -364,6 +366,7 @@ def _variables(graph: Graph) -> dict[int, str]:
 
     for x in graph.inputs:
         add(x, x.source)
+    taken |= _BUILTINS
     chained = []
     for index, node in enumerate(nodes):
         for position, x in enumerate(node.outputs):
@@ -383,6 +386,14 @@ def _variables(graph: Graph) -> dict[int, str]:
     kept = taken - spent
     free = next(name for name in chain(CHAINS, map("x{}".format, count())) if name not in kept)
     return variables | {id(x): free for x in chained}
+
+
+def _called(nodes: Iterable[Node]) -> Iterator[str]:
+    """The functions that results call by a name alone: no variable may hide them."""
+    for node in nodes:
+        for each in (each for result in node.plan.results for each in walk(result)):
+            if isinstance(each, Call):
+                yield each.function if isinstance(each.function, str) else each.function.name
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], K]) -> Iterator[tuple[K, list[T]]]:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, when it saves
 
 W = np.array([[0.5, -1.0], [2.0, 1.0], [0.0, 3.0], [1.5, -2.0], [1.0, 0.25]], "float32")
 M = np.arange(24, dtype="float32").reshape(6, 4) / 10 - 1.05
+LARGE = np.random.default_rng(1).normal(size=(8, 6, 3)).astype("float32")
 V = np.array([1.0, -2.0, 0.5, 3.0, 0.25], "float32")
 
 # What is done to x (7, 5), y (7, 5), n (7) of int32, and an image (8, 6, 3).
@@ -59,6 +60,14 @@ CASES: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "arange + x": lambda x, y, n, i: ops.arange(5, dtype="float32") + x,
     "maximum of an array": lambda x, y, n, i: ops.maximum(x, V),
     "maximum of a number": lambda x, y, n, i: ops.maximum(0.1, x),
+    "a large array": lambda x, y, n, i: i * LARGE + LARGE[0],
+    "a large array among convolutions": lambda x, y, n, i: layers.Conv2D(2, 1)(layers.Conv2D(3, 1)(i) * LARGE),
+    "a large matrix": lambda x, y, n, i: ops.matmul(x, LARGE.reshape(24, 6)[:5] @ LARGE.reshape(6, 24)),
+    "einsum of a large matrix": lambda x, y, n, i: ops.einsum("bijc,ijc->bi", i, LARGE),
+    "tensordot of a large matrix": lambda x, y, n, i: ops.tensordot(i, LARGE, axes=[[1, 2, 3], [0, 1, 2]]),
+    "a mask of infinities": lambda x, y, n, i: ops.softmax(x + np.triu(np.full((7, 5), -np.inf, "float32"), 1)),
+    "infinity": lambda x, y, n, i: ops.softmax(ops.where(y > 1, -np.inf, x)),
+    "maximum of infinity": lambda x, y, n, i: ops.maximum(x, -np.inf),
     "where of an array": lambda x, y, n, i: ops.where(x > 0, x, V),
     "matmul by an array": lambda x, y, n, i: ops.matmul(x, W),
     "matmul of an array": lambda x, y, n, i: ops.matmul(W.T @ np.ones((5, 7), "float32"), x),
@@ -260,6 +269,24 @@ def test_by_hand(name: str, tmp_path: Path) -> None:
     case, by_hand = BY_HAND[name]
     x, i = keras.Input((8, 6, 3)), torch.randn(3, 8, 6, 3)
     torch.testing.assert_close(ported(keras.Model(x, case(x)), tmp_path)(i), by_hand(i), rtol=1e-4, atol=1e-5)
+
+
+def test_large_arrays_go_to_the_weights(tmp_path: Path) -> None:
+    """Of models inside too; they are saved with them."""
+    x = keras.Input((8, 6, 3))
+    inner = keras.Sequential([keras.Input((8, 6, 3)), layers.Dense(3)], name="inner")
+    y = keras.Input((8, 6, 3))
+    scaled = keras.Model(y, inner(y) * LARGE, name="scaled")
+    keras.Model(x, scaled(x) + scaled(x - LARGE)).save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    arrays = {name for name, array in port.weights.items() if array.shape == LARGE.shape}
+    assert len(arrays) == 2
+    assert sum(name.startswith("scaled.") for name in arrays) == 1
+    assert len(port.text) < 1000
+    port.save(tmp_path / "ported")
+    from safetensors.numpy import load_file
+
+    assert load_file(tmp_path / "ported" / "weights.safetensors").keys() == port.weights.keys()
 
 
 def test_channels_first(tmp_path: Path) -> None:

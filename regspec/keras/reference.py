@@ -224,7 +224,8 @@ class Reference:
         origin = self.provenance
         if origin.generation < 3:
             arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation)
-        return variables.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
+        found = variables.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
+        return {**variables.constants_of(origin.model), **found}
 
     def randomize(self) -> None:
         """Gives every weight numbers that no symmetry hides, not far from what it has; variances stay positive."""

@@ -147,11 +147,11 @@ def _average(operation: Operation) -> Entry:
     if not isinstance(weights, list) or not all(isinstance(each, (int, float)) for each in weights) or not sum(weights):
         raise UnportedError("Average with weights that are no list of numbers")
     shares = [each / sum(weights) for each in numbers(changed(operation, x=...))["weights"]]
-    return Entry("Tensordot", {"x2": shares, "axes": [axis, 0]}, (x,))
+    return plain(Operation("Tensordot", {"x1": x, "x2": shares, "axes": [axis, 0]}))
 
 
 @rule("LayerNorm")
-def _layer_norm(operation: Operation) -> Entry:
+def _layer_norm(operation: Operation) -> Source:
     if operation["rms_scaling"]:
         raise UnportedError("LayerNorm with rms_scaling")
     fields = {"axis": operation.axis(-1), "epsilon": operation["epsilon"] or 1e-7, "center": False, "scale": False}
@@ -161,7 +161,7 @@ def _layer_norm(operation: Operation) -> Entry:
     return _affine(operation, done, operation["gamma"], operation["beta"], "axis" not in fields)
 
 
-def _affine(operation: Operation, x: Entry, scale: Any, offset: Any, is_last: bool) -> Entry:
+def _affine(operation: Operation, x: Source, scale: Any, offset: Any, is_last: bool) -> Source:
     """``x * scale + offset``, with numbers along the last axis."""
     for kind, value in (("Multiply", scale), ("Add", offset)):
         if value is not None:
@@ -172,7 +172,7 @@ def _affine(operation: Operation, x: Entry, scale: Any, offset: Any, is_last: bo
 
 
 @rule("RMSNorm")
-def _rms_norm(operation: Operation) -> Entry:
+def _rms_norm(operation: Operation) -> Source:
     (x,) = operation.on(operation["x"])
     axis = operation.axis(-1)
     mean = Entry("Mean", {"axis": axis, "keepdims": True}, (Entry("Square", {}, (x,)),))
@@ -181,7 +181,7 @@ def _rms_norm(operation: Operation) -> Entry:
 
 
 @rule("BatchNorm")
-def _batch_norm(operation: Operation) -> Entry:
+def _batch_norm(operation: Operation) -> Source:
     """By numbers alone it is a scale and an offset for each channel."""
     mean, variance = operation["mean"], operation["variance"]
     x, rank = operation.on(operation["x"])[0], operation.rank(operation["x"])
@@ -191,7 +191,7 @@ def _batch_norm(operation: Operation) -> Entry:
         raise UnportedError("BatchNorm whose mean and variance are no lists of numbers along the last axis")
     factors = [s / math.sqrt(v + (operation["epsilon"] or 1e-3)) for v, s in zip(given[1], given[3], strict=True)]
     offsets = [o - m * f for m, o, f in zip(given[0], given[2], factors, strict=True)]
-    return Entry("Add", {"x2": offsets}, (Entry("Multiply", {"x2": factors}, (x,)),))
+    return _affine(operation, x, factors, offsets, is_last=True)
 
 
 # -- axes and parts ----------------------------------------------------------------------------------------------------
@@ -299,10 +299,11 @@ def _dot(operation: Operation) -> Entry:
         raise mixing(operation.name, "two tensors")
     if not isinstance(array, list):
         return plain(operation, "Multiply")
-    if not isinstance(array[0], list):
+    met = {"Dot": -2}.get(operation.name, -1)  # the axis of the array that is summed over
+    is_matrix = isinstance(array[0], list)
+    if not is_matrix or (met == -2 and not isinstance(array[0][0], list)):
         return plain(operation, "Matmul")
-    theirs = {"Dot": -2}.get(operation.name, -1)
-    return Entry("Tensordot", {"x2": numbers(operation)["x2"], "axes": [-1, theirs]}, (x,))
+    return Entry("Tensordot", {"x2": numbers(operation)["x2"], "axes": [-1, met]}, (x,))
 
 
 @rule("Tensordot")
@@ -319,7 +320,7 @@ def _einsum(operation: Operation) -> Entry:
     inputs = tuple(each for each in operands if isinstance(each, (tuple, Entry)))
     fields: dict[str, Any] = {"subscripts": operation["subscripts"]}
     if len(inputs) < len(operands):
-        known = numbers(operation)
+        known = numbers(operation, arrays=operation.arguments)
         fields["operands"] = [
             None if isinstance(value, (tuple, Entry)) else known[name]
             for name, value in operation.arguments.items()

@@ -16,7 +16,7 @@ import torch
 
 from regspec.building import build
 from regspec.compiler import graph_of
-from regspec.keras import inputs, reference
+from regspec.keras import inputs, reference, variables
 from regspec.keras.archive import Account
 from regspec.keras.comparing import SUM, Check, Comparison
 from regspec.keras.outcomes import Ported
@@ -154,7 +154,8 @@ def verify(port: Port, tolerance: float) -> Verification:
             name, checks, left_out = original.name, comparison.checks, comparison.reasons
         except UnverifiedError as reason:
             left_out = (f"outputs, penalties and gradients: {reason}",)
-    numbers = sum(array.size for array in port.weights.values())
+    constants = variables.constants_of(port.provenance.model).values()  # which stand in the config
+    numbers = sum(array.size for array in port.weights.values()) - sum(array.size for array in constants)
     return Verification(name, allowed, tuple(checks), tuple(left_out), account, numbers)
 
 
