@@ -33,6 +33,9 @@ NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
 ROOTS = ("keras", "tf_keras", "tensorflow", "builtins")
 
 
+HOLDERS_OF_FUNCTIONS = ("Activation",)  # layers that are the function that they have
+
+
 class UnportedError(Exception):
     """A value, a layer or a call that has no counterpart here; its text says which."""
 
@@ -68,7 +71,7 @@ def named(value: Any, sort: str, generation: int = 3) -> Any:
         raise UnportedError(f"the {sort} {str(value)[:80]}")
     if sort == "activation" and isinstance(config, dict) and "trainable" in config:  # a layer in a function's place
         name, config = _function_of(name, config)
-        if name == "Activation":
+        if name in HOLDERS_OF_FUNCTIONS:
             return named(config.get("activation"), sort, generation)
     family = FAMILIES[sort]
     member = family.get(name) or family.get(snake_case(name).removesuffix(f"_{sort}"))
