@@ -134,6 +134,70 @@ def test_a_mistake_of_keras_1_is_kept_or_set_right() -> None:
     assert all(any("recurrent kernel" in note for note in port.notes) for port in (kept, right))
 
 
+def test_a_layer_that_models_share_has_a_note(tmp_path: Path) -> None:
+    config = config_of("keras_2_21_0/graph.h5")
+    layers = {layer["config"]["name"]: layer for layer in config["config"]["layers"]}
+    for layer in (layers["shared"], layers["encoder"]["config"]["layers"][-1]):
+        layer["shared_object_id"] = 5
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({**config, "keras_version": "2.21.0"}))
+    assert any("'shared' is shared between models" in note for note in regspec.port(path).notes)
+
+
+@pytest.mark.parametrize("keeps_quirks", [True, False])
+def test_images_that_moved_when_they_were_enlarged(keeps_quirks: bool, tmp_path: Path) -> None:
+    config = config_of("keras_2_0_8/channels_first.h5")
+    layer = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "UpSampling2D")
+    layer["config"]["interpolation"] = "bilinear"
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({**config, "keras_version": "2.2.4"}))
+    if keeps_quirks:
+        with pytest.raises(regspec.RegspecError, match="which moves the image; keeps_quirks=False"):
+            regspec.port(path)
+    else:
+        assert "moves the image" in regspec.port(path, keeps_quirks=False).notes[0]
+
+
+def operation(name: str, sort: str, inputs: list[str], constants: dict[str, Any], **attributes: Any) -> dict[str, Any]:
+    """A node of TensorFlow's graph as a layer, as TensorFlow 2.0 to 2.3 wrote it."""
+    config = {"name": name, "trainable": True, "node_def": {"op": sort, "attr": attributes}, "constants": constants}
+    nodes = [[[each, 0, 0, {}] for each in inputs]]
+    return {"class_name": "TensorFlowOpLayer", "name": name, "config": config, "inbound_nodes": nodes}
+
+
+def test_nodes_of_tensorflows_graph(tmp_path: Path) -> None:
+    own = {"name": "x", "batch_input_shape": [None, 4, 6], "dtype": "float32", "ragged": False}
+    masks = {"begin_mask": 1, "end_mask": 3, "ellipsis_mask": 0, "new_axis_mask": 0, "shrink_axis_mask": 4}
+    layers = [
+        {"class_name": "InputLayer", "name": "x", "config": own, "inbound_nodes": []},
+        operation("mul", "Mul", ["x"], {"1": 2.0}),
+        operation("sub", "Sub", ["mul"], {"0": 1.0}),
+        operation("relu", "Relu", ["sub"], {}),
+        operation("add", "AddV2", ["sub", "relu"], {}),
+        operation("mean", "Mean", ["add"], {"1": 1}, keep_dims={"b": True}),
+        operation("concat", "ConcatV2", ["add", "mean"], {"2": 1}),
+        operation("shape", "Shape", ["x"], {}),
+        operation("size", "StridedSlice", ["shape"], {"1": [0], "2": [1], "3": [1]}, shrink_axis_mask={"i": "1"}),
+        operation("sizes", "Pack", ["size"], {"1": 3, "2": 10}, axis={"i": "0"}),
+        operation("reshape", "Reshape", ["concat", "sizes"], {}),
+        operation(
+            "slice",
+            "StridedSlice",
+            ["reshape"],
+            {"1": [0, 1, 0], "2": [0, 0, 1], "3": [1, 1, 1]},
+            **{name: {"i": str(number)} for name, number in masks.items()},
+        ),
+    ]
+    config = {"name": "m", "layers": layers, "input_layers": [["x", 0, 0]], "output_layers": [["slice", 0, 0]]}
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({"class_name": "Model", "config": config, "keras_version": "2.3.0-tf"}))
+    x = torch.randn(3, 4, 6)
+    changed = 1 - 2 * x
+    added = changed + changed.relu()
+    wanted = torch.cat([added, added.mean(1, keepdim=True)], 1).reshape(3, 3, 10)[:, 1:, 0]
+    torch.testing.assert_close(regspec.port(path).build()(x), wanted)
+
+
 # -- arrays in other forms ---------------------------------------------------------------------------------------------
 
 
@@ -172,6 +236,7 @@ def test_names_that_do_not_fit_into_one_attribute(tmp_path: Path) -> None:
         ("keras_1_2_2/sequence.h5", 0, {"dropout": 0.5}, "Embedding with dropout = 0.5"),
         ("keras_2_0_8/sequence.h5", 6, {"time_major": True}, "LSTM with time_major = True"),
         ("keras_2_0_8/sequence.h5", 7, {"alpha": "much"}, "LeakyReLU must be"),
+        ("keras_2_0_8/sequence.h5", 0, {"ragged": True}, "the input 'embedding_1' of ragged tensors"),
         ("keras_2_0_8/sequence.h5", 8, {"kernel_regularizer": {"name": "EigenvalueRegularizer"}}, "EigenvalueReg"),
     ],
 )

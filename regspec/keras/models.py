@@ -16,10 +16,12 @@ from typing import Any
 
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
+from regspec.keras.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operation import Source
 from regspec.keras.operations import is_operation, operation_of
 from regspec.keras.precision import policy_of
+from regspec.keras.tensorflow_rules import ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError, is_foreign
 from regspec.spec.fields import MAX_NAME, RESERVED, snake_case
 
@@ -40,9 +42,11 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
+    parameters: dict[str, Any] = field(default_factory=dict)  # of a block, with their defaults
     operations: set[str] = field(default_factory=set)  # the entries that are operations, and no layers
     recorded: dict[str, list[str | None]] = field(default_factory=dict)  # the masks with which entries were called
     keys: dict[str, list[str]] = field(default_factory=dict)  # of the outputs of entries, in Keras's order
+    sizes: dict[tuple[str, int], ShapeOf | SizeOf | Sizes] = field(default_factory=dict)  # by the calls that give them
 
     def output(self, entry: str, position: int) -> str:
         """How an output of an entry is referred to, by its place among them."""
@@ -128,7 +132,7 @@ class Reader:
                 model.inputs[name] = _input(layer, shape, self.dialect.dtype)
                 results[name_of(layer), 0] = name
         calls = {
-            (name_of(layer), index): (layer, Call.of_operation(node) if is_operation(layer) else Call.read(node))
+            (name_of(layer), index): (layer, Call.of(layer, node))
             for layer in config["layers"]
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
@@ -187,14 +191,24 @@ class Reader:
         depth: int,
     ) -> str:
         """The entry of one call of a layer."""
-        if is_operation(layer):
-            name = _identifier(name_of(layer), taken)
-            try:
-                source = operation_of(layer, call.constants, call.keywords, self.dialect, call.shapes)
-            except UnportedError as reason:
-                self._report(layer, reason)
-                return name
-            return self._operation(model, source, name, results, taken)
+        is_replaced = self.dialect.replacements.find(layer) is not None
+        try:
+            if is_function(layer) and not is_replaced:
+                source = function_of(layer, call.constants, call.keywords, self.dialect, model.sizes)
+            else:
+                refuse_sizes(call.references, model.sizes)
+                source = None
+                if is_operation(layer) and not is_replaced:
+                    source = operation_of(layer, call.constants, call.keywords, self.dialect, call.shapes)
+        except UnportedError as reason:
+            self._report(layer, reason)
+            return _identifier(name_of(layer), taken)
+        if isinstance(source, (ShapeOf, SizeOf, Sizes)):
+            model.sizes[name_of(layer), index] = source
+            return name_of(layer)
+        if source is not None:
+            name = short_name(layer) if is_function(layer) else name_of(layer)
+            return self._operation(model, source, _identifier(name, taken), results, taken)
         inputs = [model.output(results[name, number], position) for name, number, position in call.references]
         cls = kind_of(layer["class_name"])
         said = {key: value for key, value in call.keywords.items() if _is_said(value)}
@@ -247,7 +261,8 @@ class Reader:
         """The entry of a layer, or of a model inside; with what its call says."""
         name = _identifier(name_of(layer), taken)
         model.names[name_of(layer)] = name
-        model.layers.append((name, layer))
+        if not is_operation(layer):  # which has no weights
+            model.layers.append((name, layer))
         try:
             if layer["class_name"] in MODELS:
                 inner = self.model(layer, depth + 1)
@@ -266,10 +281,13 @@ class Reader:
         return name
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
-        where = f"'{name_of(layer)[:80]}' ({layer['class_name'][:80]}) can't be ported: {reason}"
-        is_known = layer["class_name"] in MODELS or kind_of(layer["class_name"])
-        hint = None if is_known else "register_layer gives a class of that name a module"
-        self.problems.append(Problem(where, hint))
+        name, cls = name_of(layer)[:80], layer["class_name"][:80]
+        hint = f"put a torch module of yours in its place: --replace '{name}=package.module:Class'"
+        if cls not in MODELS and kind_of(cls) is None and not is_operation(layer) and not is_function(layer):
+            hint += f", or '{cls}=…' for all of the class; or regspec.register_layer(Class, name='{cls}')"
+        is_replaced = self.dialect.replacements.find(layer) is not None
+        what = f"'{name}' ({cls}) can't be ported: {reason}"
+        self.problems.append(Problem(what, None if is_replaced else hint))
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------
@@ -293,6 +311,11 @@ class Call:
     def taken(self) -> list[Reference]:
         """All that it takes: tensors and masks."""
         return [*self.references, *(mask for mask in self.masks if mask is not None)]
+
+    @classmethod
+    def of(cls, layer: Mapping[str, Any], node: Any) -> Call:
+        """A node of a layer, or of an operation."""
+        return cls.of_operation(node) if is_operation(layer) or is_function(layer) else cls.read(node)
 
     @classmethod
     def read(cls, node: Mapping[str, Any]) -> Call:

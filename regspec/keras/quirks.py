@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from regspec.keras.dialect import Dialect
+from regspec.keras.values import UnportedError
 
 Config = dict[str, Any]
 
@@ -30,4 +31,18 @@ def _unheard(config: Config, dialect: Dialect) -> Config:
     return {**config, "layer": {**inner, "config": {**own, "activity_regularizer": None}}}
 
 
-QUIRKS: dict[tuple[int, str], Callable[[Config, Dialect], Config]] = {(3, "TimeDistributed"): _unheard}
+def _off_center(config: Config, dialect: Dialect) -> Config:
+    """As it is now: before TensorFlow 2, images were enlarged so that they moved."""
+    if not dialect.is_standalone or config.get("interpolation", "nearest") == "nearest":
+        return config
+    what = f"the interpolation {config['interpolation']} of Keras before TensorFlow 2, which moves the image"
+    if dialect.keeps_quirks:
+        raise UnportedError(f"{what}; keeps_quirks=False ports it as it is now")
+    dialect.note(f"'{config.get('name')}' has {what}; here it does not")
+    return config
+
+
+QUIRKS: dict[tuple[int, str], Callable[[Config, Dialect], Config]] = {
+    (2, "UpSampling2D"): _off_center,
+    (3, "TimeDistributed"): _unheard,
+}

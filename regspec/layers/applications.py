@@ -31,7 +31,8 @@ class LayerScale(Elementwise):
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         filled = Constant(value=self.init_values)
-        return (self.weight("gamma", "c", (self.projection_dim,), initializer=filled, constructed=filled),)
+        along = (self.axis % x.rank,)
+        return (self.weight("gamma", "c", (self.projection_dim,), initializer=filled, constructed=filled, along=along),)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         dimension = x.dimension(self.axis)

@@ -7,6 +7,7 @@ first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, TypeVar
@@ -17,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from regspec import axes
 from regspec.axes import Order, Pattern
 from regspec.calls import Expression, Module, unless
-from regspec.counting import Counted, Recounted, shared_units
+from regspec.counting import Counted, Recounted, recounted_axes, shared_units
 from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
@@ -104,6 +105,17 @@ class Layer(Frozen):
         """
         return None if any(x.units is not None for x in xs) else as_keras(self)
 
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        """The weight in which its output is linear, a bias apart, and the axis of its units; None for other layers."""
+        return None
+
+    def affine_in_evaluation(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
+        """The axis along which it gives scale * x + shift in evaluation, the scale, the shift; None for other layers.
+
+        ``arrays`` has its weights by name, as arrays of numpy or tensors.
+        """
+        return None
+
     def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
         return ()
@@ -142,6 +154,15 @@ class Layer(Frozen):
     @property
     def takes_integers(self) -> bool:
         """Whether it takes whole numbers as they are, and not as floating-point numbers."""
+        return False
+
+    @property
+    def index_limit(self) -> int | None:
+        """How many indices its input may hold, from 0 up; None where it takes any numbers."""
+        return None
+
+    def differs_on_torch(self, x: Tensor, *others: Tensor) -> bool:
+        """Whether Keras's torch backend computes something else than its TensorFlow backend, which is right."""
         return False
 
     @property
@@ -252,7 +273,9 @@ class Elementwise(Layer):
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         is_shared, units = shared_units(xs)
-        return Recounted(units=units) if is_shared else None
+        axis = getattr(self, "axis", None)
+        chosen = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
+        return Recounted(recounted_axes(chosen, xs[0]), units=units) if is_shared else None
 
     def gives_signal(self, *xs: Tensor) -> bool:
         return any(x.is_signal for x in xs)
@@ -273,6 +296,11 @@ class Activated(Layer):
     def activated_shape(self, shape: Shape, like: Tensor) -> Shape:
         """``shape`` after the activation."""
         return shape if self.activation is None else self.activation.output_shape(shape, self._dimension(like))
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether its activation function, if any, changes anything."""
+        return self.activation is not None and self.activation.lower(-1) is not None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         made = super().recounted(*xs, wanted=wanted)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec import axes
+from regspec.axes import Order
 from regspec.calls import Expression, Module, call, unless
+from regspec.counting import Counted, Recounted
 from regspec.layers.layer import Layer, Spatial, Weight, kind
 from regspec.shapes import Shape, ShapeError, Tensor, windowed
 from regspec.spec.fields import NotNegative, Number, Positive, Sequence, Size
@@ -87,6 +91,11 @@ class STFTSpectrogram(Spatial):
         if self._is_last(x):
             return (x.shape[0], time, frequencies, channels)
         return (x.shape[0], channels, time, frequencies)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        made = super().recounted(*xs, wanted=wanted)
+        is_moved = self.expand_dims and not xs[0].is_keras
+        return made and replace(made, order=axes.channels_first(4) if is_moved else None)
 
     def _is_last(self, x: Tensor) -> bool:
         return (self.data_format or x.data_format) == "channels_last"
