@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from regspec.keras.replacing import Replacements
 from regspec.shapes import Precision
 
 
@@ -21,6 +22,7 @@ class Dialect:
     has_arrays: bool = False  # whether the file holds the weights too
     keeps_quirks: bool = True  # whether what Keras does and nobody can have wanted is done too
     notes: list[str] = field(default_factory=list)
+    replacements: Replacements = field(default_factory=Replacements)
 
     @classmethod
     def of(cls, version: str | None, config: Any, keeps_quirks: bool) -> Dialect:

@@ -62,6 +62,7 @@ CLASSES = {
     "BatchNormalizationV2": "BatchNormalization",
     "CuDNNGRU": "GRU",
     "CuDNNLSTM": "LSTM",
+    "Custom>CustomScaleLayer": "CustomScaleLayer",
     "SyncBatchNormalization": "BatchNormalization",
 }
 # What a class did where the file does not say it, and Keras 3 does otherwise.
@@ -70,6 +71,7 @@ DEFAULTS: dict[str, Item] = {
     "GRU": {"reset_after": False},
     "GRUCell": {"reset_after": False},
 }
+AVERAGING = frozenset({"BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2"})
 ADDED = frozenset({"CuDNNLSTM"})  # with two biases, where the class that computes the same has their sum
 RENAMED = {("Attention", "causal"): "use_causal_mask", ("AdditiveAttention", "causal"): "use_causal_mask"}
 SAME = {("UpSampling2D", "interpolation", "area"): "nearest"}  # values that mean what another does
@@ -105,6 +107,11 @@ def _layer(class_name: str, config: Item, dialect: Dialect) -> Item:
         dialect.note(f"{where} changes the {RESIZING[class_name]} at random in training, which is left out")
         config = {key: config[key] for key in ("name", "trainable") if key in config}
         return {"class_name": "Identity", "config": config, "written_as": class_name}
+    if class_name in AVERAGING and config.get("trainable", True) and not dialect.is_standalone:
+        dialect.note(
+            "in training, Keras 2 averages the unbiased variance of batches of images; here it is the biased one, "
+            "as in Keras 3"
+        )
     if class_name in ADDED and config.get("bias_regularizer") is not None:
         dialect.note(f"{where} has two biases, and a penalty on both; here it is on their sum, which is the only bias")
     fields = {**DEFAULTS.get(class_name, {})}

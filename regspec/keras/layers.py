@@ -76,6 +76,8 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
         UnportedError: for a class, or a field's value, that has no counterpart.
     """
     class_name = item["class_name"]
+    if (kind := dialect.replacements.find(item)) is not None:
+        return {kind: _replaced(KINDS[kind], class_name, item.get("config") or {}, dialect)}
     config = quirks.heeded(class_name, item.get("config") or {}, dialect)
     cls = kind_of(class_name)
     if cls is None or (is_foreign(item) and cls.__module__.startswith("regspec.")):
@@ -146,6 +148,29 @@ def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
     if _is_frozen(item, dialect):
         fields["trainable"] = False
     return {class_name: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+
+
+def _replaced(cls: type[Layer], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """The fields of a kind of the user's that stands in for a layer: what its config says of them."""
+    fields: dict[str, Any] = {}
+    for key, value in config.items():
+        own = cls.model_fields.get(key)
+        if own is None:
+            if value is not None and key.endswith(("_regularizer", "_constraint")):
+                hint = "register_layer gives a module slots for these: weights={…}"
+                raise UnportedError(f"{key}, for which {cls.__name__} has no slot ({hint})")
+        elif key.endswith(ENDINGS):
+            fields |= {} if value is None else {key: named(value, str(_sort(key)))}
+        else:
+            plain = value.get("items") if isinstance(value, dict) and value.get("class_name") == "__tuple__" else value
+            if not isinstance(plain, dict) and plain != own.default:
+                fields[key] = plain
+    missing = [key for key, own in cls.model_fields.items() if own.is_required() and key not in fields]
+    if missing:
+        known = ", ".join(key for key in config if key not in MEANINGLESS) or "nothing"
+        raise UnportedError(f"{cls.__name__} needs {' and '.join(missing)}, but the config of the layer has {known}")
+    dialect.note(f"'{config.get('name')}' ({class_name}) is computed by a module of your own, {cls.__name__}")
+    return fields
 
 
 def _backwards(layer: Any) -> Any:

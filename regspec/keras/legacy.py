@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regspec.keras.archive import Arrays
+from regspec.keras.graphs import is_model
+from regspec.keras.models import name_of
+from regspec.keras.variables import places_of
 
 Array = NDArray[Any]
 Item = dict[str, Any]
@@ -53,15 +56,10 @@ class Renewed(Arrays):
         super().__init__(arrays.file, arrays.path)
         self.items = dict(_items(config))  # layers by name
         self.generation = generation
-        self.renamed = self._renamed(
-            [
-                str(each["config"].get("name"))
-                for each in config["config"]["layers"]
-                if each["class_name"] != "InputLayer"
-            ]
-        )
-        backend = self.root.attrs.get("backend", arrays.file.attrs.get("backend", b""))
-        self.is_turned = (backend.decode() if isinstance(backend, bytes) else backend) == "theano"
+        layers = [each for each in config["config"]["layers"] if each["class_name"] != "InputLayer"]
+        self.renamed = self._renamed([name_of(each) for each in layers])
+        self.local = dict(_local_places(config["config"]))
+        self.is_turned = "theano" in (_backend(self.root), _backend(self.file))
 
     def of_layer(self, name: str) -> list[Any]:
         """The arrays of a layer, in order."""
@@ -75,6 +73,13 @@ class Renewed(Arrays):
             own, waiting = waiting[: 3 * len(gates)], waiting[3 * len(gates) :]
             found += [Joined(tuple(own[3 * gate + index] for gate in gates), _side_by_side) for index in range(3)]
         return found
+
+    def below(self, place: str) -> dict[str, Any]:
+        """The arrays of a layer that is stored by its place in the model, its kernel as Keras 3 would have it."""
+        found: dict[str, Any] = dict(super().below(place))
+        item, kernel = self.local.get(place), found.get("vars/0")
+        made = None if item is None else _local(item["config"])
+        return found if made is None or kernel is None else {**found, "vars/0": Joined((kernel,), made)}
 
     def _renamed(self, names: list[str]) -> dict[str, str]:
         """What the file calls the layers that it calls otherwise than the config, as it does those without a name."""
@@ -127,6 +132,12 @@ class Renewed(Arrays):
         if self.is_turned and written in TURNED and weight == "kernel":
             return _turned
         return None
+
+
+def _backend(group: h5py.Group) -> str:
+    """The backend with which a file was written."""
+    backend = group.attrs.get("backend", "")
+    return backend.decode("utf-8", "replace") if isinstance(backend, bytes) else str(backend)
 
 
 def _items(item: Any) -> Iterator[tuple[str, Item]]:
@@ -183,7 +194,7 @@ TURNED = frozenset({"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose"})
 
 def _turned(shape: Shape, kernel: Array) -> Any:
     """A kernel that is turned around."""
-    return np.flip(kernel, tuple(range(kernel.ndim - 2)))
+    return np.flip(kernel, tuple(range(kernel.ndim - 2))).copy()  # torch takes no negative strides
 
 
 # -- cuDNN -------------------------------------------------------------------------------------------------------------
@@ -219,6 +230,16 @@ CUDNN: dict[Any, dict[str, Made]] = {
 # -- locally connected layers ------------------------------------------------------------------------------------------
 
 LOCAL = frozenset({"LocallyConnected1D", "LocallyConnected2D"})
+
+
+def _local_places(config: Item, at: str = "") -> Iterator[tuple[str, Item]]:
+    """The locally connected layers of a model by their places in a file."""
+    places = places_of(config, at)
+    for layer in config["layers"]:
+        if layer.get("written_as") in LOCAL:
+            yield places[name_of(layer)], layer
+        elif is_model(layer.get("config")):
+            yield from _local_places(layer["config"], f"{places[name_of(layer)]}/")
 
 
 def _local(config: Item) -> Made | None:

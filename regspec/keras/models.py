@@ -191,13 +191,14 @@ class Reader:
         depth: int,
     ) -> str:
         """The entry of one call of a layer."""
+        is_replaced = self.dialect.replacements.find(layer) is not None
         try:
-            if is_function(layer):
+            if is_function(layer) and not is_replaced:
                 source = function_of(layer, call.constants, call.keywords, self.dialect, model.sizes)
             else:
                 refuse_sizes(call.references, model.sizes)
                 source = None
-                if is_operation(layer):
+                if is_operation(layer) and not is_replaced:
                     source = operation_of(layer, call.constants, call.keywords, self.dialect, call.shapes)
         except UnportedError as reason:
             self._report(layer, reason)
@@ -260,7 +261,8 @@ class Reader:
         """The entry of a layer, or of a model inside; with what its call says."""
         name = _identifier(name_of(layer), taken)
         model.names[name_of(layer)] = name
-        model.layers.append((name, layer))
+        if not is_operation(layer):  # which has no weights
+            model.layers.append((name, layer))
         try:
             if layer["class_name"] in MODELS:
                 inner = self.model(layer, depth + 1)
@@ -279,10 +281,13 @@ class Reader:
         return name
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
-        where = f"'{name_of(layer)[:80]}' ({layer['class_name'][:80]}) can't be ported: {reason}"
-        is_known = layer["class_name"] in MODELS or is_function(layer) or kind_of(layer["class_name"])
-        hint = None if is_known else "register_layer gives a class of that name a module"
-        self.problems.append(Problem(where, hint))
+        name, cls = name_of(layer)[:80], layer["class_name"][:80]
+        hint = f"put a torch module of yours in its place: --replace '{name}=package.module:Class'"
+        if cls not in MODELS and kind_of(cls) is None and not is_operation(layer) and not is_function(layer):
+            hint += f", or '{cls}=…' for all of the class; or regspec.register_layer(Class, name='{cls}')"
+        is_replaced = self.dialect.replacements.find(layer) is not None
+        what = f"'{name}' ({cls}) can't be ported: {reason}"
+        self.problems.append(Problem(what, None if is_replaced else hint))
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import yaml
 
 from regspec import files
 from regspec.axes import Order
@@ -24,6 +20,8 @@ from regspec.keras.dialect import Dialect, said
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
 from regspec.keras.precision import precision_of
+from regspec.keras.replacing import Replacements
+from regspec.keras.text import text_of
 from regspec.keras.values import UnportedError
 from regspec.layers.layer import Spatial
 from regspec.shapes import Precision
@@ -34,8 +32,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from regspec.keras.verifying import Verification
 
-PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")  # texts that are what they look like, but for a few
+TOLERANCE = 2e-4  # the largest relative error of a port that is verified
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a port comes from: the file, what it says of itself, and what was read of it."""
+
+    path: Path
+    weights: Path | None  # of a config without any
+    form: str  # .keras, .h5 or JSON
+    version: str | None  # of the Keras that wrote it
+    generation: int  # of that Keras
+    date: str | None
+    config: Mapping[str, Any]
+    renewed: Mapping[str, Any]  # the config as Keras 3 would have it
+    training: Mapping[str, Any]  # what the model was compiled with
+    model: Model
+    account: archive.Account | None  # of the arrays, if there are any
+    imports: tuple[str, ...] = ()  # what registers the user's kinds: modules, and module:Class
 
 
 @dataclass(frozen=True)
@@ -45,7 +62,8 @@ class Port:
     spec: ModelSpec
     text: str
     weights: Mapping[str, NDArray[np.generic]]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    provenance: Provenance = field(repr=False, compare=False)
     input_orders: Mapping[str, Order] = field(default_factory=dict)  # Keras's axes as they lie, where otherwise
     output_orders: Mapping[str, Order] = field(default_factory=dict)
     original: Port | None = field(default=None, repr=False, compare=False)  # before it was folded, converted, …
@@ -61,20 +79,43 @@ class Port:
         model.load_state_dict({**model.state_dict(), **state})
         return model.eval()
 
-    def save(self, folder: str | Path) -> None:
-        """Writes ``spec.yaml``, ``model.py`` and ``weights.safetensors``. Raises `RegspecError`."""
+    def verify(self, *, tolerance: float = TOLERANCE) -> Verification:
+        """What comes of running the file's model in Keras and this one side by side, on random inputs.
+
+        Outputs, penalties, gradients and moving statistics are compared, where Keras is installed; what could not be
+        compared is said. Nothing that the file holds is imported or run: of classes of its own, only the structure is
+        checked.
+
+        Args:
+            tolerance: the largest relative error that passes.
+        """
+        from regspec.keras.verifying import verify
+
+        return verify(self, tolerance)
+
+    def save(self, folder: str | Path, *, verification: Verification | None = None) -> None:
+        """Writes ``spec.yaml``, ``model.py``, ``weights.safetensors`` and ``report.md``, all or none.
+
+        Args:
+            folder: made if it is not there; what else is in it stays.
+            verification: what `verify` gave, for the report.
+
+        Raises:
+            RegspecError: where the folder can't be written.
+        """
         import safetensors.torch
 
-        folder = Path(folder)
+        from regspec.keras.report import report
+
         # each a tensor of its own, as this format wants them
         state = {name: value.detach().clone() for name, value in self.build().state_dict().items()}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RegspecError(Problem(f"can't be made: {error.strerror}", path=str(folder))) from None
-        files.write(folder / "spec.yaml", self.text)
-        files.write(folder / "model.py", source(self.spec))
-        files.write(folder / "weights.safetensors", safetensors.torch.save(state))
+        contents: dict[str, str | bytes] = {
+            "spec.yaml": self.text,
+            "model.py": source(self.spec),
+            "weights.safetensors": safetensors.torch.save(state),
+            "report.md": report(self, verification),
+        }
+        files.write_folder(Path(folder), contents)
 
 
 def port(
@@ -86,6 +127,7 @@ def port(
     data_format: Literal["channels_first", "channels_last"] | None = None,
     fold: bool = False,
     blocks: bool = False,
+    replace: Mapping[str, str | type[Any]] | None = None,
 ) -> Port:
     """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
 
@@ -102,13 +144,17 @@ def port(
             inference.
         blocks: whether layers that repeat become blocks, so that a ResNet reads like one; the names of its weights
             begin with those of the blocks then.
+        replace: torch modules of yours that stand in for layers, by the layers' names or classes: a class, or
+            ``package.module:Class``. They are made with what of the layer's config their constructors take, and get its
+            arrays. A kind that is registered under the name of a Keras class needs no mention.
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
+    replacements = Replacements.of(replace or {})
     dialect = Dialect.of(stored.version, stored.config, keeps_quirks)
-    dialect.has_arrays = stored.arrays is not None
+    dialect.has_arrays, dialect.replacements = stored.arrays is not None, replacements
     reader = Reader(dialect)
     try:
         config = _renewed(stored, dialect)
@@ -125,33 +171,49 @@ def port(
     ) as error:
         reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
-    if reader.problems:
-        raise RegspecError(reader.problems)
+    if problems := [*reader.problems, *replacements.problems(_layers(config))]:
+        raise RegspecError(problems)
     settings = _settings(config, dialect, activity_reduction or _reduction(stored, dialect))
     _settle_masks(model, dialect, settings)
 
     def resolved(model: Model) -> tuple[str, ModelSpec, Graph]:
         """The text of a model, its spec and its graph."""
         kept = {key: value for key, value in settings.items() if key != "data_format" or value == dialect.data_format}
-        text = _text(model, kept)
+        text = replacements.remark() + text_of(model, kept)
         spec = loads(text, "<the ported spec>")
         return text, spec, graph_of(spec)
 
     text, spec, graph = resolved(model)
     arrays: Mapping[variables.WeightPath, Any] = {}
+    account = None
     if stored.arrays is not None:
         found = stored.arrays
         if dialect.generation < 3:
             found = legacy.Renewed(found, config, dialect.generation)
         arrays = variables.arrays_of(graph, model, config["config"], found)
-    original = Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes))
+        account = found.account(variables.NO_WEIGHTS)
+    provenance = Provenance(
+        stored.path,
+        None if weights is None else Path(weights),
+        stored.form,
+        stored.version,
+        dialect.generation,
+        stored.date,
+        stored.config,
+        config,
+        stored.training,
+        model,
+        account,
+        tuple(replacements.imports),
+    )
+    original = Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), provenance)
     wanted = Wanted(data_format, fold, blocks)
     made = converted(Converted(model, arrays), wanted, dialect, lambda model: resolved(model)[2])
     if made.model is model:
-        return replace(original, notes=tuple(dialect.notes))
+        return changed(original, notes=tuple(dialect.notes))
     text, spec, graph = resolved(made.model)
     parameters = variables.parameters_of(graph, made.arrays)
-    return Port(spec, text, parameters, tuple(dialect.notes), made.inputs, made.outputs, original)
+    return Port(spec, text, parameters, tuple(dialect.notes), provenance, made.inputs, made.outputs, original)
 
 
 def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -> None:
@@ -161,7 +223,7 @@ def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -
     unmasks = dialect.generation == 3 and dialect.keeps_quirks
     try:
         reasons = masks.settle(
-            model, lambda: graph_of(loads(_text(model, settings), "<the ported spec>")), unmasks=unmasks
+            model, lambda: graph_of(loads(text_of(model, settings), "<the ported spec>")), unmasks=unmasks
         )
     except UnportedError as reason:
         raise RegspecError(Problem(f"can't be ported: {reason}")) from None
@@ -225,9 +287,6 @@ def _reduction(stored: archive.Archive, dialect: Dialect) -> str:
     return "sum"
 
 
-# -- the text of the spec ----------------------------------------------------------------------------------------------
-
-
 def _settings(config: Any, dialect: Dialect, reduction: str) -> dict[str, str]:
     """What holds for the whole spec, where it is not as it would be anyway."""
     settings = {}
@@ -241,67 +300,3 @@ def _settings(config: Any, dialect: Dialect, reduction: str) -> dict[str, str]:
         settings["frozen_penalties"] = "counted"
         dialect.note("penalties of frozen weights count in the sum, as in Keras 2: frozen_penalties: counted")
     return settings
-
-
-def _text(model: Model, settings: Mapping[str, str]) -> str:
-    lines = ["regspec: 1", f"name: {_flow(model.name)}", *(f"{name}: {value}" for name, value in settings.items())]
-    lines += ["inputs:", *(f"  {_flow(name)}: {_flow(declared)}" for name, declared in model.inputs.items())]
-    blocks = _blocks(model)
-    if blocks:
-        lines.append("blocks:")
-        for name, block in blocks.items():
-            lines.append(f"  {_flow(name)}:")
-            if block.parameters:
-                lines.append(f"    parameters: {_flow(block.parameters)}")
-            if [*block.inputs] != ["input"]:
-                lines.append(f"    inputs: {_flow([*block.inputs])}")
-            lines.append("    layers:")
-            lines += [f"      - {entry}" for entry in _entries(block)]
-            if block.outputs not in [fields["name"] for fields in block.entries[-1].values()]:
-                lines.append(f"    outputs: {_flow(block.outputs)}")
-    lines += ["layers:", *(f"  - {entry}" for entry in _entries(model))]
-    lines.append(f"outputs: {_flow(model.outputs)}")
-    return "\n".join(lines) + "\n"
-
-
-def _blocks(model: Model) -> dict[str, Model]:
-    """The models inside, by the names of their blocks; those that others use come first."""
-    found: dict[str, Model] = {}
-    for inner in model.inner.values():
-        found |= {**_blocks(inner), inner.name: inner}
-    return found
-
-
-def _entries(model: Model) -> Iterator[str]:
-    """The layers, a line each; what a layer takes is said where it is not what stands before."""
-    last = list(model.inputs)[-1]
-    for entry in model.entries:
-        ((kind, fields),) = entry.items()
-        said = dict(fields)
-        if said["inputs"] == [last]:
-            del said["inputs"]
-        elif len(said["inputs"]) == 1:
-            said["inputs"] = said["inputs"][0]
-        last = said["name"]
-        yield f"{_flow(kind)}: {_flow(said)}"
-
-
-def _flow(value: Any) -> str:
-    """A value in YAML, on one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_flow(key)}: {_flow(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    if isinstance(value, str):
-        return _flow_of_text(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return f".{value}".replace(".-", "-.")
-    return json.dumps(value)
-
-
-def _flow_of_text(value: str) -> str:
-    """A text in YAML, in quotes where it needs them within a list."""
-    if PLAIN.fullmatch(value) and value.lower() not in ("null", "true", "false", "yes", "no", "on", "off"):
-        return value
-    text: str = yaml.safe_dump([value], default_flow_style=True, width=float("inf"), allow_unicode=True)
-    return text.strip()[1:-1]

@@ -11,6 +11,7 @@ from regspec.graph import Graph
 from regspec.keras.archive import Arrays
 from regspec.keras.models import MODELS, Model, name_of
 from regspec.keras.operations import is_operation
+from regspec.keras.replacing import own_parameters
 from regspec.keras.weights import to_parameters
 from regspec.layers.layer import Weight
 from regspec.nodes import Node
@@ -40,6 +41,10 @@ def parameters_of(graph: Graph, found: Mapping[WeightPath, NDArray[np.generic]])
         for name, node in _nodes(current).items():
             if (block := block_of(node)) is not None:
                 waiting.append((block, (*within, name), f"{prefix}{next(iter(node.attributes.values()))}."))
+            if node.plan.layer is not None and node.plan.layer.is_opaque:  # whose parameters only its module knows
+                own = {path[-1]: array for path, array in found.items() if path[:-1] == (*within, name)}
+                parameters |= {f"{prefix}{node.attributes['']}.{parameter}": array for parameter, array in own.items()}
+                continue
             for weight in node.plan.weights:
                 array = found.get((*within, name, weight.name))
                 if array is not None:
@@ -80,7 +85,7 @@ def _placed(
 ) -> dict[WeightPath, NDArray[np.generic]]:
     """Of a model, whose group is ``at``, and which is ``within`` these others."""
     found: dict[WeightPath, NDArray[np.generic]] = {}
-    places, nodes = _places(config, at), _nodes(graph)
+    places, nodes = places_of(config, at), _nodes(graph)
     for name, layer in model.layers:
         node, place = nodes[name], places[name_of(layer)]
         block = block_of(node)
@@ -89,6 +94,10 @@ def _placed(
             found |= _placed(block, inner, layer["config"], arrays, problems, f"{place}/", (*within, name))
             continue
         datasets = {path: each for path, each in arrays.below(place).items() if not NO_WEIGHTS.fullmatch(path)}
+        if node.plan.layer is not None and node.plan.layer.is_opaque:
+            own = own_parameters(node.plan.layer, name_of(layer), datasets, arrays, problems)
+            found |= {(*within, name, parameter): array for parameter, array in own.items()}
+            continue
         for weight, dataset in [*_matched(node.plan.weights, datasets)]:
             if dataset is None:
                 problems.append(Problem(f"'{name_of(layer)}' has no array for {weight.name}", path=str(arrays.path)))
@@ -102,7 +111,7 @@ def _placed(
     return found
 
 
-def _places(config: Mapping[str, Any], at: str) -> dict[str, str]:
+def places_of(config: Mapping[str, Any], at: str) -> dict[str, str]:
     """The group of each layer: numbered by class, in order."""
     places, counts = {}, dict[str, int]()
     for layer in config["layers"]:
@@ -167,6 +176,12 @@ def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> d
     found: dict[WeightPath, NDArray[np.generic]] = {}
     nodes = _nodes(graph)
     for name, layer in model.layers:
+        own = nodes[name].plan.layer
+        if own is not None and own.is_opaque:
+            given = {f"vars/{index}": each for index, each in enumerate(arrays.of_layer(name_of(layer)))}
+            parameters = own_parameters(own, name_of(layer), given, arrays, problems)
+            found |= {(name, parameter): array for parameter, array in parameters.items()}
+            continue
         weights = [*_flat(nodes[name], layer, model)]
         if layer["config"].get("trainable") is not False:  # those that are trained come first
             weights.sort(key=lambda each: not each[0].trainable or each[0].frozen)

@@ -24,6 +24,10 @@ class Table(EmbeddingsSlot):
     def takes_integers(self) -> bool:
         return True
 
+    @property
+    def index_limit(self) -> int | None:
+        return self.input_dim
+
     def table(self) -> Weight:
         """The table as a weight."""
         return self.weight("embeddings", "v o", (self.input_dim, self.output_dim))
@@ -62,6 +66,10 @@ class ReversibleEmbedding(Table):
     reverse: bool = Field(False, description="Whether this call goes from vectors to scores.")
 
     call_fields = frozenset({"reverse"})
+
+    @property
+    def index_limit(self) -> int | None:
+        return None if self.reverse else self.input_dim
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         if self.tie_weights:

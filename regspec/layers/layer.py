@@ -157,6 +157,15 @@ class Layer(Frozen):
         return False
 
     @property
+    def index_limit(self) -> int | None:
+        """How many indices its input may hold, from 0 up; None where it takes any numbers."""
+        return None
+
+    def differs_on_torch(self, x: Tensor, *others: Tensor) -> bool:
+        """Whether Keras's torch backend computes something else than its TensorFlow backend, which is right."""
+        return False
+
+    @property
     def activity(self) -> Regularizer | None:
         """The penalty on its output."""
         return self.activity_regularizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from regspec.calls import Binary, Expression, Module, call
+from regspec.calls import Binary, Expression, call
 from regspec.layers.layer import Layer, kind
 from regspec.shapes import ShapeError, Tensor
 from regspec.spec.fields import Number
@@ -27,6 +27,4 @@ class Masking(Layer):
         return Binary("!=", x, self.mask_value).method("any", dim=-1)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        if self.mask_value == 0:  # such steps are zero already
-            return Module(call("nn.Identity"))(x)
         return call("torch.where", Binary("!=", x, self.mask_value).method("any", dim=-1, keepdim=True), x, 0.0)

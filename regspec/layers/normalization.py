@@ -277,6 +277,10 @@ class SpectralNormalization(Layer):
     def takes_integers(self) -> bool:
         return self.layer.takes_integers
 
+    @property
+    def index_limit(self) -> int | None:
+        return self.layer.index_limit
+
     def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 

@@ -114,6 +114,13 @@ class AveragePooling(Pooling):
 
     function = "Avg"
 
+    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+        # where more cells of padding are after than before, it counts them, which a window of two forgives
+        axes = [*zip(x.shape[2:], self.pool_size, self.steps, strict=True)]
+        pads = [(0, 1) if size is None else same_padding(size, span, stride) for size, span, stride in axes]
+        is_uneven = self.padding == "same" and any(before != after for before, after in pads)
+        return is_uneven and any(after and span > 2 for (_, after), span in zip(pads, self.pool_size, strict=True))
+
 
 @kind
 class MaxPooling1D(MaxPooling):

@@ -172,6 +172,9 @@ class Resizing(Moved, Sized):
             raise PydanticCustomError("pair", "either crops or pads to the aspect ratio")
         return self
 
+    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+        return self.interpolation == "bicubic"
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         size = (self.height, self.width)
         is_plain = x.is_floating and not self.crop_to_aspect_ratio and not self.pad_to_aspect_ratio
@@ -238,6 +241,10 @@ class CategoryEncoding(Encoding):
     )
 
     arity = (1, 2)
+
+    @property
+    def index_limit(self) -> int | None:
+        return self.num_tokens
 
     def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
         if others and self.output_mode != "count":

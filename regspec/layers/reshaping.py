@@ -298,6 +298,9 @@ class UpSampling2D(UpSampling):
     )
     spatial_rank = 2
 
+    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+        return self.interpolation == "bicubic"
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         if self.interpolation == "nearest":
             return super().lower(x)

@@ -285,6 +285,13 @@ class TimeDistributed(Layer):
     def takes_integers(self) -> bool:
         return self.layer.takes_integers
 
+    @property
+    def index_limit(self) -> int | None:
+        return self.layer.index_limit
+
+    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+        return self.layer.differs_on_torch(self._step(x))
+
     def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 

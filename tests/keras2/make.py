@@ -5,7 +5,7 @@ Run by hand, in an environment of its own, because it needs TensorFlow; the test
     pip install tensorflow-cpu==2.21 tf_keras==2.21
     CUDA_VISIBLE_DEVICES= python tests/keras2/make.py
 
-or, with `pip install tensorflow-cpu==2.12 keras==2.12`, python tests/keras2/make.py graph.h5 sequence.keras nested.h5
+or, with `pip install tensorflow-cpu==2.12 keras==2.12`, python tests/keras2/make.py graph.h5 sequence.keras
 
 For each model it writes the model's files, as `<version>/<model>.h5` and the like, and `<version>/<model>.npz` with
 inputs, outputs in evaluation and in training, the sum of the losses, and the norm of the gradients of that sum plus the
@@ -353,7 +353,12 @@ def measured(made: Any, is_random: bool) -> dict[str, np.ndarray]:
 
 
 RANDOM = ("images", "activations", "various")  # with dropout, and the like
-SUFFIXES = {"graph": (".h5", ".keras", ".json"), "sequence": (".h5", ".keras"), "nested": (".h5", ".keras")}
+SUFFIXES = {
+    "graph": (".h5", ".keras", ".json"),
+    "sequence": (".h5", ".keras"),
+    "nested": (".h5", ".keras"),
+    "local": (".h5", ".keras"),
+}
 
 
 def make_cudnn(folder: Path) -> None:
