@@ -167,7 +167,7 @@ def _converted(port: Port, original: Port, tolerance: float) -> Iterator[Check]:
     moved = [x if order is None else x.permute(order) for x, order in zip(xs, orders, strict=True)]
     with torch.no_grad(), _quietly():
         wanted, got = tensors(original.build()(*xs)), tensors(port.build()(*moved))
-    outputs = original.spec.body.outputs
+    outputs = port.spec.body.outputs  # where a layer that was folded gave one, it has another name
     names = [outputs] if isinstance(outputs, str) else [*(outputs or ())]
     for name, a, b in zip(names, got, wanted, strict=True):
         order = port.output_orders.get(name)

@@ -9,6 +9,7 @@ from pydantic import Field
 from regspec import axes
 from regspec.axes import Order
 from regspec.calls import Expression, Part, call, unless
+from regspec.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import kind
 from regspec.layers.operations.operands import cast, made
 from regspec.layers.reshaping import Moved
@@ -47,6 +48,17 @@ class Reduction(Moved):
         reduced = {axis % x.rank for axis in self.axis}
         kept = [axis for axis in x.order if axis not in reduced]
         return None if self.keepdims or kept == sorted(kept) else axes.identity(x.rank)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return self.order(Tensor(x.logical, x.source, x.dtype))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        field = type(self).model_fields["axis"].alias or "axis"
+        reduced = {axis % x.rank for axis in self.axis}
+        kept = [axis for axis in x.order if axis not in reduced]
+        order = x.order if self.keepdims else tuple(sorted(kept).index(axis) for axis in kept)
+        return Recounted(recounted_axes(self.axis, x, field), order)
 
     def gives_signal(self, *xs: Tensor) -> bool:
         return any(x.is_signal for x in xs) and self.keepdims
