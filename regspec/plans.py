@@ -142,8 +142,9 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
         constructor = activity.lower(layer.units_of(outputs[0]))
         terms.append(Term("activity", activity, constructor, (listened,), is_activity=True))
     for suffix, regularizer in layer.inner_activities.items():
-        slot = suffix.replace("_", ".")
-        terms.append(Term(slot, regularizer, regularizer.lower(-1), (Place(suffix),), is_activity=True))
+        module, _, part = suffix.partition(".")
+        slot = f"{part}.activity" if part else suffix.replace("_", ".")
+        terms.append(Term(slot, regularizer, regularizer.lower(-1), (Place(module, part),), is_activity=True))
     frozen = {Place(weight.module): None for weight in weights if weight.frozen}
     if layer.is_opaque and not layer.trainable:
         frozen = {Place(""): None}
@@ -221,9 +222,8 @@ def _computed(
     shape, result = layer.output_shape(*xs), layer.lower(*xs)
     results = tuple(result) if isinstance(result, list) else (result,)
     given = layer.output_dtype(*xs) or dtype
-    if given in CASTS and given != dtype:
-        results = tuple(result.method(CASTS[dtype]) for result in results)
-        given = dtype
+    if given in CASTS and layer.gives not in (None, given):
+        results = tuple(result.method(CASTS[given]) for result in results)
     outputs = tuple(
         Tensor(
             each,

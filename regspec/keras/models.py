@@ -262,7 +262,8 @@ class Reader:
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 Reference = tuple[str, int, int]  # the layer, its node, the output
-TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state")  # arguments that are inputs here, in order
+# Arguments that are inputs here, in order.
+TENSORS = ("inputs", "sequences", "x", "data", "query", "value", "key", "initial_state", "count_weights")
 
 
 @dataclass(frozen=True)
