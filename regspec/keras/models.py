@@ -312,7 +312,7 @@ class Reader:
 
 Reference = tuple[str, int, int]  # the layer, its node, the output
 # Arguments that are inputs here, in order.
-TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state", "count_weights")
+TENSORS = ("inputs", "sequences", "x", "data", "query", "value", "key", "initial_state", "count_weights")
 
 
 @dataclass(frozen=True)

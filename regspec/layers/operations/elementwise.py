@@ -227,10 +227,6 @@ class Cast(Moved, Elementwise):
     dtype: Dtype = Field(description="The type.")  # type: ignore[assignment]  # Keras calls it so
 
     @property
-    def is_cast(self) -> bool:
-        return True
-
-    @property
     def precision(self) -> None:
         return None
 
