@@ -58,6 +58,7 @@ MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
 SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
+WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes of a shape without the batch
 SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
@@ -136,7 +137,7 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
             value = [value, value]
         if isinstance(cls.model_fields[field].default, bool) and value in (0, 1):  # which may be written as numbers
             value = bool(value)
-        if (cls.__name__, field) == ("PReLU", "shared_axes") and isinstance(value, list):
+        if (class_name, key) in WITHOUT_BATCH and isinstance(value, list):
             # Keras counts them in a shape without the batch, and those from the end as if it had one
             value = [axis - 1 if isinstance(axis, int) and axis <= 0 else axis for axis in value]
         try:
