@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import TypeVar
 
-from regspec.calls import Apply, Call, Definition, Expression, Import, Part, Value, walk
+from regspec.calls import Apply, Call, Definition, Expression, Held, Import, Part, Value, walk
 from regspec.graph import Graph
 from regspec.nodes import Node
 from regspec.plans import Constrained, Fill, Place, Term
@@ -226,13 +226,15 @@ class Outliner:
         expressions = [each for result in node.plan.results for each in walk(result)]
         taken_apart = {id(each.whole) for each in expressions if isinstance(each, Part)}
         wholes = {id(each): each for each in expressions if isinstance(each, Apply) or id(each) in taken_apart}
+        wholes = {key: each for key, each in wholes.items() if not isinstance(each, Held)}
         counts = Counter(id(each) for each in expressions)
         for whole in (each for each in wholes.values() if counts[id(each)] > 1):
             parts = {each.path: each for each in expressions if isinstance(each, Part) and each.whole is whole}
             name = self._applied(whole) if isinstance(whole, Apply) else node.name
             if not parts:
-                self.known[id(whole), ()] = self._new(f"{name}_output")
-                yield f"{self.known[id(whole), ()]} = {self.printer.text(whole)}"
+                text, variable = self.printer.text(whole), self._new(f"{name}_output")
+                self.known[id(whole), ()] = variable
+                yield f"{variable} = {text}"
                 continue
             variables = {path: self._new(f"{name}_{_leaf(part)}") for path, part in parts.items()}
             for target, result in zip(targets, node.plan.results, strict=True):

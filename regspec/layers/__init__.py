@@ -26,6 +26,7 @@ from regspec.layers.operations import (
     products,
     rearranging,
     reductions,
+    spectra,
 )
 
 __all__ = [
@@ -54,4 +55,5 @@ __all__ = [
     "recurrent",
     "reductions",
     "reshaping",
+    "spectra",
 ]
