@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import TypeVar
 
-from regspec.calls import CASTS, Apply, Call, Definition, Expression, Import, Part, Value, walk
+from regspec.calls import CASTS, Apply, Call, Definition, Expression, Held, Import, Part, Value, walk
 from regspec.graph import Graph
 from regspec.nodes import Node
 from regspec.plans import Constrained, Fill, Place, Term
@@ -241,6 +241,7 @@ class Outliner:
         parts = [each for each in expressions if isinstance(each, Part)]
         taken_apart = {id(part.whole) for part in parts}
         wholes = {id(each): each for each in expressions if isinstance(each, Apply) or id(each) in taken_apart}
+        wholes = {key: each for key, each in wholes.items() if not isinstance(each, Held)}
         counts = Counter(id(each) for each in expressions) if len(results) > 1 else Counter[int]()
         chained = {id(each.whole) for part in parts for before in _before(part) for each in (before, part)}
         for whole in (each for key, each in wholes.items() if counts[key] > 1 or key in chained):

@@ -128,6 +128,15 @@ CASES: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "rms_normalization": lambda x, y, n, i: ops.rms_normalization(x, scale=V, epsilon=1e-3),
     "batch_normalization": lambda x, y, n, i: ops.batch_normalization(x, V, np.abs(V), axis=-1, offset=V, scale=V * 2),
     "count_nonzero": lambda x, y, n, i: ops.count_nonzero(n, axis=1),
+    "nanmax": lambda x, y, n, i: ops.nanmax(x, axis=1),
+    "nanmin": lambda x, y, n, i: ops.nanmin(x, axis=[1, 2], keepdims=True),
+    "nanstd": lambda x, y, n, i: ops.nanstd(x, axis=[1, 2], keepdims=True),
+    "nanvar": lambda x, y, n, i: ops.nanvar(x, axis=1),
+    "nanprod": lambda x, y, n, i: ops.nanprod(x, axis=1),
+    "nancumsum": lambda x, y, n, i: ops.nancumsum(x, axis=1),
+    "nanpercentile": lambda x, y, n, i: ops.nanpercentile(x, 30, axis=1),
+    "rfft": lambda x, y, n, i: ops.rfft(x)[0] ** 2 + ops.rfft(x)[1] ** 2,
+    "stft": lambda x, y, n, i: list(ops.stft(ops.reshape(x, (-1, 35)), 8, 4, 8, window=None)),
     # axes and parts
     "x[:, 1:, ::2]": lambda x, y, n, i: x[:, 1:, ::2],
     "x[:, -1]": lambda x, y, n, i: x[:, -1],
@@ -269,6 +278,14 @@ def test_by_hand(name: str, tmp_path: Path) -> None:
     case, by_hand = BY_HAND[name]
     x, i = keras.Input((8, 6, 3)), torch.randn(3, 8, 6, 3)
     torch.testing.assert_close(ported(keras.Model(x, case(x)), tmp_path)(i), by_hand(i), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["nanmax", "nanmin", "nanstd", "nanvar", "nanprod", "nansum", "nanmean", "nanmedian"])
+def test_what_is_no_number_is_left_out(name: str, tmp_path: Path) -> None:
+    x, values = keras.Input((7, 5)), torch.randn(3, 7, 5)
+    values[values > 1] = torch.nan
+    got = ported(keras.Model(x, getattr(ops, name)(x, axis=1)), tmp_path)(values)
+    np.testing.assert_allclose(got.numpy(), getattr(np, name)(values.numpy(), axis=1), rtol=1e-4, atol=1e-5)
 
 
 def test_large_arrays_go_to_the_weights(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import is_default
@@ -113,7 +113,9 @@ def plain(operation: Operation, kind: str | None = None, **fields: Any) -> Entry
                 raise UnportedError(f"{operation.name} of tensors and numbers in one list")
             inputs += tensors
         elif value is None or name in IGNORED:
-            continue
+            field = cls.model_fields[known[name]] if name in known else None
+            if field is not None and field.default is not None and type(None) in get_args(field.annotation):
+                said[name] = None  # which means something of its own
         elif name not in known:
             raise UnportedError(f"{operation.name} with {name} = {str(value)[:80]}")
         elif not is_default(cls, known[name], value):

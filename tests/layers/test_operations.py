@@ -103,7 +103,7 @@ def test_sizes_that_are_not_known(index: int) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
-NEEDS_SIZES = ("GetItem", "Unstack", "Squeeze", "ExtractPatches", "Qr", "DotProductAttention")
+NEEDS_SIZES = ("GetItem", "Unstack", "Squeeze", "ExtractPatches", "Qr", "SVD", "DotProductAttention")
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
