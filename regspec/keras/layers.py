@@ -197,7 +197,7 @@ def _replaced(cls: type[Layer], class_name: str, config: dict[str, Any], dialect
                 fields[key] = plain
     missing = [key for key, own in cls.model_fields.items() if own.is_required() and key not in fields]
     if missing:
-        known = ", ".join(key for key in config if key not in MEANINGLESS) or "nothing"
+        known = ", ".join(key for key in config if key not in (*MEANINGLESS, "dtype")) or "nothing"
         raise UnportedError(f"{cls.__name__} needs {' and '.join(missing)}, but the config of the layer has {known}")
     dialect.note(f"'{config.get('name')}' ({class_name}) is computed by a module of your own, {cls.__name__}")
     return fields

@@ -136,7 +136,8 @@ class Reference:
         # gradients of the inputs too: without them torch 2.13 crashes in the backward of a GroupNorm in channels_last
         xs = [x.clone().requires_grad_(with_gradients and x.is_floating_point()) for x in inputs]
         with torch.set_grad_enabled(with_gradients):
-            outputs = self._flat(self.model(self._structured(xs), training=training))
+            # copies, because some layers change their input in place
+            outputs = self._flat(self.model(self._structured([x.clone() for x in xs]), training=training))
             losses = list(self.model.losses)
             if not with_gradients:
                 return outputs, losses, []

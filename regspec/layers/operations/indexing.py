@@ -227,6 +227,10 @@ class Hot(Layer):
     def takes_integers(self) -> bool:
         return True
 
+    @property
+    def index_limit(self) -> int | None:
+        return self.num_classes
+
     def _dimension(self, x: Tensor) -> int:
         rank = x.rank + 1
         if not -rank <= self.axis < rank or self.axis % rank == 0:
