@@ -237,6 +237,15 @@ def test_a_port_that_fails_is_wrong(tmp_path: Path) -> None:
     assert str(comparison.checks[0]) == "outputs in evaluation: all: the port fails: mat1 and mat2 do not fit"
 
 
+def test_a_weight_that_keras_has_not(tmp_path: Path) -> None:
+    """One too many, which the outputs do not show as long as it is zero."""
+    keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense")]).save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    text = port.text.replace("- Dense:", "- Dense: {name: more, units: 4, kernel_initializer: identity}\n  - Dense:")
+    verification = replace(port, text=text, spec=regspec.loads(text)).verify()
+    assert verification.verdict == "failed: gradients in evaluation: more.weight: Keras trains no such weight"
+
+
 def test_arrays_that_nothing_takes(tmp_path: Path) -> None:
     """The weights of a larger model for a smaller config."""
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])

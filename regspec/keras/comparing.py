@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 BATCHES = (1, 2, 5)
 SUM = "their sum"
-SHAKES = 3  # times that the weights are moved, to see what rounding makes
-MARGIN = 3.0  # times what such a move makes is allowed
+SHAKES = 4  # times that the weights are moved, to see what rounding makes
+MARGIN = 10.0  # times what such moves make is allowed: where a unit turns on or off, it comes in jumps
 SENSITIVE, MOST = 2e-4, 0.5  # that it makes, of a model for which anything is allowed, and the most that is
-# Errors are relative to the largest number of a tensor, but to no less than this share of the largest of its sort.
+# Errors are relative to the size of a tensor, but to no less than this share of the largest of its sort.
 LEAST = 1e-3
 LEAST_GRADIENT = 1e-2  # of gradients: some are zero but for rounding: of a bias before a batch normalization
 
@@ -35,7 +35,7 @@ class Check:
     mode: str  # evaluation or training; of weights none
     weights: str  # file or random
     name: str
-    error: float  # the largest difference, relative to the largest number; infinite where there is none
+    error: float  # the size of the difference, relative to that of Keras's; infinite where there is none
     allowed: float  # the tolerance, or what rounding alone may make
     note: str = ""  # why there is no error
 
@@ -147,7 +147,8 @@ class Comparison:
             if with_gradients and not self.original.has_gradients:
                 where = f"Keras is imported on its {self.original.backend} backend"
                 self._leave_out(f"gradients: {where}; on torch or TensorFlow they can be compared")
-            mine, theirs = self._values(got, before), self._originals(wanted, got, before)
+            mine = self._values(got, before)
+            theirs = self._originals(wanted, got, before, training=training)
             failed = self._compare(mode, weights, mine, theirs)
             if failed:
                 self._allow_for_rounding(failed, mode, xs, mine, before)
@@ -168,7 +169,7 @@ class Comparison:
             "statistics": _moved(self.ported.parameters(), before),
         }
 
-    def _originals(self, wanted: Outcome, got: Outcome, before: Mapping[str, Tensor]) -> Values:
+    def _originals(self, wanted: Outcome, got: Outcome, before: Mapping[str, Tensor], *, training: bool) -> Values:
         """What came of a run of Keras's, by the names of the port's.
 
         Keras gives penalties no names: where there are as many, they go by the order of their sizes.
@@ -177,8 +178,9 @@ class Comparison:
         if len(got.penalties) == len(wanted.penalties):
             order = sorted(got.penalties, key=lambda name: float(got.penalties[name]))
             penalties |= dict(zip(order, sorted(wanted.penalties.values(), key=float), strict=True))
-        now = self.original.parameters()
-        names = {*_moved(now, before), *_moved(self.ported.parameters(), before)} & now.keys()
+        moved = _moved(self.ported.parameters(), before)
+        now = self.original.parameters() if training or moved else {}
+        names = {*_moved(now, before), *moved}
         return {
             "outputs": dict(zip(self.ported.output_names, wanted.outputs, strict=True)),
             "penalties": penalties,
@@ -189,6 +191,10 @@ class Comparison:
     def _compare(self, mode: str, weights: str, mine: Values, theirs: Values) -> dict[int, Check]:
         """Adds the checks of everything that is there on both sides; gives those that fail by numbers, by places."""
         failed = {}
+        for name, gradient in mine.get("gradients", {}).items():
+            if theirs["gradients"] and name not in theirs["gradients"] and gradient.any():
+                note = "Keras trains no such weight"
+                self.checks.append(Check("gradients", mode, weights, name, math.inf, self.tolerance, note))
         for sort, originals in theirs.items():
             floor = _floor(sort, originals)
             for name, wanted in originals.items():
@@ -201,7 +207,7 @@ class Comparison:
                 if sort == "gradients" and got.shape == wanted.shape and not (is_finite := wanted.isfinite()).all():
                     self._leave_out(f"{sort} in {mode}: of {name}, where Keras's are not finite numbers")
                     got, wanted = got.where(is_finite, 0.0), wanted.where(is_finite, 0.0)
-                error, note = difference(got, wanted, floor), ""
+                error, note = difference(got, wanted, floor, sort), ""
                 if got.shape != wanted.shape:
                     note = f"its shape is {tuple(got.shape)}, and Keras's {tuple(wanted.shape)}"
                 elif math.isinf(error):
@@ -229,7 +235,8 @@ class Comparison:
             )
             for sort in {each.sort for each in failed.values()}:
                 floor = _floor(sort, mine[sort])
-                found = [difference(values[sort].get(name, each), each, floor) for name, each in mine[sort].items()]
+                pairs = [(values[sort].get(name, each), each) for name, each in mine[sort].items()]
+                found = [difference(moved, each, floor, sort) for moved, each in pairs]
                 moves[sort] = max([moves.get(sort, 0.0), *found])
         self.ported.load(after)
         for index, check in failed.items():
@@ -262,14 +269,19 @@ def _shaken(parameters: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
 
 
 def _floor(sort: str, values: Mapping[str, Tensor]) -> float:
-    """The least number that an error of a sort is relative to."""
-    sizes = [float(each.double().abs().max()) for each in values.values() if each.numel()]
-    largest = max((size for size in sizes if math.isfinite(size)), default=0.0)
+    """The least size that an error of a sort is relative to."""
+    sizes = [size(each.double(), sort) for each in values.values() if each.numel()]
+    largest = max((each for each in sizes if math.isfinite(each)), default=0.0)
     return largest * (LEAST_GRADIENT if sort == "gradients" else LEAST)
 
 
-def difference(got: Tensor, wanted: Tensor, floor: float) -> float:
-    """The largest difference of two tensors, relative to the largest number of the second, or to ``floor``.
+def size(x: Tensor, sort: str) -> float:
+    """How large a tensor is: its largest number; of gradients the norm, because a unit that turns on changes few."""
+    return float(torch.linalg.vector_norm(x) if sort == "gradients" else x.abs().max())
+
+
+def difference(got: Tensor, wanted: Tensor, floor: float, sort: str = "outputs") -> float:
+    """The size of the difference of two tensors, relative to the size of the second, or to ``floor``.
 
     Numbers that are not finite must be the same ones in the same places.
     """
@@ -279,9 +291,9 @@ def difference(got: Tensor, wanted: Tensor, floor: float) -> float:
     is_same = (a == b) | (a.isnan() & b.isnan())
     if is_same.all():
         return 0.0
-    gap = torch.where(is_same, 0.0, (a - b).abs())
-    largest = max(float(b[b.isfinite()].abs().max()) if b.isfinite().any() else 0.0, floor)
-    error = float(gap.max()) / largest if largest else math.inf
+    gap = size(torch.where(is_same, 0.0, a - b), sort)
+    largest = max(size(b.where(b.isfinite(), 0.0), sort), floor)
+    error = gap / largest if largest else math.inf
     return math.inf if math.isnan(error) else error
 
 

@@ -112,7 +112,7 @@ def _verified(verification: Verification | None) -> Iterator[str]:
     if verification.reference:
         yield (
             f"Both ran on the same random inputs: {verification.reference}, and this port. An error is the largest "
-            "difference, relative to the largest number."
+            "difference, relative to the largest number; of gradients, the norm of the difference to the norm."
         )
     if len(verification.weights) == 2 and verification.account is not None:
         constant = verification.account.constant
