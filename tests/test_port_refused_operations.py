@@ -41,7 +41,6 @@ REFUSED: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "many boundaries": (lambda x, y: ops.digitize(x, np.linspace(0, 1, 20_000)), "with 20,000 numbers in its config"),
     "an array for each example": (lambda x, y: x + np.zeros((3, 7, 5)), "which count examples"),
     "infinity": (lambda x, y: ops.clip(x, 0, np.inf), "Clip with the number inf"),
-    "a convolution": (lambda x, y: ops.conv(x, np.ones((3, 5, 2), "float32")), "a kernel that is no weight"),
     "several shares": (lambda x, y: ops.quantile(x, [0.1, 0.2], axis=1), "for several shares"),
     "unknown": (lambda x, y: ops.argpartition(x, 1, axis=1), "no kind ports the operation Argpartition"),
 }
@@ -165,6 +164,11 @@ DAMAGED: list[tuple[str, Any, list[Any], Any]] = [
     ("MaxPool", {"pool_size": [1] * 9}, ["x"], None),
     ("Resize", {"size": [1, 2, 3]}, ["x"], None),
     ("PadImages", {"target_height": "a", "target_width": 1}, ["x"], None),
+    ("Conv", {}, ["x", "x"], None),
+    ("Conv", {}, ["x", [[[1.0], [2.0, 3.0]]]], None),
+    ("Conv", {}, ["x", [[[]]]], None),
+    ("Conv", {}, ["x"], None),
+    ("SeparableConv", {}, ["x", [[[1.0]]]], None),
     ("Nothing", {}, ["x"], None),
 ]
 

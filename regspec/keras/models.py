@@ -168,6 +168,8 @@ class Reader:
             own = at if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", taken)
             inputs.append(self._operation(model, each, name, results, taken, own))
         fields = {key: self._stored(model, at, key, value) for key, value in source.fields.items()}
+        for key, numbers in source.weights.items():
+            self._stored(model, at, key, Stored(numbers))
         model.entries.append({source.kind: {"name": at, "inputs": inputs, **fields}})
         return at
 

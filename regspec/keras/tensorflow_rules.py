@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -275,6 +275,15 @@ def _gather(call: TensorFlowCall) -> Source:
     return Entry("Take", {"axis": 1, "batch_dims": 1}, (x, indices))
 
 
+@special(
+    "nn.embedding_lookup compat.v1.nn.embedding_lookup", "params ids partition_strategy name validate_indices max_norm"
+)
+def _embedding_lookup(call: TensorFlowCall) -> Source:
+    if call["max_norm"] is not None:
+        raise call.refused("with max_norm")
+    return call.to("Take", x=call["params"], indices=call["ids"], axis=0)
+
+
 @special("pad compat.v1.pad", "tensor paddings mode constant_values")
 def _pad(call: TensorFlowCall) -> Source:
     mode = (call["mode"] or "constant").lower()
@@ -424,6 +433,45 @@ def _spatial(call: TensorFlowCall, name: str, rank: int) -> list[int]:
     sizes = [call[name]] if isinstance(call[name], int) else _whole(call, name)
     sizes = sizes[1:-1] if len(sizes) == rank + 2 else sizes
     return sizes * rank if len(sizes) == 1 else sizes
+
+
+@special("nn.conv1d nn.conv2d nn.conv3d", "input filters strides padding data_format dilations")
+def _conv(call: TensorFlowCall) -> Source:
+    return _convolution(call, "Conv", call["filters"])
+
+
+@special("compat.v1.nn.conv2d", "input filter strides padding use_cudnn_on_gpu data_format dilations name filters")
+def _conv_of_old(call: TensorFlowCall) -> Source:
+    return _convolution(call, "Conv", call["filter"] or call["filters"])
+
+
+@special("compat.v1.nn.conv1d", "value filters stride padding use_cudnn_on_gpu data_format")
+def _conv1d_of_old(call: TensorFlowCall) -> Source:
+    merged = {**call.arguments, "input": call["value"] or call["input"], "strides": call["stride"] or call["strides"]}
+    return _convolution(replace(call, arguments=merged), "Conv", call["filters"])
+
+
+@special("nn.depthwise_conv2d compat.v1.nn.depthwise_conv2d", "input filter strides padding rate data_format dilations")
+def _depthwise_conv(call: TensorFlowCall) -> Source:
+    return _convolution(call, "DepthwiseConv", call["filter"])
+
+
+def _convolution(call: TensorFlowCall, name: str, kernel: Any) -> Source:
+    rank, each = -2, kernel
+    while isinstance(each, list) and each:
+        rank, each = rank + 1, each[0]
+    if rank < 1 or not isinstance(call["padding"], str):
+        raise call.refused("by a kernel that is no array of numbers, or with explicit padding")
+    dilations = call["dilations"] or call["rate"] or 1
+    return call.to(
+        name,
+        inputs=call["input"],
+        kernel=kernel,
+        strides=_spatial(call, "strides", rank),
+        padding=call["padding"].lower(),
+        dilation_rate=_spatial(replace(call, arguments={"dilations": dilations}), "dilations", rank),
+        data_format=_data_format(call),
+    )
 
 
 # -- what can't be -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from regspec.keras.operations import is_operation
 from regspec.keras.weights import to_parameters
 from regspec.layers.layer import Weight
 from regspec.nodes import Node
+from regspec.plans import Place
 from regspec.spec.fields import snake_case
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def constants_of(graph: Graph, model: Model, prefix: str = "") -> dict[str, NDAr
     found: dict[str, NDArray[np.generic]] = {}
     for name, weight_name, array in model.arrays:
         (weight,) = (each for each in nodes[name].plan.weights if each.name == weight_name)
-        found[prefix + nodes[name].attributes[weight.module]] = array
+        for parameter, value in to_parameters(weight, array).items():
+            found[prefix + nodes[name].path(Place(weight.module, parameter))] = value
     for name, inner in model.inner.items():
         block = _block(nodes[name])
         assert block is not None
