@@ -86,7 +86,15 @@ def port(
     reader = Reader(dialect)
     try:
         model = reader.model(stored.config)
-    except (UnportedError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+    except (
+        UnportedError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        ArithmeticError,
+    ) as error:
         reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
     if reader.problems:
