@@ -251,6 +251,8 @@ class Reader:
             inputs.append(self._operation(model, each, name, results, taken, own))
         model.operations.add(at)
         fields = {key: self._stored(model, at, key, value) for key, value in source.fields.items()}
+        for key, numbers in source.weights.items():
+            self._stored(model, at, key, Stored(numbers))
         model.entries.append({source.kind: {"name": at, "inputs": inputs, **fields}})
         return at
 
