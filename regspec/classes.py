@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import TypeVar
 
+from regspec.blocks import Graph
 from regspec.calls import CASTS, Apply, Call, Definition, Expression, Held, Import, Part, Value, walk
-from regspec.graph import Graph
 from regspec.nodes import Node
 from regspec.plans import Constrained, Fill, Place, Term
 from regspec.printing import INDENT, WIDTH, Printer, literal

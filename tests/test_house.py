@@ -36,6 +36,7 @@ spec.sections spec.model spec.loading
 plans
 nodes
 masks
+blocks
 graph
 printing
 imports standalone classes

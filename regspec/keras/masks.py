@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from regspec.blocks import Graph
 from regspec.calls import Expression, replaced
-from regspec.graph import Graph
 from regspec.keras.models import Model
 from regspec.keras.values import UnportedError
 from regspec.nodes import Node

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from regspec.blocks import Graph
 from regspec.errors import Problem, Problems, RegspecError
-from regspec.graph import Graph
 from regspec.keras.archive import Arrays
 from regspec.keras.models import MODELS, Model, name_of
 from regspec.keras.operations import is_operation
