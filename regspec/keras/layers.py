@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
+from regspec.keras.quantized import is_quantized, quantized_fields
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import KINDS, Layer, Spatial
@@ -21,7 +22,7 @@ MEANINGLESS = frozenset(
         *("name", "trainable", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
         *("input_dtype",),
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
-        *("lora_alpha", "input_length", "use_cudnn", "synchronized"),
+        *("lora_rank", "lora_alpha", "quantization_config", "input_length", "use_cudnn", "synchronized"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
     )
 )
@@ -49,6 +50,7 @@ HOLDERS = frozenset(
     )
 )
 PROJECTED = ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")
+COUNTED_WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes
 MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
 SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
@@ -81,6 +83,7 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
         dialect.note(what)
     if class_name in PROJECTED and dialect.generation > 2 and dialect.keeps_quirks:
         _move_activity(fields, config, dialect)
+    fields |= quantized_fields(class_name, config, dialect)
     if _is_frozen(item, dialect):
         fields["trainable"] = False
     # what a layer is comes first, and then what is said of its weights
@@ -122,8 +125,8 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
             continue
         if isinstance(cls.model_fields[field].default, bool) and value in (0, 1):  # which may be written as numbers
             value = bool(value)
-        if (cls.__name__, field) == ("PReLU", "shared_axes") and isinstance(value, list):
-            # Keras counts them in a shape without the batch, and those from the end as if it had one
+        if (cls.__name__, field) in COUNTED_WITHOUT_BATCH and isinstance(value, list):
+            # in a shape without the batch; those from the end as if it had one
             value = [axis - 1 if isinstance(axis, int) and axis <= 0 else axis for axis in value]
         try:
             converted = _value(field, value, dialect)
@@ -235,6 +238,9 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
 
 def _inner(item: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:
     """A layer inside another, whose precision it has."""
+    own = item.get("config") or {}
+    if is_quantized(own) or own.get("lora_rank"):
+        raise UnportedError("a layer inside another whose weights are quantized, or have a low-rank update")
     ((kind, fields),) = layer_of(item, dialect).items()
     return {kind: {field: value for field, value in fields.items() if field != "dtype"}}
 

@@ -24,6 +24,7 @@ from regspec.runtime.layers import (
     Rescaling,
     Resize,
     ReversibleEmbedding,
+    Rounding,
     SamePadding,
 )
 from regspec.runtime.normalization import (
@@ -93,6 +94,7 @@ __all__ = [
     "Rescaling",
     "Resize",
     "ReversibleEmbedding",
+    "Rounding",
     "SamePadding",
     "Schedule",
     "Scheduled",
