@@ -47,6 +47,12 @@ class Expression:
     def __truediv__(self, other: Value) -> Binary:
         return Binary("/", self, other)
 
+    def __neg__(self) -> Unary:
+        return Unary("-", self)
+
+    def __invert__(self) -> Unary:
+        return Unary("~", self)
+
 
 @dataclass(frozen=True, slots=True)
 class Import:
@@ -127,6 +133,21 @@ class Apply(Expression):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Held(Apply):
+    """``self.module``: a tensor that the class holds as it holds its submodules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Expression):
+    """``[item, …]``; unlike a list, it can be compared and hashed with the call that it is an argument of."""
+
+    items: tuple[Value, ...]
+
+    def parts(self) -> Iterator[Value]:
+        yield from self.items
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Method(Expression):
     """``of.name(*arguments, **keywords)``."""
 
@@ -142,8 +163,19 @@ class Method(Expression):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Unary(Expression):
+    """``-operand`` or ``~operand``."""
+
+    operator: str
+    operand: Value
+
+    def parts(self) -> Iterator[Value]:
+        yield self.operand
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Binary(Expression):
-    """``left operator right``."""
+    """``left operator right``; the operators are those of `printing.py`: of numbers, of bits, and comparisons."""
 
     operator: str
     left: Value
@@ -163,6 +195,7 @@ class Index(Expression):
 
     def parts(self) -> Iterator[Value]:
         yield self.of
+        yield from (each for each in self.index if isinstance(each, Expression))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ class with parameters.
 
 from __future__ import annotations
 
+import builtins
 import keyword
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import TypeVar
 
-from regspec.calls import CASTS, Apply, Call, Definition, Expression, Import, Part, Value, walk
+from regspec.calls import CASTS, Apply, Call, Definition, Expression, Held, Import, Part, Value, walk
 from regspec.graph import Graph
 from regspec.nodes import Node
 from regspec.plans import Constrained, Fill, Place, Term
@@ -26,6 +27,7 @@ K = TypeVar("K", bound=Hashable)
 CHAINS = ("x", "h", "y", "z")  # variables for a tensor that only the next statement takes
 MARK = "\0"  # stands around the number of a hole
 GAP = "\2"  # stands for the module of a parameter
+_BUILTINS = frozenset(dir(builtins)) - {"input"}  # which layers are called after, such as sum, but no variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,8 @@ class Outliner:
             weights = {name: path for name, (path, is_activity) in paths.items() if not is_activity}
             outputs = {name: path for name, (path, is_activity) in paths.items() if is_activity}
             if weights:
-                yield f"self.add_weight_terms({self.printer.text(regularizer)}, {literal(weights)})"
+                frozen = ", counts_frozen=True" if self.graph.counts_frozen else ""
+                yield f"self.add_weight_terms({self.printer.text(regularizer)}, {literal(weights)}{frozen})"
             if outputs:
                 reduction = "" if self.graph.reduction == "mean" else f', reduction="{self.graph.reduction}"'
                 yield f"self.add_activity_terms({self.printer.text(regularizer)}, {literal(outputs)}{reduction})"
@@ -199,7 +202,9 @@ class Outliner:
         targets = [self.variables.get(id(x), "_") for x in node.outputs]
         yield from self._shared(node, targets)
         if len(node.plan.results) == 1:
-            yield f"{targets[0]} = {self.printer.text(node.plan.results[0])}"
+            text = self.printer.text(node.plan.results[0])
+            if text != targets[0]:  # it is computed already, or an identity
+                yield f"{targets[0]} = {text}"
             return
         for target, result in zip(targets, node.plan.results, strict=True):
             if target != "_" and self._variable(result) != target:
@@ -233,22 +238,26 @@ class Outliner:
         ]
         results = [result for _, result in pairs]
         expressions = [each for result in results for each in walk(result)]
-        applied = [each for each in expressions if isinstance(each, Apply)]
-        counts = Counter(id(each) for each in applied) if len(results) > 1 else Counter[int]()
-        chained = {id(before.whole) for each in expressions if isinstance(each, Part) for before in _before(each)}
-        for whole in dict.fromkeys(each for each in applied if counts[id(each)] > 1 or id(each) in chained):
-            parts = {each.path: each for each in expressions if isinstance(each, Part) and each.whole is whole}
-            variables = {path: self._new(f"{self._applied(whole)}_{_leaf(part)}") for path, part in parts.items()}
+        parts = [each for each in expressions if isinstance(each, Part)]
+        taken_apart = {id(part.whole) for part in parts}
+        wholes = {id(each): each for each in expressions if isinstance(each, Apply) or id(each) in taken_apart}
+        wholes = {key: each for key, each in wholes.items() if not isinstance(each, Held)}
+        counts = Counter(id(each) for each in expressions) if len(results) > 1 else Counter[int]()
+        chained = {id(each.whole) for part in parts for before in _before(part) for each in (before, part)}
+        for whole in (each for key, each in wholes.items() if counts[key] > 1 or key in chained):
+            name = self._applied(whole) if isinstance(whole, Apply) else node.name
+            own = {part.path: part for part in parts if part.whole is whole}
+            variables = {path: self._new(f"{name}_{_leaf(part)}") for path, part in own.items()}
             for target, result in pairs:
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
-            names = _pattern(next(iter(parts.values())).structure, (), variables)[1:-1] if parts else ""
+            names = _pattern(next(iter(own.values())).structure, (), variables)[1:-1] if own else ""
             text = self.printer.text(whole)
-            if parts and _fits(f"{names} = {text}"):
+            if own and _fits(f"{names} = {text}"):
                 yield f"{names} = {text}"
                 self.known.update({(id(whole), path): variable for path, variable in variables.items()})
             else:
-                self.known[id(whole), ()] = self._new(f"{self._applied(whole)}_output")
+                self.known[id(whole), ()] = self._new(f"{name}_output")
                 yield f"{self.known[id(whole), ()]} = {text}"
 
     def _variable(self, expression: Expression) -> str | None:
@@ -302,7 +311,7 @@ def _typed(graph: Graph, path: str) -> list[tuple[str, str]]:
             if isinstance(constructor, Graph):
                 found += _typed(constructor, f"{path}.{name}")
             elif node.plan.weights or not _is_torch(constructor):  # a module of torch without weights holds none
-                dtype = node.plan.layer.dtype if node.plan.layer is not None else None
+                dtype = node.plan.layer.precision if node.plan.layer is not None else None
                 found.append((f"{path}.{name}", dtype or graph.dtype))
     return [(path, found[0][1])] if len({dtype for _, dtype in found}) == 1 else found
 
@@ -348,7 +357,7 @@ def _variables(graph: Graph) -> dict[int, str]:
     for x in graph.outputs:
         uses.setdefault(id(x), set()).add(len(nodes))
     variables: dict[int, str] = {}
-    taken = {"self", "torch", "nn", "F", "_"}
+    taken = {"self", "torch", "nn", "F", "_", *_called(nodes)}
 
     def add(x: Tensor, name: str) -> None:
         while name in taken or keyword.iskeyword(name):
@@ -358,6 +367,7 @@ def _variables(graph: Graph) -> dict[int, str]:
 
     for x in graph.inputs:
         add(x, x.source)
+    taken |= _BUILTINS
     chained = []
     for index, node in enumerate(nodes):
         for position, x in enumerate(node.outputs):
@@ -377,6 +387,14 @@ def _variables(graph: Graph) -> dict[int, str]:
     kept = taken - spent
     free = next(name for name in chain(CHAINS, map("x{}".format, count())) if name not in kept)
     return variables | {id(x): free for x in chained}
+
+
+def _called(nodes: Iterable[Node]) -> Iterator[str]:
+    """The functions that results call by a name alone: no variable may hide them."""
+    for node in nodes:
+        for each in (each for result in node.plan.results for each in walk(result)):
+            if isinstance(each, Call):
+                yield each.function if isinstance(each.function, str) else each.function.name
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], K]) -> Iterator[tuple[K, list[T]]]:

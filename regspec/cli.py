@@ -14,6 +14,7 @@ import typer
 from regspec import __version__, files
 from regspec.compiler import checked, graph_of, source
 from regspec.errors import Problem, RegspecError
+from regspec.layers.registration import registered_as
 from regspec.spec.registration import called, load_entry_points, load_module
 from regspec.summary import mermaid, summarize
 
@@ -46,14 +47,21 @@ def _print_version(is_wanted: bool) -> None:
 def _before(
     modules: Annotated[
         list[str] | None,
-        typer.Option("--import", metavar="MODULE", help="Import a module first, for what it registers; repeatable."),
+        typer.Option(
+            "--import",
+            metavar="MODULE[:CLASS]",
+            help="Import a module first, for what it registers; or register a layer's class of it. Repeatable.",
+        ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
 ) -> None:
     for module in modules or ():
-        load_module(module)
+        if ":" in module:
+            registered_as(module)
+        else:
+            load_module(module)
 
 
 @app.command(epilog="Example: `regspec check examples/*.yaml`")
@@ -181,7 +189,7 @@ class DataFormat(str, Enum):
     channels_last = "channels_last"
 
 
-@app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/`")
+@app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/ --verify`")
 def port(
     file: Annotated[
         Path,
@@ -192,7 +200,10 @@ def port(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="The folder for spec.yaml, model.py and weights.safetensors.", show_default=False
+            "--output",
+            "-o",
+            help="The folder for spec.yaml, model.py, weights.safetensors and report.md.",
+            show_default=False,
         ),
     ],
     weights: Annotated[
@@ -212,10 +223,31 @@ def port(
             show_default=False,
         ),
     ] = None,
+    fold: Annotated[
+        bool, typer.Option("--fold", help="Fold BatchNormalization into the layer before it, for inference.")
+    ] = False,
+    blocks: Annotated[
+        bool, typer.Option("--blocks", help="Write layers that repeat as blocks, so that a ResNet reads like one.")
+    ] = False,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER=MODULE:CLASS",
+            help="A torch module that stands in for a layer, by its name, or for all layers of a class. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Run it beside Keras, if that is installed; exits 1 where they differ.")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="The largest relative error that passes, with --verify.")
+    ] = 2e-4,
 ) -> None:
     """Port a Keras model to a spec, a PyTorch class and its weights. Needs neither Keras nor TensorFlow.
 
-    Every layer that can't be ported is named. Nothing that a file holds is run.
+    Every layer that can't be ported is named. Nothing that a file holds is run. With --verify, outputs, penalties,
+    gradients and moving statistics are compared with Keras's on random inputs.
     """
     try:
         from regspec.keras.porting import port as ported
@@ -226,10 +258,30 @@ def port(
         weights=weights,
         activity_reduction=None if activity_reduction is None else activity_reduction.value,
         data_format=None if data_format is None else data_format.value,
+        fold=fold,
+        blocks=blocks,
+        replace=dict(_pair(each) for each in replace or ()),
     )
-    made.save(output)
+    verification = made.verify(tolerance=tolerance) if verify else None
+    made.save(output, verification=verification)
     summary = summarize(graph_of(made.spec))
     typer.echo(f"{output}: {summary.name}, {summary.totals}" + ("" if made.weights else "; the file had no weights"))
+    for note in made.notes:
+        typer.echo(f"note: {note}")
+    if verification is not None:
+        from regspec.tables import print_verification
+
+        print_verification(verification)
+        if not verification.passed:
+            raise typer.Exit(1)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """A layer, and what stands in for it."""
+    layer, _, target = text.rpartition("=")
+    if not layer or ":" not in target:
+        raise typer.BadParameter(f"'{text}' is not LAYER=package.module:Class", param_hint="--replace")
+    return layer, target
 
 
 class Described(str, Enum):

@@ -98,7 +98,7 @@ def shared_units(xs: Sequence[Counted]) -> tuple[bool, Units | None]:
 
 def recounted_axes(chosen: tuple[int, ...], x: Counted, field: str = "axis") -> dict[str, Any]:
     """The field that names axes of an input, where these are counted otherwise than by Keras."""
-    if x.is_keras:
+    if x.is_keras or not chosen:
         return {}
     counted = [x.dimension(axis) for axis in chosen]
     return {field: counted[0] if len(counted) == 1 else sorted(counted)}

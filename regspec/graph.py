@@ -34,6 +34,7 @@ class Graph(Definition):
     is_root: bool
     reduction: str  # of activity penalties
     dtype: str  # of the layers that have none of their own
+    counts_frozen: bool  # whether the penalties of frozen weights count
     masked: tuple[int, ...] = ()  # which inputs' masks it takes, after the inputs
     masks: Mapping[int, Node] = field(default_factory=dict)  # what computes them, be they read or not, by their ids
 
@@ -120,6 +121,7 @@ class _Resolver:
             not prefix,
             self.spec.activity_reduction,
             self.spec.dtype,
+            self.spec.frozen_penalties == "counted",
             masked,
             {id(x): node for node in placed if node.plan.kind == nodes.MASK for x in node.outputs},
         )

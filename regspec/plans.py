@@ -111,7 +111,7 @@ class Plans:
         same = (masks.index(each) for each in masks)  # which inputs share a mask
         key = (id(layer), id(activity), *same, *(_described(x) for x in inputs))
         if key not in self.made:  # whose plans keep the layers alive, so that no other gets the id
-            self.made[key] = _planned(layer, inputs, activity, layer.dtype or self.dtype)
+            self.made[key] = _planned(layer, inputs, activity, layer.precision or self.dtype)
         return self.made[key]
 
 
@@ -243,9 +243,13 @@ def _computed(
     """A layer's outputs and the expressions that compute them; with an activity term, the last step is a module."""
     shape, result = layer.output_shape(*xs), layer.lower(*xs)
     results = tuple(result) if isinstance(result, list) else (result,)
-    given = layer.output_dtype(*xs) or dtype
-    if given in CASTS and layer.gives not in (None, given):
-        results = tuple(result.method(CASTS[given]) for result in results)
+    shapes = shape if isinstance(shape, list) else [shape]
+    own = layer.output_dtype(*xs)
+    dtypes = own if isinstance(own, list) else [own or dtype] * len(shapes)
+    results = tuple(
+        result.method(CASTS[given]) if given in CASTS and layer.gives not in (None, given) else result
+        for result, given in zip(results, dtypes, strict=True)
+    )
     outputs = tuple(
         Tensor(
             each,
@@ -255,7 +259,7 @@ def _computed(
             xs[0].data_format,
             layer.gives_signal(*xs) and len(each) == 3,
         )
-        for each in (shape if isinstance(shape, list) else [shape])
+        for each, given in zip(shapes, dtypes, strict=True)
     )
     if activity is None:
         return outputs, results

@@ -8,15 +8,27 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
 
-from regspec.calls import Apply, Binary, Call, Expression, Import, Index, Method, Part, Value
+from regspec.calls import Apply, Binary, Call, Expression, Held, Import, Index, Listed, Method, Part, Unary, Value
 from regspec.shapes import Tensor
 
 WIDTH = 120
 INDENT = "    "
 
-_STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "@": 2}
-_POSTFIX = 4  # above the right side of a product, 3
-
+# How tightly Python's operators bind. A comparison of a comparison would be a chain, so neither side may be one.
+_STRENGTH = {
+    **dict.fromkeys(("<", "<=", ">", ">=", "==", "!="), 1),
+    "|": 2,
+    "^": 3,
+    "&": 4,
+    **dict.fromkeys(("<<", ">>"), 5),
+    **dict.fromkeys(("+", "-"), 6),
+    **dict.fromkeys(("*", "/", "//", "%", "@"), 7),
+    "**": 9,
+}
+_UNARY = 8
+_PRIMARY = 10  # the base of a power, and what a sign stands before
+_POSTFIX = 11  # what a dot or a bracket follows
+_SIMPLE = re.compile(r"[A-Za-z_][\w.]*|\d[\w.]*([eE][-+]\d+)?", re.ASCII)  # around it, ** has no spaces
 
 # What the constructors call their first arguments, to name the parameters of a block's class.
 _POSITIONS = {
@@ -59,6 +71,10 @@ class Printer:
             return self.tensor(value)
         if isinstance(value, (Apply, Part)) and (variable := self.variable(value)) is not None:
             return variable
+        if isinstance(value, Held):
+            return self.module(value)
+        if isinstance(value, Listed):
+            return literal([*value.items], self.text)
         if isinstance(value, Apply):
             return f"{self.module(value)}({self.arguments(value.arguments, value.keywords.items())})"
         if isinstance(value, Call):
@@ -72,12 +88,29 @@ class Printer:
             return f"{self.text(value.of, _POSTFIX)}[{', '.join(self._index(each) for each in value.index)}]"
         if isinstance(value, Part):
             return self.text(value.whole, _POSTFIX) + "".join(f"[{index}]" for index in value.path)
-        if isinstance(value, Binary):
-            own = _STRENGTH[value.operator]
-            text = f"{self.text(value.left, own)} {value.operator} {self.text(value.right, own + 1)}"
+        if isinstance(value, (Binary, Unary)):
+            own = _UNARY if isinstance(value, Unary) else _STRENGTH[value.operator]
+            text = self._operation(value)
             return f"({text})" if own < strength else text
         text = literal(value, self.text)
-        return f"({text})" if strength == _POSTFIX and isinstance(value, (int, float)) else text
+        if isinstance(value, (int, float)):
+            own = _UNARY if text.startswith("-") else _PRIMARY
+            return f"({text})" if own < strength else text
+        return text
+
+    def _operation(self, value: Binary | Unary) -> str:
+        """The text of an operator and its operands, with the parentheses that Python needs and ruff wants."""
+        if isinstance(value, Unary):
+            if value.operator not in ("-", "~"):
+                raise KeyError(value.operator)
+            return f"{value.operator}{self.text(value.operand, _PRIMARY)}"
+        own = _STRENGTH[value.operator]
+        if value.operator == "**":
+            base, exponent = self.text(value.left, _PRIMARY), self.text(value.right, _UNARY)
+            is_simple = _SIMPLE.fullmatch(base) and _SIMPLE.fullmatch(exponent.removeprefix("-"))
+            return f"{base}**{exponent}" if is_simple else f"{base} ** {exponent}"
+        left = self.text(value.left, own + (own == _STRENGTH["<"]))
+        return f"{left} {value.operator} {self.text(value.right, own + 1)}"
 
     def arguments(self, arguments: Iterable[Value], keywords: Iterable[tuple[str, Value]]) -> str:
         """The text between a call's parentheses."""

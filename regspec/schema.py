@@ -5,6 +5,7 @@ What a schema can't say (that names are unique and known, that shapes fit) is `r
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,6 +25,7 @@ from regspec.spec.schedules import SCHEDULES
 from regspec.spec.sections import CallEntry, SpecSections, UseEntry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MIN_SHARED = 3  # definitions with a field alike, for it to have a definition of its own
 Schema = dict[str, Any]
 
 _PARAMETER: Schema = {"$ref": "#/$defs/parameter"}
@@ -82,9 +84,32 @@ def _finished(title: str, schema: Schema, definitions: Schema) -> Schema:
         keep = {name: schema["properties"][name] for name in ("parameters", "blocks", "layers")}
         schema = _with_parameters(schema)
         schema["properties"].update(keep)
-    whole = {"$schema": DIALECT, "title": title, **schema, "$defs": dict(sorted(definitions.items()))}
+    definitions = _with_shared_fields(dict(sorted(definitions.items())))
+    whole = {"$schema": DIALECT, "title": title, **schema, "$defs": definitions}
     linked: Schema = _linked(whole)
     return linked
+
+
+def _with_shared_fields(definitions: Schema) -> Schema:
+    """The definitions, with the fields that several of them have alike in definitions of their own: ``field.name``."""
+    uses: dict[str, list[tuple[Schema, str]]] = {}
+    for definition in definitions.values():
+        properties = definition.get("properties", {})
+        for name, field in properties.items():
+            uses.setdefault(f"{name} {json.dumps(field, sort_keys=True)}", []).append((properties, name))
+    shared: Schema = {}
+    for places in uses.values():
+        properties, name = places[0]
+        if len(places) < MIN_SHARED:
+            continue
+        key, number = f"field.{name}", 1
+        while key in shared:
+            number += 1
+            key = f"field.{name}.{number}"
+        shared[key] = properties[name]
+        for others, _ in places:
+            others[name] = {"$ref": f"#/$defs/{key}"}
+    return {**definitions, **shared}
 
 
 class _Generator(GenerateJsonSchema):

@@ -15,6 +15,7 @@ from regspec.calls import Expression
 
 Shape = tuple[int | None, ...]
 DataFormat = Literal["channels_first", "channels_last"]
+Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 Precision = Literal["float16", "bfloat16", "float32", "float64"]
 T = TypeVar("T", bound="Tensor")
 

@@ -88,6 +88,11 @@ def counted(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
+def error_text(error: float) -> str:
+    """A relative error with two digits."""
+    return f"{error:.1e}" if error else "0"
+
+
 def summarize(graph: Graph) -> Summary:
     """The summary of a model's graph."""
     inputs = {x.source: shapes.text(x.logical) for x in graph.inputs}

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from regspec.summary import Row, Summary, counted
+from regspec.summary import Row, Summary, counted, error_text
 
 if TYPE_CHECKING:
+    from regspec.keras.verifying import Verification
     from regspec.regularizing import Selected
 
 
@@ -56,6 +58,25 @@ def print_coverage(selected: Sequence[Selected]) -> None:
         f"{counted(outputs, 'output', 'outputs')}",
         highlight=False,
     )
+
+
+def print_verification(verification: Verification) -> None:
+    """Prints what of a port was compared with Keras, how far apart it is, and what was not compared."""
+    console = Console(width=None if sys.stdout.isatty() else 240)
+    if verification.checks:
+        table = Table(title=verification.reference, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("compared", no_wrap=True)
+        table.add_column("how many", justify="right")
+        for weights in verification.weights:
+            table.add_column({"file": "error", "random": "error, random weights"}[weights], justify="right")
+        table.add_column("largest at", overflow="fold")
+        for row in verification.rows():
+            errors = [error_text(row.errors[each]) if each in row.errors else "" for each in verification.weights]
+            table.add_row(row.what, str(row.count), *errors, Text(row.name))
+        console.print(table)
+    for what in verification.left_out:
+        console.print(f"not compared: {what}", highlight=False, markup=False, soft_wrap=True)
+    console.print(verification.verdict, highlight=False, markup=False, soft_wrap=True)
 
 
 def _counted(row: Row) -> str:

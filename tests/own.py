@@ -26,6 +26,38 @@ class Gate(nn.Module):
         return x * (self.gate.square() if self.mode == "squared" else self.gate)
 
 
+class GatedDense(nn.Module):
+    """A dense layer with a gate for each unit, and a running mean that it does not use."""
+
+    def __init__(self, units: int, features: int = 4, factor: float = 1.0) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.ones(units))
+        self.dense = nn.Linear(features, units)
+        self.register_buffer("mean", torch.zeros(units))
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(x) * torch.sigmoid(self.gate) * self.factor
+
+
+class Twice(nn.Module):
+    """Two times its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+class Cumulative(nn.Module):
+    """The sums of numbers and of all before them."""
+
+    def __init__(self, axis: int = 0) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(self.axis)
+
+
 class Halves(nn.Module):
     """The sum of two inputs, without its second half."""
 

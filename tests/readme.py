@@ -17,11 +17,17 @@ SLOTS = ("kernel", "depthwise", "pointwise", "recurrent", "embeddings", "gamma",
 def kinds() -> str:
     """The tables: for each family of kinds, what they compute and their slots."""
     own = {name: kind for name, kind in KINDS.items() if not issubclass(kind, Registered)}
-    families = sorted({_family(kind) for kind in own.values()})
-    tables = [
-        _table(family, {name: kind for name, kind in own.items() if _family(kind) == family}) for family in families
-    ]
-    return "\n".join(tables)
+    operations = {name: kind for name, kind in own.items() if ".operations." in kind.__module__}
+    layers = {name: kind for name, kind in own.items() if name not in operations}
+    summary = f"<details><summary>{len(operations)} operations, as Keras records them as layers</summary>"
+    return f"{_tables(layers)}\n{summary}\n\n{_tables(operations)}\n</details>\n"
+
+
+def _tables(kinds: dict[str, type[Layer]]) -> str:
+    families = sorted({_family(kind) for kind in kinds.values()})
+    return "\n".join(
+        _table(family, {name: kind for name, kind in kinds.items() if _family(kind) == family}) for family in families
+    )
 
 
 def _table(family: str, members: dict[str, type[Layer]]) -> str:

@@ -91,3 +91,76 @@ def saved(make: Callable[[], Any], folder: Path, suffix: str = ".keras") -> tupl
 def test_sequential_models(name: str, suffix: str, tmp_path: Path) -> None:
     model, path = saved(SEQUENTIAL[name], tmp_path, suffix)
     agrees(model, path, [tokens(is_empty="mean" not in name)])
+
+
+# -- graphs, where Keras records masks as operations -------------------------------------------------------------------
+
+
+def graph(make: Callable[[Any, Any], Any]) -> Callable[[], Any]:
+    """A Functional model of two inputs of tokens; ``make`` takes both, embedded."""
+
+    def build() -> Any:
+        inputs = [keras.Input((7,), dtype="int32", name=name) for name in ("first", "second")]
+        table = layers.Embedding(11, 6, mask_zero=True)
+        return keras.Model(inputs, make(*(table(x) for x in inputs)))
+
+    return build
+
+
+def pooled(x: Any) -> Any:
+    return layers.GlobalAveragePooling1D()(x)
+
+
+def transformer(x: Any, y: Any) -> Any:
+    """Two blocks: Keras takes the mask off what attention is called on, so that the second sees padding."""
+    for _ in range(2):
+        attended = layers.MultiHeadAttention(2, 3, kernel_regularizer="l2")(x, x)
+        x = layers.LayerNormalization()(layers.Add()([x, attended]))
+        x = layers.LayerNormalization()(x + layers.Dense(6)(layers.Dense(8, activation="relu")(x)))
+    return layers.Concatenate()([pooled(x), pooled(y)])
+
+
+def encoder_decoder(x: Any, y: Any) -> Any:
+    encoded, h, c = layers.LSTM(6, return_sequences=True, return_state=True)(x)
+    decoded = layers.LSTM(6, return_sequences=True)(y, initial_state=[h, c])
+    return layers.Dense(3)(layers.Concatenate()([decoded, layers.Attention()([decoded, encoded])]))
+
+
+def nested(x: Any, y: Any) -> Any:
+    inner = keras.Sequential([keras.Input((7, 6)), layers.LSTM(4, return_sequences=True)], name="inner")
+    return layers.Concatenate()([layers.GRU(3)(inner(x)), layers.GRU(2)(inner(y))])
+
+
+def shared(x: Any, y: Any) -> Any:
+    lstm = layers.LSTM(4, activity_regularizer="l2")
+    return layers.Concatenate()([lstm(x), lstm(y)])
+
+
+GRAPHS: dict[str, Callable[[], Any]] = {
+    "attention": graph(lambda x, y: layers.Attention()([x, y])),
+    "causal attention": graph(lambda x, y: layers.Attention(use_scale=True)([x, y], use_causal_mask=True)),
+    "additive attention": graph(lambda x, y: layers.AdditiveAttention()([x, y, y])),
+    "heads": graph(lambda x, y: layers.MultiHeadAttention(2, 3)(x, y, use_causal_mask=True)),
+    "heads, scores": graph(lambda x, y: layers.MultiHeadAttention(2, 3)(x, y, return_attention_scores=True)[0]),
+    "shared heads": graph(lambda x, y: layers.GroupQueryAttention(3, 4, 2)(x, y)),
+    "sum": graph(lambda x, y: layers.LSTM(3)(layers.Add()([x, y]))),
+    "product": graph(lambda x, y: layers.LSTM(3)(layers.Multiply()([x, layers.Dense(6)(x), y]))),
+    "largest": graph(lambda x, y: layers.LSTM(3)(layers.Maximum()([x, y]))),
+    "smallest of masked and not": graph(lambda x, y: layers.LSTM(3)(layers.Minimum()([layers.Conv1D(6, 1)(x), y]))),
+    "operations hand no mask on": graph(lambda x, y: layers.LSTM(3)(x + y * 2.0)),
+    "side by side": graph(lambda x, y: layers.LSTM(3)(layers.Concatenate()([x, y]))),
+    "one after the other": graph(lambda x, y: layers.LSTM(3)(layers.Concatenate(axis=1)([x, layers.Conv1D(6, 2)(y)]))),
+    "by name": graph(lambda x, y: layers.LSTM(3)(layers.Conv1D(4, 1)(x), mask=keras.ops.not_equal(y, 0)[..., 0])),
+    "two blocks": graph(transformer),
+    "encoder and decoder": graph(encoder_decoder),
+    "nested": graph(nested),
+    "shared": graph(shared),
+    "dot": graph(lambda x, y: layers.Dot(axes=1)([x, y])),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs(name: str, tmp_path: Path) -> None:
+    model, path = saved(GRAPHS[name], tmp_path)
+    is_empty = "blocks" not in name
+    agrees(model, path, [tokens(is_empty=is_empty), tokens(is_empty=is_empty).flip(0)])

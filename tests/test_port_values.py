@@ -151,7 +151,9 @@ INITIALIZERS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("initializer", INITIALIZERS, ids=str)
+@pytest.mark.parametrize(
+    "initializer", INITIALIZERS, ids=lambda each: each if isinstance(each, str) else type(each).__name__
+)
 def test_initializers(initializer: Any) -> None:
     """As Keras writes them: the same moments, drawn from torch's generator."""
     written = layers.Dense(3, kernel_initializer=initializer).get_config()["kernel_initializer"]

@@ -10,13 +10,15 @@ from __future__ import annotations
 import io
 import json
 import lzma
+import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass, field, replace
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ MAX_NESTING = 250  # of values in the values of a config
 MAX_ITEMS = 100_000  # in all groups
 BFLOAT16 = np.dtype("V2")  # as which Keras writes it, because HDF5 has no such type
 MAX_INFLATION = 100  # how many times as large as its compressed form a member, or all arrays of a file, may be
+MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,27 @@ class Archive:
     config: dict[str, Any]
     version: str | None
     arrays: Arrays | None
+    form: str = ".keras"  # or .h5, or JSON
+    date: str | None = None  # of saving
+    training: Mapping[str, Any] = field(default_factory=dict)  # what the model was compiled with
+    others: tuple[str, ...] = ()  # members that are no part of a model
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of a file's arrays: how many became parameters, and what nothing has taken."""
+
+    arrays: int
+    numbers: int
+    bytes: int
+    repeated: tuple[str, ...]  # taken more than once
+    unused: tuple[str, ...]
+    constant: int  # how many hold one number over and over, as new layers have it
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each array was taken exactly once."""
+        return not self.repeated and not self.unused
 
 
 class Arrays:
@@ -57,12 +81,13 @@ class Arrays:
             self._most = MAX_INFLATION * max(file.id.get_filesize(), 2**20)  # bytes of all arrays
         self._seen = 0
         self._read = 0
+        self._taken: list[tuple[h5py.Dataset, bool]] = []  # and whether it is constant
 
     @property
     def is_legacy(self) -> bool:
         """Whether the arrays are stored by the names of layers, and not by their places in the model."""
         with damaged(self.path):
-            return "layer_names" in self.root.attrs
+            return "layer_names" in self.root.attrs or "layer_names0" in self.root.attrs
 
     def below(self, place: str) -> dict[str, h5py.Dataset]:
         """The datasets below a group, by their paths in it; none where there is no such group."""
@@ -74,18 +99,25 @@ class Arrays:
         """The datasets of a layer in a legacy file, in order."""
         with damaged(self.path):
             group = self._own(self.root, name)
-            names = group.attrs.get("weight_names", ()) if isinstance(group, h5py.Group) else ()
-            datasets = [self._own(group, _text(each)) for each in np.asarray(names).reshape(-1)]
+            names = self.names(group, "weight_names") if isinstance(group, h5py.Group) else []
+            datasets = [self._own(group, each) for each in names]
         if not all(isinstance(each, h5py.Dataset) for each in datasets):
             raise self._fault(f"names weights of '{name}' that are not in it")
-        return datasets
+        return [
+            each for each in datasets if each.shape or each.dtype.kind == "f"
+        ]  # a count of what was adapted is none
+
+    @staticmethod
+    def names(group: h5py.Group, key: str) -> list[str]:
+        """The names in an attribute of a group, or, where they are too many for one, in several that are numbered."""
+        keys = [key] if key in group.attrs else takewhile(group.attrs.__contains__, (f"{key}{n}" for n in count()))
+        return [_text(each) for part in keys for each in np.asarray(group.attrs[part]).reshape(-1)]
 
     def read(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
         """The array of a dataset, whose shape must be this one."""
         if dataset.shape != shape:
             raise self._fault(f"has '{dataset.name}' with the shape {dataset.shape}, where {shape} is wanted")
-        if dataset.external or dataset.is_virtual:
-            raise self._fault(f"keeps '{dataset.name}' in another file, which is not opened")
+        self._check(dataset)
         self._read += dataset.nbytes
         if self._read > self._most:
             raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
@@ -93,9 +125,55 @@ class Arrays:
             raise self._fault(f"has '{dataset.name}' of the type {dataset.dtype}, where numbers are wanted")
         with damaged(self.path):
             array: NDArray[Any] = np.asarray(dataset[()])
+        self._taken.append((dataset, array.size > 1 and bool((array == array.flat[0]).all())))
         if array.dtype == BFLOAT16:  # the upper halves of float32
             array = (array.view("<u2").astype("<u4") << 16).view("<f4")
         return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+    def account(self, ignored: re.Pattern[str]) -> Account:
+        """What was read, and what was not, apart from what is no weight by its path."""
+        times = Counter(dataset.name for dataset, _ in self._taken)
+        taken = {dataset.name: dataset for dataset, _ in self._taken}
+        return Account(
+            sum(times.values()),
+            sum(dataset.size for dataset, _ in self._taken),
+            sum(dataset.nbytes for dataset, _ in self._taken),
+            tuple(name for name, count in times.items() if count > 1),
+            tuple(
+                dataset.name
+                for dataset in self._weights()
+                if not ignored.fullmatch(dataset.name) and not self._is_known(dataset, taken)
+            ),
+            sum(is_constant for _, is_constant in self._taken),
+        )
+
+    def check(self) -> None:
+        """Raises `RegspecError` where anything in the file leads out of it, or can't be what it says."""
+        for _, dataset in self._datasets(self.file, ""):
+            self._check(dataset)
+
+    def _weights(self) -> Iterator[h5py.Dataset]:
+        """All that may be weights of layers: not the optimizer's state."""
+        group = self.root if self.is_legacy else self._own(self.root, "layers")
+        if isinstance(group, h5py.Group):
+            for _, dataset in self._datasets(group, ""):
+                yield dataset
+
+    def _is_known(self, dataset: h5py.Dataset, taken: Mapping[str, h5py.Dataset]) -> bool:
+        """Whether an array was read, or is no weight, or is a wrapper's copy of one that was."""
+        if dataset.name in taken or not dataset.shape:
+            return True
+        layer = dataset.name.rpartition("vars/")[0]
+        alike = [each for name, each in taken.items() if name.startswith(layer) and each.shape == dataset.shape]
+        self._check(dataset)
+        return bool(layer) and any(np.array_equal(each[()], dataset[()]) for each in alike)
+
+    def _check(self, dataset: h5py.Dataset) -> None:
+        """Raises where a dataset lies elsewhere, or is larger than what it holds can be."""
+        if dataset.external or dataset.is_virtual:
+            raise self._fault(f"keeps '{dataset.name}' in another file, which is not opened")
+        if dataset.nbytes > self._most:
+            raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
 
     def _own(self, group: h5py.Group, path: str) -> Any:
         """What lies at a path, by links within the file only; None where there is nothing."""
@@ -176,8 +254,16 @@ def _zip(path: Path) -> Archive:
         if "model.weights.h5" in archive.namelist():
             raw = _member(archive, "model.weights.h5", MAX_WEIGHTS, path)
             arrays = _arrays(io.BytesIO(raw), path)
-    version = metadata.get("keras_version")
-    return Archive(path, config, version if isinstance(version, str) else None, arrays)
+        others = tuple(name for name in archive.namelist() if name not in MEMBERS)
+    return Archive(
+        path,
+        config,
+        _string(metadata.get("keras_version")),
+        arrays,
+        date=_string(metadata.get("date_saved")),
+        training=_mapping(config.get("compile_config")),
+        others=others,
+    )
 
 
 def _member(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> bytes:
@@ -204,21 +290,29 @@ def _arrays(file: Path | io.BytesIO, path: Path) -> Arrays:
 def _hdf5(path: Path) -> Archive:
     arrays = _arrays(path, path)
     with damaged(path):
-        config, version = (arrays.file.attrs.get(name) for name in ("model_config", "keras_version"))
+        names = ("model_config", "keras_version", "training_config")
+        config, version, training = (arrays.file.attrs.get(name) for name in names)
     if config is None:
         what = "holds weights alone, without a model's config"
         raise RegspecError(
             Problem(what, "give it as the weights of a config: regspec.port('model.json', weights=…)", str(path))
         )
-    return Archive(path, _parsed(_text(config), path), None if version is None else _text(version), arrays)
+    return Archive(
+        path,
+        _parsed(_text(config), path),
+        None if version is None else _text(version),
+        arrays,
+        form=".h5",
+        training={} if training is None else _training(_text(training)),
+    )
 
 
 def _json(path: Path) -> Archive:
     if path.stat().st_size > MAX_CONFIG:
         raise RegspecError(Problem("is larger than any model's config", path=str(path)))
     config = _parsed(path.read_bytes(), path)
-    version = config.get("keras_version")
-    return Archive(path, config, version if isinstance(version, str) else None, None)
+    training = _mapping(config.get("compile_config"))
+    return Archive(path, config, _string(config.get("keras_version")), None, form="JSON", training=training)
 
 
 def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
@@ -246,6 +340,22 @@ def _is_bounded(value: Any) -> bool:
         if count > MAX_VALUES or not level:
             break
     return count <= MAX_VALUES and not level
+
+
+def _training(text: str) -> Mapping[str, Any]:
+    """What a model was compiled with; nothing where that is damaged, because the port does without it."""
+    try:
+        return _mapping(json.loads(text))
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from typing import Any
 
+from regspec.keras.replacing import Replacements
 from regspec.shapes import Precision
 
 
@@ -14,11 +17,46 @@ class Dialect:
     data_format: str  # of the model: channels_last, unless all its layers say otherwise
     generation: int = 3  # of Keras: 1, 2 or 3
     dtype: Precision = "float32"  # of the model: that of most of its layers
+    version: tuple[int, ...] = ()  # of Keras, as far as the file says it
+    is_standalone: bool = False  # whether it is Keras 1 or 2, and no part of TensorFlow
     has_arrays: bool = False  # whether the file holds the weights too
     keeps_quirks: bool = True  # whether what Keras does and nobody can have wanted is done too
     notes: list[str] = field(default_factory=list)
+    replacements: Replacements = field(default_factory=Replacements)
+
+    @classmethod
+    def of(cls, version: str | None, config: Any, keeps_quirks: bool) -> Dialect:
+        """The dialect of a config that a version of Keras wrote; of one without a version, by its words."""
+        numbers = tuple(
+            int(part) for part in (version or "").split("-")[0].split(".") if re.fullmatch("[0-9]{1,9}", part)
+        )
+        generation = numbers[0] if numbers[:1] in ((1,), (2,)) else 3
+        if not numbers:
+            generation = next((number for number, words in WORDS.items() if said(config, *words)), 3)
+        # TensorFlow's own counted on from 2.3 by itself, and said so before that
+        is_part = "-tf" in (version or "") or numbers >= (2, 4) or (not numbers and bool(said(config, "ragged")))
+        is_standalone = generation == 1 or (generation == 2 and not is_part)
+        return cls("channels_last", generation, version=numbers, is_standalone=is_standalone, keeps_quirks=keeps_quirks)
 
     def note(self, text: str) -> None:
         """Adds a note, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+
+# Words that a generation of Keras uses, and none after it.
+WORDS = {1: ("W_regularizer", "border_mode", "inner_activation"), 2: ("batch_input_shape",)}
+
+
+def said(value: Any, *keys: str) -> list[Any]:
+    """What is said under the keys, wherever in a config it is."""
+    found: list[Any] = []
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            found.extend(each[key] for key in keys if key in each)
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
+    return found

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
 from regspec.keras.quantized import is_quantized, quantized_fields
+from regspec.keras.remarks import besides
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import KINDS, Layer, Spatial
@@ -24,6 +26,8 @@ MEANINGLESS = frozenset(
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
         *("lora_rank", "lora_alpha", "quantization_config", "input_length", "use_cudnn", "synchronized"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
+        *("query_shape", "key_shape", "value_shape", "softmax_robust_masking"),
+        *("bounding_box_format",),
     )
 )
 # Of these, what is not said is what the kinds do.
@@ -35,6 +39,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "adjustment": (None,),
     "weights": (None,),
     "cell": (None,),
+    "groups": (1,),
 }
 ADAPTING = {("Discretization", "epsilon"), ("Discretization", "num_bins")}  # of what was adapted before it was saved
 RENAMED = {
@@ -50,17 +55,20 @@ HOLDERS = frozenset(
     )
 )
 PROJECTED = ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")
-COUNTED_WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes
 MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
 SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
+WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes of a shape without the batch
+SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
 
 def kind_of(class_name: str) -> type[Layer] | None:
-    """The kind that ports a class, if there is one."""
-    return KINDS.get(CLASSES.get(class_name, class_name))
+    """The kind that ports a layer's class, if there is one."""
+    cls = KINDS.get(CLASSES.get(class_name, class_name))
+    # a layer of that name is the user's own
+    return None if cls is None or cls.__module__.startswith("regspec.layers.operations.") else cls
 
 
 def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
@@ -69,7 +77,10 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     Raises:
         UnportedError: for a class, or a field's value, that has no counterpart.
     """
-    class_name, config = item["class_name"], item.get("config") or {}
+    class_name = item["class_name"]
+    if (kind := dialect.replacements.find(item)) is not None:
+        return {kind: _replaced(KINDS[kind], class_name, item.get("config") or {}, dialect)}
+    config = quirks.heeded(class_name, item.get("config") or {}, dialect)
     cls = kind_of(class_name)
     if cls is None or (is_foreign(item) and cls.__module__.startswith("regspec.")):
         raise UnportedError(f"no kind ports the class {_whose(item)}")
@@ -86,6 +97,7 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     fields |= quantized_fields(class_name, config, dialect)
     if _is_frozen(item, dialect):
         fields["trainable"] = False
+    fields |= besides(class_name, dialect)
     # what a layer is comes first, and then what is said of its weights
     return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
 
@@ -121,12 +133,14 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
             raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
-        if field == "trainable":  # which is not a layer's alone to say
+        if field in ("trainable", "seed"):  # the one is not a layer's alone to say; torch draws from its own generator
             continue
+        if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
+            value = [value, value]
         if isinstance(cls.model_fields[field].default, bool) and value in (0, 1):  # which may be written as numbers
             value = bool(value)
-        if (cls.__name__, field) in COUNTED_WITHOUT_BATCH and isinstance(value, list):
-            # in a shape without the batch; those from the end as if it had one
+        if (class_name, key) in WITHOUT_BATCH and isinstance(value, list):
+            # Keras counts them in a shape without the batch, and those from the end as if it had one
             value = [axis - 1 if isinstance(axis, int) and axis <= 0 else axis for axis in value]
         try:
             converted = _value(field, value, dialect)
@@ -139,7 +153,7 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
             dialect.data_format if issubclass(cls, Spatial) else "channels_last"
         ):
             continue
-        if not _is_default(cls, field, converted):
+        if not is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
     return fields
 
@@ -166,6 +180,29 @@ def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
     if _is_frozen(item, dialect):
         fields["trainable"] = False
     return {class_name: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+
+
+def _replaced(cls: type[Layer], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """The fields of a kind of the user's that stands in for a layer: what its config says of them."""
+    fields: dict[str, Any] = {}
+    for key, value in config.items():
+        own = cls.model_fields.get(key)
+        if own is None:
+            if value is not None and key.endswith(("_regularizer", "_constraint")):
+                hint = "register_layer gives a module slots for these: weights={…}"
+                raise UnportedError(f"{key}, for which {cls.__name__} has no slot ({hint})")
+        elif key.endswith(ENDINGS):
+            fields |= {} if value is None else {key: named(value, str(_sort(key)))}
+        else:
+            plain = value.get("items") if isinstance(value, dict) and value.get("class_name") == "__tuple__" else value
+            if not isinstance(plain, dict) and plain != own.default:
+                fields[key] = plain
+    missing = [key for key, own in cls.model_fields.items() if own.is_required() and key not in fields]
+    if missing:
+        known = ", ".join(key for key in config if key not in (*MEANINGLESS, "dtype")) or "nothing"
+        raise UnportedError(f"{cls.__name__} needs {' and '.join(missing)}, but the config of the layer has {known}")
+    dialect.note(f"'{config.get('name')}' ({class_name}) is computed by a module of your own, {cls.__name__}")
+    return fields
 
 
 def _backwards(layer: Any) -> Any:
@@ -250,7 +287,7 @@ def _sort(field: str) -> str | None:
     return next((sort for sort in FAMILIES if field == sort or field.endswith(f"_{sort}")), None)
 
 
-def _is_default(cls: type[Frozen], field: str, value: Any) -> bool:
+def is_default(cls: type[Frozen], field: str, value: Any) -> bool:
     """Whether a field need not be said, because it is as its default."""
     default = cls.model_fields[field].default
     if value is None:

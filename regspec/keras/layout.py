@@ -205,7 +205,7 @@ class _Counting:
         given = [scope.lying[reference] for reference in fields["inputs"]]
         orders = self._orders(layer, [each.x for each in given], path, scope.wanted.get(node.name))
         said, xs = self._viewed(fields["inputs"], orders, scope)
-        recounted = self._recounted(layer, xs, given, path, scope.wanted.get(node.name))
+        recounted = self._recounted(node, xs, given, path, scope.wanted.get(node.name))
         scope.entries.append({kind: _rewritten({**fields, "inputs": said}, recounted)})
         moves = {weight.name: move for weight in node.plan.weights if (move := self._move(weight, xs[0], path))}
         self.moves |= {(*path, name): move for name, move in moves.items()}
@@ -232,7 +232,7 @@ class _Counting:
                 self._report(flattened | first.flattened, f"'{path[-1]}' is called on units in another order")
             self._give(node, first.outputs, scope)
             return
-        recounted = self._recounted(layer, xs, given, path, scope.wanted.get(node.name))
+        recounted = self._recounted(node, xs, given, path, scope.wanted.get(node.name))
         moves = {weight.name: move for weight in node.plan.weights if (move := self._move(weight, xs[0], path))}
         if moves != first.moves:
             self._report(flattened | first.flattened, f"'{path[-1]}' is called on units in another order")
@@ -274,11 +274,14 @@ class _Counting:
         return said, tuple(scope.lying[reference].x for reference in said)
 
     def _recounted(
-        self, layer: Layer, xs: Sequence[Counted], given: Sequence[_Lying], path: WeightPath, wanted: Order | None
+        self, node: Node, xs: Sequence[Counted], given: Sequence[_Lying], path: WeightPath, wanted: Order | None
     ) -> Recounted:
         """What changes in a layer; where it can't be given this, a round with other orders is asked for."""
+        layer, weights = node.plan.layer, node.plan.weights
+        assert layer is not None  # a model inside is no layer
         made = layer.recounted(*xs, wanted=wanted)
-        if made is not None:
+        is_blind = made is not None and made.units is not None and not all(each.along for each in weights)
+        if made is not None and not is_blind:
             return made
         flattened = frozenset().union(*(each.flattened for each in given if each.x.units is not None))
         self._report(flattened or [path], f"'{path[-1]}' reads their units by place")

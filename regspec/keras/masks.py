@@ -20,27 +20,39 @@ from regspec.shapes import Tensor
 
 Fields = dict[str, Any]  # of an entry
 
+BARE = (
+    "MultiHeadAttention takes the masks off the tensors that it is called on, so that the layers after it see padding"
+)
+WITH_STATE = "a recurrent layer that is given its initial state is not given the mask of its sequence"
+STATEFUL = frozenset(("SimpleRNN", "LSTM", "GRU", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"))
 UNMASKING = frozenset(("MultiHeadAttention",))  # layers that take the masks off the tensors that they are called on
 
 
-def settle(model: Model, graph_of: Callable[[], Graph], *, unmasks: bool) -> bool:
-    """Names the masks in a model's entries that must be named, and no other; whether masks were taken off.
+def settle(model: Model, graph_of: Callable[[], Graph], *, unmasks: bool) -> set[str]:
+    """Names the masks in a model's entries that must be named, and no other; why masks were taken off, if any were.
 
     Args:
         model: its entries, and those of the models in it, are changed.
         graph_of: the graph of the model as it is now.
-        unmasks: whether attention takes the masks off the tensors that it is called on, as Keras 3 does at run time.
+        unmasks: whether masks are lost at run time as in Keras 3.
     """
+    given = {id(each): each.outputs for each in _models(model)}
     for each in _models(model):
-        entries = _fields(each)
+        entries, apart = _fields(each), list[str]()
         for name, masks in each.recorded.items():
-            if entries[name].get("layer", name) not in each.inner:  # a model inside has those of its inputs
+            if entries[name].get("layer", name) in each.inner:  # a model inside has those of its inputs
+                apart += [mask for mask in masks if mask is not None]
+            else:
                 entries[name]["mask"] = masks
-    has_unmasked = False
+        each.outputs = _with_outputs(each.outputs, apart)  # so that they are computed
+    taken_off = set[str]()
     for _ in range(2):  # in the second round without the masks that the first took off
-        has_unmasked |= _take_off(model, graph_of(), unmasks)
-    _drop(model, graph_of())
-    return has_unmasked
+        taken_off |= _take_off(model, graph_of(), unmasks)
+    graph = graph_of()
+    for each in _models(model):
+        each.outputs = given[id(each)]
+    _drop(model, graph)
+    return taken_off
 
 
 def needs_settling(model: Model) -> bool:
@@ -72,9 +84,17 @@ def _levels(model: Model, graph: Graph) -> Iterator[tuple[Model, Graph]]:
             yield from _levels(model.inner[node.name], block)
 
 
-def _take_off(model: Model, graph: Graph, unmasks: bool) -> bool:
-    """Has operations, and what takes a tensor that lost its mask, take none."""
-    has_unmasked = False
+def _with_outputs(outputs: Any, more: list[str]) -> Any:
+    if not more:
+        return outputs
+    if isinstance(outputs, dict):
+        return {**outputs, **{f"mask_{index}": name for index, name in enumerate(more)}}
+    return [*([outputs] if isinstance(outputs, str) else outputs), *more]
+
+
+def _take_off(model: Model, graph: Graph, unmasks: bool) -> set[str]:
+    """Has operations, and what Keras keeps a mask from, take none; the reasons of the latter."""
+    reasons = set[str]()
     for each, level in _levels(model, graph):
         bare: set[int] = set()
         entries = _fields(each)
@@ -86,15 +106,22 @@ def _take_off(model: Model, graph: Graph, unmasks: bool) -> bool:
             own = [x for x in node.inputs[:count] if x.mask is not None]
             if node.plan.mask is None and len(node.inputs) == count:  # it neither hands masks on nor reads them
                 continue
-            is_bare = any(id(x) in bare for x in own)
+            reason = None
+            if any(id(x) in bare for x in own):
+                reason = BARE
+            elif unmasks and count > 1 and node.plan.kind in STATEFUL:
+                reason = WITH_STATE
             if not own and said.get("mask") == []:
                 del said["mask"]
-            elif own and "mask" not in said and (node.name in each.operations or is_bare):
-                said["mask"] = []
-                has_unmasked |= is_bare
+            elif own and "mask" not in said and (node.name in each.operations or reason is not None):
+                if reason == WITH_STATE and node.declares:
+                    said["ignores_mask"] = True
+                else:
+                    said["mask"] = []
+                reasons |= {reason} if reason is not None else set()
             if unmasks and node.plan.kind in UNMASKING:
                 bare.update(id(x) for x in node.inputs)
-    return has_unmasked
+    return reasons
 
 
 def _drop(model: Model, graph: Graph) -> None:

@@ -14,14 +14,20 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
+from regspec.keras.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.layers import kind_of, layer_of
-from regspec.keras.operations import operation_of
+from regspec.keras.operation import Source, Stored
+from regspec.keras.operations import is_operation, operation_of
 from regspec.keras.precision import policy_of
 from regspec.keras.quantized import ADVICE, is_quantized
+from regspec.keras.tensorflow_rules import ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError, is_foreign
-from regspec.spec.fields import MAX_NAME, RESERVED
+from regspec.spec.fields import MAX_NAME, RESERVED, snake_case
 
 GRAPHS = ("Functional", "Model")
 MODELS = ("Sequential", *GRAPHS)
@@ -40,9 +46,12 @@ class Model:
     inner: dict[str, Model] = field(default_factory=dict)  # models inside, by the names of their entries
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
+    parameters: dict[str, Any] = field(default_factory=dict)  # of a block, with their defaults
+    arrays: list[tuple[str, str, NDArray[np.generic]]] = field(default_factory=list)  # of the config: entry, weight
     operations: set[str] = field(default_factory=set)  # the entries that are operations, and no layers
     recorded: dict[str, list[str | None]] = field(default_factory=dict)  # the masks with which entries were called
     keys: dict[str, list[str]] = field(default_factory=dict)  # of the outputs of entries, in Keras's order
+    sizes: dict[tuple[str, int], ShapeOf | SizeOf | Sizes] = field(default_factory=dict)  # by the calls that give them
 
     def output(self, entry: str, position: int) -> str:
         """How an output of an entry is referred to, by its place among them."""
@@ -63,8 +72,6 @@ class Reader:
     def model(self, item: Mapping[str, Any], depth: int = 0) -> Model:
         """The model of a config."""
         config = item.get("config")
-        if isinstance(config, list):  # Sequential, in Keras before 2.2.4
-            config = {"name": "sequential", "layers": config}
         if depth > MAX_DEPTH or not isinstance(config, dict) or not isinstance(config.get("layers"), list):
             raise UnportedError("a config without layers, or models in models without end")
         model = Model(_identifier(str(config.get("name") or "model"), set()))
@@ -130,7 +137,7 @@ class Reader:
                 model.inputs[name] = _input(layer, shape, self.dialect.dtype)
                 results[name_of(layer), 0] = name
         calls = {
-            (name_of(layer), index): (layer, Call.read(node))
+            (name_of(layer), index): (layer, Call.of(layer, node))
             for layer in config["layers"]
             if layer["class_name"] != "InputLayer"
             for index, node in enumerate(layer.get("inbound_nodes") or [])
@@ -189,18 +196,25 @@ class Reader:
         depth: int,
     ) -> str:
         """The entry of one call of a layer."""
-        inputs = [model.output(results[name, number], position) for name, number, position in call.references]
+        is_replaced = self.dialect.replacements.find(layer) is not None
         try:
-            operation = operation_of(layer, call.constants)
+            if is_function(layer) and not is_replaced:
+                source = function_of(layer, call.constants, call.keywords, self.dialect, model.sizes)
+            else:
+                refuse_sizes(call.references, model.sizes)
+                source = None
+                if is_operation(layer) and not is_replaced:
+                    source = operation_of(layer, call.constants, call.keywords, self.dialect, call.shapes)
+            if isinstance(source, (ShapeOf, SizeOf, Sizes)):
+                model.sizes[name_of(layer), index] = source
+                return name_of(layer)
+            if source is not None:
+                name = short_name(layer) if is_function(layer) else name_of(layer)
+                return self._operation(model, source, _identifier(name, taken), results, taken)
         except UnportedError as reason:
             self._report(layer, reason)
             return _identifier(name_of(layer), taken)
-        if operation is not None:
-            name = _identifier(name_of(layer), taken)
-            model.operations.add(name)
-            ((kind, fields),) = operation.items()
-            model.entries.append({kind: {"name": name, "inputs": inputs, **fields}})
-            return name
+        inputs = [model.output(results[name, number], position) for name, number, position in call.references]
         cls = kind_of(layer["class_name"])
         said = {key: value for key, value in call.keywords.items() if _is_said(value)}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
@@ -220,6 +234,42 @@ class Reader:
             model.recorded[name] = [mask and model.output(results[mask[:2]], mask[2]) for mask in call.masks]
         return name
 
+    def _operation(
+        self,
+        model: Model,
+        source: Source,
+        name: str,
+        results: Mapping[tuple[str, int], str],
+        taken: set[str],
+        at: str | None = None,
+    ) -> str:
+        """The entry of an operation, after those of its inputs that are entries themselves; ``at`` is the own name."""
+        if isinstance(source, tuple):
+            layer, node, output = source
+            return model.output(results[layer, node], output)
+        at = at or name
+        inputs = []
+        for each in source.inputs:
+            own = at if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", taken)
+            inputs.append(self._operation(model, each, name, results, taken, own))
+        model.operations.add(at)
+        fields = {key: self._stored(model, at, key, value) for key, value in source.fields.items()}
+        model.entries.append({source.kind: {"name": at, "inputs": inputs, **fields}})
+        return at
+
+    def _stored(self, model: Model, name: str, key: str, value: Any) -> Any:
+        """A field's value, with the shape of an array in its place, which goes to the weights of an entry."""
+        if isinstance(value, list):
+            return [self._stored(model, name, f"{key}_{index}", each) for index, each in enumerate(value)]
+        if not isinstance(value, Stored):
+            return value
+        try:
+            array = np.asarray(value.numbers, "float32")
+        except (ValueError, TypeError):
+            raise UnportedError("an array whose lists differ in length") from None
+        model.arrays.append((name, key, array))
+        return {"shape": [*array.shape]}
+
     def _layer(
         self,
         model: Model,
@@ -232,7 +282,8 @@ class Reader:
         """The entry of a layer, or of a model inside; with what its call says."""
         name = _identifier(name_of(layer), taken)
         model.names[name_of(layer)] = name
-        model.layers.append((name, layer))
+        if not is_operation(layer):  # which has no weights
+            model.layers.append((name, layer))
         try:
             if layer["class_name"] in MODELS:
                 inner = self.model(layer, depth + 1)
@@ -241,11 +292,6 @@ class Reader:
                 if isinstance(inner.outputs, dict):
                     model.keys[name] = [*inner.outputs]
                 entry: dict[str, Any] = {inner.name: {"name": name, "inputs": inputs}}
-            elif layer["class_name"] == "CustomScaleLayer":  # of keras.applications: a + scale * b
-                scaled = _identifier(f"{name}_scaled", taken)
-                scale = float(layer["config"]["scale"])
-                model.entries.append({"Rescaling": {"name": scaled, "inputs": inputs[1:], "scale": scale}})
-                entry = {"Add": {"name": name, "inputs": [inputs[0], scaled]}}
             else:
                 ((kind, fields),) = layer_of(layer, self.dialect).items()
                 entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}
@@ -256,10 +302,13 @@ class Reader:
         return name
 
     def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
-        where = f"'{name_of(layer)[:80]}' ({layer['class_name'][:80]}) can't be ported: {reason}"
-        is_known = layer["class_name"] in MODELS or kind_of(layer["class_name"])
-        hint = None if is_known else "register_layer gives a class of that name a module"
-        self.problems.append(Problem(where, hint))
+        name, cls = name_of(layer)[:80], layer["class_name"][:80]
+        hint = f"put a torch module of yours in its place: --replace '{name}=package.module:Class'"
+        if cls not in MODELS and kind_of(cls) is None and not is_operation(layer) and not is_function(layer):
+            hint += f", or '{cls}=…' for all of the class; or regspec.register_layer(Class, name='{cls}')"
+        is_replaced = self.dialect.replacements.find(layer) is not None
+        what = f"'{name}' ({cls}) can't be ported: {reason}"
+        self.problems.append(Problem(what, None if is_replaced else hint))
 
 
 # -- calls -------------------------------------------------------------------------------------------------------------
@@ -277,6 +326,7 @@ class Call:
     constants: list[Any]  # the arguments in order, with None for tensors
     keywords: dict[str, Any]
     masks: tuple[Reference | None, ...] = ()  # of the tensors, in order
+    shapes: Mapping[Reference, Any] = field(default_factory=dict)  # of an operation's tensors
 
     @property
     def taken(self) -> list[Reference]:
@@ -284,25 +334,30 @@ class Call:
         return [*self.references, *(mask for mask in self.masks if mask is not None)]
 
     @classmethod
-    def read(cls, node: Any) -> Call:
-        """A node as Keras 3 or Keras 2 writes it."""
+    def of(cls, layer: Mapping[str, Any], node: Any) -> Call:
+        """A node of a layer, or of an operation."""
+        return cls.of_operation(node) if is_operation(layer) or is_function(layer) else cls.read(node)
+
+    @classmethod
+    def read(cls, node: Mapping[str, Any]) -> Call:
+        """What a node says."""
         references: list[Reference] = []
-        if isinstance(node, dict):
-            arguments = node.get("args") or []
-            constants = [None if _tensors_in(each, references) else each for each in arguments]
-            keywords = dict(node.get("kwargs") or {})
-            for key in TENSORS:
-                if key in keywords and _tensors_in(keywords[key], references):
-                    del keywords[key]
-            return cls(references, constants, keywords, _masks(keywords))
-        keywords = {}
-        flat = [node] if node and isinstance(node[0], str) else node
-        for each in flat:
-            references.append((str(each[0]), int(each[1]), int(each[2])))
-            keywords.update(each[3] if len(each) > 3 and isinstance(each[3], dict) else {})
-        return cls(
-            references, [None] * len(references), {key: value for key, value in keywords.items() if key != "name"}
-        )
+        constants = [None if _tensors_in(each, references) else each for each in node.get("args") or []]
+        keywords = dict(node.get("kwargs") or {})
+        for key in TENSORS:
+            if key in keywords and _tensors_in(keywords[key], references):
+                del keywords[key]
+        return cls(references, constants, keywords, _masks(keywords))
+
+    @classmethod
+    def of_operation(cls, node: Any) -> Call:
+        """The node of an operation; tensors stay among its arguments, as references."""
+        if not isinstance(node, dict):
+            return cls.read(node)
+        shapes: dict[Reference, Any] = {}
+        arguments = _plain(node.get("args") or [], shapes)
+        keywords = _plain(node.get("kwargs") or {}, shapes)
+        return cls([*shapes], arguments, keywords, shapes=shapes)
 
 
 def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
@@ -319,6 +374,29 @@ def _is_said(value: Any) -> bool:
     if isinstance(value, (list, dict)):
         return any(map(_is_said, value.values() if isinstance(value, dict) else value))
     return value not in (None, False)
+
+
+def _plain(value: Any, shapes: dict[Reference, Any]) -> Any:
+    """A serialized argument as a value: tensors as references, whose shapes are noted, and arrays as lists."""
+    if isinstance(value, list):
+        return [_plain(each, shapes) for each in value]
+    if not isinstance(value, dict):
+        return value
+    config = value.get("config")
+    match value.get("class_name"):
+        case "__keras_tensor__":
+            (reference,) = _tensors(value)
+            shapes[reference] = value["config"].get("shape")
+            return reference
+        case "__numpy__" | "__tensor__" if isinstance(config, dict):
+            return _plain(config.get("value"), shapes)
+        case "__slice__" if isinstance(config, dict):
+            return slice(*(config.get(part) for part in ("start", "stop", "step")))
+        case "__ellipsis__":
+            return ...
+        case None:
+            return {key: _plain(each, shapes) for key, each in value.items()}
+    return value
 
 
 def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:

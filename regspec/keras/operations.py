@@ -1,6 +1,7 @@
-"""Operations that Keras records as layers, such as ``x * 2``, as layers of a spec.
+"""Operations that Keras records as layers, such as ``x * 2`` or ``ops.mean(x, axis=1)``, as layers of a spec.
 
-``Add`` is the class of a layer and of an operation; the module tells which.
+An operation has arguments by position, by name and in its config; a tensor may stand anywhere among them. They are
+brought together under Keras's names. ``Add`` is the class of a layer and of an operation; the module tells which.
 """
 
 from __future__ import annotations
@@ -8,30 +9,65 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from regspec.keras.dialect import Dialect
+from regspec.keras.operation import RENAMED, Operation, Reference, Source
+from regspec.keras.rules import RULES, entry_of
 from regspec.keras.values import UnportedError
+from regspec.layers.layer import KINDS
 
-MERGING = {
-    "Add": "Add",
-    "Subtract": "Subtract",
-    "Multiply": "Multiply",
-    "Maximum": "Maximum",
-    "Minimum": "Minimum",
+MODULE = "keras.src.ops"
+
+# What the classes are called when their arguments, but for x, may be tensors too.
+PAIR = ("x1", "x2")
+PAIRS = """
+    Add Subtract Multiply Divide TrueDivide DivideNoNan FloorDivide Mod Fmod Power Maximum Minimum Fmax Fmin Arctan2
+    Hypot Logaddexp Logaddexp2 Heaviside Ldexp Gcd Lcm Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd
+    LogicalOr LogicalXor BitwiseAnd BitwiseOr BitwiseXor BitwiseLeftShift BitwiseRightShift LeftShift RightShift
+    Matmul Dot Tensordot Inner Outer Vdot Kron Cross Append IsIn
+"""
+VARIADIC = ("Einsum",)
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(PAIRS.split(), PAIR),
+    "Isclose": (*PAIR, "rtol", "atol"),
+    "CDist": ("x", "y"),
+    "Where": ("condition", "x1", "x2"),
+    "Select": ("condlist", "choicelist", "default"),
+    "Take": ("x", "indices"),
+    "TakeAlongAxis": ("x", "indices"),
+    "GetItem": ("x", "key"),
+    "Pad": ("x", "constant_values"),
+    "Quantile": ("x", "q"),
+    "Percentile": ("x", "q"),
+    "Nanquantile": ("x", "q"),
+    "Nanpercentile": ("x", "q"),
+    "Average": ("x", "weights"),
+    "FullLike": ("x", "fill_value"),
+    "Digitize": ("x", "bins"),
+    "SearchSorted": ("sorted_sequence", "values"),
+    "LayerNorm": ("x", "gamma", "beta"),
+    "RMSNorm": ("x", "scale"),
+    "BatchNorm": ("x", "mean", "variance", "offset", "scale"),
+    "DotProductAttention": ("query", "key", "value", "bias", "mask", "scale"),
+    "Solve": ("a", "b"),
+    "SolveTriangular": ("a", "b"),
+    **dict.fromkeys(("Concatenate", "Hstack", "Vstack", "Dstack"), ("xs",)),
+    "StopGradient": ("variable",),
+    **dict.fromkeys(("Conv", "DepthwiseConv", "ConvTranspose"), ("inputs", "kernel")),
+    "SeparableConv": ("inputs", "depthwise_kernel", "pointwise_kernel"),
+    **dict.fromkeys(("Resize", "RGBToGrayscale", "ExtractPatches", "PadImages", "CropImages"), ("images",)),
+    **dict.fromkeys(("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool", "MultiHot"), ("inputs",)),
 }
-ALONG_AXIS = {"Softmax": -1, "Concatenate": 0}  # by the axis where none is said
-ACTIVATIONS = {
-    "Relu": "relu",
-    "Relu6": "relu6",
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "Silu": "silu",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "Exp": "exponential",
-    "HardSigmoid": "hard_sigmoid",
-    "HardSilu": "hard_silu",
-    "Selu": "selu",
-    "LogSigmoid": "log_sigmoid",
-}
+KEYWORDS = {"x": "x1", "y": "x2", "a": "x"}  # of some classes, where these are no names of their own
+
+
+def is_known(name: str) -> bool:
+    """Whether there is an operation of this name, ported or not."""
+    return name in RULES or name in PARAMETERS or name in RENAMED or is_kind(name)
+
+
+def is_kind(name: str) -> bool:
+    """Whether a kind is an operation of Keras's and no layer."""
+    return name in KINDS and KINDS[name].__module__.startswith("regspec.layers.operations.")
 
 
 def is_operation(layer: Mapping[str, Any]) -> bool:
@@ -39,50 +75,34 @@ def is_operation(layer: Mapping[str, Any]) -> bool:
     config = layer.get("config")
     if layer["class_name"] == "InputLayer" or not isinstance(config, dict) or "layers" in config:
         return False
-    return str(layer.get("module") or "").startswith("keras.src.ops") or (
-        "module" not in layer and config.keys() <= {"name", "axis", "axes"}
-    )
+    if str(layer.get("module") or "").startswith(MODULE):
+        return True
+    return "module" not in layer and "trainable" not in config and is_known(layer["class_name"])
 
 
-def operation_of(layer: Mapping[str, Any], arguments: list[Any]) -> dict[str, dict[str, Any]] | None:
-    """``{kind: fields}`` for an operation on arguments, of which None stands for a tensor; None for a layer.
+def operation_of(
+    layer: Mapping[str, Any],
+    arguments: list[Any],
+    keywords: Mapping[str, Any],
+    dialect: Dialect,
+    shapes: Mapping[Reference, Any],
+) -> Source:
+    """What becomes of an operation on arguments, among which tensors are references.
 
     Raises:
         UnportedError: for an operation that has no counterpart.
     """
-    if not is_operation(layer):
-        return None
     name = layer["class_name"]
-    config = {key: value for key, value in (layer.get("config") or {}).items() if key not in ("name", "dtype")}
-    numbers = [each for each in arguments if isinstance(each, (int, float)) and not isinstance(each, bool)]
-    if len(arguments) == 2 and len(numbers) == 1:
-        return _scaled(name, arguments)
-    if name in MERGING and arguments == [None, None]:
-        return {MERGING[name]: {}}
-    if name in ACTIVATIONS and arguments == [None]:
-        return {"Activation": {"activation": ACTIVATIONS[name]}}
-    if name == "Negative":
-        return {"Rescaling": {"scale": -1.0}}
-    if name in ALONG_AXIS:
-        return {name: {"axis": config.get("axis", ALONG_AXIS[name])}}
-    if name == "Transpose" and (config.get("axes") or [1])[0] == 0:
-        return {"Permute": {"dims": config["axes"][1:]}}
-    raise UnportedError(f"no kind ports the operation {name}")
-
-
-def _scaled(name: str, arguments: list[Any]) -> dict[str, dict[str, Any]]:
-    """A tensor and a number."""
-    is_first = arguments[0] is None
-    number = float(arguments[1] if is_first else arguments[0])
-    match name, is_first:
-        case "Add", _:
-            return {"Rescaling": {"scale": 1.0, "offset": number}}
-        case "Multiply", _:
-            return {"Rescaling": {"scale": number}}
-        case "Subtract", True:
-            return {"Rescaling": {"scale": 1.0, "offset": -number}}
-        case "Subtract", False:
-            return {"Rescaling": {"scale": -1.0, "offset": number}}
-        case (("TrueDivide" | "Divide"), True) if number:
-            return {"Rescaling": {"scale": 1.0 / number}}
-    raise UnportedError(f"no kind ports the operation {name} with a number")
+    names = PARAMETERS.get(name, ("x",))
+    if len(arguments) > len(names):
+        if not is_known(name):
+            raise UnportedError(f"no kind ports the operation {name}")
+        if name not in VARIADIC:
+            raise UnportedError(f"{name} on {len(arguments)} arguments")
+        names = (*names, *(f"operand {index}" for index in range(len(names), len(arguments))))
+    given = dict(zip(names, arguments, strict=False))
+    given |= {key if key in names else KEYWORDS.get(key, key): value for key, value in keywords.items()}
+    config = {key: value for key, value in (layer.get("config") or {}).items() if key != "name"}
+    # in the order of the class's own parameters, however they were given
+    called = {key: given[key] for key in sorted(given, key=lambda key: names.index(key) if key in names else 99)}
+    return entry_of(Operation(name, {**called, **config}, dialect, shapes))

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import yaml
 
 from regspec import files
 from regspec.axes import Order
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, layout, masks, variables
-from regspec.keras.dialect import Dialect
+from regspec.graph import Graph
+from regspec.keras import archive, keras1, keras2, legacy, masks, variables
+from regspec.keras.conversion import Converted, Wanted, converted
+from regspec.keras.dialect import Dialect, said
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
 from regspec.keras.precision import precision_of
+from regspec.keras.replacing import Replacements
+from regspec.keras.text import text_of
 from regspec.keras.values import UnportedError
 from regspec.layers.layer import Spatial
 from regspec.shapes import Precision
@@ -31,8 +32,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from regspec.keras.verifying import Verification
 
-PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")  # texts that are what they look like, but for a few
+TOLERANCE = 2e-4  # the largest relative error of a port that is verified
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a port comes from: the file, what it says of itself, and what was read of it."""
+
+    path: Path
+    weights: Path | None  # of a config without any
+    form: str  # .keras, .h5 or JSON
+    version: str | None  # of the Keras that wrote it
+    generation: int  # of that Keras
+    date: str | None
+    config: Mapping[str, Any]
+    renewed: Mapping[str, Any]  # the config as Keras 3 would have it
+    training: Mapping[str, Any]  # what the model was compiled with
+    model: Model
+    account: archive.Account | None  # of the arrays, if there are any
+    imports: tuple[str, ...] = ()  # what registers the user's kinds: modules, and module:Class
 
 
 @dataclass(frozen=True)
@@ -42,9 +62,11 @@ class Port:
     spec: ModelSpec
     text: str
     weights: Mapping[str, NDArray[np.generic]]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    provenance: Provenance = field(repr=False, compare=False)
     input_orders: Mapping[str, Order] = field(default_factory=dict)  # Keras's axes as they lie, where otherwise
     output_orders: Mapping[str, Order] = field(default_factory=dict)
+    original: Port | None = field(default=None, repr=False, compare=False)  # before it was folded, converted, …
 
     def build(self) -> nn.Module:
         """The module, with the weights of the file; in evaluation mode, as Keras's models are when they are called."""
@@ -53,24 +75,47 @@ class Port:
         from regspec.building import build
 
         model = build(self.spec, seed=0)
-        state = {name: torch.as_tensor(array.copy()) for name, array in self.weights.items()}
+        state = {name: torch.as_tensor(array) for name, array in self.weights.items()}
         model.load_state_dict({**model.state_dict(), **state})
         return model.eval()
 
-    def save(self, folder: str | Path) -> None:
-        """Writes ``spec.yaml``, ``model.py`` and ``weights.safetensors``. Raises `RegspecError`."""
+    def verify(self, *, tolerance: float = TOLERANCE) -> Verification:
+        """What comes of running the file's model in Keras and this one side by side, on random inputs.
+
+        Outputs, penalties, gradients and moving statistics are compared, where Keras is installed; what could not be
+        compared is said. Nothing that the file holds is imported or run: of classes of its own, only the structure is
+        checked.
+
+        Args:
+            tolerance: the largest relative error that passes.
+        """
+        from regspec.keras.verifying import verify
+
+        return verify(self, tolerance)
+
+    def save(self, folder: str | Path, *, verification: Verification | None = None) -> None:
+        """Writes ``spec.yaml``, ``model.py``, ``weights.safetensors`` and ``report.md``, all or none.
+
+        Args:
+            folder: made if it is not there; what else is in it stays.
+            verification: what `verify` gave, for the report.
+
+        Raises:
+            RegspecError: where the folder can't be written.
+        """
         import safetensors.torch
 
-        folder = Path(folder)
+        from regspec.keras.report import report
+
         # each a tensor of its own, as this format wants them
         state = {name: value.detach().clone() for name, value in self.build().state_dict().items()}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RegspecError(Problem(f"can't be made: {error.strerror}", path=str(folder))) from None
-        files.write(folder / "spec.yaml", self.text)
-        files.write(folder / "model.py", source(self.spec))
-        files.write(folder / "weights.safetensors", safetensors.torch.save(state))
+        contents: dict[str, str | bytes] = {
+            "spec.yaml": self.text,
+            "model.py": source(self.spec),
+            "weights.safetensors": safetensors.torch.save(state),
+            "report.md": report(self, verification),
+        }
+        files.write_folder(Path(folder), contents)
 
 
 def port(
@@ -80,6 +125,9 @@ def port(
     activity_reduction: Literal["mean", "sum"] | None = None,
     keeps_quirks: bool = True,
     data_format: Literal["channels_first", "channels_last"] | None = None,
+    fold: bool = False,
+    blocks: bool = False,
+    replace: Mapping[str, str | type[Any]] | None = None,
 ) -> Port:
     """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
 
@@ -92,21 +140,26 @@ def port(
             the notes name each.
         data_format: channels_first converts a model with channels last: its images are (batch, channels, height,
             width), and its weights go with them, those after a Flatten included.
+        fold: whether a BatchNormalization that stands alone behind a convolution or a Dense becomes part of it, for
+            inference.
+        blocks: whether layers that repeat become blocks, so that a ResNet reads like one; the names of its weights
+            begin with those of the blocks then.
+        replace: torch modules of yours that stand in for layers, by the layers' names or classes: a class, or
+            ``package.module:Class``. They are made with what of the layer's config their constructors take, and get its
+            arrays. A kind that is registered under the name of a Keras class needs no mention.
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    dialect = Dialect(
-        _data_format(stored.config),
-        _generation(stored),
-        _precision(stored.config),
-        stored.arrays is not None,
-        keeps_quirks,
-    )
+    replacements = Replacements.of(replace or {})
+    dialect = Dialect.of(stored.version, stored.config, keeps_quirks)
+    dialect.has_arrays, dialect.replacements = stored.arrays is not None, replacements
     reader = Reader(dialect)
     try:
-        model = reader.model(stored.config)
+        config = _renewed(stored, dialect)
+        dialect.data_format, dialect.dtype = _data_format(config), _precision(config)
+        model = reader.model(config)
     except (
         UnportedError,
         LookupError,
@@ -118,50 +171,76 @@ def port(
     ) as error:
         reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
-    if reader.problems:
-        raise RegspecError(reader.problems)
-    reduction = activity_reduction or _reduction(stored)
-    _settle_masks(model, dialect, reduction)
-    text = _text(model, dialect, reduction)
-    spec = loads(text, "<the ported spec>")
-    graph = graph_of(spec)
-    arrays: Mapping[variables.WeightPath, Any] = {}
-    if stored.arrays is not None:
-        arrays = variables.arrays_of(graph, model, stored.config["config"], stored.arrays)
-    orders: tuple[Mapping[str, Order], Mapping[str, Order]] = ({}, {})
-    if data_format not in (None, dialect.data_format):
-        if data_format != "channels_first":
-            what = "has channels first already, and is not converted to channels last"
-            raise RegspecError(Problem(what, path=str(path)))
-        relaid = layout.channels_first(model, graph, dialect)
-        text = _text(relaid.model, replace(dialect, data_format="channels_first"), reduction)
+    if problems := [*reader.problems, *replacements.problems(_layers(config))]:
+        raise RegspecError(problems)
+    settings = _settings(config, dialect, activity_reduction or _reduction(stored, dialect))
+    _settle_masks(model, dialect, settings)
+
+    def resolved(model: Model) -> tuple[str, ModelSpec, Graph]:
+        """The text of a model, its spec and its graph."""
+        kept = {key: value for key, value in settings.items() if key != "data_format" or value == dialect.data_format}
+        text = replacements.remark() + text_of(model, kept)
         spec = loads(text, "<the ported spec>")
-        graph, arrays, orders = graph_of(spec), relaid.moved(arrays), (relaid.inputs, relaid.outputs)
-    return Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), *orders)
+        return text, spec, graph_of(spec)
+
+    text, spec, graph = resolved(model)
+    arrays = variables.constants_of(model)
+    account = None
+    if stored.arrays is not None:
+        found = stored.arrays
+        if dialect.generation < 3:
+            found = legacy.Renewed(found, config, dialect.generation)
+        arrays |= variables.arrays_of(graph, model, config["config"], found)
+        account = found.account(variables.NO_WEIGHTS)
+    provenance = Provenance(
+        stored.path,
+        None if weights is None else Path(weights),
+        stored.form,
+        stored.version,
+        dialect.generation,
+        stored.date,
+        stored.config,
+        config,
+        stored.training,
+        model,
+        account,
+        tuple(replacements.imports),
+    )
+    original = Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), provenance)
+    wanted = Wanted(data_format, fold, blocks)
+    made = converted(Converted(model, arrays), wanted, dialect, lambda model: resolved(model)[2])
+    if made.model is model:
+        return changed(original, notes=tuple(dialect.notes))
+    text, spec, graph = resolved(made.model)
+    parameters = variables.parameters_of(graph, made.arrays)
+    return Port(spec, text, parameters, tuple(dialect.notes), provenance, made.inputs, made.outputs, original)
 
 
-def _settle_masks(model: Model, dialect: Dialect, reduction: str) -> None:
+def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -> None:
     """Has a model's entries name the masks that they must. Raises `RegspecError`."""
     if not masks.needs_settling(model):
         return
     unmasks = dialect.generation == 3 and dialect.keeps_quirks
     try:
-        has_unmasked = masks.settle(
-            model, lambda: graph_of(loads(_text(model, dialect, reduction), "<the ported spec>")), unmasks=unmasks
+        reasons = masks.settle(
+            model, lambda: graph_of(loads(text_of(model, settings), "<the ported spec>")), unmasks=unmasks
         )
     except UnportedError as reason:
         raise RegspecError(Problem(f"can't be ported: {reason}")) from None
-    if has_unmasked:
-        dialect.note(
-            "at run time Keras's MultiHeadAttention takes the masks off the tensors that it is called on, so that the "
-            "layers after it see padding; so does the port ('mask: []' in the spec), but not with keeps_quirks=False"
-        )
+    for each in sorted(reasons):
+        dialect.note(f"in Keras {each}; so it is in the port, but not with keeps_quirks=False")
 
 
-def _generation(stored: archive.Archive) -> int:
-    """The Keras that wrote a file: 1, 2 or 3; of JSON without a version, 3."""
-    first = (stored.version or "3").split(".")[0]
-    return int(first) if first in ("1", "2") else 3
+def _renewed(stored: archive.Archive, dialect: Dialect) -> dict[str, Any]:
+    """A file's config in the form of Keras 3."""
+    layers = [layer for layer in _layers(stored.config) if layer["class_name"] != "InputLayer"]
+    counts = Counter(layer.get("shared_object_id") for layer in layers)
+    for layer in layers:
+        if layer.get("shared_object_id") is not None and counts[layer["shared_object_id"]] > 1:
+            what = "is shared between models; here each has a copy, whose penalties count by themselves"
+            dialect.note(f"'{layer['config'].get('name')}' {what}")
+    config = keras1.renewed(stored.config, dialect) if dialect.generation == 1 else stored.config
+    return keras2.renewed(config, dialect) if dialect.generation < 3 else config
 
 
 def _data_format(config: Any) -> str:
@@ -183,11 +262,7 @@ def _precision(config: Any) -> Precision:
 
 def _layers(config: Any) -> list[Any]:
     """All layers of a config, wherever in it they are."""
-    items = [
-        item
-        for own in _said(config, "layers") + _said(config, "layer")
-        for item in (own if isinstance(own, list) else [own])
-    ]
+    items = [item for own in said(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])]
     return [
         item
         for item in items
@@ -195,101 +270,33 @@ def _layers(config: Any) -> list[Any]:
     ]
 
 
-def _said(value: Any, key: str) -> list[Any]:
-    found, waiting = [], [value]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            found.extend([each[key]] if key in each else [])
-            waiting.extend(each.values())
-        elif isinstance(each, list):
-            waiting.extend(each)
-    return found
-
-
-def _reduction(stored: archive.Archive) -> str:
+def _reduction(stored: archive.Archive, dialect: Dialect) -> str:
     """Whether the version that wrote a file divided activity penalties by the batch size."""
-    if not any(value is not None for value in _said(stored.config, "activity_regularizer")):
+    if not any(value is not None for value in said(stored.config, "activity_regularizer")):
         return "mean"
-    version = stored.version
-    if version is None:
-        if _said(stored.config, "input_axes") or _said(stored.config, "renorm") or _said(stored.config, "use_gate"):
-            return "mean"
-        if _said(stored.config, "quantization_config") or _said(stored.config, "optional"):
-            what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
-            hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
-            raise RegspecError(Problem(what, hint, str(stored.path)))
-        return "sum"
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2] if re.fullmatch("[0-9]{1,9}", part))
-    if numbers >= (3, 14) or ((2, 4) <= numbers < (3, 0)) or (numbers[:1] == (2,) and "-tf" in version):
+    if dialect.generation < 3:
+        return "sum" if dialect.is_standalone else "mean"
+    if dialect.version:
+        return "mean" if dialect.version >= (3, 14) else "sum"
+    if said(stored.config, "input_axes", "renorm", "use_gate"):
         return "mean"
+    if said(stored.config, "quantization_config", "optional"):
+        what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
+        hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
+        raise RegspecError(Problem(what, hint, str(stored.path)))
     return "sum"
 
 
-# -- the text of the spec ----------------------------------------------------------------------------------------------
-
-
-def _text(model: Model, dialect: Dialect, reduction: str) -> str:
-    lines = ["regspec: 1", f"name: {_flow(model.name)}"]
+def _settings(config: Any, dialect: Dialect, reduction: str) -> dict[str, str]:
+    """What holds for the whole spec, where it is not as it would be anyway."""
+    settings = {}
     if dialect.data_format != "channels_first":
-        lines.append(f"data_format: {dialect.data_format}")
+        settings["data_format"] = dialect.data_format
     if dialect.dtype != "float32":
-        lines.append(f"dtype: {dialect.dtype}")
+        settings["dtype"] = dialect.dtype
     if reduction != "mean":
-        lines.append(f"activity_reduction: {reduction}")
-    lines += ["inputs:", *(f"  {_flow(name)}: {_flow(declared)}" for name, declared in model.inputs.items())]
-    blocks = _blocks(model)
-    if blocks:
-        lines.append("blocks:")
-        for name, block in blocks.items():
-            lines.append(f"  {_flow(name)}:")
-            lines.append(f"    inputs: {_flow([*block.inputs])}")
-            lines.append("    layers:")
-            lines += [f"      - {entry}" for entry in _entries(block)]
-            lines.append(f"    outputs: {_flow(block.outputs)}")
-    lines += ["layers:", *(f"  - {entry}" for entry in _entries(model))]
-    lines.append(f"outputs: {_flow(model.outputs)}")
-    return "\n".join(lines) + "\n"
-
-
-def _blocks(model: Model) -> dict[str, Model]:
-    """The models inside, by the names of their blocks; those that others use come first."""
-    found: dict[str, Model] = {}
-    for inner in model.inner.values():
-        found |= {**_blocks(inner), inner.name: inner}
-    return found
-
-
-def _entries(model: Model) -> Iterator[str]:
-    """The layers, a line each; what a layer takes is said where it is not what stands before."""
-    last = list(model.inputs)[-1]
-    for entry in model.entries:
-        ((kind, fields),) = entry.items()
-        said = dict(fields)
-        if said["inputs"] == [last]:
-            del said["inputs"]
-        elif len(said["inputs"]) == 1:
-            said["inputs"] = said["inputs"][0]
-        last = said["name"]
-        yield f"{_flow(kind)}: {_flow(said)}"
-
-
-def _flow(value: Any) -> str:
-    """A value in YAML, on one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_flow(key)}: {_flow(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    if isinstance(value, str):
-        return _flow_of_text(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return f".{value}".replace(".-", "-.")
-    return json.dumps(value)
-
-
-def _flow_of_text(value: str) -> str:
-    """A text in YAML, in quotes where it needs them within a list."""
-    if PLAIN.fullmatch(value) and value.lower() not in ("null", "true", "false", "yes", "no", "on", "off"):
-        return value
-    text: str = yaml.safe_dump([value], default_flow_style=True, width=float("inf"), allow_unicode=True)
-    return text.strip()[1:-1]
+        settings["activity_reduction"] = reduction
+    if dialect.generation < 3 and keras2.has_frozen_penalties(config):
+        settings["frozen_penalties"] = "counted"
+        dialect.note("penalties of frozen weights count in the sum, as in Keras 2: frozen_penalties: counted")
+    return settings

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from regspec.keras.values import UnportedError
-from regspec.shapes import Precision
-from regspec.spec.sections import Dtype
+from regspec.shapes import Dtype, Precision
 
 MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 POLICIES = ("DTypePolicy", "FloatDTypePolicy", "Policy", "PolicyV1")  # the last two are of Keras 2

@@ -73,8 +73,11 @@ def _rounds_inputs(config: Mapping[str, Any], mode: str) -> bool:
 
 
 def is_quantized(config: Mapping[str, Any]) -> bool:
-    """Whether the weights of a layer that is ported are quantized in the file."""
-    return policy_of(config.get("dtype")).quantization is not None
+    """Whether the weights of a layer are quantized in the file."""
+    try:
+        return policy_of(config.get("dtype")).quantization is not None
+    except UnportedError:  # of a class of the user's own, which may say what it likes
+        return False
 
 
 def dequantized(

@@ -24,6 +24,7 @@ FAMILIES: dict[str, Family[Any]] = {
     "activation": ACTIVATIONS,
 }
 # Layers that may stand for an activation function.
+RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}  # of such layers in Keras 2
 LAYERS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "Softmax": "softmax"}
 # Of initializers, which draw nothing here, because the weights are in the file; and of any object.
 NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
@@ -31,6 +32,9 @@ NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
 
 # The packages whose modules Keras's own objects are in; functions of any package are written as if they were built in.
 ROOTS = ("keras", "tf_keras", "tensorflow", "builtins")
+
+
+HOLDERS_OF_FUNCTIONS = ("Activation",)  # layers that are the function that they have
 
 
 class UnportedError(Exception):
@@ -68,7 +72,7 @@ def named(value: Any, sort: str, generation: int = 3) -> Any:
         raise UnportedError(f"the {sort} {str(value)[:80]}")
     if sort == "activation" and isinstance(config, dict) and "trainable" in config:  # a layer in a function's place
         name, config = _function_of(name, config)
-        if name == "Activation":
+        if name in HOLDERS_OF_FUNCTIONS:
             return named(config.get("activation"), sort, generation)
     family = FAMILIES[sort]
     member = family.get(name) or family.get(snake_case(name).removesuffix(f"_{sort}"))
@@ -80,7 +84,7 @@ def named(value: Any, sort: str, generation: int = 3) -> Any:
         raise UnportedError(f"the {sort} '{name}'")
     if not isinstance(config, dict):
         raise UnportedError(f"the {sort} '{name}' with {str(config)[:80]}")
-    fields = {field: _shortest(each) for field, each in config.items() if field not in NOT_FIELDS}
+    fields = {field: shortened(each) for field, each in config.items() if field not in NOT_FIELDS}
     for field, each in [*fields.items()]:
         if field not in member.model_fields:
             if each is not None:
@@ -97,7 +101,7 @@ def _function_of(name: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]
     """The activation function for which a layer stands, and its arguments."""
     if config.get("activity_regularizer") is not None:
         raise UnportedError(f"the activation {name} with an activity_regularizer of its own")
-    renamed = {"alpha": "negative_slope"} if name == "LeakyReLU" else {}  # as Keras 2 has it
+    renamed = RENAMED.get(name, {})
     rest = {renamed.get(key, key): each for key, each in config.items() if key not in ("trainable", *NOT_FIELDS)}
     return LAYERS.get(name, name), rest
 
@@ -118,18 +122,27 @@ def _norms(name: str, config: Any, is_text: bool, generation: int) -> Any:
         known = {"l1": config.get("l1", config.get("l", 0.01))}
     if name in ("L2", "l2"):
         known = {"l2": config.get("l2", config.get("l", 0.01))}
-    strengths = {norm: _shortest(float(strength)) for norm, strength in known.items() if strength}
+    strengths = {norm: shortened(float(strength)) for norm, strength in known.items() if strength}
     return strengths or None
 
 
-def _shortest(value: Any) -> Any:
-    """The shortest number that Keras rounds to this one in float32: it writes 0.1 as 0.10000000149011612."""
-    if not isinstance(value, float) or not 1e-30 < abs(value) < 1e30 or _single(value) != value:
+def shortened(value: Any) -> Any:
+    """A value with its numbers as the user wrote them: Keras keeps 0.01 as float32, 0.009999999776482582."""
+    if isinstance(value, float):
+        for digits in range(1, 9):
+            short = float(f"{value:.{digits}g}")
+            if _single(short) == value:
+                return short
         return value
-    return next((short for digits in range(1, 9) if _single(short := float(f"{value:.{digits}g}")) == value), value)
+    if isinstance(value, list):
+        return [shortened(each) for each in value]
+    return {key: shortened(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def _single(value: float) -> float:
-    """A number rounded to float32."""
-    (rounded,) = struct.unpack("f", struct.pack("f", value))
-    return float(rounded)
+    """The nearest number in float32."""
+    try:
+        number: float = struct.unpack("f", struct.pack("f", value))[0]
+    except OverflowError:
+        return float("inf")
+    return number

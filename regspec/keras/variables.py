@@ -12,6 +12,7 @@ from regspec.keras.archive import Arrays, damaged
 from regspec.keras.models import MODELS, Model, name_of
 from regspec.keras.operations import is_operation
 from regspec.keras.quantized import dequantized, is_quantized
+from regspec.keras.replacing import own_parameters
 from regspec.keras.weights import to_parameters
 from regspec.layers.layer import Weight
 from regspec.nodes import Node
@@ -41,12 +42,17 @@ def parameters_of(graph: Graph, found: Mapping[WeightPath, NDArray[np.generic]])
         for name, node in _nodes(current).items():
             if (block := block_of(node)) is not None:
                 waiting.append((block, (*within, name), f"{prefix}{next(iter(node.attributes.values()))}."))
+            if node.plan.layer is not None and node.plan.layer.is_opaque:  # whose parameters only its module knows
+                own = {path[-1]: array for path, array in found.items() if path[:-1] == (*within, name)}
+                parameters |= {f"{prefix}{node.attributes['']}.{parameter}": array for parameter, array in own.items()}
+                continue
             for weight in node.plan.weights:
                 array = found.get((*within, name, weight.name))
                 if array is not None:
                     moved = to_parameters(weight, array)
                     module = f"{prefix}{node.attributes[weight.module]}"
-                    parameters |= {f"{module}.{parameter}": value for parameter, value in moved.items()}
+                    # an operand of an operation is an attribute by itself
+                    parameters |= {f"{module}.{key}" if key else module: value for key, value in moved.items()}
     return parameters
 
 
@@ -67,6 +73,16 @@ def arrays_of(
     return found
 
 
+def constants_of(model: Model, within: WeightPath = ()) -> dict[WeightPath, NDArray[np.generic]]:
+    """The arrays that stand in the config itself, as operands of operations."""
+    found: dict[WeightPath, NDArray[np.generic]] = {
+        (*within, name, weight): array for name, weight, array in model.arrays
+    }
+    for name, inner in model.inner.items():
+        found |= constants_of(inner, (*within, name))
+    return found
+
+
 # -- Keras 3: by the place in the model --------------------------------------------------------------------------------
 
 
@@ -81,7 +97,7 @@ def _placed(
 ) -> dict[WeightPath, NDArray[np.generic]]:
     """Of a model, whose group is ``at``, and which is ``within`` these others."""
     found: dict[WeightPath, NDArray[np.generic]] = {}
-    places, nodes = _places(config, at), _nodes(graph)
+    places, nodes = places_of(config, at), _nodes(graph)
     for name, layer in model.layers:
         node, place = nodes[name], places[name_of(layer)]
         block = block_of(node)
@@ -93,6 +109,10 @@ def _placed(
         if is_quantized(layer["config"]):
             numbers = [datasets[path] for path in sorted(datasets, key=_order)]
             found |= {(*within, name, key): each for key, each in _dequantized(node, layer, numbers, arrays).items()}
+            continue
+        if node.plan.layer is not None and node.plan.layer.is_opaque:
+            own = own_parameters(node.plan.layer, name_of(layer), datasets, arrays, problems)
+            found |= {(*within, name, parameter): array for parameter, array in own.items()}
             continue
         for weight, dataset in [*_matched(node.plan.weights, datasets)]:
             if dataset is None:
@@ -120,13 +140,14 @@ def _dequantized(
     return found
 
 
-def _places(config: Mapping[str, Any], at: str) -> dict[str, str]:
+def places_of(config: Mapping[str, Any], at: str) -> dict[str, str]:
     """The group of each layer: numbered by class, in order."""
     places, counts = {}, dict[str, int]()
     for layer in config["layers"]:
         if is_operation(layer):
             continue
-        group = GROUPS.get(layer["class_name"]) or snake_case(layer["class_name"])
+        written = layer.get("written_as", layer["class_name"])
+        group = GROUPS.get(written) or snake_case(written)
         number = counts.get(group, 0)
         counts[group] = number + 1
         places[name_of(layer)] = f"{at}layers/{group}_{number}" if number else f"{at}layers/{group}"
@@ -187,6 +208,12 @@ def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> d
         if any(is_quantized(each["config"]) for each in layers_of(layer)):
             what = f"'{name_of(layer)}' has quantized weights, which are read from .keras files alone"
             problems.append(Problem(what, path=str(arrays.path)))
+            continue
+        own = nodes[name].plan.layer
+        if own is not None and own.is_opaque:
+            given = {f"vars/{index}": each for index, each in enumerate(arrays.of_layer(name_of(layer)))}
+            parameters = own_parameters(own, name_of(layer), given, arrays, problems)
+            found |= {(name, parameter): array for parameter, array in parameters.items()}
             continue
         weights = [*_flat(nodes[name], layer, model)]
         if layer["config"].get("trainable") is not False:  # those that are trained come first

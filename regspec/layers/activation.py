@@ -102,10 +102,6 @@ class Softmax(Elementwise):
 
     axis: Axes = Field((-1,), description="The axis along which the output sums to one, or several together.")
 
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        made = super().recounted(*xs, wanted=wanted)
-        return made and replace(made, fields=recounted_axes(self.axis, xs[0]))
-
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         if x.mask is not None:
             return self._masked(x, x.mask)

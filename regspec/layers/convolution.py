@@ -83,6 +83,9 @@ class Convolution(KernelSlot, BiasSlot, Activated, Window):
     filters: Size = Field(description="The number of output channels.")
     groups: Size = Field(1, description="The groups of channels that are convolved apart.")
 
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        return None if self.is_activated else ("kernel", x.order[1])
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         axes = AXES[self.spatial_rank]
         shape = (*self.kernel_size, x.size(1) // self.groups, self.filters)
@@ -141,6 +144,9 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
     output_padding: Counts | None = Field(
         None, description="Cells added at the end of each axis; chosen from the stride when absent."
     )
+
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        return None if self.is_activated else ("kernel", x.order[1])
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         axes = AXES[self.spatial_rank]
@@ -246,6 +252,9 @@ class Depthwise(DepthwiseSlot, Even):
 class DepthwiseConvolution(BiasSlot, Activated, Depthwise):
     """A convolution of each channel by itself."""
 
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        return None if self.is_activated else ("depthwise", x.order[1])
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         depthwise = self.weight(
             "depthwise", self.depthwise_pattern, (*self.kernel_size, x.size(1), self.depth_multiplier)
@@ -279,6 +288,9 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
 
     filters: Size = Field(description="The number of output channels.")
 
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        return None if self.is_activated else ("pointwise", x.order[1])
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         axes = AXES[self.spatial_rank]
         ones = (1,) * self.spatial_rank
@@ -303,6 +315,11 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
 @kind
 class SeparableConv1D(SeparableConvolution):
     """A depthwise convolution along time or space, then a pointwise one."""
+
+    padding: Literal["valid", "same", "causal"] = Field(  # type: ignore[assignment]  # causal as in Keras 2
+        "valid",
+        description="valid: only whole windows; same: padded to ceil(size / stride); causal: padded before only.",
+    )
 
     spatial_rank = 1
 

@@ -40,6 +40,9 @@ class Dense(KernelSlot, BiasSlot, Activated):
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         return Recounted()  # whatever the order of its input's units, that of its kernel's rows follows it
 
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        return None if self.is_activated else ("kernel", x.rank - 1)
+
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         kernel = self.weight("kernel", "i o -> o i", (x.size(-1), self.units), along=(x.rank - 1, None))
         bias = self.weight("bias", "o", (self.units,), parameters=("bias",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, call, unless
+from regspec.calls import Binary, Expression, Module, call, unless
 from regspec.layers.layer import Weight, kind, parse_pattern
 from regspec.layers.slots import EmbeddingsSlot
 from regspec.shapes import Precision, Shape, ShapeError, Tensor
@@ -24,12 +24,16 @@ class Table(EmbeddingsSlot):
     def takes_integers(self) -> bool:
         return True
 
+    @property
+    def index_limit(self) -> int | None:
+        return self.input_dim
+
     def table(self) -> Weight:
         """The table as a weight."""
         return self.weight("embeddings", "v o", (self.input_dim, self.output_dim))
 
     def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
-        return x.method("ne", 0) if self.mask_zero else None
+        return Binary("!=", x, 0) if self.mask_zero else None
 
 
 def indices(x: Tensor) -> Expression:
@@ -65,6 +69,10 @@ class ReversibleEmbedding(Table):
     reverse: bool = Field(False, description="Whether this call goes from vectors to scores.")
 
     call_fields = frozenset({"reverse"})
+
+    @property
+    def index_limit(self) -> int | None:
+        return None if self.reverse else self.input_dim
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         if self.tie_weights:

@@ -7,6 +7,7 @@ first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, TypeVar
@@ -16,8 +17,8 @@ from pydantic_core import PydanticCustomError
 
 from regspec import axes
 from regspec.axes import Order, Pattern
-from regspec.calls import Expression, Module
-from regspec.counting import Counted, Recounted, shared_units
+from regspec.calls import Expression, Module, unless
+from regspec.counting import Counted, Recounted, recounted_axes, shared_units
 from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
@@ -107,6 +108,17 @@ class Layer(Frozen):
         """
         return None if any(x.units is not None for x in xs) else as_keras(self)
 
+    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+        """The weight in which its output is linear, a bias apart, and the axis of its units; None for other layers."""
+        return None
+
+    def affine_in_evaluation(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
+        """The axis along which it gives scale * x + shift in evaluation, the scale, the shift; None for other layers.
+
+        ``arrays`` has its weights by name, as arrays of numpy or tensors.
+        """
+        return None
+
     def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
         return ()
@@ -123,6 +135,11 @@ class Layer(Frozen):
         """Parameters that Keras does not have, which stay zero: of the main module, or ``suffix.name`` of another."""
         return ()
 
+    @property
+    def precision(self) -> Precision | None:
+        """The type in which it computes, if it has one of its own."""
+        return self.dtype
+
     def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
         """Which steps of its output count, over its inputs and their masks; None where all do."""
         return x.mask if self.supports_masking else None
@@ -135,6 +152,15 @@ class Layer(Frozen):
     @property
     def takes_integers(self) -> bool:
         """Whether it takes whole numbers as they are, and not as floating-point numbers."""
+        return False
+
+    @property
+    def index_limit(self) -> int | None:
+        """How many indices its input may hold, from 0 up; None where it takes any numbers."""
+        return None
+
+    def differs_on_torch(self, x: Tensor, *others: Tensor) -> bool:
+        """Whether Keras's torch backend computes something else than its TensorFlow backend, which is right."""
         return False
 
     @property
@@ -157,8 +183,8 @@ class Layer(Frozen):
         """The kinds by which a rule selects it: its own, and that of a layer that it wraps."""
         return (type(self).__name__,)
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str | None:
-        """The type of its output's numbers, where it is not the one in which it computes."""
+    def output_dtype(self, x: Tensor, *others: Tensor) -> str | list[str] | None:
+        """The type of its output's numbers, where it is not the one in which it computes; or those of several."""
         return None
 
     def gives_signal(self, *xs: Tensor) -> bool:
@@ -184,6 +210,13 @@ class Layer(Frozen):
             frozen=not self.trainable,
             **more,
         )
+
+    def own_arguments(self) -> dict[str, Any]:
+        """The fields of its kind that are not as their defaults, as keywords of a module that has the same ones."""
+        shared = Layer.model_fields.keys() | {"data_format", "seed"}
+        fields = {name: field for name, field in type(self).model_fields.items() if name not in shared}
+        required = sorted(fields, key=lambda name: not fields[name].is_required())
+        return {name: unless(fields[name].default, getattr(self, name)) for name in required}
 
     def checked(self, *xs: Tensor) -> None:
         """Raises `ShapeError` where the number of inputs or their ranks are not what the kind takes."""
@@ -238,7 +271,9 @@ class Elementwise(Layer):
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         is_shared, units = shared_units(xs)
-        return Recounted(units=units) if is_shared else None
+        axis = getattr(self, "axis", None)
+        chosen = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
+        return Recounted(recounted_axes(chosen, xs[0]), units=units) if is_shared else None
 
     def gives_signal(self, *xs: Tensor) -> bool:
         return any(x.is_signal for x in xs)
@@ -259,6 +294,11 @@ class Activated(Layer):
     def activated_shape(self, shape: Shape, like: Tensor) -> Shape:
         """``shape`` after the activation."""
         return shape if self.activation is None else self.activation.output_shape(shape, self._dimension(like))
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether its activation function, if any, changes anything."""
+        return self.activation is not None and self.activation.lower(-1) is not None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         made = super().recounted(*xs, wanted=wanted)

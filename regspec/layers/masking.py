@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, call
+from regspec.calls import Binary, Expression, call
 from regspec.layers.layer import Layer, kind
 from regspec.shapes import ShapeError, Tensor
 from regspec.spec.fields import Number
@@ -24,9 +24,7 @@ class Masking(Layer):
             raise ShapeError(f"takes (batch, steps, …), but is given {xs[0].described}")
 
     def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
-        return x.method("ne", self.mask_value).method("any", dim=-1)
+        return Binary("!=", x, self.mask_value).method("any", dim=-1)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        if self.mask_value == 0:  # such steps are zero already
-            return Module(call("nn.Identity"))(x)
-        return call("torch.where", x.method("ne", self.mask_value).method("any", dim=-1, keepdim=True), x, 0.0)
+        return call("torch.where", Binary("!=", x, self.mask_value).method("any", dim=-1, keepdim=True), x, 0.0)

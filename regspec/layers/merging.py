@@ -13,6 +13,8 @@ from regspec.axes import Order
 from regspec.calls import Binary, Expression, Value, call, unless
 from regspec.counting import MAX_PARTS, Counted, Recounted, Units
 from regspec.layers.layer import Elementwise, Layer, kind, spread
+from regspec.layers.operations.arithmetic import Pair, counted
+from regspec.layers.operations.operands import dtypes, promoted, value
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.fields import Axes, Axis
@@ -46,7 +48,7 @@ class Merge(Moved, Elementwise):
         rank = max(each.rank for each in (x, *others))
         return self.merge([_expanded(each, rank) for each in (x, *others)])
 
-    def merge(self, values: list[Expression]) -> Expression:
+    def merge(self, values: Sequence[Expression]) -> Expression:
         """The expression of tensors of one rank."""
         raise NotImplementedError
 
@@ -58,63 +60,115 @@ def _expanded(x: Tensor, rank: int) -> Expression:
     return value
 
 
-def _chained(operator: str, values: list[Expression]) -> Expression:
-    return reduce(lambda left, right: Binary(operator, left, right), values)
+def _chained(operator: str, values: Sequence[Value]) -> Expression:
+    first, second, *more = values
+    return reduce(lambda left, right: Binary(operator, left, right), more, Binary(operator, first, second))
+
+
+class Operator(Merge, Pair):
+    """A merge of inputs, or of one input and numbers."""
+
+    def checked(self, *xs: Tensor) -> None:
+        if self.numbers:
+            Pair.checked(self, *xs)
+        else:
+            Layer.checked(self, *xs)
+
+    def order(self, x: Tensor) -> Order | None:
+        return Pair.order(self, x)
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return Pair.recounted(self, *xs, wanted=wanted)
+
+    def output_shape(self, *xs: Tensor) -> Shape:
+        return Pair.output_shape(self, *xs) if self.numbers else Merge.output_shape(self, *xs)
+
+    def output_dtype(self, *xs: Tensor) -> str:
+        return promoted(*dtypes(self.named(xs).values() if self.numbers else xs))
+
+    def lower(self, *xs: Tensor) -> Expression:
+        dtype = self.output_dtype(*xs)
+        if self.numbers:
+            return self.merge(
+                [counted(each, value(name, each, like=xs[0]), dtype) for name, each in self.named(xs).items()]
+            )
+        rank = max(each.rank for each in xs)
+        return self.merge([counted(each, _expanded(each, rank), dtype) for each in xs])
+
+    def merge(self, values: Sequence[Value]) -> Expression:
+        """The expression of operands of one rank."""
+        raise NotImplementedError
 
 
 @kind
-class Add(Merge):
+class Add(Operator):
     """The sum of the inputs."""
 
     verb = "add"
 
-    def merge(self, values: list[Expression]) -> Expression:
+    def merge(self, values: Sequence[Value]) -> Expression:
         return _chained("+", values)
 
 
 @kind
-class Subtract(Merge):
+class Subtract(Operator):
     """The first input less the second."""
 
     verb = "subtract"
     arity = (2, 2)
 
-    def merge(self, values: list[Expression]) -> Expression:
+    def output_dtype(self, *xs: Tensor) -> str:
+        return promoted(super().output_dtype(*xs), 0)
+
+    def merge(self, values: Sequence[Value]) -> Expression:
         return _chained("-", values)
 
 
 @kind
-class Multiply(Merge):
+class Multiply(Operator):
     """The product of the inputs, number by number."""
 
     verb = "multiply"
 
-    def merge(self, values: list[Expression]) -> Expression:
+    def merge(self, values: Sequence[Value]) -> Expression:
         return _chained("*", values)
 
+    def lower(self, *xs: Tensor) -> Expression:
+        masks = [spread(x.mask, x) for x in xs if x.mask is not None]
+        if not masks or self.numbers:
+            return super().lower(*xs)
+        # where an input is masked, it does not count
+        rank = max(x.rank for x in xs)
+        values = [_expanded(x, rank) for x in xs]
+        pairs = zip(values, xs, strict=True)
+        product = self.merge(
+            [v if x.mask is None else call("torch.where", spread(x.mask, x), v, 1.0) for v, x in pairs]
+        )
+        return call("torch.where", _either(masks), product, 0.0) if len(masks) == len(xs) else product
 
-@kind
-class Average(Merge):
-    """The mean of the inputs, number by number."""
 
-    @property
-    def takes_integers(self) -> bool:
-        return False
-
-    verb = "average"
-
-    def merge(self, values: list[Expression]) -> Expression:
-        return _chained("+", values) / len(values)
-
-
-class Extreme(Merge):
-    """The largest or smallest of the inputs, of which those that are masked do not count."""
+class Extreme(Operator):
+    """The largest or the smallest of the inputs, number by number."""
 
     function: ClassVar[str]
+    bound: ClassVar[str]  # what a tensor's method calls it
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
-        result, mask = _expanded(x, rank := max(each.rank for each in (x, *others))), x.mask
-        so_far = mask if mask is None else spread(mask, x)
+    def merge(self, values: Sequence[Value]) -> Expression:
+        tensors = [each for each in values if isinstance(each, Expression)]
+        if len(tensors) < len(values):
+            (number,) = (each for each in values if not isinstance(each, Expression))
+            return tensors[0].method("clamp", **{self.bound: number})
+        return reduce(lambda left, right: call(self.function, left, right), tensors)
+
+    def lower(self, *xs: Tensor) -> Expression:
+        if all(x.mask is None for x in xs) or self.numbers:
+            return super().lower(*xs)
+        return self._masked(*xs)
+
+    def _masked(self, x: Tensor, *others: Tensor) -> Expression:
+        """Of the inputs that count at a step; of a step that counts in none, the first's."""
+        rank = max(each.rank for each in (x, *others))
+        result, so_far = _expanded(x, rank), None if x.mask is None else spread(x.mask, x)
         for other in others:
             value = _expanded(other, rank)
             own = None if other.mask is None else spread(other.mask, other)
@@ -133,6 +187,7 @@ class Maximum(Extreme):
 
     verb = "take the maximum of"
     function = "torch.maximum"
+    bound = "min"
 
 
 @kind
@@ -141,6 +196,21 @@ class Minimum(Extreme):
 
     verb = "take the minimum of"
     function = "torch.minimum"
+    bound = "max"
+
+
+@kind
+class Average(Merge):
+    """The mean of the inputs, number by number."""
+
+    @property
+    def takes_integers(self) -> bool:
+        return False
+
+    verb = "average"
+
+    def merge(self, values: Sequence[Expression]) -> Expression:
+        return _chained("+", values) / len(values)
 
 
 @kind
@@ -208,7 +278,7 @@ class Concatenate(Moved, Elementwise):
 def _either(masks: Sequence[Expression]) -> Expression:
     """The mask of what counts by one of several."""
     distinct = {id(mask): mask for mask in masks}.values()
-    return reduce(lambda left, right: left.method("logical_or", right), distinct)
+    return reduce(lambda left, right: Binary("|", left, right), distinct)
 
 
 def _all_steps(x: Tensor) -> Expression:

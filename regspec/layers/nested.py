@@ -48,7 +48,7 @@ class LayerForm:
             errors = error.errors(include_url=False)
             context = {"name": name, "at": (name,), "errors": errors, "fields": [*cls.model_fields]}
             raise PydanticCustomError("nested", "{name}", context) from None
-        if isinstance(layer, Layer) and layer.dtype is not None:
+        if isinstance(layer, Layer) and layer.precision is not None:
             context = {"at": (name, "dtype")}
             what = "can't have a dtype of its own: it has that of the layer around it"
             raise PydanticCustomError("inner_dtype", what, context)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -83,6 +84,10 @@ class BatchNormalization(ChannelNormalization):
         (x,) = xs
         made = super().recounted(replace(x, units=None))
         return made and replace(made, units=x.units)
+
+    def affine_in_evaluation(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
+        scale = arrays.get("gamma", 1.0) / (arrays["moving_variance"] + self.epsilon) ** 0.5
+        return x.order[1], scale, arrays.get("beta", 0.0) - arrays["moving_mean"] * scale
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         size, along = (x.size(1),), (x.order[1],)
@@ -234,10 +239,6 @@ class UnitNormalization(Elementwise):
 
     axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
 
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        made = super().recounted(*xs, wanted=wanted)
-        return made and replace(made, fields=recounted_axes(self.axis, xs[0]))
-
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         dimensions = tuple(dict.fromkeys(x.dimension(axis) for axis in self.axis))
         return call("F.normalize", x, dim=unless(1, _shape(dimensions)))
@@ -276,7 +277,11 @@ class SpectralNormalization(Layer):
     def takes_integers(self) -> bool:
         return self.layer.takes_integers
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str | None:
+    @property
+    def index_limit(self) -> int | None:
+        return self.layer.index_limit
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 
     def _kernel(self, x: Tensor) -> Weight:

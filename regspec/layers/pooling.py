@@ -93,15 +93,13 @@ class Pooling(Spatial):
         return self._possible(size, span, stride).pop()
 
     def _padded_when_run(self, x: Tensor) -> Expression:
-        """Windows of a tensor that is padded when its sizes are known; a mean is divided by the share that is none."""
-        value = OMIT if self.function == "Avg" else -math.inf
-        padding = Module(call("SamePadding", self.pool_size, compact(self.steps), value=value), "padding")
+        """Windows of a tensor that is padded when its sizes are known."""
+        if self.function == "Avg":
+            return Module(call("SameAvgPool", self.pool_size, compact(self.steps)))(x)
+        padding = call("SamePadding", self.pool_size, compact(self.steps), value=-math.inf)
         strides = unless(compact(self.pool_size), compact(self.steps))
-        pool = Module(call(f"nn.{self.function}Pool{self.spatial_rank}d", compact(self.pool_size), stride=strides))
-        pooled = pool(padding(x))
-        if self.function == "Max":
-            return pooled
-        return pooled / pool(padding(call("torch.ones_like", x[:1, :1])))
+        pool = call(f"nn.MaxPool{self.spatial_rank}d", compact(self.pool_size), stride=strides)
+        return Module(pool)(Module(padding, "padding")(x))
 
 
 class MaxPooling(Pooling):
@@ -115,6 +113,13 @@ class AveragePooling(Pooling):
     """The mean of a window."""
 
     function = "Avg"
+
+    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+        # where more cells of padding are after than before, it counts them, which a window of two forgives
+        axes = [*zip(x.shape[2:], self.pool_size, self.steps, strict=True)]
+        pads = [(0, 1) if size is None else same_padding(size, span, stride) for size, span, stride in axes]
+        is_uneven = self.padding == "same" and any(before != after for before, after in pads)
+        return is_uneven and any(after and span > 2 for (_, after), span in zip(pads, self.pool_size, strict=True))
 
 
 @kind

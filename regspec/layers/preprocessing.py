@@ -14,6 +14,7 @@ from regspec.calls import Expression, Module, call, unless
 from regspec.counting import Counted, Recounted, recounted_axes
 from regspec.layers.embedding import indices
 from regspec.layers.layer import Elementwise, Layer, Spatial, Weight, channel_axis, kind
+from regspec.layers.reshaping import Moved
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.fields import Axes, Number, Sequence, Size
 from regspec.spec.initializers import ONES, ZEROS
@@ -153,8 +154,8 @@ class Sized(Spatial):
 
 
 @kind
-class Resizing(Sized):
-    """Images resized."""
+class Resizing(Moved, Sized):
+    """Images resized; whole numbers stay whole, rounded."""
 
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"] = Field(
         "bilinear", description="How pixels are made of those around them."
@@ -171,9 +172,12 @@ class Resizing(Sized):
             raise PydanticCustomError("pair", "either crops or pads to the aspect ratio")
         return self
 
+    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+        return self.interpolation == "bicubic"
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         size = (self.height, self.width)
-        is_plain = not self.crop_to_aspect_ratio and not self.pad_to_aspect_ratio
+        is_plain = x.is_floating and not self.crop_to_aspect_ratio and not self.pad_to_aspect_ratio
         if is_plain and self.interpolation == "nearest":
             return Module(call("nn.Upsample", size, mode="nearest-exact"))(x)
         if is_plain and self.interpolation == "bilinear" and not self.antialias:
@@ -195,10 +199,12 @@ class CenterCrop(Sized):
     """The middle of images; where they are too small, they are enlarged first."""
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        rest_high, rest_wide = x.size(2) - self.height, x.size(3) - self.width
-        if rest_high < 0 or rest_wide < 0:
+        high, wide = x.shape[2:]
+        if high is None or wide is None:
+            return Module(call("CenterCrop", self.height, self.width))(x)
+        if high < self.height or wide < self.width:
             return Module(call("Resize", (self.height, self.width), crop=True))(x)
-        top, left = rest_high // 2, rest_wide // 2
+        top, left = (high - self.height) // 2, (wide - self.width) // 2
         return x[..., top : top + self.height, left : left + self.width]
 
 
@@ -237,6 +243,10 @@ class CategoryEncoding(Encoding):
     )
 
     arity = (1, 2)
+
+    @property
+    def index_limit(self) -> int | None:
+        return self.num_tokens
 
     def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
         if others and self.output_mode != "count":

@@ -38,7 +38,17 @@ class Recurrent(Layer):
         description="Whether the output is zero at steps that are masked; else it is that of the step before.",
     )
 
+    ignores_mask: bool = Field(
+        False,
+        description="Whether masked steps are gone over like the others, and the mask only handed on: what Keras 3 "
+        "does where an initial state is given.",
+    )
+
     arity = (1, None)
+
+    def mask_of(self, x: Tensor) -> Tensor | None:
+        """The mask by which it skips steps of its input."""
+        return None if self.ignores_mask else x.mask
 
     @property
     def state_count(self) -> int:
@@ -69,16 +79,17 @@ class Recurrent(Layer):
 
     def options_for(self, x: Tensor) -> dict[str, Any]:
         """What the runtime's modules take besides those of a cell."""
-        is_zero = x.mask is not None and self.zero_output_for_mask
+        is_zero = self.mask_of(x) is not None and self.zero_output_for_mask
         return {"stateful": unless(False, self.stateful), "zero_output_for_mask": unless(False, is_zero)}
 
     def mask_for(self, x: Tensor) -> dict[str, Value]:
         """The mask of a sequence, as it is read, for the modules that take it."""
-        if x.mask is None:
+        mask = self.mask_of(x)
+        if mask is None:
             return {}
-        if x.mask.rank != 2:
-            raise ShapeError(f"takes a mask of (batch, steps), but that of {x.described} is {text(x.mask.shape)}")
-        return {"mask": x.mask.method("flip", 1) if self.go_backwards else x.mask}
+        if mask.rank != 2:
+            raise ShapeError(f"takes a mask of (batch, steps), but that of {x.described} is {text(mask.shape)}")
+        return {"mask": mask.method("flip", 1) if self.go_backwards else mask}
 
     # -- what follows --------------------------------------------------------------------------------------------------
 
@@ -177,7 +188,7 @@ class Chain(Recurrent):
         features, unused = x.size(-1), [state.method("unsqueeze", 0) for state in initial]
         states: list[Expression] = []
         for path, cell in self.cells:
-            constructor = cell.constructor(features, is_masked=x.mask is not None, **self.options_for(x))
+            constructor = cell.constructor(features, is_masked=self.mask_of(x) is not None, **self.options_for(x))
             module = Module(constructor, "_".join((*owner, *path)))
             given, unused = unused[: len(cell.states)], unused[len(cell.states) :]
             whole = module(sequence, *as_torch_takes(given), **self.mask_for(x))

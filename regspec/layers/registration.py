@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, create_model
 
 from regspec.calls import Expression, Import, Module, call
-from regspec.errors import RegspecError
+from regspec.errors import Problem, RegspecError
 from regspec.layers.layer import KINDS, Layer, Placement, Weight, parse_pattern
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.constraints import Constraint
-from regspec.spec.registration import fields_of, importable
+from regspec.spec.registration import fields_of, found, importable
 from regspec.spec.regularizers import RegularizerField
 
 OutputShape = Callable[..., "tuple[int | None, ...]"]
@@ -26,6 +26,7 @@ class Registered(Layer):
     model_config = ConfigDict(strict=False, arbitrary_types_allowed=True)
 
     module_import: ClassVar[Import]
+    module_class: ClassVar[type[Any]]
     module_fields: ClassVar[tuple[str, ...]]
     slots: ClassVar[Mapping[str, str]]
     is_opaque = True
@@ -113,6 +114,38 @@ def register_layer(
     return cls
 
 
+def registered_as(target: str | type[Any]) -> tuple[str, str]:
+    """The kind that a class is, and what registers it again: its module, or ``module:Class`` where that does not.
+
+    A class that nobody has registered is, under its own name.
+
+    Args:
+        target: the class; or ``package.module:Class``, which is imported.
+
+    Raises:
+        RegspecError: where it is no torch module, can't be registered, or another class has its name.
+    """
+    import torch
+
+    cls = found(target) if isinstance(target, str) else target
+    if not inspect.isclass(cls) or not issubclass(cls, (Layer, torch.nn.Module)):
+        raise RegspecError(f"'{target}' is no torch.nn.Module, and no regspec.Layer")
+    for name, kind in KINDS.items():
+        if kind is cls or (issubclass(kind, Registered) and kind.module_class is cls):
+            if kind in _NAMED:
+                return name, f"{cls.__module__}:{cls.__name__}"
+            return name, target.partition(":")[0] if isinstance(target, str) else cls.__module__
+    if cls.__name__ in KINDS:
+        what = f"'{cls.__name__}' can't be registered: a kind of another class has the name"
+        raise RegspecError(Problem(what, "give the class another name, or register it: register_layer(…, name=…)"))
+    register_layer(cls)
+    _NAMED.add(KINDS[cls.__name__])
+    return cls.__name__, f"{cls.__module__}:{cls.__name__}"
+
+
+_NAMED: set[type[Layer]] = set()  # kinds that the modules of their classes do not register by themselves
+
+
 def _kind_of(cls: type[Any], name: str, output_shape: OutputShape | None, weights: dict[str, str]) -> type[Layer]:
     fields: dict[str, Any] = fields_of(cls, skip=0)
     if fields.get("dtype", (None, ...))[1] is not ...:
@@ -128,6 +161,7 @@ def _kind_of(cls: type[Any], name: str, output_shape: OutputShape | None, weight
         name, __base__=Registered, __doc__=inspect.getdoc(cls), __module__=cls.__module__, **fields, **slots
     )
     kind.module_import = importable(cls)
+    kind.module_class = cls
     kind.module_fields = tuple(fields)
     kind.slots = weights
     kind.shape_function = None if output_shape is None else staticmethod(output_shape)

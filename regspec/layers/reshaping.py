@@ -41,7 +41,7 @@ class Flatten(Moved):
     def order(self, x: Tensor) -> Order | None:
         if self.data_format == "channels_first" and x.rank > 2:
             return (0, *range(2, x.rank), 1)
-        return axes.identity(x.rank)
+        return None if _keeps_places(x.logical, x.order) else axes.identity(x.rank)
 
     def reads(self, x: Tensor) -> Order | None:
         return None if self.data_format != "channels_first" else super().reads(x)
@@ -73,6 +73,12 @@ class Reshape(Moved):
         if any(size < -1 or size == 0 for size in value) or value.count(-1) > 1:
             raise PydanticCustomError("shape", "must have sizes of 1 or more, and at most one -1")
         return value
+
+    def order(self, x: Tensor) -> Order | None:
+        return None if _keeps_places(x.logical, x.order) else axes.identity(x.rank)
+
+    def output_order(self, rank: int, x: Tensor) -> Order:
+        return axes.identity(rank)
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         known = math.prod(size for size in self.target_shape if size != -1)
@@ -152,8 +158,9 @@ class RepeatVector(Moved):
         return x.method("unsqueeze", 1).method("expand", -1, self.n, -1)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(each) for each in value) if isinstance(value, (list, tuple)) else value
+def tuples(value: Any) -> Any:
+    """A value with tuples in place of lists, at every depth."""
+    return tuple(tuples(each) for each in value) if isinstance(value, (list, tuple)) else value
 
 
 # n for all sides; [n, m] for each axis; [[before, after], …] for each side. In one dimension [before, after].
@@ -161,7 +168,7 @@ _COUNT = {"type": "integer", "minimum": 0}
 _PAIR = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
 Sides = Annotated[
     Count | tuple[Count | tuple[Count, Count], ...],
-    BeforeValidator(_tuples),
+    BeforeValidator(tuples),
     WithJsonSchema({"anyOf": [_COUNT, {"type": "array", "items": {"anyOf": [_COUNT, _PAIR]}}]}),
 ]
 
@@ -296,6 +303,9 @@ class UpSampling2D(UpSampling):
         "nearest", description="How new pixels are made."
     )
     spatial_rank = 2
+
+    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+        return self.interpolation == "bicubic"
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         if self.interpolation == "nearest":

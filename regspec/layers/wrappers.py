@@ -218,7 +218,10 @@ _METHODS = {"sum": "sum", "mul": "prod", "ave": "mean"}
 
 @kind
 class TimeDistributed(Layer):
-    """A layer applied to each step of a sequence by itself."""
+    """A layer applied to each step of a sequence by itself.
+
+    The layer has the steps of all sequences as its batch: by their number its own activity penalty is divided.
+    """
 
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}.")
 
@@ -228,13 +231,14 @@ class TimeDistributed(Layer):
     def kinds(self) -> tuple[str, ...]:
         return ("TimeDistributed", *self.layer.kinds)
 
+    @property
+    def inner_activities(self) -> dict[str, Regularizer]:
+        return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
+
     def checked(self, *xs: Tensor) -> None:
         super().checked(*xs)
         if xs[0].rank < 3:
             raise ShapeError(f"takes input of (batch, steps, …), but is given {xs[0].described}")
-        if self.layer.activity is not None:
-            hint = "give the activity_regularizer to TimeDistributed itself"
-            raise ShapeError("wraps a layer with an activity penalty, which Keras never applies there", hint)
         if isinstance(self.layer, (Recurrent, Bidirectional)) and self.layer.stateful:
             raise ShapeError("wraps a stateful layer, whose state would go from each step's sequence to the next")
 
@@ -281,13 +285,22 @@ class TimeDistributed(Layer):
     def takes_integers(self) -> bool:
         return self.layer.takes_integers
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str | None:
+    @property
+    def index_limit(self) -> int | None:
+        return self.layer.index_limit
+
+    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+        return self.layer.differs_on_torch(self._step(x))
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        if isinstance(self.layer, Dense) and self.layer.is_along_last_axis:
+        if isinstance(self.layer, Dense) and self.layer.is_along_last_axis and not self.inner_activities:
             return nested.lower(self.layer, x, x)  # which works along the last axis, whatever stands before
         steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
         mask = None if x.mask is None else x.mask.method("flatten", 0, 1)
         result = nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1), mask)
+        if self.inner_activities:
+            result = Module(call("nn.Identity"), "layer_activity")(result)
         return result.method("unflatten", 0, steps)

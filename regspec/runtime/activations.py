@@ -13,6 +13,20 @@ class Exponential(nn.Module):
         return x.exp()
 
 
+class HardSigmoid(nn.Module):
+    """``slope * x + 0.5``, clipped to [0, 1]; Keras 2 has a slope of 0.2, where ``nn.Hardsigmoid`` has a sixth."""
+
+    def __init__(self, slope: float = 0.2) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.slope * x + 0.5).clamp(0, 1)
+
+    def extra_repr(self) -> str:
+        return f"slope={self.slope}"
+
+
 class SparsePlus(nn.Module):
     """Zero up to -1, ``(x + 1)**2 / 4`` up to 1, then ``x``."""
 

@@ -36,7 +36,7 @@ def stft_(
     tensor: Tensor,
     *,
     side: str = "real",
-    window: str | None = "hann",
+    window: str | tuple[float, ...] | None = "hann",
     scaling: str | None = "density",
     periodic: bool = False,
 ) -> Tensor:
@@ -47,7 +47,10 @@ def stft_(
     angle = -2 * math.pi * time * frequency
     basis = angle.cos() if side == "real" else angle.sin()
     if window is not None:
-        weights = getattr(torch.signal.windows, window)(frame, sym=not periodic, dtype=torch.float64)
+        if isinstance(window, str):
+            weights = getattr(torch.signal.windows, window)(frame, sym=not periodic, dtype=torch.float64)
+        else:
+            weights = torch.tensor(window, dtype=torch.float64)
         scale = {"density": weights.square().sum().sqrt(), "spectrum": weights.abs().sum(), None: 1.0}[scaling]
         basis = basis * weights / scale
     return tensor.copy_(basis.unsqueeze(1))

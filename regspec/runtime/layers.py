@@ -49,6 +49,48 @@ class EinsumDense(nn.Module):
         return f"{self.equation!r}, {tuple(self.weight.shape)}"
 
 
+class LocallyConnected(nn.Module):
+    """A window that moves along the spatial axes, with weights of its own at each of the ``places`` along them.
+
+    The weight is (places, cells of the window, output channels); the channel is the last of a cell's coordinates, or
+    the first.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        places: tuple[int, ...],
+        kernel_size: tuple[int, ...],
+        *,
+        stride: int | tuple[int, ...] = 1,
+        bias: bool = True,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.places = places
+        self.kernel_size = kernel_size
+        self.stride = stride if isinstance(stride, tuple) else (stride,) * len(kernel_size)
+        self.channels_last = channels_last
+        shape = (math.prod(places), math.prod(kernel_size) * in_channels, out_channels)
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(out_channels, *places)) if bias else None
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rank = len(self.places)
+        for dimension, (size, step) in enumerate(zip(self.kernel_size, self.stride, strict=True)):
+            x = x.unfold(dimension + 2, size, step)  # (batch, channels, places…, window…)
+        window = range(2 + rank, 2 + 2 * rank)
+        cells = (*window, 1) if self.channels_last else (1, *window)
+        patches = x.permute(*range(2, 2 + rank), 0, *cells).flatten(-rank - 1).flatten(0, rank - 1)
+        output: Tensor = (patches @ self.weight).permute(1, 2, 0).unflatten(2, self.places)
+        return output if self.bias is None else output + self.bias
+
+    def extra_repr(self) -> str:
+        return f"{self.places}, kernel_size={self.kernel_size}, stride={self.stride}"
+
+
 class ReversibleEmbedding(nn.Embedding):
     """An embedding; with ``reverse=True``, from vectors (…, size) to a score for each row (…, rows).
 
@@ -188,6 +230,22 @@ class SamePadding(nn.Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, dilation={self.dilation}, value={self.value}"
 
 
+class SameAvgPool(nn.Module):
+    """Means over ``ceil(size / stride)`` windows of (batch, channels, …), in which padded cells do not count."""
+
+    def __init__(self, kernel_size: tuple[int, ...], stride: int | tuple[int, ...]) -> None:
+        super().__init__()
+        self.padding = SamePadding(kernel_size, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._mean(x) / self._mean(torch.ones_like(x[:1, :1]))
+
+    def _mean(self, x: Tensor) -> Tensor:
+        kernel_size, stride = self.padding.kernel_size, self.padding.stride
+        pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(kernel_size)]
+        return pool(self.padding(x), kernel_size, stride)
+
+
 class Rescaling(nn.Module):
     """``x * scale + offset``, with numbers for each channel, which lie along ``dim``."""
 
@@ -202,6 +260,21 @@ class Rescaling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x.movedim(self.dim, -1) * self.scale + self.offset).movedim(-1, self.dim)
+
+
+class LayerScale(nn.Module):
+    """``x * weight``, with a factor for each number along ``dim``. Touvron et al. (2021), arxiv.org/abs/2103.17239."""
+
+    def __init__(self, size: int, init_values: float, *, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+        self.weight = nn.Parameter(torch.full((size,), init_values))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight if self.dim == -1 else (x.movedim(self.dim, -1) * self.weight).movedim(-1, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, dim={self.dim}"
 
 
 class Normalization(nn.Module):
@@ -258,7 +331,8 @@ class Resize(nn.Module):
     """Images (batch, channels, height, width) resized to ``size``, or by ``scale_factor``.
 
     The kernels are TensorFlow's, and so Keras's: cubic of Keys with a = -0.5 (torch's has -0.75), Lanczos of radius 3
-    or 5; near the border the weights are divided by their sum. With ``crop`` or ``pad`` the aspect ratio stays.
+    or 5; near the border the weights are divided by their sum. With ``crop`` or ``pad`` the aspect ratio stays. Whole
+    numbers stay whole: they are rounded.
     """
 
     def __init__(
@@ -282,6 +356,10 @@ class Resize(nn.Module):
         self.fill_value = fill_value
 
     def forward(self, x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            bounds = torch.iinfo(x.dtype)
+            resized: Tensor = self(x.float())
+            return resized.round().clamp(bounds.min, bounds.max).to(x.dtype)
         height, width = x.shape[-2:]
         if self.size is not None:
             size = self.size
@@ -299,6 +377,8 @@ class Resize(nn.Module):
             x = F.pad(x, (left, left, top, top), value=self.fill_value)
         if self.interpolation == "nearest":
             return F.interpolate(x, size, mode="nearest-exact")
+        if self.interpolation == "bilinear" and not self.antialias:
+            return F.interpolate(x, size, mode="bilinear")
         down, across = (self._matrix(old, new, x) for old, new in zip(x.shape[-2:], size, strict=True))
         return down.T @ x @ across
 
@@ -319,6 +399,23 @@ class Resize(nn.Module):
 
     def extra_repr(self) -> str:
         return f"size={self.size}, scale_factor={self.scale_factor}, interpolation={self.interpolation!r}"
+
+
+class CenterCrop(nn.Module):
+    """The middle of images (batch, channels, height, width); where they are too small, they are enlarged first."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height = height
+        self.width = width
+        self.resize = Resize((height, width), crop=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        high, wide = x.shape[-2] - self.height, x.shape[-1] - self.width
+        if high < 0 or wide < 0:
+            enlarged: Tensor = self.resize(x)
+            return enlarged
+        return x[..., high // 2 : high // 2 + self.height, wide // 2 : wide // 2 + self.width]
 
 
 class CategoryEncoding(nn.Module):

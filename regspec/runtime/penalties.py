@@ -81,14 +81,18 @@ class Regularized(nn.Module):
 
     # -- what is regularized ------------------------------------------------------------------------------------------
 
-    def add_weight_terms(self, regularizer: Regularizer, weights: Mapping[str, str | tuple[str, ...]]) -> None:
+    def add_weight_terms(
+        self, regularizer: Regularizer, weights: Mapping[str, str | tuple[str, ...]], *, counts_frozen: bool = False
+    ) -> None:
         """Adds a term for each parameter: the term's name -> the parameter's path, or paths of several to stack.
+
+        While a parameter is frozen its term has no value; with ``counts_frozen`` it has one, without a gradient.
 
         Raises:
             ValueError: where there is a term of the name already.
         """
         for name, paths in weights.items():
-            self._add_term(name, WeightTerm(regularizer, (paths,) if isinstance(paths, str) else paths))
+            self._add_term(name, WeightTerm(regularizer, (paths,) if isinstance(paths, str) else paths, counts_frozen))
 
     def add_activity_terms(
         self, regularizer: Regularizer, outputs: Mapping[str, str], *, reduction: str = "mean"

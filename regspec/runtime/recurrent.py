@@ -141,8 +141,8 @@ class _Recurrent(Stateful, nn.RNNBase):
         states = self._first(input, first, self.state_count, (input.shape[0], self.hidden_size))
         input_noise = self._noise(input[:, 0], self.input_dropout)
         noise = self._noise(states[0], self.recurrent_dropout)
-        # cuDNN has a backward pass in training alone
-        has_backward = self.training or not (input.is_cuda and torch.is_grad_enabled())
+        # cuDNN has a backward in training alone
+        has_backward = self.training or not input.is_cuda or not torch.is_grad_enabled()
         if noise is None and self._is_native() and has_backward:
             x = input if input_noise is None else input * input_noise
             output, states = self._natively(x, states, mask)

@@ -98,28 +98,35 @@ def _summands(regularizer: Regularizer) -> Iterator[Regularizer]:
 class WeightTerm(Term):
     """A regularizer of one parameter, or of several stacked, by their paths in the module."""
 
-    def __init__(self, regularizer: Regularizer, parameters: tuple[str, ...]) -> None:
+    def __init__(self, regularizer: Regularizer, parameters: tuple[str, ...], counts_frozen: bool = False) -> None:
         super().__init__(regularizer)
         self.parameters = parameters
+        self.counts_frozen = counts_frozen
         self._ways = tuple(tuple(path.split(".")) for path in parameters)
 
     def weight(self, module: nn.Module) -> Tensor | None:
-        """The weight now; None where it is frozen: a parameter, and not what `functional_call` puts in its place."""
+        """The weight now; None where it is frozen: a parameter, and not what `functional_call` puts in its place.
+
+        Where frozen ones count, it has no gradient instead.
+        """
         if len(self._ways) == 1:
-            return _parameter(module, self._ways[0])
-        parameters = [each for way in self._ways if (each := _parameter(module, way)) is not None]
+            return _parameter(module, self._ways[0], self.counts_frozen)
+        parameters = [each for way in self._ways if (each := _parameter(module, way, self.counts_frozen)) is not None]
         return torch.stack([whole(each) for each in parameters]) if len(parameters) == len(self._ways) else None
 
 
-def _parameter(module: nn.Module, way: tuple[str, ...]) -> Tensor | None:
-    """What a path leads to, if it is trained: a parameter, or what is computed from some, as by `weight_norm`."""
+def _parameter(module: nn.Module, way: tuple[str, ...], counts_frozen: bool) -> Tensor | None:
+    """What a path leads to, if it counts: a parameter, or what is computed from some, as by `weight_norm`."""
     owner: Any = module
     for name in way[:-1]:
         owner = owner._modules.get(name) if name in owner._modules else getattr(owner, name)
     parameter: Tensor | None = owner._parameters.get(way[-1])  # `getattr` would take longer
     if parameter is None:
-        return getattr(owner, way[-1]) if any(each.requires_grad for each in owner.parameters()) else None
-    return None if isinstance(parameter, nn.Parameter) and not parameter.requires_grad else parameter
+        is_counted = counts_frozen or any(each.requires_grad for each in owner.parameters())
+        return getattr(owner, way[-1]) if is_counted else None
+    if isinstance(parameter, nn.Parameter) and not parameter.requires_grad:
+        return parameter.detach() if counts_frozen else None
+    return parameter
 
 
 class Listener(Term):

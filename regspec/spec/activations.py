@@ -53,7 +53,6 @@ def _plain(name: str, function: str, formula: str, aliases: tuple[str, ...] = ()
 
 
 Exponential = _plain("Exponential", "Exponential", "exp(x).")
-HardSigmoid = _plain("HardSigmoid", "nn.Hardsigmoid", "relu6(x + 3) / 6, as in Keras 3.")
 HardSilu = _plain("HardSilu", "nn.Hardswish", "x * hard_sigmoid(x).", ("hard_swish",))
 HardTanh = _plain("HardTanh", "nn.Hardtanh", "x clipped to [-1, 1].")
 LogSigmoid = _plain("LogSigmoid", "nn.LogSigmoid", "log(sigmoid(x)).")
@@ -89,6 +88,17 @@ class Relu(ActivationFunction):
             negative_slope=unless(0.0, self.negative_slope),
             threshold=unless(0.0, self.threshold),
         )
+
+
+@ACTIVATIONS.add
+class HardSigmoid(ActivationFunction):
+    """slope * x + 0.5, clipped to [0, 1]: a sixth of x in Keras 3, a fifth in Keras 2."""
+
+    main = "slope"
+    slope: Positive = 1 / 6
+
+    def lower(self, dimension: int) -> Call | None:
+        return call("nn.Hardsigmoid") if self.slope == 1 / 6 else call("HardSigmoid", self.slope)
 
 
 @ACTIVATIONS.add

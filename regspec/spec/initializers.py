@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from regspec.axes import Pattern
 from regspec.calls import OMIT, Call, Value, call, unless
 from regspec.shapes import ShapeError
-from regspec.spec.fields import Count, Number, Positive
+from regspec.spec.fields import Count, Number, Positive, Sequence
 from regspec.spec.forms import Family, Named
 
 # The deviation of a standard normal truncated to [-2, 2], by which Keras divides.
@@ -286,6 +286,12 @@ class LecunNormal(Scaled):
     scale_, mode_, distribution_ = 1.0, "fan_in", "truncated_normal"
 
 
+# A window by its name, or its numbers.
+Window = (
+    Literal["hann", "hamming", "blackman", "bartlett", "cosine", "nuttall"] | Annotated[tuple[Number, ...], Sequence]
+)
+
+
 @INITIALIZERS.add
 class STFT(WeightInitializer):
     """The real or imaginary part of a short-time Fourier transform's basis, for a kernel of shape (frame, 1, bins)."""
@@ -293,7 +299,7 @@ class STFT(WeightInitializer):
     name = "stft"
     aliases = ("stft_initializer",)
     side: Literal["real", "imag"] = "real"
-    window: Literal["hann", "hamming", "blackman", "bartlett", "cosine", "nuttall"] | None = "hann"
+    window: Window | None = "hann"
     scaling: Literal["density", "spectrum"] | None = "density"
     periodic: bool = False
 

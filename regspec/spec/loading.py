@@ -115,14 +115,8 @@ class _Loader:
         for name, block in self.blocks.items():
             self._check_block(name, block, top / "blocks" / name)
         name = sections["name"] or _name_of_file(self.document.path)
-        return ModelSpec(
-            name,
-            body,
-            sections["data_format"],
-            sections["activity_reduction"],
-            sections["parameters"],
-            sections["dtype"],
-        )
+        whole = ("data_format", "activity_reduction", "frozen_penalties", "parameters", "dtype")
+        return ModelSpec(name, body, **{section: sections[section] for section in whole})
 
     def _sections(self, data: dict[str, Any], arguments: Mapping[str, Any], top: Origin) -> dict[str, Any]:
         """Every section of the file, validated by itself, so that a fault in one leaves the others to be checked."""
@@ -378,7 +372,7 @@ class _Loader:
         if spec is None:
             return None
         own = SpecSections.model_fields
-        for name in ("data_format", "dtype", "activity_reduction"):
+        for name in ("data_format", "dtype", "activity_reduction", "frozen_penalties"):
             mine = self.document.data.get(name, own[name].default)
             if getattr(spec, name) != mine:
                 self._fault(origin, f"'{file}' has {name}: {getattr(spec, name)}, but this spec has {name}: {mine}")

@@ -14,7 +14,7 @@ from regspec.layers import Layer
 from regspec.shapes import DataFormat, Precision
 from regspec.spec.faults import Origin
 from regspec.spec.rules import LayerRule
-from regspec.spec.sections import Input, Reduction
+from regspec.spec.sections import FrozenPenalties, Input, Reduction
 
 Outputs = str | tuple[str, ...] | Mapping[str, str] | None  # None: the last entry's
 
@@ -89,6 +89,7 @@ class ModelSpec:
     body: Body
     data_format: DataFormat = "channels_first"
     activity_reduction: Reduction = "mean"
+    frozen_penalties: FrozenPenalties = "omitted"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     dtype: Precision = "float32"
 

@@ -74,12 +74,18 @@ def load_module(name: str) -> ModuleType:
         raise RegspecError(f"'{name}' can't be imported: {error or type(error).__name__}") from None
 
 
-def called(target: str) -> Any:
-    """What a callable of the user's gives, ``package.module:function``. Raises `RegspecError`."""
+def found(target: str) -> Any:
+    """A callable of the user's, ``package.module:function`` or ``package.module:Class``. Raises `RegspecError`."""
     module, _, name = target.partition(":")
     function = getattr(load_module(module), name, None) if name else None
     if not callable(function):
         raise RegspecError(Problem(f"'{target}' names nothing to call", "write package.module:callable"))
+    return function
+
+
+def called(target: str) -> Any:
+    """What a callable of the user's gives, ``package.module:function``. Raises `RegspecError`."""
+    function = found(target)
     try:
         inspect.signature(function).bind()
     except TypeError as error:

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from regspec.shapes import DataFormat, Precision
+from regspec.shapes import DataFormat, Dtype, Precision
 from regspec.spec.fields import Frozen, Name, Named, Names, NamesIfAny, Sequence, Shape, Size
 from regspec.spec.rules import LayerRule
 
-Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 Reduction = Literal["mean", "sum"]
+FrozenPenalties = Literal["omitted", "counted"]
 
 ParameterName = Annotated[str, Named(r"[A-Za-z_]\w*", "must consist of letters, digits and underscores")]
 ModelName = Annotated[
@@ -94,6 +94,9 @@ class SpecSections(Frozen):
     dtype: Precision = Field("float32", description="The type in which layers compute and keep their weights.")
     activity_reduction: Reduction = Field(
         "mean", description="Whether activity penalties are divided by the batch size (mean) or not (sum)."
+    )
+    frozen_penalties: FrozenPenalties = Field(
+        "omitted", description="Whether penalties of frozen weights count in the sum, as in Keras 2, or are left out."
     )
     parameters: dict[ParameterName, Any] = Field(
         {}, description="Named values: $name stands for one, anywhere a value may stand."

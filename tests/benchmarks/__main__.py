@@ -1,4 +1,7 @@
-"""Prints the figures: ``python -m tests.benchmarks``, or with the names of some: ``forward build keras check``."""
+"""Prints the figures: ``python -m tests.benchmarks``, or with the names of some: ``forward build keras check``.
+
+``python -m tests.benchmarks applications`` ports the models of keras.applications, which takes long.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from . import building, checking, forward, penalties
+from . import applications, building, checking, forward, penalties, porting
 
 BENCHMARKS = {
     "forward": forward.figures,
@@ -20,10 +23,14 @@ BENCHMARKS = {
     "keras": building.figures_against_keras,
     "check": checking.figures,
     "penalties": penalties.figures,
+    "porting": porting.figures,
 }
 
 
 def main(names: list[str]) -> None:
+    if names[:1] == ["applications"]:
+        applications.main(names[1:])
+        return
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
         sys.exit(f"no benchmark is called {', '.join(sorted(unknown))}: there are {', '.join(BENCHMARKS)}")

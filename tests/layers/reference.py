@@ -9,13 +9,18 @@ from typing import Any
 import keras
 import numpy as np
 import torch
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from regspec.layers import KINDS
 from regspec.layers.layer import Spatial
 from regspec.spec.fields import snake_case
 
+from .operating import Operated, is_operation
 from .rows import Row
 
+OWN = {each.__name__: each for each in (LayerScale, StochasticDepth, CustomScaleLayer)}  # of keras.applications
+OURS = ("as_on_torch",)  # fields that Keras does not have
 CALL_FIELDS = ("reverse", "use_causal_mask", "return_attention_scores")
 SEPARATE_INPUTS = ("MultiHeadAttention", "GroupQueryAttention")
 RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -23,14 +28,21 @@ RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "Bidirectional", "ConvLSTM1D", "
 
 def keras_layer(kind: str, fields: dict[str, Any], data_format: str, rank: int = 0) -> keras.layers.Layer:
     """Keras's layer of a kind with a spec's fields; ``rank`` is that of its input."""
-    fields = {name: _value(name, value, data_format) for name, value in fields.items() if name not in CALL_FIELDS}
+    if is_operation(kind, fields):
+        penalties = {name: _value(name, fields[name], data_format) for name in fields if name.endswith("_regularizer")}
+        return Operated(
+            kind, {name: value for name, value in fields.items() if name not in penalties}, data_format, **penalties
+        )
+    fields = {
+        name: _value(name, value, data_format) for name, value in fields.items() if name not in CALL_FIELDS + OURS
+    }
     if issubclass(KINDS[kind], Spatial) and kind not in ("Cropping1D", "UpSampling1D", "SpatialDropout1D"):
         fields.setdefault("data_format", data_format)
     if data_format == "channels_first" and kind in ("BatchNormalization", "GroupNormalization"):
         fields.setdefault("axis", 1)
     if data_format == "channels_first" and kind == "Concatenate" and rank > 3:
         fields.setdefault("axis", 1)
-    return _frozen_if_said(getattr(keras.layers, kind)(**fields), fields)
+    return _frozen_if_said(OWN.get(kind, getattr(keras.layers, kind, None))(**fields), fields)
 
 
 def _frozen_if_said(layer: keras.layers.Layer, fields: dict[str, Any]) -> keras.layers.Layer:
@@ -98,11 +110,14 @@ def inputs_of(row: Row, seed: int, batch: int = 3) -> list[np.ndarray]:
     """Arrays for the inputs of a row."""
     rng = np.random.default_rng(seed)
     arrays = []
-    for shape in row.shapes:
-        if "int" in row.dtype:
-            arrays.append(rng.integers(0, row.high, size=(batch, *shape)).astype(row.dtype))
-        else:
-            arrays.append(rng.standard_normal((batch, *shape)).astype("float32"))
+    for shape, dtype in zip(row.shapes, row.types, strict=True):
+        if dtype == "bool" or "int" in dtype:
+            arrays.append(rng.integers(0, 2 if dtype == "bool" else row.high, size=(batch, *shape)).astype(dtype))
+            continue
+        numbers = rng.standard_normal((batch, *shape)) if row.span is None else rng.uniform(*row.span, (batch, *shape))
+        if row.has_nan:
+            numbers[rng.uniform(size=numbers.shape) < 0.2] = np.nan
+        arrays.append(numbers.astype("float32"))
     return arrays
 
 

@@ -6,39 +6,14 @@ properties in `test_layers.py` run over every row, in both data formats where th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from regspec.layers import KINDS
 from regspec.layers.layer import Spatial
 
-
-@dataclass(frozen=True)
-class Row:
-    """One case of a kind."""
-
-    kind: str
-    fields: dict[str, Any] = field(default_factory=dict)
-    shapes: tuple[tuple[int | None, ...], ...] = ()
-    dtype: str = "float32"
-    data_format: str = "channels_last"
-    high: int = 5  # whole numbers of the input lie below
-    is_random: bool = False  # in training
-    has_reference: bool = True  # whether Keras's torch backend is one (see shared facts on where it is wrong)
-    tolerance: float = 1e-4
-
-    @property
-    def id(self) -> str:
-        """The row in a test's name."""
-        fields = ",".join(f"{name}={value}" for name, value in self.fields.items() if name != "name")
-        return f"{self.kind}({fields})-{'x'.join(str(shape) for shape in self.shapes)}-{self.data_format}".replace(
-            " ", ""
-        )
-
-
-def row(kind: str, *shapes: tuple[int | None, ...], _dtype: str = "float32", **fields: Any) -> Row:
-    """A row; `_dtype` is the type of its inputs."""
-    return Row(kind, fields, shapes, _dtype)
+from .image_rows import IMAGE_ROWS
+from .operations import OPERATIONS
+from .row import Row, row
 
 
 def _convolutions() -> list[Row]:
@@ -74,6 +49,18 @@ def _convolutions() -> list[Row]:
         row("Conv2DTranspose", (5, 7, 3), filters=4, kernel_size=3, strides=2, padding="valid", output_padding=1),
         row("Conv2DTranspose", (5, 7, 3), filters=4, kernel_size=3, strides=2, padding="same", output_padding=1),
     ]
+    # of Keras 2, so that Keras 3 is no reference
+    for kind, shape in (("LocallyConnected1D", (9, 3)), ("LocallyConnected2D", (6, 7, 3))):
+        window, stride = (3, 2) if kind.endswith("1D") else ([3, 2], [1, 2])
+        rows += [
+            Row(kind, {"filters": 4, "kernel_size": window}, (shape,), has_reference=False),
+            Row(
+                kind,
+                {"filters": 2, "kernel_size": window, "strides": stride, "use_bias": False, "activation": "relu"},
+                (shape,),
+                has_reference=False,
+            ),
+        ]
     for kind, shape in (("DepthwiseConv1D", (9, 3)), ("DepthwiseConv2D", (7, 9, 3))):
         rows += [
             row(kind, shape, kernel_size=3),
@@ -191,6 +178,7 @@ def _activations() -> list[Row]:
         row("Activation", (7, 5), activation={"sparsemax": 1}),
         row("Activation", (7, 5), activation={"leaky_relu": 0.1}),
         row("Activation", (7, 5), activation={"elu": 0.7}),
+        Row("Activation", {"activation": {"hard_sigmoid": 0.2}}, ((7, 5),), has_reference=False),  # as in Keras 2
         row("Activation", (7, 5), activation={"celu": 0.7}),
         row("Activation", (7, 5), activation={"gelu": {"approximate": True}}),
         row("Activation", (7, 5), activation={"hard_shrink": 0.3}),
@@ -217,7 +205,9 @@ def _activations() -> list[Row]:
 
 def _reshapings() -> list[Row]:
     return [
-        *(row("Flatten", shape) for shape in ((5,), (7, 5), (4, 7, 5))),
+        *(row("Flatten", shape) for shape in ((5,), (7, 5), (4, 7, 5), (1, 1, 5), (4, 7, 1))),
+        row("Reshape", (1, 1, 6), target_shape=[2, 1, 3]),
+        row("Reshape", (4, 6, 1), target_shape=[1, 1, 24]),
         row("Flatten", (4, 7, 5), data_format="channels_first"),
         row("Reshape", (4, 6), target_shape=[3, 8]),
         row("Reshape", (4, 6), target_shape=[2, -1, 3]),
@@ -531,7 +521,8 @@ def _in_both_formats(rows: list[Row]) -> list[Row]:
                 (*first[:kept], first[-1], *first[kept:-1]),
                 *((shape[-1], *shape[:-1]) for shape in states),
             )
-            both.append(replace(each, shapes=shapes, data_format="channels_first"))
+            has_reference = each.has_reference and each.kind != "AutoContrast"  # Keras takes the first axes there too
+            both.append(replace(each, shapes=shapes, data_format="channels_first", has_reference=has_reference))
     both += [
         Row("BatchNormalization", {}, ((5, 4, 7),), data_format="channels_first"),
         Row("BatchNormalization", {}, ((5,),), data_format="channels_first"),
@@ -558,5 +549,7 @@ ROWS = _in_both_formats(
         *_convolutional_recurrents(),
         *_attentions(),
         *_preprocessings(),
+        *(Row(**each) for each in IMAGE_ROWS),
+        *OPERATIONS,
     ]
 )

@@ -27,7 +27,8 @@ def document_of(row: Row, fields: dict[str, Any]) -> dict[str, Any]:
         "name": "row",
         "data_format": row.data_format,
         "inputs": {
-            name: {"shape": list(shape), "dtype": row.dtype} for name, shape in zip(names, row.shapes, strict=True)
+            name: {"shape": list(shape), "dtype": dtype}
+            for name, shape, dtype in zip(names, row.shapes, row.types, strict=True)
         },
         "layers": [{row.kind: {**fields, "name": "layer", "inputs": names}}],
     }
@@ -51,8 +52,10 @@ def node_of(spec: regspec.ModelSpec) -> Node:
 
 def with_penalties(row: Row) -> dict[str, Any]:
     """The row's fields, with a penalty on every slot of the kind."""
-    slots = [weight.slot for weight in node_of(spec_of(row, row.fields)).plan.weights]
-    if row.kind not in ACTIVITY_ELSEWHERE and row.dtype == "float32":
+    node = node_of(spec_of(row, row.fields))
+    slots = [weight.slot for weight in node.plan.weights]
+    is_plain = row.dtype == "float32" and {x.dtype for x in node.outputs} == {"float32"} and not row.has_nan
+    if row.kind not in ACTIVITY_ELSEWHERE and is_plain:
         slots.append("activity")
     known = KINDS[row.kind].model_fields
     penalties: dict[str, Any] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 import regspec
 
+from .operating import is_operation
 from .rows import ROWS, Row
 from .specs import spec_of
 
@@ -30,6 +33,14 @@ def by_hand(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
         return scaled * weight + model.layer.bias.reshape(shape)
     if row.kind in ("UpSampling2D", "Resizing"):
         return resized(row, x)
+    if row.kind.startswith("LocallyConnected"):
+        return locally_connected(row, x, model)
+    if row.kind == "Activation":
+        return torch.minimum(torch.maximum(row.fields["activation"]["hard_sigmoid"] * x + 0.5, 0 * x), 0 * x + 1)
+    if row.kind == "AutoContrast":
+        return keras.layers.AutoContrast(**row.fields)(x)
+    if row.kind == "ContrastLimitedAdaptiveHistogramEqualization":
+        return equalized(row, x)
     assert row.kind == "SpectralNormalization"
     return model.layer.layer.weight[x]
 
@@ -52,6 +63,24 @@ def average_pooling(row: Row, x: torch.Tensor) -> torch.Tensor:
     return output
 
 
+def locally_connected(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+    """Window by window; the cells of a window are counted along its axes, and the channels before them or after."""
+    rank = x.ndim - 2
+    window, strides = (row.fields.get(field, 1) for field in ("kernel_size", "strides"))
+    window, strides = ([each] * rank if isinstance(each, int) else each for each in (window, strides))
+    moves = zip(x.shape[1:-1], window, strides, strict=True)
+    counts = [(size - span) // step + 1 for size, span, step in moves]
+    output = x.new_empty(len(x), *counts, row.fields["filters"])
+    layer = model.layer
+    for number, place in enumerate(np.ndindex(*counts)):
+        cells = tuple(slice(i * step, i * step + span) for i, step, span in zip(place, strides, window, strict=True))
+        patch = x[(slice(None), *cells)]
+        patch = patch.movedim(-1, 1) if row.data_format == "channels_first" else patch
+        bias = 0.0 if layer.bias is None else layer.bias[(slice(None), *place)]
+        output[(slice(None), *place)] = patch.flatten(1) @ layer.weight[number] + bias
+    return output.relu() if "activation" in row.fields else output
+
+
 def resized(row: Row, x: torch.Tensor) -> torch.Tensor:
     """Keras's own scale_and_translate has TensorFlow's kernels, unlike its resize on torch."""
     height, width = x.shape[1:3]
@@ -65,11 +94,22 @@ def resized(row: Row, x: torch.Tensor) -> torch.Tensor:
     shift = keras.ops.convert_to_tensor([0.0, 0.0])
     shape = (len(x), *size, x.shape[-1])
     return keras.ops.image.scale_and_translate(
-        x, shape, scale, shift, (1, 2), row.fields["interpolation"], antialias=False
+        x, shape, scale, shift, (1, 2), row.fields["interpolation"], antialias=row.fields.get("antialias", False)
     )
 
 
-WITHOUT = [row for row in ROWS if not row.has_reference]
+def equalized(row: Row, x: torch.Tensor) -> torch.Tensor:
+    """Keras's own layer, with floating-point counts and symmetric padding, as its other backends have them."""
+    layer = keras.layers.ContrastLimitedAdaptiveHistogramEqualization(**row.fields)
+    nn, numpy, counts = layer.backend.nn, layer.backend.numpy, layer.backend.nn.one_hot
+    with (
+        mock.patch.object(nn, "one_hot", lambda *arguments: counts(*arguments).float()),
+        mock.patch.object(numpy, "pad", lambda x, width, mode: torch.as_tensor(np.pad(x.numpy(), width, mode))),
+    ):
+        return layer(x)
+
+
+WITHOUT = [row for row in ROWS if not row.has_reference and not is_operation(row.kind, row.fields)]
 
 
 @pytest.mark.parametrize("row", WITHOUT, ids=[row.id for row in WITHOUT])
@@ -131,6 +171,29 @@ def test_batch_renormalization_keeps_its_statistics() -> None:
     ):
         torch.testing.assert_close(getattr(norm, name), variable.value.detach())
     torch.testing.assert_close(model.eval()(x), layer(x, training=False))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["Dense: {units: 4}", "Conv2D: {filters: 2, kernel_size: 2, data_format: channels_last}", "Activation: relu"],
+)
+def test_activity_inside_a_time_distributed_layer(layer: str) -> None:
+    """The layer's batch is the steps of all sequences: its penalty is divided by their number, the wrapper's is not."""
+    inner = layer.rstrip("}") + ", activity_regularizer: {l1: 0.5}}" if "{" in layer else None
+    inner = inner or "Activation: {activation: relu, activity_regularizer: {l1: 0.5}}"
+    spec = regspec.loads(
+        f"""
+        regspec: 1
+        inputs: {{x: {{shape: [7, 3, 4, 5]}}}}
+        layers:
+          - TimeDistributed: {{name: steps, layer: {{{inner}}}, activity_regularizer: {{l2: 0.3}}}}
+        """
+    )
+    model = regspec.build(spec, seed=0)
+    output = model(torch.randn(3, 7, 3, 4, 5))
+    terms = model.regularization_terms()
+    torch.testing.assert_close(terms["steps.layer.activity"], 0.5 * output.abs().sum() / 21)
+    torch.testing.assert_close(terms["steps.activity"], 0.3 * output.square().sum() / 3)
 
 
 def test_recurrent_dropout_is_one_mask_a_sequence() -> None:

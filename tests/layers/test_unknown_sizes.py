@@ -18,7 +18,8 @@ from .specs import outputs_of, spec_of
 # Of these, some rows have weights, or a result, of the sizes in question.
 SIZED = (
     *("BatchNormalization", "CenterCrop", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "EinsumDense"),
-    *("GroupNormalization", "LayerNormalization", "Normalization", "PReLU", "RMSNormalization"),
+    *("GroupNormalization", "LayerNormalization", "LocallyConnected1D", "LocallyConnected2D", "Normalization", "PReLU"),
+    "RMSNormalization",
 )
 
 

@@ -1,0 +1,71 @@
+"""What a user may want of a port besides what Keras has: normalizations folded, channels first, blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from regspec.axes import Order
+from regspec.errors import Problem, RegspecError
+from regspec.graph import Graph
+from regspec.keras import folding, layout, repetition
+from regspec.keras.dialect import Dialect
+from regspec.keras.models import Model
+from regspec.keras.variables import WeightPath
+from regspec.shapes import DataFormat
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a port."""
+
+    data_format: DataFormat | None = None
+    fold: bool = False
+    blocks: bool = False
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A model with its arrays, and Keras's axes as they lie in its inputs and outputs, where otherwise than there."""
+
+    model: Model
+    arrays: Mapping[WeightPath, NDArray[np.generic]]
+    inputs: Mapping[str, Order] = field(default_factory=dict)
+    outputs: Mapping[str, Order] = field(default_factory=dict)
+
+
+def converted(made: Converted, wanted: Wanted, dialect: Dialect, resolve: Callable[[Model], Graph]) -> Converted:
+    """The model as it is wanted; ``resolve`` gives the graph of one.
+
+    The dialect has the data format of the result, and notes of what was done.
+
+    Raises:
+        RegspecError: where it can't be done.
+    """
+    if wanted.fold:
+        if not made.arrays:
+            raise RegspecError(Problem("has no weights, so that no normalization can be folded", "give its weights"))
+        model, arrays = folding.folded(made.model, resolve(made.model), made.arrays, dialect)
+        made = replace(made, model=model, arrays=arrays)
+    if wanted.data_format not in (None, dialect.data_format):
+        if wanted.data_format == "channels_last":
+            raise RegspecError(Problem("has channels first already, and is not converted to channels last"))
+        relaid = layout.channels_first(made.model, resolve(made.model), dialect)
+        dialect.data_format = "channels_first"
+        made = Converted(relaid.model, relaid.moved(made.arrays), relaid.inputs, relaid.outputs)
+    if wanted.blocks:
+        model, arrays, notes = repetition.in_blocks(made.model, made.arrays)
+        try:
+            resolve(model)
+        except RegspecError as error:  # where a block can't have what its layers had, such as a mask made in it
+            dialect.note(f"layers that repeat are not written as blocks: {error.problems[0].what}")
+            return made
+        for note in notes:
+            dialect.note(note)
+        made = replace(made, model=model, arrays=arrays)
+    return made

@@ -1,0 +1,126 @@
+"""A ported model for inference: a BatchNormalization alone behind a convolution or a Dense becomes part of it.
+
+In evaluation a BatchNormalization is ``scale * x + shift`` for each channel. So the kernel before it is multiplied by
+the scale, and its bias becomes ``scale * bias + shift``; computed in float64, the result is right to the rounding of
+its weights. Nothing is lost but what training needs: the moving averages, and the penalties of what went in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from regspec.graph import Graph
+from regspec.keras.dialect import Dialect
+from regspec.keras.models import Model
+from regspec.keras.references import names_in, referred, renamed, with_renamed
+from regspec.keras.variables import WeightPath, block_of
+from regspec.layers.layer import Weight
+from regspec.nodes import Node
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[WeightPath, NDArray[np.generic]]
+
+
+def folded(model: Model, graph: Graph, arrays: Arrays, dialect: Dialect) -> tuple[Model, Arrays]:
+    """A model without the normalizations that can be folded into the layers before them, and its arrays."""
+    folding = _Folding(dict(arrays))
+    made = folding.model(model, graph, ())
+    if folding.count:
+        dialect.note(f"for inference, BatchNormalization is folded into the layer before it: {folding.count} in all")
+    else:
+        dialect.note("no BatchNormalization stands where it could be folded into the layer before it")
+    if folding.penalized:
+        names = ", ".join(".".join(path) for path in folding.penalized)
+        dialect.note(f"penalties and constraints of weights that were folded are left out: {names}")
+    return made, folding.arrays
+
+
+@dataclass
+class _Folding:
+    """Folds a model and those inside it."""
+
+    arrays: dict[WeightPath, NDArray[np.generic]]
+    count: int = 0
+    penalized: list[WeightPath] = field(default_factory=list)  # weights whose penalties or constraints are left out
+
+    def model(self, model: Model, graph: Graph, within: WeightPath) -> Model:
+        """A model, or one inside it."""
+        nodes = {node.name: node for node in graph.nodes if not node.is_adapter}
+        named = [name for _, fields in _items(model) for name in referred(fields)]
+        uses = Counter(name.partition(".")[0] for name in (*named, *names_in(model.outputs)))
+        closed = {fields["layer"] for kind, fields in _items(model) if kind == "call"}  # what can't be folded
+        closed |= {fields["name"] for kind, fields in _items(model) if kind == "call" or "mask" in fields}
+        kept: dict[str, tuple[str, dict[str, Any]]] = {}
+        instead: dict[str, str] = {}
+        inner = {}
+        for kind, said in _items(model):
+            name = said["name"]
+            fields = with_renamed(said, instead)
+            if name in model.inner:
+                block = block_of(nodes[name])
+                assert block is not None  # it is a model inside
+                inner[name] = self.model(model.inner[name], block, (*within, name))
+            before = fields["inputs"][0]
+            is_open = before in kept and uses[before] == 1 and not {name, before} & closed
+            made = self._fold(kept[before][1], nodes[before], nodes[name], within) if is_open else None
+            if made is None:
+                kept[name] = (kind, fields)
+                continue
+            activity = {key: value for key, value in fields.items() if key == "activity_regularizer"}
+            kept[before] = (kept[before][0], {**made, **activity})
+            closed |= {before} if activity else set()
+            instead[name] = before
+            uses[before] = uses[name]
+        entries = [{kind: fields} for kind, fields in kept.values()]
+        return replace(model, entries=entries, inner=inner, outputs=renamed(model.outputs, instead))
+
+    def _fold(self, fields: dict[str, Any], node: Node, after: Node, within: WeightPath) -> dict[str, Any] | None:
+        """A layer's fields with the one after it folded in, whose arrays change; None where it can't be."""
+        layer, following = node.plan.layer, after.plan.layer
+        if layer is None or following is None or node.plan.activity is not None:
+            return None
+        if node.outputs[0].dtype != after.outputs[0].dtype:  # in another precision
+            return None
+        path, path_after = (*within, node.name), (*within, after.name)
+        known = {weight.name: self.arrays.get((*path_after, weight.name)) for weight in after.plan.weights}
+        linear, scaling = layer.linear_weight(node.inputs[0]), None
+        if linear is not None and not any(array is None for array in known.values()):
+            exact = {name: array.astype("float64") for name, array in known.items() if array is not None}
+            scaling = following.affine_in_evaluation(after.inputs[0], exact)
+        if linear is None or scaling is None or linear[1] != scaling[0]:
+            return None
+        (name, _), (_, scale, shift) = linear, scaling
+        kernel = next(weight for weight in node.plan.weights if weight.name == name)
+        at_kernel, at_bias = (*path, name), (*path, "bias")
+        array, bias = self.arrays[at_kernel], self.arrays.get(at_bias)
+        self.arrays[at_kernel] = (array * scale.reshape(_along_outputs(kernel))).astype(array.dtype)
+        self.arrays[at_bias] = (shift if bias is None else bias * scale + shift).astype(array.dtype)
+        for each in known:
+            self.arrays.pop((*path_after, each))
+        self.count += 1
+        self.penalized += [(*path, weight.name) for weight in node.plan.weights if _is_governed(weight)]
+        self.penalized += [(*path_after, weight.name) for weight in after.plan.weights if _is_governed(weight)]
+        dropped = {f"{weight.slot}_{what}" for weight in node.plan.weights for what in ("regularizer", "constraint")}
+        return {key: value for key, value in fields.items() if key not in dropped and key != "use_bias"}
+
+
+def _is_governed(weight: Weight) -> bool:
+    return weight.regularizer is not None or weight.constraint is not None
+
+
+def _along_outputs(weight: Weight) -> list[int]:
+    """The shape of one number for each output, so that it multiplies Keras's array of a weight."""
+    names = weight.pattern.torch[weight.pattern.output]
+    sizes = zip(weight.pattern.keras, weight.shape or (), strict=True)
+    return [size if name in names else 1 for name, size in sizes]
+
+
+def _items(model: Model) -> Iterator[tuple[str, dict[str, Any]]]:
+    for entry in model.entries:
+        yield from entry.items()

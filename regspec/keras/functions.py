@@ -1,0 +1,67 @@
+"""Calls of TensorFlow's functions, which Keras 2 records as layers; among their arguments may be sizes of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from regspec.keras.dialect import Dialect
+from regspec.keras.tensorflow import tf_operation_of
+from regspec.keras.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes
+from regspec.keras.values import UnportedError
+
+CLASSES = frozenset({"SlicingOpLambda", "TFOpLambda"})
+PARTED = frozenset({"unstack"})  # functions that give the sizes of a shape one by one
+
+Known: TypeAlias = "Mapping[tuple[str, int], ShapeOf | SizeOf | Sizes]"  # by the layer that gives them, and its call
+
+
+def is_function(layer: Mapping[str, Any]) -> bool:
+    """Whether an entry of a config is a call of a function."""
+    return layer["class_name"] in CLASSES
+
+
+def short_name(layer: Mapping[str, Any]) -> str:
+    """The name of a call without the modules of its function: tf_add_1 for tf.__operators__.add_1."""
+    return f"tf_{str(layer['config'].get('name')).rpartition('.')[2]}"
+
+
+def function_of(
+    layer: Mapping[str, Any], arguments: list[Any], keywords: Mapping[str, Any], dialect: Dialect, sizes: Known
+) -> Result:
+    """What becomes of a function on arguments, among which tensors are references.
+
+    Raises:
+        UnportedError: for a function that has no counterpart.
+    """
+    function = str(layer["config"].get("function"))
+    given = {name: _with_sizes(value, sizes) for name, value in keywords.items()}
+    passed = [_with_sizes(each, sizes) for each in arguments]
+    if function == "strided_slice" and passed and isinstance(passed[0], ShapeOf) and given.get("shrink_axis_mask") == 1:
+        return SizeOf(passed[0].tensor, *passed[1])
+    result = tf_operation_of(function, passed, given, dialect)
+    if function in PARTED and isinstance(result, ShapeOf):
+        return Parted(result.tensor)
+    return result
+
+
+class Parted(ShapeOf):
+    """The sizes of a tensor's shape, each an output by itself."""
+
+
+def _with_sizes(value: Any, sizes: Known) -> Any:
+    """A value with sizes in the place of the references to them."""
+    if isinstance(value, tuple):
+        known = sizes.get(value[:2])
+        if isinstance(known, Parted):
+            return SizeOf(known.tensor, value[2])
+        return value if known is None else known
+    if isinstance(value, list):
+        return [_with_sizes(each, sizes) for each in value]
+    return {name: _with_sizes(each, sizes) for name, each in value.items()} if isinstance(value, dict) else value
+
+
+def refuse_sizes(references: list[tuple[str, int, int]], sizes: Known) -> None:
+    """Raises `UnportedError` where a layer takes the size of a tensor as if it were one."""
+    if any(reference[:2] in sizes for reference in references):
+        raise UnportedError("it computes with the shape of a tensor")

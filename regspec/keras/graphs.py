@@ -1,0 +1,165 @@
+"""Models of Keras 2, sequences and graphs, as Keras 3 would write them: their inputs, and the calls of their layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from regspec.keras.tensorflow_nodes import CLASS, called
+from regspec.keras.values import shortened
+
+Item = dict[str, Any]
+
+
+def is_model(config: Any) -> bool:
+    """Whether a config is that of a model."""
+    return isinstance(config, dict) and isinstance(config.get("layers"), list)
+
+
+def sequence(config: Item) -> Item:
+    """A Sequential with the input layer that Keras 3 writes; without one where the input's shape is not known."""
+    first = next(iter(config["layers"]), None)
+    shape = _input_shape(config)
+    if shape is None or not isinstance(first, dict) or first.get("class_name") == "InputLayer":
+        return config
+    own = first.get("config") or {}
+    dtype = own.get("input_dtype", "int32" if first.get("class_name") in WHOLE else own.get("dtype"))
+    given = {"name": f"{own.get('name', 'layer')}_input", "batch_shape": shape, "dtype": dtype}
+    given = {"class_name": "InputLayer", "config": given}
+    return {**config, "layers": [given, *config["layers"]]}
+
+
+WHOLE = frozenset({"Embedding"})  # layers of whole numbers, whatever type they name
+
+
+def _input_shape(config: Any) -> list[int | None] | None:
+    """The shape of a Sequential's input, the batch's size with it: its own, or what its first layer says."""
+    while isinstance(config, dict):
+        for key in ("batch_shape", "batch_input_shape", "build_input_shape"):
+            if isinstance(config.get(key), list):
+                shape: list[int | None] = config[key]
+                return shape
+        layers = config.get("layers") or [None]
+        config = layers[0].get("config") if isinstance(layers[0], dict) else None
+    return None
+
+
+def graph(config: Item) -> Item:
+    """A graph whose calls are written as Keras 3 writes them.
+
+    Keras 2 counts the calls of a model inside from one where that model begins with an input layer, because its own
+    building is the first. All calls in a file are referred to, so the least number that is tells.
+    """
+    layers: list[Item] = _used(config)
+    names = {_name(layer) for layer in layers}
+    graph = [layer.get("inbound_nodes") for layer in layers] + [config.get("output_layers")]
+    firsts: dict[str, int] = {}
+    for name, number, *_ in _references(graph, names):
+        firsts[name] = min(number, firsts.get(name, number))
+    models = {_name(layer): layer["config"] for layer in layers if is_model(layer.get("config"))}
+    calls = _Calls(names, {name: firsts[name] for name in firsts.keys() & models})
+    for model in models.values():  # whose inputs and outputs may have names, in whose order they are taken and counted
+        model |= {key: _in_order(model[key]) for key in ("input_layers", "output_layers") if key in model}
+    renewed = [
+        {**layer, "inbound_nodes": [calls.renewed(node) for node in layer.get("inbound_nodes") or []]}
+        for layer in layers
+    ]
+    renewed = [called(layer) if layer.get("class_name") == CLASS else layer for layer in renewed]
+    return {**config, "layers": renewed, "output_layers": calls.counted(config.get("output_layers"))}
+
+
+# Layers that measure a model's tensors, and what is computed for them alone.
+MEASURING = frozenset({"AddMetric", "SlicingOpLambda", "TFOpLambda"})
+
+
+def _used(config: Item) -> list[Item]:
+    """The layers of a graph, without those that only a metric uses."""
+    layers: dict[str, Item] = {_name(layer): layer for layer in config["layers"]}
+    if not any(layer.get("class_name") in MEASURING for layer in layers.values()):
+        return [*layers.values()] if len(layers) == len(config["layers"]) else config["layers"]
+    rest = [layer for layer in layers.values() if layer.get("class_name") not in MEASURING]
+    roots = [config.get("output_layers"), *(layer.get("inbound_nodes") for layer in rest)]
+    waiting, used = [name for name, *_ in _references(roots, {*layers})], {_name(layer) for layer in rest}
+    while waiting:
+        name = waiting.pop()
+        if name not in used:
+            used.add(name)
+            waiting += [each for each, *_ in _references(layers[name].get("inbound_nodes"), {*layers})]
+    return [layer for name, layer in layers.items() if name in used]
+
+
+def _in_order(value: Any) -> Any:
+    """What has names in the order of the names, as Keras flattens it."""
+    return [value[name] for name in sorted(value)] if isinstance(value, dict) else value
+
+
+class _Calls:
+    """Calls in a graph with layers of these names, of which some are counted from another number than zero."""
+
+    def __init__(self, names: set[str], firsts: Mapping[str, int]) -> None:
+        self.names = names
+        self.firsts = firsts
+
+    def renewed(self, node: Any) -> Item:
+        """A call: the tensors that its first argument is made of each have the other arguments."""
+        keywords: Item = next((each[3] for each in self._arguments(node) if len(each) > 3), {})
+        # a layer on one tensor takes it as it is, and not in a list
+        first = node[0] if isinstance(node, list) and len(node) == 1 and isinstance(node[0], list) else node
+        given = {name: self._tensors(shortened(value)) for name, value in keywords.items() if name != "name"}
+        return {"args": [self._tensors(_in_order(first))], "kwargs": given}
+
+    def _arguments(self, value: Any) -> Iterator[list[Any]]:
+        """The references and constants that a call's first argument is made of."""
+        if _is_constant(value) or _is_reference(value, self.names):
+            yield value
+        elif isinstance(value, (list, dict)):
+            for each in value.values() if isinstance(value, dict) else value:
+                yield from self._arguments(each)
+
+    def counted(self, value: Any) -> Any:
+        """References to tensors, of which each call's number is counted from zero."""
+        if _is_reference(value, self.names):
+            return [value[0], value[1] - self.firsts.get(value[0], 0), *value[2:3]]
+        if isinstance(value, list):
+            return [self.counted(each) for each in value]
+        return {name: self.counted(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+    def _tensors(self, value: Any) -> Any:
+        """A structure of references as Keras 3's structure of tensors."""
+        if _is_reference(value, self.names):
+            return {"class_name": "__keras_tensor__", "config": {"keras_history": self.counted(value)}}
+        if _is_constant(value):
+            return shortened(value[2])
+        if isinstance(value, list):
+            return [self._tensors(each) for each in value]
+        return {name: self._tensors(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether a value stands for a number or an array in the place of a tensor."""
+    return isinstance(value, list) and len(value) in (3, 4) and value[:2] == ["_CONSTANT_VALUE", -1]
+
+
+def _is_reference(value: Any, names: set[str]) -> bool:
+    """Whether a value is ``[layer, call, output]``, with or without the call's other arguments."""
+    return (
+        isinstance(value, list)
+        and len(value) in (3, 4)
+        and isinstance(value[0], str)
+        and value[0] in names
+        and all(isinstance(each, int) and not isinstance(each, bool) for each in value[1:3])
+    )
+
+
+def _references(value: Any, names: set[str]) -> Iterator[list[Any]]:
+    """All references in a structure, those among the other arguments of a call too."""
+    if _is_reference(value, names):
+        yield value
+        yield from _references(value[3:], names)
+    elif isinstance(value, (list, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _references(each, names)
+
+
+def _name(layer: Item) -> str:
+    return str(layer.get("name") or (layer.get("config") or {}).get("name"))

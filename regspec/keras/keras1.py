@@ -1,0 +1,208 @@
+"""A config of Keras 1 in the form of Keras 2: the words of its layers, and models that begin with others merged.
+
+What a layer says that Keras 2 has no word for stays as it is, so that it is refused, by name, with the rest of what
+can't be ported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from regspec.keras.dialect import Dialect
+from regspec.keras.keras2 import named_parts
+from regspec.keras.values import UnportedError
+
+Item = dict[str, Any]
+
+CLASSES = {
+    "Convolution1D": "Conv1D",
+    "Convolution2D": "Conv2D",
+    "Convolution3D": "Conv3D",
+    "AtrousConvolution1D": "Conv1D",
+    "AtrousConvolution2D": "Conv2D",
+    "SeparableConvolution2D": "SeparableConv2D",
+    "TimeDistributedDense": "Dense",
+}
+MERGES = {"sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate", "dot": "Dot"}
+FIELDS = {
+    "W_constraint": "kernel_constraint",
+    "W_regularizer": "kernel_regularizer",
+    "U_regularizer": "recurrent_regularizer",
+    "atrous_rate": "dilation_rate",
+    "b_constraint": "bias_constraint",
+    "b_regularizer": "bias_regularizer",
+    "bias": "use_bias",
+    "border_mode": "padding",
+    "dim_ordering": "data_format",
+    "dropout_U": "recurrent_dropout",
+    "dropout_W": "dropout",
+    "filter_length": "kernel_size",
+    "init": "kernel_initializer",
+    "inner_activation": "recurrent_activation",
+    "inner_init": "recurrent_initializer",
+    "length": "size",
+    "nb_filter": "filters",
+    "output_dim": "units",
+    "p": "rate",
+    "pool_length": "pool_size",
+    "sigma": "stddev",
+    "stride": "strides",
+    "subsample": "strides",
+    "subsample_length": "strides",
+}
+OWN_FIELDS = {  # of a class, where the word means another thing than elsewhere
+    "Embedding": {
+        "W_constraint": "embeddings_constraint",
+        "W_regularizer": "embeddings_regularizer",
+        "init": "embeddings_initializer",
+        "input_dim": "input_dim",
+        "output_dim": "output_dim",
+    },
+    "InputLayer": {"input_dtype": "dtype"},
+    "PReLU": {"init": "alpha_initializer"},
+    "SeparableConvolution2D": {"init": "depthwise_initializer"},
+}
+SIZES = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))  # of a window, a field for each axis
+MEANINGLESS = frozenset({"consume_less", "input_dim"})
+NEUTRAL = {"dropout": (0,), "mode": (0,)}  # of an embedding, of a normalization: as Keras 2 does anyway
+FORMATS = {"th": "channels_first", "tf": "channels_last"}
+REGULARIZERS = ("WeightRegularizer", "ActivityRegularizer", "L1L2Regularizer")
+GATED = frozenset({"GRU", "LSTM"})
+CONSTRAINTS = {"m": "max_value", "low": "min_value", "high": "max_value"}
+
+
+def renewed(item: Item, dialect: Dialect) -> Item:
+    """A layer or a model of Keras 1 as Keras 2 would write it.
+
+    Raises:
+        UnportedError: for a model that begins with a merge of others than sequences.
+    """
+    config = item.get("config")
+    if isinstance(config, list):
+        return {**item, **_sequence(str(item.get("name") or "sequential"), config, dialect)}
+    if not isinstance(config, dict):
+        return item
+    if isinstance(config.get("layers"), list):
+        layers = [renewed(each, dialect) if isinstance(each, dict) else each for each in config["layers"]]
+        return {**item, "config": {**config, "layers": layers}}
+    return {**item, **_layer(str(item.get("class_name")), config, dialect)}
+
+
+# -- sequences ---------------------------------------------------------------------------------------------------------
+
+
+def _sequence(name: str, layers: list[Any], dialect: Dialect) -> Item:
+    """A Sequential; or, where it begins with a Merge of others, the graph that it is."""
+    first = layers[0] if layers and isinstance(layers[0], dict) else {}
+    if not isinstance((first.get("config") or {}).get("layers"), list):
+        own = [renewed(each, dialect) if isinstance(each, dict) else each for each in named_parts(layers)]
+        return {"class_name": "Sequential", "config": {"name": name, "layers": own}}
+    graph: list[Item] = []
+    inputs: list[list[Any]] = []
+    last = _chain(layers, graph, inputs, dialect)
+    config = {"name": name, "layers": graph, "input_layers": inputs, "output_layers": [[last, 0, 0]]}
+    return {"class_name": "Model", "config": config}
+
+
+def _chain(layers: list[Item], graph: list[Item], inputs: list[list[Any]], dialect: Dialect) -> str:
+    """Adds the layers of a Sequential to a graph, each on the one before; gives the name of the last."""
+    last: list[str] = []
+    for layer in named_parts(layers):
+        config = layer["config"]
+        name = layer.get("name") or config["name"]
+        if not last and isinstance(config, dict) and isinstance(config.get("layers"), list):
+            branches = config["layers"]
+            if not all(isinstance(branch["config"], list) for branch in branches):
+                raise UnportedError("a Merge of models that are no sequences")
+            last = [_chain(branch["config"], graph, inputs, dialect) for branch in branches]
+            if any(_penalties(branch) for branch in branches):
+                dialect.note("Keras 1 does not count the penalties of models that a Merge begins with; here they are")
+            layer = {**layer, "config": {key: value for key, value in config.items() if key != "layers"}}
+        elif not last:
+            given = f"{name}_input"
+            own = {key: config[key] for key in ("batch_input_shape", "input_dtype") if key in config} | {"name": given}
+            entry = renewed({"class_name": "InputLayer", "config": own}, dialect)
+            graph.append({**entry, "name": given, "inbound_nodes": []})
+            inputs.append([given, 0, 0])
+            last = [given]
+        calls = [[[each, 0, 0] for each in last]]
+        graph.append({**renewed(layer, dialect), "name": name, "inbound_nodes": calls})
+        last = [name]
+    if len({layer["name"] for layer in graph}) < len(graph):
+        raise UnportedError("a Merge of sequences that share layers")
+    return last[0]
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+
+def _layer(class_name: str, config: Item, dialect: Dialect) -> Item:
+    """A layer's class and fields as Keras 2 has them."""
+    if config.get("mode_type") == "raw" and config.get("mode") in MERGES:
+        return _merge(config)
+    words = FIELDS | OWN_FIELDS.get(class_name, {})
+    fields: Item = {}
+    for key, value in config.items():
+        if key in words:
+            fields[words[key]] = _field(words[key], value, dialect)
+        elif key not in MEANINGLESS and value not in NEUTRAL.get(key, ()):
+            fields[key] = _field(key, value, dialect)
+    for axes in SIZES:
+        if all(axis in fields for axis in axes):
+            fields["kernel_size"] = [fields.pop(axis) for axis in axes]
+    if (start := fields.pop("forget_bias_init", None)) is not None:
+        fields["unit_forget_bias"] = start == "one"
+    if class_name in GATED and config.get("consume_less") != "gpu" and dialect.version[:2] == (1, 2):
+        _mistake(config, fields, dialect)
+    return {"class_name": CLASSES.get(class_name, class_name), "config": fields}
+
+
+def _mistake(config: Item, fields: Item, dialect: Dialect) -> None:
+    """Keras 1.2 takes the penalty of a layer's kernel for its recurrent kernel too."""
+    if fields.get("recurrent_regularizer") == fields.get("kernel_regularizer"):
+        return
+    where = f"'{config.get('name')}' has the penalty of its kernel on its recurrent kernel too, whatever that's own is"
+    if dialect.keeps_quirks:
+        fields["recurrent_regularizer"] = fields.get("kernel_regularizer")
+        dialect.note(f"{where}, as Keras 1.2 had it; keeps_quirks=False sets that right")
+    else:
+        dialect.note(f"{where}, in Keras 1.2; here it has its own")
+
+
+def _penalties(item: Item) -> list[Item]:
+    """The penalties that a layer, or what is in a model, has."""
+    config = item.get("config")
+    layers = config if isinstance(config, list) else config.get("layers") if isinstance(config, dict) else None
+    if isinstance(layers, list):
+        return [penalty for each in layers for penalty in _penalties(each)]
+    return [value for key, value in (config or {}).items() if key.endswith("_regularizer") and value is not None]
+
+
+def _merge(config: Item) -> Item:
+    """A merge as the layer that merges so."""
+    mode = config["mode"]
+    axes = {"concat": {"axis": config.get("concat_axis", -1)}, "dot": {"axes": config.get("dot_axes", -1)}}
+    own = {"name": config.get("name"), "trainable": True, **axes.get(mode, {})}
+    return {"class_name": MERGES[mode], "config": own}
+
+
+def _field(field: str, value: Any, dialect: Dialect) -> Any:
+    """The value of a field."""
+    if field == "layer" and isinstance(value, dict):
+        return renewed(value, dialect)
+    if field == "data_format":
+        return FORMATS.get(value, value)
+    if field == "padding":
+        return _padding(value)
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        rest = {CONSTRAINTS.get(key, key): each for key, each in value.items() if key != "name"}
+        return {"class_name": "L1L2" if value["name"] in REGULARIZERS else value["name"], "config": rest}
+    return value
+
+
+def _padding(value: Any) -> Any:
+    """Zeros around each axis: by the names of the sides, or all sides in a row."""
+    if isinstance(value, dict):
+        sides = [value.get(f"{side}_pad", 0) for side in ("top", "bottom", "left", "right")]
+        return [sides[:2], sides[2:]] if {"top_pad", "bottom_pad"} & value.keys() else sides[2:]
+    return [value[:2], value[2:]] if isinstance(value, list) and len(value) == 4 else value

@@ -1,0 +1,189 @@
+"""A config of Keras 2, as tf.keras or alone, in the form of Keras 3; the rest of the port reads that form only.
+
+What Keras 3 has no words for is written in those of a spec: `hard_sigmoid` with a slope. What a layer says that neither
+has stays as it is, so that it is refused, by name, with the rest of what can't be ported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from regspec.keras.dialect import Dialect
+from regspec.keras.graphs import graph, is_model, sequence
+from regspec.keras.values import UnportedError, shortened
+
+WRAPPED = ("layer", "backward_layer")  # the fields in which a wrapper has its layers
+Item = dict[str, Any]
+
+
+def renewed(item: Item, dialect: Dialect) -> Item:
+    """A layer or a model of Keras 2 as Keras 3 would write it; a layer's class as it was is ``written_as``.
+
+    Raises:
+        UnportedError: for an input of ragged tensors.
+    """
+    config = item.get("config")
+    if isinstance(config, list):  # Sequential, before Keras 2.2.3
+        config = {"name": item.get("name") or "sequential", "layers": config}
+    if not isinstance(config, dict):
+        return item
+    if not is_model(config):
+        return {**item, **_layer(str(item.get("class_name")), config, dialect)}
+    layers = named_parts(config["layers"])
+    config = {**config, "layers": [renewed(each, dialect) if isinstance(each, dict) else each for each in layers]}
+    return {**item, "config": sequence(config) if item.get("class_name") == "Sequential" else graph(config)}
+
+
+def named_parts(layers: list[Any]) -> list[Any]:
+    """Layers, of which those that are bare lists of others, and so have no name, have one."""
+    return [
+        {"name": f"part_{number}", **each} if isinstance(each, dict) and isinstance(each.get("config"), list) else each
+        for number, each in enumerate(layers, 1)
+    ]
+
+
+def has_frozen_penalties(item: Any) -> bool:
+    """Whether a weight that is frozen has a penalty, in a layer or a model, or in what is in it."""
+    config = item.get("config") if isinstance(item, dict) else None
+    if not isinstance(config, dict):
+        return False
+    slots = {key for key, value in config.items() if key.endswith("_regularizer") and value is not None}
+    if config.get("trainable") is False and slots - {"activity_regularizer"}:
+        return True
+    inner = [*(config["layers"] if is_model(config) else ()), *(config.get(key) for key in WRAPPED)]
+    return any(has_frozen_penalties(each) for each in inner)
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+# Classes that compute what another does.
+CLASSES = {
+    "BatchNormalizationV1": "BatchNormalization",
+    "BatchNormalizationV2": "BatchNormalization",
+    "CuDNNGRU": "GRU",
+    "CuDNNLSTM": "LSTM",
+    "Custom>CustomScaleLayer": "CustomScaleLayer",
+    "SyncBatchNormalization": "BatchNormalization",
+}
+# What a class did where the file does not say it, and Keras 3 does otherwise.
+DEFAULTS: dict[str, Item] = {
+    "CuDNNGRU": {"reset_after": True},
+    "GRU": {"reset_after": False},
+    "GRUCell": {"reset_after": False},
+}
+AVERAGING = frozenset({"BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2"})
+ADDED = frozenset({"CuDNNLSTM"})  # with two biases, where the class that computes the same has their sum
+RENAMED = {("Attention", "causal"): "use_causal_mask", ("AdditiveAttention", "causal"): "use_causal_mask"}
+SAME = {("UpSampling2D", "interpolation", "area"): "nearest"}  # values that mean what another does
+SINGLE = frozenset({"axis"})  # fields whose value may be a list of one
+# Weights that a class has of its parent by name only: what is said of them has no effect.
+INERT = dict.fromkeys(("SeparableConv1D", "SeparableConv2D", "DepthwiseConv1D", "DepthwiseConv2D"), "kernel")
+# Layers that are activation functions, which others may have as theirs: the function, and its fields by the layer's.
+FUNCTIONS: dict[str, tuple[str, dict[str, str], Item]] = {
+    "ELU": ("elu", {"alpha": "alpha"}, {}),
+    "LeakyReLU": ("leaky_relu", {"alpha": "negative_slope"}, {}),
+    "ReLU": ("relu", {name: name for name in ("max_value", "negative_slope", "threshold")}, {}),
+    "Softmax": ("softmax", {"axis": "axis"}, {}),
+    "ThresholdedReLU": ("threshold", {"theta": "threshold"}, {"default_value": 0.0}),
+}
+GONE = frozenset({"ThresholdedReLU"})  # of these, the layers that Keras 3 does not have
+RESIZING = {"RandomHeight": "height", "RandomWidth": "width"}  # layers that change their input in training alone
+MERGED = frozenset({"Bidirectional"})  # wrappers whose penalty, before TensorFlow's Keras, was that of the layer inside
+# Names that only old files, and people, write.
+NAMES = {"maxnorm": "max_norm", "nonneg": "non_neg", "unitnorm": "unit_norm", "l1l2": "l1_l2"}
+
+
+def _layer(class_name: str, config: Item, dialect: Dialect) -> Item:
+    """A layer's class and fields as Keras 3 has them, and its class as it was."""
+    if class_name in GONE:
+        names = FUNCTIONS[class_name][1]
+        activation = _activation({"class_name": class_name, "config": config})
+        config = {**{key: value for key, value in config.items() if key not in names}, "activation": activation}
+        return {**_layer("Activation", config, dialect), "written_as": class_name}
+    where = f"'{config.get('name')}'"
+    if config.get("ragged") is True:
+        raise UnportedError(f"the input {where} of ragged tensors")
+    if class_name in RESIZING:
+        dialect.note(f"{where} changes the {RESIZING[class_name]} at random in training, which is left out")
+        config = {key: config[key] for key in ("name", "trainable") if key in config}
+        return {"class_name": "Identity", "config": config, "written_as": class_name}
+    if class_name in AVERAGING and config.get("trainable", True) and not dialect.is_standalone:
+        dialect.note(
+            "in training, Keras 2 averages the unbiased variance of batches of images; here it is the biased one, "
+            "as in Keras 3"
+        )
+    if class_name in ADDED and config.get("bias_regularizer") is not None:
+        dialect.note(f"{where} has two biases, and a penalty on both; here it is on their sum, which is the only bias")
+    fields = {**DEFAULTS.get(class_name, {})}
+    for key, value in config.items():
+        field = RENAMED.get((class_name, key), key)
+        fields[field] = _field(field, value, dialect)
+        if isinstance(value, str):
+            fields[field] = SAME.get((class_name, field, value), fields[field])
+    if class_name in INERT:
+        _drop(INERT[class_name], fields, where, dialect)
+    if class_name in MERGED and dialect.is_standalone:
+        fields = _with_inner_activity(fields)
+    if fields.get("trainable") is False:
+        fields |= {key: _frozen(fields[key]) for key in WRAPPED if fields.get(key)}
+    for field in SINGLE & fields.keys():
+        if isinstance(fields[field], list) and len(fields[field]) == 1:
+            fields[field] = fields[field][0]
+    return {"class_name": CLASSES.get(class_name, class_name), "config": fields, "written_as": class_name}
+
+
+def _drop(slot: str, fields: Item, where: str, dialect: Dialect) -> None:
+    """Takes out what a layer says of a weight that it does not have."""
+    for ending in ("initializer", "regularizer", "constraint"):
+        said = fields.pop(f"{slot}_{ending}", None)
+        if said is not None and ending != "initializer":
+            dialect.note(f"{where} has a {slot}_{ending}, which Keras 2 ignores, because it has no {slot}")
+
+
+def _with_inner_activity(fields: Item) -> Item:
+    """A wrapper with the penalty on what its layer gives as its own: on both directions' outputs, merged."""
+    own = fields["layer"]["config"]
+    inner = {**fields["layer"], "config": {**own, "activity_regularizer": None}}
+    return {**fields, "layer": inner, "activity_regularizer": own.get("activity_regularizer")}
+
+
+def _frozen(item: Item) -> Item:
+    """A layer that is not trained, because that around it is not."""
+    return {**item, "config": {**item["config"], "trainable": False}}
+
+
+def _field(key: str, value: Any, dialect: Dialect) -> Any:
+    """The value of a layer's field."""
+    if key in (*WRAPPED, "cell") and isinstance(value, dict):
+        return renewed(value, dialect)
+    if key == "cells" and isinstance(value, list):
+        return [renewed(each, dialect) if isinstance(each, dict) else each for each in value]
+    if key == "dtype" and isinstance(value, dict):
+        return (value.get("config") or {}).get("name")
+    if key.endswith("activation"):
+        return _activation(value)
+    if key.endswith(("_regularizer", "_constraint")):
+        return _named(value)
+    return shortened(value)
+
+
+def _named(value: Any) -> Any:
+    """A regularizer or a constraint: by its name alone, or with its arguments."""
+    if not (isinstance(value, str) or (isinstance(value, dict) and "class_name" in value)):
+        return value
+    name, config = (value, None) if isinstance(value, str) else (str(value.get("class_name")), value.get("config"))
+    name = NAMES.get(name, name)
+    if name == "l1_l2" and not config:  # the function, with the strengths that it has where none are said
+        config = {"l1": 0.01, "l2": 0.01}
+    return {"class_name": name, "config": shortened(config)}
+
+
+def _activation(value: Any) -> Any:
+    """An activation function: its name, or a layer that is one."""
+    if value == "hard_sigmoid":  # clip(0.2 * x + 0.5), where Keras 3 has relu6(x + 3) / 6
+        return {"class_name": "hard_sigmoid", "config": {"slope": 0.2}}
+    if isinstance(value, dict) and value.get("class_name") in FUNCTIONS and isinstance(value.get("config"), dict):
+        function, names, fixed = FUNCTIONS[value["class_name"]]
+        said = {names[key]: each for key, each in value["config"].items() if key in names and each is not None}
+        return {"class_name": function, "config": {**shortened(said), **fixed}}
+    return shortened(value)

@@ -1,0 +1,284 @@
+"""Arrays of Keras 1, of layers for cuDNN, and of other ways to keep a kernel, as those that Keras 3 would have written.
+
+Keras 1 keeps each gate of a recurrent layer by itself, and kernels of convolutions as its backend wants them. Theano
+turns a kernel around before it slides it along; so do the files that were trained with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from regspec.keras.archive import Arrays
+from regspec.keras.graphs import is_model
+from regspec.keras.models import name_of
+from regspec.keras.variables import places_of
+
+Array = NDArray[Any]
+Item = dict[str, Any]
+Shape = tuple[int, ...]
+Made = Callable[..., Any]  # of the shape that is wanted and arrays, an array
+
+
+@dataclass(frozen=True)
+class Joined:
+    """An array that is made of others in a file."""
+
+    parts: tuple[h5py.Dataset, ...]
+    made: Made
+
+    @property
+    def name(self) -> str:
+        """The name of the first."""
+        return str(self.parts[0].name)
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the first, which is a single number only if the whole is."""
+        return tuple(self.parts[0].shape)
+
+    @property
+    def dtype(self) -> Any:
+        """The type of the numbers."""
+        return self.parts[0].dtype
+
+
+class Renewed(Arrays):
+    """The arrays of a file, as Keras 3 would have them."""
+
+    def __init__(self, arrays: Arrays, config: Item, generation: int) -> None:
+        super().__init__(arrays.file, arrays.path)
+        self.items = dict(_items(config))  # layers by name
+        self.generation = generation
+        layers = [each for each in config["config"]["layers"] if each["class_name"] != "InputLayer"]
+        self.renamed = self._renamed([name_of(each) for each in layers])
+        self.local = dict(_local_places(config["config"]))
+        self.is_turned = "theano" in (_backend(self.root), _backend(self.file))
+
+    def of_layer(self, name: str) -> list[Any]:
+        """The arrays of a layer, in order."""
+        found: list[Any] = []
+        waiting = super().of_layer(self.renamed.get(name, name))
+        while waiting:
+            gates = GATES.get(_gate(waiting[0])) if self.generation == 1 else None
+            if gates is None:
+                found.append(self._renewed(waiting.pop(0)))
+                continue
+            own, waiting = waiting[: 3 * len(gates)], waiting[3 * len(gates) :]
+            found += [Joined(tuple(own[3 * gate + index] for gate in gates), _side_by_side) for index in range(3)]
+        return found
+
+    def below(self, place: str) -> dict[str, Any]:
+        """The arrays of a layer that is stored by its place in the model, its kernel as Keras 3 would have it."""
+        found: dict[str, Any] = dict(super().below(place))
+        item, kernel = self.local.get(place), found.get("vars/0")
+        made = None if item is None else _local(item["config"])
+        return found if made is None or kernel is None else {**found, "vars/0": Joined((kernel,), made)}
+
+    def _renamed(self, names: list[str]) -> dict[str, str]:
+        """What the file calls the layers that it calls otherwise than the config, as it does those without a name."""
+        known = self.names(self.root, "layer_names")
+        missing = [name for name in names if name not in known]
+        others = [name for name in known if name not in names and name not in self.items]
+        return dict(zip(missing, others, strict=True)) if len(missing) == len(others) else {}
+
+    def read(self, dataset: Any, shape: Shape) -> Array:
+        """The array of a dataset, or of what is made of several, whose shape must be this one."""
+        if not isinstance(dataset, Joined):
+            return super().read(dataset, shape)
+        arrays = [super(Renewed, self).read(each, each.shape) for each in dataset.parts]
+        try:
+            array: Array = dataset.made(shape, *arrays)
+        except (ValueError, IndexError):
+            array = arrays[0]
+        if array.shape != shape:
+            raise self._fault(f"has '{dataset.name}' with the shape {arrays[0].shape}, of which {shape} can't be made")
+        return array
+
+    def _renewed(self, dataset: h5py.Dataset) -> Any:
+        """A dataset, or what is made of it."""
+        path = str(dataset.name).removesuffix(":0").split("/")
+        item = next((self.items[name] for part in reversed(path) for name in self._names(part)), None)
+        if item is None:
+            return dataset
+        turn = self._turn(item, path[-1], dataset)
+        return dataset if turn is None else Joined((dataset,), turn)
+
+    def _names(self, part: str) -> Iterator[str]:
+        """The layers that a part of a path may name."""
+        part = part.removeprefix("forward_").removeprefix("backward_")
+        if part in self.items:
+            yield part
+        elif self.generation == 1:  # layer_W
+            yield from sorted((name for name in self.items if part.startswith(f"{name}_")), key=len)[-1:]
+
+    def _turn(self, item: Item, weight: str, dataset: h5py.Dataset) -> Made | None:
+        """What makes Keras 3's array of a weight's; None where it is as it is."""
+        written = item.get("written_as" if self.generation == 2 else "class_name")
+        config = item["config"]
+        if self.generation == 1:
+            kernel = KERNELS.get((written, config.get("data_format", "channels_last")))
+            return kernel if kernel is not None and len(dataset.shape) > 2 else None
+        if written in CUDNN:
+            return CUDNN[written].get(weight)
+        if written in LOCAL and weight == "kernel":
+            return _local(config)
+        if self.is_turned and written in TURNED and weight == "kernel":
+            return _turned
+        return None
+
+
+def _backend(group: h5py.Group) -> str:
+    """The backend with which a file was written."""
+    backend = group.attrs.get("backend", "")
+    return backend.decode("utf-8", "replace") if isinstance(backend, bytes) else str(backend)
+
+
+def _items(item: Any) -> Iterator[tuple[str, Item]]:
+    """All layers of a config by name, wherever in it they are."""
+    waiting = [item]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            config = each.get("config")
+            if isinstance(config, dict) and "class_name" in each:
+                yield str(config.get("name")), each
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+
+
+# -- Keras 1 -----------------------------------------------------------------------------------------------------------
+
+# Of each gate it has the kernel, the recurrent kernel and the bias. By the first gate, where Keras 3's gates stand.
+GATES = {"i": (0, 2, 1, 3), "z": (0, 1, 2)}
+
+
+def _gate(dataset: h5py.Dataset) -> str:
+    """The gate whose kernel a dataset is: ``lstm_1_W_i:0`` is that of i; an empty text for what is none."""
+    match = re.search(r"_W_([iz])(_\d+)?(:0)?$", str(dataset.name))
+    return match[1] if match else ""
+
+
+def _side_by_side(shape: Shape, *gates: Array) -> Any:
+    return np.concatenate(gates, axis=-1)
+
+
+def _first(shape: Shape, kernel: Array) -> Any:
+    """(…, inputs, outputs), of (outputs, inputs, …)."""
+    return kernel.transpose(*range(2, kernel.ndim), 1, 0)
+
+
+def _line(shape: Shape, kernel: Array) -> Any:
+    """(length, inputs, outputs), of (length, 1, inputs, outputs), or of what Keras 1.1 had."""
+    if (kernel.shape[0], *kernel.shape[2:]) != shape:  # (outputs, inputs, length, 1)
+        kernel = kernel.transpose(2, 3, 1, 0)
+    return kernel[:, 0]
+
+
+KERNELS: dict[tuple[Any, str], Made] = {
+    ("Conv1D", "channels_last"): _line,
+    **{(each, "channels_first"): _first for each in ("Conv2D", "Conv3D")},
+}
+
+# -- kernels that Theano slides along ----------------------------------------------------------------------------------
+
+TURNED = frozenset({"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose"})
+
+
+def _turned(shape: Shape, kernel: Array) -> Any:
+    """A kernel that is turned around."""
+    return np.flip(kernel, tuple(range(kernel.ndim - 2))).copy()  # torch takes no negative strides
+
+
+# -- cuDNN -------------------------------------------------------------------------------------------------------------
+
+
+def _gates(count: int, moved: Callable[[Array], Any]) -> Made:
+    """The kernel of so many gates, of which each is moved by itself."""
+
+    def made(shape: Shape, kernel: Array) -> Any:
+        return np.hstack([moved(gate) for gate in np.hsplit(kernel, count)])
+
+    return made
+
+
+def _by_columns(gate: Array) -> Any:
+    return gate.T.reshape(gate.shape, order="F")
+
+
+def _sum(shape: Shape, bias: Array) -> Any:
+    """The bias, of that of the inputs and that of the state."""
+    return bias.reshape(2, -1).sum(0)
+
+
+def _both(shape: Shape, bias: Array) -> Any:
+    return bias.reshape(2, -1)
+
+
+CUDNN: dict[Any, dict[str, Made]] = {
+    "CuDNNLSTM": {"kernel": _gates(4, _by_columns), "recurrent_kernel": _gates(4, np.transpose), "bias": _sum},
+    "CuDNNGRU": {"kernel": _gates(3, _by_columns), "recurrent_kernel": _gates(3, np.transpose), "bias": _both},
+}
+
+# -- locally connected layers ------------------------------------------------------------------------------------------
+
+LOCAL = frozenset({"LocallyConnected1D", "LocallyConnected2D"})
+
+
+def _local_places(config: Item, at: str = "") -> Iterator[tuple[str, Item]]:
+    """The locally connected layers of a model by their places in a file."""
+    places = places_of(config, at)
+    for layer in config["layers"]:
+        if layer.get("written_as") in LOCAL:
+            yield places[name_of(layer)], layer
+        elif is_model(layer.get("config")):
+            yield from _local_places(layer["config"], f"{places[name_of(layer)]}/")
+
+
+def _local(config: Item) -> Made | None:
+    """How the kernel (places, cells of the window, outputs) is made of that of another implementation."""
+    is_first = config.get("data_format") == "channels_first"
+    return {2: _dense(config, is_first), 3: _sparse(is_first)}.get(config.get("implementation") or 1)
+
+
+def _sparse(is_first: bool) -> Made:
+    """Of the numbers in a row: all windows' in order, those of the outputs within a place, or around the places."""
+
+    def made(shape: Shape, row: Array) -> Any:
+        places, cells, outputs = shape
+        if is_first:
+            return row.reshape(outputs, places, cells).transpose(1, 2, 0)
+        return row.reshape(places, outputs, cells).transpose(0, 2, 1)
+
+    return made
+
+
+def _dense(config: Item, is_first: bool) -> Made:
+    """Of a matrix from all inputs to all outputs, of which the windows' numbers are used."""
+
+    def made(shape: Shape, kernel: Array) -> Any:
+        rank = kernel.ndim // 2 - 1
+        window, strides = (_sizes(config[key], rank) for key in ("kernel_size", "strides"))
+        if is_first:  # as if the channels were last
+            kernel = np.moveaxis(kernel, (0, rank + 1), (rank, 2 * rank + 1))
+        found = np.empty(shape, kernel.dtype)
+        for number, place in enumerate(np.ndindex(*kernel.shape[rank + 1 : 2 * rank + 1])):
+            starts = zip(place, strides, window, strict=True)
+            cells = kernel[tuple(slice(at * step, at * step + size) for at, step, size in starts)]
+            cells = cells[(slice(None),) * rank + (slice(None), *place)]  # (window…, inputs, outputs)
+            cells = np.moveaxis(cells, rank, 0) if is_first else cells
+            found[number] = cells.reshape(shape[1:])
+        return found
+
+    return made
+
+
+def _sizes(value: Any, rank: int) -> list[int]:
+    return [*value] if isinstance(value, list) else [value] * rank

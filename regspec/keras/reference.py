@@ -1,0 +1,384 @@
+"""Keras with the model of a file, as the reference of a port: loaded by Keras's own loader. Imported on demand only.
+
+Keras imports what a config names. So the config is gone through before: only Keras's own layers, operations and the
+like pass, and nothing that could hold code, open files, or lead out of the weights.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from regspec.errors import RegspecError
+from regspec.graph import Graph
+from regspec.keras import archive, legacy, variables
+from regspec.keras.outcomes import Outcome, gradients, input_names, objective, weights_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from regspec.keras.porting import Provenance
+
+# Where Keras's own things lie: of Keras 3, of tf_keras, of Keras 2.
+OWN = re.compile(
+    r"(tf_)?keras(\.src)?(\.(layers|models|engine|ops|activations|regularizers|initializers|constraints|applications|"
+    r"dtype_policies|mixed_precision)(\.\w+)*)?"
+)
+# Keras's own that run code of the file, or open files that it names.
+BARRED = frozenset(
+    (
+        *("Lambda", "__lambda__", "__typespec__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
+        *("StringLookup", "IntegerLookup", "TextVectorization"),
+    )
+)
+
+
+# Of a forward: outputs, penalties, and the gradients of the trained variables and the inputs.
+_Computed = tuple[list[Any], list[Any], list[Any]]
+
+
+class UnverifiedError(Exception):
+    """Something can't be compared; its text says what, and why."""
+
+
+def load(provenance: Provenance, graph: Graph) -> Reference:
+    """The file's model in Keras.
+
+    Raises:
+        UnverifiedError: where Keras is not installed, or can't or must not load the file.
+    """
+    if foreign := sorted(_foreign(provenance.config)):
+        raise UnverifiedError(f"Keras is not asked to load {', '.join(foreign)}: not its own, or code in the file")
+    try:
+        stored = archive.read(provenance.path, provenance.weights)
+        if stored.arrays is not None:
+            stored.arrays.check()
+    except RegspecError as error:
+        raise UnverifiedError(f"Keras is not asked to load the file: it {error.problems[0].what}") from None
+    if stored.others:
+        raise UnverifiedError(f"Keras is not asked to load a file that holds {stored.others[0]}")
+    package = _tf_keras() if provenance.generation < 3 else _keras(_is_torch_wrong(graph))
+    backend = "tensorflow" if package.__name__ == "tf_keras" else package.backend.backend()
+    if backend == "torch" and (wrong := _is_torch_wrong(graph)):
+        hint = "its TensorFlow backend is right: install tensorflow, or set KERAS_BACKEND=tensorflow"
+        raise UnverifiedError(f"Keras's torch backend computes {wrong} wrongly, so that it is no reference; {hint}")
+    reference = Reference(package, backend, provenance, graph)
+    with reference.scope():
+        try:
+            reference.load()
+        except Exception as error:  # whatever Keras raises
+            raise UnverifiedError(f"{reference.name} can't load the file: {said(error)}") from None
+    return reference
+
+
+class Reference:
+    """A model in Keras."""
+
+    def __init__(self, package: Any, backend: str, provenance: Provenance, graph: Graph) -> None:
+        self.package = package
+        self.backend = backend
+        self.provenance = provenance
+        self.graph = graph
+        self.is_legacy = package.__name__ == "tf_keras"
+        self.name = f"{'tf_keras' if self.is_legacy else 'Keras'} {package.__version__} on {backend}"
+        self.model: Any = None
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Computes on the CPU, as the port does, and so to the last digits alike."""
+        with importlib.import_module("tensorflow").device("CPU:0") if self.is_legacy else self.package.device("cpu"):
+            yield
+
+    def load(self) -> None:
+        """Loads the file; what it raises is Keras's."""
+        path, weights = self.provenance.path, self.provenance.weights
+        if self.provenance.form == "JSON":
+            self.model = self.package.models.model_from_json(path.read_text())
+        else:
+            self.model = self.package.models.load_model(str(path), compile=False, safe_mode=True)
+        if weights is not None:
+            self.model.load_weights(str(weights))
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether gradients can be asked for, on its backend."""
+        return self.backend in ("torch", "tensorflow")
+
+    @property
+    def batch(self) -> int | None:
+        """The size of a batch, where the model fixes it."""
+        return next((x.shape[0] for x in self.model.inputs if x.shape[0] is not None), None)
+
+    def run(self, inputs: Sequence[Tensor], *, training: bool = False, with_gradients: bool = False) -> Outcome:
+        """What it computes of inputs; what it raises is Keras's."""
+        compute = {"torch": self._on_torch, "tensorflow": self._on_tensorflow}.get(self.backend, self._elsewhere)
+        before = self._random_states()
+        outputs, losses, found = compute(inputs, training, with_gradients and self.has_gradients)
+        after = self._random_states()
+        is_random = any(not np.array_equal(old, new) for old, new in zip(before, after, strict=True))
+        penalties = {str(index): _tensor(loss) for index, loss in enumerate(losses)}
+        return Outcome([_tensor(x) for x in outputs], penalties, self._by_name(found), is_random)
+
+    def _on_torch(self, inputs: Sequence[Tensor], training: bool, with_gradients: bool) -> _Computed:
+        # gradients of the inputs too: without them torch 2.13 crashes in the backward of a GroupNorm in channels_last
+        xs = [x.clone().requires_grad_(with_gradients and x.is_floating_point()) for x in inputs]
+        with torch.set_grad_enabled(with_gradients):
+            # copies, because some layers change their input in place
+            outputs = self._flat(self.model(self._structured([x.clone() for x in xs]), training=training))
+            losses = list(self.model.losses)
+            if not with_gradients:
+                return outputs, losses, []
+            wanted = [*(variable.value for variable in self.model.trainable_variables)]
+            wanted += [x for x in xs if x.is_floating_point()]
+            named = {str(index): x for index, x in enumerate(wanted)}
+            return outputs, losses, [*gradients(objective(outputs, losses), named).values()]
+
+    def _on_tensorflow(self, inputs: Sequence[Tensor], training: bool, with_gradients: bool) -> _Computed:
+        tf = importlib.import_module("tensorflow")
+        xs = [tf.cast(_array(x), str(x.dtype).removeprefix("torch.")) for x in inputs]
+        floating = [x for x in xs if x.dtype.is_floating]
+        with tf.GradientTape(watch_accessed_variables=with_gradients) as tape:
+            tape.watch(floating)
+            outputs = self._flat(self.model(self._structured(xs), training=training))
+            losses = list(self.model.losses)
+            total = tf.add_n([tf.zeros(()), *(tf.cast(loss, "float32") for loss in losses)])
+            for index, x in enumerate(outputs):
+                if x.dtype.is_floating:
+                    total += tf.reduce_mean(tf.cast(x, "float32") * weights_of(x, index).numpy())
+        if not with_gradients:
+            return outputs, losses, []
+        variables = [
+            each if self.is_legacy else each.value  # of Keras 3, which wraps TensorFlow's
+            for each in self.model.trainable_variables
+        ]
+        found = tape.gradient(total, [*variables, *floating], unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return outputs, losses, [tf.convert_to_tensor(each) for each in found]
+
+    def _elsewhere(self, inputs: Sequence[Tensor], training: bool, with_gradients: bool) -> _Computed:
+        outputs = self._flat(self.model(self._structured([_array(x) for x in inputs]), training=training))
+        return outputs, list(self.model.losses), []
+
+    def _by_name(self, found: Sequence[Any]) -> dict[str, Tensor]:
+        """Gradients of Keras's variables and of the inputs, by the names that they have here."""
+        if not found:
+            return {}
+        trained = self.model.trainable_variables
+        by_variable = {id(each): _array(_tensor(own)) for each, own in zip(trained, found, strict=False)}
+        of_inputs = [_tensor(each) for each in found[len(trained) :]]
+        return {**self.parameters(by_variable), **dict(zip(input_names(self.graph), of_inputs, strict=True))}
+
+    def parameters(self, instead: Mapping[int, NDArray[Any]] | None = None) -> dict[str, Tensor]:
+        """Its weights as torch's parameters: saved by Keras, read and moved as the port does it.
+
+        Or other arrays in their places, by the ids of Keras's variables, and zeros for those that have none: so
+        gradients take the way that weights take, and nobody needs to know which is which.
+        """
+        kept = self.values()
+        try:
+            if instead is not None:
+                pairs = zip(self.model.weights, kept, strict=True)
+                self.restore([instead.get(id(each), np.zeros_like(old)) for each, old in pairs])
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / ("model.h5" if self.is_legacy else "model.weights.h5")
+                self.model.save_weights(str(path))
+                with h5py.File(path, "r") as file:
+                    found = variables.parameters_of(self.graph, self._arrays(archive.Arrays(file, path)))
+        finally:
+            if instead is not None:
+                self.restore(kept)
+        return {name: torch.as_tensor(array.copy()) for name, array in found.items()}
+
+    def values(self) -> list[NDArray[Any]]:
+        """Its weights as they are now."""
+        return [_array(_tensor(variable)).copy() for variable in self.model.weights]
+
+    def restore(self, values: Sequence[NDArray[Any]]) -> None:
+        """Gives its weights other values."""
+        for variable, array in zip(self.model.weights, values, strict=True):
+            variable.assign(array)
+
+    def calm(self) -> None:
+        """Leaves layers that draw random numbers in training in evaluation from now on."""
+        for layer in self.model._flatten_layers():
+            if self.is_legacy:
+                is_random = hasattr(layer, "_random_generator")
+            else:
+                is_random = bool(layer._seed_generators) and layer._call_has_training_arg
+            if is_random:
+                layer.call = partial(_in_evaluation, layer.call)
+
+    def _arrays(self, arrays: archive.Arrays) -> dict[variables.WeightPath, NDArray[Any]]:
+        """The arrays of a file that was written just now, as the port reads them."""
+        origin = self.provenance
+        if origin.generation < 3:
+            arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation)
+        found = variables.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
+        return {**variables.constants_of(origin.model), **found}
+
+    def randomize(self) -> None:
+        """Gives every weight numbers that no symmetry hides, not far from what it has; variances stay positive."""
+        rng = np.random.default_rng(0)
+        trained = {id(variable) for variable in self.model.trainable_variables}
+        for variable in self.model.weights:
+            array = _array(_tensor(variable))
+            if array.dtype.kind != "f" or not array.shape:
+                continue
+            if id(variable) not in trained and array.std() == 0:  # a moving average, as it starts
+                moved = rng.uniform(0.5, 1.5, array.shape)
+            else:
+                moved = array + 0.1 * (array.std() or 1.0) * rng.standard_normal(array.shape)
+            variable.assign(moved.astype(array.dtype))
+
+    def _random_states(self) -> list[NDArray[Any]]:
+        """The states of its random generators, which change as they are drawn from."""
+        weights = {id(variable) for variable in self.model.weights}
+        return [_array(_tensor(each)).copy() for each in self.model.variables if id(each) not in weights]
+
+    def _structured(self, xs: Sequence[Any]) -> Any:
+        """Tensors in the structure in which the model takes them."""
+        remaining = iter(xs)
+
+        def filled(structure: Any) -> Any:
+            if isinstance(structure, dict):
+                return {key: filled(each) for key, each in structure.items()}
+            if isinstance(structure, list) and structure and isinstance(structure[0], str):
+                return next(remaining)
+            return [filled(each) for each in structure]
+
+        own = self.provenance.config["config"]
+        structure = own.get("input_layers") if isinstance(own, dict) else None
+        return filled(structure) if structure else xs[0]
+
+    def _flat(self, outputs: Any) -> list[Any]:
+        """The outputs in the order of the port's."""
+        own = self.provenance.config["config"]
+        structure = own.get("output_layers") if isinstance(own, dict) else None
+        return [*_flattened(outputs, structure)]
+
+
+def _in_evaluation(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    return call(*arguments, **{**keywords, "training": False})
+
+
+def _flattened(value: Any, structure: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for key in structure if isinstance(structure, dict) else sorted(value):
+            yield from _flattened(value[key], None)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _flattened(each, None)
+    else:
+        yield value
+
+
+def _array(x: Any) -> NDArray[Any]:
+    """A tensor as numpy's array; of a type that numpy lacks, as float32."""
+    array = x.detach().cpu()
+    return np.asarray(array.float() if array.dtype is torch.bfloat16 else array)
+
+
+def _tensor(x: Any) -> Tensor:
+    """A tensor or a variable of any backend as torch's, on the CPU."""
+    value = getattr(x, "value", x)
+    value = value() if callable(value) else value
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    array = np.asarray(value)
+    return torch.as_tensor(array.astype("float32") if array.dtype.name == "bfloat16" else array.copy())
+
+
+def said(error: Exception) -> str:
+    """The first sentence of what an error says, without colours and not too long."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = lines[1] if len(lines) > 1 and lines[0].startswith("Exception encountered") else lines[0]
+    sentence = re.split(r"(?<=[a-z')])\. ", first)[0].rstrip(".")
+    return sentence if len(sentence) <= 200 else f"{sentence[:200]}…"
+
+
+# -- what Keras must not load, and where it is -------------------------------------------------------------------------
+
+
+def _foreign(config: Any) -> set[str]:
+    """The classes in a config that are not Keras's own, nor registered in this process; and those that hold code."""
+    found, waiting = set(), [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            name, module = value.get("class_name"), value.get("module")
+            if name is not None and not _is_known(str(name), module, value.get("registered_name")):
+                found.add(f"'{name}'")
+            waiting.extend(each for key, each in value.items() if key != "compile_config")
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return found - {"'__lambda__'"} if "'Lambda'" in found else found
+
+
+def _is_known(name: str, module: Any, registered: Any) -> bool:
+    if name in BARRED:
+        return False
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(registered, str) and keras.saving.get_registered_object(registered):
+        return True
+    if module is None:
+        return not isinstance(registered, str) or ">" not in registered
+    return isinstance(module, str) and (OWN.fullmatch(module) is not None or module == "builtins")
+
+
+def _is_torch_wrong(graph: Graph) -> str | None:
+    """A layer that Keras's torch backend computes otherwise than its TensorFlow backend, if there is one."""
+    for node in graph.nodes:
+        block = node.plan.block
+        if isinstance(block, Graph):
+            if (inner := _is_torch_wrong(block)) is not None:
+                return inner
+        elif node.plan.layer is not None and node.plan.layer.differs_on_torch(*node.plan.inputs):
+            return f"'{node.name}' ({node.plan.kind})"
+    return None
+
+
+def _keras(is_torch_wrong: Any) -> Any:
+    """Keras 3; on its torch backend, if nobody has imported it yet."""
+    if "keras" not in sys.modules:
+        has_tensorflow = importlib.util.find_spec("tensorflow") is not None
+        before = os.environ.get("KERAS_BACKEND")
+        os.environ["KERAS_BACKEND"] = "tensorflow" if is_torch_wrong and has_tensorflow else "torch"
+        try:
+            package = _imported("keras")
+        finally:
+            del os.environ["KERAS_BACKEND"]
+            if before is not None:
+                os.environ["KERAS_BACKEND"] = before
+    package = _imported("keras")
+    if not package.__version__.startswith("3."):
+        raise UnverifiedError(f"Keras {package.__version__} is installed, which does not read files of Keras 3")
+    return package
+
+
+def _tf_keras() -> Any:
+    """Keras 2 as it lives on: Keras 3 reads few files of Keras 2 right."""
+    return _imported("tf_keras", " (Keras 3 reads few files of Keras 2 right)")
+
+
+def _imported(name: str, why: str = "") -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            raise UnverifiedError(f"{name} is not installed{why}: pip install {name}") from None
+        raise UnverifiedError(f"{name} can't be imported: {said(error)}") from None
+    except Exception as error:  # of a broken installation
+        raise UnverifiedError(f"{name} can't be imported: {said(error)}") from None

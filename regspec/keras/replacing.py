@@ -1,0 +1,159 @@
+"""Layers that a torch module of the user's stands in for: which, with what arguments, and with which of the arrays.
+
+The user names the module, by a class or by `package.module:Class`; a file never does. It becomes a kind as by
+`regspec.register_layer`, so that the spec can be loaded again.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from regspec.errors import Problem, Problems, did_you_mean
+from regspec.keras.archive import Arrays
+from regspec.layers.layer import KINDS, Layer
+from regspec.layers.registration import Registered, registered_as
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+NO_STATE = ("num_batches_tracked",)  # what torch keeps, and Keras does not
+
+
+@dataclass
+class Replacements:
+    """Kinds of the user's, by the names of layers or of classes that they stand in for."""
+
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    imports: dict[str, None] = field(default_factory=dict)  # what `--import` takes, to load the spec again
+    used: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, targets: Mapping[str, str | type[Any]]) -> Replacements:
+        """By what they stand in for: classes, or ``package.module:Class``. Raises `RegspecError`."""
+        made = cls()
+        kinds = {}
+        for name, target in targets.items():
+            kinds[name], imported = registered_as(target)
+            made.imports[imported] = None
+        made.kinds = kinds
+        return made
+
+    def remark(self) -> str:
+        """A comment on what a spec needs that has kinds of the user's; nothing for one without any."""
+        imports = " ".join(f"--import {each}" for each in self.imports)
+        return f"# needs: regspec {imports} …\n" if imports else ""
+
+    def find(self, item: Mapping[str, Any]) -> str | None:
+        """The kind that stands in for a layer: by its name, by its class, or registered under its class's name."""
+        config = item.get("config")
+        own = item.get("name") or (config.get("name") if isinstance(config, dict) else None)
+        stored = str(item.get("class_name"))
+        class_name = stored.rpartition(">")[2]  # of a class that was registered with Keras, in an .h5 file
+        for name in (own, item.get("registered_name"), stored, class_name):
+            if isinstance(name, str) and name in self.kinds:
+                self.used.add(name)
+                return self.kinds[name]
+        kind = KINDS.get(class_name)
+        if kind is None or kind.__module__.startswith("regspec.layers."):
+            return None
+        self.imports[kind.module_import.module if issubclass(kind, Registered) else kind.__module__] = None
+        return class_name
+
+    def problems(self, layers: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
+        """What names no layer of a model."""
+        known = {str(name) for layer in layers for name in (layer["class_name"], layer["config"].get("name")) if name}
+        for name in self.kinds.keys() - self.used:
+            what = f"'{name}' is to be replaced, but no layer has that name, and none that class"
+            yield Problem(what, did_you_mean(name, known) or f"the model has {', '.join(sorted(known)[:20])}")
+
+
+# -- arrays ------------------------------------------------------------------------------------------------------------
+
+
+def own_parameters(
+    layer: Layer, name: str, datasets: Mapping[str, h5py.Dataset], arrays: Arrays, problems: Problems
+) -> dict[str, NDArray[np.generic]]:
+    """The parameters of a module of the user's, by their names in it, from a layer's arrays, by their paths.
+
+    They are matched by the names of the parts that they belong to, where these are the same, and in order; the shapes
+    must fit, after the transpositions that torch's own layers need.
+    """
+    try:
+        module = _instance(layer)
+    except Exception as error:  # of the user's constructor
+        problems.append(Problem(f"'{name}': {type(layer).__name__} can't be made: {error or type(error).__name__}"))
+        return {}
+    states, given = _states(module), _groups(datasets)
+    wanted: dict[str, list[str]] = {}
+    for key in states:
+        # one group may hold those of all parts, as older files have them
+        wanted.setdefault(next(iter(given)) if len(given) == 1 else key.rpartition(".")[0], []).append(key)
+    if {part: len(names) for part, names in wanted.items()} != {part: len(paths) for part, paths in given.items()}:
+        shapes = {key: tuple(each.shape) for key, each in module.state_dict().items() if not key.endswith(NO_STATE)}
+        mine = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "none"
+        theirs = ", ".join(f"{path} {dataset.shape}" for path, dataset in datasets.items()) or "none"
+        what = f"'{name}' has the arrays {theirs}, but {type(layer).__name__} the parameters {mine}"
+        problems.append(Problem(what, "they are matched by their order, and those of parts by the parts' names"))
+        return {}
+    found = {}
+    for part, names in wanted.items():
+        for key, path in zip(names, given[part], strict=True):
+            owner, _, own = key.rpartition(".")
+            order = _order(module.get_submodule(owner), own)
+            shape = tuple(module.state_dict()[key].shape)
+            keras_shape = shape if order is None else tuple(shape[order.index(axis)] for axis in range(len(shape)))
+            if datasets[path].shape != keras_shape:
+                what = f"'{name}' has {path} with the shape {datasets[path].shape}, where {keras_shape} is wanted"
+                problems.append(Problem(what, f"for {key} of {type(layer).__name__}, which has {shape}"))
+                continue
+            array = arrays.read(datasets[path], keras_shape)
+            found[key] = array if order is None else array.transpose(order)
+    return found
+
+
+def _instance(layer: Layer) -> nn.Module:
+    """The module that a kind of the user's is, as compiled source makes it."""
+    import torch
+
+    assert isinstance(layer, Registered)
+    target = getattr(importlib.import_module(layer.module_import.module), layer.module_import.name)
+    arguments = {name: getattr(layer, name) for name in layer.module_fields if name in layer.model_fields_set}
+    with torch.random.fork_rng(devices=()):
+        made: nn.Module = target(**arguments)
+    return made
+
+
+def _states(module: nn.Module) -> list[str]:
+    """The names of a module's parameters, and then of its buffers, as Keras orders weights."""
+    kept = module.state_dict().keys()
+    names = [name for named in (module.named_parameters(), module.named_buffers()) for name, _ in named]
+    return [name for name in names if name in kept and name.rpartition(".")[2] not in NO_STATE]
+
+
+def _groups(datasets: Mapping[str, h5py.Dataset]) -> dict[str, list[str]]:
+    """The paths of arrays by the parts that they belong to, in order."""
+    groups: dict[str, list[str]] = {}
+    for path in sorted(datasets, key=lambda path: (len(path.rpartition("/")[2]), path)):
+        group = path.rpartition("/")[0].removesuffix("vars").strip("/")
+        groups.setdefault(".".join(part.lstrip("_") for part in group.split("/")), []).append(path)
+    return groups
+
+
+def _order(owner: nn.Module, name: str) -> tuple[int, ...] | None:
+    """The order in which Keras's axes lie in a parameter of torch's own layers; None where they lie as in Keras."""
+    from torch import nn
+
+    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    if name != "weight":
+        return None
+    if isinstance(owner, (*convolutions, *transposed)):
+        rank = owner.weight.ndim
+        return (rank - 1, rank - 2, *range(rank - 2))
+    return (1, 0) if isinstance(owner, nn.Linear) else None

@@ -1,0 +1,202 @@
+"""What comes of comparing a port with Keras, as a value.
+
+Outputs, penalties and gradients are compared in evaluation and in training, and what a forward in training does to
+moving statistics. What can't be compared is said, and never taken for a success.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from regspec.building import build
+from regspec.compiler import graph_of
+from regspec.keras import inputs, reference, variables
+from regspec.keras.archive import Account
+from regspec.keras.comparing import SUM, Check, Comparison, difference
+from regspec.keras.outcomes import Ported
+from regspec.keras.reference import UnverifiedError, said
+from regspec.runtime import Regularized
+from regspec.runtime.terms import tensors
+
+if TYPE_CHECKING:
+    from regspec.keras.porting import Port
+
+HALF = 16  # how many steps of a half-precision type an error may be
+
+
+@dataclass(frozen=True)
+class Row:
+    """The checks of a sort in a mode: how many, and the largest error with each of the weights that were tried."""
+
+    what: str
+    count: int
+    errors: Mapping[str, float]  # by the weights: file, random
+    name: str  # where the error is largest; none where there is none
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of comparing a port with Keras.
+
+    Example:
+        >>> import regspec
+        >>> verification = regspec.port("examples/keras_mlp.keras").verify()
+        >>> verification.passed, verification.error < 1e-5
+        (True, True)
+    """
+
+    reference: str | None  # Keras's version and backend; None where nothing was run
+    tolerance: float
+    checks: tuple[Check, ...]
+    left_out: tuple[str, ...]  # what could not be compared, and why
+    account: Account | None  # of the file's arrays, if it has any
+    parameters: int  # numbers that the port took from the file
+
+    @property
+    def error(self) -> float:
+        """The largest relative error, but for what rounding makes."""
+        return max(
+            (each.error for each in self.checks if each.allowed <= self.tolerance or not each.passed), default=0.0
+        )
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """What is further apart than the tolerance."""
+        return tuple(each for each in self.checks if not each.passed)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing that was checked differs, and each of the file's arrays was used exactly once."""
+        return self.is_whole and not self.failed
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each of the file's arrays was used exactly once, and gave all its numbers."""
+        return self.account is None or (self.account.is_complete and self.account.numbers == self.parameters)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """With which weights both sides ran: those of the file, random ones, or both."""
+        return tuple(_weights(self.checks))
+
+    @property
+    def verdict(self) -> str:
+        """The result in a sentence."""
+        if self.failed:
+            first = self.failed[0]
+            alike = [each for each in self.failed if (each.sort, each.mode) == (first.sort, first.mode)]
+            worst = max(alike, key=lambda each: each.error)
+            return f"failed: {worst}" + ("" if worst.note else f", where {self.tolerance:g} is allowed")
+        if not self.is_whole:
+            return "failed: not every array of the file was used exactly once"
+        if self.reference is None:
+            return "nothing was compared with Keras"
+        return f"passed: the largest relative error is {self.error:.1e}, where {self.tolerance:g} is allowed"
+
+    def rows(self) -> tuple[Row, ...]:
+        """The checks by sort and mode."""
+        groups: dict[str, list[Check]] = {}
+        for each in self.checks:
+            groups.setdefault(f"{each.sort} in {each.mode}" if each.mode else each.sort, []).append(each)
+        return tuple(_row(what, group) for what, group in groups.items())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verification as plain data."""
+        return {
+            "passed": self.passed,
+            "reference": self.reference,
+            "tolerance": self.tolerance,
+            "error": self.error,
+            "checks": [vars(each) for each in self.checks],
+            "left_out": list(self.left_out),
+            "account": None if self.account is None else vars(self.account),
+        }
+
+
+def _row(what: str, group: Sequence[Check]) -> Row:
+    worst = max(group, key=lambda each: each.error)
+    errors = {weights: max(each.error for each in group if each.weights == weights) for weights in _weights(group)}
+    count = len({each.name for each in group} - {SUM}) or 1
+    return Row(what, count, errors, worst.name if worst.error else "")
+
+
+def _weights(checks: Sequence[Check]) -> list[str]:
+    return [*dict.fromkeys(each.weights for each in checks)]
+
+
+def verify(port: Port, tolerance: float) -> Verification:
+    """The comparison of a port with Keras, as far as Keras is at hand; the account of the file's arrays in any case.
+
+    Torch's random state, and the environment, are as before.
+    """
+    if port.original is not None:
+        found = verify(port.original, tolerance)
+        return replace(found, checks=(*found.checks, *_converted(port, port.original, tolerance)))
+    graph, account = graph_of(port.spec), port.provenance.account
+    checks: Sequence[Check] = ()
+    left_out: Sequence[str] = ()
+    name = None
+    with _quietly():
+        module = build(port.spec, seed=0)
+        allowed = max(tolerance, _least(module))
+        try:
+            original = reference.load(port.provenance, graph)
+            comparison = Comparison(Ported(module, graph), original, allowed)
+            with original.scope():
+                weights = {key: torch.as_tensor(array.copy()) for key, array in port.weights.items()}
+                comparison.run(weights, is_hidden=account is not None and account.constant > 0)
+            name, checks, left_out = original.name, comparison.checks, comparison.reasons
+        except UnverifiedError as reason:
+            left_out = (f"outputs, penalties and gradients: {reason}",)
+    constants = variables.constants_of(port.provenance.model).values()  # which stand in the config
+    numbers = sum(array.size for array in port.weights.values()) - sum(array.size for array in constants)
+    return Verification(name, allowed, tuple(checks), tuple(left_out), account, numbers)
+
+
+def _converted(port: Port, original: Port, tolerance: float) -> Iterator[Check]:
+    """How far a model that was folded or converted is from the one before, on the same inputs."""
+    graph, before, after = graph_of(original.spec), original.build(), port.build()
+    orders = [port.input_orders.get(x.source) for x in graph.inputs]
+    with torch.no_grad(), _quietly():
+        for form in inputs.forms_of(graph):
+            xs = inputs.inputs_of(graph, 3, form)
+            try:
+                wanted = [*tensors(before(*xs))]
+            except Exception:  # whatever torch raises for sizes that do not fit
+                continue
+            moved = [x if order is None else x.permute(order) for x, order in zip(xs, orders, strict=True)]
+            try:
+                got = [*tensors(after(*moved))]
+            except Exception as error:  # which is the finding
+                yield Check("outputs", "conversion", "file", "all", math.inf, tolerance, f"it fails: {said(error)}")
+                return
+            break
+        else:
+            return
+    outputs = port.spec.body.outputs  # where a layer that was folded gave one, it has another name
+    names = [outputs] if isinstance(outputs, str) else [*(outputs or ())]
+    for name, a, b in zip(names, got, wanted, strict=True):
+        order = port.output_orders.get(name)
+        gap = difference(a, b if order is None else b.permute(order), 1e-12)
+        yield Check("outputs", "conversion", "file", name, gap, tolerance)
+
+
+def _least(module: Regularized) -> float:
+    """The error that half precision makes by itself; nothing where a module has none."""
+    types = {each.dtype for each in module.parameters()} & {torch.float16, torch.bfloat16}
+    return max((HALF * torch.finfo(each).eps for each in types), default=0.0)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Keras's warnings, and with the state of torch's generator kept."""
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=()):
+        warnings.simplefilter("ignore")
+        yield

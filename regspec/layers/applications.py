@@ -1,0 +1,71 @@
+"""Layers that models of keras.applications bring with them: those of ConvNeXt and of InceptionResNetV2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from regspec.calls import Expression, Module, call, unless
+from regspec.layers.layer import Elementwise, Weight, kind
+from regspec.layers.merging import Merge
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.fields import Axis, Fraction, Number, Size
+from regspec.spec.initializers import Constant
+
+
+@kind
+class LayerScale(Elementwise):
+    """The input times a learned factor for each number along an axis."""
+
+    init_values: Number = Field(description="What every factor starts as.")
+    projection_dim: Size = Field(description="The size of the axis.")
+    axis: Axis = Field(-1, description="The axis that has the factors.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        size = x.shape[x.dimension(self.axis)]
+        if size not in (None, self.projection_dim):
+            raise ShapeError(f"has {self.projection_dim} factors, but axis {self.axis} of {x.described} has {size}")
+        return x.shape
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        filled = Constant(value=self.init_values)
+        along = (self.axis % x.rank,)
+        return (self.weight("gamma", "c", (self.projection_dim,), initializer=filled, constructed=filled, along=along),)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        dimension = x.dimension(self.axis)
+        dim = unless(-1, -1 if dimension == x.rank - 1 else dimension)
+        return Module(call("LayerScale", self.projection_dim, self.init_values, dim=dim))(x)
+
+
+@kind
+class StochasticDepth(Elementwise):
+    """Zeros for a share of the examples, in training; the others enlarged to keep the mean."""
+
+    drop_path_rate: Annotated[Fraction, Field(lt=1)] = Field(description="The share of examples, below one.")
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Module(call("Dropout", self.drop_path_rate, noise_shape=(None, *(1,) * (x.rank - 1))))(x)
+
+
+@kind
+class CustomScaleLayer(Merge):
+    """The first input plus the second times a factor."""
+
+    scale: Number = Field(description="The factor.")
+
+    arity = (2, 2)
+    verb = "add"
+
+    @property
+    def takes_integers(self) -> bool:
+        return False
+
+    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+        return None
+
+    def merge(self, values: Sequence[Expression]) -> Expression:
+        first, second = values
+        return first + second * self.scale

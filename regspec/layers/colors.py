@@ -1,0 +1,175 @@
+"""Images whose colours are changed: at random in training, or by their own histogram."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from regspec.calls import Expression, Module, call, unless
+from regspec.layers.augmentation import (
+    CHANCE,
+    Augmentation,
+    Bounds,
+    Images,
+    Probability,
+    Signed,
+    Valued,
+)
+from regspec.layers.layer import Layer, kind
+from regspec.layers.reshaping import Moved
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.fields import Fraction, NotNegative, Size, Sizes
+
+
+class Colored(Layer):
+    """A layer on images of red, green and blue."""
+
+    channels: ClassVar[tuple[int, ...]] = (3,)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        if x.shape[1] is not None and x.shape[1] not in self.channels:
+            wanted = " or ".join(str(count) for count in self.channels)
+            raise ShapeError(f"takes images of {wanted} channels, but '{x.source}' gives {x.shape[1]}")
+        return x.shape
+
+
+@kind
+class RandomBrightness(Augmentation, Valued):
+    """Images made brighter or darker, in training."""
+
+    factor: Signed = Field(description="The bounds of the change, as a share of the value range; f stands for [-f, f].")
+
+
+@kind
+class RandomContrast(Augmentation, Valued):
+    """Images with more or less contrast, in training."""
+
+    factor: Probability = Field(
+        description="[f, g] for contrasts from 1 - f to 1 + g; one number g stands for [0, g], as in Keras."
+    )
+
+
+@kind
+class RandomColorDegeneration(Colored, Augmentation, Valued):
+    """Images mixed with their grey versions, in training."""
+
+    channels = (1, 3)
+    factor: Signed = Field(description="The bounds of the share of grey; f stands for [-f, f], as in Keras.")
+
+
+@kind
+class RandomGrayscale(Colored, Augmentation):
+    """Images made grey with a probability, in training."""
+
+    channels = (1, 3)
+    factor: Fraction = Field(0.5, description="The probability.")
+
+
+@kind
+class RandomSaturation(Colored, Augmentation, Valued):
+    """Images with stronger or weaker colours, in training."""
+
+    factor: Signed = Field(
+        description="The bounds of f: the saturation is multiplied by f / (1 - f); one number f stands for [-f, f]."
+    )
+
+
+@kind
+class RandomHue(Colored, Augmentation, Valued):
+    """Images with other hues, in training."""
+
+    factor: Probability = Field(
+        description="The bounds of the turn, as shares of half the circle of colours; f stands for [0, f]."
+    )
+
+
+@kind
+class RandomColorJitter(Colored, Augmentation, Valued):
+    """Images with other brightness, contrast, saturation and hue, in this order, in training."""
+
+    brightness_factor: Signed | None = Field(None, description="As RandomBrightness has it; null leaves it.")
+    contrast_factor: Probability | None = Field(None, description="As RandomContrast has it; null leaves it.")
+    saturation_factor: Signed | None = Field(None, description="As RandomSaturation has it; null leaves it.")
+    hue_factor: Probability | None = Field(None, description="As RandomHue has it; null leaves it.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        has_colors = self.saturation_factor is not None or self.hue_factor is not None
+        return super().output_shape(x) if has_colors else x.shape
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        value: Expression = x
+        value_range = unless((0.0, 255.0), self.value_range)
+        for name in ("brightness", "contrast", "saturation", "hue"):
+            factor = getattr(self, f"{name}_factor")
+            if factor is not None:
+                constructor = call(f"Random{name.capitalize()}", factor=factor, value_range=value_range)
+                value = Module(constructor, name)(value)
+        return Module(call("nn.Identity"))(x) if value is x else value
+
+
+@kind
+class RandomInvert(Augmentation, Valued):
+    """Negatives of images, in training."""
+
+    factor: Probability = Field((0.0, 1.0), description=CHANCE)
+
+
+@kind
+class RandomPosterization(Augmentation, Valued):
+    """Images with fewer different values, in training."""
+
+    factor: Annotated[tuple[float, float], Bounds(1, 8, is_strict=True)] = Field(
+        description="How many bits of eight remain: from the first number to one less than the second; f for [1, f]."
+    )
+
+    def own_arguments(self) -> dict[str, Any]:
+        return {**super().own_arguments(), "factor": tuple(int(each) for each in self.factor)}
+
+
+@kind
+class RandomSharpness(Augmentation, Valued):
+    """Images blurred or sharpened, in training."""
+
+    factor: Probability = Field(
+        description="The bounds of the sharpness: 0 blurs, 0.5 leaves, 1 sharpens; f stands for [0, f]."
+    )
+
+
+@kind
+class Solarization(Augmentation, Valued):
+    """Images to which a number is added, and whose values above a threshold are made negative, in training."""
+
+    addition_factor: Probability = Field(
+        (0.0, 0.0), description="The bounds of the number, as shares of 255, the first as it is; f stands for [0, f]."
+    )
+    threshold_factor: Probability = Field(
+        (0.0, 0.0), description="The bounds of the threshold, in the same way; f stands for [0, f]."
+    )
+
+
+@kind
+class AutoContrast(Images, Valued):
+    """Images whose channels are stretched to the whole range of values."""
+
+
+@kind
+class Equalization(Images, Valued):
+    """Images whose values are spread evenly, by one histogram for each channel of the batch, in training."""
+
+    bins: Size = Field(256, description="The number of bins of the histogram.")
+
+
+@kind
+class ContrastLimitedAdaptiveHistogramEqualization(Moved, Images, Valued):
+    """Images whose values are spread evenly, by histograms of tiles that are cut off."""
+
+    clip_limit: NotNegative = Field(
+        4.0, description="Where a histogram is cut off, in multiples of its mean; 0 leaves it whole."
+    )
+    tile_grid_size: Sizes = Field((8, 8), description="The number of tiles along the height and along the width.")
+    as_on_torch: bool = Field(
+        False,
+        description="Whether to do what Keras's torch backend does, unlike its others: the limit is cut to a whole "
+        "number of pixels, and beyond the border lie its own pixels, and not the image mirrored.",
+    )

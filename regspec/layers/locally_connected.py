@@ -1,0 +1,71 @@
+"""Keras 2's locally connected layers: convolutions whose filters are others at each place."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from regspec.calls import Expression, Module, call, unless
+from regspec.layers.convolution import compact
+from regspec.layers.layer import Activated, Spatial, Weight, kind
+from regspec.layers.slots import BiasSlot, KernelSlot
+from regspec.shapes import Shape, ShapeError, Tensor, windowed
+from regspec.spec.fields import Size, Sizes
+
+
+class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
+    """A window that moves along the spatial axes, with weights of its own at each place."""
+
+    filters: Size = Field(description="The number of output channels.")
+    kernel_size: Sizes = Field(description="The size of the window along each spatial axis.")
+    strides: Sizes = Field((1,), validate_default=True, description="The step of the window along each spatial axis.")
+    padding: Literal["valid"] = Field("valid", description="valid: only whole windows; there is no other.")
+
+    def places(self, x: Tensor) -> tuple[int, ...]:
+        """How many windows there are along each axis."""
+        sizes = [x.size(dimension) for dimension in range(2, x.rank)]
+        moves = zip(sizes, self.kernel_size, self.strides, strict=True)
+        counts = tuple(windowed(size, span, stride, False) or 0 for size, span, stride in moves)
+        if min(counts) < 1:
+            raise ShapeError(f"has a window of {self.kernel_size}, which does not fit into {x.described}")
+        return counts
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        places = self.places(x)
+        cells = math.prod(self.kernel_size) * x.size(1)
+        axes = "l" if self.spatial_rank == 1 else "h w"
+        kernel = self.weight("kernel", "p i o", (math.prod(places), cells, self.filters))
+        bias = self.weight("bias", f"{axes} o -> o {axes}", (*places, self.filters), parameters=("bias",))
+        return (kernel, bias) if self.use_bias else (kernel,)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return self.activated_shape((x.shape[0], self.filters, *self.places(x)), x)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        constructor = call(
+            "LocallyConnected",
+            x.size(1),
+            self.filters,
+            self.places(x),
+            self.kernel_size,
+            stride=unless(1, compact(self.strides)),
+            bias=unless(True, self.use_bias),
+            channels_last=unless(True, (self.data_format or x.data_format) == "channels_last"),
+        )
+        return self.activate(Module(constructor)(x), x)
+
+
+@kind
+class LocallyConnected1D(LocallyConnected):
+    """A convolution along time or space whose filters are others at each place, of Keras 2."""
+
+    spatial_rank = 1
+
+
+@kind
+class LocallyConnected2D(LocallyConnected):
+    """A convolution over images whose filters are others at each place, of Keras 2."""
+
+    spatial_rank = 2

@@ -1,0 +1,286 @@
+"""Functions along an axis: running sums, orders, places in an order, normalization."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from regspec.axes import Order
+from regspec.calls import Expression, Part, call, unless
+from regspec.counting import Counted, Recounted, recounted_axes
+from regspec.layers.layer import Layer, kind
+from regspec.layers.operations.operands import MAX_NUMBERS, cast, made, promoted, value
+from regspec.layers.operations.reductions import inner_dimension, shown
+from regspec.layers.reshaping import Moved
+from regspec.shapes import Shape, ShapeError, Tensor, windowed
+from regspec.spec.fields import Axes, Axis, Number, Positive, Sequence, Size
+
+
+class Along(Moved):
+    """A function along one axis, which stays."""
+
+    axis: Axis = Field(-1, description="The axis; 1 is the first after the batch.")
+
+    def order(self, x: Tensor) -> Order | None:
+        return None
+
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return None if xs[0].units is not None else Recounted(recounted_axes((self.axis,), xs[0]))
+
+    def gives_signal(self, *xs: Tensor) -> bool:
+        return any(x.is_signal for x in xs)
+
+    def dimension(self, x: Tensor) -> int:
+        """The dimension in torch of the axis."""
+        return inner_dimension(self.axis, x)
+
+    def dim(self, x: Tensor) -> int:
+        """The argument ``dim`` of torch's functions."""
+        return shown(self.dimension(x), x)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
+        self.dimension(x)
+        return x.shape
+
+
+class Running(Along):
+    """A running sum or product."""
+
+    axis: Axis = Field(description="The axis along which it runs; 1 is the first after the batch.")
+
+    function: ClassVar[str]
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return promoted(x.dtype, 0)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return cast(
+            x.method(self.function, dim=self.dim(x)), x.dtype if x.is_floating else "int64", self.output_dtype(x)
+        )
+
+
+Cumsum = made(Running, "Cumsum", "The sum of the numbers up to each one.", function="cumsum")
+Cumprod = made(Running, "Cumprod", "The product of the numbers up to each one.", function="cumprod")
+
+
+@kind
+class Diff(Along):
+    """The difference between each number and the one before it."""
+
+    n: Size = Field(1, description="How often the difference is taken.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        dimension = self.dimension(x)
+        size = x.shape[dimension]
+        if size is not None and size <= self.n:
+            raise ShapeError(f"takes differences {self.n} times, which leaves nothing of {x.described}")
+        return tuple(old if index != dimension or old is None else old - self.n for index, old in enumerate(x.shape))
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return x.dtype
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("diff", n=unless(1, self.n), dim=unless(-1, self.dim(x)))
+
+
+@kind
+class Sort(Along):
+    """The numbers in rising order."""
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return x.dtype
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return Part(x.method("sort", dim=unless(-1, self.dim(x))), ("values", "indices"), (0,))
+
+
+@kind
+class Argsort(Along):
+    """The places of the numbers in rising order; of equal ones the first comes first."""
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return "int32"
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("argsort", dim=unless(-1, self.dim(x)), stable=True).method("int")
+
+
+@kind
+class TopK(Moved):
+    """The largest numbers of the last axis, the largest first, and their places as a second output."""
+
+    k: Size = Field(description="How many.")
+    sorted: bool = Field(True, description="Whether they are in order.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> list[Shape]:
+        inner_dimension(-1, x)
+        size = x.shape[-1]
+        if size is not None and size < self.k:
+            raise ShapeError(f"takes the {self.k} largest numbers of the last axis of {x.described}")
+        return [(*x.shape[:-1], self.k)] * 2
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> list[str]:  # type: ignore[override]
+        return [x.dtype, "int32"]
+
+    def lower(self, x: Tensor, *_: Tensor) -> list[Expression]:
+        whole = x.method("topk", self.k, sorted=unless(True, self.sorted))
+        values, places = (Part(whole, ("values", "indices"), (index,)) for index in (0, 1))
+        return [values, places.method("int")]
+
+
+class Place(Layer):
+    """The place of a number along an axis, which goes."""
+
+    axis: Axis = Field(description="The axis to reduce; 1 is the first after the batch.")
+    keepdims: bool = Field(False, description="Whether the axis stays, with the size 1.")
+    dtype: Literal["int32", "int64"] = Field("int32", description="The type of the place.")  # type: ignore[assignment]
+
+    function: ClassVar[str]
+
+    @property
+    def takes_integers(self) -> bool:
+        return True
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        dimension = inner_dimension(self.axis, x)
+        return (*x.shape[:dimension], *((1,) if self.keepdims else ()), *x.shape[dimension + 1 :])
+
+    @property
+    def precision(self) -> None:
+        return None
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return self.dtype
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        number = x.method("byte") if x.dtype == "bool" else x
+        place = number.method(self.function, dim=shown(x.dimension(self.axis), x), keepdim=unless(False, self.keepdims))
+        return cast(place, "int64", self.dtype)
+
+
+Argmax = made(Place, "Argmax", "The place of the largest number.", function="argmax")
+Argmin = made(Place, "Argmin", "The place of the smallest number.", function="argmin")
+
+
+@kind
+class Normalize(Layer):
+    """x / max(norm(x), epsilon) along an axis."""
+
+    axis: Axes = Field((-1,), description="The axis, or several together; 1 is the first after the batch.")
+    norm_order: int = Field(2, alias="order", ge=1, le=64, description="The order of the norm.")
+    epsilon: Positive | None = Field(None, description="What the norm is at least; 1e-7 when absent.")
+
+    def order(self, x: Tensor) -> Order | None:
+        return None
+
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return Recounted(recounted_axes(self.axis, xs[0]), units=xs[0].units)
+
+    def gives_signal(self, *xs: Tensor) -> bool:
+        return any(x.is_signal for x in xs)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        if self.norm_order != 2 and len(self.axis) > 1:
+            raise ShapeError(f"takes a norm of order {self.norm_order} along one axis, but {len(self.axis)} are given")
+        for axis in self.axis:
+            inner_dimension(axis, x)
+        return x.shape
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return x.dtype
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        dimensions = tuple(sorted({x.dimension(axis) for axis in self.axis}))
+        dim = dimensions if len(dimensions) > 1 else shown(dimensions[0], x)
+        epsilon = 1e-7 if self.epsilon is None else self.epsilon
+        return call(
+            "F.normalize", x, p=unless(2.0, float(self.norm_order)), dim=unless(1, dim), eps=unless(1e-12, epsilon)
+        )
+
+
+class Intervals(Moved):
+    """The places of numbers among boundaries."""
+
+    def order(self, x: Tensor) -> Order | None:
+        return None
+
+    def gives_signal(self, *xs: Tensor) -> bool:
+        return any(x.is_signal for x in xs)
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return "int32"
+
+
+Boundaries = Annotated[tuple[Number, ...], Sequence]
+
+
+@kind
+class Digitize(Intervals):
+    """The number of the interval in which each number lies; a boundary belongs to the upper one."""
+
+    bins: Boundaries = Field(min_length=1, max_length=MAX_NUMBERS, description="The boundaries, in rising order.")
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        number = x.method("byte") if x.dtype == "bool" else x
+        return call("torch.bucketize", number, value("bins", self.bins), right=True).method("int")
+
+
+@kind
+class SearchSorted(Intervals):
+    """The place in a sorted sequence at which each number would be put."""
+
+    sorted_sequence: Boundaries = Field(
+        min_length=1, max_length=MAX_NUMBERS, description="The numbers of the sequence, in rising order."
+    )
+    side: Literal["left", "right"] = Field("left", description="Whether it is put before or after equal ones.")
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        sequence = value("sorted_sequence", self.sorted_sequence)
+        return call("torch.searchsorted", sequence, x, side=unless("left", self.side), out_int32=True)
+
+
+@kind
+class Trapezoid(Layer):
+    """The integral along an axis by the trapezoidal rule."""
+
+    axis: Axis = Field(-1, description="The axis to reduce; 1 is the first after the batch.")
+    dx: Number = Field(1.0, description="The distance between two numbers.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        dimension = inner_dimension(self.axis, x)
+        return (*x.shape[:dimension], *x.shape[dimension + 1 :])
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return x.dtype
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        dim = shown(x.dimension(self.axis), x)
+        return call("torch.trapezoid", x, dx=unless(1.0, self.dx), dim=unless(-1, dim))
+
+
+@kind
+class ExtractSequences(Moved):
+    """Windows of the last axis, one below the other along a new axis before it."""
+
+    sequence_length: Size = Field(description="The length of a window.")
+    sequence_stride: Size = Field(description="How far apart windows begin.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        inner_dimension(-1, x)
+        count = windowed(x.shape[-1], self.sequence_length, self.sequence_stride, is_padded=False)
+        if count is not None and count < 1:
+            raise ShapeError(f"takes windows of {self.sequence_length} from the last axis of {x.described}")
+        return (*x.shape[:-1], count, self.sequence_length)
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return x.dtype
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("unfold", -1, self.sequence_length, self.sequence_stride)

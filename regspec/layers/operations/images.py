@@ -1,0 +1,135 @@
+"""Operations on images that torch has no module for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from regspec.calls import Expression, call
+from regspec.layers.layer import kind
+from regspec.layers.operations.rearranging import Rearranged
+from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, same_padding, windowed
+from regspec.spec.fields import Size, Sizes
+
+
+class Blocks(Rearranged):
+    """Images whose channels become blocks of pixels, or the reverse."""
+
+    block_size: Size = Field(description="The height and width of a block.")
+    data_format: DataFormat | None = Field(
+        None, description="Where the channels lie; the model's data_format when absent."
+    )
+
+    takes = ("batch", "height", "width", "channels")
+
+    def is_first(self, x: Tensor) -> bool:
+        """Whether the channels lie first."""
+        return (self.data_format or x.data_format) == "channels_first"
+
+    def divided(self, size: int | None, by: int, x: Tensor) -> int | None:
+        """A size that becomes smaller. Raises `ShapeError` where it is no multiple."""
+        if size is not None and size % by:
+            raise ShapeError(f"takes blocks of {self.block_size}, which do not fit {x.described}")
+        return None if size is None else size // by
+
+
+def _times(size: int | None, factor: int) -> int | None:
+    return None if size is None else size * factor
+
+
+@kind
+class DepthToSpace(Blocks):
+    """Images whose channels become blocks of pixels."""
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        b = self.block_size
+        height, width, channels = (2, 3, 1) if self.is_first(x) else (1, 2, 3)
+        shape = {
+            height: _times(x.shape[height], b),
+            width: _times(x.shape[width], b),
+            channels: self.divided(x.shape[channels], b * b, x),
+        }
+        return (x.shape[0], *(shape[axis] for axis in (1, 2, 3)))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        b = self.block_size
+        if self.is_first(x):
+            return call("F.pixel_shuffle", x, b)
+        blocks = x.method("unflatten", -1, (b, b, -1)).method("permute", 0, 1, 3, 2, 4, 5)
+        return blocks.method("flatten", 3, 4).method("flatten", 1, 2)
+
+
+@kind
+class SpaceToDepth(Blocks):
+    """Images whose blocks of pixels become channels."""
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        b = self.block_size
+        height, width, channels = (2, 3, 1) if self.is_first(x) else (1, 2, 3)
+        shape = {
+            height: self.divided(x.shape[height], b, x),
+            width: self.divided(x.shape[width], b, x),
+            channels: _times(x.shape[channels], b * b),
+        }
+        return (x.shape[0], *(shape[axis] for axis in (1, 2, 3)))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        b = self.block_size
+        if self.is_first(x):
+            return call("F.pixel_unshuffle", x, b)
+        blocks = x.method("unflatten", 2, (-1, b)).method("unflatten", 1, (-1, b))
+        return blocks.method("permute", 0, 1, 3, 2, 4, 5).method("flatten", 3)
+
+
+@kind
+class ExtractPatches(Rearranged):
+    """The patches of images, the numbers of each along one axis, which takes the place of the channels."""
+
+    size: Sizes = Field(description="The height and width of a patch.", max_length=2)
+    strides: Sizes | None = Field(
+        None, description="How far apart patches begin; their size when absent.", max_length=2
+    )
+    padding: Literal["valid", "same"] = Field("valid", description="Whether zeros are added, so that all pixels count.")
+    data_format: DataFormat | None = Field(
+        None, description="Where the channels lie; the model's data_format when absent."
+    )
+
+    takes = ("batch", "height", "width", "channels")
+
+    def _spans(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The size of a patch, and how far apart patches begin, along height and width."""
+        size = self.size * (3 - len(self.size))
+        strides = self.strides or size
+        return (size[0], size[1]), (strides[0], strides[-1])
+
+    def _axes(self, x: Tensor) -> tuple[int, int, int]:
+        return (2, 3, 1) if (self.data_format or x.data_format) == "channels_first" else (1, 2, 3)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        *places, channels = self._axes(x)
+        size, strides = self._spans()
+        shape = {channels: _times(x.shape[channels], size[0] * size[1])}
+        for axis, span, stride in zip(places, size, strides, strict=True):
+            count = windowed(x.shape[axis], span, stride, self.padding == "same")
+            if count is not None and count < 1:
+                raise ShapeError(f"takes patches of {[*size]}, which do not fit {x.described}")
+            shape[axis] = count
+        return (x.shape[0], *(shape[axis] for axis in (1, 2, 3)))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        *places, channels = self._axes(x)
+        size, strides = self._spans()
+        patches: Expression = x
+        if self.padding == "same":
+            cells = [0] * 6
+            for axis, span, stride in zip(places, size, strides, strict=True):
+                cells[2 * (3 - axis) : 2 * (3 - axis) + 2] = same_padding(x.size(axis), span, stride)
+            while cells[-2:] == [0, 0]:
+                del cells[-2:]
+            patches = call("F.pad", x, tuple(cells)) if cells else x
+        for axis, span, stride in zip(places, size, strides, strict=True):
+            patches = patches.method("unfold", axis, span, stride)
+        if channels == 1:
+            return patches.method("permute", 0, 4, 5, 1, 2, 3).method("flatten", 1, 3)
+        return patches.method("permute", 0, 1, 2, 4, 5, 3).method("flatten", 3)

@@ -1,0 +1,178 @@
+"""Functions of the matrices in the last two axes, the axes before them kept."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from regspec.calls import Expression, Part, call, unless
+from regspec.layers.layer import Layer, kind
+from regspec.layers.operations.operands import made, promoted
+from regspec.layers.operations.products import met
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.fields import NotNegative
+
+
+class Matrices(Layer):
+    """A function of the matrices in the last two axes."""
+
+    function: ClassVar[str]
+    is_square: ClassVar[bool] = True
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
+        self.check(x)
+        return x.shape
+
+    def check(self, x: Tensor) -> None:
+        """Raises `ShapeError` where these are no matrices, or not square."""
+        if x.rank < 3 or (self.is_square and not met(x.shape[-1], x.shape[-2])):
+            what = "square matrices" if self.is_square else "matrices"
+            raise ShapeError(f"takes {what} in the last two axes, but is given {x.described}")
+
+    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
+        return promoted(x.dtype, *(each.dtype for each in others))
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+        return call(self.function, x, *others)
+
+
+Inv = made(Matrices, "Inv", "The inverses of matrices.", function="torch.linalg.inv")
+
+
+class Scalar(Matrices):
+    """A number of each matrix."""
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+        self.check(x)
+        return x.shape[:-2]
+
+
+Det = made(Scalar, "Det", "The determinants of matrices.", function="torch.linalg.det")
+Logdet = made(Scalar, "Logdet", "The logarithms of the determinants of matrices.", function="torch.logdet")
+
+
+@kind
+class Cholesky(Matrices):
+    """The Cholesky factors of positive definite matrices."""
+
+    upper: bool = Field(False, description="Whether the factors are upper triangles.")
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+        return call("torch.linalg.cholesky", x, upper=unless(False, self.upper))
+
+
+@kind
+class Pinv(Matrices):
+    """The pseudo-inverses of matrices."""
+
+    rcond: NotNegative | None = Field(
+        None, description="What counts as zero, as a share of the largest singular value."
+    )
+
+    is_square = False
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+        self.check(x)
+        return (*x.shape[:-2], x.shape[-1], x.shape[-2])
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+        return call("torch.linalg.pinv", x, rtol=unless(None, self.rcond))
+
+
+class Solution(Matrices):
+    """The solution of linear equations: the first input has the matrices, the second the right sides."""
+
+    arity = (2, 2)
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+        (b,) = others
+        self.check(x)
+        is_fit = b.rank == x.rank and all(map(met, x.shape[1:-1], b.shape[1:-1]))
+        if not is_fit:
+            raise ShapeError(f"solves equations of {x.named}, but their right sides are {b.named}")
+        return b.shape
+
+
+Solve = made(Solution, "Solve", "The solution x of a @ x = b; a is the first input, b the second.",
+             function="torch.linalg.solve")  # fmt: skip
+
+
+@kind
+class SolveTriangular(Solution):
+    """The solution x of a @ x = b for triangles a, the first input; b is the second."""
+
+    is_lower: bool = Field(False, alias="lower", description="Whether they are lower triangles.")
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+        return call("torch.linalg.solve_triangular", x, *others, upper=not self.is_lower)
+
+
+@kind
+class Eigh(Matrices):
+    """The eigenvalues of symmetric matrices, and their eigenvectors as a second output."""
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> list[Shape]:
+        self.check(x)
+        return [x.shape[:-1], x.shape]
+
+    def lower(self, x: Tensor, *others: Tensor) -> list[Expression]:
+        whole = call("torch.linalg.eigh", x)
+        return [Part(whole, ("values", "vectors"), (index,)) for index in range(2)]
+
+
+@kind
+class Slogdet(Matrices):
+    """The signs of the determinants of matrices, and the logarithms of their sizes as a second output."""
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> list[Shape]:
+        self.check(x)
+        return [x.shape[:-2]] * 2
+
+    def lower(self, x: Tensor, *others: Tensor) -> list[Expression]:
+        whole = call("torch.linalg.slogdet", x)
+        return [Part(whole, ("sign", "logarithm"), (index,)) for index in range(2)]
+
+
+@kind
+class Qr(Matrices):
+    """The factors q and r of matrices: orthogonal columns, and an upper triangle as a second output."""
+
+    mode: Literal["reduced", "complete"] = Field("reduced", description="Whether q has as many columns, or is square.")
+
+    is_square = False
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> list[Shape]:
+        self.check(x)
+        rows, columns = x.size(x.rank - 2), x.size(x.rank - 1)
+        inner = rows if self.mode == "complete" else min(rows, columns)
+        return [(*x.shape[:-2], rows, inner), (*x.shape[:-2], inner, columns)]
+
+    def lower(self, x: Tensor, *others: Tensor) -> list[Expression]:
+        whole = call("torch.linalg.qr", x, mode=unless("reduced", self.mode))
+        return [Part(whole, ("q", "r"), (index,)) for index in range(2)]
+
+
+@kind
+class SVD(Matrices):
+    """The factors u, s and v of matrices, of which s has the singular values; or these alone."""
+
+    full_matrices: bool = Field(True, description="Whether u and v are square.")
+    compute_uv: bool = Field(True, description="Whether there are u and v, and not the singular values alone.")
+
+    is_square = False
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
+        self.check(x)
+        rows, columns = x.size(x.rank - 2), x.size(x.rank - 1)
+        values = (*x.shape[:-2], min(rows, columns))
+        if not self.compute_uv:
+            return values
+        inner = (rows, columns) if self.full_matrices else (min(rows, columns),) * 2
+        return [(*x.shape[:-2], rows, inner[0]), values, (*x.shape[:-2], inner[1], columns)]
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+        if not self.compute_uv:
+            return call("torch.linalg.svdvals", x)
+        whole = call("torch.linalg.svd", x, full_matrices=unless(True, self.full_matrices))
+        return [Part(whole, ("u", "s", "v"), (index,)) for index in range(3)]

@@ -1,0 +1,342 @@
+"""Axes added, dropped and exchanged; numbers moved, repeated and padded along them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from regspec import axes
+from regspec.axes import Order
+from regspec.calls import OMIT, Expression, call, unless
+from regspec.layers.layer import kind
+from regspec.layers.operations.operands import MAX_NUMBERS, promoted, value
+from regspec.layers.operations.reductions import inner_dimension, shown
+from regspec.layers.reshaping import Moved, tuples
+from regspec.shapes import Shape, ShapeError, Tensor, text
+from regspec.spec.fields import MAX_SIZE, Axes, Axis, Count, OneOrMore, Sequence
+
+
+class Rearranged(Moved):
+    """The numbers of the input, elsewhere."""
+
+    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
+        return promoted(*(each.dtype for each in (x, *others)))
+
+
+# -- axes --------------------------------------------------------------------------------------------------------------
+
+
+@kind
+class ExpandDims(Rearranged):
+    """The input with further axes of size 1."""
+
+    axis: Axes = Field(description="The place of the new axis among those of the output, or of several.")
+
+    def _dimensions(self, x: Tensor) -> tuple[int, ...]:
+        rank = x.rank + len(self.axis)
+        if any(not -rank <= axis < rank for axis in self.axis):
+            raise ShapeError(f"adds axes {[*self.axis]}, which is out of range for {x.described}")
+        dimensions = tuple(sorted({axis % rank for axis in self.axis}))
+        if len(dimensions) < len(self.axis):
+            raise ShapeError(f"adds an axis twice: {[*self.axis]}")
+        if 0 in dimensions:
+            raise ShapeError("adds an axis before the batch, which is axis 0")
+        return dimensions
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        shape = list(x.shape)
+        for dimension in self._dimensions(x):
+            shape.insert(dimension, 1)
+        return tuple(shape)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        result: Expression = x
+        for rank, dimension in enumerate(self._dimensions(x), x.rank):
+            result = result.method("unsqueeze", -1 if dimension == rank else dimension)
+        return result
+
+
+@kind
+class Squeeze(Rearranged):
+    """The input without axes of size 1."""
+
+    axis: Axes | None = Field(None, description="The axis, or several; all of size 1 when absent.")
+
+    def _dimensions(self, x: Tensor) -> tuple[int, ...]:
+        if self.axis is None:
+            dropped = tuple(index for index, size in enumerate(x.shape) if index and size == 1)
+            if not dropped and None in x.shape[1:]:
+                x.size(x.shape.index(None, 1))  # which is not known, so that there is nothing to go by
+            return dropped
+        dimensions = tuple(sorted({inner_dimension(axis, x) for axis in self.axis}))
+        for dimension in dimensions:
+            if x.size(dimension) != 1:
+                raise ShapeError(f"drops axis {dimension}, whose size is not 1, of {x.described}")
+        return dimensions
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        dropped = self._dimensions(x)
+        return tuple(size for index, size in enumerate(x.shape) if index not in dropped)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        dropped = self._dimensions(x)
+        if not dropped:
+            return x
+        return x.method("squeeze", dropped if len(dropped) > 1 else shown(dropped[0], x))
+
+
+@kind
+class Swapaxes(Rearranged):
+    """The input with two axes exchanged."""
+
+    axis1: Axis = Field(description="The one axis; 1 is the first after the batch.")
+    axis2: Axis = Field(description="The other axis.")
+
+    def _dimensions(self, x: Tensor) -> tuple[int, int]:
+        return inner_dimension(self.axis1, x), inner_dimension(self.axis2, x)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        one, other = self._dimensions(x)
+        order = [*range(x.rank)]
+        order[one], order[other] = other, one
+        return axes.permute(x.shape, tuple(order))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("transpose", *self._dimensions(x))
+
+
+@kind
+class Moveaxis(Rearranged):
+    """The input with axes at other places."""
+
+    source: Axes = Field(description="The axis, or several, as they are; 1 is the first after the batch.")
+    destination: Axes = Field(description="Where they go.")
+
+    def _places(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        source = tuple(inner_dimension(axis, x) for axis in self.source)
+        destination = tuple(inner_dimension(axis, x) for axis in self.destination)
+        if len({*source}) < len(source) or len({*destination}) < len(destination) or len(source) != len(destination):
+            raise ShapeError(f"moves axes {[*self.source]} to {[*self.destination]}: as many, and none twice")
+        return source, destination
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        source, destination = self._places(x)
+        order = [index for index in range(x.rank) if index not in source]
+        for place, index in sorted(zip(destination, source, strict=True)):
+            order.insert(place, index)
+        return axes.permute(x.shape, tuple(order))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        source, destination = self._places(x)
+        return x.method("movedim", *((source, destination) if len(source) > 1 else (source[0], destination[0])))
+
+
+# -- along axes --------------------------------------------------------------------------------------------------------
+
+
+@kind
+class Flip(Rearranged):
+    """The numbers in reverse along axes."""
+
+    axis: Axes = Field(description="The axis, or several; 1 is the first after the batch.")
+
+    def order(self, x: Tensor) -> Order | None:
+        return None
+
+    def gives_signal(self, *xs: Tensor) -> bool:
+        return any(x.is_signal for x in xs)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        for axis in self.axis:
+            inner_dimension(axis, x)
+        return x.shape
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        dimensions = sorted({x.dimension(axis) for axis in self.axis})
+        return x.method("flip", *(dimensions if len(dimensions) > 1 else [shown(dimensions[0], x)]))
+
+
+Shifts = Annotated[
+    tuple[Annotated[int, Field(ge=-(2**31), le=2**31)], ...],
+    OneOrMore,
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]}),
+]
+
+
+@kind
+class Roll(Rearranged):
+    """The numbers shifted along axes; those that leave at the end come in at the beginning."""
+
+    shift: Shifts = Field(min_length=1, description="How far, or how far along each axis.")
+    axis: Axes = Field(description="The axis, or several; 1 is the first after the batch.")
+
+    @model_validator(mode="after")
+    def _is_one_each(self) -> Roll:
+        if len(self.shift) not in (1, len(self.axis)):
+            raise PydanticCustomError("shift", "needs one 'shift', or one for each axis")
+        return self
+
+    def gives_signal(self, *xs: Tensor) -> bool:
+        return any(x.is_signal for x in xs)
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        for axis in self.axis:
+            inner_dimension(axis, x)
+        return x.shape
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        shifts = self.shift if len(self.shift) == len(self.axis) else self.shift * len(self.axis)
+        dimensions = tuple(x.dimension(axis) for axis in self.axis)
+        if len(dimensions) == 1:
+            return x.method("roll", shifts[0], dims=shown(dimensions[0], x))
+        return x.method("roll", shifts, dims=dimensions)
+
+
+@kind
+class Rot90(Rearranged):
+    """The plane of two axes, turned by quarters."""
+
+    k: int = Field(1, ge=-64, le=64, description="How many quarters, from the first axis towards the second.")
+    axes: Axes = Field(min_length=2, max_length=2, description="The two axes; 1 is the first after the batch.")
+
+    def _dimensions(self, x: Tensor) -> tuple[int, int]:
+        one, other = (inner_dimension(axis, x) for axis in self.axes)
+        if one == other:
+            raise ShapeError(f"turns the plane of axes {[*self.axes]}, which are one")
+        return one, other
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        one, other = self._dimensions(x)
+        shape = list(x.shape)
+        if self.k % 2:
+            shape[one], shape[other] = shape[other], shape[one]
+        return tuple(shape)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("rot90", self.k, self._dimensions(x))
+
+
+Repeats = Annotated[
+    tuple[Count, ...],
+    OneOrMore,
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]}),
+]
+
+
+@kind
+class Repeat(Rearranged):
+    """Each number several times, one after the other, along an axis."""
+
+    repeats: Repeats = Field(
+        min_length=1, max_length=MAX_NUMBERS, description="How often, or how often each along the axis."
+    )
+    axis: Axis = Field(description="The axis; 1 is the first after the batch.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        dimension = inner_dimension(self.axis, x)
+        size = x.shape[dimension]
+        if len(self.repeats) > 1 and size not in (None, len(self.repeats)):
+            raise ShapeError(f"has {len(self.repeats)} repeats along axis {self.axis} of {x.described}")
+        new = sum(self.repeats) if len(self.repeats) > 1 else None if size is None else size * self.repeats[0]
+        if new == 0:
+            raise ShapeError(f"repeats nothing of {x.described}")
+        return (*x.shape[:dimension], new, *x.shape[dimension + 1 :])
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        repeats = self.repeats[0] if len(self.repeats) == 1 else value("repeats", self.repeats)
+        size = OMIT if len(self.repeats) == 1 else sum(self.repeats)  # so that the device is not asked for it
+        return x.method("repeat_interleave", repeats, dim=shown(x.dimension(self.axis), x), output_size=size)
+
+
+@kind
+class Tile(Rearranged):
+    """The input several times, one beside the other."""
+
+    repeats: Repeats = Field(min_length=1, max_length=64, description="How often along each of the last axes.")
+
+    def _all(self, x: Tensor) -> tuple[int, ...]:
+        if len(self.repeats) > x.rank:
+            raise ShapeError(f"repeats along {len(self.repeats)} axes, but is given {x.described}")
+        repeats = (1,) * (x.rank - len(self.repeats)) + self.repeats
+        if repeats[0] != 1:
+            raise ShapeError("repeats along axis 0, which is the batch")
+        if 0 in repeats:
+            raise ShapeError(f"repeats nothing of {x.described}")
+        return repeats
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        return tuple(None if size is None else size * often for size, often in zip(x.shape, self._all(x), strict=True))
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("repeat", *self._all(x))
+
+
+@kind
+class BroadcastTo(Rearranged):
+    """The input repeated along axes of size 1, to a shape."""
+
+    shape: Annotated[tuple[Annotated[int, Field(ge=-1, le=MAX_SIZE)] | None, ...], Sequence] = Field(
+        min_length=1, max_length=64, description="The shape; its first size is null, for the batch; -1 keeps a size."
+    )
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        added = len(self.shape) - x.rank
+        if added or self.shape[0] not in (None, -1):
+            hint = "its first size stands for the batch, and is null"
+            raise ShapeError(f"is of the shape {[*self.shape]}, but is given {x.described}", hint)
+        new = tuple(old if size in (None, -1) else size for size, old in zip(self.shape, x.shape, strict=True))
+        if any(old not in (1, None, size) or size == 0 for old, size in zip(x.shape[1:], new[1:], strict=True)):
+            raise ShapeError(f"can't repeat {text(x.logical)} to {text(new)}")
+        return new
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("expand", *(-1 if size is None else size for size in self.shape))
+
+
+Widths = Annotated[
+    tuple[tuple[Count, Count], ...],
+    BeforeValidator(tuples),
+    WithJsonSchema({"type": "array", "items": {"type": "array", "items": {"type": "integer"}, "minItems": 2}}),
+]
+
+
+@kind
+class Pad(Rearranged):
+    """The input with further numbers before and after along its axes."""
+
+    pad_width: Widths = Field(
+        min_length=1, max_length=64, description="[before, after] for each axis; [0, 0] for the batch, the first."
+    )
+    mode: Literal["constant", "reflect", "symmetric"] = Field(
+        "constant",
+        description="What they are: one number, or the input mirrored, without the number at the border or with it.",
+    )
+    constant_values: bool | int | float = Field(0, allow_inf_nan=False, description="The number of mode constant.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        if len(self.pad_width) != x.rank:
+            raise ShapeError(f"pads {len(self.pad_width)} axes, but is given {x.described}")
+        if self.pad_width[0] != (0, 0):
+            raise ShapeError("pads axis 0, which is the batch", "[0, 0] stands first")
+        border = 1 if self.mode == "reflect" else 0
+        for size, widths in zip(x.shape, self.pad_width, strict=True):
+            if self.mode != "constant" and size is not None and max(widths) > size - border:
+                raise ShapeError(f"mirrors {max(widths)} numbers of an axis of {size} in {x.described}")
+        return tuple(
+            None if size is None else size + sum(widths) for size, widths in zip(x.shape, self.pad_width, strict=True)
+        )
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        first = next((index for index, widths in enumerate(self.pad_width) if any(widths)), None)
+        if first is None:
+            return x
+        widths = self.pad_width[first:]
+        # torch mirrors up to three axes, after one or two others
+        is_torchs = self.mode == "reflect" and x.is_floating and len(widths) < 4 and first < 3
+        if self.mode != "constant" and not is_torchs:
+            return call("mirror_pad", x, widths, symmetric=unless(False, self.mode == "symmetric"))
+        cells = tuple(cells for side in reversed(widths) for cells in side)
+        constant = self.constant_values if self.mode == "constant" else 0
+        return call("F.pad", x, cells, mode=unless("constant", self.mode), value=constant if constant else OMIT)

@@ -1,0 +1,277 @@
+"""Reductions over axes; never over the batch."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from regspec import axes
+from regspec.axes import Order
+from regspec.calls import Expression, Part, call, unless
+from regspec.counting import Counted, Recounted, recounted_axes
+from regspec.layers.layer import kind
+from regspec.layers.operations.operands import cast, made
+from regspec.layers.reshaping import Moved
+from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.fields import Axes, Fraction, Number
+
+
+def inner_dimension(axis: int, x: Tensor) -> int:
+    """The dimension in torch of an axis, which may not be the batch. Raises `ShapeError`."""
+    dimension = x.dimension(axis)
+    if dimension == 0:
+        raise ShapeError(
+            f"has axis {axis}, which is the batch of {x.described}", "a layer works on each example by itself"
+        )
+    return dimension
+
+
+def shown(dimension: int, x: Tensor) -> int:
+    """A dimension as it is written: the last as -1."""
+    return -1 if dimension == x.rank - 1 else dimension
+
+
+class Reduction(Moved):
+    """A function over one or several axes."""
+
+    axis: Axes = Field(description="The axis to reduce, or several; 1 is the first after the batch.")
+    keepdims: bool = Field(False, description="Whether the axes stay, with the size 1.")
+
+    function: ClassVar[str]  # a method of tensors
+
+    def dimensions(self, x: Tensor) -> tuple[int, ...]:
+        """The dimensions in torch that are reduced."""
+        return tuple(sorted({inner_dimension(axis, x) for axis in self.axis}))
+
+    def order(self, x: Tensor) -> Order | None:
+        reduced = {axis % x.rank for axis in self.axis}
+        kept = [axis for axis in x.order if axis not in reduced]
+        return None if self.keepdims or kept == sorted(kept) else axes.identity(x.rank)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return self.order(Tensor(x.logical, x.source, x.dtype))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        field = type(self).model_fields["axis"].alias or "axis"
+        reduced = {axis % x.rank for axis in self.axis}
+        kept = [axis for axis in x.order if axis not in reduced]
+        order = x.order if self.keepdims else tuple(sorted(kept).index(axis) for axis in kept)
+        return Recounted(recounted_axes(self.axis, x, field), order)
+
+    def gives_signal(self, *xs: Tensor) -> bool:
+        return any(x.is_signal for x in xs) and self.keepdims
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
+        return self.reduced_shape(x)
+
+    def reduced_shape(self, x: Tensor) -> Shape:
+        """The shape without the axes, or with ones in their place."""
+        reduced = self.dimensions(x)
+        if self.keepdims:
+            return tuple(1 if index in reduced else size for index, size in enumerate(x.shape))
+        return tuple(size for index, size in enumerate(x.shape) if index not in reduced)
+
+    def dim(self, x: Tensor) -> int | tuple[int, ...]:
+        """The argument ``dim`` of torch's functions."""
+        dimensions = self.dimensions(x)
+        return dimensions if len(dimensions) > 1 else shown(dimensions[0], x)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression | list[Expression]:
+        return self.reduced(x)
+
+    def reduced(self, x: Tensor) -> Expression:
+        """The reduction by torch's own function."""
+        return x.method(self.function, dim=self.dim(x), keepdim=unless(False, self.keepdims))
+
+
+class Whole(Reduction):
+    """A reduction whose result has the type of its input, but at least that of whole numbers of 32 bits."""
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return x.dtype if x.is_floating or x.dtype == "int64" else "int32"
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return cast(self.reduced(x), x.dtype if x.is_floating else "int64", self.output_dtype(x))
+
+
+class FloatReduction(Reduction):
+    """A reduction of floating-point numbers, which whole numbers become."""
+
+    @property
+    def takes_integers(self) -> bool:
+        return False
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return x.dtype
+
+
+class Truth(Reduction):
+    """A reduction to truth values."""
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return "bool"
+
+
+Sum = made(Whole, "Sum", "The sum over axes.", function="sum")
+Nansum = made(Whole, "Nansum", "The sum over axes, without nan.", function="nansum")
+Mean = made(FloatReduction, "Mean", "The mean over axes.", function="mean")
+Nanmean = made(FloatReduction, "Nanmean", "The mean over axes, without nan.", function="nanmean")
+Logsumexp = made(FloatReduction, "Logsumexp", "log(sum(exp(x))) over axes.", function="logsumexp")
+Any = made(Truth, "Any", "Whether any number over axes is not 0.", function="any")
+All = made(Truth, "All", "Whether all numbers over axes are not 0.", function="all")
+
+
+@kind
+class Prod(Whole):
+    """The product over axes."""
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        result: Expression = x
+        for dimension in reversed(self.dimensions(x)):
+            result = result.method("prod", dim=dimension, keepdim=unless(False, self.keepdims))
+        return cast(result, x.dtype if x.is_floating else "int64", self.output_dtype(x))
+
+
+class Extreme(Reduction):
+    """The largest or smallest number over axes."""
+
+    initial: Number | None = Field(None, description="A number that takes part besides; none when absent.")
+
+    bound: ClassVar[str]
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return x.dtype
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        result = self.reduced(x)
+        if self.initial is None:
+            return result
+        initial = self.initial if x.is_floating else int(self.initial)
+        return result.method("clamp", **{self.bound: initial})
+
+
+Max = made(Extreme, "Max", "The largest number over axes.", function="amax", bound="min")
+Min = made(Extreme, "Min", "The smallest number over axes.", function="amin", bound="max")
+
+
+@kind
+class Ptp(Reduction):
+    """The largest number over axes less the smallest."""
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        largest, smallest = (
+            x.method(method, dim=self.dim(x), keepdim=unless(False, self.keepdims)) for method in ("amax", "amin")
+        )
+        return largest - smallest
+
+
+class Spread(FloatReduction):
+    """The variance or its root: the mean of squares, without Bessel's correction."""
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method(self.function, dim=self.dim(x), correction=0, keepdim=unless(False, self.keepdims))
+
+
+Std = made(Spread, "Std", "The standard deviation over axes, without Bessel's correction.", function="std")
+Var = made(Spread, "Var", "The variance over axes, without Bessel's correction.", function="var")
+
+
+@kind
+class Moments(FloatReduction):
+    """The mean over axes, and the variance as a second output."""
+
+    axis: Axes = Field(alias="axes", description="The axis to reduce, or several; 1 is the first after the batch.")
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> list[Shape]:
+        return [self.reduced_shape(x)] * 2
+
+    def lower(self, x: Tensor, *_: Tensor) -> list[Expression]:
+        keepdim = unless(False, self.keepdims)
+        whole = call("torch.var_mean", x, dim=self.dim(x), correction=0, keepdim=keepdim)
+        return [Part(whole, ("variance", "mean"), (1,)), Part(whole, ("variance", "mean"), (0,))]
+
+
+@kind
+class CountNonzero(Reduction):
+    """How many numbers over axes are not 0."""
+
+    keepdims: Literal[False] = Field(False, description="The axes do not stay.")
+
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+        return "int32"
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return x.method("count_nonzero", dim=self.dim(x)).method("int")
+
+
+@kind
+class Quantile(FloatReduction):
+    """The number below which a share of the numbers over axes lies."""
+
+    q: Fraction = Field(description="The share; 0.5 gives the median.")
+    method: Literal["linear", "lower", "higher", "nearest", "midpoint"] = Field(
+        "linear", description="What is taken between two numbers."
+    )
+
+    function = "quantile"
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return quantile(x, self.function, self.dimensions(x), self.q, self.method, self.keepdims)
+
+
+@kind
+class Nanquantile(Quantile):
+    """The number below which a share of the numbers over axes lies that are not nan."""
+
+    function = "nanquantile"
+
+
+@kind
+class Median(FloatReduction):
+    """The median over axes: of an even number of them the mean of the middle two."""
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        return quantile(x, "quantile", self.dimensions(x), 0.5, "linear", self.keepdims)
+
+
+def quantile(
+    x: Tensor, function: str, dimensions: tuple[int, ...], q: float, method: str, keepdims: bool
+) -> Expression:
+    """The quantile over dimensions, of which torch's function takes one."""
+    interpolation = unless("linear", method)
+    if len(dimensions) == 1:
+        dim = shown(dimensions[0], x)
+        return x.method(function, q, dim=dim, keepdim=unless(False, keepdims), interpolation=interpolation)
+    kept = [index for index in range(x.rank) if index not in dimensions]
+    moved = x if kept == [*range(len(kept))] else x.method("permute", *kept, *dimensions)
+    result: Expression = moved.method("flatten", -len(dimensions)).method(
+        function, q, dim=-1, interpolation=interpolation
+    )
+    for dimension in dimensions if keepdims else ():
+        result = result.method("unsqueeze", dimension)
+    return result
+
+
+@kind
+class Norm(FloatReduction):
+    """The norm over an axis, or of the matrices in two axes."""
+
+    ord: Literal["fro", "nuc", "inf", "-inf"] | Number | None = Field(
+        None, description="The order: 2 for vectors and fro for matrices when absent."
+    )
+
+    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+        if len(self.axis) > 2:
+            raise ShapeError(f"takes the norm over one axis or two, but {len(self.axis)} are given")
+        return self.reduced_shape(x)
+
+    def order(self, x: Tensor) -> Order | None:
+        return axes.identity(x.rank)
+
+    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+        order = float(self.ord) if self.ord in ("inf", "-inf") else self.ord
+        # of a matrix's axes the first holds its rows
+        dim = shown(x.dimension(self.axis[0]), x) if len(self.axis) == 1 else tuple(map(x.dimension, self.axis))
+        return call("torch.linalg.norm", x, ord=unless(None, order), dim=dim, keepdim=unless(False, self.keepdims))

@@ -1,0 +1,181 @@
+"""keras.applications, ported: ``python -m tests.benchmarks applications``, or with the names of some of its models.
+
+Each is made at its default size, with random weights and statistics that come from its own activations, so that none
+of its layers is without effect on the output; and without the last softmax, which would hide what is wrong before it.
+It is saved by Keras, loaded by Keras and by regspec, and their outputs are compared. Each runs in a process of its own,
+one after the other; in little memory, the largest are compared by their parameters alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from keras.src.applications import nasnet
+from torch import Tensor
+from torch.nn import functional as F
+
+import regspec
+
+MOST = 150e6  # parameters of a model that is run
+NAMES = sorted(name for name in dir(keras.applications) if name[0].isupper())
+# Keras refuses it on torch, for a fault of its average pooling, which is mended here.
+MOBILE = {
+    "input_shape": (224, 224, 3), "penultimate_filters": 1056, "num_blocks": 4, "stem_block_filters": 32,
+    "skip_reduction": False, "filter_multiplier": 2, "include_top": True, "default_size": 224,
+    "name": "nasnet_mobile",
+}  # fmt: skip
+
+
+HEAD = ("model", "parameters", "largest relative error", "Keras loads, s", "port and build, s", "memory, GB")
+
+
+def main(names: list[str]) -> None:
+    """Prints a table of the models of these names, or of all."""
+    if unknown := set(names) - set(NAMES):
+        sys.exit(f"keras.applications has no {', '.join(sorted(unknown))}")
+    for row in (HEAD, tuple("---" for _ in HEAD)):
+        print(f"| {' | '.join(row)} |")
+    for name in names or NAMES:
+        command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.applications", name]
+        result = subprocess.run(command, capture_output=True, text=True)
+        failed = [name, "", _reason(result), "", "", ""]
+        row = failed if result.returncode else json.loads(result.stdout.splitlines()[-1])
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+def _reason(result: subprocess.CompletedProcess[str]) -> str:
+    """Why a process failed: its last error, or the signal that ended it."""
+    return next((line[:200] for line in reversed(result.stderr.splitlines()) if "rror" in line), f"{result.returncode}")
+
+
+def measured(name: str, folder: Path) -> list[str]:
+    """The row of a model."""
+    warm(folder)
+    keras.utils.set_random_seed(0)
+    keras.src.backend.nn.average_pool = average_pool
+    model = constructed(name)
+    count = model.count_params()
+    if count > MOST:
+        (folder / "model.json").write_text(model.to_json())
+        shapes = sorted(tuple(each.shape) for each in model.weights)
+        del model
+        compared = compared_by_shapes(folder / "model.json", shapes)
+        return [name, f"{count:,}", compared, "", "", _memory()]
+    x = images(model)
+    randomize(model, x)
+    path = folder / "model.keras"
+    model.save(path)
+    with torch.inference_mode():
+        wanted = model(x, training=False).numpy()
+    del model
+    gc.collect()
+    start = time.perf_counter()
+    loaded = keras.saving.load_model(path, custom_objects=nasnet.__dict__, compile=False)
+    theirs = time.perf_counter() - start
+    del loaded
+    gc.collect()
+    start = time.perf_counter()
+    ported = regspec.port(path).build()
+    ours = time.perf_counter() - start
+    with torch.inference_mode():
+        got = ported(x).numpy()
+    assert got.shape == wanted.shape
+    error = np.abs(got - wanted).max() / np.abs(wanted).max()
+    return [name, f"{count:,}", f"{error:.1e}", f"{theirs:.2f}", f"{ours:.2f}", _memory()]
+
+
+def warm(folder: Path) -> None:
+    """Has both import what they need."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.save(folder / "small.keras")
+    keras.saving.load_model(folder / "small.keras", compile=False)
+    regspec.port(folder / "small.keras").build()
+
+
+def _memory() -> str:
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f}"
+
+
+def constructed(name: str) -> keras.Model:
+    """A model with weights that Keras has drawn, and logits as its output."""
+    if name == "NASNetMobile":
+        return nasnet.NASNet(**MOBILE, weights=None, classifier_activation=None)
+    return getattr(keras.applications, name)(weights=None, classifier_activation=None)
+
+
+def average_pool(
+    inputs: Tensor, pool_size: Any, strides: Any = None, padding: str = "valid", data_format: str | None = None
+) -> Tensor:
+    """The mean of windows of images with channels last, where padded cells do not count, as on TensorFlow.
+
+    Keras's own on torch counts some of them where the padding is uneven.
+    """
+    assert data_format == "channels_last"
+    x = torch.as_tensor(inputs).permute(0, 3, 1, 2)
+    if padding == "valid":
+        return F.avg_pool2d(x, pool_size, strides).permute(0, 2, 3, 1)
+    sides: list[int] = []
+    for size, window, stride in zip(reversed(x.shape[2:]), reversed(pool_size), reversed(strides), strict=True):
+        cells = max((-(-size // stride) - 1) * stride + window - size, 0)
+        sides += [cells // 2, cells - cells // 2]
+    total, share = (F.avg_pool2d(F.pad(each, sides), pool_size, strides) for each in (x, torch.ones_like(x)))
+    return (total / share).permute(0, 2, 3, 1)
+
+
+def images(model: keras.Model, batch: int = 2) -> Tensor:
+    """Pixels, up to 255 where the model scales them itself."""
+    height, width = (size or 224 for size in model.input_shape[1:3])
+    x = torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(0))
+    scales = any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in model.layers)
+    return x * 255 if scales else x * 2 - 1
+
+
+def randomize(model: keras.Model, x: Tensor) -> None:
+    """Gives vectors random numbers, and batch normalizations the statistics of what they see, but for some noise."""
+    rng = np.random.default_rng(0)
+    layers = [layer for layer in model._flatten_layers() if hasattr(layer, "moving_variance")]
+    for variable in model.weights:
+        if len(variable.shape) == 1:
+            noise = rng.standard_normal(variable.shape) * 0.2
+            variable.assign(1 + noise if variable.name in ("gamma", "variance") else noise)
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    with torch.no_grad():
+        model(x, training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+        variance = layer.moving_variance.numpy()
+        layer.moving_variance.assign((variance + 1e-3) * rng.uniform(0.8, 1.25, variance.shape))
+
+
+def compared_by_shapes(path: Path, shapes: list[tuple[int, ...]]) -> str:
+    """Whether the port of a config has the same weights, but for their numbers."""
+    from regspec.compiler import graph_of
+
+    port = regspec.port(path)
+    waiting, found = [graph_of(port.spec)], []
+    while waiting:
+        for node in waiting.pop().nodes:
+            if node.plan.block is not None:
+                waiting.append(node.plan.block)
+            found += [weight.shape for weight in node.plan.weights if node.declares]
+    scalars = [shape for shape in shapes if shape == ()]  # counts of what was adapted
+    assert sorted([*found, *scalars]) == shapes, "its weights have other shapes"
+    return "the same shapes"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as directory:
+        print(json.dumps(measured(sys.argv[1], Path(directory))))

@@ -1,0 +1,263 @@
+"""Layers of a Keras file that torch modules of the user's stand in for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers
+from safetensors.torch import load_file
+from torch import nn
+from typer.testing import CliRunner
+
+import regspec
+from regspec.cli import app
+from regspec.layers import KINDS
+from tests import own
+
+from .layers import reference
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("_registry")]
+
+
+@keras.saving.register_keras_serializable("theirs")
+class GatedDense(layers.Layer):
+    """In Keras, what `own.GatedDense` is in torch: weights of its own, and those of a part."""
+
+    def __init__(self, units: int, features: int = 4, factor: float = 1.0, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.units, self.features, self.factor = units, features, factor
+        self.dense = layers.Dense(units)
+
+    def build(self, shape: Any) -> None:
+        self.gate = self.add_weight(shape=(self.units,), name="gate")
+        self.mean = self.add_weight(shape=(self.units,), name="mean", trainable=False)
+        self.dense.build(shape)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x) * keras.ops.sigmoid(self.gate) * self.factor
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units, "features": self.features, "factor": self.factor}
+
+
+@keras.saving.register_keras_serializable("theirs")
+class Swish(layers.Layer):
+    def __init__(self, beta: float = 1.0, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.beta = beta
+
+    def call(self, x: Any) -> Any:
+        return x * keras.ops.sigmoid(self.beta * x)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "beta": self.beta}
+
+
+def network() -> Any:
+    x = keras.Input((4,))
+    y = GatedDense(4, factor=0.5, name="gated")(x)  # a square kernel, so that no shape shows a transpose
+    y = layers.Lambda(lambda z: 2 * z, name="doubled")(y)
+    model = keras.Model(x, layers.Dense(3, kernel_regularizer="l2", name="out")(y))
+    reference.fill(model, 1)
+    return model
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    "replace",
+    [
+        {"gated": own.GatedDense, "doubled": own.Twice},
+        {"GatedDense": "tests.own:GatedDense", "Lambda": "tests.own:Twice"},
+        {"theirs>GatedDense": own.GatedDense, "doubled": "tests.own:Twice"},
+    ],
+)
+def test_by_name_and_by_class(replace: dict[str, Any], suffix: str, tmp_path: Path) -> None:
+    model, x = network(), torch.randn(5, 4)
+    model.save(tmp_path / f"model{suffix}")
+    port = regspec.port(tmp_path / f"model{suffix}", replace=replace)
+    ported = port.build()
+    torch.testing.assert_close(ported(x), model(x))
+    torch.testing.assert_close(ported.gated.mean, model.get_layer("gated").mean.value)
+    assert port.provenance.account is not None
+    assert port.provenance.account.is_complete
+    assert "computed by a module of your own, GatedDense" in port.notes[0]
+    port.save(tmp_path / "ported")
+    built = regspec.build(tmp_path / "ported" / "spec.yaml")
+    built.load_state_dict(load_file(tmp_path / "ported" / "weights.safetensors"))
+    assert torch.equal(built(x), ported(x))
+
+
+def test_a_kind_that_is_registered_needs_no_mention(tmp_path: Path) -> None:
+    regspec.register_layer(own.GatedDense)
+    regspec.register_layer(own.Twice, name="Lambda")
+    model, x = network(), torch.randn(5, 4)
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    torch.testing.assert_close(port.build()(x), model(x))
+    assert port.text.startswith("# needs: regspec --import tests.own …\nregspec: 1\n")
+
+
+def test_a_layer_with_full_control(tmp_path: Path) -> None:
+    """Is verified too, because Keras knows the class in this process, and so imports nothing."""
+    regspec.register_layer(own.Swish)
+    x = keras.Input((4,))
+    keras.Model(x, layers.Dense(2)(Swish(2.5)(x))).save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    assert "Swish: {name: swish, beta: 2.5}" in port.text
+    verification = port.verify()
+    assert verification.passed
+    assert verification.reference
+
+
+def test_what_is_replaced_is_verified_where_keras_knows_it(tmp_path: Path) -> None:
+    x = keras.Input((4,))
+    model = keras.Model(x, GatedDense(3, name="gated")(x))
+    reference.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    verification = regspec.port(tmp_path / "model.keras", replace={"gated": own.GatedDense}).verify()
+    assert verification.passed
+    assert {"gated.gate", "gated.dense.weight"} <= {each.name for each in verification.checks}
+    network().save(tmp_path / "other.keras")
+    other = regspec.port(tmp_path / "other.keras", replace={"gated": own.GatedDense, "Lambda": own.Twice}).verify()
+    assert other.reference is None
+    assert "Keras is not asked to load 'Lambda'" in other.left_out[0]
+
+
+def test_an_operation_and_a_layer_of_keras(tmp_path: Path) -> None:
+    x = keras.Input((4,))
+    y = keras.ops.cumsum(layers.ReLU(name="rectified")(x), axis=1)
+    model = keras.Model(x, y)
+    model.save(tmp_path / "model.keras")
+    replace = {"Cumsum": own.Cumulative, "rectified": own.Twice}
+    port = regspec.port(tmp_path / "model.keras", replace=replace)
+    x = torch.randn(3, 4)
+    assert torch.equal(port.build()(x), (2 * x).cumsum(1))
+    assert "Cumulative: {name: cumsum, axis: 1}" in port.text
+
+
+def test_convolutions_are_transposed(tmp_path: Path) -> None:
+    x = keras.Input((5, 6, 3))
+    y = layers.Conv2D(3, (3, 3), name="conv")(x)
+    model = keras.Model(x, y)
+    reference.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras", replace={"conv": Convolution})
+    x = torch.randn(2, 5, 6, 3)
+    torch.testing.assert_close(port.build()(x), model(x))
+
+
+class Convolution(nn.Module):
+    """A convolution of images whose channels are last."""
+
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(3, filters, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x.movedim(-1, 1)).movedim(1, -1)
+
+
+class Slotted(nn.Module):
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, units))
+        self.bias = nn.Parameter(torch.ones(units))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight + self.bias
+
+
+def test_penalties_go_to_slots(tmp_path: Path) -> None:
+    x = keras.Input((4,))
+    model = keras.Model(x, layers.Dense(4, kernel_regularizer="l2", activity_regularizer="l1", name="dense")(x))
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(regspec.RegspecError, match="kernel_regularizer, for which Slotted has no slot"):
+        regspec.port(tmp_path / "model.keras", replace={"dense": Slotted})
+    KINDS.pop("Slotted")
+    regspec.register_layer(Slotted, weights={"kernel": "weight", "bias": "bias"})
+    port = regspec.port(tmp_path / "model.keras", replace={"dense": Slotted})
+    verification = port.verify()
+    assert verification.passed
+    assert {"dense.kernel", "dense.activity"} <= {each.name for each in verification.checks}
+
+
+class Failing(nn.Module):
+    def __init__(self) -> None:
+        raise ValueError("no such thing")
+
+
+@pytest.mark.parametrize(
+    ("replace", "message"),
+    [
+        ({"gated": own.Twice}, r"has the arrays .*dense/vars/0 \(4, 4\).* but Twice the parameters none"),
+        ({"gated": Slotted}, "'gated' has the arrays"),
+        ({"out": Slotted}, "kernel_regularizer, for which Slotted has no slot"),
+        ({"doubled": own.Gate}, "Gate needs features, but the config of the layer has function, arguments"),
+        ({"gatd": own.GatedDense}, "'gatd' is to be replaced, but no layer has that name.*\n.*did you mean 'gated'"),
+        ({"gated": Failing}, "'gated': Failing can't be made: no such thing"),
+        ({"gated": "tests.own:nothing"}, "names nothing to call"),
+        ({"gated": "absent.module:Class"}, "'absent.module' can't be imported"),
+        ({"gated": "tests.own:log_cosh"}, r"is no torch.nn.Module"),
+        ({"gated": nn.Dropout}, "a kind of another class has the name"),
+        (
+            {},
+            r"(?s)--replace 'gated=package.module:Class', or 'GatedDense=…'.*register_layer\(Class, name='GatedDense'",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said(replace: dict[str, Any], message: str, tmp_path: Path) -> None:
+    network().save(tmp_path / "model.keras")
+    with pytest.raises(regspec.RegspecError, match=message):
+        regspec.port(tmp_path / "model.keras", replace={"doubled": own.Twice, **replace})
+
+
+def test_a_class_of_another_size(tmp_path: Path) -> None:
+    network().save(tmp_path / "model.keras")
+
+    with pytest.raises(
+        regspec.RegspecError, match=r"has dense/vars/0 with the shape \(4, 4\), where \(5, 4\) is wanted"
+    ):
+        regspec.port(tmp_path / "model.keras", replace={"gated": Wider, "doubled": own.Twice})
+
+
+class Wider(own.GatedDense):
+    def __init__(self, units: int) -> None:
+        super().__init__(units, 5)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """A class that nothing registers; its spec is known again by what its first line says."""
+    network().save(tmp_path / "model.keras")
+    (tmp_path / "mine.py").write_text(
+        "from tests.own import *\nclass Gating(GatedDense): pass\nclass Two(Twice): pass\n"
+    )
+    start = [sys.executable, "-c", "from regspec.cli import main; main()"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*start, *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    options = ("--replace", "gated=mine:Gating", "--replace", "Lambda=mine:Two", "--verify")
+    result = run("port", "model.keras", "-o", "out", *options)
+    assert result.returncode == 0, result.stderr
+    assert "note: 'gated' (GatedDense) is computed by a module of your own, Gating" in result.stdout
+    assert "not compared: outputs, penalties and gradients: Keras is not asked to load 'GatedDense'" in result.stdout
+    first = (tmp_path / "out" / "spec.yaml").read_text().splitlines()[0]
+    assert first == "# needs: regspec --import mine:Gating --import mine:Two …"
+    assert run("check", "out/spec.yaml").returncode == 1
+    assert run("--import", "mine:Gating", "--import", "mine:Two", "check", "out/spec.yaml").returncode == 0
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "from mine import Gating, Two\n\nregspec.register_layer(Gating)\nregspec.register_layer(Two)\n" in page
+
+
+@pytest.mark.parametrize("value", ["gated", "gated=", "gated=mine", "=mine:Scale"])
+def test_a_wrong_use_of_the_command(value: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["port", "model.keras", "-o", str(tmp_path), "--replace", value])
+    assert result.exit_code == 2
+    assert not np.any([each.name == "spec.yaml" for each in tmp_path.iterdir()])

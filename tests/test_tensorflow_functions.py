@@ -1,0 +1,120 @@
+"""TensorFlow's functions, which Keras 2 records as layers, as entries of a spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from regspec.keras.operation import Entry
+from regspec.keras.operations import is_known
+from regspec.keras.tensorflow import FUNCTIONS, tf_operation_of
+from regspec.keras.tensorflow_rules import SPECIAL, ShapeOf, SizeOf, Sizes
+from regspec.keras.values import UnportedError
+
+X, Y = ("x", 0, 0), ("y", 0, 0)
+BATCH_SIZE = SizeOf(X, 0)
+# What a function becomes; checked against TensorFlow 2.21 when it was written.
+BECOMES: list[tuple[str, list[Any], dict[str, Any], Any]] = [
+    ("__operators__.add", [X], {"y": Y, "name": None}, Entry("Add", {}, (X, Y))),
+    ("math.subtract", [1.0], {"y": X, "name": None}, Entry("Subtract", {"x1": 1.0}, (X,))),
+    ("math.multiply", [X], {"y": 2.0}, Entry("Multiply", {"x2": 2.0}, (X,))),
+    ("math.truediv", [X], {"y": Y}, Entry("Divide", {}, (X, Y))),
+    ("math.atan2", [X], {"x": Y, "name": None}, Entry("Arctan2", {}, (X, Y))),
+    ("where", [X], {"x": Y, "y": 0.0}, Entry("Where", {"x2": 0.0}, (X, Y))),
+    ("nn.relu", [X], {}, Entry("Activation", {"activation": "relu"}, (X,))),
+    (
+        "nn.leaky_relu",
+        [X],
+        {"alpha": 0.1},
+        Entry("Activation", {"activation": {"leaky_relu": {"negative_slope": 0.1}}}, (X,)),
+    ),
+    (
+        "math.reduce_mean",
+        [X],
+        {"axis": [1, 2], "keepdims": True},
+        Entry("Mean", {"axis": [1, 2], "keepdims": True}, (X,)),
+    ),
+    ("concat", [[X, Y]], {"axis": -1}, Entry("Concatenate", {"axis": -1}, (X, Y))),
+    ("compat.v1.transpose", [X], {"perm": [0, 2, 1], "conjugate": False}, Entry("Permute", {"dims": [2, 1]}, (X,))),
+    (
+        "split",
+        [X],
+        {"num_or_size_splits": [2, 3], "axis": 2},
+        Entry("Split", {"indices_or_sections": [2], "axis": 2}, (X,)),
+    ),
+    ("math.l2_normalize", [X], {"axis": -1}, Entry("Normalize", {"epsilon": 1e-6}, (X,))),
+    (
+        "linalg.matmul",
+        [X],
+        {"b": Y, "transpose_b": True},
+        Entry("Matmul", {}, (X, Entry("Swapaxes", {"axis1": -2, "axis2": -1}, (Y,)))),
+    ),
+    ("linalg.matmul", [X], {"b": [[1.0, 2.0]], "transpose_b": True}, Entry("Matmul", {"x2": [[1.0], [2.0]]}, (X,))),
+    (
+        "__operators__.getitem",
+        [X],
+        {"slice_spec": [{"start": None, "stop": None, "step": None}, {"class_name": "__ellipsis__"}, None, -1]},
+        Entry("GetItem", {"key": [":", "...", None, -1]}, (X,)),
+    ),
+    ("compat.v1.shape", [X], {"out_type": "int32"}, ShapeOf(X)),
+    ("__operators__.getitem", [ShapeOf(X)], {"slice_spec": 0}, BATCH_SIZE),
+    ("stack", [[BATCH_SIZE, 35]], {}, Sizes((BATCH_SIZE, 35))),
+    ("reshape", [X], {"shape": [BATCH_SIZE, 35]}, Entry("Reshape", {"target_shape": [35]}, (X,))),
+    ("reshape", [X], {"shape": Sizes((BATCH_SIZE, 35))}, Entry("Reshape", {"target_shape": [35]}, (X,))),
+    ("reshape", [X], {"shape": [-1, SizeOf(X, 1), 5]}, Entry("Reshape", {"target_shape": [-1, 5]}, (X,))),
+    (
+        "compat.v1.gather",
+        [X],
+        {"indices": Y, "axis": 1, "batch_dims": 1, "validate_indices": None},
+        Entry("Take", {"axis": 1, "batch_dims": 1}, (X, Y)),
+    ),
+    ("math.argmax", [X], {"axis": -1}, Entry("Argmax", {"axis": -1, "dtype": "int64"}, (X,))),
+    ("identity", [X], {}, X),
+    (
+        "nn.max_pool2d",
+        [X],
+        {"ksize": 2, "strides": 2, "padding": "SAME"},
+        Entry("MaxPooling2D", {"strides": [2, 2], "padding": "same"}, (X,)),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "keywords", "wanted"),
+    BECOMES,
+    ids=[f"{case[0]} {index}" for index, case in enumerate(BECOMES)],
+)
+def test_functions_of_tensorflow(function: str, arguments: list[Any], keywords: dict[str, Any], wanted: Any) -> None:
+    assert tf_operation_of(function, arguments, keywords) == wanted
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "keywords", "message"),
+    [
+        ("math.reduce_mean", [X], {}, "no axis"),
+        ("concat", [[X, Y]], {"axis": 0}, "axis 0"),
+        ("math.multiply", [X], {"y": SizeOf(X, 1)}, "of a tensor's shape"),
+        ("split", [ShapeOf(X)], {"num_or_size_splits": 2}, "ShapeOf"),
+        ("reshape", [X], {"shape": [SizeOf(X, 1), -1]}, "does not begin with the batch"),
+        ("einsum", ["bij,bjk->bik"], {}, "did not save"),
+        ("__operators__.eq", [X], {}, "did not save"),
+        ("nn.dropout", [X], {"rate": 0.5}, "in evaluation too"),
+        ("image.resize", [X], {"size": [4, 4], "method": "area"}, "by the method area"),
+        ("os.system", ["ls"], {}, "no kind ports the function tf.os.system"),
+        ("nn.relu", [X, 1, 2], {}, "on 3 arguments"),
+        ("nn.relu", [X], {"alpha": 3}, "alpha"),
+    ],
+)
+def test_functions_that_are_refused(
+    function: str, arguments: list[Any], keywords: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UnportedError, match=message):
+        tf_operation_of(function, arguments, keywords)
+
+
+def test_the_functions_of_tensorflow_become_what_there_is() -> None:
+    """Every function of the tables is an operation of Keras 3 that is known here."""
+    for function, text in FUNCTIONS.items():
+        assert is_known(text.split()[0]), function
+    assert not FUNCTIONS.keys() & SPECIAL.keys()

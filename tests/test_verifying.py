@@ -1,0 +1,470 @@
+"""The verification of a port: right ones pass, every way of being wrong is found, what is not compared is said."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers
+from typer.testing import CliRunner
+
+import regspec
+from regspec.cli import app
+from regspec.compiler import graph_of
+from regspec.keras import inputs, reference
+from regspec.keras.comparing import Comparison, difference
+from regspec.keras.outcomes import Ported
+from regspec.keras.verifying import Verification
+
+from .layers import reference as rows
+from .layers.rows import ROWS
+from .test_port import MODELS, Strange, is_saved, model_of, rewritten
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, when it saves
+
+RANDOM = "what layers such as dropout do in training, which is random: there they did nothing"
+FIRST = [
+    pytest.param(index, id=row.kind)
+    for index, row in enumerate(ROWS)
+    if row.has_reference and is_saved(row) and row.kind not in {each.kind for each in ROWS[:index]}
+]
+
+
+def sorts(verification: Verification) -> set[str]:
+    return {row.what for row in verification.rows()}
+
+
+# -- what is right passes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_whole_models_pass(name: str, suffix: str, tmp_path: Path) -> None:
+    model = MODELS[name][0]()
+    rows.fill(model, 1)
+    model.save(tmp_path / f"model{suffix}")
+    verification = regspec.port(tmp_path / f"model{suffix}").verify()
+    assert verification.passed
+    if suffix == ".h5" and name in ("scaled", "branched"):  # private layers, and numbers in operations
+        assert f"Keras {keras.__version__} on torch can't load the file: " in verification.left_out[0]
+        return
+    assert verification.reference == f"Keras {keras.__version__} on torch"
+    assert {"weights", "outputs in evaluation", "gradients in evaluation"} <= sorts(verification)
+    assert verification.weights == ("file",)  # of which none is constant
+    assert verification.error < 1e-5
+    if name == "branched":
+        assert {"outputs in training", "statistics in training", "penalties in training"} <= sorts(verification)
+        moving = {each.name for each in verification.checks if each.sort == "statistics"}
+        assert moving == {"batch_normalization.running_mean", "batch_normalization.running_var"}
+    if name == "sequence":
+        assert verification.left_out == (RANDOM,)
+
+
+@pytest.mark.parametrize("index", FIRST)
+def test_a_layer_of_each_kind_passes(index: int, tmp_path: Path) -> None:
+    row = ROWS[index]
+    model_of(index).save(tmp_path / "model.keras")
+    verification = regspec.port(tmp_path / "model.keras").verify()
+    assert verification.passed, verification.verdict
+    if row.kind == "Cholesky":  # which takes no random matrix
+        assert "positive" in verification.left_out[0]
+        return
+    assert "outputs in evaluation" in sorts(verification)
+    assert row.is_random or "outputs in training" in sorts(verification)
+    assert row.is_random or RANDOM not in verification.left_out
+
+
+def test_a_config_is_compared_with_random_weights(tmp_path: Path) -> None:
+    model = MODELS["attending"][0]()
+    (tmp_path / "model.json").write_text(model.to_json())
+    verification = regspec.port(tmp_path / "model.json").verify()
+    assert verification.passed
+    assert verification.weights == ("random",)
+    assert verification.account is None
+    model.save_weights(tmp_path / "model.weights.h5")
+    port = regspec.port(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
+    assert port.verify().weights == ("file", "random")  # because biases are zeros still
+    rows.fill(model, 1)
+    model.save_weights(tmp_path / "model.weights.h5")
+    port = regspec.port(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
+    assert port.verify().weights == ("file",)
+
+
+def test_sizes_that_are_not_known_and_indices(tmp_path: Path) -> None:
+    """Windows that need room, two sequences of one length, a table of two rows beside one of eleven."""
+    words, sort = keras.Input((None,), dtype="int32", name="words"), keras.Input((None,), name="sort")
+    x = layers.Embedding(11, 4)(words) + layers.Embedding(2, 4)(sort)
+    x = layers.Conv1D(3, 12)(x)
+    image = keras.Input((None, None, 3), name="image")
+    y = layers.GlobalAveragePooling2D()(layers.Conv2D(2, 9)(image))
+    model = keras.Model([words, sort, image], [layers.GlobalMaxPooling1D()(x), y])
+    rows.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    graph = graph_of(port.spec)
+    assert inputs.limits(graph) == [11, 2, None]
+    ids, flags, _ = inputs.inputs_of(graph, 5, inputs.Form(37, 0))
+    assert (ids.dtype, int(ids.max()), flags.dtype, float(flags.max())) == (torch.int32, 10, torch.float32, 1.0)
+    assert not ids[1, -12:].any()
+    assert ids[0, -12:].any()
+    assert port.verify().passed
+
+
+def test_limits_of_blocks_and_of_what_is_reshaped() -> None:
+    text = """
+regspec: 1
+inputs: {a: {shape: [6], dtype: int64}, b: {shape: [6], dtype: int64}, c: {shape: [5]}}
+blocks:
+  table: {layers: [Reshape: {target_shape: [2, 3]}, Embedding: {input_dim: 7, output_dim: 2}]}
+layers:
+  - table: {name: first, inputs: a}
+  - Embedding: {name: second, input_dim: 9, output_dim: 2, inputs: a}
+  - CategoryEncoding: {name: third, num_tokens: 4, inputs: b}
+  - Dense: {name: fourth, units: 3, inputs: c}
+outputs: [first, second, third, fourth]
+"""
+    assert inputs.limits(graph_of(regspec.loads(text))) == [7, 4, None]
+
+
+def test_a_batch_of_a_fixed_size(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input(batch_shape=(4, 3)), layers.Dense(2)])
+    model.save(tmp_path / "model.keras")
+    verification = regspec.port(tmp_path / "model.keras").verify()
+    assert verification.passed
+    assert verification.reference
+
+
+def test_what_is_random_is_left_out_and_the_rest_is_compared(tmp_path: Path) -> None:
+    x = keras.Input((8, 8, 3))
+    y = layers.BatchNormalization(name="first")(layers.SpatialDropout2D(0.3)(layers.Conv2D(4, 3)(x)))
+    y = layers.Dense(5, activation="relu")(layers.Flatten()(layers.GaussianNoise(0.1)(y)))
+    y = layers.Reshape((5, 1))(layers.AlphaDropout(0.2)(layers.BatchNormalization(name="second")(y)))
+    y = layers.LSTM(4, dropout=0.3, recurrent_dropout=0.2, return_sequences=True)(y)
+    model = keras.Model(x, layers.Dropout(0.5)(layers.MultiHeadAttention(2, 3, dropout=0.1)(y, y)))
+    rows.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    verification = port.verify()
+    assert verification.passed
+    assert verification.left_out == (RANDOM,)
+    moving = {each.name for each in verification.checks if each.sort == "statistics"}
+    assert moving == {f"{name}.running_{sort}" for name in ("first", "second") for sort in ("mean", "var")}
+    text = port.text.replace("{name: second", "{name: second, momentum: 0.98")
+    wrong = replace(port, text=text, spec=regspec.loads(text)).verify()
+    assert wrong.verdict.startswith("failed: statistics in training: second.running_")
+
+
+# -- what is wrong is found --------------------------------------------------------------------------------------------
+
+
+def network() -> Any:
+    x = keras.Input((6, 6, 3), name="image")
+    y = layers.Conv2D(4, 3, activation="gelu", kernel_regularizer=keras.regularizers.L2(0.01), name="conv")(x)
+    y = layers.BatchNormalization(name="norm")(y)
+    y = layers.Dense(4, activity_regularizer=keras.regularizers.L1(0.5), name="dense")(layers.Flatten(name="flat")(y))
+    y = layers.Dense(4, bias_regularizer=keras.regularizers.L1(0.25), trainable=False, name="frozen")(y)
+    return keras.Model(x, layers.Dense(2, name="last")(y))
+
+
+def swapped(port: regspec.Port, a: str, b: str) -> regspec.Port:
+    return replace(port, weights={**port.weights, a: port.weights[b], b: port.weights[a]})
+
+
+def respelled(old: str, new: str) -> Callable[[regspec.Port], regspec.Port]:
+    """The port with another spec."""
+
+    def change(port: regspec.Port) -> regspec.Port:
+        assert port.text.count(old) == 1
+        text = port.text.replace(old, new)
+        return replace(port, text=text, spec=regspec.loads(text))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda port: swapped(port, "dense.bias", "frozen.bias"), "weights: "),
+        (lambda port: swapped(port, "norm.weight", "norm.running_var"), "weights: "),
+        (respelled("activation: gelu", "activation: {gelu: {approximate: true}}"), "gradients in evaluation: conv"),
+        (respelled("activation: gelu", "activation: relu"), "outputs in evaluation"),
+        (respelled("axis: -1", "axis: -1, epsilon: 0.002"), "outputs in evaluation"),
+        (respelled("axis: -1", "axis: -1, momentum: 0.98"), "statistics in training"),
+        (respelled("{l2: 0.01}", "{l2: 0.0101}"), "penalties in evaluation: conv.kernel"),
+        (respelled("kernel_regularizer: {l2: 0.01}", ""), "penalties in evaluation: their sum"),
+        (respelled("activity_regularizer: {l1: 0.5}", ""), "penalties in evaluation: their sum"),
+        (respelled("inputs:\n  image", "activity_reduction: sum\ninputs:\n  image"), "penalties in evaluation"),
+        (respelled(", trainable: false", ""), "penalties in evaluation: their sum"),
+        (respelled("{name: last, units: 2}", "{name: last, units: 2, trainable: false}"), "gradients in evaluation"),
+    ],
+)
+def test_what_is_wrong_is_found(change: Callable[[regspec.Port], regspec.Port], found: str, tmp_path: Path) -> None:
+    model = network()
+    rows.fill(model, 3)
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    assert port.verify().passed
+    verification = change(port).verify()
+    assert not verification.passed
+    assert verification.verdict.startswith(f"failed: {found}"), verification.verdict
+
+
+def test_a_port_that_fails_is_wrong(tmp_path: Path) -> None:
+    keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense")]).save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("mat1 and mat2 do not fit")
+
+    graph, module = graph_of(port.spec), regspec.build(port.spec)
+    module.dense.forward = broken
+    comparison = Comparison(Ported(module, graph), reference.load(port.provenance, graph), 1e-4)
+    comparison.run({}, is_hidden=False)
+    assert [(each.sort, each.error) for each in comparison.checks] == [("outputs", math.inf)] * 4
+    assert str(comparison.checks[0]) == "outputs in evaluation: all: the port fails: mat1 and mat2 do not fit"
+
+
+def test_arrays_that_nothing_takes(tmp_path: Path) -> None:
+    """The weights of a larger model for a smaller config."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    (tmp_path / "model.json").write_text(model.to_json())
+    model.add(layers.BatchNormalization())
+    rows.fill(model, 1)
+    model.save_weights(tmp_path / "model.weights.h5")
+    port = regspec.port(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
+    account = port.provenance.account
+    assert account is not None
+    assert (account.arrays, account.numbers, account.bytes) == (2, 15, 60)
+    assert account.unused == tuple(f"/layers/batch_normalization/vars/{index}" for index in range(4))
+    verification = port.verify()
+    assert not verification.passed
+    port.save(tmp_path / "ported", verification=verification)
+    assert "left unused" in (tmp_path / "ported" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("got", "wanted", "floor", "error"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0, 0.0),
+        ([1.0, 2.2], [1.0, 2.0], 0.0, 0.1),
+        ([1.0, 2.2], [1.0, 2.0], 20.0, 0.01),
+        ([0.0], [0.0], 0.0, 0.0),
+        ([1e-30], [0.0], 0.0, math.inf),
+        ([1.0], [1.0, 1.0], 0.0, math.inf),
+        ([math.nan, 1.0], [math.nan, 1.0], 0.0, 0.0),
+        ([math.nan], [1.0], 0.0, math.inf),
+        ([1.0], [math.nan], 0.0, math.inf),
+        ([math.inf, 1.0], [math.inf, 2.0], 0.0, 0.5),
+        ([-math.inf], [math.inf], 0.0, math.inf),
+        ([], [], 0.0, 0.0),
+    ],
+)
+def test_differences(got: list[float], wanted: list[float], floor: float, error: float) -> None:
+    assert difference(torch.tensor(got), torch.tensor(wanted), floor) == pytest.approx(error)
+
+
+def test_what_rounding_alone_makes_is_allowed_and_said(tmp_path: Path) -> None:
+    """A small difference of large numbers: where the last digits of weights differ, the third of outputs do."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(6, name="dense"), layers.LayerNormalization()])
+    rows.fill(model, 1)
+    rng = np.random.default_rng(0)
+    model.layers[0].bias.assign(100 + rng.standard_normal(6) * 0.1)
+    model.layers[0].kernel.assign(rng.standard_normal((4, 6)) * 0.1)
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    assert port.verify().passed
+
+    def off(share: float) -> Verification:
+        bias = port.weights["dense.bias"] * (1 + share * rng.standard_normal(6)).astype("float32")
+        return replace(port, weights={**port.weights, "dense.bias": bias}).verify()
+
+    verification = off(1e-6)
+    assert max(each.error for each in verification.checks) > verification.tolerance > verification.error
+    assert verification.passed
+    assert any("so that rounding alone does" in each for each in verification.left_out)
+    assert off(1e-4).verdict.startswith("failed: outputs in evaluation")
+
+
+# -- what is not compared ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "reason"),
+    [
+        (lambda: layers.LayerNormalization(axis=1), (4, 7), "can't run the model: "),
+        (lambda: layers.Resizing(4, 5, "bicubic"), (6, 7, 3), "torch backend computes 'layer' (Resizing) wrongly"),
+        (lambda: layers.AveragePooling2D(3, 2, "same"), (8, 8, 3), "torch backend computes 'layer' (AveragePooling2D)"),
+        (
+            lambda: layers.TimeDistributed(layers.AveragePooling2D(3, 2, "same")),
+            (2, 8, 8, 3),
+            "torch backend computes 'layer' (TimeDistributed)",
+        ),
+        (lambda: layers.UnitNormalization(), (5, 6), "where Keras's are not finite numbers"),
+        (lambda: layers.GaussianNoise(0.1), (5, 6), RANDOM),
+    ],
+)
+def test_what_is_not_compared_is_said(
+    make: Callable[[], Any], shape: tuple[int, ...], reason: str, tmp_path: Path
+) -> None:
+    layer = make()
+    layer.name = "layer"
+    keras.Sequential([keras.Input(shape), layer]).save(tmp_path / "model.keras")
+    verification = regspec.port(tmp_path / "model.keras").verify()
+    assert any(reason in each for each in verification.left_out), verification.left_out
+    assert verification.passed  # nothing differs
+    assert verification.reference or verification.verdict == "nothing was compared with Keras"
+
+
+@pytest.mark.parametrize("size", [9, 11])
+def test_even_padding_is_compared(size: int, tmp_path: Path) -> None:
+    """A window of three that moves by two is padded alike on both sides of an odd size: there Keras is right."""
+    keras.Sequential([keras.Input((size, size, 3)), layers.AveragePooling2D(3, 2, "same")]).save(
+        tmp_path / "model.keras"
+    )
+    assert regspec.port(tmp_path / "model.keras").verify().reference
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "name"),
+    [
+        (("class_name",), "Lambda", "'Lambda'"),
+        (("module",), "os", "'Dense'"),
+        (("module",), "keras_evil.layers", "'Dense'"),
+        (("module",), "keras.utils", "'Dense'"),
+        (("module",), "keras.layers.a; import os", "'Dense'"),
+        (("config", "kernel_initializer", "module"), "subprocess", "'GlorotUniform'"),
+        (("config", "dtype"), {"class_name": "get_file", "module": "keras.utils", "config": {}}, "'get_file'"),
+        (("build_config",), {"class_name": "function", "module": "os", "config": "system"}, "'function'"),
+        (("config", "extra"), [{"a": {"class_name": "__lambda__", "config": {}}}], "'__lambda__'"),
+        (("registered_name",), "mine>Strange", None),  # registered in this process, so that nothing is imported
+    ],
+)
+def test_what_keras_is_not_asked_to_load(path: tuple[str, ...], value: Any, name: str | None) -> None:
+    assert Strange  # which the registry holds
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    config = json.loads(model.to_json())
+    place = config["config"]["layers"][1]
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert reference._foreign(config) == ({name} if name else set())
+
+
+def test_files_that_hold_more_than_a_model(tmp_path: Path) -> None:
+    keras.Sequential([keras.Input((4,)), layers.Dense(3)]).save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras", "a") as archive:
+        archive.writestr("assets/../../evil", b"")
+    verification = regspec.port(tmp_path / "model.keras").verify()
+    assert verification.reference is None
+    assert "holds assets/../../evil" in verification.left_out[0]
+
+
+def test_arrays_elsewhere_are_not_given_to_keras(tmp_path: Path) -> None:
+    """Also those that the port has no need of."""
+    keras.Sequential([keras.Input((4,)), layers.Dense(3)]).save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        (tmp_path / "weights").write_bytes(archive.read("model.weights.h5"))
+    with h5py.File(tmp_path / "weights", "r+") as file:
+        file["optimizer/link"] = h5py.ExternalLink("/etc/other.h5", "/x")
+    rewritten(tmp_path / "model.keras", "model.weights.h5", (tmp_path / "weights").read_bytes())
+    verification = regspec.port(tmp_path / "model.keras").verify()
+    assert verification.reference is None
+    assert "not asked to load the file: it has 'link', a link, which is not followed" in verification.left_out[0]
+
+
+def test_a_file_that_is_gone(tmp_path: Path) -> None:
+    keras.Sequential([keras.Input((4,)), layers.Dense(3)]).save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    (tmp_path / "model.keras").unlink()
+    assert "can't be read: No such file" in port.verify().left_out[0]
+
+
+def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dropout(0.5)]).save(tmp_path / "model.keras")
+    before = torch.get_rng_state()
+    assert regspec.port(tmp_path / "model.keras").verify().passed
+    assert torch.equal(torch.get_rng_state(), before)
+    assert os.environ["KERAS_BACKEND"] == "jax"
+
+
+# -- the command, and Keras that is not there --------------------------------------------------------------------------
+
+
+def command(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    code = f"import sys; {before}\nsys.argv[1:] = {list(arguments)!r}; from regspec.cli import main\n"
+    code += (
+        "try: main()\nfinally: print('IMPORTED', [each for each in ('keras', 'tensorflow') if sys.modules.get(each)])"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+
+def test_keras_is_imported_for_verification_alone(tmp_path: Path) -> None:
+    """And on torch, whatever backend it would take by itself."""
+    result = command("port", "examples/keras_mlp.keras", "-o", str(tmp_path / "out"))
+    assert (result.returncode, "IMPORTED []" in result.stdout) == (0, True), result.stderr
+    result = command("port", "examples/keras_mlp.keras", "-o", str(tmp_path / "out"), "--verify")
+    assert (result.returncode, "IMPORTED ['keras']" in result.stdout) == (0, True), result.stderr
+    assert f"Keras {keras.__version__} on torch" in result.stdout
+
+
+def test_without_keras_the_arrays_are_accounted_for(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = command(
+        "port", "examples/keras_mlp.keras", "-o", str(out), "--verify", before="sys.modules['keras'] = None"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "not compared: outputs, penalties and gradients: keras is not installed: pip install keras" in result.stdout
+    assert "nothing was compared with Keras" in result.stdout
+    assert "4 arrays of the file, 275 numbers, each used once" in (out / "report.md").read_text()
+
+
+def test_the_command(tmp_path: Path) -> None:
+    keras.Sequential([keras.Input((4,), name="x"), layers.Dense(3, name="dense")]).save(tmp_path / "model.keras")
+    options = ["port", str(tmp_path / "model.keras"), "-o", str(tmp_path / "out"), "--verify"]
+    result = CliRunner().invoke(app, options)
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    assert ["weights", "2", "0"] in lines
+    assert lines[-1][0] == "passed:"
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "## Verification\n\nPassed: the largest relative error is " in page
+    assert "| weights | 2 | 0 |  |  |" in page
+
+
+def test_the_command_fails_where_they_differ(tmp_path: Path) -> None:
+    """By rounding alone, which no tolerance of zero allows; and the report is written."""
+    model = network()
+    rows.fill(model, 3)
+    model.save(tmp_path / "model.keras")
+    options = ["port", str(tmp_path / "model.keras"), "-o", str(tmp_path / "out"), "--verify", "--tolerance", "0"]
+    result = CliRunner().invoke(app, options)
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith("failed: ")
+    assert "Further apart than is allowed:" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_as_plain_data(tmp_path: Path) -> None:
+    model = network()
+    rows.fill(model, 3)
+    model.save(tmp_path / "model.keras")
+    said = json.loads(json.dumps(regspec.port(tmp_path / "model.keras").verify().as_dict()))
+    assert said["passed"] is True
+    assert said["account"]["numbers"] == sum(int(np.prod(weight.shape)) for weight in model.weights)
+    assert {check["sort"] for check in said["checks"]} == {
+        *("weights", "outputs", "penalties", "gradients", "statistics")
+    }
