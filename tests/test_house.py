@@ -38,6 +38,7 @@ nodes
 masks
 graph
 printing
+naming
 imports standalone classes
 writing schema summary
 compiler
