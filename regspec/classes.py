@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from regspec.calls import CASTS, Apply, Call, Definition, Expression, Import, Part, Value, walk
+from regspec.calls import CASTS, Apply, Call, Definition, Expression, Held, Import, Part, Value, walk
 from regspec.graph import Graph
 from regspec.naming import variables_of
 from regspec.nodes import Node
@@ -237,6 +237,7 @@ class Outliner:
         parts = [each for each in expressions if isinstance(each, Part)]
         taken_apart = {id(part.whole) for part in parts}
         wholes = {id(each): each for each in expressions if isinstance(each, Apply) or id(each) in taken_apart}
+        wholes = {key: each for key, each in wholes.items() if not isinstance(each, Held)}
         counts = Counter(id(each) for each in expressions) if len(results) > 1 else Counter[int]()
         chained = {id(each.whole) for part in parts for before in _before(part) for each in (before, part)}
         for whole in (each for key, each in wholes.items() if counts[key] > 1 or key in chained):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
-from collections.abc import Container
+from collections.abc import Container, Iterable, Iterator
 from itertools import chain, count
 
+from regspec.calls import Call, walk
 from regspec.graph import Graph
+from regspec.nodes import Node
 from regspec.shapes import Tensor
 
 CHAINS = ("x", "h", "y", "z")  # variables that hold several tensors, one after the other
 MANY = 12  # tensors that others than the next statement take; with more of them, variables are taken again
 _TAKEN = ("self", "torch", "nn", "F", "_")
+_BUILTINS = frozenset(dir(builtins)) - {"input"}  # which layers are called after, such as sum, but no variable
 
 
 def variables_of(graph: Graph) -> dict[int, str]:
@@ -28,7 +32,7 @@ def variables_of(graph: Graph) -> dict[int, str]:
     for x in graph.outputs:
         uses.setdefault(id(x), set()).add(len(nodes))
     variables: dict[int, str] = {}
-    taken = set(_TAKEN)
+    taken = {*_TAKEN, *_called(nodes)}
 
     def add(x: Tensor, name: str) -> None:
         variables[id(x)] = _free(name, taken)
@@ -37,6 +41,7 @@ def variables_of(graph: Graph) -> dict[int, str]:
     for x in graph.inputs:
         add(x, x.source)
     given = dict(variables)
+    taken |= _BUILTINS
     chained = []
     for index, node in enumerate(nodes):
         for position, x in enumerate(node.outputs):
@@ -58,6 +63,14 @@ def variables_of(graph: Graph) -> dict[int, str]:
     kept = taken - spent
     free = next(name for name in chain(CHAINS, map("x{}".format, count())) if name not in kept)
     return variables | {id(x): free for x in chained}
+
+
+def _called(nodes: Iterable[Node]) -> Iterator[str]:
+    """The functions that results call by a name alone: no variable may hide them."""
+    for node in nodes:
+        for each in (each for result in node.plan.results for each in walk(result)):
+            if isinstance(each, Call):
+                yield each.function if isinstance(each.function, str) else each.function.name
 
 
 def _free(name: str, taken: Container[str]) -> str:

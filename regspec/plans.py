@@ -142,8 +142,9 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
         constructor = activity.lower(layer.units_of(outputs[0]))
         terms.append(Term("activity", activity, constructor, (listened,), is_activity=True))
     for suffix, regularizer in layer.inner_activities.items():
-        slot = suffix.replace("_", ".")
-        terms.append(Term(slot, regularizer, regularizer.lower(-1), (Place(suffix),), is_activity=True))
+        module, _, part = suffix.partition(".")
+        slot = f"{part}.activity" if part else suffix.replace("_", ".")
+        terms.append(Term(slot, regularizer, regularizer.lower(-1), (Place(module, part),), is_activity=True))
     frozen = {Place(weight.module): None for weight in weights if weight.frozen}
     if layer.is_opaque and not layer.trainable:
         frozen = {Place(""): None}
@@ -223,12 +224,10 @@ def _computed(
     shapes = shape if isinstance(shape, list) else [shape]
     own = layer.output_dtype(*xs)
     dtypes = own if isinstance(own, list) else [own or dtype] * len(shapes)
-    if not layer.is_cast:  # what a layer gives has the type in which it computes
-        pairs = zip(results, dtypes, strict=True)
-        results = tuple(
-            result.method(CASTS[dtype]) if given in CASTS and given != dtype else result for result, given in pairs
-        )
-        dtypes = [dtype if given in CASTS else given for given in dtypes]
+    results = tuple(
+        result.method(CASTS[given]) if given in CASTS and layer.gives not in (None, given) else result
+        for result, given in zip(results, dtypes, strict=True)
+    )
     outputs = tuple(
         Tensor(
             each,

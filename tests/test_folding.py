@@ -144,6 +144,19 @@ def test_penalties_of_folded_weights_are_left_out(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_folded_layer_gave_is_verified(tmp_path: Path) -> None:
+    """An output of images, which another layer gives now, transposed."""
+    model = image(layers.Conv2D(5, 3, name="conv"), BATCH(name="batch"))()
+    reference.fill(model, 3)
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras", fold=True, data_format="channels_first")
+    assert port.output_orders == {"conv": (0, 3, 1, 2)}
+    verification = port.verify()
+    assert verification.passed, verification.verdict
+    assert [each.name for each in verification.checks if each.mode == "conversion"] == ["conv"]
+
+
 def test_by_hand(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), layers.Dense(1, use_bias=False, name="fc"), BATCH(epsilon=1.0)])
     for variable, value in zip(model.weights, ([[3.0], [5.0]], [2.0], [7.0], [1.0], [3.0]), strict=True):

@@ -184,13 +184,13 @@ def port(
         return text, spec, graph_of(spec)
 
     text, spec, graph = resolved(model)
-    arrays: Mapping[variables.WeightPath, Any] = {}
+    arrays = variables.constants_of(model)
     account = None
     if stored.arrays is not None:
         found = stored.arrays
         if dialect.generation < 3:
             found = legacy.Renewed(found, config, dialect.generation)
-        arrays = variables.arrays_of(graph, model, config["config"], found)
+        arrays |= variables.arrays_of(graph, model, config["config"], found)
         account = found.account(variables.NO_WEIGHTS)
     provenance = Provenance(
         stored.path,

@@ -50,7 +50,8 @@ def parameters_of(graph: Graph, found: Mapping[WeightPath, NDArray[np.generic]])
                 if array is not None:
                     moved = to_parameters(weight, array)
                     module = f"{prefix}{node.attributes[weight.module]}"
-                    parameters |= {f"{module}.{parameter}": value for parameter, value in moved.items()}
+                    # an operand of an operation is an attribute by itself
+                    parameters |= {f"{module}.{key}" if key else module: value for key, value in moved.items()}
     return parameters
 
 
@@ -68,6 +69,16 @@ def arrays_of(
     )
     if problems:
         raise RegspecError(problems)
+    return found
+
+
+def constants_of(model: Model, within: WeightPath = ()) -> dict[WeightPath, NDArray[np.generic]]:
+    """The arrays that stand in the config itself, as operands of operations."""
+    found: dict[WeightPath, NDArray[np.generic]] = {
+        (*within, name, weight): array for name, weight, array in model.arrays
+    }
+    for name, inner in model.inner.items():
+        found |= constants_of(inner, (*within, name))
     return found
 
 

@@ -81,6 +81,7 @@ class Layer(Frozen):
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs
     takes: ClassVar[tuple[str, ...] | None] = None  # the input's axes, in torch's order, where their number is fixed
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
+    gives: ClassVar[str | None] = None  # the type of the floating-point numbers that its module gives, if fixed
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
     chooses_order: ClassVar[bool] = False  # whether `recounted` can count its output in the order that is wanted
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
@@ -137,11 +138,6 @@ class Layer(Frozen):
         """The type in which it computes, if it has one of its own."""
         return self.dtype
 
-    @property
-    def is_cast(self) -> bool:
-        """Whether what it gives keeps its type, and is not brought to that in which it computes."""
-        return False
-
     def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
         """Which steps of its output count, over its inputs and their masks; None where all do."""
         return x.mask if self.supports_masking else None
@@ -177,7 +173,7 @@ class Layer(Frozen):
 
     @property
     def inner_activities(self) -> dict[str, Regularizer]:
-        """Penalties on outputs inside it, by the suffix of the module that is listened to."""
+        """Penalties on outputs inside it, by the module that is listened to: ``suffix``, or ``suffix.part`` of one."""
         return {}
 
     @property

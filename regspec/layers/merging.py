@@ -77,6 +77,9 @@ class Operator(Merge, Pair):
     def order(self, x: Tensor) -> Order | None:
         return Pair.order(self, x)
 
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return Pair.recounted(self, *xs, wanted=wanted)
+
     def output_shape(self, *xs: Tensor) -> Shape:
         return Pair.output_shape(self, *xs) if self.numbers else Merge.output_shape(self, *xs)
 

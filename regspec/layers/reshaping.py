@@ -41,7 +41,7 @@ class Flatten(Moved):
     def order(self, x: Tensor) -> Order | None:
         if self.data_format == "channels_first" and x.rank > 2:
             return (0, *range(2, x.rank), 1)
-        return axes.identity(x.rank)
+        return None if _keeps_places(x.logical, x.order) else axes.identity(x.rank)
 
     def reads(self, x: Tensor) -> Order | None:
         return None if self.data_format != "channels_first" else super().reads(x)
@@ -73,6 +73,12 @@ class Reshape(Moved):
         if any(size < -1 or size == 0 for size in value) or value.count(-1) > 1:
             raise PydanticCustomError("shape", "must have sizes of 1 or more, and at most one -1")
         return value
+
+    def order(self, x: Tensor) -> Order | None:
+        return None if _keeps_places(x.logical, x.order) else axes.identity(x.rank)
+
+    def output_order(self, rank: int, x: Tensor) -> Order:
+        return axes.identity(rank)
 
     def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
         known = math.prod(size for size in self.target_shape if size != -1)

@@ -205,7 +205,9 @@ def _activations() -> list[Row]:
 
 def _reshapings() -> list[Row]:
     return [
-        *(row("Flatten", shape) for shape in ((5,), (7, 5), (4, 7, 5))),
+        *(row("Flatten", shape) for shape in ((5,), (7, 5), (4, 7, 5), (1, 1, 5), (4, 7, 1))),
+        row("Reshape", (1, 1, 6), target_shape=[2, 1, 3]),
+        row("Reshape", (4, 6, 1), target_shape=[1, 1, 24]),
         row("Flatten", (4, 7, 5), data_format="channels_first"),
         row("Reshape", (4, 6), target_shape=[3, 8]),
         row("Reshape", (4, 6), target_shape=[2, -1, 3]),

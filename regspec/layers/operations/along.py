@@ -8,6 +8,7 @@ from pydantic import Field
 
 from regspec.axes import Order
 from regspec.calls import Expression, Part, call, unless
+from regspec.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Layer, kind
 from regspec.layers.operations.operands import MAX_NUMBERS, cast, made, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, shown
@@ -23,6 +24,12 @@ class Along(Moved):
 
     def order(self, x: Tensor) -> Order | None:
         return None
+
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return None if xs[0].units is not None else Recounted(recounted_axes((self.axis,), xs[0]))
 
     def gives_signal(self, *xs: Tensor) -> bool:
         return any(x.is_signal for x in xs)
@@ -169,6 +176,12 @@ class Normalize(Layer):
 
     def order(self, x: Tensor) -> Order | None:
         return None
+
+    def reads(self, x: Tensor) -> Order | None:
+        return None
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        return Recounted(recounted_axes(self.axis, xs[0]), units=xs[0].units)
 
     def gives_signal(self, *xs: Tensor) -> bool:
         return any(x.is_signal for x in xs)

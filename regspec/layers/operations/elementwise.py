@@ -8,7 +8,7 @@ from pydantic import Field
 
 from regspec.calls import Binary, Expression, call
 from regspec.layers.layer import Elementwise, kind
-from regspec.layers.operations.operands import Operand, cast, made, promoted, value
+from regspec.layers.operations.operands import Inline, cast, made, promoted, value
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Dtype, Shape, ShapeError, Tensor
 from regspec.spec.fields import Number
@@ -169,7 +169,7 @@ class LogicalNot(Test):
 class IsIn(Test):
     """Whether the number is one of others."""
 
-    x2: Operand = Field(description="The others.")
+    x2: Inline = Field(description="The others.")
     invert: bool = Field(False, description="Whether it is none of them instead.")
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -225,10 +225,6 @@ class Cast(Moved, Elementwise):
     """The input as numbers of another type."""
 
     dtype: Dtype = Field(description="The type.")  # type: ignore[assignment]  # Keras calls it so
-
-    @property
-    def is_cast(self) -> bool:
-        return True
 
     @property
     def precision(self) -> None:

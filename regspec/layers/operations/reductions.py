@@ -9,6 +9,7 @@ from pydantic import Field
 from regspec import axes
 from regspec.axes import Order
 from regspec.calls import Expression, Part, call, unless
+from regspec.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import kind
 from regspec.layers.operations.operands import cast, made
 from regspec.layers.reshaping import Moved
@@ -47,6 +48,17 @@ class Reduction(Moved):
         reduced = {axis % x.rank for axis in self.axis}
         kept = [axis for axis in x.order if axis not in reduced]
         return None if self.keepdims or kept == sorted(kept) else axes.identity(x.rank)
+
+    def reads(self, x: Tensor) -> Order | None:
+        return self.order(Tensor(x.logical, x.source, x.dtype))
+
+    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
+        (x,) = xs
+        field = type(self).model_fields["axis"].alias or "axis"
+        reduced = {axis % x.rank for axis in self.axis}
+        kept = [axis for axis in x.order if axis not in reduced]
+        order = x.order if self.keepdims else tuple(sorted(kept).index(axis) for axis in kept)
+        return Recounted(recounted_axes(self.axis, x, field), order)
 
     def gives_signal(self, *xs: Tensor) -> bool:
         return any(x.is_signal for x in xs) and self.keepdims
@@ -203,8 +215,17 @@ class Quantile(FloatReduction):
         "linear", description="What is taken between two numbers."
     )
 
+    function = "quantile"
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        return quantile(x, self.dimensions(x), self.q, self.method, self.keepdims)
+        return quantile(x, self.function, self.dimensions(x), self.q, self.method, self.keepdims)
+
+
+@kind
+class Nanquantile(Quantile):
+    """The number below which a share of the numbers over axes lies that are not nan."""
+
+    function = "nanquantile"
 
 
 @kind
@@ -212,19 +233,21 @@ class Median(FloatReduction):
     """The median over axes: of an even number of them the mean of the middle two."""
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        return quantile(x, self.dimensions(x), 0.5, "linear", self.keepdims)
+        return quantile(x, "quantile", self.dimensions(x), 0.5, "linear", self.keepdims)
 
 
-def quantile(x: Tensor, dimensions: tuple[int, ...], q: float, method: str, keepdims: bool) -> Expression:
-    """The quantile over dimensions, of which torch takes one."""
+def quantile(
+    x: Tensor, function: str, dimensions: tuple[int, ...], q: float, method: str, keepdims: bool
+) -> Expression:
+    """The quantile over dimensions, of which torch's function takes one."""
     interpolation = unless("linear", method)
     if len(dimensions) == 1:
         dim = shown(dimensions[0], x)
-        return x.method("quantile", q, dim=dim, keepdim=unless(False, keepdims), interpolation=interpolation)
+        return x.method(function, q, dim=dim, keepdim=unless(False, keepdims), interpolation=interpolation)
     kept = [index for index in range(x.rank) if index not in dimensions]
     moved = x if kept == [*range(len(kept))] else x.method("permute", *kept, *dimensions)
     result: Expression = moved.method("flatten", -len(dimensions)).method(
-        "quantile", q, dim=-1, interpolation=interpolation
+        function, q, dim=-1, interpolation=interpolation
     )
     for dimension in dimensions if keepdims else ():
         result = result.method("unsqueeze", dimension)
