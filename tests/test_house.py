@@ -39,6 +39,7 @@ masks
 blocks
 graph
 printing
+naming
 imports standalone classes
 writing schema summary
 compiler

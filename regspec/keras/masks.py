@@ -40,7 +40,8 @@ def settle(model: Model, graph_of: Callable[[], Graph], *, unmasks: bool) -> set
     for each in _models(model):
         entries, apart = _fields(each), list[str]()
         for name, masks in each.recorded.items():
-            if entries[name].get("layer", name) in each.inner:  # a model inside has those of its inputs
+            called = entries[name].get("layer")  # by a further call, or the layer in a wrapper
+            if (called if isinstance(called, str) else name) in each.inner:  # a model inside has those of its inputs
                 apart += [mask for mask in masks if mask is not None]
             else:
                 entries[name]["mask"] = masks
