@@ -127,6 +127,8 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
     weights = layer.weights(*xs)
     if not layer.trainable:  # which holds for the layers in it too
         weights = tuple(replace(weight, frozen=True) for weight in weights)
+    elif isinstance(layer.trainable, tuple):
+        weights = tuple(_frozen_but(layer.trainable, weights))
     absent = tuple(_absent(parameter) for parameter in layer.absent(*xs))
     fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
     _check_slots(layer, weights)
@@ -145,7 +147,7 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
         module, _, part = suffix.partition(".")
         slot = f"{part}.activity" if part else suffix.replace("_", ".")
         terms.append(Term(slot, regularizer, regularizer.lower(-1), (Place(module, part),), is_activity=True))
-    frozen = {Place(weight.module): None for weight in weights if weight.frozen}
+    frozen = dict.fromkeys(_frozen(weights))
     if layer.is_opaque and not layer.trainable:
         frozen = {Place(""): None}
     read = {id(each) for result in results for each in walk(result) if isinstance(each, Tensor)}
@@ -166,6 +168,26 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
         mask=layer.output_mask(*xs),
         masked_outputs=layer.masked_outputs,
     )
+
+
+def _frozen_but(trained: tuple[str, ...], weights: tuple[Weight, ...]) -> Iterator[Weight]:
+    """The weights, frozen but for those of some slots."""
+    slots = list(dict.fromkeys(weight.slot for weight in weights if weight.trainable))
+    for slot in trained:
+        if slot not in slots:
+            raise ShapeError(f"can't train '{slot}' alone: it has {', '.join(slots) or 'no weights'}")
+    for weight in weights:
+        yield replace(weight, frozen=weight.frozen or weight.slot not in trained)
+
+
+def _frozen(weights: tuple[Weight, ...]) -> Iterator[Place]:
+    """The modules all of whose weights are frozen, and single parameters of others."""
+    mixed = {weight.module for weight in weights if weight.trainable and not weight.frozen}
+    for weight in weights:
+        if weight.frozen and weight.module not in mixed:
+            yield Place(weight.module)
+        elif weight.frozen and weight.trainable:
+            yield from _places(weight)
 
 
 def _check_slots(layer: Layer, weights: tuple[Weight, ...]) -> None:

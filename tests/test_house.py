@@ -36,8 +36,10 @@ spec.sections spec.model spec.loading
 plans
 nodes
 masks
+blocks
 graph
 printing
+naming
 imports standalone classes
 writing schema summary
 compiler

@@ -342,6 +342,17 @@ def operations() -> Any:
     return keras.Model(image, [flat, keras.ops.sum(x, axis=1), keras.ops.mean(x, axis=3)])
 
 
+def shapes() -> Any:
+    """A Reshape that is called for what wants its output otherwise; a pooling that takes height for channels."""
+    x, image = keras.Input((24,)), keras.Input((6, 5, 4))
+    reshape = layers.Reshape((1, 1, 24))
+    y = layers.Conv2D(3, 1)(reshape(x))
+    z = layers.Dense(2)(reshape(layers.Dense(24)(x)))
+    z = layers.Dense(2)(layers.Concatenate()([z, layers.Dense(2)(reshape(x * 2.0))]))
+    pooled = layers.GlobalMaxPooling2D(data_format="channels_first")(layers.Conv2D(3, 2)(image))
+    return keras.Model([x, image], [y, z, pooled])
+
+
 def digits() -> Any:
     """Images that are flattened at once, as they come."""
     return keras.Sequential(
@@ -381,6 +392,7 @@ CONVERTED: dict[str, tuple[Callable[[], Any], list[Tensor], int | None]] = {
     "chain": (chain, [torch.randn(3, 3, 2, 2) for _ in range(12)], None),
     "doubled": (doubled, [torch.randn(3, 3, 2, 2)], 1),
     "operations": (operations, [torch.randn(3, 6, 8, 4)], None),
+    "shapes": (shapes, [torch.randn(3, 24), torch.randn(3, 6, 5, 4)], None),
     "unsized": (unsized, [torch.randn(3, 7, 8, 3)], None),
     "digits": (digits, [torch.randn(3, 4, 3, 2)], 0),
 }

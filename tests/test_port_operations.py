@@ -21,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, when it saves
 
 W = np.array([[0.5, -1.0], [2.0, 1.0], [0.0, 3.0], [1.5, -2.0], [1.0, 0.25]], "float32")
 M = np.arange(24, dtype="float32").reshape(6, 4) / 10 - 1.05
+KERNEL = np.random.default_rng(2).normal(size=(3, 2, 3, 4)).astype("float32")
 LARGE = np.random.default_rng(1).normal(size=(8, 6, 3)).astype("float32")
 V = np.array([1.0, -2.0, 0.5, 3.0, 0.25], "float32")
 
@@ -143,6 +144,7 @@ CASES: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "x[..., None]": lambda x, y, n, i: x[..., None],
     "x[:, None, 2:-1, 0]": lambda x, y, n, i: x[:, None, 2:-1, 0],
     "take": lambda x, y, n, i: ops.take(x, [0, 2, -1], axis=1),
+    "take rows of a table": lambda x, y, n, i: ops.take(LARGE[0], n, axis=0),
     "take one": lambda x, y, n, i: ops.take(x, 2, axis=-1),
     "take_along_axis": lambda x, y, n, i: ops.take_along_axis(x, ops.argsort(y, axis=1), axis=1),
     "reshape": lambda x, y, n, i: ops.reshape(x, (-1, 5, 7)),
@@ -189,6 +191,10 @@ CASES: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "max_pool": lambda x, y, n, i: ops.max_pool(i, 2, strides=1, padding="same"),
     "average_pool": lambda x, y, n, i: ops.average_pool(x, 2),
     "adaptive_average_pool": lambda x, y, n, i: ops.adaptive_average_pool(i, (2, 3)),
+    "conv": lambda x, y, n, i: ops.conv(i, KERNEL, strides=2, padding="same"),
+    "conv of a sequence": lambda x, y, n, i: ops.conv(x, KERNEL[0, :2, :1].repeat(5, 1), dilation_rate=2),
+    "depthwise_conv": lambda x, y, n, i: ops.depthwise_conv(i, KERNEL, padding="same"),
+    "separable_conv": lambda x, y, n, i: ops.separable_conv(i, KERNEL, LARGE.reshape(1, 1, 12, 12)[..., :5]),
     "dot_product_attention": lambda x, y, n, i: ops.dot_product_attention(x[:, :, None], y[:, :, None], y[:, :, None]),
     "dot_product_attention by a mask": lambda x, y, n, i: ops.dot_product_attention(
         x[:, :, None], y[:, :, None], y[:, :, None], mask=(x @ ops.transpose(y, (0, 2, 1)) > 0)[:, None]
@@ -254,6 +260,12 @@ def ported(model: Any, tmp_path: Path) -> Any:
 
 # What Keras's torch backend can't compute.
 BY_HAND: dict[str, tuple[Callable[[Any], Any], Callable[[Tensor], Tensor]]] = {
+    "conv_transpose": (
+        lambda i: ops.conv_transpose(i, KERNEL.swapaxes(2, 3), strides=2),
+        lambda i: torch.nn.functional.conv_transpose2d(
+            i.permute(0, 3, 1, 2), torch.tensor(KERNEL).permute(2, 3, 0, 1), stride=2
+        ).permute(0, 2, 3, 1),
+    ),
     "softmax": (lambda i: ops.softmax(i, axis=(1, 2)), lambda i: i.flatten(1, 2).softmax(1).reshape(i.shape)),
     "log_softmax": (
         lambda i: ops.log_softmax(i, axis=[1, 3]),

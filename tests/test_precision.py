@@ -295,7 +295,7 @@ WRAPPED = {
         (DENSE, "int8", "the precision int8"),
         (DENSE, "float8_e4m3fn", "the precision float8_e4m3fn"),
         (DENSE, ["float32"], r"the precision \['float32'\]"),
-        (DENSE, {"class_name": "Mine", "config": {}}, r"the weights are quantized \(Mine\)"),
+        (DENSE, {"class_name": "Mine", "config": {}}, "the precision Mine"),
         (WRAPPED, "float64", "TimeDistributed in float64 around a layer in float32"),
     ],
 )

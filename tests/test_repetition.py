@@ -81,6 +81,16 @@ def sums() -> Any:
     return keras.Model(image, [layers.Dense(2)(x), *given])
 
 
+def given() -> Any:
+    """A model that gives its input too."""
+    x = image = keras.Input((6, 5, 3))
+    for number in range(3):
+        y = layers.Conv2D(3, 3, padding="same", name=f"part{number}_conv")(x)
+        y = layers.ReLU(name=f"part{number}_relu")(layers.BatchNormalization(name=f"part{number}_bn")(y))
+        x = layers.Add(name=f"part{number}_add")([x, y])
+    return keras.Model(image, [layers.Dense(2)(x), image])
+
+
 FOUND: dict[str, tuple[Callable[[], Any], Tensor, dict[str, list[str]]]] = {
     "names": (
         lambda: network(names=True),
@@ -96,6 +106,7 @@ FOUND: dict[str, tuple[Callable[[], Any], Tensor, dict[str, list[str]]]] = {
         {"block": ["block_1", "block_2", "block_3", "block_4"], "block_2": ["block_2_1", "block_2_2"]},
     ),
     "dense": (dense, torch.randn(3, 6, 5, 3), {"block": ["block0", "block1", "block2", "block3", "block4"]}),
+    "given": (given, torch.randn(3, 6, 5, 3), {}),
     "sums": (sums, torch.randn(3, 6, 5, 4), {}),
 }
 

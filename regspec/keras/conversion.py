@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from regspec.axes import Order
+from regspec.blocks import Graph
 from regspec.errors import Problem, RegspecError
-from regspec.graph import Graph
 from regspec.keras import folding, layout, repetition
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
@@ -48,7 +48,7 @@ def converted(made: Converted, wanted: Wanted, dialect: Dialect, resolve: Callab
         RegspecError: where it can't be done.
     """
     if wanted.fold:
-        if not made.arrays:
+        if not dialect.has_arrays:
             raise RegspecError(Problem("has no weights, so that no normalization can be folded", "give its weights"))
         model, arrays = folding.folded(made.model, resolve(made.model), made.arrays, dialect)
         made = replace(made, model=model, arrays=arrays)

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regspec.graph import Graph
+from regspec.blocks import Graph
 from regspec.shapes import Tensor
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
+from regspec.keras.quantized import is_quantized, quantized_fields
 from regspec.keras.remarks import besides
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
 from regspec.layers.cells import CELLS
@@ -23,7 +24,7 @@ MEANINGLESS = frozenset(
         *("name", "trainable", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
         *("input_dtype",),
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
-        *("lora_alpha", "input_length", "use_cudnn", "synchronized"),
+        *("lora_rank", "lora_alpha", "quantization_config", "input_length", "use_cudnn", "synchronized"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
         *("query_shape", "key_shape", "value_shape", "softmax_robust_masking"),
         *("bounding_box_format",),
@@ -93,6 +94,7 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
         dialect.note(what)
     if class_name in PROJECTED and dialect.generation > 2 and dialect.keeps_quirks:
         _move_activity(fields, config, dialect)
+    fields |= quantized_fields(class_name, config, dialect)
     if _is_frozen(item, dialect):
         fields["trainable"] = False
     fields |= besides(class_name, dialect)
@@ -273,6 +275,9 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
 
 def _inner(item: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:
     """A layer inside another, whose precision it has."""
+    own = item.get("config") or {}
+    if is_quantized(own) or own.get("lora_rank"):
+        raise UnportedError("a layer inside another whose weights are quantized, or have a low-rank update")
     ((kind, fields),) = layer_of(item, dialect).items()
     return {kind: {field: value for field, value in fields.items() if field != "dtype"}}
 

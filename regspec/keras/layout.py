@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from regspec import axes, shapes
 from regspec.axes import Order
+from regspec.blocks import Graph
 from regspec.counting import Counted, Recounted, Units
 from regspec.errors import Problem, RegspecError
-from regspec.graph import Graph
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import ENDINGS
 from regspec.keras.models import Model
@@ -203,9 +203,10 @@ class _Counting:
         path, layer = (*scope.within, node.name), node.plan.layer
         assert layer is not None  # a model inside is no layer
         given = [scope.lying[reference] for reference in fields["inputs"]]
-        orders = self._orders(layer, [each.x for each in given], path, scope.wanted.get(node.name))
+        wanted = None if path in self.plain else scope.wanted.get(node.name)
+        orders = self._orders(layer, [each.x for each in given], path, wanted)
         said, xs = self._viewed(fields["inputs"], orders, scope)
-        recounted = self._recounted(node, xs, given, path, scope.wanted.get(node.name))
+        recounted = self._recounted(node, xs, given, path, wanted)
         scope.entries.append({kind: _rewritten({**fields, "inputs": said}, recounted)})
         moves = {weight.name: move for weight in node.plan.weights if (move := self._move(weight, xs[0], path))}
         self.moves |= {(*path, name): move for name, move in moves.items()}
@@ -223,7 +224,7 @@ class _Counting:
         given = [scope.lying[reference] for reference in fields["inputs"]]
         orders = [x.order for x in first.inputs]
         if layer is not None and [each.x.rank for each in given] != [x.rank for x in first.inputs]:
-            orders = self._orders(layer, [each.x for each in given], path, scope.wanted.get(node.name))
+            orders = self._orders(layer, [each.x for each in given], path, None)
         said, xs = self._viewed(fields["inputs"], orders, scope)
         scope.entries.append({"call": {**fields, "inputs": said}})
         flattened = frozenset().union(*(each.flattened for each in given))
@@ -232,7 +233,7 @@ class _Counting:
                 self._report(flattened | first.flattened, f"'{path[-1]}' is called on units in another order")
             self._give(node, first.outputs, scope)
             return
-        recounted = self._recounted(node, xs, given, path, scope.wanted.get(node.name))
+        recounted = self._recounted(node, xs, given, path, first.recounted.order)
         moves = {weight.name: move for weight in node.plan.weights if (move := self._move(weight, xs[0], path))}
         if moves != first.moves:
             self._report(flattened | first.flattened, f"'{path[-1]}' is called on units in another order")

@@ -24,6 +24,7 @@ from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.operation import Source, Stored
 from regspec.keras.operations import is_operation, operation_of
 from regspec.keras.precision import policy_of
+from regspec.keras.quantized import ADVICE, is_quantized
 from regspec.keras.tensorflow_rules import ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError, is_foreign
 from regspec.spec.fields import MAX_NAME, RESERVED, snake_case
@@ -217,6 +218,8 @@ class Reader:
         cls = kind_of(layer["class_name"])
         said = {key: value for key, value in call.keywords.items() if _is_said(value)}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
+        if given.get("reverse") and is_quantized(layer["config"]):
+            self._report(layer, UnportedError(f"its call in reverse rounds what it takes: {ADVICE}"))
         if strange := [key for key in said if key != "training"]:
             self._report(layer, UnportedError(f"its call with {strange[0]}"))
         if index == 0:
@@ -251,6 +254,8 @@ class Reader:
             inputs.append(self._operation(model, each, name, results, taken, own))
         model.operations.add(at)
         fields = {key: self._stored(model, at, key, value) for key, value in source.fields.items()}
+        for key, numbers in source.weights.items():
+            self._stored(model, at, key, Stored(numbers))
         model.entries.append({source.kind: {"name": at, "inputs": inputs, **fields}})
         return at
 

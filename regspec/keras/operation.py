@@ -27,6 +27,7 @@ class Entry:
     kind: str
     fields: dict[str, Any]
     inputs: tuple[Source, ...]
+    weights: dict[str, list[Any]] = field(default_factory=dict)  # numbers of the file that are its weights
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ def plain(operation: Operation, kind: str | None = None, **fields: Any) -> Entry
                 raise UnportedError(f"{operation.name} of tensors and numbers in one list")
             inputs += tensors
         elif value is None or name in IGNORED:
-            field = cls.model_fields[known[name]] if name in known else None
-            if field is not None and field.default is not None and type(None) in get_args(field.annotation):
+            own = cls.model_fields[known[name]] if name in known else None
+            if own is not None and own.default is not None and type(None) in get_args(own.annotation):
                 said[name] = None  # which means something of its own
         elif name not in known:
             raise UnportedError(f"{operation.name} with {name} = {str(value)[:80]}")

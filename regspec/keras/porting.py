@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from regspec import files
 from regspec.axes import Order
+from regspec.blocks import Graph
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.graph import Graph
 from regspec.keras import archive, keras1, keras2, legacy, masks, variables
 from regspec.keras.conversion import Converted, Wanted, converted
 from regspec.keras.dialect import Dialect, said

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regspec.blocks import Graph
 from regspec.errors import RegspecError
-from regspec.graph import Graph
 from regspec.keras import archive, legacy, variables
 from regspec.keras.outcomes import Outcome, gradients, input_names, objective, weights_of
 

@@ -147,7 +147,8 @@ class _Runs:
         self.items = [(kind, fields) for entry in model.entries for kind, fields in entry.items()]
         self.names: list[str] = [fields["name"] for _, fields in self.items]
         self.places = {name: index for index, name in enumerate(self.names)}
-        self.fixed = {self.places[each.partition(".")[0]] for each in names_in(model.outputs)}  # no part of a block
+        given = {each.partition(".")[0] for each in names_in(model.outputs)}
+        self.fixed = {self.places[name] for name in given if name in self.places}  # no part of a block
         self.last = [*range(len(self.items))]  # the last entry that takes what each gives
         self.taken: dict[str, int] = {}  # and that takes an input of the model
         for index, (kind, fields) in enumerate(self.items):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from regspec.keras.operation import RULES, Entry, Operation, Source, changed, mixing, numbers, plain, rule, tensors_in
@@ -76,11 +77,23 @@ def _get_item(operation: Operation) -> Entry:
 
 @rule("Take")
 def _take(operation: Operation) -> Entry:
+    x, indices, axis = operation["x"], operation["indices"], operation["axis"]
+    if isinstance(x, list) and axis == 0:
+        return embedding(operation, x, indices)
     operation.axis()
-    operation.on(operation["x"])
-    if [*tensors_in(operation["indices"])]:
+    operation.on(x)
+    if [*tensors_in(indices)]:
         raise mixing(operation.name, "indices that are a tensor")
     return plain(operation)
+
+
+def embedding(operation: Operation, table: list[Any], indices: Any) -> Entry:
+    """The rows of a table of numbers: a frozen layer, whose weights these numbers are."""
+    rows = [len(row) if isinstance(row, list) else 0 for row in table]
+    if not table or min(rows) < 1 or len({*rows}) > 1 or any(isinstance(row[0], list) for row in table):
+        raise UnportedError(f"{operation.name} of an array that is no table")
+    fields = {"input_dim": len(table), "output_dim": rows[0], "trainable": False}
+    return Entry("Embedding", fields, operation.on(indices), {"embeddings": table})
 
 
 @rule("TakeAlongAxis")
@@ -227,14 +240,51 @@ def _sides(operation: Operation) -> Entry:
     return Entry(kind, _data_format(operation, {ending: sides}), operation.on(operation["images"]))
 
 
+# -- convolutions ------------------------------------------------------------------------------------------------------
+
+# By a kernel of numbers they are frozen layers, whose weights these numbers are: the layers' names of the kernels, and
+# which of the last axes of the last kernel has the channels of the output.
+CONVOLUTIONS: dict[str, tuple[dict[str, str], int]] = {
+    "Conv": ({"kernel": "kernel"}, -1),
+    "ConvTranspose": ({"kernel": "kernel"}, -2),
+    "DepthwiseConv": ({"kernel": "depthwise"}, -1),
+    "SeparableConv": ({"depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise"}, -1),
+}
+LAYERS = {"ConvTranspose": "Conv{}DTranspose"}
+
+
+@rule(*CONVOLUTIONS)
+def _convolution(operation: Operation) -> Entry:
+    names, output = CONVOLUTIONS[operation.name]
+    kernels = {own: operation[name] for name, own in names.items()}
+    shapes = {own: _shape(operation, kernel) for own, kernel in kernels.items()}
+    first, last = next(iter(shapes.values())), [*shapes.values()][-1]
+    fields: dict[str, Any] = {"kernel_size": first[:-2], "use_bias": False, "trainable": False}
+    if "depthwise" in shapes:
+        fields["depth_multiplier"] = first[-1]
+    if [*shapes] != ["depthwise"]:
+        fields["filters"] = last[output]
+    arguments = {key: value for key, value in operation.arguments.items() if key not in (*names, "data_format")}
+    kind = LAYERS.get(operation.name, f"{operation.name}{{}}D").format(len(first) - 2)
+    entry = plain(Operation(operation.name, _data_format(operation, arguments)), kind, **fields)
+    return replace(entry, weights=kernels)
+
+
+def _shape(operation: Operation, kernel: Any) -> list[int]:
+    """The shape of a kernel, which must be numbers."""
+    shape: list[int] = []
+    each = kernel
+    while isinstance(each, list) and each:
+        shape.append(len(each))
+        each = each[0]
+    if not isinstance(each, (int, float)) or len(shape) < 3:
+        raise UnportedError(f"{operation.name} by a kernel that is no array of numbers")
+    return shape
+
+
 # -- what can't be -----------------------------------------------------------------------------------------------------
 
 
 @rule("Outer", "Vdot", "Ravel", "Flipud", "Vstack", "Vsplit", "Kron", "Diag", "Diagflat", "Nonzero", "Unique")
 def _refused(operation: Operation) -> Source:
     raise mixing(operation.name, "the batch as its first axis")
-
-
-@rule("Conv", "DepthwiseConv", "SeparableConv", "ConvTranspose")
-def _convolution(operation: Operation) -> Source:
-    raise UnportedError(f"{operation.name} by a kernel that is no weight of a layer")

@@ -22,7 +22,7 @@ from regspec.counting import Counted, Recounted, recounted_axes, shared_units
 from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
-from regspec.spec.fields import Axis, Frozen, Name, Names, NamesIfAny
+from regspec.spec.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.spec.initializers import WeightInitializer
 from regspec.spec.registration import load_entry_points
 from regspec.spec.regularizers import Regularizer, RegularizerField
@@ -68,8 +68,10 @@ class Placement(Frozen):
 class Layer(Frozen):
     """A layer, wherever it stands. The fields that every kind has."""
 
-    trainable: bool = Field(
-        True, description="False freezes the weights: they are not trained and their penalties not counted."
+    trainable: Trainable = Field(
+        True,
+        description="Whether its weights are trained, or which of them, such as bias; the others are frozen, and their "
+        "penalties not counted.",
     )
     dtype: Precision | None = Field(
         None, description="The type in which it computes and keeps its weights; the model's when absent."

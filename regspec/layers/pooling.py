@@ -180,8 +180,9 @@ class GlobalPooling(Spatial):
         return None  # a mean reads the axes where they lie
 
     def reads(self, x: Tensor) -> Order | None:
-        is_outside = self._channels(x) in (1, x.rank - 1)
-        return None if is_outside else axes.channels_first(x.rank)
+        if self._channels(x) in (1, x.rank - 1):
+            return None
+        return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         is_first = self._channels(xs[0]) == 1

@@ -98,8 +98,9 @@ class Reshape(Moved):
         if x.units is not None:
             return None
         shape = self.output_shape(x)
-        if wanted is None or len(wanted) != len(shape) or not _keeps_places(shape, wanted):
-            return Recounted(order=axes.identity(len(shape)))
+        plain = axes.identity(len(shape))
+        if wanted in (None, plain) or len(wanted) != len(shape) or not _keeps_places(shape, wanted):
+            return Recounted(order=plain)
         return Recounted({"target_shape": [self.target_shape[axis - 1] for axis in wanted[1:]]}, wanted)
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:

@@ -9,6 +9,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class Rounding(nn.Module):
+    """Numbers rounded to 255 steps, of 8 bits, between plus and minus their largest magnitude along ``dim``.
+
+    The gradient is that of the identity.
+    """
+
+    def __init__(self, *, dim: int | tuple[int, ...] = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            scale = 127 / (x.abs().amax(self.dim, keepdim=True) + 1e-7)
+            rounded = (x * scale).round().clamp(-127, 127) / scale
+        return x + (rounded - x).detach()
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
 class EinsumDense(nn.Module):
     """``einsum(equation, x, weight) + bias``."""
 
