@@ -170,7 +170,7 @@ def _matched(
             own = groups.get(f"{inside.removesuffix('layer/')}vars", [])[-1:]  # before it stands the kernel once more
         else:
             own = next((groups[place] for place in (f"{inside}vars", f"{inside}cell/vars") if place in groups), [])
-        yield weight, datasets.pop(own.pop(0)) if own else None
+        yield weight, datasets.pop(own.pop(0), None) if own else None
     for path in [*datasets]:
         if not path.startswith(inside) or not datasets[path].shape:
             del datasets[path]  # a wrapper's copy; a count of what was adapted
@@ -205,7 +205,7 @@ def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> d
     found: dict[WeightPath, NDArray[np.generic]] = {}
     nodes = _nodes(graph)
     for name, layer in model.layers:
-        if any(is_quantized(each["config"]) for each in layers_of(layer)):
+        if any(is_quantized(config) for _, config in _configs(layer)):
             what = f"'{name_of(layer)}' has quantized weights, which are read from .keras files alone"
             problems.append(Problem(what, path=str(arrays.path)))
             continue
@@ -240,20 +240,22 @@ def _update(
     pair: list[h5py.Dataset], layer: Mapping[str, Any], name: str, shape: tuple[int, ...], arrays: Arrays
 ) -> NDArray[Any]:
     """The product of the two halves of a low-rank update; ``name`` is that of a layer, or of one in a model."""
-    configs = [each["config"] for each in layers_of(layer) if name_of(each) == name]
     with damaged(arrays.path):
-        rank = int(configs[0]["lora_rank"])
+        config = next(config for known, config in _configs(layer) if known == name)
+        rank = int(config["lora_rank"])
         a, b = arrays.read(pair[0], (*shape[:-1], rank)), arrays.read(pair[1], (rank, shape[-1]))
-        product: NDArray[Any] = float(configs[0]["lora_alpha"]) / rank * (a @ b)
+        product: NDArray[Any] = float(config["lora_alpha"]) / rank * (a @ b)
     return product.astype("f4")
 
 
-def layers_of(layer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A layer, and those of a model inside, wherever they are."""
-    yield layer
-    inner = layer["config"].get("layers") if layer["class_name"] in MODELS else None
-    for each in inner or ():
-        yield from layers_of(each)
+def _configs(layer: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The name and the config of a layer, and of those of a model inside, wherever they are."""
+    config = layer.get("config")
+    if isinstance(config, dict):
+        yield name_of(layer), config
+        inner = config.get("layers") if layer["class_name"] in MODELS else None
+        for each in inner or ():
+            yield from _configs(each)
 
 
 def _flat(
