@@ -261,7 +261,8 @@ def _chained(head: str, parts: list[str], margin: str, after: str) -> Iterator[s
     """Operands, or calls of methods, one below the other; in parentheses where they are assigned."""
     if head:
         yield f"{margin}{head}("
-        yield from (margin + INDENT + part for part in parts)
+        for part in parts:
+            yield from lines(part, len(margin) // len(INDENT) + 1)
         yield f"{margin}){after}"
     else:
         yield from (margin + part for part in parts[:-1])

@@ -14,6 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from regspec.layers import KINDS, Layer
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import Placement, Spatial
+from regspec.layers.operations.operands import DEFINITIONS
 from regspec.spec.activations import ACTIVATIONS
 from regspec.spec.constraints import CONSTRAINTS
 from regspec.spec.fields import PER_AXIS, REFERENCE
@@ -52,6 +53,7 @@ def spec_schema() -> Schema:
         "cell": _cell(),
         **{name: _kind(kind) for name, kind in sorted(KINDS.items())},
         **_families(),
+        **DEFINITIONS,
         **schema.pop("$defs", {}),
     }
     definitions["BlockSection"]["properties"]["layers"] |= {**layers, "minItems": 1}

@@ -16,7 +16,7 @@ from regspec.calls import Expression, Held, Listed, Module, Value, call
 from regspec.counting import Counted, Recounted, shared_units
 from regspec.layers.layer import Layer, Weight, kind
 from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import MAX_SIZE
+from regspec.spec.fields import MAX_SIZE, REFERENCE
 
 MAX_NUMBERS = 10_000  # of one operand: more are no text to read
 
@@ -89,8 +89,13 @@ _SHAPE = {
     "additionalProperties": False,
     "required": ["shape"],
 }
-Inline = Annotated[Any, PlainValidator(_inline), WithJsonSchema({"anyOf": _FORMS})]
-Operand = Annotated[Any, PlainValidator(_operand), WithJsonSchema({"anyOf": [*_FORMS, _SHAPE]})]
+# What the schema says of both, once for all the kinds that have them.
+DEFINITIONS: dict[str, Any] = {
+    "numbers": {"description": "A number, or lists of numbers.", "anyOf": _FORMS},
+    "operand": {"description": "A number, lists of numbers, or the shape of an array.", "anyOf": [*_FORMS, _SHAPE]},
+}
+Inline = Annotated[Any, PlainValidator(_inline), WithJsonSchema({REFERENCE: "numbers"})]
+Operand = Annotated[Any, PlainValidator(_operand), WithJsonSchema({REFERENCE: "operand"})]
 
 
 def shape_of(numbers: Numbers) -> tuple[int, ...]:

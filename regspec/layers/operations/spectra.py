@@ -14,9 +14,10 @@ from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.fields import Size
 
 
-def _parts(value: Expression) -> list[Expression]:
-    """The real and the imaginary part of a complex tensor."""
-    whole = call("torch.view_as_real", value).method("unbind", -1)
+def _parts(value: Expression, *swapped: int) -> list[Expression]:
+    """The real and the imaginary part of a complex tensor, of which two axes may be exchanged."""
+    pairs: Expression = call("torch.view_as_real", value)
+    whole = (pairs.method("transpose", *swapped) if swapped else pairs).method("unbind", -1)
     return [Part(whole, ("real", "imag"), (index,)) for index in range(2)]
 
 
@@ -128,4 +129,4 @@ class STFT(Transform):
             center=unless(True, self.center),
             return_complex=True,
         )
-        return _parts(spectra.method("transpose", 1, 2))
+        return _parts(spectra, 1, 2)
