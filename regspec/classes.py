@@ -6,15 +6,14 @@ class with parameters.
 
 from __future__ import annotations
 
-import keyword
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain, count
 from typing import TypeVar
 
-from regspec.calls import CASTS, Apply, Call, Definition, Expression, Import, Part, Value, walk
-from regspec.graph import Graph
+from regspec.blocks import Graph
+from regspec.calls import CASTS, Apply, Call, Definition, Expression, Held, Import, Part, Value, walk
+from regspec.naming import variables_of
 from regspec.nodes import Node
 from regspec.plans import Constrained, Fill, Place, Term
 from regspec.printing import INDENT, WIDTH, Printer, literal
@@ -23,7 +22,6 @@ from regspec.shapes import Shape, Tensor
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
-CHAINS = ("x", "h", "y", "z")  # variables for a tensor that only the next statement takes
 MARK = "\0"  # stands around the number of a hole
 GAP = "\2"  # stands for the module of a parameter
 
@@ -71,7 +69,7 @@ class Outliner:
     texts: dict[int, str] = field(default_factory=dict)  # of calls, by id: equal layers share them
 
     def __post_init__(self) -> None:
-        self.variables = _variables(self.graph)
+        self.variables = variables_of(self.graph)
         self.taken = set(self.variables.values())
         self.printer = Printer(self._tensor, self._applied, self._variable, self.function)
 
@@ -239,6 +237,7 @@ class Outliner:
         parts = [each for each in expressions if isinstance(each, Part)]
         taken_apart = {id(part.whole) for part in parts}
         wholes = {id(each): each for each in expressions if isinstance(each, Apply) or id(each) in taken_apart}
+        wholes = {key: each for key, each in wholes.items() if not isinstance(each, Held)}
         counts = Counter(id(each) for each in expressions) if len(results) > 1 else Counter[int]()
         chained = {id(each.whole) for part in parts for before in _before(part) for each in (before, part)}
         for whole in (each for key, each in wholes.items() if counts[key] > 1 or key in chained):
@@ -339,50 +338,6 @@ def _pattern(structure: tuple[object, ...], path: tuple[int, ...], variables: di
         for index, each in enumerate(structure)
     ]
     return f"({', '.join(inside)}{',' * (len(inside) == 1)})"
-
-
-def _variables(graph: Graph) -> dict[int, str]:
-    """The variable of each tensor that is used, by the tensor's id.
-
-    A tensor that only the next statement takes, and takes alone, is called x; any other by its layer.
-    """
-    nodes = graph.nodes
-    uses: dict[int, set[int]] = {}
-    for index, node in enumerate(nodes):
-        for x in node.inputs:
-            uses.setdefault(id(x), set()).add(index)
-    for x in graph.outputs:
-        uses.setdefault(id(x), set()).add(len(nodes))
-    variables: dict[int, str] = {}
-    taken = {"self", "torch", "nn", "F", "_"}
-
-    def add(x: Tensor, name: str) -> None:
-        while name in taken or keyword.iskeyword(name):
-            name += "_"
-        taken.add(name)
-        variables[id(x)] = name
-
-    for x in graph.inputs:
-        add(x, x.source)
-    chained = []
-    for index, node in enumerate(nodes):
-        for position, x in enumerate(node.outputs):
-            if id(x) not in uses:
-                continue
-            is_alone = index + 1 == len(nodes) or len({id(each) for each in nodes[index + 1].inputs}) == 1
-            if uses[id(x)] == {index + 1} and is_alone and len(node.outputs) == 1:
-                chained.append(x)
-            elif node.is_adapter:
-                add(x, f"{node.name}_{node.plan.kind}")
-            elif node.plan.output_names is not None:
-                add(x, f"{node.name}_{node.plan.output_names[position]}")
-            else:
-                add(x, f"{node.name}_{position}" if position else node.name)
-    # an input that only the first statement takes may give its name away
-    spent = {variables[id(x)] for x in graph.inputs if uses.get(id(x), set()) <= {0}}
-    kept = taken - spent
-    free = next(name for name in chain(CHAINS, map("x{}".format, count())) if name not in kept)
-    return variables | {id(x): free for x in chained}
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], K]) -> Iterator[tuple[K, list[T]]]:

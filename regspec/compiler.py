@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from regspec import document
+from regspec.blocks import Graph
 from regspec.document import Document
 from regspec.errors import Problem, RegspecError
-from regspec.graph import Graph, resolve
+from regspec.graph import resolve
 from regspec.shapes import Precision
 from regspec.spec import loading
 from regspec.spec.model import ModelSpec

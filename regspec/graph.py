@@ -7,36 +7,18 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
-from regspec import axes, masks, nodes, shapes
-from regspec.calls import Definition, Module, Part
+from regspec import axes, blocks, masks, nodes, shapes
+from regspec.blocks import Graph
 from regspec.errors import Problem, Problems, did_you_mean
 from regspec.layers import Layer
 from regspec.nodes import Node
-from regspec.plans import Plan, Plans
+from regspec.plans import Plans
 from regspec.shapes import ShapeError, Tensor
 from regspec.spec import faults
 from regspec.spec.faults import Origin
 from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, LayerUse, ModelSpec
 from regspec.spec.regularizers import Regularizer
 from regspec.spec.rules import LayerRule
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Graph(Definition):
-    """A network, or a block of one: nodes in the order of execution."""
-
-    name: str
-    inputs: tuple[Tensor, ...]
-    nodes: tuple[Node, ...]
-    outputs: tuple[Tensor, ...]
-    output_names: tuple[str, ...] | None  # where the outputs are a mapping
-    is_single: bool  # whether it returns one tensor, and not several
-    is_root: bool
-    reduction: str  # of activity penalties
-    dtype: str  # of the layers that have none of their own
-    counts_frozen: bool  # whether the penalties of frozen weights count
-    masked: tuple[int, ...] = ()  # which inputs' masks it takes, after the inputs
-    masks: Mapping[int, Node] = field(default_factory=dict)  # what computes them, be they read or not, by their ids
 
 
 def resolve(spec: ModelSpec, *, is_whole: bool = True) -> tuple[Graph | None, list[Problem]]:
@@ -277,11 +259,11 @@ class _Resolver:
         for name in names:
             self._check_inputs(entry, inputs)
             # inside, a tensor is known by the name of the block's own input
-            inner = [_inside(x, own) for x, own in zip(inputs, entry.body.inputs, strict=True)]
+            inner = [blocks.inside(x, own) for x, own in zip(inputs, entry.body.inputs, strict=True)]
             graph = self.graph(entry.block, entry.body, inner, f"{prefix}{name}.", rules)
             if graph is None:
                 raise _ReportedError
-            placed.extend(self._finished(_block_nodes(name, graph, inputs), scope))
+            placed.extend(self._finished(blocks.placed(name, graph, inputs), scope))
             inputs = [*placed[-1].outputs, *inputs[len(placed[-1].outputs) :]]  # what it does not give stays as it was
         scope.tensors[entry.name] = scope.tensors[names[-1]]
         scope.used.update(names[:-1])
@@ -302,12 +284,12 @@ class _Resolver:
         """A further call of a block, which must be on tensors like those that its class was made for."""
         assert isinstance(node.plan.block, Graph)
         made_for = node.inputs[: len(node.inputs) - len(node.plan.block.masked)]
-        if [*map(_likeness, inputs)] != [*map(_likeness, made_for)]:
-            first, given = (" and ".join(_with_mask(x) for x in xs) for xs in (made_for, inputs))
+        if [*map(blocks.likeness, inputs)] != [*map(blocks.likeness, made_for)]:
+            first, given = (" and ".join(blocks.described(x) for x in xs) for xs in (made_for, inputs))
             raise ShapeError(f"calls '{node.name}', which is made for {first}, on {given}")
         views: list[Node] = []
         inputs = [nodes.ordered(x, like.order, views) for x, like in zip(inputs, made_for, strict=True)]
-        return [*views, *_block_nodes(entry.name, node.plan.block, inputs, node)]
+        return [*views, *blocks.placed(entry.name, node.plan.block, inputs, node)]
 
     # -- names --------------------------------------------------------------------------------------------------------
 
@@ -360,44 +342,6 @@ class _Resolver:
         problem = Problem(what, hint) if origin is None else origin.problem(what, hint, key=key)
         if problem not in self.problems:  # a block that is used twice has its faults once
             self.problems.append(problem)
-
-
-def _inside(x: Tensor, name: str) -> Tensor:
-    """A block's own input, for a tensor that it is called on; its mask is one of the block's own too."""
-    mask = None if x.mask is None else replace(x.mask, source=f"{name}_mask")
-    return replace(x, source=name, mask=mask)
-
-
-def _likeness(x: Tensor) -> tuple[object, ...]:
-    """What two tensors have in common that one block can be called on."""
-    return x.logical, x.dtype, x.mask is None
-
-
-def _with_mask(x: Tensor) -> str:
-    return x.described if x.mask is None else f"{x.described} and has a mask"
-
-
-def _block_nodes(name: str, graph: Graph, inputs: list[Tensor], called: Node | None = None) -> list[Node]:
-    """The node of a block, or of a further call of the one that ``called`` has, after those of its outputs' masks."""
-    bound = {}
-    for own, x in zip(graph.inputs, inputs, strict=False):
-        bound[id(own)] = x
-        if own.mask is not None and x.mask is not None:
-            bound[id(own.mask)] = x.mask
-    placed, outputs = list[Node](), []
-    for x in graph.outputs:
-        mask, more = (None, []) if x.mask is None else masks.outside(x.mask, graph.masks, bound, name)
-        outputs.append(replace(x, source=name, mask=mask))
-        placed.extend(more)
-    inputs = [*inputs, *(mask for index in graph.masked if (mask := inputs[index].mask) is not None)]
-    module = Module(graph)
-    whole = module(*inputs)
-    structure = graph.output_names or tuple(str(index) for index in range(len(outputs)))
-    parts = tuple(Part(whole, structure, (index,)) for index in range(len(outputs)))
-    results = (whole,) if graph.is_single else parts
-    plan = Plan(graph.name, tuple(inputs), tuple(outputs), results, (module,), output_names=graph.output_names)
-    attributes = {"": name} if called is None else called.attributes
-    return [*placed, Node(name, plan, plan.inputs, plan.outputs, attributes, declares=called is None)]
 
 
 def _names(body: Body) -> Iterator[str]:

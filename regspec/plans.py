@@ -127,6 +127,8 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
     weights = layer.weights(*xs)
     if not layer.trainable:  # which holds for the layers in it too
         weights = tuple(replace(weight, frozen=True) for weight in weights)
+    elif isinstance(layer.trainable, tuple):
+        weights = tuple(_frozen_but(layer.trainable, weights))
     absent = tuple(_absent(parameter) for parameter in layer.absent(*xs))
     fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
     _check_slots(layer, weights)
@@ -142,9 +144,10 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
         constructor = activity.lower(layer.units_of(outputs[0]))
         terms.append(Term("activity", activity, constructor, (listened,), is_activity=True))
     for suffix, regularizer in layer.inner_activities.items():
-        slot = suffix.replace("_", ".")
-        terms.append(Term(slot, regularizer, regularizer.lower(-1), (Place(suffix),), is_activity=True))
-    frozen = {Place(weight.module): None for weight in weights if weight.frozen}
+        module, _, part = suffix.partition(".")
+        slot = f"{part}.activity" if part else suffix.replace("_", ".")
+        terms.append(Term(slot, regularizer, regularizer.lower(-1), (Place(module, part),), is_activity=True))
+    frozen = dict.fromkeys(_frozen(weights))
     if layer.is_opaque and not layer.trainable:
         frozen = {Place(""): None}
     read = {id(each) for result in results for each in walk(result) if isinstance(each, Tensor)}
@@ -165,6 +168,26 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
         mask=layer.output_mask(*xs),
         masked_outputs=layer.masked_outputs,
     )
+
+
+def _frozen_but(trained: tuple[str, ...], weights: tuple[Weight, ...]) -> Iterator[Weight]:
+    """The weights, frozen but for those of some slots."""
+    slots = list(dict.fromkeys(weight.slot for weight in weights if weight.trainable))
+    for slot in trained:
+        if slot not in slots:
+            raise ShapeError(f"can't train '{slot}' alone: it has {', '.join(slots) or 'no weights'}")
+    for weight in weights:
+        yield replace(weight, frozen=weight.frozen or weight.slot not in trained)
+
+
+def _frozen(weights: tuple[Weight, ...]) -> Iterator[Place]:
+    """The modules all of whose weights are frozen, and single parameters of others."""
+    mixed = {weight.module for weight in weights if weight.trainable and not weight.frozen}
+    for weight in weights:
+        if weight.frozen and weight.module not in mixed:
+            yield Place(weight.module)
+        elif weight.frozen and weight.trainable:
+            yield from _places(weight)
 
 
 def _check_slots(layer: Layer, weights: tuple[Weight, ...]) -> None:
@@ -223,12 +246,10 @@ def _computed(
     shapes = shape if isinstance(shape, list) else [shape]
     own = layer.output_dtype(*xs)
     dtypes = own if isinstance(own, list) else [own or dtype] * len(shapes)
-    if not layer.is_cast:  # what a layer gives has the type in which it computes
-        pairs = zip(results, dtypes, strict=True)
-        results = tuple(
-            result.method(CASTS[dtype]) if given in CASTS and given != dtype else result for result, given in pairs
-        )
-        dtypes = [dtype if given in CASTS else given for given in dtypes]
+    results = tuple(
+        result.method(CASTS[given]) if given in CASTS and layer.gives not in (None, given) else result
+        for result, given in zip(results, dtypes, strict=True)
+    )
     outputs = tuple(
         Tensor(
             each,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regspec import shapes
-from regspec.graph import Graph
+from regspec.blocks import Graph
 from regspec.layers.layer import Weight
 from regspec.shapes import Tensor
 

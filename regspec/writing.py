@@ -13,9 +13,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from regspec.blocks import Graph
 from regspec.calls import Import, Value
 from regspec.classes import MARK, Hole, Outline, Outliner
-from regspec.graph import Graph
 from regspec.imports import Imports
 from regspec.printing import INDENT, WIDTH, lines, literal
 from regspec.shapes import Shape

@@ -36,8 +36,10 @@ spec.sections spec.model spec.loading
 plans
 nodes
 masks
+blocks
 graph
 printing
+naming
 imports standalone classes
 writing schema summary
 compiler
@@ -162,8 +164,10 @@ def test_schemas_are_up_to_date(what: str, name: str) -> None:
 
 def test_every_field_has_a_description() -> None:
     """An editor shows it on hover."""
-    for name, definition in spec_schema()["$defs"].items():
+    definitions = spec_schema()["$defs"]
+    for name, definition in definitions.items():
         if name in KINDS:
             assert definition["description"], name
             for field, schema in definition["properties"].items():
-                assert schema.get("description"), f"{name}.{field}"
+                shared = definitions.get(schema.get("$ref", "").rpartition("/")[2], schema)
+                assert shared.get("description"), f"{name}.{field}"

@@ -52,6 +52,14 @@ PORTED = [
 @pytest.mark.parametrize("index", PORTED)
 def test_every_row_of_the_layer_table(index: int, tmp_path: Path) -> None:
     """A layer in a model, with penalties, saved by Keras."""
+    model_of(index).save(tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    arrays = reference.inputs_of(ROWS[index], index)
+    agrees(model, tmp_path / "model.keras", [torch.as_tensor(x) for x in arrays])
+
+
+def model_of(index: int) -> Any:
+    """A model of a row's layer, with penalties, in Keras."""
     row = ROWS[index]
     symbolic = [keras.Input(shape, dtype=dtype) for shape, dtype in zip(row.shapes, row.types, strict=True)]
     if is_operation(row.kind, row.fields):
@@ -61,9 +69,7 @@ def test_every_row_of_the_layer_table(index: int, tmp_path: Path) -> None:
         layer = reference.keras_layer(row.kind, fields, row.data_format, len(row.shapes[0]) + 1)
         model = keras.Model(symbolic, reference.call(layer, row, symbolic, False))
     reference.fill(model, index)
-    model.save(tmp_path / "model.keras")
-    model = keras.saving.load_model(tmp_path / "model.keras")
-    agrees(model, tmp_path / "model.keras", [torch.as_tensor(x) for x in reference.inputs_of(row, index)])
+    return model
 
 
 def agrees(model: Any, path: Path, inputs: list[Tensor], tolerance: float = 2e-4) -> None:

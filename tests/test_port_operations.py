@@ -21,6 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, when it saves
 
 W = np.array([[0.5, -1.0], [2.0, 1.0], [0.0, 3.0], [1.5, -2.0], [1.0, 0.25]], "float32")
 M = np.arange(24, dtype="float32").reshape(6, 4) / 10 - 1.05
+KERNEL = np.random.default_rng(2).normal(size=(3, 2, 3, 4)).astype("float32")
+LARGE = np.random.default_rng(1).normal(size=(8, 6, 3)).astype("float32")
 V = np.array([1.0, -2.0, 0.5, 3.0, 0.25], "float32")
 
 # What is done to x (7, 5), y (7, 5), n (7) of int32, and an image (8, 6, 3).
@@ -59,6 +61,14 @@ CASES: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "arange + x": lambda x, y, n, i: ops.arange(5, dtype="float32") + x,
     "maximum of an array": lambda x, y, n, i: ops.maximum(x, V),
     "maximum of a number": lambda x, y, n, i: ops.maximum(0.1, x),
+    "a large array": lambda x, y, n, i: i * LARGE + LARGE[0],
+    "a large array among convolutions": lambda x, y, n, i: layers.Conv2D(2, 1)(layers.Conv2D(3, 1)(i) * LARGE),
+    "a large matrix": lambda x, y, n, i: ops.matmul(x, LARGE.reshape(24, 6)[:5] @ LARGE.reshape(6, 24)),
+    "einsum of a large matrix": lambda x, y, n, i: ops.einsum("bijc,ijc->bi", i, LARGE),
+    "tensordot of a large matrix": lambda x, y, n, i: ops.tensordot(i, LARGE, axes=[[1, 2, 3], [0, 1, 2]]),
+    "a mask of infinities": lambda x, y, n, i: ops.softmax(x + np.triu(np.full((7, 5), -np.inf, "float32"), 1)),
+    "infinity": lambda x, y, n, i: ops.softmax(ops.where(y > 1, -np.inf, x)),
+    "maximum of infinity": lambda x, y, n, i: ops.maximum(x, -np.inf),
     "where of an array": lambda x, y, n, i: ops.where(x > 0, x, V),
     "matmul by an array": lambda x, y, n, i: ops.matmul(x, W),
     "matmul of an array": lambda x, y, n, i: ops.matmul(W.T @ np.ones((5, 7), "float32"), x),
@@ -119,12 +129,22 @@ CASES: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "rms_normalization": lambda x, y, n, i: ops.rms_normalization(x, scale=V, epsilon=1e-3),
     "batch_normalization": lambda x, y, n, i: ops.batch_normalization(x, V, np.abs(V), axis=-1, offset=V, scale=V * 2),
     "count_nonzero": lambda x, y, n, i: ops.count_nonzero(n, axis=1),
+    "nanmax": lambda x, y, n, i: ops.nanmax(x, axis=1),
+    "nanmin": lambda x, y, n, i: ops.nanmin(x, axis=[1, 2], keepdims=True),
+    "nanstd": lambda x, y, n, i: ops.nanstd(x, axis=[1, 2], keepdims=True),
+    "nanvar": lambda x, y, n, i: ops.nanvar(x, axis=1),
+    "nanprod": lambda x, y, n, i: ops.nanprod(x, axis=1),
+    "nancumsum": lambda x, y, n, i: ops.nancumsum(x, axis=1),
+    "nanpercentile": lambda x, y, n, i: ops.nanpercentile(x, 30, axis=1),
+    "rfft": lambda x, y, n, i: ops.rfft(x)[0] ** 2 + ops.rfft(x)[1] ** 2,
+    "stft": lambda x, y, n, i: list(ops.stft(ops.reshape(x, (-1, 35)), 8, 4, 8, window=None)),
     # axes and parts
     "x[:, 1:, ::2]": lambda x, y, n, i: x[:, 1:, ::2],
     "x[:, -1]": lambda x, y, n, i: x[:, -1],
     "x[..., None]": lambda x, y, n, i: x[..., None],
     "x[:, None, 2:-1, 0]": lambda x, y, n, i: x[:, None, 2:-1, 0],
     "take": lambda x, y, n, i: ops.take(x, [0, 2, -1], axis=1),
+    "take rows of a table": lambda x, y, n, i: ops.take(LARGE[0], n, axis=0),
     "take one": lambda x, y, n, i: ops.take(x, 2, axis=-1),
     "take_along_axis": lambda x, y, n, i: ops.take_along_axis(x, ops.argsort(y, axis=1), axis=1),
     "reshape": lambda x, y, n, i: ops.reshape(x, (-1, 5, 7)),
@@ -171,6 +191,10 @@ CASES: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "max_pool": lambda x, y, n, i: ops.max_pool(i, 2, strides=1, padding="same"),
     "average_pool": lambda x, y, n, i: ops.average_pool(x, 2),
     "adaptive_average_pool": lambda x, y, n, i: ops.adaptive_average_pool(i, (2, 3)),
+    "conv": lambda x, y, n, i: ops.conv(i, KERNEL, strides=2, padding="same"),
+    "conv of a sequence": lambda x, y, n, i: ops.conv(x, KERNEL[0, :2, :1].repeat(5, 1), dilation_rate=2),
+    "depthwise_conv": lambda x, y, n, i: ops.depthwise_conv(i, KERNEL, padding="same"),
+    "separable_conv": lambda x, y, n, i: ops.separable_conv(i, KERNEL, LARGE.reshape(1, 1, 12, 12)[..., :5]),
     "dot_product_attention": lambda x, y, n, i: ops.dot_product_attention(x[:, :, None], y[:, :, None], y[:, :, None]),
     "dot_product_attention by a mask": lambda x, y, n, i: ops.dot_product_attention(
         x[:, :, None], y[:, :, None], y[:, :, None], mask=(x @ ops.transpose(y, (0, 2, 1)) > 0)[:, None]
@@ -236,6 +260,12 @@ def ported(model: Any, tmp_path: Path) -> Any:
 
 # What Keras's torch backend can't compute.
 BY_HAND: dict[str, tuple[Callable[[Any], Any], Callable[[Tensor], Tensor]]] = {
+    "conv_transpose": (
+        lambda i: ops.conv_transpose(i, KERNEL.swapaxes(2, 3), strides=2),
+        lambda i: torch.nn.functional.conv_transpose2d(
+            i.permute(0, 3, 1, 2), torch.tensor(KERNEL).permute(2, 3, 0, 1), stride=2
+        ).permute(0, 2, 3, 1),
+    ),
     "softmax": (lambda i: ops.softmax(i, axis=(1, 2)), lambda i: i.flatten(1, 2).softmax(1).reshape(i.shape)),
     "log_softmax": (
         lambda i: ops.log_softmax(i, axis=[1, 3]),
@@ -260,6 +290,32 @@ def test_by_hand(name: str, tmp_path: Path) -> None:
     case, by_hand = BY_HAND[name]
     x, i = keras.Input((8, 6, 3)), torch.randn(3, 8, 6, 3)
     torch.testing.assert_close(ported(keras.Model(x, case(x)), tmp_path)(i), by_hand(i), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["nanmax", "nanmin", "nanstd", "nanvar", "nanprod", "nansum", "nanmean", "nanmedian"])
+def test_what_is_no_number_is_left_out(name: str, tmp_path: Path) -> None:
+    x, values = keras.Input((7, 5)), torch.randn(3, 7, 5)
+    values[values > 1] = torch.nan
+    got = ported(keras.Model(x, getattr(ops, name)(x, axis=1)), tmp_path)(values)
+    np.testing.assert_allclose(got.numpy(), getattr(np, name)(values.numpy(), axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_large_arrays_go_to_the_weights(tmp_path: Path) -> None:
+    """Of models inside too; they are saved with them."""
+    x = keras.Input((8, 6, 3))
+    inner = keras.Sequential([keras.Input((8, 6, 3)), layers.Dense(3)], name="inner")
+    y = keras.Input((8, 6, 3))
+    scaled = keras.Model(y, inner(y) * LARGE, name="scaled")
+    keras.Model(x, scaled(x) + scaled(x - LARGE)).save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    arrays = {name for name, array in port.weights.items() if array.shape == LARGE.shape}
+    assert len(arrays) == 2
+    assert sum(name.startswith("scaled.") for name in arrays) == 1
+    assert len(port.text) < 1000
+    port.save(tmp_path / "ported")
+    from safetensors.numpy import load_file
+
+    assert load_file(tmp_path / "ported" / "weights.safetensors").keys() == port.weights.keys()
 
 
 def test_channels_first(tmp_path: Path) -> None:

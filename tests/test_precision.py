@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import regspec
 from regspec.keras.weights import to_parameters
+from regspec.layers import KINDS
 
 from .layers import reference
 from .layers.rows import ROWS, Row
@@ -27,6 +28,9 @@ FIRST: dict[str, tuple[int, Row]] = {}  # a row of each kind
 for _index, _row in enumerate(ROWS):
     if _row.has_reference and not _row.is_random:
         FIRST.setdefault(_row.kind, (_index, _row))
+# Of torch's operations some have no kernels in half precision; Keras computes mel filters in single precision.
+FIRST = {kind: each for kind, each in FIRST.items() if ".operations." not in KINDS[kind].__module__}
+FIRST.pop("MelSpectrogram")
 
 INPUTS = {
     "float16": torch.randn(3, 4).half(),
@@ -291,7 +295,7 @@ WRAPPED = {
         (DENSE, "int8", "the precision int8"),
         (DENSE, "float8_e4m3fn", "the precision float8_e4m3fn"),
         (DENSE, ["float32"], r"the precision \['float32'\]"),
-        (DENSE, {"class_name": "Mine", "config": {}}, r"the weights are quantized \(Mine\)"),
+        (DENSE, {"class_name": "Mine", "config": {}}, "the precision Mine"),
         (WRAPPED, "float64", "TimeDistributed in float64 around a layer in float32"),
     ],
 )

@@ -112,6 +112,13 @@ def frozen_wrappers() -> keras.Model:
     )
 
 
+def masked_wrappers() -> keras.Model:
+    x = keras.Input((6,), dtype="int32")
+    y = layers.Embedding(5, 4, mask_zero=True)(x)
+    y = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(y)
+    return keras.Model(x, layers.TimeDistributed(layers.Dense(2))(y))
+
+
 def wrapped_twice() -> keras.Model:
     """What is not trained, because Keras normalizes each step by itself."""
     layer = layers.TimeDistributed(layers.SpectralNormalization(layers.Dense(2)))
@@ -141,6 +148,7 @@ FOUND = [
     an_unused_input,
     statistics,
     frozen_wrappers,
+    masked_wrappers,
     wrapped_twice,
     names,
     tensors_that_lie_differently,
@@ -178,5 +186,5 @@ def test_an_input_inside_that_nothing_uses(tmp_path: Path) -> None:
 def test_an_activation_with_a_penalty_of_its_own(tmp_path: Path) -> None:
     layer = layers.Dense(2, activation=layers.ReLU(activity_regularizer="l2"))
     (tmp_path / "model.json").write_text(json.dumps(json.loads(keras.Sequential([keras.Input((4,)), layer]).to_json())))
-    with pytest.raises(regspec.RegspecError, match="the activation 'relu' with activity_regularizer"):
+    with pytest.raises(regspec.RegspecError, match="the activation ReLU with an activity_regularizer"):
         regspec.port(tmp_path / "model.json")

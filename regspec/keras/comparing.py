@@ -79,7 +79,7 @@ class Comparison:
         Raises:
             UnverifiedError: where Keras runs on no inputs.
         """
-        self.sizes = self._sizes()
+        self.form = self._form()
         if weights:
             self._compare("", "file", {"weights": weights}, {"weights": self.original.parameters()})
             self._with("file", weights)
@@ -87,16 +87,16 @@ class Comparison:
             self.original.randomize()
             self._with("random", self.original.parameters())
 
-    def _sizes(self) -> tuple[int, int]:
-        """Sizes for the axes that have none, such that Keras takes them."""
+    def _form(self) -> inputs.Form:
+        """A form of inputs that Keras takes."""
         graph = self.ported.graph
-        for sizes in inputs.SIZES if inputs.has_unknown_sizes(graph) else inputs.SIZES[:1]:
+        for form in inputs.forms_of(graph):
             try:
-                self.original.run(inputs.inputs_of(graph, self.original.batch or BATCHES[-1], sizes))
+                self.original.run(inputs.inputs_of(graph, self.original.batch or BATCHES[-1], form))
             except Exception as error:  # whatever Keras raises
                 reason = said(error)
             else:
-                return sizes
+                return form
         raise UnverifiedError(f"{self.original.name} can't run the model: {reason}")
 
     def _with(self, weights: str, parameters: Mapping[str, Tensor]) -> None:
@@ -104,7 +104,7 @@ class Comparison:
         self.ported.load(parameters)
         batches = BATCHES if self.original.batch is None else (self.original.batch,)
         for batch in batches:
-            xs = inputs.inputs_of(self.ported.graph, batch, self.sizes, seed=batch)
+            xs = inputs.inputs_of(self.ported.graph, batch, self.form, seed=batch)
             self._side_by_side("evaluation", weights, xs, with_gradients=batch == batches[-1])
         self._side_by_side("training", weights, xs, with_gradients=True)
 
@@ -115,7 +115,11 @@ class Comparison:
         try:
             wanted = self.original.run(xs, training=training, with_gradients=with_gradients)
         except Exception as error:  # whatever Keras raises
-            self._leave_out(f"{mode}: {self.original.name} fails in it: {said(error)}")
+            what = f"gradients in {mode}" if with_gradients else mode
+            self._leave_out(f"{what}: {self.original.name} fails in it: {said(error)}")
+            if with_gradients:
+                self.original.restore(values)
+                self._side_by_side(mode, weights, xs, with_gradients=False)
             return
         try:
             got = self.ported.run(xs, training=training, with_gradients=with_gradients)
@@ -123,7 +127,10 @@ class Comparison:
             self._fail(mode, weights, f"the port fails: {said(error)}")
             return
         is_last = self.is_calm or not training
-        if got.is_random or (wanted.is_random and not (is_last and self._repeats(wanted, xs, training, values))):
+        is_random = got.is_random or wanted.is_random
+        if is_last and (is_random or training):  # numbers may be drawn and not used, or not by a layer
+            is_random = got.is_random or not self._repeats(wanted, xs, training, values)
+        if is_random:
             if is_last:
                 self._leave_out(f"{mode}: layers draw random numbers in it, so that no two runs are alike")
                 return

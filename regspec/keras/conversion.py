@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from regspec.axes import Order
+from regspec.blocks import Graph
 from regspec.errors import Problem, RegspecError
-from regspec.graph import Graph
 from regspec.keras import folding, layout, repetition
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model

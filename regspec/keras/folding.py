@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from regspec.graph import Graph
+from regspec.blocks import Graph
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, renamed, with_renamed

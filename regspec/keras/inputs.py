@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regspec.graph import Graph
+from regspec.blocks import Graph
 from regspec.shapes import Tensor
 
 if TYPE_CHECKING:
     import torch
 
-# For axes whose sizes are not known: the first such, and by how much the next is longer. Lengths that differ show what
-# is swapped; some models take equal ones only, and some need room for their windows.
-SIZES = ((11, 2), (11, 0), (37, 2), (37, 0), (75, 2), (75, 0), (149, 0), (299, 0))
 ANY = 8  # whole numbers that index nothing lie below
 
 
-def inputs_of(graph: Graph, batch: int, sizes: tuple[int, int], seed: int = 0) -> list[torch.Tensor]:
-    """A tensor for each input of a graph. Of a sequence, the second example ends in zeros, as if it were padded."""
+@dataclass(frozen=True)
+class Form:
+    """What inputs look like where the model does not say: the first size, how much longer the next is, and padding."""
+
+    first: int = 11
+    step: int = 2
+    is_padded: bool = True  # whether the second example of sequences ends in zeros
+
+
+# Lengths that differ show what is swapped; some models take equal ones only, some need room for their windows, and some
+# take no zeros.
+FORMS = tuple(
+    Form(first, step, is_padded)
+    for first, step in ((11, 2), (11, 0), (37, 2), (37, 0), (75, 2), (75, 0), (149, 0), (299, 0))
+    for is_padded in (True, False)
+)
+
+
+def forms_of(graph: Graph) -> tuple[Form, ...]:
+    """The forms to try for a graph: those that differ for it."""
+    has_unknown = any(size is None for x in graph.inputs for size in x.shape[1:])
+    return FORMS if has_unknown else FORMS[:2]
+
+
+def inputs_of(graph: Graph, batch: int, form: Form, seed: int = 0) -> list[torch.Tensor]:
+    """A tensor for each input of a graph."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    lengths = _lengths(sizes)
+    lengths = itertools.count(form.first, form.step)
     made = []
     for x, limit in zip(graph.inputs, limits(graph), strict=True):
         shape = (batch, *(next(lengths) if size is None else size for size in x.shape[1:]))
@@ -32,22 +54,10 @@ def inputs_of(graph: Graph, batch: int, sizes: tuple[int, int], seed: int = 0) -
         else:
             high = limit or {"bool": 2, "uint8": 256}.get(x.dtype, ANY)
             tensor = torch.randint(high, shape, generator=generator).to(dtype)
-        if batch > 1 and x.rank == (2 if limit is not None else 3):
+        if form.is_padded and batch > 1 and x.rank == (2 if limit is not None else 3):
             tensor[1, -(tensor.shape[1] // 3) or tensor.shape[1] :] = 0
         made.append(tensor)
     return made
-
-
-def has_unknown_sizes(graph: Graph) -> bool:
-    """Whether an axis of an input has no size of its own."""
-    return any(size is None for x in graph.inputs for size in x.shape[1:])
-
-
-def _lengths(sizes: tuple[int, int]) -> Iterator[int]:
-    first, step = sizes
-    while True:
-        yield first
-        first += step
 
 
 def limits(graph: Graph) -> list[int | None]:

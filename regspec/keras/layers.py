@@ -10,6 +10,7 @@ from typing import Any, get_args
 from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
+from regspec.keras.quantized import is_quantized, quantized_fields
 from regspec.keras.remarks import besides
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
 from regspec.layers.cells import CELLS
@@ -23,7 +24,7 @@ MEANINGLESS = frozenset(
         *("name", "trainable", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
         *("input_dtype",),
         *("autocast", "seed", "sparse", "ragged", "gptq_unpacked_column_size", "unroll", "implementation", "fused"),
-        *("synchronized", "lora_alpha", "input_length"),
+        *("lora_rank", "lora_alpha", "quantization_config", "input_length", "use_cudnn", "synchronized"),
         *("flash_attention", "supports_masking", "moving_mean_initializer", "moving_variance_initializer"),
         *("query_shape", "key_shape", "value_shape", "softmax_robust_masking"),
         *("bounding_box_format",),
@@ -38,7 +39,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "adjustment": (None,),
     "weights": (None,),
     "cell": (None,),
-    "count_weights": (False, None),
     "groups": (1,),
 }
 ADAPTING = {("Discretization", "epsilon"), ("Discretization", "num_bins")}  # of what was adapted before it was saved
@@ -54,10 +54,12 @@ HOLDERS = frozenset(
         *("Bidirectional", "TimeDistributed", "SpectralNormalization"),
     )
 )
+PROJECTED = ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")
 MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
 SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
+WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes of a shape without the batch
 SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 
@@ -87,6 +89,12 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
         fields["dtype"] = precision
     if fields.get("backward_layer") == _backwards(fields.get("layer")):
         fields.pop("backward_layer", None)
+    if config.get("synchronized"):
+        what = f"'{config.get('name')}' takes the statistics of each process's own batch, where Keras synchronizes them"
+        dialect.note(what)
+    if class_name in PROJECTED and dialect.generation > 2 and dialect.keeps_quirks:
+        _move_activity(fields, config, dialect)
+    fields |= quantized_fields(class_name, config, dialect)
     if _is_frozen(item, dialect):
         fields["trainable"] = False
     fields |= besides(class_name, dialect)
@@ -94,10 +102,29 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
 
 
+def _inert(config: dict[str, Any]) -> tuple[str, ...]:
+    """How the fields begin that are of weights that a layer does not have."""
+    if config.get("rms_scaling"):  # a normalization that has a gamma and no beta, whatever it says of them
+        return ("beta_",)
+    return tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
+
+
+def _move_activity(fields: dict[str, Any], config: dict[str, Any], dialect: Dialect) -> None:
+    """Puts the penalty of an attention layer's output where Keras 3 applies it: on its projections."""
+    activity = fields.get("activity_regularizer")
+    if activity is None:
+        return
+    fields["projection_activity"] = activity
+    if "num_heads" in config:  # MultiHeadAttention: GroupQueryAttention applies it to its output besides
+        del fields["activity_regularizer"]
+    what = f"'{config.get('name')}' has its activity_regularizer on the outputs of its projections, as Keras 3 does"
+    dialect.note(f"{what}; with keeps_quirks=False it is on the layer's own output")
+
+
 def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
     """The fields of a class, but for those that are as their defaults."""
     fields: dict[str, Any] = {}
-    inert = tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
+    inert = _inert(config)
     for key, value in config.items():
         if key in ("dtype", "trainable") or (key.startswith(inert) and key.endswith(ENDINGS)):
             continue
@@ -110,6 +137,11 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
             continue
         if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
             value = [value, value]
+        if isinstance(cls.model_fields[field].default, bool) and value in (0, 1):  # which may be written as numbers
+            value = bool(value)
+        if (class_name, key) in WITHOUT_BATCH and isinstance(value, list):
+            # Keras counts them in a shape without the batch, and those from the end as if it had one
+            value = [axis - 1 if isinstance(axis, int) and axis <= 0 else axis for axis in value]
         try:
             converted = _value(field, value, dialect)
         except UnportedError as reason:
@@ -167,7 +199,7 @@ def _replaced(cls: type[Layer], class_name: str, config: dict[str, Any], dialect
                 fields[key] = plain
     missing = [key for key, own in cls.model_fields.items() if own.is_required() and key not in fields]
     if missing:
-        known = ", ".join(key for key in config if key not in MEANINGLESS) or "nothing"
+        known = ", ".join(key for key in config if key not in (*MEANINGLESS, "dtype")) or "nothing"
         raise UnportedError(f"{cls.__name__} needs {' and '.join(missing)}, but the config of the layer has {known}")
     dialect.note(f"'{config.get('name')}' ({class_name}) is computed by a module of your own, {cls.__name__}")
     return fields
@@ -243,6 +275,9 @@ def _value(field: str, value: Any, dialect: Dialect) -> Any:
 
 def _inner(item: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:
     """A layer inside another, whose precision it has."""
+    own = item.get("config") or {}
+    if is_quantized(own) or own.get("lora_rank"):
+        raise UnportedError("a layer inside another whose weights are quantized, or have a low-rank update")
     ((kind, fields),) = layer_of(item, dialect).items()
     return {kind: {field: value for field, value in fields.items() if field != "dtype"}}
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from regspec import axes, shapes
 from regspec.axes import Order
+from regspec.blocks import Graph
 from regspec.counting import Counted, Recounted, Units
 from regspec.errors import Problem, RegspecError
-from regspec.graph import Graph
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import ENDINGS
 from regspec.keras.models import Model

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from regspec.blocks import Graph
 from regspec.calls import Apply, Call, Module, Part
-from regspec.graph import Graph
 from regspec.keras.optimizers import Settings, code, defined, named, number
 from regspec.shapes import Tensor
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from regspec.blocks import Graph
 from regspec.calls import Expression, replaced
-from regspec.graph import Graph
 from regspec.keras.models import Model
 from regspec.keras.values import UnportedError
 from regspec.nodes import Node
@@ -40,7 +40,8 @@ def settle(model: Model, graph_of: Callable[[], Graph], *, unmasks: bool) -> set
     for each in _models(model):
         entries, apart = _fields(each), list[str]()
         for name, masks in each.recorded.items():
-            if entries[name].get("layer", name) in each.inner:  # a model inside has those of its inputs
+            called = entries[name].get("layer")  # by a further call, or the layer in a wrapper
+            if (called if isinstance(called, str) else name) in each.inner:  # a model inside has those of its inputs
                 apart += [mask for mask in masks if mask is not None]
             else:
                 entries[name]["mask"] = masks

@@ -14,13 +14,17 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
 from regspec.keras.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.layers import kind_of, layer_of
-from regspec.keras.operation import Source
+from regspec.keras.operation import Source, Stored
 from regspec.keras.operations import is_operation, operation_of
 from regspec.keras.precision import policy_of
+from regspec.keras.quantized import ADVICE, is_quantized
 from regspec.keras.tensorflow_rules import ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError, is_foreign
 from regspec.spec.fields import MAX_NAME, RESERVED, snake_case
@@ -43,6 +47,7 @@ class Model:
     layers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each layer's name in the spec, and config
     names: dict[str, str] = field(default_factory=dict)  # of layers here, by those there
     parameters: dict[str, Any] = field(default_factory=dict)  # of a block, with their defaults
+    arrays: list[tuple[str, str, NDArray[np.generic]]] = field(default_factory=list)  # of the config: entry, weight
     operations: set[str] = field(default_factory=set)  # the entries that are operations, and no layers
     recorded: dict[str, list[str | None]] = field(default_factory=dict)  # the masks with which entries were called
     keys: dict[str, list[str]] = field(default_factory=dict)  # of the outputs of entries, in Keras's order
@@ -200,19 +205,21 @@ class Reader:
                 source = None
                 if is_operation(layer) and not is_replaced:
                     source = operation_of(layer, call.constants, call.keywords, self.dialect, call.shapes)
+            if isinstance(source, (ShapeOf, SizeOf, Sizes)):
+                model.sizes[name_of(layer), index] = source
+                return name_of(layer)
+            if source is not None:
+                name = short_name(layer) if is_function(layer) else name_of(layer)
+                return self._operation(model, source, _identifier(name, taken), results, taken)
         except UnportedError as reason:
             self._report(layer, reason)
             return _identifier(name_of(layer), taken)
-        if isinstance(source, (ShapeOf, SizeOf, Sizes)):
-            model.sizes[name_of(layer), index] = source
-            return name_of(layer)
-        if source is not None:
-            name = short_name(layer) if is_function(layer) else name_of(layer)
-            return self._operation(model, source, _identifier(name, taken), results, taken)
         inputs = [model.output(results[name, number], position) for name, number, position in call.references]
         cls = kind_of(layer["class_name"])
         said = {key: value for key, value in call.keywords.items() if _is_said(value)}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
+        if given.get("reverse") and is_quantized(layer["config"]):
+            self._report(layer, UnportedError(f"its call in reverse rounds what it takes: {ADVICE}"))
         if strange := [key for key in said if key != "training"]:
             self._report(layer, UnportedError(f"its call with {strange[0]}"))
         if index == 0:
@@ -246,8 +253,24 @@ class Reader:
             own = at if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", taken)
             inputs.append(self._operation(model, each, name, results, taken, own))
         model.operations.add(at)
-        model.entries.append({source.kind: {"name": at, "inputs": inputs, **source.fields}})
+        fields = {key: self._stored(model, at, key, value) for key, value in source.fields.items()}
+        for key, numbers in source.weights.items():
+            self._stored(model, at, key, Stored(numbers))
+        model.entries.append({source.kind: {"name": at, "inputs": inputs, **fields}})
         return at
+
+    def _stored(self, model: Model, name: str, key: str, value: Any) -> Any:
+        """A field's value, with the shape of an array in its place, which goes to the weights of an entry."""
+        if isinstance(value, list):
+            return [self._stored(model, name, f"{key}_{index}", each) for index, each in enumerate(value)]
+        if not isinstance(value, Stored):
+            return value
+        try:
+            array = np.asarray(value.numbers, "float32")
+        except (ValueError, TypeError):
+            raise UnportedError("an array whose lists differ in length") from None
+        model.arrays.append((name, key, array))
+        return {"shape": [*array.shape]}
 
     def _layer(
         self,
@@ -294,7 +317,7 @@ class Reader:
 
 Reference = tuple[str, int, int]  # the layer, its node, the output
 # Arguments that are inputs here, in order.
-TENSORS = ("inputs", "sequences", "query", "value", "key", "initial_state", "count_weights")
+TENSORS = ("inputs", "sequences", "x", "data", "query", "value", "key", "initial_state", "count_weights")
 
 
 @dataclass(frozen=True)

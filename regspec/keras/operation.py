@@ -6,9 +6,9 @@ Most operations are the kind of their name, with their arguments as its fields; 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import is_default
@@ -27,6 +27,7 @@ class Entry:
     kind: str
     fields: dict[str, Any]
     inputs: tuple[Source, ...]
+    weights: dict[str, list[Any]] = field(default_factory=dict)  # numbers of the file that are its weights
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,17 @@ def plain(operation: Operation, kind: str | None = None, **fields: Any) -> Entry
     if cls is None:
         raise UnportedError(f"no kind ports the operation {operation.name}")
     known = {each.alias or name: name for name, each in cls.model_fields.items()}
-    numbers(operation)
     inputs: list[Source] = []
     said: dict[str, Any] = {}
-    for name, value in {**operation.arguments, **fields}.items():
+    for name, value in {**operation.arguments, **numbers(operation), **fields}.items():
         if tensors := [*tensors_in(value)]:
             if isinstance(value, list) and len(tensors) < len(value):
                 raise UnportedError(f"{operation.name} of tensors and numbers in one list")
             inputs += tensors
         elif value is None or name in IGNORED:
-            continue
+            own = cls.model_fields[known[name]] if name in known else None
+            if own is not None and own.default is not None and type(None) in get_args(own.annotation):
+                said[name] = None  # which means something of its own
         elif name not in known:
             raise UnportedError(f"{operation.name} with {name} = {str(value)[:80]}")
         elif not is_default(cls, known[name], value):
@@ -133,23 +135,49 @@ def tensors_in(value: Any) -> Iterator[Source]:
             yield from tensors_in(each)
 
 
-def numbers(operation: Operation) -> dict[str, Any]:
-    """The arguments without tensors, if their numbers can be written in a spec. Raises `UnportedError`."""
+@dataclass(frozen=True)
+class Stored:
+    """An array that is too large to be written in a spec, and goes to its weights."""
+
+    numbers: list[Any]
+
+
+MAX_WRITTEN = 64  # numbers of an array that are written in the spec
+ARRAYS = ("x1", "x2")  # arguments that may be stored
+
+
+def numbers(operation: Operation, arrays: Collection[str] = ARRAYS) -> dict[str, Any]:
+    """The arguments without tensors, as a spec has them. Raises `UnportedError` where it can't have them."""
     plainly = {name: value for name, value in operation.arguments.items() if not [*tensors_in(value)]}
-    waiting, count = [*plainly.values()], 0
+    for name, value in plainly.items():
+        single = [*_flat(value)]
+        floats = [each for each in single if isinstance(each, float)]
+        is_plain = all(math.isfinite(each) for each in floats)
+        if name in arrays and isinstance(value, list) and floats and not (is_plain and len(single) <= MAX_WRITTEN):
+            plainly[name] = Stored(value)
+        elif name in arrays and value in (math.inf, -math.inf):
+            plainly[name] = str(value)
+        elif not is_plain:
+            raise UnportedError(f"{operation.name} with the number {next(x for x in floats if not math.isfinite(x))}")
+        elif len(single) > MAX_NUMBERS:
+            raise UnportedError(f"{operation.name} with {len(single):,} numbers in its config")
+        if strange := [each for each in single if not isinstance(each, _PLAIN)]:
+            raise UnportedError(f"{operation.name} of {str(strange[0])[:80]}")
+    return plainly
+
+
+_PLAIN = (bool, int, float, str, slice, type(...), type(None))
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """What is in nested lists."""
+    waiting = [value]
     while waiting:
         each = waiting.pop()
         if isinstance(each, list):
             waiting.extend(each)
-            continue
-        count += 1
-        if count > MAX_NUMBERS:
-            raise UnportedError(f"{operation.name} with more than {MAX_NUMBERS:,} numbers in its config")
-        if isinstance(each, float) and not math.isfinite(each):
-            raise UnportedError(f"{operation.name} with the number {each}")
-        if not isinstance(each, (bool, int, float, str, slice, type(...), type(None))):
-            raise UnportedError(f"{operation.name} of {str(each)[:80]}")
-    return plainly
+        else:
+            yield each
 
 
 def changed(operation: Operation, name: str | None = None, **arguments: Any) -> Operation:

@@ -38,6 +38,8 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "Pad": ("x", "constant_values"),
     "Quantile": ("x", "q"),
     "Percentile": ("x", "q"),
+    "Nanquantile": ("x", "q"),
+    "Nanpercentile": ("x", "q"),
     "Average": ("x", "weights"),
     "FullLike": ("x", "fill_value"),
     "Digitize": ("x", "bins"),

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from regspec import files
 from regspec.axes import Order
+from regspec.blocks import Graph
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.graph import Graph
 from regspec.keras import archive, keras1, keras2, legacy, masks, variables
 from regspec.keras.conversion import Converted, Wanted, converted
 from regspec.keras.dialect import Dialect, said
@@ -184,13 +184,13 @@ def port(
         return text, spec, graph_of(spec)
 
     text, spec, graph = resolved(model)
-    arrays: Mapping[variables.WeightPath, Any] = {}
+    arrays = variables.constants_of(model)
     account = None
     if stored.arrays is not None:
         found = stored.arrays
         if dialect.generation < 3:
             found = legacy.Renewed(found, config, dialect.generation)
-        arrays = variables.arrays_of(graph, model, config["config"], found)
+        arrays |= variables.arrays_of(graph, model, config["config"], found)
         account = found.account(variables.NO_WEIGHTS)
     provenance = Provenance(
         stored.path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from regspec.keras.values import UnportedError
@@ -21,23 +21,25 @@ class Policy:
     name: str
     weights: str
     computes: str
+    quantization: str | None = None  # int8, int4, …
 
 
 def policy_of(dtype: Any) -> Policy:
-    """The policy that a layer's config gives as its dtype.
-
-    Raises:
-        UnportedError: for quantized weights, and for what is no policy.
-    """
+    """The policy that a layer's config gives as its dtype. Raises `UnportedError` for what is none."""
     if isinstance(dtype, dict):
         config = dtype.get("config")
         if dtype.get("class_name") == "DTypePolicyMap" and isinstance(config, dict) and not config.get("policy_map"):
             return policy_of(config.get("default_policy"))
+        if isinstance(config, dict) and isinstance(mode := config.get("mode"), str):
+            return replace(policy_of(config.get("source_name")), quantization=mode.partition("/")[0][:80])
         if dtype.get("class_name") not in POLICIES:
-            raise UnportedError(f"the weights are quantized ({str(dtype.get('class_name'))[:80]})")
+            raise UnportedError(f"the precision {str(dtype.get('class_name'))[:80]}")
         dtype = config.get("name") if isinstance(config, dict) else None
     if dtype is None:
         dtype = "float32"
+    if isinstance(dtype, str) and "_from_" in dtype:  # int8_from_float32
+        mode, _, source = dtype.partition("_from_")
+        return replace(policy_of(source), quantization=mode.partition("/")[0][:80])
     if isinstance(dtype, str) and dtype in MIXED:
         return Policy(dtype, "float32", MIXED[dtype])
     if dtype not in get_args(Dtype):

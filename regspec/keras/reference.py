@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regspec.blocks import Graph
 from regspec.errors import RegspecError
-from regspec.graph import Graph
 from regspec.keras import archive, legacy, variables
 from regspec.keras.outcomes import Outcome, gradients, input_names, objective, weights_of
 
@@ -136,7 +136,8 @@ class Reference:
         # gradients of the inputs too: without them torch 2.13 crashes in the backward of a GroupNorm in channels_last
         xs = [x.clone().requires_grad_(with_gradients and x.is_floating_point()) for x in inputs]
         with torch.set_grad_enabled(with_gradients):
-            outputs = self._flat(self.model(self._structured(xs), training=training))
+            # copies, because some layers change their input in place
+            outputs = self._flat(self.model(self._structured([x.clone() for x in xs]), training=training))
             losses = list(self.model.losses)
             if not with_gradients:
                 return outputs, losses, []
@@ -224,7 +225,8 @@ class Reference:
         origin = self.provenance
         if origin.generation < 3:
             arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation)
-        return variables.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
+        found = variables.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
+        return {**variables.constants_of(origin.model), **found}
 
     def randomize(self) -> None:
         """Gives every weight numbers that no symmetry hides, not far from what it has; variances stay positive."""

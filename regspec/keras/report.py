@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from regspec import shapes
+from regspec.blocks import Graph
 from regspec.compiler import graph_of
-from regspec.graph import Graph
 from regspec.keras.optimizers import code
 from regspec.keras.training import training_of
 from regspec.summary import Summary, counted, error_text, summarize

@@ -1,7 +1,7 @@
 """TensorFlow's functions, which Keras 2 records as layers (TFOpLambda), as Keras 3's operations, and so as entries.
 
 `FUNCTIONS` says what a function is called in Keras 3, and its parameters in order; `tensorflow:keras` renames one. The
-functions whose arguments differ in more than names are in `tensorflow_rules.py`.
+functions whose arguments differ in more than names are in `tensorflow_rules.py` and `tensorflow_images.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 from regspec.keras.dialect import Dialect
 from regspec.keras.operation import Operation, Reference
 from regspec.keras.rules import entry_of
-from regspec.keras.tensorflow_rules import SPECIAL, Result, ShapeOf, SizeOf, Sizes, TensorFlowCall
+from regspec.keras.tensorflow_images import SPECIAL
+from regspec.keras.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes, TensorFlowCall
 from regspec.keras.values import UnportedError
 
 FUNCTIONS: dict[str, str] = {

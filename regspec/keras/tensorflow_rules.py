@@ -117,8 +117,8 @@ def _index(part: Any) -> Any:
 
 @special("strided_slice", "input_ begin end strides begin_mask end_mask ellipsis_mask new_axis_mask shrink_axis_mask")
 def _strided_slice(call: TensorFlowCall) -> Source:
-    begin, end = _whole(call, "begin"), _whole(call, "end")
-    strides = _whole(call, "strides") if call["strides"] is not None else [1] * len(begin)
+    begin, end = whole(call, "begin"), whole(call, "end")
+    strides = whole(call, "strides") if call["strides"] is not None else [1] * len(begin)
     key: list[Any] = []
     for index, (start, stop, step) in enumerate(zip(begin, end, strides, strict=True)):
         is_of = {name: (call[f"{name}_mask"] or 0) >> index & 1 for name in ("begin", "end", "ellipsis", "new_axis")}
@@ -135,7 +135,7 @@ def _strided_slice(call: TensorFlowCall) -> Source:
 
 @special("slice", "input_ begin size")
 def _slice(call: TensorFlowCall) -> Source:
-    begin, size = _whole(call, "begin"), _whole(call, "size")
+    begin, size = whole(call, "begin"), whole(call, "size")
     key = [slice(start, None if count == -1 else start + count) for start, count in zip(begin, size, strict=True)]
     return call.to("GetItem", x=call["input_"], key=key)
 
@@ -146,7 +146,7 @@ def _crop(call: TensorFlowCall) -> Source:
     return call.to("GetItem", x=call["image"], key=[slice(None), slice(top, top + height), slice(left, left + width)])
 
 
-def _whole(call: TensorFlowCall, name: str) -> list[int]:
+def whole(call: TensorFlowCall, name: str) -> list[int]:
     """An argument that is a list of whole numbers. Raises `UnportedError`."""
     value = call[name]
     if not isinstance(value, list) or not all(isinstance(each, int) for each in value):
@@ -258,7 +258,7 @@ def _norm(call: TensorFlowCall) -> Source:
 def _split(call: TensorFlowCall) -> Source:
     parts = call["num_or_size_splits"]
     if isinstance(parts, list):
-        sizes = _whole(call, "num_or_size_splits")
+        sizes = whole(call, "num_or_size_splits")
         if -1 in sizes[:-1]:
             raise call.refused("into parts of which one that is not the last has no size")
         parts = [*accumulate(sizes[:-1])]
@@ -273,6 +273,15 @@ def _gather(call: TensorFlowCall) -> Source:
     if call["batch_dims"] != 1 or axis not in (1, None):
         raise call.refused(f"with batch_dims = {call['batch_dims']} and axis = {axis}")
     return Entry("Take", {"axis": 1, "batch_dims": 1}, (x, indices))
+
+
+@special(
+    "nn.embedding_lookup compat.v1.nn.embedding_lookup", "params ids partition_strategy name validate_indices max_norm"
+)
+def _embedding_lookup(call: TensorFlowCall) -> Source:
+    if call["max_norm"] is not None:
+        raise call.refused("with max_norm")
+    return call.to("Take", x=call["params"], indices=call["ids"], axis=0)
 
 
 @special("pad compat.v1.pad", "tensor paddings mode constant_values")
@@ -350,80 +359,6 @@ def _diag_part(call: TensorFlowCall) -> Source:
 @special("linalg.trace", "x")
 def _trace(call: TensorFlowCall) -> Source:
     return call.to("Trace", x=call["x"], axis1=-2, axis2=-1)
-
-
-# -- images ------------------------------------------------------------------------------------------------------------
-
-METHODS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
-
-
-@special("image.resize", "images size method preserve_aspect_ratio antialias")
-def _resize(call: TensorFlowCall) -> Source:
-    method = call["method"] or "bilinear"
-    if method not in METHODS:
-        raise call.refused(f"by the method {method}")
-    return call.to(
-        "Resize", images=call["images"], size=_whole(call, "size"), interpolation=method, antialias=call["antialias"]
-    )
-
-
-@special("image.flip_left_right", "image")
-def _flip_left_right(call: TensorFlowCall) -> Source:
-    return call.to("Flip", x=call["image"], axis=-2)
-
-
-@special("image.flip_up_down", "image")
-def _flip_up_down(call: TensorFlowCall) -> Source:
-    return call.to("Flip", x=call["image"], axis=-3)
-
-
-@special("image.extract_patches", "images sizes strides rates padding")
-def _extract_patches(call: TensorFlowCall) -> Source:
-    size, strides, rates = (_whole(call, name)[1:3] for name in ("sizes", "strides", "rates"))
-    padding = (call["padding"] or "valid").lower()
-    return call.to(
-        "ExtractPatches", images=call["images"], size=size, strides=strides, dilation_rate=rates, padding=padding
-    )
-
-
-@special("nn.depth_to_space", "input block_size data_format")
-def _depth_to_space(call: TensorFlowCall) -> Source:
-    return call.to("DepthToSpace", x=call["input"], block_size=call["block_size"], data_format=_data_format(call))
-
-
-@special("nn.space_to_depth", "input block_size data_format")
-def _space_to_depth(call: TensorFlowCall) -> Source:
-    return call.to("SpaceToDepth", x=call["input"], block_size=call["block_size"], data_format=_data_format(call))
-
-
-def _data_format(call: TensorFlowCall) -> str:
-    """Keras's word for the data format."""
-    if (call["data_format"] or "N").startswith("NC"):
-        raise call.refused("of channels that lie first")
-    return "channels_last"
-
-
-POOLS = {f"nn.{name}_pool{rank}d": (kind, rank)
-         for name, kind in (("max", "MaxPool"), ("avg", "AveragePool")) for rank in (1, 2, 3)}  # fmt: skip
-
-
-@special(" ".join([*POOLS, *(f"compat.v1.{name}" for name in POOLS)]), "input ksize strides padding data_format")
-def _pool(call: TensorFlowCall) -> Source:
-    kind, rank = POOLS[call.function.removeprefix("compat.v1.")]
-    size, strides = (_spatial(call, name, rank) for name in ("ksize", "strides"))
-    if not isinstance(call["padding"], str):
-        raise call.refused("with explicit padding")
-    padding = call["padding"].lower()
-    return call.to(
-        kind, inputs=call["input"], pool_size=size, strides=strides, padding=padding, data_format=_data_format(call)
-    )
-
-
-def _spatial(call: TensorFlowCall, name: str, rank: int) -> list[int]:
-    """One size for each spatial axis, of one for all, for these, or for all axes."""
-    sizes = [call[name]] if isinstance(call[name], int) else _whole(call, name)
-    sizes = sizes[1:-1] if len(sizes) == rank + 2 else sizes
-    return sizes * rank if len(sizes) == 1 else sizes
 
 
 # -- what can't be -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regspec.graph import Graph
+from regspec.blocks import Graph
 from regspec.keras.losses import Head, Loss, loss_of, metric_of
 from regspec.keras.optimizers import Recipe, number, optimizer_of
 

@@ -24,6 +24,7 @@ FAMILIES: dict[str, Family[Any]] = {
     "activation": ACTIVATIONS,
 }
 # Layers that may stand for an activation function.
+RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}  # of such layers in Keras 2
 LAYERS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "Softmax": "softmax"}
 # Of initializers, which draw nothing here, because the weights are in the file; and of any object.
 NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
@@ -31,6 +32,9 @@ NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
 
 # The packages whose modules Keras's own objects are in; functions of any package are written as if they were built in.
 ROOTS = ("keras", "tf_keras", "tensorflow", "builtins")
+
+
+HOLDERS_OF_FUNCTIONS = ("Activation",)  # layers that are the function that they have
 
 
 class UnportedError(Exception):
@@ -68,7 +72,7 @@ def named(value: Any, sort: str, generation: int = 3) -> Any:
         raise UnportedError(f"the {sort} {str(value)[:80]}")
     if sort == "activation" and isinstance(config, dict) and "trainable" in config:  # a layer in a function's place
         name, config = _function_of(name, config)
-        if name == "Activation":
+        if name in HOLDERS_OF_FUNCTIONS:
             return named(config.get("activation"), sort, generation)
     family = FAMILIES[sort]
     member = family.get(name) or family.get(snake_case(name).removesuffix(f"_{sort}"))
@@ -97,7 +101,7 @@ def _function_of(name: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]
     """The activation function for which a layer stands, and its arguments."""
     if config.get("activity_regularizer") is not None:
         raise UnportedError(f"the activation {name} with an activity_regularizer of its own")
-    renamed = {"alpha": "negative_slope"} if name == "LeakyReLU" else {}  # as Keras 2 has it
+    renamed = RENAMED.get(name, {})
     rest = {renamed.get(key, key): each for key, each in config.items() if key not in ("trainable", *NOT_FIELDS)}
     return LAYERS.get(name, name), rest
 

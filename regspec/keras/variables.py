@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from regspec.blocks import Graph
 from regspec.errors import Problem, Problems, RegspecError
-from regspec.graph import Graph
-from regspec.keras.archive import Arrays
+from regspec.keras.archive import Arrays, damaged
 from regspec.keras.models import MODELS, Model, name_of
 from regspec.keras.operations import is_operation
+from regspec.keras.quantized import dequantized, is_quantized
 from regspec.keras.replacing import own_parameters
 from regspec.keras.weights import to_parameters
 from regspec.layers.layer import Weight
@@ -50,7 +51,8 @@ def parameters_of(graph: Graph, found: Mapping[WeightPath, NDArray[np.generic]])
                 if array is not None:
                     moved = to_parameters(weight, array)
                     module = f"{prefix}{node.attributes[weight.module]}"
-                    parameters |= {f"{module}.{parameter}": value for parameter, value in moved.items()}
+                    # an operand of an operation is an attribute by itself
+                    parameters |= {f"{module}.{key}" if key else module: value for key, value in moved.items()}
     return parameters
 
 
@@ -68,6 +70,16 @@ def arrays_of(
     )
     if problems:
         raise RegspecError(problems)
+    return found
+
+
+def constants_of(model: Model, within: WeightPath = ()) -> dict[WeightPath, NDArray[np.generic]]:
+    """The arrays that stand in the config itself, as operands of operations."""
+    found: dict[WeightPath, NDArray[np.generic]] = {
+        (*within, name, weight): array for name, weight, array in model.arrays
+    }
+    for name, inner in model.inner.items():
+        found |= constants_of(inner, (*within, name))
     return found
 
 
@@ -94,6 +106,10 @@ def _placed(
             found |= _placed(block, inner, layer["config"], arrays, problems, f"{place}/", (*within, name))
             continue
         datasets = {path: each for path, each in arrays.below(place).items() if not NO_WEIGHTS.fullmatch(path)}
+        if is_quantized(layer["config"]):
+            numbers = [datasets[path] for path in sorted(datasets, key=_order)]
+            found |= {(*within, name, key): each for key, each in _dequantized(node, layer, numbers, arrays).items()}
+            continue
         if node.plan.layer is not None and node.plan.layer.is_opaque:
             own = own_parameters(node.plan.layer, name_of(layer), datasets, arrays, problems)
             found |= {(*within, name, parameter): array for parameter, array in own.items()}
@@ -108,6 +124,19 @@ def _placed(
             Problem(f"'{name_of(layer)}' has an array that no weight takes: {path}", path=str(arrays.path))
             for path in datasets
         )
+    return found
+
+
+def _dequantized(
+    node: Node, layer: Mapping[str, Any], datasets: list[h5py.Dataset], arrays: Arrays
+) -> dict[str, NDArray[np.generic]]:
+    """The weights of a quantized layer, by their names."""
+    stored = [arrays.read(each, each.shape) for each in datasets]
+    with damaged(arrays.path):
+        wanted = {weight.name: weight.shape or () for weight in node.plan.weights}
+        found = dequantized(layer["class_name"], layer["config"], stored, wanted)
+        if {name: array.shape for name, array in found.items()} != wanted:
+            raise ValueError(f"the quantized weights of '{name_of(layer)}' have other shapes than it says")
     return found
 
 
@@ -176,6 +205,10 @@ def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> d
     found: dict[WeightPath, NDArray[np.generic]] = {}
     nodes = _nodes(graph)
     for name, layer in model.layers:
+        if any(is_quantized(each["config"]) for each in layers_of(layer)):
+            what = f"'{name_of(layer)}' has quantized weights, which are read from .keras files alone"
+            problems.append(Problem(what, path=str(arrays.path)))
+            continue
         own = nodes[name].plan.layer
         if own is not None and own.is_opaque:
             given = {f"vars/{index}": each for index, each in enumerate(arrays.of_layer(name_of(layer)))}
@@ -187,13 +220,40 @@ def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> d
             weights.sort(key=lambda each: not each[0].trainable or each[0].frozen)
         # without counts of what was adapted
         datasets = [each for each in arrays.of_layer(name_of(layer)) if each.shape or each.dtype.kind == "f"]
+        # and with low-rank updates, which this format keeps apart
+        updates = {each.name: each for each in datasets if "/lora_" in each.name}
+        datasets = [each for each in datasets if each.name not in updates]
         if len(weights) != len(datasets):
             what = f"'{name_of(layer)}' has {len(weights)} weights, but the file {len(datasets)} arrays for it"
             problems.append(Problem(what, path=str(arrays.path)))
             continue
         for (weight, path), dataset in zip(weights, datasets, strict=True):
             found[path] = arrays.read(dataset, weight.shape or dataset.shape)
+            group, _, own = dataset.name.rpartition("/")
+            pair = [updates.get(f"{group}/lora_{own}_{half}") for half in "ab"]
+            if None not in pair:
+                found[path] = found[path] + _update(pair, layer, group.rpartition("/")[2], found[path].shape, arrays)
     return found
+
+
+def _update(
+    pair: list[h5py.Dataset], layer: Mapping[str, Any], name: str, shape: tuple[int, ...], arrays: Arrays
+) -> NDArray[Any]:
+    """The product of the two halves of a low-rank update; ``name`` is that of a layer, or of one in a model."""
+    configs = [each["config"] for each in layers_of(layer) if name_of(each) == name]
+    with damaged(arrays.path):
+        rank = int(configs[0]["lora_rank"])
+        a, b = arrays.read(pair[0], (*shape[:-1], rank)), arrays.read(pair[1], (rank, shape[-1]))
+        product: NDArray[Any] = float(configs[0]["lora_alpha"]) / rank * (a @ b)
+    return product.astype("f4")
+
+
+def layers_of(layer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A layer, and those of a model inside, wherever they are."""
+    yield layer
+    inner = layer["config"].get("layers") if layer["class_name"] in MODELS else None
+    for each in inner or ():
+        yield from layers_of(each)
 
 
 def _flat(

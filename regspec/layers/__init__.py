@@ -35,6 +35,7 @@ from regspec.layers.operations import (
     products,
     rearranging,
     reductions,
+    spectra,
 )
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "recurrent",
     "reductions",
     "reshaping",
+    "spectra",
     "spectrograms",
     "warping",
     "wrappers",

@@ -13,6 +13,7 @@ from regspec.layers.slots import BiasSlot, KernelSlot
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.fields import Axes, Count, Fraction, Size, Sizes
 from regspec.spec.initializers import GLOROT_UNIFORM, ONES
+from regspec.spec.regularizers import Regularizer, RegularizerField
 
 
 class Attending(Layer):
@@ -130,6 +131,18 @@ class Projected(KernelSlot, BiasSlot, Attending):
     sliding_window: Size | None = Field(
         None, description="How far a step sees to both sides, itself included; all when absent."
     )
+    projection_activity: RegularizerField | None = Field(
+        None,
+        description="A penalty on the output of each projection, divided by the batch size: what Keras 3 makes of "
+        "this layer's activity_regularizer.",
+    )
+
+    @property
+    def inner_activities(self) -> dict[str, Regularizer]:
+        if self.projection_activity is None:
+            return {}
+        names = ("query", "key", *(("gating",) if self.use_gate else ()), "value", "output")
+        return {f".{name}": self.projection_activity for name in names}
 
     def masks_of(self, query: Tensor, value: Tensor, key: Tensor) -> dict[str, Value]:
         named = {"key_mask": None if key is value else key.mask, "attention_mask": query.attention_mask}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
@@ -21,6 +21,12 @@ from regspec.spec.fields import OneOrMore, Size
 from regspec.spec.initializers import ZEROS, Initializer
 from regspec.spec.regularizers import RegularizerField
 
+ROUNDS_INPUTS: Any = Field(
+    False,
+    description="Whether inputs are rounded to 255 steps between plus and minus the largest magnitude of the numbers "
+    "that are summed, as Keras's int8 layers do; gradients pass as if they were not.",
+)
+
 
 @kind
 class Dense(KernelSlot, BiasSlot, Activated):
@@ -29,6 +35,7 @@ class Dense(KernelSlot, BiasSlot, Activated):
     supports_masking = True
 
     units: Size = Field(description="The size of the output's last axis.")
+    rounds_inputs: bool = ROUNDS_INPUTS
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         return Recounted()  # whatever the order of its input's units, that of its kernel's rows follows it
@@ -46,7 +53,8 @@ class Dense(KernelSlot, BiasSlot, Activated):
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         linear = Module(call("nn.Linear", x.size(-1), self.units, bias=unless(True, self.use_bias)))
-        return self.activate(linear(x), x)
+        rounded = Module(call("Rounding"), "rounding")(x) if self.rounds_inputs else x
+        return self.activate(linear(rounded), x)
 
 
 _ITEM = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}
@@ -74,6 +82,7 @@ class EinsumDense(KernelSlot, Activated):
     bias_initializer: Initializer = ZEROS
     bias_regularizer: RegularizerField | None = None
     bias_constraint: Constraint | None = None
+    rounds_inputs: bool = ROUNDS_INPUTS
 
     @field_validator("equation")
     @classmethod
@@ -106,7 +115,8 @@ class EinsumDense(KernelSlot, Activated):
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         shapes = self._shapes(x)
         einsum = Module(call("EinsumDense", self.equation, shapes.kernel, bias_shape=unless(None, shapes.bias)))
-        return self.activate(einsum(x), replace(x, shape=shapes.output, order=()))
+        rounded = Module(call("Rounding", dim=shapes.reduced), "rounding")(x) if self.rounds_inputs else x
+        return self.activate(einsum(rounded), replace(x, shape=shapes.output, order=()))
 
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
@@ -121,6 +131,7 @@ class EinsumShapes:
     bias: tuple[int, ...] | None
     output: Shape
     fans: tuple[int, int]
+    reduced: tuple[int, ...]  # dimensions of the input that are summed over
 
 
 def einsum_shapes(equation: str, x: Tensor, output_size: tuple[int | None, ...], bias_axes: str | None) -> EinsumShapes:
@@ -168,4 +179,5 @@ def einsum_shapes(equation: str, x: Tensor, output_size: tuple[int | None, ...],
         if None in wanted:
             raise ShapeError(f"has bias_axes '{bias_axes}', of which one has a size that is not known")
         bias = (*(size or 0 for size in wanted), *((1,) * elided if not left else ()))
-    return EinsumShapes(kernel, kernel_axes, bias, output, (fan_in, fan_out))
+    reduced = tuple(start + index for index, letter in enumerate(inputs) if letter not in outputs)
+    return EinsumShapes(kernel, kernel_axes, bias, output, (fan_in, fan_out), reduced)

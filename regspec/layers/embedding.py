@@ -7,7 +7,7 @@ from pydantic import Field
 from regspec.calls import Binary, Expression, Module, call, unless
 from regspec.layers.layer import Weight, kind, parse_pattern
 from regspec.layers.slots import EmbeddingsSlot
-from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.shapes import Precision, Shape, ShapeError, Tensor
 from regspec.spec.fields import Positive, Size
 
 
@@ -63,6 +63,9 @@ class ReversibleEmbedding(Table):
     logit_soft_cap: Positive | None = Field(
         None, description="Scores are softly bounded by it in magnitude; not when absent."
     )
+    reverse_dtype: Precision | None = Field(
+        None, description="The type in which scores are computed and given; the layer's dtype when absent."
+    )
     reverse: bool = Field(False, description="Whether this call goes from vectors to scores.")
 
     call_fields = frozenset({"reverse"})
@@ -96,6 +99,9 @@ class ReversibleEmbedding(Table):
             raise ShapeError(f"takes vectors of {self.output_dim} in reverse, but is given {x.described}")
         return (*x.shape[:-1], self.input_dim)
 
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | None:
+        return self.reverse_dtype if self.reverse else None
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         constructor = call(
             "ReversibleEmbedding",
@@ -103,5 +109,6 @@ class ReversibleEmbedding(Table):
             self.output_dim,
             tie_weights=unless(True, self.tie_weights),
             logit_soft_cap=unless(None, self.logit_soft_cap),
+            reverse_dtype=unless(None, self.reverse_dtype),
         )
         return Module(constructor)(x, reverse=True) if self.reverse else Module(constructor)(indices(x))

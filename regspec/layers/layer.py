@@ -22,7 +22,7 @@ from regspec.counting import Counted, Recounted, recounted_axes, shared_units
 from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
 from regspec.spec.activations import Activation
 from regspec.spec.constraints import WeightConstraint
-from regspec.spec.fields import Axis, Frozen, Name, Names, NamesIfAny
+from regspec.spec.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.spec.initializers import WeightInitializer
 from regspec.spec.registration import load_entry_points
 from regspec.spec.regularizers import Regularizer, RegularizerField
@@ -68,8 +68,10 @@ class Placement(Frozen):
 class Layer(Frozen):
     """A layer, wherever it stands. The fields that every kind has."""
 
-    trainable: bool = Field(
-        True, description="False freezes the weights: they are not trained and their penalties not counted."
+    trainable: Trainable = Field(
+        True,
+        description="Whether its weights are trained, or which of them, such as bias; the others are frozen, and their "
+        "penalties not counted.",
     )
     dtype: Precision | None = Field(
         None, description="The type in which it computes and keeps its weights; the model's when absent."
@@ -81,6 +83,7 @@ class Layer(Frozen):
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs
     takes: ClassVar[tuple[str, ...] | None] = None  # the input's axes, in torch's order, where their number is fixed
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
+    gives: ClassVar[str | None] = None  # the type of the floating-point numbers that its module gives, if fixed
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
     chooses_order: ClassVar[bool] = False  # whether `recounted` can count its output in the order that is wanted
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
@@ -137,11 +140,6 @@ class Layer(Frozen):
         """The type in which it computes, if it has one of its own."""
         return self.dtype
 
-    @property
-    def is_cast(self) -> bool:
-        """Whether what it gives keeps its type, and is not brought to that in which it computes."""
-        return False
-
     def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
         """Which steps of its output count, over its inputs and their masks; None where all do."""
         return x.mask if self.supports_masking else None
@@ -177,7 +175,7 @@ class Layer(Frozen):
 
     @property
     def inner_activities(self) -> dict[str, Regularizer]:
-        """Penalties on outputs inside it, by the suffix of the module that is listened to."""
+        """Penalties on outputs inside it, by the module that is listened to: ``suffix``, or ``suffix.part`` of one."""
         return {}
 
     @property

@@ -52,6 +52,9 @@ class LayerForm:
             context = {"at": (name, "dtype")}
             what = "can't have a dtype of its own: it has that of the layer around it"
             raise PydanticCustomError("inner_dtype", what, context)
+        if isinstance(getattr(layer, "trainable", True), tuple):
+            what = "can't be trained in part: say true or false, or say it of a layer that stands by itself"
+            raise PydanticCustomError("inner_trainable", what, {"at": (name, "trainable")})
         return layer
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:

@@ -16,7 +16,7 @@ from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
 from regspec.layers.nested import Nested
 from regspec.layers.slots import AffineSlots
 from regspec.shapes import Shape, ShapeError, Tensor, text
-from regspec.spec.fields import Axes, Axis, Fraction, NotNegative, Positive, Size
+from regspec.spec.fields import Axes, Axis, Fraction, NotNegative, Size
 from regspec.spec.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.spec.regularizers import Regularizer
 
@@ -29,7 +29,7 @@ class ChannelNormalization(AffineSlots):
     axis: Axis | None = Field(
         None, description="The axis of the channels; where the model's data_format puts them when absent."
     )
-    epsilon: Positive = Field(1e-3, description="Added to the variance.")
+    epsilon: NotNegative = Field(1e-3, description="Added to the variance.")
 
     def gives_signal(self, *xs: Tensor) -> bool:
         return xs[0].is_signal
@@ -195,7 +195,7 @@ class LayerNormalization(AffineSlots, FeatureNormalization):
 
     supports_masking = True
 
-    epsilon: Positive = Field(1e-3, description="Added to the variance.")
+    epsilon: NotNegative = Field(1e-3, description="Added to the variance.")
     rms_scaling: bool = Field(
         False, description="Whether the mean is not subtracted, and no beta added: Keras's older RMS scaling."
     )
@@ -222,7 +222,7 @@ class LayerNormalization(AffineSlots, FeatureNormalization):
 class RMSNormalization(FeatureNormalization):
     """Divides by the root of the mean square over the features, and multiplies by a learned scale."""
 
-    epsilon: Positive = Field(1e-6, description="Added to the mean square.")
+    epsilon: NotNegative = Field(1e-6, description="Added to the mean square.")
 
     def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
         return (self.affine_weight("scale", x, "weight", ONES),)

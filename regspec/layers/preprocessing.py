@@ -211,6 +211,8 @@ class CenterCrop(Sized):
 class Encoding(Layer):
     """A layer that encodes whole numbers."""
 
+    gives = "float32"
+
     @property
     def takes_integers(self) -> bool:
         return True
@@ -251,9 +253,6 @@ class CategoryEncoding(Encoding):
             raise ShapeError("takes a second input, the weights of the counts, only with output_mode: count")
         return self.encoded_shape(x, self.output_mode, self.num_tokens)
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
-        return "float32"
-
     def lower(self, x: Tensor, *others: Tensor) -> Expression:
         return self.encoded(x, indices(x), self.output_mode, self.num_tokens, "", *others)
 
@@ -280,8 +279,8 @@ class Discretization(Encoding):
             return x.shape
         return self.encoded_shape(x, self.output_mode, len(self.bin_boundaries) + 1)
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
-        return "int64" if self.output_mode == "int" else "float32"
+    def output_dtype(self, x: Tensor, *_: Tensor) -> str | None:
+        return "int64" if self.output_mode == "int" else None
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         numbers = Module(call("Discretization", self.bin_boundaries))(x)

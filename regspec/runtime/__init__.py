@@ -54,6 +54,7 @@ from regspec.runtime.layers import (
     Rescaling,
     Resize,
     ReversibleEmbedding,
+    Rounding,
     SameAvgPool,
     SamePadding,
 )
@@ -168,6 +169,7 @@ __all__ = [
     "Rescaling",
     "Resize",
     "ReversibleEmbedding",
+    "Rounding",
     "STFTSpectrogram",
     "SameAvgPool",
     "SamePadding",

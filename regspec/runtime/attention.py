@@ -137,9 +137,11 @@ class _ProjectedAttention(nn.Module):
         """Attention of (…, heads, steps, size); the scores are computed only where they are wanted."""
         dropout = self.dropout if self.training else 0.0
         if not return_scores:
-            # as in Keras, a step that sees none attends to all alike, but for the scores, where it attends to nothing
-            bias = None if seen is None else torch.where(seen, 0.0, 0.7 * torch.finfo(query.dtype).min).to(query.dtype)
-            return F.scaled_dot_product_attention(query, key, value, bias, dropout, is_causal=causal), None
+            if seen is not None and self.dropout == 0 and query.ndim == 4:
+                # as in Keras, whose kernel has a step that sees none attend to all alike
+                low = torch.finfo(query.dtype).min * 0.7
+                seen = torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, low)
+            return F.scaled_dot_product_attention(query, key, value, seen, dropout, is_causal=causal), None
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
         weights = _weights(scores, seen)
         return F.dropout(weights, dropout) @ value, weights
@@ -184,6 +186,7 @@ class MultiHeadAttention(_ProjectedAttention):
         self.key = _Projection(query_size if key_size is None else key_size, num_heads * key_dim, bias=bias)
         self.value = _Projection(query_size if value_size is None else value_size, num_heads * value_dim, bias=bias)
         self.gate = _Projection(query_size, num_heads * value_dim, bias=bias) if gate else None
+        self.gating = nn.Sigmoid() if gate else None
         self.output = _Projection(num_heads * value_dim, math.prod(self.output_size), bias=bias)
 
     def forward(
@@ -202,8 +205,8 @@ class MultiHeadAttention(_ProjectedAttention):
         queries, keys, values = (self._split(each) for each in (self.query(query), self.key(key), self.value(value)))
         attended, scores = self._heads(queries, keys, values, seen, causal=is_causal, return_scores=return_scores)
         attended = self._joined(attended, query)
-        if self.gate is not None:
-            attended = attended * self.gate(query).sigmoid()
+        if self.gate is not None and self.gating is not None:
+            attended = attended * self.gating(self.gate(query))
         output: Tensor = self.output(attended)
         if len(self.output_size) > 1:
             output = output.unflatten(-1, self.output_size)
@@ -255,6 +258,7 @@ class GroupQueryAttention(_ProjectedAttention):
         self.key = _Projection(query_size if key_size is None else key_size, shared, bias=bias)
         self.value = _Projection(query_size if value_size is None else value_size, shared, bias=bias)
         self.gate = _Projection(query_size, num_query_heads * head_dim, bias=bias) if gate else None
+        self.gating = nn.Sigmoid() if gate else None
         self.output = _Projection(num_query_heads * head_dim, query_size, bias=bias)
 
     def forward(
@@ -277,7 +281,7 @@ class GroupQueryAttention(_ProjectedAttention):
         keys, values = (each.repeat_interleave(self.repeats, dim=1) for each in (keys, values))
         attended, scores = self._heads(queries, keys, values, seen, causal=is_causal, return_scores=return_scores)
         attended = attended.transpose(1, 2).flatten(2)
-        if self.gate is not None:
-            attended = attended * self.gate(query).sigmoid()
+        if self.gate is not None and self.gating is not None:
+            attended = attended * self.gating(self.gate(query))
         output: Tensor = self.output(attended)
         return output if scores is None else (output, scores)

@@ -9,6 +9,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class Rounding(nn.Module):
+    """Numbers rounded to 255 steps, of 8 bits, between plus and minus their largest magnitude along ``dim``.
+
+    The gradient is that of the identity.
+    """
+
+    def __init__(self, *, dim: int | tuple[int, ...] = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            scale = 127 / (x.abs().amax(self.dim, keepdim=True) + 1e-7)
+            rounded = (x * scale).round().clamp(-127, 127) / scale
+        return x + (rounded - x).detach()
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
 class EinsumDense(nn.Module):
     """``einsum(equation, x, weight) + bias``."""
 
@@ -74,14 +94,22 @@ class LocallyConnected(nn.Module):
 class ReversibleEmbedding(nn.Embedding):
     """An embedding; with ``reverse=True``, from vectors (…, size) to a score for each row (…, rows).
 
-    Scores are bounded softly, ``cap * tanh(score / cap)``, where ``logit_soft_cap`` is given.
+    Scores are bounded softly, ``cap * tanh(score / cap)``, where ``logit_soft_cap`` is given; ``reverse_dtype`` names
+    the type of torch in which they are computed, where it is another than the table's.
     """
 
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, *, tie_weights: bool = True, logit_soft_cap: float | None = None
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        tie_weights: bool = True,
+        logit_soft_cap: float | None = None,
+        reverse_dtype: str | None = None,
     ) -> None:
         super().__init__(num_embeddings, embedding_dim)
         self.logit_soft_cap = logit_soft_cap
+        self.reverse_dtype = reverse_dtype
         self.reverse_weight = None if tie_weights else nn.Parameter(torch.empty(num_embeddings, embedding_dim))
         if self.reverse_weight is not None:
             nn.init.uniform_(self.reverse_weight, -0.05, 0.05)
@@ -89,7 +117,9 @@ class ReversibleEmbedding(nn.Embedding):
     def forward(self, input: Tensor, *, reverse: bool = False) -> Tensor:
         if not reverse:
             return super().forward(input)
-        scores = F.linear(input, self.weight if self.reverse_weight is None else self.reverse_weight)
+        weight = self.weight if self.reverse_weight is None else self.reverse_weight
+        dtype = weight.dtype if self.reverse_dtype is None else getattr(torch, self.reverse_dtype)
+        scores = F.linear(input.to(dtype), weight.to(dtype))
         cap = self.logit_soft_cap
         return scores if cap is None else cap * (scores / cap).tanh()
 

@@ -55,6 +55,14 @@ Axes = Annotated[
     Field(min_length=1),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]}),
 ]
+# True or False for all weights of a layer, or the slots of those that are trained.
+Trainable = Annotated[
+    bool | tuple[str, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else _sequence(value)),
+    WithJsonSchema(
+        {"anyOf": [{"type": "boolean"}, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    ),
+]
 Shape = Annotated[tuple[Size | None, ...], BeforeValidator(_sequence)]
 Sequence = BeforeValidator(_sequence)
 

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from regspec.blocks import Graph
 from regspec.errors import Problem, RegspecError, did_you_mean
-from regspec.graph import Graph
 from regspec.shapes import text
 from regspec.spec.registration import called
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regspec.binding import bind
+from regspec.blocks import Graph
 from regspec.calls import Apply, Call, Module, Part
-from regspec.graph import Graph
 from regspec.runtime import Regularized
 
 

@@ -14,7 +14,7 @@ from keras.src.ops import numpy as numpy_ops
 from regspec.layers import KINDS
 
 MODULES = (core, math, linalg, nn, image, numpy_ops)
-LISTED = ("Stack",)  # which take their tensors in one list
+LISTED = ("Stack", "FFT", "FFT2", "IFFT2", "IRFFT")  # which take their tensors in one list
 
 
 def is_operation(kind: str, fields: dict[str, Any]) -> bool:

@@ -135,6 +135,8 @@ def _reductions() -> list[Row]:
             Row("Quantile", {"axis": 2, "q": 0.3, "method": method}, ((7, 5),), has_reference=False)
             for method in ("lower", "higher", "nearest", "midpoint")
         ),
+        Row("Nanquantile", {"axis": 1, "q": 0.7}, ((7, 5),), has_nan=True),
+        Row("Nanquantile", {"axis": [1, 3], "q": 0.2, "keepdims": True}, ((4, 7, 5),), has_nan=True),
         row("Norm", (7, 5), axis=2, ord=1),
         row("Norm", (7, 5), axis=2, ord="inf"),
         row("Norm", (7, 5), axis=[1, 2], ord="fro"),
@@ -306,6 +308,9 @@ def _matrices() -> list[Row]:
         row("SolveTriangular", square, (4, 3)),
         row("Qr", (4, 3)),
         Row("Qr", {"mode": "complete"}, ((4, 3),), has_gradient=False),
+        Row("SVD", {}, ((4, 3),), has_gradient=False),
+        row("SVD", (4, 3), full_matrices=False),
+        row("SVD", (3, 4), compute_uv=False),
     ]  # fmt: skip
 
 
@@ -322,6 +327,21 @@ def _images() -> list[Row]:
     ]
 
 
+def _spectra() -> list[Row]:
+    return [
+        row("RFFT", (7,)),
+        row("RFFT", (3, 8), fft_length=6),
+        row("IRFFT", (5,), (5,)),
+        row("IRFFT", (3, 5), (3, 5), fft_length=7),
+        row("FFT", (3, 5), (3, 5)),
+        row("FFT2", (3, 5), (3, 5)),
+        row("IFFT2", (2, 3, 5), (2, 3, 5)),
+        row("STFT", (23,), sequence_length=6, sequence_stride=3, fft_length=8),
+        row("STFT", (23,), sequence_length=8, sequence_stride=5, fft_length=8, window="hamming", center=False),
+        row("STFT", (23,), sequence_length=5, sequence_stride=2, fft_length=9, window=None),
+    ]
+
+
 OPERATIONS = [
     *_functions(),
     *_pairs(),
@@ -332,4 +352,5 @@ OPERATIONS = [
     *_products(),
     *_matrices(),
     *_images(),
+    *_spectra(),
 ]

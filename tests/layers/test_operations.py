@@ -103,7 +103,7 @@ def test_sizes_that_are_not_known(index: int) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
-NEEDS_SIZES = ("GetItem", "Unstack", "Squeeze", "ExtractPatches", "Qr", "DotProductAttention")
+NEEDS_SIZES = ("GetItem", "Unstack", "Squeeze", "ExtractPatches", "Qr", "SVD", "DotProductAttention")
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -198,6 +198,12 @@ REFUSED: list[tuple[dict[str, Any], list[tuple[int | None, ...]], str]] = [
     ({"Add": {"x2": [[1.0], [1.0, 2.0]]}}, [(7, 5)], "in lists of equal length"),
     ({"Add": {"x2": []}}, [(7, 5)], "must be a number, or lists of numbers"),
     ({"Add": {"x2": [0.5] * 10_001}}, [(7, 5)], "may have 10,000 numbers"),
+    ({"Add": {"x2": {"shape": [0, 5]}}}, [(7, 5)], "an array that is loaded with the weights"),
+    ({"Add": {"x2": {"shape": [5], "more": 1}}}, [(7, 5)], "an array that is loaded with the weights"),
+    ({"Add": {"x2": {"shape": [2**20, 2**20]}}}, [(7, 5)], "an array that is loaded with the weights"),
+    ({"Add": {"x2": {"shape": [6]}}}, [(7, 5)], "numbers of the shape (6,)"),
+    ({"Add": {"x2": "nan"}}, [(7, 5)], "must be a number, or lists of numbers"),
+    ({"Take": {"indices": {"shape": [3]}, "axis": 1}}, [(7, 5)], "must be a number, or lists of numbers"),
     ({"GetItem": {"key": ["1::0"]}}, [(7, 5)], "a list of whole numbers"),
     ({"GetItem": {"key": ["x"]}}, [(7, 5)], "a list of whole numbers"),
     ({"GetItem": {"key": ["...", "..."]}}, [(7, 5)], "at most one '...'"),
@@ -308,6 +314,21 @@ def test_a_held_array_moves_with_the_model() -> None:
     assert [name for name, _ in model.named_buffers()] == ["multiply_x2"]
 
 
+@pytest.mark.parametrize("kind", ["Add", "Hypot", "Greater", "LogicalAnd", "Where", "Mod"])
+def test_an_array_that_is_loaded_with_the_weights(kind: str) -> None:
+    """It computes what the same numbers compute that stand in the spec."""
+    array = torch.randn(7, 5)
+    x = torch.randn(3, 7, 5)
+    first = torch.rand(3, 7, 5) > 0.5
+    inputs = [first, x] if kind == "Where" else [x]
+    shapes = [(7, 5)] * len(inputs)
+    model = regspec.build(loaded({kind: {"name": "layer", "x2": {"shape": [7, 5]}}}, shapes))
+    assert list(model.state_dict()) == ["layer_x2"]
+    model.load_state_dict({"layer_x2": array})
+    wanted = regspec.build(loaded({kind: {"name": "layer", "x2": array.tolist()}}, shapes))(*inputs)
+    torch.testing.assert_close(model(*inputs), wanted)
+
+
 def test_operations_keep_the_order_of_axes() -> None:
     """In channels_last the images between convolutions lie with channels first, and operations leave them so."""
     spec = regspec.loads(
@@ -325,6 +346,27 @@ def test_operations_keep_the_order_of_axes() -> None:
         """.replace("Sigmoid", "Activation: {activation: sigmoid}")
     )
     assert regspec.source(spec).count("permute") == 2
+
+
+def test_variables_hide_no_function() -> None:
+    """A layer may be called after the function that it becomes, or after one of Python's own."""
+    spec = regspec.loads(
+        """
+        regspec: 1
+        inputs: {x: {shape: [4], dtype: int64}}
+        layers:
+          - OneHot: {num_classes: 3, name: one_hot}
+          - Pad: {pad_width: [[0, 0], [1, 0], [0, 0]], mode: symmetric, name: mirror_pad}
+          - OneHot: {num_classes: 3, axis: 1, inputs: x, name: take_of_each}
+          - Sum: {axis: 1, inputs: one_hot, name: sum}
+          - Max: {axis: 1, inputs: mirror_pad, name: max}
+          - Max: {axis: 2, inputs: take_of_each, name: F}
+          - Add: {inputs: [sum, max, F]}
+        """
+    )
+    x = torch.tensor([[0, 1, 2, 2]])
+    assert regspec.build(spec)(x).tolist() == [[3.0, 3.0, 4.0]]
+    assert " sum = " not in regspec.source(spec)
 
 
 def test_every_operation_can_be_found_by_its_name() -> None:

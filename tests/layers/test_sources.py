@@ -18,8 +18,8 @@ import pytest
 import torch
 
 import regspec
+from regspec.blocks import Graph
 from regspec.compiler import graph_of
-from regspec.graph import Graph
 from regspec.schema import spec_schema
 
 from . import reference

@@ -53,10 +53,10 @@ class Case:
     @property
     def is_sound(self) -> bool:
         """Whether Keras can run it on all batches, and all numbers are finite."""
-        for batch, length in BATCHES:
+        for training, (batch, length) in [(True, BATCHES[1]), *((False, sizes) for sizes in BATCHES)]:
             values = self.structured([torch.as_tensor(each) for each in self.inputs(batch, length)])
             try:
-                outputs = keras.tree.flatten(self.model(values, training=False))
+                outputs = keras.tree.flatten(self.model(values, training=training))
             except REFUSALS:
                 return False
             if not all(bool(x.isfinite().all()) for x in [*outputs, *self.model.losses]):
@@ -71,6 +71,9 @@ class Case:
             shape = [batch, *(length if size is None else size for size in spec.shape[1:])]
             whole = "int" in keras.backend.standardize_dtype(spec.dtype)
             values = rng.integers(0, TOKENS, shape) if whole else rng.standard_normal(shape)
+            if len(shape) == 3 and not whole:  # sequences of several lengths, for masks
+                for example, count in enumerate(rng.integers(1, shape[1] + 1, batch)):
+                    values[example, count:] = 0
             arrays.append(values.astype(keras.backend.standardize_dtype(spec.dtype)))
         return arrays
 
@@ -83,7 +86,9 @@ class Case:
 
 def _is_random(layer: Any) -> bool:
     rates = [getattr(layer, name, 0) or 0 for name in ("dropout", "recurrent_dropout")]
-    noisy = type(layer).__name__ in RANDOM and (getattr(layer, "rate", 0) or getattr(layer, "stddev", 0))
+    name = type(layer).__name__
+    noisy = name in RANDOM and (getattr(layer, "rate", 0) or getattr(layer, "stddev", 0))
+    noisy = noisy or name.startswith("Random")
     return bool(noisy) or any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
 
 
@@ -97,8 +102,9 @@ def random_model(seed: int, steps: int = 9) -> Case:
             model = made(maker.shape(), steps=steps, depth=0)
         except REFUSALS:  # of a name that Keras had given to another layer; of a sequence at its first call
             continue
-        maker.fill(model)
         case = Case(seed, steps, model, maker.lines, maker.is_ordered)
+        maker.fill(model)
         if case.is_sound:
+            maker.fill(model)  # again, because the moving statistics have moved
             return case
     raise AssertionError(f"no model of the seed {seed} runs")

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from . import operations
 from .layers import recurrent
 from .table import Layers, Shape
 
@@ -115,7 +116,7 @@ class Models(Layers):
         model.add(x)
         for _ in range(max(steps, 1)):
             x = model.outputs[0] if model.built else x
-            if depth < 2 and self.chance(0.12) and "float" in x.dtype and x.shape[1:]:
+            if depth < 2 and not self.is_masked and self.chance(0.12) and "float" in x.dtype and x.shape[1:]:
                 made: Any = self.model_for([x], depth + 1, is_single=True)
             else:
                 made = self.for_shape(tuple(x.shape[1:]), x.dtype)
@@ -197,11 +198,11 @@ class Models(Layers):
             (self.on_one, 10),
             (self.merged, 4),
             (self.again, 2.5),
-            (self.operated, 2),
+            (self.operated, 3),
             (self.attended, 1.5),
             (self.with_state, 0.8),
         ]
-        if depth < 2:
+        if depth < 2 and not self.is_masked:
             ways.append((lambda pool: self.nested(pool, depth), 2))
         self.pick([way for way, _ in ways], [weight for _, weight in ways])(pool)
 
@@ -228,7 +229,7 @@ class Models(Layers):
         return True
 
     def on_one(self, pool: Pool, x: Any = None) -> None:
-        x = self.one(pool) if x is None else x
+        x = self.one(pool, lambda x: x.dtype != "bool") if x is None else x
         made = self.for_shape(tuple(x.shape[1:]), x.dtype)
         if made is not None and self.called(pool, made, x, made.written):
             pool.layers.append((made, x))
@@ -287,38 +288,12 @@ class Models(Layers):
         x = self.one(pool, lambda x: "float" in x.dtype)
         if x is None:
             return
-        number = self.pick([self.number(-2, 2), self.number(0.5, 3), 2])
-        ops = keras.ops
-        ways: list[tuple[str, Callable[[Any], Any]]] = [
-            (f"({number} *)", lambda x: number * x),
-            (f"(* {number})", lambda x: x * number),
-            (f"(+ {number})", lambda x: x + number),
-            (f"({number} +)", lambda x: number + x),
-            (f"(- {number})", lambda x: x - number),
-            (f"({number} -)", lambda x: number - x),
-            ("(/ 3.0)", lambda x: x / 3.0),
-            ("negative", lambda x: -x),
-            ("relu", ops.relu),
-            ("sigmoid", ops.sigmoid),
-            ("tanh", ops.tanh),
-            ("silu", ops.silu),
-            ("softmax", lambda x: ops.softmax(x, axis=-1)),
-            ("transpose", lambda x: ops.transpose(x, (0, *reversed(range(1, len(x.shape)))))),
-        ]
-        alike = [y for y in pool.tensors if _alike(x, y) and "float" in y.dtype]
-        y = self.pick(alike)
-        two: list[tuple[str, Callable[..., Any]]] = [
-            ("(a + b)", lambda a, b: a + b),
-            ("(a - b)", lambda a, b: a - b),
-            ("(a * b)", lambda a, b: a * b),
-            ("maximum", ops.maximum),
-            ("concatenate", lambda a, b: ops.concatenate([a, b], axis=-1)),
-        ]
+        y = self.pick([y for y in pool.tensors if _alike(x, y) and "float" in y.dtype])
         if self.chance(0.35):
-            text, way = self.pick(two)
+            text, way = self.pick([*operations.PAIRS.items()])
             self.called(pool, way, (x, y), text)
         else:
-            text, way = self.pick(ways)
+            text, way = operations.operation(self, x)
             self.called(pool, way, (x,), text)
 
     def attended(self, pool: Pool) -> None:
@@ -333,7 +308,8 @@ class Models(Layers):
         third = (self.pick(keys),) if self.chance(0.3) else ()
         scores = self.some(0.2, return_attention_scores=True)
         causal = self.some(0.2, use_causal_mask=True)
-        if self.chance(0.4):
+        # Keras's other attention takes masks off what it is called on, in an order that is not that of its file
+        if self.is_masked or self.chance(0.4):
             kind = self.pick(["Attention", "AdditiveAttention"])
             fields = {**self.some(use_scale=self.chance(0.5)), **self.some(0.1, dropout=0.2)}
             made = self.layer(kind, **fields, **(self.some(0.3, score_mode="concat") if kind == "Attention" else {}))
@@ -373,10 +349,10 @@ class Models(Layers):
     # -- models in models ----------------------------------------------------------------------------------------------
 
     def nested(self, pool: Pool, depth: int) -> None:
-        x = self.one(pool, lambda x: len(x.shape) > 1)
+        x = self.one(pool, lambda x: len(x.shape) > 1 and x.dtype != "bool")
         if x is None:
             return
-        given = [x] if self.chance(0.7) else [x, self.one(pool, lambda x: len(x.shape) > 1)]
+        given = [x] if self.chance(0.7) else [x, self.one(pool, lambda x: len(x.shape) > 1 and x.dtype != "bool")]
         model = self.model_for(given, depth + 1)
         if isinstance(model, keras.Sequential) or not isinstance(model._inputs_struct, (list, dict)):
             value = given[0]
@@ -391,6 +367,7 @@ class Models(Layers):
 
     def model_for(self, given: list[Any], depth: int, *, is_single: bool = False) -> keras.Model:
         """A model for tensors like these."""
+        self.can_mask = False
         shapes, steps = [(tuple(x.shape[1:]), x.dtype) for x in given], self.whole(1, 4)
         if len(given) == 1 and self.chance(0.5):
             model: keras.Model = self.sequential(shapes[0], steps=steps, depth=depth)
@@ -409,5 +386,5 @@ def _alike(x: Any, y: Any) -> bool:
 
 def _is_fine(result: Any) -> bool:
     """Whether tensors are not too large, and hold something."""
-    sizes = [[size or 7 for size in x.shape[1:]] for x in keras.tree.flatten(result)]
+    sizes = [[7 if size is None else size for size in x.shape[1:]] for x in keras.tree.flatten(result)]
     return all(0 < np.prod(each) <= MOST and len(each) <= 4 for each in sizes)

@@ -235,6 +235,36 @@ def sequence(d: Layers, shape: Shape) -> Any:
     return d.layer("Bidirectional", layer=inner, **mode, **other, **d.activity(0.1))
 
 
+def cell(d: Layers) -> Any:
+    """A cell for RNN."""
+    kind = d.pick(["SimpleRNNCell", "LSTMCell", "GRUCell"])
+    fields: dict[str, Any] = {"units": d.whole(1, 4), **d.slots("kernel", "recurrent", "bias", rank=2)}
+    fields |= d.some(0.2, use_bias=False, activation=d.activation(is_of_a_step=True))
+    fields |= d.some(0.05, dropout=0.2)
+    return d.layer(kind, is_inner=True, **fields)
+
+
+@entry(2, weight=1)
+def cells(d: Layers, shape: Shape) -> Any:
+    if shape[-1] is None:
+        return None
+    one = [cell(d) for _ in range(d.whole(2, 3))] if d.chance(0.4) else cell(d)
+    options = d.some(0.3, return_sequences=True, go_backwards=True)
+    return d.layer("RNN", cell=one, **options, **d.activity(0.1))
+
+
+@entry(3, 4, weight=0.5)
+def convolutional_recurrent(d: Layers, shape: Shape) -> Any:
+    rank = len(shape) - 2
+    if None in shape:
+        return None
+    fields: dict[str, Any] = {"filters": d.whole(1, 3), "kernel_size": d.sizes(rank, 1, 3)}
+    fields |= d.some(0.4, padding="same", return_sequences=True, use_bias=False, go_backwards=True)
+    if fields.get("padding") is None and not all(size >= 3 for size in shape[1:-1]):
+        return None
+    return d.layer(f"ConvLSTM{rank}D", **fields, **d.slots("kernel", "bias", rank=None, axes=()), **d.activity(0.1))
+
+
 @entry(2, 3, 4, weight=1.5)
 def distributed(d: Layers, shape: Shape) -> Any:
     if None in shape[1:]:
@@ -256,7 +286,18 @@ TOKENS = 5
 @entry(0, 1, 2, weight=4, takes="int")
 def embedding(d: Layers, shape: Shape) -> Any:
     fields = {"input_dim": TOKENS, "output_dim": d.whole(1, 5), **d.slots("embeddings", rank=2), **d.activity(0.05)}
-    return d.layer("Embedding" if d.chance(0.8) else "ReversibleEmbedding", **fields)
+    kind = "Embedding" if d.chance(0.8) else "ReversibleEmbedding"
+    masks = d.some(mask_zero=True) if len(shape) == 1 and d.can_mask else {}
+    d.is_masked |= bool(masks)
+    return d.layer(kind, **fields, **masks)
+
+
+@entry(2, weight=0.7)
+def masking(d: Layers, shape: Shape) -> Any:
+    if not d.can_mask:
+        return None
+    d.is_masked = True
+    return d.layer("Masking", **d.some(mask_value=d.pick([0.0, 1.0])))
 
 
 @entry(1, weight=1, takes="int")

@@ -157,3 +157,21 @@ def image(d: Layers, shape: Shape) -> Any:
     if d.chance(0.5):
         return d.layer("CenterCrop", **fields)
     return d.layer("Resizing", **fields, **d.some(interpolation="nearest"))
+
+
+@entry(3, weight=0.4)
+def augmentation(d: Layers, shape: Shape) -> Any:
+    """What changes images in training alone."""
+    if None in shape or shape[-1] not in (1, 3):
+        return None
+    kind, fields = d.pick(
+        [
+            ("RandomFlip", d.some(mode="horizontal")),
+            ("RandomRotation", {"factor": 0.2}),
+            ("RandomZoom", {"height_factor": 0.2}),
+            ("RandomTranslation", {"height_factor": 0.2, "width_factor": 0.1}),
+            ("RandomContrast", {"factor": 0.3}),
+            ("RandomBrightness", {"factor": 0.3}),
+        ]
+    )
+    return d.layer(kind, **fields)

@@ -45,6 +45,8 @@ class Layers(Draws):
     """Draws layers."""
 
     data_format = "channels_last"
+    is_masked = False  # whether a layer makes a mask
+    can_mask = True  # whether one may: not in a model that has others inside, which may not give a mask
 
     def layer(self, kind: str, *, is_inner: bool = False, **fields: Any) -> Any:
         """A layer of Keras, that knows how it was written."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from regspec.calls import Binary, Expression, Value, call, unless
 from regspec.layers.layer import kind
 from regspec.layers.operations.operands import (
+    Array,
     Numbers,
     Operand,
     Operands,
@@ -266,7 +267,8 @@ class Logical(Pair):
     def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
         if isinstance(operand, Tensor):
             return cast(operand, operand.dtype, "bool")
-        return value(name, converted(operand, bool), like=xs[0])
+        taken = value(name, converted(operand, bool), like=xs[0])
+        return taken.method("bool") if isinstance(operand, Array) and isinstance(taken, Expression) else taken
 
     def combined(self, x1: Value, x2: Value) -> Expression:
         return Binary(self.operator, x1, x2)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from regspec.calls import Binary, Expression, call
 from regspec.layers.layer import Elementwise, kind
-from regspec.layers.operations.operands import Operand, cast, made, promoted, value
+from regspec.layers.operations.operands import Inline, cast, made, promoted, value
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Dtype, Shape, ShapeError, Tensor
 from regspec.spec.fields import Number
@@ -137,7 +137,7 @@ class NanToNum(Kept):
         return self.number(x).method("nan_to_num", self.nan, self.posinf, self.neginf)
 
 
-class Test(Moved, Elementwise):
+class Predicate(Moved, Elementwise):
     """Whether something holds for a number."""
 
     method: ClassVar[str]
@@ -149,16 +149,16 @@ class Test(Moved, Elementwise):
         return x.method(self.method)
 
 
-Isfinite = made(Test, "Isfinite", "Whether the number is neither nan nor infinite.", method="isfinite")
-Isinf = made(Test, "Isinf", "Whether the number is infinite.", method="isinf")
-Isnan = made(Test, "Isnan", "Whether the number is nan.", method="isnan")
-Isneginf = made(Test, "Isneginf", "Whether the number is -infinity.", method="isneginf")
-Isposinf = made(Test, "Isposinf", "Whether the number is infinity.", method="isposinf")
-Signbit = made(Test, "Signbit", "Whether the number has a minus sign, as -0.0 has.", method="signbit")
+Isfinite = made(Predicate, "Isfinite", "Whether the number is neither nan nor infinite.", method="isfinite")
+Isinf = made(Predicate, "Isinf", "Whether the number is infinite.", method="isinf")
+Isnan = made(Predicate, "Isnan", "Whether the number is nan.", method="isnan")
+Isneginf = made(Predicate, "Isneginf", "Whether the number is -infinity.", method="isneginf")
+Isposinf = made(Predicate, "Isposinf", "Whether the number is infinity.", method="isposinf")
+Signbit = made(Predicate, "Signbit", "Whether the number has a minus sign, as -0.0 has.", method="signbit")
 
 
 @kind
-class LogicalNot(Test):
+class LogicalNot(Predicate):
     """Whether the number is 0, or the truth value false."""
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -166,10 +166,10 @@ class LogicalNot(Test):
 
 
 @kind
-class IsIn(Test):
+class IsIn(Predicate):
     """Whether the number is one of others."""
 
-    x2: Operand = Field(description="The others.")
+    x2: Inline = Field(description="The others.")
     invert: bool = Field(False, description="Whether it is none of them instead.")
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
@@ -225,10 +225,6 @@ class Cast(Moved, Elementwise):
     """The input as numbers of another type."""
 
     dtype: Dtype = Field(description="The type.")  # type: ignore[assignment]  # Keras calls it so
-
-    @property
-    def is_cast(self) -> bool:
-        return True
 
     @property
     def precision(self) -> None:

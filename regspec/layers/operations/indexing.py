@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from regspec.calls import Binary, Expression, Listed, call, unless
 from regspec.layers.layer import Layer, kind
-from regspec.layers.operations.operands import Operand, cast, flat, shape_of, value
+from regspec.layers.operations.operands import Inline, cast, flat, shape_of, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Dtype, Shape, ShapeError, Tensor
@@ -134,7 +134,7 @@ def _in_reverse(item: slice, size: int | None, x: Tensor, dimension: int) -> sli
 class Take(Moved):
     """The slices at given places along an axis, or at those that a second input has for each example."""
 
-    indices: Operand | None = Field(
+    indices: Inline | None = Field(
         None, description="The place, or lists of places, whose axes stand where the axis was."
     )
     axis: Axis = Field(description="The axis; 1 is the first after the batch.")
@@ -226,6 +226,10 @@ class Hot(Layer):
     @property
     def takes_integers(self) -> bool:
         return True
+
+    @property
+    def index_limit(self) -> int | None:
+        return self.num_classes
 
     def _dimension(self, x: Tensor) -> int:
         rank = x.rank + 1

@@ -151,3 +151,28 @@ class Qr(Matrices):
     def lower(self, x: Tensor, *others: Tensor) -> list[Expression]:
         whole = call("torch.linalg.qr", x, mode=unless("reduced", self.mode))
         return [Part(whole, ("q", "r"), (index,)) for index in range(2)]
+
+
+@kind
+class SVD(Matrices):
+    """The factors u, s and v of matrices, of which s has the singular values; or these alone."""
+
+    full_matrices: bool = Field(True, description="Whether u and v are square.")
+    compute_uv: bool = Field(True, description="Whether there are u and v, and not the singular values alone.")
+
+    is_square = False
+
+    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
+        self.check(x)
+        rows, columns = x.size(x.rank - 2), x.size(x.rank - 1)
+        values = (*x.shape[:-2], min(rows, columns))
+        if not self.compute_uv:
+            return values
+        inner = (rows, columns) if self.full_matrices else (min(rows, columns),) * 2
+        return [(*x.shape[:-2], rows, inner[0]), values, (*x.shape[:-2], inner[1], columns)]
+
+    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+        if not self.compute_uv:
+            return call("torch.linalg.svdvals", x)
+        whole = call("torch.linalg.svd", x, full_matrices=unless(True, self.full_matrices))
+        return [Part(whole, ("u", "s", "v"), (index,)) for index in range(3)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from pydantic import PlainValidator, WithJsonSchema, model_validator
@@ -13,8 +14,9 @@ from regspec import axes
 from regspec.axes import Order
 from regspec.calls import Expression, Held, Listed, Module, Value, call
 from regspec.counting import Counted, Recounted, shared_units
-from regspec.layers.layer import Layer, kind
+from regspec.layers.layer import Layer, Weight, kind
 from regspec.shapes import Shape, ShapeError, Tensor
+from regspec.spec.fields import MAX_SIZE
 
 MAX_NUMBERS = 10_000  # of one operand: more are no text to read
 
@@ -29,33 +31,72 @@ def made(base: L, name: str, summary: str, **attributes: Any) -> L:
     return kind(cls)
 
 
-Numbers: TypeAlias = "bool | int | float | tuple[Numbers, ...]"
+@dataclass(frozen=True, slots=True)
+class Array:
+    """Numbers that are loaded with the weights, as they are too many to be read; their shape is known."""
+
+    shape: tuple[int, ...]
 
 
-def _numbers(value: Any) -> Any:
+Numbers: TypeAlias = "bool | int | float | tuple[Numbers, ...] | Array"
+_EXPECTED = "a number, or lists of numbers, in lists of equal length"
+
+
+def _inline(value: Any) -> Any:
     """A number, or nested tuples of numbers that are equally long at each depth. Raises a pydantic error."""
-    expected = "a number, or lists of numbers, in lists of equal length"
     if isinstance(value, (list, tuple)):
-        parts = tuple(_numbers(each) for each in value)
+        parts = tuple(_inline(each) for each in value)
         if not parts or len({shape_of(each) for each in parts}) > 1:
-            raise PydanticCustomError("form", "must be {expected}", {"expected": expected})
+            raise PydanticCustomError("form", "must be {expected}", {"expected": _EXPECTED})
         if math.prod(shape_of(parts)) > MAX_NUMBERS:
             raise PydanticCustomError("form", "may have {most} numbers", {"most": f"{MAX_NUMBERS:,}"})
         return parts
+    if value in ("inf", "-inf"):
+        return float(value)
     if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
-        raise PydanticCustomError("form", "must be {expected}", {"expected": expected})
+        raise PydanticCustomError("form", "must be {expected}", {"expected": _EXPECTED})
     return value
 
 
-Operand = Annotated[
-    Any,
-    PlainValidator(_numbers),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "boolean"}, {"type": "array", "minItems": 1}]}),
+def _operand(value: Any) -> Any:
+    """Numbers, or the shape of an array. Raises a pydantic error."""
+    if not isinstance(value, dict):
+        return _inline(value)
+    shape = [*sizes] if isinstance(sizes := value.get("shape"), (list, tuple)) else []
+    is_shape = 0 < len(shape) <= 8 and all(isinstance(each, int) and each > 0 for each in shape)
+    if value.keys() != {"shape"} or not is_shape or math.prod(shape) > MAX_SIZE:
+        what = "must be {expected}, or {{shape: […]}} for an array that is loaded with the weights"
+        raise PydanticCustomError("form", what, {"expected": _EXPECTED})
+    return Array(tuple(shape))
+
+
+_FORMS: list[dict[str, Any]] = [
+    {"type": "number"},
+    {"type": "boolean"},
+    {"enum": ["inf", "-inf"]},
+    {"type": "array", "minItems": 1},
 ]
+_SHAPE = {
+    "type": "object",
+    "properties": {
+        "shape": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 1},
+            "minItems": 1,
+            "description": "The shape of an array that is loaded with the weights.",
+        }
+    },
+    "additionalProperties": False,
+    "required": ["shape"],
+}
+Inline = Annotated[Any, PlainValidator(_inline), WithJsonSchema({"anyOf": _FORMS})]
+Operand = Annotated[Any, PlainValidator(_operand), WithJsonSchema({"anyOf": [*_FORMS, _SHAPE]})]
 
 
 def shape_of(numbers: Numbers) -> tuple[int, ...]:
-    """The shape of nested tuples; () for a number."""
+    """The shape of nested tuples or of an array; () for a number."""
+    if isinstance(numbers, Array):
+        return numbers.shape
     return (len(numbers), *shape_of(numbers[0])) if isinstance(numbers, tuple) else ()
 
 
@@ -64,17 +105,21 @@ def flat(numbers: Numbers) -> Iterator[bool | int | float]:
     if isinstance(numbers, tuple):
         for each in numbers:
             yield from flat(each)
-    else:
+    elif not isinstance(numbers, Array):
         yield numbers
 
 
 def converted(numbers: Numbers, to: type[bool] | type[float]) -> Numbers:
-    """The numbers as those of another type."""
+    """The numbers as those of another type; an array has floating-point numbers."""
+    if isinstance(numbers, Array):
+        return numbers
     return tuple(converted(each, to) for each in numbers) if isinstance(numbers, tuple) else to(numbers)
 
 
 def dtype_of(numbers: Numbers) -> str:
     """The type that torch gives to an array of these numbers."""
+    if isinstance(numbers, Array):
+        return "float32"
     if all(isinstance(each, bool) for each in flat(numbers)):
         return "bool"
     return "float32" if any(isinstance(each, float) for each in flat(numbers)) else "int64"
@@ -154,7 +199,7 @@ def same_shape(verb: str, *operands: Tensor | Numbers) -> Shape:
     for sizes in zip(*known, strict=True):
         wanted = {size for size in sizes if size != 1}
         if len(wanted - {None}) > 1:
-            more = [f"numbers of the shape {shape_of(each)}" for each in operands if isinstance(each, tuple)]
+            more = [f"numbers of the shape {shape_of(each)}" for each in operands if not isinstance(each, Tensor)]
             raise ShapeError(f"can't {verb} {' and '.join([_named(tensors), *more])}")
         merged.append(next(iter(wanted - {None}), None) if wanted else 1)
     return (tensors[0].shape[0], *merged[1:])
@@ -213,15 +258,20 @@ class Operands(Layer):
             raise ShapeError(what)
 
     def order(self, x: Tensor) -> Order | None:
-        return None
+        return axes.identity(x.rank) if any(isinstance(each, Array) for each in self.numbers.values()) else None
+
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        return tuple(array_weight(self, name, each) for name, each in self.numbers.items() if isinstance(each, Array))
 
     def reads(self, x: Tensor) -> Order | None:
         return self.order(Tensor(x.logical, x.source, x.dtype))
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         is_shared, units = shared_units(xs)
-        arrays = {name: each for name, each in self.numbers.items() if any(size > 1 for size in shape_of(each))}
-        if not is_shared or (units is not None and arrays):
+        stored = [each for each in self.numbers.values() if isinstance(each, Array)]
+        plain = {name: each for name, each in self.numbers.items() if not isinstance(each, Array)}
+        arrays = {name: each for name, each in plain.items() if any(size > 1 for size in shape_of(each))}
+        if not is_shared or (units is not None and (arrays or stored)):
             return None
         moved = {} if xs[0].is_keras else {name: _moved(each, xs[0].order) for name, each in arrays.items()}
         return Recounted(moved, units=units)
@@ -238,9 +288,15 @@ class Operands(Layer):
 def dtypes(operands: Iterable[Tensor | Numbers]) -> list[str | bool | int | float]:
     """What `promoted` takes of operands: the types of tensors and arrays, and single numbers as they are."""
     return [
-        each.dtype if isinstance(each, Tensor) else dtype_of(each) if isinstance(each, tuple) else each
+        each.dtype if isinstance(each, Tensor) else dtype_of(each) if isinstance(each, (tuple, Array)) else each
         for each in operands
     ]
+
+
+def array_weight(layer: Layer, name: str, array: Array) -> Weight:
+    """An array as a weight of a layer, which is not trained."""
+    names = " ".join("abcdefgh"[: len(array.shape)])
+    return layer.weight(name, names, array.shape, parameters=("",), module=name, trainable=False)
 
 
 def value(name: str, operand: Tensor | Numbers, *, like: Tensor | None = None, held: bool = False) -> Value:
@@ -249,8 +305,10 @@ def value(name: str, operand: Tensor | Numbers, *, like: Tensor | None = None, h
     An array is aligned with the last of Keras's axes; where the tensor beside it, ``like``, has them in another order,
     so has the array.
     """
-    if isinstance(operand, Tensor) or not (held or isinstance(operand, tuple)):
+    if isinstance(operand, Tensor) or not (held or isinstance(operand, (tuple, Array))):
         return operand
+    if isinstance(operand, Array):
+        return Held(Module(call("nn.Buffer", call("torch.zeros", *operand.shape)), name), (), {})
     array: Expression = call("torch.tensor", _listed(operand))
     shape = shape_of(operand)
     if like is not None and shape and like.order != axes.identity(like.rank):
@@ -264,4 +322,5 @@ def value(name: str, operand: Tensor | Numbers, *, like: Tensor | None = None, h
 
 
 def _listed(numbers: Numbers) -> Value:
+    assert not isinstance(numbers, Array)
     return Listed(tuple(_listed(each) for each in numbers)) if isinstance(numbers, tuple) else numbers

@@ -12,11 +12,13 @@ from pydantic_core import PydanticCustomError
 from regspec import axes
 from regspec.axes import Order
 from regspec.calls import Binary, Expression, Value, call, unless
-from regspec.layers.layer import Layer, kind
+from regspec.layers.layer import Layer, Weight, kind
 from regspec.layers.operations.arithmetic import Pair
 from regspec.layers.operations.operands import (
+    Array,
     Numbers,
     Operand,
+    array_weight,
     cast,
     converted,
     dtype_of,
@@ -130,6 +132,9 @@ class Tensordot(Layer):
     def takes_integers(self) -> bool:
         return True
 
+    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+        return (array_weight(self, "x2", self.x2),) if isinstance(self.x2, Array) else ()
+
     def _axes(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The axes of the input and of the numbers that meet."""
         rank = len(shape_of(self.x2))
@@ -216,6 +221,10 @@ class Einsum(Layer):
     @property
     def takes_integers(self) -> bool:
         return True
+
+    def weights(self, *xs: Tensor) -> tuple[Weight, ...]:
+        given = enumerate(self.operands or ())
+        return tuple(array_weight(self, f"operands_{index}", each) for index, each in given if isinstance(each, Array))
 
     def output_shape(self, *xs: Tensor) -> Shape:
         terms, output = self._terms()

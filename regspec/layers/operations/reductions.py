@@ -215,8 +215,17 @@ class Quantile(FloatReduction):
         "linear", description="What is taken between two numbers."
     )
 
+    function = "quantile"
+
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        return quantile(x, self.dimensions(x), self.q, self.method, self.keepdims)
+        return quantile(x, self.function, self.dimensions(x), self.q, self.method, self.keepdims)
+
+
+@kind
+class Nanquantile(Quantile):
+    """The number below which a share of the numbers over axes lies that are not nan."""
+
+    function = "nanquantile"
 
 
 @kind
@@ -224,19 +233,21 @@ class Median(FloatReduction):
     """The median over axes: of an even number of them the mean of the middle two."""
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
-        return quantile(x, self.dimensions(x), 0.5, "linear", self.keepdims)
+        return quantile(x, "quantile", self.dimensions(x), 0.5, "linear", self.keepdims)
 
 
-def quantile(x: Tensor, dimensions: tuple[int, ...], q: float, method: str, keepdims: bool) -> Expression:
-    """The quantile over dimensions, of which torch takes one."""
+def quantile(
+    x: Tensor, function: str, dimensions: tuple[int, ...], q: float, method: str, keepdims: bool
+) -> Expression:
+    """The quantile over dimensions, of which torch's function takes one."""
     interpolation = unless("linear", method)
     if len(dimensions) == 1:
         dim = shown(dimensions[0], x)
-        return x.method("quantile", q, dim=dim, keepdim=unless(False, keepdims), interpolation=interpolation)
+        return x.method(function, q, dim=dim, keepdim=unless(False, keepdims), interpolation=interpolation)
     kept = [index for index in range(x.rank) if index not in dimensions]
     moved = x if kept == [*range(len(kept))] else x.method("permute", *kept, *dimensions)
     result: Expression = moved.method("flatten", -len(dimensions)).method(
-        "quantile", q, dim=-1, interpolation=interpolation
+        function, q, dim=-1, interpolation=interpolation
     )
     for dimension in dimensions if keepdims else ():
         result = result.method("unsqueeze", dimension)

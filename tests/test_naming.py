@@ -1,0 +1,104 @@
+"""The variables of a forward: which hold which tensor, and for how long."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import regspec
+from regspec import naming
+from tests.layers.specs import outputs_of
+
+
+def spec_of(*layers: str, inputs: str = "{x: {shape: [4, 6]}}", outputs: str = "") -> regspec.ModelSpec:
+    body = "".join(f"  - {layer}\n" for layer in layers)
+    return regspec.loads(f"regspec: 1\nname: net\ninputs: {inputs}\nlayers:\n{body}{outputs and f'outputs: {outputs}'}")
+
+
+def residual(blocks: int, **more: str) -> regspec.ModelSpec:
+    layers = []
+    before = "x"
+    for index in range(blocks):
+        layers += [
+            f"Dense: {{name: in{index}, units: 8, activation: relu, inputs: {before}}}",
+            f"Dense: {{name: out{index}, units: 6}}",
+            f"Add: {{name: sum{index}, inputs: [{before}, out{index}]}}",
+        ]
+        before = f"sum{index}"
+    return spec_of(*layers, **more)
+
+
+def test_a_short_forward_names_what_it_keeps() -> None:
+    assert "sum0 = x + out0\n" in regspec.source(residual(2))
+
+
+def test_a_long_forward_takes_its_variables_again() -> None:
+    text = regspec.source(residual(9))
+    assert set(re.findall(r"^        (\w+) = ", text, re.MULTILINE)) == {"x", "h"}
+    assert "h = self.out3(h)\n        x = x + h\n" in text
+
+
+def test_a_long_forward_lets_go_of_its_tensors() -> None:
+    model = regspec.build(residual(30)).eval()
+    alive: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    def count(module: Any, inputs: Any, output: Tensor) -> None:
+        nonlocal most
+        alive[:] = [each for each in alive if each() is not None]
+        alive.append(weakref.ref(output))
+        most = max(most, len(alive))
+
+    for module in model.children():
+        module.register_forward_hook(count)
+    with torch.inference_mode():
+        model(torch.randn(2, 4, 6))
+    assert most <= 3
+
+
+def random_layers(seed: int, count: int = 25) -> tuple[list[str], list[str]]:
+    """Layers that take any of those before, some with several outputs; and those that are left."""
+    rng = np.random.default_rng(seed)
+    known, layers, unused = ["x", "h", "other"], [], {"x", "h", "other"}
+    for index in range(count):
+        first, second = (known[int(place)] for place in rng.integers(0, len(known), 2))
+        if index < 3:
+            first = known[index]
+        name = f"n{index}"
+        kind = int(rng.integers(0, 4))
+        if kind == 0:
+            layers.append(f"Add: {{name: {name}, inputs: [{first}, {second}]}}")
+        elif kind == 1:
+            layers.append(f"Dense: {{name: {name}, inputs: {first}, units: 6, activity_regularizer: l2}}")
+            second = first
+        elif kind == 2:
+            options = "units: 6, return_sequences: true, return_state: true, bias_regularizer: l1"
+            layers.append(f"GRU: {{name: {name}, inputs: {first}, {options}}}")
+            second = first
+        else:
+            layers.append(f"Maximum: {{name: {name}, inputs: [{second}, {first}, {first}]}}")
+        unused -= {first, second}
+        unused.add(name)
+        known.append(name)
+    return layers, sorted(unused)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_it_computes_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, outputs = random_layers(seed)
+    inputs = "{x: {shape: [4, 6]}, h: {shape: [4, 6]}, other: {shape: [4, 6]}}"
+    spec = spec_of(*layers, inputs=inputs, outputs=f"[{', '.join(outputs)}]")
+    xs = [torch.randn(3, 4, 6) for _ in range(3)]
+    results = []
+    for many in (0, 10**6):
+        monkeypatch.setattr(naming, "MANY", many)
+        model = regspec.build(spec, seed=0).eval()
+        results.append([*outputs_of(model(*xs)), *model.regularization_terms().values()])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)

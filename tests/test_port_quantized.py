@@ -1,0 +1,305 @@
+"""Weights that are trained in part: low-rank updates, quantized weights, and what a spec says of either."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers
+from keras.quantizers import Int4QuantizationConfig, Int8QuantizationConfig
+
+import regspec
+
+from .layers import reference
+from .test_port import agrees
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Keras, when it saves
+    pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method"),  # and when it quantizes a model
+]
+
+TOKENS = torch.tensor([[1, 2, 3, 0, 0, 8], [4, 5, 0, 7, 6, 0]])
+
+Made = tuple[Any, Callable[[Any], Any], torch.Tensor]  # an input, what is made of it, and what to call it on
+
+
+def filled(x: Any, y: Any) -> Any:
+    model = keras.Model(x, y)
+    reference.fill(model, 1)
+    return model
+
+
+# -- low-rank updates --------------------------------------------------------------------------------------------------
+
+UPDATED: dict[str, Callable[..., Made]] = {
+    "Dense": lambda **more: (keras.Input((4,)), layers.Dense(3, **more), torch.randn(2, 4)),
+    "Dense without a bias": lambda **more: (
+        keras.Input((4,)),
+        layers.Dense(3, use_bias=False, **more),
+        torch.randn(2, 4),
+    ),
+    "EinsumDense": lambda **more: (
+        keras.Input((6, 4)),
+        layers.EinsumDense("abc,cde->abde", (None, 3, 2), bias_axes="e", **more),
+        torch.randn(2, 6, 4),
+    ),
+    "Conv1D": lambda **more: (keras.Input((6, 4)), layers.Conv1D(3, 2, **more), torch.randn(2, 6, 4)),
+    "Conv2D": lambda **more: (keras.Input((6, 5, 4)), layers.Conv2D(3, 2, **more), torch.randn(2, 6, 5, 4)),
+    "Conv3D": lambda **more: (keras.Input((4, 6, 5, 2)), layers.Conv3D(3, 2, **more), torch.randn(2, 4, 6, 5, 2)),
+    "Embedding": lambda **more: (keras.Input((6,), dtype="int32"), layers.Embedding(9, 5, **more), TOKENS),
+}
+
+
+@pytest.mark.parametrize("name", UPDATED)
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.filterwarnings("ignore")
+def test_low_rank_updates(name: str, suffix: str, tmp_path: Path) -> None:
+    """Outputs, penalties and gradients are those of the model that Keras reads; in HDF5 the update lies by itself."""
+    slot = "embeddings" if name == "Embedding" else "kernel"
+    regularized = {f"{slot}_regularizer": "l2"} if suffix == ".keras" else {}
+    x, layer, given = UPDATED[name](lora_rank=2, lora_alpha=3, **regularized)
+    filled(x, layer(x)).save(tmp_path / f"model{suffix}")
+    model = keras.saving.load_model(tmp_path / f"model{suffix}")
+    port = regspec.port(tmp_path / f"model{suffix}")
+    (note,) = port.notes
+    assert f"has its low-rank update in its {slot}" in note
+    if suffix == ".keras":
+        agrees(model, tmp_path / "model.keras", [given])
+    ported = port.build()
+    torch.testing.assert_close(ported(given), model(given), rtol=1e-4, atol=1e-5)
+    trained = [path for path, each in ported.named_parameters() if each.requires_grad]
+    assert all(path.endswith(".bias") for path in trained)
+    assert bool(trained) == (name not in ("Dense without a bias", "Embedding"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_low_rank_updates_in_a_model_inside(tmp_path: Path) -> None:
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, lora_rank=2), layers.Dense(2, lora_rank=1)])
+    x = keras.Input((4,))
+    model = filled(x, inner(x))
+    model.save(tmp_path / "model.h5")
+    ported = regspec.port(tmp_path / "model.h5").build()
+    given = torch.randn(3, 4)
+    torch.testing.assert_close(ported(given), model(given), rtol=1e-4, atol=1e-5)
+
+
+def test_a_frozen_layer_with_an_update(tmp_path: Path) -> None:
+    x = keras.Input((4,))
+    filled(x, layers.Dense(3, lora_rank=2, trainable=False)(x)).save(tmp_path / "model.keras")
+    model = regspec.port(tmp_path / "model.keras").build()
+    assert not any(each.requires_grad for each in model.parameters())
+
+
+# -- quantized weights -------------------------------------------------------------------------------------------------
+
+MODES: dict[str, tuple[str, Any]] = {
+    "int8": ("int8", None),
+    "int8, weights alone": ("int8", Int8QuantizationConfig(activation_quantizer=None)),
+    "int4": ("int4", None),
+    "int4 by channels": ("int4", Int4QuantizationConfig(block_size=-1)),
+    "int4 by groups": ("int4", Int4QuantizationConfig(block_size=2)),
+}
+SEQUENCE = (7, 5)
+QUANTIZED: dict[str, Callable[[], Made]] = {
+    "Dense": lambda: (keras.Input(SEQUENCE), layers.Dense(3, activation="tanh"), torch.randn(4, *SEQUENCE)),
+    "Dense without a bias": lambda: (keras.Input((5,)), layers.Dense(4, use_bias=False), torch.randn(4, 5)),
+    **{
+        f"EinsumDense {equation}": lambda equation=equation, shape=shape, axes=axes: (
+            keras.Input(SEQUENCE),
+            layers.EinsumDense(equation, shape, bias_axes=axes),
+            torch.randn(4, *SEQUENCE),
+        )
+        for equation, shape, axes in [
+            ("abc,cd->abd", (None, 4), "d"),
+            ("abc,cde->abde", (None, 2, 3), "de"),
+            ("abc,cde->abed", (None, 3, 2), None),
+            ("abc,bcd->ad", (4,), "d"),
+            ("abc,cd->adb", (4, 7), "d"),
+            ("abc,dc->abd", (None, 3), None),
+        ]
+    },
+    "Embedding": lambda: (keras.Input((6,), dtype="int32"), layers.Embedding(9, 5), TOKENS),
+    "ReversibleEmbedding": lambda: (keras.Input((6,), dtype="int32"), layers.ReversibleEmbedding(9, 5), TOKENS),
+    "ReversibleEmbedding of two tables": lambda: (
+        keras.Input((6,), dtype="int32"),
+        layers.ReversibleEmbedding(9, 5, tie_weights=False),
+        TOKENS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+@pytest.mark.parametrize("mode", MODES)
+def test_quantized_weights(name: str, mode: str, tmp_path: Path) -> None:
+    """Outputs, and the gradients of what is trained and of inputs, to the last digits."""
+    x, layer, given = QUANTIZED[name]()
+    model = filled(x, layer(x))
+    quantization, config = MODES[mode]
+    model.quantize(quantization, **({} if config is None else {"config": config}))
+    model.save(tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    (note,) = port.notes
+    assert f"has the numbers that its weights of {quantization[-1]} bits stand for" in note
+    ported = port.build()
+    ours, theirs = (given.clone().requires_grad_(given.is_floating_point()) for _ in range(2))
+    got, wanted = ported(ours), model(theirs, training=False)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    trained = [each for each in ported.parameters() if each.requires_grad]
+    variables = [each.value for each in model.trainable_variables]
+    assert [each.numel() for each in trained] == [each.numel() for each in variables]
+    if not given.is_floating_point() or (mode == "int8, weights alone" and name.startswith("EinsumDense")):
+        return  # nothing to derive by; Keras's own backward, which fails for most equations
+    direction = torch.randn_like(got)
+    a = torch.autograd.grad((got * direction).sum(), [ours, *trained])
+    b = torch.autograd.grad((wanted * direction).sum(), [theirs, *variables])
+    for mine, keras_own in zip(a, b, strict=True):
+        torch.testing.assert_close(mine.reshape(keras_own.shape), keras_own, rtol=1e-4, atol=1e-5)
+
+
+def quantized(tmp_path: Path, layer: Any, mode: str = "int8", **more: Any) -> Path:
+    x = keras.Input(SEQUENCE)
+    model = filled(x, layer(x))
+    model.quantize(mode, **more)
+    model.save(tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+def test_quantizations_that_are_not_ported(tmp_path: Path) -> None:
+    path = quantized(tmp_path, layers.Dense(3), "float8")
+    with pytest.raises(regspec.RegspecError, match=r"quantized \(float8\): port the model as it was before"):
+        regspec.port(path)
+    path = quantized(tmp_path, layers.TimeDistributed(layers.Dense(3)))
+    with pytest.raises(regspec.RegspecError, match="a layer inside another whose weights are quantized"):
+        regspec.port(path)
+    path = quantized(tmp_path, lambda x: layers.MultiHeadAttention(2, 3, name="attention")(x, x))
+    with pytest.raises(regspec.RegspecError, match="'attention' has an array that no weight takes: key_dense"):
+        regspec.port(path)
+    other = keras.quantizers.AbsMaxQuantizer(value_range=(-7, 7))
+    path = quantized(tmp_path, layers.Dense(3), config=Int8QuantizationConfig(activation_quantizer=other))
+    with pytest.raises(regspec.RegspecError, match="quantized otherwise than Keras does by itself"):
+        regspec.port(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_weights_in_reverse_and_in_hdf5(tmp_path: Path) -> None:
+    table = layers.ReversibleEmbedding(9, 5)
+    x = keras.Input((6,), dtype="int32")
+    model = filled(x, table(table(x), reverse=True))
+    model.quantize("int8")
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(regspec.RegspecError, match="its call in reverse rounds what it takes"):
+        regspec.port(tmp_path / "model.keras")
+    model = filled(x, layers.Embedding(9, 5)(x))
+    model.quantize("int8")
+    model.save(tmp_path / "model.h5")
+    with pytest.raises(regspec.RegspecError, match=r"quantized weights, which are read from \.keras files alone"):
+        regspec.port(tmp_path / "model.h5")
+
+
+def test_quantized_weights_of_other_shapes(tmp_path: Path) -> None:
+    path = quantized(tmp_path, layers.Dense(3))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["config.json"] = members["config.json"].replace(b'"units": 3', b'"units": 4')
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(regspec.RegspecError, match="have other shapes than it says"):
+        regspec.port(path)
+
+
+# -- in a spec ---------------------------------------------------------------------------------------------------------
+
+
+def spec(layer: str, shape: str = "[7, 5]") -> regspec.ModelSpec:
+    return regspec.loads(f"regspec: 1\ninputs: {{x: {{shape: {shape}}}}}\nlayers: [{{{layer}}}]\n")
+
+
+@pytest.mark.parametrize(
+    ("layer", "trained"),
+    [
+        ("Dense: {units: 3, trainable: bias}", {"dense.bias"}),
+        ("Dense: {units: 3, trainable: [kernel]}", {"dense.weight"}),
+        ("Dense: {units: 3, trainable: [kernel, bias]}", {"dense.weight", "dense.bias"}),
+        ("Dense: {units: 3, trainable: []}", set()),
+        ("Dense: {units: 3, trainable: false}", set()),
+        ("LSTM: {units: 3, trainable: recurrent}", {"lstm.weight_hh_l0"}),
+        ("SeparableConv1D: {filters: 3, kernel_size: 2, trainable: [pointwise, bias]}", None),
+        ("MultiHeadAttention: {num_heads: 2, key_dim: 3, trainable: bias}", None),
+        ("BatchNormalization: {trainable: beta}", {"batch_normalization.bias"}),
+    ],
+)
+def test_weights_that_are_trained_in_part(layer: str, trained: set[str] | None) -> None:
+    """A frozen weight has no gradient and no penalty."""
+    model = regspec.build(spec(layer), seed=0)
+    paths = {path for path, each in model.named_parameters() if each.requires_grad}
+    if trained is not None:
+        assert paths == trained
+    else:
+        assert paths
+        assert len(paths) < len(list(model.parameters()))
+    output = model(torch.randn(2, 7, 5))
+    if paths:
+        output.square().sum().backward()
+        assert {path for path, each in model.named_parameters() if each.grad is not None} == paths
+
+
+def test_penalties_of_what_is_trained_in_part() -> None:
+    both = "kernel_regularizer: {l2: 0.5}, bias_regularizer: {l2: 0.5}, bias_initializer: ones"
+    model = regspec.build(spec(f"Dense: {{units: 3, trainable: bias, {both}}}"), seed=0)
+    assert model.regularization_loss().item() == pytest.approx(1.5)
+    text = regspec.source(spec(f"Dense: {{units: 3, trainable: bias, {both}}}"))
+    assert "        self.dense.weight.requires_grad_(False)\n" in text
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("Dense: {units: 3, trainable: gamma}", "can't train 'gamma' alone: it has kernel, bias"),
+        ("Dense: {units: 3, use_bias: false, trainable: bias}", "can't train 'bias' alone: it has kernel"),
+        ("ReLU: {trainable: bias}", "can't train 'bias' alone: it has no weights"),
+        ("Dense: {units: 3, trainable: 1}", "'trainable"),
+        ("TimeDistributed: {layer: {Dense: {units: 3, trainable: bias}}}", "can't be trained in part"),
+    ],
+)
+def test_what_can_not_be_trained_in_part(layer: str, message: str) -> None:
+    with pytest.raises(regspec.RegspecError, match=message):
+        spec(layer)
+
+
+@pytest.mark.parametrize("layer", ["Dense: {units: 3", 'EinsumDense: {equation: "abc,bcd->ad", output_shape: 3'])
+def test_inputs_that_are_rounded(layer: str) -> None:
+    """To a 127th of the largest magnitude of what is summed; with the gradient of the identity."""
+    rounding = regspec.build(spec(f"{layer}, name: d, rounds_inputs: true}}"), seed=0)
+    plain = regspec.build(spec(f"{layer}, name: d}}"), seed=0)
+    plain.load_state_dict(rounding.state_dict())
+    x = torch.randn(2, 7, 5, requires_grad=True)
+    axes = (-1,) if layer.startswith("Dense") else (1, 2)
+    step = x.abs().amax(axes, keepdim=True) / 127
+    torch.testing.assert_close(rounding(x), plain((x / step).round() * step), rtol=1e-4, atol=1e-5)
+    (a,), (b,) = (torch.autograd.grad(model(x).sum(), x) for model in (rounding, plain))
+    torch.testing.assert_close(a, b)
+
+
+def test_numbers_of_four_bits() -> None:
+    """Against Keras's own packing, along either axis, of odd and even sizes."""
+    from regspec.keras.quantized import _unpacked
+
+    rng = np.random.default_rng(0)
+    for shape, axis in [((3, 4), -1), ((3, 5), -1), ((4, 3), 0), ((5, 3), 0)]:
+        whole = rng.integers(-8, 8, shape).astype("int8")
+        packed, _, _ = keras.quantizers.pack_int4(whole, axis=axis)
+        assert (_unpacked(np.asarray(packed), shape[axis], axis=axis) == whole).all()
+
+
+def test_notes_name_the_layer(tmp_path: Path) -> None:
+    port = regspec.port(quantized(tmp_path, layers.Dense(3, name="head")))
+    assert port.notes == ("'head' has the numbers that its weights of 8 bits stand for, frozen as in Keras",)
+    assert "{name: head, units: 3, trainable: [bias], rounds_inputs: true}" in port.text
