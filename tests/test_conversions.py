@@ -12,7 +12,7 @@ from torch import Tensor
 
 import regspec
 
-from .random_models import random_model
+from .random_models import checks, random_model
 from .test_port import flat
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}") for name in ("UserWarning", "DeprecationWarning")]
@@ -32,8 +32,7 @@ def test_random_models(seed: int, tmp_path: Path) -> None:
     case = random_model(seed)
     case.model.save(tmp_path / "model.keras")
     plain = regspec.port(tmp_path / "model.keras")
-    inputs = [torch.as_tensor(each) for each in case.inputs(2, 9)]
-    given = [x for x, spec in zip(inputs, case.specs, strict=True) if spec.name not in case.unused]
+    given = [*checks.in_order(case, case.inputs(2, 9))]
     original = plain.build()
     wanted = flat(original(*given))
     for options in WANTED:
