@@ -118,9 +118,7 @@ class Arrays:
         if dataset.shape != shape:
             raise self._fault(f"has '{dataset.name}' with the shape {dataset.shape}, where {shape} is wanted")
         self._check(dataset)
-        self._read += dataset.nbytes
-        if self._read > self._most:
-            raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
+        self._count(dataset)
         if dataset.dtype.kind not in "fiub" and dataset.dtype != BFLOAT16:
             raise self._fault(f"has '{dataset.name}' of the type {dataset.dtype}, where numbers are wanted")
         with damaged(self.path):
@@ -134,23 +132,26 @@ class Arrays:
         """What was read, and what was not, apart from what is no weight by its path."""
         times = Counter(dataset.name for dataset, _ in self._taken)
         taken = {dataset.name: dataset for dataset, _ in self._taken}
+        with damaged(self.path):
+            unread = tuple(
+                dataset.name
+                for dataset in self._weights()
+                if not ignored.fullmatch(dataset.name) and not self._is_known(dataset, taken)
+            )
         return Account(
             sum(times.values()),
             sum(dataset.size for dataset, _ in self._taken),
             sum(dataset.nbytes for dataset, _ in self._taken),
             tuple(name for name, count in times.items() if count > 1),
-            tuple(
-                dataset.name
-                for dataset in self._weights()
-                if not ignored.fullmatch(dataset.name) and not self._is_known(dataset, taken)
-            ),
+            unread,
             sum(is_constant for _, is_constant in self._taken),
         )
 
     def check(self) -> None:
         """Raises `RegspecError` where anything in the file leads out of it, or can't be what it says."""
-        for _, dataset in self._datasets(self.file, ""):
-            self._check(dataset)
+        with damaged(self.path):
+            for _, dataset in self._datasets(self.file, ""):
+                self._check(dataset)
 
     def _weights(self) -> Iterator[h5py.Dataset]:
         """All that may be weights of layers: not the optimizer's state."""
@@ -166,7 +167,17 @@ class Arrays:
         layer = dataset.name.rpartition("vars/")[0]
         alike = [each for name, each in taken.items() if name.startswith(layer) and each.shape == dataset.shape]
         self._check(dataset)
-        return bool(layer) and any(np.array_equal(each[()], dataset[()]) for each in alike)
+        if not layer or not alike:
+            return False
+        self._count(dataset)
+        own = dataset[()]
+        return any(np.array_equal(each[()], own) for each in alike)
+
+    def _count(self, dataset: h5py.Dataset) -> None:
+        """Counts a dataset that is read. Raises where all together are larger than what the file can hold."""
+        self._read += dataset.nbytes
+        if self._read > self._most:
+            raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
 
     def _check(self, dataset: h5py.Dataset) -> None:
         """Raises where a dataset lies elsewhere, or is larger than what it holds can be."""
@@ -188,7 +199,8 @@ class Arrays:
         return group
 
     def _datasets(self, group: h5py.Group, prefix: str, depth: int = 0) -> Iterator[tuple[str, h5py.Dataset]]:
-        for name in group:
+        for key in group:
+            name = key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else key
             self._seen += 1
             if depth > MAX_DEPTH or self._seen > MAX_ITEMS:  # links may make many paths to one group
                 raise self._fault("has groups in groups without end")

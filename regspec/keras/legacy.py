@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.archive import Arrays
+from regspec.keras.archive import Arrays, damaged
 from regspec.keras.graphs import is_model
 from regspec.keras.models import name_of
 from regspec.keras.variables import places_of
@@ -59,7 +59,8 @@ class Renewed(Arrays):
         layers = [each for each in config["config"]["layers"] if each["class_name"] != "InputLayer"]
         self.renamed = self._renamed([name_of(each) for each in layers])
         self.local = dict(_local_places(config["config"]))
-        self.is_turned = "theano" in (_backend(self.root), _backend(self.file))
+        with damaged(self.path):
+            self.is_turned = "theano" in (_backend(self.root), _backend(self.file))
 
     def of_layer(self, name: str) -> list[Any]:
         """The arrays of a layer, in order."""
@@ -83,7 +84,8 @@ class Renewed(Arrays):
 
     def _renamed(self, names: list[str]) -> dict[str, str]:
         """What the file calls the layers that it calls otherwise than the config, as it does those without a name."""
-        known = self.names(self.root, "layer_names")
+        with damaged(self.path):
+            known = self.names(self.root, "layer_names")
         missing = [name for name in names if name not in known]
         others = [name for name in known if name not in names and name not in self.items]
         return dict(zip(missing, others, strict=True)) if len(missing) == len(others) else {}
@@ -245,7 +247,9 @@ def _local_places(config: Item, at: str = "") -> Iterator[tuple[str, Item]]:
 def _local(config: Item) -> Made | None:
     """How the kernel (places, cells of the window, outputs) is made of that of another implementation."""
     is_first = config.get("data_format") == "channels_first"
-    return {2: _dense(config, is_first), 3: _sparse(is_first)}.get(config.get("implementation") or 1)
+    implementation = config.get("implementation")
+    made = {2: _dense(config, is_first), 3: _sparse(is_first)}
+    return made.get(implementation) if isinstance(implementation, int) else None
 
 
 def _sparse(is_first: bool) -> Made:

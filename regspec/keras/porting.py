@@ -179,7 +179,10 @@ def port(
     def resolved(model: Model) -> tuple[str, ModelSpec, Graph]:
         """The text of a model, its spec and its graph."""
         kept = {key: value for key, value in settings.items() if key != "data_format" or value == dialect.data_format}
-        text = replacements.remark() + text_of(model, kept)
+        try:
+            text = replacements.remark() + text_of(model, kept)
+        except UnportedError as reason:
+            raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
         spec = loads(text, "<the ported spec>")
         return text, spec, graph_of(spec)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import policy_of
 from regspec.keras.values import UnportedError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MAIN = {  # the weight of each class that may be quantized, and that may have a low-rank update
     "Dense": "kernel",
@@ -91,6 +90,19 @@ def dequantized(
     Raises:
         ValueError or LookupError: where the arrays are others than Keras's.
     """
+    with np.errstate(all="ignore"):
+        found = _dequantized(class_name, config, arrays, shapes)
+    if not all(np.isfinite(array).all() for array in found.values()):
+        raise ValueError("scales of quantized weights that are zero, or no numbers")
+    return found
+
+
+def _dequantized(
+    class_name: str,
+    config: Mapping[str, Any],
+    arrays: Sequence[NDArray[np.generic]],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, NDArray[np.generic]]:
     mode = policy_of(config.get("dtype")).quantization
     left: list[NDArray[Any]] = list(arrays)
     main = MAIN[class_name]

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from regspec.keras.models import Model
+from regspec.keras.values import UnportedError
 
 PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")  # texts that are what they look like, but for a few
 
@@ -69,6 +70,8 @@ def _flow(value: Any) -> str:
         return _flow_of_text(value)
     if isinstance(value, float) and not math.isfinite(value):
         return f".{value}".replace(".-", "-.")
+    if not isinstance(value, (bool, int, float, type(None))):  # a slice, where no operation takes one
+        raise UnportedError(f"the value {str(value)[:80]}")
     return json.dumps(value)
 
 
