@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
@@ -21,6 +21,7 @@ from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
 from regspec.keras.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.layers import kind_of, layer_of
+from regspec.keras.nodes import Call, is_said, ordered, references_in
 from regspec.keras.operation import Source, Stored
 from regspec.keras.operations import is_operation, operation_of
 from regspec.keras.precision import policy_of
@@ -127,7 +128,7 @@ class Reader:
         declared = config.get("input_layers")
         if depth and isinstance(declared, dict):  # the order in which a call of the model gives them
             declared = dict(sorted(declared.items()))
-        inputs = dict.fromkeys(name for name, _, _ in _references(declared))
+        inputs = dict.fromkeys(name for name, _, _ in references_in(declared))
         order = {name: place for place, name in enumerate(inputs)}
         layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
         for layer in layers:
@@ -145,7 +146,7 @@ class Reader:
             for index, node in enumerate(layer.get("inbound_nodes") or [])
         }
         self._counted(len(calls))
-        for name, index in _ordered(calls, results):
+        for name, index in ordered(calls, results):
             layer, call = calls[name, index]
             results[name, index] = self._call(model, layer, index, call, results, taken, depth)
         # Keras 3 counts the nodes of a model inside from 0 in calls, and from 1 here: the first is its own
@@ -172,7 +173,7 @@ class Reader:
         """The outputs of a spec: a name, a list of names, or a mapping to them."""
 
         def name(reference: Any) -> str:
-            ((layer, node, output),) = _references(reference)
+            ((layer, node, output),) = references_in(reference)
             return model.output(results[layer, node], output)
 
         if isinstance(value, dict):
@@ -184,7 +185,7 @@ class Reader:
             return {made: name(value[key]) for key, made in keys.items()}
         if isinstance(value, list) and value and isinstance(value[0], str):
             return name(value)
-        names = [model.output(results[layer, node], output) for layer, node, output in _references(value)]
+        names = [model.output(results[layer, node], output) for layer, node, output in references_in(value)]
         return names[0] if len(names) == 1 else names
 
     def _call(
@@ -218,7 +219,7 @@ class Reader:
             return _identifier(name_of(layer), taken)
         inputs = [model.output(results[name, number], position) for name, number, position in call.references]
         cls = kind_of(layer["class_name"])
-        said = {key: value for key, value in call.keywords.items() if _is_said(value)}
+        said = {key: value for key, value in call.keywords.items() if is_said(value)}
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if given.get("reverse") and is_quantized(layer["config"]):
             self._report(layer, UnportedError(f"its call in reverse rounds what it takes: {ADVICE}"))
@@ -313,149 +314,6 @@ class Reader:
         is_replaced = self.dialect.replacements.find(layer) is not None
         what = f"'{name}' ({cls}) can't be ported: {reason}"
         self.problems.append(Problem(what, None if is_replaced else hint))
-
-
-# -- calls -------------------------------------------------------------------------------------------------------------
-
-Reference = tuple[str, int, int]  # the layer, its node, the output
-# Arguments that are inputs here, in order.
-TENSORS = ("inputs", "sequences", "x", "data", "query", "value", "key", "initial_state", "count_weights")
-
-
-@dataclass(frozen=True)
-class Call:
-    """What a node says: the tensors that it takes, and other arguments, in order and by name."""
-
-    references: list[Reference]
-    constants: list[Any]  # the arguments in order, with None for tensors
-    keywords: dict[str, Any]
-    masks: tuple[Reference | None, ...] = ()  # of the tensors, in order
-    shapes: Mapping[Reference, Any] = field(default_factory=dict)  # of an operation's tensors
-
-    @property
-    def taken(self) -> list[Reference]:
-        """All that it takes: tensors and masks."""
-        return [*self.references, *(mask for mask in self.masks if mask is not None)]
-
-    @classmethod
-    def of(cls, layer: Mapping[str, Any], node: Any) -> Call:
-        """A node of a layer, or of an operation."""
-        return cls.of_operation(node) if is_operation(layer) or is_function(layer) else cls.read(node)
-
-    @classmethod
-    def read(cls, node: Mapping[str, Any]) -> Call:
-        """What a node says."""
-        references: list[Reference] = []
-        constants = [None if _tensors_in(each, references) else each for each in node.get("args") or []]
-        keywords = dict(node.get("kwargs") or {})
-        for key in TENSORS:
-            if key in keywords and _tensors_in(keywords[key], references):
-                del keywords[key]
-        return cls(references, constants, keywords, _masks(keywords))
-
-    @classmethod
-    def of_operation(cls, node: Any) -> Call:
-        """The node of an operation; tensors stay among its arguments, as references."""
-        if not isinstance(node, dict):
-            return cls.read(node)
-        shapes: dict[Reference, Any] = {}
-        arguments = _plain(node.get("args") or [], shapes)
-        keywords = _plain(node.get("kwargs") or {}, shapes)
-        return cls([*shapes], arguments, keywords, shapes=shapes)
-
-
-def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
-    """The masks among a call's arguments, which are taken out."""
-    given = next((keywords.pop(key) for key in ("mask", "attention_mask") if keywords.get(key) is not None), None)
-    if given is None:
-        return ()
-    each_of = given if isinstance(given, list) else [given]
-    return tuple(next(_tensors(each), None) for each in each_of)
-
-
-def _is_said(value: Any) -> bool:
-    """Whether an argument is more than the default: not None, not False, and no structure of these."""
-    if isinstance(value, (list, dict)):
-        return any(map(_is_said, value.values() if isinstance(value, dict) else value))
-    return value not in (None, False)
-
-
-def _plain(value: Any, shapes: dict[Reference, Any]) -> Any:
-    """A serialized argument as a value: tensors as references, whose shapes are noted, and arrays as lists."""
-    if isinstance(value, list):
-        return [_plain(each, shapes) for each in value]
-    if not isinstance(value, dict):
-        return value
-    config = value.get("config")
-    match value.get("class_name"):
-        case "__keras_tensor__":
-            (reference,) = _tensors(value)
-            shapes[reference] = value["config"].get("shape")
-            return reference
-        case "__numpy__" | "__tensor__" if isinstance(config, dict):
-            return _plain(config.get("value"), shapes)
-        case "__slice__" if isinstance(config, dict):
-            return slice(*(config.get(part) for part in ("start", "stop", "step")))
-        case "__ellipsis__":
-            return ...
-        case None:
-            return {key: _plain(each, shapes) for key, each in value.items()}
-    return value
-
-
-def _ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:
-    """The calls as they can be done one after the other, and as they stand where that can be."""
-    done: dict[tuple[str, int], None] = {}
-    begun = set()
-    for first in calls:
-        waiting = [first]
-        while waiting:
-            key = waiting[-1]
-            missing = [
-                (name, index)
-                for name, index, _ in calls[key][1].taken
-                if (name, index) not in done and (name, index) not in known
-            ]
-            if not missing or key in done:
-                done[waiting.pop()] = None
-            elif key in begun or any(each not in calls for each in missing):
-                raise UnportedError(f"the call of '{key[0]}', which takes what nothing gives before")
-            else:
-                begun.add(key)
-                waiting.extend(missing)
-    return [*done]
-
-
-def _tensors_in(value: Any, references: list[Reference]) -> bool:
-    """Whether an argument is a tensor, or a list of tensors; they are added to ``references``."""
-    found = [*_tensors(value)]
-    references.extend(found)
-    return bool(found)
-
-
-def _tensors(value: Any) -> Iterator[Reference]:
-    if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
-            layer, node, output = value["config"]["keras_history"]
-            yield str(layer), int(node), int(output)
-        else:
-            for key in sorted(value):  # in which Keras flattens a mapping
-                yield from _tensors(value[key])
-    elif isinstance(value, list):
-        for each in value:
-            yield from _tensors(each)
-
-
-def _references(value: Any) -> Iterator[Reference]:
-    """The references in a structure of ``[layer, node, output]``."""
-    if isinstance(value, dict):
-        for each in value.values():
-            yield from _references(each)
-    elif isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
-        yield value[0], int(value[1]), int(value[2])
-    elif isinstance(value, list):
-        for each in value:
-            yield from _references(each)
 
 
 # -- names and shapes --------------------------------------------------------------------------------------------------
