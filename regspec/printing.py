@@ -69,7 +69,7 @@ class Printer:
         """The text of a value, in parentheses where it binds less than ``strength``."""
         if isinstance(value, Tensor):
             return self.tensor(value)
-        if isinstance(value, (Apply, Part)) and (variable := self.variable(value)) is not None:
+        if isinstance(value, Expression) and (variable := self.variable(value)) is not None:
             return variable
         if isinstance(value, Held):
             return self.module(value)
