@@ -207,15 +207,22 @@ def test_statistics_of_several_axes() -> None:
     torch.testing.assert_close(build(spec(layer, "x: {shape: [2, 3]}"))(x), wanted)
 
 
-def test_steps_that_see_nothing_attend_to_nothing() -> None:
-    """Six queries, three keys, a window of two: the last queries see no key."""
+def test_steps_that_see_nothing() -> None:
+    """Six queries, three keys, a window of two: as in Keras, the last queries attend to all keys alike.
+
+    But where the scores are given, to nothing.
+    """
     layer = "MultiHeadAttention: {num_heads: 1, key_dim: 2, sliding_window: 2, inputs: [q, v], %s}"
     inputs = "q: {shape: [6, 4]}, v: {shape: [3, 4]}"
     xs = torch.randn(2, 6, 4), torch.randn(2, 3, 4)
     scored = build(spec(layer % "return_attention_scores: true", inputs), seed=0)
-    output = build(spec(layer % "", inputs), seed=0)(*xs)
-    torch.testing.assert_close(scored(*xs), output)
-    assert output.isfinite().all()
+    module = build(spec(layer % "", inputs), seed=0)
+    output = module(*xs)
+    torch.testing.assert_close(scored(*xs)[:, :4], output[:, :4])
+    attention = module.multi_head_attention
+    alike = attention.output(attention.value(xs[1]).mean(1, keepdim=True)).expand(-1, 2, -1)
+    torch.testing.assert_close(output[:, 4:], alike)
+    torch.testing.assert_close(scored(*xs)[:, 4:], scored.multi_head_attention.output.bias.expand(2, 2, 4))
 
 
 def test_scores_of_plain_attention_are_those_after_dropout() -> None:

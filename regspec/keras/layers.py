@@ -87,6 +87,10 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     fields = _fields_of(cls, class_name, config, dialect)
     if (precision := _precision(class_name, config, dialect)) != dialect.dtype:
         fields["dtype"] = precision
+    for inner in (fields.get("layer"), fields.get("backward_layer")):
+        if "backward_layer" in cls.model_fields and inner is not None:  # which decides it for both
+            for own in inner.values():
+                own.pop("zero_output_for_mask", None)
     if fields.get("backward_layer") == _backwards(fields.get("layer")):
         fields.pop("backward_layer", None)
     if config.get("synchronized"):

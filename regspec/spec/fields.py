@@ -7,7 +7,7 @@ import re
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -55,10 +55,20 @@ Axes = Annotated[
     Field(min_length=1),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "minItems": 1}]}),
 ]
+
+
 # True or False for all weights of a layer, or the slots of those that are trained.
+def _trainable(value: Any) -> Any:
+    """Whether weights are trained, or the names of those that are. Raises a pydantic error."""
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else ()
+    if isinstance(value, bool) or (names and all(isinstance(name, str) for name in names)):
+        return value if isinstance(value, bool) else names
+    raise PydanticCustomError("form", "must be {expected}", {"expected": "true or false, or names of weights"})
+
+
 Trainable = Annotated[
     bool | tuple[str, ...],
-    BeforeValidator(lambda value: (value,) if isinstance(value, str) else _sequence(value)),
+    PlainValidator(_trainable),
     WithJsonSchema(
         {"anyOf": [{"type": "boolean"}, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
     ),
