@@ -17,7 +17,8 @@ import regspec
 from regspec.cli import app
 from regspec.spec.model import BlockUse
 
-from .test_layout import CONVERTED, agrees, converted
+from .test_layout import agrees, converted
+from .test_layout_models import CONVERTED
 from .test_port import MODELS, flat
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
