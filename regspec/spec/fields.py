@@ -60,9 +60,11 @@ Axes = Annotated[
 # True or False for all weights of a layer, or the slots of those that are trained.
 def _trainable(value: Any) -> Any:
     """Whether weights are trained, or the names of those that are. Raises a pydantic error."""
-    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else ()
-    if isinstance(value, bool) or (names and all(isinstance(name, str) for name in names)):
-        return value if isinstance(value, bool) else names
+    names = (value,) if isinstance(value, str) else value
+    if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    if isinstance(value, bool):
+        return value
     raise PydanticCustomError("form", "must be {expected}", {"expected": "true or false, or names of weights"})
 
 
