@@ -229,6 +229,13 @@ def port(
     blocks: Annotated[
         bool, typer.Option("--blocks", help="Write layers that repeat as blocks, so that a ResNet reads like one.")
     ] = False,
+    no_quirks: Annotated[
+        bool,
+        typer.Option(
+            "--no-quirks",
+            help="Do what was meant where Keras does what nobody can have wanted: keeps_quirks=False in the notes.",
+        ),
+    ] = False,
     replace: Annotated[
         list[str] | None,
         typer.Option(
@@ -260,6 +267,7 @@ def port(
         data_format=None if data_format is None else data_format.value,
         fold=fold,
         blocks=blocks,
+        keeps_quirks=not no_quirks,
         replace=dict(_pair(each) for each in replace or ()),
     )
     verification = made.verify(tolerance=tolerance) if verify else None

@@ -216,13 +216,13 @@ def _weight_term(weight: Weight, regularizer: Regularizer) -> Term:
 def _wanted(layer: Layer, inputs: Sequence[Tensor], dtype: str) -> tuple[Tensor, ...]:
     """The inputs in the type and the order of axes that the layer takes."""
     layer.checked(*inputs)
-    keeps = layer.takes_integers
+    takes_indices = layer.index_limit is not None  # cut off as they are: half of a type's digits would round 2.9999 up
     # each a tensor of its own, because a layer that shares the plan may have others where this one has the same twice
     masks = {id(mask): replace(mask) for x in inputs for mask in (x.mask, x.attention_mask) if mask is not None}
     inputs = [
         replace(
             x,
-            dtype=x.dtype if keeps and not x.is_floating else dtype,
+            dtype=x.dtype if takes_indices or (layer.takes_integers and not x.is_floating) else dtype,
             mask=masks.get(id(x.mask)),
             attention_mask=masks.get(id(x.attention_mask)),
         )

@@ -446,6 +446,9 @@ def test_a_penalty_that_keras_3_drops(keeps_quirks: bool, tmp_path: Path) -> Non
     wanted = torch.zeros(()) if keeps_quirks else 0.5 * ported(x).square().sum() / 15
     torch.testing.assert_close(ported.regularization_loss(), wanted)
     assert "'steps'" in port.notes[0]
+    command = ["port", str(tmp_path / "model.keras"), "-o", str(tmp_path / "ported")]
+    assert CliRunner().invoke(app, command if keeps_quirks else [*command, "--no-quirks"]).exit_code == 0
+    assert regspec.load(tmp_path / "ported/spec.yaml") == port.spec
 
 
 def test_the_command(tmp_path: Path) -> None:

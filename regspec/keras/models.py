@@ -79,8 +79,9 @@ class Reader:
         for layer in config["layers"]:
             if not isinstance(layer, dict) or not isinstance(layer.get("class_name"), str):
                 raise UnportedError("a layer without a class")
-            if layer.get("config") is None:
-                layer["config"] = {}
+            layer["config"] = {} if layer.get("config") is None else layer["config"]
+            if not isinstance(layer["config"], dict):
+                raise UnportedError(f"the layer '{name_of(layer)[:80]}', whose config is no mapping")
         if is_foreign(item):
             said = f"'{model.name}' is of the class {item['class_name'][:80]}, which is none of Keras's own"
             self.dialect.note(f"{said}: its graph is ported, but not what the class makes of it")
