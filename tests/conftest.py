@@ -5,6 +5,7 @@ import os
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,12 @@ from regspec.spec.regularizers import REGULARIZERS
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seeds", default="40", help="how many random models are ported, or which: 100-200")
+
+
+def pytest_collectstart() -> None:
+    """What a module of tests draws while it is imported, Keras's seeds among it, is the same in each run."""
+    torch.manual_seed(0)
+    random.seed(0)
 
 
 @pytest.fixture(autouse=True)

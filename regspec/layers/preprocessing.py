@@ -129,16 +129,22 @@ class Normalization(Layer):
 
     def lower(self, x: Tensor, *_: Tensor) -> Expression:
         kept = self._kept(x)
-        shape = tuple(x.size(axis) if axis in kept else 1 for axis in range(1, x.rank))
+        size, shape = self._size(x), tuple(x.size(axis) if axis in kept else 1 for axis in range(1, x.rank))
+        if _is_one(self.mean) and _is_one(self.variance):  # which hold for inputs of any size
+            size = shape = ()
         constructor = call(
             "Normalization",
-            self._size(x),
+            size,
             shape,
             mean=unless(None, self.mean),
             variance=unless(None, self.variance),
             invert=unless(False, self.invert),
         )
         return Module(constructor)(x)
+
+
+def _is_one(numbers: float | tuple[float, ...] | None) -> bool:
+    return isinstance(numbers, (int, float)) or (isinstance(numbers, tuple) and len(numbers) == 1)
 
 
 class Sized(Spatial):
