@@ -67,6 +67,32 @@ def mappings() -> keras.Model:
     return keras.Model({"a b": a, "b": b}, {"the code": given["2nd"], "forward": layers.Dense(3)(given["1st"])})
 
 
+def masked_steps_as_channels() -> keras.Model:
+    """The channels of a normalization are the axis that the mask is about, or one before others."""
+    x = keras.Input((5, 3))
+    steps = layers.Masking()(layers.ReLU()(x))
+    return keras.Model(x, [layers.BatchNormalization(axis=1)(steps), layers.BatchNormalization()(steps)])
+
+
+def a_call_that_is_needed_late() -> keras.Model:
+    """The second call of a layer comes before the first in the order of what needs them."""
+    x = keras.Input((4, 3))
+    layer = layers.Conv1D(2, 1)
+    first = keras.ops.expand_dims(layer(x), 1)
+    return keras.Model(x, [layers.Dense(3)(layer(x)), first])
+
+
+def intervals_of_a_view() -> keras.Model:
+    x = keras.Input((4, 3))
+    return keras.Model(x, layers.Discretization([0.0, 0.5])(keras.ops.transpose(x, (0, 2, 1))))
+
+
+def a_normalization_of_several_sizes() -> keras.Model:
+    x, y = keras.Input((3, 1)), keras.Input((4, 5))
+    layer = layers.Normalization(mean=[-0.985], variance=[1.903])
+    return keras.Model([x, y], [layer(x), layer(y)])
+
+
 def activation_layers() -> keras.Model:
     functions = [layers.LeakyReLU(0.1), layers.ReLU(1.5, 0.1, 0.2), layers.ELU(0.7), layers.Softmax()]
     return keras.Sequential(
@@ -143,6 +169,10 @@ def tensors_that_lie_differently() -> keras.Model:
 FOUND = [
     outputs_of_a_model_inside,
     mappings,
+    masked_steps_as_channels,
+    a_call_that_is_needed_late,
+    intervals_of_a_view,
+    a_normalization_of_several_sizes,
     activation_layers,
     inert_regularizers,
     an_unused_input,

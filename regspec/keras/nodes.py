@@ -97,18 +97,17 @@ def _plain(value: Any, shapes: dict[Reference, Any]) -> Any:
 
 
 def ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:
-    """The calls as they can be done one after the other, and as they stand where that can be."""
+    """The calls as they can be done one after the other, and as they stand where that can be; each layer's in order."""
     done: dict[tuple[str, int], None] = {}
     begun = set()
     for first in calls:
         waiting = [first]
         while waiting:
             key = waiting[-1]
-            missing = [
-                (name, index)
-                for name, index, _ in calls[key][1].taken
-                if (name, index) not in done and (name, index) not in known
-            ]
+            taken = [(name, index) for name, index, _ in calls[key][1].taken]
+            before = (key[0], key[1] - 1)
+            needed = [*taken, before] if before in calls else taken
+            missing = [each for each in needed if each not in done and each not in known]
             if not missing or key in done:
                 done[waiting.pop()] = None
             elif key in begun or any(each not in calls for each in missing):

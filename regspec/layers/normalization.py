@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from regspec.axes import Order
+from regspec.axes import Order, identity
 from regspec.calls import OMIT, Apply, Call, Expression, Module, call, replaced, unless, walk
 from regspec.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
@@ -126,7 +126,12 @@ class BatchNormalization(ChannelNormalization):
             return Module(constructor)(x)
         if self.renorm or x.mask.rank != x.rank - 1:
             raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
-        return Module(constructor)(x, x.mask)
+        if x.order[1] == x.rank - 1:
+            mask = x.mask.method("unsqueeze", 1)
+        else:  # Keras's, whose last axis is the one that it lacks
+            mask = x.mask.method("unsqueeze", -1)
+            mask = mask if x.order == identity(x.rank) else mask.method("permute", *x.order)
+        return Module(constructor)(x, mask)
 
 
 @kind

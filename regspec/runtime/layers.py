@@ -451,4 +451,4 @@ class Discretization(nn.Module):
         self.register_buffer("boundaries", torch.tensor(boundaries), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.bucketize(x, self.boundaries, right=True)
+        return torch.bucketize(x.contiguous(), self.boundaries, right=True)

@@ -42,14 +42,14 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         raise NotImplementedError
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The normalized input; in training, by the statistics of the positions that a mask (batch, …) counts."""
+        """The normalized input; in training, by the statistics of what counts by a mask that broadcasts to it."""
         self._check_input_dim(input)
         mean, variance, momentum = self.running_mean, self.running_var, self.momentum
         assert mean is not None
         assert variance is not None
         assert momentum is not None
         if mask is not None and self.training and not self.frozen:
-            return self._masked(input, mask.unsqueeze(1))
+            return self._masked(input, mask.expand_as(input))
         if not self.training or self.frozen:
             return F.batch_norm(input, mean, variance, self.weight, self.bias, False, momentum, self.eps)
         # torch adds the batch's variance times n / (n - 1); scaling the moving one likewise, and back, takes that out
@@ -67,9 +67,9 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         return output
 
     def _masked(self, input: Tensor, mask: Tensor) -> Tensor:
-        """The input normalized by the positions that count; Keras adds 1e-7 to their number."""
+        """The input normalized by what of it counts; Keras adds 1e-7 to the number of each channel's."""
         axes = [0, *range(2, input.ndim)]
-        number = mask.sum() + 1e-7
+        number = mask.sum(axes, keepdim=True) + 1e-7
         mean = torch.where(mask, input, 0).sum(axes, keepdim=True) / number
         variance = torch.where(mask, input - mean, 0).square().sum(axes, keepdim=True) / number
         with torch.no_grad():

@@ -2,15 +2,15 @@
 
 Each is made at its default size, with random weights and statistics that come from its own activations, so that none
 of its layers is without effect on the output; and without the last softmax, which would hide what is wrong before it.
-It is saved by Keras, loaded by Keras and by regspec, and their outputs are compared. Each runs in a process of its own,
-one after the other; the largest takes some 10 GB of memory.
+It is saved by Keras, loaded by Keras and by regspec, and their outputs are compared, with each other and with what the
+port computes in float64: what single precision alone makes of them is in the last two columns. Each runs in a process
+of its own, one after the other; the largest takes some 10 GB of memory.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -36,7 +36,10 @@ MOBILE = {
 }  # fmt: skip
 
 
-HEAD = ("model", "parameters", "largest relative error", "Keras loads, s", "port and build, s", "memory, GB")
+HEAD = (
+    "model", "parameters", "Keras loads, s", "port and build, s",
+    "largest relative error", "port to float64", "Keras to float64",
+)  # fmt: skip
 
 
 def main(names: list[str]) -> None:
@@ -48,7 +51,7 @@ def main(names: list[str]) -> None:
     for name in names or NAMES:
         command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.applications", name]
         result = subprocess.run(command, capture_output=True, text=True)
-        failed = [name, "", _reason(result), "", "", ""]
+        failed = [name, _reason(result), *[""] * (len(HEAD) - 2)]
         row = failed if result.returncode else json.loads(result.stdout.splitlines()[-1])
         print(f"| {' | '.join(row)} |", flush=True)
 
@@ -83,8 +86,15 @@ def measured(name: str, folder: Path) -> list[str]:
     ours = time.perf_counter() - start
     with torch.inference_mode():
         got = [ported(each).numpy() for each in (x, *others)]
-    error = max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(got, wanted, strict=True))
-    return [name, f"{count:,}", f"{error:.1e}", f"{theirs:.2f}", f"{ours:.2f}", _memory()]
+        ported.double()
+        exact = [ported(each.double()).numpy() for each in (x, *others)]
+    errors = [error(got, wanted), error(got, exact), error(wanted, exact)]
+    return [name, f"{count:,}", f"{theirs:.2f}", f"{ours:.2f}", *(f"{each:.1e}" for each in errors)]
+
+
+def error(got: list[Any], wanted: list[Any]) -> float:
+    """The largest difference of outputs, by the largest number in each."""
+    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(got, wanted, strict=True))
 
 
 def warm(folder: Path) -> None:
@@ -93,10 +103,6 @@ def warm(folder: Path) -> None:
     model.save(folder / "small.keras")
     keras.saving.load_model(folder / "small.keras", compile=False)
     regspec.port(folder / "small.keras").build()
-
-
-def _memory() -> str:
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f}"
 
 
 def constructed(name: str) -> keras.Model:
