@@ -1,0 +1,57 @@
+"""The command line. Commands that need torch import it when they run."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from regspec import __version__
+from regspec.cli.application import app
+from regspec.errors import RegspecError
+from regspec.layers.registration import registered_as
+from regspec.spec.registration import load_module
+
+# the commands, in the order in which the help shows them
+# isort: off
+from regspec.cli import specs, porting, training  # noqa: F401
+# isort: on
+
+__all__ = ["app", "main"]
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"regspec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE[:CLASS]",
+            help="Import a module first, for what it registers; or register a layer's class of it. Repeatable.",
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    for module in modules or ():
+        if ":" in module:
+            registered_as(module)
+        else:
+            load_module(module)
+
+
+def main() -> None:
+    """Runs the command line; a fault of the input is printed, without a traceback, and exits with 1."""
+    try:
+        app()
+    except RegspecError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(1)

@@ -1,0 +1,37 @@
+"""The application to which the modules of commands add theirs, and what several of them take."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regspec import files
+
+app = typer.Typer(
+    name="regspec",
+    help="Networks and their per-layer regularizers as validated YAML, compiled to PyTorch that you can read.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec, as a YAML file.", show_default=False)]
+
+
+class Format(str, Enum):
+    """How results are printed."""
+
+    text = "text"
+    json = "json"
+
+
+def write(text: str, path: Path | None) -> None:
+    """Prints a text, or writes it to a file."""
+    if path is None:
+        typer.echo(text, nl=False)
+    else:
+        files.write(path, text)

@@ -1,0 +1,131 @@
+"""The command that ports a Keras model."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regspec.cli.application import app
+from regspec.compiler import graph_of
+from regspec.errors import Problem, RegspecError
+from regspec.summary import summarize
+
+
+class Reduction(str, Enum):
+    """What activity penalties are: means over the batch, or sums."""
+
+    mean = "mean"
+    sum = "sum"
+
+
+class DataFormat(str, Enum):
+    """Where the channels of images lie."""
+
+    channels_first = "channels_first"
+    channels_last = "channels_last"
+
+
+@app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/ --verify`")
+def port(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A model of Keras: .keras, .h5 or the JSON of to_json().", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The folder for spec.yaml, model.py, weights.safetensors and report.md.",
+            show_default=False,
+        ),
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(help="A .weights.h5 file, for a config without weights.", show_default=False)
+    ] = None,
+    activity_reduction: Annotated[
+        Reduction | None,
+        typer.Option(
+            help="Whether activity penalties were divided by the batch size, where the file does not tell.",
+            show_default=False,
+        ),
+    ] = None,
+    data_format: Annotated[
+        DataFormat | None,
+        typer.Option(
+            help="Convert a model with channels last to channels_first, with its weights, those after a Flatten too.",
+            show_default=False,
+        ),
+    ] = None,
+    fold: Annotated[
+        bool, typer.Option("--fold", help="Fold BatchNormalization into the layer before it, for inference.")
+    ] = False,
+    blocks: Annotated[
+        bool, typer.Option("--blocks", help="Write layers that repeat as blocks, so that a ResNet reads like one.")
+    ] = False,
+    no_quirks: Annotated[
+        bool,
+        typer.Option(
+            "--no-quirks",
+            help="Do what was meant where Keras does what nobody can have wanted: keeps_quirks=False in the notes.",
+        ),
+    ] = False,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER=MODULE:CLASS",
+            help="A torch module that stands in for a layer, by its name, or for all layers of a class. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Run it beside Keras, if that is installed; exits 1 where they differ.")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="The largest relative error that passes, with --verify.")
+    ] = 2e-4,
+) -> None:
+    """Port a Keras model to a spec, a PyTorch class and its weights. Needs neither Keras nor TensorFlow.
+
+    Every layer that can't be ported is named. Nothing that a file holds is run. With --verify, outputs, penalties,
+    gradients and moving statistics are compared with Keras's on random inputs.
+    """
+    try:
+        from regspec.keras.porting import port as ported
+    except ImportError as error:
+        raise RegspecError(Problem(f"port needs {error.name}", "pip install 'regspec[keras]'")) from None
+    made = ported(
+        file,
+        weights=weights,
+        activity_reduction=None if activity_reduction is None else activity_reduction.value,
+        data_format=None if data_format is None else data_format.value,
+        fold=fold,
+        blocks=blocks,
+        keeps_quirks=not no_quirks,
+        replace=dict(_pair(each) for each in replace or ()),
+    )
+    verification = made.verify(tolerance=tolerance) if verify else None
+    made.save(output, verification=verification)
+    summary = summarize(graph_of(made.spec))
+    typer.echo(f"{output}: {summary.name}, {summary.totals}" + ("" if made.weights else "; the file had no weights"))
+    for note in made.notes:
+        typer.echo(f"note: {note}")
+    if verification is not None:
+        from regspec.tables import print_verification
+
+        print_verification(verification)
+        if not verification.passed:
+            raise typer.Exit(1)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """A layer, and what stands in for it."""
+    layer, _, target = text.rpartition("=")
+    if not layer or ":" not in target:
+        raise typer.BadParameter(f"'{text}' is not LAYER=package.module:Class", param_hint="--replace")
+    return layer, target

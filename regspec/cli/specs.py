@@ -1,0 +1,139 @@
+"""Commands for specs and rules: they need no torch, but for `rules`, which looks at a module."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regspec.cli.application import Format, Spec, app, write
+from regspec.compiler import checked, graph_of, source
+from regspec.errors import Problem, RegspecError
+from regspec.spec.registration import called, load_entry_points
+from regspec.summary import mermaid, summarize
+
+
+@app.command(epilog="Example: `regspec check examples/*.yaml`")
+def check(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES…", help="Specs, or rules for modules.", show_default=False)
+    ],
+    format: Annotated[Format, typer.Option(help="Text for people, or JSON for programs.")] = Format.text,
+) -> None:
+    """Check specs and rules: fields, names, and the shapes of every layer. Needs no torch."""
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            line = checked(file)
+            if format is Format.text:
+                typer.echo(line)
+        except RegspecError as error:
+            problems.extend(error.problems)
+            if format is Format.text:
+                typer.echo(_styled(error))
+    if format is Format.json:
+        typer.echo(json.dumps([problem.as_dict() for problem in problems], indent=2))
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: `regspec show examples/digits_cnn.yaml`")
+def show(
+    spec: Spec,
+    format: Annotated[Format, typer.Option(help="A table for people, or JSON for programs.")] = Format.text,
+    graph: Annotated[bool, typer.Option("--graph", help="The graph as a Mermaid diagram instead.")] = False,
+) -> None:
+    """Show a spec's layers with output shapes, parameters and penalties, and the totals. Needs no torch."""
+    resolved = graph_of(spec)
+    if graph:
+        typer.echo(mermaid(resolved), nl=False)
+    elif format is Format.json:
+        typer.echo(json.dumps(summarize(resolved).as_dict(), indent=2))
+    else:
+        from regspec.tables import print_summary
+
+        print_summary(summarize(resolved))
+
+
+@app.command(name="compile", epilog="Example: `regspec compile examples/mlp.yaml -o mlp.py`")
+def compile_(
+    spec: Spec,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
+    ] = None,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="Put the runtime's pieces into the file, so that it needs torch only.")
+    ] = False,
+) -> None:
+    """Compile a spec to the Python source of a PyTorch class. Needs no torch."""
+    write(source(spec, standalone=standalone), output)
+
+
+@app.command(epilog="Example: `regspec rules examples/recipes/rules.yaml examples.recipes.any_module:ResNet`")
+def rules(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Rules, as a YAML file.", show_default=False)],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:CALLABLE", help="What gives the torch module: a class or a function.", show_default=False
+        ),
+    ],
+    format: Annotated[Format, typer.Option(help="A table for people, or JSON for programs.")] = Format.text,
+) -> None:
+    """Show which parameters and outputs of a module the rules of a file select, and what they leave."""
+    from regspec.regularizing import coverage
+    from regspec.tables import print_coverage
+
+    selected = coverage(called(target), file)
+    if format is Format.json:
+        typer.echo(json.dumps([each.as_dict() for each in selected], indent=2))
+    else:
+        print_coverage(selected)
+
+
+class Described(str, Enum):
+    """What a schema describes."""
+
+    spec = "spec"
+    rules = "rules"
+
+
+@app.command(epilog="Example: `regspec schema spec -o model.schema.json`")
+def schema(
+    of: Annotated[Described, typer.Argument(help="Specs, or rules for modules.")] = Described.spec,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
+    ] = None,
+) -> None:
+    """Write the JSON Schema by which editors check and complete specs. Needs no torch.
+
+    What installed packages register through entry points is part of it.
+    """
+    from regspec.schema import rules_schema, spec_schema
+
+    for group in ("regspec.layers", "regspec.regularizers"):
+        load_entry_points(group)
+    described = spec_schema() if of is Described.spec else rules_schema()
+    write(json.dumps(described, indent=1) + "\n", output)
+
+
+def _styled(error: RegspecError) -> str:
+    """The error's text, in colour where it goes to a terminal."""
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+        return str(error)
+    lines = str(error).split("\n")
+    return "\n".join(
+        line.replace("error:", typer.style("error:", fg="red", bold=True), 1)
+        if ": error: " in line
+        else typer.style(line, fg="cyan")
+        if line.startswith("   = ")
+        else line
+        for line in lines
+    )
