@@ -23,7 +23,7 @@ CNN = """\
 # A small CNN for handwritten digits, whose weights and activities are drawn to zero.
 regspec: 1
 name: digits_small
-parameters: {strength: 1e-3}
+parameters: {strength: 2e-3}
 inputs:
   image: {shape: [1, 8, 8]}
 layers:
@@ -169,5 +169,5 @@ def _activities(model: nn.Module, x: Tensor) -> Mapping[str, Any]:
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     write_run(place / "digits_small", baseline=True)
-    write_run(place / "stronger", CNN.replace("strength: 1e-3", "strength: 4e-3"))
+    write_run(place / "stronger", CNN.replace("strength: 2e-3", "strength: 6e-3"))
     write_run(place / "plain", REGRESSION, "diabetes", epochs=5)

@@ -111,10 +111,12 @@ def sparsity(runs: Sequence[Recorded]) -> list[Panel]:
         shown = [each for each in weights_of(run) if each.is_matrix or each.regularizer is not None]
         if not shown:
             continue
-        bars = [Bar(each.name, each.zeros, each.nearly_zeros, twins.get(each.name)) for each in shown[:MOST_BARS]]
+        bars = [Bar(each.name, each.zeros, each.nearly_zeros, twins.get(each.name) or None) for each in shown[:MOST_BARS]]
         text = "The share of exact zeros in each weight; pale, of magnitudes of at most 0.001."
-        if twins:
+        if any(twins.values()):
             text += " The mark is the share of zeros without regularization."
+        elif twins:
+            text += " Without regularization there are none."
         if len(shown) > MOST_BARS:
             text += f" The first {MOST_BARS} of {len(shown)} weights."
         height = 0.6 + 0.29 * len(bars)
@@ -133,8 +135,7 @@ def activities(runs: Sequence[Recorded]) -> list[Panel]:
             if layer in twins:
                 pairs.append(("without regularization", twins[layer], LIGHT["orange"], False))
             histograms = [_outputs(*each) for each in pairs]
-            silent = percent(run.activities[layer].zeros)
-            text = f"Outputs of {layer} on held-out data: {silent} are exactly zero; the others are drawn."
+            text = f"{percent(run.activities[layer].zeros)} of its outputs are exactly zero."
             found.append(Panel(f"activity_{layer}", layer, text, partial(draw_histograms, histograms=histograms)))
     return found
 
@@ -219,8 +220,7 @@ def _weight_panel(weight: Weight, twin: Weight | None) -> Panel:
         counts, _ = np.histogram(part[np.isfinite(part) & (part != 0)], edges)
         zeros = float((part == 0).mean())
         histograms.append(Histogram(name, edges, counts / max(1, part.size), zeros, colour, is_filled))
-    text = f"{weight.after.size:,} weights, {percent(weight.zeros)} of them exactly zero after training"
-    text += f"; {weight.regularizer}." if weight.regularizer else "; no penalty."
+    text = f"{weight.after.size:,} numbers, {weight.regularizer or 'no penalty'}."
     return Panel(f"weights_{weight.name}", weight.name, text, partial(draw_histograms, histograms=histograms))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,14 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """A table of texts; a row's first one says what it is."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
 class TermRow:
     """A term in the table of terms."""
 
@@ -38,43 +46,59 @@ class TermRow:
 
 
 def headline(run: Recorded) -> str:
-    """What was trained and what came out, in a few sentences."""
-    about, options = run.about, options_of(run)
-    spec = about.get("spec") or (run.graph.name if run.graph is not None else run.name)
+    """What came out, in a sentence."""
+    held_out = f"{run.about['held_out']:,} held-out examples" if "held_out" in run.about else "the held-out examples"
+    accuracy, loss = run.last("held_out_accuracy"), run.last("held_out_loss")
+    if math.isfinite(accuracy):
+        return f"{title(run)} gets {percent(accuracy)} of {held_out} right"
+    if math.isfinite(loss):
+        measure = "cross-entropy" if run.is_classification else "mean square error"
+        return f"{title(run)} has a {measure} of {_number(loss)} on {held_out}"
+    return f"The loss of {title(run)} on {held_out} is not finite" if run.has("held_out_loss") else title(run)
+
+
+def best(runs: Sequence[Recorded]) -> str:
+    """Which of the runs is the best on held-out data, in a sentence."""
+    column, sign = ("held_out_accuracy", -1) if all(run.has("held_out_accuracy") for run in runs) else ("held_out_loss", 1)
+    known = [run for run in runs if math.isfinite(run.last(column))]
+    if not known:
+        return "No run has a finite loss on held-out data"
+    order = sorted(known, key=lambda run: sign * run.last(column))
+    show = percent if sign < 0 else _number
+    first, last = order[0], order[-1]
+    measure = "held-out accuracy" if sign < 0 else "held-out loss"
+    if first.last(column) == last.last(column):
+        return f"All come to a {measure} of {show(first.last(column))}"
+    end = f"{last.name} to {show(last.last(column))}"
+    return f"{first.name} comes to the best {measure}, {show(first.last(column))}; {end}"
+
+
+def account(run: Recorded) -> str:
+    """What was trained on what, and what the penalties did, in a few sentences."""
+    about, data = run.about, options_of(run).get("data")
     goal = "quantities"
     if run.is_classification:
         goal = counted(len(about["classes"]), "class", "classes") if about.get("classes") else "classes"
-    source = f" of {options['data']}" if options.get("data") else ""
-    examples = f" from {counted(about['examples'], 'example', 'examples')}{source}" if "examples" in about else ""
-    epochs = counted(len(run.epochs), "epoch", "epochs")
+    examples = f" from {counted(about['examples'], 'example', 'examples')}" if "examples" in about else ""
+    source = f" of {data}" if data and examples else ""
     stopped = "" if about.get("finished", True) else ", and was stopped before its end"
-    sentences = [f"{spec} learned {goal}{examples} in {epochs}{stopped}."]
-    if came := outcome(run):
-        sentences.append(came)
-    if (share := penalty_share(run)) is not None:
-        sentences.append(f"Penalties are {percent(share)} of what it minimized at the end.")
-        zeros = zeros_of(weights_of(run))
-        if zeros is not None:
-            sentences.append(f"Of the penalized weights {percent(zeros)} are exactly zero.")
-    else:
-        sentences.append("It has no penalties.")
+    sentences = [f"It learned {goal}{examples}{source} in {counted(len(run.epochs), 'epoch', 'epochs')}{stopped}."]
+    if run.baseline is not None:
+        twin, column = run.baseline, "held_out_accuracy" if run.has("held_out_accuracy") else "held_out_loss"
+        came = percent(twin.last(column)) if run.has("held_out_accuracy") else _number(twin.last(column))
+        sentences.append(f"Its twin without regularization comes to {came}.")
+    share = penalty_share(run)
+    if share is None:
+        return " ".join([*sentences, "It has no penalties."])
+    sentences.append(f"Penalties make up {percent(share)} of what it minimized in the last epoch.")
+    if (zeros := zeros_of(weights_of(run))) is not None:
+        sentences.append(f"Of the penalized weights, {percent(zeros)} are exactly zero.")
     return " ".join(sentences)
 
 
-def outcome(run: Recorded) -> str:
-    """What came out on held-out data, in a sentence."""
-    held_out = f"{run.about['held_out']:,} held-out examples" if "held_out" in run.about else "held-out examples"
-    accuracy, loss = run.last("held_out_accuracy"), run.last("held_out_loss")
-    if math.isfinite(accuracy):
-        text = f"It gets {percent(accuracy)} of {held_out} right"
-        twin = math.nan if run.baseline is None else run.baseline.last("held_out_accuracy")
-        return text + (f", its twin without regularization {percent(twin)}." if math.isfinite(twin) else ".")
-    if math.isfinite(loss):
-        what = "cross-entropy" if run.is_classification else "mean square error"
-        text = f"On {held_out} the {what} is {loss:.4g}"
-        twin = math.nan if run.baseline is None else run.baseline.last("held_out_loss")
-        return text + (f", and without regularization {twin:.4g}." if math.isfinite(twin) else ".")
-    return "Its loss on held-out examples is not finite." if "held_out_loss" in run.metrics else ""
+def title(run: Recorded) -> str:
+    """The name of what was trained."""
+    return str(run.about.get("spec") or (run.graph.name if run.graph is not None else run.name))
 
 
 def options_of(run: Recorded) -> Mapping[str, Any]:
@@ -97,7 +121,7 @@ def findings(run: Recorded) -> list[Finding]:
     twin, found = run.baseline, []
     for column, label in (("held_out_accuracy", "held-out accuracy"), ("held_out_loss", "held-out loss")):
         value = run.last(column)
-        if column not in run.metrics:
+        if not run.has(column):
             continue
         shown = percent if column == "held_out_accuracy" else _number
         note = f"{shown(twin.last(column))} without regularization" if twin is not None else _best(run, column)
@@ -105,7 +129,7 @@ def findings(run: Recorded) -> list[Finding]:
     if (share := penalty_share(run)) is not None:
         found.append(
             Finding(
-                "of the loss is penalties",
+                "of the loss is the penalty",
                 percent(share),
                 f"{_number(run.last('penalty'))} beside a data loss of {_number(run.last('data_loss'))}",
             )
@@ -157,55 +181,63 @@ def _regularizers(graph: Graph, prefix: str) -> list[tuple[str, str]]:
     return found
 
 
-def comparison(runs: Sequence[Recorded]) -> tuple[list[str], list[list[str]]]:
-    """The head and the rows of a table of runs: what came out, and the options in which they differ."""
+def comparison(runs: Sequence[Recorded]) -> Table:
+    """A table of runs: what came out, and the options in which they differ."""
     differing = [
         name
         for name in dict.fromkeys(name for run in runs for name in options_of(run))
         if len({str(options_of(run).get(name)) for run in runs}) > 1
     ]
-    columns = {
-        "held-out accuracy": lambda run: percent(run.last("held_out_accuracy")),
-        "held-out loss": lambda run: _number(run.last("held_out_loss")),
-        "data loss": lambda run: _number(run.last("data_loss")),
-        "penalty": lambda run: _number(run.last("penalty")),
-        "zeros": lambda run: "" if (zeros := zeros_of(weights_of(run))) is None else percent(zeros),
-        "epochs": lambda run: str(len(run.epochs)),
-        "seconds": lambda run: f"{run.about['seconds']:.3g}" if _is_number(run.about.get("seconds")) else "",
-    }
-    if not any("held_out_accuracy" in run.metrics for run in runs):
-        del columns["held-out accuracy"]
-    head = ["run", *columns, *(name.replace("_", " ") for name in differing)]
+    head = ["run", *_MEASURES, "zeros", *(name.replace("_", " ") for name in differing)]
     rows = [
         [
             run.name,
-            *(show(run) for show in columns.values()),
+            *(show(run) for show in _MEASURES.values()),
+            _zeros(run),
             *(str(options_of(run).get(name, "")) for name in differing),
         ]
         for run in runs
     ]
-    return head, rows
+    return _without_empty(head, rows)
 
 
-def side_by_side(run: Recorded) -> tuple[list[str], list[list[str]]]:
-    """The head and the rows of a table of a run and its twin: what came out, a row each."""
-    assert run.baseline is not None
-    head, (own, twin) = comparison([run, run.baseline])
-    rows = [[name, a, b] for name, a, b in zip(head[1:], own[1:], twin[1:], strict=True)]
-    norms = [_number(_norm(each)) for each in (run, run.baseline)]
-    return ["", "with regularization", "without"], [*rows, ["norm of all weights", *norms]]
+def side_by_side(run: Recorded, twin: Recorded) -> Table:
+    """A table of a run and its twin: what came out, a row each."""
+    penalized = {weight.name for weight in weights_of(run) if weight.regularizer is not None}
+    rows = [[name, show(run), show(twin)] for name, show in _MEASURES.items()]
+    rows.append(["zeros in the penalized weights", *(_zeros(each, penalized) for each in (run, twin))])
+    rows.append(["norm of all weights", *(_number(_norm(each)) for each in (run, twin))])
+    rows = [row for row in rows if any(row[1:])]
+    return Table(["", "with regularization", "without"], rows)
+
+
+_MEASURES: dict[str, Callable[[Recorded], str]] = {
+    "held-out accuracy": lambda run: percent(run.last("held_out_accuracy")) if run.has("held_out_accuracy") else "",
+    "held-out loss": lambda run: _number(run.last("held_out_loss")),
+    "data loss": lambda run: _number(run.last("data_loss")),
+    "penalty": lambda run: _number(run.last("penalty")),
+    "epochs": lambda run: str(len(run.epochs)),
+    "seconds": lambda run: f"{run.about['seconds']:.3g}" if isinstance(run.about.get("seconds"), float) else "",
+}
+
+
+def _zeros(run: Recorded, names: Container[str] | None = None) -> str:
+    zeros = zeros_of(weights_of(run), names)
+    return "" if zeros is None else percent(zeros)
+
+
+def _without_empty(head: list[str], rows: list[list[str]]) -> Table:
+    """A table without the columns in which no run has anything."""
+    kept = [index for index in range(len(head)) if any(row[index] for row in rows)]
+    return Table([head[index] for index in kept], [[row[index] for index in kept] for row in rows])
 
 
 def _norm(run: Recorded) -> float:
     return math.sqrt(sum(float((weight.after.astype(np.float64) ** 2).sum()) for weight in weights_of(run)) or math.nan)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
 def _number(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "not finite"
+    return f"{value:.3g}" if math.isfinite(value) else "not finite"
 
 
 def facts(run: Recorded) -> list[tuple[str, str]]:

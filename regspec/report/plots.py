@@ -198,15 +198,17 @@ def draw_bars(axes: Axes, bars: Sequence[Bar]) -> None:
     """Draws shares as horizontal bars, the first one on top."""
     _widen_margin(axes, 40)
     places = np.arange(len(bars))[::-1]
+    largest = max(max(bar.share, bar.around, bar.mark or 0.0) for bar in bars)
+    widest = next(each for each in (0.05, 0.1, 0.2, 0.5, 1.0) if largest <= each or each == 1.0)
     axes.barh(places, [bar.around for bar in bars], height=0.62, color=LIGHT["accent"], alpha=0.25)
     axes.barh(places, [bar.share for bar in bars], height=0.62, color=LIGHT["accent"])
     for y, bar in zip(places, bars, strict=True):
-        axes.text(bar.around + 0.012, y, percent(bar.share), va="center", color=LIGHT["ink"])
+        axes.text(max(bar.around, bar.mark or 0) + 0.015 * widest, y, percent(bar.share), va="center", color=LIGHT["ink"])
         if bar.mark is not None:
             axes.plot([bar.mark] * 2, [y - 0.38, y + 0.38], color=LIGHT["orange"], linewidth=2)
     axes.set_yticks(places, [short(bar.name) for bar in bars])
     axes.tick_params(axis="y", labelcolor=LIGHT["ink"])
-    axes.set_xlim(0, 1)
+    axes.set_xlim(0, widest)
     axes.set_ylim(-0.6, len(bars) - 0.4)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=STEPS))
     axes.xaxis.set_major_formatter(percents())

@@ -55,6 +55,10 @@ class Recorded:
         values = self.metrics.get(column)
         return math.nan if values is None or not len(values) else float(values[-1])
 
+    def has(self, column: str) -> bool:
+        """Whether it noted a metric."""
+        return column in self.metrics
+
     def by_term(self, prefix: str) -> dict[str, Numbers]:
         """The metrics whose columns begin with ``prefix/``, by what comes after it, without those that are empty."""
         head = f"{prefix}/"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,9 +55,13 @@ def weights_of(run: Recorded) -> list[Weight]:
     return [*found, *(_weight(path, [path], None, run.weights, run.initial) for path in others)]
 
 
-def zeros_of(weights: list[Weight]) -> float | None:
-    """The share of exact zeros in all weights that have a term; None where none has."""
-    penalized = [weight.after for weight in weights if weight.regularizer is not None]
+def zeros_of(weights: list[Weight], names: Container[str] | None = None) -> float | None:
+    """The share of exact zeros in all weights that have a term, or these names; None where there are none."""
+    penalized = [
+        weight.after
+        for weight in weights
+        if (weight.regularizer is not None if names is None else weight.name in names)
+    ]
     return _share(np.concatenate(penalized) == 0) if penalized else None
 
 
