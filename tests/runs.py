@@ -27,7 +27,7 @@ parameters: {strength: 2e-3}
 inputs:
   image: {shape: [1, 8, 8]}
 layers:
-  - Conv2D: {name: conv, filters: 12, kernel_size: 3, padding: same, activation: relu, kernel_regularizer: {l1: $strength}}
+  - Conv2D: {name: conv, filters: 12, kernel_size: 3, activation: relu, kernel_regularizer: {l1: $strength}}
   - MaxPooling2D: {name: pool, pool_size: 2}
   - Flatten: {name: flatten}
   - Dense:

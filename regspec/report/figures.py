@@ -109,9 +109,11 @@ def sparsity(runs: Sequence[Recorded]) -> list[Panel]:
     for run in runs:
         twins = {} if run.baseline is None else {each.name: each.zeros for each in weights_of(run.baseline)}
         shown = [each for each in weights_of(run) if each.is_matrix or each.regularizer is not None]
-        if not shown:
+        bars = [
+            Bar(each.name, each.zeros, each.nearly_zeros, twins.get(each.name) or None) for each in shown[:MOST_BARS]
+        ]
+        if not any(bar.around or bar.mark for bar in bars):
             continue
-        bars = [Bar(each.name, each.zeros, each.nearly_zeros, twins.get(each.name) or None) for each in shown[:MOST_BARS]]
         text = "The share of exact zeros in each weight; pale, of magnitudes of at most 0.001."
         if any(twins.values()):
             text += " The mark is the share of zeros without regularization."

@@ -59,18 +59,18 @@ def headline(run: Recorded) -> str:
 
 def best(runs: Sequence[Recorded]) -> str:
     """Which of the runs is the best on held-out data, in a sentence."""
-    column, sign = ("held_out_accuracy", -1) if all(run.has("held_out_accuracy") for run in runs) else ("held_out_loss", 1)
+    column, sign = (
+        ("held_out_accuracy", -1) if all(run.has("held_out_accuracy") for run in runs) else ("held_out_loss", 1)
+    )
     known = [run for run in runs if math.isfinite(run.last(column))]
     if not known:
         return "No run has a finite loss on held-out data"
-    order = sorted(known, key=lambda run: sign * run.last(column))
-    show = percent if sign < 0 else _number
-    first, last = order[0], order[-1]
-    measure = "held-out accuracy" if sign < 0 else "held-out loss"
-    if first.last(column) == last.last(column):
-        return f"All come to a {measure} of {show(first.last(column))}"
-    end = f"{last.name} to {show(last.last(column))}"
-    return f"{first.name} comes to the best {measure}, {show(first.last(column))}; {end}"
+    first, *others = sorted(known, key=lambda run: sign * run.last(column))
+    if sign < 0:
+        text = f"{first.name} is the best: {percent(first.last(column))} of held-out examples right"
+        return f"{text}, {others[-1].name} {percent(others[-1].last(column))}" if others else text
+    text = f"{first.name} is the best: a held-out loss of {_number(first.last(column))}"
+    return f"{text}, {others[-1].name} {_number(others[-1].last(column))}" if others else text
 
 
 def account(run: Recorded) -> str:

@@ -47,7 +47,7 @@ def page(folders: Sequence[Path]) -> str:
                 each.name,
                 each.title,
                 each.text,
-                Markup(style.svg(each, f"f{next(numbers)}")),  # noqa: S704  # its texts are escaped by matplotlib
+                Markup(style.svg(each, f"f{next(numbers)}")),  # its texts are escaped by matplotlib
                 each.width * style.DPI * 1.25,
             )
             for each in panels
@@ -75,11 +75,11 @@ def page(folders: Sequence[Path]) -> str:
 
 def highlighted(text: str, language: str) -> Markup:
     """A text as HTML, its words in classes by what they are."""
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import get_lexer_by_name
+    from pygments import highlight  # type: ignore[import-untyped]
+    from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
+    from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
 
-    return Markup(highlight(text, get_lexer_by_name(language), HtmlFormatter(nowrap=True)))  # noqa: S704  # it escapes
+    return Markup(highlight(text, get_lexer_by_name(language), HtmlFormatter(nowrap=True)))  # it escapes
 
 
 def summary(run: Recorded) -> Summary | None:

@@ -89,7 +89,7 @@ def _widen_margin(axes: Axes, points: float) -> None:
     """Makes room right of the axes for labels."""
     assert axes.figure is not None
     left, bottom, width, height = axes.get_position().bounds
-    share = min(points, 0.42 * WIDTH * DPI) / (axes.figure.get_figure(root=True).get_size_inches()[0] * DPI)  # type: ignore[union-attr]
+    share = min(points, 0.42 * WIDTH * DPI) / (axes.figure.get_figure(root=True).get_size_inches()[0] * DPI)
     axes.set_position((left, bottom, width - share, height))
 
 
@@ -203,7 +203,9 @@ def draw_bars(axes: Axes, bars: Sequence[Bar]) -> None:
     axes.barh(places, [bar.around for bar in bars], height=0.62, color=LIGHT["accent"], alpha=0.25)
     axes.barh(places, [bar.share for bar in bars], height=0.62, color=LIGHT["accent"])
     for y, bar in zip(places, bars, strict=True):
-        axes.text(max(bar.around, bar.mark or 0) + 0.015 * widest, y, percent(bar.share), va="center", color=LIGHT["ink"])
+        axes.text(
+            max(bar.around, bar.mark or 0) + 0.015 * widest, y, percent(bar.share), va="center", color=LIGHT["ink"]
+        )
         if bar.mark is not None:
             axes.plot([bar.mark] * 2, [y - 0.38, y + 0.38], color=LIGHT["orange"], linewidth=2)
     axes.set_yticks(places, [short(bar.name) for bar in bars])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 from numpy.typing import NDArray
 
 from regspec.blocks import Graph
@@ -112,7 +113,7 @@ def _read(folder: Path, name: str) -> Recorded:
     if weights is None:
         missing.append("There are no weights (weights.safetensors), so nothing is said of them.")
     elif initial is None:
-        missing.append("There are no weights from before training (initial.safetensors): only those after it are shown.")
+        missing.append("There are no weights from before training (initial.safetensors), only those after it.")
     activities = _activities(folder / "activities.json")
     if not activities:
         missing.append("There is no activities.json, so the layers' outputs are not shown.")
@@ -199,8 +200,6 @@ def _activities(path: Path) -> dict[str, Activity]:
 
 def _weights(path: Path) -> dict[str, NDArray[np.float32]] | None:
     """The floating-point tensors of a file by name; None where there is no file."""
-    import safetensors.torch
-
     if not path.is_file():
         return None
     try:

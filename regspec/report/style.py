@@ -17,6 +17,7 @@ from html import escape
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -96,7 +97,7 @@ def place(figure: Figure, panel: Panel, left: float = 0.0, top: float = 0.0, *, 
     """The axes of a panel, drawn, with its corner at so many inches from the left and the top of a figure."""
     whole_width, whole_height = figure.get_size_inches()
     head = 0.38 if titled else 0.0
-    margins = (0.0, 0.0, 0.0, 0.0) if panel.is_bare else (panel.left, 0.12, 0.36, 0.1)  # left, right, bottom, top
+    margins = (0.0, 0.0, 0.0, 0.0) if panel.is_bare else (panel.left, 0.12, 0.42, 0.1)  # left, right, bottom, top
     width, height = panel.width - margins[0] - margins[1], panel.height - margins[2] - margins[3]
     bottom = whole_height - top - head - margins[3] - height
     axes = figure.add_axes(
@@ -107,7 +108,7 @@ def place(figure: Figure, panel: Panel, left: float = 0.0, top: float = 0.0, *, 
     panel.draw(axes)
     if titled:
         at = ((left + 0.12) / whole_width, (whole_height - top - 0.12) / whole_height)
-        figure.text(*at, panel.title, va="top", size=FONT + 2, weight="semibold")
+        figure.text(*at, panel.title, va="top", size=FONT + 2, weight="bold")
     return axes
 
 
@@ -121,7 +122,7 @@ def svg(panel: Panel, prefix: str) -> str:
         hover = _hover(axes, panel.height * DPI)
     text = file.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", "", text, flags=re.DOTALL)
     inner = text[text.index(">") + 1 :]
     inner = re.sub(r"<[^>]+>", lambda tag: _themed(tag[0], prefix), inner)
     inner = re.sub(r"\s*\n\s*", "\n", inner)  # between tags, not in texts
@@ -148,12 +149,11 @@ def _hover(axes: Axes, height: float) -> str:
         return ""
     points = []
     for line in lines:
-        x, y = line.get_xdata(), line.get_ydata()
-        places = axes.transData.transform(list(zip(x, y, strict=True)))
+        data = np.asarray(line.get_xydata())
+        data = data[np.isfinite(data).all(axis=1)]
         known = [
-            [f"{a:g}", _value(axes, b), round(float(px), 1), round(height - float(py), 1)]
-            for a, b, (px, py) in zip(x, y, places, strict=True)
-            if b == b  # not NaN
+            [f"{x:g}", _value(axes, float(y)), round(float(left), 1), round(height - float(up), 1)]
+            for (x, y), (left, up) in zip(data, axes.transData.transform(data), strict=True)
         ]
         points.append({"name": line.get_label(), "points": known})
     return f' data-lines="{escape(json.dumps(points))}"'
