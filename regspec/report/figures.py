@@ -59,12 +59,12 @@ def curves(runs: Sequence[Recorded]) -> list[Panel]:
     if lines := _over_runs(every, "held_out_accuracy", {} if alone else named, "held out"):
         text = "The share of held-out examples whose class is right."
         panels.append(_line_panel("accuracy", "Held-out accuracy", text, lines, is_share=True))
-    penalized = [run for run in runs if run.by_term("penalty")]
+    penalized = [run for run in runs if run.is_penalized]
     if lines := _over_runs(penalized, "penalty", {} if len(runs) == 1 else named, "penalties"):
         loss = [_muted(line) for line in _over_runs(penalized, "data_loss", {}, "data loss")] if len(runs) == 1 else []
         text = "What training minimizes is their sum." if loss else "The sum of all penalties, without the data loss."
         title = "Data loss and penalties, apart" if loss else "Penalties"
-        panels.append(_line_panel("penalty", title, text, [*loss, *lines]))
+        panels.append(_line_panel("penalties", title, text, [*loss, *lines]))
     rates = _over_runs(runs, "learning_rate", {} if len(runs) == 1 else named, "learning rate")
     if any(np.ptp(line.known) > 0 for line in rates if len(line.known)):
         panels.append(_line_panel("learning_rate", "Learning rate", "The learning rate of each epoch.", rates))

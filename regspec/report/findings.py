@@ -111,7 +111,7 @@ def penalty_share(run: Recorded) -> float | None:
     """The penalties' share of the whole loss in the last epoch; None where there are no penalties."""
     penalty, loss = run.last("penalty"), run.last("data_loss")
     whole = penalty + loss
-    if not run.by_term("penalty") and not penalty > 0:
+    if not run.is_penalized:
         return None
     return penalty / whole if math.isfinite(whole) and whole > 0 else math.nan
 

@@ -67,6 +67,11 @@ class Recorded:
         return {name: values for name, values in found.items() if np.isfinite(values).any()}
 
     @property
+    def is_penalized(self) -> bool:
+        """Whether it has penalties: terms, or in an old run, which has none of their names, their sum."""
+        return bool(self.by_term("penalty")) or bool((self.metrics.get("penalty", np.zeros(1)) > 0).any())
+
+    @property
     def is_classification(self) -> bool:
         """Whether it learned classes, and not quantities."""
         return bool(self.about.get("task", "classes" if "held_out_accuracy" in self.metrics else "") == "classes")

@@ -42,7 +42,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2
 WIDTH = 5.0  # inches of a panel; a point is a pixel of a phone
 FONT = 9.5
 DPI = 72  # so that a display unit is a point, which is the unit of SVG
-_RC = {
+_RC: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": LIGHT["muted"],
     "axes.facecolor": "none",
