@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -604,29 +605,43 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-@pytest.mark.parametrize(("width", "theme"), [(375, "light"), (375, "dark"), (1280, "light"), (1280, "dark")])
-def test_in_a_browser(whole: str, tmp_path: Path, width: int, theme: str) -> None:
-    """Without an error, every picture with a size and readable letters, and nothing wider than the window."""
-    text = whole.replace('<html lang="en">', f'<html lang="en" data-theme="{theme}">')
-    wrapped = LOOK.replace("WIDTH", str(width)).replace("PAGE", html.escape(text))
-    (tmp_path / "look.html").write_text(wrapped)
+def look(text: str, width: int, folder: Path) -> dict[str, Any]:
+    """What a browser shows of a page in a window of this width; without errors on its console."""
+    (folder / "look.html").write_text(LOOK.replace("WIDTH", str(width)).replace("PAGE", html.escape(text)))
     assert CHROMIUM is not None
-    options = [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=4000", "--window-size=1400,900"]
-    address = (tmp_path / "look.html").as_uri()
-    result = subprocess.run([CHROMIUM, *FLAGS.split(), *options, "--dump-dom", address], capture_output=True, text=True)
+    options = [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=4000", "--window-size=1400,900"]
+    command = [CHROMIUM, *FLAGS.split(), *options, "--dump-dom", (folder / "look.html").as_uri()]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert "CONSOLE" not in result.stderr, re.findall(".*CONSOLE.*", result.stderr)
-    seen_text = re.search('<pre id="seen">(.*?)</pre>', result.stdout, re.DOTALL)
-    assert seen_text is not None
-    seen = json.loads(html.unescape(seen_text[1]))
+    seen = re.search('<pre id="seen">(.*?)</pre>', result.stdout, re.DOTALL)
+    assert seen is not None
+    found: dict[str, Any] = json.loads(html.unescape(seen[1]))
+    return found
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize(("width", "theme"), [(375, "light"), (1280, "dark")])
+def test_in_a_browser(whole: str, tmp_path: Path, width: int, theme: str) -> None:
+    """Every picture has a size and letters that can be read, nothing is wider than the window, and curves answer."""
+    seen = look(whole.replace('<html lang="en">', f'<html lang="en" data-theme="{theme}">'), width, tmp_path)
     assert seen["width"] == width
     assert seen["needs"] <= width
-    assert len(seen["sizes"]) == len(pictures(text)) == 16
+    assert len(seen["sizes"]) == len(pictures(whole)) == 16
     assert all(each_width > 200 and height > 50 for each_width, height in seen["sizes"])
     assert all(each_width <= width for each_width, _ in seen["sizes"])
     assert seen["letters"] >= 9
     assert seen["hover"].startswith("epoch ")
     assert all(contrast(ink, seen["surface"]) >= 4.5 for ink in seen["inks"])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_long_names_on_a_phone(trained: Path, run: Path, tmp_path: Path) -> None:
+    long = "a_name/without_a_space." * 6
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**about, "spec": "long" * 30, "options": {"data": long, long: long}}))
+    write_rows(run, [{**row, f"penalty/{long}": "0.5"} for row in rows_of(run)])
+    assert look(page([run]), 375, tmp_path)["needs"] <= 375
+    assert look(page([trained, run.rename(tmp_path / ("long" * 30))]), 375, tmp_path)["needs"] <= 375
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])

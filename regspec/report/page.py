@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from regspec.blocks import Graph
 from regspec.report import figures, findings, style
@@ -60,6 +61,7 @@ def page(folders: Sequence[Path]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters["breakable"] = breakable
     return environment.get_template("page.html").render(
         runs=runs,
         names={run.name: str(run.about.get("spec") or run.name) for run in runs},
@@ -80,6 +82,11 @@ def highlighted(text: str, language: str) -> Markup:
     from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
 
     return Markup(highlight(text, get_lexer_by_name(language), HtmlFormatter(nowrap=True)))  # it escapes
+
+
+def breakable(name: str) -> Markup:
+    """A name as HTML that may go on in a new line after a dot, a slash or an underscore."""
+    return Markup(re.sub(r"([./_])", r"\1<wbr>", str(escape(name))))  # it is escaped
 
 
 def summary(run: Recorded) -> Summary | None:

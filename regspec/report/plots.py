@@ -208,7 +208,7 @@ def draw_bars(axes: Axes, bars: Sequence[Bar]) -> None:
         )
         if bar.mark is not None:
             axes.plot([bar.mark] * 2, [y - 0.38, y + 0.38], color=LIGHT["orange"], linewidth=2)
-    axes.set_yticks(places, [short(bar.name) for bar in bars])
+    axes.set_yticks(places, [short(bar.name, 22) for bar in bars])
     axes.tick_params(axis="y", labelcolor=LIGHT["ink"])
     axes.set_xlim(0, widest)
     axes.set_ylim(-0.6, len(bars) - 0.4)
