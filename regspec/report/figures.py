@@ -115,7 +115,7 @@ def sparsity(runs: Sequence[Recorded]) -> list[Panel]:
         if not any(bar.around or bar.mark for bar in bars):
             continue
         text = "The share of exact zeros in each weight; pale, of magnitudes of at most 0.001."
-        if any(twins.values()):
+        if any(bar.mark for bar in bars):
             text += " The mark is the share of zeros without regularization."
         elif twins:
             text += " Without regularization there are none."
