@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from regspec.cli.application import Spec, app
+from regspec.cli.application import Set, Spec, app, parameters
 from regspec.errors import Problem, RegspecError
 
 
@@ -30,6 +30,7 @@ def train(
             "--output", "-o", help="The run's folder; one of its own under runs when absent.", show_default=False
         ),
     ] = None,
+    set: Set = None,
 ) -> None:
     """Train a spec's model with its penalties, and keep spec, source, weights and metrics in a folder.
 
@@ -40,4 +41,4 @@ def train(
     except ImportError as error:
         raise RegspecError(Problem(f"train needs {error.name}", "pip install 'regspec[train]'")) from None
     options = run.Options(data, target, epochs, batch_size, lr, seed)
-    run.train(spec, options, output)
+    run.train(spec, options, output, parameters=parameters(set))

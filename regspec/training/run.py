@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,15 @@ class Run:
     metrics: Mapping[str, float]
 
 
-def train(spec_file: Path, options: Options, folder: Path | None = None, console: Console | None = None) -> Run:
+def train(
+    spec_file: Path,
+    options: Options,
+    folder: Path | None = None,
+    console: Console | None = None,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> Run:
     """Trains the model of a spec's file, and writes a run's folder: by default one of its own under ``runs``.
 
     Interrupted, it leaves the folder with the weights and metrics so far.
@@ -64,7 +72,7 @@ def train(spec_file: Path, options: Options, folder: Path | None = None, console
         RegspecError: for a fault of the spec, data that does not fit it, or a folder that can't be written.
     """
     console = console or get_console()  # the one on which Lightning draws its bar
-    spec = load(spec_file)
+    spec = load(spec_file, parameters=parameters)
     graph = graph_of(spec)
     loaded = data.load(options.data, graph, target=options.target, seed=options.seed)
     model = build(spec, seed=options.seed)
@@ -81,7 +89,7 @@ def train(spec_file: Path, options: Options, folder: Path | None = None, console
         is_classification=loaded.is_classification,
         gives_probabilities=gives_probabilities(graph),
     )
-    epochs = _Epochs(folder, console, options.epochs)
+    epochs = _Epochs(folder, console, options.epochs, on_epoch)
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
         accelerator="auto",
@@ -198,8 +206,15 @@ LABELS = {"data_loss": "loss", "penalty": "penalty", "held_out_loss": "held-out 
 class _Epochs(Callback):
     """After each epoch, a line for people, a row of metrics, and the weights."""
 
-    def __init__(self, folder: Path, console: Console, total: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        console: Console,
+        total: int,
+        on_epoch: Callable[[int, Mapping[str, float]], None] | None,
+    ) -> None:
         self.folder = folder
+        self.on_epoch = on_epoch
         self.console = console
         self.total = total
         self.done = 0
@@ -219,6 +234,8 @@ class _Epochs(Callback):
         self._save(training.model)
         shown = "  ".join(f"{LABELS[name]} {value:.4f}" for name, value in self.metrics.items())
         self.console.print(f"epoch {self.done:>{len(str(self.total))}}/{self.total}  {shown}", **PLAIN)
+        if self.on_epoch is not None:
+            self.on_epoch(self.done, self.metrics)
 
     def on_exception(self, trainer: lightning.Trainer, training: Any, exception: BaseException) -> None:
         self._save(training.model)
