@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from click.core import ParameterSource
 
 from regspec.cli.application import Set, app, parameters
 from regspec.errors import Problem, RegspecError
@@ -157,7 +156,7 @@ def _changes(context: typer.Context, chosen: Any) -> dict[str, Any]:
     said = [
         name
         for name in context.params
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and name != "resume"
+        if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE" and name != "resume"
     ]
     fixed = [name for name in said if name not in CHANGEABLE]
     if fixed:

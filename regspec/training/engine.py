@@ -63,7 +63,8 @@ def faults() -> Iterator[None]:
     try:
         yield
     except (MisconfigurationException, ValueError, ModuleNotFoundError) as error:
-        raise RegspecError(Problem(" ".join(str(error).split()))) from None
+        hint = "--accelerator, --devices, --strategy and --precision say where and how"
+        raise RegspecError(Problem(" ".join(str(error).split()), hint)) from None
 
 
 def _devices(options: Options) -> tuple[Any, int]:

@@ -49,12 +49,14 @@ class Folder:
         """The folder of the twin that was trained without penalties."""
         return Folder(self.path / "baseline")
 
-    def make(self) -> None:
-        """Makes the folder. Raises `RegspecError` where something is in it, or in the way."""
+    def check(self) -> None:
+        """Raises `RegspecError` where something is in the folder."""
         if self.path.is_dir() and any(self.path.iterdir()):
-            raise RegspecError(
-                Problem("is a folder that is not empty", "give a run a folder of its own", str(self.path))
-            )
+            hint = "give a run a folder of its own, or go on with the one in it by --resume"
+            raise RegspecError(Problem("is a folder that is not empty", hint, str(self.path)))
+
+    def make(self) -> None:
+        """Makes the folder. Raises `RegspecError` where that can't be."""
         _make(self.path)
 
     def write(self, name: str, content: str | bytes) -> None:

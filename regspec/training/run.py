@@ -53,6 +53,8 @@ class Run:
 class Task:
     """What is trained: a spec's model, on data that fits it."""
 
+    spec_file: Path
+    parameters: Mapping[str, Any]  # values in place of the defaults in that file
     spec: ModelSpec
     graph: Graph
     loaded: data.Data
@@ -64,7 +66,8 @@ class Task:
         spec = load(spec_file, parameters=parameters)
         options.optimizer_class(), options.routes_of()  # whose faults are said at once
         graph = graph_of(spec)
-        return cls(spec, graph, data.load(options.data, graph, target=options.target, seed=options.seed), options)
+        loaded = data.load(options.data, graph, target=options.target, seed=options.seed)
+        return cls(spec_file, parameters or {}, spec, graph, loaded, options)
 
     def model(self) -> Regularized:
         """The model as it is before training."""
@@ -120,8 +123,7 @@ def train(
     task = Task.of(spec_file, options, parameters)
     place = Folder.free(Path("runs") / task.spec.name) if folder is None else Folder(folder)
     if _is_first():
-        place.make()
-        _begin(task, place, spec_file, parameters)
+        place.check()
     return _trained(task, place, console, on_epoch)
 
 
@@ -154,11 +156,13 @@ def _is_first() -> bool:
     return not getattr(rank_zero_only, "rank", 0)
 
 
-def _begin(task: Task, place: Folder, spec_file: Path, parameters: Mapping[str, Any] | None = None) -> None:
-    """Writes what is known before training."""
-    place.write_spec(spec_file, task.spec, parameters or {})
-    place.write_weights(task.model().state_dict(), "initial")
-    place.write_facts(task.facts())
+def _begin(task: Task, place: Folder) -> None:
+    """Writes what is known before training, where no run has begun."""
+    if _is_first() and not place.spec.exists():
+        place.make()
+        place.write_spec(task.spec_file, task.spec, task.parameters)
+        place.write_weights(task.model().state_dict(), "initial")
+        place.write_facts(task.facts())
 
 
 def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpoch | None) -> Run:
@@ -170,9 +174,6 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     epochs = _fit(task, place, console, on_epoch)
     if task.options.baseline:
         console.print("the same without penalties:", **PLAIN)
-        if _is_first() and not place.baseline.spec.exists():
-            place.baseline.make()
-            _begin(task, place.baseline, place.spec)
         _fit(task, place.baseline, console, None, is_penalized=False)
         if _is_first():
             _finished(task, place.baseline)
@@ -206,6 +207,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
+    _begin(task, place)
     lightning.seed_everything(options.seed, verbose=False)
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
