@@ -110,7 +110,7 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
         *inputs, target = batch
-        data_loss = self.data_loss(self.model(*inputs), target)
+        data_loss: Tensor = self.data_loss(self.model(*inputs), target)
         penalty = self.model.regularization_loss()
         self._add(len(target), {"data_loss": data_loss, "penalty": penalty})
         loss = data_loss + penalty if self.is_penalized else data_loss

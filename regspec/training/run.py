@@ -156,15 +156,6 @@ def _is_first() -> bool:
     return not getattr(rank_zero_only, "rank", 0)
 
 
-def _begin(task: Task, place: Folder) -> None:
-    """Writes what is known before training, where no run has begun."""
-    if _is_first() and not place.spec.exists():
-        place.make()
-        place.write_spec(task.spec_file, task.spec, task.parameters)
-        place.write_weights(task.model().state_dict(), "initial")
-        place.write_facts(task.facts())
-
-
 def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpoch | None) -> Run:
     """The run of a task in its folder; with its twin, if one is asked for."""
     console = (console or get_console()) if _is_first() else Console(quiet=True)  # on which Lightning draws its bar
@@ -207,7 +198,9 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
-    _begin(task, place)
+    model = task.model()
+    if _is_first() and not place.spec.exists():
+        place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
     lightning.seed_everything(options.seed, verbose=False)
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
@@ -218,18 +211,14 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         gives_probabilities=gives_probabilities(task.graph),
         class_weights=weights,
     )
-    model = task.model()
     training = Training(model, loss, options, batches, is_penalized=is_penalized)
     if options.compiles:
         model.compile()
     checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None
-    loaders = [
-        DataLoader(part, sampler=order, batch_size=None)
-        for part, order in ((loaded.train, batches), (loaded.held_out, held_out))
-    ]
+    loaders = _loader(loaded.train, batches), _loader(loaded.held_out, held_out)
     try:
         with _stopped_by_interrupts(trainer, epochs), faults():
-            trainer.fit(training, *loaders, ckpt_path=checkpoint)
+            trainer.fit(training, loaders[0], loaders[1], ckpt_path=checkpoint)
         if epochs.is_interrupted:
             raise SystemExit
     except SystemExit:  # after Ctrl-C; of a second one it is Lightning's
@@ -240,6 +229,11 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         raise RegspecError(Problem(f"'{options.data}' does not fit the model: {error}")) from None
     epochs.finish(trainer)
     return epochs
+
+
+def _loader(examples: Any, order: Batches) -> DataLoader[Any]:
+    """Batches of examples, each cut at once."""
+    return DataLoader(examples, sampler=order, batch_size=None)
 
 
 @contextmanager
