@@ -19,8 +19,7 @@ from lightning.pytorch.loggers import CSVLogger
 from rich import get_console
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 from regspec import files
 from regspec.building import build
@@ -92,14 +91,14 @@ def train(spec_file: Path, options: Options, folder: Path | None = None, console
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    counts = f"{len(loaded.target)} examples, {len(loaded.held_out_target)} held out"
+    counts = f"{len(loaded.train)} examples, {len(loaded.held_out)} held out"
     console.print(f"{spec.name} on {options.data}: {counts}, {training.task}", **PLAIN)
     try:
         with _stopped_by_interrupts(trainer) as interrupts:
             trainer.fit(
                 training,
-                _loader(loaded.inputs, loaded.target, options.batch_size, is_shuffled=True),
-                _loader(loaded.held_out_inputs, loaded.held_out_target, options.batch_size, is_shuffled=False),
+                _loader(loaded.train, options.batch_size, is_shuffled=True),
+                _loader(loaded.held_out, options.batch_size, is_shuffled=False),
             )
         if interrupts:
             raise SystemExit
@@ -150,12 +149,13 @@ def print_terms(model: Regularized, console: Console) -> None:
     console.print(table)
 
 
-def _loader(inputs: tuple[Tensor, ...], target: Tensor, size: int, *, is_shuffled: bool) -> Any:
-    """Batches of tensors, each cut at once."""
-    dataset = TensorDataset(*inputs, target)
-    order: Any = RandomSampler(dataset) if is_shuffled else SequentialSampler(dataset)
+def _loader(examples: data.Examples, size: int, *, is_shuffled: bool) -> Any:
+    """Batches of examples, each taken at once."""
+    rows = range(len(examples))
+    order: Any = RandomSampler(rows) if is_shuffled else SequentialSampler(rows)
     # a last batch of one example has no variance for a batch normalization
-    drops = is_shuffled and len(dataset) % size == 1
+    drops = is_shuffled and len(examples) % size == 1
+    dataset: Any = examples
     return DataLoader(dataset, sampler=BatchSampler(order, size, drops), batch_size=None)
 
 
