@@ -125,4 +125,4 @@ def _numbers(value: Any, what: str, source: str, *, takes_words: bool = False) -
 def _kind(array: Array) -> str:
     """What an array holds that is no numbers."""
     first = array.flat[0] if array.size else None
-    return f"{array.dtype}" if first is None else f"{array.dtype} such as {first!r}"
+    return f"{array.dtype}" if first is None else f"{array.dtype} such as '{first}'"

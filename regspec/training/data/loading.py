@@ -46,8 +46,10 @@ def load(source: str, graph: Graph, *, target: str | None = None, seed: int = 0)
     """
     check_outputs(graph)
     parts, names = _read(source, graph, target)
-    if len(parts) == 1 and len(parts[0].target) < 2:
-        raise RegspecError(Problem(f"'{source}' has {len(parts[0].target)} example(s), too few to hold some out"))
+    least = 2 if len(parts) == 1 else 1
+    if (number := min(len(part.target) for part in parts)) < least:
+        what = "too few to hold some out" if len(parts) == 1 else "to train on or to hold out"
+        raise RegspecError(Problem(f"'{source}' has {number} example(s) {what}"))
     goals, classes = fitted_targets([part.target for part in parts], names, graph, source)
     examples: list[images.Images | InMemory] = [
         images.Images(part.files, goal, part.form)

@@ -68,8 +68,6 @@ def _quantities(goal: Array, graph: Graph, source: str) -> torch.Tensor:
 def _classes(target: torch.Tensor, names: Names, graph: Graph, source: str) -> tuple[str, ...]:
     """The names of the classes, for which the model's output has a place."""
     output = graph.outputs[0].logical
-    if not len(target):
-        raise RegspecError(Problem(f"'{source}' has no examples"))
     seen = target.unique().tolist()
     shown = names if names is not None else tuple(map(str, seen))
     what = f"'{source}' has the classes {', '.join(shown[:SHOWN])}{', …' * (len(shown) > SHOWN)}"
