@@ -17,7 +17,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import regspec
-from regspec.training.run import Options, Run, train
+from regspec.training.options import Options
+from regspec.training.run import Run, train
 
 ROOT = Path(__file__).parent.parent
 HEADER = "regspec: 1\nname: net\n"
@@ -28,7 +29,9 @@ def run(folder: Path, text: str, console: Console | None = None, **options: obje
     path = folder / "net.yaml"
     path.write_text(HEADER + text)
     console = console or Console(file=io.StringIO(), width=100)
-    return train(path, Options(**{"epochs": 2, **options}), folder / f"run{len(list(folder.iterdir()))}", console)
+    return train(
+        path, Options(**{"epochs": 2, **options}), folder / f"run{len(list(folder.iterdir()))}", console=console
+    )
 
 
 WINE = """
@@ -43,10 +46,11 @@ layers:
 def test_digits(tmp_path: Path) -> None:
     """The example reaches its accuracy, and the folder holds what was trained."""
     console = Console(file=io.StringIO(), width=100)
-    made = train(ROOT / "examples" / "digits_cnn.yaml", Options(epochs=10), tmp_path / "run", console)
+    made = train(ROOT / "examples" / "digits_cnn.yaml", Options(epochs=10), tmp_path / "run", console=console)
     assert made.metrics["held_out_accuracy"] >= 0.97
     folder = made.folder
-    assert {path.name for path in folder.iterdir()} == {"spec.yaml", "model.py", "weights.safetensors", "metrics.csv"}
+    written = {"spec.yaml", "model.py", "run.json", "initial.safetensors", "weights.safetensors", "metrics.csv"}
+    assert {path.name for path in folder.iterdir()} == written | {"activities.json", "checkpoint.ckpt"}
     assert (folder / "spec.yaml").read_bytes() == (ROOT / "examples" / "digits_cnn.yaml").read_bytes()
     assert (folder / "model.py").read_text() == regspec.source(folder / "spec.yaml")
     model = regspec.build(folder / "spec.yaml")
@@ -159,7 +163,7 @@ def test_runs_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.yaml").write_text(HEADER + WINE)
     console = Console(file=io.StringIO())
-    folders = [train(Path("net.yaml"), Options(data="wine", epochs=1), None, console).folder for _ in range(2)]
+    folders = [train(Path("net.yaml"), Options(data="wine", epochs=1), None, console=console).folder for _ in range(2)]
     assert folders == [Path("runs/net"), Path("runs/net_2")]
 
 
