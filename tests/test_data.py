@@ -556,7 +556,7 @@ def test_parquet_that_is_wrong(tmp_path: Path, columns: dict[str, list[object]],
         (
             ["left_1"],
             "kind",
-            r"takes \(batch, 3\) for 'left', the columns 'left_0' to 'left_2', .* 'left_0' to 'left_0'",
+            r"takes \(batch, 3\) for 'left', the columns 'left_0' to 'left_2', .* has left_0$",
         ),
         (["right.0"], "kind", r"\(batch, 2\) for 'right', .* but the file has right.1, left_0"),
         ([], "kin", "has no column 'kin'\n   = did you mean 'kind'"),
