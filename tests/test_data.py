@@ -270,7 +270,7 @@ def test_several_inputs_take_columns_by_name(tmp_path: Path, name: str) -> None:
 
 def test_several_targets(tmp_path: Path) -> None:
     TABLE.drop("id", "kind").write_csv(tmp_path / "d.csv")
-    x, y = all_of(load(str(tmp_path / "d.csv"), dense(5, 2), target="size,weight"))
+    x, y = all_of(load(str(tmp_path / "d.csv"), dense(5, 2), target="size, weight"))
     assert x.shape == (20, 5)
     assert torch.equal(y, torch.stack([x[:, 2] / 4, x[:, 2]], 1))
 
@@ -556,7 +556,7 @@ def test_parquet_that_is_wrong(tmp_path: Path, columns: dict[str, list[object]],
         (
             ["left_1"],
             "kind",
-            r"takes \(batch, 3\) for 'left', the columns 'left_0' to 'left_2', .* 'left_0' to 'left_0'",
+            r"takes \(batch, 3\) for 'left', the columns 'left_0' to 'left_2', .* has left_0$",
         ),
         (["right.0"], "kind", r"\(batch, 2\) for 'right', .* but the file has right.1, left_0"),
         ([], "kin", "has no column 'kin'\n   = did you mean 'kind'"),
@@ -710,6 +710,7 @@ def test_functions_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("elsewhere", dense(13, 3), None, "a folder of images, or module:function"),
         ("wine", graph("x: {shape: [13]}", "Dense: {units: 3}", more="outputs: [dense, x]"), None, "with one output"),
         ("wine", graph("x: {shape: [13]}", "Dense: {units: 3}", more="outputs: {a: dense}"), None, "'outputs: dense'"),
+        ("wine", graph("x: {shape: [13]}", "Dense: {units: 3}", more="outputs: [dense]"), None, "gives a list"),
         ("wine", TWO, None, "gives no input 'right'"),
     ],
 )

@@ -76,7 +76,9 @@ def read(path: str, graph: Graph, target: str | None) -> Arrays:
     """The columns of a file: the inputs, and the target by its name, several of them, or the last column."""
     table = _csv(path) if path.lower().endswith(".csv") else _parquet(path)
     names = table.frame.columns
-    goals = [names[-1]] if target is None else [target] if target in names else target.split(",")
+    goals = (
+        [names[-1]] if target is None else [target] if target in names else [name.strip() for name in target.split(",")]
+    )
     for goal in goals:
         if goal not in names:
             hint = did_you_mean(goal, names) or f"it has {', '.join(names)}"
