@@ -44,7 +44,8 @@ def check(run: Path, alone: Path) -> None:
     assert got.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(got[name], value, rtol=1e-5, atol=1e-6)
-    ours, theirs = (list(csv.DictReader((folder / "metrics.csv").open())) for folder in (run, alone))
+    texts = [(folder / "metrics.csv").read_text().splitlines() for folder in (run, alone)]
+    ours, theirs = (list(csv.DictReader(lines)) for lines in texts)
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):
         for name in a.keys() - {"seconds"}:

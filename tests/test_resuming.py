@@ -44,7 +44,7 @@ COMMAND = [sys.executable, "-m", "regspec", "train"]
 ARGUMENTS = ["--data", "wine", "--batch-size", "20", "--optimizer", "sgd momentum=0.9", "--lr", "0.05"]
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Raised by a test in the midst of a run."""
 
 
@@ -63,9 +63,9 @@ def stopped(spec: Path, options: Options, folder: Path, epoch: int) -> None:
 
     def stop(number: int, metrics: object) -> None:
         if number == epoch:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(spec, options, folder, console=quiet(), on_epoch=stop)
 
 
@@ -121,7 +121,7 @@ def test_a_baseline_is_resumed_too(spec: Path, tmp_path: Path) -> None:
 
 
 def test_killed_at_each_epoch(spec: Path, tmp_path: Path) -> None:
-    """Killed between the files of an epoch and its checkpoint: the run goes on, loses that epoch at most, and ends the same."""
+    """Killed between the files of an epoch and its checkpoint, it loses that epoch at most, and ends the same."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     train(spec, Options(**OPTIONS), whole, console=quiet())
     command = [*COMMAND, str(spec), *ARGUMENTS, "--epochs", "5", "-o", str(run)]
@@ -137,7 +137,6 @@ def test_killed_at_each_epoch(spec: Path, tmp_path: Path) -> None:
         command = [*COMMAND, "--resume", str(run)]
     subprocess.run(command, check=True, capture_output=True)
     assert same(run, whole)
-    assert not [path for path in run.iterdir() if path.name.startswith(".")] or True
 
 
 def test_a_full_disk(spec: Path, tmp_path: Path) -> None:
@@ -160,6 +159,7 @@ def test_a_full_disk(spec: Path, tmp_path: Path) -> None:
     assert len(rows(run)) == 3
 
 
+@pytest.mark.filterwarnings("ignore:the regularization loss is nan:RuntimeWarning")
 def test_a_loss_that_is_not_finite(spec: Path, tmp_path: Path) -> None:
     """What the epochs before have left is not touched."""
     run = tmp_path / "run"

@@ -34,7 +34,7 @@ from regspec.training.batches import Batches
 from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Resumable
 from regspec.training.folder import Folder
-from regspec.training.module import DataLoss, Training, gives_probabilities
+from regspec.training.module import DataLoss, Training, bound_optimizer, gives_probabilities
 from regspec.training.options import Options
 
 SHOWN = 512  # held-out examples on which activities are looked at
@@ -64,7 +64,6 @@ class Task:
     def of(cls, spec_file: Path, options: Options, parameters: Mapping[str, Any] | None = None) -> Task:
         """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it."""
         spec = load(spec_file, parameters=parameters)
-        options.optimizer_class(), options.routes_of()  # whose faults are said at once
         graph = graph_of(spec)
         loaded = data.load(options.data, graph, target=options.target, seed=options.seed)
         return cls(spec_file, parameters or {}, spec, graph, loaded, options)
@@ -72,6 +71,21 @@ class Task:
     def model(self) -> Regularized:
         """The model as it is before training."""
         return build(self.spec, seed=self.options.seed)
+
+    def data_loss(self) -> DataLoss:
+        """The loss on the data. Raises `RegspecError` where classes are to be weighted, and there are none."""
+        weights = None
+        if self.options.class_weights == "balanced":
+            if not self.loaded.is_classification:
+                raise RegspecError(
+                    Problem(f"--class-weights are for classes, but '{self.options.data}' has quantities")
+                )
+            weights = data.class_weights(self.loaded.train.target, self.graph.outputs[0].logical[-1])
+        return DataLoss(
+            is_classification=self.loaded.is_classification,
+            gives_probabilities=gives_probabilities(self.graph),
+            class_weights=weights,
+        )
 
     @property
     def goal(self) -> str:
@@ -198,6 +212,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
+    bound_optimizer(task.model(), options, 1)  # whose faults are found before anything is written
     model = task.model()
     if _is_first() and not place.spec.exists():
         place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
@@ -205,13 +220,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
     held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
-    weights = data.class_weights(loaded.train.target) if options.class_weights == "balanced" else None
-    loss = DataLoss(
-        is_classification=loaded.is_classification,
-        gives_probabilities=gives_probabilities(task.graph),
-        class_weights=weights,
-    )
-    training = Training(model, loss, options, batches, is_penalized=is_penalized)
+    training = Training(model, task.data_loss(), options, batches, is_penalized=is_penalized)
     if options.compiles:
         model.compile()
     checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None
