@@ -122,6 +122,16 @@ def test_a_run_and_its_twin_side_by_side(trained: Path) -> None:
     assert table["zeros in the penalized weights"][1] == "0 %"
 
 
+def test_penalties_of_a_twin_are_only_measured(run: Path) -> None:
+    """Its folder is as any other: it may note penalties that it did not minimize."""
+    (run / "baseline" / "metrics.csv").write_text((run / "metrics.csv").read_text())
+    twin = only(run / "baseline")
+    assert not twin.is_penalized
+    assert findings.account(twin).endswith("Its penalties are only measured.")
+    table = {row[0]: row[1:] for row in findings.side_by_side(only(run), twin).rows}
+    assert table["penalty"][1] == f"{table['penalty'][0]}, only measured"
+
+
 def test_quantities(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "plain", REGRESSION, "diabetes", epochs=2)
     loss = float(rows_of(folder)[-1]["held_out_loss"])

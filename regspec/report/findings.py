@@ -89,7 +89,7 @@ def account(run: Recorded) -> str:
         sentences.append(f"Its twin without regularization comes to {came}.")
     share = penalty_share(run)
     if share is None:
-        return " ".join([*sentences, "It has no penalties."])
+        return " ".join([*sentences, "Its penalties are only measured." if run.is_twin else "It has no penalties."])
     sentences.append(f"Penalties make up {percent(share)} of what it minimized in the last epoch.")
     if (zeros := zeros_of(weights_of(run))) is not None:
         sentences.append(f"Of the penalized weights, {percent(zeros)} are exactly zero.")
@@ -215,7 +215,7 @@ _MEASURES: dict[str, Callable[[Recorded], str]] = {
     "held-out accuracy": lambda run: percent(run.last("held_out_accuracy")) if run.has("held_out_accuracy") else "",
     "held-out loss": lambda run: _number(run.last("held_out_loss")),
     "data loss": lambda run: _number(run.last("data_loss")),
-    "penalty": lambda run: _number(run.last("penalty")),
+    "penalty": lambda run: _number(run.last("penalty")) + (", only measured" if run.is_twin else ""),
     "epochs": lambda run: str(len(run.epochs)),
     "seconds": lambda run: f"{run.about['seconds']:.3g}" if isinstance(run.about.get("seconds"), float) else "",
 }

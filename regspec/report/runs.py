@@ -49,6 +49,7 @@ class Recorded:
     weights: Weights | None
     activities: Mapping[str, Activity]
     baseline: Recorded | None
+    is_twin: bool  # whether it is a baseline: its penalties are measured, and not minimized
     missing: tuple[str, ...] = field(default=())  # sentences
 
     def last(self, column: str) -> float:
@@ -68,8 +69,9 @@ class Recorded:
 
     @property
     def is_penalized(self) -> bool:
-        """Whether it has penalties: terms, or in an old run, which has none of their names, their sum."""
-        return bool(self.by_term("penalty")) or bool((self.metrics.get("penalty", np.zeros(1)) > 0).any())
+        """Whether it minimized penalties: terms, or in an old run, which has none of their names, their sum."""
+        has = bool(self.by_term("penalty")) or bool((self.metrics.get("penalty", np.zeros(1)) > 0).any())
+        return has and not self.is_twin
 
     @property
     def is_classification(self) -> bool:
@@ -127,7 +129,7 @@ def _read(folder: Path, name: str) -> Recorded:
     except RegspecError as error:
         graph = None
         missing.append(f"The model's graph is not shown, because its spec can't be compiled: {error.problems[0].what}.")
-    baseline = folder / "baseline"
+    baseline, whole = folder / "baseline", folder.resolve()
     return Recorded(
         folder,
         name,
@@ -141,6 +143,7 @@ def _read(folder: Path, name: str) -> Recorded:
         weights,
         activities,
         _read(baseline, "without regularization") if (baseline / METRICS).is_file() else None,
+        whole.name == "baseline" and (whole.parent / METRICS).is_file(),
         tuple(missing),
     )
 
