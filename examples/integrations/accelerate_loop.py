@@ -2,9 +2,9 @@
 
 ``prepare`` may wrap the model, so ask ``regspec.regularization_loss(model)``, which looks into wrappers, and not the
 model's own method. Bind before ``prepare``, while the optimizer is torch's. With accumulated gradients `backward`
-divides each loss by their number, penalties included, so that they count once a step. Run it from anywhere:
-``python examples/integrations/accelerate_loop.py``, or on two processes:
-``accelerate launch --cpu --num_processes 2 examples/integrations/accelerate_loop.py``.
+divides each loss by their number, penalties included, so that they count once a step. Run it from
+anywhere: ``python examples/integrations/accelerate_loop.py``, or on two processes:
+``torchrun --nproc-per-node 2 examples/integrations/accelerate_loop.py``.
 """
 
 import regspec
