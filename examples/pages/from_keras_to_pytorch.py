@@ -6,7 +6,9 @@ rows, and with ``--save digits_resnet.keras`` it keeps the model that was traine
 
 import argparse
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,29 +112,38 @@ def port_row(name: str, options: dict[str, Any], file: Path, outputs: NDArray[np
     return f"| {name} | {len(lines)} | {len(model.regularization_terms())} | {apart:.0e} |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--save")
-    path = parser.parse_args().save
+def trained_row(epochs: int, model: keras.Model, ported: nn.Module) -> str:
+    """Both trained for so many epochs more: the accuracies, and how far the outputs are apart."""
+    train_in_keras(model, epochs)
+    train_in_torch(ported, epochs)
+    theirs, ours = model.predict(digits()[0][-HELD_OUT:], verbose=0), outputs_of(ported)
+    scores = " | ".join(f"{100 * accuracy(each):.1f}" for each in (theirs, ours))
+    return f"| {epochs} | {scores} | {difference(ours, theirs):.0e} |"
+
+
+def rows(epochs: tuple[int, ...], file: Path) -> Iterator[str]:
+    """The tables' rows, one by one; the model that was trained in Keras is saved in between."""
     keras.utils.set_random_seed(0)
     model = residual_network()
-    images = digits()[0][-HELD_OUT:]
     train_in_keras(model, 5)
+    model.save(file)
+    outputs = model.predict(digits()[0][-HELD_OUT:], verbose=0)
+    for name, options in OPTIONS.items():
+        yield port_row(name, options, file, outputs)
+    ported = regspec.port(file).build()
+    for each in epochs:
+        yield trained_row(each, model, ported)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--save", type=Path, help="where the model of Keras is kept")
+    path = parser.parse_args().save
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "digits_resnet.keras"
-        model.save(file)
+        for row in rows((0, 1, 10), Path(folder) / "digits_resnet.keras"):
+            print(row, flush=True)
         if path is not None:
-            model.save(path)
-        theirs = model.predict(images, verbose=0)
-        for name, options in OPTIONS.items():
-            print(port_row(name, options, file, theirs), flush=True)
-        ported = regspec.port(file).build()
-    for epochs in (0, 1, 10):
-        train_in_keras(model, epochs)
-        train_in_torch(ported, epochs)
-        theirs, ours = model.predict(images, verbose=0), outputs_of(ported)
-        scores = " | ".join(f"{100 * accuracy(each):.1f}" for each in (theirs, ours))
-        print(f"| {epochs} | {scores} | {difference(ours, theirs):.0e} |")
+            shutil.copy(Path(folder) / "digits_resnet.keras", path)
 
 
 if __name__ == "__main__":

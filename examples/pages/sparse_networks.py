@@ -93,13 +93,10 @@ def trained(model: Regularized, seed: int, **routes: str) -> Result:
         return Result(accuracy, torch.cat([kernel.flatten() for kernel in kernels]).abs(), units)
 
 
-def l1_row(strength: float) -> tuple[float, ...]:
-    """The strength; and by the loss, and by proximal steps, the accuracy, the exact zeros and the small weights."""
-    numbers = [strength]
-    for route in ("loss", "proximal"):
-        results = [l1(strength, route, seed) for seed in SEEDS]
-        numbers += [mean(getattr(each, what) for each in results) for what in ("accuracy", "zeros", "small")]
-    return tuple(numbers)
+def by_route(strength: float, route: str) -> tuple[float, ...]:
+    """The accuracy, the exact zeros and the small weights of networks with L1 on a route."""
+    results = [l1(strength, route, seed) for seed in SEEDS]
+    return tuple(mean(getattr(each, what) for each in results) for what in ("accuracy", "zeros", "small"))
 
 
 def group_row(strength: float) -> tuple[float, ...]:
@@ -154,7 +151,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = []
     for strength in STRENGTHS:
-        rows.append(l1_row(strength))
+        rows.append((strength, *by_route(strength, "loss"), *by_route(strength, "proximal")))
         print(f"| {strength:g} | " + " | ".join(f"{100 * each:.1f}" for each in rows[-1][1:]) + " |", flush=True)
     for strength in GROUP_STRENGTHS:
         _, accuracy, zeros, *units = group_row(strength)
