@@ -14,7 +14,7 @@ from rich.text import Text
 from regspec.summary import Row, Summary, counted, error_text
 
 if TYPE_CHECKING:
-    from regspec.keras.verifying import Verification
+    from regspec.keras.verification.verifying import Verification
     from regspec.regularizing import Selected
 
 

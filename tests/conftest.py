@@ -6,6 +6,7 @@ os.environ["KERAS_BACKEND"] = "torch"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import random
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,8 @@ def pytest_collectstart() -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+    if keras := sys.modules.get("keras"):
+        keras.utils.clear_session(free_memory=False)  # whose names for layers are numbered anew
 
 
 @pytest.fixture

@@ -46,7 +46,19 @@ compiler
 runtime
 building measuring regularizing
 binding
-keras
+keras.archive keras.precision keras.references keras.training keras.values keras.weights
+keras.replacing
+keras.dialect
+keras.quantized keras.quirks keras.remarks
+keras.layers
+keras.operations
+keras.nodes
+keras.models
+keras.masks keras.text keras.variables
+keras.conversion keras.older keras.ported
+keras.verification
+keras.report
+keras.porting
 training
 tables
 cli

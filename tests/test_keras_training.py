@@ -18,7 +18,7 @@ from keras.optimizers import schedules
 
 import regspec
 from regspec.compiler import graph_of
-from regspec.keras.training import training_of
+from regspec.keras.training.compiled import training_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, when it saves
 

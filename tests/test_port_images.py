@@ -62,7 +62,6 @@ def augmented() -> Any:
 
 
 def test_augmentation_before_a_network(tmp_path: Path) -> None:
-    keras.utils.clear_session()  # which numbers names anew
     model, path = augmented(), tmp_path / "model.keras"
     reference.fill(model, 1)
     model.save(path)

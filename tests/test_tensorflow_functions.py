@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from regspec.keras.operation import Entry
-from regspec.keras.operations import is_known
-from regspec.keras.tensorflow import FUNCTIONS, tf_operation_of
-from regspec.keras.tensorflow_images import SPECIAL
-from regspec.keras.tensorflow_rules import ShapeOf, SizeOf, Sizes
+from regspec.keras.operations.operation import Entry
+from regspec.keras.operations.recorded import is_known
+from regspec.keras.operations.tensorflow import FUNCTIONS, tf_operation_of
+from regspec.keras.operations.tensorflow_images import SPECIAL
+from regspec.keras.operations.tensorflow_rules import ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError
 
 X, Y = ("x", 0, 0), ("y", 0, 0)

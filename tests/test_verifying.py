@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 import regspec
 from regspec.cli import app
 from regspec.compiler import graph_of
-from regspec.keras import inputs, reference
-from regspec.keras.comparing import Comparison, difference
-from regspec.keras.outcomes import Ported
-from regspec.keras.verifying import Verification
+from regspec.keras.verification import inputs, reference
+from regspec.keras.verification.comparing import Comparison, difference
+from regspec.keras.verification.outcomes import Ported
+from regspec.keras.verification.verifying import Verification
 
 from .layers import reference as rows
 from .layers.rows import ROWS
@@ -53,7 +53,6 @@ def sorts(verification: Verification) -> set[str]:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_whole_models_pass(name: str, suffix: str, tmp_path: Path) -> None:
-    keras.utils.clear_session()  # which numbers names anew
     model = MODELS[name][0]()
     rows.fill(model, 1)
     model.save(tmp_path / f"model{suffix}")

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
-from regspec.keras.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.nodes import Call, is_said, ordered, references_in
-from regspec.keras.operation import Source, Stored
-from regspec.keras.operations import is_operation, operation_of
+from regspec.keras.operations.functions import function_of, is_function, refuse_sizes, short_name
+from regspec.keras.operations.operation import Source, Stored
+from regspec.keras.operations.recorded import is_operation, operation_of
+from regspec.keras.operations.tensorflow_rules import ShapeOf, SizeOf, Sizes
 from regspec.keras.precision import policy_of
 from regspec.keras.quantized import ADVICE, is_quantized
-from regspec.keras.tensorflow_rules import ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError, is_foreign
 from regspec.spec.fields import MAX_NAME, RESERVED, snake_case
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.keras.functions import is_function
-from regspec.keras.operations import is_operation
+from regspec.keras.operations.functions import is_function
+from regspec.keras.operations.recorded import is_operation
 from regspec.keras.values import UnportedError
 
 Reference = tuple[str, int, int]  # the layer, its node, the output

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from regspec import files
-from regspec.axes import Order
 from regspec.blocks import Graph
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, keras1, keras2, legacy, masks, variables
-from regspec.keras.conversion import Converted, Wanted, converted
+from regspec.keras import archive, masks, variables
+from regspec.keras.conversion.converting import Converted, Wanted, converted
 from regspec.keras.dialect import Dialect, said
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
+from regspec.keras.older import keras1, keras2, legacy
+from regspec.keras.ported import PortedModel, Provenance
 from regspec.keras.precision import precision_of
 from regspec.keras.replacing import Replacements
 from regspec.keras.text import text_of
@@ -28,56 +29,14 @@ from regspec.shapes import Precision
 from regspec.spec.model import ModelSpec
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import nn
-
-    from regspec.keras.verifying import Verification
+    from regspec.keras.verification.verifying import Verification
 
 TOLERANCE = 2e-4  # the largest relative error of a port that is verified
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Where a port comes from: the file, what it says of itself, and what was read of it."""
-
-    path: Path
-    weights: Path | None  # of a config without any
-    form: str  # .keras, .h5 or JSON
-    version: str | None  # of the Keras that wrote it
-    generation: int  # of that Keras
-    date: str | None
-    config: Mapping[str, Any]
-    renewed: Mapping[str, Any]  # the config as Keras 3 would have it
-    training: Mapping[str, Any]  # what the model was compiled with
-    model: Model
-    account: archive.Account | None  # of the arrays, if there are any
-    imports: tuple[str, ...] = ()  # what registers the user's kinds: modules, and module:Class
-
-
-@dataclass(frozen=True)
-class Port:
+class Port(PortedModel):
     """A Keras model, ported: a spec, its text, torch's parameters by name, and notes on what may surprise."""
-
-    spec: ModelSpec
-    text: str
-    weights: Mapping[str, NDArray[np.generic]]
-    notes: tuple[str, ...]
-    provenance: Provenance = field(repr=False, compare=False)
-    input_orders: Mapping[str, Order] = field(default_factory=dict)  # Keras's axes as they lie, where otherwise
-    output_orders: Mapping[str, Order] = field(default_factory=dict)
-    original: Port | None = field(default=None, repr=False, compare=False)  # before it was folded, converted, …
-
-    def build(self) -> nn.Module:
-        """The module, with the weights of the file; in evaluation mode, as Keras's models are when they are called."""
-        import torch
-
-        from regspec.building import build
-
-        model = build(self.spec, seed=0)
-        state = {name: torch.as_tensor(array) for name, array in self.weights.items()}
-        model.load_state_dict({**model.state_dict(), **state})
-        return model.eval()
 
     def verify(self, *, tolerance: float = TOLERANCE) -> Verification:
         """What comes of running the file's model in Keras and this one side by side, on random inputs.
@@ -89,7 +48,7 @@ class Port:
         Args:
             tolerance: the largest relative error that passes.
         """
-        from regspec.keras.verifying import verify
+        from regspec.keras.verification.verifying import verify
 
         return verify(self, tolerance)
 

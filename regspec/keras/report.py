@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from regspec import shapes
 from regspec.blocks import Graph
 from regspec.compiler import graph_of
-from regspec.keras.optimizers import code
-from regspec.keras.training import training_of
+from regspec.keras.training.compiled import training_of
+from regspec.keras.training.optimizers import code
 from regspec.summary import Summary, counted, error_text, summarize
 
 if TYPE_CHECKING:
-    from regspec.keras.porting import Port, Provenance
-    from regspec.keras.verifying import Verification
+    from regspec.keras.ported import PortedModel, Provenance
+    from regspec.keras.verification.verifying import Verification
 
 
-def report(port: Port, verification: Verification | None = None) -> str:
+def report(port: PortedModel, verification: Verification | None = None) -> str:
     """The page, in Markdown."""
     graph = graph_of(port.spec)
     summary = summarize(graph)
@@ -32,7 +32,7 @@ def report(port: Port, verification: Verification | None = None) -> str:
     return "\n".join(line for part in parts for line in part).rstrip("\n") + "\n"
 
 
-def _head(port: Port, summary: Summary, verification: Verification | None) -> Iterator[str]:
+def _head(port: PortedModel, summary: Summary, verification: Verification | None) -> Iterator[str]:
     provenance = port.provenance
     yield f"# {port.spec.name}, ported from Keras"
     yield ""
@@ -60,7 +60,7 @@ def _form(provenance: Provenance) -> str:
     return form if provenance.weights is None else f"{form} with the weights of {code(provenance.weights.name)}"
 
 
-def _use(port: Port, graph: Graph) -> Iterator[str]:
+def _use(port: PortedModel, graph: Graph) -> Iterator[str]:
     shown = ", ".join(x.source for x in graph.inputs)
     yield from ("## Use it", "", "```python", "import regspec", "from safetensors.torch import load_file", "")
     yield from _registered(port.provenance.imports)

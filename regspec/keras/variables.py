@@ -10,7 +10,7 @@ from regspec.blocks import Graph
 from regspec.errors import Problem, Problems, RegspecError
 from regspec.keras.archive import Arrays, damaged
 from regspec.keras.models import MODELS, Model, name_of
-from regspec.keras.operations import is_operation
+from regspec.keras.operations.recorded import is_operation
 from regspec.keras.quantized import dequantized, is_quantized
 from regspec.keras.replacing import own_parameters
 from regspec.keras.weights import to_parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from regspec.keras.operation import (
+from regspec.keras.operations.operation import (
     Entry,
     Operation,
     Source,
@@ -17,7 +17,7 @@ from regspec.keras.operation import (
     rule,
     tensors_in,
 )
-from regspec.keras.shape_rules import RULES
+from regspec.keras.operations.shape_rules import RULES
 from regspec.keras.values import UnportedError
 from regspec.spec.activations import ACTIVATIONS
 

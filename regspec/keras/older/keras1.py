@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.keras2 import named_parts
+from regspec.keras.older.keras2 import named_parts
 from regspec.keras.values import UnportedError
 
 Item = dict[str, Any]

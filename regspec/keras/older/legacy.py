@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regspec.keras.archive import Arrays, damaged
-from regspec.keras.graphs import is_model
 from regspec.keras.models import name_of
+from regspec.keras.older.graphs import is_model
 from regspec.keras.variables import places_of
 
 Array = NDArray[Any]

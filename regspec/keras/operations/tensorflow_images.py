@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from regspec.keras.operation import Source
-from regspec.keras.tensorflow_rules import SPECIAL, TensorFlowCall, special, whole
+from regspec.keras.operations.operation import Source
+from regspec.keras.operations.tensorflow_rules import SPECIAL, TensorFlowCall, special, whole
 
 __all__ = ["SPECIAL"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.graphs import graph, is_model, sequence
+from regspec.keras.older.graphs import graph, is_model, sequence
 from regspec.keras.values import UnportedError, shortened
 
 WRAPPED = ("layer", "backward_layer")  # the fields in which a wrapper has its layers

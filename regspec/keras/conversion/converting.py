@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from regspec.axes import Order
 from regspec.blocks import Graph
 from regspec.errors import Problem, RegspecError
-from regspec.keras import folding, layout, repetition
+from regspec.keras.conversion import folding, layout, repetition
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
 from regspec.keras.variables import WeightPath

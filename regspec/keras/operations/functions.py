@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.tensorflow import tf_operation_of
-from regspec.keras.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes
+from regspec.keras.operations.tensorflow import tf_operation_of
+from regspec.keras.operations.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError
 
 CLASSES = frozenset({"SlicingOpLambda", "TFOpLambda"})

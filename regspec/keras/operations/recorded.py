@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.operation import RENAMED, Operation, Reference, Source
-from regspec.keras.rules import RULES, entry_of
+from regspec.keras.operations.operation import RENAMED, Operation, Reference, Source
+from regspec.keras.operations.rules import RULES, entry_of
 from regspec.keras.values import UnportedError
 from regspec.layers.layer import KINDS
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from regspec.keras import inputs
-from regspec.keras.outcomes import Outcome, Ported
-from regspec.keras.reference import Reference, UnverifiedError, said
+from regspec.keras.verification import inputs
+from regspec.keras.verification.outcomes import Outcome, Ported
+from regspec.keras.verification.reference import Reference, UnverifiedError, said
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,13 +24,14 @@ from torch import Tensor
 
 from regspec.blocks import Graph
 from regspec.errors import RegspecError
-from regspec.keras import archive, legacy, variables
-from regspec.keras.outcomes import Outcome, gradients, input_names, objective, weights_of
+from regspec.keras import archive, variables
+from regspec.keras.older import legacy
+from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, weights_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regspec.keras.porting import Provenance
+    from regspec.keras.ported import Provenance
 
 # Where Keras's own things lie: of Keras 3, of tf_keras, of Keras 2.
 OWN = re.compile(

@@ -13,8 +13,8 @@ from itertools import accumulate
 from typing import Any, TypeAlias
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.operation import Entry, Operation, Reference, Source, mixing
-from regspec.keras.rules import entry_of
+from regspec.keras.operations.operation import Entry, Operation, Reference, Source, mixing
+from regspec.keras.operations.rules import entry_of
 from regspec.keras.values import UnportedError
 
 

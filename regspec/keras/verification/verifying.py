@@ -17,16 +17,17 @@ import torch
 
 from regspec.building import build
 from regspec.compiler import graph_of
-from regspec.keras import inputs, reference, variables
+from regspec.keras import variables
 from regspec.keras.archive import Account
-from regspec.keras.comparing import SUM, Check, Comparison, difference
-from regspec.keras.outcomes import Ported
-from regspec.keras.reference import UnverifiedError, said
+from regspec.keras.verification import inputs, reference
+from regspec.keras.verification.comparing import SUM, Check, Comparison, difference
+from regspec.keras.verification.outcomes import Ported
+from regspec.keras.verification.reference import UnverifiedError, said
 from regspec.runtime import Regularized
 from regspec.runtime.terms import tensors
 
 if TYPE_CHECKING:
-    from regspec.keras.porting import Port
+    from regspec.keras.ported import PortedModel
 
 HALF = 16  # how many steps of a half-precision type an error may be
 
@@ -131,7 +132,7 @@ def _weights(checks: Sequence[Check]) -> list[str]:
     return [*dict.fromkeys(each.weights for each in checks)]
 
 
-def verify(port: Port, tolerance: float) -> Verification:
+def verify(port: PortedModel, tolerance: float) -> Verification:
     """The comparison of a port with Keras, as far as Keras is at hand; the account of the file's arrays in any case.
 
     Torch's random state, and the environment, are as before.
@@ -160,7 +161,7 @@ def verify(port: Port, tolerance: float) -> Verification:
     return Verification(name, allowed, tuple(checks), tuple(left_out), account, numbers)
 
 
-def _converted(port: Port, original: Port, tolerance: float) -> Iterator[Check]:
+def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> Iterator[Check]:
     """How far a model that was folded or converted is from the one before, on the same inputs."""
     graph, before, after = graph_of(original.spec), original.build(), port.build()
     orders = [port.input_orders.get(x.source) for x in graph.inputs]

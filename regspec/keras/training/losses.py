@@ -13,7 +13,7 @@ from typing import Any
 
 from regspec.blocks import Graph
 from regspec.calls import Apply, Call, Module, Part
-from regspec.keras.optimizers import Settings, code, defined, named, number
+from regspec.keras.training.optimizers import Settings, code, defined, named, number
 from regspec.shapes import Tensor
 
 CALL = "(outputs, targets)"

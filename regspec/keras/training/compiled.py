@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from regspec.blocks import Graph
-from regspec.keras.losses import Head, Loss, loss_of, metric_of
-from regspec.keras.optimizers import Recipe, number, optimizer_of
+from regspec.keras.training.losses import Head, Loss, loss_of, metric_of
+from regspec.keras.training.optimizers import Recipe, number, optimizer_of
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from regspec.keras.operation import RULES, Entry, Operation, Source, changed, mixing, numbers, plain, rule, tensors_in
+from regspec.keras.operations.operation import (
+    RULES,
+    Entry,
+    Operation,
+    Source,
+    changed,
+    mixing,
+    numbers,
+    plain,
+    rule,
+    tensors_in,
+)
 from regspec.keras.values import UnportedError
 
 __all__ = ["RULES"]

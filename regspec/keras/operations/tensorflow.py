@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.operation import Operation, Reference
-from regspec.keras.rules import entry_of
-from regspec.keras.tensorflow_images import SPECIAL
-from regspec.keras.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes, TensorFlowCall
+from regspec.keras.operations.operation import Operation, Reference
+from regspec.keras.operations.rules import entry_of
+from regspec.keras.operations.tensorflow_images import SPECIAL
+from regspec.keras.operations.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes, TensorFlowCall
 from regspec.keras.values import UnportedError
 
 FUNCTIONS: dict[str, str] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from regspec.keras.tensorflow_nodes import CLASS, called
+from regspec.keras.operations.tensorflow_nodes import CLASS, called
 from regspec.keras.values import shortened
 
 Item = dict[str, Any]

@@ -1,0 +1,1 @@
+"""What a model was compiled with, as torch code."""

@@ -1,0 +1,1 @@
+"""A port beside its original: what is compared, and what comes of it."""
