@@ -66,8 +66,9 @@ STRATEGIES: tuple[Strategy, ...] = (ddp, fsdp, fsdp_as_one)
 # -- counting ----------------------------------------------------------------------------------------------------------
 
 # Operations on each number of the first tensor, or tensors.
-ARITHMETIC = {"dot": 2, **dict.fromkeys(("abs", "sum", "add", "add_", "_foreach_mul", "_foreach_mul_"), 1)}
-ARITHMETIC["_foreach_sign"] = 1
+ONE = ("abs", "sum", "add", "add_", "_foreach_mul", "_foreach_mul_", "_foreach_sign")
+ARITHMETIC = {"dot": 2, **dict.fromkeys(ONE, 1)}
+AFTER = ("wait_tensor", "_wrap_tensor_autograd")  # what comes after a message
 
 
 class Counter(TorchDispatchMode):
@@ -81,7 +82,7 @@ class Counter(TorchDispatchMode):
         if any(issubclass(each, DTensor) for each in types):
             return NotImplemented  # what it does with its shard comes here, too
         name = function.__name__.partition(".")[0]
-        if function.namespace in ("c10d", "_c10d_functional"):
+        if function.namespace in ("c10d", "_c10d_functional") and name not in AFTER:
             sent = args[1] if name in ("_allgather_base_", "_reduce_scatter_base_") else args[0]
             self.messages += 1
             self.bytes += sum(each.numel() * each.element_size() for each in _listed(sent))
