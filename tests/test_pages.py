@@ -112,22 +112,6 @@ def test_sparse_networks_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert 0.7 < zeros < 0.85  # three of four weights go
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
-def test_momentum_and_the_strength(momentum: float) -> None:
-    """A sum of squares with L1 is least at the soft threshold of where it was least without, in closed form."""
-    start = torch.tensor([[0.5, 0.05, -0.3, 0.005]])
-    layer = nn.Linear(4, 1, bias=False)
-    model = regspec.regularize(nn.Sequential(layer), [{"types": ["Linear"], "kernel_regularizer": {"l1": 0.1}}])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
-    regspec.bind(model, optimizer, l1="proximal")
-    for _ in range(500):
-        optimizer.zero_grad()
-        (0.5 * (layer.weight - start).square().sum() + model.regularization_loss()).backward()
-        optimizer.step()
-    least = start.sign() * (start.abs() - (1 - momentum) * 0.1).clamp_min(0)
-    torch.testing.assert_close(layer.weight.detach(), least, rtol=1e-5, atol=1e-6)
-
-
 # -- sparse autoencoders -----------------------------------------------------------------------------------------------
 
 

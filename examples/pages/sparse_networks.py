@@ -61,15 +61,12 @@ def digits() -> list[Tensor]:
 
 def l1(strength: float, route: str, seed: int) -> Result:
     """A network with L1 on all kernels."""
-    if route == "proximal":
-        strength = strength / (1 - MOMENTUM)  # momentum makes the loss's steps larger, and not the proximal ones
     text = SPEC.format(layers="'.*'", regularizer=f"{{l1: {strength!r}}}")
     return trained(regspec.build(regspec.loads(text), seed=seed), seed, l1=route)
 
 
 def group_lasso(strength: float, seed: int) -> Result:
     """A network with a group lasso on the hidden layers, a group for each unit's inputs; by proximal steps."""
-    strength = strength / (1 - MOMENTUM)
     regularizer = f"{{group_lasso: {{strength: {strength!r}, axis: output}}}}"
     text = SPEC.format(layers="'hidden.'", regularizer=regularizer)
     return trained(regspec.build(regspec.loads(text), seed=seed), seed, group_lasso="proximal")
