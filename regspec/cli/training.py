@@ -90,17 +90,13 @@ def train(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Train a twin without penalties too, for the report.")
     ] = False,
-    precision: Annotated[
-        str, typer.Option(help="Lightning's: 32-true, bf16-mixed, 16-mixed, 64-true, …")
-    ] = "32-true",
+    precision: Annotated[str, typer.Option(help="Lightning's: 32-true, bf16-mixed, 16-mixed, 64-true, …")] = "32-true",
     accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, mps, …")] = "auto",
     devices: Annotated[str, typer.Option(help="How many, on each machine; auto for all.")] = "1",
     strategy: Annotated[
         Strategy, typer.Option(help="ddp: each process has all weights; fsdp: each has a share.")
     ] = Strategy.auto,
-    logger: Annotated[
-        Logger, typer.Option(help="metrics.csv is always written; tensorboard besides.")
-    ] = Logger.csv,
+    logger: Annotated[Logger, typer.Option(help="metrics.csv is always written; tensorboard besides.")] = Logger.csv,
     compile_: Annotated[bool, typer.Option("--compile", help="Train through torch.compile.")] = False,
     resume: Annotated[
         Path | None,
