@@ -16,7 +16,7 @@ DOTS, CHOSEN, QUIET = "#3b6ea8", "#c2334d", "#8a8f98"
 WIDTH, HEIGHT = 5.2, 4.4  # inches, of one panel
 COLUMNS = 3
 MARKED = 6  # scores off the chart that are written beside their marks
-_BESIDE: Any = {"xytext": (-7, 0), "textcoords": "offset points", "ha": "right", "va": "center", "color": QUIET}
+_BESIDE: Any = {"textcoords": "offset points", "ha": "center", "rotation": 90, "fontsize": 8, "color": QUIET}
 FAR = 4.0  # how many times the distance of most scores from the best makes a score one that would flatten all others
 
 
@@ -34,7 +34,7 @@ def png_and_svg(scores: Scores, spec: ModelSpec) -> tuple[bytes, bytes]:
 def draw(scores: Scores, spec: ModelSpec) -> Figure:
     """The figure: a panel for each searched parameter."""
     names = [*scores.searches]
-    columns = min(len(names), COLUMNS)
+    columns = 2 if len(names) == 4 else min(len(names), COLUMNS)
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(max(WIDTH * columns, 7.6), HEIGHT * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
@@ -87,24 +87,24 @@ def _panel(panel: Any, scores: Scores, name: str, default: Any) -> None:
     far = [each for each in scored if each not in shown]
     diverged = [each for each in scores.trials if each.score is None]
     edge = 0.025 if scores.is_maximized else 0.975
-    for trials, marker, label in (
-        (far, "v" if scores.is_maximized else "^", "far worse, off the chart"),
-        (diverged, "x", "diverged"),
-    ):
+    arrow = "v" if scores.is_maximized else "^"
+    for trials, marker, label in ((far, arrow, "far worse, off the chart"), (diverged, "x", "diverged")):
         if trials:
             x, _ = _points(trials, search, name)
             across = panel.get_xaxis_transform()
             panel.scatter(x, [edge] * len(x), s=40, transform=across, marker=marker, color=QUIET, label=label)
+    side = (6, "bottom") if scores.is_maximized else (-6, "top")
+    inwards = {**_BESIDE, "xytext": (0, side[0]), "va": side[1]}
     for trial in far[:MARKED]:
         where = (_place(search, trial.values[name]), edge)
-        panel.annotate(f"{trial.score:.3g}", where, xycoords=panel.get_xaxis_transform(), **_BESIDE)
-    if best is not None and best.score is not None:
-        _mark(panel, scores, _place(search, best.values[name]), best.score, f"{name} = {_short(best.values[name])}")
+        panel.annotate(f"{trial.score:.3g}", where, xycoords=panel.get_xaxis_transform(), **inwards)
     if not isinstance(search, Range):
         panel.set_xticks(range(len(search.choices)), [_short(each) for each in search.choices])
         panel.set_xlim(-0.5, len(search.choices) - 0.5)
     elif search.log:
         panel.set_xscale("log")
+    if best is not None and best.score is not None:
+        _mark(panel, scores, _place(search, best.values[name]), best.score, f"{name} = {_short(best.values[name])}")
     panel.set_xlabel(name, fontsize=11)
     panel.grid(alpha=0.25, lw=0.6)
     panel.set_axisbelow(True)
@@ -112,14 +112,15 @@ def _panel(panel: Any, scores: Scores, name: str, default: Any) -> None:
 
 
 def _mark(panel: Any, scores: Scores, x: float, y: float, name: str) -> None:
-    """Marks and names the chosen point."""
+    """Marks and names the chosen point, inside of the panel."""
     panel.scatter([x], [y], s=170, marker="*", color=CHOSEN, zorder=5, label="the best")
+    across = panel.transAxes.inverted().transform(panel.transData.transform((x, y)))[0]
     panel.annotate(
         f"{name}  ({y:.4f})",
         (x, y),
         xytext=(0, 12 if scores.is_maximized else -12),
         textcoords="offset points",
-        ha="center",
+        ha="left" if across < 0.25 else "right" if across > 0.75 else "center",
         va="bottom" if scores.is_maximized else "top",
         color=CHOSEN,
         fontweight="bold",
@@ -139,4 +140,4 @@ def _place(search: Search, value: Any) -> float:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else written(value)
+    return f"{value:.3g}" if isinstance(value, float) else written(value).replace('"', "")

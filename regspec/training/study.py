@@ -153,8 +153,8 @@ def _compare(theirs: Mapping[str, Any], ours: Mapping[str, Any], folder: Path) -
     for name in sorted(theirs.keys() & ours.keys()):
         if theirs[name] != ours[name]:
             is_long = name in ("spec", "search")
-            what = f"another {name}" if is_long else f"{name} {theirs[name]}, and not {ours[name]}"
-            differences.append(what.replace("_", " "))
+            told = f"{name.replace('_', ' ')} {theirs[name]}, and not {ours[name]}"
+            differences.append(f"another {name}" if is_long else told)
     if differences:
         hint = "give the options that it was begun with, or another --output"
         raise RegspecError(Problem(f"holds a study with {'; '.join(differences)}", hint, str(folder)))

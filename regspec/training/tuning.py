@@ -7,6 +7,7 @@ import io
 import math
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -180,7 +181,7 @@ def _facts(search: _Search) -> dict[str, Any]:
     how = {"sampler": plan.sampler, "pruner": plan.pruner, "metric": search.metric}
     return {
         "spec": hashlib.sha256(text.encode()).hexdigest(),
-        "search": {name: each.model_dump(mode="json") for name, each in spec.search.items()},
+        "search": {name: str(each) for name, each in spec.search.items()},
         **search.task.options.as_dict(),
         **how,
         **({"trials": plan.trials} if plan.sampler == "grid" else {}),
@@ -242,17 +243,21 @@ def _run(search: _Search, study: Study, trial: optuna.Trial, total: int) -> None
 
 def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) -> tuple[TrialState, float | None, str]:
     """How a training with some values ended: the trial's state, its score, and both for people."""
+    last: dict[str, float] = {}
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
-        trial.set_user_attr("metrics", {name: metrics[name] for name in METRICS if name in metrics})
+        last.update({name: metrics[name] for name in METRICS if name in metrics})
         if not math.isfinite(metrics[search.metric]):
             raise DivergedError(Problem(f"the {LABELS[search.metric]} is not finite in epoch {epoch}"))
+        if search.plan.pruner == "none":
+            return
         trial.report(metrics[search.metric], epoch)
         if trial.should_prune():
             raise optuna.TrialPruned(f"after {epoch} epochs, at {metrics[search.metric]:.4f}")
 
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a penalty that is not finite: the trial says so
             made = search.train(
                 search.spec_file,
                 search.task.options,
@@ -268,6 +273,8 @@ def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
         return TrialState.FAIL, None, f"failed: {error.problems[0].what}"
     except RegspecError as error:
         raise _because_of(told(search.task.spec.search, values), error) from None
+    finally:
+        trial.set_user_attr("metrics", last)
     score = made.metrics[search.metric]
     return TrialState.COMPLETE, score, f"{LABELS[search.metric]} {score:.4f}"
 
