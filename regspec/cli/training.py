@@ -44,10 +44,7 @@ class ClassWeights(str, Enum):
     balanced = "balanced"
 
 
-@app.command(
-    epilog="Examples: `regspec train examples/digits_cnn.yaml --epochs 20`, "
-    "`regspec train net.yaml --data measurements.csv --target price --route l1=proximal --optimizer 'sgd momentum=0.9'`"
-)
+@app.command(epilog="Example: `regspec train examples/digits_cnn.yaml --epochs 20`")
 def train(
     context: typer.Context,
     spec: Annotated[
@@ -114,7 +111,8 @@ def train(
     """Train a spec's model with its penalties, and keep spec, source, weights and metrics in a folder.
 
     A fifth of the data is held out, where the data does not say what is. Ctrl-C stops; --resume goes on from the last
-    whole epoch. On many machines: `torchrun --nnodes 2 --nproc-per-node 8 … -m regspec train …`.
+    whole epoch. On a table: `regspec train net.yaml --data prices.csv --target price --route l1=proximal`.
+    On many machines: `torchrun --nnodes 2 --nproc-per-node 8 … -m regspec train …`.
     """
     try:
         from regspec.training import options, run

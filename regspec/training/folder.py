@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from regspec.document import read
 from regspec.errors import Problem, RegspecError
 from regspec.spec.model import ModelSpec
 from regspec.spec.parameters import with_defaults
+
+State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,24 +57,31 @@ class Folder:
             hint = "give a run a folder of its own, or go on with the one in it by --resume"
             raise RegspecError(Problem("is a folder that is not empty", hint, str(self.path)))
 
-    def make(self) -> None:
-        """Makes the folder. Raises `RegspecError` where that can't be."""
-        _make(self.path)
-
     def write(self, name: str, content: str | bytes) -> None:
         """A file of the folder."""
         files.write(self.path / name, content)
 
-    def write_spec(self, spec_file: Path, spec: ModelSpec, values: Mapping[str, Any]) -> None:
-        """The spec, with values in place of parameters' defaults; the files of its blocks, and its source."""
-        _copy(spec_file, self.spec)
+    def begin(
+        self, spec_file: Path, spec: ModelSpec, values: Mapping[str, Any], facts: Mapping[str, Any], state: State
+    ) -> None:
+        """Writes what is known before training, all or none: the spec and its source, the facts, the first weights.
+
+        Args:
+            spec_file: the spec's file, which is copied with the files of its blocks that lie below it.
+            spec: what it says.
+            values: what its parameters are now, in place of the defaults in the file.
+            facts: what the run is.
+            state: the weights.
+        """
+        contents: dict[str, str | bytes] = {str(name): path.read_bytes() for name, path in _files_of(spec_file)}
         if values:
-            self.write("spec.yaml", with_defaults(read(spec_file), values))
-        self.write("model.py", source(spec))
+            contents["spec.yaml"] = with_defaults(read(spec_file), values)
+        contents |= {"model.py": source(spec), "run.json": _json(facts), "initial.safetensors": _tensors(state)}
+        files.write_folder(self.path, contents)
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """What the run is, and how far it has come."""
-        self.write("run.json", json.dumps(facts, indent=1) + "\n")
+        self.write("run.json", _json(facts))
 
     def facts(self) -> dict[str, Any]:
         """What the run is. Raises `RegspecError` where the folder holds no run."""
@@ -88,10 +97,9 @@ class Folder:
             raise RegspecError(Problem("is damaged: it says nothing of a run", path=str(self.path / "run.json")))
         return facts
 
-    def write_weights(self, state: Mapping[str, Tensor], name: str = "weights") -> None:
+    def write_weights(self, state: State) -> None:
         """The weights, as safetensors."""
-        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-        self.write(f"{name}.safetensors", safetensors.torch.save(tensors))
+        self.write("weights.safetensors", _tensors(state))
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """A row of numbers an epoch."""
@@ -103,18 +111,19 @@ class Folder:
         self.write("metrics.csv", text.getvalue())
 
 
-def _copy(spec_file: Path, copy: Path) -> None:
-    """Copies a spec, and beside it the files of its blocks that lie below it."""
-    files.write(copy, spec_file.read_bytes())
+def _json(facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, indent=1) + "\n"
+
+
+def _tensors(state: State) -> bytes:
+    """Tensors in the form of safetensors, which wants each to have memory of its own."""
+    return safetensors.torch.save({key: value.detach().cpu().contiguous().clone() for key, value in state.items()})
+
+
+def _files_of(spec_file: Path, name: Path = Path("spec.yaml")) -> Iterator[tuple[Path, Path]]:
+    """A spec's file and those of its blocks that lie below it, after the names that they have in a run's folder."""
+    yield name, spec_file
     blocks = read(spec_file).data.get("blocks") or {}
-    for name in {block["file"] for block in blocks.values() if "file" in block}:
-        if ".." not in Path(name).parts:
-            _make((copy.parent / name).parent)
-            _copy(spec_file.parent / name, copy.parent / name)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RegspecError(Problem(f"can't be made: {error.strerror}", path=str(folder))) from None
+    for block in dict.fromkeys(block["file"] for block in blocks.values() if "file" in block):
+        if ".." not in Path(block).parts:
+            yield from _files_of(spec_file.parent / block, name.parent / block)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from regspec.binding import bind
 from regspec.blocks import Graph
 from regspec.calls import Apply, Call, Module, Part
+from regspec.errors import Problem, RegspecError
 from regspec.runtime import Regularized
 from regspec.training.batches import Batches
 from regspec.training.options import Options
@@ -110,7 +111,7 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
         *inputs, target = batch
-        data_loss = self.data_loss(self.model(*inputs), target)
+        data_loss: Tensor = self.data_loss(self.model(*inputs), target)
         penalty = self.model.regularization_loss()
         self._add(len(target), {"data_loss": data_loss, "penalty": penalty})
         loss = data_loss + penalty if self.is_penalized else data_loss
@@ -151,9 +152,24 @@ class Training(lightning.LightningModule):
         self.counts.clear()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        cls, arguments = self.options.optimizer_class()
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = cls(trained, lr=self.options.learning_rate, **arguments)
-        routes = self.options.routes_of() if self.is_penalized else {}
-        bind(self.model, optimizer, **routes, steps_per_epoch=len(self.batches))
-        return optimizer
+        return bound_optimizer(self.model, self.options, len(self.batches), is_penalized=self.is_penalized)
+
+
+def bound_optimizer(
+    model: Regularized, options: Options, steps: int, *, is_penalized: bool = True
+) -> torch.optim.Optimizer:
+    """The optimizer of a model's parameters, with its terms on their routes; ``steps`` make an epoch.
+
+    Raises:
+        RegspecError: where there is no such optimizer, it does not take its arguments, or a route is not possible.
+    """
+    cls, arguments = options.optimizer_class()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise RegspecError(Problem("nothing of the model is trained", "its weights are frozen, or it has none"))
+    try:
+        optimizer = cls(trained, lr=options.learning_rate, **arguments)
+    except (TypeError, ValueError) as error:
+        raise RegspecError(Problem(f"'{options.optimizer}' is no optimizer: {error}")) from None
+    bind(model, optimizer, **(options.routes_of() if is_penalized else {}), steps_per_epoch=steps)
+    return optimizer

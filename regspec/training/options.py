@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 
 from regspec.errors import Problem, RegspecError, did_you_mean
 
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     name.lower(): cls
     for name, cls in vars(torch.optim).items()
     if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and name not in ("Optimizer", "LBFGS", "Muon")
@@ -69,10 +69,12 @@ class Options:
     def of(cls, data: Mapping[str, Any]) -> Options:
         """The options of plain data; what an older version did not have is at its default."""
         known = {field.name for field in fields(cls)}
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
         return cls(**{name: value for name, value in given.items() if name in known})
 
-    def optimizer_class(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+    def optimizer_class(self) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
         """The optimizer's class, and its arguments. Raises `RegspecError`."""
         name, *settings = self.optimizer.split()
         cls = OPTIMIZERS.get(name.lower())

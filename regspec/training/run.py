@@ -34,7 +34,7 @@ from regspec.training.batches import Batches
 from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Resumable
 from regspec.training.folder import Folder
-from regspec.training.module import DataLoss, Training, gives_probabilities
+from regspec.training.module import DataLoss, Training, bound_optimizer, gives_probabilities
 from regspec.training.options import Options
 
 SHOWN = 512  # held-out examples on which activities are looked at
@@ -64,7 +64,6 @@ class Task:
     def of(cls, spec_file: Path, options: Options, parameters: Mapping[str, Any] | None = None) -> Task:
         """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it."""
         spec = load(spec_file, parameters=parameters)
-        options.optimizer_class(), options.routes_of()  # whose faults are said at once
         graph = graph_of(spec)
         loaded = data.load(options.data, graph, target=options.target, seed=options.seed)
         return cls(spec_file, parameters or {}, spec, graph, loaded, options)
@@ -72,6 +71,21 @@ class Task:
     def model(self) -> Regularized:
         """The model as it is before training."""
         return build(self.spec, seed=self.options.seed)
+
+    def data_loss(self) -> DataLoss:
+        """The loss on the data. Raises `RegspecError` where classes are to be weighted, and there are none."""
+        weights = None
+        if self.options.class_weights == "balanced":
+            if not self.loaded.is_classification:
+                raise RegspecError(
+                    Problem(f"--class-weights are for classes, but '{self.options.data}' has quantities")
+                )
+            weights = data.class_weights(self.loaded.train.target, self.graph.outputs[0].logical[-1])
+        return DataLoss(
+            is_classification=self.loaded.is_classification,
+            gives_probabilities=gives_probabilities(self.graph),
+            class_weights=weights,
+        )
 
     @property
     def goal(self) -> str:
@@ -156,15 +170,6 @@ def _is_first() -> bool:
     return not getattr(rank_zero_only, "rank", 0)
 
 
-def _begin(task: Task, place: Folder) -> None:
-    """Writes what is known before training, where no run has begun."""
-    if _is_first() and not place.spec.exists():
-        place.make()
-        place.write_spec(task.spec_file, task.spec, task.parameters)
-        place.write_weights(task.model().state_dict(), "initial")
-        place.write_facts(task.facts())
-
-
 def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpoch | None) -> Run:
     """The run of a task in its folder; with its twin, if one is asked for."""
     console = (console or get_console()) if _is_first() else Console(quiet=True)  # on which Lightning draws its bar
@@ -207,29 +212,22 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
-    _begin(task, place)
+    bound_optimizer(task.model(), options, 1)  # whose faults are found before anything is written
+    model = task.model()
+    if _is_first() and not place.spec.exists():
+        place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
     lightning.seed_everything(options.seed, verbose=False)
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
     held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
-    weights = data.class_weights(loaded.train.target) if options.class_weights == "balanced" else None
-    loss = DataLoss(
-        is_classification=loaded.is_classification,
-        gives_probabilities=gives_probabilities(task.graph),
-        class_weights=weights,
-    )
-    model = task.model()
-    training = Training(model, loss, options, batches, is_penalized=is_penalized)
+    training = Training(model, task.data_loss(), options, batches, is_penalized=is_penalized)
     if options.compiles:
         model.compile()
     checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None
-    loaders = [
-        DataLoader(part, sampler=order, batch_size=None)
-        for part, order in ((loaded.train, batches), (loaded.held_out, held_out))
-    ]
+    loaders = _loader(loaded.train, batches), _loader(loaded.held_out, held_out)
     try:
         with _stopped_by_interrupts(trainer, epochs), faults():
-            trainer.fit(training, *loaders, ckpt_path=checkpoint)
+            trainer.fit(training, loaders[0], loaders[1], ckpt_path=checkpoint)
         if epochs.is_interrupted:
             raise SystemExit
     except SystemExit:  # after Ctrl-C; of a second one it is Lightning's
@@ -240,6 +238,11 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         raise RegspecError(Problem(f"'{options.data}' does not fit the model: {error}")) from None
     epochs.finish(trainer)
     return epochs
+
+
+def _loader(examples: Any, order: Batches) -> DataLoader[Any]:
+    """Batches of examples, each cut at once."""
+    return DataLoader(examples, sampler=order, batch_size=None)
 
 
 @contextmanager

@@ -70,7 +70,8 @@ def called_for(source: str, graph: Graph) -> list[Arrays]:
         raise RegspecError(
             Problem(f"'{source}' must give (inputs, target), with or without a held-out pair after them")
         )
-    return [checked(*result[start : start + 2], graph, source) for start in range(0, len(result), 2)]
+    pairs = [result[:2], *([result[2:]] if result[2:] else [])]
+    return [checked(inputs, target, graph, source) for inputs, target in pairs]
 
 
 def checked(inputs: Any, target: Any, graph: Graph, source: str) -> Arrays:
@@ -124,4 +125,4 @@ def _numbers(value: Any, what: str, source: str, *, takes_words: bool = False) -
 def _kind(array: Array) -> str:
     """What an array holds that is no numbers."""
     first = array.flat[0] if array.size else None
-    return f"{array.dtype}" if first is None else f"{array.dtype} such as {first!r}"
+    return f"{array.dtype}" if first is None else f"{array.dtype} such as '{first}'"

@@ -36,8 +36,9 @@ def check_outputs(graph: Graph) -> None:
     if len(graph.outputs) != 1:
         names = ", ".join(graph.output_names or (x.source for x in graph.outputs))
         raise RegspecError(Problem(f"train takes a model with one output, but this has {names}"))
-    if graph.output_names is not None:
-        what = f"train takes a model that gives a tensor, but this gives a mapping with '{graph.output_names[0]}'"
+    if not graph.is_single:
+        given = "a list" if graph.output_names is None else f"a mapping with '{graph.output_names[0]}'"
+        what = f"train takes a model that gives a tensor, but this gives {given}"
         raise RegspecError(Problem(what, f"write 'outputs: {graph.outputs[0].source}'"))
 
 

@@ -30,14 +30,6 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by the number of channels
 
 
 @dataclass(frozen=True)
-class Files:
-    """Images, and the number of the class of each."""
-
-    files: tuple[Path, ...]
-    target: Array
-
-
-@dataclass(frozen=True)
 class Form:
     """How an input takes images."""
 
@@ -46,6 +38,15 @@ class Form:
     width: int
     axes: tuple[int, ...] | None  # of (batch, height, width, channels), as the input has them; None without channels
     dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images, the number of the class of each, and how the model takes them."""
+
+    files: tuple[Path, ...]
+    target: Array
+    form: Form
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,12 @@ def form_of(graph: Graph, source: str) -> Form:
     return Form(MODES[channels], height, width, order, getattr(torch, x.dtype))
 
 
-def read(source: str) -> tuple[list[Files], Names]:
+def read(source: str, graph: Graph) -> tuple[list[Files], Names]:
     """The images of a folder, or of its parts to train on and to hold out, and the names of the classes.
 
     That each is an image is looked up in its first bytes; what is broken further on is a fault when it is decoded.
     """
+    form = form_of(graph, source)
     folder = Path(source)
     held_out = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
     has_parts = held_out is not None and (folder / "train").is_dir()
@@ -113,12 +115,12 @@ def read(source: str) -> tuple[list[Files], Names]:
             what = f"has the class '{unknown[0]}', but '{train}' has {', '.join(names)}"
             raise RegspecError(Problem(what, path=str(held_out)))
     _check_all(file for part in parts for files in part.values() for file in files)
-    return [_numbered(part, names) for part in parts], names
+    return [_numbered(part, names, form) for part in parts], names
 
 
-def _numbered(by_class: dict[str, list[Path]], names: tuple[str, ...]) -> Files:
+def _numbered(by_class: dict[str, list[Path]], names: tuple[str, ...], form: Form) -> Files:
     pairs = [(file, names.index(name)) for name, files in by_class.items() for file in files]
-    return Files(tuple(file for file, _ in pairs), np.array([number for _, number in pairs]))
+    return Files(tuple(file for file, _ in pairs), np.array([number for _, number in pairs]), form)
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,47 +46,47 @@ def load(source: str, graph: Graph, *, target: str | None = None, seed: int = 0)
     """
     check_outputs(graph)
     parts, names = _read(source, graph, target)
+    least = 2 if len(parts) == 1 else 1
+    if (number := min(len(part.target) for part in parts)) < least:
+        what = "too few to hold some out" if len(parts) == 1 else "to train on or to hold out"
+        raise RegspecError(Problem(f"'{source}' has {number} example(s) {what}"))
     goals, classes = fitted_targets([part.target for part in parts], names, graph, source)
-    examples = [
-        images.Images(part.files, goal, images.form_of(graph, source))
+    examples: list[images.Images | InMemory] = [
+        images.Images(part.files, goal, part.form)
         if isinstance(part, images.Files)
         else InMemory(fitted_inputs(part.inputs, graph, source), goal)
         for part, goal in zip(parts, goals, strict=True)
     ]
     if len(examples) == 1:
-        examples = [examples[0].part(rows) for rows in _division(goals[0], source, seed)]
-    return Data(*examples, classes)
+        examples = [examples[0].part(rows) for rows in _division(goals[0], seed)]
+    train, held_out = examples
+    return Data(train, held_out, classes)
 
 
-def _read(
-    source: str, graph: Graph, target: str | None
-) -> tuple[list[arrays.Arrays] | list[images.Files], arrays.Names]:
+def _read(source: str, graph: Graph, target: str | None) -> tuple[Sequence[arrays.Arrays | images.Files], arrays.Names]:
     """One part, or the part to train on and the one held out; and the classes' names where the source has them."""
-    ending = Path(source).suffix.lower()
-    if source not in arrays.BUNDLED and ending == ".npz":
+    ending = "" if source in arrays.BUNDLED else Path(source).suffix.lower()
+    if ending == ".npz":
         return [arrays.npz(source, graph, target)], None
-    if source not in arrays.BUNDLED and ending in tables.ENDINGS:
+    if ending in tables.ENDINGS:
         return [tables.read(source, graph, target)], None
     if target is not None:
-        raise RegspecError(Problem(f"a target '{target}' is for files, but '{source}' has one of its own"))
+        raise RegspecError(Problem(f"the target '{target}' would be one of a file's, but '{source}' has its own"))
     if source in arrays.BUNDLED:
         return arrays.bundled(source, graph)
     if Path(source).is_dir():
-        return images.read(source)
+        return images.read(source, graph)
     if ":" in source:
         return arrays.called_for(source, graph), None
-    known = (
-        f"it may be {', '.join(arrays.BUNDLED)}, a .npz, .csv or .parquet file, a folder of images, or module:function"
-    )
-    raise RegspecError(Problem(f"'{source}' is no data to train on", did_you_mean(source, arrays.BUNDLED) or known))
+    files = "a .npz, .csv or .parquet file, a folder of images"
+    hint = did_you_mean(source, arrays.BUNDLED) or f"it may be {', '.join(arrays.BUNDLED)}, {files}, or module:function"
+    raise RegspecError(Problem(f"'{source}' is no data to train on", hint))
 
 
-def _division(target: Tensor, source: str, seed: int) -> list[Tensor]:
+def _division(target: Tensor, seed: int) -> list[Tensor]:
     """The rows to train on and those held out; of classes, the same share of each."""
     from sklearn.model_selection import train_test_split
 
-    if len(target) < 2:
-        raise RegspecError(Problem(f"{len(target)} example(s) are too few to hold some out", path=source))
     counts = torch.ones(1) if target.is_floating_point() else target.unique(return_counts=True)[1]
     # each class needs an example on both sides
     stratify = target.numpy() if counts.min() > 1 and len(counts) <= HELD_OUT * len(target) else None

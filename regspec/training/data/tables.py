@@ -57,25 +57,28 @@ class Table:
         if (is_word := numbers.is_null()).any():
             if takes_words:
                 return column.to_numpy().astype(str)
-            self._refuse(name, is_word, f"has '{column.filter(is_word)[0]}', which is no number,")
+            what = f"has '{column.filter(is_word)[0]}', which is no number,"
+            self._refuse(name, is_word, what, "only the target may be words, if it is one column")
         self._refuse(name, numbers.is_infinite(), "is infinite")
         is_whole = not column.dtype.is_float() and not column.dtype.is_decimal() and not wholes.null_count()
-        return wholes.to_numpy() if is_whole else numbers.to_numpy()
+        return np.asarray(wholes if is_whole else numbers)
 
-    def _refuse(self, name: str, faulty: polars.Series, what: str) -> None:
+    def _refuse(self, name: str, faulty: polars.Series, what: str, hint: str | None = None) -> None:
         """Raises with the place of a column's first fault, and how many there are."""
         rows = faulty.arg_true()  # nulls are none
         if len(rows):
             more = f", and in {len(rows) - 1:,} more" if len(rows) > 1 else ""
             where = f"{self.unit} {self.places[rows[0]]}"
-            raise RegspecError(Problem(f"column '{name}' {what} in {where}{more}", path=self.path))
+            raise RegspecError(Problem(f"column '{name}' {what} in {where}{more}", hint, path=self.path))
 
 
 def read(path: str, graph: Graph, target: str | None) -> Arrays:
     """The columns of a file: the inputs, and the target by its name, several of them, or the last column."""
     table = _csv(path) if path.lower().endswith(".csv") else _parquet(path)
     names = table.frame.columns
-    goals = [names[-1]] if target is None else [target] if target in names else target.split(",")
+    goals = (
+        [names[-1]] if target is None else [target] if target in names else [name.strip() for name in target.split(",")]
+    )
     for goal in goals:
         if goal not in names:
             hint = did_you_mean(goal, names) or f"it has {', '.join(names)}"
@@ -111,7 +114,7 @@ def _columns_of(x: Tensor, names: Sequence[str], path: str) -> Sequence[str]:
     if (found and len(found) == width) or (found and width is None):
         return found
     wanted = f"'{x.source}'" if width == 1 else f"'{x.source}_0' to '{x.source}_{(width or 2) - 1}'"
-    has = f"'{found[0]}' to '{found[-1]}'" if found else f"{', '.join(names)}"
+    has = f"{', '.join(found or names)}"
     what = f"the spec takes {text(x.logical)} for '{x.source}', the columns {wanted}, but the file has {has}"
     raise RegspecError(Problem(what, path=path))
 
@@ -123,7 +126,7 @@ def _csv(path: str) -> Table:
     first = content[: content.find(b"\n")] if b"\n" in content else content
     separator = next((mark for mark in ";\t" if mark.encode() in first), ",")
     try:
-        frame = pl.read_csv(content, has_header=False, infer_schema=False, separator=separator, rechunk=True)
+        frame = pl.read_csv(content, has_header=False, infer_schema=False, separator=separator)
     except pl.exceptions.NoDataError:
         frame = pl.DataFrame()
     except pl.exceptions.PolarsError as error:

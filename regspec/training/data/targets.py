@@ -68,8 +68,6 @@ def _quantities(goal: Array, graph: Graph, source: str) -> torch.Tensor:
 def _classes(target: torch.Tensor, names: Names, graph: Graph, source: str) -> tuple[str, ...]:
     """The names of the classes, for which the model's output has a place."""
     output = graph.outputs[0].logical
-    if not len(target):
-        raise RegspecError(Problem(f"'{source}' has no examples"))
     seen = target.unique().tolist()
     shown = names if names is not None else tuple(map(str, seen))
     what = f"'{source}' has the classes {', '.join(shown[:SHOWN])}{', …' * (len(shown) > SHOWN)}"
@@ -80,9 +78,7 @@ def _classes(target: torch.Tensor, names: Names, graph: Graph, source: str) -> t
         raise RegspecError(Problem(f"the model gives {text(output)}, but {what}", "the output is (batch, classes)"))
     if len(seen) == 1:
         only = names[seen[0]] if names is not None else seen[0]
-        raise RegspecError(
-            Problem(f"'{source}' has examples of one class only, {only}: there is nothing to tell apart")
-        )
+        raise RegspecError(Problem(f"'{source}' has one class only, {only}: there is nothing to tell apart"))
     units, count = output[1], len(names) if names is not None else seen[-1] + 1
     # with whole numbers, the last classes may not occur in these data
     fits = units is None or units == count or (units == 1 and count == 2) or (names is None and units > count > 1)
