@@ -34,10 +34,7 @@ class Metric(str, Enum):
     held_out_loss = "held_out_loss"
 
 
-@app.command(
-    epilog="Example: `regspec tune examples/digits_search.yaml --sampler grid --trials 12`, for a spec that has "
-    "`parameters: {strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}}`"
-)
+@app.command(epilog="Example: `regspec tune examples/digits_search.yaml --sampler grid --trials 12`")
 def tune(
     spec: Spec,
     trials: Annotated[int, typer.Option(min=1, help="How many trainings in all; a grid has about as many.")] = 30,
@@ -86,6 +83,8 @@ def tune(
     ] = None,
 ) -> None:
     """Search the parameters of a spec that say where they may lie, and write the best spec.
+
+    In the spec: `parameters: {strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}}`.
 
     Every trial is a training, scored on held-out data. The folder gets best.yaml, trials.csv, a plot of the scores, and
     study.db, with which the same command goes on after Ctrl-C or on another day, in several processes too.

@@ -11,7 +11,8 @@ import optuna
 
 from regspec.spec.parameters import Range, Search, written
 
-DIGITS = 6  # of a number that is tried: more say nothing, and make a spec hard to read
+DIGITS = 6  # of a number that is tried, which people will read
+DIGITS_OF_FACTORS = 4
 
 Searches = Mapping[str, Search]
 
@@ -53,7 +54,8 @@ def _spread(search: Range, count: int) -> list[int | float]:
 
 def _rounded(value: float, search: Range) -> int | float:
     """A number of a range, as it is tried and shown."""
-    number = round(value) if search.is_whole else float(f"{value:.{DIGITS}g}")
+    digits = DIGITS_OF_FACTORS if search.log else DIGITS
+    number = round(value) if search.is_whole else float(f"{value:.{digits}g}")
     return min(max(number, search.low), search.high)
 
 

@@ -1,7 +1,7 @@
-"""Data from a function: scikit-learn's digits with noise on every pixel, 300 to train on and the others held out.
+"""The data of choosing_a_strength.md: scikit-learn's digits with noise on every pixel, 300 of them to train on.
 
-With so few examples and so many weights a network learns the noise by heart, unless something keeps it from that:
-    regspec tune examples/digits_search.yaml --data examples.recipes.noisy_digits:noisy
+With so few images and so many weights a network learns the noise by heart, unless something keeps it from that:
+``regspec tune examples/digits_search.yaml --data examples.pages.choosing_a_strength:noisy`` searches what does.
 """
 
 from __future__ import annotations
