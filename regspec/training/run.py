@@ -48,6 +48,14 @@ class Run:
     model: Regularized
     metrics: Mapping[str, float]
 
+    def _repr_html_(self) -> str | None:
+        """The run as a notebook shows it; None where there is nothing to draw with."""
+        try:
+            from regspec.report.notebook import shown
+        except ImportError:
+            return None
+        return shown(self.folder)
+
 
 @dataclass(frozen=True)
 class Task:
