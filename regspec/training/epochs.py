@@ -22,6 +22,10 @@ LABELS = {"data_loss": "loss", "penalty": "penalty", "held_out_loss": "held-out 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
+class DivergedError(RegspecError):
+    """What ends a training whose loss is not finite."""
+
+
 class Epochs(Callback):
     """After each epoch, a line for people, a row of metrics, and the weights.
 
@@ -74,7 +78,7 @@ class Epochs(Callback):
         if not math.isfinite(metrics["data_loss"] + metrics["penalty"]):
             what = f"the loss is not finite in epoch {trainer.current_epoch + 1}"
             shown = f"data loss {metrics['data_loss']:g}, penalty {metrics['penalty']:g}"
-            raise RegspecError(Problem(f"{what}: {shown}", "a smaller --lr may help; earlier epochs are kept"))
+            raise DivergedError(Problem(f"{what}: {shown}", "a smaller --lr may help; earlier epochs are kept"))
         row = {"epoch": trainer.current_epoch + 1, "seconds": round(time.perf_counter() - self._begun, 4)}
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row |= metrics | _of_weights(training.model)
