@@ -62,6 +62,13 @@ class Study:
         self.trials.tell(number, state=TrialState.FAIL)
         self.trials.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
 
+    def tidy(self) -> None:
+        """Removes the files of processes that were killed."""
+        for path in self.folder.glob(".process-*"):
+            name = path.name.removeprefix(".process-")
+            if not name.endswith("-journal"):
+                self._lives(name)
+
     def done(self) -> list[FrozenTrial]:
         """The trials that have ended, by their numbers: with a score, pruned or diverged."""
         ended = self._in(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -80,6 +87,7 @@ class Study:
             if path.exists():
                 with _locked(path, 0):
                     path.unlink()
+                path.with_name(f"{path.name}-journal").unlink(missing_ok=True)  # which a kill leaves
         except sqlite3.OperationalError:
             return True
         return False
@@ -114,9 +122,10 @@ def opened(
                 with _locked(folder / ".lock", PATIENCE):
                     if not path.exists():
                         _make(path, facts, direction, queue)
-                study = optuna.load_study(study_name=NAME, storage=_storage(path))
-                _compare(study.user_attrs["facts"], facts, folder)
-                yield Study(folder, process, study)
+                study = Study(folder, process, optuna.load_study(study_name=NAME, storage=_storage(path)))
+                _compare(study.trials.user_attrs["facts"], facts, folder)
+                study.tidy()
+                yield study
             finally:
                 own.unlink(missing_ok=True)
     except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError, KeyError) as error:

@@ -115,6 +115,9 @@ def tune(
         RegspecError: for a fault of the spec or data, a folder that can't be used, or where no trial has a score.
     """
     begun = time.monotonic()
+    if not load(spec_file).search:
+        hint = "write one as strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}"
+        raise RegspecError(Problem("has no parameter to search", hint, str(spec_file)))
     task = run.Task.of(spec_file, options)
     place = folder or Folder.free(Path("runs") / f"{task.spec.name}_search").path
     metric = _metric(plan, task)
@@ -137,7 +140,7 @@ def tune(
                     _run(search, study, trial, total)
                     tick()
         except (KeyboardInterrupt, SystemExit):
-            _write(search, study)
+            _write(search, search.scores(study))
             done = f"stopped after {len(study.done())} of {total} trials"
             search.say(f"{done}; the same command with --output {place} goes on")
             raise SystemExit(130) from None
@@ -153,11 +156,8 @@ def _metric(plan: Plan, task: run.Task) -> Metric:
 
 
 def _check(search: _Search) -> None:
-    """Raises where there is nothing to search, or where the spec does not take what is to be tried."""
+    """Raises where the spec does not take what is to be tried."""
     searches = search.task.spec.search
-    if not searches:
-        hint = "write one as strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}"
-        raise RegspecError(Problem("has no parameter to search", hint, str(search.spec_file)))
     for name, each in searches.items():
         for value in ends(each):
             try:
@@ -281,9 +281,10 @@ def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
 
 def _finished(search: _Search, study: Study, total: int) -> Tuned:
     """Says what is best, and writes it. Raises where no trial has a score."""
-    scores = _write(search, study)
+    scores = search.scores(study)
     best, searches = scores.best, search.task.spec.search
     if best is None or best.score is None:
+        _write(search, scores)
         what = f"none of {len(scores.trials)} trials has a score"
         raise RegspecError(Problem(what, "a smaller --lr may help, or other bounds", path=str(search.folder)))
     if len(scores.trials) < total:
@@ -301,13 +302,13 @@ def _finished(search: _Search, study: Study, total: int) -> Tuned:
                 search.say(
                     f"within one standard error ({scores.error:.4f}, of {scores.held_out} examples): {name} {among}"
                 )
+    _write(search, scores)
     search.say(f"{search.folder}: best.yaml, trials.csv, scores.png, scores.svg")
     return Tuned(search.folder, best.values, best.score)
 
 
-def _write(search: _Search, study: Study) -> Scores:
+def _write(search: _Search, scores: Scores) -> None:
     """Writes the trials, their picture and the best spec, as far as there are any."""
-    scores = search.scores(study)
     contents: dict[str, str | bytes] = {}
     if scores.trials:
         contents["trials.csv"] = scores.csv()
@@ -316,4 +317,3 @@ def _write(search: _Search, study: Study) -> Scores:
         contents["scores.png"], contents["scores.svg"] = png_and_svg(scores, search.task.spec)
     for name, content in contents.items():
         files.write(search.folder / name, content)
-    return scores
