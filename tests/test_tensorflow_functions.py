@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -50,6 +51,50 @@ BECOMES: list[tuple[str, list[Any], dict[str, Any], Any]] = [
         [X],
         {"b": Y, "transpose_b": True},
         Entry("Matmul", {}, (X, Entry("Swapaxes", {"axis1": -2, "axis2": -1}, (Y,)))),
+    ),
+    (
+        "linalg.matmul",
+        [X],
+        {"b": Y, "adjoint_b": True, "adjoint_a": False, "a_is_sparse": False},
+        Entry("Matmul", {}, (X, Entry("Swapaxes", {"axis1": -2, "axis2": -1}, (Y,)))),
+    ),
+    (
+        "linalg.matvec",
+        [X],
+        {"b": Y, "transpose_a": True},
+        Entry(
+            "Squeeze",
+            {"axis": -1},
+            (
+                Entry(
+                    "Matmul",
+                    {},
+                    (
+                        Entry("Swapaxes", {"axis1": -2, "axis2": -1}, (X,)),
+                        Entry("ExpandDims", {"axis": -1}, (Y,)),
+                    ),
+                ),
+            ),
+        ),
+    ),
+    ("linalg.diag_part", [X], {"k": 1}, Entry("Diagonal", {"offset": 1, "axis1": -2, "axis2": -1}, (X,))),
+    (
+        "compat.v1.nn.conv1d",
+        [X],
+        {"filters": [[[1.0]]], "stride": 2, "padding": "SAME", "use_cudnn_on_gpu": True, "dilations": None},
+        Entry(
+            "Conv1D",
+            {
+                "filters": 1,
+                "kernel_size": [1],
+                "strides": [2],
+                "padding": "same",
+                "use_bias": False,
+                "trainable": False,
+            },
+            (X,),
+            {"kernel": [[[1.0]]]},
+        ),
     ),
     ("linalg.matmul", [X], {"b": [[1.0, 2.0]], "transpose_b": True}, Entry("Matmul", {"x2": [[1.0], [2.0]]}, (X,))),
     (
@@ -105,6 +150,15 @@ def test_functions_of_tensorflow(function: str, arguments: list[Any], keywords: 
         ("os.system", ["ls"], {}, "no kind ports the function tf.os.system"),
         ("nn.relu", [X, 1, 2], {}, "on 3 arguments"),
         ("nn.relu", [X], {"alpha": 3}, "alpha"),
+        ("image.resize", [X], {"size": [4, 4], "preserve_aspect_ratio": True}, "with preserve_aspect_ratio"),
+        ("linalg.diag_part", [X], {"k": [0, 1]}, r"with k = \[0, 1\]"),
+        ("linalg.matmul", [X], {"b": Y, "a_is_sparse": True}, "a_is_sparse = True"),
+        (
+            "compat.v1.nn.embedding_lookup",
+            [[[1.0]]],
+            {"ids": X, "partition_strategy": "div", "max_norm": 1.0},
+            "max_norm",
+        ),
     ],
 )
 def test_functions_that_are_refused(
@@ -112,6 +166,12 @@ def test_functions_that_are_refused(
 ) -> None:
     with pytest.raises(UnportedError, match=message):
         tf_operation_of(function, arguments, keywords)
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS, *SPECIAL])
+def test_an_argument_that_a_function_does_not_know_is_refused(function: str) -> None:
+    with pytest.raises(UnportedError, match=f"^tf.{re.escape(function)} with nonsense = 1$"):
+        tf_operation_of(function, [], {"nonsense": 1})
 
 
 def test_the_functions_of_tensorflow_become_what_there_is() -> None:

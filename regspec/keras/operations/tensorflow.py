@@ -81,8 +81,8 @@ FUNCTIONS: dict[str, str] = {
     "identity": "ConvertToTensor input:x",
     "convert_to_tensor": "ConvertToTensor value:x dtype",
     "stop_gradient": "StopGradient input:x",
-    **dict.fromkeys(("ones_like", "ones_like_v2", "compat.v1.ones_like"), "OnesLike input:x"),
-    **dict.fromkeys(("zeros_like", "zeros_like_v2", "compat.v1.zeros_like"), "ZerosLike input:x"),
+    **dict.fromkeys(("ones_like", "ones_like_v2", "compat.v1.ones_like"), "OnesLike input:x dtype"),
+    **dict.fromkeys(("zeros_like", "zeros_like_v2", "compat.v1.zeros_like"), "ZerosLike input:x dtype"),
     # activation functions
     "math.sigmoid": "Sigmoid x",
     "math.softplus": "Softplus features:x",
@@ -138,14 +138,19 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "b_is_sparse": (False,),
     "output_type": (None,),
     "conjugate": (False,),
+    "grad_a": (False,),
+    "grad_b": (False,),
     "keepdims": (None,),
     "num": (None,),
     "off_value": (None, 0, 0.0),
     "on_value": (None, 1, 1.0),
     "preserve_aspect_ratio": (False,),
     "squeeze_dims": (None,),
-    "validate_indices": (None, False, True),
 }
+# Arguments that change nothing of what is computed here.
+MEANINGLESS = frozenset(
+    ("name", "dtype_hint", "out_type", "partition_strategy", "stable", "use_cudnn_on_gpu", "validate_indices")
+)
 
 
 def tf_operation_of(
@@ -178,8 +183,11 @@ def tf_operation_of(
     said = {
         parameters.get(key, key): value
         for key, value in sorted(given.items(), key=lambda item: [*parameters, item[0]].index(item[0]))
-        if key != "name" and not (key in NEUTRAL and value in NEUTRAL[key])
+        if key not in MEANINGLESS and not (key in NEUTRAL and value in NEUTRAL[key])
     }
+    known = {*parameters.values()}
+    if strange := [key for key, value in said.items() if key not in known and value is not None]:
+        raise UnportedError(f"tf.{function} with {strange[0]} = {str(said[strange[0]])[:80]}")
     if function in SPECIAL:
         return SPECIAL[function][1](TensorFlowCall(function, said, dialect, shapes or {}))
     if any(isinstance(each, (ShapeOf, SizeOf, Sizes)) for each in said.values()):
