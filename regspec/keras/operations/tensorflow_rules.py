@@ -164,15 +164,20 @@ def _stack(call: TensorFlowCall) -> Result:
 
 @special("reshape", "tensor shape")
 def _reshape(call: TensorFlowCall) -> Source:
-    """The batch is -1, or the size that it has; another size of a tensor's shape is left for torch to infer."""
+    """The batch is -1, or the size that it has; one other size of a tensor's shape is left for torch to infer."""
     shape = [*call["shape"].sizes] if isinstance(call["shape"], Sizes) else call["shape"]
     if not isinstance(shape, list) or not shape:
         raise call.refused(f"to the shape {str(shape)[:80]}")
     first, *rest = shape
     is_batch = isinstance(first, SizeOf) and first.axis == 0
-    sizes = [-1 if isinstance(each, SizeOf) else each for each in rest]
     if isinstance(first, SizeOf) and not is_batch:
         raise mixing("reshape", "a shape that does not begin with the batch")
+    if not is_batch and any(isinstance(each, SizeOf) for each in rest):
+        # [-1, F] makes (B * T, F) of (B, T, F)
+        raise mixing("reshape", "sizes of a tensor, and -1 for what may be more than the batch,")
+    sizes = [-1 if isinstance(each, SizeOf) else each for each in rest]
+    if sizes.count(-1) > 1:
+        raise call.refused("with more than one size to infer")
     return call.to("Reshape", x=call["tensor"], newshape=[-1 if is_batch else first, *sizes])
 
 
