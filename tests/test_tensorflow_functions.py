@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from regspec.keras.dialect import Dialect
 from regspec.keras.operations.operation import Entry
 from regspec.keras.operations.recorded import is_known
 from regspec.keras.operations.tensorflow import FUNCTIONS, tf_operation_of
 from regspec.keras.operations.tensorflow_images import SPECIAL
-from regspec.keras.operations.tensorflow_rules import ShapeOf, SizeOf, Sizes
+from regspec.keras.operations.tensorflow_rules import Parted, ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError
 
+DIALECT = Dialect("channels_last", 2)
 X, Y = ("x", 0, 0), ("y", 0, 0)
 BATCH_SIZE = SizeOf(X, 0)
 # What a function becomes; checked against TensorFlow 2.21 when it was written.
@@ -105,6 +107,8 @@ BECOMES: list[tuple[str, list[Any], dict[str, Any], Any]] = [
     ),
     ("compat.v1.shape", [X], {"out_type": "int32"}, ShapeOf(X)),
     ("__operators__.getitem", [ShapeOf(X)], {"slice_spec": 0}, BATCH_SIZE),
+    ("unstack", [ShapeOf(X)], {"axis": 0}, Parted(X)),
+    ("strided_slice", [ShapeOf(X)], {"begin": [1], "end": [2], "shrink_axis_mask": 1}, SizeOf(X, 1)),
     ("stack", [[BATCH_SIZE, 35]], {}, Sizes((BATCH_SIZE, 35))),
     ("reshape", [X], {"shape": [BATCH_SIZE, 35]}, Entry("Reshape", {"target_shape": [35]}, (X,))),
     ("reshape", [X], {"shape": Sizes((BATCH_SIZE, 35))}, Entry("Reshape", {"target_shape": [35]}, (X,))),
@@ -134,7 +138,7 @@ BECOMES: list[tuple[str, list[Any], dict[str, Any], Any]] = [
     ids=[f"{case[0]} {index}" for index, case in enumerate(BECOMES)],
 )
 def test_functions_of_tensorflow(function: str, arguments: list[Any], keywords: dict[str, Any], wanted: Any) -> None:
-    assert tf_operation_of(function, arguments, keywords) == wanted
+    assert tf_operation_of(function, arguments, keywords, DIALECT) == wanted
 
 
 @pytest.mark.parametrize(
@@ -143,6 +147,7 @@ def test_functions_of_tensorflow(function: str, arguments: list[Any], keywords: 
         ("math.reduce_mean", [X], {}, "no axis"),
         ("concat", [[X, Y]], {"axis": 0}, "axis 0"),
         ("math.multiply", [X], {"y": SizeOf(X, 1)}, "of a tensor's shape"),
+        ("strided_slice", [ShapeOf(X)], {"begin": [1], "end": [3]}, "of a part of a tensor's shape"),
         ("split", [ShapeOf(X)], {"num_or_size_splits": 2}, "ShapeOf"),
         ("reshape", [X], {"shape": [SizeOf(X, 1), -1]}, "does not begin with the batch"),
         ("reshape", [X], {"shape": [-1, SizeOf(X, 2)]}, "-1 for what may be more than the batch"),
@@ -171,13 +176,13 @@ def test_functions_that_are_refused(
     function: str, arguments: list[Any], keywords: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UnportedError, match=message):
-        tf_operation_of(function, arguments, keywords)
+        tf_operation_of(function, arguments, keywords, DIALECT)
 
 
 @pytest.mark.parametrize("function", [*FUNCTIONS, *SPECIAL])
 def test_an_argument_that_a_function_does_not_know_is_refused(function: str) -> None:
     with pytest.raises(UnportedError, match=f"^tf.{re.escape(function)} with nonsense = 1$"):
-        tf_operation_of(function, [], {"nonsense": 1})
+        tf_operation_of(function, [], {"nonsense": 1}, DIALECT)
 
 
 def test_the_functions_of_tensorflow_become_what_there_is() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.operations.operation import Operation, Reference
+from regspec.keras.operations.operation import Operation
 from regspec.keras.operations.rules import entry_of
 from regspec.keras.operations.tensorflow_images import SPECIAL
 from regspec.keras.operations.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes, TensorFlowCall
@@ -157,8 +157,7 @@ def tf_operation_of(
     function: str,
     arguments: list[Any],
     keywords: Mapping[str, Any],
-    dialect: Dialect | None = None,
-    shapes: Mapping[Reference, Any] | None = None,
+    dialect: Dialect,
 ) -> Result:
     """What becomes of a function of TensorFlow's on arguments, among which tensors are references.
 
@@ -168,7 +167,6 @@ def tf_operation_of(
     Raises:
         UnportedError: for a function that has no counterpart.
     """
-    dialect = dialect or Dialect("channels_last", 2)
     name, parameters = function, dict[str, str]()
     if function in FUNCTIONS:
         name, *pairs = FUNCTIONS[function].split()
@@ -189,7 +187,7 @@ def tf_operation_of(
     if strange := [key for key, value in said.items() if key not in known and value is not None]:
         raise UnportedError(f"tf.{function} with {strange[0]} = {str(said[strange[0]])[:80]}")
     if function in SPECIAL:
-        return SPECIAL[function][1](TensorFlowCall(function, said, dialect, shapes or {}))
+        return SPECIAL[function][1](TensorFlowCall(function, said, dialect))
     if any(isinstance(each, (ShapeOf, SizeOf, Sizes)) for each in said.values()):
         raise UnportedError(f"tf.{function} of a tensor's shape")
-    return entry_of(Operation(name, said, dialect, shapes or {}))
+    return entry_of(Operation(name, said, dialect))

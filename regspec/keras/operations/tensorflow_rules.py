@@ -7,22 +7,26 @@ on in place of tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, TypeAlias
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.operations.operation import Entry, Operation, Reference, Source, mixing
+from regspec.keras.operations.operation import Entry, Operation, Source, mixing
 from regspec.keras.operations.rules import entry_of
 from regspec.keras.values import UnportedError
 
 
 @dataclass(frozen=True)
 class ShapeOf:
-    """The shape of a tensor; as one of several outputs, `SizeOf` the axis of that number."""
+    """The shape of a tensor."""
 
     tensor: Source
+
+
+class Parted(ShapeOf):
+    """The sizes of a tensor's shape, each an output by itself."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,13 @@ class TensorFlowCall:
     function: str
     arguments: dict[str, Any]
     dialect: Dialect
-    shapes: Mapping[Reference, Any]
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments.get(name)
 
     def to(self, name: str, **arguments: Any) -> Source:
         """What becomes of an operation of Keras 3 on arguments."""
-        return entry_of(Operation(name, arguments, self.dialect, self.shapes))
+        return entry_of(Operation(name, arguments, self.dialect))
 
     def refused(self, why: str) -> UnportedError:
         """That the call can't be ported."""
@@ -89,7 +92,7 @@ def _shape(call: TensorFlowCall) -> Result:
 @special("unstack", "value num axis")
 def _unstack(call: TensorFlowCall) -> Result:
     if isinstance(call["value"], ShapeOf):
-        return call["value"]
+        return Parted(call["value"].tensor)
     return call.to("Unstack", x=call["value"], num=call["num"], axis=call["axis"] or 0)
 
 
@@ -116,8 +119,12 @@ def _index(part: Any) -> Any:
 
 
 @special("strided_slice", "input_ begin end strides begin_mask end_mask ellipsis_mask new_axis_mask shrink_axis_mask")
-def _strided_slice(call: TensorFlowCall) -> Source:
+def _strided_slice(call: TensorFlowCall) -> Result:
     begin, end = whole(call, "begin"), whole(call, "end")
+    if isinstance(call["input_"], ShapeOf):
+        if len(begin) != 1 or call["shrink_axis_mask"] != 1:
+            raise call.refused("of a part of a tensor's shape")
+        return SizeOf(call["input_"].tensor, begin[0])
     strides = whole(call, "strides") if call["strides"] is not None else [1] * len(begin)
     key: list[Any] = []
     for index, (start, stop, step) in enumerate(zip(begin, end, strides, strict=True)):
