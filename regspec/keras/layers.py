@@ -5,6 +5,7 @@ The kinds have Keras's names, fields and defaults; so nearly all of this is leav
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from regspec.keras import quirks
@@ -102,8 +103,12 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     if _is_frozen(item, dialect):
         fields["trainable"] = False
     fields |= besides(class_name, dialect)
-    # what a layer is comes first, and then what is said of its weights
-    return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+    return {cls.__name__: weights_last(fields)}
+
+
+def weights_last(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields in the order of a spec: what a layer is comes first, and then what is said of its weights."""
+    return dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))
 
 
 def _inert(config: dict[str, Any]) -> tuple[str, ...]:
@@ -183,7 +188,7 @@ def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
         fields = _fields_of(cls, class_name, config, dialect)
     if _is_frozen(item, dialect):
         fields["trainable"] = False
-    return {class_name: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+    return {class_name: weights_last(fields)}
 
 
 def _replaced(cls: type[Layer], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
