@@ -49,7 +49,7 @@ binding
 keras.archive keras.precision keras.references keras.training keras.values keras.weights
 keras.replacing
 keras.dialect
-keras.quantized keras.quirks keras.remarks
+keras.quantized keras.quirks
 keras.layers
 keras.operations
 keras.nodes
