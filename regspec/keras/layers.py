@@ -30,7 +30,7 @@ MEANINGLESS = frozenset(
         *("bounding_box_format",),
     )
 )
-# Of these, what is not said is what the kinds do.
+# The values of fields that a kind lacks under which a layer does what the kind does anyway.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "stateful": (False, None),
     "time_major": (False, None),
