@@ -55,7 +55,7 @@ keras.operations
 keras.nodes
 keras.models
 keras.masks keras.text keras.variables
-keras.conversion keras.older keras.ported
+keras.conversion keras.older keras.ported keras.ranks
 keras.verification
 keras.report
 keras.porting

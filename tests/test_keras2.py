@@ -255,6 +255,31 @@ def test_what_can_not_be_ported_is_named(
         regspec.port(path)
 
 
+@pytest.mark.parametrize("function", ["math.subtract", "math.squared_difference", "math.maximum", "math.truediv"])
+@pytest.mark.parametrize("is_inner", [False, True])
+def test_functions_that_align_tensors_at_their_last_axes(function: str, is_inner: bool, tmp_path: Path) -> None:
+    """In TensorFlow, (batch, 1, 3) and (batch, 3) make (batch, batch, 3)."""
+
+    def layer(name: str, class_name: str, nodes: Any, **config: Any) -> dict[str, Any]:
+        return {"name": name, "class_name": class_name, "config": {"name": name, **config}, "inbound_nodes": nodes}
+
+    given = layer("x", "InputLayer", [], batch_input_shape=[None, 3], dtype="float32")
+    layers = [
+        given,
+        layer("tf.e", "TFOpLambda", [["x", 0, 0, {"axis": 1}]], function="expand_dims", trainable=True),
+        layer("tf.s", "TFOpLambda", [["tf.e", 0, 0, {"y": ["x", 0, 0]}]], function=function, trainable=True),
+    ]
+    ends = {"input_layers": [["x", 0, 0]], "output_layers": [["tf.s", 0, 0]]}
+    if is_inner:
+        layers = [given, layer("inner", "Functional", [[["x", 0, 0, {}]]], layers=layers, **ends)]
+        ends["output_layers"] = [["inner", 1, 0]]
+    config = {"name": "m", "layers": layers, **ends}
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({"class_name": "Functional", "keras_version": "2.12.0", "config": config}))
+    with pytest.raises(regspec.RegspecError, match=r"(?s)tf_s.*align(s|ed) at their last axes"):
+        regspec.port(path)
+
+
 @pytest.mark.parametrize(
     "nodes",
     [None, 3, [3], [[]], [[["image"]]], [[["none", 0, 0, {}]]], [[["image", "0", 0, {}]]], {"a": 1}, [[[[[]]]]]],
