@@ -60,6 +60,7 @@ def test_digits(tmp_path: Path) -> None:
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10
+    assert "<svg" in made._repr_html_()
     assert float(rows[-1]["held_out_accuracy"]) == made.metrics["held_out_accuracy"]
     assert float(rows[-1]["data_loss"]) < float(rows[0]["data_loss"])
     assert {"epoch", "data_loss", "penalty", "held_out_loss"} <= rows[0].keys()
