@@ -49,13 +49,13 @@ binding
 keras.archive keras.precision keras.references keras.training keras.values keras.weights
 keras.replacing
 keras.dialect
-keras.quantized keras.quirks keras.remarks
+keras.quantized keras.quirks
 keras.layers
 keras.operations
 keras.nodes
 keras.models
 keras.masks keras.text keras.variables
-keras.conversion keras.older keras.ported
+keras.conversion keras.older keras.ported keras.ranks
 keras.verification
 keras.report
 keras.porting

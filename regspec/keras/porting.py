@@ -13,7 +13,7 @@ from regspec import files
 from regspec.blocks import Graph
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, masks, variables
+from regspec.keras import archive, masks, ranks, variables
 from regspec.keras.conversion.converting import Converted, Wanted, converted
 from regspec.keras.dialect import Dialect, said
 from regspec.keras.layers import kind_of
@@ -146,6 +146,8 @@ def port(
         return text, spec, graph_of(spec)
 
     text, spec, graph = resolved(model)
+    if misaligned := [*ranks.problems(model, graph)]:
+        raise RegspecError(misaligned)
     arrays = variables.constants_of(model)
     account = None
     if stored.arrays is not None:
