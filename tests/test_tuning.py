@@ -433,6 +433,10 @@ def test_folders_that_are_no_studies(search: Searching) -> None:
     with pytest.raises(RegspecError, match=r"study\.db: error: can't be used: file is not a database"):
         search(trainer())
     assert sorted(each.name for each in search.study.iterdir() if each.name != ".lock") == ["notes.txt", "study.db"]
+    (search.study / "study.db").unlink()
+    optuna.create_study(study_name="another", storage=f"sqlite:///{search.study / 'study.db'}")
+    with pytest.raises(RegspecError, match="holds no study of regspec's"):
+        search(trainer())
 
 
 def test_a_quantity_is_scored_by_its_loss(search: Searching) -> None:

@@ -112,8 +112,8 @@ def opened(
     facts = json.loads(json.dumps(facts))
     process = uuid.uuid4().hex[:12]
     path, own = folder / "study.db", folder / f".process-{process}"
+    _make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if not path.exists() and any(not each.name.startswith(".") for each in folder.iterdir()):
             hint = "give a study a folder of its own"
             raise RegspecError(Problem("is a folder without a study, that is not empty", hint, str(folder)))
@@ -122,17 +122,22 @@ def opened(
                 with _locked(folder / ".lock", PATIENCE):
                     if not path.exists():
                         _make(path, facts, direction, queue)
-                study = Study(folder, process, optuna.load_study(study_name=NAME, storage=_storage(path)))
-                _compare(study.trials.user_attrs["facts"], facts, folder)
+                study = Study(folder, process, _loaded(path))
+                _compare(study.trials.user_attrs.get("facts", {}), facts, folder)
                 study.tidy()
                 yield study
             finally:
                 own.unlink(missing_ok=True)
-    except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError, KeyError) as error:
+    except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         reason = str(getattr(error, "orig", None) or error.__cause__ or error)
         raise RegspecError(Problem(f"can't be used: {' '.join(reason.split())}", path=str(path))) from None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RegspecError(Problem(f"can't be written: {error.strerror}", path=str(folder))) from None
+        raise RegspecError(Problem(f"can't be made: {error.strerror}", path=str(folder))) from None
 
 
 def _make(path: Path, facts: Mapping[str, Any], direction: Direction, queue: Sequence[Mapping[str, Any]]) -> None:
@@ -150,6 +155,13 @@ def _make(path: Path, facts: Mapping[str, Any], direction: Direction, queue: Seq
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _loaded(path: Path) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=NAME, storage=_storage(path))
+    except KeyError:
+        raise RegspecError(Problem("holds no study of regspec's", "give another --output", str(path))) from None
 
 
 def _storage(path: Path) -> optuna.storages.RDBStorage:
