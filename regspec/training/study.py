@@ -48,7 +48,9 @@ class Study:
             for left in self._in(TrialState.RUNNING):
                 if not self._lives(left.user_attrs.get("process")):
                     self.give_back(left.number)
-            taken = {each.user_attrs.get("number") for each in [*self.done(), *self._in(TrialState.RUNNING)]}
+            # all states in one reading: a trial that ends between two of them would be in neither
+            begun = self._in(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+            taken = {each.user_attrs["number"] for each in begun if not _is_given_back(each)}
             if len(taken) >= total:
                 return None
             trial = self.trials.ask()
@@ -72,7 +74,7 @@ class Study:
     def done(self) -> list[FrozenTrial]:
         """The trials that have ended, by their numbers: with a score, pruned or diverged."""
         ended = self._in(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-        own = [each for each in ended if each.state is not TrialState.FAIL or DIVERGED in each.user_attrs]
+        own = [each for each in ended if not _is_given_back(each)]
         return sorted(own, key=lambda each: each.user_attrs["number"])
 
     def _in(self, *states: TrialState) -> Sequence[FrozenTrial]:
@@ -91,6 +93,11 @@ class Study:
         except sqlite3.OperationalError:
             return True
         return False
+
+
+def _is_given_back(trial: FrozenTrial) -> bool:
+    """Whether a trial was put back, to be run again."""
+    return trial.state is TrialState.FAIL and DIVERGED not in trial.user_attrs
 
 
 @contextmanager
