@@ -23,16 +23,15 @@ from regspec import document
 from regspec.cli.application import parameters
 from regspec.errors import Problem, RegspecError
 from regspec.spec.parameters import Choices, Range, with_defaults
-from regspec.training import study as studies
-from regspec.training import tuning
 from regspec.training.epochs import DivergedError
 from regspec.training.options import Options
-from regspec.training.plan import Plan
 from regspec.training.run import train
-from regspec.training.score_figure import draw
-from regspec.training.scores import Scores, Trial
-from regspec.training.spaces import grid
-from regspec.training.tuning import Tuned, tune
+from regspec.tuning import study as studies
+from regspec.tuning.figure import draw
+from regspec.tuning.plan import Plan
+from regspec.tuning.scores import Scores, Trial
+from regspec.tuning.search import Tuned, tune
+from regspec.tuning.spaces import grid
 
 ROOT = Path(__file__).parent.parent
 SPEC = """# how much
@@ -96,7 +95,7 @@ class Searching:
 
 @pytest.fixture
 def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searching:
-    monkeypatch.setattr(tuning, "png_and_svg", lambda *_: (b"", b""))  # which takes most of the time
+    monkeypatch.setattr(searching, "png_and_svg", lambda *_: (b"", b""))  # which takes most of the time
     return Searching(tmp_path)
 
 

@@ -90,10 +90,11 @@ def tune(
     study.db, with which the same command goes on after Ctrl-C or on another day, in several processes too.
     """
     try:
-        from regspec.training import options, plan, tuning
+        from regspec.training.options import Options
+        from regspec.tuning import plan, search
     except ImportError as error:
         raise RegspecError(Problem(f"tune needs {error.name}", "pip install 'regspec[tune]'")) from None
-    chosen = options.Options(
+    chosen = Options(
         data=data,
         target=target,
         epochs=epochs,
@@ -105,4 +106,4 @@ def tune(
         accelerator=accelerator,
     )
     how = plan.Plan(trials, sampler.value, pruner.value, None if metric is None else metric.value, timeout)
-    tuning.tune(spec, chosen, how, output)
+    search.tune(spec, chosen, how, output)

@@ -29,11 +29,11 @@ from regspec.training import run
 from regspec.training.epochs import PLAIN, DivergedError
 from regspec.training.folder import Folder, files_of
 from regspec.training.options import Options
-from regspec.training.plan import Metric, Plan
-from regspec.training.score_figure import png_and_svg
-from regspec.training.scores import LABELS, Scores
-from regspec.training.spaces import ends, grid, stored, suggested, told, told_of
-from regspec.training.study import DIVERGED, Direction, Study, opened
+from regspec.tuning.figure import png_and_svg
+from regspec.tuning.plan import Metric, Plan
+from regspec.tuning.scores import LABELS, Scores
+from regspec.tuning.spaces import ends, grid, stored, suggested, told, told_of
+from regspec.tuning.study import DIVERGED, Direction, Study, opened
 
 METRICS = ("data_loss", "penalty", "held_out_loss", "held_out_accuracy")  # of each trial's last epoch, that are kept
 Train = Callable[..., run.Run]

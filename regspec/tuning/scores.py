@@ -12,7 +12,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from regspec.spec.parameters import Range, written
-from regspec.training.spaces import Searches, restored
+from regspec.tuning.spaces import Searches, restored
 
 LABELS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}
 
