@@ -26,6 +26,7 @@ from regspec.spec.parameters import Choices, Range, with_defaults
 from regspec.training.epochs import DivergedError
 from regspec.training.options import Options
 from regspec.training.run import train
+from regspec.tuning import search as searching
 from regspec.tuning import study as studies
 from regspec.tuning.figure import draw
 from regspec.tuning.plan import Plan
