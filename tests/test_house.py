@@ -52,7 +52,7 @@ keras.dialect
 keras.quantized keras.quirks keras.remarks
 keras.layers
 keras.operations
-keras.nodes
+keras.modes keras.nodes
 keras.models
 keras.masks keras.text keras.variables
 keras.conversion keras.older keras.ported

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
+from regspec.keras.modes import heed_training
 from regspec.keras.nodes import Call, is_said, ordered, references_in
 from regspec.keras.operations.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.operations.operation import Source, Stored
@@ -224,8 +225,12 @@ class Reader:
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if given.get("reverse") and is_quantized(layer["config"]):
             self._report(layer, UnportedError(f"its call in reverse rounds what it takes: {ADVICE}"))
-        if strange := [key for key in said if key != "training"]:
+        if strange := [key for key in said if key != "training"] or [str(each)[:80] for each in call.constants]:
             self._report(layer, UnportedError(f"its call with {strange[0]}"))
+        try:
+            heed_training(layer, name_of(layer), call.keywords.get("training"), self.dialect)
+        except UnportedError as reason:
+            self._report(layer, reason)
         if index == 0:
             name = self._layer(model, layer, inputs, taken, depth, given)
         else:

@@ -20,7 +20,7 @@ class Call:
     """What a node says: the tensors that it takes, and other arguments, in order and by name."""
 
     references: list[Reference]
-    constants: list[Any]  # the arguments in order, with None for tensors
+    constants: list[Any]  # of an operation the arguments in order; of a layer what is no tensor among them
     keywords: dict[str, Any]
     masks: tuple[Reference | None, ...] = ()  # of the tensors, in order
     shapes: Mapping[Reference, Any] = field(default_factory=dict)  # of an operation's tensors
@@ -39,11 +39,15 @@ class Call:
     def read(cls, node: Mapping[str, Any]) -> Call:
         """What a node says."""
         references: list[Reference] = []
-        constants = [None if _tensors_in(each, references) else each for each in node.get("args") or []]
+        constants: list[Any] = []
+        for each in node.get("args") or []:
+            references += _tensors(each)
+            constants += _constants(each)
         keywords = dict(node.get("kwargs") or {})
         for key in TENSORS:
-            if key in keywords and _tensors_in(keywords[key], references):
-                del keywords[key]
+            if found := [*_tensors(keywords.get(key))]:
+                references += found
+                constants += _constants(keywords.pop(key))
         return cls(references, constants, keywords, _masks(keywords))
 
     @classmethod
@@ -118,13 +122,6 @@ def ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection
     return [*done]
 
 
-def _tensors_in(value: Any, references: list[Reference]) -> bool:
-    """Whether an argument is a tensor, or a list of tensors; they are added to ``references``."""
-    found = [*_tensors(value)]
-    references.extend(found)
-    return bool(found)
-
-
 def _tensors(value: Any) -> Iterator[Reference]:
     if isinstance(value, dict):
         if value.get("class_name") == "__keras_tensor__":
@@ -136,6 +133,15 @@ def _tensors(value: Any) -> Iterator[Reference]:
     elif isinstance(value, list):
         for each in value:
             yield from _tensors(each)
+
+
+def _constants(value: Any) -> Iterator[Any]:
+    """What stands in the place of a tensor in a structure of these, and is none."""
+    if isinstance(value, list) or (isinstance(value, dict) and "class_name" not in value):
+        for each in value if isinstance(value, list) else value.values():
+            yield from _constants(each)
+    elif value is not None and not (isinstance(value, dict) and value["class_name"] == "__keras_tensor__"):
+        yield value
 
 
 def references_in(value: Any) -> Iterator[Reference]:
