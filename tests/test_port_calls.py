@@ -131,3 +131,52 @@ def test_constants_among_the_tensors_of_a_layer_are_refused(kind: str, node: Ite
     path.write_text(json.dumps({"class_name": "Functional", "module": "keras", "config": config}))
     with pytest.raises(regspec.RegspecError, match=r"its call with (True|3\.0)"):
         regspec.port(path)
+
+
+# -- models that are called with mappings ------------------------------------------------------------------------------
+
+
+def difference(inputs: Any, call: Any) -> Any:
+    """A model of Keras that calls another, which takes b from a, with a mapping."""
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    inner = keras.Model(inputs(a, b), layers.Subtract()([a, b]), name="inner")
+    x, y = keras.Input((4,), name="x"), keras.Input((4,), name="y")
+    return keras.Model([x, y], inner(call(x, y)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "call"),
+    [
+        (lambda a, b: [b, a], lambda x, y: {"a": x, "b": y}),
+        (lambda a, b: [b, a], lambda x, y: {"b": y, "a": x}),
+        (lambda a, b: [a, b], lambda x, y: {"b": y, "a": x}),
+        (lambda a, b: [b, a], lambda x, y: [y, x]),
+        (lambda a, b: {"b": b, "a": a}, lambda x, y: {"b": y, "a": x}),
+    ],
+)
+def test_a_model_takes_a_mapping_by_the_names_of_its_inputs(inputs: Any, call: Any, tmp_path: Path) -> None:
+    difference(inputs, call).save(tmp_path / "model.keras")
+    x, y = torch.randn(2, 3, 4)
+    torch.testing.assert_close(regspec.port(tmp_path / "model.keras").build()(x, y), x - y)
+
+
+@pytest.mark.parametrize(
+    ("declared", "node"),
+    [
+        ([["b", 0, 0], ["a", 0, 0]], {"a": ["x", 0, 0, {}], "b": ["y", 0, 0, {}]}),
+        ([["b", 0, 0], ["a", 0, 0]], {"a": ["x", 0, 0, {}], "b": ["y", 0, 0, {}], "c": ["x", 0, 0, {}]}),
+        ([["b", 0, 0], ["a", 0, 0]], [["y", 0, 0, {}], ["x", 0, 0, {}]]),
+        # where a name is missing, in the order of the names
+        ([["b", 0, 0], ["a", 0, 0]], {"q": ["x", 0, 0, {}], "p": ["y", 0, 0, {}]}),
+        ({"p": ["b", 0, 0], "q": ["a", 0, 0]}, {"q": ["x", 0, 0, {}], "p": ["y", 0, 0, {}]}),
+    ],
+)
+def test_a_model_of_keras_2_takes_a_mapping_by_the_names_of_its_inputs(
+    declared: Any, node: Any, tmp_path: Path
+) -> None:
+    subtracted = item("Subtract", "subtracted", [[["a", 0, 0, {}], ["b", 0, 0, {}]]])
+    inner = graph("inner", [given("a"), given("b"), subtracted], declared, [["subtracted", 0, 0]])
+    own = item("Functional", "inner", [node], **{key: each for key, each in inner.items() if key != "name"})
+    outer = graph("outer", [given("x"), given("y"), own], [["x", 0, 0], ["y", 0, 0]], [["inner", 1, 0]])
+    x, y = torch.randn(2, 3, 4)
+    torch.testing.assert_close(regspec.port(written(outer, tmp_path)).build()(x, y), x - y)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,17 +33,21 @@ class Call:
     @classmethod
     def of(cls, layer: Mapping[str, Any], node: Any) -> Call:
         """A node of a layer, or of an operation."""
-        return cls.of_operation(node) if is_operation(layer) or is_function(layer) else cls.read(node)
+        if is_operation(layer) or is_function(layer):
+            return cls.of_operation(node)
+        return cls.read(node, _input_names(layer))
 
     @classmethod
-    def read(cls, node: Mapping[str, Any]) -> Call:
-        """What a node says."""
+    def read(cls, node: Mapping[str, Any], names: Sequence[str] = ()) -> Call:
+        """What a node says; ``names`` are those of a model's inputs, by which it takes what a mapping holds."""
         references: list[Reference] = []
         constants: list[Any] = []
-        for each in node.get("args") or []:
+        for each in _by_name(node.get("args") or [], names):
             references += _tensors(each)
             constants += _constants(each)
-        keywords = dict(node.get("kwargs") or {})
+        keywords = dict(
+            zip(node.get("kwargs") or {}, _by_name((node.get("kwargs") or {}).values(), names), strict=True)
+        )
         for key in TENSORS:
             if found := [*_tensors(keywords.get(key))]:
                 references += found
@@ -59,6 +63,21 @@ class Call:
         arguments = _plain(node.get("args") or [], shapes)
         keywords = _plain(node.get("kwargs") or {}, shapes)
         return cls([*shapes], arguments, keywords, shapes=shapes)
+
+
+def _input_names(layer: Mapping[str, Any]) -> Sequence[str]:
+    """The names by which a model takes its inputs from a mapping, in their order; of a layer none."""
+    config = layer.get("config")
+    declared = config.get("input_layers") if isinstance(config, dict) else None
+    return sorted(declared) if isinstance(declared, dict) else [name for name, _, _ in references_in(declared)]
+
+
+def _by_name(arguments: Iterable[Any], names: Sequence[str]) -> list[Any]:
+    """Arguments, of which mappings that have all these names are lists in their order; what else they have goes."""
+    return [
+        [each[name] for name in names] if names and isinstance(each, dict) and each.keys() >= {*names} else each
+        for each in arguments
+    ]
 
 
 def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
