@@ -225,8 +225,8 @@ class Reader:
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if given.get("reverse") and is_quantized(layer["config"]):
             self._report(layer, UnportedError(f"its call in reverse rounds what it takes: {ADVICE}"))
-        if strange := [key for key in said if key != "training"] or [str(each)[:80] for each in call.constants]:
-            self._report(layer, UnportedError(f"its call with {strange[0]}"))
+        if strange := [key for key in said if key != "training"] or call.strays:
+            self._report(layer, UnportedError(f"its call with {str(strange[0])[:80]}"))
         try:
             heed_training(layer, name_of(layer), call.keywords.get("training"), self.dialect)
         except UnportedError as reason:

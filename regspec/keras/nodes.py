@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +20,11 @@ class Call:
     """What a node says: the tensors that it takes, and other arguments, in order and by name."""
 
     references: list[Reference]
-    constants: list[Any]  # of an operation the arguments in order; of a layer what is no tensor among them
+    constants: list[Any]  # the arguments in order; none of a layer's
     keywords: dict[str, Any]
     masks: tuple[Reference | None, ...] = ()  # of the tensors, in order
     shapes: Mapping[Reference, Any] = field(default_factory=dict)  # of an operation's tensors
+    strays: Sequence[Any] = ()  # what is no tensor among the arguments that are tensors of a layer
 
     @property
     def taken(self) -> list[Reference]:
@@ -41,18 +42,17 @@ class Call:
     def read(cls, node: Mapping[str, Any], names: Sequence[str] = ()) -> Call:
         """What a node says; ``names`` are those of a model's inputs, by which it takes what a mapping holds."""
         references: list[Reference] = []
-        constants: list[Any] = []
-        for each in _by_name(node.get("args") or [], names):
+        strays: list[Any] = []
+        for each in node.get("args") or []:
+            each = _by_name(each, names)
             references += _tensors(each)
-            constants += _constants(each)
-        keywords = dict(
-            zip(node.get("kwargs") or {}, _by_name((node.get("kwargs") or {}).values(), names), strict=True)
-        )
+            strays += _constants(each)
+        keywords = {key: _by_name(value, names) for key, value in (node.get("kwargs") or {}).items()}
         for key in TENSORS:
             if found := [*_tensors(keywords.get(key))]:
                 references += found
-                constants += _constants(keywords.pop(key))
-        return cls(references, constants, keywords, _masks(keywords))
+                strays += _constants(keywords.pop(key))
+        return cls(references, [], keywords, _masks(keywords), strays=strays)
 
     @classmethod
     def of_operation(cls, node: Any) -> Call:
@@ -62,7 +62,7 @@ class Call:
         shapes: dict[Reference, Any] = {}
         arguments = _plain(node.get("args") or [], shapes)
         keywords = _plain(node.get("kwargs") or {}, shapes)
-        return cls([*shapes], arguments, keywords, shapes=shapes)
+        return cls([*shapes], arguments, keywords, shapes=shapes, strays=[*_constants(arguments)])
 
 
 def _input_names(layer: Mapping[str, Any]) -> Sequence[str]:
@@ -72,12 +72,10 @@ def _input_names(layer: Mapping[str, Any]) -> Sequence[str]:
     return sorted(declared) if isinstance(declared, dict) else [name for name, _, _ in references_in(declared)]
 
 
-def _by_name(arguments: Iterable[Any], names: Sequence[str]) -> list[Any]:
-    """Arguments, of which mappings that have all these names are lists in their order; what else they have goes."""
-    return [
-        [each[name] for name in names] if names and isinstance(each, dict) and each.keys() >= {*names} else each
-        for each in arguments
-    ]
+def _by_name(value: Any, names: Sequence[str]) -> Any:
+    """What a mapping that has all these names has under them, in their order; anything else as it is."""
+    is_named = bool(names) and isinstance(value, dict) and value.keys() >= {*names}
+    return [value[name] for name in names] if is_named else value
 
 
 def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
@@ -159,7 +157,9 @@ def _constants(value: Any) -> Iterator[Any]:
     if isinstance(value, list) or (isinstance(value, dict) and "class_name" not in value):
         for each in value if isinstance(value, list) else value.values():
             yield from _constants(each)
-    elif value is not None and not (isinstance(value, dict) and value["class_name"] == "__keras_tensor__"):
+    elif isinstance(value, dict):
+        yield from () if value["class_name"] == "__keras_tensor__" else (value,)
+    elif value is not None and not isinstance(value, tuple):  # a reference
         yield value
 
 
