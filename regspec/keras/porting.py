@@ -27,6 +27,7 @@ from regspec.keras.values import UnportedError
 from regspec.layers.layer import Spatial
 from regspec.shapes import Precision
 from regspec.spec.model import ModelSpec
+from regspec.summary import counted
 
 if TYPE_CHECKING:
     from regspec.keras.verification.verifying import Verification
@@ -154,6 +155,7 @@ def port(
             found = legacy.Renewed(found, config, dialect.generation)
         arrays |= variables.arrays_of(graph, model, config["config"], found)
         account = found.account(variables.NO_WEIGHTS)
+        _check_account(account, found.path)
     provenance = Provenance(
         stored.path,
         None if weights is None else Path(weights),
@@ -176,6 +178,18 @@ def port(
     text, spec, graph = resolved(made.model)
     parameters = variables.parameters_of(graph, made.arrays)
     return Port(spec, text, parameters, tuple(dialect.notes), provenance, made.inputs, made.outputs, original)
+
+
+def _check_account(account: archive.Account, path: Path) -> None:
+    """Raises `RegspecError` where not each of a file's arrays was taken exactly once."""
+    hint = "are these the weights of this model?"
+    found = {"that no layer of the model takes": account.unused, "that several weights would take": account.repeated}
+    for why, names in found.items():
+        if names:
+            several = (
+                f"{counted(len(names), 'array', 'arrays')} {why}: {', '.join(names[:3])}{', …' * (len(names) > 3)}"
+            )
+            raise RegspecError(Problem(f"has {several}", hint, str(path)))
 
 
 def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -> None:

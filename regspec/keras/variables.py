@@ -62,7 +62,8 @@ def arrays_of(
     """The arrays of a file, by the ways to the weights that they are.
 
     Raises:
-        RegspecError: for weights that have no array, arrays of other shapes, and arrays that no weight has used.
+        RegspecError: for weights that have no array, arrays of other shapes, and arrays of a layer that none of its
+            weights takes.
     """
     problems = Problems()
     found = (
