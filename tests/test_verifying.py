@@ -316,6 +316,61 @@ def test_what_rounding_alone_makes_is_allowed_and_said(tmp_path: Path) -> None:
     assert off(1e-4).verdict.startswith("failed: outputs in evaluation")
 
 
+# -- conversions -------------------------------------------------------------------------------------------------------
+
+
+def repeating() -> Any:
+    """Layers that repeat, and a Dense whose units come from an image."""
+    x = y = keras.Input((6, 7, 3))
+    for stage in (1, 2):
+        for part in (1, 2, 3, 4):
+            y = layers.Conv2D(4, 3, padding="same", name=f"stage{stage}_{part}_conv")(y)
+            y = layers.BatchNormalization(name=f"stage{stage}_{part}_norm")(y)
+            y = layers.ReLU(name=f"stage{stage}_{part}_rectified")(y)
+    return keras.Model(x, layers.Dense(5)(layers.Flatten()(y)))
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_conversion_of_a_config_alone(blocks: bool, tmp_path: Path) -> None:
+    """Both sides have the same weights, moved as those of a file are."""
+    (tmp_path / "model.json").write_text(repeating().to_json())
+    port = regspec.port(tmp_path / "model.json", data_format="channels_first", blocks=blocks)
+    assert ("blocks:" in port.text) == blocks
+    verification = port.verify()
+    assert verification.passed, verification.verdict
+    assert [each.mode for each in verification.checks].count("conversion") == 1
+    wrong = replace(port, moves=port.moves[:-1]).verify()
+    assert wrong.verdict.startswith("failed: outputs in conversion")
+
+
+def test_a_conversion_in_half_precision(tmp_path: Path) -> None:
+    x = keras.Input((6, 7, 3), dtype="bfloat16")
+    y = x
+    for _ in range(6):
+        y = layers.BatchNormalization(dtype="bfloat16")(layers.Conv2D(4, 3, padding="same", dtype="bfloat16")(y))
+    model = keras.Model(x, y)
+    rows.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    verification = regspec.port(tmp_path / "model.keras", fold=True).verify()
+    (check,) = [each for each in verification.checks if each.mode == "conversion"]
+    assert 2e-4 < check.error < check.allowed == verification.tolerance
+
+
+class Broken(torch.nn.Module):
+    """A module that takes nothing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no")
+
+
+def test_a_conversion_of_what_does_not_run(tmp_path: Path) -> None:
+    x = keras.Input((6, 7, 3))
+    y = layers.BatchNormalization()(layers.Conv2D(4, 3)(x))
+    keras.Model(x, layers.ReLU(name="broken")(y)).save(tmp_path / "model.keras")
+    verification = regspec.port(tmp_path / "model.keras", fold=True, replace={"broken": Broken}).verify()
+    assert "the conversion: the model runs on none of the inputs that were tried" in verification.left_out
+
+
 # -- what is not compared ----------------------------------------------------------------------------------------------
 
 

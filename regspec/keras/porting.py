@@ -177,7 +177,8 @@ def port(
         return changed(original, notes=tuple(dialect.notes))
     text, spec, graph = resolved(made.model)
     parameters = variables.parameters_of(graph, made.arrays)
-    return Port(spec, text, parameters, tuple(dialect.notes), provenance, made.inputs, made.outputs, original)
+    notes = tuple(dialect.notes)
+    return Port(spec, text, parameters, notes, provenance, made.inputs, made.outputs, original, made.moves)
 
 
 def _check_account(account: archive.Account, path: Path) -> None:

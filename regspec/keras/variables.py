@@ -74,6 +74,15 @@ def arrays_of(
     return found
 
 
+def weights_of(graph: Graph, within: WeightPath = ()) -> Iterator[tuple[WeightPath, Weight]]:
+    """The weights of a graph, and of those in it, with the ways to them; none of modules that only the user knows."""
+    for name, node in _nodes(graph).items():
+        if (block := block_of(node)) is not None:
+            yield from weights_of(block, (*within, name))
+        for weight in node.plan.weights:
+            yield (*within, name, weight.name), weight
+
+
 def constants_of(model: Model, within: WeightPath = ()) -> dict[WeightPath, NDArray[np.generic]]:
     """The arrays that stand in the config itself, as operands of operations."""
     found: dict[WeightPath, NDArray[np.generic]] = {

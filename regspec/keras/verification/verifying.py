@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from regspec.building import build
 from regspec.compiler import graph_of
@@ -27,6 +29,8 @@ from regspec.runtime import Regularized
 from regspec.runtime.terms import tensors
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from regspec.keras.ported import PortedModel
 
 HALF = 16  # how many steps of a half-precision type an error may be
@@ -139,7 +143,9 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
     """
     if port.original is not None:
         found = verify(port.original, tolerance)
-        return replace(found, checks=(*found.checks, *_converted(port, port.original, tolerance)))
+        more = [*_converted(port, port.original, found.tolerance)]
+        why = [] if more else ["the conversion: the model runs on none of the inputs that were tried"]
+        return replace(found, checks=(*found.checks, *more), left_out=(*found.left_out, *why))
     graph, account = graph_of(port.spec), port.provenance.account
     checks: Sequence[Check] = ()
     left_out: Sequence[str] = ()
@@ -164,6 +170,8 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
 def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> Iterator[Check]:
     """How far a model that was folded or converted is from the one before, on the same inputs."""
     graph, before, after = graph_of(original.spec), original.build(), port.build()
+    if port.provenance.account is None:  # of a config alone: both draw their weights, each in its own order
+        _draw_alike(before, after, port, original)
     orders = [port.input_orders.get(x.source) for x in graph.inputs]
     with torch.no_grad(), _quietly():
         for form in inputs.forms_of(graph):
@@ -180,13 +188,35 @@ def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> It
                 return
             break
         else:
-            return
+            return  # which is said
     outputs = port.spec.body.outputs  # where a layer that was folded gave one, it has another name
     names = [outputs] if isinstance(outputs, str) else [*(outputs or ())]
     for name, a, b in zip(names, got, wanted, strict=True):
         order = port.output_orders.get(name)
         gap = difference(a, b if order is None else b.permute(order), 1e-12)
         yield Check("outputs", "conversion", "file", name, gap, tolerance)
+
+
+def _draw_alike(before: nn.Module, after: nn.Module, port: PortedModel, original: PortedModel) -> None:
+    """Gives two models the same random weights, moved as the conversion moves those of a file."""
+    same = before.state_dict()  # of what no weight declares, such as a module of the user's
+    known = {name: x for name, x in same.items() if name in (own := after.state_dict()) and own[name].shape == x.shape}
+    after.load_state_dict({**after.state_dict(), **known})
+    rng, graph = np.random.default_rng(0), graph_of(original.spec)
+    arrays: Any = variables.constants_of(port.provenance.model)
+    for path, weight in variables.weights_of(graph):
+        if path not in arrays and weight.shape is not None:  # a moving variance is positive
+            drawn = rng.uniform(0.5, 1.5, weight.shape) if not weight.trainable else rng.normal(0, 0.3, weight.shape)
+            arrays[path] = drawn.astype("float32")
+    _load(before, variables.parameters_of(graph, arrays))
+    for move in port.moves:
+        arrays = move(arrays)
+    _load(after, variables.parameters_of(graph_of(port.spec), arrays))
+
+
+def _load(module: nn.Module, parameters: Mapping[str, NDArray[Any]]) -> None:
+    state = {name: torch.as_tensor(array.copy()) for name, array in parameters.items()}
+    module.load_state_dict({**module.state_dict(), **state})
 
 
 def _least(module: Regularized) -> float:
