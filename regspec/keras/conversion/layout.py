@@ -333,17 +333,18 @@ class _Counting:
         wanted: dict[str, Order] = {}
         nodes = _nodes(graph)
         for entry in reversed(model.entries):
-            ((_, fields),) = entry.items()
+            ((kind, fields),) = entry.items()
             node = nodes[fields["name"]]
+            called = fields["layer"] if kind == "call" else node.name
             for index, (reference, x) in enumerate(zip(fields["inputs"], node.inputs, strict=False)):
-                order = self._preferred(model, node, fields.get("layer", node.name), index, x, wanted)
+                order = self._preferred(model, node, called, index, x, wanted)
                 if order is not None and wanted.get(reference, axes.identity(x.rank)) == axes.identity(x.rank):
                     wanted[reference] = order
         self.preferences[id(graph)] = wanted
         return wanted
 
     def _preferred(
-        self, model: Model, node: Node, name: Any, index: int, x: Tensor, wanted: Mapping[str, Order]
+        self, model: Model, node: Node, name: str, index: int, x: Tensor, wanted: Mapping[str, Order]
     ) -> Order | None:
         """The order in which a node best takes an input."""
         layer, block = node.plan.layer, block_of(node)

@@ -157,7 +157,7 @@ class _Runs:
         self.taken: dict[str, int] = {}  # and that takes an input of the model
         for index, (kind, fields) in enumerate(self.items):
             if find_kind(kind) is None or "mask" in fields:  # a model inside; a further call
-                self.fixed |= {index, self.places.get(fields.get("layer", ""), index)}
+                self.fixed |= {index, self.places[fields["layer"]] if kind == "call" else index}
             for each in referred(fields):
                 name, dot, _ = each.partition(".")
                 if name not in self.places:
