@@ -103,6 +103,19 @@ def test_a_config_is_compared_with_random_weights(tmp_path: Path) -> None:
     assert port.verify().weights == ("file",)
 
 
+@pytest.mark.parametrize("structure", [list, lambda xs: dict(zip("cba", xs, strict=True))], ids=["list", "mapping"])
+def test_inputs_that_nothing_uses(structure: Callable[[Any], Any], tmp_path: Path) -> None:
+    """The port leaves them out; Keras wants them."""
+    unused, x, y = keras.Input((None, 3), name="c"), keras.Input((4,), name="b"), keras.Input((4,), name="a")
+    model = keras.Model(structure([unused, x, y]), layers.Subtract()([layers.Dense(4)(x), y]))
+    model.save(tmp_path / "model.keras")
+    verification = regspec.port(tmp_path / "model.keras").verify()
+    assert verification.reference is not None, verification.left_out
+    assert verification.passed
+    assert "outputs in evaluation" in sorts(verification)
+    assert "gradients in evaluation" in sorts(verification)
+
+
 def test_sizes_that_are_not_known_and_indices(tmp_path: Path) -> None:
     """Windows that need room, two sequences of one length, a table of two rows beside one of eleven."""
     words, sort = keras.Input((None,), dtype="int32", name="words"), keras.Input((None,), name="sort")
