@@ -96,10 +96,10 @@ class Renewed(Arrays):
             return super().read(dataset, shape)
         arrays = [super(Renewed, self).read(each, each.shape) for each in dataset.parts]
         try:
-            array: Array = dataset.made(shape, *arrays)
-        except (ValueError, IndexError):
-            array = arrays[0]
-        if array.shape != shape:
+            array: Array | None = dataset.made(shape, *arrays)
+        except (ValueError, TypeError, LookupError):  # whatever numpy raises where sizes do not fit
+            array = None
+        if array is None or array.shape != shape:
             raise self._fault(f"has '{dataset.name}' with the shape {arrays[0].shape}, of which {shape} can't be made")
         return array
 
