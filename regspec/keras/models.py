@@ -28,6 +28,7 @@ from regspec.keras.operations.recorded import is_operation, operation_of
 from regspec.keras.operations.tensorflow_rules import ShapeOf, SizeOf, Sizes
 from regspec.keras.precision import policy_of
 from regspec.keras.quantized import ADVICE, is_quantized
+from regspec.keras.references import names_in
 from regspec.keras.values import UnportedError, is_foreign
 from regspec.spec.fields import MAX_NAME, RESERVED, snake_case
 
@@ -160,8 +161,7 @@ class Reader:
 
     def _check_inputs(self, model: Model, depth: int) -> None:
         """Takes out the inputs that nothing uses, which Keras allows."""
-        named = model.outputs.values() if isinstance(model.outputs, dict) else model.outputs
-        used = {named} if isinstance(named, str) else {*named}
+        used = {*names_in(model.outputs)}
         used.update(each for entry in model.entries for fields in entry.values() for each in fields["inputs"])
         used.update(mask for masks in model.recorded.values() for mask in masks if mask is not None)
         for there, name in model.names.items() if not self.problems else ():

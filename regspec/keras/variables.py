@@ -40,7 +40,7 @@ def parameters_of(graph: Graph, found: Mapping[WeightPath, NDArray[np.generic]])
     while waiting:
         current, within, prefix = waiting.pop()
         for name, node in _nodes(current).items():
-            if (block := block_of(node)) is not None:
+            if isinstance(block := node.plan.block, Graph):
                 waiting.append((block, (*within, name), f"{prefix}{next(iter(node.attributes.values()))}."))
             if node.plan.layer is not None and node.plan.layer.is_opaque:  # whose parameters only its module knows
                 own = {path[-1]: array for path, array in found.items() if path[:-1] == (*within, name)}
@@ -77,7 +77,7 @@ def arrays_of(
 def weights_of(graph: Graph, within: WeightPath = ()) -> Iterator[tuple[WeightPath, Weight]]:
     """The weights of a graph, and of those in it, with the ways to them; none of modules that only the user knows."""
     for name, node in _nodes(graph).items():
-        if (block := block_of(node)) is not None:
+        if isinstance(block := node.plan.block, Graph):
             yield from weights_of(block, (*within, name))
         for weight in node.plan.weights:
             yield (*within, name, weight.name), weight
@@ -110,8 +110,7 @@ def _placed(
     places, nodes = places_of(config, at), _nodes(graph)
     for name, layer in model.layers:
         node, place = nodes[name], places[name_of(layer)]
-        block = block_of(node)
-        if block is not None:
+        if isinstance(block := node.plan.block, Graph):
             inner = model.inner[name]
             found |= _placed(block, inner, layer["config"], arrays, problems, f"{place}/", (*within, name))
             continue
@@ -197,12 +196,6 @@ def _order(path: str) -> tuple[str, int]:
     return group, int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
 
 
-def block_of(node: Node) -> Graph | None:
-    """The graph of a node that is a model inside."""
-    constructors = [module.constructor for module in node.plan.modules]
-    return constructors[0] if len(constructors) == 1 and isinstance(constructors[0], Graph) else None
-
-
 def _nodes(graph: Graph) -> dict[str, Node]:
     """The nodes that have modules of their own, by name."""
     return {node.name: node for node in graph.nodes if node.declares and not node.is_adapter}
@@ -272,8 +265,8 @@ def _flat(
     node: Node, layer: Mapping[str, Any], model: Model, within: WeightPath = ()
 ) -> Iterator[tuple[Weight, WeightPath]]:
     """The weights of a layer, or of all layers of a model, with the ways to them."""
-    block = block_of(node)
-    if block is None or layer["class_name"] not in MODELS:
+    block = node.plan.block
+    if not isinstance(block, Graph) or layer["class_name"] not in MODELS:
         for weight in node.plan.weights:
             yield weight, (*within, node.name, weight.name)
         return
