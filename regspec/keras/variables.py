@@ -221,9 +221,8 @@ def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> d
         weights = [*_flat(nodes[name], layer, model)]
         if layer["config"].get("trainable") is not False:  # those that are trained come first
             weights.sort(key=lambda each: not each[0].trainable or each[0].frozen)
-        # without counts of what was adapted
-        datasets = [each for each in arrays.of_layer(name_of(layer)) if each.shape or each.dtype.kind == "f"]
-        # and with low-rank updates, which this format keeps apart
+        datasets = arrays.of_layer(name_of(layer))
+        # with low-rank updates, which this format keeps apart
         updates = {each.name: each for each in datasets if "/lora_" in each.name}
         datasets = [each for each in datasets if each.name not in updates]
         if len(weights) != len(datasets):

@@ -40,13 +40,8 @@ class Joined:
 
     @property
     def shape(self) -> Shape:
-        """The shape of the first, which is a single number only if the whole is."""
+        """The shape of the first."""
         return tuple(self.parts[0].shape)
-
-    @property
-    def dtype(self) -> Any:
-        """The type of the numbers."""
-        return self.parts[0].dtype
 
 
 class Renewed(Arrays):
