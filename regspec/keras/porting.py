@@ -30,6 +30,9 @@ from regspec.spec.model import ModelSpec
 from regspec.summary import counted
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from regspec.keras.verification.verifying import Verification
 
 TOLERANCE = 2e-4  # the largest relative error of a port that is verified
@@ -115,70 +118,83 @@ def port(
     replacements = Replacements.of(replace or {})
     dialect = Dialect.of(stored.version, stored.config, keeps_quirks)
     dialect.has_arrays, dialect.replacements = stored.arrays is not None, replacements
+    config, model = _read(stored, dialect)
+    settings = _settings(config, dialect, activity_reduction or _reduction(stored, dialect))
+    _settle_masks(model, dialect, settings)
+    text, spec, graph = _resolved(model, dialect, settings, stored.path)
+    arrays, account = _arrays(model, graph, config, stored, dialect)
+    provenance = Provenance(
+        path=stored.path,
+        weights=None if weights is None else Path(weights),
+        form=stored.form,
+        version=stored.version,
+        generation=dialect.generation,
+        date=stored.date,
+        config=stored.config,
+        renewed=config,
+        training=stored.training,
+        model=model,
+        account=account,
+        imports=tuple(replacements.imports),
+    )
+    original = Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), provenance)
+    wanted = Wanted(data_format, fold, blocks)
+    made = converted(
+        Converted(model, arrays), wanted, dialect, lambda model: _resolved(model, dialect, settings, stored.path)[2]
+    )
+    notes = tuple(dialect.notes)
+    if made.model is model:
+        return changed(original, notes=notes)
+    text, spec, graph = _resolved(made.model, dialect, settings, stored.path)
+    parameters = variables.parameters_of(graph, made.arrays)
+    return Port(spec, text, parameters, notes, provenance, made.inputs, made.outputs, original, made.moves)
+
+
+# What a config may raise that is not as Keras writes it, by whatever stumbles over it.
+DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
+
+
+def _read(stored: archive.Archive, dialect: Dialect) -> tuple[dict[str, Any], Model]:
+    """A file's config in the form of Keras 3, and the model in it. Raises `RegspecError`."""
     reader = Reader(dialect)
     try:
         config = _renewed(stored, dialect)
         dialect.data_format, dialect.dtype = _data_format(config), _precision(config)
         model = reader.model(config)
-    except (
-        UnportedError,
-        LookupError,
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
-        raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
-    if problems := [*reader.problems, *replacements.problems(_layers(config))]:
+    except UnportedError as reason:
+        raise RegspecError(Problem(f"can't be ported: {reason}", path=str(stored.path))) from None
+    except DAMAGE as error:  # which is chained, because it may be a mistake of regspec's
+        what = f"can't be ported: its config is damaged: {error!r}"
+        raise RegspecError(Problem(what, path=str(stored.path))) from error
+    if problems := [*reader.problems, *dialect.replacements.problems(_layers(config))]:
         raise RegspecError(problems)
-    settings = _settings(config, dialect, activity_reduction or _reduction(stored, dialect))
-    _settle_masks(model, dialect, settings)
+    return config, model
 
-    def resolved(model: Model) -> tuple[str, ModelSpec, Graph]:
-        """The text of a model, its spec and its graph."""
-        kept = {key: value for key, value in settings.items() if key != "data_format" or value == dialect.data_format}
-        try:
-            text = replacements.remark() + text_of(model, kept)
-        except UnportedError as reason:
-            raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
-        spec = loads(text, "<the ported spec>")
-        return text, spec, graph_of(spec)
 
-    text, spec, graph = resolved(model)
-    arrays = variables.constants_of(model)
-    account = None
-    if stored.arrays is not None:
-        found = stored.arrays
-        if dialect.generation < 3:
-            found = legacy.Renewed(found, config, dialect.generation)
-        arrays |= variables.arrays_of(graph, model, config["config"], found)
-        account = found.account(variables.NO_WEIGHTS)
-        _check_account(account, found.path)
-    provenance = Provenance(
-        stored.path,
-        None if weights is None else Path(weights),
-        stored.form,
-        stored.version,
-        dialect.generation,
-        stored.date,
-        stored.config,
-        config,
-        stored.training,
-        model,
-        account,
-        tuple(replacements.imports),
-    )
-    original = Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), provenance)
-    wanted = Wanted(data_format, fold, blocks)
-    made = converted(Converted(model, arrays), wanted, dialect, lambda model: resolved(model)[2])
-    if made.model is model:
-        return changed(original, notes=tuple(dialect.notes))
-    text, spec, graph = resolved(made.model)
-    parameters = variables.parameters_of(graph, made.arrays)
-    notes = tuple(dialect.notes)
-    return Port(spec, text, parameters, notes, provenance, made.inputs, made.outputs, original, made.moves)
+def _resolved(model: Model, dialect: Dialect, settings: Mapping[str, str], path: Path) -> tuple[str, ModelSpec, Graph]:
+    """The text of a model, its spec and its graph. Raises `RegspecError`."""
+    kept = {key: value for key, value in settings.items() if key != "data_format" or value == dialect.data_format}
+    try:
+        text = dialect.replacements.remark() + text_of(model, kept)
+    except UnportedError as reason:
+        raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
+    spec = loads(text, "<the ported spec>")
+    return text, spec, graph_of(spec)
+
+
+def _arrays(
+    model: Model, graph: Graph, config: Mapping[str, Any], stored: archive.Archive, dialect: Dialect
+) -> tuple[dict[variables.WeightPath, NDArray[np.generic]], archive.Account | None]:
+    """The arrays of a model by the ways to its weights, and the account of the file's. Raises `RegspecError`."""
+    arrays, found = variables.constants_of(model), stored.arrays
+    if found is None:
+        return arrays, None
+    if dialect.generation < 3:
+        found = legacy.Renewed(found, dict(config), dialect.generation)
+    arrays |= variables.arrays_of(graph, model, config["config"], found)
+    account = found.account(variables.NO_WEIGHTS)
+    _check_account(account, found.path)
+    return arrays, account
 
 
 def _check_account(account: archive.Account, path: Path) -> None:
