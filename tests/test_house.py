@@ -46,7 +46,7 @@ compiler
 runtime
 building measuring regularizing
 binding
-keras.archive keras.precision keras.references keras.training keras.values keras.weights
+keras.archive keras.precision keras.references keras.training keras.values
 keras.replacing
 keras.dialect
 keras.quantized keras.quirks keras.remarks
@@ -54,7 +54,7 @@ keras.layers
 keras.operations
 keras.modes keras.nodes
 keras.models
-keras.masks keras.text keras.variables
+keras.masks keras.text keras.weights
 keras.conversion keras.older keras.ported
 keras.verification
 keras.report

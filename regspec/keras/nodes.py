@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.keras.operations.functions import is_function
+from regspec.keras.operations.operation import Reference
 from regspec.keras.operations.recorded import is_operation
 from regspec.keras.values import UnportedError
 
-Reference = tuple[str, int, int]  # the layer, its node, the output
 # Arguments that are inputs here, in order.
 TENSORS = ("inputs", "sequences", "x", "data", "query", "value", "key", "initial_state", "count_weights")
 

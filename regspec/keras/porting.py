@@ -13,9 +13,9 @@ from regspec import files
 from regspec.blocks import Graph
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, masks, variables
+from regspec.keras import archive, masks
 from regspec.keras.conversion.converting import Converted, Wanted, converted
-from regspec.keras.dialect import Dialect, said
+from regspec.keras.dialect import Dialect, values_under
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
 from regspec.keras.older import keras1, keras2, legacy
@@ -24,6 +24,7 @@ from regspec.keras.precision import precision_of
 from regspec.keras.replacing import Replacements
 from regspec.keras.text import text_of
 from regspec.keras.values import UnportedError
+from regspec.keras.weights import NO_WEIGHTS, WeightPath, arrays_of, constants_of, parameters_of
 from regspec.layers.layer import Spatial
 from regspec.shapes import Precision
 from regspec.spec.model import ModelSpec
@@ -137,7 +138,7 @@ def port(
         account=account,
         imports=tuple(replacements.imports),
     )
-    original = Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), provenance)
+    original = Port(spec, text, parameters_of(graph, arrays), tuple(dialect.notes), provenance)
     wanted = Wanted(data_format, fold, blocks)
     made = converted(
         Converted(model, arrays), wanted, dialect, lambda model: _resolved(model, dialect, settings, stored.path)[2]
@@ -146,7 +147,7 @@ def port(
     if made.model is model:
         return changed(original, notes=notes)
     text, spec, graph = _resolved(made.model, dialect, settings, stored.path)
-    parameters = variables.parameters_of(graph, made.arrays)
+    parameters = parameters_of(graph, made.arrays)
     return Port(spec, text, parameters, notes, provenance, made.inputs, made.outputs, original, made.moves)
 
 
@@ -184,15 +185,15 @@ def _resolved(model: Model, dialect: Dialect, settings: Mapping[str, str], path:
 
 def _arrays(
     model: Model, graph: Graph, config: Mapping[str, Any], stored: archive.Archive, dialect: Dialect
-) -> tuple[dict[variables.WeightPath, NDArray[np.generic]], archive.Account | None]:
+) -> tuple[dict[WeightPath, NDArray[np.generic]], archive.Account | None]:
     """The arrays of a model by the ways to its weights, and the account of the file's. Raises `RegspecError`."""
-    arrays, found = variables.constants_of(model), stored.arrays
+    arrays, found = constants_of(model), stored.arrays
     if found is None:
         return arrays, None
     if dialect.generation < 3:
         found = legacy.Renewed(found, dict(config), dialect.generation)
-    arrays |= variables.arrays_of(graph, model, config["config"], found)
-    account = found.account(variables.NO_WEIGHTS)
+    arrays |= arrays_of(graph, model, config["config"], found)
+    account = found.account(NO_WEIGHTS)
     _check_account(account, found.path)
     return arrays, account
 
@@ -255,7 +256,9 @@ def _precision(config: Any) -> Precision:
 
 def _layers(config: Any) -> list[Any]:
     """All layers of a config, wherever in it they are."""
-    items = [item for own in said(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])]
+    items = [
+        item for own in values_under(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])
+    ]
     return [
         item
         for item in items
@@ -265,15 +268,15 @@ def _layers(config: Any) -> list[Any]:
 
 def _reduction(stored: archive.Archive, dialect: Dialect) -> str:
     """Whether the version that wrote a file divided activity penalties by the batch size."""
-    if not any(value is not None for value in said(stored.config, "activity_regularizer")):
+    if not any(value is not None for value in values_under(stored.config, "activity_regularizer")):
         return "mean"
     if dialect.generation < 3:
         return "sum" if dialect.is_standalone else "mean"
     if dialect.version:
         return "mean" if dialect.version >= (3, 14) else "sum"
-    if said(stored.config, "input_axes", "renorm", "use_gate"):
+    if values_under(stored.config, "input_axes", "renorm", "use_gate"):
         return "mean"
-    if said(stored.config, "quantization_config", "optional"):
+    if values_under(stored.config, "quantization_config", "optional"):
         what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
         hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
         raise RegspecError(Problem(what, hint, str(stored.path)))

@@ -12,7 +12,7 @@ from regspec.errors import Problem, RegspecError
 from regspec.keras.conversion import folding, layout, repetition
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
-from regspec.keras.variables import WeightPath
+from regspec.keras.weights import WeightPath
 from regspec.shapes import DataFormat
 
 if TYPE_CHECKING:

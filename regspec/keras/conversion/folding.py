@@ -16,7 +16,7 @@ from regspec.blocks import Graph
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, renamed, with_renamed
-from regspec.keras.variables import WeightPath
+from regspec.keras.weights import WeightPath
 from regspec.layers.layer import Weight
 from regspec.nodes import Node
 

@@ -24,7 +24,7 @@ from regspec.keras.dialect import Dialect
 from regspec.keras.layers import ENDINGS
 from regspec.keras.models import Model
 from regspec.keras.references import names_in
-from regspec.keras.variables import WeightPath
+from regspec.keras.weights import WeightPath
 from regspec.layers.layer import Layer, Weight
 from regspec.nodes import Node
 from regspec.shapes import Tensor

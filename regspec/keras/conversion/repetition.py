@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from regspec.keras.layers import ENDINGS
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, with_renamed
-from regspec.keras.variables import WeightPath
+from regspec.keras.weights import WeightPath
 from regspec.layers.layer import Elementwise, find_kind
 from regspec.spec.fields import RESERVED, snake_case
 

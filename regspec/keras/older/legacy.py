@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from regspec.keras.archive import Arrays, damaged
 from regspec.keras.models import name_of
 from regspec.keras.older.graphs import is_model
-from regspec.keras.variables import places_of
+from regspec.keras.weights import places_of
 
 Array = NDArray[Any]
 Item = dict[str, Any]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from regspec.keras.verification import inputs
-from regspec.keras.verification.outcomes import Outcome, Ported
-from regspec.keras.verification.reference import Reference, UnverifiedError, said
+from regspec.keras.verification.original import Original, UnverifiedError, first_sentence
+from regspec.keras.verification.outcomes import Outcome, PortSide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,8 +57,8 @@ Values = Mapping[str, Mapping[str, Tensor]]  # what is compared, by sort and nam
 class Comparison:
     """Runs both sides, and notes how far apart they are, and what could not be compared."""
 
-    ported: Ported
-    original: Reference
+    ported: PortSide
+    original: Original
     tolerance: float
     checks: list[Check] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -94,7 +94,7 @@ class Comparison:
             try:
                 self.original.run(inputs.inputs_of(graph, self.original.batch or BATCHES[-1], form))
             except Exception as error:  # whatever Keras raises
-                reason = said(error)
+                reason = first_sentence(error)
             else:
                 return form
         raise UnverifiedError(f"{self.original.name} can't run the model: {reason}")
@@ -116,7 +116,7 @@ class Comparison:
             wanted = self.original.run(xs, training=training, with_gradients=with_gradients)
         except Exception as error:  # whatever Keras raises
             what = f"gradients in {mode}" if with_gradients else mode
-            self._leave_out(f"{what}: {self.original.name} fails in it: {said(error)}")
+            self._leave_out(f"{what}: {self.original.name} fails in it: {first_sentence(error)}")
             if with_gradients:
                 self.original.restore(values)
                 self._side_by_side(mode, weights, xs, with_gradients=False)
@@ -124,7 +124,7 @@ class Comparison:
         try:
             got = self.ported.run(xs, training=training, with_gradients=with_gradients)
         except Exception as error:  # whatever torch raises, which is the finding
-            self._fail(mode, weights, f"the port fails: {said(error)}")
+            self._fail(mode, weights, f"the port fails: {first_sentence(error)}")
             return
         is_last = self.is_calm or not training
         is_random = got.is_random or wanted.is_random

@@ -19,12 +19,12 @@ from torch import nn
 
 from regspec.building import build
 from regspec.compiler import graph_of
-from regspec.keras import variables
 from regspec.keras.archive import Account
-from regspec.keras.verification import inputs, reference
+from regspec.keras.verification import inputs
 from regspec.keras.verification.comparing import SUM, Check, Comparison, difference
-from regspec.keras.verification.outcomes import Ported
-from regspec.keras.verification.reference import UnverifiedError, said
+from regspec.keras.verification.original import UnverifiedError, first_sentence, load
+from regspec.keras.verification.outcomes import PortSide
+from regspec.keras.weights import constants_of, parameters_of, weights_of
 from regspec.runtime import Regularized
 from regspec.runtime.terms import tensors
 
@@ -154,15 +154,15 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
         module = build(port.spec, seed=0)
         allowed = max(tolerance, _least(module))
         try:
-            original = reference.load(port.provenance, graph)
-            comparison = Comparison(Ported(module, graph), original, allowed)
+            original = load(port.provenance, graph)
+            comparison = Comparison(PortSide(module, graph), original, allowed)
             with original.scope():
                 weights = {key: torch.as_tensor(array.copy()) for key, array in port.weights.items()}
                 comparison.run(weights, is_hidden=account is not None and account.constant > 0)
             name, checks, left_out = original.name, comparison.checks, comparison.reasons
         except UnverifiedError as reason:
             left_out = (f"outputs, penalties and gradients: {reason}",)
-    constants = variables.constants_of(port.provenance.model).values()  # which stand in the config
+    constants = constants_of(port.provenance.model).values()  # which stand in the config
     numbers = sum(array.size for array in port.weights.values()) - sum(array.size for array in constants)
     return Verification(name, allowed, tuple(checks), tuple(left_out), account, numbers)
 
@@ -184,7 +184,9 @@ def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> It
             try:
                 got = [*tensors(after(*moved))]
             except Exception as error:  # which is the finding
-                yield Check("outputs", "conversion", "file", "all", math.inf, tolerance, f"it fails: {said(error)}")
+                yield Check(
+                    "outputs", "conversion", "file", "all", math.inf, tolerance, f"it fails: {first_sentence(error)}"
+                )
                 return
             break
         else:
@@ -203,15 +205,15 @@ def _draw_alike(before: nn.Module, after: nn.Module, port: PortedModel, original
     known = {name: x for name, x in same.items() if name in (own := after.state_dict()) and own[name].shape == x.shape}
     after.load_state_dict({**after.state_dict(), **known})
     rng, graph = np.random.default_rng(0), graph_of(original.spec)
-    arrays: Any = variables.constants_of(port.provenance.model)
-    for path, weight in variables.weights_of(graph):
+    arrays: Any = constants_of(port.provenance.model)
+    for path, weight in weights_of(graph):
         if path not in arrays and weight.shape is not None:  # a moving variance is positive
             drawn = rng.uniform(0.5, 1.5, weight.shape) if not weight.trainable else rng.normal(0, 0.3, weight.shape)
             arrays[path] = drawn.astype("float32")
-    _load(before, variables.parameters_of(graph, arrays))
+    _load(before, parameters_of(graph, arrays))
     for move in port.moves:
         arrays = move(arrays)
-    _load(after, variables.parameters_of(graph_of(port.spec), arrays))
+    _load(after, parameters_of(graph_of(port.spec), arrays))
 
 
 def _load(module: nn.Module, parameters: Mapping[str, NDArray[Any]]) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from regspec.blocks import Graph
 from regspec.errors import RegspecError
-from regspec.keras import archive, variables
+from regspec.keras import archive, weights
 from regspec.keras.older import legacy
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, weights_of
 
@@ -55,7 +55,7 @@ class UnverifiedError(Exception):
     """Something can't be compared; its text says what, and why."""
 
 
-def load(provenance: Provenance, graph: Graph) -> Reference:
+def load(provenance: Provenance, graph: Graph) -> Original:
     """The file's model in Keras.
 
     Raises:
@@ -76,16 +76,16 @@ def load(provenance: Provenance, graph: Graph) -> Reference:
     if backend == "torch" and (wrong := _is_torch_wrong(graph)):
         hint = "its TensorFlow backend is right: install tensorflow, or set KERAS_BACKEND=tensorflow"
         raise UnverifiedError(f"Keras's torch backend computes {wrong} wrongly, so that it is no reference; {hint}")
-    reference = Reference(package, backend, provenance, graph)
-    with reference.scope():
+    original = Original(package, backend, provenance, graph)
+    with original.scope():
         try:
-            reference.load()
+            original.load()
         except Exception as error:  # whatever Keras raises
-            raise UnverifiedError(f"{reference.name} can't load the file: {said(error)}") from None
-    return reference
+            raise UnverifiedError(f"{original.name} can't load the file: {first_sentence(error)}") from None
+    return original
 
 
-class Reference:
+class Original:
     """A model in Keras."""
 
     def __init__(self, package: Any, backend: str, provenance: Provenance, graph: Graph) -> None:
@@ -196,7 +196,7 @@ class Reference:
                 path = Path(folder) / ("model.h5" if self.is_legacy else "model.weights.h5")
                 self.model.save_weights(str(path))
                 with h5py.File(path, "r") as file:
-                    found = variables.parameters_of(self.graph, self._arrays(archive.Arrays(file, path)))
+                    found = weights.parameters_of(self.graph, self._arrays(archive.Arrays(file, path)))
         finally:
             if instead is not None:
                 self.restore(kept)
@@ -221,13 +221,13 @@ class Reference:
             if is_random:
                 layer.call = partial(_in_evaluation, layer.call)
 
-    def _arrays(self, arrays: archive.Arrays) -> dict[variables.WeightPath, NDArray[Any]]:
+    def _arrays(self, arrays: archive.Arrays) -> dict[weights.WeightPath, NDArray[Any]]:
         """The arrays of a file that was written just now, as the port reads them."""
         origin = self.provenance
         if origin.generation < 3:
             arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation)
-        found = variables.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
-        return {**variables.constants_of(origin.model), **found}
+        found = weights.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
+        return {**weights.constants_of(origin.model), **found}
 
     def randomize(self) -> None:
         """Gives every weight numbers that no symmetry hides, not far from what it has; variances stay positive."""
@@ -313,7 +313,7 @@ def _tensor(x: Any) -> Tensor:
     return torch.as_tensor(array.astype("float32") if array.dtype.name == "bfloat16" else array.copy())
 
 
-def said(error: Exception) -> str:
+def first_sentence(error: Exception) -> str:
     """The first sentence of what an error says, without colours and not too long."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -392,6 +392,6 @@ def _imported(name: str, why: str = "") -> Any:
     except ModuleNotFoundError as error:
         if error.name == name:
             raise UnverifiedError(f"{name} is not installed{why}: pip install {name}") from None
-        raise UnverifiedError(f"{name} can't be imported: {said(error)}") from None
+        raise UnverifiedError(f"{name} can't be imported: {first_sentence(error)}") from None
     except Exception as error:  # of a broken installation
-        raise UnverifiedError(f"{name} can't be imported: {said(error)}") from None
+        raise UnverifiedError(f"{name} can't be imported: {first_sentence(error)}") from None
