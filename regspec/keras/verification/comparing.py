@@ -21,7 +21,8 @@ BATCHES = (1, 2, 5)
 SUM = "their sum"
 SHAKES = 4  # times that the weights are moved, to see what rounding makes
 MARGIN = 10.0  # times what such moves make is allowed: where a unit turns on or off, it comes in jumps
-SENSITIVE, MOST = 2e-4, 0.5  # that it makes, of a model for which anything is allowed, and the most that is
+SENSITIVE = 2e-4  # what is allowed so must be more than this, or the tolerance stands: the model is not sensitive
+MOST = 0.5  # and it is never more than this, however sensitive the model is
 # Errors are relative to the size of a tensor, but to no less than this share of the largest of its sort.
 LEAST = 1e-3
 LEAST_GRADIENT = 1e-2  # of gradients: some are zero but for rounding: of a bias before a batch normalization
@@ -79,13 +80,13 @@ class Comparison:
         Raises:
             UnverifiedError: where Keras runs on no inputs.
         """
-        self.form = self._form()
+        form = self._form()
         if weights:
             self._compare("", "file", {"weights": weights}, {"weights": self.original.parameters()})
-            self._with("file", weights)
+            self._with("file", weights, form)
         if not weights or is_hidden:
             self.original.randomize()
-            self._with("random", self.original.parameters())
+            self._with("random", self.original.parameters(), form)
 
     def _form(self) -> inputs.Form:
         """A form of inputs that Keras takes."""
@@ -99,12 +100,12 @@ class Comparison:
                 return form
         raise UnverifiedError(f"{self.original.name} can't run the model: {reason}")
 
-    def _with(self, weights: str, parameters: Mapping[str, Tensor]) -> None:
-        """Compares both sides, which have these weights."""
+    def _with(self, weights: str, parameters: Mapping[str, Tensor], form: inputs.Form) -> None:
+        """Compares both sides, which have these weights, on inputs of this form."""
         self.ported.load(parameters)
         batches = BATCHES if self.original.batch is None else (self.original.batch,)
         for batch in batches:
-            xs = inputs.inputs_of(self.ported.graph, batch, self.form, seed=batch)
+            xs = inputs.inputs_of(self.ported.graph, batch, form, seed=batch)
             self._side_by_side("evaluation", weights, xs, with_gradients=batch == batches[-1])
         self._side_by_side("training", weights, xs, with_gradients=True)
 
