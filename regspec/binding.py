@@ -108,7 +108,8 @@ def bind(
         optimizer: the one that trains it. Bind it before a learning-rate scheduler is made, because ``decay`` gives it
             further parameter groups.
         l1: the route of every L1: ``loss``, ``gradient`` (added to ``.grad`` before the step) or ``proximal`` (a soft
-            threshold of ``lr * strength`` after it, by which weights become exactly zero; for SGD).
+            threshold of ``lr * strength`` after it, with momentum by ``1 / (1 - momentum)`` more, by which weights
+            become exactly zero; for SGD).
         l2: the route of every L2: ``loss``, ``gradient``, or ``decay``: the optimizer's own ``weight_decay``, twice the
             strength.
         group_lasso: the route of every group lasso: ``loss``, ``gradient`` or ``proximal``.
@@ -239,9 +240,10 @@ def _bound(roots: list[Regularized], optimizer: Optimizer, parts: list[_Part], s
         skipped = getattr(optimizer, "found_inf", None)  # of a fused optimizer, whose step GradScaler lets do nothing
         if skipped is not None and skipped.item():
             return
-        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]} if proximal else {}
+        groups = optimizer.param_groups if proximal else []
+        sizes = {id(parameter): _step_size(group) for group in groups for parameter in group["params"]}
         for part in proximal:
-            _shrink(part, rates)
+            _shrink(part, sizes)
         for root in roots:
             root.apply_constraints()
         if has_schedules:
@@ -324,16 +326,26 @@ def _add_gradients(parts: list[_Part], scale: Tensor) -> None:
     add_gradients([(l1, l2, xs) for (l1, l2, *_), xs in groups.items()], scale)
 
 
+def _step_size(group: Mapping[str, Any]) -> Any:
+    """How far a gradient of one that stays moves a weight in a step of SGD, once momentum has gathered.
+
+    With the bare learning rate as the threshold, momentum m would leave a minimum of the loss with (1 - m) times the
+    strength, because the steps along the gradient are 1 / (1 - m) times as long.
+    """
+    momentum = group["momentum"]
+    return group["lr"] * (1 - group["dampening"]) / (1 - momentum) if 0 < momentum < 1 else group["lr"]
+
+
 @torch.no_grad()
-def _shrink(part: _Part, rates: Mapping[int, Any]) -> None:
-    """The proximal step: a soft threshold of each weight, or of each group's norm.
+def _shrink(part: _Part, sizes: Mapping[int, Any]) -> None:
+    """The proximal step: a soft threshold of each weight, or of each group's norm, by the size of its step.
 
     Parikh and Boyd (2014), Proximal algorithms, sections 6.5.2 and 6.5.4.
     """
     for parameter in part.parameters:
         if not parameter.requires_grad or parameter.grad is None:
             continue  # the optimizer left it alone
-        threshold = rates[id(parameter)] * part.strength
+        threshold = sizes[id(parameter)] * part.strength
         if part.kind == "l1":
             parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
             continue

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from regspec import document
 from regspec.blocks import Graph
@@ -16,23 +18,27 @@ from regspec.summary import counted, summarize
 from regspec.writing import print_source
 
 
-def load(path: str | Path) -> ModelSpec:
+def load(path: str | Path, *, parameters: Mapping[str, Any] | None = None) -> ModelSpec:
     """The spec in a YAML file, checked whole: fields, names and shapes.
+
+    Args:
+        path: The file.
+        parameters: Values for parameters of the spec, by name, in place of its defaults.
 
     Raises:
         RegspecError: with every problem of the file, in the file's order.
 
     Example:
         >>> import regspec
-        >>> regspec.load("examples/mlp.yaml").name
-        'mlp'
+        >>> regspec.load("examples/digits_cnn.yaml", parameters={"width": 32}).parameters["width"]
+        32
     """
-    return _checked(document.read(path))[0]
+    return _checked(document.read(path), parameters)[0]
 
 
-def loads(text: str, path: str = "<text>") -> ModelSpec:
-    """The spec in a YAML text, checked whole; ``path`` is what messages call it. Raises `RegspecError`."""
-    return _checked(document.parse(text, path))[0]
+def loads(text: str, path: str = "<text>", *, parameters: Mapping[str, Any] | None = None) -> ModelSpec:
+    """The spec in a YAML text, as `load` gives that of a file; ``path`` is what messages call it."""
+    return _checked(document.parse(text, path), parameters)[0]
 
 
 def source(spec: ModelSpec | str | Path, *, standalone: bool = False) -> str:
@@ -51,10 +57,15 @@ def source(spec: ModelSpec | str | Path, *, standalone: bool = False) -> str:
     return print_source(graph_of(spec), standalone=standalone)
 
 
-def graph_of(spec: ModelSpec | str | Path, dtype: Precision | None = None) -> Graph:
-    """The graph of a spec, or of the file of one; in another type than its own, if given. Raises `RegspecError`."""
+def graph_of(
+    spec: ModelSpec | str | Path, dtype: Precision | None = None, *, parameters: Mapping[str, Any] | None = None
+) -> Graph:
+    """The graph of a spec, or of the file of one with ``parameters``; in another type than its own, if given.
+
+    Raises `RegspecError`.
+    """
     if not isinstance(spec, ModelSpec):
-        spec, known = _checked(document.read(spec))
+        spec, known = _checked(document.read(spec), parameters)
         if dtype in (None, spec.dtype):
             return known
     graph, problems = resolve(spec if dtype is None else spec.in_precision(dtype))
@@ -75,8 +86,8 @@ def checked(path: str | Path) -> str:
     return f"{path}: {summary.name}, {summary.totals}"
 
 
-def _checked(text: Document) -> tuple[ModelSpec, Graph]:
-    spec, problems = loading.load(text)
+def _checked(text: Document, parameters: Mapping[str, Any] | None = None) -> tuple[ModelSpec, Graph]:
+    spec, problems = loading.load(text, parameters)
     graph = None
     if spec is not None:
         graph, more = resolve(spec, is_whole=not problems)

@@ -50,6 +50,21 @@ class Document:
         Steps that the text does not have are passed over, so that a fault behind a default or a short form is still
         shown at the nearest part that was written.
         """
+        node, key_node = self._nodes(location)
+        shown = key_node if key and key_node is not None else node
+        return _problem(self.path, self.text, what, hint, shown.start_mark, shown.end_mark)
+
+    def span(self, location: Location) -> tuple[int, int]:
+        """Where in the text the value at ``location`` stands: its first character, and the one after its last."""
+        node, _ = self._nodes(location)
+        last = node
+        while isinstance(last, yaml.CollectionNode) and not last.flow_style and last.value:
+            item = last.value[-1]  # a block ends with its last item; its own mark is at what follows
+            last = item[1] if isinstance(item, tuple) else item
+        return node.start_mark.index, last.end_mark.index
+
+    def _nodes(self, location: Location) -> tuple[Any, Any]:
+        """The node at ``location``, or the nearest one around it, and the node of the key that leads to it, if any."""
         node, key_node = self._marked, None
         for step in location:
             if isinstance(node, yaml.MappingNode):
@@ -58,8 +73,7 @@ class Document:
                 key_node, node = None, node.value[step]
             else:
                 key_node = None
-        shown = key_node if key and key_node is not None else node
-        return _problem(self.path, self.text, what, hint, shown.start_mark, shown.end_mark)
+        return node, key_node
 
     def _pairs(self, mapping: yaml.MappingNode) -> dict[str | int, tuple[Any, Any]]:
         """A mapping's nodes by key: for the faults of one mapping they are looked up many times."""

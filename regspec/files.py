@@ -38,6 +38,7 @@ def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> None:
             for name, content in contents.items():
                 if (place / name).is_dir():
                     raise RegspecError(Problem("is a folder, where a file is to be written", path=str(folder / name)))
+                (draft / name).parent.mkdir(parents=True, exist_ok=True)
                 (draft / name).write_bytes(_raw(content))
             if is_new:
                 draft.rename(place)
@@ -55,6 +56,8 @@ def _exchange(draft: Path, folder: Path, names: Collection[str]) -> None:
     before.mkdir()
     try:
         for name in names:
+            for parent in (before / name, folder / name):
+                parent.parent.mkdir(parents=True, exist_ok=True)
             if (folder / name).exists():
                 (folder / name).rename(before / name)
             (draft / name).rename(folder / name)

@@ -20,6 +20,7 @@ from regspec.spec.constraints import CONSTRAINTS
 from regspec.spec.fields import PER_AXIS, REFERENCE
 from regspec.spec.forms import Family, Named
 from regspec.spec.initializers import INITIALIZERS
+from regspec.spec.parameters import Choices, Range, Searched
 from regspec.spec.regularizers import REGULARIZERS, Regularizer
 from regspec.spec.rules import RulesFile
 from regspec.spec.schedules import SCHEDULES
@@ -32,6 +33,7 @@ Schema = dict[str, Any]
 _PARAMETER: Schema = {"$ref": "#/$defs/parameter"}
 _FAMILIES: tuple[Family[Any], ...] = (ACTIVATIONS, INITIALIZERS, CONSTRAINTS, REGULARIZERS, SCHEDULES)
 _SCHEDULE: Schema = {"$ref": "#/$defs/schedule", "description": "What the strength follows, from the first step on."}
+_VALUE: Schema = {"not": {"type": "object", "anyOf": [{"required": [name]} for name in Searched.model_fields]}}
 _BLOCK_NAME = "^[a-z][A-Za-z0-9_]*$"
 
 # The fields of slots, by their endings; {slot} is the weight's name.
@@ -58,14 +60,21 @@ def spec_schema() -> Schema:
     }
     definitions["BlockSection"]["properties"]["layers"] |= {**layers, "minItems": 1}
     # the values of parameters, and what stands in blocks, are checked where they are used
-    for section in (schema, definitions["BlockSection"]):
+    for section, form in ((schema, {"anyOf": [_searched(), _VALUE]}), (definitions["BlockSection"], _VALUE)):
         section["properties"]["parameters"] = {
             **section["properties"]["parameters"],
             "type": "object",
-            "patternProperties": {"^[A-Za-z_][A-Za-z0-9_]*$": {}},
+            "patternProperties": {"^[A-Za-z_][A-Za-z0-9_]*$": form},
             "additionalProperties": False,
         }
     return _finished("A regspec spec", schema, definitions)
+
+
+def _searched() -> Schema:
+    """A parameter that says where it may lie. It holds no parameters itself."""
+    schema = _model(Searched)
+    schema["properties"]["search"] |= {"anyOf": [_model(Range), _model(Choices)]}
+    return schema
 
 
 def rules_schema() -> Schema:

@@ -120,6 +120,32 @@ def test_a_proximal_step() -> None:
     torch.testing.assert_close(model.middle.weight, middle * (1 - 0.5 * 1e-2 * 6**0.5 / norms).clamp_min(0))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"momentum": 0.5},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "nesterov": True},
+        {"momentum": 0.8, "dampening": 0.5},
+    ],
+    ids=str,
+)
+def test_a_strength_is_the_same_with_momentum(settings: dict[str, float]) -> None:
+    """A sum of squares with L1 is least at the soft threshold of where it was least without, in closed form."""
+    start = torch.tensor([[0.5, 0.05, -0.3, 0.005]])
+    layer = nn.Linear(4, 1, bias=False)
+    model = regspec.regularize(nn.Sequential(layer), [{"types": ["Linear"], "kernel_regularizer": {"l1": 0.1}}])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, **settings)
+    regspec.bind(model, optimizer, l1="proximal")
+    for _ in range(500):
+        optimizer.zero_grad()
+        (0.5 * (layer.weight - start).square().sum() + model.regularization_loss()).backward()
+        optimizer.step()
+    least = start.sign() * (start.abs() - 0.1).clamp_min(0)
+    torch.testing.assert_close(layer.weight.detach(), least, rtol=1e-5, atol=1e-6)
+
+
 def test_exact_zeros() -> None:
     """The proximal route makes them; L1 by its gradient never does."""
 

@@ -17,6 +17,10 @@ import torch
 from torch import Tensor
 
 import regspec
+from regspec.keras.dialect import Dialect
+from regspec.keras.layers import layer_of
+from regspec.keras.older import keras2
+from regspec.keras.values import UnportedError
 
 FOLDER = Path(__file__).parent / "keras2"
 FILES = [
@@ -262,6 +266,31 @@ def test_what_can_not_be_ported_is_named(
         regspec.port(path)
 
 
+@pytest.mark.parametrize("function", ["math.subtract", "math.squared_difference", "math.maximum", "math.truediv"])
+@pytest.mark.parametrize("is_inner", [False, True])
+def test_functions_that_align_tensors_at_their_last_axes(function: str, is_inner: bool, tmp_path: Path) -> None:
+    """In TensorFlow, (batch, 1, 3) and (batch, 3) make (batch, batch, 3)."""
+
+    def layer(name: str, class_name: str, nodes: Any, **config: Any) -> dict[str, Any]:
+        return {"name": name, "class_name": class_name, "config": {"name": name, **config}, "inbound_nodes": nodes}
+
+    given = layer("x", "InputLayer", [], batch_input_shape=[None, 3], dtype="float32")
+    layers = [
+        given,
+        layer("tf.e", "TFOpLambda", [["x", 0, 0, {"axis": 1}]], function="expand_dims", trainable=True),
+        layer("tf.s", "TFOpLambda", [["tf.e", 0, 0, {"y": ["x", 0, 0]}]], function=function, trainable=True),
+    ]
+    ends = {"input_layers": [["x", 0, 0]], "output_layers": [["tf.s", 0, 0]]}
+    if is_inner:
+        layers = [given, layer("inner", "Functional", [[["x", 0, 0, {}]]], layers=layers, **ends)]
+        ends["output_layers"] = [["inner", 1, 0]]
+    config = {"name": "m", "layers": layers, **ends}
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({"class_name": "Functional", "keras_version": "2.12.0", "config": config}))
+    with pytest.raises(regspec.RegspecError, match=r"(?s)tf_s.*align(s|ed) at their last axes"):
+        regspec.port(path)
+
+
 @pytest.mark.parametrize(
     "nodes",
     [None, 3, [3], [[]], [[["image"]]], [[["none", 0, 0, {}]]], [[["image", "0", 0, {}]]], {"a": 1}, [[[[[]]]]]],
@@ -273,3 +302,37 @@ def test_calls_that_are_damaged(nodes: Any, tmp_path: Path) -> None:
     path.write_text(json.dumps({**config, "keras_version": "2.21.0"}))
     with pytest.raises(regspec.RegspecError):
         regspec.port(path)
+
+
+@pytest.mark.parametrize(
+    ("activation", "wanted"),
+    [
+        ({"class_name": "LeakyReLU", "config": {"alpha": 0.1}}, {"leaky_relu": {"negative_slope": 0.1}}),
+        (
+            {"class_name": "ReLU", "config": {"max_value": None, "negative_slope": 0.25, "threshold": 0.0}},
+            {"relu": {"negative_slope": 0.25}},
+        ),
+        (
+            {"class_name": "ThresholdedReLU", "config": {"theta": 0.4}},
+            {"threshold": {"threshold": 0.4, "default_value": 0.0}},
+        ),
+        ({"class_name": "Activation", "config": {"activation": "hard_sigmoid"}}, {"hard_sigmoid": {"slope": 0.2}}),
+    ],
+)
+def test_a_layer_in_the_place_of_an_activation_function(activation: Any, wanted: Any) -> None:
+    assert _activation_of(activation) == wanted
+
+
+def test_a_layer_in_the_place_of_an_activation_function_has_no_penalty() -> None:
+    penalty = {"class_name": "L2", "config": {"l2": 0.1}}
+    with pytest.raises(UnportedError, match="LeakyReLU with an activity_regularizer of its own"):
+        _activation_of({"class_name": "LeakyReLU", "config": {"alpha": 0.1, "activity_regularizer": penalty}})
+
+
+def _activation_of(activation: Any) -> Any:
+    """What becomes of the activation function of a layer of Keras 2."""
+    dialect = Dialect("channels_last", 2)
+    own = {"name": "a", "trainable": True, "dtype": "float32", **activation["config"]}
+    config = {"name": "d", "units": 3, "activation": {**activation, "config": own}}
+    ((_, fields),) = layer_of(keras2.renewed({"class_name": "Dense", "config": config}, dialect), dialect).items()
+    return fields["activation"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from regspec import files
+from regspec import document, files
 
 app = typer.Typer(
     name="regspec",
@@ -20,6 +20,15 @@ app = typer.Typer(
 )
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec, as a YAML file.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A value, as YAML, in place of a parameter's default. Repeatable.",
+        show_default=False,
+    ),
+]
 
 
 class Format(str, Enum):
@@ -35,3 +44,14 @@ def write(text: str, path: Path | None) -> None:
         typer.echo(text, nl=False)
     else:
         files.write(path, text)
+
+
+def parameters(pairs: list[str] | None) -> dict[str, Any]:
+    """The values of ``--set``, by name. Raises `RegspecError` for what is no YAML."""
+    values = {}
+    for pair in pairs or ():
+        name, mark, text = pair.partition("=")
+        if not (name and mark and text):
+            raise typer.BadParameter(f"'{pair}' is not NAME=VALUE", param_hint="--set")
+        values[name] = document.parse(text, f"--set {name}").data
+    return values

@@ -11,11 +11,12 @@ from typing import Annotated
 
 import typer
 
-from regspec.cli.application import Format, Spec, app, write
-from regspec.compiler import checked, graph_of, source
+from regspec.cli.application import Format, Set, Spec, app, parameters, write
+from regspec.compiler import checked, graph_of
 from regspec.errors import Problem, RegspecError
 from regspec.spec.registration import called, load_entry_points
 from regspec.summary import mermaid, summarize
+from regspec.writing import print_source
 
 
 @app.command(epilog="Example: `regspec check examples/*.yaml`")
@@ -47,9 +48,10 @@ def show(
     spec: Spec,
     format: Annotated[Format, typer.Option(help="A table for people, or JSON for programs.")] = Format.text,
     graph: Annotated[bool, typer.Option("--graph", help="The graph as a Mermaid diagram instead.")] = False,
+    set: Set = None,
 ) -> None:
     """Show a spec's layers with output shapes, parameters and penalties, and the totals. Needs no torch."""
-    resolved = graph_of(spec)
+    resolved = graph_of(spec, parameters=parameters(set))
     if graph:
         typer.echo(mermaid(resolved), nl=False)
     elif format is Format.json:
@@ -70,9 +72,10 @@ def compile_(
     standalone: Annotated[
         bool, typer.Option("--standalone", help="Put the runtime's pieces into the file, so that it needs torch only.")
     ] = False,
+    set: Set = None,
 ) -> None:
     """Compile a spec to the Python source of a PyTorch class. Needs no torch."""
-    write(source(spec, standalone=standalone), output)
+    write(print_source(graph_of(spec, parameters=parameters(set)), standalone=standalone), output)
 
 
 @app.command(epilog="Example: `regspec rules examples/recipes/rules.yaml examples.recipes.any_module:ResNet`")

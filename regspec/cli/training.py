@@ -1,29 +1,106 @@
-"""Commands that train."""
+"""The command that trains."""
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from regspec.cli.application import Spec, app
+from regspec.cli.application import Set, app, parameters
 from regspec.errors import Problem, RegspecError
+
+# what a resumed run may have otherwise, by the names of the command's parameters and of the options
+CHANGEABLE = {
+    "epochs": "epochs",
+    "patience": "patience",
+    "accelerator": "accelerator",
+    "devices": "devices",
+    "strategy": "strategy",
+    "logger": "logger",
+    "compile_": "compiles",
+}
+
+
+class Logger(str, Enum):
+    """Where metrics go."""
+
+    csv = "csv"
+    tensorboard = "tensorboard"
+
+
+class Strategy(str, Enum):
+    """How several processes share the work."""
+
+    auto = "auto"
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
+class ClassWeights(str, Enum):
+    """How much classes count."""
+
+    balanced = "balanced"
 
 
 @app.command(epilog="Example: `regspec train examples/digits_cnn.yaml --epochs 20`")
 def train(
-    spec: Spec,
+    context: typer.Context,
+    spec: Annotated[
+        Path | None, typer.Argument(metavar="SPEC", help="A spec, as a YAML file.", show_default=False)
+    ] = None,
     data: Annotated[
-        str, typer.Option(help="digits, wine or another bundled set; a .npz or .csv file; or package.module:function.")
+        str,
+        typer.Option(
+            help="digits, wine or another bundled set; a .npz, .csv or .parquet file; a folder of images; or "
+            "package.module:function."
+        ),
     ] = "digits",
     target: Annotated[
-        str | None, typer.Option(help="The target's column or array; the last column, or y, when absent.")
+        str | None,
+        typer.Option(help="The target's column or array; the last column, or y, when absent.", show_default=False),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="How often to go over the data.")] = 30,
-    batch_size: Annotated[int, typer.Option(min=2, help="Examples in a step.")] = 64,
-    lr: Annotated[float, typer.Option(min=0, help="The learning rate of Adam.")] = 1e-3,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, split and order of the data.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=2, help="Examples in a step, over all processes.")] = 64,
+    optimizer: Annotated[
+        str, typer.Option(help="One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true'.")
+    ] = "adam",
+    lr: Annotated[float, typer.Option(min=0, help="The learning rate.")] = 1e-3,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, split and order of the data, and dropout.")] = 0,
+    route: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TERMS=ROUTE",
+            help="Another route than the loss: l1=proximal, l2=decay, hidden.kernel=gradient. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    class_weights: Annotated[
+        ClassWeights | None, typer.Option(help="balanced: rare classes count more.", show_default=False)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop after so many epochs without a better held-out loss.", show_default=False),
+    ] = None,
+    set: Set = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Train a twin without penalties too, for the report.")
+    ] = False,
+    precision: Annotated[str, typer.Option(help="Lightning's: 32-true, bf16-mixed, 16-mixed, 64-true, …")] = "32-true",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, mps, …")] = "auto",
+    devices: Annotated[str, typer.Option(help="How many, on each machine; auto for all.")] = "1",
+    strategy: Annotated[
+        Strategy, typer.Option(help="ddp: each process has all weights; fsdp: each has a share.")
+    ] = Strategy.auto,
+    logger: Annotated[Logger, typer.Option(help="metrics.csv is always written; tensorboard besides.")] = Logger.csv,
+    compile_: Annotated[bool, typer.Option("--compile", help="Train through torch.compile.")] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Go on with the run in a folder, from its last whole epoch.", show_default=False
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -33,11 +110,51 @@ def train(
 ) -> None:
     """Train a spec's model with its penalties, and keep spec, source, weights and metrics in a folder.
 
-    A fifth of the data is held out. Ctrl-C stops, and leaves what was trained so far.
+    A fifth of the data is held out, where the data does not say what is. Ctrl-C stops; --resume goes on from the last
+    whole epoch. On a table: `regspec train net.yaml --data prices.csv --target price --route l1=proximal`.
+    On many machines: `torchrun --nnodes 2 --nproc-per-node 8 … -m regspec train …`.
     """
     try:
-        from regspec.training import run
+        from regspec.training import options, run
     except ImportError as error:
         raise RegspecError(Problem(f"train needs {error.name}", "pip install 'regspec[train]'")) from None
-    options = run.Options(data, target, epochs, batch_size, lr, seed)
-    run.train(spec, options, output)
+    chosen = options.Options(
+        data=data,
+        target=target,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        learning_rate=lr,
+        seed=seed,
+        routes=tuple(route or ()),
+        class_weights=None if class_weights is None else class_weights.value,
+        patience=patience,
+        precision=precision,
+        accelerator=accelerator,
+        devices=int(devices) if devices.isdecimal() else devices,
+        strategy=strategy.value,
+        logger=logger.value,
+        compiles=compile_,
+        baseline=baseline,
+    )
+    if resume is not None:
+        run.resume(resume, _changes(context, chosen))
+    elif spec is None:
+        raise typer.BadParameter("give a spec, or --resume RUN", param_hint="SPEC")
+    else:
+        run.train(spec, chosen, output, parameters=parameters(set))
+
+
+def _changes(context: typer.Context, chosen: Any) -> dict[str, Any]:
+    """The options that are said on the command line of a resumed run. Raises where one can't be another now."""
+    said = [
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE" and name != "resume"
+    ]
+    fixed = [name for name in said if name not in CHANGEABLE]
+    if fixed:
+        may = ", ".join(f"--{name.strip('_')}" for name in CHANGEABLE)
+        name = "a spec" if fixed[0] == "spec" else f"--{fixed[0].replace('_', '-')}"
+        raise typer.BadParameter(f"a resumed run goes on as it began; it may have other {may}", param_hint=name)
+    return {CHANGEABLE[name]: getattr(chosen, CHANGEABLE[name]) for name in said}

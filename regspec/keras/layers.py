@@ -5,13 +5,13 @@ The kinds have Keras's names, fields and defaults; so nearly all of this is leav
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
 from regspec.keras.quantized import is_quantized, quantized_fields
-from regspec.keras.remarks import besides
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import KINDS, Layer, Spatial
@@ -30,7 +30,7 @@ MEANINGLESS = frozenset(
         *("bounding_box_format",),
     )
 )
-# Of these, what is not said is what the kinds do.
+# The values of fields that a kind lacks under which a layer does what the kind does anyway.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "stateful": (False, None),
     "time_major": (False, None),
@@ -47,21 +47,21 @@ RENAMED = {
     ("EinsumDense", "output_shape"): "output_size",
     ("LeakyReLU", "alpha"): "negative_slope",
 }
-# Classes whose weights are those of layers that they hold: frozen by their constructors, they freeze none of these.
-HOLDERS = frozenset(
-    (
-        *("RNN", "StackedRNNCells", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
-        *("Bidirectional", "TimeDistributed", "SpectralNormalization"),
-    )
-)
-PROJECTED = ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")
 MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
 ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
 SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
+SORTS = {"projection_activity": "regularizer"}  # of fields whose names don't end with what they are
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes of a shape without the batch
 SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
+# What a user should know of a class, wherever a config has it.
+NOTES = {
+    "RandomCrop": "RandomCrop gives the middle in evaluation, resized, as Keras says; newer versions of Keras give "
+    "images of another size as they are",
+    "MixUp": "MixUp mixes images, and not their labels",
+    "CutMix": "CutMix mixes images, and not their labels",
+}
 
 
 def kind_of(class_name: str) -> type[Layer] | None:
@@ -96,14 +96,17 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
     if config.get("synchronized"):
         what = f"'{config.get('name')}' takes the statistics of each process's own batch, where Keras synchronizes them"
         dialect.note(what)
-    if class_name in PROJECTED and dialect.generation > 2 and dialect.keeps_quirks:
-        _move_activity(fields, config, dialect)
     fields |= quantized_fields(class_name, config, dialect)
-    if _is_frozen(item, dialect):
+    if config.get("trainable") is False:
         fields["trainable"] = False
-    fields |= besides(class_name, dialect)
-    # what a layer is comes first, and then what is said of its weights
-    return {cls.__name__: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+    if class_name in NOTES:
+        dialect.note(NOTES[class_name])
+    return {cls.__name__: weights_last(fields)}
+
+
+def weights_last(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields in the order of a spec: what a layer is comes first, and then what is said of its weights."""
+    return dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))
 
 
 def _inert(config: dict[str, Any]) -> tuple[str, ...]:
@@ -111,18 +114,6 @@ def _inert(config: dict[str, Any]) -> tuple[str, ...]:
     if config.get("rms_scaling"):  # a normalization that has a gamma and no beta, whatever it says of them
         return ("beta_",)
     return tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
-
-
-def _move_activity(fields: dict[str, Any], config: dict[str, Any], dialect: Dialect) -> None:
-    """Puts the penalty of an attention layer's output where Keras 3 applies it: on its projections."""
-    activity = fields.get("activity_regularizer")
-    if activity is None:
-        return
-    fields["projection_activity"] = activity
-    if "num_heads" in config:  # MultiHeadAttention: GroupQueryAttention applies it to its output besides
-        del fields["activity_regularizer"]
-    what = f"'{config.get('name')}' has its activity_regularizer on the outputs of its projections, as Keras 3 does"
-    dialect.note(f"{what}; with keeps_quirks=False it is on the layer's own output")
 
 
 def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
@@ -174,6 +165,7 @@ def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
     cls = CELLS.get(class_name)
     if cls is None or is_foreign(item):
         raise UnportedError(f"no cell ports the class {_whose(item)}")
+    config = quirks.heeded(class_name, config, dialect)
     if config.get("activity_regularizer") is not None:
         what = "a cell with an activity_regularizer, which Keras applies to the output and the states of each step"
         raise UnportedError(what)
@@ -181,9 +173,9 @@ def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
         fields: dict[str, Any] = {"cells": [_cell(each, dialect) for each in config["cells"]]}
     else:
         fields = _fields_of(cls, class_name, config, dialect)
-    if _is_frozen(item, dialect):
+    if config.get("trainable") is False:
         fields["trainable"] = False
-    return {class_name: dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))}
+    return {class_name: weights_last(fields)}
 
 
 def _replaced(cls: type[Layer], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
@@ -212,29 +204,6 @@ def _replaced(cls: type[Layer], class_name: str, config: dict[str, Any], dialect
 def _backwards(layer: Any) -> Any:
     """A layer as Bidirectional makes the one that goes backwards, of a spec's form of the other."""
     return {kind: {**fields, "go_backwards": True} for kind, fields in (layer or {}).items()}
-
-
-def _is_frozen(item: dict[str, Any], dialect: Dialect) -> bool:
-    """Whether a layer or a cell is frozen, with all that it holds."""
-    config = item.get("config") or {}
-    if config.get("trainable") is not False:
-        return False
-    if dialect.generation < 3 or not dialect.keeps_quirks or item["class_name"] not in HOLDERS:
-        return True
-    if _is_trained(item):
-        what = f"'{config.get('name')}' is frozen, but not what it holds, which Keras trains once it has read the file"
-        dialect.note(f"{what}, and so does the port; with keeps_quirks=False it is frozen")
-    return False
-
-
-def _is_trained(item: dict[str, Any]) -> bool:
-    """Whether Keras trains a layer, or one that it holds, once it has read it."""
-    config = item.get("config") or {}
-    held = [config.get(key) for key in ("layer", "backward_layer", "cell")] + list(config.get("cells") or [])
-    known = [each for each in held if isinstance(each, dict)]
-    return (
-        any(map(_is_trained, known)) if known else item["class_name"] in HOLDERS or config.get("trainable") is not False
-    )
 
 
 def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str:
@@ -288,7 +257,7 @@ def _inner(item: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:
 
 def _sort(field: str) -> str | None:
     """What family of things a field names, if any."""
-    return next((sort for sort in FAMILIES if field == sort or field.endswith(f"_{sort}")), None)
+    return SORTS.get(field) or next((sort for sort in FAMILIES if field == sort or field.endswith(f"_{sort}")), None)
 
 
 def is_default(cls: type[Frozen], field: str, value: Any) -> bool:

@@ -77,13 +77,13 @@ def _fields(model: Model) -> dict[str, Fields]:
     return {said["name"]: said for entry in model.entries for said in entry.values()}
 
 
-def _levels(model: Model, graph: Graph) -> Iterator[tuple[Model, Graph]]:
+def levels(model: Model, graph: Graph) -> Iterator[tuple[Model, Graph]]:
     """A model and those in it, each with its graph."""
     yield model, graph
     for node in graph.nodes:
         block = node.plan.block
         if isinstance(block, Graph) and node.declares:
-            yield from _levels(model.inner[node.name], block)
+            yield from levels(model.inner[node.name], block)
 
 
 def _with_outputs(outputs: Any, more: list[str]) -> Any:
@@ -97,7 +97,7 @@ def _with_outputs(outputs: Any, more: list[str]) -> Any:
 def _take_off(model: Model, graph: Graph, unmasks: bool) -> set[str]:
     """Has operations, and what Keras keeps a mask from, take none; the reasons of the latter."""
     reasons = set[str]()
-    for each, level in _levels(model, graph):
+    for each, level in levels(model, graph):
         bare: set[int] = set()
         entries = _fields(each)
         for node in level.nodes:
@@ -128,7 +128,7 @@ def _take_off(model: Model, graph: Graph, unmasks: bool) -> set[str]:
 
 def _drop(model: Model, graph: Graph) -> None:
     """Takes out the names of masks that the layers have anyway, and the operations that nothing uses then."""
-    for each, level in _levels(model, graph):
+    for each, level in levels(model, graph):
         made = {id(x): node for node in (*level.nodes, *level.masks.values()) for x in node.outputs}
         named = {node.name: node for node in level.nodes if not node.is_adapter}
         entries = _fields(each)

@@ -13,7 +13,7 @@ from regspec import files
 from regspec.blocks import Graph
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, masks
+from regspec.keras import archive, masks, ranks
 from regspec.keras.conversion.converting import Converted, Wanted, converted
 from regspec.keras.dialect import Dialect, values_under
 from regspec.keras.layers import kind_of
@@ -123,6 +123,8 @@ def port(
     settings = _settings(config, dialect, activity_reduction or _reduction(stored, dialect))
     _settle_masks(model, dialect, settings)
     text, spec, graph = _resolved(model, dialect, settings, stored.path)
+    if misaligned := [*ranks.problems(model, graph)]:
+        raise RegspecError(misaligned)
     arrays, account = _arrays(model, graph, config, stored, dialect)
     provenance = Provenance(
         path=stored.path,

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, TypeAlias
 
 from regspec.keras.dialect import Dialect
 from regspec.keras.values import UnportedError
 
 Config = dict[str, Any]
+Quirk: TypeAlias = Callable[[Config, Dialect], Config]
+
+# Classes whose weights are those of layers that they hold.
+HOLDERS = frozenset(
+    (
+        *("RNN", "StackedRNNCells", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+        *("Bidirectional", "TimeDistributed", "SpectralNormalization"),
+    )
+)
 
 
 def heeded(class_name: str, config: Config, dialect: Dialect) -> Config:
     """A layer's config as its Keras heeds it; or, where quirks are not kept, as it was meant."""
-    quirk = QUIRKS.get((dialect.generation, class_name))
-    return config if quirk is None else quirk(config, dialect)
+    for generation, classes, quirk in QUIRKS:
+        if generation == dialect.generation and class_name in classes:
+            config = quirk(config, dialect)
+    return config
 
 
 def _unheard(config: Config, dialect: Dialect) -> Config:
@@ -42,7 +53,71 @@ def _off_center(config: Config, dialect: Dialect) -> Config:
     return config
 
 
-QUIRKS: dict[tuple[int, str], Callable[[Config, Dialect], Config]] = {
-    (2, "UpSampling2D"): _off_center,
-    (3, "TimeDistributed"): _unheard,
-}
+def _projected(config: Config, dialect: Dialect) -> Config:
+    """With the penalty of an attention layer's output where Keras 3 applies it: on its projections."""
+    activity = config.get("activity_regularizer")
+    if activity is None or not dialect.keeps_quirks:
+        return config
+    what = f"'{config.get('name')}' has its activity_regularizer on the outputs of its projections, as Keras 3 does"
+    dialect.note(f"{what}; with keeps_quirks=False it is on the layer's own output")
+    # MultiHeadAttention alone has num_heads: GroupQueryAttention applies it to its output besides
+    own = None if "num_heads" in config else activity
+    return {**config, "activity_regularizer": own, "projection_activity": activity}
+
+
+def _as_on_torch(config: Config, dialect: Dialect) -> Config:
+    """With what Keras does on torch alone."""
+    if not dialect.keeps_quirks:
+        return config
+    dialect.note(
+        "ContrastLimitedAdaptiveHistogramEqualization has as_on_torch: it does what Keras does on torch, which cuts "
+        "off histograms at other counts, and pads images in another way, than Keras on its other backends"
+    )
+    return {**config, "as_on_torch": True}
+
+
+def _unfrozen(config: Config, dialect: Dialect) -> Config:
+    """Trained, though it is frozen: a constructor freezes none of the layers that it is given."""
+    if config.get("trainable") is not False or not dialect.keeps_quirks:
+        return config
+    held = _held(config)
+    if not held or any(map(_is_trained, held)):
+        what = f"'{config.get('name')}' is frozen, but not what it holds, which Keras trains once it has read the file"
+        dialect.note(f"{what}, and so does the port; with keeps_quirks=False it is frozen")
+    return {**config, "trainable": True}
+
+
+def _is_trained(item: dict[str, Any]) -> bool:
+    """Whether Keras trains a layer, or one that it holds, once it has read it."""
+    config = item.get("config") or {}
+    if held := _held(config):
+        return any(map(_is_trained, held))
+    return item["class_name"] in HOLDERS or config.get("trainable") is not False
+
+
+def _held(config: Config) -> list[dict[str, Any]]:
+    """The layers and cells that a layer holds."""
+    held = [config.get(key) for key in ("layer", "backward_layer", "cell")] + list(config.get("cells") or [])
+    return [each for each in held if isinstance(each, dict)]
+
+
+# By the generation of Keras, and the classes.
+QUIRKS: tuple[tuple[int, Collection[str], Quirk], ...] = (
+    (2, ("UpSampling2D",), _off_center),
+    (3, ("TimeDistributed",), _unheard),
+    (3, ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"), _projected),
+    (3, ("ContrastLimitedAdaptiveHistogramEqualization",), _as_on_torch),
+    (3, HOLDERS, _unfrozen),
+)
+
+
+def mistaken(fields: Config, dialect: Dialect) -> Config:
+    """A gated layer of Keras 1.2, which takes the penalty of the kernel for its recurrent kernel too."""
+    if fields.get("recurrent_regularizer") == fields.get("kernel_regularizer"):
+        return fields
+    where = f"'{fields.get('name')}' has the penalty of its kernel on its recurrent kernel too, whatever that's own is"
+    if not dialect.keeps_quirks:
+        dialect.note(f"{where}, in Keras 1.2; here it has its own")
+        return fields
+    dialect.note(f"{where}, as Keras 1.2 had it; keeps_quirks=False sets that right")
+    return {**fields, "recurrent_regularizer": fields.get("kernel_regularizer")}

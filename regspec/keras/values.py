@@ -23,9 +23,15 @@ FAMILIES: dict[str, Family[Any]] = {
     "initializer": INITIALIZERS,
     "activation": ACTIVATIONS,
 }
-# Layers that may stand for an activation function.
-RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}  # of such layers in Keras 2
-LAYERS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "Softmax": "softmax"}
+# Layers that are activation functions, which others may have as theirs: the function, its arguments by those of the
+# layer where they differ, and those that the layer does not have.
+LAYERS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
+    "ELU": ("elu", {}, {}),
+    "LeakyReLU": ("leaky_relu", {"alpha": "negative_slope"}, {}),  # as Keras 2 calls it
+    "ReLU": ("relu", {}, {}),
+    "Softmax": ("softmax", {}, {}),
+    "ThresholdedReLU": ("threshold", {"theta": "threshold"}, {"default_value": 0.0}),
+}
 # Of initializers, which draw nothing here, because the weights are in the file; and of any object.
 NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
 
@@ -101,9 +107,9 @@ def _function_of(name: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]
     """The activation function for which a layer stands, and its arguments."""
     if config.get("activity_regularizer") is not None:
         raise UnportedError(f"the activation {name} with an activity_regularizer of its own")
-    renamed = RENAMED.get(name, {})
+    function, renamed, fixed = LAYERS.get(name, (name, {}, {}))
     rest = {renamed.get(key, key): each for key, each in config.items() if key not in ("trainable", *NOT_FIELDS)}
-    return LAYERS.get(name, name), rest
+    return function, {**rest, **fixed}
 
 
 NORMS = ("L1L2", "l1l2", "l1_l2", "L1", "L2", "l1", "l2")

@@ -23,7 +23,7 @@ def attach(module: nn.Module) -> Regularized:
     """
     if isinstance(module, Regularized):
         return module
-    own = {*vars(Regularized)} - {*vars(nn.Module)} | _STATE
+    own = {*vars(Regularized)} - {*vars(nn.Module), "_repr_html_"} | _STATE
     if clash := sorted(name for name in own if hasattr(module, name) and not name.startswith("__")):
         raise TypeError(f"{type(module).__name__} has a '{clash[0]}' of its own, which penalties need the name of")
     if hasattr(module, "_orig_mod"):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from regspec.runtime.compiling import forget_compiled, guard_hooks
 from regspec.runtime.fused import is_plain
+from regspec.runtime.notebook import module_html
 from regspec.runtime.sharded import fill, is_sharded, joined, shard, whole
 from regspec.runtime.terms import (
     Heard,
@@ -333,6 +334,10 @@ class Regularized(nn.Module):
                 shown = ", ".join(names[:5]) + ", …" * (len(names) > 5)
                 what = f"a backward ran, but nobody has read the regularization loss of {shown}"
                 warnings.warn(f"{what}: add model.regularization_loss() to the loss", UserWarning, stacklevel=2)
+
+    def _repr_html_(self) -> str:
+        """Itself in a notebook: a line, and on demand its layers and its terms. Penalties are not computed for it."""
+        return module_html(self, {name: term.parts for name, term, _ in self._named_terms()})
 
     def __getstate__(self) -> dict[str, Any]:
         # penalties belong to a forward, not to the module; and tensors with a graph can't be copied

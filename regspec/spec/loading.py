@@ -21,7 +21,7 @@ from regspec.spec import faults, synonyms
 from regspec.spec.faults import Origin
 from regspec.spec.fields import MAX_NAME, RESERVED, Frozen, snake_case
 from regspec.spec.model import BlockUse, Body, Call, Entry, Invalid, LayerUse, ModelSpec, Outputs
-from regspec.spec.parameters import substitute
+from regspec.spec.parameters import Search, Searched, defaults, is_searched, substitute
 from regspec.spec.rules import LayerRule, ModuleRule, RulesFile
 from regspec.spec.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
 
@@ -30,10 +30,19 @@ MAX_ENTRIES = 100_000  # layers of a spec, with its blocks unfolded
 F = TypeVar("F", bound=Frozen)
 
 
-def load(document: Document) -> tuple[ModelSpec | None, list[Problem]]:
-    """The spec of a document as far as it could be read, and what is wrong with it."""
+def load(document: Document, parameters: Mapping[str, Any] | None = None) -> tuple[ModelSpec | None, list[Problem]]:
+    """The spec of a document as far as it could be read, and what is wrong with it.
+
+    ``parameters`` are values in place of the defaults.
+    """
     loader = _Loader(document)
-    return loader.spec({}), loader.problems
+    given = dict(parameters or {})
+    known = document.data.get("parameters") if isinstance(document.data, dict) else None
+    for name in [name for name in given if name not in (known if isinstance(known, dict) else {})]:
+        del given[name]
+        hint = did_you_mean(name, known) if isinstance(known, dict) else None
+        loader.problems.append(Problem(f"the spec has no parameter '{name}'", hint, document.path))
+    return loader.spec(given), loader.problems
 
 
 def load_rules(document: Document) -> tuple[RulesFile | None, list[Problem]]:
@@ -83,6 +92,7 @@ class _Loader:
     blocks: Mapping[str, BlockSection] = field(default_factory=dict)
     faulty_blocks: set[str] = field(default_factory=set)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Search] = field(default_factory=dict)
     bodies: dict[tuple[str, str], Body | None] = field(default_factory=dict)  # by block and arguments
     unfolding: list[str] = field(default_factory=list)  # the blocks around the current entry
     layers: dict[tuple[str, str], Layer] = field(default_factory=dict)  # by kind and fields
@@ -115,8 +125,9 @@ class _Loader:
         for name, block in self.blocks.items():
             self._check_block(name, block, top / "blocks" / name)
         name = sections["name"] or _name_of_file(self.document.path)
-        whole = ("data_format", "activity_reduction", "frozen_penalties", "parameters", "dtype")
-        return ModelSpec(name, body, **{section: sections[section] for section in whole})
+        whole = ("data_format", "activity_reduction", "frozen_penalties", "dtype")
+        settings = {section: sections[section] for section in whole}
+        return ModelSpec(name, body, parameters=self.parameters, search=self.search, **settings)
 
     def _sections(self, data: dict[str, Any], arguments: Mapping[str, Any], top: Origin) -> dict[str, Any]:
         """Every section of the file, validated by itself, so that a fault in one leaves the others to be checked."""
@@ -125,7 +136,8 @@ class _Loader:
                 hint = did_you_mean(name, SpecSections.model_fields)
                 self._fault(top / name, f"the spec has no field '{name}'", hint, key=True)
         sections = {"parameters": self._section("parameters", data, top)}
-        self.parameters = {**sections["parameters"], **arguments}
+        self.search = self._searches(sections["parameters"], top / "parameters")
+        self.parameters = {**defaults(sections["parameters"]), **arguments}
         for name in SpecSections.model_fields:
             sections.setdefault(name, self._section(name, data, top))
         return sections
@@ -163,6 +175,16 @@ class _Loader:
             return _adapter(name).validate_python(rest)
         except ValidationError:
             return default
+
+    def _searches(self, parameters: Mapping[str, Any], origin: Origin) -> dict[str, Search]:
+        """Where the parameters may lie that say so."""
+        searches = {}
+        for name, value in parameters.items():
+            if is_searched(value):
+                searched = self._validated(Searched, value, origin / name, f"parameter '{name}'")
+                if searched is not None:
+                    searches[name] = searched.search
+        return searches
 
     def _check_rules(self, rules: Any, origin: Origin) -> None:
         """Reports kinds that the rules, as they are written, name and nobody knows."""
@@ -299,14 +321,14 @@ class _Loader:
     def _arguments(self, item: _Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """The values of a block's parameters at a use of it; None where one is unknown or missing."""
         origin = Origin(self.document, ("blocks", item.kind, "parameters"))
-        defaults = substitute(block.parameters, self.parameters, origin, self.problems)
+        known = substitute(defaults(block.parameters), self.parameters, origin, self.problems)
         if block.file is not None:
-            defaults = {**self._parameters_of_file(item.kind, block), **defaults}
+            known = {**self._parameters_of_file(item.kind, block), **known}
         before = len(self.problems)
-        for name in arguments.keys() - defaults.keys():
-            hint = did_you_mean(name, [*defaults, *UseEntry.model_fields])
+        for name in arguments.keys() - known.keys():
+            hint = did_you_mean(name, [*known, *UseEntry.model_fields])
             self._fault(item.origin / name, f"block '{item.kind}' has no parameter '{name}'", hint, key=True)
-        values = {**defaults, **arguments}
+        values = {**known, **arguments}
         for name, value in values.items():
             if value is None:
                 self._fault(item.origin, f"block '{item.kind}' needs '{name}'", key=True)
@@ -329,14 +351,17 @@ class _Loader:
 
     def _check_block(self, name: str, block: BlockSection, origin: Origin) -> None:
         """Faults of a block's own form; a block that nothing uses is unfolded with its defaults, if it has them all."""
+        for parameter in [each for each, value in block.parameters.items() if is_searched(value)]:
+            hint = f"search a parameter of the spec, and give it where the block is used: {{{parameter}: ${parameter}}}"
+            here = origin / "parameters" / parameter / "search"
+            self._fault(here, f"'{parameter}' is a block's parameter, and can't be searched", hint, key=True)
+        own = defaults(block.parameters)
         if (block.file is None) == (block.layers is None):
             self._fault(origin, f"block '{name}' needs either 'layers' or 'file'", key=True)
         elif find_kind(name) is not None or name == "call":
             self._fault(origin, f"'{name}' is no name for a block: it has a meaning of its own", key=True)
-        elif not any(used == name for used, _ in self.bodies) and None not in block.parameters.values():
-            self._unfolded(
-                name, block, substitute(block.parameters, self.parameters, origin / "parameters", self.problems)
-            )
+        elif not any(used == name for used, _ in self.bodies) and None not in own.values():
+            self._unfolded(name, block, substitute(own, self.parameters, origin / "parameters", self.problems))
 
     def _document_of_file(self, file: str, origin: Origin) -> Document | None:
         folder = Path(self.document.path).parent
@@ -360,7 +385,7 @@ class _Loader:
         document = self._document_of_file(str(block.file), Origin(self.document, ("blocks", name, "file")))
         data = document.data if document is not None else None
         parameters = data.get("parameters") if isinstance(data, dict) else None
-        return parameters if isinstance(parameters, dict) else {}
+        return defaults(parameters) if isinstance(parameters, dict) else {}
 
     def _body_of_file(self, file: str, values: dict[str, Any], origin: Origin) -> Body | None:
         document = self._document_of_file(file, origin)

@@ -13,6 +13,7 @@ from typing import Any
 from regspec.layers import Layer
 from regspec.shapes import DataFormat, Precision
 from regspec.spec.faults import Origin
+from regspec.spec.parameters import Search
 from regspec.spec.rules import LayerRule
 from regspec.spec.sections import FrozenPenalties, Input, Reduction
 
@@ -90,8 +91,9 @@ class ModelSpec:
     data_format: DataFormat = "channels_first"
     activity_reduction: Reduction = "mean"
     frozen_penalties: FrozenPenalties = "omitted"
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # their values in this spec
     dtype: Precision = "float32"
+    search: Mapping[str, Search] = field(default_factory=dict)  # where those parameters may lie that are searched
 
     def in_precision(self, dtype: Precision) -> ModelSpec:
         """The spec with another dtype; inputs that have the spec's own follow."""

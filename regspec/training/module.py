@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 
 import lightning
 import torch
@@ -12,7 +12,10 @@ from torch.nn import functional as F
 from regspec.binding import bind
 from regspec.blocks import Graph
 from regspec.calls import Apply, Call, Module, Part
+from regspec.errors import Problem, RegspecError
 from regspec.runtime import Regularized
+from regspec.training.batches import Batches
+from regspec.training.options import Options
 
 
 def gives_probabilities(graph: Graph) -> bool:
@@ -29,39 +32,39 @@ def gives_probabilities(graph: Graph) -> bool:
     return False
 
 
-class Training(lightning.LightningModule):
-    """Trains a model on its data loss and its penalties.
+class DataLoss(torch.nn.Module):
+    """The mean loss of outputs (batch, …) and targets: cross-entropy of classes, or the square error of quantities.
 
-    The data loss is the cross-entropy of classes, or the mean square error of quantities. After each step of the
-    optimizer constraints are applied, and strengths follow their schedules.
+    Args:
+        is_classification: whether targets are classes.
+        gives_probabilities: whether outputs are probabilities, and no scores.
+        class_weights: how much each class counts; the mean is weighted too, as in torch.
     """
 
     def __init__(
-        self, model: Regularized, *, learning_rate: float, is_classification: bool, gives_probabilities: bool
+        self, *, is_classification: bool, gives_probabilities: bool = False, class_weights: Tensor | None = None
     ) -> None:
         super().__init__()
-        self.model = model
-        self.learning_rate = learning_rate
         self.is_classification = is_classification
         self.gives_probabilities = gives_probabilities
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights, persistent=False)
 
-    @property
-    def task(self) -> str:
-        """What is trained, and by which data loss, for people."""
-        return "classes by cross-entropy" if self.is_classification else "quantities by mean square error"
-
-    def data_loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of an output, the penalties apart."""
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
         if not self.is_classification:
             return F.mse_loss(output.reshape(target.shape), target)
         if output.shape[1] == 1:
-            target = target.to(output.dtype).unsqueeze(1)
-            if self.gives_probabilities:
-                return F.binary_cross_entropy(output, target)
-            return F.binary_cross_entropy_with_logits(output, target)
+            return self._binary(output[:, 0], target)
         if self.gives_probabilities:
-            return F.nll_loss(output.clamp_min(1e-7).log(), target)
-        return F.cross_entropy(output, target)
+            return F.nll_loss(output.clamp_min(1e-7).log(), target, self.class_weights)
+        return F.cross_entropy(output, target, self.class_weights)
+
+    def _binary(self, output: Tensor, target: Tensor) -> Tensor:
+        function = F.binary_cross_entropy if self.gives_probabilities else F.binary_cross_entropy_with_logits
+        if self.class_weights is None:
+            return function(output, target.to(output.dtype))
+        weights = self.class_weights[target]
+        return function(output, target.to(output.dtype), weights, reduction="sum") / weights.sum()
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         """The share of examples whose class is right."""
@@ -71,26 +74,102 @@ class Training(lightning.LightningModule):
             guess = output.argmax(dim=1)
         return (guess == target).float().mean()
 
+
+class Training(lightning.LightningModule):
+    """Trains a model on its data loss and its penalties, on one process or several.
+
+    A batch lies over all processes, of which each has its part; the loss is scaled by that part's share, so that the
+    mean of gradients which DDP and FSDP take is the gradient of the whole batch, whatever the parts' sizes. After each
+    step of the optimizer constraints are applied, and strengths follow their schedules.
+
+    Args:
+        model: what is trained.
+        data_loss: its loss on the data.
+        options: how.
+        batches: those of an epoch.
+        is_penalized: whether the penalties are trained; those of a baseline are reported only.
+    """
+
+    def __init__(
+        self, model: Regularized, data_loss: DataLoss, options: Options, batches: Batches, *, is_penalized: bool = True
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.data_loss = data_loss
+        self.options = options
+        self.batches = batches
+        self.is_penalized = is_penalized
+        self.sums: dict[str, Tensor] = {}  # over the epoch's examples, of what is reported at its end
+        self.counts: dict[str, int] = {}
+
+    def configure_model(self) -> None:
+        """Shards the model, where the strategy is to shard."""
+        if self.device_mesh is not None and not hasattr(self.model, "unshard"):
+            from torch.distributed.fsdp import fully_shard
+
+            fully_shard(self.model, mesh=self.device_mesh["data_parallel"])
+
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
         *inputs, target = batch
-        data_loss = self.data_loss(self.model(*inputs), target)
+        data_loss: Tensor = self.data_loss(self.model(*inputs), target)
         penalty = self.model.regularization_loss()
-        self._log({"data_loss": data_loss, "penalty": penalty}, len(target))
-        return data_loss + penalty
+        self._add(len(target), {"data_loss": data_loss, "penalty": penalty})
+        loss = data_loss + penalty if self.is_penalized else data_loss
+        return loss * self._share(len(target), index)
+
+    def _share(self, count: int, index: int) -> float:
+        """What this process's part of a batch is of an even part."""
+        processes = self.trainer.world_size
+        return 1.0 if processes == 1 else count * processes / self.batches.whole(index)
 
     def validation_step(self, batch: tuple[Tensor, ...], index: int) -> None:
         *inputs, target = batch
         output = self.model(*inputs)
-        self._log({"held_out_loss": self.data_loss(output, target)}, len(target))
-        if self.is_classification:
-            self._log({"held_out_accuracy": self.accuracy(output, target)}, len(target))
+        values = {"held_out_loss": self.data_loss(output, target)}
+        if self.data_loss.is_classification:
+            values["held_out_accuracy"] = self.data_loss.accuracy(output, target)
+        terms = self.model.regularization_terms(detach=True)
+        self._add(len(target), {**values, **{f"penalty/{name}": each for name, each in terms.items()}})
 
-    def _log(self, values: dict[str, Tensor], size: int) -> None:
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=size, logger=False)
+    def _add(self, count: int, values: Mapping[str, Tensor]) -> None:
+        """Adds to the sums over the epoch's examples; not by `log`, which costs as much as a small model's step."""
+        for name, value in values.items():
+            added = value.detach().float() * count
+            self.sums[name] = self.sums[name] + added if name in self.sums else added
+            self.counts[name] = self.counts.get(name, 0) + count
+
+    def means(self) -> dict[str, float]:
+        """The means over the epoch's examples, of all processes, since they were asked for last."""
+        names = [*self.sums]
+        both = torch.tensor([[float(self.sums[name]), self.counts[name]] for name in names])
+        self.forget()
+        both = self.trainer.strategy.reduce(both.to(self.device), reduce_op="sum").cpu()
+        return {name: (total / count).item() for name, (total, count) in zip(names, both, strict=True)}
+
+    def forget(self) -> None:
+        """Begins the sums anew."""
+        self.sums.clear()
+        self.counts.clear()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=self.learning_rate)
-        steps = math.ceil(self.trainer.estimated_stepping_batches / (self.trainer.max_epochs or 1))
-        bind(self.model, optimizer, steps_per_epoch=steps)
-        return optimizer
+        return bound_optimizer(self.model, self.options, len(self.batches), is_penalized=self.is_penalized)
+
+
+def bound_optimizer(
+    model: Regularized, options: Options, steps: int, *, is_penalized: bool = True
+) -> torch.optim.Optimizer:
+    """The optimizer of a model's parameters, with its terms on their routes; ``steps`` make an epoch.
+
+    Raises:
+        RegspecError: where there is no such optimizer, it does not take its arguments, or a route is not possible.
+    """
+    cls, arguments = options.optimizer_class()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise RegspecError(Problem("nothing of the model is trained", "its weights are frozen, or it has none"))
+    try:
+        optimizer = cls(trained, lr=options.learning_rate, **arguments)
+    except (TypeError, ValueError) as error:
+        raise RegspecError(Problem(f"'{options.optimizer}' is no optimizer: {error}")) from None
+    bind(model, optimizer, **(options.routes_of() if is_penalized else {}), steps_per_epoch=steps)
+    return optimizer

@@ -1,139 +1,276 @@
-"""A training run, and the folder that holds what it made: spec, source, weights, metrics."""
+"""A training run: a model and data brought together, and the folder that holds what comes of it."""
 
 from __future__ import annotations
 
-import logging
+import json
 import signal
 import threading
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning
-import safetensors.torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
 from rich import get_console
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
-from regspec import files
+from regspec import __version__
+from regspec.blocks import Graph
 from regspec.building import build
-from regspec.compiler import graph_of, load, source
-from regspec.document import read
+from regspec.compiler import graph_of, load
 from regspec.errors import Problem, RegspecError
 from regspec.runtime import Regularized
+from regspec.spec.model import ModelSpec
 from regspec.training import data
-from regspec.training.module import Training, gives_probabilities
+from regspec.training.activities import activities
+from regspec.training.batches import Batches
+from regspec.training.engine import faults, quiet, trainer_of
+from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Resumable
+from regspec.training.folder import Folder
+from regspec.training.module import DataLoss, Training, bound_optimizer, gives_probabilities
+from regspec.training.options import Options
 
-PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}  # paths hold brackets; lines are for grep
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to train."""
-
-    data: str = "digits"
-    target: str | None = None
-    epochs: int = 30
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    seed: int = 0
+SHOWN = 512  # held-out examples on which activities are looked at
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run made: its folder, the trained model, and the metrics of its last epoch."""
+    """What a run made: its folder, the trained model in evaluation mode, and the metrics of its last epoch."""
 
     folder: Path
     model: Regularized
     metrics: Mapping[str, float]
 
+    def _repr_html_(self) -> str | None:
+        """The run as a notebook shows it; None where there is nothing to draw with."""
+        try:
+            from regspec.report.notebook import shown
+        except ImportError:
+            return None
+        return shown(self.folder)
 
-def train(spec_file: Path, options: Options, folder: Path | None = None, console: Console | None = None) -> Run:
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: a spec's model, on data that fits it."""
+
+    spec_file: Path
+    parameters: Mapping[str, Any]  # values in place of the defaults in that file
+    spec: ModelSpec
+    graph: Graph
+    loaded: data.Data
+    options: Options
+
+    @classmethod
+    def of(cls, spec_file: Path, options: Options, parameters: Mapping[str, Any] | None = None) -> Task:
+        """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it."""
+        spec = load(spec_file, parameters=parameters)
+        graph = graph_of(spec)
+        loaded = data.load(options.data, graph, target=options.target, seed=options.seed)
+        return cls(spec_file, parameters or {}, spec, graph, loaded, options)
+
+    def model(self) -> Regularized:
+        """The model as it is before training."""
+        return build(self.spec, seed=self.options.seed)
+
+    def data_loss(self) -> DataLoss:
+        """The loss on the data. Raises `RegspecError` where classes are to be weighted, and there are none."""
+        weights = None
+        if self.options.class_weights == "balanced":
+            if not self.loaded.is_classification:
+                raise RegspecError(
+                    Problem(f"--class-weights are for classes, but '{self.options.data}' has quantities")
+                )
+            weights = data.class_weights(self.loaded.train.target, self.graph.outputs[0].logical[-1])
+        return DataLoss(
+            is_classification=self.loaded.is_classification,
+            gives_probabilities=gives_probabilities(self.graph),
+            class_weights=weights,
+        )
+
+    @property
+    def goal(self) -> str:
+        """What is learned, and by which data loss, for people."""
+        return "classes by cross-entropy" if self.loaded.is_classification else "quantities by mean square error"
+
+    def facts(self) -> dict[str, Any]:
+        """What the run's folder says of the run."""
+        return {
+            "regspec": __version__,
+            "torch": torch.__version__,
+            "spec": self.spec.name,
+            "options": self.options.as_dict(),
+            "task": "classes" if self.loaded.is_classification else "quantities",
+            "classes": None if self.loaded.classes is None else [*self.loaded.classes],
+            "examples": len(self.loaded.train),
+            "held_out": len(self.loaded.held_out),
+            "epochs": 0,
+            "finished": False,
+            "seconds": 0.0,
+        }
+
+
+def train(
+    spec_file: Path,
+    options: Options,
+    folder: Path | None = None,
+    *,
+    console: Console | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Run:
     """Trains the model of a spec's file, and writes a run's folder: by default one of its own under ``runs``.
 
     Interrupted, it leaves the folder with the weights and metrics so far.
 
+    Args:
+        spec_file: the spec.
+        options: how to train.
+        folder: where the run lies; it must be empty, or not be there.
+        console: where lines are printed.
+        parameters: values of the spec's parameters in place of its defaults.
+        on_epoch: called with each epoch's number and metrics; what it raises ends the training.
+
     Raises:
-        RegspecError: for a fault of the spec, data that does not fit it, or a folder that can't be written.
+        RegspecError: for a fault of the spec, data that does not fit it, a device that is not there, a loss that is not
+            finite, or a folder that can't be written.
     """
-    console = console or get_console()  # the one on which Lightning draws its bar
-    spec = load(spec_file)
-    graph = graph_of(spec)
-    loaded = data.load(options.data, graph, target=options.target, seed=options.seed)
-    model = build(spec, seed=options.seed)
-    if folder is not None and folder.is_dir() and any(folder.iterdir()):
-        raise RegspecError(Problem("is a folder that is not empty", "give a run a folder of its own", str(folder)))
-    folder = _made(folder or _free(Path("runs") / spec.name))
-    _copy(spec_file, folder / "spec.yaml")
-    files.write(folder / "model.py", source(spec))
-    _quiet()
+    task = Task.of(spec_file, options, parameters)
+    place = Folder.free(Path("runs") / task.spec.name) if folder is None else Folder(folder)
+    if _is_first():
+        place.check()
+    return _trained(task, place, console, on_epoch)
+
+
+def resume(
+    folder: Path, changes: Mapping[str, Any], *, console: Console | None = None, on_epoch: OnEpoch | None = None
+) -> Run:
+    """Goes on with a run that was stopped, from the end of its last epoch; on a CPU as if it had not been stopped.
+
+    Args:
+        folder: the run's.
+        changes: options that are others now, such as ``epochs``.
+        console: where lines are printed.
+        on_epoch: as for `train`.
+
+    Raises:
+        RegspecError: where the folder holds no run, or the run is done.
+    """
+    place = Folder(folder)
+    facts = place.facts()
+    options = replace(Options.of(facts["options"]), **changes)
+    done = facts.get("epochs", 0)
+    if facts.get("finished") and done >= options.epochs:
+        hint = f"--epochs {done + 10} goes on"
+        raise RegspecError(Problem(f"has done its {done} epochs", hint, str(folder)))
+    return _trained(Task.of(place.spec, options), place, console, on_epoch)
+
+
+def _is_first() -> bool:
+    """Whether this is the process that prints and writes."""
+    return not getattr(rank_zero_only, "rank", 0)
+
+
+def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpoch | None) -> Run:
+    """The run of a task in its folder; with its twin, if one is asked for."""
+    console = (console or get_console()) if _is_first() else Console(quiet=True)  # on which Lightning draws its bar
+    loaded = task.loaded
+    counts = f"{len(loaded.train)} examples, {len(loaded.held_out)} held out"
+    console.print(f"{task.spec.name} on {task.options.data}: {counts}, {task.goal}", **PLAIN)
+    epochs = _fit(task, place, console, on_epoch)
+    if task.options.baseline:
+        console.print("the same without penalties:", **PLAIN)
+        _fit(task, place.baseline, console, None, is_penalized=False)
+        if _is_first():
+            _finished(task, place.baseline)
+    if not _is_first():
+        return Run(place.path, task.model(), epochs.metrics)
+    model = _finished(task, place)
+    print_terms(model, console)
+    console.print(f"run: {place.path}", **PLAIN)
+    return Run(place.path, model, epochs.metrics)
+
+
+def _finished(task: Task, place: Folder) -> Regularized:
+    """The model with the weights of a run, after a forward of held-out data; what its layers gave is written."""
+    model = task.model().eval()
+    model.load_state_dict(load_file(place.path / "weights.safetensors"))
+    *inputs, _ = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
+    place.write("activities.json", json.dumps(activities(model, task.graph, inputs)))
+    return model
+
+
+def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, *, is_penalized: bool = True) -> Epochs:
+    """Trains, and writes the folder; from the checkpoint that it has, if there is one."""
+    quiet()
+    options, loaded = task.options, task.loaded
+    epochs = Epochs(place, task.facts(), console, options.epochs, on_epoch)
+    callbacks: list[Any] = [epochs, Resumable(place, epochs)]
+    if options.patience is not None:
+        callbacks.append(
+            EarlyStopping("held_out_loss", patience=options.patience, check_on_train_epoch_end=True, mode="min")
+        )
+    if console.is_terminal:
+        callbacks.append(RichProgressBar(leave=False))
+    trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
+    bound_optimizer(task.model(), options, 1)  # whose faults are found before anything is written
+    model = task.model()
+    if _is_first() and not place.spec.exists():
+        place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
     lightning.seed_everything(options.seed, verbose=False)
-    training = Training(
-        model,
-        learning_rate=options.learning_rate,
-        is_classification=loaded.is_classification,
-        gives_probabilities=gives_probabilities(graph),
-    )
-    epochs = _Epochs(folder, console, options.epochs)
-    trainer = lightning.Trainer(
-        max_epochs=options.epochs,
-        accelerator="auto",
-        devices=1,
-        logger=CSVLogger(folder, name="", version=""),
-        callbacks=[epochs, *([RichProgressBar(leave=False)] if console.is_terminal else [])],
-        enable_progress_bar=console.is_terminal,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
-    counts = f"{len(loaded.target)} examples, {len(loaded.held_out_target)} held out"
-    console.print(f"{spec.name} on {options.data}: {counts}, {training.task}", **PLAIN)
+    shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
+    batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
+    held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
+    training = Training(model, task.data_loss(), options, batches, is_penalized=is_penalized)
+    if options.compiles:
+        model.compile()
+    checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None
+    loaders = _loader(loaded.train, batches), _loader(loaded.held_out, held_out)
     try:
-        with _stopped_by_interrupts(trainer) as interrupts:
-            trainer.fit(
-                training,
-                _loader(loaded.inputs, loaded.target, options.batch_size, is_shuffled=True),
-                _loader(loaded.held_out_inputs, loaded.held_out_target, options.batch_size, is_shuffled=False),
-            )
-        if interrupts:
+        with _stopped_by_interrupts(trainer, epochs), faults():
+            trainer.fit(training, loaders[0], loaders[1], ckpt_path=checkpoint)
+        if epochs.is_interrupted:
             raise SystemExit
     except SystemExit:  # after Ctrl-C; of a second one it is Lightning's
-        done = f"stopped after {epochs.done} of {options.epochs} epochs"
-        console.print(f"{done}; {folder} has what was trained so far", **PLAIN)
+        done = f"stopped after {len(epochs.rows)} of {options.epochs} epochs"
+        console.print(f"{done}; regspec train --resume {place.path} goes on", **PLAIN)
         raise SystemExit(130) from None  # as a shell has it for an interrupt
     except IndexError as error:  # an index that an embedding does not have
         raise RegspecError(Problem(f"'{options.data}' does not fit the model: {error}")) from None
-    print_terms(model, console)
-    console.print(f"run: {folder}", **PLAIN)
-    return Run(folder, model.cpu(), epochs.metrics)
+    epochs.finish(trainer)
+    return epochs
+
+
+def _loader(examples: Any, order: Batches) -> DataLoader[Any]:
+    """Batches of examples, each cut at once."""
+    return DataLoader(examples, sampler=order, batch_size=None)
 
 
 @contextmanager
-def _stopped_by_interrupts(trainer: lightning.Trainer) -> Iterator[list[int]]:
+def _stopped_by_interrupts(trainer: lightning.Trainer, epochs: Epochs) -> Iterator[None]:
     """Ctrl-C ends the training after a batch, and is noted; a second one acts as usual.
 
     Not by an exception, which Python drops where it is raised in a finalizer.
     """
-    interrupts: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield interrupts
+        yield
         return
     before = signal.getsignal(signal.SIGINT)
 
     def stop(number: int, frame: Any) -> None:
-        interrupts.append(number)
-        trainer.should_stop = True
+        epochs.is_interrupted = trainer.should_stop = True
         signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, stop)
     try:
-        yield interrupts
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -148,81 +285,3 @@ def print_terms(model: Regularized, console: Console) -> None:
     table.add_section()
     table.add_row("sum", f"{model.regularization_loss().item():.6g}")
     console.print(table)
-
-
-def _loader(inputs: tuple[Tensor, ...], target: Tensor, size: int, *, is_shuffled: bool) -> Any:
-    """Batches of tensors, each cut at once."""
-    dataset = TensorDataset(*inputs, target)
-    order: Any = RandomSampler(dataset) if is_shuffled else SequentialSampler(dataset)
-    # a last batch of one example has no variance for a batch normalization
-    drops = is_shuffled and len(dataset) % size == 1
-    return DataLoader(dataset, sampler=BatchSampler(order, size, drops), batch_size=None)
-
-
-def _free(path: Path) -> Path:
-    """``path``, or with the first number after it that no folder has yet."""
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}_{number}")
-    return free
-
-
-def _copy(spec_file: Path, copy: Path) -> None:
-    """Copies a spec, and beside it the files of its blocks that lie below it."""
-    files.write(copy, spec_file.read_bytes())
-    blocks = read(spec_file).data.get("blocks") or {}
-    for name in {block["file"] for block in blocks.values() if "file" in block}:
-        if ".." not in Path(name).parts:
-            _made((copy.parent / name).parent)
-            _copy(spec_file.parent / name, copy.parent / name)
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RegspecError(Problem(f"can't be made: {error.strerror}", path=str(folder))) from None
-    return folder
-
-
-def _quiet() -> None:
-    """Lightning's remarks on machines and loaders are not for who trains a small model."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-
-
-LABELS = {"data_loss": "loss", "penalty": "penalty", "held_out_loss": "held-out loss", "held_out_accuracy": "accuracy"}
-
-
-class _Epochs(Callback):
-    """After each epoch, a line for people, a row of metrics, and the weights."""
-
-    def __init__(self, folder: Path, console: Console, total: int) -> None:
-        self.folder = folder
-        self.console = console
-        self.total = total
-        self.done = 0
-        self.metrics: dict[str, float] = {}
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, training: Any) -> None:
-        if trainer.should_stop:  # in the midst of the epoch
-            self._save(training.model)
-            return
-        self.done += 1
-        self.metrics = {
-            name: trainer.callback_metrics[name].item() for name in LABELS if name in trainer.callback_metrics
-        }
-        if trainer.logger is not None:
-            trainer.logger.log_metrics({"epoch": self.done, **self.metrics}, step=self.done)
-            trainer.logger.save()
-        self._save(training.model)
-        shown = "  ".join(f"{LABELS[name]} {value:.4f}" for name, value in self.metrics.items())
-        self.console.print(f"epoch {self.done:>{len(str(self.total))}}/{self.total}  {shown}", **PLAIN)
-
-    def on_exception(self, trainer: lightning.Trainer, training: Any, exception: BaseException) -> None:
-        self._save(training.model)
-
-    def _save(self, model: Regularized) -> None:
-        state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        files.write(self.folder / "weights.safetensors", safetensors.torch.save(state))

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from . import applications, building, checking, forward, penalties, porting
+from . import applications, building, checking, forward, penalties, porting, training
 
 BENCHMARKS = {
     "forward": forward.figures,
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "check": checking.figures,
     "penalties": penalties.figures,
     "porting": porting.figures,
+    "training": training.figures,
 }
 
 

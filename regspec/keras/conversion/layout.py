@@ -21,7 +21,7 @@ from regspec.blocks import Graph
 from regspec.counting import Counted, Recounted, Units
 from regspec.errors import Problem, RegspecError
 from regspec.keras.dialect import Dialect
-from regspec.keras.layers import ENDINGS
+from regspec.keras.layers import weights_last
 from regspec.keras.models import Model
 from regspec.keras.references import names_in
 from regspec.keras.weights import WeightPath
@@ -366,7 +366,7 @@ def _rewritten(fields: Mapping[str, Any], recounted: Recounted) -> dict[str, Any
         ((kind, own),) = made[name].items()
         made[name] = {kind: _rewritten(own or {}, inner)}
     said = {name: value for name, value in made.items() if value is not None or name not in recounted.fields}
-    return dict(sorted(said.items(), key=lambda item: item[0].endswith(ENDINGS)))
+    return weights_last(said)
 
 
 def _counted(x: Tensor) -> Counted:

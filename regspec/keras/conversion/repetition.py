@@ -21,7 +21,7 @@ from functools import partial
 from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
-from regspec.keras.layers import ENDINGS
+from regspec.keras.layers import weights_last
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, with_renamed
 from regspec.keras.weights import WeightPath
@@ -351,7 +351,7 @@ def _block(model: Model, runs: Sequence[_Run], name: str) -> Model:
     for (kind, fields), whole, inner in zip(own, wholes, first.inner, strict=True):
         filled = {key: value for key, value in _filled(whole, remaining).items() if "$" in str(value)}
         said = {key: value for key, value in fields.items() if key not in ("name", "inputs")} | filled
-        said = dict(sorted(said.items(), key=lambda item: item[0].endswith(ENDINGS)))
+        said = weights_last(said)
         inputs = [known.get(each, INPUT) for each in fields["inputs"]]
         entries.append({kind: {"name": inner, "inputs": inputs, **said}})
     return Model(name, {INPUT: {}}, entries, first.inner[-1], parameters=parameters)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.older.keras2 import named_parts
 from regspec.keras.values import UnportedError
@@ -153,20 +154,8 @@ def _layer(class_name: str, config: Item, dialect: Dialect) -> Item:
     if (start := fields.pop("forget_bias_init", None)) is not None:
         fields["unit_forget_bias"] = start == "one"
     if class_name in GATED and config.get("consume_less") != "gpu" and dialect.version[:2] == (1, 2):
-        _mistake(config, fields, dialect)
+        fields = quirks.mistaken(fields, dialect)
     return {"class_name": CLASSES.get(class_name, class_name), "config": fields}
-
-
-def _mistake(config: Item, fields: Item, dialect: Dialect) -> None:
-    """Keras 1.2 takes the penalty of a layer's kernel for its recurrent kernel too."""
-    if fields.get("recurrent_regularizer") == fields.get("kernel_regularizer"):
-        return
-    where = f"'{config.get('name')}' has the penalty of its kernel on its recurrent kernel too, whatever that's own is"
-    if dialect.keeps_quirks:
-        fields["recurrent_regularizer"] = fields.get("kernel_regularizer")
-        dialect.note(f"{where}, as Keras 1.2 had it; keeps_quirks=False sets that right")
-    else:
-        dialect.note(f"{where}, in Keras 1.2; here it has its own")
 
 
 def _penalties(item: Item) -> list[Item]:

@@ -78,15 +78,8 @@ SAME = {("UpSampling2D", "interpolation", "area"): "nearest"}  # values that mea
 SINGLE = frozenset({"axis"})  # fields whose value may be a list of one
 # Weights that a class has of its parent by name only: what is said of them has no effect.
 INERT = dict.fromkeys(("SeparableConv1D", "SeparableConv2D", "DepthwiseConv1D", "DepthwiseConv2D"), "kernel")
-# Layers that are activation functions, which others may have as theirs: the function, and its fields by the layer's.
-FUNCTIONS: dict[str, tuple[str, dict[str, str], Item]] = {
-    "ELU": ("elu", {"alpha": "alpha"}, {}),
-    "LeakyReLU": ("leaky_relu", {"alpha": "negative_slope"}, {}),
-    "ReLU": ("relu", {name: name for name in ("max_value", "negative_slope", "threshold")}, {}),
-    "Softmax": ("softmax", {"axis": "axis"}, {}),
-    "ThresholdedReLU": ("threshold", {"theta": "threshold"}, {"default_value": 0.0}),
-}
-GONE = frozenset({"ThresholdedReLU"})  # of these, the layers that Keras 3 does not have
+# Layers that are activation functions and that Keras 3 does not have, with what they say of the function.
+GONE = {"ThresholdedReLU": ("theta",)}
 RESIZING = {"RandomHeight": "height", "RandomWidth": "width"}  # layers that change their input in training alone
 MERGED = frozenset({"Bidirectional"})  # wrappers whose penalty, before TensorFlow's Keras, was that of the layer inside
 # Names that only old files, and people, write.
@@ -96,9 +89,9 @@ NAMES = {"maxnorm": "max_norm", "nonneg": "non_neg", "unitnorm": "unit_norm", "l
 def _layer(class_name: str, config: Item, dialect: Dialect) -> Item:
     """A layer's class and fields as Keras 3 has them, and its class as it was."""
     if class_name in GONE:
-        names = FUNCTIONS[class_name][1]
-        activation = _activation({"class_name": class_name, "config": config})
-        config = {**{key: value for key, value in config.items() if key not in names}, "activation": activation}
+        own = {key: config[key] for key in GONE[class_name] if key in config}
+        activation = {"class_name": class_name, "config": {**own, "trainable": True}}
+        config = {**{key: value for key, value in config.items() if key not in own}, "activation": activation}
         return {**_layer("Activation", config, dialect), "written_as": class_name}
     where = f"'{config.get('name')}'"
     if config.get("ragged") is True:
@@ -182,8 +175,7 @@ def _activation(value: Any) -> Any:
     """An activation function: its name, or a layer that is one."""
     if value == "hard_sigmoid":  # clip(0.2 * x + 0.5), where Keras 3 has relu6(x + 3) / 6
         return {"class_name": "hard_sigmoid", "config": {"slope": 0.2}}
-    if isinstance(value, dict) and value.get("class_name") in FUNCTIONS and isinstance(value.get("config"), dict):
-        function, names, fixed = FUNCTIONS[value["class_name"]]
-        said = {names[key]: each for key, each in value["config"].items() if key in names and each is not None}
-        return {"class_name": function, "config": {**shortened(said), **fixed}}
+    config = value.get("config") if isinstance(value, dict) else None
+    if isinstance(config, dict) and "activation" in config:  # a layer that is the function that it has
+        return {**value, "config": {**config, "activation": _activation(config["activation"])}}
     return shortened(value)

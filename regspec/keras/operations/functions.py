@@ -7,11 +7,10 @@ from typing import Any, TypeAlias
 
 from regspec.keras.dialect import Dialect
 from regspec.keras.operations.tensorflow import tf_operation_of
-from regspec.keras.operations.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes
+from regspec.keras.operations.tensorflow_rules import Parted, Result, ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError
 
 CLASSES = frozenset({"SlicingOpLambda", "TFOpLambda"})
-PARTED = frozenset({"unstack"})  # functions that give the sizes of a shape one by one
 
 Known: TypeAlias = "Mapping[tuple[str, int], ShapeOf | SizeOf | Sizes]"  # by the layer that gives them, and its call
 
@@ -37,16 +36,7 @@ def function_of(
     function = str(layer["config"].get("function"))
     given = {name: _with_sizes(value, sizes) for name, value in keywords.items()}
     passed = [_with_sizes(each, sizes) for each in arguments]
-    if function == "strided_slice" and passed and isinstance(passed[0], ShapeOf) and given.get("shrink_axis_mask") == 1:
-        return SizeOf(passed[0].tensor, *passed[1])
-    result = tf_operation_of(function, passed, given, dialect)
-    if function in PARTED and isinstance(result, ShapeOf):
-        return Parted(result.tensor)
-    return result
-
-
-class Parted(ShapeOf):
-    """The sizes of a tensor's shape, each an output by itself."""
+    return tf_operation_of(function, passed, given, dialect)
 
 
 def _with_sizes(value: Any, sizes: Known) -> Any:

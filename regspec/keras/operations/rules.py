@@ -62,11 +62,15 @@ def _log_softmax(operation: Operation) -> Entry:
     return Entry("Subtract", {}, (x, Entry("Logsumexp", {"axis": axis, "keepdims": True}, (x,))))
 
 
-@rule("Add", "Subtract", "Multiply", "Maximum", "Minimum")
+MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")  # the kinds are layers too, which merge otherwise
+RANKS = "tensors of different ranks, which it aligns at their last axes,"
+
+
+@rule(*MERGES)
 def _merge(operation: Operation) -> Entry:
     ranks = {operation.rank(each) for each in tensors_in([*operation.arguments.values()])} - {None}
     if len(ranks) > 1:
-        raise mixing(operation.name, "tensors of different ranks, which it aligns at their last axes,")
+        raise mixing(operation.name, RANKS)
     return plain(operation)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.operations.operation import Operation, Reference
+from regspec.keras.operations.operation import Operation
 from regspec.keras.operations.rules import entry_of
 from regspec.keras.operations.tensorflow_images import SPECIAL
 from regspec.keras.operations.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes, TensorFlowCall
@@ -81,8 +81,8 @@ FUNCTIONS: dict[str, str] = {
     "identity": "ConvertToTensor input:x",
     "convert_to_tensor": "ConvertToTensor value:x dtype",
     "stop_gradient": "StopGradient input:x",
-    **dict.fromkeys(("ones_like", "ones_like_v2", "compat.v1.ones_like"), "OnesLike input:x"),
-    **dict.fromkeys(("zeros_like", "zeros_like_v2", "compat.v1.zeros_like"), "ZerosLike input:x"),
+    **dict.fromkeys(("ones_like", "ones_like_v2", "compat.v1.ones_like"), "OnesLike input:x dtype"),
+    **dict.fromkeys(("zeros_like", "zeros_like_v2", "compat.v1.zeros_like"), "ZerosLike input:x dtype"),
     # activation functions
     "math.sigmoid": "Sigmoid x",
     "math.softplus": "Softplus features:x",
@@ -138,22 +138,26 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "b_is_sparse": (False,),
     "output_type": (None,),
     "conjugate": (False,),
+    "grad_a": (False,),
+    "grad_b": (False,),
     "keepdims": (None,),
     "num": (None,),
     "off_value": (None, 0, 0.0),
     "on_value": (None, 1, 1.0),
     "preserve_aspect_ratio": (False,),
     "squeeze_dims": (None,),
-    "validate_indices": (None, False, True),
 }
+# Arguments that change nothing of what is computed here.
+MEANINGLESS = frozenset(
+    ("name", "dtype_hint", "out_type", "partition_strategy", "stable", "use_cudnn_on_gpu", "validate_indices")
+)
 
 
 def tf_operation_of(
     function: str,
     arguments: list[Any],
     keywords: Mapping[str, Any],
-    dialect: Dialect | None = None,
-    shapes: Mapping[Reference, Any] | None = None,
+    dialect: Dialect,
 ) -> Result:
     """What becomes of a function of TensorFlow's on arguments, among which tensors are references.
 
@@ -163,7 +167,6 @@ def tf_operation_of(
     Raises:
         UnportedError: for a function that has no counterpart.
     """
-    dialect = dialect or Dialect("channels_last", 2)
     name, parameters = function, dict[str, str]()
     if function in FUNCTIONS:
         name, *pairs = FUNCTIONS[function].split()
@@ -178,10 +181,13 @@ def tf_operation_of(
     said = {
         parameters.get(key, key): value
         for key, value in sorted(given.items(), key=lambda item: [*parameters, item[0]].index(item[0]))
-        if key != "name" and not (key in NEUTRAL and value in NEUTRAL[key])
+        if key not in MEANINGLESS and not (key in NEUTRAL and value in NEUTRAL[key])
     }
+    known = {*parameters.values()}
+    if strange := [key for key, value in said.items() if key not in known and value is not None]:
+        raise UnportedError(f"tf.{function} with {strange[0]} = {str(said[strange[0]])[:80]}")
     if function in SPECIAL:
-        return SPECIAL[function][1](TensorFlowCall(function, said, dialect, shapes or {}))
+        return SPECIAL[function][1](TensorFlowCall(function, said, dialect))
     if any(isinstance(each, (ShapeOf, SizeOf, Sizes)) for each in said.values()):
         raise UnportedError(f"tf.{function} of a tensor's shape")
-    return entry_of(Operation(name, said, dialect, shapes or {}))
+    return entry_of(Operation(name, said, dialect))

@@ -18,6 +18,8 @@ def _resize(call: TensorFlowCall) -> Source:
     method = call["method"] or "bilinear"
     if method not in METHODS:
         raise call.refused(f"by the method {method}")
+    if call["preserve_aspect_ratio"]:
+        raise call.refused("with preserve_aspect_ratio")
     return call.to(
         "Resize", images=call["images"], size=whole(call, "size"), interpolation=method, antialias=call["antialias"]
     )
@@ -82,7 +84,8 @@ def _spatial(call: TensorFlowCall, name: str, rank: int) -> list[int]:
     return sizes * rank if len(sizes) == 1 else sizes
 
 
-@special("nn.conv1d nn.conv2d nn.conv3d", "input filters strides padding data_format dilations")
+@special("nn.conv1d", "input filters stride padding data_format dilations")
+@special("nn.conv2d nn.conv3d", "input filters strides padding data_format dilations")
 def _conv(call: TensorFlowCall) -> Source:
     return _convolution(call, "Conv", call["filters"])
 
@@ -92,13 +95,14 @@ def _conv_of_old(call: TensorFlowCall) -> Source:
     return _convolution(call, "Conv", call["filter"] or call["filters"])
 
 
-@special("compat.v1.nn.conv1d", "value filters stride padding use_cudnn_on_gpu data_format")
+@special("compat.v1.nn.conv1d", "value filters stride padding use_cudnn_on_gpu data_format name input dilations")
 def _conv1d_of_old(call: TensorFlowCall) -> Source:
-    merged = {**call.arguments, "input": call["value"] or call["input"], "strides": call["stride"] or call["strides"]}
+    merged = {**call.arguments, "input": call["value"] or call["input"]}
     return _convolution(replace(call, arguments=merged), "Conv", call["filters"])
 
 
-@special("nn.depthwise_conv2d compat.v1.nn.depthwise_conv2d", "input filter strides padding rate data_format dilations")
+@special("nn.depthwise_conv2d", "input filter strides padding data_format dilations")
+@special("compat.v1.nn.depthwise_conv2d", "input filter strides padding rate name data_format dilations")
 def _depthwise_conv(call: TensorFlowCall) -> Source:
     return _convolution(call, "DepthwiseConv", call["filter"])
 
@@ -114,7 +118,7 @@ def _convolution(call: TensorFlowCall, name: str, kernel: Any) -> Source:
         name,
         inputs=call["input"],
         kernel=kernel,
-        strides=_spatial(call, "strides", rank),
+        strides=_spatial(call, "strides" if call["stride"] is None else "stride", rank),
         padding=call["padding"].lower(),
         dilation_rate=_spatial(replace(call, arguments={"dilations": dilations}), "dilations", rank),
         data_format=_data_format(call),

@@ -7,22 +7,26 @@ on in place of tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, TypeAlias
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.operations.operation import Entry, Operation, Reference, Source, mixing
+from regspec.keras.operations.operation import Entry, Operation, Source, mixing
 from regspec.keras.operations.rules import entry_of
 from regspec.keras.values import UnportedError
 
 
 @dataclass(frozen=True)
 class ShapeOf:
-    """The shape of a tensor; as one of several outputs, `SizeOf` the axis of that number."""
+    """The shape of a tensor."""
 
     tensor: Source
+
+
+class Parted(ShapeOf):
+    """The sizes of a tensor's shape, each an output by itself."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,13 @@ class TensorFlowCall:
     function: str
     arguments: dict[str, Any]
     dialect: Dialect
-    shapes: Mapping[Reference, Any]
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments.get(name)
 
     def to(self, name: str, **arguments: Any) -> Source:
         """What becomes of an operation of Keras 3 on arguments."""
-        return entry_of(Operation(name, arguments, self.dialect, self.shapes))
+        return entry_of(Operation(name, arguments, self.dialect))
 
     def refused(self, why: str) -> UnportedError:
         """That the call can't be ported."""
@@ -89,11 +92,11 @@ def _shape(call: TensorFlowCall) -> Result:
 @special("unstack", "value num axis")
 def _unstack(call: TensorFlowCall) -> Result:
     if isinstance(call["value"], ShapeOf):
-        return call["value"]
+        return Parted(call["value"].tensor)
     return call.to("Unstack", x=call["value"], num=call["num"], axis=call["axis"] or 0)
 
 
-@special("__operators__.getitem", "tensor slice_spec var")
+@special("__operators__.getitem", "tensor slice_spec")
 def _get_item(call: TensorFlowCall) -> Result:
     tensor, spec = call["tensor"], call["slice_spec"]
     if isinstance(tensor, (ShapeOf, SizeOf)):
@@ -116,8 +119,12 @@ def _index(part: Any) -> Any:
 
 
 @special("strided_slice", "input_ begin end strides begin_mask end_mask ellipsis_mask new_axis_mask shrink_axis_mask")
-def _strided_slice(call: TensorFlowCall) -> Source:
+def _strided_slice(call: TensorFlowCall) -> Result:
     begin, end = whole(call, "begin"), whole(call, "end")
+    if isinstance(call["input_"], ShapeOf):
+        if len(begin) != 1 or call["shrink_axis_mask"] != 1:
+            raise call.refused("of a part of a tensor's shape")
+        return SizeOf(call["input_"].tensor, begin[0])
     strides = whole(call, "strides") if call["strides"] is not None else [1] * len(begin)
     key: list[Any] = []
     for index, (start, stop, step) in enumerate(zip(begin, end, strides, strict=True)):
@@ -164,15 +171,20 @@ def _stack(call: TensorFlowCall) -> Result:
 
 @special("reshape", "tensor shape")
 def _reshape(call: TensorFlowCall) -> Source:
-    """The batch is -1, or the size that it has; another size of a tensor's shape is left for torch to infer."""
+    """The batch is -1, or the size that it has; one other size of a tensor's shape is left for torch to infer."""
     shape = [*call["shape"].sizes] if isinstance(call["shape"], Sizes) else call["shape"]
     if not isinstance(shape, list) or not shape:
         raise call.refused(f"to the shape {str(shape)[:80]}")
     first, *rest = shape
     is_batch = isinstance(first, SizeOf) and first.axis == 0
-    sizes = [-1 if isinstance(each, SizeOf) else each for each in rest]
     if isinstance(first, SizeOf) and not is_batch:
         raise mixing("reshape", "a shape that does not begin with the batch")
+    if not is_batch and any(isinstance(each, SizeOf) for each in rest):
+        # [-1, F] makes (B * T, F) of (B, T, F)
+        raise mixing("reshape", "sizes of a tensor, and -1 for what may be more than the batch,")
+    sizes = [-1 if isinstance(each, SizeOf) else each for each in rest]
+    if sizes.count(-1) > 1:
+        raise call.refused("with more than one size to infer")
     return call.to("Reshape", x=call["tensor"], newshape=[-1 if is_batch else first, *sizes])
 
 
@@ -241,17 +253,18 @@ def _argsort(call: TensorFlowCall) -> Source:
     return call.to("Argsort", x=values, axis=-1 if call["axis"] is None else call["axis"])
 
 
-@special("math.l2_normalize nn.l2_normalize", "x axis epsilon")
+@special("math.l2_normalize nn.l2_normalize", "x axis epsilon name dim")
 def _l2_normalize(call: TensorFlowCall) -> Source:
     axis = call["axis"] if call["axis"] is not None else call["dim"]
     epsilon = math.sqrt(1e-12 if call["epsilon"] is None else call["epsilon"])  # of the sum of squares
     return call.to("Normalize", x=call["x"], axis=axis, epsilon=epsilon)
 
 
-@special("norm linalg.norm compat.v1.norm", "tensor ord axis keepdims")
+@special("norm linalg.norm compat.v1.norm", "tensor ord axis keepdims name keep_dims")
 def _norm(call: TensorFlowCall) -> Source:
     order = None if call["ord"] == "euclidean" else call["ord"]
-    return call.to("Norm", x=call["tensor"], ord=order, axis=call["axis"], keepdims=call["keepdims"] or False)
+    keeps = bool(call["keepdims"] or call["keep_dims"])
+    return call.to("Norm", x=call["tensor"], ord=order, axis=call["axis"], keepdims=keeps)
 
 
 @special("split", "value num_or_size_splits axis num")
@@ -265,7 +278,8 @@ def _split(call: TensorFlowCall) -> Source:
     return call.to("Split", x=call["value"], indices_or_sections=parts, axis=call["axis"] or 0)
 
 
-@special("gather compat.v1.gather", "params indices validate_indices axis batch_dims")
+@special("gather", "params indices validate_indices axis batch_dims")
+@special("compat.v1.gather", "params indices validate_indices name axis batch_dims")
 def _gather(call: TensorFlowCall) -> Source:
     x, indices, axis = call["params"], call["indices"], call["axis"]
     if not call["batch_dims"]:
@@ -275,16 +289,16 @@ def _gather(call: TensorFlowCall) -> Source:
     return Entry("Take", {"axis": 1, "batch_dims": 1}, (x, indices))
 
 
-@special(
-    "nn.embedding_lookup compat.v1.nn.embedding_lookup", "params ids partition_strategy name validate_indices max_norm"
-)
+@special("nn.embedding_lookup", "params ids max_norm")
+@special("compat.v1.nn.embedding_lookup", "params ids partition_strategy name validate_indices max_norm")
 def _embedding_lookup(call: TensorFlowCall) -> Source:
     if call["max_norm"] is not None:
         raise call.refused("with max_norm")
     return call.to("Take", x=call["params"], indices=call["ids"], axis=0)
 
 
-@special("pad compat.v1.pad", "tensor paddings mode constant_values")
+@special("pad", "tensor paddings mode constant_values")
+@special("compat.v1.pad", "tensor paddings mode name constant_values")
 def _pad(call: TensorFlowCall) -> Source:
     mode = (call["mode"] or "constant").lower()
     constant = call["constant_values"] if mode == "constant" else None
@@ -294,12 +308,12 @@ def _pad(call: TensorFlowCall) -> Source:
 # -- products and sums -------------------------------------------------------------------------------------------------
 
 
-@special("linalg.matmul matmul", "a b transpose_a transpose_b")
+@special("linalg.matmul matmul", "a b transpose_a transpose_b adjoint_a adjoint_b")
 def _matmul(call: TensorFlowCall) -> Source:
     sides = []
     for name in ("a", "b"):
         side = call[name]
-        if call[f"transpose_{name}"]:
+        if call[f"transpose_{name}"] or call[f"adjoint_{name}"]:  # which are the same of real numbers
             side = _transposed(call, side)
         sides.append(side)
     return call.to("Matmul", x1=sides[0], x2=sides[1])
@@ -313,9 +327,10 @@ def _transposed(call: TensorFlowCall, side: Any) -> Any:
     return call.to("Swapaxes", x=side, axis1=-2, axis2=-1)
 
 
-@special("linalg.matvec", "a b")
+@special("linalg.matvec", "a b transpose_a adjoint_a")
 def _matvec(call: TensorFlowCall) -> Source:
-    product = call.to("Matmul", x1=call["a"], x2=call.to("ExpandDims", x=call["b"], axis=-1))
+    matrix = _transposed(call, call["a"]) if call["transpose_a"] or call["adjoint_a"] else call["a"]
+    product = call.to("Matmul", x1=matrix, x2=call.to("ExpandDims", x=call["b"], axis=-1))
     return call.to("Squeeze", x=product, axis=-1)
 
 
@@ -337,7 +352,8 @@ def _bias_add(call: TensorFlowCall) -> Source:
     return call.to("Add", x1=call["value"], x2=call["bias"])
 
 
-@special("nn.crelu compat.v1.nn.crelu", "features name axis")
+@special("nn.crelu", "features axis")
+@special("compat.v1.nn.crelu", "features name axis")
 def _crelu(call: TensorFlowCall) -> Source:
     x = call["features"]
     sides = [call.to("Relu", x=each) for each in (x, call.to("Negative", x=x))]
@@ -351,9 +367,12 @@ def _band_part(call: TensorFlowCall) -> Source:
     return x if lower < 0 else call.to("Triu", x=x, k=-lower)
 
 
-@special("linalg.diag_part", "input")
+@special("linalg.diag_part", "input name k padding_value align")
 def _diag_part(call: TensorFlowCall) -> Source:
-    return call.to("Diagonal", x=call["input"], axis1=-2, axis2=-1)
+    offset = call["k"] or 0
+    if not isinstance(offset, int):  # of several diagonals, which are padded and aligned
+        raise call.refused(f"with k = {str(offset)[:80]}")
+    return call.to("Diagonal", x=call["input"], offset=offset, axis1=-2, axis2=-1)
 
 
 @special("linalg.trace", "x")

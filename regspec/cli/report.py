@@ -1,0 +1,81 @@
+"""Commands that show what came out of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regspec import files
+from regspec.cli.application import app
+from regspec.errors import Problem, RegspecError
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
+
+
+@app.command(epilog="Example: `regspec report runs/digits_cnn -o report.html`")
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Folders of runs; several are compared.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file to write; report.html in the first folder when absent.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write one HTML page on what came out of runs: curves, penalties, weights, sparsity, activities, the model.
+
+    It needs no network, nor any file beside it.
+    """
+    try:
+        from regspec.report.page import page
+    except ImportError as error:
+        raise RegspecError(_needs("report", error)) from None
+    text = page(runs)
+    output = output or runs[0] / "report.html"
+    files.write(output, text)
+    typer.echo(f"report: {output}")
+
+
+@app.command(epilog="Example: `regspec plot runs/digits_cnn curves -o curves.png`")
+def plot(
+    run: Run,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FIGURE]",
+            help="curves, terms, weights, sparsity, activities or graph; all of them when absent.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write, .png, .svg or .pdf; without a FIGURE, a folder. In the run's folder when absent.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write figures of a run as files: one, or all of them as PNG into a folder."""
+    try:
+        from regspec.report.images import image, images
+    except ImportError as error:
+        raise RegspecError(_needs("plot", error)) from None
+    if name is None:
+        folder = output or run / "figures"
+        made = images(run)
+        files.write_folder(folder, made)
+        typer.echo(f"figures: {', '.join(str(folder / each) for each in made)}")
+    else:
+        output = output or run / f"{name}.png"
+        files.write(output, image(run, name, output.suffix.removeprefix(".")))
+        typer.echo(f"figure: {output}")
+
+
+def _needs(command: str, error: ImportError) -> Problem:
+    return Problem(f"{command} needs {error.name}", "pip install 'regspec[report]'")

@@ -1,0 +1,21 @@
+"""The ranks of tensors that operations take, of which most files tell nothing, once the graph tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from regspec.blocks import Graph
+from regspec.errors import Problem
+from regspec.keras.masks import levels
+from regspec.keras.models import Model
+from regspec.keras.operations.operation import mixing
+from regspec.keras.operations.rules import MERGES, RANKS
+
+
+def problems(model: Model, graph: Graph) -> Iterator[Problem]:
+    """The operations that align tensors of different ranks at their last axes, where a merge adds axes to one."""
+    for each, level in levels(model, graph):
+        for node in level.nodes:
+            is_merge = node.name in each.operations and node.plan.kind in MERGES
+            if is_merge and len({x.rank for x in node.inputs}) > 1:
+                yield Problem(f"'{node.name}' can't be ported: {mixing(node.plan.kind, RANKS)}")

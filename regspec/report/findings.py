@@ -1,0 +1,249 @@
+"""What came out of a run, in sentences, numbers and rows of tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from regspec.blocks import Graph
+from regspec.report.plots import percent
+from regspec.report.runs import Recorded
+from regspec.report.weights import weights_of, zeros_of
+from regspec.summary import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A number that came out: what it is, the number, and what to compare it with."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of texts; a row's first one says what it is."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class TermRow:
+    """A term in the table of terms."""
+
+    name: str
+    regularizer: str
+    first: str
+    last: str
+    share: float  # of all penalties
+    zeros: str
+
+
+def headline(run: Recorded) -> str:
+    """What came out, in a sentence."""
+    held_out = f"{run.about['held_out']:,} held-out examples" if "held_out" in run.about else "the held-out examples"
+    accuracy, loss = run.last("held_out_accuracy"), run.last("held_out_loss")
+    if math.isfinite(accuracy):
+        return f"{title(run)} gets {percent(accuracy)} of {held_out} right"
+    if math.isfinite(loss):
+        measure = "cross-entropy" if run.is_classification else "mean square error"
+        return f"{title(run)} has a {measure} of {_number(loss)} on {held_out}"
+    return f"The loss of {title(run)} on {held_out} is not finite" if run.has("held_out_loss") else title(run)
+
+
+def best(runs: Sequence[Recorded]) -> str:
+    """Which of the runs is the best on held-out data, in a sentence."""
+    column, sign = (
+        ("held_out_accuracy", -1) if all(run.has("held_out_accuracy") for run in runs) else ("held_out_loss", 1)
+    )
+    known = [run for run in runs if math.isfinite(run.last(column))]
+    if not known:
+        return "No run has a finite loss on held-out data"
+    first, *others = sorted(known, key=lambda run: sign * run.last(column))
+    if sign < 0:
+        text = f"{first.name} is the best: {percent(first.last(column))} of held-out examples right"
+        return f"{text}, {others[-1].name} {percent(others[-1].last(column))}" if others else text
+    text = f"{first.name} is the best: a held-out loss of {_number(first.last(column))}"
+    return f"{text}, {others[-1].name} {_number(others[-1].last(column))}" if others else text
+
+
+def account(run: Recorded) -> str:
+    """What was trained on what, and what the penalties did, in a few sentences."""
+    about, data = run.about, options_of(run).get("data")
+    goal = "quantities"
+    if run.is_classification:
+        goal = counted(len(about["classes"]), "class", "classes") if about.get("classes") else "classes"
+    examples = f" from {counted(about['examples'], 'example', 'examples')}" if "examples" in about else ""
+    source = f" of {data}" if data and examples else ""
+    stopped = "" if about.get("finished", True) else ", and was stopped before its end"
+    sentences = [f"It learned {goal}{examples}{source} in {counted(len(run.epochs), 'epoch', 'epochs')}{stopped}."]
+    if run.baseline is not None:
+        twin, column = run.baseline, "held_out_accuracy" if run.has("held_out_accuracy") else "held_out_loss"
+        came = percent(twin.last(column)) if run.has("held_out_accuracy") else _number(twin.last(column))
+        sentences.append(f"Its twin without regularization comes to {came}.")
+    share = penalty_share(run)
+    if share is None:
+        return " ".join([*sentences, "Its penalties are only measured." if run.is_twin else "It has no penalties."])
+    sentences.append(f"Penalties make up {percent(share)} of what it minimized in the last epoch.")
+    if (zeros := zeros_of(weights_of(run))) is not None:
+        sentences.append(f"Of the penalized weights, {percent(zeros)} are exactly zero.")
+    return " ".join(sentences)
+
+
+def title(run: Recorded) -> str:
+    """The name of what was trained."""
+    return str(run.about.get("spec") or (run.graph.name if run.graph is not None else run.name))
+
+
+def options_of(run: Recorded) -> Mapping[str, Any]:
+    """The options of training."""
+    options = run.about.get("options")
+    return options if isinstance(options, dict) else {}
+
+
+def penalty_share(run: Recorded) -> float | None:
+    """The penalties' share of the whole loss in the last epoch; None where there are no penalties."""
+    penalty, loss = run.last("penalty"), run.last("data_loss")
+    whole = penalty + loss
+    if not run.is_penalized:
+        return None
+    return penalty / whole if math.isfinite(whole) and whole > 0 else math.nan
+
+
+def findings(run: Recorded) -> list[Finding]:
+    """The numbers at the head of a page."""
+    twin, found = run.baseline, []
+    for column, label in (("held_out_accuracy", "held-out accuracy"), ("held_out_loss", "held-out loss")):
+        value = run.last(column)
+        if not run.has(column):
+            continue
+        shown = percent if column == "held_out_accuracy" else _number
+        note = f"{shown(twin.last(column))} without regularization" if twin is not None else _best(run, column)
+        found.append(Finding(label, shown(value), note))
+    if (share := penalty_share(run)) is not None:
+        found.append(
+            Finding(
+                "of the loss is the penalty",
+                percent(share),
+                f"{_number(run.last('penalty'))} beside a data loss of {_number(run.last('data_loss'))}",
+            )
+        )
+    weights = weights_of(run)
+    if (zeros := zeros_of(weights)) is not None:
+        size = sum(weight.after.size for weight in weights if weight.regularizer is not None)
+        found.append(Finding("of the penalized weights are zero", percent(zeros), f"exactly, of {size:,}"))
+    return found
+
+
+def _best(run: Recorded, column: str) -> str:
+    values = run.metrics[column]
+    if not np.isfinite(values).any():
+        return ""
+    best = int(np.nanargmax(values) if column == "held_out_accuracy" else np.nanargmin(values))
+    return "its best" if best == len(values) - 1 else f"best in epoch {run.epochs[best]:g}"
+
+
+def term_rows(run: Recorded) -> list[TermRow]:
+    """The rows of the table of terms, the largest penalty first."""
+    penalties = run.by_term("penalty")
+    last = {name: float(values[-1]) for name, values in penalties.items()}
+    total = sum(value for value in last.values() if math.isfinite(value))
+    zeros = run.by_term("zeros")
+    regularizers = {} if run.graph is None else dict(_regularizers(run.graph, ""))
+    rows = [
+        TermRow(
+            name,
+            regularizers.get(name, ""),
+            _number(float(values[0])),
+            _number(last[name]),
+            last[name] / total if total > 0 and math.isfinite(last[name]) else 0.0,
+            percent(float(zeros[name][-1])) if name in zeros else "",
+        )
+        for name, values in penalties.items()
+    ]
+    return sorted(rows, key=lambda row: -row.share)
+
+
+def _regularizers(graph: Graph, prefix: str) -> list[tuple[str, str]]:
+    """Each term's name, with its regularizer."""
+    found = []
+    for node in graph.nodes:
+        if isinstance(node.plan.block, Graph):
+            found += _regularizers(node.plan.block, f"{prefix}{node.name}.") if node.declares else []
+        else:
+            found += [(f"{prefix}{node.name}.{term.slot}", str(term.regularizer)) for term in node.plan.terms]
+    return found
+
+
+def comparison(runs: Sequence[Recorded]) -> Table:
+    """A table of runs: what came out, and the options in which they differ."""
+    differing = [
+        name
+        for name in dict.fromkeys(name for run in runs for name in options_of(run))
+        if len({str(options_of(run).get(name)) for run in runs}) > 1
+    ]
+    head = ["run", *_MEASURES, "zeros", *(name.replace("_", " ") for name in differing)]
+    rows = [
+        [
+            run.name,
+            *(show(run) for show in _MEASURES.values()),
+            _zeros(run),
+            *(str(options_of(run).get(name, "")) for name in differing),
+        ]
+        for run in runs
+    ]
+    return _without_empty(head, rows)
+
+
+def side_by_side(run: Recorded, twin: Recorded) -> Table:
+    """A table of a run and its twin: what came out, a row each."""
+    penalized = {weight.name for weight in weights_of(run) if weight.regularizer is not None}
+    rows = [[name, show(run), show(twin)] for name, show in _MEASURES.items()]
+    rows.append(["zeros in the penalized weights", *(_zeros(each, penalized) for each in (run, twin))])
+    rows.append(["norm of all weights", *(_number(_norm(each)) for each in (run, twin))])
+    rows = [row for row in rows if any(row[1:])]
+    return Table(["", "with regularization", "without"], rows)
+
+
+_MEASURES: dict[str, Callable[[Recorded], str]] = {
+    "held-out accuracy": lambda run: percent(run.last("held_out_accuracy")) if run.has("held_out_accuracy") else "",
+    "held-out loss": lambda run: _number(run.last("held_out_loss")),
+    "data loss": lambda run: _number(run.last("data_loss")),
+    "penalty": lambda run: _number(run.last("penalty")) + (", only measured" if run.is_twin else ""),
+    "epochs": lambda run: str(len(run.epochs)),
+    "seconds": lambda run: f"{run.about['seconds']:.3g}" if isinstance(run.about.get("seconds"), float) else "",
+}
+
+
+def _zeros(run: Recorded, names: Container[str] | None = None) -> str:
+    zeros = zeros_of(weights_of(run), names)
+    return "" if zeros is None else percent(zeros)
+
+
+def _without_empty(head: list[str], rows: list[list[str]]) -> Table:
+    """A table without the columns in which no run has anything."""
+    kept = [index for index in range(len(head)) if any(row[index] for row in rows)]
+    return Table([head[index] for index in kept], [[row[index] for index in kept] for row in rows])
+
+
+def _norm(run: Recorded) -> float:
+    return math.sqrt(sum(float((weight.after.astype(np.float64) ** 2).sum()) for weight in weights_of(run)) or math.nan)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "not finite"
+
+
+def facts(run: Recorded) -> list[tuple[str, str]]:
+    """The options and versions, for a table."""
+    about = {name: value for name, value in run.about.items() if name not in ("options", "classes")}
+    if isinstance(classes := run.about.get("classes"), list):
+        about["classes"] = ", ".join(map(str, classes[:20])) + ", …" * (len(classes) > 20)
+    pairs = {**options_of(run), **about}
+    return [(name.replace("_", " "), "" if value is None else f"{value}") for name, value in pairs.items()]

@@ -1,0 +1,47 @@
+"""Single figures of a run, as the bytes of files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from regspec.errors import Problem, RegspecError
+from regspec.report import figures, style
+from regspec.report.runs import Recorded, read
+
+FORMATS = ("png", "svg", "pdf")
+SHARPNESS = 144  # pixels an inch, of PNG
+
+
+def image(folder: Path, name: str, format: str = "png") -> bytes:  # noqa: A002  # as the option is named
+    """A figure of the run in a folder: curves, terms, weights, sparsity, activities or graph.
+
+    Raises:
+        RegspecError: where there is no such figure or format, the run has nothing to draw in it, or is none.
+    """
+    if format not in FORMATS:
+        raise RegspecError(Problem(f"'{format}' is no format of figures", f"it may be {', '.join(FORMATS)}"))
+    figures.named(name)
+    (run,) = read([folder])
+    if (made := _image(run, name, format)) is None:
+        hint = " ".join(run.missing) or None
+        raise RegspecError(Problem(f"holds nothing for the figure '{name}'", hint, str(folder)))
+    return made
+
+
+def images(folder: Path) -> dict[str, bytes]:
+    """All figures for which the run in a folder holds something, as PNG by the files' names. Raises `RegspecError`."""
+    (run,) = read([folder])
+    made = {f"{name}.png": _image(run, name, "png") for name in figures.FIGURES}
+    return {name: each for name, each in made.items() if each is not None}
+
+
+def _image(run: Recorded, name: str, kind: str) -> bytes | None:
+    with style.drawing():
+        panels = figures.FIGURES[name]([run])
+        if not panels:
+            return None
+        file = io.BytesIO()
+        metadata = {"Date": None} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else {}
+        style.grid(panels).savefig(file, format=kind, dpi=SHARPNESS, metadata=metadata)
+    return file.getvalue()

@@ -1,0 +1,96 @@
+"""A run's weights by Keras's names, before and after training, with the regularizer that the spec gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regspec.blocks import Graph
+from regspec.nodes import Node
+from regspec.plans import Place
+from regspec.report.runs import Recorded, Weights
+
+Numbers32 = NDArray[np.float32]
+SMALL = 1e-3  # a magnitude up to which a weight is nearly zero
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weight:
+    """A weight: ``conv.kernel``; all its numbers, in one axis."""
+
+    name: str
+    before: Numbers32 | None
+    after: Numbers32
+    regularizer: str | None
+    is_matrix: bool  # whether it has two axes or more, as kernels and embeddings have
+
+    @property
+    def zeros(self) -> float:
+        """The share of exact zeros."""
+        return _share(self.after == 0)
+
+    @property
+    def nearly_zeros(self) -> float:
+        """The share of magnitudes of at most 1e-3."""
+        return _share(np.abs(self.after) <= SMALL)
+
+
+def _share(marks: NDArray[np.bool_]) -> float:
+    return float(marks.mean()) if marks.size else 0.0
+
+
+def weights_of(run: Recorded) -> list[Weight]:
+    """The weights of a run that are trained, or have a term; where the graph is not known, by torch's names."""
+    if run.weights is None:
+        return []
+    found, seen = [], set[str]()
+    for name, paths, regularizer in () if run.graph is None else _slots(run.graph, "", ""):
+        if all(path in run.weights for path in paths):
+            found.append(_weight(name, paths, regularizer, run.weights, run.initial))
+        seen.update(paths)
+    others = [path for path in run.weights if path not in seen and "running_" not in path]
+    return [*found, *(_weight(path, [path], None, run.weights, run.initial) for path in others)]
+
+
+def zeros_of(weights: list[Weight], names: Container[str] | None = None) -> float | None:
+    """The share of exact zeros in all weights that have a term, or these names; None where there are none."""
+    penalized = [
+        weight.after
+        for weight in weights
+        if (weight.regularizer is not None if names is None else weight.name in names)
+    ]
+    return _share(np.concatenate(penalized) == 0) if penalized else None
+
+
+def _weight(name: str, paths: list[str], regularizer: str | None, after: Weights, before: Weights | None) -> Weight:
+    is_known = before is not None and all(path in before for path in paths)
+    return Weight(
+        name,
+        np.concatenate([before[path].ravel() for path in paths]) if before is not None and is_known else None,
+        np.concatenate([after[path].ravel() for path in paths]),
+        regularizer,
+        any(after[path].ndim > 1 for path in paths),
+    )
+
+
+def _slots(graph: Graph, prefix: str, module: str) -> Iterator[tuple[str, list[str], str | None]]:
+    """Each weight's name, its parameters' paths, and its regularizer; those that are not trained only with one."""
+    for node in graph.nodes:
+        if not node.declares:
+            continue
+        block = node.plan.block
+        if isinstance(block, Graph):
+            yield from _slots(block, f"{prefix}{node.name}.", f"{module}{node.attributes['']}.")
+            continue
+        regularizers = {term.slot: str(term.regularizer) for term in node.plan.terms if not term.is_activity}
+        for weight in node.plan.weights:
+            paths = [_path(node, Place(weight.module, parameter), module) for parameter in weight.parameters]
+            if (weight.trainable and not weight.frozen) or weight.name in regularizers:
+                yield f"{prefix}{node.name}.{weight.name}", paths, regularizers.get(weight.name)
+
+
+def _path(node: Node, place: Place, module: str) -> str:
+    return f"{module}{node.path(place)}"

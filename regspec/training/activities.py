@@ -1,0 +1,62 @@
+"""What a trained model's layers give on held-out data: a histogram of each layer's output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regspec.blocks import Graph
+from regspec.calls import Apply
+
+BINS = 60
+
+
+def activities(model: nn.Module, graph: Graph, inputs: Sequence[Tensor]) -> dict[str, dict[str, Any]]:
+    """A histogram of each layer's output, by the layer's name: ``edges``, ``counts``, and the share of ``zeros``.
+
+    Layers whose output no module gives, such as a sum, are left out. Numbers that are not finite are not counted.
+
+    Args:
+        model: the module of ``graph``, in evaluation mode.
+        graph: its layers.
+        inputs: the examples, in the model's order.
+    """
+    found: dict[str, dict[str, Any]] = {}
+
+    def listen(name: str) -> Any:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.is_floating_point():
+                found[name] = _histogram(output.detach().float().flatten())
+
+        return hook
+
+    modules = dict(model.named_children())
+    handles = []
+    for node in graph.nodes:
+        result = node.plan.results[0]
+        if node.declares and isinstance(result, Apply):
+            attribute = node.attributes[result.module.suffix]
+            handles.append(modules[attribute].register_forward_hook(listen(node.name)))
+    try:
+        with torch.no_grad():
+            model(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _histogram(values: Tensor) -> dict[str, Any]:
+    finite = values[values.isfinite()]
+    if not len(finite):
+        return {"edges": [], "counts": [], "zeros": 0.0}
+    low, high = finite.min().item(), finite.max().item()
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    counts = torch.histc(finite, BINS, low, high)
+    edges = torch.linspace(low, high, BINS + 1)
+    zeros = (finite == 0).float().mean().item()
+    return {"edges": edges.tolist(), "counts": counts.int().tolist(), "zeros": zeros}

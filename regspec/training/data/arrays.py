@@ -1,0 +1,128 @@
+"""Arrays in memory: scikit-learn's bundled sets, NumPy files, and what a function of the user's gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from regspec.blocks import Graph
+from regspec.errors import Problem, RegspecError, did_you_mean
+from regspec.spec.registration import called
+
+Array = NDArray[Any]
+Names = tuple[str, ...] | None  # of the classes, where a source has them
+
+BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """The inputs by their names, finite numbers, and the target, numbers or words: an example in each row."""
+
+    inputs: Mapping[str, Array]
+    target: Array
+
+
+def bundled(name: str, graph: Graph) -> tuple[list[Arrays], Names]:
+    """A set that scikit-learn brings along, with the names of its classes if it has some."""
+    from sklearn import datasets
+
+    bunch = getattr(datasets, f"load_{name}")()
+    # the digits' pixels go from 0 to 16
+    inputs = bunch.data / 16 if name == "digits" else bunch.data
+    names = tuple(map(str, bunch.target_names)) if "target_names" in bunch else None
+    return [checked(inputs, bunch.target, graph, name)], names
+
+
+def npz(path: str, graph: Graph, target: str | None) -> Arrays:
+    """The arrays of a file: the inputs by their names (or x where there is one), and y or ``target``."""
+    names = [x.source for x in graph.inputs]
+    goal = target or "y"
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            has = file.files
+            if len(names) == 1 and names[0] not in has and "x" in has:
+                stored = {names[0]: "x"}
+            else:
+                stored = {name: name for name in names}
+            missing = [name for name in (*stored.values(), goal) if name not in has]
+            found = {} if missing else {name: file[key] for name, key in stored.items()}
+            goals = None if missing else file[goal]
+    except OSError as error:
+        raise RegspecError(Problem(f"can't be read: {error.strerror or error}", path=path)) from None
+    except Exception as error:  # of a file that is no .npz, NumPy and zipfile raise many
+        raise RegspecError(Problem(f"can't be read as .npz: {error or type(error).__name__}", path=path)) from None
+    if missing:
+        hint = did_you_mean(missing[0], has) or f"it has {', '.join(sorted(has)) or 'nothing'}"
+        raise RegspecError(Problem(f"has no array '{missing[0]}'", hint, path=path))
+    return checked(found, goals, graph, path)
+
+
+def called_for(source: str, graph: Graph) -> list[Arrays]:
+    """What a function gives: (inputs, target), or with (held-out inputs, held-out target) after them."""
+    result = called(source)
+    if not isinstance(result, tuple) or len(result) not in (2, 4):
+        raise RegspecError(
+            Problem(f"'{source}' must give (inputs, target), with or without a held-out pair after them")
+        )
+    pairs = [result[:2], *([result[2:]] if result[2:] else [])]
+    return [checked(inputs, target, graph, source) for inputs, target in pairs]
+
+
+def checked(inputs: Any, target: Any, graph: Graph, source: str) -> Arrays:
+    """Inputs by name, in a list, or the only one, and the target: as finite numbers, one row for each example."""
+    names = [x.source for x in graph.inputs]
+    if not isinstance(inputs, Mapping):
+        given = inputs if len(names) > 1 and isinstance(inputs, (tuple, list)) else [inputs]
+        if len(given) > len(names):
+            what = f"'{source}' gives {len(given)} inputs, but the spec takes {len(names)}: {', '.join(names)}"
+            raise RegspecError(Problem(what))
+        inputs = dict(zip(names, given, strict=False))
+    missing = [name for name in names if name not in inputs]
+    if missing:
+        gives = ", ".join(map(str, inputs))
+        raise RegspecError(Problem(f"'{source}' gives no input '{missing[0]}'", f"it gives {gives}"))
+    arrays = {name: _numbers(inputs[name], f"for '{name}'", source) for name in names}
+    goal = _numbers(target, "of the target", source, takes_words=True)
+    counts = {**{name: len(array) for name, array in arrays.items()}, "the target": len(goal)}
+    if len(set(counts.values())) > 1:
+        each = ", ".join(f"{count} for {name}" for name, count in counts.items())
+        raise RegspecError(Problem(f"'{source}' gives unequal numbers of examples: {each}"))
+    return Arrays(arrays, goal)
+
+
+def _numbers(value: Any, what: str, source: str, *, takes_words: bool = False) -> Array:
+    """A value as an array of finite numbers, or words where these may be; whole numbers are int64."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.dtype == torch.bfloat16 else value  # which NumPy lacks
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise RegspecError(Problem(f"the numbers {what} of '{source}' are no array: {error}")) from None
+    if takes_words and array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat):
+        array = array.astype(str)  # as pandas has words
+    if array.dtype.kind not in ("biufU" if takes_words else "biuf"):
+        raise RegspecError(Problem(f"the numbers {what} of '{source}' are no numbers, but {_kind(array)}"))
+    if array.ndim == 0:
+        raise RegspecError(Problem(f"the numbers {what} of '{source}' are one number, and not one for each example"))
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise RegspecError(
+            Problem(f"the numbers {what} of '{source}' go up to {array.max()}, which int64 does not hold")
+        )
+    if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
+        row = int(np.argmin(finite.reshape(len(array), -1).all(1)))
+        where = f"the first in example {row}, counted from 0"
+        raise RegspecError(Problem(f"the numbers {what} of '{source}' are not finite everywhere: {where}"))
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array
+
+
+def _kind(array: Array) -> str:
+    """What an array holds that is no numbers."""
+    first = array.flat[0] if array.size else None
+    return f"{array.dtype}" if first is None else f"{array.dtype} such as '{first}'"

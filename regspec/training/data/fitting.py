@@ -1,0 +1,125 @@
+"""Arrays as the tensors that a model's inputs take; what does not fit is a fault that names both sides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from regspec.blocks import Graph
+from regspec.calls import CASTS, Method
+from regspec.errors import Problem, RegspecError
+from regspec.layers.slots import EmbeddingsSlot
+from regspec.shapes import Tensor, text
+
+Array = NDArray[Any]
+
+# methods of a tensor that keep its numbers, and at most move them
+MOVES = {"reshape", "permute", "unsqueeze", "squeeze", "flatten", "long", "int", *CASTS.values()}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Which indices an input may hold: below ``limit``, and whether none below 0 (-1 may be none, in a one-hot)."""
+
+    limit: int
+    is_from_0: bool
+
+
+def check_outputs(graph: Graph) -> None:
+    """Raises where a model does not give one tensor."""
+    if len(graph.outputs) != 1:
+        names = ", ".join(graph.output_names or (x.source for x in graph.outputs))
+        raise RegspecError(Problem(f"train takes a model with one output, but this has {names}"))
+    if not graph.is_single:
+        given = "a list" if graph.output_names is None else f"a mapping with '{graph.output_names[0]}'"
+        what = f"train takes a model that gives a tensor, but this gives {given}"
+        raise RegspecError(Problem(what, f"write 'outputs: {graph.outputs[0].source}'"))
+
+
+def fitted_inputs(arrays: Mapping[str, Array], graph: Graph, source: str) -> tuple[torch.Tensor, ...]:
+    """The inputs as the model takes them, in its order."""
+    return tuple(
+        _fitted(_shaped(arrays[x.source], x, source), x, bounds, source)
+        for x, bounds in zip(graph.inputs, index_bounds(graph), strict=True)
+    )
+
+
+def _shaped(array: Array, x: Tensor, source: str) -> Array:
+    """An array in an input's shape; numbers in a row, and axes of size 1, fit in if the count is right."""
+    given, wanted = array.shape[1:], x.logical[1:]
+    if len(given) == len(wanted) and all(b in (None, a) for a, b in zip(given, wanted, strict=True)):
+        return array
+    known, unknown = math.prod(size or 1 for size in wanted), wanted.count(None)
+    total = math.prod(given)
+    fits = total % known == 0 if unknown == 1 else total == known and not unknown
+    # other shapes with that count, such as channels at the other end, would mix the numbers up
+    is_alike = min(len(given), len(wanted)) <= 1 or [*_wide(given)] == [*_wide(wanted)]
+    if total and fits and is_alike:
+        return array.reshape(len(array), *(-1 if size is None else size for size in wanted))
+    what = f"'{source}' gives {text((None, *given))} for '{x.source}', but the spec takes {text(x.logical)}"
+    is_turned = sorted(given) == sorted(size or 0 for size in wanted)
+    hint = f"the axes are in another order; data_format is {x.data_format}" if is_turned else None
+    raise RegspecError(Problem(what, hint))
+
+
+def _wide(shape: tuple[int | None, ...]) -> list[int | None]:
+    return [size for size in shape if size != 1]
+
+
+def _fitted(array: Array, x: Tensor, bounds: Bounds | None, source: str) -> torch.Tensor:
+    """An array of numbers that an input can hold, in its type."""
+    dtype: torch.dtype = getattr(torch, x.dtype)
+    taken = f"the spec takes {x.dtype}"
+    if bounds is not None:
+        taken = f"the spec takes {'indices' if bounds.is_from_0 else 'classes'} below {bounds.limit}"
+    if array.dtype.kind == "f" and (bounds is not None or not x.is_floating):
+        _refuse(array % 1 != 0, array, x, source, taken, f"'{x.source}' takes whole numbers")
+    if dtype == torch.bool:
+        low, high = 0.0, 1.0
+    else:
+        info = torch.finfo(dtype) if x.is_floating else torch.iinfo(dtype)
+        low, high = info.min, info.max
+    if bounds is not None:
+        low, high = 0 if bounds.is_from_0 else low, min(high, bounds.limit - 1)
+    _refuse((array < low) | (array > high), array, x, source, taken)
+    # NumPy has no bfloat16; the copy keeps the tensor apart from the user's array
+    return torch.from_numpy(array.astype("float32" if x.dtype == "bfloat16" else x.dtype)).to(dtype)
+
+
+def _refuse(faulty: Array, array: Array, x: Tensor, source: str, taken: str, hint: str | None = None) -> None:
+    """Raises with the first of the faulty numbers."""
+    if faulty.any():
+        place = int(np.argmax(faulty))
+        row = place // max(1, math.prod(array.shape[1:]))
+        given = f"'{source}' gives {array.flat[place]} for '{x.source}' in example {row}, counted from 0"
+        raise RegspecError(Problem(f"{given}, but {taken}", hint))
+
+
+def index_bounds(graph: Graph) -> list[Bounds | None]:
+    """Which indices each input of a graph may hold; None where it indexes nothing.
+
+    Only where the numbers reach the table as they are: what a layer computes of them is not known before it runs.
+    """
+    found: dict[int, Bounds] = {}  # by the id of a tensor
+
+    def note(x: Tensor, bounds: Bounds | None) -> None:
+        if bounds is not None:
+            other = found.get(id(x), bounds)
+            found[id(x)] = Bounds(min(bounds.limit, other.limit), bounds.is_from_0 or other.is_from_0)
+
+    for node in reversed(graph.nodes):
+        layer = node.plan.layer
+        if isinstance(block := node.plan.block, Graph):
+            for x, bounds in zip(node.inputs, index_bounds(block), strict=True):
+                note(x, bounds)
+        elif layer is not None and layer.index_limit is not None:
+            note(node.inputs[0], Bounds(layer.index_limit, isinstance(layer, EmbeddingsSlot)))
+        elif node.outputs and all(isinstance(each, Method) and each.name in MOVES for each in node.plan.results):
+            note(node.inputs[0], found.get(id(node.outputs[0])))
+    return [found.get(id(x)) for x in graph.inputs]

@@ -1,0 +1,194 @@
+"""Tables by polars: a column for each number, and the target."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regspec.blocks import Graph
+from regspec.errors import Problem, Problems, RegspecError, did_you_mean
+from regspec.shapes import Tensor, text
+from regspec.training.data.arrays import Array, Arrays
+
+if TYPE_CHECKING:
+    import polars
+
+ENDINGS = (".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of a file, and where each example stands in it: the numbers of its lines or rows."""
+
+    path: str
+    frame: polars.DataFrame
+    unit: str
+    places: Sequence[int]
+
+    def array(self, name: str, *, takes_words: bool = False) -> Array:
+        """A column as int64 where all is whole, as booleans, as numbers, or else as words.
+
+        Raises:
+            RegspecError: where a value is missing, infinite, or a word where none may be.
+        """
+        import polars as pl
+
+        column = self.frame[name]
+        if isinstance(column.dtype, (pl.Categorical, pl.Enum)):
+            column = column.cast(pl.String)
+        if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Boolean, pl.Null)):
+            raise RegspecError(Problem(f"column '{name}' is {column.dtype}, and no numbers", path=self.path))
+        if column.dtype == pl.String:
+            column = column.str.strip_chars()
+            self._refuse(name, column.is_null() | (column == ""), "has no value")
+        self._refuse(name, column.is_null(), "has no value")
+        if column.dtype == pl.Boolean:
+            return column.to_numpy()
+        # what is no number of a type becomes null
+        wholes, numbers = (column.cast(dtype, strict=False) for dtype in (pl.Int64, pl.Float64))
+        self._refuse(name, numbers.is_nan(), "has no value")
+        if (is_word := numbers.is_null()).any():
+            if takes_words:
+                return column.to_numpy().astype(str)
+            what = f"has '{column.filter(is_word)[0]}', which is no number,"
+            self._refuse(name, is_word, what, "only the target may be words, if it is one column")
+        self._refuse(name, numbers.is_infinite(), "is infinite")
+        is_whole = not column.dtype.is_float() and not column.dtype.is_decimal() and not wholes.null_count()
+        return np.asarray(wholes if is_whole else numbers)
+
+    def _refuse(self, name: str, faulty: polars.Series, what: str, hint: str | None = None) -> None:
+        """Raises with the place of a column's first fault, and how many there are."""
+        rows = faulty.arg_true()  # nulls are none
+        if len(rows):
+            more = f", and in {len(rows) - 1:,} more" if len(rows) > 1 else ""
+            where = f"{self.unit} {self.places[rows[0]]}"
+            raise RegspecError(Problem(f"column '{name}' {what} in {where}{more}", hint, path=self.path))
+
+
+def read(path: str, graph: Graph, target: str | None) -> Arrays:
+    """The columns of a file: the inputs, and the target by its name, several of them, or the last column."""
+    table = _csv(path) if path.lower().endswith(".csv") else _parquet(path)
+    names = table.frame.columns
+    goals = (
+        [names[-1]] if target is None else [target] if target in names else [name.strip() for name in target.split(",")]
+    )
+    for goal in goals:
+        if goal not in names:
+            hint = did_you_mean(goal, names) or f"it has {', '.join(names)}"
+            raise RegspecError(Problem(f"has no column '{goal}'", hint, path=path))
+    by_input = _columns(graph, [name for name in names if name not in goals], path)
+    arrays, faults = dict[str, Array](), Problems()
+    for name in (*goals, *(each for own in by_input.values() for each in own)):
+        try:
+            arrays[name] = table.array(name, takes_words=len(goals) == 1 and name in goals)
+        except RegspecError as error:
+            faults.extend(error.problems)
+    if faults:
+        raise RegspecError(faults)
+    inputs = {name: np.column_stack([arrays[each] for each in own]) for name, own in by_input.items()}
+    return Arrays(inputs, arrays[goals[0]] if len(goals) == 1 else np.column_stack([arrays[each] for each in goals]))
+
+
+def _columns(graph: Graph, names: Sequence[str], path: str) -> Mapping[str, Sequence[str]]:
+    """The columns of each input: all that there are for the only one, else those of its name, or numbered from 0."""
+    if not names:
+        raise RegspecError(Problem("has no column beside the target", path=path))
+    if len(graph.inputs) == 1:
+        return {graph.inputs[0].source: names}
+    return {x.source: _columns_of(x, names, path) for x in graph.inputs}
+
+
+def _columns_of(x: Tensor, names: Sequence[str], path: str) -> Sequence[str]:
+    width = None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:])
+    if width in (None, 1) and x.source in names:
+        return [x.source]
+    numbered = [[*takewhile(names.__contains__, (f"{x.source}{mark}{number}" for number in count()))] for mark in "_."]
+    found = max(numbered, key=len)
+    if (found and len(found) == width) or (found and width is None):
+        return found
+    wanted = f"'{x.source}'" if width == 1 else f"'{x.source}_0' to '{x.source}_{(width or 2) - 1}'"
+    has = f"{', '.join(found or names)}"
+    what = f"the spec takes {text(x.logical)} for '{x.source}', the columns {wanted}, but the file has {has}"
+    raise RegspecError(Problem(what, path=path))
+
+
+def _csv(path: str) -> Table:
+    """A text with a header; its values are words until they are taken. Empty lines are left out."""
+    content = _content(path)
+    pl = _polars(path)
+    first = content[: content.find(b"\n")] if b"\n" in content else content
+    separator = next((mark for mark in ";\t" if mark.encode() in first), ",")
+    try:
+        frame = pl.read_csv(content, has_header=False, infer_schema=False, separator=separator)
+    except pl.exceptions.NoDataError:
+        frame = pl.DataFrame()
+    except pl.exceptions.PolarsError as error:
+        raise RegspecError(_fault_of_text(content, separator, path, error)) from None
+    header = [(name or "").strip() for name in frame.row(0)] if len(frame) else []
+    frame = frame.with_row_index("", offset=1)[1:].filter(~pl.all_horizontal(pl.exclude("").is_null()))
+    if not len(frame) or all(map(_is_number, header)):
+        raise RegspecError(Problem("needs a first line with the columns' names, and rows below it", path=path))
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise RegspecError(Problem(f"has two columns '{twice[0]}'", path=path))
+    lines, frame = frame[""], frame.drop("")
+    frame.columns = header
+    return Table(path, frame, "line", lines)
+
+
+def _parquet(path: str) -> Table:
+    content = _content(path)
+    pl = _polars(path)
+    try:
+        frame = pl.read_parquet(content)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        what = str(error).partition("\n")[0]
+        raise RegspecError(Problem(f"can't be read as parquet: {what}", path=path)) from None
+    if not len(frame.columns) or not len(frame):
+        raise RegspecError(Problem("has no rows", path=path))
+    return Table(path, frame, "row", range(1, len(frame) + 1))
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise RegspecError(Problem(f"can't be read: {error.strerror}", path=path)) from None
+
+
+def _polars(path: str) -> Any:
+    try:
+        import polars
+    except ImportError:
+        raise RegspecError(Problem("tables need polars", "pip install 'regspec[data]'", path=path)) from None
+    return polars
+
+
+def _fault_of_text(content: bytes, separator: str, path: str, error: Exception) -> Problem:
+    """What is wrong with a text that polars refuses: polars names no line."""
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+        rows = [(number, row) for number, row in enumerate(csv.reader(lines, delimiter=separator), 1) if row]
+    except UnicodeDecodeError:
+        return Problem("is not UTF-8", path=path)
+    except csv.Error as fault:
+        return Problem(f"can't be read: {fault}", path=path)
+    for number, row in rows:
+        if len(row) > len(rows[0][1]):
+            what = f"line {number} has {len(row)} values, but the header {len(rows[0][1])}"
+            return Problem(what, path=path)
+    return Problem(f"can't be read: {str(error).partition(chr(10))[0]}", path=path)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

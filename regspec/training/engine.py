@@ -1,0 +1,108 @@
+"""Lightning's trainer for a run: devices, strategy, precision, loggers, and what of it can't be had here."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import ModelParallelStrategy
+
+from regspec import files
+from regspec.errors import Problem, RegspecError
+from regspec.training.folder import Folder
+from regspec.training.options import Options
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, and then puts it there: a kill leaves the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        files.write(Path(path), content.getvalue())
+
+
+def trainer_of(
+    options: Options, folder: Folder, callbacks: Sequence[Callback], *, shows_progress: bool
+) -> lightning.Trainer:
+    """The trainer of a run. Raises `RegspecError` where a device or a strategy is asked for that is not there."""
+    devices, nodes = _devices(options)
+    with faults():
+        return lightning.Trainer(
+            max_epochs=options.epochs,
+            accelerator=options.accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            strategy=_strategy(options, devices, nodes),
+            precision=options.precision,  # type: ignore[arg-type]  # which Lightning checks
+            plugins=WholeFiles(),
+            logger=_logger(options, folder),
+            callbacks=[*callbacks],
+            enable_progress_bar=shows_progress,
+            enable_checkpointing=True,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+
+
+@contextmanager
+def faults() -> Iterator[None]:
+    """Makes what Lightning says of devices, strategies and precisions a fault of the options."""
+    try:
+        yield
+    except (MisconfigurationException, ValueError, ModuleNotFoundError) as error:
+        hint = "--accelerator, --devices, --strategy and --precision say where and how"
+        raise RegspecError(Problem(" ".join(str(error).split()), hint)) from None
+
+
+def _devices(options: Options) -> tuple[Any, int]:
+    """How many devices on each machine, and machines; `torchrun` says so by variables."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return options.devices, 1
+    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    return local, int(os.environ["WORLD_SIZE"]) // local
+
+
+def _strategy(options: Options, devices: Any, nodes: int) -> Any:
+    if options.strategy != "fsdp":
+        return options.strategy
+    on_cpu = options.accelerator == "cpu" or (options.accelerator == "auto" and not torch.cuda.is_available())
+    if not isinstance(devices, int):
+        devices = os.cpu_count() if on_cpu else torch.cuda.device_count()
+    # FSDP2; Lightning's own FSDPStrategy is the first one, and takes GPUs only
+    return ModelParallelStrategy(
+        data_parallel_size=int(devices or 1) * nodes,
+        tensor_parallel_size=1,
+        save_distributed_checkpoint=False,
+        process_group_backend="gloo" if on_cpu else None,
+    )
+
+
+def _logger(options: Options, folder: Folder) -> Any:
+    if options.logger != "tensorboard":
+        return False
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    try:
+        return TensorBoardLogger(folder.path, name="", version="tensorboard")
+    except ModuleNotFoundError:
+        raise RegspecError(Problem("--logger tensorboard needs tensorboard", "pip install tensorboard")) from None
+
+
+def quiet() -> None:
+    """Lightning's remarks on machines and loaders are not for who trains a small model."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")

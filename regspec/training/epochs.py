@@ -1,0 +1,142 @@
+"""What happens at the end of an epoch: a line for people, a row of metrics, the weights, and a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from rich.console import Console
+from torch import Tensor
+
+from regspec.errors import Problem, RegspecError
+from regspec.measuring import sparsity, strengths
+from regspec.training.folder import Folder
+
+PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}  # paths hold brackets; lines are for grep
+LABELS = {"data_loss": "loss", "penalty": "penalty", "held_out_loss": "held-out loss", "held_out_accuracy": "accuracy"}
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+
+
+class DivergedError(RegspecError):
+    """What ends a training whose loss is not finite."""
+
+
+class Epochs(Callback):
+    """After each epoch, a line for people, a row of metrics, and the weights.
+
+    What was done so far is part of the checkpoint, so that a resumed run goes on with its rows.
+
+    Args:
+        folder: the run's.
+        facts: what the run's folder says of the run.
+        console: where lines go.
+        total: how many epochs there are to be.
+        on_epoch: called with each epoch's number and metrics.
+    """
+
+    def __init__(
+        self, folder: Folder, facts: dict[str, Any], console: Console, total: int, on_epoch: OnEpoch | None
+    ) -> None:
+        self.folder = folder
+        self.facts = facts
+        self.console = console
+        self.total = total
+        self.on_epoch = on_epoch
+        self.rows: list[dict[str, float]] = []
+        self.is_interrupted = False
+        self._begun = 0.0
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Those of the last epoch."""
+        return self.rows[-1] if self.rows else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, training: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx:  # the first batch, because in a resumed run Lightning does not call `on_train_epoch_start`
+            return
+        self._begun = time.perf_counter()
+        # each epoch draws from a seed of its own, so that a resumed run draws what an uninterrupted one does
+        seed = training.options.seed * 1_000_003 + trainer.current_epoch
+        torch.manual_seed(seed * 4099 + trainer.global_rank)
+        training.forget()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, training: Any) -> None:
+        if self.is_interrupted:  # in the midst of the epoch
+            return
+        metrics = training.means()
+        if not math.isfinite(metrics["data_loss"] + metrics["penalty"]):
+            what = f"the loss is not finite in epoch {trainer.current_epoch + 1}"
+            shown = f"data loss {metrics['data_loss']:g}, penalty {metrics['penalty']:g}"
+            raise DivergedError(Problem(f"{what}: {shown}", "a smaller --lr may help; earlier epochs are kept"))
+        row = {"epoch": trainer.current_epoch + 1, "seconds": round(time.perf_counter() - self._begun, 4)}
+        row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row |= metrics | _of_weights(training.model)
+        self.rows.append(row)
+        if "held_out_loss" in row:
+            training.log("held_out_loss", row["held_out_loss"], logger=False)  # for early stopping
+        state = weights_of(trainer)
+        if trainer.is_global_zero:
+            self.folder.write_weights(state)
+            self.folder.write_metrics(self.rows)
+            self.folder.write_facts({**self.facts, "epochs": len(self.rows), "seconds": self._seconds()})
+            for logger in trainer.loggers:
+                logger.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=len(self.rows))
+                logger.save()
+            self._print(row)
+        if self.on_epoch is not None:
+            self.on_epoch(len(self.rows), row)
+
+    def _print(self, row: Mapping[str, float]) -> None:
+        shown = "  ".join(f"{label} {row[name]:.4f}" for name, label in LABELS.items() if name in row)
+        self.console.print(f"epoch {len(self.rows):>{len(str(self.total))}}/{self.total}  {shown}", **PLAIN)
+
+    def _seconds(self) -> float:
+        return round(sum(row["seconds"] for row in self.rows), 3)
+
+    def finish(self, trainer: lightning.Trainer) -> None:
+        """Says in the folder that the run has ended, and is whole."""
+        if trainer.is_global_zero:
+            facts = {**self.facts, "epochs": len(self.rows), "finished": True, "seconds": self._seconds()}
+            self.folder.write_facts(facts)
+
+
+class Resumable(Checkpoint):
+    """After each epoch, all that it takes to go on from there, in a file that is replaced at once.
+
+    A `Checkpoint` is called after other callbacks, so that it holds what they have noted.
+    """
+
+    def __init__(self, folder: Folder, epochs: Epochs) -> None:
+        self.folder = folder
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, training: Any) -> None:
+        if not self.epochs.is_interrupted:
+            trainer.save_checkpoint(self.folder.checkpoint)
+
+
+def weights_of(trainer: lightning.Trainer) -> dict[str, Tensor]:
+    """The model's weights, whole also where each process has a shard; all processes must ask."""
+    state = trainer.strategy.lightning_module_state_dict()
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
+def _of_weights(model: torch.nn.Module) -> dict[str, float]:
+    """Strengths, and shares of weights that are zero or nearly so."""
+    values: dict[str, Mapping[str, Any]] = {
+        "strength": strengths(model),
+        "zeros": sparsity(model),
+        "below": sparsity(model, threshold=1e-3),
+    }
+    return {f"{what}/{name}": float(value) for what, own in values.items() for name, value in own.items()}

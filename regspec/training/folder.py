@@ -1,0 +1,129 @@
+"""A run's folder: what is in it, and how it is written and read again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from regspec import files
+from regspec.compiler import source
+from regspec.document import read
+from regspec.errors import Problem, RegspecError
+from regspec.spec.model import ModelSpec
+from regspec.spec.parameters import with_defaults
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where a run lies. Each file is written at once, so that none is ever half there."""
+
+    path: Path
+
+    @classmethod
+    def free(cls, path: Path) -> Folder:
+        """``path``, or with the first number after it that no folder has yet."""
+        number, free = 1, path
+        while free.exists():
+            number += 1
+            free = path.with_name(f"{path.name}_{number}")
+        return cls(free)
+
+    @property
+    def spec(self) -> Path:
+        return self.path / "spec.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.ckpt"
+
+    @property
+    def baseline(self) -> Folder:
+        """The folder of the twin that was trained without penalties."""
+        return Folder(self.path / "baseline")
+
+    def check(self) -> None:
+        """Raises `RegspecError` where something is in the folder."""
+        if self.path.is_dir() and any(self.path.iterdir()):
+            hint = "give a run a folder of its own, or go on with the one in it by --resume"
+            raise RegspecError(Problem("is a folder that is not empty", hint, str(self.path)))
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """A file of the folder."""
+        files.write(self.path / name, content)
+
+    def begin(
+        self, spec_file: Path, spec: ModelSpec, values: Mapping[str, Any], facts: Mapping[str, Any], state: State
+    ) -> None:
+        """Writes what is known before training, all or none: the spec and its source, the facts, the first weights.
+
+        Args:
+            spec_file: the spec's file, which is copied with the files of its blocks that lie below it.
+            spec: what it says.
+            values: what its parameters are now, in place of the defaults in the file.
+            facts: what the run is.
+            state: the weights.
+        """
+        contents: dict[str, str | bytes] = {str(name): path.read_bytes() for name, path in _files_of(spec_file)}
+        if values:
+            contents["spec.yaml"] = with_defaults(read(spec_file), values)
+        contents |= {"model.py": source(spec), "run.json": _json(facts), "initial.safetensors": _tensors(state)}
+        files.write_folder(self.path, contents)
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """What the run is, and how far it has come."""
+        self.write("run.json", _json(facts))
+
+    def facts(self) -> dict[str, Any]:
+        """What the run is. Raises `RegspecError` where the folder holds no run."""
+        try:
+            facts = json.loads((self.path / "run.json").read_text())
+        except OSError:
+            raise RegspecError(
+                Problem("is no run's folder: it has no run.json", "regspec train makes one", str(self.path))
+            ) from None
+        except ValueError:
+            facts = None
+        if not isinstance(facts, dict) or not isinstance(facts.get("options"), dict):
+            raise RegspecError(Problem("is damaged: it says nothing of a run", path=str(self.path / "run.json")))
+        return facts
+
+    def write_weights(self, state: State) -> None:
+        """The weights, as safetensors."""
+        self.write("weights.safetensors", _tensors(state))
+
+    def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """A row of numbers an epoch."""
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write("metrics.csv", text.getvalue())
+
+
+def _json(facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, indent=1) + "\n"
+
+
+def _tensors(state: State) -> bytes:
+    """Tensors in the form of safetensors, which wants each to have memory of its own."""
+    return safetensors.torch.save({key: value.detach().cpu().contiguous().clone() for key, value in state.items()})
+
+
+def _files_of(spec_file: Path, name: Path = Path("spec.yaml")) -> Iterator[tuple[Path, Path]]:
+    """A spec's file and those of its blocks that lie below it, after the names that they have in a run's folder."""
+    yield name, spec_file
+    blocks = read(spec_file).data.get("blocks") or {}
+    for block in dict.fromkeys(block["file"] for block in blocks.values() if "file" in block):
+        if ".." not in Path(block).parts:
+            yield from _files_of(spec_file.parent / block, name.parent / block)

@@ -1,0 +1,667 @@
+"""Reports of runs: what they say, what they show, what is missing in old runs, and what a browser makes of them."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import regspec
+from regspec.cli import main
+from regspec.report import drawing, figures, findings, notebook, plots, style
+from regspec.report.images import image, images
+from regspec.report.page import page
+from regspec.report.runs import Recorded, read
+from regspec.report.weights import weights_of, zeros_of
+from tests.runs import REGRESSION, write_run
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr --v=0"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a CNN on digits, with its twin."""
+    return write_run(tmp_path_factory.mktemp("runs") / "digits_small", baseline=True)
+
+
+@pytest.fixture(scope="module")
+def whole(trained: Path) -> str:
+    """Its page."""
+    return page([trained])
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it, to spoil; with the activities of one layer, because pictures take time."""
+    shutil.copytree(trained, tmp_path / "run")
+    activities = json.loads((trained / "activities.json").read_text())
+    (tmp_path / "run" / "activities.json").write_text(json.dumps({"conv": activities["conv"]}))
+    return tmp_path / "run"
+
+
+def only(folder: Path) -> Recorded:
+    (run,) = read([folder])
+    return run
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(folder: Path, rows: list[dict[str, str]]) -> None:
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+# -- what is said -----------------------------------------------------------------------------------------------------
+
+
+def test_what_came_out_is_said(trained: Path, whole: str) -> None:
+    run, last = only(trained), rows_of(trained)[-1]
+    twin = rows_of(trained / "baseline")[-1]
+    accuracy, without = (f"{100 * float(row['held_out_accuracy']):.1f} %" for row in (last, twin))
+    penalty, loss = float(last["penalty"]), float(last["data_loss"])
+    weights = load_file(trained / "weights.safetensors")
+    penalized = torch.cat([weights[name].flatten() for name in ("conv.weight", "hidden.weight", "logits.bias")])
+    zeros = f"{100 * (penalized == 0).float().mean():.1f} %"
+    assert findings.headline(run) == f"digits_small gets {accuracy} of 359 held-out examples right"
+    said = findings.account(run)
+    assert "learned 10 classes from 1,438 examples of digits in 8 epochs" in said
+    assert f"without regularization comes to {without}" in said
+    assert f"Penalties make up {100 * penalty / (penalty + loss):.1f} % of" in said
+    assert f"Of the penalized weights, {zeros} are exactly zero" in said
+    for each in (findings.headline(run), said, *(found.value for found in findings.findings(run))):
+        assert html.escape(each) in whole
+
+
+def test_terms_are_in_the_order_of_their_penalties(trained: Path) -> None:
+    last = rows_of(trained)[-1]
+    names = ["conv.kernel", "hidden.kernel", "hidden.activity", "logits.bias"]
+    expected = sorted(names, key=lambda name: -float(last[f"penalty/{name}"]))
+    rows = findings.term_rows(only(trained))
+    assert [row.name for row in rows] == expected
+    assert sum(row.share for row in rows) == pytest.approx(1)
+    assert {row.name: row.regularizer for row in rows} == {
+        "conv.kernel": "l1 0.002",
+        "hidden.kernel": "l1 0.002 + l2 0.0001",
+        "hidden.activity": "l1 0.001",
+        "logits.bias": "l2 0.01",
+    }
+
+
+def test_a_run_and_its_twin_side_by_side(trained: Path) -> None:
+    run = only(trained)
+    assert run.baseline is not None
+    table = {row[0]: row[1:] for row in findings.side_by_side(run, run.baseline).rows}
+    for place, folder in enumerate((trained, trained / "baseline")):
+        state = load_file(folder / "weights.safetensors")
+        norm = math.sqrt(sum((each.double() ** 2).sum().item() for each in state.values()))
+        assert table["norm of all weights"][place] == f"{norm:.3g}"
+        assert table["held-out loss"][place] == f"{float(rows_of(folder)[-1]['held_out_loss']):.3g}"
+    assert table["zeros in the penalized weights"][1] == "0 %"
+
+
+def test_penalties_of_a_twin_are_only_measured(run: Path) -> None:
+    """Its folder is as any other: it may note penalties that it did not minimize."""
+    (run / "baseline" / "metrics.csv").write_text((run / "metrics.csv").read_text())
+    twin = only(run / "baseline")
+    assert not twin.is_penalized
+    assert findings.account(twin).endswith("Its penalties are only measured.")
+    table = {row[0]: row[1:] for row in findings.side_by_side(only(run), twin).rows}
+    assert table["penalty"][1] == f"{table['penalty'][0]}, only measured"
+
+
+def test_quantities(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "plain", REGRESSION, "diabetes", epochs=2)
+    loss = float(rows_of(folder)[-1]["held_out_loss"])
+    assert findings.headline(only(folder)) == f"plain has a mean square error of {loss:.3g} on 88 held-out examples"
+    assert findings.account(only(folder)).endswith("It has no penalties.")
+    text = page([folder])
+    assert "accuracy" not in text.partition("<main>")[2].partition("<script>")[0].lower()
+    assert "This model has no penalties" in text
+
+
+def test_weights_by_their_names(trained: Path) -> None:
+    weights = {weight.name: weight for weight in weights_of(only(trained))}
+    before, after = (load_file(trained / f"{name}.safetensors") for name in ("initial", "weights"))
+    names = {"conv": "conv", "hidden": "hidden", "logits": "logits"}
+    assert list(weights) == [f"{layer}.{slot}" for layer in names for slot in ("kernel", "bias")]
+    for layer in names:
+        found = weights[f"{layer}.kernel"]
+        assert found.before is not None
+        assert np.array_equal(found.before, before[f"{layer}.weight"].flatten().numpy())
+        assert np.array_equal(found.after, after[f"{layer}.weight"].flatten().numpy())
+        assert found.zeros == pytest.approx((after[f"{layer}.weight"] == 0).double().mean().item())
+    assert weights["logits.kernel"].regularizer is None
+    assert zeros_of([weights["logits.kernel"]]) is None
+
+
+def test_weights_in_blocks_and_of_gates(tmp_path: Path) -> None:
+    """In blocks, and of a GRU, whose biases are two; a term counts where it is."""
+    spec = """
+regspec: 1
+name: net
+inputs: {x: {shape: [8, 8]}}
+blocks:
+  part:
+    layers:
+      - GRU: {name: steps, units: 4, return_sequences: true, recurrent_regularizer: {l1: 0.1}}
+layers:
+  - part: {name: part, repeat: 2}
+  - Flatten
+  - Dense: {name: logits, units: 10}
+"""
+    (tmp_path / "spec.yaml").write_text(spec)
+    model = regspec.build(tmp_path / "spec.yaml")
+    save_file({name: each.contiguous() for name, each in model.state_dict().items()}, tmp_path / "weights.safetensors")
+    (tmp_path / "metrics.csv").write_text("epoch,data_loss\n1,0.5\n")
+    weights = weights_of(only(tmp_path))
+    regularized = [weight.name for weight in weights if weight.regularizer is not None]
+    assert regularized == ["part_1.steps.recurrent", "part_2.steps.recurrent"]
+    assert sum(weight.after.size for weight in weights) == sum(each.numel() for each in model.parameters())
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def pictures(text: str) -> dict[str, str]:
+    """The pictures of a page by their names."""
+    found = re.findall(r'<figure class="picture" data-name="([^"]*)">.*?(<svg.*?</svg>)', text, re.DOTALL)
+    return dict(found)
+
+
+def test_every_picture_is_there(trained: Path, whole: str) -> None:
+    found = pictures(whole)
+    expected = ["loss", "accuracy", "penalties", "penalty", "zeros", "sparsity", "graph"]
+    expected += [f"weights_{name}" for name in ("conv.kernel", "hidden.kernel", "logits.kernel", "logits.bias")]
+    expected += [f"activity_{name}" for name in ("conv", "pool", "flatten", "hidden", "logits")]
+    assert set(found) == set(expected)
+    for name, svg in found.items():
+        ElementTree.fromstring(svg.replace("xlink:href", "href"))  # is well formed
+        assert re.search(r'aria-label="[^"]{10,}"', svg), name
+        assert not re.search("#[0-9a-f]{6}", svg), "a colour that does not follow the theme"
+
+
+def test_ids_are_unique(trained: Path, whole: str) -> None:
+    ids = re.findall(r'\bid="([^"]*)"', whole)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^)"]*)', whole)) <= set(ids)
+
+
+def test_nothing_comes_from_elsewhere(trained: Path, whole: str) -> None:
+    assert not re.search(r"""(src|href|action|srcset)=["'](?!#)|@import|url\((?!#)|https?://(?!www\.w3\.org/)""", whole)
+
+
+def test_the_page_is_the_same_every_time(trained: Path, whole: str) -> None:
+    assert page([trained]) == whole
+
+
+def test_values_for_hovering(trained: Path, whole: str) -> None:
+    svg = pictures(whole)["accuracy"]
+    attribute = re.search(r'data-lines="([^"]*)"', svg)
+    assert attribute is not None
+    lines = {line["name"]: line["points"] for line in json.loads(html.unescape(attribute[1]))}
+    expected = [f"{100 * float(row['held_out_accuracy']):.2f} %" for row in rows_of(trained)]
+    assert [point[1] for point in lines["regularized"]] == expected
+    assert [point[0] for point in lines["regularized"]] == [str(epoch) for epoch in range(1, 9)]
+
+
+def test_a_histogram_leaves_exact_zeros_out(tmp_path: Path, run: Path) -> None:
+    state = load_file(run / "weights.safetensors")
+    state["conv.weight"] = torch.tensor([0.0] * 54 + [1.0] * 54).reshape(state["conv.weight"].shape)
+    save_file(state, run / "weights.safetensors")
+    svg = pictures(page([run]))["weights_conv.kernel"]
+    assert "after, 50.0 % zeros" in svg
+
+
+@pytest.mark.parametrize(
+    ("values", "is_logarithmic"),
+    [([1.0, 2.0], False), ([1.0, 0.001], True), ([1.0, 0.0], False), ([-1.0, 1000.0], False), ([math.nan, 1.0], False)],
+)
+def test_logarithms_where_values_differ_by_orders(values: list[float], is_logarithmic: bool) -> None:
+    line = plots.Line("line", np.arange(2.0), np.array(values), "#000000")
+    assert plots.needs_logarithm([line]) is is_logarithmic
+
+
+def test_labels_are_moved_apart() -> None:
+    assert plots.spread([5.0, 5.0, 90.0], 10, 0, 100) == [5.0, 15.0, 90.0]
+    assert plots.spread([99.0, 98.0], 10, 0, 100) == [100.0, 90.0]
+    crowded = plots.spread([50.0] * 21, 10, 0, 100)
+    assert crowded == [5.0 * place for place in range(21)]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.9999, "99.9 %"),
+        (0.5, "50.0 %"),
+        (0.00123, "0.12 %"),
+        (1e-6, "under 0.01 %"),
+        (math.nan, "unknown"),
+    ],
+)
+def test_shares_are_never_rounded_to_nothing_or_all(share: float, text: str) -> None:
+    assert plots.percent(share) == text
+
+
+# -- the graph --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "unet", "transformer", "resnet", "siamese", "lstm_classifier"])
+def test_boxes_do_not_overlap_and_lines_go_down(name: str) -> None:
+    graph = regspec.compiler.graph_of(ROOT / "examples" / f"{name}.yaml")
+    boxes = drawing.laid_out(graph)
+    drawn = [box for box in boxes if box.role != "pass"]
+    entries = [node for node in graph.nodes if not node.is_adapter]
+    assert len(drawn) == len(graph.inputs) + len(entries) + len(graph.outputs)
+    for box in boxes:
+        assert all(below.y - below.height / 2 > box.y + box.height / 2 for below in box.below)
+        for other in drawn:
+            if other is not box:
+                apart = abs(box.x - other.x) >= (box.width + other.width) / 2 - 1e-6
+                assert apart or abs(box.y - other.y) >= (box.height + other.height) / 2
+
+
+def test_a_chain_is_a_column() -> None:
+    layers = "".join(f"  - Dense: {{name: layer{number}, units: 3}}\n" for number in range(100))
+    spec = regspec.loads(f"regspec: 1\nname: chain\ninputs: {{x: {{shape: [4]}}}}\nlayers:\n{layers}")
+    boxes = drawing.laid_out(regspec.compiler.graph_of(spec))
+    assert len({round(box.x, 6) for box in boxes}) == 1
+    assert [box.title for box in boxes[1:3]] == ["layer0 · Dense", "layer1 · Dense"]
+
+
+def test_a_box_says_its_shape_and_its_penalties() -> None:
+    boxes = drawing.laid_out(regspec.compiler.graph_of(ROOT / "examples" / "digits_cnn.yaml"))
+    lines = {box.title: box.lines for box in boxes}
+    assert lines["hidden · Dense"] == ("(batch, 64)", "kernel: l1 1e-05 + l2 0.0001", "activity: l1 1e-06")
+    blocks = drawing.laid_out(regspec.compiler.graph_of(ROOT / "examples" / "resnet.yaml"))
+    assert {box.title: box.lines for box in blocks}["stage1_1 · basic"] == ("(batch, 16, 32, 32)", "4 penalties")
+
+
+# -- several runs -----------------------------------------------------------------------------------------------------
+
+
+def test_several_runs_are_compared(trained: Path, run: Path) -> None:
+    about = json.loads((run / "run.json").read_text())
+    about["options"]["batch_size"] = 17
+    (run / "run.json").write_text(json.dumps(about))
+    shutil.rmtree(run / "baseline")
+    table = findings.comparison(read([trained, run]))
+    assert table.head[0] == "run"
+    assert table.head[-1] == "batch size"
+    assert [(row[0], row[-1]) for row in table.rows] == [("digits_small", "64"), ("run", "17")]
+    text = page([trained, run])
+    assert "2 runs compared" in text
+    loss = re.search(r'data-name="loss">.*?</svg>', text, re.DOTALL)
+    assert loss is not None
+    assert ">digits_small<" in loss[0]
+    assert ">run<" in loss[0]
+
+
+def test_runs_of_one_name_are_told_apart(trained: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / each / "same" for each in ("first", "second")]
+    for folder in folders:
+        shutil.copytree(trained, folder)
+    assert [run.name for run in read(folders)] == ["first/same", "second/same"]
+    assert [run.name for run in read([folders[0], folders[0]])] != ["first/same", "first/same"]
+
+
+# -- what is missing --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("run.json", "There is no run.json"),
+        ("activities.json", "There is no activities.json"),
+        ("initial.safetensors", "There are no weights from before training"),
+        ("weights.safetensors", "There are no weights"),
+        ("model.py", None),
+    ],
+)
+def test_missing_files_are_left_out(run: Path, name: str, sentence: str | None) -> None:
+    (run / name).unlink()
+    text = page([run])
+    assert (sentence or "gets") in text
+    assert ("<h2>What is missing</h2>" in text) is (sentence is not None)
+
+
+def test_an_old_run(run: Path) -> None:
+    """With four columns, and nothing but spec, source and weights."""
+    for name in ("run.json", "activities.json", "initial.safetensors"):
+        (run / name).unlink()
+    shutil.rmtree(run / "baseline")
+    kept = ["epoch", "data_loss", "penalty", "held_out_loss", "held_out_accuracy"]
+    write_rows(run, [{name: row[name] for name in kept} for row in rows_of(run)])
+    text = page([run])
+    assert {"loss", "accuracy", "penalties", "graph", "weights_conv.kernel"} <= set(pictures(text))
+    assert "digits_small gets" in text
+
+
+def test_one_epoch_is_a_point(run: Path) -> None:
+    write_rows(run, rows_of(run)[:1])
+    shutil.rmtree(run / "baseline")
+    text = page([run])
+    assert "in 1 epoch." in text
+    assert "accuracy" in pictures(text)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", ""])
+def test_numbers_that_are_not_finite(run: Path, value: str) -> None:
+    rows = rows_of(run)
+    for row in rows[4:]:
+        row.update({name: value for name in row if name != "epoch"})
+    write_rows(run, rows)
+    text = page([run])
+    assert "The numbers of data_loss, penalty, held_out_loss, held_out_accuracy are not finite everywhere" in text
+    assert "loss" in pictures(text)
+    shutil.rmtree(run / "baseline")
+    write_rows(run, [{name: each if name == "epoch" else value for name, each in row.items()} for row in rows])
+    assert "loss" not in pictures(page([run]))
+
+
+def test_weights_that_are_not_finite(run: Path) -> None:
+    state = load_file(run / "weights.safetensors")
+    save_file({name: torch.full_like(each, math.nan) for name, each in state.items()}, run / "weights.safetensors")
+    assert "weights_conv.kernel" in pictures(page([run]))
+
+
+def test_a_spec_that_no_longer_compiles(run: Path) -> None:
+    (run / "spec.yaml").write_text((run / "spec.yaml").read_text().replace("Flatten", "Flattern"))
+    text = page([run])
+    assert "graph is not shown, because its spec can&#39;t be compiled" in text
+    assert {"weights_conv.weight", "loss"} <= set(pictures(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.csv", None, "is no run's folder: it has no metrics.csv"),
+        ("spec.yaml", None, "is no run's folder: it has no spec.yaml"),
+        ("metrics.csv", "", "holds no epoch"),
+        ("metrics.csv", "epoch,data_loss\n", "holds no epoch"),
+        ("metrics.csv", "epoch,data_loss\n1\n", "line 2 has 1 values, but the header 2"),
+        ("run.json", "{", "is no JSON"),
+        ("run.json", "[]", "is no mapping"),
+        ("activities.json", '{"conv": 3}', "'conv' has no edges, counts and zeros"),
+        ("activities.json", '{"conv": {"edges": [1], "counts": [2]}}', "needs one edge more than counts"),
+        ("weights.safetensors", "nothing", "can't be read"),
+    ],
+)
+def test_broken_files_are_faults(run: Path, name: str, content: str | None, message: str) -> None:
+    if content is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_text(content)
+    with pytest.raises(regspec.RegspecError, match=re.escape(message)) as caught:
+        page([run])
+    assert str(run) in str(caught.value)
+
+
+def test_a_folder_of_runs_is_none(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(regspec.RegspecError, match="the folders in it that hold runs: digits_small"):
+        page([trained.parent])
+    with pytest.raises(regspec.RegspecError, match="is no folder"):
+        page([tmp_path / "absent"])
+
+
+NASTY = """"><img src=x onerror=alert(1)></script><script>alert(2)</script>&amp;'$x_1$ {{ 7*7 }} #1f5fbf"""
+
+
+def test_names_of_the_user_are_only_text(run: Path, tmp_path: Path) -> None:
+    """In each place where a user's words stand: none becomes an element, an attribute, or mathematics."""
+    folder = run.rename(tmp_path / NASTY.replace("/", "|"))
+    about = json.loads((folder / "run.json").read_text())
+    about |= {"spec": NASTY, "classes": [NASTY], "regspec": NASTY, "options": {"data": NASTY, NASTY: NASTY}}
+    (folder / "run.json").write_text(json.dumps(about))
+    rows = [{**row, f"penalty/{NASTY}": "0.5", f"zeros/{NASTY}": "0.5"} for row in rows_of(folder)]
+    write_rows(folder, rows)
+    activities = json.loads((folder / "activities.json").read_text())
+    (folder / "activities.json").write_text(json.dumps({**activities, NASTY: activities["conv"]}))
+    for name in ("spec.yaml", "model.py"):
+        (folder / name).write_text((folder / name).read_text() + f"# {NASTY}\n")
+    for text in (page([folder]), page([folder, folder / "baseline"]), notebook.shown(folder)):
+        assert "<img" not in text
+        assert "alert(2)</script>" not in text
+        assert "<script>alert" not in text
+        assert len(re.findall("<script", text)) == len(re.findall("</script", text)) <= 1
+        assert not re.search(r"<[^>]*\sonerror=", re.sub(r'"[^"]*"', '""', text))
+        assert "{{ 7*7 }}" in text
+    assert images(folder).keys() >= {"curves.png", "terms.png"}
+
+
+# -- single figures ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_figures_as_files(trained: Path, name: str) -> None:
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(image(trained, name)))
+    assert min(picture.size) >= 300
+    assert len(picture.convert("L").histogram()) == 256
+    assert picture.convert("L").getextrema()[0] < 120 < 250 < picture.convert("L").getextrema()[1]
+    assert ElementTree.fromstring(image(trained, name, "svg")).tag.endswith("svg")
+
+
+def test_figures_that_are_not_there(trained: Path, run: Path) -> None:
+    with pytest.raises(regspec.RegspecError, match="did you mean 'curves'"):
+        image(trained, "curve")
+    with pytest.raises(regspec.RegspecError, match="'bmp' is no format"):
+        image(trained, "curves", "bmp")
+    (run / "activities.json").unlink()
+    with pytest.raises(regspec.RegspecError, match="holds nothing for the figure 'activities'"):
+        image(run, "activities")
+    assert images(run).keys() == {f"{name}.png" for name in figures.FIGURES if name != "activities"}
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of the command line."""
+    monkeypatch.setattr(sys, "argv", ["regspec", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return int(caught.value.code or 0)
+
+
+def test_commands(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "report", "run", "-o", "page.html") == 0
+    assert call(monkeypatch, "report", "run") == 0
+    assert capsys.readouterr().out == "report: page.html\nreport: run/report.html\n"
+    assert (tmp_path / "page.html").read_text() == (run / "report.html").read_text() == page([Path("run")])
+    assert call(monkeypatch, "plot", "run", "graph", "-o", "graph.svg") == 0
+    assert (tmp_path / "graph.svg").read_bytes().startswith(b"<?xml")
+    assert call(monkeypatch, "plot", "run") == 0
+    assert {each.stem for each in (run / "figures").iterdir()} == set(figures.FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("report .", "is no run's folder"),
+        ("plot .", "is no run's folder"),
+        ("report run -o absent/page.html", "can't be written"),
+        ("plot run curve", "did you mean 'curves'"),
+        ("plot run graph -o graph.bmp", "is no format of figures"),
+        ("plot run graph -o graph", "is no format of figures"),
+    ],
+)
+def test_commands_that_fail(
+    run: Path,
+    tmp_path: Path,
+    arguments: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *arguments.split()) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [run]
+
+
+@pytest.mark.parametrize(("package", "name"), [("jinja2", "report"), ("matplotlib", "plot"), ("torch", "report")])
+def test_a_missing_extra_is_named(package: str, name: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; sys.argv[1:] = [{name!r}, '.'];"
+    code += "from regspec.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 1
+    assert f"{name} needs {package}" in result.stderr
+    assert "pip install 'regspec[report]'" in result.stderr
+
+
+# -- notebooks --------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_shows_itself() -> None:
+    model = regspec.build(ROOT / "examples" / "mlp.yaml")
+    shown = model._repr_html_()
+    root = ElementTree.fromstring(shown)
+    assert root.tag == "details"
+    cells = [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
+    sizes = {row[0]: row[2] for row in cells if len(row) == 3}
+    for name, module in model.named_modules():
+        if own := sum(each.numel() for each in module.parameters(recurse=False)):
+            assert sizes[name] == f"{own:,}"
+    assert set(regspec.regularization_terms(model)) <= {row[0] for row in cells if len(row) == 2}
+    assert not regspec.build(ROOT / "examples" / "mlp.yaml")._is_read
+
+
+def test_a_module_that_shows_itself_may_be_regularized() -> None:
+    class Shown(nn.Linear):
+        def _repr_html_(self) -> str:
+            return "itself"
+
+    module = regspec.regularize(Shown(3, 2), [{"parameters": "weight", "regularizer": {"l2": 0.5}}])
+    assert "L2(strength=0.5)" in module._repr_html_()
+
+
+def test_a_run_shows_itself(trained: Path) -> None:
+    shown = notebook.shown(trained)
+    root = ElementTree.fromstring(re.sub("<br>", "<br/>", shown).replace("xlink:href", "href"))
+    assert root.tag == "div"
+    assert findings.headline(only(trained)) in shown
+    assert len(re.findall("<svg", shown)) == 3
+    assert shown == notebook.shown(trained)
+    assert not set(re.findall(r'id="([^"]*)"', shown)) & set(
+        re.findall(r'id="([^"]*)"', notebook.shown(trained / "baseline"))
+    )
+
+
+# -- in a browser -----------------------------------------------------------------------------------------------------
+
+LOOK = """
+<!doctype html><body style="margin: 0">
+<iframe id="page" style="border: 0; width: WIDTHpx; height: 900px" srcdoc="PAGE"></iframe>
+<pre id="seen"></pre>
+<script>
+const frame = document.getElementById("page");
+frame.addEventListener("load", () => {
+  const inner = frame.contentDocument, root = inner.documentElement;
+  for (const each of inner.querySelectorAll("details")) each.open = true;
+  const svgs = [...inner.querySelectorAll("svg")], texts = [...inner.querySelectorAll("svg text")];
+  const curve = inner.querySelector("svg[data-lines]"), place = curve.getBoundingClientRect();
+  const move = {clientX: place.left + place.width / 3, clientY: place.top + 20, bubbles: true};
+  curve.dispatchEvent(new frame.contentWindow.PointerEvent("pointermove", move));
+  document.getElementById("seen").textContent = JSON.stringify({
+    width: root.clientWidth,
+    needs: root.scrollWidth,
+    sizes: svgs.map((svg) => [svg.getBoundingClientRect().width, svg.getBoundingClientRect().height]),
+    inks: [...new Set(texts.map((text) => getComputedStyle(text).fill))],
+    letters: Math.min(...texts.map((text) => text.getBoundingClientRect().height)),
+    surface: getComputedStyle(inner.body).backgroundColor,
+    hover: inner.getElementById("hover").innerText,
+  });
+});
+</script>
+"""
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours as WCAG 2 defines it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(each) / 255 for each in re.findall(r"\d+", colour)[:3]]
+        linear = [each / 12.92 if each <= 0.03928 else ((each + 0.055) / 1.055) ** 2.4 for each in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def look(text: str, width: int, folder: Path) -> dict[str, Any]:
+    """What a browser shows of a page in a window of this width; without errors on its console."""
+    (folder / "look.html").write_text(LOOK.replace("WIDTH", str(width)).replace("PAGE", html.escape(text)))
+    assert CHROMIUM is not None
+    options = [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=4000", "--window-size=1400,900"]
+    command = [CHROMIUM, *FLAGS.split(), *options, "--dump-dom", (folder / "look.html").as_uri()]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert "CONSOLE" not in result.stderr, re.findall(".*CONSOLE.*", result.stderr)
+    seen = re.search('<pre id="seen">(.*?)</pre>', result.stdout, re.DOTALL)
+    assert seen is not None
+    found: dict[str, Any] = json.loads(html.unescape(seen[1]))
+    return found
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize(("width", "theme"), [(375, "light"), (1280, "dark")])
+def test_in_a_browser(whole: str, tmp_path: Path, width: int, theme: str) -> None:
+    """Every picture has a size and letters that can be read, nothing is wider than the window, and curves answer."""
+    seen = look(whole.replace('<html lang="en">', f'<html lang="en" data-theme="{theme}">'), width, tmp_path)
+    assert seen["width"] == width
+    assert seen["needs"] <= width
+    assert len(seen["sizes"]) == len(pictures(whole)) == 16
+    assert all(each_width > 200 and height > 50 for each_width, height in seen["sizes"])
+    assert all(each_width <= width for each_width, _ in seen["sizes"])
+    assert seen["letters"] >= 9
+    assert seen["hover"].startswith("epoch ")
+    assert all(contrast(ink, seen["surface"]) >= 4.5 for ink in seen["inks"])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_long_names_on_a_phone(trained: Path, run: Path, tmp_path: Path) -> None:
+    long = "a_name/without_a_space." * 6
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**about, "spec": "long" * 30, "options": {"data": long, long: long}}))
+    write_rows(run, [{**row, f"penalty/{long}": "0.5"} for row in rows_of(run)])
+    assert look(page([run]), 375, tmp_path)["needs"] <= 375
+    assert look(page([trained, run.rename(tmp_path / ("long" * 30))]), 375, tmp_path)["needs"] <= 375
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_letters_stand_out(theme: int) -> None:
+    def rgb(colour: str) -> str:
+        return ", ".join(str(int(colour[start : start + 2], 16)) for start in (1, 3, 5))
+
+    surface = rgb(style.COLOURS["surface"][theme])
+    for role, pair in style.COLOURS.items():
+        if role not in ("surface", "raised", "grid"):
+            assert contrast(rgb(pair[theme]), surface) >= 4.5, role

@@ -1,0 +1,233 @@
+"""Runs that are stopped, killed or refused: what is left, and that they go on as if nothing had been."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import regspec
+from regspec.cli import app
+from regspec.training.options import Options
+from regspec.training.run import Run, resume, train
+
+# dropout, a schedule, momentum, moving statistics and the order of examples must all go on
+NET = """
+regspec: 1
+name: net
+inputs: {x: {shape: [13]}}
+layers:
+  - BatchNormalization
+  - Dense:
+      name: hidden
+      units: 16
+      activation: relu
+      kernel_regularizer: {l1: 1e-2, schedule: {linear: {start: 1, end: 0.1, over: 25}}}
+      activity_regularizer: l1
+  - Dropout: {rate: 0.3}
+  - Dense: {name: scores, units: 3, kernel_constraint: {max_norm: 1.0}}
+"""
+OPTIONS = {"data": "wine", "epochs": 5, "batch_size": 20, "optimizer": "sgd momentum=0.9", "learning_rate": 0.05}
+COMMAND = [sys.executable, "-m", "regspec", "train"]
+ARGUMENTS = ["--data", "wine", "--batch-size", "20", "--optimizer", "sgd momentum=0.9", "--lr", "0.05"]
+
+
+class StopError(Exception):
+    """Raised by a test in the midst of a run."""
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    (tmp_path / "net.yaml").write_text(NET)
+    return tmp_path / "net.yaml"
+
+
+def stopped(spec: Path, options: Options, folder: Path, epoch: int) -> None:
+    """A run that ends by an exception after an epoch, before its checkpoint."""
+
+    def stop(number: int, metrics: object) -> None:
+        if number == epoch:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(spec, options, folder, console=quiet(), on_epoch=stop)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The metrics of a run, but for the times."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def same(a: Run | Path, b: Run | Path) -> bool:
+    folders = [each.folder if isinstance(each, Run) else each for each in (a, b)]
+    first, second = (load_file(folder / "weights.safetensors") for folder in folders)
+    assert first.keys() == second.keys()
+    return rows(folders[0]) == rows(folders[1]) and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"routes": ("l1=proximal",)},
+        {"optimizer": "adamw", "class_weights": "balanced", "patience": 40},
+        {"precision": "bf16-mixed", "logger": "tensorboard"},
+    ],
+    ids=["loss", "proximal", "adamw", "bf16"],
+)
+def test_a_resumed_run_is_the_uninterrupted_one(more: dict[str, object], spec: Path, tmp_path: Path) -> None:
+    options = Options(**{**OPTIONS, **more})
+    whole = train(spec, options, tmp_path / "whole", console=quiet())
+    stopped(spec, options, tmp_path / "stopped", 3)
+    assert same(resume(tmp_path / "stopped", {}, console=quiet()), whole)
+
+
+def test_more_epochs(spec: Path, tmp_path: Path) -> None:
+    """Fewer epochs, and then the rest, are all of them."""
+    whole = train(spec, Options(**OPTIONS), tmp_path / "whole", console=quiet())
+    train(spec, Options(**{**OPTIONS, "epochs": 2}), tmp_path / "run", console=quiet())
+    assert same(resume(tmp_path / "run", {"epochs": 5}, console=quiet()), whole)
+    facts = json.loads((tmp_path / "run/run.json").read_text())
+    assert facts["finished"]
+    assert facts["epochs"] == 5
+
+
+def test_a_baseline_is_resumed_too(spec: Path, tmp_path: Path) -> None:
+    options = Options(**OPTIONS, baseline=True)
+    train(spec, options, tmp_path / "whole", console=quiet())
+    train(spec, Options(**OPTIONS), tmp_path / "run", console=quiet())
+    facts = json.loads((tmp_path / "run/run.json").read_text())
+    facts["options"]["baseline"], facts["finished"] = True, False  # as if it had been killed before the twin began
+    (tmp_path / "run/run.json").write_text(json.dumps(facts))
+    resume(tmp_path / "run", {}, console=quiet())
+    assert same(tmp_path / "run/baseline", tmp_path / "whole/baseline")
+
+
+def test_killed_at_each_epoch(spec: Path, tmp_path: Path) -> None:
+    """Killed between the files of an epoch and its checkpoint, it loses that epoch at most, and ends the same."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(spec, Options(**OPTIONS), whole, console=quiet())
+    command = [*COMMAND, str(spec), *ARGUMENTS, "--epochs", "5", "-o", str(run)]
+    for epoch in (1, 2, 4):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith(f"epoch {epoch}/5"):
+                    process.kill()
+        assert process.returncode == -signal.SIGKILL
+        assert len(rows(run)) >= epoch
+        load_file(run / "weights.safetensors")
+        command = [*COMMAND, "--resume", str(run)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert same(run, whole)
+
+
+def test_a_full_disk(spec: Path, tmp_path: Path) -> None:
+    """No file may grow beyond a size that the first weights have, and the checkpoint has not."""
+    size = (len(regspec.source(spec)) + 4000) // 1000 * 1000
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    run = tmp_path / "run"
+    command = [*COMMAND, str(spec), *ARGUMENTS, "--epochs", "3", "-o", str(run)]
+    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    assert result.returncode == 1, result.stderr
+    assert "checkpoint.ckpt: error: can't be written: File too large" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(rows(run)) == 1
+    load_file(run / "weights.safetensors")
+    assert not (run / "checkpoint.ckpt").exists()
+    subprocess.run([*COMMAND, "--resume", str(run)], check=True, capture_output=True)
+    assert len(rows(run)) == 3
+
+
+@pytest.mark.filterwarnings("ignore:the regularization loss is nan:RuntimeWarning")
+def test_a_loss_that_is_not_finite(spec: Path, tmp_path: Path) -> None:
+    """What the epochs before have left is not touched."""
+    run = tmp_path / "run"
+    train(spec, Options(**{**OPTIONS, "epochs": 2}), run, console=quiet())
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    facts = json.loads((run / "run.json").read_text())
+    checkpoint = torch.load(run / "checkpoint.ckpt", weights_only=False)
+    checkpoint["state_dict"]["model.scores.bias"][0] = float("nan")
+    torch.save(checkpoint, run / "checkpoint.ckpt")
+    with pytest.raises(regspec.RegspecError, match=r"the loss is not finite in epoch 3: data loss nan"):
+        resume(run, {"epochs": 4}, console=quiet())
+    assert facts["epochs"] == 2
+    for name in ("weights.safetensors", "metrics.csv", "run.json"):
+        assert (run / name).read_bytes() == before[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--accelerator", "gpu"], "No supported gpu backend found"),
+        (["--precision", "9"], "Precision '9' is invalid"),
+        (["--optimizer", "adm"], "'adm' is no optimizer"),
+        (["--optimizer", "sgd momentun=0.9"], "sgd does not take 'momentun=0.9'"),
+        (["--optimizer", "sgd momentum=-1"], "Invalid momentum value"),
+        (["--route", "l1"], "'l1' is no route"),
+        (["--route", "l1=proximal"], "proximal"),  # of Adam
+        (["--route", "l3=decay"], "l3"),
+        (["--class-weights", "balanced", "--data", "diabetes"], "classes"),
+        (["--set", "width=3"], "width"),
+        (["-o", "/proc/nowhere/run"], "can't be written"),
+        (["-o", "."], "is a folder that is not empty"),
+        (["--resume", "."], "is no run's folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_can_not_be_had(
+    arguments: list[str], message: str, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", {**os.environ, "COLUMNS": "200"})
+    if "--resume" not in arguments:
+        arguments = ["net.yaml", *ARGUMENTS[:2], *arguments] if "--data" not in arguments else ["net.yaml", *arguments]
+    if "-o" not in arguments and "--resume" not in arguments:
+        arguments += ["-o", "run"]
+    result = CliRunner().invoke(app, ["train", *arguments])
+    assert isinstance(result.exception, regspec.RegspecError)
+    assert message in str(result.exception)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--lr", "0.1"], ["--data", "digits"], ["other.yaml"], ["-o", "x"], ["--set", "a=1"]]
+)
+def test_what_a_resumed_run_can_not_change(arguments: list[str], spec: Path, tmp_path: Path) -> None:
+    train(spec, Options(**{**OPTIONS, "epochs": 1}), tmp_path / "run", console=quiet())
+    result = CliRunner().invoke(app, ["train", *arguments, "--resume", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert "a resumed run goes on as it began" in result.output
+
+
+def test_a_run_that_is_done(spec: Path, tmp_path: Path) -> None:
+    train(spec, Options(**{**OPTIONS, "epochs": 1}), tmp_path / "run", console=quiet())
+    with pytest.raises(regspec.RegspecError, match="has done its 1 epochs"):
+        resume(tmp_path / "run", {}, console=quiet())
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"options": 3}', "{"])
+def test_a_run_that_is_damaged(content: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(regspec.RegspecError, match="is damaged"):
+        resume(tmp_path, {}, console=quiet())

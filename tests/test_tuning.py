@@ -1,0 +1,583 @@
+"""Searching parameters: what a search finds, and studies that are stopped, shared and continued."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from rich.console import Console
+
+import regspec
+from regspec import document
+from regspec.cli.application import parameters
+from regspec.errors import Problem, RegspecError
+from regspec.spec.parameters import Choices, Range, with_defaults
+from regspec.training import study as studies
+from regspec.training import tuning
+from regspec.training.epochs import DivergedError
+from regspec.training.options import Options
+from regspec.training.run import train
+from regspec.training.score_figure import draw
+from regspec.training.scores import Scores, Trial
+from regspec.training.spaces import grid
+from regspec.training.tuning import Plan, Tuned, tune
+
+ROOT = Path(__file__).parent.parent
+SPEC = """# how much
+regspec: 1
+name: net
+parameters:
+  strength: {default: 1e-4, search: {low: 1e-5, high: 1e-1, log: true}}  # λ
+inputs: {x: {shape: [13]}}
+layers:
+  - Dense: {name: scores, units: 3, kernel_regularizer: {l2: $strength}}
+"""
+STRENGTHS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
+
+
+def accuracy(strength: float) -> float:
+    """A score whose best strength is known: 0.01."""
+    return float(0.9 - 0.01 * (np.log10(strength) + 2) ** 2)
+
+
+def trainer(score: Callable[..., float] = accuracy, epochs: int = 1) -> Any:
+    """Stands in for the training, and keeps the values that it was given."""
+    tried: list[Mapping[str, Any]] = []
+
+    def train(*_: Any, parameters: Mapping[str, Any], on_epoch: Any, **__: Any) -> Any:
+        tried.append(dict(parameters))
+        value = score(**parameters)
+        for epoch in range(1, epochs + 1):
+            metrics = {"data_loss": 1.0, "held_out_loss": 1.0 - value, "held_out_accuracy": value}
+            on_epoch(epoch, metrics)
+        return SimpleNamespace(metrics=metrics)
+
+    return SimpleNamespace(train=train, tried=tried)
+
+
+class Searching:
+    """Searches in a folder, and what they print."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.console = Console(file=io.StringIO(), width=200)
+
+    def __call__(self, train: Any = None, text: str = SPEC, data: str = "wine", seed: int = 0, **plan: Any) -> Tuned:
+        path = self.folder / "net.yaml"
+        path.write_text(text, encoding="utf-8")
+        plan = {"trials": 5, "sampler": "grid", **plan}
+        stand_in = {} if train is None else {"train": train.train}
+        return tune(path, Options(data=data, seed=seed), Plan(**plan), self.study, console=self.console, **stand_in)
+
+    @property
+    def study(self) -> Path:
+        return self.folder / "study"
+
+    @property
+    def printed(self) -> str:
+        return str(self.console.file.getvalue())  # type: ignore[attr-defined]
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        return list(csv.DictReader((self.study / "trials.csv").read_text(encoding="utf-8").splitlines()))
+
+
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searching:
+    monkeypatch.setattr(tuning, "png_and_svg", lambda *_: (b"", b""))  # which takes most of the time
+    return Searching(tmp_path)
+
+
+def log(low: float, high: float) -> Range:
+    return Range(low=low, high=high, log=True)
+
+
+@pytest.mark.parametrize(
+    ("searches", "trials", "expected"),
+    [
+        ({"a": log(1e-4, 1e-2)}, 3, [(1e-4,), (1e-3,), (1e-2,)]),
+        ({"a": Range(low=0.0, high=1.0)}, 5, [(0.0,), (0.25,), (0.5,), (0.75,), (1.0,)]),
+        ({"a": Range(low=1, high=4)}, 30, [(1,), (2,), (3,), (4,)]),
+        ({"a": Range(low=32, high=130, step=32)}, 30, [(32,), (64,), (96,), (128,)]),
+        ({"a": Range(low=0.0, high=0.3, step=0.1)}, 30, [(0.0,), (0.1,), (0.2,), (0.3,)]),
+        ({"a": Range(low=1, high=64, log=True)}, 7, [(1,), (2,), (4,), (8,), (16,), (32,), (64,)]),
+        ({"a": Choices(choices=("x", None))}, 1, [("x",), (None,)]),
+        ({"a": log(1e-2, 1.0), "b": Choices(choices=(3, 4))}, 7, [(i, j) for i in (0.01, 0.1, 1.0) for j in (3, 4)]),
+        (
+            {"a": Range(low=0.0, high=2.0), "b": Range(low=1, high=2)},
+            6,
+            [(i, j) for i in (0.0, 1.0, 2.0) for j in (1, 2)],
+        ),
+    ],
+)
+def test_grid(searches: dict[str, Any], trials: int, expected: list[tuple[Any, ...]]) -> None:
+    made = [tuple(each.values()) for each in grid(searches, trials)]
+    assert made == expected
+    assert [tuple(map(type, each)) for each in made] == [tuple(map(type, each)) for each in expected]
+
+
+def test_a_grid_has_about_as_many_as_are_asked_for() -> None:
+    assert len(grid({name: log(1e-6, 1e-1) for name in "abc"}, 64)) == 64
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
+def test_finds_the_best_of_what_is_tried(search: Searching, sampler: str) -> None:
+    stand_in = trainer()
+    found = search(stand_in, sampler=sampler, trials=9)
+    tried = [each["strength"] for each in stand_in.tried]
+    assert len(set(tried)) == 9
+    assert all(1e-5 <= each <= 1e-1 for each in tried)
+    best = min(tried, key=lambda each: abs(np.log10(each) + 2))
+    assert found == Tuned(search.study, {"strength": best}, accuracy(best))
+    assert [float(row["strength"]) for row in search.rows] == tried
+    assert (sampler == "grid") or tried[0] == 1e-4  # the spec's default comes first
+    text = (search.study / "best.yaml").read_text(encoding="utf-8")
+    assert text == SPEC.replace("1e-4", repr(best))
+    assert regspec.load(search.study / "best.yaml").parameters == {"strength": best}
+    assert f"L2({best!r})" in regspec.source(search.study / "best.yaml")
+
+
+def test_several_parameters(search: Searching) -> None:
+    text = SPEC.replace("inputs:", "  width: {default: 3, search: {choices: [3, 5]}}\ninputs:")
+    text = text.replace("  - Dense", "  - Dense: {units: $width}\n  - Dense")
+    stand_in = trainer(lambda strength, width: accuracy(strength) - 0.1 * (width == 3))
+    found = search(stand_in, text, trials=10)
+    assert sorted((each["strength"], each["width"]) for each in stand_in.tried) == [
+        (strength, width) for strength in STRENGTHS for width in (3, 5)
+    ]
+    assert found.values == {"strength": 1e-2, "width": 5}
+
+
+def test_among_equal_scores_the_least_loss_is_best(search: Searching) -> None:
+    def train(*_: Any, parameters: Mapping[str, Any], on_epoch: Any, **__: Any) -> Any:
+        metrics = {"held_out_accuracy": 0.5, "held_out_loss": abs(np.log10(parameters["strength"]) + 3)}
+        on_epoch(1, metrics)
+        return SimpleNamespace(metrics=metrics)
+
+    assert search(SimpleNamespace(train=train)).values == {"strength": 1e-3}
+
+
+def test_ridge_regression_has_the_scores_of_the_closed_form(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained to its end, mean square error plus an L2 penalty has the weights (X'X/n + λ)⁻¹ X'y/n."""
+    rng = np.random.default_rng(5)
+    x, weights = np.linalg.qr(rng.standard_normal((24, 8)))[0] * np.sqrt(24), rng.standard_normal(8)
+    y = x @ weights + 3 * rng.standard_normal(24)
+    other = rng.standard_normal((500, 8))
+    np.savez(search.folder / "four.npz", x=x, y=y[:, None], other=other, goal=(other @ weights)[:, None])
+    (search.folder / "ridge_data.py").write_text(
+        "import numpy\nfrom pathlib import Path\n"
+        "def four():\n    file = numpy.load(Path(__file__).with_name('four.npz'))\n"
+        "    return file['x'], file['y'], file['other'], file['goal']\n"
+    )
+    monkeypatch.syspath_prepend(str(search.folder))
+    text = """
+regspec: 1
+parameters: {strength: {default: 0.1, search: {low: 0.01, high: 1.0, log: true}}}
+inputs: {x: {shape: [8]}}
+layers: [{Dense: {units: 1, use_bias: false, kernel_regularizer: {l2: $strength}}}]
+"""
+    path = search.folder / "ridge.yaml"
+    path.write_text(text)
+    options = Options(data="ridge_data:four", epochs=15, batch_size=24, optimizer="sgd", learning_rate=0.25)
+    found = tune(path, options, Plan(trials=5, sampler="grid"), search.study, console=search.console)
+
+    def error(strength: float) -> float:
+        fitted = np.linalg.solve(x.T @ x / 24 + strength * np.eye(8), x.T @ y / 24)
+        return float(np.mean((other @ fitted - other @ weights) ** 2))
+
+    expected = {strength: error(strength) for strength in np.geomspace(0.01, 1.0, 5)}
+    best = min(expected, key=expected.__getitem__)
+    assert 0.02 < best < 0.9  # in the midst: both ends are worse
+    np.testing.assert_allclose([float(row["score"]) for row in search.rows], [*expected.values()], rtol=1e-3)
+    assert found.values["strength"] == pytest.approx(best, rel=1e-3)
+    assert found.score == pytest.approx(expected[best], rel=1e-3)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit(130)])
+def test_stopped_it_goes_on(search: Searching, stop: Any) -> None:
+    first, second = trainer(), trainer()
+
+    def stopping(strength: float) -> float:
+        if len(first.tried) == 3:
+            raise stop
+        return accuracy(strength)
+
+    first = trainer(stopping)
+    with pytest.raises(SystemExit) as caught:
+        search(first)
+    assert caught.value.code == 130
+    assert f"stopped after 2 of 5 trials; the same command with --output {search.study} goes on" in search.printed
+    assert len(search.rows) == 2
+    assert search(second).values == {"strength": 1e-2}
+    assert "2 trials are done already" in search.printed
+    assert sorted(each["strength"] for each in first.tried[:2] + second.tried) == STRENGTHS
+    assert [row["trial"] for row in search.rows] == ["1", "2", "3", "4", "5"]
+    third = trainer()
+    assert search(third).values == {"strength": 1e-2}
+    assert third.tried == []
+
+
+def test_more_trials_go_on(search: Searching) -> None:
+    first, second = trainer(), trainer()
+    search(first, sampler="random", trials=3)
+    search(second, sampler="random", trials=5)
+    assert len(second.tried) == 2
+    assert len({each["strength"] for each in first.tried + second.tried}) == 5
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from tests.test_tuning import Searching, trainer, accuracy
+
+def score(strength):
+    if {kills} and strength == 1e-4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return accuracy(strength)
+
+stand_in = trainer(score)
+Searching(Path({folder!r}))(stand_in, trials={trials})
+print(*[each["strength"] for each in stand_in.tried])
+"""
+
+
+def child(folder: Path, *, kills: bool = False, trials: int = 5) -> subprocess.Popen[str]:
+    """A search in a process of its own."""
+    code = CHILD.format(tests=str(ROOT), folder=str(folder), kills=kills, trials=trials)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_killed_it_goes_on(search: Searching) -> None:
+    """The trial that ran is run again, under its number."""
+    with child(search.folder, kills=True) as process:
+        assert process.wait() == -signal.SIGKILL
+    stand_in = trainer()
+    assert search(stand_in).values == {"strength": 1e-2}
+    assert sorted(each["strength"] for each in stand_in.tried) == STRENGTHS[1:]
+    assert [int(row["trial"]) for row in search.rows] == [1, 2, 3, 4, 5]
+    assert [float(row["strength"]) for row in search.rows].count(1e-4) == 1
+    assert not list(search.study.glob(".process-*"))
+
+
+def test_processes_share_a_study(search: Searching) -> None:
+    with child(search.folder, trials=12) as first, child(search.folder, trials=12) as second:
+        printed = [process.communicate()[0] for process in (first, second)]
+        assert [first.returncode, second.returncode] == [0, 0], printed
+    tried = [float(each) for text in printed for each in text.split()]
+    np.testing.assert_allclose(sorted(tried), np.geomspace(1e-5, 1e-1, 12), rtol=1e-3)
+    assert sorted(int(row["trial"]) for row in search.rows) == [*range(1, len(search.rows) + 1)]
+
+
+def test_no_process_takes_the_trial_of_one_that_lives(tmp_path: Path) -> None:
+    queue = [{"a": value} for value in (0.1, 0.2, 0.3)]
+
+    def opened() -> Any:
+        return studies.opened(tmp_path / "study", {"seed": 0}, direction="minimize", queue=queue)
+
+    with opened() as second:
+        with opened() as first:
+            mine = first.next(3)
+            yours = second.next(3)
+            assert [mine.suggest_float("a", 0, 1), yours.suggest_float("a", 0, 1)] == [0.1, 0.2]
+            second.trials.tell(yours, 1.0)
+            last = second.next(3)
+            assert last.suggest_float("a", 0, 1) == 0.3
+            assert second.next(3) is None
+        again = second.next(3)  # which the first has left behind
+        assert again.suggest_float("a", 0, 1) == 0.1
+        assert again.user_attrs["number"] == 1
+        assert second.next(3) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "holds a study with seed 0, and not 1"),
+        ({"sampler": "tpe"}, "sampler grid, and not tpe"),
+        ({"metric": "held_out_loss"}, "metric held_out_accuracy, and not held_out_loss"),
+        ({"trials": 6}, "trials 5, and not 6"),
+        ({"pruner": "median"}, "pruner none, and not median"),
+        ({"text": SPEC.replace("l2", "l1")}, "holds a study with another spec\n"),
+        ({"text": SPEC.replace("1e-1", "1.0")}, "holds a study with another search"),
+    ],
+)
+def test_another_search_is_no_continuation(search: Searching, change: dict[str, Any], message: str) -> None:
+    search(trainer())
+    with pytest.raises(RegspecError, match=message):
+        search(trainer(), **change)
+
+
+def test_another_default_or_comment_is_no_other_spec(search: Searching) -> None:
+    search(trainer())
+    stand_in = trainer()
+    search(stand_in, SPEC.replace("1e-4", "1e-2").replace("how much", "what else"))
+    assert stand_in.tried == []
+
+
+def test_a_trial_that_diverges_is_no_end(search: Searching) -> None:
+    def score(strength: float) -> float:
+        if strength == 1e-3:
+            raise DivergedError(Problem("the loss is not finite in epoch 1"))
+        return float("nan") if strength == 1e-2 else accuracy(strength)
+
+    assert search(trainer(score)).values == {"strength": 1e-1}
+    assert [row["state"] for row in search.rows] == ["complete", "complete", "diverged", "diverged", "complete"]
+    assert "strength 0.001  failed: the loss is not finite in epoch 1" in search.printed
+    assert "strength 0.01  failed: the held-out accuracy is not finite in epoch 1" in search.printed
+    stand_in = trainer()
+    search(stand_in)
+    assert stand_in.tried == []
+
+
+def test_where_all_diverge_there_is_no_best(search: Searching) -> None:
+    with pytest.raises(RegspecError, match="none of 5 trials has a score"):
+        search(trainer(lambda strength: float("inf")))
+    assert not (search.study / "best.yaml").exists()
+    assert len(search.rows) == 5
+
+
+def test_a_training_that_diverges_indeed(search: Searching) -> None:
+    """The real one: a step of the optimizer that grows without bound."""
+    path = search.folder / "net.yaml"
+    path.write_text(SPEC.replace("high: 1e-1", "high: 1e30"))
+    options = Options(data="wine", optimizer="sgd", learning_rate=1e-6, epochs=2)
+    found = tune(path, options, Plan(trials=2, sampler="grid"), search.study, console=search.console)
+    assert found.values == {"strength": 1e-5}
+    assert [row["state"] for row in search.rows] == ["complete", "diverged"]
+
+
+def test_a_fault_ends_the_search_and_keeps_the_trial(search: Searching) -> None:
+    def score(strength: float) -> float:
+        if strength == 1e-3:
+            raise RegspecError(Problem("the data is gone"))
+        return accuracy(strength)
+
+    with pytest.raises(RegspecError, match=r"error: with strength 0\.001: the data is gone"):
+        search(trainer(score))
+    stand_in = trainer()
+    search(stand_in)
+    assert sorted(each["strength"] for each in stand_in.tried) == STRENGTHS[2:]
+
+
+def test_median_pruner(search: Searching) -> None:
+    """Trials that are worse than the median of those before end early, and are never the best."""
+    stand_in = trainer(lambda strength: 0.5 - 0.01 * np.log10(strength), epochs=8)
+    found = search(stand_in, trials=9, pruner="median")
+    # the first five are those that others are compared with, after a quarter of 30 epochs
+    assert [row["state"] for row in search.rows] == ["complete"] * 5 + ["pruned"] * 4
+    assert "pruned after 7 epochs, at 0.5" in search.printed
+    assert found.values == {"strength": 1e-5}
+
+
+def test_after_the_timeout_no_trial_begins(search: Searching) -> None:
+    with pytest.raises(RegspecError, match="none of 0 trials has a score"):
+        search(trainer(), timeout=0)
+    search(trainer())
+    stand_in = trainer()
+    assert search(stand_in, timeout=0).values == {"strength": 1e-2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text": SPEC.replace("{default: 1e-4, search: {low: 1e-5, high: 1e-1, log: true}}", "3")}, "no parameter to"),
+        ({"data": "diabetes", "text": SPEC.replace("13", "10").replace("units: 3", "units: 1"),
+          "metric": "held_out_accuracy"}, "is a quantity, and has no accuracy"),
+        ({"data": "wines"}, "did you mean 'wine'"),
+        ({"text": SPEC.replace("l2", "l3")}, "l3"),
+        ({"text": SPEC.replace("low: 1e-5", "low: 1e-5, stpe: 3")}, "did you mean 'step'"),
+        ({"text": SPEC.replace("{low: 1e-5, high: 1e-1, log: true}", "{choices: [1e-4, few]}")},
+         "with strength few, which may be tried: 'l2' of 'l2' must be a number|with strength few"),
+        ({"text": SPEC.replace("default: 1e-4", "default: &s 1e-4").replace("$strength", "*s")}, "without an anchor"),
+    ],
+)  # fmt: skip
+def test_faults_before_the_first_trial(search: Searching, change: dict[str, Any], message: str) -> None:
+    stand_in = trainer()
+    with pytest.raises(RegspecError, match=message):
+        search(stand_in, **change)
+    assert stand_in.tried == []
+    assert not search.study.exists()
+
+
+def test_folders_that_are_no_studies(search: Searching) -> None:
+    search.study.mkdir()
+    (search.study / "notes.txt").write_text("mine")
+    with pytest.raises(RegspecError, match="is a folder without a study"):
+        search(trainer())
+    (search.study / "study.db").write_text("no database")
+    with pytest.raises(RegspecError, match=r"study\.db: error: can't be used: file is not a database"):
+        search(trainer())
+    assert sorted(each.name for each in search.study.iterdir() if each.name != ".lock") == ["notes.txt", "study.db"]
+
+
+def test_a_quantity_is_scored_by_its_loss(search: Searching) -> None:
+    text = SPEC.replace("13", "10").replace("units: 3", "units: 1")
+    found = search(trainer(), text, data="diabetes")
+    assert found.score == pytest.approx(1 - accuracy(1e-2))
+    assert found.values == {"strength": 1e-2}
+
+
+BLOCK = "regspec: 1\r\nparameters:\r\n  strength:\r\n    default: 1e-4 # λ\r\n    search: {low: 0.0, high: 1.0}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "old", "new"),
+    [
+        (SPEC, {"strength": 0.25}, "1e-4", "0.25"),
+        (BLOCK, {"strength": 3e-7}, "1e-4", "3e-07"),
+        ("parameters: {a: 3, b: [1, 2] , c: x} # end", {"a": 4, "b": [5], "c": "$"}, "3, b: [1, 2] , c: x",
+         '4, b: [5] , c: "$"'),
+        ("parameters:\n  a:\n    l2: 1  # one\n\n  # two\n  b: 1", {"a": {"l1": 2}}, "l2: 1", '{"l1": 2}'),
+        ("parameters: {a: word, b: 'no', c: 1}", {"a": "null", "b": "other", "c": None}, "word, b: 'no', c: 1",
+         '"null", b: other, c: null'),
+        ("parameters:\n  a:\n  b: é", {"a": 1, "b": "ä"}, "a:\n  b: é", 'a: 1\n  b: "ä"'),
+        ("parameters: {a: &one 1, b: 2}", {"a": 3}, "1,", "3,"),
+    ],
+)  # fmt: skip
+def test_other_defaults_leave_all_else(text: str, values: dict[str, Any], old: str, new: str) -> None:
+    made = with_defaults(document.parse(text), values)
+    assert made == text.replace(old, new, 1)
+    parameters = document.parse(made).data["parameters"]
+    assert {name: parameters[name] for name in values if "search" not in str(parameters[name])} == {
+        name: value for name, value in values.items() if "search" not in str(parameters[name])
+    }
+
+
+@pytest.mark.parametrize("text", ["parameters: {a: &x 1, b: *x}", "parameters: {b: &x 1, a: *x}"])
+def test_a_default_that_another_value_shares_is_not_changed(text: str) -> None:
+    with pytest.raises(RegspecError, match="can't be written anew"):
+        with_defaults(document.parse(text), {"a": 2})
+
+
+def test_values_in_place_of_defaults() -> None:
+    spec = regspec.loads(SPEC, parameters={"strength": 0.5})
+    assert spec.parameters == {"strength": 0.5}
+    assert spec.search == {"strength": Range(low=1e-5, high=1e-1, log=True)}
+    assert "L2(0.5)" in regspec.source(spec)
+    assert regspec.loads(SPEC).parameters == {"strength": 1e-4}
+    with pytest.raises(RegspecError, match="the spec has no parameter 'strenght'\n   = did you mean 'strength'"):
+        regspec.loads(SPEC, parameters={"strenght": 1})
+    with pytest.raises(RegspecError, match="'l2' must be a number, but is 'strong'"):
+        regspec.loads(SPEC, parameters={"strength": "strong"})
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    run = [sys.executable, "-m", "regspec", *arguments]
+    return subprocess.run(run, capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "printed"),
+    [
+        (["compile", "net.yaml", "--set", "strength=0.5"], 0, "L2(0.5)"),
+        (["show", "net.yaml", "--set", "strenght=0.5"], 1, "did you mean 'strength'"),
+        (["compile", "net.yaml", "--set", "strength"], 2, "is not NAME=VALUE"),
+    ],
+)
+def test_set(tmp_path: Path, arguments: list[str], code: int, printed: str) -> None:
+    (tmp_path / "net.yaml").write_text(SPEC, encoding="utf-8")
+    result = command(*arguments, cwd=tmp_path)
+    assert result.returncode == code, result.stderr
+    assert printed in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_set_takes_yaml() -> None:
+    assert parameters(["a=1e-3", "b=[1, x]", "c=no", "d=null", "e=a=b"]) == {
+        "a": 1e-3, "b": [1, "x"], "c": "no", "d": None, "e": "a=b",
+    }  # fmt: skip
+    with pytest.raises(RegspecError, match="--set a:1:1: error: tags"):
+        parameters(["a=!!int 3"])
+
+
+def test_the_command(tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(SPEC, encoding="utf-8")
+    arguments = ["tune", "net.yaml", "--data", "wine", "--epochs", "1", "--trials", "2", "--sampler", "grid"]
+    result = command(*arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "trial 1/2  strength 1e-05  held-out accuracy 0." in result.stdout
+    folder = tmp_path / "runs" / "net_search"
+    assert {each.name for each in folder.iterdir() if each.name != ".lock"} == {
+        "best.yaml", "scores.png", "scores.svg", "study.db", "trials.csv",
+    }  # fmt: skip
+    assert (folder / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_picture() -> None:
+    """Each trial's dot is where its value and its score say; the best has a star and its name."""
+    spec = regspec.loads(SPEC.replace("inputs:", "  width: {default: 3, search: {choices: [3, 5]}}\ninputs:"))
+    trials = tuple(
+        Trial(number + 1, "complete", {"strength": strength, "width": 3 + 2 * (number % 2)}, accuracy(strength), {})
+        for number, strength in enumerate(STRENGTHS)
+    )
+    ended = (
+        Trial(6, "pruned", {"strength": 5e-3, "width": 3}, 0.85, {}),
+        Trial(7, "diverged", {"strength": 5e-2, "width": 3}, None, {}),
+    )
+    figure = draw(Scores((*trials, *ended), spec.search, "held_out_accuracy", 1000), spec)
+    first, second = figure.axes
+    assert (first.get_xscale(), second.get_xscale()) == ("log", "linear")
+    assert [each.get_text() for each in second.get_xticklabels()] == ["3", "5"]
+    found = {
+        each.get_label(): np.asarray(each.get_offsets()) for each in first.collections if each.get_label()[0] != "_"
+    }
+    np.testing.assert_allclose(found["a trial"], [(strength, accuracy(strength)) for strength in STRENGTHS])
+    np.testing.assert_allclose(found["a trial, pruned early"], [(5e-3, 0.85)])
+    np.testing.assert_allclose(found["the best"], [(1e-2, 0.9)])
+    assert found["diverged"][:, 0] == [5e-2]
+    assert [each.get_text() for each in first.texts] == ["strength = 0.01  (0.9000)"]
+    assert [each.get_text() for each in second.texts] == ["width = 5  (0.9000)"]
+
+
+def test_as_good_within_one_standard_error() -> None:
+    """0.9 of 900 examples has the standard error √(0.9 · 0.1 / 900) = 0.01."""
+    scores = [0.8899, 0.8901, 0.9]
+    trials = tuple(
+        Trial(i, "complete", {"strength": s}, each, {})
+        for i, (s, each) in enumerate(zip(STRENGTHS, scores, strict=False))
+    )
+    made = Scores(trials, regspec.loads(SPEC).search, "held_out_accuracy", 900)
+    assert made.error == pytest.approx(0.01)
+    assert [each.number for each in made.as_good()] == [1, 2]
+
+
+def test_studies_are_optunas(search: Searching) -> None:
+    """Other tools of Optuna's can read them."""
+    search(trainer())
+    study = optuna.load_study(study_name="regspec", storage=f"sqlite:///{search.study / 'study.db'}")
+    assert study.best_params == {"strength": 1e-2}
+    assert study.best_value == accuracy(1e-2)
+
+
+def test_the_page_shows_what_happens(search: Searching) -> None:
+    """Two rows of its table, and its parts of specs."""
+    page = (ROOT / "examples" / "choosing_a_strength.md").read_text(encoding="utf-8")
+    options = Options(data="examples.pages.choosing_a_strength:noisy", epochs=40, learning_rate=3e-3, batch_size=32)
+    for strength in ("1e-06", "0.009237"):
+        shown = next(line.split("|")[2:4] for line in page.splitlines() if line.startswith(f"| {strength} |"))
+        made = train(
+            ROOT / "examples" / "digits_search.yaml",
+            options,
+            search.folder / strength,
+            console=search.console,
+            parameters={"strength": float(strength)},
+        )
+        metrics = [made.metrics["held_out_accuracy"], made.metrics["held_out_loss"]]
+        assert metrics == pytest.approx([float(each) for each in shown], abs=0.06)  # other machines round otherwise
+    first, second = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    rest = "regspec: 1\ninputs: {x: {shape: [3]}}\n"
+    assert regspec.loads(rest + first).search.keys() == {"strength"}
+    layers = "layers: [{Dense: {units: $width, kernel_regularizer: $penalty}}]\n"
+    assert regspec.loads(rest + second + layers).search.keys() == {"penalty", "width"}
