@@ -90,7 +90,7 @@ class _Resolver:
         if not prefix:
             outputs = [nodes.ordered(x, axes.identity(x.rank), placed) for x in outputs]
         given = [x for x in inputs if x is not None]
-        kept = masks.read_only(placed, outputs)
+        kept = masks.without_unread(placed, outputs)
         read = {id(x) for node in kept for x in node.inputs}
         masked = tuple(index for index, x in enumerate(given) if id(x.mask) in read)
         return Graph(

@@ -13,7 +13,7 @@ from regspec.nodes import MASK, Node
 from regspec.shapes import ShapeError, Tensor
 
 
-def read_only(nodes: Iterable[Node], outputs: Iterable[Tensor]) -> tuple[Node, ...]:
+def without_unread(nodes: Iterable[Node], outputs: Iterable[Tensor]) -> tuple[Node, ...]:
     """The nodes without those of masks that nothing reads."""
     used = {id(x) for x in outputs}
     kept = []

@@ -80,7 +80,7 @@ CONFIGS: list[tuple[Any, str]] = [
     (dense(dtype={"class_name": "DTypePolicyMap", "config": {"default_policy": nested(9)}}), "the precision"),
     (sequence(layer("Conv1D", "c", filters=3, kernel_size=2, data_format=["channels_last"])), "data_format"),
     (sequence(layer("Dense" * 10**5, "d")), "no kind ports the class"),
-    (sequence({"class_name": "Dense", "config": [1]}), "damaged"),
+    (sequence({"class_name": "Dense", "config": [1]}), "whose config is no mapping"),
     (sequence({"class_name": "Dense"}), "units"),
     (sequence(layer("TimeDistributed", "t", layer=3)), "damaged|layer"),
     (sequence(layer("Sequential", "s", layers=[])), "can't be ported"),

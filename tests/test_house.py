@@ -46,15 +46,15 @@ compiler
 runtime
 building measuring regularizing
 binding
-keras.archive keras.precision keras.references keras.training keras.values keras.weights
+keras.archive keras.precision keras.references keras.training keras.values
 keras.replacing
 keras.dialect
 keras.quantized keras.quirks
 keras.layers
 keras.operations
-keras.nodes
+keras.modes keras.nodes
 keras.models
-keras.masks keras.text keras.variables
+keras.masks keras.text keras.weights
 keras.conversion keras.older keras.ported keras.ranks
 keras.verification
 keras.report

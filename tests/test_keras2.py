@@ -217,6 +217,17 @@ def test_kernels_that_were_trained_with_theano_are_turned(tmp_path: Path) -> Non
         agrees(regspec.port(path), found)
 
 
+def test_a_kernel_of_another_implementation_than_is_said(tmp_path: Path) -> None:
+    """It may have the shape that is wanted, and is refused all the same."""
+    path = shutil.copy(FOLDER / "keras_2_21_0" / "local.h5", tmp_path)
+    with h5py.File(path, "r+") as file:
+        text = file.attrs["model_config"]
+        first = text.index('"implementation": 1')
+        file.attrs["model_config"] = f"{text[:first]}{text[first:].replace(': 1', ': 2', 1)}"
+    with pytest.raises(regspec.RegspecError, match=r"with the shape .*, of which .* can't be made"):
+        regspec.port(path)
+
+
 def test_names_that_do_not_fit_into_one_attribute(tmp_path: Path) -> None:
     path = shutil.copy(FOLDER / "keras_2_2_4" / "graph.h5", tmp_path)
     with h5py.File(path, "r+") as file:

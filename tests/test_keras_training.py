@@ -19,6 +19,7 @@ from keras.optimizers import schedules
 import regspec
 from regspec.compiler import graph_of
 from regspec.keras.training.compiled import training_of
+from regspec.keras.training.optimizers import optimizer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, when it saves
 
@@ -36,6 +37,23 @@ def code_of(port: regspec.Port) -> str:
 
 def dense(activation: str | None = None, units: int = 3) -> Any:
     return keras.Sequential([keras.Input((4,)), layers.Dense(units, activation=activation, name="dense")])
+
+
+@pytest.mark.parametrize(
+    ("stored", "call"),
+    [
+        *((each, "AdamW(model.parameters(), lr=0.001, betas=(0.9, 0.999), eps=1e-07, weight_decay=0.004)")
+          for each in ("adamw", "AdamW", {"class_name": "AdamW", "config": {}})),
+        *(({"class_name": "AdamW", "config": {"weight_decay": decay}},
+           f"AdamW(model.parameters(), lr=0.001, betas=(0.9, 0.999), eps=1e-07, weight_decay={decay})")
+          for decay in (0.0, 0.1)),
+        ("adam", "Adam(model.parameters(), lr=0.001, betas=(0.9, 0.999), eps=1e-07)"),
+    ],
+)  # fmt: skip
+def test_adam_with_and_without_decay(stored: Any, call: str) -> None:
+    recipe = optimizer_of(stored)
+    assert recipe is not None
+    assert recipe.before == [f"optimizer = torch.optim.{call}"]
 
 
 # -- optimizers --------------------------------------------------------------------------------------------------------

@@ -182,3 +182,14 @@ def test_the_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "class StageBlock(" in (tmp_path / "ported" / "model.py").read_text()
+
+
+def test_wrappers_that_are_called_with_masks(tmp_path: Path) -> None:
+    """Which keep a layer where a further call has the name of one."""
+    x = keras.Input((5, 4))
+    mask = keras.ops.greater(x[:, :, 0], 0.0)
+    y = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(x, mask=mask)
+    model = keras.Model(x, layers.TimeDistributed(layers.Dense(4))(y, mask=mask))
+    plain = converted(model, tmp_path, data_format=None)
+    assert "mask: [greater]" in plain.text
+    assert regspec.port(tmp_path / "model.keras", blocks=True).text == plain.text

@@ -24,9 +24,9 @@ from typer.testing import CliRunner
 import regspec
 from regspec.cli import app
 from regspec.compiler import graph_of
-from regspec.keras.verification import inputs, reference
+from regspec.keras.verification import inputs, original
 from regspec.keras.verification.comparing import Comparison, difference
-from regspec.keras.verification.outcomes import Ported
+from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.verification.verifying import Verification
 
 from .layers import reference as rows
@@ -101,6 +101,19 @@ def test_a_config_is_compared_with_random_weights(tmp_path: Path) -> None:
     model.save_weights(tmp_path / "model.weights.h5")
     port = regspec.port(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
     assert port.verify().weights == ("file",)
+
+
+@pytest.mark.parametrize("structure", [list, lambda xs: dict(zip("cba", xs, strict=True))], ids=["list", "mapping"])
+def test_inputs_that_nothing_uses(structure: Callable[[Any], Any], tmp_path: Path) -> None:
+    """The port leaves them out; Keras wants them."""
+    unused, x, y = keras.Input((None, 3), name="c"), keras.Input((4,), name="b"), keras.Input((4,), name="a")
+    model = keras.Model(structure([unused, x, y]), layers.Subtract()([layers.Dense(4)(x), y]))
+    model.save(tmp_path / "model.keras")
+    verification = regspec.port(tmp_path / "model.keras").verify()
+    assert verification.reference is not None, verification.left_out
+    assert verification.passed
+    assert "outputs in evaluation" in sorts(verification)
+    assert "gradients in evaluation" in sorts(verification)
 
 
 def test_sizes_that_are_not_known_and_indices(tmp_path: Path) -> None:
@@ -231,7 +244,7 @@ def test_a_port_that_fails_is_wrong(tmp_path: Path) -> None:
 
     graph, module = graph_of(port.spec), regspec.build(port.spec)
     module.dense.forward = broken
-    comparison = Comparison(Ported(module, graph), reference.load(port.provenance, graph), 1e-4)
+    comparison = Comparison(PortSide(module, graph), original.load(port.provenance, graph), 1e-4)
     comparison.run({}, is_hidden=False)
     assert [(each.sort, each.error) for each in comparison.checks] == [("outputs", math.inf)] * 4
     assert str(comparison.checks[0]) == "outputs in evaluation: all: the port fails: mat1 and mat2 do not fit"
@@ -253,11 +266,20 @@ def test_arrays_that_nothing_takes(tmp_path: Path) -> None:
     model.add(layers.BatchNormalization())
     rows.fill(model, 1)
     model.save_weights(tmp_path / "model.weights.h5")
-    port = regspec.port(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
+    said = "has 4 arrays that no layer of the model takes: /layers/batch_normalization/vars/0, .*, …"
+    with pytest.raises(regspec.RegspecError, match=said):
+        regspec.port(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
+
+
+def test_an_account_that_is_not_complete(tmp_path: Path) -> None:
+    """No port has one; where it had, neither would it pass."""
+    keras.Sequential([keras.Input((4,)), layers.Dense(3)]).save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
     account = port.provenance.account
     assert account is not None
     assert (account.arrays, account.numbers, account.bytes) == (2, 15, 60)
-    assert account.unused == tuple(f"/layers/batch_normalization/vars/{index}" for index in range(4))
+    left = replace(account, unused=("/layers/batch_normalization/vars/0",))
+    port = replace(port, provenance=replace(port.provenance, account=left))
     verification = port.verify()
     assert not verification.passed
     port.save(tmp_path / "ported", verification=verification)
@@ -305,6 +327,61 @@ def test_what_rounding_alone_makes_is_allowed_and_said(tmp_path: Path) -> None:
     assert verification.passed
     assert any("so that rounding alone does" in each for each in verification.left_out)
     assert off(1e-4).verdict.startswith("failed: outputs in evaluation")
+
+
+# -- conversions -------------------------------------------------------------------------------------------------------
+
+
+def repeating() -> Any:
+    """Layers that repeat, and a Dense whose units come from an image."""
+    x = y = keras.Input((6, 7, 3))
+    for stage in (1, 2):
+        for part in (1, 2, 3, 4):
+            y = layers.Conv2D(4, 3, padding="same", name=f"stage{stage}_{part}_conv")(y)
+            y = layers.BatchNormalization(name=f"stage{stage}_{part}_norm")(y)
+            y = layers.ReLU(name=f"stage{stage}_{part}_rectified")(y)
+    return keras.Model(x, layers.Dense(5)(layers.Flatten()(y)))
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_conversion_of_a_config_alone(blocks: bool, tmp_path: Path) -> None:
+    """Both sides have the same weights, moved as those of a file are."""
+    (tmp_path / "model.json").write_text(repeating().to_json())
+    port = regspec.port(tmp_path / "model.json", data_format="channels_first", blocks=blocks)
+    assert ("blocks:" in port.text) == blocks
+    verification = port.verify()
+    assert verification.passed, verification.verdict
+    assert [each.mode for each in verification.checks].count("conversion") == 1
+    wrong = replace(port, moves=port.moves[:-1]).verify()
+    assert wrong.verdict.startswith("failed: outputs in conversion")
+
+
+def test_a_conversion_in_half_precision(tmp_path: Path) -> None:
+    x = keras.Input((6, 7, 3), dtype="bfloat16")
+    y = x
+    for _ in range(6):
+        y = layers.BatchNormalization(dtype="bfloat16")(layers.Conv2D(4, 3, padding="same", dtype="bfloat16")(y))
+    model = keras.Model(x, y)
+    rows.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    verification = regspec.port(tmp_path / "model.keras", fold=True).verify()
+    (check,) = [each for each in verification.checks if each.mode == "conversion"]
+    assert 2e-4 < check.error < check.allowed == verification.tolerance
+
+
+class Broken(torch.nn.Module):
+    """A module that takes nothing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no")
+
+
+def test_a_conversion_of_what_does_not_run(tmp_path: Path) -> None:
+    x = keras.Input((6, 7, 3))
+    y = layers.BatchNormalization()(layers.Conv2D(4, 3)(x))
+    keras.Model(x, layers.ReLU(name="broken")(y)).save(tmp_path / "model.keras")
+    verification = regspec.port(tmp_path / "model.keras", fold=True, replace={"broken": Broken}).verify()
+    assert "the conversion: the model runs on none of the inputs that were tried" in verification.left_out
 
 
 # -- what is not compared ----------------------------------------------------------------------------------------------
@@ -369,7 +446,7 @@ def test_what_keras_is_not_asked_to_load(path: tuple[str, ...], value: Any, name
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    assert reference._foreign(config) == ({name} if name else set())
+    assert original._foreign(config) == ({name} if name else set())
 
 
 def test_files_that_hold_more_than_a_model(tmp_path: Path) -> None:

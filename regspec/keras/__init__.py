@@ -1,1 +1,13 @@
-"""From Keras: its arrays to torch's parameters."""
+"""From Keras: a model in a file as a spec, with its arrays as torch's parameters.
+
+In the order in which a file goes through them (`porting` leads it):
+
+- ``archive``: the file, of which nothing is trusted; ``dialect``: which Keras wrote it, and what it meant.
+- ``older``: configs and arrays of Keras 1 and 2 as Keras 3 would write them.
+- ``models``, ``nodes``, ``layers``, ``values``, ``quirks``: the config as entries of a spec; ``operations``: what is
+  computed between layers; ``masks``: which masks must be named; ``text``: the spec.
+- ``weights``, ``quantized``: the file's arrays as torch's parameters, each used exactly once.
+- ``conversion``: what a user may want besides: normalizations folded, channels first, blocks.
+- ``verification``: the port beside its original; ``training``: what the model was compiled with, as torch code;
+  ``report``: what came of all of it.
+"""

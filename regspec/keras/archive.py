@@ -96,16 +96,14 @@ class Arrays:
             return dict(self._datasets(group, "")) if isinstance(group, h5py.Group) else {}
 
     def of_layer(self, name: str) -> list[h5py.Dataset]:
-        """The datasets of a layer in a legacy file, in order."""
+        """The datasets of a layer in a legacy file, in order, without counts of what was adapted."""
         with damaged(self.path):
             group = self._own(self.root, name)
             names = self.names(group, "weight_names") if isinstance(group, h5py.Group) else []
             datasets = [self._own(group, each) for each in names]
         if not all(isinstance(each, h5py.Dataset) for each in datasets):
             raise self._fault(f"names weights of '{name}' that are not in it")
-        return [
-            each for each in datasets if each.shape or each.dtype.kind == "f"
-        ]  # a count of what was adapted is none
+        return [each for each in datasets if each.shape or each.dtype.kind == "f"]
 
     @staticmethod
     def names(group: h5py.Group, key: str) -> list[str]:

@@ -32,9 +32,11 @@ class Dialect:
         )
         generation = numbers[0] if numbers[:1] in ((1,), (2,)) else 3
         if not numbers:
-            generation = next((number for number, words in WORDS.items() if said(config, *words)), 3)
+            generation = next((number for number, words in WORDS.items() if values_under(config, *words)), 3)
         # TensorFlow's own counted on from 2.3 by itself, and said so before that
-        is_part = "-tf" in (version or "") or numbers >= (2, 4) or (not numbers and bool(said(config, "ragged")))
+        is_part = (
+            "-tf" in (version or "") or numbers >= (2, 4) or (not numbers and bool(values_under(config, "ragged")))
+        )
         is_standalone = generation == 1 or (generation == 2 and not is_part)
         return cls("channels_last", generation, version=numbers, is_standalone=is_standalone, keeps_quirks=keeps_quirks)
 
@@ -48,7 +50,7 @@ class Dialect:
 WORDS = {1: ("W_regularizer", "border_mode", "inner_activation"), 2: ("batch_input_shape",)}
 
 
-def said(value: Any, *keys: str) -> list[Any]:
+def values_under(value: Any, *keys: str) -> list[Any]:
     """What is said under the keys, wherever in a config it is."""
     found: list[Any] = []
     waiting = [value]

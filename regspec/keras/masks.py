@@ -14,6 +14,7 @@ from typing import Any
 from regspec.blocks import Graph
 from regspec.calls import Expression, replaced
 from regspec.keras.models import Model
+from regspec.keras.references import names_in
 from regspec.keras.values import UnportedError
 from regspec.nodes import Node
 from regspec.shapes import Tensor
@@ -138,18 +139,13 @@ def _drop(model: Model, graph: Graph) -> None:
                 entries[name].pop("mask", None)
             elif "mask" not in entries[name]:
                 raise UnportedError(f"the call of '{name}', a model, with a mask that its input does not have")
-        used = {reference.partition(".")[0] for reference in _outputs(each)}
+        used = {reference.partition(".")[0] for reference in names_in(each.outputs)}
         for entry in reversed([*each.entries]):
             ((_, said),) = entry.items()
             if said["name"] in each.operations and said["name"] not in used:
                 each.entries.remove(entry)
                 continue
             used.update(name.partition(".")[0] for name in (*said["inputs"], *(said.get("mask") or ())) if name)
-
-
-def _outputs(model: Model) -> list[str]:
-    given = model.outputs
-    return [given] if isinstance(given, str) else [*(given.values() if isinstance(given, dict) else given)]
 
 
 def _structure(x: Tensor, made: Mapping[int, Node]) -> Any:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
+from regspec.keras.modes import heed_training
 from regspec.keras.nodes import Call, is_said, ordered, references_in
 from regspec.keras.operations.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.operations.operation import Source, Stored
@@ -27,6 +28,7 @@ from regspec.keras.operations.recorded import is_operation, operation_of
 from regspec.keras.operations.tensorflow_rules import ShapeOf, SizeOf, Sizes
 from regspec.keras.precision import policy_of
 from regspec.keras.quantized import ADVICE, is_quantized
+from regspec.keras.references import names_in
 from regspec.keras.values import UnportedError, is_foreign
 from regspec.spec.fields import MAX_NAME, RESERVED, snake_case
 
@@ -159,8 +161,7 @@ class Reader:
 
     def _check_inputs(self, model: Model, depth: int) -> None:
         """Takes out the inputs that nothing uses, which Keras allows."""
-        named = model.outputs.values() if isinstance(model.outputs, dict) else model.outputs
-        used = {named} if isinstance(named, str) else {*named}
+        used = {*names_in(model.outputs)}
         used.update(each for entry in model.entries for fields in entry.values() for each in fields["inputs"])
         used.update(mask for masks in model.recorded.values() for mask in masks if mask is not None)
         for there, name in model.names.items() if not self.problems else ():
@@ -224,8 +225,12 @@ class Reader:
         given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
         if given.get("reverse") and is_quantized(layer["config"]):
             self._report(layer, UnportedError(f"its call in reverse rounds what it takes: {ADVICE}"))
-        if strange := [key for key in said if key != "training"]:
-            self._report(layer, UnportedError(f"its call with {strange[0]}"))
+        if strange := [key for key in said if key != "training"] or call.strays:
+            self._report(layer, UnportedError(f"its call with {str(strange[0])[:80]}"))
+        try:
+            heed_training(layer, name_of(layer), call.keywords.get("training"), self.dialect)
+        except UnportedError as reason:
+            self._report(layer, reason)
         if index == 0:
             name = self._layer(model, layer, inputs, taken, depth, given)
         else:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.keras.operations.functions import is_function
+from regspec.keras.operations.operation import Reference
 from regspec.keras.operations.recorded import is_operation
 from regspec.keras.values import UnportedError
 
-Reference = tuple[str, int, int]  # the layer, its node, the output
 # Arguments that are inputs here, in order.
 TENSORS = ("inputs", "sequences", "x", "data", "query", "value", "key", "initial_state", "count_weights")
 
@@ -20,10 +20,11 @@ class Call:
     """What a node says: the tensors that it takes, and other arguments, in order and by name."""
 
     references: list[Reference]
-    constants: list[Any]  # the arguments in order, with None for tensors
+    constants: list[Any]  # the arguments in order; none of a layer's
     keywords: dict[str, Any]
     masks: tuple[Reference | None, ...] = ()  # of the tensors, in order
     shapes: Mapping[Reference, Any] = field(default_factory=dict)  # of an operation's tensors
+    strays: Sequence[Any] = ()  # what is no tensor among the arguments that are tensors of a layer
 
     @property
     def taken(self) -> list[Reference]:
@@ -33,18 +34,25 @@ class Call:
     @classmethod
     def of(cls, layer: Mapping[str, Any], node: Any) -> Call:
         """A node of a layer, or of an operation."""
-        return cls.of_operation(node) if is_operation(layer) or is_function(layer) else cls.read(node)
+        if is_operation(layer) or is_function(layer):
+            return cls.of_operation(node)
+        return cls.read(node, _input_names(layer))
 
     @classmethod
-    def read(cls, node: Mapping[str, Any]) -> Call:
-        """What a node says."""
+    def read(cls, node: Mapping[str, Any], names: Sequence[str] = ()) -> Call:
+        """What a node says; ``names`` are those of a model's inputs, by which it takes what a mapping holds."""
         references: list[Reference] = []
-        constants = [None if _tensors_in(each, references) else each for each in node.get("args") or []]
-        keywords = dict(node.get("kwargs") or {})
+        strays: list[Any] = []
+        for each in node.get("args") or []:
+            each = _by_name(each, names)
+            references += _tensors(each)
+            strays += _constants(each)
+        keywords = {key: _by_name(value, names) for key, value in (node.get("kwargs") or {}).items()}
         for key in TENSORS:
-            if key in keywords and _tensors_in(keywords[key], references):
-                del keywords[key]
-        return cls(references, constants, keywords, _masks(keywords))
+            if found := [*_tensors(keywords.get(key))]:
+                references += found
+                strays += _constants(keywords.pop(key))
+        return cls(references, [], keywords, _masks(keywords), strays=strays)
 
     @classmethod
     def of_operation(cls, node: Any) -> Call:
@@ -54,7 +62,20 @@ class Call:
         shapes: dict[Reference, Any] = {}
         arguments = _plain(node.get("args") or [], shapes)
         keywords = _plain(node.get("kwargs") or {}, shapes)
-        return cls([*shapes], arguments, keywords, shapes=shapes)
+        return cls([*shapes], arguments, keywords, shapes=shapes, strays=[*_constants(arguments)])
+
+
+def _input_names(layer: Mapping[str, Any]) -> Sequence[str]:
+    """The names by which a model takes its inputs from a mapping, in their order; of a layer none."""
+    config = layer.get("config")
+    declared = config.get("input_layers") if isinstance(config, dict) else None
+    return sorted(declared) if isinstance(declared, dict) else [name for name, _, _ in references_in(declared)]
+
+
+def _by_name(value: Any, names: Sequence[str]) -> Any:
+    """What a mapping that has all these names has under them, in their order; anything else as it is."""
+    is_named = bool(names) and isinstance(value, dict) and value.keys() >= {*names}
+    return [value[name] for name in names] if is_named else value
 
 
 def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
@@ -118,13 +139,6 @@ def ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection
     return [*done]
 
 
-def _tensors_in(value: Any, references: list[Reference]) -> bool:
-    """Whether an argument is a tensor, or a list of tensors; they are added to ``references``."""
-    found = [*_tensors(value)]
-    references.extend(found)
-    return bool(found)
-
-
 def _tensors(value: Any) -> Iterator[Reference]:
     if isinstance(value, dict):
         if value.get("class_name") == "__keras_tensor__":
@@ -136,6 +150,17 @@ def _tensors(value: Any) -> Iterator[Reference]:
     elif isinstance(value, list):
         for each in value:
             yield from _tensors(each)
+
+
+def _constants(value: Any) -> Iterator[Any]:
+    """What stands in the place of a tensor in a structure of these, and is none."""
+    if isinstance(value, list) or (isinstance(value, dict) and "class_name" not in value):
+        for each in value if isinstance(value, list) else value.values():
+            yield from _constants(each)
+    elif isinstance(value, dict):
+        yield from () if value["class_name"] == "__keras_tensor__" else (value,)
+    elif value is not None and not isinstance(value, tuple):  # a reference
+        yield value
 
 
 def references_in(value: Any) -> Iterator[Reference]:

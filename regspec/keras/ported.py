@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class PortedModel:
     input_orders: Mapping[str, Order] = field(default_factory=dict)  # Keras's axes as they lie, where otherwise
     output_orders: Mapping[str, Order] = field(default_factory=dict)
     original: PortedModel | None = field(default=None, repr=False, compare=False)  # before it was folded, converted, …
+    moves: tuple[Callable[[Any], Any], ...] = field(default=(), repr=False, compare=False)  # of the original's arrays
 
     def build(self) -> nn.Module:
         """The module, with the weights of the file; in evaluation mode, as Keras's models are when they are called."""

@@ -13,9 +13,9 @@ from regspec import files
 from regspec.blocks import Graph
 from regspec.compiler import graph_of, loads, source
 from regspec.errors import Problem, RegspecError
-from regspec.keras import archive, masks, ranks, variables
+from regspec.keras import archive, masks, ranks
 from regspec.keras.conversion.converting import Converted, Wanted, converted
-from regspec.keras.dialect import Dialect, said
+from regspec.keras.dialect import Dialect, values_under
 from regspec.keras.layers import kind_of
 from regspec.keras.models import Model, Reader
 from regspec.keras.older import keras1, keras2, legacy
@@ -24,11 +24,16 @@ from regspec.keras.precision import precision_of
 from regspec.keras.replacing import Replacements
 from regspec.keras.text import text_of
 from regspec.keras.values import UnportedError
+from regspec.keras.weights import NO_WEIGHTS, WeightPath, arrays_of, constants_of, parameters_of
 from regspec.layers.layer import Spatial
 from regspec.shapes import Precision
 from regspec.spec.model import ModelSpec
+from regspec.summary import counted
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from regspec.keras.verification.verifying import Verification
 
 TOLERANCE = 2e-4  # the largest relative error of a port that is verified
@@ -114,70 +119,97 @@ def port(
     replacements = Replacements.of(replace or {})
     dialect = Dialect.of(stored.version, stored.config, keeps_quirks)
     dialect.has_arrays, dialect.replacements = stored.arrays is not None, replacements
+    config, model = _read(stored, dialect)
+    settings = _settings(config, dialect, activity_reduction or _reduction(stored, dialect))
+    _settle_masks(model, dialect, settings)
+    text, spec, graph = _resolved(model, dialect, settings, stored.path)
+    if misaligned := [*ranks.problems(model, graph)]:
+        raise RegspecError(misaligned)
+    arrays, account = _arrays(model, graph, config, stored, dialect)
+    provenance = Provenance(
+        path=stored.path,
+        weights=None if weights is None else Path(weights),
+        form=stored.form,
+        version=stored.version,
+        generation=dialect.generation,
+        date=stored.date,
+        config=stored.config,
+        renewed=config,
+        training=stored.training,
+        model=model,
+        account=account,
+        imports=tuple(replacements.imports),
+    )
+    original = Port(spec, text, parameters_of(graph, arrays), tuple(dialect.notes), provenance)
+    wanted = Wanted(data_format, fold, blocks)
+    made = converted(
+        Converted(model, arrays), wanted, dialect, lambda model: _resolved(model, dialect, settings, stored.path)[2]
+    )
+    notes = tuple(dialect.notes)
+    if made.model is model:
+        return changed(original, notes=notes)
+    text, spec, graph = _resolved(made.model, dialect, settings, stored.path)
+    parameters = parameters_of(graph, made.arrays)
+    return Port(spec, text, parameters, notes, provenance, made.inputs, made.outputs, original, made.moves)
+
+
+# What a config may raise that is not as Keras writes it, by whatever stumbles over it.
+DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
+
+
+def _read(stored: archive.Archive, dialect: Dialect) -> tuple[dict[str, Any], Model]:
+    """A file's config in the form of Keras 3, and the model in it. Raises `RegspecError`."""
     reader = Reader(dialect)
     try:
         config = _renewed(stored, dialect)
         dialect.data_format, dialect.dtype = _data_format(config), _precision(config)
         model = reader.model(config)
-    except (
-        UnportedError,
-        LookupError,
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        reason = error if isinstance(error, UnportedError) else f"its config is damaged: {error!r}"
-        raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
-    if problems := [*reader.problems, *replacements.problems(_layers(config))]:
+    except UnportedError as reason:
+        raise RegspecError(Problem(f"can't be ported: {reason}", path=str(stored.path))) from None
+    except DAMAGE as error:  # which is chained, because it may be a mistake of regspec's
+        what = f"can't be ported: its config is damaged: {error!r}"
+        raise RegspecError(Problem(what, path=str(stored.path))) from error
+    if problems := [*reader.problems, *dialect.replacements.problems(_layers(config))]:
         raise RegspecError(problems)
-    settings = _settings(config, dialect, activity_reduction or _reduction(stored, dialect))
-    _settle_masks(model, dialect, settings)
+    return config, model
 
-    def resolved(model: Model) -> tuple[str, ModelSpec, Graph]:
-        """The text of a model, its spec and its graph."""
-        kept = {key: value for key, value in settings.items() if key != "data_format" or value == dialect.data_format}
-        try:
-            text = replacements.remark() + text_of(model, kept)
-        except UnportedError as reason:
-            raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
-        spec = loads(text, "<the ported spec>")
-        return text, spec, graph_of(spec)
 
-    text, spec, graph = resolved(model)
-    if misaligned := [*ranks.problems(model, graph)]:
-        raise RegspecError(misaligned)
-    arrays = variables.constants_of(model)
-    account = None
-    if stored.arrays is not None:
-        found = stored.arrays
-        if dialect.generation < 3:
-            found = legacy.Renewed(found, config, dialect.generation)
-        arrays |= variables.arrays_of(graph, model, config["config"], found)
-        account = found.account(variables.NO_WEIGHTS)
-    provenance = Provenance(
-        stored.path,
-        None if weights is None else Path(weights),
-        stored.form,
-        stored.version,
-        dialect.generation,
-        stored.date,
-        stored.config,
-        config,
-        stored.training,
-        model,
-        account,
-        tuple(replacements.imports),
-    )
-    original = Port(spec, text, variables.parameters_of(graph, arrays), tuple(dialect.notes), provenance)
-    wanted = Wanted(data_format, fold, blocks)
-    made = converted(Converted(model, arrays), wanted, dialect, lambda model: resolved(model)[2])
-    if made.model is model:
-        return changed(original, notes=tuple(dialect.notes))
-    text, spec, graph = resolved(made.model)
-    parameters = variables.parameters_of(graph, made.arrays)
-    return Port(spec, text, parameters, tuple(dialect.notes), provenance, made.inputs, made.outputs, original)
+def _resolved(model: Model, dialect: Dialect, settings: Mapping[str, str], path: Path) -> tuple[str, ModelSpec, Graph]:
+    """The text of a model, its spec and its graph. Raises `RegspecError`."""
+    kept = {key: value for key, value in settings.items() if key != "data_format" or value == dialect.data_format}
+    try:
+        text = dialect.replacements.remark() + text_of(model, kept)
+    except UnportedError as reason:
+        raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
+    spec = loads(text, "<the ported spec>")
+    return text, spec, graph_of(spec)
+
+
+def _arrays(
+    model: Model, graph: Graph, config: Mapping[str, Any], stored: archive.Archive, dialect: Dialect
+) -> tuple[dict[WeightPath, NDArray[np.generic]], archive.Account | None]:
+    """The arrays of a model by the ways to its weights, and the account of the file's. Raises `RegspecError`."""
+    arrays, found = constants_of(model), stored.arrays
+    if found is None:
+        return arrays, None
+    if dialect.generation < 3:
+        found = legacy.Renewed(found, dict(config), dialect.generation)
+    arrays |= arrays_of(graph, model, config["config"], found)
+    account = found.account(NO_WEIGHTS)
+    _check_account(account, found.path)
+    return arrays, account
+
+
+def _check_account(account: archive.Account, path: Path) -> None:
+    """Raises `RegspecError` where not each of a file's arrays was taken exactly once."""
+    hint = "are these the weights of this model?"
+    found = {"that no layer of the model takes": account.unused, "that several weights would take": account.repeated}
+    for why, names in found.items():
+        if names:
+            several = (
+                f"{counted(len(names), 'array', 'arrays')} {why}: {', '.join(names[:3])}{', …' * (len(names) > 3)}"
+            )
+            raise RegspecError(Problem(f"has {several}", hint, str(path)))
 
 
 def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -> None:
@@ -226,7 +258,9 @@ def _precision(config: Any) -> Precision:
 
 def _layers(config: Any) -> list[Any]:
     """All layers of a config, wherever in it they are."""
-    items = [item for own in said(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])]
+    items = [
+        item for own in values_under(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])
+    ]
     return [
         item
         for item in items
@@ -236,15 +270,15 @@ def _layers(config: Any) -> list[Any]:
 
 def _reduction(stored: archive.Archive, dialect: Dialect) -> str:
     """Whether the version that wrote a file divided activity penalties by the batch size."""
-    if not any(value is not None for value in said(stored.config, "activity_regularizer")):
+    if not any(value is not None for value in values_under(stored.config, "activity_regularizer")):
         return "mean"
     if dialect.generation < 3:
         return "sum" if dialect.is_standalone else "mean"
     if dialect.version:
         return "mean" if dialect.version >= (3, 14) else "sum"
-    if said(stored.config, "input_axes", "renorm", "use_gate"):
+    if values_under(stored.config, "input_axes", "renorm", "use_gate"):
         return "mean"
-    if said(stored.config, "quantization_config", "optional"):
+    if values_under(stored.config, "quantization_config", "optional"):
         what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
         hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
         raise RegspecError(Problem(what, hint, str(stored.path)))

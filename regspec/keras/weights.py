@@ -1,14 +1,58 @@
-"""Keras's arrays as torch's parameters, by the axes that the kinds declare."""
+"""A file's arrays by the weights that they are, each used exactly once; and then as torch's parameters."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+from regspec.blocks import Graph
+from regspec.errors import Problem, Problems, RegspecError
+from regspec.keras.archive import Arrays, damaged
+from regspec.keras.models import MODELS, Model, name_of
+from regspec.keras.operations.recorded import is_operation
+from regspec.keras.quantized import dequantized, is_quantized
+from regspec.keras.replacing import own_parameters
 from regspec.layers.layer import Weight
+from regspec.nodes import Node
+from regspec.spec.fields import snake_case
 
 if TYPE_CHECKING:
+    import h5py
     import numpy as np
     from numpy.typing import NDArray
+
+# Groups of arrays that are no weights: the states of random generators, and a count of what was adapted.
+NO_WEIGHTS = re.compile(r"(.*/)?(seed_generator(_\d+)?|_dropout_layer|_random_generator)/.*")
+_WRAPPED = re.compile(r"(?:layer/)+")  # the group of a layer in a wrapper
+GROUPS = {"GroupQueryAttention": "grouped_query_attention"}  # of a class that is exported under another name
+
+
+# The way to a weight: the names of the entries of a spec that lead to it, and its own: (encoder, dense, kernel).
+WeightPath = tuple[str, ...]
+
+
+def parameters_of(graph: Graph, found: Mapping[WeightPath, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    """Torch's parameters by their paths in the compiled model, from Keras's arrays by the ways to the weights."""
+    parameters: dict[str, NDArray[np.generic]] = {}
+    waiting: list[tuple[Graph, WeightPath, str]] = [(graph, (), "")]
+    while waiting:
+        current, within, prefix = waiting.pop()
+        for name, node in _nodes(current).items():
+            if isinstance(block := node.plan.block, Graph):
+                waiting.append((block, (*within, name), f"{prefix}{next(iter(node.attributes.values()))}."))
+            if node.plan.layer is not None and node.plan.layer.is_opaque:  # whose parameters only its module knows
+                own = {path[-1]: array for path, array in found.items() if path[:-1] == (*within, name)}
+                parameters |= {f"{prefix}{node.attributes['']}.{parameter}": array for parameter, array in own.items()}
+                continue
+            for weight in node.plan.weights:
+                array = found.get((*within, name, weight.name))
+                if array is not None:
+                    moved = to_parameters(weight, array)
+                    module = f"{prefix}{node.attributes[weight.module]}"
+                    # an operand of an operation is an attribute by itself
+                    parameters |= {f"{module}.{key}" if key else module: value for key, value in moved.items()}
+    return parameters
 
 
 def to_parameters(weight: Weight, array: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
@@ -26,3 +70,221 @@ def to_parameters(weight: Weight, array: NDArray[np.generic]) -> dict[str, NDArr
     if len(weight.parameters) == 1:
         return {weight.parameters[0]: moved}
     return dict(zip(weight.parameters, moved, strict=True))
+
+
+def arrays_of(
+    graph: Graph, model: Model, config: Mapping[str, Any], arrays: Arrays
+) -> dict[WeightPath, NDArray[np.generic]]:
+    """The arrays of a file, by the ways to the weights that they are.
+
+    Raises:
+        RegspecError: for weights that have no array, arrays of other shapes, and arrays of a layer that none of its
+            weights takes.
+    """
+    problems = Problems()
+    found = (
+        _legacy(graph, model, arrays, problems) if arrays.is_legacy else _placed(graph, model, config, arrays, problems)
+    )
+    if problems:
+        raise RegspecError(problems)
+    return found
+
+
+def weights_of(graph: Graph, within: WeightPath = ()) -> Iterator[tuple[WeightPath, Weight]]:
+    """The weights of a graph, and of those in it, with the ways to them; none of modules that only the user knows."""
+    for name, node in _nodes(graph).items():
+        if isinstance(block := node.plan.block, Graph):
+            yield from weights_of(block, (*within, name))
+        for weight in node.plan.weights:
+            yield (*within, name, weight.name), weight
+
+
+def constants_of(model: Model, within: WeightPath = ()) -> dict[WeightPath, NDArray[np.generic]]:
+    """The arrays that stand in the config itself, as operands of operations."""
+    found: dict[WeightPath, NDArray[np.generic]] = {
+        (*within, name, weight): array for name, weight, array in model.arrays
+    }
+    for name, inner in model.inner.items():
+        found |= constants_of(inner, (*within, name))
+    return found
+
+
+# -- Keras 3: by the place in the model --------------------------------------------------------------------------------
+
+
+def _placed(
+    graph: Graph,
+    model: Model,
+    config: Mapping[str, Any],
+    arrays: Arrays,
+    problems: Problems,
+    at: str = "",
+    within: WeightPath = (),
+) -> dict[WeightPath, NDArray[np.generic]]:
+    """Of a model, whose group is ``at``, and which is ``within`` these others."""
+    found: dict[WeightPath, NDArray[np.generic]] = {}
+    places, nodes = places_of(config, at), _nodes(graph)
+    for name, layer in model.layers:
+        node, place = nodes[name], places[name_of(layer)]
+        if isinstance(block := node.plan.block, Graph):
+            inner = model.inner[name]
+            found |= _placed(block, inner, layer["config"], arrays, problems, f"{place}/", (*within, name))
+            continue
+        datasets = {path: each for path, each in arrays.below(place).items() if not NO_WEIGHTS.fullmatch(path)}
+        if is_quantized(layer["config"]):
+            numbers = [datasets[path] for path in sorted(datasets, key=_order)]
+            found |= {(*within, name, key): each for key, each in _dequantized(node, layer, numbers, arrays).items()}
+            continue
+        if node.plan.layer is not None and node.plan.layer.is_opaque:
+            own = own_parameters(node.plan.layer, name_of(layer), datasets, arrays, problems)
+            found |= {(*within, name, parameter): array for parameter, array in own.items()}
+            continue
+        for weight, dataset in [*_matched(node.plan.weights, datasets)]:
+            if dataset is None:
+                problems.append(Problem(f"'{name_of(layer)}' has no array for {weight.name}", path=str(arrays.path)))
+                continue
+            path = (*within, name, weight.name)
+            found[path] = arrays.read(dataset, weight.shape or dataset.shape)
+        problems.extend(
+            Problem(f"'{name_of(layer)}' has an array that no weight takes: {path}", path=str(arrays.path))
+            for path in datasets
+        )
+    return found
+
+
+def _dequantized(
+    node: Node, layer: Mapping[str, Any], datasets: list[h5py.Dataset], arrays: Arrays
+) -> dict[str, NDArray[np.generic]]:
+    """The weights of a quantized layer, by their names."""
+    stored = [arrays.read(each, each.shape) for each in datasets]
+    with damaged(arrays.path):
+        wanted = {weight.name: weight.shape or () for weight in node.plan.weights}
+        found = dequantized(layer["class_name"], layer["config"], stored, wanted)
+        if {name: array.shape for name, array in found.items()} != wanted:
+            raise ValueError(f"the quantized weights of '{name_of(layer)}' have other shapes than it says")
+    return found
+
+
+def places_of(config: Mapping[str, Any], at: str) -> dict[str, str]:
+    """The group of each layer: numbered by class, in order."""
+    places, counts = {}, dict[str, int]()
+    for layer in config["layers"]:
+        if is_operation(layer):
+            continue
+        written = layer.get("written_as", layer["class_name"])
+        group = GROUPS.get(written) or snake_case(written)
+        number = counts.get(group, 0)
+        counts[group] = number + 1
+        places[name_of(layer)] = f"{at}layers/{group}_{number}" if number else f"{at}layers/{group}"
+    return places
+
+
+def _matched(
+    weights: tuple[Weight, ...], datasets: dict[str, h5py.Dataset]
+) -> Iterator[tuple[Weight, h5py.Dataset | None]]:
+    """Each weight with its dataset: those of a sublayer lie in its group, in Keras's order."""
+    groups: dict[str, list[str]] = {}
+    for path in sorted(datasets, key=_order):
+        groups.setdefault(path.rpartition("/")[0], []).append(path)
+    inside = max((found[0] for group in groups if (found := _WRAPPED.match(group))), key=len, default="")
+    for weight in weights:
+        *owner, _ = weight.name.split(".")
+        if owner:
+            own = next((groups[group] for group in groups if _leads_to(group.removeprefix(inside), owner)), [])
+        elif weight.name == "vector_u":
+            own = groups.get(f"{inside.removesuffix('layer/')}vars", [])[-1:]  # before it stands the kernel once more
+        else:
+            own = next((groups[place] for place in (f"{inside}vars", f"{inside}cell/vars") if place in groups), [])
+        yield weight, datasets.pop(own.pop(0), None) if own else None
+    for path in [*datasets]:
+        if not path.startswith(inside) or not datasets[path].shape:
+            del datasets[path]  # a wrapper's copy; a count of what was adapted
+
+
+def _leads_to(group: str, owner: list[str]) -> bool:
+    """Whether a group is that of a sublayer: on the way to it are the names by which the weight knows it."""
+    way = iter(step.strip("_").removesuffix("_layer").removesuffix("_dense") for step in group.split("/"))
+    return all(name.replace("attention_output", "output") in way for name in owner)
+
+
+def _order(path: str) -> tuple[str, int]:
+    group, _, number = path.rpartition("/")
+    return group, int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
+
+
+def _nodes(graph: Graph) -> dict[str, Node]:
+    """The nodes that have modules of their own, by name."""
+    return {node.name: node for node in graph.nodes if node.declares and not node.is_adapter}
+
+
+# -- HDF5 of Keras 2, and the legacy format of Keras 3: by the names of layers -----------------------------------------
+
+
+def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> dict[WeightPath, NDArray[np.generic]]:
+    found: dict[WeightPath, NDArray[np.generic]] = {}
+    nodes = _nodes(graph)
+    for name, layer in model.layers:
+        if any(is_quantized(config) for _, config in _configs(layer)):
+            what = f"'{name_of(layer)}' has quantized weights, which are read from .keras files alone"
+            problems.append(Problem(what, path=str(arrays.path)))
+            continue
+        own = nodes[name].plan.layer
+        if own is not None and own.is_opaque:
+            given = {f"vars/{index}": each for index, each in enumerate(arrays.of_layer(name_of(layer)))}
+            parameters = own_parameters(own, name_of(layer), given, arrays, problems)
+            found |= {(name, parameter): array for parameter, array in parameters.items()}
+            continue
+        weights = [*_flat(nodes[name], layer, model)]
+        if layer["config"].get("trainable") is not False:  # those that are trained come first
+            weights.sort(key=lambda each: not each[0].trainable or each[0].frozen)
+        datasets = arrays.of_layer(name_of(layer))
+        # with low-rank updates, which this format keeps apart
+        updates = {each.name: each for each in datasets if "/lora_" in each.name}
+        datasets = [each for each in datasets if each.name not in updates]
+        if len(weights) != len(datasets):
+            what = f"'{name_of(layer)}' has {len(weights)} weights, but the file {len(datasets)} arrays for it"
+            problems.append(Problem(what, path=str(arrays.path)))
+            continue
+        for (weight, path), dataset in zip(weights, datasets, strict=True):
+            found[path] = arrays.read(dataset, weight.shape or dataset.shape)
+            group, _, own = dataset.name.rpartition("/")
+            pair = [updates.get(f"{group}/lora_{own}_{half}") for half in "ab"]
+            if None not in pair:
+                found[path] = found[path] + _update(pair, layer, group.rpartition("/")[2], found[path].shape, arrays)
+    return found
+
+
+def _update(
+    pair: list[h5py.Dataset], layer: Mapping[str, Any], name: str, shape: tuple[int, ...], arrays: Arrays
+) -> NDArray[Any]:
+    """The product of the two halves of a low-rank update; ``name`` is that of a layer, or of one in a model."""
+    with damaged(arrays.path):
+        config = next(config for known, config in _configs(layer) if known == name)
+        rank = int(config["lora_rank"])
+        a, b = arrays.read(pair[0], (*shape[:-1], rank)), arrays.read(pair[1], (rank, shape[-1]))
+        product: NDArray[Any] = float(config["lora_alpha"]) / rank * (a @ b)
+    return product.astype("f4")
+
+
+def _configs(layer: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The name and the config of a layer, and of those of a model inside, wherever they are."""
+    config = layer.get("config")
+    if isinstance(config, dict):
+        yield name_of(layer), config
+        inner = config.get("layers") if layer["class_name"] in MODELS else None
+        for each in inner or ():
+            yield from _configs(each)
+
+
+def _flat(
+    node: Node, layer: Mapping[str, Any], model: Model, within: WeightPath = ()
+) -> Iterator[tuple[Weight, WeightPath]]:
+    """The weights of a layer, or of all layers of a model, with the ways to them."""
+    block = node.plan.block
+    if not isinstance(block, Graph) or layer["class_name"] not in MODELS:
+        for weight in node.plan.weights:
+            yield weight, (*within, node.name, weight.name)
+        return
+    inner, nodes = model.inner[node.name], _nodes(block)
+    for name, own in inner.layers:
+        yield from _flat(nodes[name], own, inner, (*within, node.name))

@@ -24,6 +24,7 @@ class Noise(Layer):
     """A layer that is random in training."""
 
     supports_masking = True
+    differs_in_training = True
 
     seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
 

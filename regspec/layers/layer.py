@@ -87,6 +87,7 @@ class Layer(Frozen):
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
     chooses_order: ClassVar[bool] = False  # whether `recounted` can count its output in the order that is wanted
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
+    differs_in_training: ClassVar[bool] = False  # whether it computes otherwise in training, whatever its fields are
     takes_attention_mask: ClassVar[bool] = False  # whether a mask that is named for it is one of scores
 
     def order(self, x: Tensor) -> Order | None:

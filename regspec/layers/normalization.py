@@ -63,6 +63,8 @@ class ChannelNormalization(AffineSlots):
 class BatchNormalization(ChannelNormalization):
     """Subtracts the batch's mean and divides by its deviation; in evaluation, by moving averages."""
 
+    differs_in_training = True
+
     momentum: Fraction = Field(0.99, description="How much of a moving average is kept in each step, as in Keras.")
     moving_mean_initializer: Initializer = ZEROS
     moving_variance_initializer: Initializer = ONES
@@ -252,6 +254,8 @@ class UnitNormalization(Elementwise):
 @kind
 class SpectralNormalization(Layer):
     """A layer whose kernel is divided by its largest singular value at each step of training."""
+
+    differs_in_training = True
 
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}; it must have a kernel or embeddings.")
     power_iterations: Size = Field(1, description="How many iterations estimate the singular value in each step.")

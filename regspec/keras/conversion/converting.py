@@ -12,12 +12,16 @@ from regspec.errors import Problem, RegspecError
 from regspec.keras.conversion import folding, layout, repetition
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
-from regspec.keras.variables import WeightPath
+from regspec.keras.weights import WeightPath
 from regspec.shapes import DataFormat
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+Arrays = Mapping[WeightPath, "NDArray[np.generic]"]
+Moving = Callable[[Arrays], Arrays]
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,10 @@ class Converted:
     """A model with its arrays, and Keras's axes as they lie in its inputs and outputs, where otherwise than there."""
 
     model: Model
-    arrays: Mapping[WeightPath, NDArray[np.generic]]
+    arrays: Arrays
     inputs: Mapping[str, Order] = field(default_factory=dict)
     outputs: Mapping[str, Order] = field(default_factory=dict)
+    moves: tuple[Moving, ...] = ()  # what moved arrays to where they are, one after the other
 
 
 def converted(made: Converted, wanted: Wanted, dialect: Dialect, resolve: Callable[[Model], Graph]) -> Converted:
@@ -57,9 +62,10 @@ def converted(made: Converted, wanted: Wanted, dialect: Dialect, resolve: Callab
             raise RegspecError(Problem("has channels first already, and is not converted to channels last"))
         relaid = layout.channels_first(made.model, resolve(made.model), dialect)
         dialect.data_format = "channels_first"
-        made = Converted(relaid.model, relaid.moved(made.arrays), relaid.inputs, relaid.outputs)
+        arrays = relaid.moved(made.arrays)
+        made = Converted(relaid.model, arrays, relaid.inputs, relaid.outputs, (relaid.moved,))
     if wanted.blocks:
-        model, arrays, notes = repetition.in_blocks(made.model, made.arrays)
+        model, moved, notes = repetition.in_blocks(made.model)
         try:
             resolve(model)
         except RegspecError as error:  # where a block can't have what its layers had, such as a mask made in it
@@ -67,5 +73,5 @@ def converted(made: Converted, wanted: Wanted, dialect: Dialect, resolve: Callab
             return made
         for note in notes:
             dialect.note(note)
-        made = replace(made, model=model, arrays=arrays)
+        made = replace(made, model=model, arrays=moved(made.arrays), moves=(*made.moves, moved))
     return made

@@ -16,7 +16,7 @@ from regspec.blocks import Graph
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, renamed, with_renamed
-from regspec.keras.variables import WeightPath, block_of
+from regspec.keras.weights import WeightPath
 from regspec.layers.layer import Weight
 from regspec.nodes import Node
 
@@ -63,8 +63,8 @@ class _Folding:
             name = said["name"]
             fields = with_renamed(said, instead)
             if name in model.inner:
-                block = block_of(nodes[name])
-                assert block is not None  # it is a model inside
+                block = nodes[name].plan.block
+                assert isinstance(block, Graph)  # it is a model inside
                 inner[name] = self.model(model.inner[name], block, (*within, name))
             before = fields["inputs"][0]
             is_open = before in kept and uses[before] == 1 and not {name, before} & closed

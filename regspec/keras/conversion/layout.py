@@ -23,7 +23,8 @@ from regspec.errors import Problem, RegspecError
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import weights_last
 from regspec.keras.models import Model
-from regspec.keras.variables import WeightPath, block_of
+from regspec.keras.references import names_in
+from regspec.keras.weights import WeightPath
 from regspec.layers.layer import Layer, Weight
 from regspec.nodes import Node
 from regspec.shapes import Tensor
@@ -165,7 +166,7 @@ class _Counting:
             if lying.x.units is not None:
                 self._report(lying.flattened, "an output of the model gives its units")
         given = {name: lying.x for name, lying in inputs.items() if not lying.x.is_keras}
-        names = [*model.outputs] if isinstance(model.outputs, dict) else _references(model.outputs)
+        names = [*(model.outputs if isinstance(model.outputs, dict) else names_in(model.outputs))]
         gives = {name: lying.x for name, lying in zip(names, outputs, strict=True) if not lying.x.is_keras}
         self.notes += [f"the input '{name}' takes {shapes.text(x.shape)}" for name, x in given.items()]
         self.notes += [f"the output '{name}' gives {shapes.text(x.shape)}" for name, x in gives.items()]
@@ -195,7 +196,7 @@ class _Counting:
             else:
                 self._layer(kind, fields, node, scope)
         made = replace(model, entries=scope.entries, inner=scope.inner)
-        return made, [scope.lying[reference] for reference in _references(model.outputs)]
+        return made, [scope.lying[reference] for reference in names_in(model.outputs)]
 
     # -- entries -------------------------------------------------------------------------------------------------------
 
@@ -242,8 +243,8 @@ class _Counting:
         self._outputs(node, xs, recounted, flattened or frozenset([path]), scope)
 
     def _block(self, kind: str, fields: dict[str, Any], inner: Model, node: Node, scope: _Scope) -> None:
-        graph = block_of(node)
-        assert graph is not None  # it is a model inside
+        graph = node.plan.block
+        assert isinstance(graph, Graph)  # it is a model inside
         wanted = self._wanted(inner, graph)
         given = [scope.lying[reference] for reference in fields["inputs"]]
         orders = [wanted.get(name, each.x.order) for name, each in zip(inner.inputs, given, strict=True)]
@@ -333,22 +334,23 @@ class _Counting:
         wanted: dict[str, Order] = {}
         nodes = _nodes(graph)
         for entry in reversed(model.entries):
-            ((_, fields),) = entry.items()
+            ((kind, fields),) = entry.items()
             node = nodes[fields["name"]]
+            called = fields["layer"] if kind == "call" else node.name
             for index, (reference, x) in enumerate(zip(fields["inputs"], node.inputs, strict=False)):
-                order = self._preferred(model, node, fields.get("layer", node.name), index, x, wanted)
+                order = self._preferred(model, node, called, index, x, wanted)
                 if order is not None and wanted.get(reference, axes.identity(x.rank)) == axes.identity(x.rank):
                     wanted[reference] = order
         self.preferences[id(graph)] = wanted
         return wanted
 
     def _preferred(
-        self, model: Model, node: Node, name: Any, index: int, x: Tensor, wanted: Mapping[str, Order]
+        self, model: Model, node: Node, name: str, index: int, x: Tensor, wanted: Mapping[str, Order]
     ) -> Order | None:
         """The order in which a node best takes an input."""
-        layer, block = node.plan.layer, block_of(node)
+        layer, block = node.plan.layer, node.plan.block
         if layer is None:
-            assert block is not None
+            assert isinstance(block, Graph)
             inner = model.inner[name]
             return self._wanted(inner, block).get([*inner.inputs][index])
         order = layer.reads(_counted(x))
@@ -375,7 +377,3 @@ def _counted(x: Tensor) -> Counted:
 def _nodes(graph: Graph) -> dict[str, Node]:
     """The nodes of a graph's entries, by their names."""
     return {node.name: node for node in graph.nodes if not node.is_adapter}
-
-
-def _references(outputs: Any) -> list[str]:
-    return [outputs] if isinstance(outputs, str) else [*(outputs.values() if isinstance(outputs, dict) else outputs)]

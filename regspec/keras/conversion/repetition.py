@@ -15,23 +15,22 @@ from __future__ import annotations
 import keyword
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from regspec.keras.layers import weights_last
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, with_renamed
-from regspec.keras.variables import WeightPath
+from regspec.keras.weights import WeightPath
 from regspec.layers.layer import Elementwise, find_kind
 from regspec.spec.fields import RESERVED, snake_case
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    Arrays = Mapping[WeightPath, NDArray[np.generic]]
 
 LEAST = 3  # entries of a block
 MOST = 200
@@ -42,16 +41,21 @@ INPUT = "input"  # what a block calls its input
 SIZES = ("kernel_size", "strides", "pool_size", "dilation_rate", "size")  # one number stands for all axes
 
 Entry = dict[str, dict[str, Any]]
+Arrays = Mapping[WeightPath, "NDArray[np.generic]"]
 
 
-def in_blocks(model: Model, arrays: Arrays) -> tuple[Model, Arrays, list[str]]:
-    """The model with what repeats in it, and in models inside, as blocks; the arrays by their new ways; and notes."""
+def in_blocks(model: Model) -> tuple[Model, Callable[[Arrays], Arrays], list[str]]:
+    """The model with what repeats in it, and in models inside, as blocks; what moves arrays to them; and notes."""
     every = [model, *_inside(model)]
     finder = _Finder({"call", *(each.name for each in every), *(kind for each in every for kind in _kinds(each))})
     made = finder.model(model, ())
     notes = [f"'{name}' is a block of layers that stood {count} times" for name, count in finder.found.items()]
-    moved = {(*finder.ways.get(path[:-1], path[:-1]), path[-1]): array for path, array in arrays.items()}
-    return made, moved, notes
+    return made, partial(_moved, finder.ways), notes
+
+
+def _moved(ways: Mapping[WeightPath, WeightPath], arrays: Arrays) -> Arrays:
+    """Arrays by their new ways, of which these are those to layers."""
+    return {(*ways.get(path[:-1], path[:-1]), path[-1]): array for path, array in arrays.items()}
 
 
 def _inside(model: Model) -> Iterator[Model]:
@@ -153,7 +157,7 @@ class _Runs:
         self.taken: dict[str, int] = {}  # and that takes an input of the model
         for index, (kind, fields) in enumerate(self.items):
             if find_kind(kind) is None or "mask" in fields:  # a model inside; a further call
-                self.fixed |= {index, self.places.get(fields.get("layer", ""), index)}
+                self.fixed |= {index, self.places[fields["layer"]] if kind == "call" else index}
             for each in referred(fields):
                 name, dot, _ = each.partition(".")
                 if name not in self.places:

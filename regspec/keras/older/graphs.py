@@ -58,8 +58,8 @@ def graph(config: Item) -> Item:
         firsts[name] = min(number, firsts.get(name, number))
     models = {_name(layer): layer["config"] for layer in layers if is_model(layer.get("config"))}
     calls = _Calls(names, {name: firsts[name] for name in firsts.keys() & models})
-    for model in models.values():  # whose inputs and outputs may have names, in whose order they are taken and counted
-        model |= {key: _in_order(model[key]) for key in ("input_layers", "output_layers") if key in model}
+    for model in models.values():  # whose outputs may have names, in whose order they are counted
+        model |= {"output_layers": _in_order(model["output_layers"])} if "output_layers" in model else {}
     renewed = [
         {**layer, "inbound_nodes": [calls.renewed(node) for node in layer.get("inbound_nodes") or []]}
         for layer in layers
@@ -106,7 +106,7 @@ class _Calls:
         # a layer on one tensor takes it as it is, and not in a list
         first = node[0] if isinstance(node, list) and len(node) == 1 and isinstance(node[0], list) else node
         given = {name: self._tensors(shortened(value)) for name, value in keywords.items() if name != "name"}
-        return {"args": [self._tensors(_in_order(first))], "kwargs": given}
+        return {"args": [self._tensors(first)], "kwargs": given}
 
     def _arguments(self, value: Any) -> Iterator[list[Any]]:
         """The references and constants that a call's first argument is made of."""

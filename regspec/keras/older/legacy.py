@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from regspec.keras.archive import Arrays, damaged
 from regspec.keras.models import name_of
 from regspec.keras.older.graphs import is_model
-from regspec.keras.variables import places_of
+from regspec.keras.weights import places_of
 
 Array = NDArray[Any]
 Item = dict[str, Any]
@@ -40,13 +40,8 @@ class Joined:
 
     @property
     def shape(self) -> Shape:
-        """The shape of the first, which is a single number only if the whole is."""
+        """The shape of the first."""
         return tuple(self.parts[0].shape)
-
-    @property
-    def dtype(self) -> Any:
-        """The type of the numbers."""
-        return self.parts[0].dtype
 
 
 class Renewed(Arrays):
@@ -96,10 +91,10 @@ class Renewed(Arrays):
             return super().read(dataset, shape)
         arrays = [super(Renewed, self).read(each, each.shape) for each in dataset.parts]
         try:
-            array: Array = dataset.made(shape, *arrays)
-        except (ValueError, IndexError):
-            array = arrays[0]
-        if array.shape != shape:
+            array: Array | None = dataset.made(shape, *arrays)
+        except (ValueError, TypeError, LookupError):  # whatever numpy raises where sizes do not fit
+            array = None
+        if array is None or array.shape != shape:
             raise self._fault(f"has '{dataset.name}' with the shape {arrays[0].shape}, of which {shape} can't be made")
         return array
 

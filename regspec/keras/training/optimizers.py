@@ -43,8 +43,6 @@ def optimizer_of(stored: Any) -> Recipe | None:
     if make is None:
         recipe.remarks.append(f"torch.optim has no counterpart of the optimizer {code(name)}: {_listed(settings)}")
         return recipe
-    if name == "adam_w":
-        settings = {"weight_decay": 0.004, **settings}
     call, comment = make(settings)
     rate = _rate(settings, recipe, "0.01" if "SGD" in call else "0.001")
     decay = _decay(settings, call, recipe)
@@ -118,6 +116,11 @@ def _adam(settings: Settings) -> tuple[str, str]:
     return f"Adam({_betas(settings)}, eps={number(settings, 'epsilon', 1e-7)}{amsgrad}", ""
 
 
+def _adamw(settings: Settings) -> tuple[str, str]:
+    call, comment = _adam(settings)
+    return call.replace("Adam(", "AdamW("), comment
+
+
 def _adamax(settings: Settings) -> tuple[str, str]:
     return f"Adamax({_betas(settings)}, eps={number(settings, 'epsilon', 1e-7)}", ""
 
@@ -146,7 +149,7 @@ def _adadelta(settings: Settings) -> tuple[str, str]:
 OPTIMIZERS: dict[str, Callable[[Settings], tuple[str, str]]] = {
     "sgd": _sgd,
     "adam": _adam,
-    "adamw": _adam,
+    "adamw": _adamw,
     "adamax": _adamax,
     "nadam": _nadam,
     "rmsprop": _rmsprop,
@@ -158,6 +161,8 @@ OPTIMIZERS: dict[str, Callable[[Settings], tuple[str, str]]] = {
 def _decay(settings: Settings, call: str, recipe: Recipe) -> str:
     """The argument for Keras's weight decay, or lines for it in the loop."""
     decay = number(settings, "weight_decay", None)
+    if call.startswith("AdamW("):  # whose default is another in torch
+        return f"weight_decay={number(settings, 'weight_decay', 0.004)}"
     if not decay:
         return ""
     if call.startswith("Adam("):

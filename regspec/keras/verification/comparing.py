@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from regspec.keras.verification import inputs
-from regspec.keras.verification.outcomes import Outcome, Ported
-from regspec.keras.verification.reference import Reference, UnverifiedError, said
+from regspec.keras.verification.original import Original, UnverifiedError, first_sentence
+from regspec.keras.verification.outcomes import Outcome, PortSide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,8 @@ BATCHES = (1, 2, 5)
 SUM = "their sum"
 SHAKES = 4  # times that the weights are moved, to see what rounding makes
 MARGIN = 10.0  # times what such moves make is allowed: where a unit turns on or off, it comes in jumps
-SENSITIVE, MOST = 2e-4, 0.5  # that it makes, of a model for which anything is allowed, and the most that is
+SENSITIVE = 2e-4  # what is allowed so must be more than this, or the tolerance stands: the model is not sensitive
+MOST = 0.5  # and it is never more than this, however sensitive the model is
 # Errors are relative to the size of a tensor, but to no less than this share of the largest of its sort.
 LEAST = 1e-3
 LEAST_GRADIENT = 1e-2  # of gradients: some are zero but for rounding: of a bias before a batch normalization
@@ -57,8 +58,8 @@ Values = Mapping[str, Mapping[str, Tensor]]  # what is compared, by sort and nam
 class Comparison:
     """Runs both sides, and notes how far apart they are, and what could not be compared."""
 
-    ported: Ported
-    original: Reference
+    ported: PortSide
+    original: Original
     tolerance: float
     checks: list[Check] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -79,13 +80,13 @@ class Comparison:
         Raises:
             UnverifiedError: where Keras runs on no inputs.
         """
-        self.form = self._form()
+        form = self._form()
         if weights:
             self._compare("", "file", {"weights": weights}, {"weights": self.original.parameters()})
-            self._with("file", weights)
+            self._with("file", weights, form)
         if not weights or is_hidden:
             self.original.randomize()
-            self._with("random", self.original.parameters())
+            self._with("random", self.original.parameters(), form)
 
     def _form(self) -> inputs.Form:
         """A form of inputs that Keras takes."""
@@ -94,17 +95,17 @@ class Comparison:
             try:
                 self.original.run(inputs.inputs_of(graph, self.original.batch or BATCHES[-1], form))
             except Exception as error:  # whatever Keras raises
-                reason = said(error)
+                reason = first_sentence(error)
             else:
                 return form
         raise UnverifiedError(f"{self.original.name} can't run the model: {reason}")
 
-    def _with(self, weights: str, parameters: Mapping[str, Tensor]) -> None:
-        """Compares both sides, which have these weights."""
+    def _with(self, weights: str, parameters: Mapping[str, Tensor], form: inputs.Form) -> None:
+        """Compares both sides, which have these weights, on inputs of this form."""
         self.ported.load(parameters)
         batches = BATCHES if self.original.batch is None else (self.original.batch,)
         for batch in batches:
-            xs = inputs.inputs_of(self.ported.graph, batch, self.form, seed=batch)
+            xs = inputs.inputs_of(self.ported.graph, batch, form, seed=batch)
             self._side_by_side("evaluation", weights, xs, with_gradients=batch == batches[-1])
         self._side_by_side("training", weights, xs, with_gradients=True)
 
@@ -116,7 +117,7 @@ class Comparison:
             wanted = self.original.run(xs, training=training, with_gradients=with_gradients)
         except Exception as error:  # whatever Keras raises
             what = f"gradients in {mode}" if with_gradients else mode
-            self._leave_out(f"{what}: {self.original.name} fails in it: {said(error)}")
+            self._leave_out(f"{what}: {self.original.name} fails in it: {first_sentence(error)}")
             if with_gradients:
                 self.original.restore(values)
                 self._side_by_side(mode, weights, xs, with_gradients=False)
@@ -124,7 +125,7 @@ class Comparison:
         try:
             got = self.ported.run(xs, training=training, with_gradients=with_gradients)
         except Exception as error:  # whatever torch raises, which is the finding
-            self._fail(mode, weights, f"the port fails: {said(error)}")
+            self._fail(mode, weights, f"the port fails: {first_sentence(error)}")
             return
         is_last = self.is_calm or not training
         is_random = got.is_random or wanted.is_random

@@ -51,7 +51,7 @@ def gradients(total: Tensor, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.zeros_like(x) if (own := known.get(name)) is None else own for name, x in named.items()}
 
 
-class Ported:
+class PortSide:
     """The port's side of a comparison."""
 
     def __init__(self, module: Regularized, graph: Graph) -> None:

@@ -13,20 +13,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from regspec.building import build
 from regspec.compiler import graph_of
-from regspec.keras import variables
 from regspec.keras.archive import Account
-from regspec.keras.verification import inputs, reference
+from regspec.keras.verification import inputs
 from regspec.keras.verification.comparing import SUM, Check, Comparison, difference
-from regspec.keras.verification.outcomes import Ported
-from regspec.keras.verification.reference import UnverifiedError, said
+from regspec.keras.verification.original import UnverifiedError, first_sentence, load
+from regspec.keras.verification.outcomes import PortSide
+from regspec.keras.weights import constants_of, parameters_of, weights_of
 from regspec.runtime import Regularized
 from regspec.runtime.terms import tensors
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from regspec.keras.ported import PortedModel
 
 HALF = 16  # how many steps of a half-precision type an error may be
@@ -139,7 +143,9 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
     """
     if port.original is not None:
         found = verify(port.original, tolerance)
-        return replace(found, checks=(*found.checks, *_converted(port, port.original, tolerance)))
+        more = [*_converted(port, port.original, found.tolerance)]
+        why = [] if more else ["the conversion: the model runs on none of the inputs that were tried"]
+        return replace(found, checks=(*found.checks, *more), left_out=(*found.left_out, *why))
     graph, account = graph_of(port.spec), port.provenance.account
     checks: Sequence[Check] = ()
     left_out: Sequence[str] = ()
@@ -148,15 +154,15 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
         module = build(port.spec, seed=0)
         allowed = max(tolerance, _least(module))
         try:
-            original = reference.load(port.provenance, graph)
-            comparison = Comparison(Ported(module, graph), original, allowed)
+            original = load(port.provenance, graph)
+            comparison = Comparison(PortSide(module, graph), original, allowed)
             with original.scope():
                 weights = {key: torch.as_tensor(array.copy()) for key, array in port.weights.items()}
                 comparison.run(weights, is_hidden=account is not None and account.constant > 0)
             name, checks, left_out = original.name, comparison.checks, comparison.reasons
         except UnverifiedError as reason:
             left_out = (f"outputs, penalties and gradients: {reason}",)
-    constants = variables.constants_of(port.provenance.model).values()  # which stand in the config
+    constants = constants_of(port.provenance.model).values()  # which stand in the config
     numbers = sum(array.size for array in port.weights.values()) - sum(array.size for array in constants)
     return Verification(name, allowed, tuple(checks), tuple(left_out), account, numbers)
 
@@ -164,6 +170,8 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
 def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> Iterator[Check]:
     """How far a model that was folded or converted is from the one before, on the same inputs."""
     graph, before, after = graph_of(original.spec), original.build(), port.build()
+    if port.provenance.account is None:  # of a config alone: both draw their weights, each in its own order
+        _draw_alike(before, after, port, original)
     orders = [port.input_orders.get(x.source) for x in graph.inputs]
     with torch.no_grad(), _quietly():
         for form in inputs.forms_of(graph):
@@ -176,17 +184,41 @@ def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> It
             try:
                 got = [*tensors(after(*moved))]
             except Exception as error:  # which is the finding
-                yield Check("outputs", "conversion", "file", "all", math.inf, tolerance, f"it fails: {said(error)}")
+                yield Check(
+                    "outputs", "conversion", "file", "all", math.inf, tolerance, f"it fails: {first_sentence(error)}"
+                )
                 return
             break
         else:
-            return
+            return  # which is said
     outputs = port.spec.body.outputs  # where a layer that was folded gave one, it has another name
     names = [outputs] if isinstance(outputs, str) else [*(outputs or ())]
     for name, a, b in zip(names, got, wanted, strict=True):
         order = port.output_orders.get(name)
         gap = difference(a, b if order is None else b.permute(order), 1e-12)
         yield Check("outputs", "conversion", "file", name, gap, tolerance)
+
+
+def _draw_alike(before: nn.Module, after: nn.Module, port: PortedModel, original: PortedModel) -> None:
+    """Gives two models the same random weights, moved as the conversion moves those of a file."""
+    same = before.state_dict()  # of what no weight declares, such as a module of the user's
+    known = {name: x for name, x in same.items() if name in (own := after.state_dict()) and own[name].shape == x.shape}
+    after.load_state_dict({**after.state_dict(), **known})
+    rng, graph = np.random.default_rng(0), graph_of(original.spec)
+    arrays: Any = constants_of(port.provenance.model)
+    for path, weight in weights_of(graph):
+        if path not in arrays and weight.shape is not None:  # a moving variance is positive
+            drawn = rng.uniform(0.5, 1.5, weight.shape) if not weight.trainable else rng.normal(0, 0.3, weight.shape)
+            arrays[path] = drawn.astype("float32")
+    _load(before, parameters_of(graph, arrays))
+    for move in port.moves:
+        arrays = move(arrays)
+    _load(after, parameters_of(graph_of(port.spec), arrays))
+
+
+def _load(module: nn.Module, parameters: Mapping[str, NDArray[Any]]) -> None:
+    state = {name: torch.as_tensor(array.copy()) for name, array in parameters.items()}
+    module.load_state_dict({**module.state_dict(), **state})
 
 
 def _least(module: Regularized) -> float:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from regspec.blocks import Graph
 from regspec.errors import RegspecError
-from regspec.keras import archive, variables
+from regspec.keras import archive, weights
 from regspec.keras.older import legacy
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, weights_of
 
@@ -55,7 +55,7 @@ class UnverifiedError(Exception):
     """Something can't be compared; its text says what, and why."""
 
 
-def load(provenance: Provenance, graph: Graph) -> Reference:
+def load(provenance: Provenance, graph: Graph) -> Original:
     """The file's model in Keras.
 
     Raises:
@@ -76,16 +76,16 @@ def load(provenance: Provenance, graph: Graph) -> Reference:
     if backend == "torch" and (wrong := _is_torch_wrong(graph)):
         hint = "its TensorFlow backend is right: install tensorflow, or set KERAS_BACKEND=tensorflow"
         raise UnverifiedError(f"Keras's torch backend computes {wrong} wrongly, so that it is no reference; {hint}")
-    reference = Reference(package, backend, provenance, graph)
-    with reference.scope():
+    original = Original(package, backend, provenance, graph)
+    with original.scope():
         try:
-            reference.load()
+            original.load()
         except Exception as error:  # whatever Keras raises
-            raise UnverifiedError(f"{reference.name} can't load the file: {said(error)}") from None
-    return reference
+            raise UnverifiedError(f"{original.name} can't load the file: {first_sentence(error)}") from None
+    return original
 
 
-class Reference:
+class Original:
     """A model in Keras."""
 
     def __init__(self, package: Any, backend: str, provenance: Provenance, graph: Graph) -> None:
@@ -196,7 +196,7 @@ class Reference:
                 path = Path(folder) / ("model.h5" if self.is_legacy else "model.weights.h5")
                 self.model.save_weights(str(path))
                 with h5py.File(path, "r") as file:
-                    found = variables.parameters_of(self.graph, self._arrays(archive.Arrays(file, path)))
+                    found = weights.parameters_of(self.graph, self._arrays(archive.Arrays(file, path)))
         finally:
             if instead is not None:
                 self.restore(kept)
@@ -221,13 +221,13 @@ class Reference:
             if is_random:
                 layer.call = partial(_in_evaluation, layer.call)
 
-    def _arrays(self, arrays: archive.Arrays) -> dict[variables.WeightPath, NDArray[Any]]:
+    def _arrays(self, arrays: archive.Arrays) -> dict[weights.WeightPath, NDArray[Any]]:
         """The arrays of a file that was written just now, as the port reads them."""
         origin = self.provenance
         if origin.generation < 3:
             arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation)
-        found = variables.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
-        return {**variables.constants_of(origin.model), **found}
+        found = weights.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
+        return {**weights.constants_of(origin.model), **found}
 
     def randomize(self) -> None:
         """Gives every weight numbers that no symmetry hides, not far from what it has; variances stay positive."""
@@ -250,18 +250,30 @@ class Reference:
 
     def _structured(self, xs: Sequence[Any]) -> Any:
         """Tensors in the structure in which the model takes them."""
-        remaining = iter(xs)
+        names = self.provenance.model.names
+        given = dict(zip((x.source for x in self.graph.inputs), xs, strict=True))
 
         def filled(structure: Any) -> Any:
             if isinstance(structure, dict):
                 return {key: filled(each) for key, each in structure.items()}
             if isinstance(structure, list) and structure and isinstance(structure[0], str):
-                return next(remaining)
+                x = given.get(names[structure[0]])
+                return self._zeros(structure[0], xs[0]) if x is None else x
             return [filled(each) for each in structure]
 
         own = self.provenance.config["config"]
         structure = own.get("input_layers") if isinstance(own, dict) else None
         return filled(structure) if structure else xs[0]
+
+    def _zeros(self, name: str, like: Any) -> Any:
+        """What an input may be that nothing uses, which the port has left out: of the same batch and backend."""
+        x = self.model.get_layer(name).output
+        dtype = str(getattr(x.dtype, "name", x.dtype))
+        shape = (len(like), *(size or 1 for size in x.shape[1:]))
+        array = np.zeros(shape, "float32" if "float" in dtype else dtype)
+        if isinstance(like, Tensor):
+            return torch.as_tensor(array)
+        return array if isinstance(like, np.ndarray) else importlib.import_module("tensorflow").constant(array)
 
     def _flat(self, outputs: Any) -> list[Any]:
         """The outputs in the order of the port's."""
@@ -301,7 +313,7 @@ def _tensor(x: Any) -> Tensor:
     return torch.as_tensor(array.astype("float32") if array.dtype.name == "bfloat16" else array.copy())
 
 
-def said(error: Exception) -> str:
+def first_sentence(error: Exception) -> str:
     """The first sentence of what an error says, without colours and not too long."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -380,6 +392,6 @@ def _imported(name: str, why: str = "") -> Any:
     except ModuleNotFoundError as error:
         if error.name == name:
             raise UnverifiedError(f"{name} is not installed{why}: pip install {name}") from None
-        raise UnverifiedError(f"{name} can't be imported: {said(error)}") from None
+        raise UnverifiedError(f"{name} can't be imported: {first_sentence(error)}") from None
     except Exception as error:  # of a broken installation
-        raise UnverifiedError(f"{name} can't be imported: {said(error)}") from None
+        raise UnverifiedError(f"{name} can't be imported: {first_sentence(error)}") from None

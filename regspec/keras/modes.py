@@ -1,0 +1,59 @@
+"""Calls that say whether they are in training, as ``layer(x, training=True)`` does, and what a port can make of that.
+
+Keras 2 heeds them whatever the model does: dropout that is called with training=True is never off, and a batch
+normalization that is called with training=False never takes the batch's statistics. Keras 3 heeds them only where the
+model itself is called without training=, as neither fit nor predict do; and it writes training=False by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from regspec.keras.dialect import Dialect
+from regspec.keras.layers import kind_of
+from regspec.keras.values import UnportedError
+
+# Of what is random in training, unless they are zero.
+RATES = ("dropout", "recurrent_dropout", "rate", "stddev", "drop_path_rate")
+HELD = ("layer", "backward_layer", "cell", "cells", "layers")  # where a layer or a model keeps others
+
+
+def heed_training(layer: Mapping[str, Any], name: str, value: Any, dialect: Dialect) -> None:
+    """Notes what a call with training= makes of a layer, or a model, where the port does otherwise.
+
+    Raises:
+        UnportedError: where the port would be wrong in evaluation.
+    """
+    own = None if value is None else next(_changing(layer), None)
+    if own is None:
+        return
+    said = f"'{name}' is called with training={str(value)[:80]}"
+    if dialect.generation > 2:
+        if value:
+            where = "which Keras 3 heeds where the model is called without training=, but neither in fit nor in predict"
+            dialect.note(f"{said}, {where}; in the port it follows train() and eval()")
+    elif value in (False, 0):
+        what = f"so that in Keras 2 '{own}' does in training what it does in evaluation"
+        dialect.note(f"{said}, {what}; in the port it follows train() and eval()")
+    else:
+        raise UnportedError(
+            f"its call with training={str(value)[:80]}: '{own}' does in evaluation what is for training"
+        )
+
+
+def _changing(item: Any) -> Iterator[str]:
+    """The names of the layers that compute otherwise in training: a layer, or those that it, or a model, holds."""
+    config = item.get("config") if isinstance(item, dict) else None
+    if not isinstance(config, dict):
+        return
+    cls = kind_of(str(item.get("class_name")))
+    rates = [config[key] for key in RATES if config.get(key) is not None]
+    # a normalization that is frozen keeps its statistics
+    is_still = cls is None or ("momentum" in cls.model_fields and config.get("trainable") is False)
+    if any(rates) or (cls is not None and cls.differs_in_training and not rates and not is_still):
+        yield str(config.get("name") or item["class_name"])
+    for key in HELD:
+        inner = config.get(key)
+        for each in inner if isinstance(inner, list) else [inner]:
+            yield from _changing(each)
