@@ -17,6 +17,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import regspec
+from regspec.training.module import DataLoss
 from regspec.training.options import Options
 from regspec.training.run import Run, train
 
@@ -69,6 +70,20 @@ def test_digits(tmp_path: Path) -> None:
     assert all(f"epoch {number:>2}/10  loss " in printed for number in range(1, 11))
     for name, penalty in made.model.regularization_terms().items():
         assert f"{penalty.item():.6g}" in next(line for line in printed.splitlines() if name in line)
+
+
+@pytest.mark.parametrize("gives_probabilities", [False, True])
+@pytest.mark.parametrize("units", [1, 2, 3])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_data_loss_of_classes(units: int, gives_probabilities: bool, is_weighted: bool) -> None:
+    """Minus the logarithm of the class's probability, times the weight of the class, over the number of examples."""
+    scores, target = torch.randn(7, units), torch.randint(0, max(units, 2), (7,))
+    shares = scores.softmax(1) if units > 1 else torch.cat([1 - scores.sigmoid(), scores.sigmoid()], 1)
+    weights = torch.rand(max(units, 2)) if is_weighted else None
+    loss = DataLoss(is_classification=True, gives_probabilities=gives_probabilities, class_weights=weights)
+    output = (shares if units > 1 else shares[:, 1:]) if gives_probabilities else scores
+    logarithms = -shares[torch.arange(7), target].log() * (1 if weights is None else weights[target])
+    torch.testing.assert_close(loss(output, target), logarithms.sum() / 7)
 
 
 def test_same_seed_same_run(tmp_path: Path) -> None:

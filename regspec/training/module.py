@@ -38,7 +38,8 @@ class DataLoss(torch.nn.Module):
     Args:
         is_classification: whether targets are classes.
         gives_probabilities: whether outputs are probabilities, and no scores.
-        class_weights: how much each class counts; the mean is weighted too, as in torch.
+        class_weights: how much an example of each class counts; the sum is divided by the number of examples, as in
+            Keras, so that the parts of a batch add up to the whole.
     """
 
     def __init__(
@@ -53,18 +54,17 @@ class DataLoss(torch.nn.Module):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         if not self.is_classification:
             return F.mse_loss(output.reshape(target.shape), target)
-        if output.shape[1] == 1:
-            return self._binary(output[:, 0], target)
-        if self.gives_probabilities:
-            return F.nll_loss(output.clamp_min(1e-7).log(), target, self.class_weights)
-        return F.cross_entropy(output, target, self.class_weights)
+        return self._of_classes(output, target) / len(target)
 
-    def _binary(self, output: Tensor, target: Tensor) -> Tensor:
-        function = F.binary_cross_entropy if self.gives_probabilities else F.binary_cross_entropy_with_logits
-        if self.class_weights is None:
-            return function(output, target.to(output.dtype))
-        weights = self.class_weights[target]
-        return function(output, target.to(output.dtype), weights, reduction="sum") / weights.sum()
+    def _of_classes(self, output: Tensor, target: Tensor) -> Tensor:
+        """The sum over examples."""
+        if output.shape[1] == 1:
+            weights = None if self.class_weights is None else self.class_weights[target]
+            function = F.binary_cross_entropy if self.gives_probabilities else F.binary_cross_entropy_with_logits
+            return function(output[:, 0], target.to(output.dtype), weights, reduction="sum")
+        if self.gives_probabilities:
+            return F.nll_loss(output.clamp_min(1e-7).log(), target, self.class_weights, reduction="sum")
+        return F.cross_entropy(output, target, self.class_weights, reduction="sum")
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         """The share of examples whose class is right."""

@@ -88,7 +88,8 @@ class Task:
                 raise RegspecError(
                     Problem(f"--class-weights are for classes, but '{self.options.data}' has quantities")
                 )
-            weights = data.class_weights(self.loaded.train.target, self.graph.outputs[0].logical[-1])
+            units = self.graph.outputs[0].logical[-1] or 0
+            weights = data.class_weights(self.loaded.train.target, max(units, 2))  # one unit is for two classes
         return DataLoss(
             is_classification=self.loaded.is_classification,
             gives_probabilities=gives_probabilities(self.graph),
