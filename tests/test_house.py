@@ -61,6 +61,7 @@ keras.report
 keras.porting
 report
 training
+tuning
 tables
 cli
 __main__

@@ -23,15 +23,16 @@ from regspec import document
 from regspec.cli.application import parameters
 from regspec.errors import Problem, RegspecError
 from regspec.spec.parameters import Choices, Range, with_defaults
-from regspec.training import study as studies
-from regspec.training import tuning
 from regspec.training.epochs import DivergedError
 from regspec.training.options import Options
 from regspec.training.run import train
-from regspec.training.score_figure import draw
-from regspec.training.scores import Scores, Trial
-from regspec.training.spaces import grid
-from regspec.training.tuning import Plan, Tuned, tune
+from regspec.tuning import search as searching
+from regspec.tuning import study as studies
+from regspec.tuning.figure import draw
+from regspec.tuning.plan import Plan
+from regspec.tuning.scores import Scores, Trial
+from regspec.tuning.search import Tuned, tune
+from regspec.tuning.spaces import grid
 
 ROOT = Path(__file__).parent.parent
 SPEC = """# how much
@@ -95,7 +96,7 @@ class Searching:
 
 @pytest.fixture
 def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searching:
-    monkeypatch.setattr(tuning, "png_and_svg", lambda *_: (b"", b""))  # which takes most of the time
+    monkeypatch.setattr(searching, "png_and_svg", lambda *_: (b"", b""))  # which takes most of the time
     return Searching(tmp_path)
 
 
@@ -157,6 +158,18 @@ def test_several_parameters(search: Searching) -> None:
         (strength, width) for strength in STRENGTHS for width in (3, 5)
     ]
     assert found.values == {"strength": 1e-2, "width": 5}
+
+
+def test_files_of_blocks_come_with_the_best_spec(search: Searching) -> None:
+    """And the parameter of a block's file is not searched: it is given where the block is used."""
+    (search.folder / "parts").mkdir()
+    (search.folder / "parts" / "tower.yaml").write_text(
+        "regspec: 1\nparameters: {strength: {default: 1e-3, search: {low: 0.0, high: 1.0}}}\n"
+        "inputs: {x: {shape: [13]}}\nlayers: [{Dense: {units: 4, kernel_regularizer: {l2: $strength}}}]\n"
+    )
+    used = "blocks: {tower: {file: parts/tower.yaml}}\nlayers:\n  - tower: {strength: $strength}\n"
+    search(trainer(), SPEC.replace("layers:\n", used))
+    assert regspec.source(search.study / "best.yaml").count("L2(0.01)") == 2
 
 
 def test_among_equal_scores_the_least_loss_is_best(search: Searching) -> None:
@@ -420,6 +433,10 @@ def test_folders_that_are_no_studies(search: Searching) -> None:
     with pytest.raises(RegspecError, match=r"study\.db: error: can't be used: file is not a database"):
         search(trainer())
     assert sorted(each.name for each in search.study.iterdir() if each.name != ".lock") == ["notes.txt", "study.db"]
+    (search.study / "study.db").unlink()
+    optuna.create_study(study_name="another", storage=f"sqlite:///{search.study / 'study.db'}")
+    with pytest.raises(RegspecError, match="holds no study of regspec's"):
+        search(trainer())
 
 
 def test_a_quantity_is_scored_by_its_loss(search: Searching) -> None:
@@ -510,7 +527,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert "trial 1/2  strength 1e-05  held-out accuracy 0." in result.stdout
     folder = tmp_path / "runs" / "net_search"
     assert {each.name for each in folder.iterdir() if each.name != ".lock"} == {
-        "best.yaml", "scores.png", "scores.svg", "study.db", "trials.csv",
+        "best.yaml", "scores.png", "scores.svg", "spec.yaml", "study.db", "trials.csv",
     }  # fmt: skip
     assert (folder / "scores.png").read_bytes().startswith(b"\x89PNG")
 
@@ -550,7 +567,7 @@ def test_as_good_within_one_standard_error() -> None:
     )
     made = Scores(trials, regspec.loads(SPEC).search, "held_out_accuracy", 900)
     assert made.error == pytest.approx(0.01)
-    assert [each.number for each in made.as_good()] == [1, 2]
+    assert made.as_good() == {"strength": "from 0.0001 to 0.001"}
 
 
 def test_studies_are_optunas(search: Searching) -> None:

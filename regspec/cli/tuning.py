@@ -90,10 +90,11 @@ def tune(
     study.db, with which the same command goes on after Ctrl-C or on another day, in several processes too.
     """
     try:
-        from regspec.training import options, tuning
+        from regspec.training.options import Options
+        from regspec.tuning import plan, search
     except ImportError as error:
         raise RegspecError(Problem(f"tune needs {error.name}", "pip install 'regspec[tune]'")) from None
-    chosen = options.Options(
+    chosen = Options(
         data=data,
         target=target,
         epochs=epochs,
@@ -104,5 +105,5 @@ def tune(
         routes=tuple(route or ()),
         accelerator=accelerator,
     )
-    plan = tuning.Plan(trials, sampler.value, pruner.value, None if metric is None else metric.value, timeout)
-    tuning.tune(spec, chosen, plan, output)
+    how = plan.Plan(trials, sampler.value, pruner.value, None if metric is None else metric.value, timeout)
+    search.tune(spec, chosen, how, output)

@@ -73,7 +73,7 @@ class Folder:
             facts: what the run is.
             state: the weights.
         """
-        contents: dict[str, str | bytes] = {str(name): path.read_bytes() for name, path in _files_of(spec_file)}
+        contents: dict[str, str | bytes] = {str(name): path.read_bytes() for name, path in files_of(spec_file)}
         if values:
             contents["spec.yaml"] = with_defaults(read(spec_file), values)
         contents |= {"model.py": source(spec), "run.json": _json(facts), "initial.safetensors": _tensors(state)}
@@ -120,10 +120,10 @@ def _tensors(state: State) -> bytes:
     return safetensors.torch.save({key: value.detach().cpu().contiguous().clone() for key, value in state.items()})
 
 
-def _files_of(spec_file: Path, name: Path = Path("spec.yaml")) -> Iterator[tuple[Path, Path]]:
+def files_of(spec_file: Path, name: Path = Path("spec.yaml")) -> Iterator[tuple[Path, Path]]:
     """A spec's file and those of its blocks that lie below it, after the names that they have in a run's folder."""
     yield name, spec_file
     blocks = read(spec_file).data.get("blocks") or {}
     for block in dict.fromkeys(block["file"] for block in blocks.values() if "file" in block):
         if ".." not in Path(block).parts:
-            yield from _files_of(spec_file.parent / block, name.parent / block)
+            yield from files_of(spec_file.parent / block, name.parent / block)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -24,40 +24,19 @@ from regspec import files
 from regspec.compiler import load, source
 from regspec.document import Document, read
 from regspec.errors import Problem, RegspecError
-from regspec.spec.parameters import Range, with_defaults, written
+from regspec.spec.parameters import with_defaults, written
 from regspec.training import run
 from regspec.training.epochs import PLAIN, DivergedError
-from regspec.training.folder import Folder
+from regspec.training.folder import Folder, files_of
 from regspec.training.options import Options
-from regspec.training.score_figure import png_and_svg
-from regspec.training.scores import LABELS, Scores
-from regspec.training.spaces import ends, grid, stored, suggested, told, told_of
-from regspec.training.study import DIVERGED, Direction, Study, opened
+from regspec.tuning.figure import png_and_svg
+from regspec.tuning.plan import Metric, Plan
+from regspec.tuning.scores import LABELS, Scores
+from regspec.tuning.spaces import ends, grid, stored, suggested, told, told_of
+from regspec.tuning.study import DIVERGED, Direction, Study, opened
 
-Metric = Literal["held_out_accuracy", "held_out_loss"]
-Sampler = Literal["grid", "random", "tpe"]
-Pruner = Literal["none", "median"]
 METRICS = ("data_loss", "penalty", "held_out_loss", "held_out_accuracy")  # of each trial's last epoch, that are kept
 Train = Callable[..., run.Run]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to search.
-
-    Args:
-        trials: how many trainings, in all processes and on all days; for a grid about as many.
-        sampler: ``grid``, ``random``, or ``tpe``, which looks near what was good.
-        pruner: ``median`` ends a trial early that is worse than half of the others were; ``none`` ends none.
-        metric: the score; the accuracy of classes and the loss of quantities where it is None.
-        timeout: the seconds after which no trial begins; None for no end.
-    """
-
-    trials: int = 30
-    sampler: Sampler = "tpe"
-    pruner: Pruner = "none"
-    metric: Metric | None = None
-    timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +94,9 @@ def tune(
         RegspecError: for a fault of the spec or data, a folder that can't be used, or where no trial has a score.
     """
     begun = time.monotonic()
+    if not load(spec_file).search:
+        hint = "write one as strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}"
+        raise RegspecError(Problem("has no parameter to search", hint, str(spec_file)))
     task = run.Task.of(spec_file, options)
     place = folder or Folder.free(Path("runs") / f"{task.spec.name}_search").path
     metric = _metric(plan, task)
@@ -126,7 +108,7 @@ def tune(
     direction: Direction = "maximize" if metric == "held_out_accuracy" else "minimize"
     queue = [stored(searches, each) for each in values]
     with opened(place, _facts(search), direction=direction, queue=queue) as study:
-        study.trials.pruner = _pruner(plan, options)
+        study.trials.pruner = plan.pruner_of(options.epochs)
         try:
             _begin(search, study, total)
             with _bar(search, study, total) as tick:
@@ -137,7 +119,7 @@ def tune(
                     _run(search, study, trial, total)
                     tick()
         except (KeyboardInterrupt, SystemExit):
-            _write(search, study)
+            _write(search, search.scores(study))
             done = f"stopped after {len(study.done())} of {total} trials"
             search.say(f"{done}; the same command with --output {place} goes on")
             raise SystemExit(130) from None
@@ -153,11 +135,8 @@ def _metric(plan: Plan, task: run.Task) -> Metric:
 
 
 def _check(search: _Search) -> None:
-    """Raises where there is nothing to search, or where the spec does not take what is to be tried."""
+    """Raises where the spec does not take what is to be tried."""
     searches = search.task.spec.search
-    if not searches:
-        hint = "write one as strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}"
-        raise RegspecError(Problem("has no parameter to search", hint, str(search.spec_file)))
     for name, each in searches.items():
         for value in ends(each):
             try:
@@ -186,16 +165,6 @@ def _facts(search: _Search) -> dict[str, Any]:
         **how,
         **({"trials": plan.trials} if plan.sampler == "grid" else {}),
     }
-
-
-def _pruner(plan: Plan, options: Options) -> Any:
-    if plan.pruner == "none":
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=options.epochs // 4)
-
-
-def _sampler(plan: Plan, seed: int) -> Any:
-    return optuna.samplers.TPESampler(seed=seed) if plan.sampler == "tpe" else optuna.samplers.RandomSampler(seed=seed)
 
 
 def _begin(search: _Search, study: Study, total: int) -> None:
@@ -227,7 +196,7 @@ def _bar(search: _Search, study: Study, total: int) -> Iterator[Callable[[], Non
 
 def _run(search: _Search, study: Study, trial: optuna.Trial, total: int) -> None:
     """Runs a trial, and says what came of it. What ends the search gives the trial back."""
-    study.trials.sampler = _sampler(search.plan, search.task.options.seed + trial.number)
+    study.trials.sampler = search.plan.sampler_of(search.task.options.seed + trial.number)
     number, searches = trial.user_attrs["number"], search.task.spec.search
     try:
         values = suggested(trial, searches)
@@ -281,39 +250,33 @@ def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
 
 def _finished(search: _Search, study: Study, total: int) -> Tuned:
     """Says what is best, and writes it. Raises where no trial has a score."""
-    scores = _write(search, study)
+    scores = search.scores(study)
     best, searches = scores.best, search.task.spec.search
     if best is None or best.score is None:
+        _write(search, scores)
         what = f"none of {len(scores.trials)} trials has a score"
         raise RegspecError(Problem(what, "a smaller --lr may help, or other bounds", path=str(search.folder)))
     if len(scores.trials) < total:
         done = f"{len(scores.trials)} of {total} trials are done"
         search.say(f"{done}; the same command with --output {search.folder} goes on")
     search.say(f"best: {told(searches, best.values)}  {scores.label} {best.score:.4f}  (trial {best.number})")
-    if scores.error is not None:
-        same = scores.as_good()
-        for name, each in searches.items():
-            seen = [trial.values[name] for trial in same]
-            ordered = sorted(set(seen)) if isinstance(each, Range) else [x for x in each.choices if x in seen]
-            if len(ordered) > 1:
-                span = f"from {written(ordered[0])} to {written(ordered[-1])}"
-                among = span if isinstance(each, Range) else ", ".join(map(written, ordered))
-                search.say(
-                    f"within one standard error ({scores.error:.4f}, of {scores.held_out} examples): {name} {among}"
-                )
+    for name, values in scores.as_good().items():
+        search.say(f"within one standard error ({scores.error:.4f}, of {scores.held_out} examples): {name} {values}")
+    _write(search, scores)
     search.say(f"{search.folder}: best.yaml, trials.csv, scores.png, scores.svg")
     return Tuned(search.folder, best.values, best.score)
 
 
-def _write(search: _Search, study: Study) -> Scores:
+def _write(search: _Search, scores: Scores) -> None:
     """Writes the trials, their picture and the best spec, as far as there are any."""
-    scores = search.scores(study)
     contents: dict[str, str | bytes] = {}
     if scores.trials:
         contents["trials.csv"] = scores.csv()
     if scores.best is not None:
         contents["best.yaml"] = with_defaults(search.document, scores.best.values)
         contents["scores.png"], contents["scores.svg"] = png_and_svg(scores, search.task.spec)
+    if contents:  # with the files of blocks, which the best spec uses
+        contents |= {str(name): path.read_bytes() for name, path in files_of(search.spec_file)}
     for name, content in contents.items():
+        (search.folder / name).parent.mkdir(parents=True, exist_ok=True)
         files.write(search.folder / name, content)
-    return scores

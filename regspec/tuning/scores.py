@@ -11,8 +11,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from regspec.spec.parameters import written
-from regspec.training.spaces import Searches, restored
+from regspec.spec.parameters import Range, written
+from regspec.tuning.spaces import Searches, restored
 
 LABELS = {"held_out_accuracy": "held-out accuracy", "held_out_loss": "held-out loss"}
 
@@ -86,12 +86,22 @@ class Scores:
             return None
         return math.sqrt(self.best.score * (1 - self.best.score) / self.held_out)
 
-    def as_good(self) -> list[Trial]:
-        """The trials whose score is within one standard error of the best."""
+    def as_good(self) -> dict[str, str]:
+        """The values, for people, of trials within one standard error of the best, where there are several."""
         if self.best is None or self.best.score is None or self.error is None:
-            return []
+            return {}
         least = self.best.score - self.error
-        return [each for each in self.trials if each.state == "complete" and (each.score or 0.0) >= least]
+        good = [each for each in self.trials if each.state == "complete" and (each.score or 0.0) >= least]
+        told = {}
+        for name, search in self.searches.items():
+            seen = {written(each.values[name]): each.values[name] for each in good}
+            if len(seen) < 2:
+                continue
+            if isinstance(search, Range):
+                told[name] = f"from {written(min(seen.values()))} to {written(max(seen.values()))}"
+            else:
+                told[name] = ", ".join(written(each) for each in search.choices if written(each) in seen)
+        return told
 
     def csv(self) -> str:
         """A row for each trial: its number, how it ended, its values, and its metrics."""

@@ -48,7 +48,9 @@ class Study:
             for left in self._in(TrialState.RUNNING):
                 if not self._lives(left.user_attrs.get("process")):
                     self.give_back(left.number)
-            taken = {each.user_attrs.get("number") for each in [*self.done(), *self._in(TrialState.RUNNING)]}
+            # all states in one reading: a trial that ends between two of them would be in neither
+            begun = self._in(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+            taken = {each.user_attrs["number"] for each in begun if not _is_given_back(each)}
             if len(taken) >= total:
                 return None
             trial = self.trials.ask()
@@ -62,10 +64,17 @@ class Study:
         self.trials.tell(number, state=TrialState.FAIL)
         self.trials.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
 
+    def tidy(self) -> None:
+        """Removes the files of processes that were killed."""
+        for path in self.folder.glob(".process-*"):
+            name = path.name.removeprefix(".process-")
+            if not name.endswith("-journal"):
+                self._lives(name)
+
     def done(self) -> list[FrozenTrial]:
         """The trials that have ended, by their numbers: with a score, pruned or diverged."""
         ended = self._in(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-        own = [each for each in ended if each.state is not TrialState.FAIL or DIVERGED in each.user_attrs]
+        own = [each for each in ended if not _is_given_back(each)]
         return sorted(own, key=lambda each: each.user_attrs["number"])
 
     def _in(self, *states: TrialState) -> Sequence[FrozenTrial]:
@@ -80,9 +89,15 @@ class Study:
             if path.exists():
                 with _locked(path, 0):
                     path.unlink()
+                path.with_name(f"{path.name}-journal").unlink(missing_ok=True)  # which a kill leaves
         except sqlite3.OperationalError:
             return True
         return False
+
+
+def _is_given_back(trial: FrozenTrial) -> bool:
+    """Whether a trial was put back, to be run again."""
+    return trial.state is TrialState.FAIL and DIVERGED not in trial.user_attrs
 
 
 @contextmanager
@@ -104,8 +119,8 @@ def opened(
     facts = json.loads(json.dumps(facts))
     process = uuid.uuid4().hex[:12]
     path, own = folder / "study.db", folder / f".process-{process}"
+    _make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if not path.exists() and any(not each.name.startswith(".") for each in folder.iterdir()):
             hint = "give a study a folder of its own"
             raise RegspecError(Problem("is a folder without a study, that is not empty", hint, str(folder)))
@@ -114,16 +129,22 @@ def opened(
                 with _locked(folder / ".lock", PATIENCE):
                     if not path.exists():
                         _make(path, facts, direction, queue)
-                study = optuna.load_study(study_name=NAME, storage=_storage(path))
-                _compare(study.user_attrs["facts"], facts, folder)
-                yield Study(folder, process, study)
+                study = Study(folder, process, _loaded(path))
+                _compare(study.trials.user_attrs.get("facts", {}), facts, folder)
+                study.tidy()
+                yield study
             finally:
                 own.unlink(missing_ok=True)
-    except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError, KeyError) as error:
+    except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         reason = str(getattr(error, "orig", None) or error.__cause__ or error)
         raise RegspecError(Problem(f"can't be used: {' '.join(reason.split())}", path=str(path))) from None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RegspecError(Problem(f"can't be written: {error.strerror}", path=str(folder))) from None
+        raise RegspecError(Problem(f"can't be made: {error.strerror}", path=str(folder))) from None
 
 
 def _make(path: Path, facts: Mapping[str, Any], direction: Direction, queue: Sequence[Mapping[str, Any]]) -> None:
@@ -141,6 +162,13 @@ def _make(path: Path, facts: Mapping[str, Any], direction: Direction, queue: Seq
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _loaded(path: Path) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=NAME, storage=_storage(path))
+    except KeyError:
+        raise RegspecError(Problem("holds no study of regspec's", "give another --output", str(path))) from None
 
 
 def _storage(path: Path) -> optuna.storages.RDBStorage:

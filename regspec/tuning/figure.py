@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from regspec.spec.model import ModelSpec
 from regspec.spec.parameters import Range, Search, written
-from regspec.training.scores import Scores, Trial
+from regspec.tuning.scores import Scores, Trial
 
 DOTS, CHOSEN, QUIET = "#3b6ea8", "#c2334d", "#8a8f98"
 WIDTH, HEIGHT = 5.2, 4.4  # inches, of one panel

@@ -1,0 +1,1 @@
+"""A search for the best values of the parameters that say where they may lie."""
