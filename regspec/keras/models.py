@@ -23,7 +23,7 @@ from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.modes import heed_training
 from regspec.keras.nodes import Call, is_said, ordered, references_in
 from regspec.keras.operations.functions import function_of, is_function, refuse_sizes, short_name
-from regspec.keras.operations.operation import Source, Stored
+from regspec.keras.operations.operation import Reference, Source, Stored
 from regspec.keras.operations.recorded import is_operation, operation_of
 from regspec.keras.operations.tensorflow_rules import ShapeOf, SizeOf, Sizes
 from regspec.keras.precision import policy_of
@@ -87,232 +87,23 @@ class Reader:
         if is_foreign(item):
             said = f"'{model.name}' is of the class {item['class_name'][:80]}, which is none of Keras's own"
             self.dialect.note(f"{said}: its graph is ported, but not what the class makes of it")
+        body = _Body(self, model, depth)
         if item["class_name"] == "Sequential":
-            self._sequential(model, config, depth)
+            body.sequential(config)
         else:
-            self._functional(model, config, depth)
+            body.functional(config)
         if not model.inputs or not (model.entries or self.problems):
             raise UnportedError("a model without inputs or without layers")
         return model
 
-    # -- sequences -----------------------------------------------------------------------------------------------------
-
-    def _counted(self, layers: int) -> None:
+    def counted(self, layers: int) -> None:
         """Counts the layers of a model. Raises where there are too many."""
         self.count += layers
         if self.count > MAX_LAYERS:
             raise UnportedError(f"a model of more than {MAX_LAYERS:,} layers")
 
-    def _sequential(self, model: Model, config: dict[str, Any], depth: int) -> None:
-        layers = config["layers"]
-        self._counted(len(layers))
-        shape = config.get("build_input_shape") or next(
-            (found for layer in layers[:1] if (found := _batch_shape(layer)) is not None), None
-        )
-        if layers and layers[0]["class_name"] == "InputLayer":
-            shape = _batch_shape(layers[0]) or shape
-        if shape is None:
-            raise UnportedError("a Sequential model that was never built, so that the shape of its input is not known")
-        taken: set[str] = set()
-        name = _identifier(name_of(layers[0]) if layers[0]["class_name"] == "InputLayer" else "input", taken)
-        model.inputs[name] = _input(layers[0], shape, self.dialect.dtype)
-        last = name
-        for layer in layers:
-            if layer["class_name"] == "InputLayer":
-                continue
-            last = self._layer(model, layer, [last], taken, depth)
-        model.outputs = last
-
-    # -- graphs --------------------------------------------------------------------------------------------------------
-
-    def _functional(self, model: Model, config: dict[str, Any], depth: int) -> None:
-        taken: set[str] = set()
-        results: dict[tuple[str, int], str] = {}  # the entry that a layer's node became
-        declared = config.get("input_layers")
-        if depth and isinstance(declared, dict):  # the order in which a call of the model gives them
-            declared = dict(sorted(declared.items()))
-        inputs = dict.fromkeys(name for name, _, _ in references_in(declared))
-        order = {name: place for place, name in enumerate(inputs)}
-        layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
-        for layer in layers:
-            if layer["class_name"] == "InputLayer":
-                name = model.names[name_of(layer)] = _identifier(name_of(layer), taken)
-                shape = _batch_shape(layer)
-                if shape is None:
-                    raise UnportedError(f"the input '{name_of(layer)}', whose shape is not known")
-                model.inputs[name] = _input(layer, shape, self.dialect.dtype)
-                results[name_of(layer), 0] = name
-        calls = {
-            (name_of(layer), index): (layer, Call.of(layer, node))
-            for layer in config["layers"]
-            if layer["class_name"] != "InputLayer"
-            for index, node in enumerate(layer.get("inbound_nodes") or [])
-        }
-        self._counted(len(calls))
-        for name, index in ordered(calls, results):
-            layer, call = calls[name, index]
-            results[name, index] = self._call(model, layer, index, call, results, taken, depth)
-        # Keras 3 counts the nodes of a model inside from 0 in calls, and from 1 here: the first is its own
-        if self.dialect.generation > 2:
-            models = {name_of(layer) for layer in config["layers"] if layer["class_name"] in GRAPHS}
-            results = {(name, index + (name in models)): entry for (name, index), entry in results.items()}
-        model.outputs = self._outputs(model, config.get("output_layers"), results, depth)
-        self._check_inputs(model, depth)
-
-    def _check_inputs(self, model: Model, depth: int) -> None:
-        """Takes out the inputs that nothing uses, which Keras allows."""
-        used = {*names_in(model.outputs)}
-        used.update(each for entry in model.entries for fields in entry.values() for each in fields["inputs"])
-        used.update(mask for masks in model.recorded.values() for mask in masks if mask is not None)
-        for there, name in model.names.items() if not self.problems else ():
-            if name in model.inputs and name not in used:
-                if depth:
-                    raise UnportedError(f"an input that nothing in it uses, '{there}'")
-                self.dialect.note(f"nothing uses the input '{there}', which is left out")
-                del model.inputs[name]
-
-    def _outputs(self, model: Model, value: Any, results: Mapping[tuple[str, int], str], depth: int) -> Any:
-        """The outputs of a spec: a name, a list of names, or a mapping to them."""
-
-        def name(reference: Any) -> str:
-            ((layer, node, output),) = references_in(reference)
-            return model.output(results[layer, node], output)
-
-        if isinstance(value, dict):
-            taken: set[str] = set()
-            keys = {key: _identifier(key, taken) for key in (sorted(value) if depth else value)}
-            for key, made in keys.items():
-                if made != key:
-                    self.dialect.note(f"the output '{key}' is called '{made}'")
-            return {made: name(value[key]) for key, made in keys.items()}
-        if isinstance(value, list) and value and isinstance(value[0], str):
-            return name(value)
-        names = [model.output(results[layer, node], output) for layer, node, output in references_in(value)]
-        return names[0] if len(names) == 1 else names
-
-    def _call(
-        self,
-        model: Model,
-        layer: dict[str, Any],
-        index: int,
-        call: Call,
-        results: Mapping[tuple[str, int], str],
-        taken: set[str],
-        depth: int,
-    ) -> str:
-        """The entry of one call of a layer."""
-        is_replaced = self.dialect.replacements.find(layer) is not None
-        try:
-            if is_function(layer) and not is_replaced:
-                source = function_of(layer, call.constants, call.keywords, self.dialect, model.sizes)
-            else:
-                refuse_sizes(call.references, model.sizes)
-                source = None
-                if is_operation(layer) and not is_replaced:
-                    source = operation_of(layer, call.constants, call.keywords, self.dialect, call.shapes)
-            if isinstance(source, (ShapeOf, SizeOf, Sizes)):
-                model.sizes[name_of(layer), index] = source
-                return name_of(layer)
-            if source is not None:
-                name = short_name(layer) if is_function(layer) else name_of(layer)
-                return self._operation(model, source, _identifier(name, taken), results, taken)
-        except UnportedError as reason:
-            self._report(layer, reason)
-            return _identifier(name_of(layer), taken)
-        inputs = [model.output(results[name, number], position) for name, number, position in call.references]
-        cls = kind_of(layer["class_name"])
-        said = {key: value for key, value in call.keywords.items() if is_said(value)}
-        given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
-        if given.get("reverse") and is_quantized(layer["config"]):
-            self._report(layer, UnportedError(f"its call in reverse rounds what it takes: {ADVICE}"))
-        if strange := [key for key in said if key != "training"] or call.strays:
-            self._report(layer, UnportedError(f"its call with {str(strange[0])[:80]}"))
-        try:
-            heed_training(layer, name_of(layer), call.keywords.get("training"), self.dialect)
-        except UnportedError as reason:
-            self._report(layer, reason)
-        if index == 0:
-            name = self._layer(model, layer, inputs, taken, depth, given)
-        else:
-            name = _identifier(f"{name_of(layer)}_{index + 1}", taken)
-            first = model.names[name_of(layer)]
-            model.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
-            if first in model.keys:
-                model.keys[name] = model.keys[first]
-        if any(call.masks):
-            model.recorded[name] = [mask and model.output(results[mask[:2]], mask[2]) for mask in call.masks]
-        return name
-
-    def _operation(
-        self,
-        model: Model,
-        source: Source,
-        name: str,
-        results: Mapping[tuple[str, int], str],
-        taken: set[str],
-        at: str | None = None,
-    ) -> str:
-        """The entry of an operation, after those of its inputs that are entries themselves; ``at`` is the own name."""
-        if isinstance(source, tuple):
-            layer, node, output = source
-            return model.output(results[layer, node], output)
-        at = at or name
-        inputs = []
-        for each in source.inputs:
-            own = at if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", taken)
-            inputs.append(self._operation(model, each, name, results, taken, own))
-        model.operations.add(at)
-        fields = {key: self._stored(model, at, key, value) for key, value in source.fields.items()}
-        for key, numbers in source.weights.items():
-            self._stored(model, at, key, Stored(numbers))
-        model.entries.append({source.kind: {"name": at, "inputs": inputs, **fields}})
-        return at
-
-    def _stored(self, model: Model, name: str, key: str, value: Any) -> Any:
-        """A field's value, with the shape of an array in its place, which goes to the weights of an entry."""
-        if isinstance(value, list):
-            return [self._stored(model, name, f"{key}_{index}", each) for index, each in enumerate(value)]
-        if not isinstance(value, Stored):
-            return value
-        try:
-            array = np.asarray(value.numbers, "float32")
-        except (ValueError, TypeError):
-            raise UnportedError("an array whose lists differ in length") from None
-        model.arrays.append((name, key, array))
-        return {"shape": [*array.shape]}
-
-    def _layer(
-        self,
-        model: Model,
-        layer: dict[str, Any],
-        inputs: list[str],
-        taken: set[str],
-        depth: int,
-        given: Mapping[str, Any] | None = None,
-    ) -> str:
-        """The entry of a layer, or of a model inside; with what its call says."""
-        name = _identifier(name_of(layer), taken)
-        model.names[name_of(layer)] = name
-        if not is_operation(layer):  # which has no weights
-            model.layers.append((name, layer))
-        try:
-            if layer["class_name"] in MODELS:
-                inner = self.model(layer, depth + 1)
-                inner.name = _identifier(name[0].lower() + name[1:], self.blocks)  # a capital marks a kind
-                model.inner[name] = inner
-                if isinstance(inner.outputs, dict):
-                    model.keys[name] = [*inner.outputs]
-                entry: dict[str, Any] = {inner.name: {"name": name, "inputs": inputs}}
-            else:
-                ((kind, fields),) = layer_of(layer, self.dialect).items()
-                entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}
-        except UnportedError as reason:
-            self._report(layer, reason)
-            return name
-        model.entries.append(entry)
-        return name
-
-    def _report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
+    def report(self, layer: Mapping[str, Any], reason: UnportedError) -> None:
+        """Notes that a layer can't be ported."""
         name, cls = name_of(layer)[:80], layer["class_name"][:80]
         hint = f"put a torch module of yours in its place: --replace '{name}=package.module:Class'"
         if cls not in MODELS and kind_of(cls) is None and not is_operation(layer) and not is_function(layer):
@@ -320,6 +111,223 @@ class Reader:
         is_replaced = self.dialect.replacements.find(layer) is not None
         what = f"'{name}' ({cls}) can't be ported: {reason}"
         self.problems.append(Problem(what, None if is_replaced else hint))
+
+
+@dataclass
+class _Body:
+    """The layers of one model, as they are read."""
+
+    reader: Reader
+    model: Model
+    depth: int  # of the model in others
+    taken: set[str] = field(default_factory=set)  # names of entries
+    results: dict[tuple[str, int], str] = field(default_factory=dict)  # the entry that a layer's node became
+
+    # -- sequences -----------------------------------------------------------------------------------------------------
+
+    def sequential(self, config: dict[str, Any]) -> None:
+        """Reads layers that stand one after the other."""
+        layers = config["layers"]
+        self.reader.counted(len(layers))
+        shape = config.get("build_input_shape") or next(
+            (found for layer in layers[:1] if (found := _batch_shape(layer)) is not None), None
+        )
+        if layers and layers[0]["class_name"] == "InputLayer":
+            shape = _batch_shape(layers[0]) or shape
+        if shape is None:
+            raise UnportedError("a Sequential model that was never built, so that the shape of its input is not known")
+        name = _identifier(name_of(layers[0]) if layers[0]["class_name"] == "InputLayer" else "input", self.taken)
+        self.model.inputs[name] = _input(layers[0], shape, self.reader.dialect.dtype)
+        last = name
+        for layer in layers:
+            if layer["class_name"] == "InputLayer":
+                continue
+            last = self.layer(layer, [last])
+        self.model.outputs = last
+
+    # -- graphs --------------------------------------------------------------------------------------------------------
+
+    def functional(self, config: dict[str, Any]) -> None:
+        """Reads layers that call each other."""
+        declared = config.get("input_layers")
+        if self.depth and isinstance(declared, dict):  # the order in which a call of the model gives them
+            declared = dict(sorted(declared.items()))
+        inputs = dict.fromkeys(name for name, _, _ in references_in(declared))
+        order = {name: place for place, name in enumerate(inputs)}
+        layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
+        for layer in layers:
+            if layer["class_name"] == "InputLayer":
+                name = self.model.names[name_of(layer)] = _identifier(name_of(layer), self.taken)
+                shape = _batch_shape(layer)
+                if shape is None:
+                    raise UnportedError(f"the input '{name_of(layer)}', whose shape is not known")
+                self.model.inputs[name] = _input(layer, shape, self.reader.dialect.dtype)
+                self.results[name_of(layer), 0] = name
+        calls = {
+            (name_of(layer), index): (layer, Call.of(layer, node))
+            for layer in config["layers"]
+            if layer["class_name"] != "InputLayer"
+            for index, node in enumerate(layer.get("inbound_nodes") or [])
+        }
+        self.reader.counted(len(calls))
+        for name, index in ordered(calls, self.results):
+            layer, call = calls[name, index]
+            self.results[name, index] = self.call(layer, index, call)
+        # Keras 3 counts the nodes of a model inside from 0 in calls, and from 1 here: the first is its own
+        if self.reader.dialect.generation > 2:
+            models = {name_of(layer) for layer in config["layers"] if layer["class_name"] in GRAPHS}
+            self.results = {(name, index + (name in models)): entry for (name, index), entry in self.results.items()}
+        self.model.outputs = self._outputs(config.get("output_layers"))
+        self._check_inputs()
+
+    def _check_inputs(self) -> None:
+        """Takes out the inputs that nothing uses, which Keras allows."""
+        used = {*names_in(self.model.outputs)}
+        used.update(each for entry in self.model.entries for fields in entry.values() for each in fields["inputs"])
+        used.update(mask for masks in self.model.recorded.values() for mask in masks if mask is not None)
+        for there, name in self.model.names.items() if not self.reader.problems else ():
+            if name in self.model.inputs and name not in used:
+                if self.depth:
+                    raise UnportedError(f"an input that nothing in it uses, '{there}'")
+                self.reader.dialect.note(f"nothing uses the input '{there}', which is left out")
+                del self.model.inputs[name]
+
+    def _outputs(self, value: Any) -> Any:
+        """The outputs of a spec: a name, a list of names, or a mapping to them."""
+
+        def name(reference: Any) -> str:
+            (found,) = references_in(reference)
+            return self.reference(found)
+
+        if isinstance(value, dict):
+            taken: set[str] = set()
+            keys = {key: _identifier(key, taken) for key in (sorted(value) if self.depth else value)}
+            for key, made in keys.items():
+                if made != key:
+                    self.reader.dialect.note(f"the output '{key}' is called '{made}'")
+            return {made: name(value[key]) for key, made in keys.items()}
+        if isinstance(value, list) and value and isinstance(value[0], str):
+            return name(value)
+        names = [self.reference(each) for each in references_in(value)]
+        return names[0] if len(names) == 1 else names
+
+    def reference(self, found: Reference) -> str:
+        """How an entry refers to a tensor."""
+        layer, node, output = found
+        return self.model.output(self.results[layer, node], output)
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def call(self, layer: dict[str, Any], index: int, call: Call) -> str:
+        """The entry of one call of a layer or an operation."""
+        if self.reader.dialect.replacements.find(layer) is None and (is_function(layer) or is_operation(layer)):
+            return self._computed(layer, index, call)
+        return self._called(layer, index, call)
+
+    def _computed(self, layer: dict[str, Any], index: int, call: Call) -> str:
+        """The entry of an operation's call; the operation's own name where it gives a size, for which there is none."""
+        try:
+            if is_function(layer):
+                source = function_of(layer, call.constants, call.keywords, self.reader.dialect, self.model.sizes)
+            else:
+                refuse_sizes(call.references, self.model.sizes)
+                source = operation_of(layer, call.constants, call.keywords, self.reader.dialect, call.shapes)
+            if isinstance(source, (ShapeOf, SizeOf, Sizes)):
+                self.model.sizes[name_of(layer), index] = source
+                return name_of(layer)
+            name = short_name(layer) if is_function(layer) else name_of(layer)
+            return self.operation(source, _identifier(name, self.taken))
+        except UnportedError as reason:
+            self.reader.report(layer, reason)
+            return _identifier(name_of(layer), self.taken)
+
+    def _called(self, layer: dict[str, Any], index: int, call: Call) -> str:
+        """The entry of a layer's call, or a model's: the layer itself at the first."""
+        try:
+            refuse_sizes(call.references, self.model.sizes)
+        except UnportedError as reason:
+            self.reader.report(layer, reason)
+            return _identifier(name_of(layer), self.taken)
+        inputs = [*map(self.reference, call.references)]
+        given = self._given(layer, call)
+        if index == 0:
+            name = self.layer(layer, inputs, given)
+        else:
+            name = _identifier(f"{name_of(layer)}_{index + 1}", self.taken)
+            first = self.model.names[name_of(layer)]
+            self.model.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
+            if first in self.model.keys:
+                self.model.keys[name] = self.model.keys[first]
+        if any(call.masks):
+            self.model.recorded[name] = [mask and self.reference(mask) for mask in call.masks]
+        return name
+
+    def _given(self, layer: dict[str, Any], call: Call) -> dict[str, Any]:
+        """What a call says besides its tensors, as fields; what can't be ported of it is reported."""
+        cls = kind_of(layer["class_name"])
+        said = {key: value for key, value in call.keywords.items() if is_said(value)}
+        given = {key: said.pop(key) for key in [*said] if cls is not None and key in cls.call_fields}
+        if given.get("reverse") and is_quantized(layer["config"]):
+            self.reader.report(layer, UnportedError(f"its call in reverse rounds what it takes: {ADVICE}"))
+        if strange := [key for key in said if key != "training"] or call.strays:
+            self.reader.report(layer, UnportedError(f"its call with {str(strange[0])[:80]}"))
+        try:
+            heed_training(layer, name_of(layer), call.keywords.get("training"), self.reader.dialect)
+        except UnportedError as reason:
+            self.reader.report(layer, reason)
+        return given
+
+    def operation(self, source: Source, name: str, at: str | None = None) -> str:
+        """The entry of an operation, after those of its inputs that are entries themselves; ``at`` is the own name."""
+        if isinstance(source, tuple):
+            return self.reference(source)
+        at = at or name
+        inputs = []
+        for each in source.inputs:
+            own = at if isinstance(each, tuple) else _identifier(f"{name}_{snake_case(each.kind)}", self.taken)
+            inputs.append(self.operation(each, name, own))
+        self.model.operations.add(at)
+        fields = {key: self._stored(at, key, value) for key, value in source.fields.items()}
+        for key, numbers in source.weights.items():
+            self._stored(at, key, Stored(numbers))
+        self.model.entries.append({source.kind: {"name": at, "inputs": inputs, **fields}})
+        return at
+
+    def _stored(self, name: str, key: str, value: Any) -> Any:
+        """A field's value, with the shape of an array in its place, which goes to the weights of an entry."""
+        if isinstance(value, list):
+            return [self._stored(name, f"{key}_{index}", each) for index, each in enumerate(value)]
+        if not isinstance(value, Stored):
+            return value
+        try:
+            array = np.asarray(value.numbers, "float32")
+        except (ValueError, TypeError):
+            raise UnportedError("an array whose lists differ in length") from None
+        self.model.arrays.append((name, key, array))
+        return {"shape": [*array.shape]}
+
+    def layer(self, layer: dict[str, Any], inputs: list[str], given: Mapping[str, Any] | None = None) -> str:
+        """The entry of a layer, or of a model inside; with what its call says."""
+        name = _identifier(name_of(layer), self.taken)
+        self.model.names[name_of(layer)] = name
+        if not is_operation(layer):  # which has no weights
+            self.model.layers.append((name, layer))
+        try:
+            if layer["class_name"] in MODELS:
+                inner = self.reader.model(layer, self.depth + 1)
+                inner.name = _identifier(name[0].lower() + name[1:], self.reader.blocks)  # a capital marks a kind
+                self.model.inner[name] = inner
+                if isinstance(inner.outputs, dict):
+                    self.model.keys[name] = [*inner.outputs]
+                entry: dict[str, Any] = {inner.name: {"name": name, "inputs": inputs}}
+            else:
+                ((kind, fields),) = layer_of(layer, self.reader.dialect).items()
+                entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}
+        except UnportedError as reason:
+            self.reader.report(layer, reason)
+            return name
+        self.model.entries.append(entry)
+        return name
 
 
 # -- names and shapes --------------------------------------------------------------------------------------------------
