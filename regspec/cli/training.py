@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from regspec.cli.application import Set, app, parameters
+from regspec.cli.options import Accelerator, BatchSize, Data, Epochs, LearningRate, Optimizer, Routes, Seed, Target
 from regspec.errors import Problem, RegspecError
 
 # what a resumed run may have otherwise, by the names of the command's parameters and of the options
@@ -50,32 +51,14 @@ def train(
     spec: Annotated[
         Path | None, typer.Argument(metavar="SPEC", help="A spec, as a YAML file.", show_default=False)
     ] = None,
-    data: Annotated[
-        str,
-        typer.Option(
-            help="digits, wine or another bundled set; a .npz, .csv or .parquet file; a folder of images; or "
-            "package.module:function."
-        ),
-    ] = "digits",
-    target: Annotated[
-        str | None,
-        typer.Option(help="The target's column or array; the last column, or y, when absent.", show_default=False),
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="How often to go over the data.")] = 30,
-    batch_size: Annotated[int, typer.Option(min=2, help="Examples in a step, over all processes.")] = 64,
-    optimizer: Annotated[
-        str, typer.Option(help="One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true'.")
-    ] = "adam",
-    lr: Annotated[float, typer.Option(min=0, help="The learning rate.")] = 1e-3,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, split and order of the data, and dropout.")] = 0,
-    route: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TERMS=ROUTE",
-            help="Another route than the loss: l1=proximal, l2=decay, hidden.kernel=gradient. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    data: Data = "digits",
+    target: Target = None,
+    epochs: Epochs = 30,
+    batch_size: BatchSize = 64,
+    optimizer: Optimizer = "adam",
+    lr: LearningRate = 1e-3,
+    seed: Seed = 0,
+    route: Routes = None,
     class_weights: Annotated[
         ClassWeights | None, typer.Option(help="balanced: rare classes count more.", show_default=False)
     ] = None,
@@ -88,7 +71,7 @@ def train(
         bool, typer.Option("--baseline", help="Train a twin without penalties too, for the report.")
     ] = False,
     precision: Annotated[str, typer.Option(help="Lightning's: 32-true, bf16-mixed, 16-mixed, 64-true, …")] = "32-true",
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, mps, …")] = "auto",
+    accelerator: Accelerator = "auto",
     devices: Annotated[str, typer.Option(help="How many, on each machine; auto for all.")] = "1",
     strategy: Annotated[
         Strategy, typer.Option(help="ddp: each process has all weights; fsdp: each has a share.")

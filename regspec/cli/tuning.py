@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from regspec.cli.application import Spec, app
+from regspec.cli.options import Accelerator, BatchSize, Data, Epochs, LearningRate, Optimizer, Routes, Seed, Target
 from regspec.errors import Problem, RegspecError
 
 
@@ -51,27 +52,15 @@ def tune(
     timeout: Annotated[
         float | None, typer.Option(min=0, help="The seconds after which no trial begins.", show_default=False)
     ] = None,
-    data: Annotated[
-        str, typer.Option(help="As for train: digits or another bundled set; a file; or package.module:function.")
-    ] = "digits",
-    target: Annotated[
-        str | None,
-        typer.Option(help="The target's column or array; the last column, or y, when absent.", show_default=False),
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="How often a trial goes over the data.")] = 30,
-    batch_size: Annotated[int, typer.Option(min=2, help="Examples in a step.")] = 64,
-    optimizer: Annotated[
-        str, typer.Option(help="One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true'.")
-    ] = "adam",
-    lr: Annotated[float, typer.Option(min=0, help="The learning rate.")] = 1e-3,
-    route: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TERMS=ROUTE", help="As for train: l1=proximal, l2=decay. Repeatable.", show_default=False
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the search, and the same for each trial.")] = 0,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu, mps, …")] = "auto",
+    data: Data = "digits",
+    target: Target = None,
+    epochs: Epochs = 30,
+    batch_size: BatchSize = 64,
+    optimizer: Optimizer = "adam",
+    lr: LearningRate = 1e-3,
+    route: Routes = None,
+    seed: Seed = 0,
+    accelerator: Accelerator = "auto",
     output: Annotated[
         Path | None,
         typer.Option(

@@ -37,22 +37,13 @@ from regspec.runtime.colors import (
     Solarization,
 )
 from regspec.runtime.constraints import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
+from regspec.runtime.dropout import AlphaDropout, Dropout, GaussianDropout, GaussianNoise
 from regspec.runtime.functions import mirror_pad, one_hot, take_of_each
 from regspec.runtime.initializers import eye_, orthogonal_, stft_, variance_scaling_
 from regspec.runtime.layers import (
-    AlphaDropout,
-    CategoryEncoding,
-    CenterCrop,
-    Discretization,
-    Dropout,
     EinsumDense,
-    GaussianDropout,
-    GaussianNoise,
     LayerScale,
     LocallyConnected,
-    Normalization,
-    Rescaling,
-    Resize,
     ReversibleEmbedding,
     Rounding,
     SameAvgPool,
@@ -69,6 +60,14 @@ from regspec.runtime.normalization import (
 )
 from regspec.runtime.penalties import Regularized, accumulate
 from regspec.runtime.policies import AugMix, RandAugment
+from regspec.runtime.preprocessing import (
+    CategoryEncoding,
+    CenterCrop,
+    Discretization,
+    Normalization,
+    Rescaling,
+    Resize,
+)
 from regspec.runtime.recurrent import GRU, LSTM, SimpleRNN, Stateful, reset_states
 from regspec.runtime.recurrent_convolution import ConvLSTM
 from regspec.runtime.regularizers import L1, L1L2, L2, GroupLasso, Hoyer, KLSparsity, Norm, Orthogonal, Spectral, Sum
