@@ -192,3 +192,18 @@ def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
     assert (tmp_path / "run").read_text() == "in the way"
     with pytest.raises(regspec.RegspecError, match="is a folder that is not empty"):
         train(tmp_path / "net.yaml", Options(data="wine"), tmp_path)
+
+
+def test_the_terms_of_a_trained_model_have_their_last_strengths(tmp_path: Path) -> None:
+    """A schedule that counts epochs, and one that counts steps, are at their ends, and not where they began."""
+    schedules = "{linear: {start: 0, end: 1, over: 2, unit: epoch}}", "{linear: {start: 0, end: 1, over: 6}}"
+    text = "\ninputs: {x: {shape: [13]}}\nlayers:\n"
+    for name, schedule in zip(("first", "scores"), schedules, strict=True):
+        text += f"  - Dense: {{name: {name}, units: 3, kernel_regularizer: {{l2: 0.5, schedule: {schedule}}}}}\n"
+    console = Console(file=io.StringIO(), width=100)
+    made = run(tmp_path, text, console, data="wine", epochs=2, batch_size=50)  # 3 steps an epoch
+    terms = made.model.regularization_terms()
+    for name in ("first", "scores"):
+        expected = 0.5 * made.model.get_parameter(f"{name}.weight").square().sum()
+        torch.testing.assert_close(terms[f"{name}.kernel"], expected)
+        assert f"{expected.item():.6g}" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -48,6 +48,7 @@ class Epochs(Callback):
         self.total = total
         self.on_epoch = on_epoch
         self.rows: list[dict[str, float]] = []
+        self.steps = 0  # of the optimizer, when the run has ended
         self.is_interrupted = False
         self._begun = 0.0
 
@@ -106,6 +107,7 @@ class Epochs(Callback):
 
     def finish(self, trainer: lightning.Trainer) -> None:
         """Says in the folder that the run has ended, and is whole."""
+        self.steps = trainer.global_step
         if trainer.is_global_zero:
             facts = {**self.facts, "epochs": len(self.rows), "finished": True, "seconds": self._seconds()}
             self.folder.write_facts(facts)

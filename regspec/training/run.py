@@ -186,23 +186,24 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     counts = f"{len(loaded.train)} examples, {len(loaded.held_out)} held out"
     console.print(f"{task.spec.name} on {task.options.data}: {counts}, {task.goal}", **PLAIN)
     epochs = _fit(task, place, console, on_epoch)
+    model = _finished(task, place, epochs) if _is_first() else None
     if task.options.baseline:
         console.print("the same without penalties:", **PLAIN)
-        _fit(task, place.baseline, console, None, is_penalized=False)
+        twin = _fit(task, place.baseline, console, None, is_penalized=False)
         if _is_first():
-            _finished(task, place.baseline)
-    if not _is_first():
+            _finished(task, place.baseline, twin)
+    if model is None:
         return Run(place.path, task.model(), epochs.metrics)
-    model = _finished(task, place)
     print_terms(model, console)
     console.print(f"run: {place.path}", **PLAIN)
     return Run(place.path, model, epochs.metrics)
 
 
-def _finished(task: Task, place: Folder) -> Regularized:
-    """The model with the weights of a run, after a forward of held-out data; what its layers gave is written."""
+def _finished(task: Task, place: Folder, epochs: Epochs) -> Regularized:
+    """The model with the weights and strengths of a run, after a forward of held-out data, of which it writes more."""
     model = task.model().eval()
     model.load_state_dict(load_file(place.path / "weights.safetensors"))
+    model.set_schedules(epochs.steps, len(epochs.rows))
     *inputs, _ = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
     place.write("activities.json", json.dumps(activities(model, task.graph, inputs)))
     return model
