@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from rich.console import Console
 from torch import Tensor
 
@@ -126,6 +126,20 @@ class Resumable(Checkpoint):
     def on_train_epoch_end(self, trainer: lightning.Trainer, training: Any) -> None:
         if not self.epochs.is_interrupted:
             trainer.save_checkpoint(self.folder.checkpoint)
+
+
+class Patience(EarlyStopping):
+    """Ends a training after so many epochs without a better held-out loss."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__("held_out_loss", patience=epochs, check_on_train_epoch_end=True, mode="min")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})  # which may be another now
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        if self.wait_count >= self.patience:  # of a run that has ended, and has a twin that has not
+            trainer.should_stop = True
 
 
 def weights_of(trainer: lightning.Trainer) -> dict[str, Tensor]:
