@@ -246,9 +246,9 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     except IndexError as error:  # an index that an embedding does not have
         raise RegspecError(Problem(f"'{options.data}' does not fit the model: {error}")) from None
     epochs.finish(trainer)
-    if (done := len(epochs.rows)) < options.epochs:
+    if len(epochs.rows) < options.epochs:
         why = f"the held-out loss was not better for {options.patience}"
-        console.print(f"ended after {done} of {options.epochs} epochs: {why}", **PLAIN)
+        console.print(f"ended after {len(epochs.rows)} of {options.epochs} epochs: {why}", **PLAIN)
     return epochs
 
 
