@@ -207,3 +207,27 @@ def test_the_terms_of_a_trained_model_have_their_last_strengths(tmp_path: Path) 
         expected = 0.5 * made.model.get_parameter(f"{name}.weight").square().sum()
         torch.testing.assert_close(terms[f"{name}.kernel"], expected)
         assert f"{expected.item():.6g}" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+PLAIN = "\ninputs: {x: {shape: [1]}}\nlayers: [{Dense: {name: out, units: 1}}]\n"
+
+
+@pytest.mark.parametrize(("size", "printed"), [(1e9, "loss 1.000e+18  held-out loss 1.000e+18"), (2.0, "loss 4.0000")])
+def test_a_model_without_terms(size: float, printed: str, tmp_path: Path) -> None:
+    """Nothing is said of penalties, and losses of any size fit in a line."""
+    np.savez(tmp_path / "data.npz", x=np.zeros((20, 1)), y=np.full((20, 1), size))
+    console = Console(file=io.StringIO(), width=100)
+    run(tmp_path, PLAIN, console, data=str(tmp_path / "data.npz"), learning_rate=0.0, epochs=1)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"epoch 1/1  {printed}" in text
+    assert "penalt" not in text
+
+
+def test_a_held_out_loss_that_is_not_finite(tmp_path: Path) -> None:
+    """The last step of an epoch broke the weights, which only the held-out examples show."""
+    np.savez(tmp_path / "data.npz", x=np.ones((20, 1)), y=np.ones((20, 1)))
+    with pytest.raises(regspec.RegspecError, match=r"data loss \d.*, held-out loss inf") as error:
+        run(tmp_path, PLAIN, data=str(tmp_path / "data.npz"), learning_rate=float("inf"), epochs=3)
+    assert "or smaller numbers in the data" in str(error.value)
+    (made,) = (each for each in tmp_path.iterdir() if each.is_dir())
+    assert not (made / "weights.safetensors").exists()

@@ -19,6 +19,7 @@ from regspec.training.folder import Folder
 
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}  # paths hold brackets; lines are for grep
 LABELS = {"data_loss": "loss", "penalty": "penalty", "held_out_loss": "held-out loss", "held_out_accuracy": "accuracy"}
+LOSSES = {"data_loss": "data loss", "penalty": "penalty", "held_out_loss": "held-out loss"}
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
@@ -76,10 +77,12 @@ class Epochs(Callback):
         if self.is_interrupted:  # in the midst of the epoch
             return
         metrics = training.means()
-        if not math.isfinite(metrics["data_loss"] + metrics["penalty"]):
+        losses = {label: metrics[name] for name, label in LOSSES.items() if name in metrics}
+        if not math.isfinite(sum(losses.values())):
             what = f"the loss is not finite in epoch {trainer.current_epoch + 1}"
-            shown = f"data loss {metrics['data_loss']:g}, penalty {metrics['penalty']:g}"
-            raise DivergedError(Problem(f"{what}: {shown}", "a smaller --lr may help; earlier epochs are kept"))
+            told = ", ".join(f"{label} {value:g}" for label, value in losses.items())
+            kept = "; earlier epochs are kept" if self.rows else ", or smaller numbers in the data"
+            raise DivergedError(Problem(f"{what}: {told}", f"a smaller --lr may help{kept}"))
         row = {"epoch": trainer.current_epoch + 1, "seconds": round(time.perf_counter() - self._begun, 4)}
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row |= metrics | _of_weights(training.model)
@@ -99,7 +102,9 @@ class Epochs(Callback):
             self.on_epoch(len(self.rows), row)
 
     def _print(self, row: Mapping[str, float]) -> None:
-        shown = "  ".join(f"{label} {row[name]:.4f}" for name, label in LABELS.items() if name in row)
+        has_terms = any(name.startswith("penalty/") for name in row)
+        named = {name: label for name, label in LABELS.items() if name in row and (has_terms or name != "penalty")}
+        shown = "  ".join(f"{label} {_shown(row[name])}" for name, label in named.items())
         self.console.print(f"epoch {len(self.rows):>{len(str(self.total))}}/{self.total}  {shown}", **PLAIN)
 
     def _seconds(self) -> float:
@@ -126,6 +131,11 @@ class Resumable(Checkpoint):
     def on_train_epoch_end(self, trainer: lightning.Trainer, training: Any) -> None:
         if not self.epochs.is_interrupted:
             trainer.save_checkpoint(self.folder.checkpoint)
+
+
+def _shown(value: float) -> str:
+    """A number for people: with four decimals, if these are enough and not too many digits come before them."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
 
 
 class Patience(EarlyStopping):

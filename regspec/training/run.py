@@ -183,7 +183,8 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     """The run of a task in its folder; with its twin, if one is asked for."""
     console = (console or get_console()) if _is_first() else Console(quiet=True)  # on which Lightning draws its bar
     loaded = task.loaded
-    counts = f"{len(loaded.train)} examples, {len(loaded.held_out)} held out"
+    examples = "example" if len(loaded.train) == 1 else "examples"
+    counts = f"{len(loaded.train)} {examples}, {len(loaded.held_out)} held out"
     console.print(f"{task.spec.name} on {task.options.data}: {counts}, {task.goal}", **PLAIN)
     epochs = _fit(task, place, console, on_epoch)
     model = _finished(task, place, epochs) if _is_first() else None
@@ -280,11 +281,14 @@ def _stopped_by_interrupts(trainer: lightning.Trainer, epochs: Epochs) -> Iterat
 
 
 def print_terms(model: Regularized, console: Console) -> None:
-    """Prints every term's penalty, and their sum."""
+    """Prints every term's penalty, and their sum, if there are terms."""
+    terms = model.regularization_terms()
+    if not terms:
+        return
     table = Table(title="penalties", title_justify="left")
     table.add_column("term")
     table.add_column("penalty", justify="right")
-    for name, penalty in model.regularization_terms().items():
+    for name, penalty in terms.items():
         table.add_row(name, f"{penalty.item():.6g}")
     table.add_section()
     table.add_row("sum", f"{model.regularization_loss().item():.6g}")
