@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import regspec
 from regspec.training.module import DataLoss
 from regspec.training.options import Options
-from regspec.training.run import Run, train
+from regspec.training.run import Run, resume, train
 
 ROOT = Path(__file__).parent.parent
 HEADER = "regspec: 1\nname: net\n"
@@ -231,3 +231,43 @@ def test_a_held_out_loss_that_is_not_finite(tmp_path: Path) -> None:
     assert "or smaller numbers in the data" in str(error.value)
     (made,) = (each for each in tmp_path.iterdir() if each.is_dir())
     assert not (made / "weights.safetensors").exists()
+
+
+BLOCK = "regspec: 1\nparameters: {n: 3}\ninputs: {x: {shape: [13]}}\n"
+
+
+@pytest.mark.parametrize("file", ["../shared/outer.yaml", "below/outer.yaml"])
+def test_a_run_has_the_files_of_its_blocks(file: str, tmp_path: Path) -> None:
+    """Wherever they lie, and those that they use; the run is whole when they are gone."""
+    (tmp_path / "specs").mkdir()
+    outer = (tmp_path / "specs" / file).resolve()
+    outer.parent.mkdir()
+    outer.write_text(BLOCK + "blocks: {in: {file: ../inner.yaml}}\nlayers: [in: {name: inner, n: $n}]\n")
+    inner = outer.parent.parent / "inner.yaml"
+    inner.write_text(BLOCK + "layers: [Dense: {name: dense, units: $n, kernel_regularizer: l2}]\n")
+    text = f"parameters: {{n: 4}}\ninputs: {{x: {{shape: [13]}}}}\nblocks: {{out: {{file: {file}}}}}  # mine\n"
+    spec = tmp_path / "specs" / "net.yaml"
+    spec.write_text(HEADER + text + "layers:\n  - out: {name: outer, n: $n}\n  - Dense: {units: 3}\n")
+    console = Console(file=io.StringIO())
+    made = train(spec, Options(data="wine", epochs=1), tmp_path / "run", console=console, parameters={"n": 5})
+    outer.unlink()
+    inner.unlink()
+    assert "# mine" in (tmp_path / "run/spec.yaml").read_text()
+    assert regspec.source(tmp_path / "run/spec.yaml") == (tmp_path / "run/model.py").read_text()
+    assert "nn.Linear(13, 5)" in (tmp_path / "run/model.py").read_text()
+    assert resume(tmp_path / "run", {"epochs": 2}, console=console).model.regularization_terms().keys() == {
+        *made.model.regularization_terms()
+    }
+
+
+def test_a_value_beyond_its_search(tmp_path: Path) -> None:
+    """The run's spec has it, and can be read again; one within keeps its search."""
+    text = "\nparameters:\n  n:\n    default: 2\n    search: {low: 1, high: 3}\n  m: 1\n"
+    text += "inputs: {x: {shape: [13]}}\nlayers: [{Dense: {units: $n}}, {Dense: {units: 3}}]\n"
+    (tmp_path / "net.yaml").write_text(HEADER + text)
+    for value in (3, 8):
+        folder, console = tmp_path / str(value), Console(file=io.StringIO())
+        train(tmp_path / "net.yaml", Options(data="wine", epochs=1), folder, console=console, parameters={"n": value})
+        spec = regspec.load(folder / "spec.yaml")
+        assert spec.parameters["n"] == value
+        assert ("n" in spec.search) == (value == 3)

@@ -452,8 +452,8 @@ BLOCK = "regspec: 1\r\nparameters:\r\n  strength:\r\n    default: 1e-4 # λ\r\n 
 @pytest.mark.parametrize(
     ("text", "values", "old", "new"),
     [
-        (SPEC, {"strength": 0.25}, "1e-4", "0.25"),
-        (BLOCK, {"strength": 3e-7}, "1e-4", "3e-07"),
+        (SPEC, {"strength": 0.025}, "1e-4", "0.025"),
+        (BLOCK, {"strength": 3e-4}, "1e-4", "0.0003"),
         ("parameters: {a: 3, b: [1, 2] , c: x} # end", {"a": 4, "b": [5], "c": "$"}, "3, b: [1, 2] , c: x",
          '4, b: [5] , c: "$"'),
         ("parameters:\n  a:\n    l2: 1  # one\n\n  # two\n  b: 1", {"a": {"l1": 2}}, "l2: 1", '{"l1": 2}'),

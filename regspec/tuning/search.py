@@ -28,7 +28,7 @@ from regspec.spec.parameters import with_defaults, written
 from regspec.summary import counted
 from regspec.training import run
 from regspec.training.epochs import PLAIN, DivergedError
-from regspec.training.folder import Folder, files_of
+from regspec.training.folder import Folder, texts_of
 from regspec.training.options import Options
 from regspec.tuning.figure import png_and_svg
 from regspec.tuning.plan import Metric, Plan
@@ -279,10 +279,10 @@ def _write(search: _Search, scores: Scores) -> None:
     if scores.trials:
         contents["trials.csv"] = scores.csv()
     if scores.best is not None:
-        contents["best.yaml"] = with_defaults(search.document, scores.best.values)
         contents["scores.png"], contents["scores.svg"] = png_and_svg(scores, search.task.spec)
+        contents["best.yaml"] = texts_of(search.spec_file, scores.best.values)["spec.yaml"]
     if contents:  # with the files of blocks, which the best spec uses
-        contents |= {str(name): path.read_bytes() for name, path in files_of(search.spec_file)}
+        contents |= texts_of(search.spec_file, {})
     for name, content in contents.items():
         (search.folder / name).parent.mkdir(parents=True, exist_ok=True)
         files.write(search.folder / name, content)
