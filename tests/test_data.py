@@ -686,6 +686,7 @@ def test_computed_and_absent_indices_are_taken(tmp_path: Path) -> None:
         ("(x, y, x[:, [0, 0]], y)", r"gives \(batch, 2\) for 'x'"),
         ("(x, [object()] * 9)", "are no numbers, but object"),
         ("(x, [[1], [2, 3]])", "are no array"),
+        ("{}['k']", r"'wrong_data:f' fails: KeyError: 'k'\n   = raised from .*wrong_data.py, line \d"),
     ],
 )
 def test_functions_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str, message: str) -> None:
