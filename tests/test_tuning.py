@@ -371,6 +371,14 @@ def test_a_training_that_diverges_indeed(search: Searching) -> None:
     assert [row["state"] for row in search.rows] == ["complete", "diverged"]
 
 
+def test_options_that_do_not_fit_begin_no_study(search: Searching) -> None:
+    (search.folder / "net.yaml").write_text(SPEC)
+    options = Options(data="wine", routes=("l2=proximal",))
+    with pytest.raises(RegspecError, match="can't be on the proximal route"):
+        tune(search.folder / "net.yaml", options, Plan(5, "grid"), search.study, console=search.console)
+    assert not search.study.exists()
+
+
 def test_a_fault_ends_the_search_and_keeps_the_trial(search: Searching) -> None:
     def score(strength: float) -> float:
         if strength == 1e-3:

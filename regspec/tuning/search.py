@@ -29,6 +29,7 @@ from regspec.summary import counted
 from regspec.training import run
 from regspec.training.epochs import PLAIN, DivergedError
 from regspec.training.folder import Folder, texts_of
+from regspec.training.module import bound_optimizer
 from regspec.training.options import Options
 from regspec.tuning.figure import png_and_svg
 from regspec.tuning.plan import Metric, Plan
@@ -137,7 +138,8 @@ def _metric(plan: Plan, task: run.Task) -> Metric:
 
 def _check(search: _Search) -> None:
     """Raises where the spec does not take what is to be tried."""
-    searches = search.task.spec.search
+    searches, options = search.task.spec.search, search.task.options
+    bound_optimizer(search.task.model(), options, 1)  # whose faults are not for the first trial to find
     for name, each in searches.items():
         for value in ends(each):
             try:
