@@ -15,8 +15,12 @@ import torch
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 import regspec
+from regspec.cli import app
+from regspec.compiler import graph_of
+from regspec.training.activities import activities
 from regspec.training.module import DataLoss
 from regspec.training.options import Options
 from regspec.training.run import Run, resume, train
@@ -271,3 +275,38 @@ def test_a_value_beyond_its_search(tmp_path: Path) -> None:
         spec = regspec.load(folder / "spec.yaml")
         assert spec.parameters["n"] == value
         assert ("n" in spec.search) == (value == 3)
+
+
+def test_a_layer_without_a_finite_activity(tmp_path: Path) -> None:
+    """It has no histogram, and the others keep theirs."""
+    text = "inputs: {x: {shape: [2]}}\nlayers: [{ReLU: {name: a}}, {Dense: {name: b, units: 3}}]\n"
+    spec = regspec.loads(HEADER + text)
+    model = regspec.build(spec)
+    torch.nn.init.constant_(model.get_parameter("b.bias"), torch.inf)
+    assert [*activities(model, graph_of(spec), [torch.zeros(3, 2)])] == ["a"]
+
+
+def test_an_error_of_the_callback_comes_out(tmp_path: Path) -> None:
+    """And is not taken for a fault of a device."""
+    (tmp_path / "net.yaml").write_text(HEADER + WINE)
+
+    def fail(epoch: int, metrics: object) -> None:
+        raise ValueError("mine")
+
+    console = Console(file=io.StringIO())
+    with pytest.raises(ValueError, match=r"^mine$"):
+        train(tmp_path / "net.yaml", Options(data="wine"), tmp_path / "run", console=console, on_epoch=fail)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", str(2**32)], "4294967295"),
+        (["--set", "a=1", "--set", "a=2"], "'a' is given twice"),
+        (["--set", "a"], "'a' is not NAME=VALUE"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["train", "net.yaml", *arguments], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert message in result.output
