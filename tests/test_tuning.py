@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import signal
 import subprocess
@@ -392,6 +393,20 @@ def test_a_fault_ends_the_search_and_keeps_the_trial(search: Searching) -> None:
     assert sorted(each["strength"] for each in stand_in.tried) == STRENGTHS[2:]
 
 
+def test_no_trial_is_pruned_at_its_end(search: Searching) -> None:
+    """There it has its score, and pruning would save nothing."""
+
+    def train(*_: Any, parameters: Mapping[str, Any], on_epoch: Any, **__: Any) -> Any:
+        for value in (*[0.5] * 29, accuracy(**parameters)):
+            metrics = {"data_loss": 1.0, "held_out_loss": 1.0, "held_out_accuracy": value}
+            on_epoch(next(epochs), metrics)
+        return SimpleNamespace(metrics=metrics)
+
+    epochs = itertools.cycle(range(1, 31))
+    search(SimpleNamespace(train=train), trials=9, pruner="median")
+    assert {row["state"] for row in search.rows} == {"complete"}
+
+
 def test_median_pruner(search: Searching) -> None:
     """Trials that are worse than the median of those before end early, and are never the best."""
     stand_in = trainer(lambda strength: 0.5 - 0.01 * np.log10(strength), epochs=8)
@@ -564,6 +579,14 @@ def test_picture() -> None:
     assert found["diverged"][:, 0] == [5e-2]
     assert [each.get_text() for each in first.texts] == ["strength = 0.01  (0.9000)"]
     assert [each.get_text() for each in second.texts] == ["width = 5  (0.9000)"]
+
+
+def test_whole_numbers_have_whole_ticks() -> None:
+    spec = regspec.loads(SPEC.replace("{low: 1e-5, high: 1e-1, log: true}", "{low: 1, high: 3}").replace("1e-4", "2"))
+    trials = tuple(Trial(number, "complete", {"strength": number}, 0.5, {}) for number in (1, 2, 3))
+    (panel,) = draw(Scores(trials, spec.search, "held_out_accuracy", 10), spec).axes
+    low, high = panel.get_xlim()
+    assert [tick for tick in panel.get_xticks() if low <= tick <= high] == [1, 2, 3]
 
 
 def test_as_good_within_one_standard_error() -> None:

@@ -224,7 +224,7 @@ def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
         last.update({name: metrics[name] for name in METRICS if name in metrics})
         if not math.isfinite(metrics[search.metric]):
             raise DivergedError(Problem(f"the {LABELS[search.metric]} is not finite in epoch {epoch}"))
-        if search.plan.pruner == "none":
+        if search.plan.pruner == "none" or epoch == search.task.options.epochs:  # after which nothing is saved
             return
         trial.report(metrics[search.metric], epoch)
         if trial.should_prune():
