@@ -114,10 +114,84 @@ def test_a_baseline_is_resumed_too(spec: Path, tmp_path: Path) -> None:
     train(spec, options, tmp_path / "whole", console=quiet())
     train(spec, Options(**OPTIONS), tmp_path / "run", console=quiet())
     facts = json.loads((tmp_path / "run/run.json").read_text())
-    facts["options"]["baseline"], facts["finished"] = True, False  # as if it had been killed before the twin began
+    facts["options"]["baseline"] = True  # as if it had been killed before the twin began
     (tmp_path / "run/run.json").write_text(json.dumps(facts))
     resume(tmp_path / "run", {}, console=quiet())
     assert same(tmp_path / "run/baseline", tmp_path / "whole/baseline")
+
+
+class StopsInTwin(Console):
+    """A console at whose line on a twin's third epoch the training ends."""
+
+    def print(self, *lines: object, **arguments: object) -> None:
+        line = " ".join(map(str, lines))
+        self.is_twin = getattr(self, "is_twin", False) or line.startswith("the same without")
+        if self.is_twin and line.startswith("epoch 3/"):
+            raise StopError
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_stopped_in_the_twin(patience: int | None, spec: Path, tmp_path: Path) -> None:
+    """What has ended stays as it is, and its twin goes on; by itself it does not, because it would be penalized."""
+    rate = 1.0 if patience else 0.05
+    options = Options(**{**OPTIONS, "epochs": 9, "learning_rate": rate}, patience=patience, baseline=True)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(spec, options, whole, console=quiet())
+    assert (len(rows(whole)) < 9) == (patience is not None)
+    with pytest.raises(StopError):
+        train(spec, options, run, console=StopsInTwin(file=io.StringIO()))
+    assert len(rows(run / "baseline")) == 3
+    assert (run / "activities.json").exists()
+    with pytest.raises(regspec.RegspecError, match="is the twin of another run"):
+        resume(run / "baseline", {"epochs": 20}, console=quiet())
+    resume(run, {}, console=quiet())
+    assert same(run, whole)
+    assert same(run / "baseline", whole / "baseline")
+    with pytest.raises(regspec.RegspecError, match=r"has (done its 9|ended after \d) epochs"):
+        resume(run, {}, console=quiet())
+
+
+def test_patience_that_is_another_now(spec: Path, tmp_path: Path) -> None:
+    """A run that ended early goes on only where it may be more patient; it is told that it ended early."""
+    told = io.StringIO()
+    options = Options(**{**OPTIONS, "epochs": 12, "learning_rate": 1.0}, patience=1)
+    train(spec, options, tmp_path / "run", console=Console(file=told))
+    done = len(rows(tmp_path / "run"))
+    assert f"ended after {done} of 12 epochs: the held-out loss was not better for 1" in told.getvalue()
+    with pytest.raises(regspec.RegspecError, match=f"has ended after {done} epochs") as error:
+        resume(tmp_path / "run", {"epochs": 20}, console=quiet())
+    assert "--patience 2 goes on" in str(error.value)
+    resume(tmp_path / "run", {"patience": 50}, console=quiet())
+    assert len(rows(tmp_path / "run")) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("spec.yaml", NET.replace("units: 16", "units: 17").encode(), "is not the spec that the run began with"),
+        ("spec.yaml", NET.replace("activity_regularizer: l1", "").encode(), "is not the spec that the run began with"),
+        ("data.csv", b"a,b,y\n1,2,0\n2,2,1\n3,1,0\n4,4,1\n", "examples to train on, and not"),
+        ("data.csv", None, "can't be read"),
+        ("checkpoint.ckpt", None, "is gone"),
+        ("checkpoint.ckpt", b"", "is damaged"),
+        ("checkpoint.ckpt", bytes(100), "is damaged"),
+        ("checkpoint.ckpt", b"PK\x03\x04" + bytes(100), "is damaged"),
+    ],
+)
+def test_what_has_changed_since_a_run_began(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(NET.replace("[13]", "[2]"))
+    data, run = tmp_path / "data.csv", tmp_path / "run"
+    data.write_text("a,b,y\n" + "".join(f"{row}.5,{row % 5},{row % 3}\n" for row in range(30)))
+    train(tmp_path / "net.yaml", Options(data=str(data), epochs=2), run, console=quiet())
+    before = (run / "weights.safetensors").read_bytes()
+    path = data if name == "data.csv" else run / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content.replace(b"[13]", b"[2]"))
+    with pytest.raises(regspec.RegspecError, match=message):
+        resume(run, {"epochs": 3}, console=quiet())
+    assert (run / "weights.safetensors").read_bytes() == before
 
 
 def test_killed_at_each_epoch(spec: Path, tmp_path: Path) -> None:

@@ -192,3 +192,42 @@ def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
     assert (tmp_path / "run").read_text() == "in the way"
     with pytest.raises(regspec.RegspecError, match="is a folder that is not empty"):
         train(tmp_path / "net.yaml", Options(data="wine"), tmp_path)
+
+
+def test_the_terms_of_a_trained_model_have_their_last_strengths(tmp_path: Path) -> None:
+    """A schedule that counts epochs, and one that counts steps, are at their ends, and not where they began."""
+    schedules = "{linear: {start: 0, end: 1, over: 2, unit: epoch}}", "{linear: {start: 0, end: 1, over: 6}}"
+    text = "\ninputs: {x: {shape: [13]}}\nlayers:\n"
+    for name, schedule in zip(("first", "scores"), schedules, strict=True):
+        text += f"  - Dense: {{name: {name}, units: 3, kernel_regularizer: {{l2: 0.5, schedule: {schedule}}}}}\n"
+    console = Console(file=io.StringIO(), width=100)
+    made = run(tmp_path, text, console, data="wine", epochs=2, batch_size=50)  # 3 steps an epoch
+    terms = made.model.regularization_terms()
+    for name in ("first", "scores"):
+        expected = 0.5 * made.model.get_parameter(f"{name}.weight").square().sum()
+        torch.testing.assert_close(terms[f"{name}.kernel"], expected)
+        assert f"{expected.item():.6g}" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+PLAIN = "\ninputs: {x: {shape: [1]}}\nlayers: [{Dense: {name: out, units: 1}}]\n"
+
+
+@pytest.mark.parametrize(("size", "printed"), [(1e9, "loss 1.000e+18  held-out loss 1.000e+18"), (2.0, "loss 4.0000")])
+def test_a_model_without_terms(size: float, printed: str, tmp_path: Path) -> None:
+    """Nothing is said of penalties, and losses of any size fit in a line."""
+    np.savez(tmp_path / "data.npz", x=np.zeros((20, 1)), y=np.full((20, 1), size))
+    console = Console(file=io.StringIO(), width=100)
+    run(tmp_path, PLAIN, console, data=str(tmp_path / "data.npz"), learning_rate=0.0, epochs=1)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"epoch 1/1  {printed}" in text
+    assert "penalt" not in text
+
+
+def test_a_held_out_loss_that_is_not_finite(tmp_path: Path) -> None:
+    """The last step of an epoch broke the weights, which only the held-out examples show."""
+    np.savez(tmp_path / "data.npz", x=np.ones((20, 1)), y=np.ones((20, 1)))
+    with pytest.raises(regspec.RegspecError, match=r"data loss \d.*, held-out loss inf") as error:
+        run(tmp_path, PLAIN, data=str(tmp_path / "data.npz"), learning_rate=float("inf"), epochs=3)
+    assert "or smaller numbers in the data" in str(error.value)
+    (made,) = (each for each in tmp_path.iterdir() if each.is_dir())
+    assert not (made / "weights.safetensors").exists()

@@ -54,14 +54,17 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             return F.batch_norm(input, mean, variance, self.weight, self.bias, False, momentum, self.eps)
         # torch adds the batch's variance times n / (n - 1); scaling the moving one likewise, and back, takes that out
         n = input.numel() / input.shape[1]
-        correction = n / max(n - 1, 1)
+        correction = n / (n - 1) if n > 1 else 1.0
         moving = variance * correction
         # not `F.batch_norm`, which refuses one value a channel
         output = torch.batch_norm(
             input, self.weight, self.bias, mean, moving, True, momentum, self.eps, torch.backends.cudnn.enabled
         )
         with torch.no_grad():
-            variance.copy_(moving / correction)
+            if n > 1:
+                variance.copy_(moving / correction)
+            else:  # of one value, whose variance is 0, torch adds nan
+                variance.mul_(1 - momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         return output

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import lightning
@@ -31,6 +32,12 @@ class WholeFiles(TorchCheckpointIO):
         content = io.BytesIO()
         torch.save(checkpoint, content)
         files.write(Path(path), content.getvalue())
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **keywords: Any) -> dict[str, Any]:
+        try:
+            return super().load_checkpoint(path, *arguments, **keywords)
+        except (UnpicklingError, EOFError, RuntimeError, KeyError):  # which torch raises for a file that is cut off
+            raise RegspecError(Problem("is damaged, and the run can't go on", path=str(path))) from None
 
 
 def trainer_of(

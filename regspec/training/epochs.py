@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from rich.console import Console
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from regspec.training.folder import Folder
 
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}  # paths hold brackets; lines are for grep
 LABELS = {"data_loss": "loss", "penalty": "penalty", "held_out_loss": "held-out loss", "held_out_accuracy": "accuracy"}
+LOSSES = {"data_loss": "data loss", "penalty": "penalty", "held_out_loss": "held-out loss"}
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
@@ -48,6 +49,7 @@ class Epochs(Callback):
         self.total = total
         self.on_epoch = on_epoch
         self.rows: list[dict[str, float]] = []
+        self.steps = 0  # of the optimizer, when the run has ended
         self.is_interrupted = False
         self._begun = 0.0
 
@@ -75,10 +77,12 @@ class Epochs(Callback):
         if self.is_interrupted:  # in the midst of the epoch
             return
         metrics = training.means()
-        if not math.isfinite(metrics["data_loss"] + metrics["penalty"]):
+        losses = {label: metrics[name] for name, label in LOSSES.items() if name in metrics}
+        if not math.isfinite(sum(losses.values())):
             what = f"the loss is not finite in epoch {trainer.current_epoch + 1}"
-            shown = f"data loss {metrics['data_loss']:g}, penalty {metrics['penalty']:g}"
-            raise DivergedError(Problem(f"{what}: {shown}", "a smaller --lr may help; earlier epochs are kept"))
+            told = ", ".join(f"{label} {value:g}" for label, value in losses.items())
+            kept = "; earlier epochs are kept" if self.rows else ", or smaller numbers in the data"
+            raise DivergedError(Problem(f"{what}: {told}", f"a smaller --lr may help{kept}"))
         row = {"epoch": trainer.current_epoch + 1, "seconds": round(time.perf_counter() - self._begun, 4)}
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row |= metrics | _of_weights(training.model)
@@ -98,7 +102,9 @@ class Epochs(Callback):
             self.on_epoch(len(self.rows), row)
 
     def _print(self, row: Mapping[str, float]) -> None:
-        shown = "  ".join(f"{label} {row[name]:.4f}" for name, label in LABELS.items() if name in row)
+        has_terms = any(name.startswith("penalty/") for name in row)
+        named = {name: label for name, label in LABELS.items() if name in row and (has_terms or name != "penalty")}
+        shown = "  ".join(f"{label} {_shown(row[name])}" for name, label in named.items())
         self.console.print(f"epoch {len(self.rows):>{len(str(self.total))}}/{self.total}  {shown}", **PLAIN)
 
     def _seconds(self) -> float:
@@ -106,6 +112,7 @@ class Epochs(Callback):
 
     def finish(self, trainer: lightning.Trainer) -> None:
         """Says in the folder that the run has ended, and is whole."""
+        self.steps = trainer.global_step
         if trainer.is_global_zero:
             facts = {**self.facts, "epochs": len(self.rows), "finished": True, "seconds": self._seconds()}
             self.folder.write_facts(facts)
@@ -124,6 +131,25 @@ class Resumable(Checkpoint):
     def on_train_epoch_end(self, trainer: lightning.Trainer, training: Any) -> None:
         if not self.epochs.is_interrupted:
             trainer.save_checkpoint(self.folder.checkpoint)
+
+
+def _shown(value: float) -> str:
+    """A number for people: with four decimals, if these are enough and not too many digits come before them."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
+
+
+class Patience(EarlyStopping):
+    """Ends a training after so many epochs without a better held-out loss."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__("held_out_loss", patience=epochs, check_on_train_epoch_end=True, mode="min")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})  # which may be another now
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        if self.wait_count >= self.patience:  # of a run that has ended, and has a twin that has not
+            trainer.should_stop = True
 
 
 def weights_of(trainer: lightning.Trainer) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
 from rich import get_console
 from rich.console import Console
 from rich.table import Table
@@ -24,15 +25,15 @@ from torch.utils.data import DataLoader
 from regspec import __version__
 from regspec.blocks import Graph
 from regspec.building import build
-from regspec.compiler import graph_of, load
+from regspec.compiler import graph_of, load, source
 from regspec.errors import Problem, RegspecError
 from regspec.runtime import Regularized
 from regspec.spec.model import ModelSpec
-from regspec.training import data
+from regspec.training import data, resuming
 from regspec.training.activities import activities
 from regspec.training.batches import Batches
 from regspec.training.engine import faults, quiet, trainer_of
-from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Resumable
+from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
 from regspec.training.folder import Folder
 from regspec.training.module import DataLoss, Training, bound_optimizer, gives_probabilities
 from regspec.training.options import Options
@@ -162,16 +163,15 @@ def resume(
         on_epoch: as for `train`.
 
     Raises:
-        RegspecError: where the folder holds no run, or the run is done.
+        RegspecError: where the folder holds no run, the run is done, or its spec or data are not what they were.
     """
     place = Folder(folder)
     facts = place.facts()
     options = replace(Options.of(facts["options"]), **changes)
-    done = facts.get("epochs", 0)
-    if facts.get("finished") and done >= options.epochs:
-        hint = f"--epochs {done + 10} goes on"
-        raise RegspecError(Problem(f"has done its {done} epochs", hint, str(folder)))
-    return _trained(Task.of(place.spec, options), place, console, on_epoch)
+    resuming.check_is_left(place, facts, options, has_other_patience="patience" in changes)
+    task = Task.of(place.spec, options)
+    resuming.check_is_same(place, facts, task.facts(), source(task.spec))
+    return _trained(task, place, console, on_epoch)
 
 
 def _is_first() -> bool:
@@ -183,26 +183,28 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     """The run of a task in its folder; with its twin, if one is asked for."""
     console = (console or get_console()) if _is_first() else Console(quiet=True)  # on which Lightning draws its bar
     loaded = task.loaded
-    counts = f"{len(loaded.train)} examples, {len(loaded.held_out)} held out"
+    examples = "example" if len(loaded.train) == 1 else "examples"
+    counts = f"{len(loaded.train)} {examples}, {len(loaded.held_out)} held out"
     console.print(f"{task.spec.name} on {task.options.data}: {counts}, {task.goal}", **PLAIN)
     epochs = _fit(task, place, console, on_epoch)
+    model = _finished(task, place, epochs) if _is_first() else None
     if task.options.baseline:
         console.print("the same without penalties:", **PLAIN)
-        _fit(task, place.baseline, console, None, is_penalized=False)
+        twin = _fit(task, place.baseline, console, None, is_penalized=False)
         if _is_first():
-            _finished(task, place.baseline)
-    if not _is_first():
+            _finished(task, place.baseline, twin)
+    if model is None:
         return Run(place.path, task.model(), epochs.metrics)
-    model = _finished(task, place)
     print_terms(model, console)
     console.print(f"run: {place.path}", **PLAIN)
     return Run(place.path, model, epochs.metrics)
 
 
-def _finished(task: Task, place: Folder) -> Regularized:
-    """The model with the weights of a run, after a forward of held-out data; what its layers gave is written."""
+def _finished(task: Task, place: Folder, epochs: Epochs) -> Regularized:
+    """The model with the weights and strengths of a run, after a forward of held-out data, of which it writes more."""
     model = task.model().eval()
     model.load_state_dict(load_file(place.path / "weights.safetensors"))
+    model.set_schedules(epochs.steps, len(epochs.rows))
     *inputs, _ = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
     place.write("activities.json", json.dumps(activities(model, task.graph, inputs)))
     return model
@@ -215,9 +217,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     epochs = Epochs(place, task.facts(), console, options.epochs, on_epoch)
     callbacks: list[Any] = [epochs, Resumable(place, epochs)]
     if options.patience is not None:
-        callbacks.append(
-            EarlyStopping("held_out_loss", patience=options.patience, check_on_train_epoch_end=True, mode="min")
-        )
+        callbacks.append(Patience(options.patience))
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
@@ -241,11 +241,15 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
             raise SystemExit
     except SystemExit:  # after Ctrl-C; of a second one it is Lightning's
         done = f"stopped after {len(epochs.rows)} of {options.epochs} epochs"
-        console.print(f"{done}; regspec train --resume {place.path} goes on", **PLAIN)
+        folder = place.path if is_penalized else place.path.parent  # a twin goes on with its run
+        console.print(f"{done}; regspec train --resume {shlex.quote(str(folder))} goes on", **PLAIN)
         raise SystemExit(130) from None  # as a shell has it for an interrupt
     except IndexError as error:  # an index that an embedding does not have
         raise RegspecError(Problem(f"'{options.data}' does not fit the model: {error}")) from None
     epochs.finish(trainer)
+    if len(epochs.rows) < options.epochs:
+        why = f"the held-out loss was not better for {options.patience}"
+        console.print(f"ended after {len(epochs.rows)} of {options.epochs} epochs: {why}", **PLAIN)
     return epochs
 
 
@@ -277,11 +281,14 @@ def _stopped_by_interrupts(trainer: lightning.Trainer, epochs: Epochs) -> Iterat
 
 
 def print_terms(model: Regularized, console: Console) -> None:
-    """Prints every term's penalty, and their sum."""
+    """Prints every term's penalty, and their sum, if there are terms."""
+    terms = model.regularization_terms()
+    if not terms:
+        return
     table = Table(title="penalties", title_justify="left")
     table.add_column("term")
     table.add_column("penalty", justify="right")
-    for name, penalty in model.regularization_terms().items():
+    for name, penalty in terms.items():
         table.add_row(name, f"{penalty.item():.6g}")
     table.add_section()
     table.add_row("sum", f"{model.regularization_loss().item():.6g}")

@@ -25,6 +25,7 @@ from regspec.compiler import load, source
 from regspec.document import Document, read
 from regspec.errors import Problem, RegspecError
 from regspec.spec.parameters import with_defaults, written
+from regspec.summary import counted
 from regspec.training import run
 from regspec.training.epochs import PLAIN, DivergedError
 from regspec.training.folder import Folder, files_of
@@ -172,7 +173,10 @@ def _begin(search: _Search, study: Study, total: int) -> None:
     task, scores = search.task, search.scores(study)
     where = "; ".join(told_of(name, each) for name, each in task.spec.search.items())
     search.say(f"{task.spec.name} on {task.options.data}: {where}")
-    search.say(f"{total} trials of {task.options.epochs} epochs, by {search.plan.sampler}; the score is {scores.label}")
+    epochs = counted(task.options.epochs, "epoch", "epochs")
+    search.say(
+        f"{counted(total, 'trial', 'trials')} of {epochs}, by {search.plan.sampler}; the score is {scores.label}"
+    )
     if scores.trials:
         search.say(f"{len(scores.trials)} trials are done already, in {search.folder}")
 
@@ -254,8 +258,10 @@ def _finished(search: _Search, study: Study, total: int) -> Tuned:
     best, searches = scores.best, search.task.spec.search
     if best is None or best.score is None:
         _write(search, scores)
-        what = f"none of {len(scores.trials)} trials has a score"
-        raise RegspecError(Problem(what, "a smaller --lr may help, or other bounds", path=str(search.folder)))
+        what, hint = f"none of {len(scores.trials)} trials has a score", "a smaller --lr may help, or other bounds"
+        if not scores.trials:
+            what, hint = "no trial has been done", "a longer --timeout lets one begin"
+        raise RegspecError(Problem(what, hint, path=str(search.folder)))
     if len(scores.trials) < total:
         done = f"{len(scores.trials)} of {total} trials are done"
         search.say(f"{done}; the same command with --output {search.folder} goes on")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regspec.blocks import Graph
 from regspec.errors import Problem, RegspecError, did_you_mean
+from regspec.summary import counted
 from regspec.training.data import arrays, images, tables
 from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import check_outputs, fitted_inputs
@@ -48,8 +49,8 @@ def load(source: str, graph: Graph, *, target: str | None = None, seed: int = 0)
     parts, names = _read(source, graph, target)
     least = 2 if len(parts) == 1 else 1
     if (number := min(len(part.target) for part in parts)) < least:
-        what = "too few to hold some out" if len(parts) == 1 else "to train on or to hold out"
-        raise RegspecError(Problem(f"'{source}' has {number} example(s) {what}"))
+        what = ", too few to hold some out" if len(parts) == 1 else " to train on or to hold out"
+        raise RegspecError(Problem(f"'{source}' has {counted(number, 'example', 'examples')}{what}"))
     goals, classes = fitted_targets([part.target for part in parts], names, graph, source)
     examples: list[images.Images | InMemory] = [
         images.Images(part.files, goal, part.form)
