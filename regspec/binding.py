@@ -32,6 +32,7 @@ from regspec.runtime.terms import WeightTerm
 Route = Literal["loss", "gradient", "decay", "proximal"]
 ROUTES = ("loss", "gradient", "decay", "proximal")
 KINDS = {L1: "l1", L2: "l2", GroupLasso: "group_lasso"}
+SHOWN = 8  # terms in a message
 STEPS = "regspec_steps"  # in the optimizer's first group, as learning-rate schedulers keep their initial_lr in groups
 COUPLED = (SGD, Adam, NAdam, RAdam, Adagrad, RMSprop)  # whose weight_decay is added to the gradient
 
@@ -153,7 +154,10 @@ def _misnamed(
             problems.append(Problem(f"no route is called '{route}', which is given for {what}", hint))
     for name, route in terms.items():
         if name not in named:
-            problems.append(Problem(f"no term is called '{name}'", did_you_mean(name, named)))
+            hint = did_you_mean(name, named) or (
+                f"there are {', '.join([*named][:SHOWN])}" if named else "there is none"
+            )
+            problems.append(Problem(f"no term is called '{name}'", hint))
         elif not isinstance(named[name][0], WeightTerm) and route != "loss":
             problems.append(Problem(f"'{name}' is of an output, which has the loss route only"))
     return problems

@@ -596,7 +596,7 @@ INDICES = "Embedding: {input_dim: 5, output_dim: 2}"
         ({"x": ONES, "y": np.zeros((9, 2), dtype=int)}, "takes one class for each example"),
         ({"x": ONES, "y": np.zeros((9, 3))}, r"gives \(batch, 2\), but the target of .* is \(batch, 3\)"),
         ({"x": ONES, "y": np.full((9, 2), 1e39)}, "holds 1e.39, but quantities are float32"),
-        ({"x": np.zeros((0, 1)), "y": np.zeros(0)}, "0 example.s. too few"),
+        ({"x": np.zeros((0, 1)), "y": np.zeros(0)}, "0 examples, too few"),
     ],
 )
 def test_arrays_that_are_wrong(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -682,10 +682,11 @@ def test_computed_and_absent_indices_are_taken(tmp_path: Path) -> None:
         ("({'z': x}, y)", "gives no input 'x'\n   = it gives z"),
         ("(x, y, x, [0.5] * 9)", "the targets of 'wrong_data:f' are of two kinds|classes are whole numbers"),
         ("(x, ['a'] * 9, x, y)", "are of two kinds: <U1"),
-        ("(x, y, x[:0], y[:0])", "has 0 example.s. to train on or to hold out"),
+        ("(x, y, x[:0], y[:0])", "has 0 examples to train on or to hold out"),
         ("(x, y, x[:, [0, 0]], y)", r"gives \(batch, 2\) for 'x'"),
         ("(x, [object()] * 9)", "are no numbers, but object"),
         ("(x, [[1], [2, 3]])", "are no array"),
+        ("{}['k']", r"'wrong_data:f' fails: KeyError: 'k'\n   = raised from .*wrong_data.py, line \d"),
     ],
 )
 def test_functions_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str, message: str) -> None:

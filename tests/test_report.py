@@ -399,7 +399,7 @@ def test_a_spec_that_no_longer_compiles(run: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("metrics.csv", None, "is no run's folder: it has no metrics.csv"),
+        ("metrics.csv", None, "has no metrics.csv: no epoch of this run is done yet"),
         ("spec.yaml", None, "is no run's folder: it has no spec.yaml"),
         ("metrics.csv", "", "holds no epoch"),
         ("metrics.csv", "epoch,data_loss\n", "holds no epoch"),
@@ -511,7 +511,7 @@ def test_commands(
         ("report run -o absent/page.html", "can't be written"),
         ("plot run curve", "did you mean 'curves'"),
         ("plot run graph -o graph.bmp", "is no format of figures"),
-        ("plot run graph -o graph", "is no format of figures"),
+        ("plot run graph -o graph", "a figure's file needs an ending"),
     ],
 )
 def test_commands_that_fail(

@@ -15,11 +15,15 @@ import torch
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 import regspec
+from regspec.cli import app
+from regspec.compiler import graph_of
+from regspec.training.activities import activities
 from regspec.training.module import DataLoss
 from regspec.training.options import Options
-from regspec.training.run import Run, train
+from regspec.training.run import Run, resume, train
 
 ROOT = Path(__file__).parent.parent
 HEADER = "regspec: 1\nname: net\n"
@@ -231,3 +235,78 @@ def test_a_held_out_loss_that_is_not_finite(tmp_path: Path) -> None:
     assert "or smaller numbers in the data" in str(error.value)
     (made,) = (each for each in tmp_path.iterdir() if each.is_dir())
     assert not (made / "weights.safetensors").exists()
+
+
+BLOCK = "regspec: 1\nparameters: {n: 3}\ninputs: {x: {shape: [13]}}\n"
+
+
+@pytest.mark.parametrize("file", ["../shared/outer.yaml", "below/outer.yaml"])
+def test_a_run_has_the_files_of_its_blocks(file: str, tmp_path: Path) -> None:
+    """Wherever they lie, and those that they use; the run is whole when they are gone."""
+    (tmp_path / "specs").mkdir()
+    outer = (tmp_path / "specs" / file).resolve()
+    outer.parent.mkdir()
+    outer.write_text(BLOCK + "blocks: {in: {file: ../inner.yaml}}\nlayers: [in: {name: inner, n: $n}]\n")
+    inner = outer.parent.parent / "inner.yaml"
+    inner.write_text(BLOCK + "layers: [Dense: {name: dense, units: $n, kernel_regularizer: l2}]\n")
+    text = f"parameters: {{n: 4}}\ninputs: {{x: {{shape: [13]}}}}\nblocks: {{out: {{file: {file}}}}}  # mine\n"
+    spec = tmp_path / "specs" / "net.yaml"
+    spec.write_text(HEADER + text + "layers:\n  - out: {name: outer, n: $n}\n  - Dense: {units: 3}\n")
+    console = Console(file=io.StringIO())
+    made = train(spec, Options(data="wine", epochs=1), tmp_path / "run", console=console, parameters={"n": 5})
+    outer.unlink()
+    inner.unlink()
+    assert "# mine" in (tmp_path / "run/spec.yaml").read_text()
+    assert regspec.source(tmp_path / "run/spec.yaml") == (tmp_path / "run/model.py").read_text()
+    assert "nn.Linear(13, 5)" in (tmp_path / "run/model.py").read_text()
+    assert resume(tmp_path / "run", {"epochs": 2}, console=console).model.regularization_terms().keys() == {
+        *made.model.regularization_terms()
+    }
+
+
+def test_a_value_beyond_its_search(tmp_path: Path) -> None:
+    """The run's spec has it, and can be read again; one within keeps its search."""
+    text = "\nparameters:\n  n:\n    default: 2\n    search: {low: 1, high: 3}\n  m: 1\n"
+    text += "inputs: {x: {shape: [13]}}\nlayers: [{Dense: {units: $n}}, {Dense: {units: 3}}]\n"
+    (tmp_path / "net.yaml").write_text(HEADER + text)
+    for value in (3, 8):
+        folder, console = tmp_path / str(value), Console(file=io.StringIO())
+        train(tmp_path / "net.yaml", Options(data="wine", epochs=1), folder, console=console, parameters={"n": value})
+        spec = regspec.load(folder / "spec.yaml")
+        assert spec.parameters["n"] == value
+        assert ("n" in spec.search) == (value == 3)
+
+
+def test_a_layer_without_a_finite_activity(tmp_path: Path) -> None:
+    """It has no histogram, and the others keep theirs."""
+    text = "inputs: {x: {shape: [2]}}\nlayers: [{ReLU: {name: a}}, {Dense: {name: b, units: 3}}]\n"
+    spec = regspec.loads(HEADER + text)
+    model = regspec.build(spec)
+    torch.nn.init.constant_(model.get_parameter("b.bias"), torch.inf)
+    assert [*activities(model, graph_of(spec), [torch.zeros(3, 2)])] == ["a"]
+
+
+def test_an_error_of_the_callback_comes_out(tmp_path: Path) -> None:
+    """And is not taken for a fault of a device."""
+    (tmp_path / "net.yaml").write_text(HEADER + WINE)
+
+    def fail(epoch: int, metrics: object) -> None:
+        raise ValueError("mine")
+
+    console = Console(file=io.StringIO())
+    with pytest.raises(ValueError, match=r"^mine$"):
+        train(tmp_path / "net.yaml", Options(data="wine"), tmp_path / "run", console=console, on_epoch=fail)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", str(2**32)], "4294967295"),
+        (["--set", "a=1", "--set", "a=2"], "'a' is given twice"),
+        (["--set", "a"], "'a' is not NAME=VALUE"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["train", "net.yaml", *arguments], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert message in result.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import signal
 import subprocess
@@ -371,6 +372,14 @@ def test_a_training_that_diverges_indeed(search: Searching) -> None:
     assert [row["state"] for row in search.rows] == ["complete", "diverged"]
 
 
+def test_options_that_do_not_fit_begin_no_study(search: Searching) -> None:
+    (search.folder / "net.yaml").write_text(SPEC)
+    options = Options(data="wine", routes=("l2=proximal",))
+    with pytest.raises(RegspecError, match="can't be on the proximal route"):
+        tune(search.folder / "net.yaml", options, Plan(5, "grid"), search.study, console=search.console)
+    assert not search.study.exists()
+
+
 def test_a_fault_ends_the_search_and_keeps_the_trial(search: Searching) -> None:
     def score(strength: float) -> float:
         if strength == 1e-3:
@@ -382,6 +391,20 @@ def test_a_fault_ends_the_search_and_keeps_the_trial(search: Searching) -> None:
     stand_in = trainer()
     search(stand_in)
     assert sorted(each["strength"] for each in stand_in.tried) == STRENGTHS[2:]
+
+
+def test_no_trial_is_pruned_at_its_end(search: Searching) -> None:
+    """There it has its score, and pruning would save nothing."""
+
+    def train(*_: Any, parameters: Mapping[str, Any], on_epoch: Any, **__: Any) -> Any:
+        for value in (*[0.5] * 29, accuracy(**parameters)):
+            metrics = {"data_loss": 1.0, "held_out_loss": 1.0, "held_out_accuracy": value}
+            on_epoch(next(epochs), metrics)
+        return SimpleNamespace(metrics=metrics)
+
+    epochs = itertools.cycle(range(1, 31))
+    search(SimpleNamespace(train=train), trials=9, pruner="median")
+    assert {row["state"] for row in search.rows} == {"complete"}
 
 
 def test_median_pruner(search: Searching) -> None:
@@ -452,8 +475,8 @@ BLOCK = "regspec: 1\r\nparameters:\r\n  strength:\r\n    default: 1e-4 # λ\r\n 
 @pytest.mark.parametrize(
     ("text", "values", "old", "new"),
     [
-        (SPEC, {"strength": 0.25}, "1e-4", "0.25"),
-        (BLOCK, {"strength": 3e-7}, "1e-4", "3e-07"),
+        (SPEC, {"strength": 0.025}, "1e-4", "0.025"),
+        (BLOCK, {"strength": 3e-4}, "1e-4", "0.0003"),
         ("parameters: {a: 3, b: [1, 2] , c: x} # end", {"a": 4, "b": [5], "c": "$"}, "3, b: [1, 2] , c: x",
          '4, b: [5] , c: "$"'),
         ("parameters:\n  a:\n    l2: 1  # one\n\n  # two\n  b: 1", {"a": {"l1": 2}}, "l2: 1", '{"l1": 2}'),
@@ -556,6 +579,14 @@ def test_picture() -> None:
     assert found["diverged"][:, 0] == [5e-2]
     assert [each.get_text() for each in first.texts] == ["strength = 0.01  (0.9000)"]
     assert [each.get_text() for each in second.texts] == ["width = 5  (0.9000)"]
+
+
+def test_whole_numbers_have_whole_ticks() -> None:
+    spec = regspec.loads(SPEC.replace("{low: 1e-5, high: 1e-1, log: true}", "{low: 1, high: 3}").replace("1e-4", "2"))
+    trials = tuple(Trial(number, "complete", {"strength": number}, 0.5, {}) for number in (1, 2, 3))
+    (panel,) = draw(Scores(trials, spec.search, "held_out_accuracy", 10), spec).axes
+    low, high = panel.get_xlim()
+    assert [tick for tick in panel.get_xticks() if low <= tick <= high] == [1, 2, 3]
 
 
 def test_as_good_within_one_standard_error() -> None:

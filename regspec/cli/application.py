@@ -53,5 +53,7 @@ def parameters(pairs: list[str] | None) -> dict[str, Any]:
         name, mark, text = pair.partition("=")
         if not (name and mark and text):
             raise typer.BadParameter(f"'{pair}' is not NAME=VALUE", param_hint="--set")
+        if name in values:
+            raise typer.BadParameter(f"'{name}' is given twice", param_hint="--set")
         values[name] = document.parse(text, f"--set {name}").data
     return values

@@ -21,7 +21,9 @@ Epochs = Annotated[int, typer.Option(min=1, help="How often to go over the data.
 BatchSize = Annotated[int, typer.Option(min=2, help="Examples in a step, over all processes.")]
 Optimizer = Annotated[str, typer.Option(help="One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true'.")]
 LearningRate = Annotated[float, typer.Option(min=0, help="The learning rate.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of weights, split and order of the data, and what layers draw.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="Of weights, split and order of the data, and what layers draw.")
+]
 Routes = Annotated[
     list[str] | None,
     typer.Option(

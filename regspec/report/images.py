@@ -20,7 +20,8 @@ def image(folder: Path, name: str, format: str = "png") -> bytes:  # noqa: A002 
         RegspecError: where there is no such figure or format, the run has nothing to draw in it, or is none.
     """
     if format not in FORMATS:
-        raise RegspecError(Problem(f"'{format}' is no format of figures", f"it may be {', '.join(FORMATS)}"))
+        what = f"'{format}' is no format of figures" if format else "a figure's file needs an ending"
+        raise RegspecError(Problem(what, f"it may be {', '.join(FORMATS)}"))
     figures.named(name)
     (run,) = read([folder])
     if (made := _image(run, name, format)) is None:

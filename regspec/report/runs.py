@@ -101,6 +101,9 @@ def _names(folders: list[Path]) -> list[str]:
 def _read(folder: Path, name: str) -> Recorded:
     if not folder.is_dir():
         raise RegspecError(Problem("is no folder", "a run is a folder that 'regspec train' wrote", str(folder)))
+    if (folder / "run.json").is_file() and (folder / SPEC).is_file() and not (folder / METRICS).is_file():
+        hint = f"regspec train --resume {folder} goes on, if it has stopped"
+        raise RegspecError(Problem("has no metrics.csv: no epoch of this run is done yet", hint, str(folder)))
     if absent := [each for each in (SPEC, METRICS) if not (folder / each).is_file()]:
         hint = "a run is a folder that 'regspec train' wrote"
         if found := sorted(each.parent.name for each in folder.glob(f"*/{METRICS}"))[:5]:

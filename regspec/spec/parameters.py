@@ -7,13 +7,15 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec import document
-from regspec.document import Document
+from regspec.document import Document, Location
 from regspec.errors import Problem, RegspecError, did_you_mean
 from regspec.spec.faults import UNKNOWN, Origin, shown
 from regspec.spec.fields import Frozen
@@ -189,28 +191,38 @@ def written(value: Any) -> str:
 def with_defaults(spec: Document, values: Mapping[str, Any]) -> str:
     """The text of a spec with other defaults of its parameters; all else, comments too, is kept as it is.
 
+    A parameter whose value lies outside of its search loses that, because a default lies in it.
+
     Raises:
         RegspecError: where the text can't be changed at that place alone: for a value that is an alias of another.
     """
-    text, expected = spec.text, copy.deepcopy(spec.data)
-    places = {}
+    places: dict[Location, Any] = {}
     for name, value in values.items():
-        is_plain = not is_searched(spec.data["parameters"][name])
-        places[spec.span(("parameters", name) if is_plain else ("parameters", name, "default"))] = value
-        if is_plain:
-            expected["parameters"][name] = value
-        else:
-            expected["parameters"][name]["default"] = value
-    for (start, end), value in sorted(places.items(), reverse=True):
+        before = spec.data["parameters"][name]
+        is_in = is_searched(before) and Searched.model_validate(before).search.refusal(value) is None
+        places[("parameters", name, "default") if is_in else ("parameters", name)] = value
+    return with_values(spec, places)
+
+
+def with_values(spec: Document, values: Mapping[Location, Any]) -> str:
+    """The text of a spec with other values at some places; all else, comments too, is kept as it is.
+
+    Raises:
+        RegspecError: where the text can't be changed at a place alone: for a value that is an alias of another.
+    """
+    text, expected = spec.text, copy.deepcopy(spec.data)
+    for location, value in values.items():
+        *path, last = location
+        reduce(getitem, path, expected)[last] = value
+    for (start, end), value in sorted(((spec.span(each), values[each]) for each in values), reverse=True):
         anchor = re.match(r"&\S+\s+", text[start:end])
         start += len(anchor[0]) if anchor else 0
         gap = " " if text[start - 1] == ":" else ""  # after a key without a value
         text = text[:start] + gap + written(value) + text[end:]
     if document.parse(text, spec.path).data != expected:
-        what = f"the defaults of {', '.join(values)} can't be written anew"
-        raise RegspecError(
-            Problem(what, "write each as a value of its own, without an anchor or an alias", path=spec.path)
-        )
+        places = ", ".join(str(location[1]) for location in values)
+        hint = "write each as a value of its own, without an anchor or an alias"
+        raise RegspecError(Problem(f"the values of {places} can't be written anew", hint, path=spec.path))
     return text
 
 

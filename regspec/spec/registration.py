@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -92,4 +93,13 @@ def called(target: str) -> Any:
         raise RegspecError(f"'{target}' is called without arguments, but is {error}") from None
     except ValueError:
         pass  # some callables have no signature
-    return function()
+    try:
+        return function()
+    except RegspecError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        own = [frame for frame in frames if frame.filename == frames[0].filename]  # and none of a library below it
+        what = "".join(traceback.format_exception_only(error)).strip()
+        where = f"raised from {own[-1].filename}, line {own[-1].lineno}" if own else None
+        raise RegspecError(Problem(f"'{target}' fails: {what}", where)) from None

@@ -17,7 +17,8 @@ BINS = 60
 def activities(model: nn.Module, graph: Graph, inputs: Sequence[Tensor]) -> dict[str, dict[str, Any]]:
     """A histogram of each layer's output, by the layer's name: ``edges``, ``counts``, and the share of ``zeros``.
 
-    Layers whose output no module gives, such as a sum, are left out. Numbers that are not finite are not counted.
+    Layers whose output no module gives, such as a sum, are left out, and those that give no finite number; numbers
+    that are not finite are not counted.
 
     Args:
         model: the module of ``graph``, in evaluation mode.
@@ -28,7 +29,7 @@ def activities(model: nn.Module, graph: Graph, inputs: Sequence[Tensor]) -> dict
 
     def listen(name: str) -> Any:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.is_floating_point():
+            if isinstance(output, Tensor) and output.is_floating_point() and output.isfinite().any():
                 found[name] = _histogram(output.detach().float().flatten())
 
         return hook
@@ -51,8 +52,6 @@ def activities(model: nn.Module, graph: Graph, inputs: Sequence[Tensor]) -> dict
 
 def _histogram(values: Tensor) -> dict[str, Any]:
     finite = values[values.isfinite()]
-    if not len(finite):
-        return {"edges": [], "counts": [], "zeros": 0.0}
     low, high = finite.min().item(), finite.max().item()
     if low == high:
         low, high = low - 0.5, high + 0.5

@@ -45,7 +45,7 @@ def trainer_of(
 ) -> lightning.Trainer:
     """The trainer of a run. Raises `RegspecError` where a device or a strategy is asked for that is not there."""
     devices, nodes = _devices(options)
-    with faults():
+    with faults((MisconfigurationException, ValueError, TypeError, ModuleNotFoundError)):
         return lightning.Trainer(
             max_epochs=options.epochs,
             accelerator=options.accelerator,
@@ -65,11 +65,11 @@ def trainer_of(
 
 
 @contextmanager
-def faults() -> Iterator[None]:
+def faults(kinds: tuple[type[Exception], ...] = (MisconfigurationException,)) -> Iterator[None]:
     """Makes what Lightning says of devices, strategies and precisions a fault of the options."""
     try:
         yield
-    except (MisconfigurationException, ValueError, ModuleNotFoundError) as error:
+    except kinds as error:  # others are of the user's code, once that runs
         hint = "--accelerator, --devices, --strategy and --precision say where and how"
         raise RegspecError(Problem(" ".join(str(error).split()), hint)) from None
 

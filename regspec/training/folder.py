@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from torch import Tensor
 
 from regspec import files
 from regspec.compiler import source
-from regspec.document import read
+from regspec.document import Location, parse, read
 from regspec.errors import Problem, RegspecError
 from regspec.spec.model import ModelSpec
-from regspec.spec.parameters import with_defaults
+from regspec.spec.parameters import with_defaults, with_values
 
 State = Mapping[str, Tensor]
 
@@ -67,15 +68,13 @@ class Folder:
         """Writes what is known before training, all or none: the spec and its source, the facts, the first weights.
 
         Args:
-            spec_file: the spec's file, which is copied with the files of its blocks that lie below it.
+            spec_file: the spec's file, which is copied with the files of its blocks.
             spec: what it says.
             values: what its parameters are now, in place of the defaults in the file.
             facts: what the run is.
             state: the weights.
         """
-        contents: dict[str, str | bytes] = {str(name): path.read_bytes() for name, path in files_of(spec_file)}
-        if values:
-            contents["spec.yaml"] = with_defaults(read(spec_file), values)
+        contents: dict[str, str | bytes] = {**texts_of(spec_file, values)}
         contents |= {"model.py": source(spec), "run.json": _json(facts), "initial.safetensors": _tensors(state)}
         files.write_folder(self.path, contents)
 
@@ -120,10 +119,41 @@ def _tensors(state: State) -> bytes:
     return safetensors.torch.save({key: value.detach().cpu().contiguous().clone() for key, value in state.items()})
 
 
-def files_of(spec_file: Path, name: Path = Path("spec.yaml")) -> Iterator[tuple[Path, Path]]:
-    """A spec's file and those of its blocks that lie below it, after the names that they have in a run's folder."""
-    yield name, spec_file
-    blocks = read(spec_file).data.get("blocks") or {}
-    for block in dict.fromkeys(block["file"] for block in blocks.values() if "file" in block):
-        if ".." not in Path(block).parts:
-            yield from files_of(spec_file.parent / block, name.parent / block)
+def texts_of(spec_file: Path, values: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of a spec and of the files of its blocks, by the names that they have in a run's folder.
+
+    Those that lie below the spec keep their names; others are put into ``blocks``, where they are found from then on.
+
+    Args:
+        spec_file: the spec.
+        values: what its parameters are, in place of the defaults in the file.
+    """
+    first = Path(os.path.abspath(spec_file))
+    names, texts = {first: "spec.yaml"}, dict[str, str]()
+    waiting = [first]
+    for path in waiting:  # which grows
+        document, found = read(path), dict[Location, str]()
+        for block, each in (document.data.get("blocks") or {}).items():
+            if "file" not in each:
+                continue
+            other = Path(os.path.normpath(path.parent / each["file"]))
+            if other not in names:
+                names[other] = _name(other, first.parent, {"best.yaml", *names.values()})
+                waiting.append(other)
+            place = os.path.relpath(names[other], Path(names[path]).parent)
+            if place != os.path.normpath(each["file"]):
+                found["blocks", block, "file"] = place
+        text = with_values(document, found) if found else document.text
+        texts[names[path]] = with_defaults(parse(text, str(path)), values) if values and path == first else text
+    return texts
+
+
+def _name(path: Path, folder: Path, taken: Collection[str]) -> str:
+    """The name in a run's folder of a block's file, of a spec in ``folder``."""
+    below = os.path.relpath(path, folder)
+    wanted = Path("blocks", path.name) if below.startswith(os.pardir) else Path(below)
+    name, number = wanted, 1
+    while str(name) in taken:
+        number += 1
+        name = wanted.with_stem(f"{wanted.stem}_{number}")
+    return str(name)

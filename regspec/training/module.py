@@ -13,6 +13,7 @@ from regspec.binding import bind
 from regspec.blocks import Graph
 from regspec.calls import Apply, Call, Module, Part
 from regspec.errors import Problem, RegspecError
+from regspec.measuring import strengths
 from regspec.runtime import Regularized
 from regspec.training.batches import Batches
 from regspec.training.options import Options
@@ -171,5 +172,11 @@ def bound_optimizer(
         optimizer = cls(trained, lr=options.learning_rate, **arguments)
     except (TypeError, ValueError) as error:
         raise RegspecError(Problem(f"'{options.optimizer}' is no optimizer: {error}")) from None
-    bind(model, optimizer, **(options.routes_of() if is_penalized else {}), steps_per_epoch=steps)
+    routes = options.routes_of() if is_penalized else {}
+    bind(model, optimizer, **routes, steps_per_epoch=steps)
+    for kind in routes.keys() - {"terms"}:
+        if not any(name.endswith(f".{kind}") and not name.endswith(f".activity.{kind}") for name in strengths(model)):
+            raise RegspecError(
+                Problem(f"no weight has the {kind} that a route is given for", "outputs have the loss route only")
+            )
     return optimizer

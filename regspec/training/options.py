@@ -12,10 +12,14 @@ import yaml
 
 from regspec.errors import Problem, RegspecError, did_you_mean
 
+# what the trainer can't do: steps that evaluate the loss again, weights as matrices only, sparse gradients only
+UNFIT = ("Optimizer", "LBFGS", "Muon", "SparseAdam")
+# and arguments that are for graphs of CUDA's or for gradients of steps
+UNFIT_ARGUMENTS = ("params", "lr", "capturable", "differentiable")
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     name.lower(): cls
     for name, cls in vars(torch.optim).items()
-    if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and name not in ("Optimizer", "LBFGS", "Muon")
+    if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and name not in UNFIT
 }
 
 
@@ -76,12 +80,12 @@ class Options:
 
     def optimizer_class(self) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
         """The optimizer's class, and its arguments. Raises `RegspecError`."""
-        name, *settings = self.optimizer.split()
+        name, *settings = self.optimizer.split() or [""]
         cls = OPTIMIZERS.get(name.lower())
         if cls is None:
             hint = did_you_mean(name.lower(), OPTIMIZERS) or f"torch has {', '.join(sorted(OPTIMIZERS))}"
             raise RegspecError(Problem(f"'{name}' is no optimizer", hint))
-        known = [each for each in inspect.signature(cls).parameters if each not in ("params", "lr")]
+        known = [each for each in inspect.signature(cls).parameters if each not in UNFIT_ARGUMENTS]
         arguments = {}
         for setting in settings:
             key, is_given, value = setting.partition("=")
@@ -89,6 +93,8 @@ class Options:
                 hint = did_you_mean(key, known) or f"it takes {', '.join(known)}, each as name=value"
                 raise RegspecError(Problem(f"{name} does not take '{setting}'", hint))
             arguments[key] = _plain(value)
+            if isinstance(arguments[key], str):  # of which no optimizer takes any
+                raise RegspecError(Problem(f"{name} does not take '{setting}'", "its value is no number"))
         return cls, arguments
 
     def routes_of(self) -> dict[str, Any]:
@@ -98,6 +104,8 @@ class Options:
             what, is_given, route = each.rpartition("=")
             if not is_given or not what:
                 raise RegspecError(Problem(f"'{each}' is no route", "write l1=proximal, or hidden.kernel=decay"))
+            if what in routes or what in routes.get("terms", {}):
+                raise RegspecError(Problem(f"there are two routes of '{what}'"))
             if what in ("l1", "l2", "group_lasso"):
                 routes[what] = route
             else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from regspec.spec.model import ModelSpec
 from regspec.spec.parameters import Range, Search, written
@@ -103,6 +104,8 @@ def _panel(panel: Any, scores: Scores, name: str, default: Any) -> None:
         panel.set_xlim(-0.5, len(search.choices) - 0.5)
     elif search.log:
         panel.set_xscale("log")
+    elif search.is_whole:
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     if best is not None and best.score is not None:
         _mark(panel, scores, _place(search, best.values[name]), best.score, f"{name} = {_short(best.values[name])}")
     panel.set_xlabel(name, fontsize=11)

@@ -28,7 +28,8 @@ from regspec.spec.parameters import with_defaults, written
 from regspec.summary import counted
 from regspec.training import run
 from regspec.training.epochs import PLAIN, DivergedError
-from regspec.training.folder import Folder, files_of
+from regspec.training.folder import Folder, texts_of
+from regspec.training.module import bound_optimizer
 from regspec.training.options import Options
 from regspec.tuning.figure import png_and_svg
 from regspec.tuning.plan import Metric, Plan
@@ -137,7 +138,8 @@ def _metric(plan: Plan, task: run.Task) -> Metric:
 
 def _check(search: _Search) -> None:
     """Raises where the spec does not take what is to be tried."""
-    searches = search.task.spec.search
+    searches, options = search.task.spec.search, search.task.options
+    bound_optimizer(search.task.model(), options, 1)  # whose faults are not for the first trial to find
     for name, each in searches.items():
         for value in ends(each):
             try:
@@ -222,7 +224,7 @@ def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
         last.update({name: metrics[name] for name in METRICS if name in metrics})
         if not math.isfinite(metrics[search.metric]):
             raise DivergedError(Problem(f"the {LABELS[search.metric]} is not finite in epoch {epoch}"))
-        if search.plan.pruner == "none":
+        if search.plan.pruner == "none" or epoch == search.task.options.epochs:  # after which nothing is saved
             return
         trial.report(metrics[search.metric], epoch)
         if trial.should_prune():
@@ -279,10 +281,10 @@ def _write(search: _Search, scores: Scores) -> None:
     if scores.trials:
         contents["trials.csv"] = scores.csv()
     if scores.best is not None:
-        contents["best.yaml"] = with_defaults(search.document, scores.best.values)
         contents["scores.png"], contents["scores.svg"] = png_and_svg(scores, search.task.spec)
+        contents["best.yaml"] = texts_of(search.spec_file, scores.best.values)["spec.yaml"]
     if contents:  # with the files of blocks, which the best spec uses
-        contents |= {str(name): path.read_bytes() for name, path in files_of(search.spec_file)}
+        contents |= texts_of(search.spec_file, {})
     for name, content in contents.items():
         (search.folder / name).parent.mkdir(parents=True, exist_ok=True)
         files.write(search.folder / name, content)
