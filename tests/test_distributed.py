@@ -189,6 +189,19 @@ def not_finite() -> None:
         assert model.regularization_loss().isfinite()
 
 
+def flat_parameters() -> None:
+    """FSDP's first version hides the weights in flat parameters: to read a penalty is refused, and not zero."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    for keeps_parameters in (True, False):
+        model, _ = models(L1_L2)
+        wrapper = FullyShardedDataParallel(model, use_orig_params=keeps_parameters, device_id=torch.device("cpu"))
+        wrapper(torch.randn(4, 7))
+        for read in (model.regularization_loss, model.regularization_terms):
+            with pytest.raises(RuntimeError, match="as pieces of flat parameters"):
+                read()
+
+
 def compare_penalties(trained: nn.Module, alone: Regularized, batch: Tensor) -> None:
     """The loss and each term, plain tensors; those of activities are of a share of the batch, and their mean counts."""
     alone(batch)
@@ -249,7 +262,8 @@ def cases(size: int) -> Mapping[str, Callable[[], None]]:
         for kernel, routes in ROUTES:
             found[f"{way.__name__}, {kernel}, {routes}"] = partial(training, way, kernel, routes)
     constrained = partial(training, fsdp, L1_L2, routes={}, constraint="kernel_constraint: {max_norm: 0.5}, ")
-    return {**found, "fsdp, constraint": constrained, "fsdp, collectives": collectives, "fsdp, not finite": not_finite}
+    others = {"fsdp, collectives": collectives, "fsdp, not finite": not_finite, "fsdp1": flat_parameters}
+    return {**found, "fsdp, constraint": constrained, **others}
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

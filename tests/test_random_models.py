@@ -74,6 +74,19 @@ def masked_steps_as_channels() -> keras.Model:
     return keras.Model(x, [layers.BatchNormalization(axis=1)(steps), layers.BatchNormalization()(steps)])
 
 
+def operations_of_masked_steps() -> keras.Model:
+    """Operations keep masks from what comes after them, whatever they compute."""
+    x = keras.Input((5, 3))
+    steps = layers.Masking()(layers.ReLU()(x))
+    return keras.Model(x, [layers.Attention()([y, steps]) for y in (steps + steps, steps * steps, steps * 2.0)])
+
+
+def a_mask_through_a_wrapper() -> keras.Model:
+    x = keras.Input((5,), dtype="int64")
+    rows = layers.Embedding(5, 4, mask_zero=True)(x)
+    return keras.Model(x, layers.Attention()([layers.SpectralNormalization(layers.Dense(4))(rows), rows]))
+
+
 def a_call_that_is_needed_late() -> keras.Model:
     """The second call of a layer comes before the first in the order of what needs them."""
     x = keras.Input((4, 3))
@@ -170,6 +183,8 @@ FOUND = [
     outputs_of_a_model_inside,
     mappings,
     masked_steps_as_channels,
+    operations_of_masked_steps,
+    a_mask_through_a_wrapper,
     a_call_that_is_needed_late,
     intervals_of_a_view,
     a_normalization_of_several_sizes,

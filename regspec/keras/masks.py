@@ -16,6 +16,7 @@ from regspec.calls import Expression, replaced
 from regspec.keras.models import Model
 from regspec.keras.references import names_in
 from regspec.keras.values import UnportedError
+from regspec.layers import KINDS
 from regspec.nodes import Node
 from regspec.shapes import Tensor
 
@@ -59,11 +60,13 @@ def settle(model: Model, graph_of: Callable[[], Graph], *, unmasks: bool) -> set
 
 def needs_settling(model: Model) -> bool:
     """Whether a model has masks at all."""
-    return any(each.recorded or any(map(_gives_mask, _fields(each).values())) for each in _models(model))
+    return any(each.recorded or any(map(_gives_mask, each.entries)) for each in _models(model))
 
 
-def _gives_mask(said: Fields) -> bool:
-    return bool(said.get("mask_zero")) or "mask_value" in said
+def _gives_mask(entry: Mapping[str, Fields]) -> bool:
+    """Whether an entry makes a mask: an embedding that may, or a layer that is for masking."""
+    ((kind, said),) = entry.items()
+    return bool(said.get("mask_zero")) or (kind in KINDS and "mask_value" in KINDS[kind].model_fields)
 
 
 def _models(model: Model) -> Iterator[Model]:

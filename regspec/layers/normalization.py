@@ -293,6 +293,9 @@ class SpectralNormalization(Layer):
     def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 
+    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+        return self.layer.output_mask(x, *others)
+
     def _kernel(self, x: Tensor) -> Weight:
         """The weight that is normalized: Keras's kernel or embeddings, of a layer that is one module."""
         for weight in self.layer.weights(x):

@@ -128,11 +128,12 @@ def sparsity(runs: Sequence[Recorded]) -> list[Panel]:
 
 
 def activities(runs: Sequence[Recorded]) -> list[Panel]:
-    """The distribution of each layer's outputs on held-out data; of a run's twin too."""
+    """The distribution of each layer's outputs on held-out data, of penalized ones first; of a run's twin too."""
     found = []
     for run in runs:
         twins = {} if run.baseline is None else run.baseline.activities
-        for layer in list(run.activities)[:MOST_LAYERS]:
+        ordered = sorted(run.activities, key=lambda layer: not run.has(f"penalty/{layer}.activity"))
+        for layer in ordered[:MOST_LAYERS]:
             pairs = [("regularized" if layer in twins else "", run.activities[layer], LIGHT["accent"], True)]
             if layer in twins:
                 pairs.append(("without regularization", twins[layer], LIGHT["orange"], False))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from regspec.runtime.compiling import forget_compiled, guard_hooks
 from regspec.runtime.fused import is_plain
 from regspec.runtime.notebook import module_html
-from regspec.runtime.sharded import fill, is_sharded, joined, shard, whole
+from regspec.runtime.sharded import fill, is_sharded, joined, refuse_flat_parameters, shard, whole
 from regspec.runtime.terms import (
     Heard,
     Listener,
@@ -150,6 +150,7 @@ class Regularized(nn.Module):
         ``detach`` they have no gradient, and cost no synchronisation with a GPU until they are read.
         """
         self._is_read = True
+        refuse_flat_parameters(self)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
             measured: dict[Listener, Tensor] = {}
             listeners = {term for _, term, _ in self._named_terms() if isinstance(term, Listener)}
@@ -187,6 +188,7 @@ class Regularized(nn.Module):
         # to set an attribute of a module costs a microsecond, and to look at it would be compiled again
         if torch.compiler.is_compiling() or not self._is_read:
             self._is_read = True
+        refuse_flat_parameters(self)
         total = Total()
         listeners: set[Listener] = set()
         for _, module in self._regularized():

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Reduction = tuple[Any, list[float]]  # a process group, and what each value is multiplied by before it is summed there
 
@@ -23,6 +23,17 @@ def is_sharded(x: Any) -> bool:
     """Whether a tensor is spread over ranks. To import `DTensor` takes half a second: who has one has imported it."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(x, module.DTensor)
+
+
+def refuse_flat_parameters(module: nn.Module) -> None:
+    """Raises where FSDP's first version has cut a module's weights into flat pieces, of which none is a weight."""
+    if "_is_fsdp_managed_module" in module.__dict__ and any(
+        getattr(parameter, "_fsdp_flattened", False) for parameter in module.parameters()
+    ):
+        raise RuntimeError(
+            "FullyShardedDataParallel has the weights as pieces of flat parameters, whose penalties can't be told: "
+            "take torch.distributed.fsdp.fully_shard"
+        )
 
 
 def placed(x: Any) -> tuple[Any, ...]:
