@@ -14,7 +14,7 @@ from regspec.keras.precision import note_of, policy_of
 from regspec.keras.quantized import is_quantized, quantized_fields
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
 from regspec.layers.cells import CELLS
-from regspec.layers.layer import KINDS, Layer, Spatial
+from regspec.layers.layer import BUILT_IN, KINDS, OPERATIONS, Layer, Spatial
 from regspec.shapes import Precision
 from regspec.spec.fields import Frozen
 
@@ -68,7 +68,7 @@ def kind_of(class_name: str) -> type[Layer] | None:
     """The kind that ports a layer's class, if there is one."""
     cls = KINDS.get(CLASSES.get(class_name, class_name))
     # a layer of that name is the user's own
-    return None if cls is None or cls.__module__.startswith("regspec.layers.operations.") else cls
+    return None if class_name in OPERATIONS else cls
 
 
 def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
@@ -82,7 +82,7 @@ def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]
         return {kind: _replaced(KINDS[kind], class_name, item.get("config") or {}, dialect)}
     config = quirks.heeded(class_name, item.get("config") or {}, dialect)
     cls = kind_of(class_name)
-    if cls is None or (is_foreign(item) and cls.__module__.startswith("regspec.")):
+    if cls is None or (is_foreign(item) and class_name in BUILT_IN.union(CLASSES)):
         raise UnportedError(f"no kind ports the class {_whose(item)}")
     fields = _fields_of(cls, class_name, config, dialect)
     if (precision := _precision(class_name, config, dialect)) != dialect.dtype:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from regspec.errors import Problem, Problems, did_you_mean
 from regspec.keras.archive import Arrays
-from regspec.layers.layer import KINDS, Layer
+from regspec.layers.layer import BUILT_IN, KINDS, Layer
 from regspec.layers.registration import Registered, registered_as
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Replacements:
                 self.used.add(name)
                 return self.kinds[name]
         kind = KINDS.get(class_name)
-        if kind is None or kind.__module__.startswith("regspec.layers."):
+        if kind is None or class_name in BUILT_IN:
             return None
         self.imports[kind.module_import.module if issubclass(kind, Registered) else kind.__module__] = None
         return class_name

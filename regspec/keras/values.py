@@ -82,7 +82,7 @@ def named(value: Any, sort: str, generation: int = 3) -> Any:
             return named(config.get("activation"), sort, generation)
     family = FAMILIES[sort]
     member = family.get(name) or family.get(snake_case(name).removesuffix(f"_{sort}"))
-    if not is_text and is_foreign(value) and (member is None or member.__module__.startswith("regspec.")):
+    if not is_text and is_foreign(value) and not (member is not None and member.is_registered):
         raise UnportedError(f"the {sort} '{name}', which is none of Keras's own ({value.get('registered_name')})")
     if sort == "regularizer" and name in NORMS:
         return _norms(name, config, is_text, generation)

@@ -386,6 +386,8 @@ def channel_axis(axis: Axis | None, x: Tensor) -> int:
 
 
 KINDS: dict[str, type[Layer]] = {}
+BUILT_IN: set[str] = set()  # the kinds of this package: no class of a user's takes their names
+OPERATIONS: set[str] = set()  # those of them that Keras records as operations, and has no layers for
 
 L = TypeVar("L", bound=type[Layer])
 
@@ -393,7 +395,14 @@ L = TypeVar("L", bound=type[Layer])
 def kind(cls: L) -> L:
     """Adds a kind to the language, under its class's name; a decorator."""
     KINDS[cls.__name__] = cls
+    BUILT_IN.add(cls.__name__)
     return cls
+
+
+def operation(cls: L) -> L:
+    """Adds a kind that is an operation in Keras, and no layer; a decorator."""
+    OPERATIONS.add(cls.__name__)
+    return kind(cls)
 
 
 def find_kind(name: str) -> type[Layer] | None:

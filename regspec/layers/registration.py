@@ -11,7 +11,7 @@ from pydantic import ConfigDict, create_model
 
 from regspec.calls import Expression, Import, Module, call
 from regspec.errors import Problem, RegspecError
-from regspec.layers.layer import KINDS, Layer, Placement, Weight, parse_pattern
+from regspec.layers.layer import BUILT_IN, KINDS, Layer, Placement, Weight, parse_pattern
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.constraints import Constraint
 from regspec.spec.registration import fields_of, found, importable
@@ -108,7 +108,7 @@ def register_layer(
     kind = name or cls.__name__
     if not kind.isidentifier() or not kind[0].isupper():
         raise RegspecError(f"'{kind}' can't be registered: a kind's name begins with a capital letter")
-    if kind in KINDS and KINDS[kind].__module__.startswith("regspec.layers."):
+    if kind in BUILT_IN:
         raise RegspecError(f"'{kind}' can't be registered: it is a kind of regspec's own")
     KINDS[kind] = cls if issubclass(cls, Layer) else _kind_of(cls, kind, output_shape, dict(weights or {}))
     return cls

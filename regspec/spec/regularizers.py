@@ -292,12 +292,13 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
     target = importable(function)
     name = name or target.name
     known = REGULARIZERS.members.get(name)
-    if name == "schedule" or (known is not None and known.__module__ == __name__):
+    if name == "schedule" or (known is not None and not known.is_registered):
         raise RegspecError(f"'{name}' can't be registered: it has a meaning of its own in regspec")
 
     class Registered(Penalty):
         model_config = ConfigDict(strict=False, arbitrary_types_allowed=True)
         reads_axes = True
+        is_registered = True
 
         def lower(self, units: int, inputs: int | None = None) -> Call:
             arguments = {field: getattr(self, field) for field in type(self).model_fields}

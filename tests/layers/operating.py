@@ -12,6 +12,7 @@ from keras.src.ops import core, image, linalg, math, nn
 from keras.src.ops import numpy as numpy_ops
 
 from regspec.layers import KINDS
+from regspec.layers.layer import OPERATIONS
 
 MODULES = (core, math, linalg, nn, image, numpy_ops)
 LISTED = ("Stack", "FFT", "FFT2", "IFFT2", "IRFFT")  # which take their tensors in one list
@@ -19,7 +20,7 @@ LISTED = ("Stack", "FFT", "FFT2", "IFFT2", "IRFFT")  # which take their tensors 
 
 def is_operation(kind: str, fields: dict[str, Any]) -> bool:
     """Whether a row is an operation and no layer of Keras's; a sum with a number is one."""
-    return KINDS[kind].__module__.startswith("regspec.layers.operations") or bool({"x1", "x2"} & fields.keys())
+    return kind in OPERATIONS or bool({"x1", "x2"} & fields.keys())
 
 
 def operated(kind: str, fields: dict[str, Any], tensors: Sequence[Any], data_format: str) -> Any:

@@ -13,7 +13,7 @@ from regspec.keras.dialect import Dialect
 from regspec.keras.operations.operation import RENAMED, Operation, Reference, Source
 from regspec.keras.operations.rules import RULES, entry_of
 from regspec.keras.values import UnportedError
-from regspec.layers.layer import KINDS
+from regspec.layers.layer import OPERATIONS
 
 MODULE = "keras.src.ops"
 
@@ -62,12 +62,7 @@ KEYWORDS = {"x": "x1", "y": "x2", "a": "x"}  # of some classes, where these are 
 
 def is_known(name: str) -> bool:
     """Whether there is an operation of this name, ported or not."""
-    return name in RULES or name in PARAMETERS or name in RENAMED or is_kind(name)
-
-
-def is_kind(name: str) -> bool:
-    """Whether a kind is an operation of Keras's and no layer."""
-    return name in KINDS and KINDS[name].__module__.startswith("regspec.layers.operations.")
+    return name in RULES or name in PARAMETERS or name in RENAMED or name in OPERATIONS
 
 
 def is_operation(layer: Mapping[str, Any]) -> bool:

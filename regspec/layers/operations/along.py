@@ -9,7 +9,7 @@ from pydantic import Field
 from regspec.axes import Order
 from regspec.calls import Expression, Part, call, unless
 from regspec.counting import Counted, Recounted, recounted_axes
-from regspec.layers.layer import Layer, kind
+from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import MAX_NUMBERS, cast, made, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import Moved
@@ -67,7 +67,7 @@ Cumsum = made(Running, "Cumsum", "The sum of the numbers up to each one.", funct
 Cumprod = made(Running, "Cumprod", "The product of the numbers up to each one.", function="cumprod")
 
 
-@kind
+@operation
 class Diff(Along):
     """The difference between each number and the one before it."""
 
@@ -87,7 +87,7 @@ class Diff(Along):
         return x.method("diff", n=unless(1, self.n), dim=unless(-1, self.dim(x)))
 
 
-@kind
+@operation
 class Sort(Along):
     """The numbers in rising order."""
 
@@ -98,7 +98,7 @@ class Sort(Along):
         return Part(x.method("sort", dim=unless(-1, self.dim(x))), ("values", "indices"), (0,))
 
 
-@kind
+@operation
 class Argsort(Along):
     """The places of the numbers in rising order; of equal ones the first comes first."""
 
@@ -109,7 +109,7 @@ class Argsort(Along):
         return x.method("argsort", dim=unless(-1, self.dim(x)), stable=True).method("int")
 
 
-@kind
+@operation
 class TopK(Moved):
     """The largest numbers of the last axis, the largest first, and their places as a second output."""
 
@@ -166,7 +166,7 @@ Argmax = made(Place, "Argmax", "The place of the largest number.", function="arg
 Argmin = made(Place, "Argmin", "The place of the smallest number.", function="argmin")
 
 
-@kind
+@operation
 class Normalize(Layer):
     """x / max(norm(x), epsilon) along an axis."""
 
@@ -221,7 +221,7 @@ class Intervals(Moved):
 Boundaries = Annotated[tuple[Number, ...], Sequence]
 
 
-@kind
+@operation
 class Digitize(Intervals):
     """The number of the interval in which each number lies; a boundary belongs to the upper one."""
 
@@ -232,7 +232,7 @@ class Digitize(Intervals):
         return call("torch.bucketize", number, value("bins", self.bins), right=True).method("int")
 
 
-@kind
+@operation
 class SearchSorted(Intervals):
     """The place in a sorted sequence at which each number would be put."""
 
@@ -246,7 +246,7 @@ class SearchSorted(Intervals):
         return call("torch.searchsorted", sequence, x, side=unless("left", self.side), out_int32=True)
 
 
-@kind
+@operation
 class Trapezoid(Layer):
     """The integral along an axis by the trapezoidal rule."""
 
@@ -265,7 +265,7 @@ class Trapezoid(Layer):
         return call("torch.trapezoid", x, dx=unless(1.0, self.dx), dim=unless(-1, dim))
 
 
-@kind
+@operation
 class ExtractSequences(Moved):
     """Windows of the last axis, one below the other along a new axis before it."""
 

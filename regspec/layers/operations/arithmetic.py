@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from regspec.calls import Binary, Expression, Value, call, unless
-from regspec.layers.layer import kind
+from regspec.layers.layer import operation
 from regspec.layers.operations.operands import (
     Array,
     Numbers,
@@ -107,7 +107,7 @@ class Rounded(Arithmetic):
 Mod = made(Rounded, "Mod", "The remainder x1 % x2, which has the sign of x2.", operator="%")
 
 
-@kind
+@operation
 class FloorDivide(Rounded):
     """The quotient x1 // x2, rounded down."""
 
@@ -121,7 +121,7 @@ class FloorDivide(Rounded):
         return x1.method("div", x2, rounding_mode="floor")  # whose gradient is zero; that of // raises
 
 
-@kind
+@operation
 class DivideNoNan(Fractional):
     """The quotient x1 / x2, and 0 where x2 is 0."""
 
@@ -162,7 +162,7 @@ class JointFloat(Joint):
         return value(name, operand if isinstance(operand, Tensor) else converted(operand, float), like=xs[0], held=True)
 
 
-@kind
+@operation
 class Heaviside(JointFloat):
     """0 where x1 is negative, x2 where it is 0, else 1; it has no gradient."""
 
@@ -231,7 +231,7 @@ Less = made(Comparison, "Less", "Whether x1 < x2.", operator="<")
 LessEqual = made(Comparison, "LessEqual", "Whether x1 <= x2.", operator="<=")
 
 
-@kind
+@operation
 class Isclose(JointFloat):
     """Whether abs(x1 - x2) <= atol + rtol * abs(x2)."""
 
@@ -303,7 +303,7 @@ BitwiseRightShift = made(Bitwise, "BitwiseRightShift", "The whole number x1 // 2
 # -- a choice ----------------------------------------------------------------------------------------------------------
 
 
-@kind
+@operation
 class Where(Pair):
     """x1 where the condition is true, x2 elsewhere; the condition is the first input."""
 

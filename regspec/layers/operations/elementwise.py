@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from regspec.calls import Binary, Expression, call
-from regspec.layers.layer import Elementwise, kind
+from regspec.layers.layer import Elementwise, operation
 from regspec.layers.operations.operands import Inline, cast, made, promoted, value
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Dtype, Shape, ShapeError, Tensor
@@ -58,7 +58,7 @@ Sqrt = made(Function, "Sqrt", "The square root.", method="sqrt")
 Tan = made(Function, "Tan", "The tangent.", method="tan")
 
 
-@kind
+@operation
 class Cbrt(Function):
     """The cube root, with the sign of the number."""
 
@@ -88,7 +88,7 @@ Square = made(Kept, "Square", "The number times itself.", method="square")
 Trunc = made(Kept, "Trunc", "The number rounded towards 0.", method="trunc")
 
 
-@kind
+@operation
 class Negative(Kept):
     """The number with the other sign."""
 
@@ -96,7 +96,7 @@ class Negative(Kept):
         return -self.number(x)
 
 
-@kind
+@operation
 class Round(Kept):
     """The number rounded to decimals, halves to the even neighbour."""
 
@@ -111,7 +111,7 @@ class Round(Kept):
         return cast(rounded, "float32", self.output_dtype(x))
 
 
-@kind
+@operation
 class Clip(Kept):
     """The number, or the nearest within bounds."""
 
@@ -125,7 +125,7 @@ class Clip(Kept):
         return self.number(x).method("clamp", self.x_min, self.x_max)
 
 
-@kind
+@operation
 class NanToNum(Kept):
     """The number, or another in place of nan and the infinities."""
 
@@ -157,7 +157,7 @@ Isposinf = made(Predicate, "Isposinf", "Whether the number is infinity.", method
 Signbit = made(Predicate, "Signbit", "Whether the number has a minus sign, as -0.0 has.", method="signbit")
 
 
-@kind
+@operation
 class LogicalNot(Predicate):
     """Whether the number is 0, or the truth value false."""
 
@@ -165,7 +165,7 @@ class LogicalNot(Predicate):
         return ~cast(x, x.dtype, "bool")
 
 
-@kind
+@operation
 class IsIn(Predicate):
     """Whether the number is one of others."""
 
@@ -176,7 +176,7 @@ class IsIn(Predicate):
         return call("torch.isin", x, value("x2", self.x2, held=True), **({"invert": True} if self.invert else {}))
 
 
-@kind
+@operation
 class BitwiseInvert(Moved, Elementwise):
     """The whole number with all its bits inverted."""
 
@@ -202,7 +202,7 @@ OnesLike = made(Filled, "OnesLike", "Ones in the shape of the input.", function=
 ZerosLike = made(Filled, "ZerosLike", "Zeros in the shape of the input.", function="torch.zeros_like")
 
 
-@kind
+@operation
 class FullLike(Filled):
     """One number in the shape of the input."""
 
@@ -212,7 +212,7 @@ class FullLike(Filled):
         return call("torch.full_like", x, self.fill_value)
 
 
-@kind
+@operation
 class StopGradient(Moved, Elementwise):
     """The input, through which no gradient goes back."""
 
@@ -220,7 +220,7 @@ class StopGradient(Moved, Elementwise):
         return x.method("detach")
 
 
-@kind
+@operation
 class Cast(Moved, Elementwise):
     """The input as numbers of another type."""
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from regspec.calls import Expression, call
-from regspec.layers.layer import kind
+from regspec.layers.layer import operation
 from regspec.layers.operations.rearranging import Rearranged
 from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, same_padding, windowed
 from regspec.spec.fields import Size, Sizes
@@ -38,7 +38,7 @@ def _times(size: int | None, factor: int) -> int | None:
     return None if size is None else size * factor
 
 
-@kind
+@operation
 class DepthToSpace(Blocks):
     """Images whose channels become blocks of pixels."""
 
@@ -60,7 +60,7 @@ class DepthToSpace(Blocks):
         return blocks.method("flatten", 3, 4).method("flatten", 1, 2)
 
 
-@kind
+@operation
 class SpaceToDepth(Blocks):
     """Images whose blocks of pixels become channels."""
 
@@ -82,7 +82,7 @@ class SpaceToDepth(Blocks):
         return blocks.method("permute", 0, 1, 3, 2, 4, 5).method("flatten", 3)
 
 
-@kind
+@operation
 class ExtractPatches(Rearranged):
     """The patches of images, the numbers of each along one axis, which takes the place of the channels."""
 

@@ -9,7 +9,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.calls import Binary, Expression, Listed, call, unless
-from regspec.layers.layer import Layer, kind
+from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import Inline, cast, flat, shape_of, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import Moved
@@ -48,7 +48,7 @@ def _key(items: Any) -> tuple[int | str | None, ...]:
     return tuple(items)
 
 
-@kind
+@operation
 class GetItem(Moved):
     """A part of the input, by an index for each axis."""
 
@@ -130,7 +130,7 @@ def _in_reverse(item: slice, size: int | None, x: Tensor, dimension: int) -> sli
     return slice(first or None, last, None if item.step == -1 else -item.step)
 
 
-@kind
+@operation
 class Take(Moved):
     """The slices at given places along an axis, or at those that a second input has for each example."""
 
@@ -175,7 +175,7 @@ class Take(Moved):
         return x[index]
 
 
-@kind
+@operation
 class TakeAlongAxis(Layer):
     """The numbers of the first input at the places that the second gives along an axis."""
 
@@ -258,12 +258,12 @@ class Hot(Layer):
         return cast(self.hot(x), "float32", self.dtype)
 
 
-@kind
+@operation
 class OneHot(Hot):
     """Each whole number as a vector with a one at its place, else zeros."""
 
 
-@kind
+@operation
 class MultiHot(Hot):
     """The whole numbers along axis 1 as one vector, with ones at their places, else zeros."""
 

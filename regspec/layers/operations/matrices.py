@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from regspec.calls import Expression, Part, call, unless
-from regspec.layers.layer import Layer, kind
+from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import made, promoted
 from regspec.layers.operations.products import met
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -52,7 +52,7 @@ Det = made(Scalar, "Det", "The determinants of matrices.", function="torch.linal
 Logdet = made(Scalar, "Logdet", "The logarithms of the determinants of matrices.", function="torch.logdet")
 
 
-@kind
+@operation
 class Cholesky(Matrices):
     """The Cholesky factors of positive definite matrices."""
 
@@ -62,7 +62,7 @@ class Cholesky(Matrices):
         return call("torch.linalg.cholesky", x, upper=unless(False, self.upper))
 
 
-@kind
+@operation
 class Pinv(Matrices):
     """The pseudo-inverses of matrices."""
 
@@ -98,7 +98,7 @@ Solve = made(Solution, "Solve", "The solution x of a @ x = b; a is the first inp
              function="torch.linalg.solve")  # fmt: skip
 
 
-@kind
+@operation
 class SolveTriangular(Solution):
     """The solution x of a @ x = b for triangles a, the first input; b is the second."""
 
@@ -108,7 +108,7 @@ class SolveTriangular(Solution):
         return call("torch.linalg.solve_triangular", x, *others, upper=not self.is_lower)
 
 
-@kind
+@operation
 class Eigh(Matrices):
     """The eigenvalues of symmetric matrices, and their eigenvectors as a second output."""
 
@@ -121,7 +121,7 @@ class Eigh(Matrices):
         return [Part(whole, ("values", "vectors"), (index,)) for index in range(2)]
 
 
-@kind
+@operation
 class Slogdet(Matrices):
     """The signs of the determinants of matrices, and the logarithms of their sizes as a second output."""
 
@@ -134,7 +134,7 @@ class Slogdet(Matrices):
         return [Part(whole, ("sign", "logarithm"), (index,)) for index in range(2)]
 
 
-@kind
+@operation
 class Qr(Matrices):
     """The factors q and r of matrices: orthogonal columns, and an upper triangle as a second output."""
 
@@ -153,7 +153,7 @@ class Qr(Matrices):
         return [Part(whole, ("q", "r"), (index,)) for index in range(2)]
 
 
-@kind
+@operation
 class SVD(Matrices):
     """The factors u, s and v of matrices, of which s has the singular values; or these alone."""
 

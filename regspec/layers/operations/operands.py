@@ -14,7 +14,7 @@ from regspec import axes
 from regspec.axes import Order
 from regspec.calls import Expression, Held, Listed, Module, Value, call
 from regspec.counting import Counted, Recounted, shared_units
-from regspec.layers.layer import Layer, Weight, kind
+from regspec.layers.layer import Layer, Weight, operation
 from regspec.shapes import Shape, ShapeError, Tensor
 from regspec.spec.fields import MAX_SIZE, REFERENCE
 
@@ -28,7 +28,7 @@ def made(base: L, name: str, summary: str, **attributes: Any) -> L:
     own = {"__doc__": summary, "__module__": base.__module__, "__qualname__": name}
     metaclass: Any = type(base)
     cls: L = metaclass(name, (base,), {**own, **attributes})
-    return kind(cls)
+    return operation(cls)
 
 
 @dataclass(frozen=True, slots=True)

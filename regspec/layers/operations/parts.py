@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.calls import Expression, Part, call
-from regspec.layers.layer import kind
+from regspec.layers.layer import operation
 from regspec.layers.operations.operands import cast, made
 from regspec.layers.operations.rearranging import Rearranged
 from regspec.layers.operations.reductions import inner_dimension, shown
@@ -21,7 +21,7 @@ from regspec.spec.fields import MAX_SIZE, Axis, Size
 MAX_PARTS = 1_000  # of a tensor that is taken apart
 
 
-@kind
+@operation
 class Stack(Rearranged):
     """The inputs one after the other along a new axis."""
 
@@ -75,7 +75,7 @@ Sections = Annotated[
 ]
 
 
-@kind
+@operation
 class ArraySplit(Parted):
     """The input in parts along an axis; the first are longer by one where they can't be equal."""
 
@@ -109,7 +109,7 @@ class ArraySplit(Parted):
         return self.parts(whole, len(self._sizes(x)))
 
 
-@kind
+@operation
 class Split(ArraySplit):
     """The input in equal parts along an axis, or cut at places."""
 
@@ -125,7 +125,7 @@ class Split(ArraySplit):
         return self.parts(x.method("chunk", self.indices_or_sections, dim=self.dim(x)), self.indices_or_sections)
 
 
-@kind
+@operation
 class Unstack(Parted):
     """The slices of the input along an axis, which goes: an output for each."""
 
@@ -168,7 +168,7 @@ Tril = made(Triangle, "Tril", "The lower triangle of the matrices in the last tw
 Triu = made(Triangle, "Triu", "The upper triangle of the matrices in the last two axes, else 0.", function="triu")
 
 
-@kind
+@operation
 class Diagonal(Rearranged):
     """The diagonals of the matrices in two axes, along a new last axis."""
 
@@ -205,7 +205,7 @@ class Diagonal(Rearranged):
         return self.diagonal(x)
 
 
-@kind
+@operation
 class Trace(Diagonal):
     """The sums of the diagonals of the matrices in two axes."""
 

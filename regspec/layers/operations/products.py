@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from regspec import axes
 from regspec.axes import Order
 from regspec.calls import Binary, Expression, Value, call, unless
-from regspec.layers.layer import Layer, Weight, kind
+from regspec.layers.layer import Layer, Weight, operation
 from regspec.layers.operations.arithmetic import Pair
 from regspec.layers.operations.operands import (
     Array,
@@ -49,7 +49,7 @@ def met(one: int | None, other: int | None) -> bool:
     return one is None or other is None or one == other
 
 
-@kind
+@operation
 class Matmul(Pair):
     """The product of matrices, in the last two axes of both operands."""
 
@@ -117,7 +117,7 @@ def _pair_of_axes(value: Any) -> Any:
     return value
 
 
-@kind
+@operation
 class Tensordot(Layer):
     """The sum of products with numbers over axes of both."""
 
@@ -173,7 +173,7 @@ class Tensordot(Layer):
 _TERM = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*", re.ASCII)
 
 
-@kind
+@operation
 class Einsum(Layer):
     """The sum of products over named axes: ``bij,bjk->bik``."""
 
@@ -277,7 +277,7 @@ def _is_tensor(operand: Tensor | Numbers) -> bool:
 # -- of vectors --------------------------------------------------------------------------------------------------------
 
 
-@kind
+@operation
 class Cross(Layer):
     """The cross product of vectors of three numbers."""
 
@@ -300,7 +300,7 @@ class Cross(Layer):
         return call("torch.linalg.cross", x, *others, dim=unless(-1, shown(x.dimension(self.axis), x)))
 
 
-@kind
+@operation
 class CDist(Layer):
     """The Euclidean distances between the rows of two matrices."""
 
@@ -320,7 +320,7 @@ class CDist(Layer):
         return call("torch.cdist", x, *others)
 
 
-@kind
+@operation
 class DotProductAttention(Layer):
     """softmax(query · key) · value, of (batch, steps, heads, features); a fourth input is added to the scores."""
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from regspec import axes
 from regspec.axes import Order
 from regspec.calls import OMIT, Expression, call, unless
-from regspec.layers.layer import kind
+from regspec.layers.layer import operation
 from regspec.layers.operations.operands import MAX_NUMBERS, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import Moved, tuples
@@ -28,7 +28,7 @@ class Rearranged(Moved):
 # -- axes --------------------------------------------------------------------------------------------------------------
 
 
-@kind
+@operation
 class ExpandDims(Rearranged):
     """The input with further axes of size 1."""
 
@@ -58,7 +58,7 @@ class ExpandDims(Rearranged):
         return result
 
 
-@kind
+@operation
 class Squeeze(Rearranged):
     """The input without axes of size 1."""
 
@@ -87,7 +87,7 @@ class Squeeze(Rearranged):
         return x.method("squeeze", dropped if len(dropped) > 1 else shown(dropped[0], x))
 
 
-@kind
+@operation
 class Swapaxes(Rearranged):
     """The input with two axes exchanged."""
 
@@ -107,7 +107,7 @@ class Swapaxes(Rearranged):
         return x.method("transpose", *self._dimensions(x))
 
 
-@kind
+@operation
 class Moveaxis(Rearranged):
     """The input with axes at other places."""
 
@@ -136,7 +136,7 @@ class Moveaxis(Rearranged):
 # -- along axes --------------------------------------------------------------------------------------------------------
 
 
-@kind
+@operation
 class Flip(Rearranged):
     """The numbers in reverse along axes."""
 
@@ -165,7 +165,7 @@ Shifts = Annotated[
 ]
 
 
-@kind
+@operation
 class Roll(Rearranged):
     """The numbers shifted along axes; those that leave at the end come in at the beginning."""
 
@@ -194,7 +194,7 @@ class Roll(Rearranged):
         return x.method("roll", shifts, dims=dimensions)
 
 
-@kind
+@operation
 class Rot90(Rearranged):
     """The plane of two axes, turned by quarters."""
 
@@ -225,7 +225,7 @@ Repeats = Annotated[
 ]
 
 
-@kind
+@operation
 class Repeat(Rearranged):
     """Each number several times, one after the other, along an axis."""
 
@@ -250,7 +250,7 @@ class Repeat(Rearranged):
         return x.method("repeat_interleave", repeats, dim=shown(x.dimension(self.axis), x), output_size=size)
 
 
-@kind
+@operation
 class Tile(Rearranged):
     """The input several times, one beside the other."""
 
@@ -273,7 +273,7 @@ class Tile(Rearranged):
         return x.method("repeat", *self._all(x))
 
 
-@kind
+@operation
 class BroadcastTo(Rearranged):
     """The input repeated along axes of size 1, to a shape."""
 
@@ -302,7 +302,7 @@ Widths = Annotated[
 ]
 
 
-@kind
+@operation
 class Pad(Rearranged):
     """The input with further numbers before and after along its axes."""
 

@@ -10,7 +10,7 @@ from regspec import axes
 from regspec.axes import Order
 from regspec.calls import Expression, Part, call, unless
 from regspec.counting import Counted, Recounted, recounted_axes
-from regspec.layers.layer import kind
+from regspec.layers.layer import operation
 from regspec.layers.operations.operands import cast, made
 from regspec.layers.reshaping import Moved
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -123,7 +123,7 @@ Any = made(Truth, "Any", "Whether any number over axes is not 0.", function="any
 All = made(Truth, "All", "Whether all numbers over axes are not 0.", function="all")
 
 
-@kind
+@operation
 class Prod(Whole):
     """The product over axes."""
 
@@ -156,7 +156,7 @@ Max = made(Extreme, "Max", "The largest number over axes.", function="amax", bou
 Min = made(Extreme, "Min", "The smallest number over axes.", function="amin", bound="max")
 
 
-@kind
+@operation
 class Ptp(Reduction):
     """The largest number over axes less the smallest."""
 
@@ -178,7 +178,7 @@ Std = made(Spread, "Std", "The standard deviation over axes, without Bessel's co
 Var = made(Spread, "Var", "The variance over axes, without Bessel's correction.", function="var")
 
 
-@kind
+@operation
 class Moments(FloatReduction):
     """The mean over axes, and the variance as a second output."""
 
@@ -193,7 +193,7 @@ class Moments(FloatReduction):
         return [Part(whole, ("variance", "mean"), (1,)), Part(whole, ("variance", "mean"), (0,))]
 
 
-@kind
+@operation
 class CountNonzero(Reduction):
     """How many numbers over axes are not 0."""
 
@@ -206,7 +206,7 @@ class CountNonzero(Reduction):
         return x.method("count_nonzero", dim=self.dim(x)).method("int")
 
 
-@kind
+@operation
 class Quantile(FloatReduction):
     """The number below which a share of the numbers over axes lies."""
 
@@ -221,14 +221,14 @@ class Quantile(FloatReduction):
         return quantile(x, self.function, self.dimensions(x), self.q, self.method, self.keepdims)
 
 
-@kind
+@operation
 class Nanquantile(Quantile):
     """The number below which a share of the numbers over axes lies that are not nan."""
 
     function = "nanquantile"
 
 
-@kind
+@operation
 class Median(FloatReduction):
     """The median over axes: of an even number of them the mean of the middle two."""
 
@@ -254,7 +254,7 @@ def quantile(
     return result
 
 
-@kind
+@operation
 class Norm(FloatReduction):
     """The norm over an axis, or of the matrices in two axes."""
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from regspec.calls import Expression, Held, Module, Part, call, unless
-from regspec.layers.layer import Layer, kind
+from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import made
 from regspec.layers.operations.products import met
 from regspec.shapes import Shape, ShapeError, Tensor
@@ -41,7 +41,7 @@ class Transform(Layer):
             raise ShapeError(f"takes {self.least} axes or more, and as real and imaginary part the same, not {given}")
 
 
-@kind
+@operation
 class RFFT(Transform):
     """The Fourier transform of real numbers along the last axis: the real part, the imaginary as a second output."""
 
@@ -55,7 +55,7 @@ class RFFT(Transform):
         return _parts(call("torch.fft.rfft", x, n=unless(None, self.fft_length)))
 
 
-@kind
+@operation
 class IRFFT(Transform):
     """The real numbers of a spectrum along the last axis, whose real and imaginary part are the inputs."""
 
@@ -95,7 +95,7 @@ IFFT2 = made(Complex, "IFFT2", "The inverse transform along the last two axes, o
              function="torch.fft.ifft2", least=3)  # fmt: skip
 
 
-@kind
+@operation
 class STFT(Transform):
     """The Fourier transforms of windows of (batch, samples): the real parts, and the imaginary as a second output."""
 
