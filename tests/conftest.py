@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from regspec.language.regularizers import REGULARIZERS
 from regspec.layers import KINDS
-from regspec.spec.regularizers import REGULARIZERS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from regspec import Layer
-from regspec.calls import Expression, Module, call
-from regspec.shapes import Shape
-from regspec.shapes import Tensor as Symbol
+from regspec.code.expressions import Expression, Module, call
+from regspec.code.shapes import Shape
+from regspec.code.shapes import Tensor as Symbol
 
 
 class Gate(nn.Module):

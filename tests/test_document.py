@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from regspec import document
-from regspec.document import MAX_DEPTH, parse
-from regspec.errors import MAX_PROBLEMS, RegspecError
+from regspec.text import document
+from regspec.text.document import MAX_DEPTH, parse
+from regspec.text.problems import MAX_PROBLEMS, RegspecError
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import regspec
-from regspec.building import build
+from regspec.modules.building import build
 
 
 def spec(layers: str, inputs: str = "x: {shape: [5]}", more: str = "") -> regspec.ModelSpec:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from regspec import RegspecError, files
+from regspec import RegspecError
+from regspec.text import files
 
 CONTENTS: dict[str, str | bytes] = {"a.txt": "new", "b.bin": b"new" * 1000, "c.txt": "new"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,74 +13,39 @@ from torch import nn
 
 import regspec
 from regspec import runtime
+from regspec.language.fields import RESERVED
 from regspec.layers import KINDS
 from regspec.runtime import Regularized
-from regspec.schema import spec_schema
-from regspec.spec.fields import RESERVED
+from regspec.views.schema import spec_schema
 
 ROOT = Path(regspec.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-# From the ground up: a module imports from lines above its own, and from its own line.
-FLOORS = """
-errors
-document files calls axes
-shapes
-counting
-spec.fields spec.faults
-spec.forms spec.registration spec.parameters
-spec.activations spec.initializers spec.constraints spec.schedules
-spec.regularizers
-spec.rules spec.synonyms
-layers
-spec.sections spec.model spec.loading
-plans
-nodes
-masks
-blocks
-graph
-printing
-naming
-imports standalone classes
-writing schema summary
-compiler
-runtime
-building measuring regularizing
-binding
-keras.archive keras.precision keras.references keras.training keras.values
-keras.replacing
-keras.dialect
-keras.quantized keras.quirks
-keras.layers
-keras.operations
-keras.modes keras.nodes
-keras.models
-keras.masks keras.text keras.weights
-keras.conversion keras.older keras.ported keras.ranks
-keras.verification
-keras.report
-keras.porting
-report
-training
-tuning
-tables
-cli
-__main__
-"""
-
-
-def floor_of(module: str) -> int:
-    """The floor on which a module stands, by the longest name in the table that it begins with."""
-    name = module.removeprefix("regspec.")
-    floors = {each: number for number, line in enumerate(FLOORS.split("\n")) for each in line.split()}
-    known = [each for each in floors if name == each or name.startswith(f"{each}.")]
-    assert known, f"{module} has no place in the house"
-    return floors[max(known, key=len)]
+# The rooms, from the ground up: a file imports from its own room and from those before it.
+ROOMS = (
+    "runtime",
+    "code",
+    "text",
+    "language",
+    "layers",
+    "specs",
+    "graph",
+    "views",
+    "targets",
+    "modules",
+    "keras",
+    "report",
+    "training",
+    "cli",
+)
 
 
 def module_of(path: Path) -> str:
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -89,23 +55,38 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                is_module = (ROOT.parent / whole.replace(".", "/")).with_suffix(".py").exists()
-                found.add(whole if is_module else node.module)
+            wholes = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {whole if whole in MODULES else node.module for whole in wholes}
     return {each for each in found if each.startswith("regspec.")}
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if path.parent != ROOT or path.name != "__init__.py"], ids=module_of
-)
-def test_imports_point_down(path: Path) -> None:
-    own = module_of(path)
-    if own in ("regspec.spec", "regspec.report", "regspec.training", "regspec.keras"):
-        assert imports_of(path) == set()
-        return
-    for imported in imports_of(path):
-        assert floor_of(imported) <= floor_of(own), f"{own} imports {imported}, which stands above it"
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_every_file_is_in_a_room() -> None:
+    loose = {path.name for path in ROOT.glob("*.py")}
+    assert loose == {"__init__.py", "__main__.py"}
+    assert {room_of(module) for module in MODULES if module != "regspec"} - {"__main__"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("module", [each for each in MODULES if each not in ("regspec", "regspec.__main__")])
+def test_imports_point_to_rooms_before(module: str) -> None:
+    allowed = ROOMS[: ROOMS.index(room_of(module)) + 1]
+    assert {each for each in imports_of(MODULES[module]) if room_of(each) not in allowed} == set()
+
+
+def test_no_circle_of_imports() -> None:
+    known = {module: imports_of(path) - {module} for module, path in MODULES.items()}
+    TopologicalSorter(known).prepare()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_what_it_holds(room: str) -> None:
+    """And what it may import."""
+    text = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text())) or ""
+    assert "import" in text
+    assert 2 <= len(text.splitlines()) <= 12
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "runtime").glob("*.py")), ids=module_of)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import regspec
-from regspec.spec.initializers import INITIALIZERS
+from regspec.language.initializers import INITIALIZERS
 
 # Layers with many weights, whose fans torch and Keras may count differently: input shape, slot, torch's parameter.
 LAYERS: dict[str, tuple[list[int], dict[str, Any], str, str]] = {

@@ -17,7 +17,7 @@ from keras import layers, losses, optimizers
 from keras.optimizers import schedules
 
 import regspec
-from regspec.compiler import graph_of
+from regspec.graph.loading import graph_of
 from regspec.keras.training.compiled import training_of
 from regspec.keras.training.optimizers import optimizer_of
 

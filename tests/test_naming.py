@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import regspec
-from regspec import naming
+from regspec.targets.torch import variables as naming
 from tests.layers.specs import outputs_of
 
 

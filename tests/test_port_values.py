@@ -14,8 +14,8 @@ from keras import layers
 
 import regspec
 from regspec.keras.values import FAMILIES, UnportedError, named
+from regspec.language.regularizers import REGULARIZERS
 from regspec.layers.layer import KINDS
-from regspec.spec.regularizers import REGULARIZERS
 
 from .layers import reference
 from .test_port import agrees

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regspec.calls import Binary, Expression, Held, Listed, Module, Unary, call
-from regspec.printing import Printer
-from regspec.shapes import Tensor
+from regspec.code.expressions import Binary, Expression, Held, Listed, Module, Unary, call
+from regspec.code.shapes import Tensor
+from regspec.targets.python.printing import Printer
 
 X, Y = Tensor((None, 3), "x"), Tensor((None, 3), "y")
 PRINTER = Printer(lambda x: x.source, lambda _: "self.held", lambda _: None, str)

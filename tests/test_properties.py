@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import regspec
-from regspec import document
-from regspec.compiler import graph_of
+from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
+from regspec.text import document
 from tests.layers.rows import ROWS
 from tests.layers.specs import document_of, outputs_of
 

@@ -13,8 +13,8 @@ import yaml
 from torch.nn import functional as F
 
 import regspec
-from regspec.spec.regularizers import REGULARIZERS
-from regspec.spec.schedules import SCHEDULES, parse_schedules
+from regspec.language.regularizers import REGULARIZERS
+from regspec.language.schedules import SCHEDULES, parse_schedules
 from regspec.training.run import Options, train
 
 from .readme import PATH, updated

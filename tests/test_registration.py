@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import regspec
-from regspec.schema import spec_schema
-from regspec.spec.registration import entry_points
+from regspec.language.registration import entry_points
+from regspec.views.schema import spec_schema
 from tests import own
 
 pytestmark = pytest.mark.usefixtures("_registry")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import regspec
-from regspec.regularizing import coverage
+from regspec.modules.regularizing import coverage
 
 
 class Block(nn.Module):

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import regspec
 from regspec.cli import app
-from regspec.spec.model import BlockUse
+from regspec.specs.model import BlockUse
 
 from .test_layout import agrees, converted
 from .test_layout_models import CONVERTED

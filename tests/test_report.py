@@ -272,7 +272,7 @@ def test_shares_are_never_rounded_to_nothing_or_all(share: float, text: str) -> 
 
 @pytest.mark.parametrize("name", ["digits_cnn", "unet", "transformer", "resnet", "siamese", "lstm_classifier"])
 def test_boxes_do_not_overlap_and_lines_go_down(name: str) -> None:
-    graph = regspec.compiler.graph_of(ROOT / "examples" / f"{name}.yaml")
+    graph = regspec.graph.loading.graph_of(ROOT / "examples" / f"{name}.yaml")
     boxes = drawing.laid_out(graph)
     drawn = [box for box in boxes if box.role != "pass"]
     entries = [node for node in graph.nodes if not node.is_adapter]
@@ -288,16 +288,16 @@ def test_boxes_do_not_overlap_and_lines_go_down(name: str) -> None:
 def test_a_chain_is_a_column() -> None:
     layers = "".join(f"  - Dense: {{name: layer{number}, units: 3}}\n" for number in range(100))
     spec = regspec.loads(f"regspec: 1\nname: chain\ninputs: {{x: {{shape: [4]}}}}\nlayers:\n{layers}")
-    boxes = drawing.laid_out(regspec.compiler.graph_of(spec))
+    boxes = drawing.laid_out(regspec.graph.loading.graph_of(spec))
     assert len({round(box.x, 6) for box in boxes}) == 1
     assert [box.title for box in boxes[1:3]] == ["layer0 · Dense", "layer1 · Dense"]
 
 
 def test_a_box_says_its_shape_and_its_penalties() -> None:
-    boxes = drawing.laid_out(regspec.compiler.graph_of(ROOT / "examples" / "digits_cnn.yaml"))
+    boxes = drawing.laid_out(regspec.graph.loading.graph_of(ROOT / "examples" / "digits_cnn.yaml"))
     lines = {box.title: box.lines for box in boxes}
     assert lines["hidden · Dense"] == ("(batch, 64)", "kernel: l1 1e-05 + l2 0.0001", "activity: l1 1e-06")
-    blocks = drawing.laid_out(regspec.compiler.graph_of(ROOT / "examples" / "resnet.yaml"))
+    blocks = drawing.laid_out(regspec.graph.loading.graph_of(ROOT / "examples" / "resnet.yaml"))
     assert {box.title: box.lines for box in blocks}["stage1_1 · basic"] == ("(batch, 16, 32, 32)", "4 penalties")
 
 

@@ -15,7 +15,7 @@ from torch.optim import lr_scheduler
 
 import regspec
 from regspec import runtime
-from regspec.spec.schedules import SCHEDULES
+from regspec.language.schedules import SCHEDULES
 
 SPEC = """
 regspec: 1

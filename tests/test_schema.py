@@ -9,10 +9,10 @@ import jsonschema
 import pytest
 
 import regspec
-from regspec import document
 from regspec.layers import KINDS
-from regspec.schema import rules_schema, spec_schema
-from regspec.spec import loading
+from regspec.specs import loading
+from regspec.text import document
+from regspec.views.schema import rules_schema, spec_schema
 
 ROOT = Path(__file__).parent.parent
 VALIDATOR = jsonschema.Draft202012Validator(spec_schema())

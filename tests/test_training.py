@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import regspec
 from regspec.cli import app
-from regspec.compiler import graph_of
+from regspec.graph.loading import graph_of
 from regspec.training.activities import activities
 from regspec.training.module import DataLoss
 from regspec.training.options import Options

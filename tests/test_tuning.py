@@ -20,20 +20,20 @@ import pytest
 from rich.console import Console
 
 import regspec
-from regspec import document
 from regspec.cli.application import parameters
-from regspec.errors import Problem, RegspecError
-from regspec.spec.parameters import Choices, Range, with_defaults
+from regspec.specs.parameters import Choices, Range, with_defaults
+from regspec.text import document
+from regspec.text.problems import Problem, RegspecError
 from regspec.training.epochs import DivergedError
 from regspec.training.options import Options
 from regspec.training.run import train
-from regspec.tuning import search as searching
-from regspec.tuning import study as studies
-from regspec.tuning.figure import draw
-from regspec.tuning.plan import Plan
-from regspec.tuning.scores import Scores, Trial
-from regspec.tuning.search import Tuned, tune
-from regspec.tuning.spaces import grid
+from regspec.training.tuning import search as searching
+from regspec.training.tuning import study as studies
+from regspec.training.tuning.figure import draw
+from regspec.training.tuning.plan import Plan
+from regspec.training.tuning.scores import Scores, Trial
+from regspec.training.tuning.search import Tuned, tune
+from regspec.training.tuning.spaces import grid
 
 ROOT = Path(__file__).parent.parent
 SPEC = """# how much

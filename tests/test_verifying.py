@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 import regspec
 from regspec.cli import app
-from regspec.compiler import graph_of
+from regspec.graph.loading import graph_of
 from regspec.keras.verification import inputs, original
 from regspec.keras.verification.comparing import Comparison, difference
 from regspec.keras.verification.outcomes import PortSide

@@ -9,9 +9,9 @@ import typer
 
 from regspec import __version__
 from regspec.cli.application import app
-from regspec.errors import RegspecError
+from regspec.language.registration import load_module
 from regspec.layers.registration import registered_as
-from regspec.spec.registration import load_module
+from regspec.text.problems import RegspecError
 
 # the commands, in the order in which the help shows them
 # isort: off

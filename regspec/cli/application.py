@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regspec import document, files
+from regspec.text import document, files
 
 app = typer.Typer(
     name="regspec",

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from regspec.cli.application import app
-from regspec.compiler import graph_of
-from regspec.errors import Problem, RegspecError
-from regspec.summary import summarize
+from regspec.graph.loading import graph_of
+from regspec.text.problems import Problem, RegspecError
+from regspec.views.summary import summarize
 
 
 class Reduction(str, Enum):
@@ -116,7 +116,7 @@ def port(
     for note in made.notes:
         typer.echo(f"note: {note}")
     if verification is not None:
-        from regspec.tables import print_verification
+        from regspec.cli.tables import print_verification
 
         print_verification(verification)
         if not verification.passed:

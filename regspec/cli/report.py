@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from regspec import files
 from regspec.cli.application import app
-from regspec.errors import Problem, RegspecError
+from regspec.text import files
+from regspec.text.problems import Problem, RegspecError
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
 

@@ -12,11 +12,13 @@ from typing import Annotated
 import typer
 
 from regspec.cli.application import Format, Set, Spec, app, parameters, write
-from regspec.compiler import checked, graph_of
-from regspec.errors import Problem, RegspecError
-from regspec.spec.registration import called, load_entry_points
-from regspec.summary import mermaid, summarize
-from regspec.writing import print_source
+from regspec.graph.loading import checked, graph_of, in_order
+from regspec.language.registration import called, load_entry_points
+from regspec.specs.loading import load_rules
+from regspec.targets.torch.writing import print_source
+from regspec.text import document
+from regspec.text.problems import Problem, RegspecError
+from regspec.views.summary import counted, mermaid, summarize
 
 
 @app.command(epilog="Example: `regspec check examples/*.yaml`")
@@ -30,7 +32,7 @@ def check(
     problems: list[Problem] = []
     for file in files:
         try:
-            line = checked(file)
+            line = _line(file)
             if format is Format.text:
                 typer.echo(line)
         except RegspecError as error:
@@ -41,6 +43,18 @@ def check(
         typer.echo(json.dumps([problem.as_dict() for problem in problems], indent=2))
     if problems:
         raise typer.Exit(1)
+
+
+def _line(path: Path) -> str:
+    """What a file of a spec or of rules holds, in a line, if nothing is wrong with it. Raises `RegspecError`."""
+    text = document.read(path)
+    if isinstance(text.data, dict) and "rules" in text.data:
+        rules, problems = load_rules(text)
+        if rules is None:
+            raise RegspecError(in_order(problems))
+        return f"{path}: {counted(len(rules.rules), 'rule', 'rules')}"
+    summary = summarize(graph_of(checked(text)))
+    return f"{path}: {summary.name}, {summary.totals}"
 
 
 @app.command(epilog="Example: `regspec show examples/digits_cnn.yaml`")
@@ -57,7 +71,7 @@ def show(
     elif format is Format.json:
         typer.echo(json.dumps(summarize(resolved).as_dict(), indent=2))
     else:
-        from regspec.tables import print_summary
+        from regspec.cli.tables import print_summary
 
         print_summary(summarize(resolved))
 
@@ -90,8 +104,8 @@ def rules(
     format: Annotated[Format, typer.Option(help="A table for people, or JSON for programs.")] = Format.text,
 ) -> None:
     """Show which parameters and outputs of a module the rules of a file select, and what they leave."""
-    from regspec.regularizing import coverage
-    from regspec.tables import print_coverage
+    from regspec.cli.tables import print_coverage
+    from regspec.modules.regularizing import coverage
 
     selected = coverage(called(target), file)
     if format is Format.json:
@@ -119,7 +133,7 @@ def schema(
 
     What installed packages register through entry points is part of it.
     """
-    from regspec.schema import rules_schema, spec_schema
+    from regspec.views.schema import rules_schema, spec_schema
 
     for group in ("regspec.layers", "regspec.regularizers"):
         load_entry_points(group)

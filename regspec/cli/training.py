@@ -10,7 +10,7 @@ import typer
 
 from regspec.cli.application import Set, app, parameters
 from regspec.cli.options import Accelerator, BatchSize, Data, Epochs, LearningRate, Optimizer, Routes, Seed, Target
-from regspec.errors import Problem, RegspecError
+from regspec.text.problems import Problem, RegspecError
 
 # what a resumed run may have otherwise, by the names of the command's parameters and of the options
 CHANGEABLE = {

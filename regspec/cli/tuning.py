@@ -10,7 +10,7 @@ import typer
 
 from regspec.cli.application import Spec, app
 from regspec.cli.options import Accelerator, BatchSize, Data, Epochs, LearningRate, Optimizer, Routes, Seed, Target
-from regspec.errors import Problem, RegspecError
+from regspec.text.problems import Problem, RegspecError
 
 
 class Sampler(str, Enum):
@@ -80,7 +80,7 @@ def tune(
     """
     try:
         from regspec.training.options import Options
-        from regspec.tuning import plan, search
+        from regspec.training.tuning import plan, search
     except ImportError as error:
         raise RegspecError(Problem(f"tune needs {error.name}", "pip install 'regspec[tune]'")) from None
     chosen = Options(

@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.errors import Problem, RegspecError
+from regspec.text.problems import Problem, RegspecError
 
 MAX_CONFIG = 10 * 2**20  # bytes, of which the worst take thirty times as much when they are read
 MAX_VALUES = 300_000  # in a config, several times those of the largest of keras.applications

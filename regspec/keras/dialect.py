@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from regspec.code.shapes import Precision
 from regspec.keras.replacing import Replacements
-from regspec.shapes import Precision
 
 
 @dataclass

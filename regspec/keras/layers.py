@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from regspec.code.shapes import Precision
 from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.precision import note_of, policy_of
 from regspec.keras.quantized import is_quantized, quantized_fields
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
+from regspec.language.fields import Frozen
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import BUILT_IN, KINDS, OPERATIONS, Layer, Spatial
-from regspec.shapes import Precision
-from regspec.spec.fields import Frozen
 
 # What a config says besides the fields of a kind, and means nothing for what is computed.
 MEANINGLESS = frozenset(

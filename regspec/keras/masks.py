@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from regspec.blocks import Graph
-from regspec.calls import Expression, replaced
+from regspec.code.expressions import Expression, replaced
+from regspec.code.shapes import Tensor
+from regspec.graph.blocks import Graph
+from regspec.graph.nodes import Node
 from regspec.keras.models import Model
 from regspec.keras.references import names_in
 from regspec.keras.values import UnportedError
 from regspec.layers import KINDS
-from regspec.nodes import Node
-from regspec.shapes import Tensor
 
 Fields = dict[str, Any]  # of an entry
 

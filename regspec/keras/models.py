@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.errors import Problem, Problems
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import kind_of, layer_of
 from regspec.keras.modes import heed_training
@@ -30,7 +29,8 @@ from regspec.keras.precision import policy_of
 from regspec.keras.quantized import ADVICE, is_quantized
 from regspec.keras.references import names_in
 from regspec.keras.values import UnportedError, is_foreign
-from regspec.spec.fields import MAX_NAME, RESERVED, snake_case
+from regspec.language.fields import MAX_NAME, RESERVED, snake_case
+from regspec.text.problems import Problem, Problems
 
 GRAPHS = ("Functional", "Model")
 MODELS = ("Sequential", *GRAPHS)

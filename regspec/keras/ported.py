@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regspec.axes import Order
+from regspec.code.axes import Order
 from regspec.keras.archive import Account
 from regspec.keras.models import Model
-from regspec.spec.model import ModelSpec
+from regspec.specs.model import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,7 @@ class PortedModel:
         """The module, with the weights of the file; in evaluation mode, as Keras's models are when they are called."""
         import torch
 
-        from regspec.building import build
+        from regspec.modules.building import build
 
         model = build(self.spec, seed=0)
         state = {name: torch.as_tensor(array) for name, array in self.weights.items()}

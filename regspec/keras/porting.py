@@ -9,10 +9,9 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from regspec import files
-from regspec.blocks import Graph
-from regspec.compiler import graph_of, loads, source
-from regspec.errors import Problem, RegspecError
+from regspec.code.shapes import Precision
+from regspec.graph.blocks import Graph
+from regspec.graph.loading import graph_of, loads
 from regspec.keras import archive, masks, ranks
 from regspec.keras.conversion.converting import Converted, Wanted, converted
 from regspec.keras.dialect import Dialect, values_under
@@ -26,9 +25,11 @@ from regspec.keras.text import text_of
 from regspec.keras.values import UnportedError
 from regspec.keras.weights import NO_WEIGHTS, WeightPath, arrays_of, constants_of, parameters_of
 from regspec.layers.layer import Spatial
-from regspec.shapes import Precision
-from regspec.spec.model import ModelSpec
-from regspec.summary import counted
+from regspec.specs.model import ModelSpec
+from regspec.targets.torch.source import source
+from regspec.text import files
+from regspec.text.problems import Problem, RegspecError
+from regspec.views.summary import counted
 
 if TYPE_CHECKING:
     import numpy as np

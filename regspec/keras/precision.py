@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
+from regspec.code.shapes import Dtype, Precision
 from regspec.keras.values import UnportedError
-from regspec.shapes import Dtype, Precision
 
 MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 POLICIES = ("DTypePolicy", "FloatDTypePolicy", "Policy", "PolicyV1")  # the last two are of Keras 2

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from regspec.blocks import Graph
-from regspec.errors import Problem
+from regspec.graph.blocks import Graph
 from regspec.keras.masks import levels
 from regspec.keras.models import Model
 from regspec.keras.operations.operation import mixing
 from regspec.keras.operations.rules import MERGES, RANKS
+from regspec.text.problems import Problem
 
 
 def problems(model: Model, graph: Graph) -> Iterator[Problem]:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from regspec.errors import Problem, Problems, did_you_mean
 from regspec.keras.archive import Arrays
 from regspec.layers.layer import BUILT_IN, KINDS, Layer
 from regspec.layers.registration import Registered, registered_as
+from regspec.text.problems import Problem, Problems, did_you_mean
 
 if TYPE_CHECKING:
     import h5py

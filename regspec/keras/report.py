@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from regspec import shapes
-from regspec.blocks import Graph
-from regspec.compiler import graph_of
+from regspec.code import shapes
+from regspec.graph.blocks import Graph
+from regspec.graph.loading import graph_of
 from regspec.keras.training.compiled import training_of
 from regspec.keras.training.optimizers import code
-from regspec.summary import Summary, counted, error_text, summarize
+from regspec.views.summary import Summary, counted, error_text, summarize
 
 if TYPE_CHECKING:
     from regspec.keras.ported import PortedModel, Provenance

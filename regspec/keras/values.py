@@ -10,12 +10,12 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from regspec.spec.activations import ACTIVATIONS
-from regspec.spec.constraints import CONSTRAINTS
-from regspec.spec.fields import snake_case
-from regspec.spec.forms import Family
-from regspec.spec.initializers import INITIALIZERS
-from regspec.spec.regularizers import REGULARIZERS
+from regspec.language.activations import ACTIVATIONS
+from regspec.language.constraints import CONSTRAINTS
+from regspec.language.fields import snake_case
+from regspec.language.forms import Family
+from regspec.language.initializers import INITIALIZERS
+from regspec.language.regularizers import REGULARIZERS
 
 FAMILIES: dict[str, Family[Any]] = {
     "regularizer": REGULARIZERS,

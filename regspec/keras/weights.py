@@ -6,16 +6,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from regspec.blocks import Graph
-from regspec.errors import Problem, Problems, RegspecError
+from regspec.graph.blocks import Graph
+from regspec.graph.nodes import Node
 from regspec.keras.archive import Arrays, damaged
 from regspec.keras.models import MODELS, Model, name_of
 from regspec.keras.operations.recorded import is_operation
 from regspec.keras.quantized import dequantized, is_quantized
 from regspec.keras.replacing import own_parameters
+from regspec.language.fields import snake_case
 from regspec.layers.layer import Weight
-from regspec.nodes import Node
-from regspec.spec.fields import snake_case
+from regspec.text.problems import Problem, Problems, RegspecError
 
 if TYPE_CHECKING:
     import h5py

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import Expression, Module, call
-from regspec.counting import Counted, Recounted, recounted_axes
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression, Module, call
+from regspec.code.shapes import Shape, ShapeError, Tensor, text
+from regspec.language import activations
+from regspec.language.activations import ActivationFunction
+from regspec.language.constraints import Constraint
+from regspec.language.fields import Axes, NotNegative, Number
+from regspec.language.initializers import ZEROS, Initializer
+from regspec.language.regularizers import RegularizerField
+from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Elementwise, Weight, kind
-from regspec.shapes import Shape, ShapeError, Tensor, text
-from regspec.spec import activations
-from regspec.spec.activations import ActivationFunction
-from regspec.spec.constraints import Constraint
-from regspec.spec.fields import Axes, NotNegative, Number
-from regspec.spec.initializers import ZEROS, Initializer
-from regspec.spec.regularizers import RegularizerField
 
 
 def applied(function: ActivationFunction, x: Tensor) -> Expression:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, call, unless
+from regspec.code.expressions import Expression, Module, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import Axis, Fraction, Number, Size
+from regspec.language.initializers import Constant
 from regspec.layers.layer import Elementwise, Weight, kind
 from regspec.layers.merging import Merge
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import Axis, Fraction, Number, Size
-from regspec.spec.initializers import Constant
 
 
 @kind

@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, Part, Value, call, unless
+from regspec.code.expressions import Expression, Module, Part, Value, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import Axes, Count, Fraction, Size, Sizes
+from regspec.language.initializers import GLOROT_UNIFORM, ONES
+from regspec.language.regularizers import Regularizer, RegularizerField
 from regspec.layers.layer import Layer, Weight, kind, refuse_signals
 from regspec.layers.slots import BiasSlot, KernelSlot
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import Axes, Count, Fraction, Size, Sizes
-from regspec.spec.initializers import GLOROT_UNIFORM, ONES
-from regspec.spec.regularizers import Regularizer, RegularizerField
 
 
 class Attending(Layer):

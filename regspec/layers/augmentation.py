@@ -11,13 +11,13 @@ from pydantic import AfterValidator, Field, GetJsonSchemaHandler, field_validato
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from regspec.calls import Expression, Module, call, unless
+from regspec.code.expressions import Expression, Module, call, unless
+from regspec.code.shapes import DataFormat, Shape, ShapeError, Tensor
+from regspec.language.fields import Count, Number, Positive, Sequence, Size, Sizes
 from regspec.layers.dropout import Noise
 from regspec.layers.layer import Elementwise, Spatial, kind
 from regspec.layers.preprocessing import Sized
 from regspec.layers.reshaping import Moved
-from regspec.shapes import DataFormat, Shape, ShapeError, Tensor
-from regspec.spec.fields import Count, Number, Positive, Sequence, Size, Sizes
 
 
 class Bounds:

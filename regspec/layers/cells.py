@@ -17,13 +17,13 @@ from pydantic import Field, GetJsonSchemaHandler, ValidationError, field_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from regspec.calls import OMIT, Call, call, unless
+from regspec.code.expressions import OMIT, Call, call, unless
+from regspec.language import activations
+from regspec.language.activations import Activation
+from regspec.language.fields import REFERENCE, Count, Fraction, Frozen, Sequence, Size, snake_case
 from regspec.layers.layer import Weight
 from regspec.layers.nested import LayerForm
 from regspec.layers.slots import BiasSlot, KernelSlot, RecurrentSlot
-from regspec.spec import activations
-from regspec.spec.activations import Activation
-from regspec.spec.fields import REFERENCE, Count, Fraction, Frozen, Sequence, Size, snake_case
 
 SIGMOID = activations.ACTIVATIONS.parse("sigmoid")
 TANH = activations.ACTIVATIONS.parse("tanh")

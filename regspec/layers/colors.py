@@ -6,7 +6,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, call, unless
+from regspec.code.expressions import Expression, Module, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import Fraction, NotNegative, Size, Sizes
 from regspec.layers.augmentation import (
     CHANCE,
     Augmentation,
@@ -18,8 +20,6 @@ from regspec.layers.augmentation import (
 )
 from regspec.layers.layer import Layer, kind
 from regspec.layers.reshaping import Moved
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import Fraction, NotNegative, Size, Sizes
 
 
 class Colored(Layer):

@@ -10,11 +10,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, call, unless
+from regspec.code.expressions import Expression, Module, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor, same_padding, windowed
+from regspec.language.fields import Counts, Size, Sizes
 from regspec.layers.layer import Activated, Spatial, Weight, kind
 from regspec.layers.slots import BiasSlot, DepthwiseSlot, KernelSlot, PointwiseSlot
-from regspec.shapes import Shape, ShapeError, Tensor, same_padding, windowed
-from regspec.spec.fields import Counts, Size, Sizes
 
 AXES = {1: "l", 2: "h w", 3: "d h w"}
 

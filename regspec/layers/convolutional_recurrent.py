@@ -11,16 +11,16 @@ from typing import Any
 
 from pydantic import Field
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import Call, Expression, Module, Part, call, replaced, unless
-from regspec.counting import Counted, Recounted
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Call, Expression, Module, Part, call, replaced, unless
+from regspec.code.shapes import Shape, Tensor
+from regspec.language.fields import Size
 from regspec.layers.cells import Gated, Names
 from regspec.layers.convolution import AXES, Even, compact
+from regspec.layers.counting import Counted, Recounted
 from regspec.layers.layer import Weight, as_keras, kind
 from regspec.layers.recurrent import Recurrent
-from regspec.shapes import Shape, Tensor
-from regspec.spec.fields import Size
 
 
 class ConvLSTM(Recurrent, Gated, Even):

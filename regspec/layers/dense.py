@@ -10,16 +10,16 @@ from typing import Annotated, Any
 from pydantic import Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from regspec.axes import Order
-from regspec.calls import Expression, Module, call, unless
-from regspec.counting import Counted, Recounted
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression, Module, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.constraints import Constraint
+from regspec.language.fields import OneOrMore, Size
+from regspec.language.initializers import ZEROS, Initializer
+from regspec.language.regularizers import RegularizerField
+from regspec.layers.counting import Counted, Recounted
 from regspec.layers.layer import Activated, Weight, kind
 from regspec.layers.slots import BiasSlot, KernelSlot
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.constraints import Constraint
-from regspec.spec.fields import OneOrMore, Size
-from regspec.spec.initializers import ZEROS, Initializer
-from regspec.spec.regularizers import RegularizerField
 
 ROUNDS_INPUTS: Any = Field(
     False,

@@ -6,16 +6,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import Expression, Module, call
-from regspec.counting import Counted, Recounted, shared_units
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression, Module, call
+from regspec.code.shapes import ShapeError, Tensor
+from regspec.language.fields import Count, Fraction, NotNegative, Size
+from regspec.language.fields import Sequence as SequenceField
+from regspec.language.regularizers import L1L2, Regularizer
+from regspec.layers.counting import Counted, Recounted, shared_units
 from regspec.layers.layer import Elementwise, Layer, Spatial, kind
 from regspec.layers.reshaping import Moved, Sequential
-from regspec.shapes import ShapeError, Tensor
-from regspec.spec.fields import Count, Fraction, NotNegative, Size
-from regspec.spec.fields import Sequence as SequenceField
-from regspec.spec.regularizers import L1L2, Regularizer
 
 NoiseShape = Annotated[tuple[Size | None, ...], SequenceField]
 

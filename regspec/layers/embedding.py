@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from regspec.calls import Binary, Expression, Module, call, unless
+from regspec.code.expressions import Binary, Expression, Module, call, unless
+from regspec.code.shapes import Precision, Shape, ShapeError, Tensor
+from regspec.language.fields import Positive, Size
 from regspec.layers.layer import Weight, kind, parse_pattern
 from regspec.layers.slots import EmbeddingsSlot
-from regspec.shapes import Precision, Shape, ShapeError, Tensor
-from regspec.spec.fields import Positive, Size
 
 
 class Table(EmbeddingsSlot):

@@ -15,17 +15,17 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from regspec import axes
-from regspec.axes import Order, Pattern
-from regspec.calls import Expression, Module, unless
-from regspec.counting import Counted, Recounted, recounted_axes, shared_units
-from regspec.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
-from regspec.spec.activations import Activation
-from regspec.spec.constraints import WeightConstraint
-from regspec.spec.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
-from regspec.spec.initializers import WeightInitializer
-from regspec.spec.registration import load_entry_points
-from regspec.spec.regularizers import Regularizer, RegularizerField
+from regspec.code import axes
+from regspec.code.axes import Order, Pattern
+from regspec.code.expressions import Expression, Module, unless
+from regspec.code.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
+from regspec.language.activations import Activation
+from regspec.language.constraints import WeightConstraint
+from regspec.language.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
+from regspec.language.initializers import WeightInitializer
+from regspec.language.registration import load_entry_points
+from regspec.language.regularizers import Regularizer, RegularizerField
+from regspec.layers.counting import Counted, Recounted, recounted_axes, shared_units
 
 parse_pattern = cache(Pattern.parse)
 

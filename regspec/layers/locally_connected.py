@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, call, unless
+from regspec.code.expressions import Expression, Module, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor, windowed
+from regspec.language.fields import Size, Sizes
 from regspec.layers.convolution import compact
 from regspec.layers.layer import Activated, Spatial, Weight, kind
 from regspec.layers.slots import BiasSlot, KernelSlot
-from regspec.shapes import Shape, ShapeError, Tensor, windowed
-from regspec.spec.fields import Size, Sizes
 
 
 class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from regspec.calls import Binary, Expression, call
+from regspec.code.expressions import Binary, Expression, call
+from regspec.code.shapes import ShapeError, Tensor
+from regspec.language.fields import Number
 from regspec.layers.layer import Layer, kind
-from regspec.shapes import ShapeError, Tensor
-from regspec.spec.fields import Number
 
 
 @kind

@@ -8,16 +8,16 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from regspec import shapes
-from regspec.axes import Order
-from regspec.calls import Binary, Expression, Value, call, unless
-from regspec.counting import MAX_PARTS, Counted, Recounted, Units
+from regspec.code import shapes
+from regspec.code.axes import Order
+from regspec.code.expressions import Binary, Expression, Value, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import Axes, Axis
+from regspec.layers.counting import MAX_PARTS, Counted, Recounted, Units
 from regspec.layers.layer import Elementwise, Layer, kind, spread
 from regspec.layers.operations.arithmetic import Pair, counted
 from regspec.layers.operations.operands import dtypes, promoted, value
 from regspec.layers.reshaping import Moved
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import Axes, Axis
 
 
 class Merge(Moved, Elementwise):

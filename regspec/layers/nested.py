@@ -9,12 +9,12 @@ from pydantic import GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from regspec import axes
-from regspec.calls import Expression, replaced
-from regspec.errors import did_you_mean
+from regspec.code import axes
+from regspec.code.expressions import Expression, replaced
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import REFERENCE, Frozen
 from regspec.layers.layer import KINDS, Layer, Weight, find_kind
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import REFERENCE, Frozen
+from regspec.text.problems import did_you_mean
 
 
 class LayerForm:

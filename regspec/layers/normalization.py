@@ -9,16 +9,16 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from regspec.axes import Order, identity
-from regspec.calls import OMIT, Apply, Call, Expression, Module, call, replaced, unless, walk
-from regspec.counting import Counted, Recounted, recounted_axes
+from regspec.code.axes import Order, identity
+from regspec.code.expressions import OMIT, Apply, Call, Expression, Module, call, replaced, unless, walk
+from regspec.code.shapes import Shape, ShapeError, Tensor, text
+from regspec.language.fields import Axes, Axis, Fraction, NotNegative, Size
+from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNormal
+from regspec.language.regularizers import Regularizer
+from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
 from regspec.layers.nested import Nested
 from regspec.layers.slots import AffineSlots
-from regspec.shapes import Shape, ShapeError, Tensor, text
-from regspec.spec.fields import Axes, Axis, Fraction, NotNegative, Size
-from regspec.spec.initializers import ONES, ZEROS, Initializer, TruncatedNormal
-from regspec.spec.regularizers import Regularizer
 
 
 class ChannelNormalization(AffineSlots):

@@ -12,14 +12,14 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import OMIT, Expression, Module, call, unless
-from regspec.counting import Counted, Recounted
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import OMIT, Expression, Module, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor, same_padding, windowed
+from regspec.language.fields import Sizes
 from regspec.layers.convolution import compact
+from regspec.layers.counting import Counted, Recounted
 from regspec.layers.layer import Spatial, kind
-from regspec.shapes import Shape, ShapeError, Tensor, same_padding, windowed
-from regspec.spec.fields import Sizes
 
 
 class Pooling(Spatial):

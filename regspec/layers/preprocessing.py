@@ -8,16 +8,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import Expression, Module, call, unless
-from regspec.counting import Counted, Recounted, recounted_axes
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression, Module, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import Axes, Number, Sequence, Size
+from regspec.language.initializers import ONES, ZEROS
+from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.embedding import indices
 from regspec.layers.layer import Elementwise, Layer, Spatial, Weight, channel_axis, kind
 from regspec.layers.reshaping import Moved
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import Axes, Number, Sequence, Size
-from regspec.spec.initializers import ONES, ZEROS
 
 
 def _numbers(value: Any) -> Any:

@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import Field
 
-from regspec.calls import Expression, Module, Part, Value, unless
+from regspec.code.expressions import Expression, Module, Part, Value, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor, text
 from regspec.layers.cells import Cell, GRUCell, LSTMCell, Names, NestedCells, SimpleRNNCell, stacked
 from regspec.layers.layer import Layer, Weight, kind, refuse_signals
-from regspec.shapes import Shape, ShapeError, Tensor, text
 
 
 class Recurrent(Layer):

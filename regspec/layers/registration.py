@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict, create_model
 
-from regspec.calls import Expression, Import, Module, call
-from regspec.errors import Problem, RegspecError
+from regspec.code.expressions import Expression, Import, Module, call
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.constraints import Constraint
+from regspec.language.registration import fields_of, found, importable
+from regspec.language.regularizers import RegularizerField
 from regspec.layers.layer import BUILT_IN, KINDS, Layer, Placement, Weight, parse_pattern
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.constraints import Constraint
-from regspec.spec.registration import fields_of, found, importable
-from regspec.spec.regularizers import RegularizerField
+from regspec.text.problems import Problem, RegspecError
 
 OutputShape = Callable[..., "tuple[int | None, ...]"]
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import Expression, Module, call
-from regspec.counting import Counted, Recounted, Units
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression, Module, call
+from regspec.code.shapes import DataFormat, Shape, ShapeError, Tensor, text
+from regspec.language.fields import Count, Sequence, Size, Sizes
 from regspec.layers.convolution import compact
+from regspec.layers.counting import Counted, Recounted, Units
 from regspec.layers.layer import Layer, Spatial, kind
-from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, text
-from regspec.spec.fields import Count, Sequence, Size, Sizes
 
 
 class Moved(Layer):

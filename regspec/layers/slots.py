@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from regspec.language.constraints import Constraint
+from regspec.language.initializers import GLOROT_UNIFORM, ONES, ORTHOGONAL, UNIFORM, ZEROS, Initializer
+from regspec.language.regularizers import RegularizerField
 from regspec.layers.layer import Layer
-from regspec.spec.constraints import Constraint
-from regspec.spec.initializers import GLOROT_UNIFORM, ONES, ORTHOGONAL, UNIFORM, ZEROS, Initializer
-from regspec.spec.regularizers import RegularizerField
 
 
 class KernelSlot(Layer):

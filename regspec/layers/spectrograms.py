@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 from pydantic import Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import Expression, Module, call, unless
-from regspec.counting import Counted, Recounted
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression, Module, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor, windowed
+from regspec.language.fields import NotNegative, Number, Positive, Sequence, Size
+from regspec.language.initializers import STFT, Window
+from regspec.layers.counting import Counted, Recounted
 from regspec.layers.layer import Layer, Spatial, Weight, kind
-from regspec.shapes import Shape, ShapeError, Tensor, windowed
-from regspec.spec.fields import NotNegative, Number, Positive, Sequence, Size
-from regspec.spec.initializers import STFT, Window
 
 _NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 1}
 Weights = Annotated[tuple[Number, ...], Sequence, WithJsonSchema(_NUMBERS)]

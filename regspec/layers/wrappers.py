@@ -9,18 +9,18 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import Expression, Module, Part, call
-from regspec.counting import Counted, Recounted
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression, Module, Part, call
+from regspec.code.shapes import Shape, ShapeError, Tensor, text
+from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
 from regspec.layers.cells import Cell
+from regspec.layers.counting import Counted, Recounted
 from regspec.layers.dense import Dense
 from regspec.layers.layer import Layer, Weight, kind
 from regspec.layers.nested import Nested
 from regspec.layers.recurrent import Chain, Recurrent, as_torch_takes
-from regspec.shapes import Shape, ShapeError, Tensor, text
-from regspec.spec.regularizers import Regularizer
 
 
 @kind

@@ -16,12 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
-from regspec import shapes
-from regspec.blocks import Graph
-from regspec.nodes import Node
+from regspec.code import shapes
+from regspec.graph.blocks import Graph
+from regspec.graph.nodes import Node
 from regspec.report.plots import short
 from regspec.report.style import DPI, FONT, LIGHT, WIDTH, Panel
-from regspec.summary import counted
+from regspec.views.summary import counted
 
 LINE = 13.0  # points between the lines of a text
 GAP = 22.0  # between ranks

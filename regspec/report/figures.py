@@ -8,7 +8,6 @@ from itertools import cycle
 
 import numpy as np
 
-from regspec.errors import Problem, RegspecError, did_you_mean
 from regspec.report.plots import (
     Bar,
     Histogram,
@@ -22,6 +21,7 @@ from regspec.report.plots import (
 from regspec.report.runs import Activity, Numbers, Recorded
 from regspec.report.style import DASHES, LIGHT, SERIES, Panel
 from regspec.report.weights import Weight, weights_of
+from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 MOST_TERMS = 6  # with colours and labels
 MOST_BARS = 40

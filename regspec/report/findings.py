@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from regspec.blocks import Graph
+from regspec.graph.blocks import Graph
 from regspec.report.plots import percent
 from regspec.report.runs import Recorded
 from regspec.report.weights import weights_of, zeros_of
-from regspec.summary import counted
+from regspec.views.summary import counted
 
 
 @dataclass(frozen=True, slots=True)

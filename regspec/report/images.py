@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from regspec.errors import Problem, RegspecError
 from regspec.report import figures, style
 from regspec.report.runs import Recorded, read
+from regspec.text.problems import Problem, RegspecError
 
 FORMATS = ("png", "svg", "pdf")
 SHARPNESS = 144  # pixels an inch, of PNG

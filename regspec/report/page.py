@@ -11,12 +11,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from regspec.blocks import Graph
+from regspec.graph.blocks import Graph
 from regspec.report import figures, findings, style
 from regspec.report.drawing import panel as drawn
 from regspec.report.runs import Recorded, read
 from regspec.report.style import Panel
-from regspec.summary import Summary, summarize
+from regspec.views.summary import Summary, summarize
 
 MOST_BLOCKS = 8  # whose graphs are drawn
 

@@ -14,9 +14,9 @@ import numpy as np
 import safetensors.torch
 from numpy.typing import NDArray
 
-from regspec.blocks import Graph
-from regspec.compiler import graph_of
-from regspec.errors import Problem, RegspecError
+from regspec.graph.blocks import Graph
+from regspec.graph.loading import graph_of
+from regspec.text.problems import Problem, RegspecError
 
 Numbers = NDArray[np.float64]
 Weights = Mapping[str, NDArray[np.float32]]

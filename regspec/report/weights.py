@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.blocks import Graph
-from regspec.nodes import Node
-from regspec.plans import Place
+from regspec.graph.blocks import Graph
+from regspec.graph.nodes import Node
+from regspec.graph.plans import Place
 from regspec.report.runs import Recorded, Weights
 
 Numbers32 = NDArray[np.float32]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regspec.blocks import Graph
-from regspec.calls import Apply
+from regspec.code.expressions import Apply
+from regspec.graph.blocks import Graph
 
 BINS = 60
 

@@ -19,8 +19,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from regspec import files
-from regspec.errors import Problem, RegspecError
+from regspec.text import files
+from regspec.text.problems import Problem, RegspecError
 from regspec.training.folder import Folder
 from regspec.training.options import Options
 

@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from rich.console import Console
 from torch import Tensor
 
-from regspec.errors import Problem, RegspecError
-from regspec.measuring import sparsity, strengths
+from regspec.modules.measuring import sparsity, strengths
+from regspec.text.problems import Problem, RegspecError
 from regspec.training.folder import Folder
 
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}  # paths hold brackets; lines are for grep

@@ -14,12 +14,12 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from regspec import files
-from regspec.compiler import source
-from regspec.document import Location, parse, read
-from regspec.errors import Problem, RegspecError
-from regspec.spec.model import ModelSpec
-from regspec.spec.parameters import with_defaults, with_values
+from regspec.specs.model import ModelSpec
+from regspec.specs.parameters import with_defaults, with_values
+from regspec.targets.torch.source import source
+from regspec.text import files
+from regspec.text.document import Location, parse, read
+from regspec.text.problems import Problem, RegspecError
 
 State = Mapping[str, Tensor]
 

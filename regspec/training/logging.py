@@ -8,7 +8,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from regspec.measuring import regularization_terms, sparsity, strengths
+from regspec.modules.measuring import regularization_terms, sparsity, strengths
 
 
 class PenaltyLogger(Callback):

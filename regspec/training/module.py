@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regspec.binding import bind
-from regspec.blocks import Graph
-from regspec.calls import Apply, Call, Module, Part
-from regspec.errors import Problem, RegspecError
-from regspec.measuring import strengths
+from regspec.code.expressions import Apply, Call, Module, Part
+from regspec.graph.blocks import Graph
+from regspec.modules.binding import bind
+from regspec.modules.measuring import strengths
 from regspec.runtime import Regularized
+from regspec.text.problems import Problem, RegspecError
 from regspec.training.batches import Batches
 from regspec.training.options import Options
 

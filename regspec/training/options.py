@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from regspec.errors import Problem, RegspecError, did_you_mean
+from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 # what the trainer can't do: steps that evaluate the loss again, weights as matrices only, sparse gradients only
 UNFIT = ("Optimizer", "LBFGS", "Muon", "SparseAdam")

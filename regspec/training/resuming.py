@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from regspec.errors import Problem, RegspecError
+from regspec.text.problems import Problem, RegspecError
 from regspec.training.folder import Folder
 from regspec.training.options import Options
 

@@ -23,12 +23,13 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from regspec import __version__
-from regspec.blocks import Graph
-from regspec.building import build
-from regspec.compiler import graph_of, load, source
-from regspec.errors import Problem, RegspecError
+from regspec.graph.blocks import Graph
+from regspec.graph.loading import graph_of, load
+from regspec.modules.building import build
 from regspec.runtime import Regularized
-from regspec.spec.model import ModelSpec
+from regspec.specs.model import ModelSpec
+from regspec.targets.torch.source import source
+from regspec.text.problems import Problem, RegspecError
 from regspec.training import data, resuming
 from regspec.training.activities import activities
 from regspec.training.batches import Batches

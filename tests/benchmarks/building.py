@@ -22,7 +22,7 @@ from typing import Any
 from torch import nn
 
 import regspec
-from regspec import building
+from regspec.modules import building
 
 from .timing import Figure, compare
 

@@ -12,9 +12,9 @@ import torch
 from keras.src.applications.convnext import LayerScale, StochasticDepth
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
+from regspec.language.fields import snake_case
 from regspec.layers import KINDS
 from regspec.layers.layer import Spatial
-from regspec.spec.fields import snake_case
 
 from .operating import Operated, is_operation
 from .rows import Row

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 import regspec
-from regspec.compiler import graph_of
+from regspec.graph.loading import graph_of
+from regspec.graph.nodes import Node
 from regspec.layers import KINDS
-from regspec.nodes import Node
 
 from .rows import Row
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import regspec
+from regspec.graph.nodes import Node
 from regspec.keras.weights import to_parameters
 from regspec.layers import KINDS
 from regspec.layers.registration import Registered
-from regspec.nodes import Node
 
 from . import reference
 from .rows import ROWS

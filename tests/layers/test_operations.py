@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import regspec
-from regspec.compiler import graph_of
+from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
 from regspec.layers.layer import OPERATIONS
 from regspec.layers.operations.operands import promoted

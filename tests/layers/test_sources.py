@@ -18,9 +18,9 @@ import pytest
 import torch
 
 import regspec
-from regspec.blocks import Graph
-from regspec.compiler import graph_of
-from regspec.schema import spec_schema
+from regspec.graph.blocks import Graph
+from regspec.graph.loading import graph_of
+from regspec.views.schema import spec_schema
 
 from . import reference
 from .rows import ROWS, Row

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from regspec.axes import Order
-from regspec.blocks import Graph
-from regspec.errors import Problem, RegspecError
+from regspec.code.axes import Order
+from regspec.code.shapes import DataFormat
+from regspec.graph.blocks import Graph
 from regspec.keras.conversion import folding, layout, repetition
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
 from regspec.keras.weights import WeightPath
-from regspec.shapes import DataFormat
+from regspec.text.problems import Problem, RegspecError
 
 if TYPE_CHECKING:
     import numpy as np

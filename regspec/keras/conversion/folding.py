@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from regspec.blocks import Graph
+from regspec.graph.blocks import Graph
+from regspec.graph.nodes import Node
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, renamed, with_renamed
 from regspec.keras.weights import WeightPath
 from regspec.layers.layer import Weight
-from regspec.nodes import Node
 
 if TYPE_CHECKING:
     import numpy as np

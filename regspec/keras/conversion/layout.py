@@ -2,8 +2,8 @@
 
 Two ways were weighed: a permuted view at the inputs, behind which all stays as Keras has it; or, as here, a spec as a
 user of torch would have written it. Each tensor carries the order in which its axes are counted now, and a vector the
-order of its units where it comes from a flattened image (see `regspec.counting`). A layer whose numbers depend on the
-order that it is given gets a Permute before it. Weights that lie along such axes or units are moved alike.
+order of its units where it comes from a flattened image (see `regspec.layers.counting`). A layer whose numbers depend
+on the order that it is given gets a Permute before it. Weights that lie along such axes or units are moved alike.
 
 Where a layer reads units by their place, as a recurrent one or the model's output, the Flatten that they come from
 gets a Permute and gives them as Keras does; what depends on it is then found anew.
@@ -15,19 +15,19 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from regspec import axes, shapes
-from regspec.axes import Order
-from regspec.blocks import Graph
-from regspec.counting import Counted, Recounted, Units
-from regspec.errors import Problem, RegspecError
+from regspec.code import axes, shapes
+from regspec.code.axes import Order
+from regspec.code.shapes import Tensor
+from regspec.graph.blocks import Graph
+from regspec.graph.nodes import Node
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import weights_last
 from regspec.keras.models import Model
 from regspec.keras.references import names_in
 from regspec.keras.weights import WeightPath
+from regspec.layers.counting import Counted, Recounted, Units
 from regspec.layers.layer import Layer, Weight
-from regspec.nodes import Node
-from regspec.shapes import Tensor
+from regspec.text.problems import Problem, RegspecError
 
 if TYPE_CHECKING:
     import numpy as np

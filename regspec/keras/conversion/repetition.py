@@ -25,8 +25,8 @@ from regspec.keras.layers import weights_last
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, with_renamed
 from regspec.keras.weights import WeightPath
+from regspec.language.fields import RESERVED, snake_case
 from regspec.layers.layer import Elementwise, find_kind
-from regspec.spec.fields import RESERVED, snake_case
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,7 +19,7 @@ from regspec.keras.operations.operation import (
 )
 from regspec.keras.operations.shape_rules import RULES
 from regspec.keras.values import UnportedError
-from regspec.spec.activations import ACTIVATIONS
+from regspec.language.activations import ACTIVATIONS
 
 __all__ = ["RULES", "entry_of"]  # with the rules of both files
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regspec.blocks import Graph
+from regspec.graph.blocks import Graph
 from regspec.keras.training.losses import Head, Loss, loss_of, metric_of
 from regspec.keras.training.optimizers import Recipe, number, optimizer_of
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.blocks import Graph
-from regspec.calls import Apply, Call, Module, Part
+from regspec.code.expressions import Apply, Call, Module, Part
+from regspec.code.shapes import Tensor
+from regspec.graph.blocks import Graph
 from regspec.keras.training.optimizers import Settings, code, defined, named, number
-from regspec.shapes import Tensor
 
 CALL = "(outputs, targets)"
 CLAMPED = "outputs.clamp(1e-07, 1 - 1e-07)"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.spec.fields import snake_case
+from regspec.language.fields import snake_case
 
 MOST = 1e18  # no setting is as large
 DECOUPLED = "Keras's weight_decay acts on the weights, and not through the gradient, as AdamW's"

@@ -6,8 +6,8 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regspec.blocks import Graph
-from regspec.shapes import Tensor
+from regspec.code.shapes import Tensor
+from regspec.graph.blocks import Graph
 
 if TYPE_CHECKING:
     import torch

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regspec.blocks import Graph
-from regspec.errors import RegspecError
+from regspec.graph.blocks import Graph
 from regspec.keras import archive, weights
 from regspec.keras.older import legacy
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, weights_of
+from regspec.text.problems import RegspecError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from regspec.building import build
-from regspec.compiler import graph_of
+from regspec.graph.loading import graph_of
 from regspec.keras.archive import Account
 from regspec.keras.verification import inputs
 from regspec.keras.verification.comparing import SUM, Check, Comparison, difference
 from regspec.keras.verification.original import UnverifiedError, first_sentence, load
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.weights import constants_of, parameters_of, weights_of
+from regspec.modules.building import build
 from regspec.runtime import Regularized
 from regspec.runtime.terms import tensors
 

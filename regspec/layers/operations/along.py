@@ -6,15 +6,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from regspec.axes import Order
-from regspec.calls import Expression, Part, call, unless
-from regspec.counting import Counted, Recounted, recounted_axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression, Part, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor, windowed
+from regspec.language.fields import Axes, Axis, Number, Positive, Sequence, Size
+from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import MAX_NUMBERS, cast, made, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import Moved
-from regspec.shapes import Shape, ShapeError, Tensor, windowed
-from regspec.spec.fields import Axes, Axis, Number, Positive, Sequence, Size
 
 
 class Along(Moved):

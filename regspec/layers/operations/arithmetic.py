@@ -6,7 +6,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from regspec.calls import Binary, Expression, Value, call, unless
+from regspec.code.expressions import Binary, Expression, Value, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import NotNegative
 from regspec.layers.layer import operation
 from regspec.layers.operations.operands import (
     Array,
@@ -21,8 +23,6 @@ from regspec.layers.operations.operands import (
     same_shape,
     value,
 )
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import NotNegative
 
 
 class Pair(Operands):

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from regspec.calls import Binary, Expression, call
+from regspec.code.expressions import Binary, Expression, call
+from regspec.code.shapes import Dtype, Shape, ShapeError, Tensor
+from regspec.language.fields import Number
 from regspec.layers.layer import Elementwise, operation
 from regspec.layers.operations.operands import Inline, cast, made, promoted, value
 from regspec.layers.reshaping import Moved
-from regspec.shapes import Dtype, Shape, ShapeError, Tensor
-from regspec.spec.fields import Number
 
 
 class Function(Elementwise):

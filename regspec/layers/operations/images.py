@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from regspec.calls import Expression, call
+from regspec.code.expressions import Expression, call
+from regspec.code.shapes import DataFormat, Shape, ShapeError, Tensor, same_padding, windowed
+from regspec.language.fields import Size, Sizes
 from regspec.layers.layer import operation
 from regspec.layers.operations.rearranging import Rearranged
-from regspec.shapes import DataFormat, Shape, ShapeError, Tensor, same_padding, windowed
-from regspec.spec.fields import Size, Sizes
 
 
 class Blocks(Rearranged):

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec.calls import Binary, Expression, Listed, call, unless
+from regspec.code.expressions import Binary, Expression, Listed, call, unless
+from regspec.code.shapes import Dtype, Shape, ShapeError, Tensor
+from regspec.language.fields import MAX_SIZE, Axis, Size
 from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import Inline, cast, flat, shape_of, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import Moved
-from regspec.shapes import Dtype, Shape, ShapeError, Tensor
-from regspec.spec.fields import MAX_SIZE, Axis, Size
 
 MAX_KEYS = 64
 SHORT = 8  # indices that are written where they are used; more are held as a tensor

@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from regspec.calls import Expression, Part, call, unless
+from regspec.code.expressions import Expression, Part, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import NotNegative
 from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import made, promoted
 from regspec.layers.operations.products import met
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import NotNegative
 
 
 class Matrices(Layer):

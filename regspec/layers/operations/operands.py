@@ -10,13 +10,13 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 from pydantic import PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import Expression, Held, Listed, Module, Value, call
-from regspec.counting import Counted, Recounted, shared_units
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression, Held, Listed, Module, Value, call
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import MAX_SIZE, REFERENCE
+from regspec.layers.counting import Counted, Recounted, shared_units
 from regspec.layers.layer import Layer, Weight, operation
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import MAX_SIZE, REFERENCE
 
 MAX_NUMBERS = 10_000  # of one operand: more are no text to read
 

@@ -9,14 +9,14 @@ from typing import Annotated, ClassVar
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec.calls import Expression, Part, call
+from regspec.code.expressions import Expression, Part, call
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import MAX_SIZE, Axis, Size
 from regspec.layers.layer import operation
 from regspec.layers.operations.operands import cast, made
 from regspec.layers.operations.rearranging import Rearranged
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import tuples
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import MAX_SIZE, Axis, Size
 
 MAX_PARTS = 1_000  # of a tensor that is taken apart
 

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import Binary, Expression, Value, call, unless
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Binary, Expression, Value, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import Axis, Number
 from regspec.layers.layer import Layer, Weight, operation
 from regspec.layers.operations.arithmetic import Pair
 from regspec.layers.operations.operands import (
@@ -29,8 +31,6 @@ from regspec.layers.operations.operands import (
 )
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import tuples
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import Axis, Number
 
 
 def factor(name: str, operand: Tensor | Numbers, dtype: str) -> Value:

@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import OMIT, Expression, call, unless
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import OMIT, Expression, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor, text
+from regspec.language.fields import MAX_SIZE, Axes, Axis, Count, OneOrMore, Sequence
 from regspec.layers.layer import operation
 from regspec.layers.operations.operands import MAX_NUMBERS, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import Moved, tuples
-from regspec.shapes import Shape, ShapeError, Tensor, text
-from regspec.spec.fields import MAX_SIZE, Axes, Axis, Count, OneOrMore, Sequence
 
 
 class Rearranged(Moved):

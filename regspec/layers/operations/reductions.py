@@ -6,15 +6,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from regspec import axes
-from regspec.axes import Order
-from regspec.calls import Expression, Part, call, unless
-from regspec.counting import Counted, Recounted, recounted_axes
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression, Part, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import Axes, Fraction, Number
+from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import operation
 from regspec.layers.operations.operands import cast, made
 from regspec.layers.reshaping import Moved
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import Axes, Fraction, Number
 
 
 def inner_dimension(axis: int, x: Tensor) -> int:

@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from regspec.calls import Expression, Held, Module, Part, call, unless
+from regspec.code.expressions import Expression, Held, Module, Part, call, unless
+from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.language.fields import Size
 from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import made
 from regspec.layers.operations.products import met
-from regspec.shapes import Shape, ShapeError, Tensor
-from regspec.spec.fields import Size
 
 
 def _parts(value: Expression, *swapped: int) -> list[Expression]:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regspec.blocks import Graph
-from regspec.errors import Problem, RegspecError, did_you_mean
-from regspec.spec.registration import called
+from regspec.graph.blocks import Graph
+from regspec.language.registration import called
+from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 Array = NDArray[Any]
 Names = tuple[str, ...] | None  # of the classes, where a source has them

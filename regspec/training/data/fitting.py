@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regspec.blocks import Graph
-from regspec.calls import CASTS, Method
-from regspec.errors import Problem, RegspecError
+from regspec.code.expressions import CASTS, Method
+from regspec.code.shapes import Tensor, text
+from regspec.graph.blocks import Graph
 from regspec.layers.slots import EmbeddingsSlot
-from regspec.shapes import Tensor, text
+from regspec.text.problems import Problem, RegspecError
 
 Array = NDArray[Any]
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regspec.blocks import Graph
-from regspec.errors import Problem, Problems, RegspecError
-from regspec.shapes import text
+from regspec.code.shapes import text
+from regspec.graph.blocks import Graph
+from regspec.text.problems import Problem, Problems, RegspecError
 from regspec.training.data.arrays import Array, Names
 
 if TYPE_CHECKING:

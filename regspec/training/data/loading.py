@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regspec.blocks import Graph
-from regspec.errors import Problem, RegspecError, did_you_mean
-from regspec.summary import counted
+from regspec.graph.blocks import Graph
+from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data import arrays, images, tables
 from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import check_outputs, fitted_inputs
 from regspec.training.data.targets import fitted_targets
+from regspec.views.summary import counted
 
 HELD_OUT = 0.2
 

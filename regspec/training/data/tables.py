@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regspec.blocks import Graph
-from regspec.errors import Problem, Problems, RegspecError, did_you_mean
-from regspec.shapes import Tensor, text
+from regspec.code.shapes import Tensor, text
+from regspec.graph.blocks import Graph
+from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 from regspec.training.data.arrays import Array, Arrays
 
 if TYPE_CHECKING:

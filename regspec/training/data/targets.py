@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from regspec.blocks import Graph
-from regspec.errors import Problem, RegspecError
-from regspec.shapes import text
+from regspec.code.shapes import text
+from regspec.graph.blocks import Graph
+from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.arrays import Array, Names
 
 SHOWN = 5  # classes in a message

@@ -1,0 +1,107 @@
+"""Shape arithmetic, and the symbolic tensors that flow between layers.
+
+A shape holds the batch at index 0, as None; another None is a size that is known only at run time. Sizes follow Keras:
+``padding: same`` gives ceil(n / stride), and puts an odd cell of padding after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression
+
+Shape = tuple[int | None, ...]
+DataFormat = Literal["channels_first", "channels_last"]
+Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
+Precision = Literal["float16", "bfloat16", "float32", "float64"]
+T = TypeVar("T", bound="Tensor")
+
+
+class ShapeError(ValueError):
+    """A layer can't take a shape. Becomes a problem at the layer's line."""
+
+    def __init__(self, what: str, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor(Expression):
+    """A tensor between layers: its shape as it lies in torch, and the order of Keras's axes in it."""
+
+    shape: Shape
+    source: str  # the layer or input that it comes from, for messages
+    dtype: str = "float32"
+    order: Order = ()
+    data_format: DataFormat = "channels_first"  # of the model
+    is_signal: bool = False  # whether it is (batch, channels, length), and not (batch, steps, features)
+    mask: Tensor | None = None  # which steps count, (batch, steps) of true and false; None where all do
+    attention_mask: Tensor | None = None  # which steps each step sees, (batch, steps, others)
+
+    def __post_init__(self) -> None:
+        if not self.order:
+            object.__setattr__(self, "order", axes.identity(len(self.shape)))
+
+    @property
+    def rank(self) -> int:
+        """The number of axes, the batch among them."""
+        return len(self.shape)
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether it holds floating-point numbers."""
+        return "float" in self.dtype
+
+    @property
+    def logical(self) -> Shape:
+        """The shape by Keras's axes, whatever their order in torch."""
+        return axes.permute(self.shape, axes.inverse(self.order))
+
+    def size(self, dimension: int) -> int:
+        """The size of a dimension in torch, which must be known."""
+        size = self.shape[dimension]
+        if size is None:
+            raise ShapeError(f"needs to know the size of axis {self.order[dimension]} of {self.described}")
+        return size
+
+    def dimension(self, axis: int) -> int:
+        """The dimension in torch that holds Keras's axis, which may count from the end."""
+        if not -self.rank <= axis < self.rank:
+            raise ShapeError(f"has axis {axis}, which is out of range for {self.described}")
+        return self.order.index(axis % self.rank)
+
+    def permuted(self: T, order: Order) -> T:
+        """A tensor like this one, in another order of axes."""
+        return replace(self, shape=axes.permute(self.shape, axes.between(self.order, order)), order=order)
+
+    @property
+    def named(self) -> str:
+        """``'flatten' (batch, 512)``, for messages on several."""
+        return f"'{self.source}' {text(self.logical)}"
+
+    @property
+    def described(self) -> str:
+        """``'flatten', which gives (batch, 512)``, for messages."""
+        return f"'{self.source}', which gives {text(self.logical)}"
+
+
+def text(shape: Shape) -> str:
+    """A shape for people: ``(batch, 1, 8, 8)``; an unknown size is ``?``."""
+    return "(" + ", ".join(["batch", *("?" if size is None else str(size) for size in shape[1:])]) + ")"
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """The cells before and after, in Keras's ``padding: same``."""
+    total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def windowed(size: int | None, span: int, stride: int, is_padded: bool) -> int | None:
+    """The size of an axis after a window of ``span`` cells moved along it; zero or less where it does not fit."""
+    if size is None:
+        return None
+    return -(-(size if is_padded else size - span + 1) // stride)

@@ -1,0 +1,129 @@
+"""The forms in which a spec names an initializer, an activation function, a constraint or a regularizer.
+
+A thing of a family is written by its name, ``relu``; with arguments, ``{leaky_relu: {negative_slope: 0.1}}``; or,
+where one argument matters most, ``{leaky_relu: 0.1}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from regspec.language.fields import REFERENCE, Frozen, snake_case
+from regspec.text.problems import did_you_mean
+
+
+class Named(Frozen):
+    """One thing of a family: a frozen class whose fields are its arguments."""
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    main: ClassVar[str | None] = None  # the argument that may stand for all: {leaky_relu: 0.1}
+    is_registered: ClassVar[bool] = False  # by a user, and none of this package's own
+
+    def __str__(self) -> str:
+        """Itself for people: its name, its main argument, and what else differs from the defaults."""
+        fields = type(self).model_fields
+        others = [field for field in fields if field != self.main and getattr(self, field) != fields[field].default]
+        main = [] if self.main is None else [f"{getattr(self, self.main)}"]
+        return " ".join([self.name, *main, *(f"{field}={getattr(self, field)}" for field in others)])
+
+
+T = TypeVar("T", bound=Named)
+
+
+@contextmanager
+def at(step: str | int) -> Iterator[None]:
+    """Says of the errors inside that what they are about is found by this step from the value that is parsed."""
+    try:
+        yield
+    except PydanticCustomError as error:
+        context = dict(error.context or {})
+        context["at"] = (step, *context.get("at", ()))
+        raise PydanticCustomError(error.type, error.message_template, context) from None
+
+
+class Family(Generic[T]):
+    """The named things of one sort. As an annotation of a pydantic field it validates all their forms."""
+
+    def __init__(self, sort: str) -> None:
+        self.sort = sort
+        self.members: dict[str, type[T]] = {}
+        self.aliases: dict[str, str] = {}
+
+    @property
+    def definition(self) -> str:
+        """The name of its definition in a JSON Schema."""
+        return self.sort.replace(" ", "_")
+
+    def add(self, cls: type[T]) -> type[T]:
+        """Adds a class under its name; a decorator."""
+        cls.name = cls.__dict__.get("name") or snake_case(cls.__name__)
+        self.members[cls.name] = cls
+        for alias in cls.aliases:
+            self.aliases[alias] = cls.name
+        return cls
+
+    def get(self, name: str) -> type[T] | None:
+        """The class of a name: as in the table, in Keras's CamelCase, or one that was registered."""
+        for each in (name, snake_case(name)):
+            known = self.aliases.get(each, each)
+            if known in self.members:
+                return self.members[known]
+        return None
+
+    def parse(self, value: Any) -> T:
+        """The thing that a value of the document means. Raises a pydantic error."""
+        if isinstance(value, Named):
+            return value  # type: ignore[return-value]  # built in Python; the family's own by the field's annotation
+        if isinstance(value, str):
+            return self.make(value, {}, ())
+        if isinstance(value, dict) and len(value) == 1:
+            (name, arguments), *_ = value.items()
+            return self.make(name, arguments, (name,))
+        raise PydanticCustomError(
+            "form",
+            "must be {expected}",
+            {
+                "expected": f"a name or {{name: arguments}}, with one name, of {self._article} {self.sort}",
+                "received": value,
+            },
+        )
+
+    def make(self, name: str, arguments: Any, at: tuple[str, ...]) -> T:
+        """The thing called ``name``, with its arguments; ``at`` leads to them from the field's value."""
+        cls = self.get(name)
+        if cls is None:
+            hint = did_you_mean(name, [*self.members, *self.aliases])
+            raise PydanticCustomError(
+                "unknown_name", "names no {sort}: '{name}'", {"sort": self.sort, "name": name, "at": at, "hint": hint}
+            )
+        if arguments is None and cls.main is None:
+            arguments = {}
+        if not isinstance(arguments, dict) and cls.main is not None:
+            arguments = {cls.main: arguments}
+        try:
+            return cls.model_validate(arguments)
+        except ValidationError as error:
+            context = {
+                "name": cls.name,
+                "at": at,
+                "errors": error.errors(include_url=False),
+                "fields": [*cls.model_fields],
+            }
+            raise PydanticCustomError("nested", "{name}", context) from None
+
+    @property
+    def _article(self) -> str:
+        return "an" if self.sort[0] in "aeiou" else "a"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.parse, metadata={"family": self.sort})
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {REFERENCE: self.definition}

@@ -1,0 +1,105 @@
+"""What a user adds to the language: from an importable callable to fields that a spec may give."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import Any, get_type_hints
+
+from regspec.code.expressions import Import
+from regspec.text.problems import Problem, RegspecError
+
+
+def importable(target: Callable[..., Any]) -> Import:
+    """The import by which compiled source reaches ``target``. Raises `RegspecError` if there is none."""
+    module, name = target.__module__, target.__qualname__
+    if getattr(sys.modules.get(module), name, target) is not target or not all(
+        part.isidentifier() for part in (*module.split("."), name)
+    ):
+        raise RegspecError(
+            f"'{name}' can't be registered: compiled source imports it, so it must be defined at the top of a module"
+        )
+    return Import(module, name)
+
+
+def fields_of(target: Callable[..., Any], *, skip: int) -> dict[str, tuple[Any, Any]]:
+    """The parameters of ``target`` after the first ``skip``, as pydantic fields: name -> (type, default or ...).
+
+    ``*arguments`` and ``**keywords`` are none, because a spec names what it gives.
+    """
+    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    fields = {}
+    for parameter in list(inspect.signature(target).parameters.values())[skip:]:
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise RegspecError(
+                f"'{target.__qualname__}' can't be registered: '{parameter.name}' can't be given by name"
+            )
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    return fields
+
+
+def load_entry_points(group: str, name: str | None = None) -> None:
+    """Loads the entry points of a group, or the one of a name; each registers what it holds. Raises `RegspecError`."""
+    for entry in entry_points(group):
+        if name in (None, entry.name):
+            try:
+                entry.load()
+            except Exception as error:  # of somebody else's module
+                raise RegspecError(f"the entry point '{entry.name}' of {group} can't be loaded: {error}") from None
+
+
+@cache  # it reads the metadata of every installed package
+def entry_points(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """What installed packages offer in a group."""
+    return tuple(importlib.metadata.entry_points(group=group))
+
+
+def load_module(name: str) -> ModuleType:
+    """A module of the user's, for what it registers or holds. Raises `RegspecError`.
+
+    Those in the current folder are found, after all others: a file there must not stand in for an installed package.
+    """
+    if "" not in sys.path:
+        sys.path.append("")
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # of the user's module, or for a name that is none
+        raise RegspecError(f"'{name}' can't be imported: {error or type(error).__name__}") from None
+
+
+def found(target: str) -> Any:
+    """A callable of the user's, ``package.module:function`` or ``package.module:Class``. Raises `RegspecError`."""
+    module, _, name = target.partition(":")
+    function = getattr(load_module(module), name, None) if name else None
+    if not callable(function):
+        raise RegspecError(Problem(f"'{target}' names nothing to call", "write package.module:callable"))
+    return function
+
+
+def called(target: str) -> Any:
+    """What a callable of the user's gives, ``package.module:function``. Raises `RegspecError`."""
+    function = found(target)
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise RegspecError(f"'{target}' is called without arguments, but is {error}") from None
+    except ValueError:
+        pass  # some callables have no signature
+    try:
+        return function()
+    except RegspecError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        own = [frame for frame in frames if frame.filename == frames[0].filename]  # and none of a library below it
+        what = "".join(traceback.format_exception_only(error)).strip()
+        where = f"raised from {own[-1].filename}, line {own[-1].lineno}" if own else None
+        raise RegspecError(Problem(f"'{target}' fails: {what}", where)) from None

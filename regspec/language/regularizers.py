@@ -1,0 +1,318 @@
+"""The regularizers that a spec may name: functions of a weight or of a layer's output to a scalar.
+
+Forms: ``l2``; ``{l2: 1e-4}``; ``{l1: 1e-5, l2: 1e-4}``; ``{orthogonal: {factor: 0.01, mode: rows}}``; a list of
+these. Several in a mapping or a list are summed. The formulas stand with the runtime's classes of the same names.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, create_model, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from regspec.code.expressions import Call, Import, call, unless
+from regspec.code.shapes import ShapeError
+from regspec.language.fields import REFERENCE, Fraction, NotNegative
+from regspec.language.forms import Family, Named, at
+from regspec.language.registration import fields_of, importable, load_entry_points
+from regspec.language.schedules import Schedule, parse_schedules
+from regspec.text.problems import RegspecError
+
+
+class Penalty(Named):
+    """One regularizer: a function of a tensor to a scalar."""
+
+    reads_axes: ClassVar[bool] = False  # whether it must see the axes as Keras counts them
+    for_weights: ClassVar[bool] = True
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        """The constructor of the runtime's regularizer.
+
+        ``units`` is the dimension of the weight that holds its outputs, or of an output that holds its units;
+        ``inputs`` that of a weight's inputs, if it has one.
+        """
+        raise NotImplementedError
+
+
+REGULARIZERS: Family[Penalty] = Family("regularizer")
+
+
+@REGULARIZERS.add
+class L1(Penalty):
+    """strength * sum(abs(w))."""
+
+    main = "strength"
+    strength: NotNegative = 0.01
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        return call("L1", self.strength)
+
+
+@REGULARIZERS.add
+class L2(Penalty):
+    """strength * sum(w**2), without a half."""
+
+    main = "strength"
+    strength: NotNegative = 0.01
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        return call("L2", self.strength)
+
+
+@REGULARIZERS.add
+class L1L2(Penalty):
+    """l1 * sum(abs(w)) + l2 * sum(w**2)."""
+
+    name = "l1_l2"
+    l1: NotNegative = 0.0
+    l2: NotNegative = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name_alone(cls, value: Any) -> Any:
+        """Keras's documented strengths, where none is given."""
+        return value or {"l1": 0.01, "l2": 0.01}
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        return call("L1L2", l1=self.l1, l2=self.l2)
+
+
+@REGULARIZERS.add
+class Orthogonal(Penalty):
+    """factor * the mean absolute cosine between the rows (or columns) of the weight as a matrix."""
+
+    main = "factor"
+    factor: NotNegative = 0.01
+    mode: Literal["rows", "columns"] = "rows"
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        return call("Orthogonal", self.factor, mode=unless("rows", self.mode), dim=units)
+
+
+@REGULARIZERS.add
+class Norm(Penalty):
+    """strength * sqrt(sum(w**2)): the Euclidean norm, not squared."""
+
+    main = "strength"
+    strength: NotNegative
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        return call("Norm", self.strength)
+
+
+@REGULARIZERS.add
+class GroupLasso(Penalty):
+    """strength * the sum over groups of sqrt(size) * norm; a group holds the weights of one output (or input)."""
+
+    main = "strength"
+    strength: NotNegative
+    axis: Literal["output", "input"] = "output"
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        if self.axis == "input" and inputs is None:
+            raise ShapeError("has group_lasso over the input axis, but there is none")
+        return call("GroupLasso", self.strength, dim=inputs if self.axis == "input" else units)
+
+
+@REGULARIZERS.add
+class Hoyer(Penalty):
+    """strength * sum(abs(w))**2 / sum(w**2): the Hoyer-square measure of sparsity."""
+
+    main = "strength"
+    strength: NotNegative
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        return call("Hoyer", self.strength)
+
+
+@REGULARIZERS.add
+class Spectral(Penalty):
+    """strength * the largest singular value of the weight as a matrix."""
+
+    main = "strength"
+    strength: NotNegative
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        return call("Spectral", self.strength, dim=units)
+
+
+@REGULARIZERS.add
+class KlSparsity(Penalty):
+    """strength * the divergence of each unit's mean activity from a target rate, summed over the units."""
+
+    main = "strength"
+    for_weights = False
+    strength: NotNegative
+    target: Annotated[Fraction, Field(gt=0, lt=1)] = 0.05
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        return call("KLSparsity", self.strength, target=unless(0.05, self.target), dim=unless(-1, units))
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A penalty whose strength follows schedules; their factors are multiplied."""
+
+    penalty: Penalty
+    schedules: tuple[Schedule, ...]
+
+    def __str__(self) -> str:
+        return f"{self.penalty} ({', '.join(map(str, self.schedules))})"
+
+
+class Regularizer:
+    """The sum of one or more penalties, as a layer's slot has it."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: tuple[Penalty | Scheduled, ...]) -> None:
+        self.parts = parts
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Regularizer) and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        return hash(self.parts)
+
+    def __repr__(self) -> str:
+        return f"Regularizer({self.parts})"
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.parts))
+
+    @property
+    def reads_axes(self) -> bool:
+        """Whether it must see the axes as Keras counts them."""
+        return any(part.reads_axes for part in self._penalties)
+
+    @property
+    def _penalties(self) -> list[Penalty]:
+        """The parts, their schedules apart."""
+        return [part.penalty if isinstance(part, Scheduled) else part for part in self.parts]
+
+    def check(self, slot: str) -> None:
+        """Raises where a part has no meaning for the slot."""
+        for part in self._penalties:
+            if slot != "activity" and not part.for_weights:
+                raise ShapeError(f"has {part.name} on its {slot}, but that is a regularizer of activities")
+
+    def lower(self, units: int, inputs: int | None = None) -> Call:
+        """The constructor of the runtime's regularizer."""
+        alike: dict[tuple[Schedule, ...], list[Penalty]] = {}
+        for part in self.parts:
+            penalty, schedules = (part.penalty, part.schedules) if isinstance(part, Scheduled) else (part, ())
+            alike.setdefault(schedules, []).append(penalty)
+        calls = []
+        for schedules, penalties in alike.items():
+            own = _sum(penalties, units, inputs)
+            calls.append(call("Scheduled", own, *[each.lower() for each in schedules]) if schedules else own)
+        return calls[0] if len(calls) == 1 else call("Sum", *calls)
+
+
+def _sum(penalties: list[Penalty], units: int, inputs: int | None) -> Call:
+    """The constructor of the sum of penalties."""
+    strengths = {part.name: part.strength for part in penalties if isinstance(part, (L1, L2))}
+    if len(strengths) == len(penalties) == 2:
+        return call("L1L2", l1=strengths["l1"], l2=strengths["l2"])
+    calls = [part.lower(units, inputs) for part in penalties]
+    return calls[0] if len(calls) == 1 else call("Sum", *calls)
+
+
+class _RegularizerForms:
+    """The forms of a regularizer, as an annotation of pydantic fields."""
+
+    def parse(self, value: Any) -> Regularizer:
+        if isinstance(value, Regularizer):
+            return value
+        if isinstance(value, str):
+            return Regularizer((REGULARIZERS.make(self._known(value), {}, ()),))
+        if isinstance(value, dict) and value:
+            penalties = [self._make(name, arguments) for name, arguments in value.items() if name != "schedule"]
+            if "schedule" not in value:
+                return Regularizer(tuple(penalties))
+            if not penalties:
+                raise PydanticCustomError("schedule", "has a schedule, but nothing that follows it")
+            with at("schedule"):
+                schedules = parse_schedules(value["schedule"])
+            return Regularizer(tuple(Scheduled(penalty, schedules) for penalty in penalties))
+        if isinstance(value, list) and value:
+            parts: list[Penalty | Scheduled] = []
+            for index, item in enumerate(value):
+                with at(index):
+                    parts.extend(self.parse(item).parts)
+            return Regularizer(tuple(parts))
+        expected = "a regularizer: a name, {name: strength}, or a list of these"
+        raise PydanticCustomError("form", "must be {expected}", {"expected": expected, "received": value})
+
+    def _make(self, name: str, arguments: Any) -> Penalty:
+        return REGULARIZERS.make(self._known(name), arguments, (name,))
+
+    def _known(self, name: str) -> str:
+        """``name``, once what packages offer under it is loaded."""
+        if REGULARIZERS.get(name) is None:
+            load_entry_points("regspec.regularizers", name)
+        return name
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.parse)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {REFERENCE: REGULARIZERS.definition}
+
+
+RegularizerField = Annotated[Regularizer, _RegularizerForms()]
+
+
+def register_regularizer(function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
+    """Makes a function of a tensor to a scalar a regularizer that specs may name; a decorator.
+
+    The parameters after the first become the regularizer's fields, with their annotations and defaults. The function
+    must be importable by its name, because the compiled source imports it. A package offers one without being
+    imported first by an entry point of the group ``regspec.regularizers``.
+
+    Raises:
+        RegspecError: where the function can't be imported by its name, or a name is taken.
+
+    Example:
+        >>> import torch, regspec
+        >>> @regspec.register_regularizer
+        ... def log_cosh(weight: torch.Tensor, strength: float = 1e-3) -> torch.Tensor:
+        ...     return strength * torch.log(torch.cosh(weight)).sum()
+
+        ``kernel_regularizer: {log_cosh: {strength: 1e-4}}`` then names it.
+    """
+    if function is None:
+        return partial(register_regularizer, name=name)
+    target = importable(function)
+    name = name or target.name
+    known = REGULARIZERS.members.get(name)
+    if name == "schedule" or (known is not None and not known.is_registered):
+        raise RegspecError(f"'{name}' can't be registered: it has a meaning of its own in regspec")
+
+    class Registered(Penalty):
+        model_config = ConfigDict(strict=False, arbitrary_types_allowed=True)
+        reads_axes = True
+        is_registered = True
+
+        def lower(self, units: int, inputs: int | None = None) -> Call:
+            arguments = {field: getattr(self, field) for field in type(self).model_fields}
+            if inspect.isclass(function):
+                return call(target, **arguments)
+            return call(Import("functools", "partial"), target, **arguments)
+
+    skip = 0 if inspect.isclass(function) else 1
+    fields: Any = fields_of(function, skip=skip)
+    if reserved := [field for field in fields if hasattr(Penalty, field)]:
+        raise RegspecError(f"'{name}' can't be registered: '{reserved[0]}' has a meaning of its own in a regularizer")
+    cls = create_model(
+        target.name, __base__=Registered, __doc__=inspect.getdoc(function), __module__=function.__module__, **fields
+    )
+    cls.name = name
+    REGULARIZERS.add(cls)
+    return function

@@ -1,0 +1,104 @@
+"""What the penalties in a module are now, wherever in it they are; their strengths; and how sparse the weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regspec.language.fields import snake_case
+from regspec.runtime import Regularized
+from regspec.runtime.schedules import Scheduled
+from regspec.runtime.terms import WeightTerm
+from regspec.text.problems import Problem, RegspecError
+
+
+def regularization_terms(module: nn.Module, *, detach: bool = False) -> dict[str, Tensor]:
+    """The penalty of each term in a module, by name, scalar tensors, wherever in it the terms are.
+
+    The module may wrap one with penalties, as `DistributedDataParallel` does.
+
+    Raises:
+        RegspecError: where there is none.
+    """
+    return {
+        _joined(name, term): penalty
+        for name, each in outermost(module)
+        for term, penalty in each.regularization_terms(detach=detach).items()
+    }
+
+
+def regularization_loss(module: nn.Module) -> Tensor:
+    """The sum of all penalties in a module, a scalar tensor, wherever the terms are, as in `regularization_terms`."""
+    first, *others = [each.regularization_loss() for _, each in outermost(module)]
+    return sum(others, first)
+
+
+def outermost(module: nn.Module, prefix: str = "") -> list[tuple[str, Regularized]]:
+    """The modules with penalties that are in no other such module, by name."""
+
+    def found(part: nn.Module, name: str) -> Iterator[tuple[str, Regularized]]:
+        if isinstance(part, Regularized):
+            yield name, part
+        else:
+            for key, child in part.named_children():
+                yield from found(child, _joined(name, key))
+
+    modules = [*found(module, prefix)]
+    if not modules:
+        raise RegspecError(
+            Problem(f"{type(module).__name__} has no penalties", "give it some with regspec.regularize(module, rules)")
+        )
+    return modules
+
+
+def strengths(module: nn.Module) -> dict[str, float]:
+    """The strength of each regularizer now, by the names of the term and of the regularizer.
+
+    Of one that has no strength of its own, such as a function that was registered, it is its schedule's factor.
+
+    Raises:
+        RegspecError: where there are no penalties.
+
+    Example:
+        >>> import regspec, torch
+        >>> rules = [{"types": ["Linear"], "kernel_regularizer": {"l1": 1e-5, "l2": 1e-4}}]
+        >>> regspec.strengths(regspec.regularize(torch.nn.Sequential(torch.nn.Linear(4, 3)), rules))
+        {'0.weight.l1': 1e-05, '0.weight.l2': 0.0001}
+    """
+    found: dict[str, float] = {}
+    for prefix, root in outermost(module):
+        for name, term, _ in root._named_terms():
+            for part in term.parts:
+                own: Any = part.regularizer if isinstance(part, Scheduled) else part
+                factor = part.factor if isinstance(part, Scheduled) else 1.0
+                strength = own.keywords.get("strength") if isinstance(own, partial) else getattr(own, "strength", None)
+                function = own.func if isinstance(own, partial) else own
+                kind = snake_case(getattr(function, "__name__", type(function).__name__))
+                found[f"{_joined(prefix, name)}.{kind}"] = factor if strength is None else strength * factor
+    return found
+
+
+@torch.no_grad()
+def sparsity(module: nn.Module, *, threshold: float = 0.0) -> dict[str, Tensor]:
+    """The share of each penalized weight's numbers that are at most ``threshold`` in magnitude, scalars in 0...1.
+
+    By default it is the share of exact zeros. Frozen weights are left out.
+
+    Raises:
+        RegspecError: where there are no penalties.
+    """
+    found = {}
+    for prefix, root in outermost(module):
+        for name, term, owner in root._named_terms():
+            if isinstance(term, WeightTerm) and (weight := term.weight(owner)) is not None:
+                share = (weight.abs() <= threshold).float().mean()
+                found[_joined(prefix, name)] = share.full_tensor() if hasattr(share, "full_tensor") else share
+    return found
+
+
+def _joined(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name

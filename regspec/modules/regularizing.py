@@ -1,0 +1,253 @@
+"""Rules for any module: which parameters and outputs they select, and the penalties that they give them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from regspec import runtime
+from regspec.code.expressions import Call, Import
+from regspec.code.shapes import ShapeError
+from regspec.language.regularizers import Regularizer
+from regspec.runtime import Regularized
+from regspec.runtime.attaching import attach, detach
+from regspec.specs import loading
+from regspec.specs.rules import ModuleRule, RulesFile
+from regspec.text import document
+from regspec.text.document import Document
+from regspec.text.problems import Problem, RegspecError, did_you_mean
+
+Rules = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A parameter, or a module's output, and what the rules make of it."""
+
+    name: str  # qualified; of an output, the module's
+    shape: tuple[int, ...] | None  # of a parameter
+    rule: int | None = None  # counted from 0; None where no rule selects it
+    regularizer: Regularizer | None = None
+
+    @property
+    def term(self) -> str:
+        """The term's name: the parameter's, or that of the module's activity."""
+        if self.shape is not None:
+            return self.name
+        return f"{self.name}.activity" if self.name else "activity"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for ``--format json``; rules are counted from 1, as people do."""
+        return {
+            "name": self.name,
+            "shape": None if self.shape is None else list(self.shape),
+            "rule": None if self.rule is None else self.rule + 1,
+            "penalty": None if self.regularizer is None else str(self.regularizer),
+        }
+
+
+def regularize(module: nn.Module, rules: Rules) -> Regularized:
+    """The module itself, with penalties by rules on its parameters and on the outputs of its parts.
+
+    It keeps its class, its state_dict and its behaviour, and has the methods `regularization_loss` and
+    `regularization_terms` besides. For each parameter or output the first rule that matches holds. `unregularize`
+    takes them off again.
+
+    Args:
+        module: any module.
+        rules: the path of a YAML file, or its content as a mapping, or the rules alone as a list; see
+            ``schemas/rules.schema.json``.
+
+    Raises:
+        RegspecError: for a fault of the rules, a rule that matches nothing, a term that there is already, or a module
+            that is compiled or has methods of these names. Nothing is changed then.
+
+    Example:
+        >>> import regspec, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+        >>> model = regspec.regularize(model, [{"types": ["Linear"], "kernel_regularizer": {"l2": 1e-4}}])
+        >>> list(model.regularization_terms())
+        ['0.weight']
+    """
+    text = _document(rules)
+    selected = [each for each in coverage(module, text) if each.regularizer is not None]
+    made = [(each, _made(module, each, text)) for each in selected]
+    known = {
+        f"{name}.{term}" if name else term
+        for name, part in module.named_modules()
+        if isinstance(part, Regularized)
+        for term in part._terms
+    }
+    for each, _ in made:
+        if each.term in known:
+            raise RegspecError(_problem(text, each.rule, f"there is a term '{each.term}' already"))
+    try:
+        model = attach(module)
+    except TypeError as error:
+        raise RegspecError(str(error)) from None
+    for each, regularizer in made:
+        if each.shape is not None:
+            model.add_weight_terms(regularizer, {each.term: each.name})
+        else:
+            model.add_activity_terms(regularizer, {each.term: each.name})
+    model._attached.extend(each.term for each, _ in made)
+    return model
+
+
+def unregularize(module: nn.Module) -> nn.Module:
+    """The module itself, as it was before `regularize`. Raises `RegspecError` where it has no penalties by rules."""
+    try:
+        return detach(module)
+    except TypeError as error:
+        raise RegspecError(str(error)) from None
+
+
+# -- what the rules select --------------------------------------------------------------------------------------------
+
+
+def coverage(module: nn.Module, rules: Rules | Document) -> list[Selected]:
+    """Every parameter of a module, with the rule that selects it or none, and then the outputs that a rule selects.
+
+    Raises:
+        RegspecError: for a fault of the rules, or one that matches nothing and is not optional.
+    """
+    text = rules if isinstance(rules, Document) else _document(rules)
+    loaded, problems = loading.load_rules(text)
+    if loaded is None:
+        raise RegspecError(problems)
+    selected = [*_parameters(module, loaded), *_outputs(module, loaded)]
+    matched = {each.rule for each in selected}
+    unmatched = [index for index, rule in enumerate(loaded.rules) if index not in matched and not rule.optional]
+    if unmatched:
+        problems = [_nothing(text, index, loaded.rules[index], module) for index in unmatched]
+        raise RegspecError(problems)
+    return selected
+
+
+def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
+    named = {name for name, _ in module.named_parameters()}  # a tied one by its first name
+    for owner, part in module.named_modules():
+        for own in (*part._parameters, *_computed(part)):
+            qualified = f"{owner}.{own}" if owner else own
+            if own in part._parameters and qualified not in named:
+                continue
+            parameter = getattr(part, own)
+            for index, rule in enumerate(rules.rules):
+                regularizer = _for_parameter(rule, qualified, owner, part, own, parameter)
+                if regularizer is not None:
+                    yield Selected(qualified, tuple(parameter.shape), index, regularizer)
+                    break
+            else:
+                yield Selected(qualified, tuple(parameter.shape))
+
+
+def _computed(part: nn.Module) -> list[str]:
+    """The weights that a module computes from parameters: by a parametrization, or as pruning and its like do."""
+    if is_parametrized(part):
+        return [name for name, _ in part.get_submodule("parametrizations").named_children()]
+    names = [own.removesuffix(end) for own in part._parameters for end in ("_orig", "_v") if own.endswith(end)]
+    return [name for name in names if isinstance(getattr(part, name, None), Tensor)]
+
+
+def _for_parameter(
+    rule: ModuleRule, qualified: str, owner: str, part: nn.Module, own: str, parameter: Tensor
+) -> Regularizer | None:
+    """The regularizer that a rule gives a parameter."""
+    if rule.parameters is not None:
+        return rule.regularizer if _is_named(rule, rule.parameters, qualified) else None
+    if not _selects(rule, owner, part):
+        return None
+    if own == "weight":  # the scale of a normalization is no kernel, unless a rule says so
+        return rule.kernel_regularizer if parameter.ndim > 1 or rule.types is not None else None
+    if own.startswith("weight_ih"):
+        return rule.kernel_regularizer
+    if own.startswith("weight_hh"):
+        return rule.recurrent_regularizer
+    return rule.bias_regularizer if own == "bias" or own.startswith("bias_ih") else None
+
+
+def _outputs(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
+    for name, part in module.named_modules():
+        for index, rule in enumerate(rules.rules):
+            if rule.activity_regularizer is not None and _selects(rule, name, part):
+                yield Selected(name, None, index, rule.activity_regularizer)
+                break
+
+
+def _selects(rule: ModuleRule, name: str, part: nn.Module) -> bool:
+    """Whether a rule selects a module, by its classes and its name."""
+    if rule.parameters is not None:
+        return False
+    if rule.types is not None and not {cls.__name__ for cls in type(part).__mro__} & set(rule.types):
+        return False
+    return _is_named(rule, rule.modules, name)
+
+
+def _is_named(rule: ModuleRule, pattern: str | None, name: str) -> bool:
+    """Whether a whole name matches a pattern, if there is one, and is not excepted."""
+    if pattern is not None and not re.fullmatch(pattern, name):
+        return False
+    return rule.except_ is None or not re.fullmatch(rule.except_, name)
+
+
+# -- regularizers and faults ------------------------------------------------------------------------------------------
+
+
+def _made(module: nn.Module, selected: Selected, text: Document) -> Any:
+    """The runtime's regularizer for what a rule selects."""
+    regularizer = selected.regularizer
+    assert regularizer is not None
+    owner = module.get_submodule(selected.name if selected.shape is None else selected.name.rpartition(".")[0])
+    try:
+        if selected.shape is None:
+            # the channels of images lie behind the batch
+            is_image = isinstance(owner, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm))
+            return _called(regularizer.lower(1 if is_image else -1))
+        regularizer.check(selected.name)
+        if len(selected.shape) < 2:
+            return _called(regularizer.lower(0))
+        is_transposed = isinstance(owner, (nn.modules.conv._ConvTransposeNd, nn.Embedding))
+        return _called(regularizer.lower(1, 0) if is_transposed else regularizer.lower(0, 1))
+    except ShapeError as error:
+        raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}")) from None
+
+
+def _called(value: Any) -> Any:
+    """What a constructor call makes."""
+    if isinstance(value, Import):
+        return getattr(import_module(value.module), value.name)
+    if not isinstance(value, Call):
+        return value
+    function = _called(value.function) if isinstance(value.function, Import) else getattr(runtime, value.function)
+    return function(*map(_called, value.arguments), **{name: _called(each) for name, each in value.keywords})
+
+
+def _document(rules: Rules) -> Document:
+    if isinstance(rules, (str, Path)):
+        return document.read(rules)
+    content = rules if isinstance(rules, Mapping) else {"regspec": 1, "rules": [*rules]}
+    return document.parse(json.dumps(content, indent=2, default=str), "<rules>")
+
+
+def _nothing(text: Document, index: int, rule: ModuleRule, module: nn.Module) -> Problem:
+    """The fault of a rule that matches nothing, with a name that is near."""
+    if rule.parameters is not None:
+        hint = did_you_mean(rule.parameters, [name for name, _ in module.named_parameters()])
+    elif rule.types is not None:
+        names = {type(part).__name__ for part in module.modules()}
+        hint = did_you_mean(rule.types[0], names) or f"there are {', '.join(sorted(names))}"
+    else:
+        hint = did_you_mean(rule.modules or "", [name for name, _ in module.named_modules() if name])
+    return _problem(text, index, "this rule matches nothing", hint or "'optional: true' allows that")
+
+
+def _problem(text: Document, index: int | None, what: str, hint: str | None = None) -> Problem:
+    return text.problem(("rules", index or 0), what, hint)

@@ -1,0 +1,464 @@
+"""From a document to a ModelSpec: parameters put in, blocks unfolded, every field validated, every fault collected."""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from regspec.language.fields import MAX_NAME, RESERVED, Frozen, snake_case
+from regspec.layers import KINDS, Layer, find_kind
+from regspec.layers.layer import Placement
+from regspec.specs import synonyms
+from regspec.specs.model import BlockUse, Body, Call, Entry, Invalid, LayerUse, ModelSpec, Outputs
+from regspec.specs.parameters import Search, Searched, defaults, is_searched, substitute
+from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
+from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
+from regspec.text import faults
+from regspec.text.document import Document, read
+from regspec.text.faults import Origin
+from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
+
+MAX_ENTRIES = 100_000  # layers of a spec, with its blocks unfolded
+
+F = TypeVar("F", bound=Frozen)
+
+
+def load(document: Document, parameters: Mapping[str, Any] | None = None) -> tuple[ModelSpec | None, list[Problem]]:
+    """The spec of a document as far as it could be read, and what is wrong with it.
+
+    ``parameters`` are values in place of the defaults.
+    """
+    loader = _Loader(document)
+    given = dict(parameters or {})
+    known = document.data.get("parameters") if isinstance(document.data, dict) else None
+    for name in [name for name in given if name not in (known if isinstance(known, dict) else {})]:
+        del given[name]
+        hint = did_you_mean(name, known) if isinstance(known, dict) else None
+        loader.problems.append(Problem(f"the spec has no parameter '{name}'", hint, document.path))
+    return loader.spec(given), loader.problems
+
+
+def load_rules(document: Document) -> tuple[RulesFile | None, list[Problem]]:
+    """The rules for modules of a document; or None, and what is wrong."""
+    top = Origin(document)
+    try:
+        return RulesFile.model_validate(document.data), []
+    except ValidationError as error:
+        known = [*RulesFile.model_fields, *(each.alias or name for name, each in ModuleRule.model_fields.items())]
+        found = Problems()
+        found.extend(faults.problems(error.errors(include_url=False), top, "the rules", known))
+        return None, found
+
+
+@dataclass(slots=True)
+class _Item:
+    """An entry as it is written: its kind, its fields with parameters put in, and its name, given or made."""
+
+    kind: str
+    fields: dict[str, Any]
+    name: str
+    origin: Origin
+    is_faulty: bool = False  # which is reported already
+
+    @property
+    def copies(self) -> int:
+        """How often a block is repeated, if it is."""
+        repeat = self.fields.get("repeat")
+        return repeat if isinstance(repeat, int) and repeat > 0 else 0
+
+    def names(self) -> list[str]:
+        """The names that it takes: of a repeated block, its own and each copy's."""
+        return [self.name, *(f"{self.name}_{index + 1}" for index in range(self.copies))]
+
+    @property
+    def stem(self) -> str:
+        """What its name is made from."""
+        called = self.fields.get("layer") if self.kind == "call" else self.kind
+        return snake_case(called if isinstance(called, str) else self.kind) or "layer"
+
+
+@dataclass
+class _Loader:
+    document: Document
+    files: tuple[str, ...] = ()  # the files that are being read, to find one that uses itself
+    problems: Problems = field(default_factory=Problems)
+    blocks: Mapping[str, BlockSection] = field(default_factory=dict)
+    faulty_blocks: set[str] = field(default_factory=set)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Search] = field(default_factory=dict)
+    bodies: dict[tuple[str, str], Body | None] = field(default_factory=dict)  # by block and arguments
+    unfolding: list[str] = field(default_factory=list)  # the blocks around the current entry
+    layers: dict[tuple[str, str], Layer] = field(default_factory=dict)  # by kind and fields
+    documents: dict[str, Document] = field(default_factory=dict)  # the files of blocks, by path
+    count: int = 0
+
+    def spec(self, arguments: Mapping[str, Any]) -> ModelSpec | None:
+        """The spec of the document, with ``arguments`` in place of the defaults of its parameters."""
+        top = Origin(self.document)
+        data = self.document.data
+        if not isinstance(data, dict):
+            self._fault(top, f"a spec is a mapping, but this is {faults.shown(data)}", "it begins with 'regspec: 1'")
+            return None
+        if "rules" in data and "layers" not in data:
+            self._fault(top / "rules", "these are rules, and no spec of a network", key=True)
+            return None
+        sections = self._sections(data, arguments, top)
+        self.blocks = sections["blocks"]
+        self.faulty_blocks = set(data["blocks"]) - set(self.blocks) if isinstance(data.get("blocks"), dict) else set()
+        self._check_rules(data.get("regularizers"), top / "regularizers")
+        body = self._body(
+            data["layers"] if sections["layers"] else [],
+            tuple(data["inputs"]) if isinstance(data.get("inputs"), dict) else (),
+            sections["outputs"],
+            self.parameters,
+            top,
+            declared=_in_precision(sections["inputs"] or {}, sections["dtype"]),
+            rules=sections["regularizers"],
+        )
+        for name, block in self.blocks.items():
+            self._check_block(name, block, top / "blocks" / name)
+        name = sections["name"] or _name_of_file(self.document.path)
+        whole = ("data_format", "activity_reduction", "frozen_penalties", "dtype")
+        settings = {section: sections[section] for section in whole}
+        return ModelSpec(name, body, parameters=self.parameters, search=self.search, **settings)
+
+    def _sections(self, data: dict[str, Any], arguments: Mapping[str, Any], top: Origin) -> dict[str, Any]:
+        """Every section of the file, validated by itself, so that a fault in one leaves the others to be checked."""
+        for name in data:
+            if name not in SpecSections.model_fields:
+                hint = did_you_mean(name, SpecSections.model_fields)
+                self._fault(top / name, f"the spec has no field '{name}'", hint, key=True)
+        sections = {"parameters": self._section("parameters", data, top)}
+        self.search = self._searches(sections["parameters"], top / "parameters")
+        self.parameters = {**defaults(sections["parameters"]), **arguments}
+        for name in SpecSections.model_fields:
+            sections.setdefault(name, self._section(name, data, top))
+        return sections
+
+    def _section(self, name: str, data: dict[str, Any], top: Origin) -> Any:
+        """A section's value; its default where it is absent or has faults, None where it has no default."""
+        section = SpecSections.model_fields[name]
+        default = None if section.is_required() else section.get_default(call_default_factory=True)
+        if name not in data:
+            if section.is_required():
+                self._fault(
+                    top, f"the spec needs '{name}'", "it begins with 'regspec: 1'" if name == "regspec" else None
+                )
+            return default
+        value = data[name]
+        if name not in ("parameters", "blocks", "layers"):
+            value = substitute(value, self.parameters, top / name, self.problems)
+        return self._valid(name, value, top, default)
+
+    def _valid(self, name: str, value: Any, top: Origin, default: Any) -> Any:
+        """A section without the items of it that have faults; its default where it is no section at all."""
+        try:
+            return _adapter(name).validate_python(value)
+        except ValidationError as error:
+            errors = [{**each, "loc": (name, *each["loc"])} for each in error.errors(include_url=False)]
+        self.problems.extend(faults.problems(errors, top, "the spec", _known(name)))
+        faulty = {location[1] for each in errors if isinstance(location := each["loc"], tuple) and len(location) > 1}
+        if isinstance(value, dict):
+            rest: Any = {key: item for key, item in value.items() if key not in faulty}
+        elif isinstance(value, list):
+            rest = [item for index, item in enumerate(value) if index not in faulty]
+        if not faulty or not isinstance(value, (dict, list)) or not rest:
+            return default
+        try:
+            return _adapter(name).validate_python(rest)
+        except ValidationError:
+            return default
+
+    def _searches(self, parameters: Mapping[str, Any], origin: Origin) -> dict[str, Search]:
+        """Where the parameters may lie that say so."""
+        searches = {}
+        for name, value in parameters.items():
+            if is_searched(value):
+                searched = self._validated(Searched, value, origin / name, f"parameter '{name}'")
+                if searched is not None:
+                    searches[name] = searched.search
+        return searches
+
+    def _check_rules(self, rules: Any, origin: Origin) -> None:
+        """Reports kinds that the rules, as they are written, name and nobody knows."""
+        for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+            kinds = rule.get("kinds") if isinstance(rule, dict) else None
+            for position, kind in enumerate(kinds if isinstance(kinds, list) else ()):
+                if isinstance(kind, str) and "$" not in kind and find_kind(kind) is None:
+                    here = origin / index / "kinds" / position
+                    self._fault(here, f"no kind of layer is called '{kind}'", did_you_mean(kind, KINDS))
+
+    def _body(
+        self,
+        layers: list[Any],
+        inputs: tuple[str, ...],
+        outputs: Outputs,
+        parameters: Mapping[str, Any],
+        origin: Origin,
+        **more: Any,
+    ) -> Body:
+        """The entries of a list of layers; ``origin`` is the mapping that holds it."""
+        items = self._items(layers, parameters, origin / "layers")
+        self._name(items, set(inputs))
+        entries = tuple(self._entry(item) for item in items)
+        return Body(inputs, entries, outputs, origin=origin, origins=tuple(item.origin for item in items), **more)
+
+    def _items(self, layers: list[Any], parameters: Mapping[str, Any], origin: Origin) -> list[_Item]:
+        items = []
+        for index, written in enumerate(layers):
+            if isinstance(written, str):
+                written = {written: None}
+            if not isinstance(written, dict) or len(written) != 1:
+                received, hint = f"is {faults.shown(written)}", None
+                if isinstance(written, dict):
+                    received = f"has {len(written)} keys"
+                    hint = "write '- Dense: {units: 10}', with the fields inside the kind"
+                what = f"a layer is one kind with a mapping of its fields, but this {received}"
+                self._fault(origin / index, what, hint)
+                continue
+            ((kind, fields),) = written.items()
+            here = origin / index / kind
+            fields = substitute({} if fields is None else fields, parameters, here, self.problems)
+            is_faulty = False
+            if not isinstance(fields, dict):
+                what = f"{kind} takes a mapping of its fields, but is {faults.shown(fields)}"
+                self._fault(here, what, None if kind.isidentifier() else synonyms.COLON)
+                fields, is_faulty = {}, True
+            name = fields.get("name")
+            items.append(_Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
+        return items
+
+    def _name(self, items: list[_Item], taken: set[str]) -> None:
+        """Gives those without a name one, made as Keras does: ``dense``, ``dense_1``."""
+        copies = 0
+        for item in items:
+            copies += item.copies
+            if copies > MAX_ENTRIES:
+                self._refuse_size(item)
+            for name in item.names() if item.name else ():
+                if name in taken:
+                    self._fault(item.origin / "name", f"'{name}' is the name of another layer or input")
+                taken.add(name)
+
+        def is_taken(name: str) -> bool:
+            return name in taken or name in RESERVED or keyword.iskeyword(name)
+
+        counts: dict[str, int] = {}
+        for item in items:
+            if item.name:
+                continue
+            stem = item.stem
+            while not item.name or any(map(is_taken, item.names())):
+                count = counts.get(stem, 0)
+                item.name = f"{stem}_{count}" if count else stem
+                counts[stem] = count + 1
+            taken.update(item.names())
+
+    def _refuse_size(self, item: _Item) -> NoReturn:
+        self._fault(item.origin, f"the blocks unfold to more than {MAX_ENTRIES:,} layers")
+        raise RegspecError(self.problems)
+
+    def _entry(self, item: _Item) -> Entry:
+        self.count += 1
+        if self.count > MAX_ENTRIES:
+            self._refuse_size(item)
+        if item.is_faulty or item.kind in self.faulty_blocks:
+            return Invalid(item.name)
+        if item.kind == "call":
+            return self._call(item)
+        if item.kind in self.blocks:
+            return self._use(item)
+        cls = find_kind(item.kind)
+        if cls is None:
+            hint = synonyms.kind_hint(item.kind, [*KINDS, *self.blocks, "call"])
+            self._fault(item.origin, f"no kind of layer or block is called '{item.kind}'", hint, key=True)
+            return Invalid(item.name)
+        fields, rest = _split(item.fields, Placement)
+        placement = self._validated(Placement, fields, item.origin, item.kind)
+        layer = self._layer(cls, rest, item)
+        if placement is None or layer is None:
+            return Invalid(item.name)
+        return LayerUse(item.name, layer, placement.inputs, placement.mask)
+
+    def _layer(self, cls: type[Layer], fields: dict[str, Any], item: _Item) -> Layer | None:
+        """The layer of these fields: one for all entries that say the same."""
+        key = (item.kind, repr(fields))
+        if key in self.layers:
+            return self.layers[key]
+        layer = self._validated(cls, fields, item.origin, item.kind, [*Placement.model_fields])
+        if layer is not None:
+            self.layers[key] = layer
+        return layer
+
+    def _call(self, item: _Item) -> Entry:
+        fields, arguments = _split(item.fields, CallEntry)
+        call = self._validated(CallEntry, fields, item.origin, "a call")
+        return Invalid(item.name) if call is None else Call(item.name, call.layer, call.inputs, arguments, call.mask)
+
+    def _use(self, item: _Item) -> Entry:
+        block = self.blocks[item.kind]
+        fields, arguments = _split(item.fields, UseEntry)
+        use = self._validated(UseEntry, fields, item.origin, f"block '{item.kind}'")
+        if item.kind in self.unfolding:
+            self._fault(item.origin, f"block '{item.kind}' is used inside itself", key=True)
+            return Invalid(item.name)
+        values = self._arguments(item, block, arguments)
+        body = None if values is None else self._unfolded(item.kind, block, values)
+        if use is None or body is None:
+            return Invalid(item.name)
+        self.count += (use.repeat or 1) * _size(body)
+        if self.count > MAX_ENTRIES:
+            self._refuse_size(item)
+        return BlockUse(item.name, item.kind, use.inputs, use.repeat, body)
+
+    def _arguments(self, item: _Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """The values of a block's parameters at a use of it; None where one is unknown or missing."""
+        origin = Origin(self.document, ("blocks", item.kind, "parameters"))
+        known = substitute(defaults(block.parameters), self.parameters, origin, self.problems)
+        if block.file is not None:
+            known = {**self._parameters_of_file(item.kind, block), **known}
+        before = len(self.problems)
+        for name in arguments.keys() - known.keys():
+            hint = did_you_mean(name, [*known, *UseEntry.model_fields])
+            self._fault(item.origin / name, f"block '{item.kind}' has no parameter '{name}'", hint, key=True)
+        values = {**known, **arguments}
+        for name, value in values.items():
+            if value is None:
+                self._fault(item.origin, f"block '{item.kind}' needs '{name}'", key=True)
+        return values if len(self.problems) == before else None
+
+    def _unfolded(self, name: str, block: BlockSection, values: dict[str, Any]) -> Body | None:
+        """The body of a block with its parameters put in."""
+        key = (name, repr(sorted(values.items())))
+        if key not in self.bodies:
+            self.unfolding.append(name)
+            origin = Origin(self.document, ("blocks", name))
+            if block.file is not None:
+                self.bodies[key] = self._body_of_file(block.file, values, origin / "file")
+            else:
+                written = self.document.data["blocks"][name].get("layers") or []
+                scope = {**self.parameters, **values}
+                self.bodies[key] = self._body(written, block.inputs, block.outputs, scope, origin)
+            self.unfolding.pop()
+        return self.bodies[key]
+
+    def _check_block(self, name: str, block: BlockSection, origin: Origin) -> None:
+        """Faults of a block's own form; a block that nothing uses is unfolded with its defaults, if it has them all."""
+        for parameter in [each for each, value in block.parameters.items() if is_searched(value)]:
+            hint = f"search a parameter of the spec, and give it where the block is used: {{{parameter}: ${parameter}}}"
+            here = origin / "parameters" / parameter / "search"
+            self._fault(here, f"'{parameter}' is a block's parameter, and can't be searched", hint, key=True)
+        own = defaults(block.parameters)
+        if (block.file is None) == (block.layers is None):
+            self._fault(origin, f"block '{name}' needs either 'layers' or 'file'", key=True)
+        elif find_kind(name) is not None or name == "call":
+            self._fault(origin, f"'{name}' is no name for a block: it has a meaning of its own", key=True)
+        elif not any(used == name for used, _ in self.bodies) and None not in own.values():
+            self._unfolded(name, block, substitute(own, self.parameters, origin / "parameters", self.problems))
+
+    def _document_of_file(self, file: str, origin: Origin) -> Document | None:
+        folder = Path(self.document.path).parent
+        path = folder / file
+        if self.document.path.startswith("<") or Path(file).is_absolute():
+            self._fault(
+                origin, "a block's file is found from the folder of the spec: give a relative path, in a spec file"
+            )
+        elif _real(path) in (*self.files, _real(self.document.path)):
+            self._fault(origin, f"the spec '{file}' uses itself")
+        else:
+            try:
+                if str(path) not in self.documents:
+                    self.documents[str(path)] = read(path)
+                return self.documents[str(path)]
+            except RegspecError as error:
+                self._fault(origin, f"'{file}' is no spec to use", str(error.problems[0].what))
+        return None
+
+    def _parameters_of_file(self, name: str, block: BlockSection) -> dict[str, Any]:
+        document = self._document_of_file(str(block.file), Origin(self.document, ("blocks", name, "file")))
+        data = document.data if document is not None else None
+        parameters = data.get("parameters") if isinstance(data, dict) else None
+        return defaults(parameters) if isinstance(parameters, dict) else {}
+
+    def _body_of_file(self, file: str, values: dict[str, Any], origin: Origin) -> Body | None:
+        document = self._document_of_file(file, origin)
+        if document is None:
+            return None
+        loader = _Loader(document, (*self.files, _real(self.document.path)), self.problems, documents=self.documents)
+        spec = loader.spec(values)
+        self.count += loader.count
+        if spec is None:
+            return None
+        own = SpecSections.model_fields
+        for name in ("data_format", "dtype", "activity_reduction", "frozen_penalties"):
+            mine = self.document.data.get(name, own[name].default)
+            if getattr(spec, name) != mine:
+                self._fault(origin, f"'{file}' has {name}: {getattr(spec, name)}, but this spec has {name}: {mine}")
+        return spec.body
+
+    def _validated(
+        self, cls: type[F], fields: dict[str, Any], origin: Origin, subject: str, others: Sequence[str] = ()
+    ) -> F | None:
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            known = [*others, *(item.alias or name for name, item in cls.model_fields.items())]
+            self.problems.extend(faults.problems(error.errors(include_url=False), origin, subject, known))
+            return None
+
+    def _fault(self, origin: Origin, what: str, hint: str | None = None, *, key: bool = False) -> None:
+        self.problems.append(origin.problem(what, hint, key=key))
+
+
+def _in_precision(inputs: Mapping[str, Input], dtype: str) -> dict[str, Input]:
+    """The inputs; one that does not say what type it has takes the model's."""
+    return {
+        name: each if "dtype" in each.model_fields_set else each.model_copy(update={"dtype": dtype})
+        for name, each in inputs.items()
+    }
+
+
+def _split(fields: dict[str, Any], model: type[Frozen]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields that are a model's, and the others."""
+    own = {name: value for name, value in fields.items() if name in model.model_fields}
+    return own, {name: value for name, value in fields.items() if name not in own}
+
+
+def _real(path: str | Path) -> str:
+    """The file that a path leads to, if only to itself."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # a zero byte
+        return str(path)
+
+
+def _size(body: Body) -> int:
+    """The number of layers that a body unfolds to."""
+    return sum((entry.repeat or 1) * _size(entry.body) if isinstance(entry, BlockUse) else 1 for entry in body.entries)
+
+
+@cache
+def _adapter(section: str) -> TypeAdapter[Any]:
+    """Validates one section of a spec file."""
+    return TypeAdapter(SpecSections.model_fields[section].rebuild_annotation())
+
+
+def _known(section: str) -> list[str]:
+    """The fields of a section's items, to suggest one for a fault."""
+    items: dict[str, type[Frozen]] = {"inputs": Input, "blocks": BlockSection, "regularizers": LayerRule}
+    return [field.alias or name for name, field in items[section].model_fields.items()] if section in items else []
+
+
+def _name_of_file(path: str) -> str:
+    if path.startswith("<"):
+        return "model"
+    stem = re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII).strip("_")
+    return stem[:MAX_NAME] if stem[:1].isalpha() else "model"

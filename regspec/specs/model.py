@@ -1,0 +1,117 @@
+"""ModelSpec: a validated, frozen description of a network. Never a torch object.
+
+A spec is a body: entries in order, each a layer, a further call of one, or the use of a block, which has a body of
+its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from regspec.code.shapes import DataFormat, Precision
+from regspec.layers import Layer
+from regspec.specs.parameters import Search
+from regspec.specs.rules import LayerRule
+from regspec.specs.sections import FrozenPenalties, Input, Reduction
+from regspec.text.faults import Origin
+
+Outputs = str | tuple[str, ...] | Mapping[str, str] | None  # None: the last entry's
+
+
+@dataclass(frozen=True, slots=True)
+class LayerUse:
+    """A layer in place. Entries that say the same of their layers share one."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...] | None
+    mask: tuple[str, ...] | None = None  # in place of the masks of its inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A further call of a layer or a block, with the same weights."""
+
+    name: str
+    layer: str
+    inputs: tuple[str, ...] | None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    mask: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockUse:
+    """A block in place: `repeat` copies in a chain, or one where it is None."""
+
+    name: str
+    block: str
+    inputs: tuple[str, ...] | None
+    repeat: int | None
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """An entry that could not be validated; it keeps its name, so that the rest can still be checked."""
+
+    name: str
+
+
+Entry = LayerUse | Call | BlockUse | Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Entries in order, on named inputs: a block's body, or the spec's own."""
+
+    inputs: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    outputs: Outputs = None
+    declared: Mapping[str, Input] = field(default_factory=dict)  # the inputs' shapes, where the body fixes them
+    rules: tuple[LayerRule, ...] = ()
+    origin: Origin | None = field(default=None, compare=False, repr=False)  # of the mapping with layers, outputs, …
+    origins: tuple[Origin, ...] = field(default=(), compare=False, repr=False)  # of the entries
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A network and its regularizers, validated. Made by `regspec.load`.
+
+    Example:
+        >>> import regspec
+        >>> spec = regspec.load("examples/mlp.yaml")
+        >>> spec.name, list(spec.inputs)
+        ('mlp', ['features'])
+    """
+
+    name: str
+    body: Body
+    data_format: DataFormat = "channels_first"
+    activity_reduction: Reduction = "mean"
+    frozen_penalties: FrozenPenalties = "omitted"
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # their values in this spec
+    dtype: Precision = "float32"
+    search: Mapping[str, Search] = field(default_factory=dict)  # where those parameters may lie that are searched
+    derived: dict[str, Any] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )  # by later stages, once
+
+    def in_precision(self, dtype: Precision) -> ModelSpec:
+        """The spec with another dtype; inputs that have the spec's own follow."""
+        declared = {
+            name: each.model_copy(update={"dtype": dtype}) if each.dtype == self.dtype else each
+            for name, each in self.inputs.items()
+        }
+        return replace(self, body=replace(self.body, declared=declared), dtype=dtype)
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        """The inputs by name."""
+        return self.body.declared
+
+    @property
+    def layers(self) -> tuple[Entry, ...]:
+        """The entries in order."""
+        return self.body.entries

@@ -1,0 +1,285 @@
+"""Parameters: where they may lie, and putting them in: ``$width`` stands for a named value, ``$$`` for a dollar."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from regspec.language.fields import Frozen
+from regspec.text import document
+from regspec.text.document import Document, Location
+from regspec.text.faults import UNKNOWN, Origin, shown
+from regspec.text.problems import Problem, RegspecError, did_you_mean
+
+MAX_TEXT = 1_000  # of a text with references in it, so that it can't grow without bound
+
+_REFERENCE = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(value: Any) -> int | float:
+    """A finite number, whole or not. Raises a pydantic error."""
+    if not _is_number(value):
+        raise PydanticCustomError("form", "must be {expected}", {"expected": "a number", "received": value})
+    return value  # type: ignore[no-any-return]
+
+
+def _step(value: Any) -> int | float:
+    if _number(value) <= 0:
+        raise PydanticCustomError("form", "must be greater than 0")
+    return value  # type: ignore[no-any-return]
+
+
+def _choices(value: Any) -> tuple[Any, ...]:
+    """Values of any sort, each once. Raises a pydantic error."""
+    if not isinstance(value, (list, tuple)):
+        raise PydanticCustomError("form", "must be {expected}", {"expected": "a list of values", "received": value})
+    if not value:
+        raise PydanticCustomError("empty", "must have at least one value, but has none")
+    written_before = set()
+    for index, each in enumerate(value):
+        if written(each) in written_before:
+            raise PydanticCustomError("twice", "has {value} twice", {"value": shown(each), "at": (index,)})
+        written_before.add(written(each))
+    return tuple(value)
+
+
+class Range(Frozen):
+    """Numbers from low to high, both included; whole ones, where both are whole."""
+
+    low: Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})] = Field(
+        description="The least value."
+    )
+    high: Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})] = Field(
+        description="The greatest value."
+    )
+    log: bool = Field(False, description="Whether factors count, and not differences: right for strengths and rates.")
+    step: (
+        Annotated[int | float, PlainValidator(_step), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})] | None
+    ) = Field(None, description="What lies between two values, counted from low.")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its values are whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def last(self) -> int | float:
+        """The greatest value that it has: high, or the last step before it."""
+        if self.step is None:
+            return self.high
+        return self.low + math.floor((self.high - self.low) / self.step * (1 + 1e-9)) * self.step
+
+    @model_validator(mode="after")
+    def _check(self) -> Range:
+        if self.low >= self.high:
+            raise _fault("must have a 'low' less than its 'high', but has {low} and {high}", "low", self)
+        if self.log and self.low <= 0:
+            raise _fault("must have a 'low' greater than 0, because it has 'log', but has {low}", "low", self)
+        if self.step is None:
+            return self
+        if self.log:
+            raise _fault("has both 'log' and 'step', but takes one of them", "step", self)
+        if self.step > self.high - self.low:
+            raise _fault("has a 'step' of {step}, which is more than from {low} to {high}", "step", self)
+        if self.is_whole and not isinstance(self.step, int):
+            raise _fault("must have a whole 'step', because 'low' and 'high' are whole, but has {step}", "step", self)
+        return self
+
+    def refusal(self, value: Any) -> str | None:
+        """What keeps a value from being one of these; None, if it is one."""
+        if not _is_number(value):
+            return "which is no number"
+        if not self.low <= value <= self.high:
+            return f"which is not between {self.low} and {self.high}"
+        if self.is_whole and not isinstance(value, int):
+            return "which is not whole, as 'low' and 'high' are"
+        steps = 0 if self.step is None else (value - self.low) / self.step
+        return f"which is not {self.low} plus steps of {self.step}" if abs(steps - round(steps)) > 1e-6 else None
+
+
+class Choices(Frozen):
+    """Values, one of which is chosen."""
+
+    choices: Annotated[tuple[Any, ...], PlainValidator(_choices), WithJsonSchema({"type": "array", "minItems": 1})] = (
+        Field(description="The values.")
+    )
+
+    def refusal(self, value: Any) -> str | None:
+        """What keeps a value from being one of these; None, if it is one."""
+        return (
+            None
+            if any(written(value) == written(each) for each in self.choices)
+            else "which is not among its 'choices'"
+        )
+
+
+Search = Range | Choices
+
+
+def _search(value: Any) -> Search:
+    """Where a parameter may lie. Raises a pydantic error."""
+    if not isinstance(value, dict):
+        expected = "{low: …, high: …} or {choices: […]}"
+        raise PydanticCustomError("form", "must be {expected}", {"expected": expected, "received": value})
+    ranged = [name for name in value if name in Range.model_fields]
+    if "choices" in value and ranged:
+        what = "takes either 'low' and 'high', or 'choices', but has both"
+        raise PydanticCustomError("both", what, {"at": (ranged[0],)})
+    cls: type[Range] | type[Choices] = Choices if "choices" in value else Range
+    try:
+        return cls.model_validate(value)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        fields = [*cls.model_fields] if ranged else [*Range.model_fields, *Choices.model_fields]
+        context = {"name": "search", "at": (), "errors": errors, "fields": fields}
+        raise PydanticCustomError("nested", "{name}", context) from None
+
+
+class Searched(Frozen):
+    """A parameter with a default, and where a search may look for better values."""
+
+    default: Any = Field(description="The value everywhere but in a search.")
+    search: Annotated[Search, PlainValidator(_search)] = Field(description="Where the value may lie.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Searched:
+        refusal = self.search.refusal(self.default)
+        if refusal is not None:
+            context = {"default": shown(self.default), "refusal": refusal, "at": ("default",)}
+            raise PydanticCustomError("default", "has the default {default}, {refusal}", context)
+        return self
+
+
+def _fault(what: str, field: str, search: Range) -> PydanticCustomError:
+    """An error of a range at one of its fields."""
+    return PydanticCustomError(
+        "range", what, {"low": search.low, "high": search.high, "step": search.step, "at": (field,)}
+    )
+
+
+def is_searched(value: Any) -> bool:
+    """Whether a parameter, as it is written, says where it may lie, or was meant to."""
+    return isinstance(value, dict) and not value.keys().isdisjoint(Searched.model_fields)
+
+
+def defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of parameters as they are written, where nothing else is given."""
+    return {name: value.get("default", UNKNOWN) if is_searched(value) else value for name, value in parameters.items()}
+
+
+def written(value: Any) -> str:
+    """A value as YAML in a line."""
+    if isinstance(value, str) and _WORD.fullmatch(value) and document.parse(value).data == value:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def with_defaults(spec: Document, values: Mapping[str, Any]) -> str:
+    """The text of a spec with other defaults of its parameters; all else, comments too, is kept as it is.
+
+    A parameter whose value lies outside of its search loses that, because a default lies in it.
+
+    Raises:
+        RegspecError: where the text can't be changed at that place alone: for a value that is an alias of another.
+    """
+    places: dict[Location, Any] = {}
+    for name, value in values.items():
+        before = spec.data["parameters"][name]
+        is_in = is_searched(before) and Searched.model_validate(before).search.refusal(value) is None
+        places[("parameters", name, "default") if is_in else ("parameters", name)] = value
+    return with_values(spec, places)
+
+
+def with_values(spec: Document, values: Mapping[Location, Any]) -> str:
+    """The text of a spec with other values at some places; all else, comments too, is kept as it is.
+
+    Raises:
+        RegspecError: where the text can't be changed at a place alone: for a value that is an alias of another.
+    """
+    text, expected = spec.text, copy.deepcopy(spec.data)
+    for location, value in values.items():
+        *path, last = location
+        reduce(getitem, path, expected)[last] = value
+    for (start, end), value in sorted(((spec.span(each), values[each]) for each in values), reverse=True):
+        anchor = re.match(r"&\S+\s+", text[start:end])
+        start += len(anchor[0]) if anchor else 0
+        gap = " " if text[start - 1] == ":" else ""  # after a key without a value
+        text = text[:start] + gap + written(value) + text[end:]
+    if document.parse(text, spec.path).data != expected:
+        places = ", ".join(str(location[1]) for location in values)
+        hint = "write each as a value of its own, without an anchor or an alias"
+        raise RegspecError(Problem(f"the values of {places} can't be written anew", hint, path=spec.path))
+    return text
+
+
+def substitute(value: Any, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]) -> Any:
+    """``value`` with every reference to a parameter replaced; unknown names become problems.
+
+    A string that is one reference becomes the parameter's value, of whatever type; a reference inside a longer string
+    becomes its text.
+    """
+    if not _refers(value):
+        return value
+    if isinstance(value, str):
+        return _text(value, parameters, origin, problems)
+    if isinstance(value, dict):
+        return {key: substitute(item, parameters, origin / key, problems) for key, item in value.items()}
+    if isinstance(value, list):
+        return [substitute(item, parameters, origin / index, problems) for index, item in enumerate(value)]
+    return value
+
+
+def _refers(value: Any) -> bool:
+    """Whether there is a reference in a value: most have none, and need no copy."""
+    if isinstance(value, str):
+        return "$" in value
+    if isinstance(value, dict):
+        return any(map(_refers, value.values()))
+    return isinstance(value, list) and any(map(_refers, value))
+
+
+def _text(text: str, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]) -> Any:
+    whole = _REFERENCE.fullmatch(text)
+    if whole is not None and whole[1] != "$":
+        return _lookup(whole[1], parameters, origin, problems)
+
+    before = len(problems)
+
+    def replaced(match: re.Match[str]) -> str:
+        if match[1] == "$":
+            return "$"
+        value = _lookup(match[1], parameters, origin, problems)
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            problems.append(origin.problem(f"'${match[1]}' is longer than {MAX_TEXT} characters"))
+            return ""
+        if value is not UNKNOWN and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
+            problems.append(origin.problem(f"'${match[1]}' is {shown(value)}, which can't stand inside a text"))
+        return str(value)
+
+    if len(text) > MAX_TEXT:
+        problems.append(origin.problem(f"a text with parameters may have {MAX_TEXT} characters"))
+        return UNKNOWN
+    result = _REFERENCE.sub(replaced, text)
+    return result if len(problems) == before else UNKNOWN
+
+
+def _lookup(name: str, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]) -> Any:
+    if name not in parameters:
+        hint = did_you_mean(name, parameters) or "a literal dollar is written '$$'"
+        problems.append(origin.problem(f"no parameter is called '{name}'", hint))
+        return UNKNOWN
+    return parameters[name]

@@ -1,0 +1,153 @@
+"""Rules: regularizers for many layers of a spec at once, or for the parameters and outputs of any module."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from regspec.language.fields import Frozen, Sequence
+from regspec.language.regularizers import Regularizer, RegularizerField
+
+try:
+    from re import _parser as sre  # type: ignore[attr-defined]  # private; sre_parse, which was public, is deprecated
+except ImportError:  # Python 3.10
+    import sre_parse as sre
+
+MAX_PATTERN = 200
+MAX_REPEATS = 3  # unbounded repetitions: matching takes up to the name's length to this power
+
+_REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
+_REFUSED = ("GROUPREF", "GROUPREF_EXISTS", "ASSERT", "ASSERT_NOT")
+
+
+def _check_pattern(value: Any) -> Any:
+    """A regular expression, if it is certain to match or fail in a short time."""
+    if not isinstance(value, str):
+        return value
+    try:
+        if len(value) <= MAX_PATTERN and _repeats(sre.parse(value), inside=False) <= MAX_REPEATS:
+            return value
+    except (re.error, OverflowError, RecursionError) as error:
+        raise PydanticCustomError("pattern", "is no regular expression: {why}", {"why": str(error)}) from None
+    raise PydanticCustomError(
+        "pattern",
+        "may take too long to match: it may have {length} characters and {repeats} repetitions, "
+        "none of them of a choice or of a repetition, and no look-around",
+        {"length": MAX_PATTERN, "repeats": MAX_REPEATS},
+    )
+
+
+def _repeats(parsed: Any, inside: bool) -> int:
+    """How many repetitions a parsed expression has; more than is allowed where one repeats another, or a choice."""
+    count = 0
+    for operation, argument in parsed:
+        name = str(operation)
+        if name in _REFUSED or (inside and name == "BRANCH"):
+            return MAX_REPEATS + 1
+        if name in _REPEATS:
+            _, most, body = argument
+            many = most > 1
+            count += (MAX_REPEATS + 1 if many and inside else many) + _repeats(body, inside or many)
+        elif name == "BRANCH":
+            count += sum(_repeats(branch, inside) for branch in argument[1])
+        elif name == "SUBPATTERN":
+            count += _repeats(argument[-1], inside)
+        elif name == "ATOMIC_GROUP":
+            count += _repeats(argument, inside)
+    return count
+
+
+Pattern = Annotated[
+    str, BeforeValidator(_check_pattern), Field(description="A regular expression that the whole name must match.")
+]
+KindName = Annotated[str, Field(description="A kind of layer, such as Conv2D.")]
+_Slot = RegularizerField | None
+
+
+class LayerRule(Frozen):
+    """Regularizers for the layers of a spec that it selects. A later rule wins over an earlier, a layer over both."""
+
+    kinds: Annotated[tuple[KindName, ...], Sequence] | None = Field(
+        None, description="The kinds of layers; all when absent."
+    )
+    layers: Pattern | None = Field(
+        None, description="The names of layers, with their blocks: stage1_2.conv1; all when absent."
+    )
+    except_: Pattern | None = Field(None, alias="except", description="Names of layers that are left out.")
+    kernel: _Slot = None
+    bias: _Slot = None
+    recurrent: _Slot = None
+    depthwise: _Slot = None
+    pointwise: _Slot = None
+    embeddings: _Slot = None
+    gamma: _Slot = None
+    beta: _Slot = None
+    alpha: _Slot = None
+    activity: _Slot = None
+
+    @model_validator(mode="after")
+    def _has_a_slot(self) -> LayerRule:
+        if not self.slots:
+            raise PydanticCustomError("rule", "needs a regularizer: kernel, bias, activity or another slot")
+        return self
+
+    @property
+    def slots(self) -> dict[str, Regularizer]:
+        """The regularizer for each slot that the rule names."""
+        slots = [field for field in type(self).model_fields if field not in ("kinds", "layers", "except_")]
+        return {slot: value for slot in slots if (value := getattr(self, slot)) is not None}
+
+    def matches(self, name: str, kinds: tuple[str, ...]) -> bool:
+        """Whether the rule selects the layer of this qualified name."""
+        if self.kinds is not None and not set(kinds) & set(self.kinds):
+            return False
+        if self.layers is not None and not re.fullmatch(self.layers, name):
+            return False
+        return self.except_ is None or not re.fullmatch(self.except_, name)
+
+
+class ModuleRule(Frozen):
+    """Regularizers for the parameters or outputs of a module that was not compiled here."""
+
+    types: Annotated[tuple[str, ...], Sequence] | None = Field(
+        None, description="Classes of modules by name: Conv2d, Linear; all when absent."
+    )
+    modules: Pattern | None = Field(None, description="Qualified names of modules; all when absent.")
+    parameters: Pattern | None = Field(None, description="Qualified names of parameters.")
+    except_: Pattern | None = Field(None, alias="except", description="Qualified names that are left out.")
+    optional: bool = Field(False, description="True allows a rule that matches nothing.")
+    regularizer: RegularizerField | None = Field(None, description="The regularizer of the parameters.")
+    kernel_regularizer: RegularizerField | None = Field(
+        None, description="Of the parameters called weight; without types, of those of two axes or more."
+    )
+    recurrent_regularizer: RegularizerField | None = Field(
+        None, description="Of the parameters called weight_hh, which LSTM, GRU and RNN have."
+    )
+    bias_regularizer: RegularizerField | None = Field(None, description="Of the parameters called bias.")
+    activity_regularizer: RegularizerField | None = Field(None, description="The regularizer of the modules' outputs.")
+
+    @model_validator(mode="after")
+    def _selects_and_penalizes(self) -> ModuleRule:
+        by_module = (
+            self.kernel_regularizer,
+            self.recurrent_regularizer,
+            self.bias_regularizer,
+            self.activity_regularizer,
+        )
+        if self.regularizer is None and not any(by_module):
+            raise PydanticCustomError("rule", "needs a regularizer")
+        if (self.regularizer is not None) != (self.parameters is not None):
+            raise PydanticCustomError("rule", "'parameters' and 'regularizer' go together")
+        if self.parameters is not None and any(value is not None for value in (*by_module, self.types, self.modules)):
+            raise PydanticCustomError("rule", "selects either parameters by name or modules, not both")
+        return self
+
+
+class RulesFile(Frozen):
+    """Rules for any module: for each parameter or output the first rule that matches holds."""
+
+    regspec: Literal[1] = Field(description="The version of the language: 1.")
+    rules: Annotated[tuple[ModuleRule, ...], Sequence] = Field(min_length=1, description="The rules, in order.")

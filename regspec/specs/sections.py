@@ -1,0 +1,127 @@
+"""The sections of a spec file as they are written: what `loading.py` validates and the JSON Schema describes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from regspec.code.shapes import DataFormat, Dtype, Precision
+from regspec.language.fields import Frozen, Name, Named, Names, NamesIfAny, Sequence, Shape, Size
+from regspec.specs.rules import LayerRule
+
+Reduction = Literal["mean", "sum"]
+FrozenPenalties = Literal["omitted", "counted"]
+
+ParameterName = Annotated[str, Named(r"[A-Za-z_]\w*", "must consist of letters, digits and underscores")]
+ModelName = Annotated[
+    str, Named(r"[A-Za-z]\w*", "must consist of letters, digits and underscores, and begin with a letter")
+]
+# A capital letter marks a kind, a small one a block: so a reader, and an editor, can tell them apart.
+BlockName = Annotated[
+    str, Named(r"[a-z]\w*", "of a block must begin with a small letter, as kinds begin with a capital")
+]
+
+
+def _outputs(value: Any) -> Any:
+    """A layer's name, a list of them, or a mapping to them. Raises a pydantic error."""
+    if isinstance(value, dict):
+        for key in value:
+            OUTPUT_NAME.check(key)
+    names = [value] if isinstance(value, str) else list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        expected = "the name of a layer, a list of such names, or a mapping from names of outputs to names of layers"
+        raise PydanticCustomError("form", "must be {expected}", {"expected": expected})
+    return tuple(value) if isinstance(value, list) else value
+
+
+OUTPUT_NAME = Named(r"[A-Za-z]\w*", "has a name that must consist of letters, digits and underscores")
+_TEXT = {"type": "string"}
+OutputNames = Annotated[
+    str | tuple[str, ...] | dict[str, str],
+    PlainValidator(_outputs),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _TEXT,
+                {"type": "array", "items": _TEXT, "minItems": 1},
+                {
+                    "type": "object",
+                    "patternProperties": {"^[A-Za-z][A-Za-z0-9_]*$": _TEXT},
+                    "additionalProperties": False,
+                    "minProperties": 1,
+                },
+            ]
+        }
+    ),
+]
+
+
+class Input(Frozen):
+    """An input of the model."""
+
+    shape: Shape = Field(description="Its sizes without the batch; null for a size that may vary.")
+    dtype: Dtype = Field("float32", description="The type of its numbers; the model's dtype when absent.")
+
+
+class BlockSection(Frozen):
+    """A block that layers may use like a kind: its own layers, or the spec in a file."""
+
+    file: str | None = Field(
+        None, description="The path of a spec whose layers are the block, from this file's folder."
+    )
+    parameters: dict[ParameterName, Any] = Field(
+        {}, description="Parameters with their defaults; null for one that each use must give."
+    )
+    inputs: Names = Field(("input",), description="The names of the block's inputs within it.")
+    layers: Annotated[tuple[Any, ...], Sequence, Field(min_length=1)] | None = Field(
+        None, description="The layers, in order."
+    )
+    outputs: OutputNames | None = Field(None, description="The block's outputs; the last layer's when absent.")
+
+
+class SpecSections(Frozen):
+    """A network and its regularizers, for regspec."""
+
+    regspec: Literal[1] = Field(description="The version of the language: 1.")
+    name: ModelName | None = Field(
+        None, description="The model's name, of which the class's is made; the file's when absent."
+    )
+    data_format: DataFormat = Field(
+        "channels_first", description="Where channels lie: after the batch, as in torch, or last, as in Keras."
+    )
+    dtype: Precision = Field("float32", description="The type in which layers compute and keep their weights.")
+    activity_reduction: Reduction = Field(
+        "mean", description="Whether activity penalties are divided by the batch size (mean) or not (sum)."
+    )
+    frozen_penalties: FrozenPenalties = Field(
+        "omitted", description="Whether penalties of frozen weights count in the sum, as in Keras 2, or are left out."
+    )
+    parameters: dict[ParameterName, Any] = Field(
+        {}, description="Named values: $name stands for one, anywhere a value may stand."
+    )
+    inputs: Annotated[dict[Name, Input], Field(min_length=1)] = Field(description="The inputs, by name.")
+    blocks: dict[BlockName, BlockSection] = Field({}, description="Groups of layers that may be used like a kind.")
+    layers: Annotated[tuple[Any, ...], Sequence, Field(min_length=1)] = Field(description="The layers, in order.")
+    outputs: OutputNames | None = Field(None, description="The model's outputs; the last layer's when absent.")
+    regularizers: Annotated[tuple[LayerRule, ...], Sequence] = Field(
+        (), description="Regularizers for many layers at once; what a layer says itself wins."
+    )
+
+
+class CallEntry(Frozen):
+    """A further call of a layer or a block, with the same weights."""
+
+    layer: str = Field(description="The layer or block that is called again.")
+    inputs: Names | None = Field(None, description="What it is called on; the layer before when absent.")
+    mask: NamesIfAny | None = Field(None, description="In place of the masks of its inputs, as for a layer.")
+    name: Name | None = Field(None, description="The name of the result.")
+
+
+class UseEntry(Frozen):
+    """What the use of a block says besides the block's own parameters."""
+
+    name: Name | None = Field(None, description="The name of the block's module.")
+    inputs: Names | None = Field(None, description="What it is called on; the layer before when absent.")
+    repeat: Size | None = Field(None, description="How many copies follow each other: name_1, name_2, …")

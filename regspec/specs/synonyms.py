@@ -1,0 +1,48 @@
+"""What others call a kind or a field: hints for who comes from PyTorch, or from Keras's other names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from regspec.language.activations import ACTIVATIONS
+from regspec.language.fields import snake_case
+from regspec.text.problems import did_you_mean
+
+COLON = "write '- Dense: {units: 10}', with a colon and a space"
+
+# Names that are not near enough to be found by themselves, or nearer to another.
+_KINDS = {
+    "concat": "Concatenate",
+    "linear": "Dense",
+    "rnn": "RNN",
+    "upsample": "UpSampling2D",
+    **{f"avgpool{rank}d": f"AveragePooling{rank}D" for rank in (1, 2, 3)},
+    **{f"maxpool{rank}d": f"MaxPooling{rank}D" for rank in (1, 2, 3)},
+    **{f"globalavgpool{rank}d": f"GlobalAveragePooling{rank}D" for rank in (1, 2, 3)},
+    **{f"globalmaxpool{rank}d": f"GlobalMaxPooling{rank}D" for rank in (1, 2, 3)},
+    **{f"convolution{rank}d": f"Conv{rank}D" for rank in (1, 2, 3)},
+}
+_CELL = "a cell stands in an RNN: write '- RNN: {cell: {LSTMCell: {units: 10}}}'"
+_EXPLAINED = {
+    "input": "an input is declared under 'inputs'",
+    "inputlayer": "an input is declared under 'inputs'",
+    "lambda": "code is no part of a spec: register a layer of your own",
+    **dict.fromkeys(("grucell", "lstmcell", "rnncell", "simplernncell", "stackedrnncells"), _CELL),
+    "sequential": "one model inside another is a block",
+}
+
+
+def kind_hint(name: str, known: Iterable[str]) -> str | None:
+    """What to write instead of a kind that nobody knows."""
+    folded = name.casefold()
+    if not name.isidentifier():
+        return COLON
+    if folded in _KINDS:
+        return f"did you mean '{_KINDS[folded]}'?"
+    if folded in _EXPLAINED:
+        return _EXPLAINED[folded]
+    known = [*known]
+    if ACTIVATIONS.get(name) is not None and folded not in map(str.casefold, known):
+        return f"write '- Activation: {{activation: {snake_case(name)}}}'"
+    own = "a kind of your own is known after 'regspec --import MODULE'" if name[0].isupper() else None
+    return did_you_mean(name, known) or own

@@ -1,0 +1,242 @@
+"""From a Graph to the text of a Python file that defines it: what is printed is what runs.
+
+Only names of this package's tables and checked identifiers are printed as they stand; everything else is a literal.
+Blocks that come out equal are one class; those that differ in the numbers of their constructors alone are one class
+whose parameters these numbers are.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from regspec.code.expressions import Import, Value
+from regspec.code.shapes import Shape
+from regspec.graph.blocks import Graph
+from regspec.targets.python.imports import Imports
+from regspec.targets.python.printing import INDENT, WIDTH, lines, literal
+from regspec.targets.torch.classes import MARK, Hole, Outline, Outliner
+from regspec.targets.torch.standalone import PACKAGE, definitions
+
+MAX_PARAMETERS = 6  # of a block's class; where blocks differ in more, they are classes of their own
+
+_NAME = "\1"  # stands around the number of a class whose name is not yet chosen
+
+
+def print_source(graph: Graph, *, standalone: bool = False) -> str:
+    """The text of a file that defines the class of a graph, its blocks' classes before it.
+
+    With ``standalone``, the pieces of the runtime that they use come first, instead of being imported.
+    """
+    file = _File()
+    file.add(graph)
+    pieces = definitions(file.runtime, file.imports) if standalone else {}
+    if not standalone:
+        for each in file.runtime:
+            file.imports.name(PACKAGE, each)
+    *_, name = names = file.named({*file.runtime, *pieces, *file.imports.known})
+    parts = [*dict.fromkeys(pieces.values()), *file.classes]
+    text = re.sub(f"{_NAME}([0-9]+){_NAME}", lambda match: names[int(match[1])], "\n\n\n".join(parts))
+    needs = " and ".join(["torch", *(file.imports.foreign)])
+    summary = f"{name}, compiled by regspec{f' to stand alone: it needs {needs} only' if standalone else ''}."
+    gap = "\n\n\n" if parts[0].startswith(("class ", "def ", "@")) else "\n\n"  # as ruff has it
+    return f'"""{summary}"""\n\n{file.imports.text()}{gap}{text}\n'
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Blocks that are one class: the class's number in the file, and its parameters with the holes that they fill."""
+
+    number: int
+    parameters: dict[tuple[Value, ...], str]  # by the values in each of the blocks
+    members: list[Outline]
+
+    def arguments(self, index: int) -> list[Hole]:
+        """The arguments with which the block of a member is made."""
+        return [Hole(column[index], name) for column, name in self.parameters.items()]
+
+
+@dataclass
+class _File:
+    """The classes of a file, and the names that they use."""
+
+    classes: list[str] = field(default_factory=list)
+    graph_names: list[str] = field(default_factory=list)  # of the graphs that the classes are made of
+    runtime: set[str] = field(default_factory=set)
+    imports: Imports = field(default_factory=Imports)
+    outlines: dict[int, Outline] = field(default_factory=dict)  # of blocks, by the graph's id
+    groups: dict[int, tuple[_Group, int]] = field(default_factory=dict)  # and places in them, by the outline's id
+
+    def add(self, graph: Graph) -> None:
+        """Adds the classes of a graph's blocks, those without blocks of their own first, and its own."""
+        self.imports.name("torch", "Tensor")
+        for level in _levels(graph):
+            outlines = [Outliner(block, self.function, self.block).outline() for block in level]
+            self.outlines.update({id(block): outline for block, outline in zip(level, outlines, strict=True)})
+            for members in _alike(outlines):
+                self._add_group(members)
+        self._add_group([Outliner(graph, self.function, self.block).outline()])
+
+    def _add_group(self, members: list[Outline]) -> None:
+        group = _Group(len(self.classes), _parameters(members), members)
+        self.groups.update({id(member): (group, index) for index, member in enumerate(members)})
+        self.graph_names.append(members[0].name)
+        self.classes.append(_class(group))
+
+    def block(self, graph: Graph) -> tuple[str, list[Hole]]:
+        """How a block's module is made: its class, by number, and the arguments."""
+        group, index = self.groups[id(self.outlines[id(graph)])]
+        return f"{_NAME}{group.number}{_NAME}", group.arguments(index)
+
+    def function(self, name: str | Import) -> str:
+        """How the file calls a function: torch's by its path, the runtime's or the user's by an imported name."""
+        if isinstance(name, Import):
+            return self.imports.unique(name)
+        root, dot, _ = name.partition(".")
+        if not dot:
+            self.runtime.add(name)
+        elif root == "nn":
+            self.imports.name("torch", "nn")
+        elif root == "F":
+            self.imports.name("torch.nn", "functional", "F")
+        else:
+            self.imports.module(root)
+        return name
+
+    def named(self, taken: set[str]) -> list[str]:
+        """The classes' names, made of the graphs': ``DigitsCnn`` of ``digits_cnn``; none in ``taken``, none twice."""
+        *blocks, own = self.graph_names
+        names: list[str] = []
+        for graph_name in (own, *blocks):  # the model's own is the one that users import
+            camel = "".join(part[:1].upper() + part[1:] for part in graph_name.split("_"))
+            name, number = camel, 1
+            while name in taken or keyword.iskeyword(name):  # None, of a block that is called none
+                number += 1
+                name = f"{camel}{number}"
+            taken = {*taken, name}
+            names.append(name)
+        return [*names[1:], names[0]]
+
+
+def _levels(graph: Graph) -> list[list[Graph]]:
+    """The blocks in a graph, by how deep blocks are nested in them, in the order of their first use."""
+    heights: dict[int, int] = {}
+    levels: dict[int, list[Graph]] = {}
+
+    def visit(block: Graph) -> int:
+        inner = [each for node in block.nodes for each in node.modules.values() if isinstance(each, Graph)]
+        height = max((heights[id(each)] if id(each) in heights else visit(each) for each in inner), default=-1) + 1
+        heights[id(block)] = height
+        if not block.is_root:
+            levels.setdefault(height, []).append(block)
+        return height
+
+    visit(graph)
+    return [levels[height] for height in sorted(levels)]
+
+
+def _alike(outlines: Sequence[Outline]) -> Iterator[list[Outline]]:
+    """Outlines that can be one class."""
+    groups: dict[tuple[object, ...], list[Outline]] = {}
+    for outline in outlines:
+        groups.setdefault(outline.skeleton, []).append(outline)
+    for members in groups.values():
+        if len(_parameters(members)) <= MAX_PARAMETERS:
+            yield members
+            continue
+        equal: dict[tuple[Value, ...], list[Outline]] = {}
+        for member in members:
+            equal.setdefault(tuple(hole.value for hole in member.holes), []).append(member)
+        yield from equal.values()
+
+
+def _columns(members: Sequence[Outline]) -> list[tuple[Value, ...]]:
+    """For each hole, its values in all members."""
+    return [tuple(hole.value for hole in holes) for holes in zip(*(member.holes for member in members), strict=True)]
+
+
+def _parameters(members: Sequence[Outline]) -> dict[tuple[Value, ...], str]:
+    """The parameters of the members' class: a name for each column of values that differ."""
+    hints: dict[tuple[Value, ...], str] = {}
+    for hole, column in zip(members[0].holes, _columns(members), strict=True):
+        if len(set(column)) > 1:
+            hints.setdefault(column, hole.hint)
+    if len(hints) == 1:  # one size, of what goes in and of what comes out
+        hints = {column: re.sub("^(in|out)_", "", hint) for column, hint in hints.items()}
+    parameters: dict[tuple[Value, ...], str] = {}
+    for column, hint in hints.items():
+        name, number = hint, 1
+        while name in parameters.values():
+            number += 1
+            name = f"{hint}{number}"
+        parameters[column] = name
+    return parameters
+
+
+def _class(group: _Group) -> str:
+    """The text of a class."""
+    first = group.members[0]
+    values = [group.parameters.get(column) or literal(column[0]) for column in _columns(group.members)]
+
+    def filled(statement: str) -> str:
+        return re.sub(f"{MARK}([0-9]+){MARK}", lambda match: values[int(match[1])], statement)
+
+    signature = "".join(f", {name}: {_type(column)}" for column, name in group.parameters.items())
+    init = ["super().__init__()", *map(filled, first.init), *(["self.init_weights()"] if first.fills else [])]
+    init += first.casts
+    methods = [_method(f"__init__(self{signature}) -> None", "", init)]
+    if first.fills:
+        summary = '"""Fills the parameters as the spec\'s initializers say."""'
+        methods.append(_method("init_weights(self) -> None", summary, first.fills))
+    methods.append(_method(first.signature, "", first.forward))
+    head = f"class {_NAME}{group.number}{_NAME}({first.base}):\n{_docstring(group)}"
+    return "\n\n".join([head, *methods])
+
+
+def _type(column: tuple[Value, ...]) -> str:
+    """The type of a parameter that takes these values."""
+    if all(isinstance(value, int) for value in column):
+        return "int"
+    return "tuple[int, ...]" if all(isinstance(value, tuple) for value in column) else "float"
+
+
+def _docstring(group: _Group) -> str:
+    """What goes into a class's forward and what comes out, with shapes; a size is a parameter's where it follows it."""
+    inputs = [
+        _sized(group, [member.inputs[index] for member in group.members])
+        for index in range(len(group.members[0].inputs))
+    ]
+    outputs = [
+        _sized(group, [each.outputs[index] for each in group.members]) for index in range(len(group.members[0].outputs))
+    ]
+    text = f"{', '.join(inputs)} -> {', '.join(outputs)}"
+    line = f'{INDENT}"""{text}"""'
+    if len(line) <= WIDTH:
+        return line
+    wrapped = textwrap.wrap(f'"""{text}', WIDTH - 2 * len(INDENT))
+    return textwrap.indent("\n".join([*wrapped, '"""']), INDENT)
+
+
+def _sized(group: _Group, places: list[tuple[str, Shape]]) -> str:
+    """A tensor's name and shape in all members of a group."""
+    sizes = []
+    for column in list(zip(*(shape for _, shape in places), strict=True))[1:]:
+        if len(set(column)) == 1:
+            sizes.append("?" if column[0] is None else str(column[0]))
+        else:
+            sizes.append(group.parameters.get(column, "?"))
+    return f"{places[0][0]} ({', '.join(['batch', *sizes])})"
+
+
+def _method(signature: str, summary: str, statements: Sequence[str]) -> str:
+    body = [f"{INDENT * 2}{summary}"] if summary else []
+    for statement in statements:
+        if len(statement) + 2 * len(INDENT) <= WIDTH:
+            body.append(INDENT * 2 + statement)
+            continue
+        deeper = len(statement) - len(statement.lstrip())
+        body.extend(lines(statement.lstrip(), 2 + deeper // len(INDENT)))
+    return "\n".join([*lines(f"def {signature}:", 1), *body])

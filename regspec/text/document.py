@@ -1,0 +1,310 @@
+"""YAML text to plain data that remembers where each part of it was written.
+
+Scalars follow YAML 1.2's core schema: ``1e-4`` is a float; ``no`` and ``on`` are strings. What is dangerous or
+ambiguous in YAML is a problem here: tags, duplicate keys, deep nesting, and aliases that expand past a bound. Nothing
+is ever imported or run, and time and memory stay in proportion to the text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from regspec.text.problems import Problem, Problems, RegspecError
+
+MAX_BYTES = 16 * 2**20
+MAX_DEPTH = 64
+MAX_NODES = 1_000_000  # after aliases are expanded
+MAX_INTEGER = 2**63 - 1
+
+Location = tuple[str | int, ...]  # the keys and indices that lead to a part of a document
+
+# Events come from libyaml where PyYAML was built with it; both parsers are iterative, so depth costs no stack.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_NULL = re.compile(r"~|null|Null|NULL|")
+_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_FIRST_OF_OTHERS = frozenset(["", *"~nNtTfF+-.0123456789"])  # a plain scalar that begins otherwise is a string
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed text: ``data`` is plain Python; ``problem`` makes a problem that points at a part of it."""
+
+    path: str
+    text: str
+    data: Any
+
+    def problem(self, location: Location, what: str, hint: str | None = None, *, key: bool = False) -> Problem:
+        """A problem at ``location``; with ``key``, at the key there and not at its value.
+
+        Steps that the text does not have are passed over, so that a fault behind a default or a short form is still
+        shown at the nearest part that was written.
+        """
+        node, key_node = self._nodes(location)
+        shown = key_node if key and key_node is not None else node
+        return _problem(self.path, self.text, what, hint, shown.start_mark, shown.end_mark)
+
+    def span(self, location: Location) -> tuple[int, int]:
+        """Where in the text the value at ``location`` stands: its first character, and the one after its last."""
+        node, _ = self._nodes(location)
+        last = node
+        while isinstance(last, yaml.CollectionNode) and not last.flow_style and last.value:
+            item = last.value[-1]  # a block ends with its last item; its own mark is at what follows
+            last = item[1] if isinstance(item, tuple) else item
+        return node.start_mark.index, last.end_mark.index
+
+    def _nodes(self, location: Location) -> tuple[Any, Any]:
+        """The node at ``location``, or the nearest one around it, and the node of the key that leads to it, if any."""
+        node, key_node = self._marked, None
+        for step in location:
+            if isinstance(node, yaml.MappingNode):
+                key_node, node = self._pairs(node).get(step, (None, node))
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                key_node, node = None, node.value[step]
+            else:
+                key_node = None
+        return node, key_node
+
+    def _pairs(self, mapping: yaml.MappingNode) -> dict[str | int, tuple[Any, Any]]:
+        """A mapping's nodes by key: for the faults of one mapping they are looked up many times."""
+        if id(mapping) not in self._by_key:
+            self._by_key[id(mapping)] = {key.value: (key, value) for key, value in mapping.value}
+        return self._by_key[id(mapping)]
+
+    @cached_property
+    def _by_key(self) -> dict[int, dict[str | int, tuple[Any, Any]]]:
+        return {}
+
+    @cached_property
+    def _marked(self) -> Any:
+        """The text once more, as YAML's own nodes with marks.
+
+        Made only when there is a problem to show: keeping a mark for every value costs five times the reading.
+        """
+        return yaml.compose(self.text, Loader=_LOADER)
+
+
+def read(path: str | Path) -> Document:
+    """The document in a file, which must be UTF-8 and at most 16 MiB. Raises `RegspecError`."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise RegspecError(Problem("is a folder, not a file", path=str(path)))
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # a ValueError for a zero byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RegspecError(Problem(f"can't be read: {reason}", path=str(path))) from None
+    if len(raw) > MAX_BYTES:
+        raise RegspecError(Problem(f"is larger than {MAX_BYTES // 2**20} MiB", path=str(path)))
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        what = f"is not UTF-8: byte 0x{raw[error.start]:02x} in line {line}"
+        raise RegspecError(Problem(what, path=str(path))) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, path: str = "<text>") -> Document:
+    """The document of a YAML text. Raises `RegspecError` with every problem of its form."""
+    try:
+        return Document(path, text, _Reader(text, path).read())
+    except UnicodeEncodeError as error:
+        what = f"the character U+{ord(text[error.start]):04X} may not stand in YAML"
+        raise RegspecError(Problem(what, path=path, line=text.count("\n", 0, error.start) + 1)) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what, hint = f"not valid YAML: {error.problem or error.context}", None
+        if mark is not None and text[mark.index : mark.index + 1] == "\t":
+            what, hint = "a tab, which may not indent YAML", "indent with spaces"
+        raise RegspecError(_problem(path, text, what, hint, mark, mark)) from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n"), error.position - (before.rfind("\n") + 1)
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        what = f"the character U+{code:04X} may not stand in YAML"
+        mark = yaml.Mark(path, error.position, line, column, None, 0)
+        raise RegspecError(_problem(path, text, what, None, mark, mark)) from None
+
+
+class _Container:
+    """A mapping or sequence that is being read, or what an anchor names."""
+
+    __slots__ = ("anchor", "height", "key", "size", "value")
+
+    def __init__(self, value: Any, anchor: str | None) -> None:
+        self.value = value
+        self.anchor = anchor
+        self.key: Any = _NO_KEY  # a mapping's key that waits for its value
+        self.size = 0  # values in it, aliases expanded
+        self.height = 1 if isinstance(value, (dict, list)) else 0  # levels in it
+
+
+_NO_KEY = object()
+
+
+class _Reader:
+    """Builds plain data from the parser's events, without recursion."""
+
+    def __init__(self, text: str, path: str) -> None:
+        self.text = text
+        self.path = path
+        self.problems = Problems()
+        self.anchors: dict[str, _Container | None] = {}  # None while the anchored part is still open
+        self.open: list[_Container] = []
+        self.root: Any = None
+
+    def read(self) -> Any:
+        """The data of the text; raises `RegspecError` with every problem."""
+        documents = 0
+        for event in iter(_LOADER(self.text).get_event, None):
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
+                self._put(self._scalar(event), event)
+            elif kind is yaml.MappingStartEvent:
+                self._start({}, event)
+            elif kind is yaml.SequenceStartEvent:
+                self._start([], event)
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                closed = self.open.pop()
+                closed.size += len(closed.value)
+                if closed.anchor is not None:
+                    self.anchors[closed.anchor] = closed
+                self._add(closed, event)
+            elif kind is yaml.AliasEvent:
+                self._alias(event)
+            elif kind is yaml.DocumentStartEvent:
+                documents += 1
+                if documents == 2:
+                    raise RegspecError(self._problem(event, "a file holds one document, and here a second begins"))
+        if documents == 0:
+            raise RegspecError(Problem("the file is empty", "a spec begins with 'regspec: 1'", path=self.path))
+        if self.problems:
+            raise RegspecError(self.problems)
+        return self.root
+
+    def _start(self, value: Any, event: Any) -> None:
+        if len(self.open) == MAX_DEPTH:
+            raise RegspecError(self._problem(event, f"nested deeper than {MAX_DEPTH} levels"))
+        if event.tag is not None:
+            self._refuse_tag(event)
+        if event.anchor is not None:
+            self._anchor(event)
+            self.anchors[event.anchor] = None
+        self.open.append(_Container(value, event.anchor))
+
+    def _add(self, part: _Container, event: Any) -> None:
+        """Puts a finished container, or what an alias stands for, into the container around it."""
+        size = part.size
+        if self.open:
+            parent = self.open[-1]
+            parent.size = size = parent.size + size
+            if parent.height <= part.height:
+                parent.height = part.height + 1
+        if size > MAX_NODES:
+            raise RegspecError(self._problem(event, f"more than {MAX_NODES:,} values, with aliases expanded"))
+        if len(self.open) + part.height > MAX_DEPTH:
+            raise RegspecError(self._problem(event, f"nested deeper than {MAX_DEPTH} levels"))
+        self._put(part.value, event)
+
+    def _put(self, value: Any, event: Any) -> None:
+        """Puts a finished value into the container around it."""
+        if not self.open:
+            self.root = value
+            return
+        parent = self.open[-1]
+        if type(parent.value) is list:
+            parent.value.append(value)
+        elif parent.key is _NO_KEY:
+            parent.key = value
+            if type(value) is not str:
+                hint = None if isinstance(value, (dict, list)) else "write it in quotes"
+                self.problems.append(self._problem(event, "a key must be a text", hint))
+            elif value in parent.value:
+                self.problems.append(self._problem(event, f"'{value}' is given twice"))
+        else:
+            if type(parent.key) is str:
+                parent.value[parent.key] = value
+            parent.key = _NO_KEY
+
+    def _scalar(self, event: Any) -> Any:
+        text: str = event.value
+        if event.tag is not None:
+            self._refuse_tag(event)
+        is_plain = event.implicit[0]
+        value = self._resolve(text, event) if is_plain and text[:1] in _FIRST_OF_OTHERS else text
+        if event.anchor is not None:
+            self._anchor(event)
+            self.anchors[event.anchor] = _Container(value, None)
+        return value
+
+    def _anchor(self, event: Any) -> None:
+        if event.anchor in self.anchors:
+            raise RegspecError(self._problem(event, f"the anchor '&{event.anchor}' is given twice"))
+
+    def _resolve(self, text: str, event: Any) -> Any:
+        """The value of a plain scalar by YAML 1.2's core schema."""
+        if _FLOAT.fullmatch(text):
+            if text.lstrip("+-").isdigit():
+                return self._integer(text, 10, event)
+            value = float(text)
+            if not math.isfinite(value):
+                self.problems.append(self._problem(event, "the number is too large: it must be finite"))
+            return value
+        if _NULL.fullmatch(text):
+            return None
+        if _BOOL.fullmatch(text):
+            return text[0] in "tT"
+        if _BASED.fullmatch(text):
+            return self._integer(text, 8 if text[1] == "o" else 16, event)
+        if _NOT_FINITE.fullmatch(text):
+            self.problems.append(self._problem(event, f"numbers must be finite, but this is {text}"))
+        return text
+
+    def _integer(self, text: str, base: int, event: Any) -> int:
+        number = int(text, base) if len(text) <= 40 else MAX_INTEGER + 1
+        if abs(number) > MAX_INTEGER:
+            self.problems.append(self._problem(event, "the number is too large: whole numbers go up to 2**63 - 1"))
+        return number
+
+    def _alias(self, event: Any) -> None:
+        name = event.anchor
+        target = self.anchors.get(name)
+        if target is not None:
+            self._add(target, event)
+            return
+        is_open = name in self.anchors
+        what = f"'*{name}' stands inside what it names" if is_open else f"no anchor '&{name}' stands before this alias"
+        self.problems.append(self._problem(event, what))
+        self._put(None, event)
+
+    def _refuse_tag(self, event: Any) -> None:
+        tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+        self.problems.append(self._problem(event, f"tags such as {tag} have no meaning in a spec", "take the tag out"))
+
+    def _problem(self, event: Any, what: str, hint: str | None = None) -> Problem:
+        return _problem(self.path, self.text, what, hint, event.start_mark, event.end_mark)
+
+
+def _problem(path: str, text: str, what: str, hint: str | None, start: Any, end: Any) -> Problem:
+    """A problem between two of YAML's marks, which count from 0."""
+    lines = _lines(text)
+    shown = lines[start.line] if start.line < len(lines) else ""
+    width = end.column - start.column if end.line == start.line else len(shown.rstrip()) - start.column
+    return Problem(what, hint, path, start.line + 1, start.column + 1, max(1, width), shown)
+
+
+@lru_cache(maxsize=1)  # a text may have thousands of problems
+def _lines(text: str) -> list[str]:
+    return text.splitlines()

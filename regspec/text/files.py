@@ -1,0 +1,74 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from regspec.text.problems import Problem, RegspecError
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Writes a file at once: a reader sees the old content or the new, and nothing between. Raises `RegspecError`."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            draft.write_bytes(_raw(content))
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise RegspecError(Problem(f"can't be written: {error.strerror}", path=str(path))) from None
+
+
+def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Writes files into a folder, all or none; what else is in it stays. Raises `RegspecError`.
+
+    All are written beside it first, where a full disk or an interrupt leaves the folder as it was.
+    """
+    place = Path(os.path.realpath(folder))  # where a link leads
+    is_new = not place.exists()
+    draft = (place.parent if is_new else place) / f".{place.name}.{os.getpid()}"
+    try:
+        try:
+            shutil.rmtree(draft, ignore_errors=True)  # of a process of this number that was killed
+            draft.mkdir(parents=True)
+            for name, content in contents.items():
+                if (place / name).is_dir():
+                    raise RegspecError(Problem("is a folder, where a file is to be written", path=str(folder / name)))
+                (draft / name).parent.mkdir(parents=True, exist_ok=True)
+                (draft / name).write_bytes(_raw(content))
+            if is_new:
+                draft.rename(place)
+            else:
+                _exchange(draft, place, contents)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise RegspecError(Problem(f"can't be written: {error.strerror}", path=str(folder))) from None
+
+
+def _exchange(draft: Path, folder: Path, names: Collection[str]) -> None:
+    """Moves files from a draft into a folder; where that is interrupted, those that were there before come back."""
+    before = draft / "before"
+    before.mkdir()
+    try:
+        for name in names:
+            for parent in (before / name, folder / name):
+                parent.parent.mkdir(parents=True, exist_ok=True)
+            if (folder / name).exists():
+                (folder / name).rename(before / name)
+            (draft / name).rename(folder / name)
+    except BaseException:  # an interrupt too
+        for name in names:
+            if (before / name).exists():
+                (before / name).replace(folder / name)
+            elif not (draft / name).exists():
+                (folder / name).unlink(missing_ok=True)
+        raise
+
+
+def _raw(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content

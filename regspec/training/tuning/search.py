@@ -1,0 +1,291 @@
+"""A search for the values of a spec's parameters with which training ends best."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from rich import get_console
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from regspec.graph.loading import load
+from regspec.specs.parameters import with_defaults, written
+from regspec.targets.torch.source import source
+from regspec.text import files
+from regspec.text.document import Document, read
+from regspec.text.problems import Problem, RegspecError
+from regspec.training import run
+from regspec.training.epochs import PLAIN, DivergedError
+from regspec.training.folder import Folder, texts_of
+from regspec.training.module import bound_optimizer
+from regspec.training.options import Options
+from regspec.training.tuning.figure import png_and_svg
+from regspec.training.tuning.plan import Metric, Plan
+from regspec.training.tuning.scores import LABELS, Scores
+from regspec.training.tuning.spaces import ends, grid, stored, suggested, told, told_of
+from regspec.training.tuning.study import DIVERGED, Direction, Study, opened
+from regspec.views.summary import counted
+
+METRICS = ("data_loss", "penalty", "held_out_loss", "held_out_accuracy")  # of each trial's last epoch, that are kept
+Train = Callable[..., run.Run]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search found: its folder, the best values by their parameters' names, and their score."""
+
+    folder: Path
+    values: Mapping[str, Any]
+    score: float
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is searched, and how."""
+
+    spec_file: Path
+    document: Document
+    task: run.Task
+    plan: Plan
+    metric: Metric
+    folder: Path
+    console: Console
+    train: Train
+
+    def say(self, line: str) -> None:
+        self.console.print(line, **PLAIN)
+
+    def scores(self, study: Study) -> Scores:
+        """What the trials have come to so far."""
+        return Scores.of(study.done(), self.task.spec.search, self.metric, len(self.task.loaded.held_out))
+
+
+def tune(
+    spec_file: Path,
+    options: Options,
+    plan: Plan,
+    folder: Path | None = None,
+    *,
+    console: Console | None = None,
+    train: Train = run.train,
+) -> Tuned:
+    """Searches the parameters of a spec, and writes the best spec; by default into a folder of its own under ``runs``.
+
+    A folder that has a study of the same spec and options goes on with it; several processes may do so at once.
+
+    Args:
+        spec_file: the spec.
+        options: how each trial trains.
+        plan: how to search.
+        folder: where the study lies.
+        console: where lines are printed.
+        train: what trains, with the arguments of `regspec.training.run.train`.
+
+    Raises:
+        RegspecError: for a fault of the spec or data, a folder that can't be used, or where no trial has a score.
+    """
+    begun = time.monotonic()
+    if not load(spec_file).search:
+        hint = "write one as strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}"
+        raise RegspecError(Problem("has no parameter to search", hint, str(spec_file)))
+    task = run.Task.of(spec_file, options)
+    place = folder or Folder.free(Path("runs") / f"{task.spec.name}_search").path
+    metric = _metric(plan, task)
+    search = _Search(spec_file, read(spec_file), task, plan, metric, place, console or get_console(), train)
+    _check(search)
+    searches = task.spec.search
+    values = grid(searches, plan.trials) if plan.sampler == "grid" else [{x: task.spec.parameters[x] for x in searches}]
+    total = len(values) if plan.sampler == "grid" else plan.trials
+    direction: Direction = "maximize" if metric == "held_out_accuracy" else "minimize"
+    queue = [stored(searches, each) for each in values]
+    with opened(place, _facts(search), direction=direction, queue=queue) as study:
+        study.trials.pruner = plan.pruner_of(options.epochs)
+        try:
+            _begin(search, study, total)
+            with _bar(search, study, total) as tick:
+                while plan.timeout is None or time.monotonic() - begun < plan.timeout:
+                    trial = study.next(total)
+                    if trial is None:
+                        break
+                    _run(search, study, trial, total)
+                    tick()
+        except (KeyboardInterrupt, SystemExit):
+            _write(search, search.scores(study))
+            done = f"stopped after {len(study.done())} of {total} trials"
+            search.say(f"{done}; the same command with --output {place} goes on")
+            raise SystemExit(130) from None
+        return _finished(search, study, total)
+
+
+def _metric(plan: Plan, task: run.Task) -> Metric:
+    """What the score is. Raises where there are no classes to be right about."""
+    if plan.metric == "held_out_accuracy" and not task.loaded.is_classification:
+        what = f"the target of '{task.options.data}' is a quantity, and has no accuracy"
+        raise RegspecError(Problem(what, "--metric held_out_loss"))
+    return plan.metric or ("held_out_accuracy" if task.loaded.is_classification else "held_out_loss")
+
+
+def _check(search: _Search) -> None:
+    """Raises where the spec does not take what is to be tried."""
+    searches, options = search.task.spec.search, search.task.options
+    bound_optimizer(search.task.model(), options, 1)  # whose faults are not for the first trial to find
+    for name, each in searches.items():
+        for value in ends(each):
+            try:
+                load(search.spec_file, parameters={name: value})
+            except RegspecError as error:
+                raise _because_of(f"{name} {written(value)}, which may be tried", error) from None
+    for place in (0, -1):  # so that the best can be written, whatever it is
+        with_defaults(search.document, {name: ends(each)[place] for name, each in searches.items()})
+
+
+def _because_of(values: str, error: RegspecError) -> RegspecError:
+    """A fault that comes with some values."""
+    return RegspecError([replace(each, what=f"with {values}: {each.what}") for each in error.problems])
+
+
+def _facts(search: _Search) -> dict[str, Any]:
+    """What must be the same for all trials of a study, by the names under which differences are told."""
+    spec, plan = search.task.spec, search.plan
+    first = {name: ends(each)[0] for name, each in spec.search.items()}  # so that another default is no difference
+    text = source(load(search.spec_file, parameters=first))
+    how = {"sampler": plan.sampler, "pruner": plan.pruner, "metric": search.metric}
+    return {
+        "spec": hashlib.sha256(text.encode()).hexdigest(),
+        "search": {name: str(each) for name, each in spec.search.items()},
+        **search.task.options.as_dict(),
+        **how,
+        **({"trials": plan.trials} if plan.sampler == "grid" else {}),
+    }
+
+
+def _begin(search: _Search, study: Study, total: int) -> None:
+    """Says what is searched, and what is known already."""
+    task, scores = search.task, search.scores(study)
+    where = "; ".join(told_of(name, each) for name, each in task.spec.search.items())
+    search.say(f"{task.spec.name} on {task.options.data}: {where}")
+    epochs = counted(task.options.epochs, "epoch", "epochs")
+    search.say(
+        f"{counted(total, 'trial', 'trials')} of {epochs}, by {search.plan.sampler}; the score is {scores.label}"
+    )
+    if scores.trials:
+        search.say(f"{len(scores.trials)} trials are done already, in {search.folder}")
+
+
+@contextmanager
+def _bar(search: _Search, study: Study, total: int) -> Iterator[Callable[[], None]]:
+    """A bar of the trials that are done, where there is a terminal; what is given moves it on."""
+    best_so_far = TextColumn("{task.description}")
+    columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), best_so_far)
+    with Progress(*columns, console=search.console, transient=True, disable=not search.console.is_terminal) as progress:
+        bar = progress.add_task("", total=total)
+
+        def tick() -> None:
+            best = search.scores(study).best
+            shown = "" if best is None else f"best {best.score:.4f}"
+            progress.update(bar, completed=len(study.done()), description=shown)
+
+        tick()
+        yield tick
+
+
+def _run(search: _Search, study: Study, trial: optuna.Trial, total: int) -> None:
+    """Runs a trial, and says what came of it. What ends the search gives the trial back."""
+    study.trials.sampler = search.plan.sampler_of(search.task.options.seed + trial.number)
+    number, searches = trial.user_attrs["number"], search.task.spec.search
+    try:
+        values = suggested(trial, searches)
+        state, score, ended = _trained(search, trial, values)
+    except BaseException:
+        study.give_back(trial.number)
+        raise
+    study.trials.tell(trial, score, state)
+    scores = search.scores(study)
+    mark = "  best so far" if scores.best is not None and scores.best.number == number else ""
+    search.say(f"trial {number:>{len(str(total))}}/{total}  {told(searches, values)}  {ended}{mark}")
+
+
+def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) -> tuple[TrialState, float | None, str]:
+    """How a training with some values ended: the trial's state, its score, and both for people."""
+    last: dict[str, float] = {}
+
+    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+        last.update({name: metrics[name] for name in METRICS if name in metrics})
+        if not math.isfinite(metrics[search.metric]):
+            raise DivergedError(Problem(f"the {LABELS[search.metric]} is not finite in epoch {epoch}"))
+        if search.plan.pruner == "none" or epoch == search.task.options.epochs:  # after which nothing is saved
+            return
+        trial.report(metrics[search.metric], epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned(f"after {epoch} epochs, at {metrics[search.metric]:.4f}")
+
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a penalty that is not finite: the trial says so
+            made = search.train(
+                search.spec_file,
+                search.task.options,
+                Path(folder) / "run",
+                console=Console(file=io.StringIO()),
+                parameters=values,
+                on_epoch=on_epoch,
+            )
+    except optuna.TrialPruned as pruned:
+        return TrialState.PRUNED, None, f"pruned {pruned}"
+    except DivergedError as error:
+        trial.set_user_attr(DIVERGED, True)
+        return TrialState.FAIL, None, f"failed: {error.problems[0].what}"
+    except RegspecError as error:
+        raise _because_of(told(search.task.spec.search, values), error) from None
+    finally:
+        trial.set_user_attr("metrics", last)
+    score = made.metrics[search.metric]
+    return TrialState.COMPLETE, score, f"{LABELS[search.metric]} {score:.4f}"
+
+
+def _finished(search: _Search, study: Study, total: int) -> Tuned:
+    """Says what is best, and writes it. Raises where no trial has a score."""
+    scores = search.scores(study)
+    best, searches = scores.best, search.task.spec.search
+    if best is None or best.score is None:
+        _write(search, scores)
+        what, hint = f"none of {len(scores.trials)} trials has a score", "a smaller --lr may help, or other bounds"
+        if not scores.trials:
+            what, hint = "no trial has been done", "a longer --timeout lets one begin"
+        raise RegspecError(Problem(what, hint, path=str(search.folder)))
+    if len(scores.trials) < total:
+        done = f"{len(scores.trials)} of {total} trials are done"
+        search.say(f"{done}; the same command with --output {search.folder} goes on")
+    search.say(f"best: {told(searches, best.values)}  {scores.label} {best.score:.4f}  (trial {best.number})")
+    for name, values in scores.as_good().items():
+        search.say(f"within one standard error ({scores.error:.4f}, of {scores.held_out} examples): {name} {values}")
+    _write(search, scores)
+    search.say(f"{search.folder}: best.yaml, trials.csv, scores.png, scores.svg")
+    return Tuned(search.folder, best.values, best.score)
+
+
+def _write(search: _Search, scores: Scores) -> None:
+    """Writes the trials, their picture and the best spec, as far as there are any."""
+    contents: dict[str, str | bytes] = {}
+    if scores.trials:
+        contents["trials.csv"] = scores.csv()
+    if scores.best is not None:
+        contents["scores.png"], contents["scores.svg"] = png_and_svg(scores, search.task.spec)
+        contents["best.yaml"] = texts_of(search.spec_file, scores.best.values)["spec.yaml"]
+    if contents:  # with the files of blocks, which the best spec uses
+        contents |= texts_of(search.spec_file, {})
+    for name, content in contents.items():
+        (search.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        files.write(search.folder / name, content)

@@ -1,0 +1,299 @@
+"""JSON Schema of specs and of rules, from the declarations that validate them, for editors and for other programs.
+
+What a schema can't say (that names are unique and known, that shapes fit) is `regspec check`'s to say.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from regspec.language.activations import ACTIVATIONS
+from regspec.language.constraints import CONSTRAINTS
+from regspec.language.fields import PER_AXIS, REFERENCE
+from regspec.language.forms import Family, Named
+from regspec.language.initializers import INITIALIZERS
+from regspec.language.regularizers import REGULARIZERS, Regularizer
+from regspec.language.schedules import SCHEDULES
+from regspec.layers import KINDS, Layer
+from regspec.layers.cells import CELLS
+from regspec.layers.layer import Placement, Spatial
+from regspec.layers.operations.operands import DEFINITIONS
+from regspec.specs.parameters import Choices, Range, Searched
+from regspec.specs.rules import RulesFile
+from regspec.specs.sections import CallEntry, SpecSections, UseEntry
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MIN_SHARED = 3  # definitions with a field alike, for it to have a definition of its own
+Schema = dict[str, Any]
+
+_PARAMETER: Schema = {"$ref": "#/$defs/parameter"}
+_FAMILIES: tuple[Family[Any], ...] = (ACTIVATIONS, INITIALIZERS, CONSTRAINTS, REGULARIZERS, SCHEDULES)
+_SCHEDULE: Schema = {"$ref": "#/$defs/schedule", "description": "What the strength follows, from the first step on."}
+_VALUE: Schema = {"not": {"type": "object", "anyOf": [{"required": [name]} for name in Searched.model_fields]}}
+_BLOCK_NAME = "^[a-z][A-Za-z0-9_]*$"
+
+# The fields of slots, by their endings; {slot} is the weight's name.
+_SLOT_FIELDS = {
+    "_initializer": "How {slot} starts.",
+    "_regularizer": "The penalty on {slot}.",
+    "_constraint": "What holds for {slot} after each step of the optimizer.",
+}
+
+
+def spec_schema() -> Schema:
+    """The JSON Schema of a spec, of every kind that is known now: registered ones too."""
+    schema = _model(SpecSections)
+    layers = {"type": "array", "items": {"$ref": "#/$defs/layer"}}
+    schema["properties"]["layers"] |= {**layers, "minItems": 1}
+    definitions = {
+        "parameter": {"type": "string", "pattern": r"\$", "description": "A parameter: $name."},
+        "layer": _layer(),
+        "cell": _cell(),
+        **{name: _kind(kind) for name, kind in sorted(KINDS.items())},
+        **_families(),
+        **DEFINITIONS,
+        **schema.pop("$defs", {}),
+    }
+    definitions["BlockSection"]["properties"]["layers"] |= {**layers, "minItems": 1}
+    # the values of parameters, and what stands in blocks, are checked where they are used
+    for section, form in ((schema, {"anyOf": [_searched(), _VALUE]}), (definitions["BlockSection"], _VALUE)):
+        section["properties"]["parameters"] = {
+            **section["properties"]["parameters"],
+            "type": "object",
+            "patternProperties": {"^[A-Za-z_][A-Za-z0-9_]*$": form},
+            "additionalProperties": False,
+        }
+    return _finished("A regspec spec", schema, definitions)
+
+
+def _searched() -> Schema:
+    """A parameter that says where it may lie. It holds no parameters itself."""
+    schema = _model(Searched)
+    schema["properties"]["search"] |= {"anyOf": [_model(Range), _model(Choices)]}
+    return schema
+
+
+def rules_schema() -> Schema:
+    """The JSON Schema of a file of rules for modules."""
+    schema = _model(RulesFile)
+    return _finished(
+        "Rules for regspec.regularize", schema, {**_families(REGULARIZERS, SCHEDULES), **schema.pop("$defs", {})}
+    )
+
+
+def _finished(title: str, schema: Schema, definitions: Schema) -> Schema:
+    has_parameters = "parameter" in definitions
+    if has_parameters:
+        definitions = {
+            name: definition if name == "parameter" else _with_parameters(definition)
+            for name, definition in definitions.items()
+        }
+        keep = {name: schema["properties"][name] for name in ("parameters", "blocks", "layers")}
+        schema = _with_parameters(schema)
+        schema["properties"].update(keep)
+    definitions = _with_shared_fields(dict(sorted(definitions.items())))
+    whole = {"$schema": DIALECT, "title": title, **schema, "$defs": definitions}
+    linked: Schema = _linked(whole)
+    return linked
+
+
+def _with_shared_fields(definitions: Schema) -> Schema:
+    """The definitions, with the fields that several of them have alike in definitions of their own: ``field.name``."""
+    uses: dict[str, list[tuple[Schema, str]]] = {}
+    for definition in definitions.values():
+        properties = definition.get("properties", {})
+        for name, field in properties.items():
+            uses.setdefault(f"{name} {json.dumps(field, sort_keys=True)}", []).append((properties, name))
+    shared: Schema = {}
+    for places in uses.values():
+        properties, name = places[0]
+        if len(places) < MIN_SHARED:
+            continue
+        key, number = f"field.{name}", 1
+        while key in shared:
+            number += 1
+            key = f"field.{name}.{number}"
+        shared[key] = properties[name]
+        for others, _ in places:
+            others[name] = {"$ref": f"#/$defs/{key}"}
+    return {**definitions, **shared}
+
+
+class _Generator(GenerateJsonSchema):
+    """pydantic's generator, with defaults in a spec's words and without made-up titles."""
+
+    def encode_default(self, default: Any) -> Any:
+        if isinstance(default, Named):
+            return default.name
+        if isinstance(default, (BaseModel, Regularizer)):
+            return str(default)
+        return super().encode_default(default)
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def _model(model: type[BaseModel]) -> Schema:
+    """The schema of a model's fields, with a description each."""
+    schema = model.model_json_schema(schema_generator=_Generator, by_alias=True)
+    schema.pop("title", None)
+    schema["description"] = _first_line(model)
+    for name, field in schema.get("properties", {}).items():
+        if "description" not in field:
+            for ending, text in _SLOT_FIELDS.items():
+                if name.endswith(ending):
+                    field["description"] = text.format(slot=f"the {name.removesuffix(ending)}")
+    return schema
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().split("\n")[0]
+
+
+def _kind(kind: type[Layer]) -> Schema:
+    schema = _model(kind)
+    schema["properties"] = {**_model(Placement)["properties"], **schema["properties"]}
+    if issubclass(kind, Spatial):
+        schema = _per_axis(schema, kind.spatial_rank)
+    return schema
+
+
+def _per_axis(schema: Any, rank: int) -> Any:
+    """A schema whose lists of sizes have one for each spatial axis."""
+    if isinstance(schema, list):
+        return [_per_axis(each, rank) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: _per_axis(each, rank) for name, each in schema.items() if name != PER_AXIS}
+    return {**made, "minItems": rank, "maxItems": rank} if PER_AXIS in schema else made
+
+
+def _layer() -> Schema:
+    """A layer: a kind with its fields, or alone where it needs none; a call; the use of a block."""
+    plain = sorted(name for name, kind in KINDS.items() if not _is_required(kind))
+    kinds: Schema = {}
+    for name, kind in sorted(KINDS.items()):
+        reference = {"$ref": f"#/$defs/{name}"}
+        own = reference if _is_required(kind) else {"anyOf": [reference, {"type": "null"}]}
+        kinds[name] = {**own, "description": _first_line(kind)}
+    call = _model(CallEntry)
+    call["additionalProperties"] = True  # what a layer's kind lets a call set anew
+    use = _model(UseEntry)
+    use["additionalProperties"] = True  # the block's parameters
+    return {
+        "description": "A layer: one kind, or one block, with a mapping of its fields.",
+        "anyOf": [
+            {"enum": plain},
+            {"type": "string", "pattern": _BLOCK_NAME, "not": {"const": "call"}},
+            {
+                "type": "object",
+                "properties": {**kinds, "call": call},
+                "patternProperties": {_BLOCK_NAME: {"anyOf": [use, {"type": "null"}]}},
+                "additionalProperties": False,
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+        ],
+    }
+
+
+def _cell() -> Schema:
+    """A cell with its fields, or several that are stacked."""
+    forms = {name: _model(cell) for name, cell in sorted(CELLS.items())}
+    for form in forms.values():
+        form["properties"].pop("activity_regularizer", None)  # which an RNN takes, and its cells don't
+    return {
+        "description": "A cell of an RNN, with a mapping of its fields.",
+        "type": "object",
+        "properties": forms,
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+
+
+def _is_required(model: type[BaseModel]) -> bool:
+    return any(field.is_required() for field in model.model_fields.values())
+
+
+def _families(*families: Family[Any]) -> Schema:
+    """The definitions of the named things: initializers, activations, constraints, regularizers."""
+    return {family.definition: _family(family) for family in families or _FAMILIES}
+
+
+def _family(family: Family[Any]) -> Schema:
+    """Every form of every member: its name, or a mapping of the name to its arguments."""
+    names = [*family.members, *family.aliases]
+    plain = sorted(name for name in names if not _is_required(_member(family, name)))
+    mapping: Schema = {
+        "type": "object",
+        "properties": {name: _arguments(_member(family, name)) for name in sorted(names)},
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    forms: list[Schema] = [{"enum": plain}, mapping]
+    if family is REGULARIZERS:
+        mapping["properties"]["schedule"] = _SCHEDULE
+    if family in (REGULARIZERS, SCHEDULES):
+        forms.append({"type": "array", "items": {"$ref": f"#/$defs/{family.definition}"}, "minItems": 1})
+    if family is not REGULARIZERS:
+        mapping["maxProperties"] = 1
+    return {"description": f"The forms of {'an' if family.sort[0] in 'aeiou' else 'a'} {family.sort}.", "anyOf": forms}
+
+
+def _member(family: Family[Any], name: str) -> type[Named]:
+    return family.members[family.aliases.get(name, name)]
+
+
+def _arguments(member: type[Named]) -> Schema:
+    """The arguments of a named thing: a mapping, its main one alone, or null where it needs none."""
+    model = _model(member)
+    forms = [model]
+    if member.main is not None:
+        forms.append(model["properties"][member.main])
+    if not _is_required(member):
+        forms.append({"type": "null"})
+    return {"description": model.pop("description"), "anyOf": forms}
+
+
+def _with_parameters(schema: Any) -> Any:
+    """A schema in which a parameter may stand for every value."""
+    made = dict(schema)
+    for name in ("properties", "patternProperties"):
+        if name in made:
+            made[name] = {key: _or_parameter(_with_parameters(each)) for key, each in made[name].items()}
+    if isinstance(made.get("items"), dict):
+        made["items"] = _or_parameter(_with_parameters(made["items"]))
+    if isinstance(made.get("additionalProperties"), dict):
+        made["additionalProperties"] = _or_parameter(_with_parameters(made["additionalProperties"]))
+    for name in ("anyOf", "prefixItems"):
+        if name in made:
+            made[name] = [_with_parameters(each) for each in made[name]]
+    return made
+
+
+def _or_parameter(schema: Schema) -> Schema:
+    if (
+        not schema
+        or schema == _PARAMETER
+        or (schema.get("type") == "string" and not schema.keys() & {"pattern", "enum"})
+    ):
+        return schema
+    notes: Schema = {name: schema[name] for name in ("description", "default") if name in schema}
+    rest = {name: value for name, value in schema.items() if name not in notes}
+    forms = rest["anyOf"] if rest.keys() == {"anyOf"} else [rest]
+    return {**notes, "anyOf": [*forms, _PARAMETER]}
+
+
+def _linked(schema: Any) -> Any:
+    """A schema with the references that pydantic can't know made into JSON Schema's own."""
+    if isinstance(schema, list):
+        return [_linked(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: _linked(each) for name, each in schema.items() if name != REFERENCE}
+    return {"$ref": f"#/$defs/{schema[REFERENCE]}", **made} if REFERENCE in schema else made

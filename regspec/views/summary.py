@@ -1,0 +1,167 @@
+"""What a model consists of: a row for each layer, the totals, and the graph as a Mermaid diagram."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from regspec.code import shapes
+from regspec.code.shapes import Tensor
+from regspec.graph.blocks import Graph
+from regspec.layers.layer import Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A layer: its qualified name, its kind, its output shapes, its parameters, its penalties by slot."""
+
+    name: str
+    kind: str
+    output_shapes: tuple[str, ...]
+    parameters: int | None  # None where only the user's module knows it
+    trainable: int | None
+    penalties: Mapping[str, str] = field(default_factory=dict)  # the weight or activity -> the regularizer
+    is_call: bool = False  # whether it calls a layer above again
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A model's layers and totals."""
+
+    name: str
+    inputs: Mapping[str, str]
+    rows: tuple[Row, ...]
+
+    @property
+    def parameters(self) -> int:
+        """The numbers that the model's weights hold, moving statistics among them; registered layers not counted."""
+        return sum(row.parameters or 0 for row in self.rows)
+
+    @property
+    def trainable(self) -> int:
+        """The numbers that are trained."""
+        return sum(row.trainable or 0 for row in self.rows)
+
+    @property
+    def penalties(self) -> int:
+        """The number of terms."""
+        return sum(len(row.penalties) for row in self.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as plain data, for ``--format json``."""
+        return {
+            "name": self.name,
+            "inputs": dict(self.inputs),
+            "layers": [
+                {
+                    "name": row.name,
+                    "kind": row.kind,
+                    "is_call": row.is_call,
+                    "output_shapes": list(row.output_shapes),
+                    "parameters": row.parameters,
+                    "trainable": row.trainable,
+                    "penalties": dict(row.penalties),
+                }
+                for row in self.rows
+            ],
+            "parameters": self.parameters,
+            "trainable": self.trainable,
+            "penalties": self.penalties,
+        }
+
+    @property
+    def totals(self) -> str:
+        """The totals in words."""
+        trained = "" if self.trainable == self.parameters else f" ({self.trainable:,} trained)"
+        parameters = counted(self.parameters, "parameter", "parameters")
+        if any(row.parameters is None for row in self.rows):
+            parameters = f"{parameters} and those of the user's own layers"
+        layers = counted(len(self.rows), "layer", "layers")
+        penalties = counted(self.penalties, "penalty", "penalties")
+        return f"{layers}, {parameters}{trained}, {penalties}"
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number with the name of what it counts."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def error_text(error: float) -> str:
+    """A relative error with two digits."""
+    return f"{error:.1e}" if error else "0"
+
+
+def summarize(graph: Graph) -> Summary:
+    """The summary of a model's graph."""
+    inputs = {x.source: shapes.text(x.logical) for x in graph.inputs}
+    return Summary(graph.name, inputs, tuple(_rows(graph, "")))
+
+
+def _rows(graph: Graph, prefix: str) -> Iterator[Row]:
+    for node in graph.nodes:
+        if node.is_adapter:
+            continue
+        name = prefix + node.name
+        outputs = tuple(shapes.text(x.logical) for x in node.outputs)
+        block = node.plan.block
+        if isinstance(block, Graph) and node.declares:
+            yield from _rows(block, f"{name}.")
+        elif not node.declares:
+            yield Row(name, node.plan.kind, outputs, 0, 0, is_call=True)
+        else:
+            trained = [weight for weight in node.plan.weights if weight.trainable and not weight.frozen]
+            penalties = {term.slot: str(term.regularizer) for term in node.plan.terms}
+            is_opaque = node.plan.layer is not None and node.plan.layer.is_opaque
+            totals = (None, None) if is_opaque else (_total(node.plan.weights), _total(trained))
+            yield Row(name, node.plan.kind, outputs, *totals, penalties)
+
+
+def _total(weights: Sequence[Weight]) -> int | None:
+    """How many numbers are in weights; None where only the user's module knows."""
+    sizes = [None if weight.shape is None else math.prod(weight.shape) for weight in weights]
+    return None if None in sizes else sum(size or 0 for size in sizes)
+
+
+def mermaid(graph: Graph) -> str:
+    """The graph as a Mermaid flowchart, blocks as subgraphs, which Markdown viewers draw."""
+    lines = ["flowchart TD"]
+    places: dict[int, str] = {}
+    for x in graph.inputs:
+        lines.append(f'    {x.source}[/"{x.source}<br/>{shapes.text(x.logical)}"/]')
+        places[id(x)] = x.source
+    lines.extend(_drawn(graph, "", places, 1))
+    names = graph.output_names or tuple(f"output_{index}" for index in range(len(graph.outputs)))
+    for name, x in zip(names, graph.outputs, strict=True):
+        label = name if graph.output_names or not graph.is_single else "output"
+        lines.append(f"    {name}_out([{label}])")
+        lines.append(f"    {places[id(x)]} --> {name}_out")
+    return "\n".join(lines) + "\n"
+
+
+def _drawn(graph: Graph, prefix: str, places: dict[int, str], indent: int) -> Iterator[str]:
+    """The lines of a graph's nodes; ``places`` are the diagram's nodes by the id of the tensor that comes from them."""
+    margin = "    " * indent
+    for node in graph.nodes:
+        if node.is_adapter:
+            places[id(node.outputs[0])] = places[id(node.inputs[0])]
+            continue
+        block = node.plan.block
+        if isinstance(block, Graph):
+            inner = {id(own): places[id(x)] for own, x in zip(block.inputs, node.inputs, strict=True)}
+            yield f'{margin}subgraph {prefix}{node.name}["{node.name}: {node.plan.kind}"]'
+            yield from _drawn(block, f"{prefix}{node.name}__", inner, indent + 1)
+            yield f"{margin}end"
+            places.update({id(x): inner[id(own)] for x, own in zip(node.outputs, block.outputs, strict=True)})
+            continue
+        place = f"{prefix}{node.name}"
+        penalties = "".join(f"<br/>{term.slot} {term.regularizer}" for term in node.plan.terms)
+        outputs = ", ".join(shapes.text(x.logical) for x in node.outputs)
+        yield f'{margin}{place}["{node.name}: {node.plan.kind}<br/>{outputs}{penalties}"]'
+        yield from (f"{margin}{source} --> {place}" for source in _sources(node.inputs, places))
+        places.update(dict.fromkeys((id(x) for x in node.outputs), place))
+
+
+def _sources(inputs: tuple[Tensor, ...], places: dict[int, str]) -> list[str]:
+    return [places[id(x)] for x in inputs]
