@@ -567,7 +567,7 @@ def test_tied_weights_count_once_a_term() -> None:
 @pytest.mark.parametrize("foreach", [True, False])
 def test_fused_penalties(foreach: bool) -> None:
     """By either way that they are computed, in sizes small and large, of several types."""
-    from regspec.runtime import fused
+    from regspec.runtime.kernels import fused
 
     shapes = [(3, 5), (300, 700), (7,), (2, 3, 4, 5), ()]
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
@@ -590,7 +590,7 @@ def test_fused_penalties(foreach: bool) -> None:
 
 def test_large_weights_are_summed_exactly() -> None:
     """A sum in float32 of so many numbers loses digits, unless it is taken in pieces."""
-    from regspec.runtime import fused
+    from regspec.runtime.kernels import fused
 
     x = torch.randn(5_000_011) * 0.05
     for l1, l2 in ((1.0, 0.0), (0.0, 1.0)):

@@ -1,4 +1,7 @@
-"""The command line. Commands that need torch import it when they run."""
+"""The command line. It may import every room; commands that need torch import it when they run.
+
+What passes through: the words of a command, to calls of the other rooms, to lines in a terminal and an exit code.
+"""
 
 from __future__ import annotations
 

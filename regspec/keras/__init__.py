@@ -1,6 +1,8 @@
 """From Keras: a model in a file as a spec, with its arrays as torch's parameters.
 
-In the order in which a file goes through them (`porting` leads it):
+It may import ``modules`` and what that may import; Keras itself only to verify. What passes through: a file, to a
+spec with notes, and to arrays by the names of torch's parameters. In the order in which a file goes through them
+(`porting` leads it):
 
 - ``archive``: the file, of which nothing is trusted; ``dialect``: which Keras wrote it, and what it meant.
 - ``older``: configs and arrays of Keras 1 and 2 as Keras 3 would write them.

@@ -1,77 +1,15 @@
-"""One class a kind, by family. Importing the package fills the table of kinds, `KINDS`."""
+"""One class a kind, by family; ``operations`` are those that Keras has functions for, and no layers.
 
-from regspec.layers import (
-    activation,
-    applications,
-    attention,
-    augmentation,
-    colors,
-    convolution,
-    convolutional_recurrent,
-    dense,
-    dropout,
-    embedding,
-    locally_connected,
-    masking,
-    merging,
-    normalization,
-    pooling,
-    preprocessing,
-    recurrent,
-    reshaping,
-    spectrograms,
-    warping,
-    wrappers,
-)
+It may import ``language``, ``code`` and ``text``. What passes through: the fields of a layer and the tensors that it
+takes, to shapes, weights and the expression that computes it. Importing the package fills the table of kinds.
+"""
+
+from importlib import import_module
+from pkgutil import walk_packages
+
 from regspec.layers.layer import KINDS, Layer, find_kind
-from regspec.layers.operations import (
-    along,
-    arithmetic,
-    elementwise,
-    images,
-    indexing,
-    matrices,
-    parts,
-    products,
-    rearranging,
-    reductions,
-    spectra,
-)
 
-__all__ = [
-    "KINDS",
-    "Layer",
-    "activation",
-    "along",
-    "applications",
-    "arithmetic",
-    "attention",
-    "augmentation",
-    "colors",
-    "convolution",
-    "convolutional_recurrent",
-    "dense",
-    "dropout",
-    "elementwise",
-    "embedding",
-    "find_kind",
-    "images",
-    "indexing",
-    "locally_connected",
-    "masking",
-    "matrices",
-    "merging",
-    "normalization",
-    "parts",
-    "pooling",
-    "preprocessing",
-    "products",
-    "rearranging",
-    "recurrent",
-    "reductions",
-    "reshaping",
-    "spectra",
-    "spectrograms",
-    "warping",
-    "wrappers",
-]
+for _module in walk_packages(__path__, f"{__name__}."):
+    import_module(_module.name)
+
+__all__ = ["KINDS", "Layer", "find_kind"]

@@ -23,10 +23,10 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSp
 
 from regspec.modules.measuring import outermost
 from regspec.runtime import L1, L2, GroupLasso, Regularized
-from regspec.runtime.fused import add_gradients
-from regspec.runtime.schedules import Scheduled
-from regspec.runtime.sharded import fill, penalty_of, whole
-from regspec.runtime.terms import WeightTerm
+from regspec.runtime.kernels.fused import add_gradients
+from regspec.runtime.kernels.sharded import fill, penalty_of, whole
+from regspec.runtime.penalties.schedules import Scheduled
+from regspec.runtime.penalties.terms import WeightTerm
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 Route = Literal["loss", "gradient", "decay", "proximal"]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from regspec.language.fields import snake_case
 from regspec.runtime import Regularized
-from regspec.runtime.schedules import Scheduled
-from regspec.runtime.terms import WeightTerm
+from regspec.runtime.penalties.schedules import Scheduled
+from regspec.runtime.penalties.terms import WeightTerm
 from regspec.text.problems import Problem, RegspecError
 
 

@@ -18,7 +18,7 @@ from regspec.code.expressions import Call, Import
 from regspec.code.shapes import ShapeError
 from regspec.language.regularizers import Regularizer
 from regspec.runtime import Regularized
-from regspec.runtime.attaching import attach, detach
+from regspec.runtime.penalties.attaching import attach, detach
 from regspec.specs import loading
 from regspec.specs.rules import ModuleRule, RulesFile
 from regspec.text import document

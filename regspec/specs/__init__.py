@@ -1,1 +1,5 @@
-"""What a user may write: fields, named things, rules, the spec itself, and how it is read."""
+"""A whole spec: its sections, parameters, blocks and rules, from a document to a frozen `ModelSpec`.
+
+It may import ``layers`` and what that may import. What passes through: a `Document`, to a `ModelSpec` and every fault
+of its fields.
+"""

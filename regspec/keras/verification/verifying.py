@@ -26,7 +26,7 @@ from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.weights import constants_of, parameters_of, weights_of
 from regspec.modules.building import build
 from regspec.runtime import Regularized
-from regspec.runtime.terms import tensors
+from regspec.runtime.penalties.terms import tensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

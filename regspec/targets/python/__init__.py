@@ -1,1 +1,1 @@
-"""."""
+"""Python as text: expressions, statements in lines, imports."""

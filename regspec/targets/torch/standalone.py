@@ -53,7 +53,8 @@ def _runtime() -> tuple[dict[str, _Definition], dict[str, tuple[str | None, str]
     """The runtime's definitions by name, in the order of its files, and what its files import by the name there."""
     known: dict[str, _Definition] = {}
     imported: dict[str, tuple[str | None, str]] = {}
-    for file in sorted((files("regspec") / "runtime").iterdir(), key=lambda each: each.name):
+    rooms = [room for room in (files("regspec") / "runtime").iterdir() if room.is_dir()]
+    for file in sorted((file for room in rooms for file in room.iterdir()), key=lambda each: each.name):
         if not file.name.endswith(".py") or file.name in ("__init__.py", "attaching.py"):
             continue  # what is attached to a module is no part of a compiled one
         text = file.read_text(encoding="utf-8")

@@ -19,11 +19,11 @@ from weakref import WeakMethod
 import torch
 from torch import Tensor, nn
 
-from regspec.runtime.compiling import forget_compiled, guard_hooks
-from regspec.runtime.fused import is_plain
-from regspec.runtime.notebook import module_html
-from regspec.runtime.sharded import fill, is_sharded, joined, refuse_flat_parameters, shard, whole
-from regspec.runtime.terms import (
+from regspec.runtime.kernels.fused import is_plain
+from regspec.runtime.kernels.sharded import fill, is_sharded, joined, refuse_flat_parameters, shard, whole
+from regspec.runtime.penalties.compiling import forget_compiled, guard_hooks
+from regspec.runtime.penalties.notebook import module_html
+from regspec.runtime.penalties.terms import (
     Heard,
     Listener,
     Regularizer,
@@ -34,7 +34,7 @@ from regspec.runtime.terms import (
     tensors,
     unchanged,
 )
-from regspec.runtime.totals import Total
+from regspec.runtime.penalties.totals import Total
 
 WATCHED = 3  # forwards in training after which a backward warns if the penalties were not read
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regspec.runtime.augmentation import Augmentation
+from regspec.runtime.modules.augmentation import Augmentation
 
 
 class Warp(Augmentation):

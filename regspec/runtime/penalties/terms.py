@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointFunction
 
-from regspec.runtime.regularizers import L1, L1L2, L2, Sum
-from regspec.runtime.schedules import Scheduled
-from regspec.runtime.sharded import penalty_of, whole
+from regspec.runtime.kernels.sharded import penalty_of, whole
+from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Sum
+from regspec.runtime.penalties.schedules import Scheduled
 
 Regularizer = Callable[[Tensor], Tensor]
 

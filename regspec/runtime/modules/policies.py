@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from regspec.runtime.augmentation import Augmentation
-from regspec.runtime.colors import (
+from regspec.runtime.modules.augmentation import Augmentation
+from regspec.runtime.modules.colors import (
     AutoContrast,
     Equalization,
     RandomBrightness,
@@ -16,7 +16,7 @@ from regspec.runtime.colors import (
     RandomSharpness,
     Solarization,
 )
-from regspec.runtime.warping import RandomRotation, RandomShear, RandomTranslation
+from regspec.runtime.modules.warping import RandomRotation, RandomShear, RandomTranslation
 
 
 class RandAugment(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from regspec.runtime.penalties import Regularized
+from regspec.runtime.penalties.regularized import Regularized
 
 
 def attach(module: nn.Module) -> Regularized:

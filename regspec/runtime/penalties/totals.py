@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regspec.runtime.fused import can_fuse, fused_penalty, is_plain
-from regspec.runtime.sharded import is_sharded, join, joined, placed, shard
-from regspec.runtime.terms import Listener, WeightTerm
+from regspec.runtime.kernels.fused import can_fuse, fused_penalty, is_plain
+from regspec.runtime.kernels.sharded import is_sharded, join, joined, placed, shard
+from regspec.runtime.penalties.terms import Listener, WeightTerm
 
 
 class Total:

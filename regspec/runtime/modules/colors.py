@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regspec.runtime.augmentation import Augmentation
+from regspec.runtime.modules.augmentation import Augmentation
 
 BYTES = (0.0, 255.0)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regspec.runtime.initializers import stft_
+from regspec.runtime.modules.initializers import stft_
 
 
 class STFTSpectrogram(nn.Module):

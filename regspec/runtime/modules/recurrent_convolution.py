@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regspec.runtime.recurrent import Stateful, States, _run, _shown
+from regspec.runtime.modules.recurrent import Stateful, States, _run, _shown
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 

@@ -1,0 +1,72 @@
+"""Writes what is generated from the code, and kept beside it: ``python -m tests.generate``.
+
+``--check`` writes nothing, and fails where something is not up to date.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import regspec
+from regspec.views.schema import rules_schema, spec_schema
+
+ROOT = Path(regspec.__file__).parent.parent
+RUNTIME = ROOT / "regspec" / "runtime"
+# What only the runtime's own files, and those that attach and bind, use.
+INSIDE = ("attaching", "compiling", "fused", "notebook", "sharded", "terms", "totals")
+
+
+def schema_of_specs() -> str:
+    return json.dumps(spec_schema(), indent=1) + "\n"
+
+
+def schema_of_rules() -> str:
+    return json.dumps(rules_schema(), indent=1) + "\n"
+
+
+def runtime_names() -> str:
+    """What the runtime offers to compiled source: each class and function that its files define, and where."""
+    homes = {}
+    for path in RUNTIME.rglob("*.py"):
+        if path.stem in INSIDE:
+            continue
+        home = ".".join(path.relative_to(RUNTIME).with_suffix("").parts)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+                homes[node.name] = home
+    return "".join(f"from .{home} import {name} as {name}\n" for name, home in sorted(homes.items(), key=_place))
+
+
+def _place(item: tuple[str, str]) -> tuple[str, tuple[int, str]]:
+    """Where ruff sorts an import: by its module; and constants, classes and functions of one apart."""
+    name, home = item
+    return home, (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name)
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "schemas/model.schema.json": schema_of_specs,
+    "schemas/rules.schema.json": schema_of_rules,
+    "regspec/runtime/__init__.pyi": runtime_names,
+    **{
+        str(path.with_suffix(".py").relative_to(ROOT)): lambda path=path: regspec.source(path)
+        for path in sorted((ROOT / "examples").glob("*.yaml"))
+    },
+}
+
+
+def main(arguments: list[str]) -> None:
+    made = {path: make() for path, make in GENERATED.items()}
+    stale = [path for path, text in made.items() if (ROOT / path).read_text(encoding="utf-8") != text]
+    if arguments == ["--check"]:
+        sys.exit(f"not up to date: {', '.join(stale)}" if stale else 0)
+    for path in stale:
+        (ROOT / path).write_text(made[path], encoding="utf-8")
+        print(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
