@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from regspec import Layer
 from regspec.code.expressions import Expression, Module, call
-from regspec.code.shapes import Shape
-from regspec.code.shapes import Tensor as Symbol
+from regspec.code.shapes import Shape, Symbol
 
 
 class Gate(nn.Module):

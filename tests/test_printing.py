@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regspec.code.expressions import Binary, Expression, Held, Listed, Module, Unary, call
-from regspec.code.shapes import Tensor
+from regspec.code.shapes import Symbol
 from regspec.targets.python.printing import Printer
 
-X, Y = Tensor((None, 3), "x"), Tensor((None, 3), "y")
+X, Y = Symbol((None, 3), "x"), Symbol((None, 3), "y")
 PRINTER = Printer(lambda x: x.source, lambda _: "self.held", lambda _: None, str)
 
 OPERATORS = {
@@ -98,7 +98,7 @@ def meant(value: Any) -> Any:
         return SIGNS[value.operator](meant(value.operand))
     if isinstance(value, Binary):
         return OPERATORS[value.operator](meant(value.left), meant(value.right))
-    return Term(value.source) if isinstance(value, Tensor) else value
+    return Term(value.source) if isinstance(value, Symbol) else value
 
 
 @given(EXPRESSIONS)

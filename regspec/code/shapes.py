@@ -1,4 +1,4 @@
-"""Shape arithmetic, and the symbolic tensors that flow between layers.
+"""Shape arithmetic, and symbols: the tensors that flow between layers, before there are any numbers.
 
 A shape holds the batch at index 0, as None; another None is a size that is known only at run time. Sizes follow Keras:
 ``padding: same`` gives ceil(n / stride), and puts an odd cell of padding after.
@@ -17,7 +17,7 @@ Shape = tuple[int | None, ...]
 DataFormat = Literal["channels_first", "channels_last"]
 Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 Precision = Literal["float16", "bfloat16", "float32", "float64"]
-T = TypeVar("T", bound="Tensor")
+S = TypeVar("S", bound="Symbol")
 
 
 class ShapeError(ValueError):
@@ -30,17 +30,17 @@ class ShapeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tensor(Expression):
-    """A tensor between layers: its shape as it lies in torch, and the order of Keras's axes in it."""
+class Symbol(Expression):
+    """A tensor between layers, known by what can be said before it runs: its shape as it lies in torch, and more."""
 
     shape: Shape
     source: str  # the layer or input that it comes from, for messages
     dtype: str = "float32"
-    order: Order = ()
+    order: Order = ()  # of Keras's axes, as they lie in torch
     data_format: DataFormat = "channels_first"  # of the model
     is_signal: bool = False  # whether it is (batch, channels, length), and not (batch, steps, features)
-    mask: Tensor | None = None  # which steps count, (batch, steps) of true and false; None where all do
-    attention_mask: Tensor | None = None  # which steps each step sees, (batch, steps, others)
+    mask: Symbol | None = None  # which steps count, (batch, steps) of true and false; None where all do
+    attention_mask: Symbol | None = None  # which steps each step sees, (batch, steps, others)
 
     def __post_init__(self) -> None:
         if not self.order:
@@ -74,7 +74,7 @@ class Tensor(Expression):
             raise ShapeError(f"has axis {axis}, which is out of range for {self.described}")
         return self.order.index(axis % self.rank)
 
-    def permuted(self: T, order: Order) -> T:
+    def permuted(self: S, order: Order) -> S:
         """A tensor like this one, in another order of axes."""
         return replace(self, shape=axes.permute(self.shape, axes.between(self.order, order)), order=order)
 

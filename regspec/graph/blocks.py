@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from regspec.code.expressions import Definition, Module, Part
-from regspec.code.shapes import Tensor
+from regspec.code.shapes import Symbol
 from regspec.graph import masks
 from regspec.graph.nodes import Node
 from regspec.graph.plans import Plan
@@ -21,9 +21,9 @@ class Graph(Definition):
     """A network, or a block of one: nodes in the order of execution."""
 
     name: str
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Symbol, ...]
     nodes: tuple[Node, ...]
-    outputs: tuple[Tensor, ...]
+    outputs: tuple[Symbol, ...]
     output_names: tuple[str, ...] | None  # where the outputs are a mapping
     is_single: bool  # whether it returns one tensor, and not several
     is_root: bool
@@ -34,23 +34,23 @@ class Graph(Definition):
     masks: Mapping[int, Node] = field(default_factory=dict)  # what computes them, be they read or not, by their ids
 
 
-def inside(x: Tensor, name: str) -> Tensor:
+def inside(x: Symbol, name: str) -> Symbol:
     """A block's own input, for a tensor that it is called on; its mask is one of the block's own too."""
     mask = None if x.mask is None else replace(x.mask, source=f"{name}_mask")
     return replace(x, source=name, mask=mask)
 
 
-def likeness(x: Tensor) -> tuple[object, ...]:
+def likeness(x: Symbol) -> tuple[object, ...]:
     """What two tensors have in common that one block can be called on."""
     return x.logical, x.dtype, x.mask is None
 
 
-def described(x: Tensor) -> str:
+def described(x: Symbol) -> str:
     """What a tensor is, for a message on what a block can be called on."""
     return x.described if x.mask is None else f"{x.described} and has a mask"
 
 
-def placed(name: str, graph: Graph, inputs: list[Tensor], called: Node | None = None) -> list[Node]:
+def placed(name: str, graph: Graph, inputs: list[Symbol], called: Node | None = None) -> list[Node]:
     """The node of a block, or of a further call of the one that ``called`` has, after those of its outputs' masks."""
     bound = {}
     for own, x in zip(graph.inputs, inputs, strict=False):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from regspec.code.shapes import ShapeError, Tensor
+from regspec.code.shapes import ShapeError, Symbol
 from regspec.graph.nodes import MASK, Node
 
 
-def without_unread(nodes: Iterable[Node], outputs: Iterable[Tensor]) -> tuple[Node, ...]:
+def without_unread(nodes: Iterable[Node], outputs: Iterable[Symbol]) -> tuple[Node, ...]:
     """The nodes without those of masks that nothing reads."""
     used = {id(x) for x in outputs}
     kept = []
@@ -24,7 +24,7 @@ def without_unread(nodes: Iterable[Node], outputs: Iterable[Tensor]) -> tuple[No
     return tuple(reversed(kept))
 
 
-def outside(mask: Tensor, known: Mapping[int, Node], bound: dict[int, Tensor], name: str) -> tuple[Tensor, list[Node]]:
+def outside(mask: Symbol, known: Mapping[int, Node], bound: dict[int, Symbol], name: str) -> tuple[Symbol, list[Node]]:
     """A mask that was made in a block, made once more outside of it, where the block's inputs are those in ``bound``.
 
     Raises:

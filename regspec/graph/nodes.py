@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from regspec.code import axes, shapes
 from regspec.code.axes import Order
 from regspec.code.expressions import CASTS, Call, Definition, Expression, walk
-from regspec.code.shapes import ShapeError, Tensor
+from regspec.code.shapes import ShapeError, Symbol
 from regspec.graph.plans import Place, Plan
 
 MASK = "mask"  # the kind of the plans that compute masks
@@ -30,8 +30,8 @@ class Node:
 
     name: str
     plan: Plan
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[Symbol, ...]
+    outputs: tuple[Symbol, ...]
     attributes: Mapping[str, str]  # of the class, by the suffixes of the modules
     declares: bool = True  # whether these attributes are its own, and not those of the node that it calls again
 
@@ -53,7 +53,7 @@ class Node:
         return f"{attribute}.{place.parameter}" if place.parameter else attribute
 
 
-def placed(plan: Plan, name: str, inputs: Sequence[Tensor], masked: Sequence[Tensor], taken: set[str]) -> list[Node]:
+def placed(plan: Plan, name: str, inputs: Sequence[Symbol], masked: Sequence[Symbol], taken: set[str]) -> list[Node]:
     """A plan in its place, after the nodes that adapt its inputs; ``masked`` are these with the masks that count.
 
     Its attributes avoid the names in ``taken``, which hold those of all layers, and are added to them.
@@ -64,7 +64,7 @@ def placed(plan: Plan, name: str, inputs: Sequence[Tensor], masked: Sequence[Ten
     return [*nodes, Node(name, plan, xs, outputs, attributes)]
 
 
-def called_again(node: Node, plan: Plan, name: str, inputs: Sequence[Tensor], masked: Sequence[Tensor]) -> list[Node]:
+def called_again(node: Node, plan: Plan, name: str, inputs: Sequence[Symbol], masked: Sequence[Symbol]) -> list[Node]:
     """A further call of a node's layer, with the same modules. Raises `ShapeError`."""
     nodes, xs, outputs = _adapted(plan, name, inputs, masked)
     if set(plan.modules) != set(node.plan.modules):
@@ -75,7 +75,7 @@ def called_again(node: Node, plan: Plan, name: str, inputs: Sequence[Tensor], ma
     return [*nodes, Node(name, plan, xs, outputs, node.attributes, declares=False)]
 
 
-def ordered(x: Tensor, order: Order, nodes: list[Node]) -> Tensor:
+def ordered(x: Symbol, order: Order, nodes: list[Node]) -> Symbol:
     """``x`` in an order of axes; where it lies otherwise, a node with the permuted view is added to ``nodes``."""
     if x.order == order:
         return x
@@ -84,14 +84,14 @@ def ordered(x: Tensor, order: Order, nodes: list[Node]) -> Tensor:
     return view
 
 
-def viewed_like(x: Tensor, other: Tensor) -> Tensor:
+def viewed_like(x: Symbol, other: Symbol) -> Symbol:
     """``x`` in the order of axes of another tensor, if that has as many."""
     return x if x.rank != other.rank else x.permuted(other.order)
 
 
 def _adapted(
-    plan: Plan, name: str, inputs: Sequence[Tensor], masked: Sequence[Tensor]
-) -> tuple[list[Node], tuple[Tensor, ...], tuple[Tensor, ...]]:
+    plan: Plan, name: str, inputs: Sequence[Symbol], masked: Sequence[Symbol]
+) -> tuple[list[Node], tuple[Symbol, ...], tuple[Symbol, ...]]:
     """The nodes that bring inputs into the types and the orders of axes of a plan's; what they give; its outputs."""
     nodes: list[Node] = []
     xs = []
@@ -109,7 +109,7 @@ def _adapted(
     return [*nodes, *more], (*xs, *read), _outputs(plan, name, mask)
 
 
-def _masks_of(plan: Plan, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
+def _masks_of(plan: Plan, inputs: Sequence[Symbol]) -> dict[int, Symbol]:
     """The masks of a layer's inputs, by the ids of its plan's."""
     found = {}
     for own, x in zip(plan.inputs, inputs, strict=False):
@@ -119,23 +119,23 @@ def _masks_of(plan: Plan, inputs: Sequence[Tensor]) -> dict[int, Tensor]:
     return found
 
 
-def _mask_of_output(plan: Plan, name: str, bound: Mapping[int, Tensor]) -> tuple[Tensor | None, list[Node]]:
+def _mask_of_output(plan: Plan, name: str, bound: Mapping[int, Symbol]) -> tuple[Symbol | None, list[Node]]:
     """The mask of a layer's output, and the node that computes it; ``bound`` has tensors by the ids of its plan's."""
     if plan.mask is None:
         return None, []
     if id(plan.mask) in bound:
         return bound[id(plan.mask)], []
-    read = tuple({id(each): each for each in walk(plan.mask) if isinstance(each, Tensor)}.values())
-    made = Tensor(plan.outputs[0].logical[:-1], name, "bool")
+    read = tuple({id(each): each for each in walk(plan.mask) if isinstance(each, Symbol)}.values())
+    made = Symbol(plan.outputs[0].logical[:-1], name, "bool")
     plan = Plan(MASK, read, (made,), (plan.mask,))
     return made, [Node(name, plan, tuple(bound[id(x)] for x in read), (made,), {})]
 
 
-def _adapter(kind: str, x: Tensor, adapted: Tensor, result: Expression) -> Node:
+def _adapter(kind: str, x: Symbol, adapted: Symbol, result: Expression) -> Node:
     return Node(x.source, Plan(kind, (x,), (adapted,), (result,)), (x,), (adapted,), {})
 
 
-def _outputs(plan: Plan, name: str, mask: Tensor | None) -> tuple[Tensor, ...]:
+def _outputs(plan: Plan, name: str, mask: Symbol | None) -> tuple[Symbol, ...]:
     """A plan's outputs as those of a layer of this name."""
     return tuple(
         replace(x, source=name, mask=mask if index < plan.masked_outputs else None, attention_mask=None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from regspec.code import axes
 from regspec.code.expressions import CASTS, Apply, Call, Definition, Expression, Module, call, walk
-from regspec.code.shapes import ShapeError, Tensor
+from regspec.code.shapes import ShapeError, Symbol
 from regspec.language.initializers import Drawn
 from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
@@ -62,8 +62,8 @@ class Plan:
     """What a layer, or a block, or a view of a tensor computes, and with what."""
 
     kind: str
-    inputs: tuple[Tensor, ...]  # in the type and order of axes that it takes them, and then the masks that it reads
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[Symbol, ...]  # in the type and order of axes that it takes them, and then the masks that it reads
+    outputs: tuple[Symbol, ...]
     results: tuple[Expression, ...]  # one for each output, over these inputs
     modules: tuple[Module, ...] = ()  # that they apply, in the order of execution
     layer: Layer | None = None
@@ -91,7 +91,7 @@ class Plans:
     dtype: str  # of the model
     made: dict[tuple[object, ...], Plan] = field(default_factory=dict)
 
-    def of(self, layer: Layer, inputs: Sequence[Tensor], rules: Rules) -> Plan:
+    def of(self, layer: Layer, inputs: Sequence[Symbol], rules: Rules) -> Plan:
         """The plan of a layer on these inputs; what it says of a slot wins over the rules. Raises `ShapeError`."""
         by_rule = rules("activity")  # which counts as a match of the rule, even where the layer has its own
         activity = layer.activity if layer.says_activity else by_rule
@@ -105,7 +105,7 @@ class Plans:
             self.made[key] = _ruled(plan, ruled)
         return self.made[key]
 
-    def again(self, layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | None) -> Plan:
+    def again(self, layer: Layer, inputs: Sequence[Symbol], activity: Regularizer | None) -> Plan:
         """The plan of a layer with this regularizer of its output, and without rules for its weights."""
         masks = [id(x.mask) for x in inputs]
         same = (masks.index(each) for each in masks)  # which inputs share a mask
@@ -115,13 +115,13 @@ class Plans:
         return self.made[key]
 
 
-def _described(x: Tensor) -> tuple[object, ...]:
+def _described(x: Symbol) -> tuple[object, ...]:
     """All that a layer may read of a tensor."""
     masks = (None if mask is None else mask.shape for mask in (x.mask, x.attention_mask))
     return x.shape, x.order, x.dtype, x.is_signal, *masks
 
 
-def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | None, dtype: str) -> Plan:
+def _planned(layer: Layer, inputs: Sequence[Symbol], activity: Regularizer | None, dtype: str) -> Plan:
     xs = _wanted(layer, inputs, dtype)
     outputs, results = _computed(layer, xs, activity, dtype)
     weights = layer.weights(*xs)
@@ -150,7 +150,7 @@ def _planned(layer: Layer, inputs: Sequence[Tensor], activity: Regularizer | Non
     frozen = dict.fromkeys(_frozen(weights))
     if layer.is_opaque and not layer.trainable:
         frozen = {Place(""): None}
-    read = {id(each) for result in results for each in walk(result) if isinstance(each, Tensor)}
+    read = {id(each) for result in results for each in walk(result) if isinstance(each, Symbol)}
     masks = {id(mask): mask for x in xs for mask in (x.mask, x.attention_mask) if mask is not None and id(mask) in read}
     return Plan(
         type(layer).__name__,
@@ -213,7 +213,7 @@ def _weight_term(weight: Weight, regularizer: Regularizer) -> Term:
     return Term(weight.name, regularizer, constructor, _places(weight))
 
 
-def _wanted(layer: Layer, inputs: Sequence[Tensor], dtype: str) -> tuple[Tensor, ...]:
+def _wanted(layer: Layer, inputs: Sequence[Symbol], dtype: str) -> tuple[Symbol, ...]:
     """The inputs in the type and the order of axes that the layer takes."""
     layer.checked(*inputs)
     takes_indices = layer.index_limit is not None  # cut off as they are: half of a type's digits would round 2.9999 up
@@ -238,8 +238,8 @@ def _wanted(layer: Layer, inputs: Sequence[Tensor], dtype: str) -> tuple[Tensor,
 
 
 def _computed(
-    layer: Layer, xs: tuple[Tensor, ...], activity: Regularizer | None, dtype: str
-) -> tuple[tuple[Tensor, ...], tuple[Expression, ...]]:
+    layer: Layer, xs: tuple[Symbol, ...], activity: Regularizer | None, dtype: str
+) -> tuple[tuple[Symbol, ...], tuple[Expression, ...]]:
     """A layer's outputs and the expressions that compute them; with an activity term, the last step is a module."""
     shape, result = layer.output_shape(*xs), layer.lower(*xs)
     results = tuple(result) if isinstance(result, list) else (result,)
@@ -251,7 +251,7 @@ def _computed(
         for result, given in zip(results, dtypes, strict=True)
     )
     outputs = tuple(
-        Tensor(
+        Symbol(
             each,
             "",
             given,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import ValidationError
 
 from regspec.code import axes, shapes
-from regspec.code.shapes import ShapeError, Tensor
+from regspec.code.shapes import ShapeError, Symbol
 from regspec.graph import blocks, masks, nodes
 from regspec.graph.blocks import Graph
 from regspec.graph.nodes import Node
@@ -26,7 +26,7 @@ def resolve(spec: ModelSpec, *, is_whole: bool = True) -> tuple[Graph | None, li
     """The graph of a spec; or None, and what is wrong. Of a spec that is not whole, rules may well match nothing."""
     resolver = _Resolver(spec)
     inputs = [
-        Tensor((None, *declared.shape), name, declared.dtype, (), spec.data_format) if declared is not None else None
+        Symbol((None, *declared.shape), name, declared.dtype, (), spec.data_format) if declared is not None else None
         for name, declared in ((name, spec.inputs.get(name)) for name in spec.body.inputs)
     ]
     graph = resolver.graph(spec.name, spec.body, inputs, "", ())
@@ -45,7 +45,7 @@ class _Scope:
 
     names: frozenset[str]  # of all its entries and inputs
     taken: set[str]  # these names, and the attributes of the layers so far
-    tensors: dict[str, Mapping[str, Tensor] | None] = field(default_factory=dict)  # by output; None after a fault
+    tensors: dict[str, Mapping[str, Symbol] | None] = field(default_factory=dict)  # by output; None after a fault
     nodes: dict[str, Node] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     last: str = ""
@@ -69,7 +69,7 @@ class _Resolver:
         self.plans = Plans(self.spec.dtype)
 
     def graph(
-        self, name: str, body: Body, inputs: Sequence[Tensor | None], prefix: str, rules: _ScopedRules
+        self, name: str, body: Body, inputs: Sequence[Symbol | None], prefix: str, rules: _ScopedRules
     ) -> Graph | None:
         """The graph of a body on these inputs; None where a fault stands in the way."""
         rules = (*rules, *((prefix, rule) for rule in body.rules))
@@ -119,7 +119,7 @@ class _Resolver:
             if isinstance(entry, BlockUse):
                 self.check_rules(entry.body)
 
-    def _outputs(self, body: Body, scope: _Scope) -> list[Tensor] | None:
+    def _outputs(self, body: Body, scope: _Scope) -> list[Symbol] | None:
         origin = None if body.origin is None else body.origin / "outputs"
         if isinstance(body.outputs, Mapping):
             references = [(name, origin and origin / key) for key, name in body.outputs.items()]
@@ -177,8 +177,8 @@ class _Resolver:
         return placed
 
     def _masked(
-        self, names: tuple[str, ...] | None, layer: Layer, inputs: list[Tensor], scope: _Scope, origin: Origin | None
-    ) -> list[Tensor]:
+        self, names: tuple[str, ...] | None, layer: Layer, inputs: list[Symbol], scope: _Scope, origin: Origin | None
+    ) -> list[Symbol]:
         """The inputs with the masks that count: the named ones, if any are, in place of their own."""
         if names is None:
             return inputs
@@ -194,8 +194,8 @@ class _Resolver:
     def _layer(
         self,
         entry: LayerUse,
-        inputs: list[Tensor],
-        masked: list[Tensor],
+        inputs: list[Symbol],
+        masked: list[Symbol],
         scope: _Scope,
         prefix: str,
         rules: _ScopedRules,
@@ -214,7 +214,7 @@ class _Resolver:
         plan = self.plans.of(layer, masked, rule_for)
         return self._finished(nodes.placed(plan, name, inputs, masked, scope.taken), scope)
 
-    def _call(self, entry: Call, inputs: list[Tensor], scope: _Scope, origin: Origin | None) -> list[Node]:
+    def _call(self, entry: Call, inputs: list[Symbol], scope: _Scope, origin: Origin | None) -> list[Node]:
         if entry.layer not in scope.nodes:
             if entry.layer in scope.tensors and scope.tensors[entry.layer] is None:
                 raise _ReportedError
@@ -253,7 +253,7 @@ class _Resolver:
     # -- blocks -------------------------------------------------------------------------------------------------------
 
     def _use(
-        self, entry: BlockUse, inputs: list[Tensor], scope: _Scope, prefix: str, rules: _ScopedRules
+        self, entry: BlockUse, inputs: list[Symbol], scope: _Scope, prefix: str, rules: _ScopedRules
     ) -> list[Node]:
         names = [entry.name] if entry.repeat is None else [f"{entry.name}_{index + 1}" for index in range(entry.repeat)]
         placed: list[Node] = []
@@ -270,7 +270,7 @@ class _Resolver:
         scope.used.update(names[:-1])
         return placed
 
-    def _check_inputs(self, entry: BlockUse, inputs: list[Tensor]) -> None:
+    def _check_inputs(self, entry: BlockUse, inputs: list[Symbol]) -> None:
         wanted = entry.body.inputs
         if len(inputs) != len(wanted):
             raise ShapeError(f"takes {len(wanted)} inputs ({', '.join(wanted)}), but is given {len(inputs)}")
@@ -281,7 +281,7 @@ class _Resolver:
                     f"takes {shapes.text((None, *declared.shape))} as '{name}', but is given {x.described}"
                 )
 
-    def _block_again(self, entry: Call, node: Node, inputs: list[Tensor]) -> list[Node]:
+    def _block_again(self, entry: Call, node: Node, inputs: list[Symbol]) -> list[Node]:
         """A further call of a block, which must be on tensors like those that its class was made for."""
         assert isinstance(node.plan.block, Graph)
         made_for = node.inputs[: len(node.inputs) - len(node.plan.block.masked)]
@@ -303,20 +303,20 @@ class _Resolver:
             scope.tensors[node.name] = dict(zip(node.plan.output_names, node.outputs, strict=True))
         return placed
 
-    def _inputs(self, names: tuple[str, ...] | None, scope: _Scope, origin: Origin | None) -> list[Tensor]:
+    def _inputs(self, names: tuple[str, ...] | None, scope: _Scope, origin: Origin | None) -> list[Symbol]:
         if names is None:
             return self._tensors([(scope.last, origin)], scope)
         here = origin and origin / "inputs"
         return self._tensors([(name, here and here / index) for index, name in enumerate(names)], scope)
 
-    def _tensors(self, references: Sequence[tuple[str, Origin | None]], scope: _Scope) -> list[Tensor]:
+    def _tensors(self, references: Sequence[tuple[str, Origin | None]], scope: _Scope) -> list[Symbol]:
         """The tensors that references name; every fault among them is reported."""
         found = [self._tensor(name, scope, origin) for name, origin in references]
         if None in found:
             raise _ReportedError
         return [x for x in found if x is not None]
 
-    def _tensor(self, reference: str, scope: _Scope, origin: Origin | None) -> Tensor | None:
+    def _tensor(self, reference: str, scope: _Scope, origin: Origin | None) -> Symbol | None:
         """The tensor that a reference names: ``hidden``, ``lstm.1`` for one of several outputs; None after a fault."""
         name, _, output = reference.partition(".")
         if name not in scope.tensors:

@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from regspec.code.expressions import Expression, replaced
-from regspec.code.shapes import Tensor
+from regspec.code.shapes import Symbol
 from regspec.graph.blocks import Graph
 from regspec.graph.nodes import Node
 from regspec.keras.models import Model
@@ -151,7 +151,7 @@ def _drop(model: Model, graph: Graph) -> None:
             used.update(name.partition(".")[0] for name in (*said["inputs"], *(said.get("mask") or ())) if name)
 
 
-def _structure(x: Tensor, made: Mapping[int, Node]) -> Any:
+def _structure(x: Symbol, made: Mapping[int, Node]) -> Any:
     """How a tensor is computed from those that modules give, as a value that can be compared."""
     node = made.get(id(x))
     if node is None or node.plan.modules:

@@ -9,7 +9,7 @@ from pydantic import Field
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call
-from regspec.code.shapes import Shape, ShapeError, Tensor, text
+from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language import activations
 from regspec.language.activations import ActivationFunction
 from regspec.language.constraints import Constraint
@@ -20,7 +20,7 @@ from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Elementwise, Weight, kind
 
 
-def applied(function: ActivationFunction, x: Tensor) -> Expression:
+def applied(function: ActivationFunction, x: Symbol) -> Expression:
     """The function as the layer's own module."""
     dimension = -1 if function.along is None else x.dimension(function.along)
     constructor = function.lower(-1 if dimension == x.rank - 1 else dimension)
@@ -45,11 +45,11 @@ class Activation(Elementwise):
         function = {self.activation.name: {"axis": xs[0].axis(along)}}
         return replace(made, fields={} if xs[0].is_keras else {"activation": function})
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         along = self.activation.along
         return self.activation.output_shape(x.shape, -1 if along is None else x.dimension(along))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return applied(self.activation, x)
 
 
@@ -63,7 +63,7 @@ class ReLU(Elementwise):
     negative_slope: NotNegative = Field(0.0, description="The slope below the threshold.")
     threshold: NotNegative = Field(0.0, description="Below it the output is negative_slope * (x - threshold).")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         function = activations.Relu(
             max_value=self.max_value, negative_slope=self.negative_slope, threshold=self.threshold
         )
@@ -78,7 +78,7 @@ class LeakyReLU(Elementwise):
 
     negative_slope: NotNegative = Field(0.3, description="The slope below zero.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return applied(activations.LeakyRelu(negative_slope=self.negative_slope), x)
 
 
@@ -90,7 +90,7 @@ class ELU(Elementwise):
 
     alpha: Number = Field(1.0, description="The limit of the output, negated.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return applied(activations.Elu(alpha=self.alpha), x)
 
 
@@ -102,7 +102,7 @@ class Softmax(Elementwise):
 
     axis: Axes = Field((-1,), description="The axis along which the output sums to one, or several together.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if x.mask is not None:
             return self._masked(x, x.mask)
         if len(self.axis) == 1:
@@ -110,7 +110,7 @@ class Softmax(Elementwise):
         dimensions = tuple(sorted({x.dimension(axis) for axis in self.axis}))
         return call("torch.exp", x - x.method("logsumexp", dimensions, keepdim=True))
 
-    def _masked(self, x: Tensor, mask: Tensor) -> Expression:
+    def _masked(self, x: Symbol, mask: Symbol) -> Expression:
         """Over what counts alone; zero elsewhere. As in Keras the mask has the input's last axes."""
         if len(self.axis) > 1 or x.order != axes.identity(x.rank) or mask.shape != x.shape:
             what = f"has a mask of {text(mask.shape)}, but takes one of its input's shape, of {x.described}"
@@ -130,7 +130,7 @@ class PReLU(Elementwise):
     alpha_constraint: Constraint | None = None
     shared_axes: Axes | None = Field(None, description="Axes that share their alphas; 1 is the first after the batch.")
 
-    def _shape(self, x: Tensor) -> tuple[int, ...]:
+    def _shape(self, x: Symbol) -> tuple[int, ...]:
         """The shape of alpha as it lies in torch."""
         shared = {axis % x.rank for axis in self.shared_axes or ()}
         if 0 in shared or any(not -x.rank <= axis < x.rank for axis in self.shared_axes or ()):
@@ -142,7 +142,7 @@ class PReLU(Elementwise):
         fields = recounted_axes(self.shared_axes, xs[0], "shared_axes") if self.shared_axes else {}
         return made and replace(made, fields=fields)
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         along = range(1, x.rank)
         shape = dict(zip(x.order[1:], self._shape(x), strict=True))
         names = dict(zip(along, "abcdefgh", strict=False))
@@ -150,5 +150,5 @@ class PReLU(Elementwise):
         sizes = tuple(shape[axis] for axis in along)
         return (self.weight("alpha", pattern, sizes, constructed=ZEROS, along=tuple(along)),)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("PReLU", self._shape(x)))(x)

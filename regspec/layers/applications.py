@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Module, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axis, Fraction, Number, Size
 from regspec.language.initializers import Constant
 from regspec.layers.layer import Elementwise, Weight, kind
@@ -23,18 +23,18 @@ class LayerScale(Elementwise):
     projection_dim: Size = Field(description="The size of the axis.")
     axis: Axis = Field(-1, description="The axis that has the factors.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         size = x.shape[x.dimension(self.axis)]
         if size not in (None, self.projection_dim):
             raise ShapeError(f"has {self.projection_dim} factors, but axis {self.axis} of {x.described} has {size}")
         return x.shape
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         filled = Constant(value=self.init_values)
         along = (self.axis % x.rank,)
         return (self.weight("gamma", "c", (self.projection_dim,), initializer=filled, constructed=filled, along=along),)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dimension = x.dimension(self.axis)
         dim = unless(-1, -1 if dimension == x.rank - 1 else dimension)
         return Module(call("LayerScale", self.projection_dim, self.init_values, dim=dim))(x)
@@ -46,7 +46,7 @@ class StochasticDepth(Elementwise):
 
     drop_path_rate: Annotated[Fraction, Field(lt=1)] = Field(description="The share of examples, below one.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("Dropout", self.drop_path_rate, noise_shape=(None, *(1,) * (x.rank - 1))))(x)
 
 
@@ -63,7 +63,7 @@ class CustomScaleLayer(Merge):
     def takes_integers(self) -> bool:
         return False
 
-    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+    def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         return None
 
     def merge(self, values: Sequence[Expression]) -> Expression:

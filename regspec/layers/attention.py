@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Module, Part, Value, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Count, Fraction, Size, Sizes
 from regspec.language.initializers import GLOROT_UNIFORM, ONES
 from regspec.language.regularizers import Regularizer, RegularizerField
@@ -29,12 +29,12 @@ class Attending(Layer):
     call_fields = frozenset({"use_causal_mask", "return_attention_scores"})
     arity = (1, 3)
 
-    def inputs_of(self, xs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    def inputs_of(self, xs: tuple[Symbol, ...]) -> tuple[Symbol, Symbol, Symbol]:
         """Query, value and key; a single input is all three, and the key is the value where it is not given."""
         query, value = (xs[0], xs[0]) if len(xs) == 1 else xs[:2]
         return query, value, xs[2] if len(xs) == 3 else value
 
-    def applied(self, module: Module, xs: tuple[Tensor, ...]) -> Expression | list[Expression]:
+    def applied(self, module: Module, xs: tuple[Symbol, ...]) -> Expression | list[Expression]:
         """The output of the attention's module, and its scores if they are wanted."""
         query, value, key = self.inputs_of(xs)
         given = (query, value) if key is value else (query, value, key)
@@ -48,7 +48,7 @@ class Attending(Layer):
             return whole
         return [Part(whole, ("output", "scores"), (0,)), Part(whole, ("output", "scores"), (1,))]
 
-    def masks_of(self, query: Tensor, value: Tensor, key: Tensor) -> dict[str, Value]:
+    def masks_of(self, query: Symbol, value: Symbol, key: Symbol) -> dict[str, Value]:
         """The masks that the module takes, by name."""
         named = {"query_mask": query.mask, "value_mask": value.mask}
         return {name: mask for name, mask in named.items() if mask is not None}
@@ -59,7 +59,7 @@ class PlainAttention(Attending):
 
     arity = (2, 3)
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
         refuse_signals(*xs)
         query, value, key = self.inputs_of(xs)
@@ -76,7 +76,7 @@ class PlainAttention(Attending):
                 f"takes a value and a key of as many steps, but is given {value.described}, and {key.described}"
             )
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape | list[Shape]:
         query, value, key = self.inputs_of((x, *others))
         output = (*query.shape[:-1], value.shape[-1])
         return [output, (*query.shape[:-1], key.shape[1])] if self.return_attention_scores else output
@@ -89,14 +89,14 @@ class Attention(PlainAttention):
     use_scale: bool = Field(False, description="Whether the scores are multiplied by a learned number.")
     score_mode: Literal["dot", "concat"] = Field("dot", description="dot: query times key; concat: tanh of their sum.")
 
-    def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *others: Symbol) -> tuple[Weight, ...]:
         scale = self.weight("scale", "", (), parameters=("scale",), initializer=ONES, constructed=ONES)
         concat = self.weight(
             "concat_score_weight", "", (), parameters=("concat_score_weight",), initializer=ONES, constructed=ONES
         )
         return (scale,) * self.use_scale + (concat,) * (self.score_mode == "concat")
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         constructor = call(
             "Attention",
             scale=unless(False, self.use_scale),
@@ -112,11 +112,11 @@ class AdditiveAttention(PlainAttention):
 
     use_scale: bool = Field(True, description="Whether each feature is multiplied by a learned number.")
 
-    def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *others: Symbol) -> tuple[Weight, ...]:
         scale = self.weight("scale", "c", (x.size(-1),), parameters=("scale",), initializer=GLOROT_UNIFORM)
         return (scale,) * self.use_scale
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         size = x.size(-1) if self.use_scale else None
         constructor = call("AdditiveAttention", size, dropout=unless(0.0, self.dropout))
         return self.applied(Module(constructor), (x, *others))
@@ -144,7 +144,7 @@ class Projected(KernelSlot, BiasSlot, Attending):
         names = ("query", "key", *(("gating",) if self.use_gate else ()), "value", "output")
         return {f".{name}": self.projection_activity for name in names}
 
-    def masks_of(self, query: Tensor, value: Tensor, key: Tensor) -> dict[str, Value]:
+    def masks_of(self, query: Symbol, value: Symbol, key: Symbol) -> dict[str, Value]:
         named = {"key_mask": None if key is value else key.mask, "attention_mask": query.attention_mask}
         given = {name: mask for name, mask in named.items() if mask is not None}
         return {**super().masks_of(query, value, key), **given}
@@ -179,7 +179,7 @@ class Projected(KernelSlot, BiasSlot, Attending):
         )
         return (kernel, bias) if self.use_bias else (kernel,)
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
         refuse_signals(*xs)
         query, value, key = self.inputs_of(xs)
@@ -202,7 +202,7 @@ class MultiHeadAttention(Projected):
         None, description="The axes over which attention goes; all but the batch and the last when absent."
     )
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
         query, value, _ = self.inputs_of(xs)
         given = f"{query.described}, and {value.described}"
@@ -216,10 +216,10 @@ class MultiHeadAttention(Projected):
     def _value_size(self) -> int:
         return self.value_dim or self.key_dim
 
-    def _sizes(self, x: Tensor) -> tuple[int, ...]:
+    def _sizes(self, x: Symbol) -> tuple[int, ...]:
         return self.output_size or (x.size(-1),)
 
-    def _axes(self, x: Tensor) -> tuple[int, ...]:
+    def _axes(self, x: Symbol) -> tuple[int, ...]:
         """The axes over which attention goes, counted from the start."""
         if self.attention_axes is None:
             return tuple(range(1, x.rank - 1))
@@ -230,7 +230,7 @@ class MultiHeadAttention(Projected):
             )
         return chosen
 
-    def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *others: Symbol) -> tuple[Weight, ...]:
         query, value, key = self.inputs_of((x, *others))
         heads = self.num_heads
         gate = self.projection("gate", "gate", query.size(-1), heads, self._value_size) if self.use_gate else ()
@@ -242,7 +242,7 @@ class MultiHeadAttention(Projected):
             *self.output_projection(heads, self._value_size, self._sizes(query)),
         )
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape | list[Shape]:
         query, value, _ = self.inputs_of((x, *others))
         output = (*query.shape[:-1], *self._sizes(query))
         if not self.return_attention_scores:
@@ -252,7 +252,7 @@ class MultiHeadAttention(Projected):
         over = (*(query.shape[axis] for axis in chosen), *(value.shape[axis] for axis in chosen))
         return [output, (query.shape[0], *rest, self.num_heads, *over)]
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         query, value, key = self.inputs_of((x, *others))
         chosen = self._axes(query)
         is_masked = bool(self.masks_of(query, value, key)) or self.use_causal_mask or self.sliding_window is not None
@@ -289,7 +289,7 @@ class GroupQueryAttention(Projected):
         description="The number of heads of the key and the value, which divides the query's."
     )
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
         if any(x.rank != 3 for x in xs):
             raise ShapeError(f"takes inputs of (batch, steps, features), but is given {xs[0].described}")
@@ -298,7 +298,7 @@ class GroupQueryAttention(Projected):
                 f"has {self.num_query_heads} query heads, which {self.num_key_value_heads} key-value heads can't share"
             )
 
-    def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *others: Symbol) -> tuple[Weight, ...]:
         query, value, key = self.inputs_of((x, *others))
         heads, shared, width = self.num_query_heads, self.num_key_value_heads, self.head_dim
         gate = self.projection("gate", "gate", query.size(-1), heads, width) if self.use_gate else ()
@@ -310,12 +310,12 @@ class GroupQueryAttention(Projected):
             *self.output_projection(heads, width, (query.size(-1),)),
         )
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape | list[Shape]:
         _, value, _ = self.inputs_of((x, *others))
         scores = (x.shape[0], self.num_query_heads, x.shape[1], value.shape[1])
         return [x.shape, scores] if self.return_attention_scores else x.shape
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         query, value, key = self.inputs_of((x, *others))
         constructor = call(
             "GroupQueryAttention",

@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from regspec.code.expressions import Expression, Module, call, unless
-from regspec.code.shapes import DataFormat, Shape, ShapeError, Tensor
+from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol
 from regspec.language.fields import Count, Number, Positive, Sequence, Size, Sizes
 from regspec.layers.dropout import Noise
 from regspec.layers.layer import Elementwise, Spatial, kind
@@ -76,13 +76,13 @@ class Images(Spatial):
 
     spatial_rank = 2
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         if len(xs) > 1:
             what = f"takes images alone, but is given {len(xs)} inputs"
             raise ShapeError(what, "labels, masks and bounding boxes, which Keras changes too, have no place here")
         super().checked(*xs)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call(type(self).__name__, **self.own_arguments()))(x)
 
 
@@ -126,7 +126,7 @@ class RandomErasing(Augmentation, Valued):
         None, description="What the rectangle is filled with: a number, or one for each channel; noise when absent."
     )
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         channels = x.shape[1]
         if isinstance(self.fill_value, tuple) and channels not in (None, len(self.fill_value)):
             raise ShapeError(
@@ -207,5 +207,5 @@ class MaxNumBoundingBoxes(Moved, Elementwise):
     fill_value: int = Field(-1, description="Accepted for Keras's sake.")
     data_format: DataFormat | None = Field(None, description="Accepted for Keras's sake.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("nn.Identity"))(x)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Module, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Fraction, NotNegative, Size, Sizes
 from regspec.layers.augmentation import (
     CHANCE,
@@ -27,7 +27,7 @@ class Colored(Layer):
 
     channels: ClassVar[tuple[int, ...]] = (3,)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if x.shape[1] is not None and x.shape[1] not in self.channels:
             wanted = " or ".join(str(count) for count in self.channels)
             raise ShapeError(f"takes images of {wanted} channels, but '{x.source}' gives {x.shape[1]}")
@@ -93,11 +93,11 @@ class RandomColorJitter(Colored, Augmentation, Valued):
     saturation_factor: Signed | None = Field(None, description="As RandomSaturation has it; null leaves it.")
     hue_factor: Probability | None = Field(None, description="As RandomHue has it; null leaves it.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         has_colors = self.saturation_factor is not None or self.hue_factor is not None
         return super().output_shape(x) if has_colors else x.shape
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         value: Expression = x
         value_range = unless((0.0, 255.0), self.value_range)
         for name in ("brightness", "contrast", "saturation", "hue"):

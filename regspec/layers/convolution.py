@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Module, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor, same_padding, windowed
+from regspec.code.shapes import Shape, ShapeError, Symbol, same_padding, windowed
 from regspec.language.fields import Counts, Size, Sizes
 from regspec.layers.layer import Activated, Spatial, Weight, kind
 from regspec.layers.slots import BiasSlot, DepthwiseSlot, KernelSlot, PointwiseSlot
@@ -41,7 +41,7 @@ class Window(Spatial):
         """The cells from the first to the last of the window, along each axis."""
         return tuple((size - 1) * step + 1 for size, step in zip(self.kernel_size, self.dilation_rate, strict=True))
 
-    def windows(self, x: Tensor) -> Shape:
+    def windows(self, x: Symbol) -> Shape:
         """How many windows there are along each axis."""
         moves = zip(x.shape[2:], self.spans(), self.strides, strict=True)
         counts = tuple(windowed(size, span, stride, self.padding != "valid") for size, span, stride in moves)
@@ -49,7 +49,7 @@ class Window(Spatial):
             raise ShapeError(f"has a window of {self.spans()}, which does not fit into {x.described}")
         return counts
 
-    def padded(self, x: Tensor) -> tuple[Expression, int | tuple[int, ...]]:
+    def padded(self, x: Symbol) -> tuple[Expression, int | tuple[int, ...]]:
         """The input with the padding that torch's convolution can't do, and the padding that it can."""
         if self.padding == "valid":
             return x, 0
@@ -83,24 +83,24 @@ class Convolution(KernelSlot, BiasSlot, Activated, Window):
     filters: Size = Field(description="The number of output channels.")
     groups: Size = Field(1, description="The groups of channels that are convolved apart.")
 
-    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
         return None if self.is_activated else ("kernel", x.order[1])
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         axes = AXES[self.spatial_rank]
         shape = (*self.kernel_size, x.size(1) // self.groups, self.filters)
         kernel = self.weight("kernel", f"{axes} i o -> o i {axes}", shape)
         bias = self.weight("bias", "o", (self.filters,), parameters=("bias",))
         return (kernel, bias) if self.use_bias else (kernel,)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if x.size(1) % self.groups or self.filters % self.groups:
             raise ShapeError(
                 f"has {self.groups} groups, which do not divide {x.size(1)} channels into {self.filters} filters"
             )
         return self.activated_shape((x.shape[0], self.filters, *self.windows(x)), x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         padded, padding = self.padded(x)
         convolution = call(
             f"nn.Conv{self.spatial_rank}d",
@@ -145,10 +145,10 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
         None, description="Cells added at the end of each axis; chosen from the stride when absent."
     )
 
-    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
         return None if self.is_activated else ("kernel", x.order[1])
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         axes = AXES[self.spatial_rank]
         kernel = self.weight("kernel", f"{axes} o i -> i o {axes}", (*self.kernel_size, self.filters, x.size(1)))
         bias = self.weight("bias", "o", (self.filters,), parameters=("bias",))
@@ -167,7 +167,7 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
             crops.append((before, total - before))
         return crops
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         sizes = tuple(
             None if size is None else (size - 1) * stride + span - before - after
             for size, stride, span, (before, after) in zip(
@@ -176,7 +176,7 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
         )
         return self.activated_shape((x.shape[0], self.filters, *sizes), x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         # torch takes the same off both ends, and adds cells at the far end: what else Keras takes off is sliced off
         added = tuple(max(before - after, 0) for before, after in self.crops())
         rest = [max(after - before, 0) for before, after in self.crops()]
@@ -232,7 +232,7 @@ class Depthwise(DepthwiseSlot, Even):
         axes = AXES[self.spatial_rank]
         return f"{axes} c m -> (c m) 1 {axes}"
 
-    def filtered(self, x: Tensor, suffix: str, use_bias: bool) -> Expression:
+    def filtered(self, x: Symbol, suffix: str, use_bias: bool) -> Expression:
         """The input after the depthwise filters."""
         padded, padding = self.padded(x)
         convolution = call(
@@ -252,20 +252,20 @@ class Depthwise(DepthwiseSlot, Even):
 class DepthwiseConvolution(BiasSlot, Activated, Depthwise):
     """A convolution of each channel by itself."""
 
-    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
         return None if self.is_activated else ("depthwise", x.order[1])
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         depthwise = self.weight(
             "depthwise", self.depthwise_pattern, (*self.kernel_size, x.size(1), self.depth_multiplier)
         )
         bias = self.weight("bias", "o", (x.size(1) * self.depth_multiplier,), parameters=("bias",))
         return (depthwise, bias) if self.use_bias else (depthwise,)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.activated_shape((x.shape[0], x.size(1) * self.depth_multiplier, *self.windows(x)), x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return self.activate(self.filtered(x, "", self.use_bias), x)
 
 
@@ -288,10 +288,10 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
 
     filters: Size = Field(description="The number of output channels.")
 
-    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
         return None if self.is_activated else ("pointwise", x.order[1])
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         axes = AXES[self.spatial_rank]
         ones = (1,) * self.spatial_rank
         channels = x.size(1)
@@ -302,10 +302,10 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
         bias = self.weight("bias", "o", (self.filters,), parameters=("bias",), module="pointwise")
         return (depthwise, pointwise, bias) if self.use_bias else (depthwise, pointwise)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.activated_shape((x.shape[0], self.filters, *self.windows(x)), x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         channels = x.size(1) * self.depth_multiplier
         bias = unless(True, self.use_bias)
         pointwise = Module(call(f"nn.Conv{self.spatial_rank}d", channels, self.filters, 1, bias=bias), "pointwise")

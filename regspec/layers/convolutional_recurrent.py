@@ -14,7 +14,7 @@ from pydantic import Field
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Call, Expression, Module, Part, call, replaced, unless
-from regspec.code.shapes import Shape, Tensor
+from regspec.code.shapes import Shape, Symbol
 from regspec.language.fields import Size
 from regspec.layers.cells import Gated, Names
 from regspec.layers.convolution import AXES, Even, compact
@@ -40,20 +40,20 @@ class ConvLSTM(Recurrent, Gated, Even):
     def state_count(self) -> int:
         return 2
 
-    def _order(self, rank: int, x: Tensor) -> Order:
+    def _order(self, rank: int, x: Symbol) -> Order:
         """The order of axes of a sequence, or of a state, which has no axis of steps."""
         if (self.data_format or x.data_format) == "channels_first":
             return axes.identity(rank)
         first = 1 if rank < self.spatial_rank + 3 else 2
         return (*range(first), rank - 1, *range(first, rank - 1))
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return self._order(x.rank, x)
 
-    def output_order(self, rank: int, x: Tensor) -> Order:
+    def output_order(self, rank: int, x: Symbol) -> Order:
         return self._order(rank, x)
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return axes.identity(x.rank) if self._has_axes else super().reads(x)
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
@@ -64,20 +64,20 @@ class ConvLSTM(Recurrent, Gated, Even):
         """Whether its activation functions work along Keras's last axis."""
         return any(each is not None and each.along is not None for each in (self.activation, self.recurrent_activation))
 
-    def units_of(self, output: Tensor) -> int:
+    def units_of(self, output: Symbol) -> int:
         return -1 - self.spatial_rank
 
-    def _step(self, x: Tensor) -> Tensor:
+    def _step(self, x: Symbol) -> Symbol:
         """A tensor like one step of ``x``."""
-        return Tensor((x.shape[0], *x.shape[2:]), x.source, order=self._order(x.rank - 1, x))
+        return Symbol((x.shape[0], *x.shape[2:]), x.source, order=self._order(x.rank - 1, x))
 
-    def step_shape(self, x: Tensor) -> Shape:
+    def step_shape(self, x: Symbol) -> Shape:
         return (x.shape[0], self.filters, *self.windows(self._step(x)))
 
-    def state_shapes(self, x: Tensor) -> tuple[Shape, ...]:
+    def state_shapes(self, x: Symbol) -> tuple[Shape, ...]:
         return (self.step_shape(x),) * 2
 
-    def owned_weights(self, x: Tensor, owner: Names = ()) -> tuple[Weight, ...]:
+    def owned_weights(self, x: Symbol, owner: Names = ()) -> tuple[Weight, ...]:
         letters, module = AXES[self.spatial_rank], "_".join(owner)
 
         def weight(slot: str, pattern: str, shape: tuple[int, ...], parameter: str, **more: Any) -> Weight:
@@ -93,7 +93,7 @@ class ConvLSTM(Recurrent, Gated, Even):
         return (kernel, recurrent, weight("bias", "o", (width,), "bias", ones=ones))
 
     def outputs(
-        self, x: Tensor, sequence: Expression, initial: Sequence[Expression], owner: Names = ()
+        self, x: Symbol, sequence: Expression, initial: Sequence[Expression], owner: Names = ()
     ) -> tuple[Expression, tuple[Expression, ...]]:
         for dimension, stride in enumerate(self.strides, 3):
             if self.padding == "same" and stride > 1:
@@ -106,7 +106,7 @@ class ConvLSTM(Recurrent, Gated, Even):
         structure = ("sequence", ("h", "c"))
         return Part(whole, structure, (0,)), (Part(whole, structure, (1, 0)), Part(whole, structure, (1, 1)))
 
-    def _constructor(self, x: Tensor, padding: int | tuple[int, ...]) -> Call:
+    def _constructor(self, x: Symbol, padding: int | tuple[int, ...]) -> Call:
         last = -1 if self._order(x.rank, x) == axes.identity(x.rank) else -1 - self.spatial_rank
         return call(
             "ConvLSTM",

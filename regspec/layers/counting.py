@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from regspec.code import axes
 from regspec.code.axes import Order
-from regspec.code.shapes import Tensor
+from regspec.code.shapes import Symbol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ class Units:
     parts: tuple[tuple[tuple[int, ...], Order], ...]
 
     @classmethod
-    def flattened(cls, x: Tensor) -> Units | None:
+    def flattened(cls, x: Symbol) -> Units | None:
         """The units that all axes after the batch give where ``x`` is flattened as it lies; None for Keras's order."""
         kept = [axis for axis in range(1, x.rank) if x.logical[axis] != 1]
         order = tuple(kept.index(axis) for axis in x.order if axis in kept)
@@ -65,7 +65,7 @@ class Units:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Counted(Tensor):
+class Counted(Symbol):
     """A tensor that is counted as it lies: in ``order``, of Keras's axes; and the order of its units, for a vector."""
 
     units: Units | None = None  # None where they lie as in Keras

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint
 from regspec.language.fields import OneOrMore, Size
 from regspec.language.initializers import ZEROS, Initializer
@@ -40,18 +40,18 @@ class Dense(KernelSlot, BiasSlot, Activated):
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         return Recounted()  # whatever the order of its input's units, that of its kernel's rows follows it
 
-    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
         return None if self.is_activated else ("kernel", x.rank - 1)
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         kernel = self.weight("kernel", "i o -> o i", (x.size(-1), self.units), along=(x.rank - 1, None))
         bias = self.weight("bias", "o", (self.units,), parameters=("bias",))
         return (kernel, bias) if self.use_bias else (kernel,)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.activated_shape((*x.shape[:-1], self.units), x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         linear = Module(call("nn.Linear", x.size(-1), self.units, bias=unless(True, self.use_bias)))
         rounded = Module(call("Rounding"), "rounding")(x) if self.rounds_inputs else x
         return self.activate(linear(rounded), x)
@@ -96,10 +96,10 @@ class EinsumDense(KernelSlot, Activated):
             raise PydanticCustomError("equation", "must be like 'ab,bc->ac', '...a,ab->...b' or 'ab...,bc->ac...'")
         return value
 
-    def _shapes(self, x: Tensor) -> EinsumShapes:
+    def _shapes(self, x: Symbol) -> EinsumShapes:
         return einsum_shapes(self.equation, x, self.output_size, self.bias_axes)
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         shapes = self._shapes(x)
         # by place: the equation's letters are the user's, and say nothing of what is output and what input
         axes = " ".join("abcdefgh"[: len(shapes.kernel)])
@@ -108,11 +108,11 @@ class EinsumDense(KernelSlot, Activated):
         bias = (self.weight("bias", names, shapes.bias, parameters=("bias",)),) if shapes.bias is not None else ()
         return (kernel, *bias)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         shape = self._shapes(x).output
         return self.activated_shape(shape, replace(x, shape=shape, order=()))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         shapes = self._shapes(x)
         einsum = Module(call("EinsumDense", self.equation, shapes.kernel, bias_shape=unless(None, shapes.bias)))
         rounded = Module(call("Rounding", dim=shapes.reduced), "rounding")(x) if self.rounds_inputs else x
@@ -134,7 +134,7 @@ class EinsumShapes:
     reduced: tuple[int, ...]  # dimensions of the input that are summed over
 
 
-def einsum_shapes(equation: str, x: Tensor, output_size: tuple[int | None, ...], bias_axes: str | None) -> EinsumShapes:
+def einsum_shapes(equation: str, x: Symbol, output_size: tuple[int | None, ...], bias_axes: str | None) -> EinsumShapes:
     """The shapes that Keras reads from an equation. Raises `ShapeError`."""
     match = _EQUATION.fullmatch(equation)
     assert match is not None  # checked when the field was validated

@@ -9,7 +9,7 @@ from pydantic import Field
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call
-from regspec.code.shapes import ShapeError, Tensor
+from regspec.code.shapes import ShapeError, Symbol
 from regspec.language.fields import Count, Fraction, NotNegative, Size
 from regspec.language.fields import Sequence as SequenceField
 from regspec.language.regularizers import L1L2, Regularizer
@@ -48,16 +48,16 @@ class Shaped(Rated):
         None, description="The shape of the noise, with the batch; 1 where all share it, null for the input's size."
     )
 
-    def noise(self, x: Tensor) -> tuple[int | None, ...] | None:
+    def noise(self, x: Symbol) -> tuple[int | None, ...] | None:
         """The shape of the noise, where it is not the input's."""
         if self.noise_shape is not None and len(self.noise_shape) != x.rank:
             raise ShapeError(f"has a noise_shape of {len(self.noise_shape)} axes, but is given {x.described}")
         return self.noise_shape and axes.permute(self.noise_shape, x.order)
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return None
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
@@ -70,7 +70,7 @@ class Shaped(Rated):
 class Dropout(Shaped):
     """Zeros at random, and the rest enlarged to keep the mean."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         noise = self.noise(x)
         if noise is None:
             return Module(call("nn.Dropout", self.rate))(x)
@@ -81,7 +81,7 @@ class Dropout(Shaped):
 class AlphaDropout(Shaped, Scaled):
     """Dropout that keeps mean and variance of self-normalizing networks."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         noise = self.noise(x)
         if noise is None:
             return Module(call("nn.AlphaDropout", self.rate))(x)
@@ -91,7 +91,7 @@ class AlphaDropout(Shaped, Scaled):
 class SpatialDropout(Rated, Spatial):
     """Whole channels dropped at random."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call(f"nn.Dropout{self.spatial_rank}d", self.rate))(x)
 
 
@@ -118,7 +118,7 @@ class SpatialDropout3D(SpatialDropout):
 class GaussianDropout(Elementwise, Scaled):
     """The input times noise of mean one and deviation sqrt(rate / (1 - rate))."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("GaussianDropout", self.rate))(x)
 
 
@@ -128,7 +128,7 @@ class GaussianNoise(Elementwise, Noise):
 
     stddev: NotNegative = Field(description="The deviation of the noise.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("GaussianNoise", self.stddev))(x)
 
 
@@ -138,7 +138,7 @@ class Identity(Moved, Elementwise):
 
     supports_masking = True
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("nn.Identity"))(x)
 
 
@@ -161,5 +161,5 @@ class ActivityRegularization(Moved, Elementwise):
         more = () if self.activity_regularizer is None else self.activity_regularizer.parts
         return Regularizer((L1L2(l1=self.l1, l2=self.l2), *more))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("nn.Identity"))(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from regspec.code.expressions import Binary, Expression, Module, call, unless
-from regspec.code.shapes import Precision, Shape, ShapeError, Tensor
+from regspec.code.shapes import Precision, Shape, ShapeError, Symbol
 from regspec.language.fields import Positive, Size
 from regspec.layers.layer import Weight, kind, parse_pattern
 from regspec.layers.slots import EmbeddingsSlot
@@ -32,11 +32,11 @@ class Table(EmbeddingsSlot):
         """The table as a weight."""
         return self.weight("embeddings", "v o", (self.input_dim, self.output_dim))
 
-    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+    def output_mask(self, x: Symbol, *_: Symbol) -> Expression | None:
         return Binary("!=", x, 0) if self.mask_zero else None
 
 
-def indices(x: Tensor) -> Expression:
+def indices(x: Symbol) -> Expression:
     """``x`` as indices."""
     return x if x.dtype in ("int64", "int32") else x.method("long")
 
@@ -45,13 +45,13 @@ def indices(x: Tensor) -> Expression:
 class Embedding(Table):
     """The row of a table for each index."""
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return (self.table(),)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (*x.shape, self.output_dim)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("nn.Embedding", self.input_dim, self.output_dim))(indices(x))
 
 
@@ -74,7 +74,7 @@ class ReversibleEmbedding(Table):
     def index_limit(self) -> int | None:
         return None if self.reverse else self.input_dim
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         if self.tie_weights:
             return (self.table(),)
         shape = (self.output_dim, self.input_dim)
@@ -89,20 +89,20 @@ class ReversibleEmbedding(Table):
         )
         return (self.table(), reverse)
 
-    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+    def output_mask(self, x: Symbol, *_: Symbol) -> Expression | None:
         return None if self.reverse else super().output_mask(x)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if not self.reverse:
             return (*x.shape, self.output_dim)
         if x.shape[-1] != self.output_dim:
             raise ShapeError(f"takes vectors of {self.output_dim} in reverse, but is given {x.described}")
         return (*x.shape[:-1], self.input_dim)
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str | None:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str | None:
         return self.reverse_dtype if self.reverse else None
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         constructor = call(
             "ReversibleEmbedding",
             self.input_dim,

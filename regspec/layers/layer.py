@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order, Pattern
 from regspec.code.expressions import Expression, Module, unless
-from regspec.code.shapes import DataFormat, Precision, Shape, ShapeError, Tensor, text
+from regspec.code.shapes import DataFormat, Precision, Shape, ShapeError, Symbol, text
 from regspec.language.activations import Activation
 from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
@@ -90,15 +90,15 @@ class Layer(Frozen):
     differs_in_training: ClassVar[bool] = False  # whether it computes otherwise in training, whatever its fields are
     takes_attention_mask: ClassVar[bool] = False  # whether a mask that is named for it is one of scores
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         """The order of axes in which it wants an input; None takes any that its inputs share."""
         return axes.identity(x.rank)
 
-    def output_order(self, rank: int, x: Tensor) -> Order:
+    def output_order(self, rank: int, x: Symbol) -> Order:
         """The order of axes in which an output of this rank lies, where the first input is ``x``."""
         return x.order if rank == x.rank else axes.identity(rank)
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         """The order in which the axes of an input must be counted in a model with channels first; None for any."""
         return axes.identity(x.rank)
 
@@ -109,30 +109,30 @@ class Layer(Frozen):
         """
         return None if any(x.units is not None for x in xs) else as_keras(self)
 
-    def linear_weight(self, x: Tensor) -> tuple[str, int] | None:
+    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
         """The weight in which its output is linear, a bias apart, and the axis of its units; None for other layers."""
         return None
 
-    def affine_in_evaluation(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
+    def affine_in_evaluation(self, x: Symbol, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
         """The axis along which it gives scale * x + shift in evaluation, the scale, the shift; None for other layers.
 
         ``arrays`` has its weights by name, as arrays of numpy or tensors.
         """
         return None
 
-    def weights(self, x: Tensor, *others: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *others: Symbol) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
         return ()
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape | list[Shape]:
         """The shape of its output, or the shapes of several, as they lie in torch. Raises `ShapeError`."""
         return x.shape
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         """The expression that computes its output, or those of several."""
         raise NotImplementedError
 
-    def absent(self, x: Tensor, *others: Tensor) -> tuple[str, ...]:
+    def absent(self, x: Symbol, *others: Symbol) -> tuple[str, ...]:
         """Parameters that Keras does not have, which stay zero: of the main module, or ``suffix.name`` of another."""
         return ()
 
@@ -141,7 +141,7 @@ class Layer(Frozen):
         """The type in which it computes, if it has one of its own."""
         return self.dtype
 
-    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+    def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         """Which steps of its output count, over its inputs and their masks; None where all do."""
         return x.mask if self.supports_masking else None
 
@@ -160,7 +160,7 @@ class Layer(Frozen):
         """How many indices its input may hold, from 0 up; None where it takes any numbers."""
         return None
 
-    def differs_on_torch(self, x: Tensor, *others: Tensor) -> bool:
+    def differs_on_torch(self, x: Symbol, *others: Symbol) -> bool:
         """Whether Keras's torch backend computes something else than its TensorFlow backend, which is right."""
         return False
 
@@ -184,15 +184,15 @@ class Layer(Frozen):
         """The kinds by which a rule selects it: its own, and that of a layer that it wraps."""
         return (type(self).__name__,)
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str | list[str] | None:
+    def output_dtype(self, x: Symbol, *others: Symbol) -> str | list[str] | None:
         """The type of its output's numbers, where it is not the one in which it computes; or those of several."""
         return None
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         """Whether it gives (batch, channels, length), where a recurrent layer would read (batch, steps, features)."""
         return False
 
-    def units_of(self, output: Tensor) -> int:
+    def units_of(self, output: Symbol) -> int:
         """The dimension of an output that holds its units: the channels of images, else Keras's last axis."""
         dimension = 1 if output.data_format == "channels_first" and output.rank > 3 else output.dimension(-1)
         return -1 if dimension == output.rank - 1 else dimension
@@ -219,7 +219,7 @@ class Layer(Frozen):
         required = sorted(fields, key=lambda name: not fields[name].is_required())
         return {name: unless(fields[name].default, getattr(self, name)) for name in required}
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         """Raises `ShapeError` where the number of inputs or their ranks are not what the kind takes."""
         fewest, most = self.arity
         if len(xs) < fewest or (most is not None and len(xs) > most):
@@ -243,7 +243,7 @@ def as_keras(layer: Layer) -> Recounted:
     )
 
 
-def refuse_signals(*xs: Tensor) -> None:
+def refuse_signals(*xs: Symbol) -> None:
     """Raises `ShapeError` where an input is a signal, which a layer would read as a sequence."""
     for x in xs:
         if x.is_signal:
@@ -251,7 +251,7 @@ def refuse_signals(*xs: Tensor) -> None:
             raise ShapeError(what, "put 'Permute: {dims: [2, 1]}' between, or set data_format: channels_last")
 
 
-def spread(mask: Tensor, x: Tensor) -> Expression:
+def spread(mask: Symbol, x: Symbol) -> Expression:
     """A mask with an axis of size one where ``x`` has its features, so that it can be applied to ``x``."""
     if mask.rank != x.rank - 1:
         raise ShapeError(f"has a mask of {text(mask.shape)}, which does not fit {x.described}")
@@ -264,10 +264,10 @@ def spread(mask: Tensor, x: Tensor) -> Expression:
 class Elementwise(Layer):
     """A layer that computes each number of its output from the numbers at the same place: any order of axes will do."""
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return None
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
@@ -276,7 +276,7 @@ class Elementwise(Layer):
         chosen = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
         return Recounted(recounted_axes(chosen, xs[0]), units=units) if is_shared else None
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs)
 
 
@@ -285,14 +285,14 @@ class Activated(Layer):
 
     activation: Activation | None = Field(None, description="The activation function; none when absent.")
 
-    def activate(self, x: Expression, like: Tensor) -> Expression:
+    def activate(self, x: Expression, like: Symbol) -> Expression:
         """``x`` after the activation; ``like`` is a tensor with the rank and order of its axes."""
         if self.activation is None:
             return x
         constructor = self.activation.lower(self._dimension(like))
         return x if constructor is None else Module(constructor, "activation")(x)
 
-    def activated_shape(self, shape: Shape, like: Tensor) -> Shape:
+    def activated_shape(self, shape: Shape, like: Symbol) -> Shape:
         """``shape`` after the activation."""
         return shape if self.activation is None else self.activation.output_shape(shape, self._dimension(like))
 
@@ -313,7 +313,7 @@ class Activated(Layer):
         """Whether the activation, if any, has no axis other than the last."""
         return self.activation is None or self.activation.along in (None, -1)
 
-    def _dimension(self, like: Tensor) -> int:
+    def _dimension(self, like: Symbol) -> int:
         axis = None if self.activation is None else self.activation.along
         if axis is None:
             return -1
@@ -350,18 +350,18 @@ class Spatial(Layer):
         wanted = {"wanted": cls.spatial_rank, "given": len(value)}
         raise PydanticCustomError("sizes", "must be one size or {wanted}, but has {given}", wanted)
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         return self.order(xs[0]) == axes.identity(xs[0].rank)
 
-    def units_of(self, output: Tensor) -> int:
+    def units_of(self, output: Symbol) -> int:
         return 1
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         last = (self.data_format or x.data_format) == "channels_last"
         return axes.channels_first(x.rank) if last else axes.identity(x.rank)
 
-    def reads(self, x: Tensor) -> Order | None:
-        return self.order(Tensor(x.logical, x.source, data_format="channels_last"))
+    def reads(self, x: Symbol) -> Order | None:
+        return self.order(Symbol(x.logical, x.source, data_format="channels_last"))
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         made = super().recounted(*xs, wanted=wanted)
@@ -378,7 +378,7 @@ class Spatial(Layer):
             )
 
 
-def channel_axis(axis: Axis | None, x: Tensor) -> int:
+def channel_axis(axis: Axis | None, x: Symbol) -> int:
     """The axis of the channels: ``axis`` where it is given, else where the model's data format puts them."""
     if axis is not None:
         return axis % x.rank if -x.rank <= axis < x.rank else x.dimension(axis)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Module, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor, windowed
+from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import Size, Sizes
 from regspec.layers.convolution import compact
 from regspec.layers.layer import Activated, Spatial, Weight, kind
@@ -23,7 +23,7 @@ class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
     strides: Sizes = Field((1,), validate_default=True, description="The step of the window along each spatial axis.")
     padding: Literal["valid"] = Field("valid", description="valid: only whole windows; there is no other.")
 
-    def places(self, x: Tensor) -> tuple[int, ...]:
+    def places(self, x: Symbol) -> tuple[int, ...]:
         """How many windows there are along each axis."""
         sizes = [x.size(dimension) for dimension in range(2, x.rank)]
         moves = zip(sizes, self.kernel_size, self.strides, strict=True)
@@ -32,7 +32,7 @@ class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
             raise ShapeError(f"has a window of {self.kernel_size}, which does not fit into {x.described}")
         return counts
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         places = self.places(x)
         cells = math.prod(self.kernel_size) * x.size(1)
         axes = "l" if self.spatial_rank == 1 else "h w"
@@ -40,10 +40,10 @@ class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
         bias = self.weight("bias", f"{axes} o -> o {axes}", (*places, self.filters), parameters=("bias",))
         return (kernel, bias) if self.use_bias else (kernel,)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.activated_shape((x.shape[0], self.filters, *self.places(x)), x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         constructor = call(
             "LocallyConnected",
             x.size(1),

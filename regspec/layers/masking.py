@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from regspec.code.expressions import Binary, Expression, call
-from regspec.code.shapes import ShapeError, Tensor
+from regspec.code.shapes import ShapeError, Symbol
 from regspec.language.fields import Number
 from regspec.layers.layer import Layer, kind
 
@@ -18,13 +18,13 @@ class Masking(Layer):
 
     supports_masking = True
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
         if xs[0].rank < 3:
             raise ShapeError(f"takes (batch, steps, …), but is given {xs[0].described}")
 
-    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+    def output_mask(self, x: Symbol, *_: Symbol) -> Expression | None:
         return Binary("!=", x, self.mask_value).method("any", dim=-1)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return call("torch.where", Binary("!=", x, self.mask_value).method("any", dim=-1, keepdim=True), x, 0.0)

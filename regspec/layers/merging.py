@@ -11,7 +11,7 @@ from pydantic import Field
 from regspec.code import shapes
 from regspec.code.axes import Order
 from regspec.code.expressions import Binary, Expression, Value, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Axis
 from regspec.layers.counting import MAX_PARTS, Counted, Recounted, Units
 from regspec.layers.layer import Elementwise, Layer, kind, spread
@@ -27,7 +27,7 @@ class Merge(Moved, Elementwise):
     supports_masking = True
     verb: ClassVar[str]
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         rank = max(each.rank for each in (x, *others))
         padded = [(each.shape[0], *(1,) * (rank - each.rank), *each.shape[1:]) for each in (x, *others)]
         merged: list[int | None] = []
@@ -39,12 +39,12 @@ class Merge(Moved, Elementwise):
             merged.append(next(iter(known)) if known else None if wanted else 1)
         return tuple(merged)
 
-    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+    def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         """A step counts where it does in one of the inputs; all do where an input has no mask."""
         masks = [each.mask for each in (x, *others) if each.mask is not None]
         return _either(masks) if len(masks) == len(others) + 1 else None
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         rank = max(each.rank for each in (x, *others))
         return self.merge([_expanded(each, rank) for each in (x, *others)])
 
@@ -53,7 +53,7 @@ class Merge(Moved, Elementwise):
         raise NotImplementedError
 
 
-def _expanded(x: Tensor, rank: int) -> Expression:
+def _expanded(x: Symbol, rank: int) -> Expression:
     value: Expression = x
     for _ in range(rank - x.rank):
         value = value.method("unsqueeze", 1)
@@ -68,25 +68,25 @@ def _chained(operator: str, values: Sequence[Value]) -> Expression:
 class Operator(Merge, Pair):
     """A merge of inputs, or of one input and numbers."""
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         if self.numbers:
             Pair.checked(self, *xs)
         else:
             Layer.checked(self, *xs)
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return Pair.order(self, x)
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         return Pair.recounted(self, *xs, wanted=wanted)
 
-    def output_shape(self, *xs: Tensor) -> Shape:
+    def output_shape(self, *xs: Symbol) -> Shape:
         return Pair.output_shape(self, *xs) if self.numbers else Merge.output_shape(self, *xs)
 
-    def output_dtype(self, *xs: Tensor) -> str:
+    def output_dtype(self, *xs: Symbol) -> str:
         return promoted(*dtypes(self.named(xs).values() if self.numbers else xs))
 
-    def lower(self, *xs: Tensor) -> Expression:
+    def lower(self, *xs: Symbol) -> Expression:
         dtype = self.output_dtype(*xs)
         if self.numbers:
             return self.merge(
@@ -117,7 +117,7 @@ class Subtract(Operator):
     verb = "subtract"
     arity = (2, 2)
 
-    def output_dtype(self, *xs: Tensor) -> str:
+    def output_dtype(self, *xs: Symbol) -> str:
         return promoted(super().output_dtype(*xs), 0)
 
     def merge(self, values: Sequence[Value]) -> Expression:
@@ -133,7 +133,7 @@ class Multiply(Operator):
     def merge(self, values: Sequence[Value]) -> Expression:
         return _chained("*", values)
 
-    def lower(self, *xs: Tensor) -> Expression:
+    def lower(self, *xs: Symbol) -> Expression:
         masks = [spread(x.mask, x) for x in xs if x.mask is not None]
         if not masks or self.numbers:
             return super().lower(*xs)
@@ -160,12 +160,12 @@ class Extreme(Operator):
             return tensors[0].method("clamp", **{self.bound: number})
         return reduce(lambda left, right: call(self.function, left, right), tensors)
 
-    def lower(self, *xs: Tensor) -> Expression:
+    def lower(self, *xs: Symbol) -> Expression:
         if all(x.mask is None for x in xs) or self.numbers:
             return super().lower(*xs)
         return self._masked(*xs)
 
-    def _masked(self, x: Tensor, *others: Tensor) -> Expression:
+    def _masked(self, x: Symbol, *others: Symbol) -> Expression:
         """Of the inputs that count at a step; of a step that counts in none, the first's."""
         rank = max(each.rank for each in (x, *others))
         result, so_far = _expanded(x, rank), None if x.mask is None else spread(x.mask, x)
@@ -225,7 +225,7 @@ class Concatenate(Moved, Elementwise):
     arity = (1, None)
     supports_masking = True
 
-    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+    def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         """A step counts where it does in one of the inputs; those without a mask count with all their steps."""
         masks = [each.mask for each in (x, *others) if each.mask is not None]
         axis = x.order[self._dimension(x)]
@@ -245,12 +245,12 @@ class Concatenate(Moved, Elementwise):
         is_short = sum(1 if each.units is None else len(each.units.parts) for each in xs) <= MAX_PARTS
         return Recounted(units=Units.joined(xs)) if is_known and is_short and dimension == 1 else None
 
-    def _dimension(self, x: Tensor) -> int:
+    def _dimension(self, x: Symbol) -> int:
         if self.axis is not None:
             return x.dimension(self.axis)
         return x.dimension(1 if x.data_format == "channels_first" and x.rank > 3 else -1)
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         dimension = self._dimension(x)
         if dimension == 0:
             raise ShapeError("concatenates along axis 0, which is the batch")
@@ -269,7 +269,7 @@ class Concatenate(Moved, Elementwise):
             merged.append(next(iter(known), None))
         return tuple(merged)
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         dimension = self._dimension(x)
         dim = -1 if dimension == x.rank - 1 and x.rank > 2 else dimension
         return call("torch.cat", [x, *others], dim=unless(0, dim))
@@ -281,7 +281,7 @@ def _either(masks: Sequence[Expression]) -> Expression:
     return reduce(lambda left, right: Binary("|", left, right), distinct)
 
 
-def _all_steps(x: Tensor) -> Expression:
+def _all_steps(x: Symbol) -> Expression:
     """The mask of a tensor whose steps all count."""
     return call("torch.ones_like", x.method("select", x.dimension(-1), 0)).method("bool")
 
@@ -295,7 +295,7 @@ class Dot(Layer):
 
     arity = (2, 2)
 
-    def _axes(self, x: Tensor, y: Tensor) -> tuple[int, int]:
+    def _axes(self, x: Symbol, y: Symbol) -> tuple[int, int]:
         pair = self.axes * 2 if len(self.axes) == 1 else self.axes
         if len(pair) != 2:
             raise ShapeError(f"takes one axis, or one for each input, but {len(pair)} are given")
@@ -304,7 +304,7 @@ class Dot(Layer):
             raise ShapeError("multiplies along axis 0, which is the batch")
         return first, second
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         (y,) = others
         first, second = self._axes(x, y)
         if None not in (x.shape[first], y.shape[second]) and x.shape[first] != y.shape[second]:
@@ -315,7 +315,7 @@ class Dot(Layer):
         right = [size for axis, size in enumerate(y.shape) if axis not in (0, second)]
         return (*left, *right) if len(left) + len(right) > 1 else (*left, 1)
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         (y,) = others
         first, second = self._axes(x, y)
         left: Expression = call("F.normalize", x, dim=first) if self.normalize else x

@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from regspec.code import axes
 from regspec.code.expressions import Expression, replaced
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import REFERENCE, Frozen
 from regspec.layers.layer import KINDS, Layer, Weight, find_kind
 from regspec.text.problems import did_you_mean
@@ -67,21 +67,21 @@ class LayerForm:
 Nested = Annotated[Layer, LayerForm()]
 
 
-def wanted(layer: Layer, x: Tensor) -> Tensor:
+def wanted(layer: Layer, x: Symbol) -> Symbol:
     """A tensor like ``x`` in the order of axes that the layer wants."""
     layer.checked(x)
     order = layer.order(x)
     return x if order is None or order == x.order else x.permuted(order)
 
 
-def output_shape(layer: Layer, x: Tensor) -> Shape:
+def output_shape(layer: Layer, x: Symbol) -> Shape:
     """The shape of the layer's one output on ``x``, by Keras's axes."""
     inner = wanted(layer, x)
     shape = _only_shape(layer, inner)
     return axes.permute(shape, axes.inverse(layer.output_order(len(shape), inner)))
 
 
-def lower(layer: Layer, x: Tensor, value: Expression, mask: Expression | None = None) -> Expression:
+def lower(layer: Layer, x: Symbol, value: Expression, mask: Expression | None = None) -> Expression:
     """The layer's one output on ``value``, which has the shape of ``x``, and its mask; all by Keras's axes."""
     inner = wanted(layer, x)
     moved = value if inner is x else value.method("permute", *axes.between(x.order, inner.order))
@@ -94,13 +94,13 @@ def lower(layer: Layer, x: Tensor, value: Expression, mask: Expression | None = 
     return result if order == axes.identity(rank) else result.method("permute", *axes.inverse(order))
 
 
-def _only_shape(layer: Layer, inner: Tensor) -> Shape:
+def _only_shape(layer: Layer, inner: Symbol) -> Shape:
     shape = layer.output_shape(inner)
     if isinstance(shape, list):
         raise ShapeError(f"wraps a {type(layer).__name__} with several outputs")
     return shape
 
 
-def weights(layer: Layer, x: Tensor) -> tuple[Weight, ...]:
+def weights(layer: Layer, x: Symbol) -> tuple[Weight, ...]:
     """The layer's weights on ``x``."""
     return layer.weights(wanted(layer, x))

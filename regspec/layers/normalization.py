@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from regspec.code.axes import Order, identity
 from regspec.code.expressions import OMIT, Apply, Call, Expression, Module, call, replaced, unless, walk
-from regspec.code.shapes import Shape, ShapeError, Tensor, text
+from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language.fields import Axes, Axis, Fraction, NotNegative, Size
 from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.language.regularizers import Regularizer
@@ -31,16 +31,16 @@ class ChannelNormalization(AffineSlots):
     )
     epsilon: NotNegative = Field(1e-3, description="Added to the variance.")
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         return xs[0].is_signal
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         axis = channel_axis(self.axis, x)
         if axis == 0:
             raise ShapeError("normalizes over axis 0, which is the batch")
         return (0, axis, *(other for other in range(1, x.rank) if other != axis))
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
@@ -51,7 +51,7 @@ class ChannelNormalization(AffineSlots):
         fields = {} if x.is_keras and self.axis is not None and dimension != default else fields
         return Recounted(fields) if x.units is None else None
 
-    def affine(self, x: Tensor) -> tuple[Weight, ...]:
+    def affine(self, x: Symbol) -> tuple[Weight, ...]:
         """Gamma and beta, as far as there are."""
         along = (x.order[1],)
         gamma = self.weight("gamma", "c", (x.size(1),), constructed=ONES, along=along)
@@ -87,11 +87,11 @@ class BatchNormalization(ChannelNormalization):
         made = super().recounted(replace(x, units=None))
         return made and replace(made, units=x.units)
 
-    def affine_in_evaluation(self, x: Tensor, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
+    def affine_in_evaluation(self, x: Symbol, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
         scale = arrays.get("gamma", 1.0) / (arrays["moving_variance"] + self.epsilon) ** 0.5
         return x.order[1], scale, arrays.get("beta", 0.0) - arrays["moving_mean"] * scale
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         size, along = (x.size(1),), (x.order[1],)
         mean = self.weight(
             "moving_mean", "c", size, parameters=("running_mean",), constructed=ZEROS, trainable=False, along=along
@@ -108,7 +108,7 @@ class BatchNormalization(ChannelNormalization):
         ]
         return (*self.affine(x), mean, variance, *renorm)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if not 2 <= x.rank <= 5 and not self.renorm:
             raise ShapeError(f"takes 2-D to 5-D input, but is given {x.described}")
         clipping = self.renorm_clipping or {}
@@ -142,10 +142,10 @@ class GroupNormalization(ChannelNormalization):
 
     groups: int = Field(32, ge=-1, description="The number of groups; -1 for one to each channel.")
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return self.affine(x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         channels = x.size(1)
         groups = channels if self.groups == -1 else self.groups
         if groups == 0 or channels % groups:
@@ -162,28 +162,28 @@ class FeatureNormalization(Layer):
 
     axis: Axes = Field((-1,), description="The axis or axes that are normalized together.")
 
-    def normalized(self, x: Tensor) -> tuple[int, ...]:
+    def normalized(self, x: Symbol) -> tuple[int, ...]:
         """The axes that are normalized together, in order."""
         chosen = tuple(sorted({x.order[x.dimension(axis)] for axis in self.axis}))
         if 0 in chosen:
             raise ShapeError("normalizes over axis 0, which is the batch")
         return chosen
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         chosen = self.normalized(x)
         return (*(axis for axis in range(x.rank) if axis not in chosen), *chosen)
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         return Recounted(recounted_axes(self.axis, xs[0]), units=xs[0].units)
 
-    def feature_shape(self, x: Tensor) -> tuple[int, ...]:
+    def feature_shape(self, x: Symbol) -> tuple[int, ...]:
         """The sizes of the axes that are normalized together."""
         return tuple(x.size(dimension) for dimension in range(x.rank - len(self.normalized(x)), x.rank))
 
-    def affine_weight(self, slot: str, x: Tensor, parameter: str, constructed: Initializer) -> Weight:
+    def affine_weight(self, slot: str, x: Symbol, parameter: str, constructed: Initializer) -> Weight:
         """A weight with one number for each feature."""
         names = " ".join("abcdefgh"[: len(self.normalized(x))])
         along = self.normalized(x)
@@ -207,14 +207,14 @@ class LayerNormalization(AffineSlots, FeatureNormalization):
         False, description="Whether the mean is not subtracted, and no beta added: Keras's older RMS scaling."
     )
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         gamma = self.affine_weight("gamma", x, "weight", ONES)
         if self.rms_scaling:
             return (gamma,)
         beta = self.affine_weight("beta", x, "bias", ZEROS)
         return (gamma,) * self.scale + (beta,) * self.center
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         shape = _shape(self.feature_shape(x))
         if self.rms_scaling:
             return Module(call("LayerNorm", shape, eps=self.epsilon, rms_scaling=True))(x)
@@ -231,10 +231,10 @@ class RMSNormalization(FeatureNormalization):
 
     epsilon: NotNegative = Field(1e-6, description="Added to the mean square.")
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return (self.affine_weight("scale", x, "weight", ONES),)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("nn.RMSNorm", _shape(self.feature_shape(x)), eps=self.epsilon))(x)
 
 
@@ -246,7 +246,7 @@ class UnitNormalization(Elementwise):
 
     axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dimensions = tuple(dict.fromkeys(x.dimension(axis) for axis in self.axis))
         return call("F.normalize", x, dim=unless(1, _shape(dimensions)))
 
@@ -268,17 +268,17 @@ class SpectralNormalization(Layer):
     def inner_activities(self) -> dict[str, Regularizer]:
         return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return self.layer.order(x)
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return self.layer.reads(x)
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         made = self.layer.recounted(*xs, wanted=wanted)
         return made and Recounted(order=made.order, units=made.units, nested={"layer": made})
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
         self.layer.checked(*xs)
 
@@ -290,20 +290,20 @@ class SpectralNormalization(Layer):
     def index_limit(self) -> int | None:
         return self.layer.index_limit
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str] | None:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 
-    def output_mask(self, x: Tensor, *others: Tensor) -> Expression | None:
+    def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         return self.layer.output_mask(x, *others)
 
-    def _kernel(self, x: Tensor) -> Weight:
+    def _kernel(self, x: Symbol) -> Weight:
         """The weight that is normalized: Keras's kernel or embeddings, of a layer that is one module."""
         for weight in self.layer.weights(x):
             if weight.name in ("kernel", "embeddings") and weight.parameters == ("weight",) and not weight.module:
                 return weight
         raise ShapeError(f"wraps {type(self.layer).__name__}, which has no kernel to normalize")
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         kernel = self._kernel(x)
         inner = tuple(
             replace(weight, parameters=tuple(f"layer.{path}" for path in weight.parameters))
@@ -318,10 +318,10 @@ class SpectralNormalization(Layer):
         index = self.layer.weights(x).index(kernel) + 1
         return (*inner[:index], vector, *inner[index:])
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape | list[Shape]:
         return self.layer.output_shape(x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         kernel = self._kernel(x)
         result = self.layer.lower(x)
         assert isinstance(result, Expression)  # a layer with a kernel of its own module has one output

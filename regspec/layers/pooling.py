@@ -15,7 +15,7 @@ from pydantic import Field
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import OMIT, Expression, Module, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor, same_padding, windowed
+from regspec.code.shapes import Shape, ShapeError, Symbol, same_padding, windowed
 from regspec.language.fields import Sizes
 from regspec.layers.convolution import compact
 from regspec.layers.counting import Counted, Recounted
@@ -40,14 +40,14 @@ class Pooling(Spatial):
         """The step of the window along each axis."""
         return self.pool_size if self.strides is None else self.strides
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         moves = zip(x.shape[2:], self.pool_size, self.steps, strict=True)
         counts = tuple(windowed(size, span, stride, self.padding == "same") for size, span, stride in moves)
         if any(count is not None and count < 1 for count in counts):
             raise ShapeError(f"has a window of {self.pool_size}, which does not fit into {x.described}")
         return (*x.shape[:2], *counts)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         axes = list(zip(x.shape[2:], self.pool_size, self.steps, strict=True))
         if any(len(self._possible(*axis)) > 1 for axis in axes):
             return self._padded_when_run(x)
@@ -73,7 +73,7 @@ class Pooling(Spatial):
         without = (..., *(slice(1 if drop else None, None) for drop in drops))
         return pooled[without] if any(drops) else pooled
 
-    def _spans(self, x: Tensor) -> tuple[int, ...]:
+    def _spans(self, x: Symbol) -> tuple[int, ...]:
         """The windows for torch: a single one that ends in a padded cell does without it, so that it fits."""
         spans = []
         for size, span, step in zip(x.shape[2:], self.pool_size, self.steps, strict=True):
@@ -92,7 +92,7 @@ class Pooling(Spatial):
     def _before(self, size: int | None, span: int, stride: int) -> int:
         return self._possible(size, span, stride).pop()
 
-    def _padded_when_run(self, x: Tensor) -> Expression:
+    def _padded_when_run(self, x: Symbol) -> Expression:
         """Windows of a tensor that is padded when its sizes are known."""
         if self.function == "Avg":
             return Module(call("SameAvgPool", self.pool_size, compact(self.steps)))(x)
@@ -114,7 +114,7 @@ class AveragePooling(Pooling):
 
     function = "Avg"
 
-    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+    def differs_on_torch(self, x: Symbol, *_: Symbol) -> bool:
         # where more cells of padding are after than before, it counts them, which a window of two forgives
         axes = [*zip(x.shape[2:], self.pool_size, self.steps, strict=True)]
         pads = [(0, 1) if size is None else same_padding(size, span, stride) for size, span, stride in axes]
@@ -163,7 +163,7 @@ class AveragePooling3D(AveragePooling):
 
     spatial_rank = 3
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if any(size is not None and size < span for size, span in zip(x.shape[2:], self._spans(x), strict=True)):
             raise ShapeError(f"has a window of {self.pool_size}, larger than torch takes for {x.described}")
         return super().lower(x)
@@ -176,10 +176,10 @@ class GlobalPooling(Spatial):
 
     method: ClassVar[str]
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return None  # a mean reads the axes where they lie
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         if self._channels(x) in (1, x.rank - 1):
             return None
         return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)
@@ -188,22 +188,22 @@ class GlobalPooling(Spatial):
         is_first = self._channels(xs[0]) == 1
         return Recounted({"data_format": None if is_first else "channels_last"})
 
-    def _channels(self, x: Tensor) -> int:
+    def _channels(self, x: Symbol) -> int:
         """Where the channels lie."""
         return x.dimension(-1 if (self.data_format or x.data_format) == "channels_last" else 1)
 
-    def _spatial(self, x: Tensor) -> tuple[int, ...]:
+    def _spatial(self, x: Symbol) -> tuple[int, ...]:
         """Where the spatial axes lie."""
         channels = self._channels(x)
         return tuple(dimension for dimension in range(1, x.rank) if dimension != channels)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         spatial = self._spatial(x)
         if self.keepdims:
             return tuple(1 if dimension in spatial else size for dimension, size in enumerate(x.shape))
         return tuple(size for dimension, size in enumerate(x.shape) if dimension not in spatial)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         spatial = self._spatial(x)
         return x.method(
             self.method, dim=spatial[0] if len(spatial) == 1 else spatial, keepdim=unless(False, self.keepdims)
@@ -249,7 +249,7 @@ class GlobalAveragePooling1D(GlobalAveragePooling):
 
     spatial_rank = 1
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if x.mask is None:
             return super().lower(x)
         (steps,) = self._spatial(x)
@@ -279,10 +279,10 @@ class AdaptivePooling(Spatial):
 
     function: ClassVar[str]
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (*x.shape[:2], *self.output_size)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call(f"nn.Adaptive{self.function}Pool{self.spatial_rank}d", compact(self.output_size)))(x)
 
 

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Number, Sequence, Size
 from regspec.language.initializers import ONES, ZEROS
 from regspec.layers.counting import Counted, Recounted, recounted_axes
@@ -45,20 +45,20 @@ class Rescaling(Elementwise):
     def _is_per_channel(self) -> bool:
         return isinstance(self.scale, tuple) or isinstance(self.offset, tuple)
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return axes.channels_first(x.rank) if self._is_per_channel and x.rank > 2 else None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         return None if self._is_per_channel and xs[0].units is not None else super().recounted(*xs, wanted=wanted)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         channels = x.logical[channel_axis(None, x)]
         for name, numbers in (("scale", self.scale), ("offset", self.offset)):
             if isinstance(numbers, tuple) and len(numbers) not in (1, channels):
                 raise ShapeError(f"has {len(numbers)} numbers as {name}, but {channels} channels in {x.described}")
         return x.shape
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if self._is_per_channel:
             return Module(call("Rescaling", self.scale, self.offset, dim=x.dimension(channel_axis(None, x))))(x)
         scaled = x * self.scale
@@ -82,17 +82,17 @@ class Normalization(Layer):
             raise PydanticCustomError("pair", "needs both 'mean' and 'variance', or neither")
         return self
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         size = math.prod(self._size(x))
         for name, numbers in (("mean", self.mean), ("variance", self.variance)):
             if isinstance(numbers, tuple) and len(numbers) not in (1, size):
                 raise ShapeError(f"has {len(numbers)} numbers as {name}, but its axes have {size} in {x.described}")
         return x.shape
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return None if len(self.axis or ()) < 2 else super().order(x)
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return self.order(x)
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
@@ -101,13 +101,13 @@ class Normalization(Layer):
             return None
         return Recounted(recounted_axes(self.axis, x) if self.axis else {}, units=x.units)
 
-    def _kept(self, x: Tensor) -> tuple[int, ...]:
+    def _kept(self, x: Symbol) -> tuple[int, ...]:
         return tuple(sorted({x.dimension(axis) for axis in self.axis or ()}))
 
-    def _size(self, x: Tensor) -> tuple[int, ...]:
+    def _size(self, x: Symbol) -> tuple[int, ...]:
         return tuple(x.size(axis) for axis in self._kept(x))
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         if self.mean is not None:
             return ()
         shape = self._size(x)
@@ -127,7 +127,7 @@ class Normalization(Layer):
             for slot, start in (("mean", ZEROS), ("variance", ONES))
         )
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         kept = self._kept(x)
         size, shape = self._size(x), tuple(x.size(axis) if axis in kept else 1 for axis in range(1, x.rank))
         if _is_one(self.mean) and _is_one(self.variance):  # which hold for inputs of any size
@@ -155,7 +155,7 @@ class Sized(Spatial):
 
     spatial_rank = 2
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (*x.shape[:2], self.height, self.width)
 
 
@@ -178,10 +178,10 @@ class Resizing(Moved, Sized):
             raise PydanticCustomError("pair", "either crops or pads to the aspect ratio")
         return self
 
-    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+    def differs_on_torch(self, x: Symbol, *_: Symbol) -> bool:
         return self.interpolation == "bicubic"
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         size = (self.height, self.width)
         is_plain = x.is_floating and not self.crop_to_aspect_ratio and not self.pad_to_aspect_ratio
         if is_plain and self.interpolation == "nearest":
@@ -204,7 +204,7 @@ class Resizing(Moved, Sized):
 class CenterCrop(Sized):
     """The middle of images; where they are too small, they are enlarged first."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         high, wide = x.shape[2:]
         if high is None or wide is None:
             return Module(call("CenterCrop", self.height, self.width))(x)
@@ -223,13 +223,13 @@ class Encoding(Layer):
     def takes_integers(self) -> bool:
         return True
 
-    def encoded(self, x: Tensor, value: Expression, mode: str, size: int, suffix: str, *weights: Tensor) -> Expression:
+    def encoded(self, x: Symbol, value: Expression, mode: str, size: int, suffix: str, *weights: Symbol) -> Expression:
         """``value``, whole numbers in the shape of ``x``, after encoding."""
         if mode == "one_hot" and x.rank > 1 and x.shape[-1] == 1:
             value = value.method("squeeze", -1)
         return Module(call("CategoryEncoding", size, mode=unless("multi_hot", mode)), suffix)(value, *weights)
 
-    def encoded_shape(self, x: Tensor, mode: str, size: int) -> Shape:
+    def encoded_shape(self, x: Symbol, mode: str, size: int) -> Shape:
         """The shape of whole numbers after encoding."""
         if mode != "one_hot" and x.rank < 2:
             raise ShapeError(f"takes several numbers of each example with {mode}, but is given {x.described}")
@@ -254,12 +254,12 @@ class CategoryEncoding(Encoding):
     def index_limit(self) -> int | None:
         return self.num_tokens
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         if others and self.output_mode != "count":
             raise ShapeError("takes a second input, the weights of the counts, only with output_mode: count")
         return self.encoded_shape(x, self.output_mode, self.num_tokens)
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         return self.encoded(x, indices(x), self.output_mode, self.num_tokens, "", *others)
 
 
@@ -280,15 +280,15 @@ class Discretization(Encoding):
             raise PydanticCustomError("order", "needs 'bin_boundaries' in rising order")
         return self
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if self.output_mode == "int":
             return x.shape
         return self.encoded_shape(x, self.output_mode, len(self.bin_boundaries) + 1)
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str | None:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str | None:
         return "int64" if self.output_mode == "int" else None
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         numbers = Module(call("Discretization", self.bin_boundaries))(x)
         if self.output_mode == "int":
             return numbers

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Module, Part, Value, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor, text
+from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.layers.cells import Cell, GRUCell, LSTMCell, Names, NestedCells, SimpleRNNCell, stacked
 from regspec.layers.layer import Layer, Weight, kind, refuse_signals
 
@@ -46,7 +46,7 @@ class Recurrent(Layer):
 
     arity = (1, None)
 
-    def mask_of(self, x: Tensor) -> Tensor | None:
+    def mask_of(self, x: Symbol) -> Symbol | None:
         """The mask by which it skips steps of its input."""
         return None if self.ignores_mask else x.mask
 
@@ -55,15 +55,15 @@ class Recurrent(Layer):
         """How many states it has."""
         raise NotImplementedError
 
-    def state_shapes(self, x: Tensor) -> tuple[Shape, ...]:
+    def state_shapes(self, x: Symbol) -> tuple[Shape, ...]:
         """The shapes of its states, the first of which are its output's cell's."""
         raise NotImplementedError
 
-    def step_shape(self, x: Tensor) -> Shape:
+    def step_shape(self, x: Symbol) -> Shape:
         """The shape of the output of one step."""
         raise NotImplementedError
 
-    def owned_weights(self, x: Tensor, owner: Names = ()) -> tuple[Weight, ...]:
+    def owned_weights(self, x: Symbol, owner: Names = ()) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
         raise NotImplementedError
 
@@ -72,17 +72,17 @@ class Recurrent(Layer):
         return ()
 
     def outputs(
-        self, x: Tensor, sequence: Expression, initial: Sequence[Expression], owner: Names = ()
+        self, x: Symbol, sequence: Expression, initial: Sequence[Expression], owner: Names = ()
     ) -> tuple[Expression, tuple[Expression, ...]]:
         """The outputs of all steps of a sequence like ``x``, and the last states."""
         raise NotImplementedError
 
-    def options_for(self, x: Tensor) -> dict[str, Any]:
+    def options_for(self, x: Symbol) -> dict[str, Any]:
         """What the runtime's modules take besides those of a cell."""
         is_zero = self.mask_of(x) is not None and self.zero_output_for_mask
         return {"stateful": unless(False, self.stateful), "zero_output_for_mask": unless(False, is_zero)}
 
-    def mask_for(self, x: Tensor) -> dict[str, Value]:
+    def mask_for(self, x: Symbol) -> dict[str, Value]:
         """The mask of a sequence, as it is read, for the modules that take it."""
         mask = self.mask_of(x)
         if mask is None:
@@ -93,7 +93,7 @@ class Recurrent(Layer):
 
     # -- what follows --------------------------------------------------------------------------------------------------
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         super().checked(xs[0])
         count = self.state_count
         if len(xs) not in (1, 1 + count):
@@ -108,29 +108,29 @@ class Recurrent(Layer):
                         f"takes an initial state of {text(wanted.logical)}, but is given {state.described}"
                     )
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return self.owned_weights(x)
 
-    def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
+    def absent(self, x: Symbol, *_: Symbol) -> tuple[str, ...]:
         return self.owned_absent()
 
-    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+    def output_mask(self, x: Symbol, *_: Symbol) -> Expression | None:
         return x.mask if self.return_sequences else None
 
-    def main_shape(self, x: Tensor) -> Shape:
+    def main_shape(self, x: Symbol) -> Shape:
         """The shape of the output, the states apart."""
         step = self.step_shape(x)
         return (*x.shape[:2], *step[1:]) if self.return_sequences else step
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape | list[Shape]:
         return [self.main_shape(x), *self.state_shapes(x)] if self.return_state else self.main_shape(x)
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         output, states = self.run(x, others)
         return [output, *states] if self.return_state else output
 
     def run(
-        self, x: Tensor, initial: Sequence[Expression], owner: Names = ()
+        self, x: Symbol, initial: Sequence[Expression], owner: Names = ()
     ) -> tuple[Expression, tuple[Expression, ...]]:
         """The output, and the last states if they are wanted."""
         sequence = x.method("flip", 1) if self.go_backwards else x
@@ -158,19 +158,19 @@ class Chain(Recurrent):
     def state_count(self) -> int:
         return sum(len(cell.states) for _, cell in self.cells)
 
-    def state_shapes(self, x: Tensor) -> tuple[Shape, ...]:
+    def state_shapes(self, x: Symbol) -> tuple[Shape, ...]:
         return tuple((x.shape[0], cell.units) for _, cell in self.cells for _ in cell.states)
 
-    def step_shape(self, x: Tensor) -> Shape:
+    def step_shape(self, x: Symbol) -> Shape:
         return (x.shape[0], self.cells[-1][1].units)
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
         refuse_signals(xs[0])
         if any(cell.bias_regularizer is not None and not cell.use_bias for _, cell in self.cells):
             raise ShapeError("has a bias_regularizer, but no bias")
 
-    def owned_weights(self, x: Tensor, owner: Names = ()) -> tuple[Weight, ...]:
+    def owned_weights(self, x: Symbol, owner: Names = ()) -> tuple[Weight, ...]:
         weights: list[Weight] = []
         features = x.size(-1)
         for path, cell in self.cells:
@@ -183,7 +183,7 @@ class Chain(Recurrent):
         return tuple(f"{suffix}.{name}" if suffix else name for suffix, name in found)
 
     def outputs(
-        self, x: Tensor, sequence: Expression, initial: Sequence[Expression], owner: Names = ()
+        self, x: Symbol, sequence: Expression, initial: Sequence[Expression], owner: Names = ()
     ) -> tuple[Expression, tuple[Expression, ...]]:
         features, unused = x.size(-1), [state.method("unsqueeze", 0) for state in initial]
         states: list[Expression] = []

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, create_model
 
 from regspec.code.expressions import Expression, Import, Module, call
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint
 from regspec.language.registration import fields_of, found, importable
 from regspec.language.regularizers import RegularizerField
@@ -36,7 +36,7 @@ class Registered(Layer):
     def takes_integers(self) -> bool:
         return True
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return tuple(
             Weight(
                 slot,
@@ -51,7 +51,7 @@ class Registered(Layer):
             for slot, parameter in self.slots.items()
         )
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         function: Any = type(self).shape_function
         if function is None:
             return x.shape
@@ -62,7 +62,7 @@ class Registered(Layer):
         except Exception as error:  # of the user's own function, which may raise whatever it likes
             raise ShapeError(f"can't take its input: {error or type(error).__name__}") from None
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         arguments = {name: getattr(self, name) for name in self.module_fields if name in self.model_fields_set}
         return Module(call(self.module_import, **arguments))(x, *others)
 
@@ -98,7 +98,7 @@ def register_layer(
         ...     def __init__(self, start: float = 1.0) -> None:
         ...         super().__init__()
         ...         self.gate = torch.nn.Parameter(torch.tensor(start))
-        ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ...     def forward(self, x: torch.Symbol) -> torch.Symbol:
         ...         return self.gate * x
 
         ``- Gate: {start: 0.5, gate_regularizer: {l1: 1e-3}}`` is then a layer.

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call
-from regspec.code.shapes import DataFormat, Shape, ShapeError, Tensor, text
+from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
 from regspec.language.fields import Count, Sequence, Size, Sizes
 from regspec.layers.convolution import compact
 from regspec.layers.counting import Counted, Recounted, Units
@@ -25,7 +25,7 @@ class Moved(Layer):
     def takes_integers(self) -> bool:
         return True
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *others: Symbol) -> str:
         return next((each.dtype for each in (x, *others) if each.is_floating), x.dtype)
 
 
@@ -38,12 +38,12 @@ class Flatten(Moved):
         description="channels_first: the channels are moved last before, as Keras does; else the axes as they are.",
     )
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         if self.data_format == "channels_first" and x.rank > 2:
             return (0, *range(2, x.rank), 1)
         return None if _keeps_places(x.logical, x.order) else axes.identity(x.rank)
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return None if self.data_format != "channels_first" else super().reads(x)
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
@@ -52,10 +52,10 @@ class Flatten(Moved):
             return Recounted(units=x.units)
         return None if None in x.shape[1:] else Recounted(units=Units.flattened(x))
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (x.shape[0], None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:]))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("unsqueeze", 1) if x.rank == 1 else Module(call("nn.Flatten"))(x)
 
 
@@ -74,13 +74,13 @@ class Reshape(Moved):
             raise PydanticCustomError("shape", "must have sizes of 1 or more, and at most one -1")
         return value
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return None if _keeps_places(x.logical, x.order) else axes.identity(x.rank)
 
-    def output_order(self, rank: int, x: Tensor) -> Order:
+    def output_order(self, rank: int, x: Symbol) -> Order:
         return axes.identity(rank)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         known = math.prod(size for size in self.target_shape if size != -1)
         total = None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:])
         if total is not None and (total % known if -1 in self.target_shape else total != known):
@@ -90,7 +90,7 @@ class Reshape(Moved):
 
     chooses_order = True
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return None if _keeps_places(x.logical, x.order) else super().reads(x)
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
@@ -103,7 +103,7 @@ class Reshape(Moved):
             return Recounted(order=plain)
         return Recounted({"target_shape": [self.target_shape[axis - 1] for axis in wanted[1:]]}, wanted)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         sizes = self.output_shape(x)[1:]
         if None in sizes:  # which torch infers
             return x.method("reshape", x.method("size", 0), *self.target_shape)
@@ -124,14 +124,14 @@ class Permute(Moved):
         description="The axes in their new order; 1 is the first after the batch."
     )
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if sorted(self.dims) != list(range(1, x.rank)):
             raise ShapeError(f"orders the axes {list(self.dims)}, but is given {x.described}")
         return (x.shape[0], *(x.shape[axis] for axis in self.dims))
 
     chooses_order = True
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
@@ -140,7 +140,7 @@ class Permute(Moved):
         taken = (0, *self.dims)
         return Recounted({"dims": [x.dimension(taken[axis]) for axis in order[1:]]}, order, x.units)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("permute", 0, *self.dims)
 
 
@@ -152,10 +152,10 @@ class RepeatVector(Moved):
 
     takes = ("batch", "features")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (x.shape[0], self.n, x.shape[1])
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("unsqueeze", 1).method("expand", -1, self.n, -1)
 
 
@@ -198,7 +198,7 @@ class Sided(Spatial):
             )
         return sides
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
 
@@ -209,7 +209,7 @@ class Cropping(Sided):
         1, validate_default=True, description="The cells to take off: one number, or for each axis or side."
     )
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         sizes = tuple(
             None if size is None else size - sum(sides)
             for size, sides in zip(x.shape[2:], sides_of(self.cropping, self.spatial_rank) or (), strict=True)
@@ -218,7 +218,7 @@ class Cropping(Sided):
             raise ShapeError(f"takes off {self.cropping}, which leaves nothing of {x.described}")
         return (*x.shape[:2], *sizes)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         sides = sides_of(self.cropping, self.spatial_rank) or ()
         within = (..., *(slice(before or None, -after or None) for before, after in sides))
         return x[within]
@@ -248,14 +248,14 @@ class ZeroPadding(Sided):
         1, validate_default=True, description="The zeros to add: one number, or for each axis or side."
     )
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         sides = sides_of(self.padding, self.spatial_rank) or ()
         return (
             *x.shape[:2],
             *(None if n is None else n + sum(side) for n, side in zip(x.shape[2:], sides, strict=True)),
         )
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         sides = sides_of(self.padding, self.spatial_rank) or ()
         return call("F.pad", x, tuple(cells for side in reversed(sides) for cells in side))
 
@@ -286,13 +286,13 @@ class UpSampling(Spatial):
 
     size: Sizes = Field((2,), validate_default=True, description="The factor along each spatial axis.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (
             *x.shape[:2],
             *(None if n is None else n * factor for n, factor in zip(x.shape[2:], self.size, strict=True)),
         )
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("nn.Upsample", scale_factor=compact(self.size)))(x)
 
 
@@ -305,10 +305,10 @@ class UpSampling2D(UpSampling):
     )
     spatial_rank = 2
 
-    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+    def differs_on_torch(self, x: Symbol, *_: Symbol) -> bool:
         return self.interpolation == "bicubic"
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if self.interpolation == "nearest":
             return super().lower(x)
         if self.interpolation == "bilinear":
@@ -333,10 +333,10 @@ class Sequential(Spatial):
 
     spatial_rank = 1
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor, windowed
+from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import NotNegative, Number, Positive, Sequence, Size
 from regspec.language.initializers import STFT, Window
 from regspec.layers.counting import Counted, Recounted
@@ -72,7 +72,7 @@ class STFTSpectrogram(Spatial):
     def _frequencies(self) -> int:
         return self._fft_length // 2 + 1
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return tuple(self._kernel(side) for side, other in SIDES.items() if self.mode != other)
 
     def _kernel(self, side: Literal["real", "imag"]) -> Weight:
@@ -81,7 +81,7 @@ class STFTSpectrogram(Spatial):
         filling = {"initializer": filled, "constructed": filled}
         return self.weight("kernel", "t i o -> o i t", shape, name=name, parameters=(name,), **filling)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         time = windowed(x.shape[2], self.frame_length, self._step, self.padding == "same")
         if time is not None and time < 1:
             raise ShapeError(f"has frames of {self.frame_length} samples, which do not fit into {x.described}")
@@ -97,10 +97,10 @@ class STFTSpectrogram(Spatial):
         is_moved = self.expand_dims and not xs[0].is_keras
         return made and replace(made, order=axes.channels_first(4) if is_moved else None)
 
-    def _is_last(self, x: Tensor) -> bool:
+    def _is_last(self, x: Symbol) -> bool:
         return (self.data_format or x.data_format) == "channels_last"
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         constructor = call(
             "STFTSpectrogram",
             self.frame_length,
@@ -151,7 +151,7 @@ class MelSpectrogram(Layer):
             raise PydanticCustomError("frames", "needs a 'max_freq' above 'min_freq'")
         return self
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if x.rank > 2:
             raise ShapeError(f"takes 2-D input (batch, samples), but is given {x.described}")
         if x.rank == 1:  # one signal without a batch
@@ -164,5 +164,5 @@ class MelSpectrogram(Layer):
         frames = (samples + 2 * beyond - self.fft_length) // self.sequence_stride + 1
         return (x.shape[0], self.num_mel_bins, frames)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("MelSpectrogram", **self.own_arguments()))(x)

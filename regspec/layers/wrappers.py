@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, Part, call
-from regspec.code.shapes import Shape, ShapeError, Tensor, text
+from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
 from regspec.layers.cells import Cell
@@ -70,7 +70,7 @@ class Bidirectional(Layer):
         """Whether a forward begins with the last states of the one before."""
         return self._forward.stateful
 
-    def _native_cell(self, x: Tensor) -> Cell | None:
+    def _native_cell(self, x: Symbol) -> Cell | None:
         """The cell of which one of torch's modules computes both directions, if it can."""
         forward = self._forward
         is_plain = not (forward.go_backwards or forward.return_state or forward.stateful)
@@ -88,31 +88,31 @@ class Bidirectional(Layer):
         pairs = {"forward_activity": self._forward, "backward_activity": self._backward}
         return {suffix: layer.activity for suffix, layer in pairs.items() if layer.activity is not None}
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return self._forward.order(x)
 
-    def output_order(self, rank: int, x: Tensor) -> Order:
+    def output_order(self, rank: int, x: Symbol) -> Order:
         return self._forward.output_order(rank, x)
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         return self._forward.gives_signal(*xs)
 
-    def units_of(self, output: Tensor) -> int:
+    def units_of(self, output: Symbol) -> int:
         return self._forward.units_of(output)
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         if (cell := self._native_cell(x)) is None:
             return (*self._forward.owned_weights(x, ("forward",)), *self._backward.owned_weights(x, ("backward",)))
         both = (("forward", ""), ("backward", "_reverse"))
         weights = [each for name, ending in both for each in cell.direction_weights(x.size(-1), (name,), ending)]
         return tuple(weights if self._forward.trainable else (replace(weight, frozen=True) for weight in weights))
 
-    def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
+    def absent(self, x: Symbol, *_: Symbol) -> tuple[str, ...]:
         if (cell := self._native_cell(x)) is None:
             return (*self._forward.owned_absent(("forward",)), *self._backward.owned_absent(("backward",)))
         return tuple(f"{name}{ending}" for name in cell.absent_parameters for ending in ("", "_reverse"))
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         super().checked(xs[0])
         forward, backward = self._forward.state_count, self._backward.state_count
         if len(xs) not in (1, 1 + forward + backward):
@@ -122,7 +122,7 @@ class Bidirectional(Layer):
         self._forward.checked(xs[0], *xs[1 : 1 + forward])
         self._backward.checked(xs[0], *xs[1 + forward :])
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape | list[Shape]:
         forward, backward = self._forward.main_shape(x), self._backward.main_shape(x)
         states = (*self._forward.state_shapes(x), *self._backward.state_shapes(x)) if self._forward.return_state else ()
         if self.merge_mode is None:
@@ -137,19 +137,19 @@ class Bidirectional(Layer):
         )
         return [merged, *states] if states else merged
 
-    def output_mask(self, x: Tensor, *_: Tensor) -> Expression | None:
+    def output_mask(self, x: Symbol, *_: Symbol) -> Expression | None:
         return self._forward.output_mask(x)
 
     @property
     def masked_outputs(self) -> int:
         return 2 if self.merge_mode is None else 1
 
-    def _last_dimension(self, x: Tensor) -> int:
+    def _last_dimension(self, x: Symbol) -> int:
         """The dimension that holds Keras's last axis of an output, along which both are concatenated."""
         rank = len(self._forward.main_shape(x))
         return self._forward.output_order(rank, x).index(rank - 1)
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         if (cell := self._native_cell(x)) is not None:
             return self._both_at_once(cell, x, others)
         count = self._forward.state_count
@@ -179,7 +179,7 @@ class Bidirectional(Layer):
         listener = Module(call("nn.Identity"), f"{name}_activity")
         return listener(output), tuple(listener(state) for state in states)
 
-    def _both_at_once(self, cell: Cell, x: Tensor, initial: Sequence[Tensor]) -> Expression | list[Expression]:
+    def _both_at_once(self, cell: Cell, x: Symbol, initial: Sequence[Symbol]) -> Expression | list[Expression]:
         """Both directions by one of torch's modules."""
         half = len(initial) // 2
         pairs = zip(initial[:half], initial[half:], strict=True)
@@ -235,21 +235,21 @@ class TimeDistributed(Layer):
     def inner_activities(self) -> dict[str, Regularizer]:
         return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
         if xs[0].rank < 3:
             raise ShapeError(f"takes input of (batch, steps, …), but is given {xs[0].described}")
         if isinstance(self.layer, (Recurrent, Bidirectional)) and self.layer.stateful:
             raise ShapeError("wraps a stateful layer, whose state would go from each step's sequence to the next")
 
-    def _step(self, x: Tensor) -> Tensor:
+    def _step(self, x: Symbol) -> Symbol:
         """A tensor like all steps of ``x``, one after the other."""
         mask = None
         if x.mask is not None and x.mask.rank > 2:  # each step is a sequence with a mask of its own
-            mask = Tensor((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
-        return Tensor((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format, mask=mask)
+            mask = Symbol((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
+        return Symbol((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format, mask=mask)
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         order = self.layer.reads(self._counted_step(x))
         if order is None:
             return None if x.order[:2] == (0, 1) else axes.identity(x.rank)
@@ -260,25 +260,25 @@ class TimeDistributed(Layer):
         made = self.layer.recounted(step)
         if made is None or made.units is not None:  # the units of each step
             return None
-        rank = len(self.output_shape(Tensor(x.logical, x.source, x.dtype, (), x.data_format))) - 1
+        rank = len(self.output_shape(Symbol(x.logical, x.source, x.dtype, (), x.data_format))) - 1
         like = axes.identity(rank) if step.is_keras else self.layer.output_order(rank, step)
         order = (0, 1, *(axis + 1 for axis in (made.order or like)[1:]))
         return Recounted(order=order, nested={"layer": made})
 
-    def _counted_step(self, x: Tensor) -> Counted:
+    def _counted_step(self, x: Symbol) -> Counted:
         """A tensor like each step of ``x``, counted alike where the steps are the second axis."""
         order = (0, *(axis - 1 for axis in x.order[2:])) if x.order[:2] == (0, 1) else ()
         shape = x.shape if order else x.logical
         return Counted((None, *shape[2:]), x.source, x.dtype, order, x.data_format)
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         weights = nested.weights(self.layer, self._step(x))
         return tuple(replace(weight, along=tuple(axis and axis + 1 for axis in weight.along)) for weight in weights)
 
-    def absent(self, x: Tensor, *_: Tensor) -> tuple[str, ...]:
+    def absent(self, x: Symbol, *_: Symbol) -> tuple[str, ...]:
         return self.layer.absent(self._step(x))
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (*x.shape[:2], *nested.output_shape(self.layer, self._step(x))[1:])
 
     @property
@@ -289,13 +289,13 @@ class TimeDistributed(Layer):
     def index_limit(self) -> int | None:
         return self.layer.index_limit
 
-    def differs_on_torch(self, x: Tensor, *_: Tensor) -> bool:
+    def differs_on_torch(self, x: Symbol, *_: Symbol) -> bool:
         return self.layer.differs_on_torch(self._step(x))
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str | list[str] | None:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if isinstance(self.layer, Dense) and self.layer.is_along_last_axis and not self.inner_activities:
             return nested.lower(self.layer, x, x)  # which works along the last axis, whatever stands before
         steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))

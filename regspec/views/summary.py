@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.code import shapes
-from regspec.code.shapes import Tensor
+from regspec.code.shapes import Symbol
 from regspec.graph.blocks import Graph
 from regspec.layers.layer import Weight
 
@@ -163,5 +163,5 @@ def _drawn(graph: Graph, prefix: str, places: dict[int, str], indent: int) -> It
         places.update(dict.fromkeys((id(x) for x in node.outputs), place))
 
 
-def _sources(inputs: tuple[Tensor, ...], places: dict[int, str]) -> list[str]:
+def _sources(inputs: tuple[Symbol, ...], places: dict[int, str]) -> list[str]:
     return [places[id(x)] for x in inputs]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from regspec.code import axes, shapes
 from regspec.code.axes import Order
-from regspec.code.shapes import Tensor
+from regspec.code.shapes import Symbol
 from regspec.graph.blocks import Graph
 from regspec.graph.nodes import Node
 from regspec.keras.dialect import Dialect
@@ -345,7 +345,7 @@ class _Counting:
         return wanted
 
     def _preferred(
-        self, model: Model, node: Node, name: str, index: int, x: Tensor, wanted: Mapping[str, Order]
+        self, model: Model, node: Node, name: str, index: int, x: Symbol, wanted: Mapping[str, Order]
     ) -> Order | None:
         """The order in which a node best takes an input."""
         layer, block = node.plan.layer, node.plan.block
@@ -369,7 +369,7 @@ def _rewritten(fields: Mapping[str, Any], recounted: Recounted) -> dict[str, Any
     return weights_last(said)
 
 
-def _counted(x: Tensor) -> Counted:
+def _counted(x: Symbol) -> Counted:
     """A tensor of a graph as Keras counts it."""
     return Counted(x.logical, x.source, x.dtype, (), "channels_last")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.code.expressions import Apply, Call, Module, Part
-from regspec.code.shapes import Tensor
+from regspec.code.shapes import Symbol
 from regspec.graph.blocks import Graph
 from regspec.keras.training.optimizers import Settings, code, defined, named, number
 
@@ -33,7 +33,7 @@ class Head:
         return cls(_function(graph, graph.outputs[index]), graph.outputs[index].rank)
 
 
-def _function(graph: Graph, output: Tensor) -> str | None:
+def _function(graph: Graph, output: Symbol) -> str | None:
     made = ((x, result) for node in graph.nodes for x, result in zip(node.outputs, node.plan.results, strict=True))
     match next((result for x, result in made if x is output), None):
         case (

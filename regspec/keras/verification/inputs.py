@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regspec.code.shapes import Tensor
+from regspec.code.shapes import Symbol
 from regspec.graph.blocks import Graph
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def limits(graph: Graph) -> list[int | None]:
     """How many indices each input of a graph may hold, from 0 up; None where it indexes nothing."""
     found: dict[int, int] = {}  # by the id of a tensor
 
-    def note(x: Tensor, limit: int | None) -> None:
+    def note(x: Symbol, limit: int | None) -> None:
         if limit is not None:
             found[id(x)] = min(limit, found.get(id(x), limit))
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor, windowed
+from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import Axes, Axis, Number, Positive, Sequence, Size
 from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Layer, operation
@@ -22,27 +22,27 @@ class Along(Moved):
 
     axis: Axis = Field(-1, description="The axis; 1 is the first after the batch.")
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return None
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         return None if xs[0].units is not None else Recounted(recounted_axes((self.axis,), xs[0]))
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs)
 
-    def dimension(self, x: Tensor) -> int:
+    def dimension(self, x: Symbol) -> int:
         """The dimension in torch of the axis."""
         return inner_dimension(self.axis, x)
 
-    def dim(self, x: Tensor) -> int:
+    def dim(self, x: Symbol) -> int:
         """The argument ``dim`` of torch's functions."""
         return shown(self.dimension(x), x)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape | list[Shape]:
         self.dimension(x)
         return x.shape
 
@@ -54,10 +54,10 @@ class Running(Along):
 
     function: ClassVar[str]
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return promoted(x.dtype, 0)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return cast(
             x.method(self.function, dim=self.dim(x)), x.dtype if x.is_floating else "int64", self.output_dtype(x)
         )
@@ -73,17 +73,17 @@ class Diff(Along):
 
     n: Size = Field(1, description="How often the difference is taken.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         dimension = self.dimension(x)
         size = x.shape[dimension]
         if size is not None and size <= self.n:
             raise ShapeError(f"takes differences {self.n} times, which leaves nothing of {x.described}")
         return tuple(old if index != dimension or old is None else old - self.n for index, old in enumerate(x.shape))
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("diff", n=unless(1, self.n), dim=unless(-1, self.dim(x)))
 
 
@@ -91,10 +91,10 @@ class Diff(Along):
 class Sort(Along):
     """The numbers in rising order."""
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Part(x.method("sort", dim=unless(-1, self.dim(x))), ("values", "indices"), (0,))
 
 
@@ -102,10 +102,10 @@ class Sort(Along):
 class Argsort(Along):
     """The places of the numbers in rising order; of equal ones the first comes first."""
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return "int32"
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("argsort", dim=unless(-1, self.dim(x)), stable=True).method("int")
 
 
@@ -116,17 +116,17 @@ class TopK(Moved):
     k: Size = Field(description="How many.")
     sorted: bool = Field(True, description="Whether they are in order.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> list[Shape]:
         inner_dimension(-1, x)
         size = x.shape[-1]
         if size is not None and size < self.k:
             raise ShapeError(f"takes the {self.k} largest numbers of the last axis of {x.described}")
         return [(*x.shape[:-1], self.k)] * 2
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> list[str]:  # type: ignore[override]
+    def output_dtype(self, x: Symbol, *_: Symbol) -> list[str]:  # type: ignore[override]
         return [x.dtype, "int32"]
 
-    def lower(self, x: Tensor, *_: Tensor) -> list[Expression]:
+    def lower(self, x: Symbol, *_: Symbol) -> list[Expression]:
         whole = x.method("topk", self.k, sorted=unless(True, self.sorted))
         values, places = (Part(whole, ("values", "indices"), (index,)) for index in (0, 1))
         return [values, places.method("int")]
@@ -145,7 +145,7 @@ class Place(Layer):
     def takes_integers(self) -> bool:
         return True
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         dimension = inner_dimension(self.axis, x)
         return (*x.shape[:dimension], *((1,) if self.keepdims else ()), *x.shape[dimension + 1 :])
 
@@ -153,10 +153,10 @@ class Place(Layer):
     def precision(self) -> None:
         return None
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return self.dtype
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         number = x.method("byte") if x.dtype == "bool" else x
         place = number.method(self.function, dim=shown(x.dimension(self.axis), x), keepdim=unless(False, self.keepdims))
         return cast(place, "int64", self.dtype)
@@ -174,29 +174,29 @@ class Normalize(Layer):
     norm_order: int = Field(2, alias="order", ge=1, le=64, description="The order of the norm.")
     epsilon: Positive | None = Field(None, description="What the norm is at least; 1e-7 when absent.")
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return None
 
-    def reads(self, x: Tensor) -> Order | None:
+    def reads(self, x: Symbol) -> Order | None:
         return None
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         return Recounted(recounted_axes(self.axis, xs[0]), units=xs[0].units)
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if self.norm_order != 2 and len(self.axis) > 1:
             raise ShapeError(f"takes a norm of order {self.norm_order} along one axis, but {len(self.axis)} are given")
         for axis in self.axis:
             inner_dimension(axis, x)
         return x.shape
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dimensions = tuple(sorted({x.dimension(axis) for axis in self.axis}))
         dim = dimensions if len(dimensions) > 1 else shown(dimensions[0], x)
         epsilon = 1e-7 if self.epsilon is None else self.epsilon
@@ -208,13 +208,13 @@ class Normalize(Layer):
 class Intervals(Moved):
     """The places of numbers among boundaries."""
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return None
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs)
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return "int32"
 
 
@@ -227,7 +227,7 @@ class Digitize(Intervals):
 
     bins: Boundaries = Field(min_length=1, max_length=MAX_NUMBERS, description="The boundaries, in rising order.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         number = x.method("byte") if x.dtype == "bool" else x
         return call("torch.bucketize", number, value("bins", self.bins), right=True).method("int")
 
@@ -241,7 +241,7 @@ class SearchSorted(Intervals):
     )
     side: Literal["left", "right"] = Field("left", description="Whether it is put before or after equal ones.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         sequence = value("sorted_sequence", self.sorted_sequence)
         return call("torch.searchsorted", sequence, x, side=unless("left", self.side), out_int32=True)
 
@@ -253,14 +253,14 @@ class Trapezoid(Layer):
     axis: Axis = Field(-1, description="The axis to reduce; 1 is the first after the batch.")
     dx: Number = Field(1.0, description="The distance between two numbers.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         dimension = inner_dimension(self.axis, x)
         return (*x.shape[:dimension], *x.shape[dimension + 1 :])
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dim = shown(x.dimension(self.axis), x)
         return call("torch.trapezoid", x, dx=unless(1.0, self.dx), dim=unless(-1, dim))
 
@@ -272,15 +272,15 @@ class ExtractSequences(Moved):
     sequence_length: Size = Field(description="The length of a window.")
     sequence_stride: Size = Field(description="How far apart windows begin.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         inner_dimension(-1, x)
         count = windowed(x.shape[-1], self.sequence_length, self.sequence_stride, is_padded=False)
         if count is not None and count < 1:
             raise ShapeError(f"takes windows of {self.sequence_length} from the last axis of {x.described}")
         return (*x.shape[:-1], count, self.sequence_length)
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("unfold", -1, self.sequence_length, self.sequence_stride)

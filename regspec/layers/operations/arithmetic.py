@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from regspec.code.expressions import Binary, Expression, Value, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import NotNegative
 from regspec.layers.layer import operation
 from regspec.layers.operations.operands import (
@@ -38,16 +38,16 @@ class Pair(Operands):
     operands: ClassVar[tuple[str, ...]] = ("x1", "x2")
     verb: ClassVar[str] = "combine"
 
-    def output_shape(self, *xs: Tensor) -> Shape:
+    def output_shape(self, *xs: Symbol) -> Shape:
         return same_shape(self.verb, *self.named(xs).values())
 
-    def output_dtype(self, *xs: Tensor) -> str:
+    def output_dtype(self, *xs: Symbol) -> str:
         return promoted(*dtypes(self.named(xs).values()))
 
-    def lower(self, *xs: Tensor) -> Expression:
+    def lower(self, *xs: Symbol) -> Expression:
         return self.combined(*(self.taken(name, each, xs) for name, each in self.named(xs).items()))
 
-    def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
+    def taken(self, name: str, operand: Symbol | Numbers, xs: tuple[Symbol, ...]) -> Value:
         """An operand as the function takes it."""
         return value(name, operand, like=xs[0])
 
@@ -59,9 +59,9 @@ class Pair(Operands):
 # -- arithmetic --------------------------------------------------------------------------------------------------------
 
 
-def counted(operand: Tensor | Numbers, taken: Value, dtype: str) -> Value:
+def counted(operand: Symbol | Numbers, taken: Value, dtype: str) -> Value:
     """An operand of arithmetic whose result has a type: truth values count as numbers of that type."""
-    if isinstance(operand, Tensor) and operand.dtype == "bool" and isinstance(taken, Expression):
+    if isinstance(operand, Symbol) and operand.dtype == "bool" and isinstance(taken, Expression):
         return cast(taken, "bool", dtype)
     return taken
 
@@ -71,10 +71,10 @@ class Arithmetic(Pair):
 
     operator: ClassVar[str]
 
-    def output_dtype(self, *xs: Tensor) -> str:
+    def output_dtype(self, *xs: Symbol) -> str:
         return promoted(*dtypes(self.named(xs).values()), 0)
 
-    def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
+    def taken(self, name: str, operand: Symbol | Numbers, xs: tuple[Symbol, ...]) -> Value:
         return counted(operand, value(name, operand, like=xs[0]), self.output_dtype(*xs))
 
     def combined(self, x1: Value, x2: Value) -> Expression:
@@ -98,8 +98,8 @@ class Rounded(Arithmetic):
 
     verb = "divide"
 
-    def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
-        if not isinstance(operand, Tensor) and name == "x1" and "float" in self.output_dtype(*xs):
+    def taken(self, name: str, operand: Symbol | Numbers, xs: tuple[Symbol, ...]) -> Value:
+        if not isinstance(operand, Symbol) and name == "x1" and "float" in self.output_dtype(*xs):
             return value(name, converted(operand, float), like=xs[0], held=True)
         return super().taken(name, operand, xs)
 
@@ -113,7 +113,7 @@ class FloorDivide(Rounded):
 
     operator = "//"
 
-    def lower(self, *xs: Tensor) -> Expression:
+    def lower(self, *xs: Symbol) -> Expression:
         if "float" not in self.output_dtype(*xs):
             return super().lower(*xs)
         x1, x2 = (self.taken(name, each, xs) for name, each in self.named(xs).items())
@@ -144,7 +144,7 @@ class Joint(Pair):
 
     function: ClassVar[str]
 
-    def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
+    def taken(self, name: str, operand: Symbol | Numbers, xs: tuple[Symbol, ...]) -> Value:
         return value(name, operand, like=xs[0], held=True)
 
     def combined(self, x1: Value, x2: Value) -> Expression:
@@ -158,8 +158,8 @@ class JointFloat(Joint):
     def takes_integers(self) -> bool:
         return False
 
-    def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
-        return value(name, operand if isinstance(operand, Tensor) else converted(operand, float), like=xs[0], held=True)
+    def taken(self, name: str, operand: Symbol | Numbers, xs: tuple[Symbol, ...]) -> Value:
+        return value(name, operand if isinstance(operand, Symbol) else converted(operand, float), like=xs[0], held=True)
 
 
 @operation
@@ -169,18 +169,18 @@ class Heaviside(JointFloat):
     function = "torch.heaviside"
 
     def combined(self, x1: Value, x2: Value) -> Expression:
-        return super().combined(*(each.method("detach") if isinstance(each, Tensor) else each for each in (x1, x2)))
+        return super().combined(*(each.method("detach") if isinstance(each, Symbol) else each for each in (x1, x2)))
 
 
 class JointInteger(Joint):
     """A function of torch's of two tensors of whole numbers."""
 
-    def output_shape(self, *xs: Tensor) -> Shape:
+    def output_shape(self, *xs: Symbol) -> Shape:
         _check_whole(self, *xs)
         return super().output_shape(*xs)
 
 
-def _check_whole(layer: Pair, *xs: Tensor) -> None:
+def _check_whole(layer: Pair, *xs: Symbol) -> None:
     """Raises `ShapeError` where an operand is no whole number."""
     if "float" in promoted(*dtypes(layer.named(xs).values())):
         given = " and ".join(f"'{x.source}' of {x.dtype}" for x in xs)
@@ -208,7 +208,7 @@ class Comparison(Pair):
     operator: ClassVar[str]
     verb = "compare"
 
-    def output_dtype(self, *xs: Tensor) -> str:
+    def output_dtype(self, *xs: Symbol) -> str:
         return "bool"
 
     def combined(self, x1: Value, x2: Value) -> Expression:
@@ -239,7 +239,7 @@ class Isclose(JointFloat):
     atol: NotNegative = Field(1e-8, description="The absolute tolerance.")
     equal_nan: bool = Field(False, description="Whether nan is close to nan.")
 
-    def output_dtype(self, *xs: Tensor) -> str:
+    def output_dtype(self, *xs: Symbol) -> str:
         return "bool"
 
     def combined(self, x1: Value, x2: Value) -> Expression:
@@ -261,11 +261,11 @@ class Logical(Pair):
 
     operator: ClassVar[str]
 
-    def output_dtype(self, *xs: Tensor) -> str:
+    def output_dtype(self, *xs: Symbol) -> str:
         return "bool"
 
-    def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
-        if isinstance(operand, Tensor):
+    def taken(self, name: str, operand: Symbol | Numbers, xs: tuple[Symbol, ...]) -> Value:
+        if isinstance(operand, Symbol):
             return cast(operand, operand.dtype, "bool")
         taken = value(name, converted(operand, bool), like=xs[0])
         return taken.method("bool") if isinstance(operand, Array) and isinstance(taken, Expression) else taken
@@ -279,11 +279,11 @@ class Bitwise(Pair):
 
     operator: ClassVar[str]
 
-    def output_shape(self, *xs: Tensor) -> Shape:
+    def output_shape(self, *xs: Symbol) -> Shape:
         _check_whole(self, *xs)
         return super().output_shape(*xs)
 
-    def taken(self, name: str, operand: Tensor | Numbers, xs: tuple[Tensor, ...]) -> Value:
+    def taken(self, name: str, operand: Symbol | Numbers, xs: tuple[Symbol, ...]) -> Value:
         return counted(operand, value(name, operand, like=xs[0]), self.output_dtype(*xs))
 
     def combined(self, x1: Value, x2: Value) -> Expression:
@@ -309,14 +309,14 @@ class Where(Pair):
 
     operands = ("condition", "x1", "x2")
 
-    def output_shape(self, *xs: Tensor) -> Shape:
+    def output_shape(self, *xs: Symbol) -> Shape:
         return same_shape("choose between", *self.named(xs).values())
 
-    def output_dtype(self, *xs: Tensor) -> str:
+    def output_dtype(self, *xs: Symbol) -> str:
         _, *choices = self.named(xs).values()
         return promoted(*dtypes(choices))
 
-    def lower(self, *xs: Tensor) -> Expression:
+    def lower(self, *xs: Symbol) -> Expression:
         condition, named = xs[0], self.named(xs)
         x1, x2 = (value(name, named[name], like=condition) for name in ("x1", "x2"))
         chosen = call("torch.where", cast(condition, condition.dtype, "bool"), x1, x2)

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from regspec.code.expressions import Binary, Expression, call
-from regspec.code.shapes import Dtype, Shape, ShapeError, Tensor
+from regspec.code.shapes import Dtype, Shape, ShapeError, Symbol
 from regspec.language.fields import Number
 from regspec.layers.layer import Elementwise, operation
 from regspec.layers.operations.operands import Inline, cast, made, promoted, value
@@ -19,10 +19,10 @@ class Function(Elementwise):
 
     method: ClassVar[str]  # of a tensor
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method(self.method)
 
 
@@ -62,7 +62,7 @@ Tan = made(Function, "Tan", "The tangent.", method="tan")
 class Cbrt(Function):
     """The cube root, with the sign of the number."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("sign") * Binary("**", x.method("abs"), 1 / 3)
 
 
@@ -71,14 +71,14 @@ class Kept(Moved, Elementwise):
 
     method: ClassVar[str]
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return promoted(x.dtype, 0)
 
-    def number(self, x: Tensor) -> Expression:
+    def number(self, x: Symbol) -> Expression:
         """The input as a number."""
         return cast(x, x.dtype, promoted(x.dtype, 0))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return self.number(x).method(self.method)
 
 
@@ -92,7 +92,7 @@ Trunc = made(Kept, "Trunc", "The number rounded towards 0.", method="trunc")
 class Negative(Kept):
     """The number with the other sign."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return -self.number(x)
 
 
@@ -102,7 +102,7 @@ class Round(Kept):
 
     decimals: int = Field(0, ge=-30, le=30, description="How many decimals are kept.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if not self.decimals:
             return self.number(x).method("round")
         if x.is_floating:
@@ -118,10 +118,10 @@ class Clip(Kept):
     x_min: int | float = Field(description="The lower bound.", allow_inf_nan=False)
     x_max: int | float = Field(description="The upper bound.", allow_inf_nan=False)
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return promoted(x.dtype, 0, self.x_min, self.x_max)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return self.number(x).method("clamp", self.x_min, self.x_max)
 
 
@@ -133,7 +133,7 @@ class NanToNum(Kept):
     posinf: Number | None = Field(None, description="What stands for infinity; the largest number when absent.")
     neginf: Number | None = Field(None, description="What stands for -infinity; the least number when absent.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return self.number(x).method("nan_to_num", self.nan, self.posinf, self.neginf)
 
 
@@ -142,10 +142,10 @@ class Predicate(Moved, Elementwise):
 
     method: ClassVar[str]
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return "bool"
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method(self.method)
 
 
@@ -161,7 +161,7 @@ Signbit = made(Predicate, "Signbit", "Whether the number has a minus sign, as -0
 class LogicalNot(Predicate):
     """Whether the number is 0, or the truth value false."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return ~cast(x, x.dtype, "bool")
 
 
@@ -172,7 +172,7 @@ class IsIn(Predicate):
     x2: Inline = Field(description="The others.")
     invert: bool = Field(False, description="Whether it is none of them instead.")
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return call("torch.isin", x, value("x2", self.x2, held=True), **({"invert": True} if self.invert else {}))
 
 
@@ -180,12 +180,12 @@ class IsIn(Predicate):
 class BitwiseInvert(Moved, Elementwise):
     """The whole number with all its bits inverted."""
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if x.is_floating:
             raise ShapeError(f"takes whole numbers, but is given '{x.source}' of {x.dtype}", "put a Cast before")
         return x.shape
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return ~x
 
 
@@ -194,7 +194,7 @@ class Filled(Moved, Elementwise):
 
     function: ClassVar[str]
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return call(self.function, x)
 
 
@@ -208,7 +208,7 @@ class FullLike(Filled):
 
     fill_value: bool | int | float = Field(description="The number.", allow_inf_nan=False)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return call("torch.full_like", x, self.fill_value)
 
 
@@ -216,7 +216,7 @@ class FullLike(Filled):
 class StopGradient(Moved, Elementwise):
     """The input, through which no gradient goes back."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("detach")
 
 
@@ -230,8 +230,8 @@ class Cast(Moved, Elementwise):
     def precision(self) -> None:
         return None
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return self.dtype
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return cast(x, "", self.dtype)

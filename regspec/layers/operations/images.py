@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from regspec.code.expressions import Expression, call
-from regspec.code.shapes import DataFormat, Shape, ShapeError, Tensor, same_padding, windowed
+from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, same_padding, windowed
 from regspec.language.fields import Size, Sizes
 from regspec.layers.layer import operation
 from regspec.layers.operations.rearranging import Rearranged
@@ -23,11 +23,11 @@ class Blocks(Rearranged):
 
     takes = ("batch", "height", "width", "channels")
 
-    def is_first(self, x: Tensor) -> bool:
+    def is_first(self, x: Symbol) -> bool:
         """Whether the channels lie first."""
         return (self.data_format or x.data_format) == "channels_first"
 
-    def divided(self, size: int | None, by: int, x: Tensor) -> int | None:
+    def divided(self, size: int | None, by: int, x: Symbol) -> int | None:
         """A size that becomes smaller. Raises `ShapeError` where it is no multiple."""
         if size is not None and size % by:
             raise ShapeError(f"takes blocks of {self.block_size}, which do not fit {x.described}")
@@ -42,7 +42,7 @@ def _times(size: int | None, factor: int) -> int | None:
 class DepthToSpace(Blocks):
     """Images whose channels become blocks of pixels."""
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         b = self.block_size
         height, width, channels = (2, 3, 1) if self.is_first(x) else (1, 2, 3)
         shape = {
@@ -52,7 +52,7 @@ class DepthToSpace(Blocks):
         }
         return (x.shape[0], *(shape[axis] for axis in (1, 2, 3)))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         b = self.block_size
         if self.is_first(x):
             return call("F.pixel_shuffle", x, b)
@@ -64,7 +64,7 @@ class DepthToSpace(Blocks):
 class SpaceToDepth(Blocks):
     """Images whose blocks of pixels become channels."""
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         b = self.block_size
         height, width, channels = (2, 3, 1) if self.is_first(x) else (1, 2, 3)
         shape = {
@@ -74,7 +74,7 @@ class SpaceToDepth(Blocks):
         }
         return (x.shape[0], *(shape[axis] for axis in (1, 2, 3)))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         b = self.block_size
         if self.is_first(x):
             return call("F.pixel_unshuffle", x, b)
@@ -103,10 +103,10 @@ class ExtractPatches(Rearranged):
         strides = self.strides or size
         return (size[0], size[1]), (strides[0], strides[-1])
 
-    def _axes(self, x: Tensor) -> tuple[int, int, int]:
+    def _axes(self, x: Symbol) -> tuple[int, int, int]:
         return (2, 3, 1) if (self.data_format or x.data_format) == "channels_first" else (1, 2, 3)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         *places, channels = self._axes(x)
         size, strides = self._spans()
         shape = {channels: _times(x.shape[channels], size[0] * size[1])}
@@ -117,7 +117,7 @@ class ExtractPatches(Rearranged):
             shape[axis] = count
         return (x.shape[0], *(shape[axis] for axis in (1, 2, 3)))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         *places, channels = self._axes(x)
         size, strides = self._spans()
         patches: Expression = x

@@ -9,7 +9,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.code.expressions import Binary, Expression, Listed, call, unless
-from regspec.code.shapes import Dtype, Shape, ShapeError, Tensor
+from regspec.code.shapes import Dtype, Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, Axis, Size
 from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import Inline, cast, flat, shape_of, value
@@ -66,7 +66,7 @@ class GetItem(Moved):
         description="One index an axis, ':' for the batch first: a number, a slice '1:', null (a new axis), '...'."
     )
 
-    def _indices(self, x: Tensor) -> list[Any]:
+    def _indices(self, x: Symbol) -> list[Any]:
         """The items, one for each axis of the input or for a new one."""
         items = [_parsed(item) for item in self.key]
         if ... not in items:
@@ -82,7 +82,7 @@ class GetItem(Moved):
             raise ShapeError("takes a part of axis 0, which is the batch", "':' stands first, for all examples")
         return items
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         shape: list[int | None] = []
         sizes = iter(enumerate(x.shape))
         for item in self._indices(x):
@@ -100,7 +100,7 @@ class GetItem(Moved):
             shape.append(new)
         return tuple(shape)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         items = self._indices(x)
         places = (place for place, item in enumerate(items) if item is not None)
         reversed_: list[int] = []
@@ -117,7 +117,7 @@ class GetItem(Moved):
         return flipped[tuple(items)] if items else flipped
 
 
-def _in_reverse(item: slice, size: int | None, x: Tensor, dimension: int) -> slice:
+def _in_reverse(item: slice, size: int | None, x: Symbol, dimension: int) -> slice:
     """The slice of an axis in reverse that a slice with a negative step, which torch lacks, takes of the axis."""
     if size is not None:
         places = range(*item.indices(size))
@@ -146,12 +146,12 @@ class Take(Moved):
             raise PydanticCustomError("indices", "needs 'indices', or 'batch_dims: 1' and 'axis: 1' and a second input")
         return self
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         wanted = 1 + self.batch_dims
         if len(xs) != wanted:
             raise ShapeError(f"takes {wanted} input{'s' * (wanted > 1)}, but is given {len(xs)}")
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         dimension = inner_dimension(self.axis, x)
         size = x.shape[dimension]
         for index in () if self.indices is None else flat(self.indices):
@@ -160,10 +160,10 @@ class Take(Moved):
         places = others[0].shape[1:] if others or self.indices is None else shape_of(self.indices)
         return (*x.shape[:dimension], *places, *x.shape[dimension + 1 :])
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         if others or self.indices is None:
             return call("take_of_each", x, cast(others[0], others[0].dtype, "int64"))
         shape = shape_of(self.indices)
@@ -187,7 +187,7 @@ class TakeAlongAxis(Layer):
     def takes_integers(self) -> bool:
         return True
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         (places,) = others
         dimension = inner_dimension(self.axis, x)
         if places.rank != x.rank:
@@ -203,10 +203,10 @@ class TakeAlongAxis(Layer):
             merged.append(next(iter(known)) if known else None if None in sizes else 1)
         return tuple(merged)
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         (places,) = others
         dimension = x.dimension(self.axis)
         size = x.shape[dimension]
@@ -231,13 +231,13 @@ class Hot(Layer):
     def index_limit(self) -> int | None:
         return self.num_classes
 
-    def _dimension(self, x: Tensor) -> int:
+    def _dimension(self, x: Symbol) -> int:
         rank = x.rank + 1
         if not -rank <= self.axis < rank or self.axis % rank == 0:
             raise ShapeError(f"adds axis {self.axis} to {x.described}", "1 is the first after the batch")
         return self.axis % rank
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         dimension = self._dimension(x)
         return (*x.shape[:dimension], self.num_classes, *x.shape[dimension:])
 
@@ -245,16 +245,16 @@ class Hot(Layer):
     def precision(self) -> None:
         return None
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return self.dtype
 
-    def hot(self, x: Tensor) -> Expression:
+    def hot(self, x: Symbol) -> Expression:
         """The zeros and ones as floating-point numbers."""
         dimension = self._dimension(x)
         dim = unless(-1, -1 if dimension == x.rank else dimension)
         return call("one_hot", cast(x, x.dtype, "int64") if x.is_floating else x, self.num_classes, dim=dim)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return cast(self.hot(x), "float32", self.dtype)
 
 
@@ -267,11 +267,11 @@ class OneHot(Hot):
 class MultiHot(Hot):
     """The whole numbers along axis 1 as one vector, with ones at their places, else zeros."""
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if x.rank < 2:
             raise ShapeError(f"takes several numbers of each example, but is given {x.described}")
         shape = super().output_shape(x)
         return (shape[0], *shape[2:])
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return cast(self.hot(x).method("amax", 1), "float32", self.dtype)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Part, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import NotNegative
 from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import made, promoted
@@ -20,20 +20,20 @@ class Matrices(Layer):
     function: ClassVar[str]
     is_square: ClassVar[bool] = True
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape | list[Shape]:
         self.check(x)
         return x.shape
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Symbol) -> None:
         """Raises `ShapeError` where these are no matrices, or not square."""
         if x.rank < 3 or (self.is_square and not met(x.shape[-1], x.shape[-2])):
             what = "square matrices" if self.is_square else "matrices"
             raise ShapeError(f"takes {what} in the last two axes, but is given {x.described}")
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *others: Symbol) -> str:
         return promoted(x.dtype, *(each.dtype for each in others))
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         return call(self.function, x, *others)
 
 
@@ -43,7 +43,7 @@ Inv = made(Matrices, "Inv", "The inverses of matrices.", function="torch.linalg.
 class Scalar(Matrices):
     """A number of each matrix."""
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         self.check(x)
         return x.shape[:-2]
 
@@ -58,7 +58,7 @@ class Cholesky(Matrices):
 
     upper: bool = Field(False, description="Whether the factors are upper triangles.")
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         return call("torch.linalg.cholesky", x, upper=unless(False, self.upper))
 
 
@@ -72,11 +72,11 @@ class Pinv(Matrices):
 
     is_square = False
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         self.check(x)
         return (*x.shape[:-2], x.shape[-1], x.shape[-2])
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         return call("torch.linalg.pinv", x, rtol=unless(None, self.rcond))
 
 
@@ -85,7 +85,7 @@ class Solution(Matrices):
 
     arity = (2, 2)
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         (b,) = others
         self.check(x)
         is_fit = b.rank == x.rank and all(map(met, x.shape[1:-1], b.shape[1:-1]))
@@ -104,7 +104,7 @@ class SolveTriangular(Solution):
 
     is_lower: bool = Field(False, alias="lower", description="Whether they are lower triangles.")
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         return call("torch.linalg.solve_triangular", x, *others, upper=not self.is_lower)
 
 
@@ -112,11 +112,11 @@ class SolveTriangular(Solution):
 class Eigh(Matrices):
     """The eigenvalues of symmetric matrices, and their eigenvectors as a second output."""
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> list[Shape]:
+    def output_shape(self, x: Symbol, *others: Symbol) -> list[Shape]:
         self.check(x)
         return [x.shape[:-1], x.shape]
 
-    def lower(self, x: Tensor, *others: Tensor) -> list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> list[Expression]:
         whole = call("torch.linalg.eigh", x)
         return [Part(whole, ("values", "vectors"), (index,)) for index in range(2)]
 
@@ -125,11 +125,11 @@ class Eigh(Matrices):
 class Slogdet(Matrices):
     """The signs of the determinants of matrices, and the logarithms of their sizes as a second output."""
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> list[Shape]:
+    def output_shape(self, x: Symbol, *others: Symbol) -> list[Shape]:
         self.check(x)
         return [x.shape[:-2]] * 2
 
-    def lower(self, x: Tensor, *others: Tensor) -> list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> list[Expression]:
         whole = call("torch.linalg.slogdet", x)
         return [Part(whole, ("sign", "logarithm"), (index,)) for index in range(2)]
 
@@ -142,13 +142,13 @@ class Qr(Matrices):
 
     is_square = False
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> list[Shape]:
+    def output_shape(self, x: Symbol, *others: Symbol) -> list[Shape]:
         self.check(x)
         rows, columns = x.size(x.rank - 2), x.size(x.rank - 1)
         inner = rows if self.mode == "complete" else min(rows, columns)
         return [(*x.shape[:-2], rows, inner), (*x.shape[:-2], inner, columns)]
 
-    def lower(self, x: Tensor, *others: Tensor) -> list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> list[Expression]:
         whole = call("torch.linalg.qr", x, mode=unless("reduced", self.mode))
         return [Part(whole, ("q", "r"), (index,)) for index in range(2)]
 
@@ -162,7 +162,7 @@ class SVD(Matrices):
 
     is_square = False
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape | list[Shape]:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape | list[Shape]:
         self.check(x)
         rows, columns = x.size(x.rank - 2), x.size(x.rank - 1)
         values = (*x.shape[:-2], min(rows, columns))
@@ -171,7 +171,7 @@ class SVD(Matrices):
         inner = (rows, columns) if self.full_matrices else (min(rows, columns),) * 2
         return [(*x.shape[:-2], rows, inner[0]), values, (*x.shape[:-2], inner[1], columns)]
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression | list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         if not self.compute_uv:
             return call("torch.linalg.svdvals", x)
         whole = call("torch.linalg.svd", x, full_matrices=unless(True, self.full_matrices))

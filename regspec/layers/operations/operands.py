@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Held, Listed, Module, Value, call
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, REFERENCE
 from regspec.layers.counting import Counted, Recounted, shared_units
 from regspec.layers.layer import Layer, Weight, operation
@@ -179,12 +179,12 @@ def cast(x: Expression, have: str, want: str) -> Expression:
     return x if have == want else x.method(_METHODS[want])
 
 
-def same_shape(verb: str, *operands: Tensor | Numbers) -> Shape:
+def same_shape(verb: str, *operands: Symbol | Numbers) -> Shape:
     """The shape of operands together, whose last axes meet, as in Keras. Raises `ShapeError`.
 
     Tensors must have the same number of axes: else the examples of one would meet another axis of the other.
     """
-    tensors = [each for each in operands if isinstance(each, Tensor)]
+    tensors = [each for each in operands if isinstance(each, Symbol)]
     rank = max(each.rank for each in tensors)
     if any(each.rank != rank for each in tensors):
         raise ShapeError(
@@ -193,8 +193,8 @@ def same_shape(verb: str, *operands: Tensor | Numbers) -> Shape:
         )
     known: list[Shape] = []
     for each in operands:
-        shape: Shape = each.shape if isinstance(each, Tensor) else shape_of(each)
-        if not isinstance(each, Tensor):
+        shape: Shape = each.shape if isinstance(each, Symbol) else shape_of(each)
+        if not isinstance(each, Symbol):
             if len(shape) > rank or (len(shape) == rank and shape[0] != 1):
                 what = f"can't {verb} {_named(tensors)} and numbers of the shape {shape}, which count examples"
                 raise ShapeError(what)
@@ -204,13 +204,13 @@ def same_shape(verb: str, *operands: Tensor | Numbers) -> Shape:
     for sizes in zip(*known, strict=True):
         wanted = {size for size in sizes if size != 1}
         if len(wanted - {None}) > 1:
-            more = [f"numbers of the shape {shape_of(each)}" for each in operands if not isinstance(each, Tensor)]
+            more = [f"numbers of the shape {shape_of(each)}" for each in operands if not isinstance(each, Symbol)]
             raise ShapeError(f"can't {verb} {' and '.join([_named(tensors), *more])}")
         merged.append(next(iter(wanted - {None}), None) if wanted else 1)
     return (tensors[0].shape[0], *merged[1:])
 
 
-def _named(tensors: Sequence[Tensor]) -> str:
+def _named(tensors: Sequence[Symbol]) -> str:
     return " and ".join(each.named for each in tensors)
 
 
@@ -256,20 +256,20 @@ class Operands(Layer):
     def takes_integers(self) -> bool:
         return True
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         names = [name for name in self.operands if name not in self.numbers]
         if len(xs) != len(names):
             what = f"takes {len(names)} input{'s' * (len(names) > 1)} ({', '.join(names)}), but is given {len(xs)}"
             raise ShapeError(what)
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return axes.identity(x.rank) if any(isinstance(each, Array) for each in self.numbers.values()) else None
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return tuple(array_weight(self, name, each) for name, each in self.numbers.items() if isinstance(each, Array))
 
-    def reads(self, x: Tensor) -> Order | None:
-        return self.order(Tensor(x.logical, x.source, x.dtype))
+    def reads(self, x: Symbol) -> Order | None:
+        return self.order(Symbol(x.logical, x.source, x.dtype))
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         is_shared, units = shared_units(xs)
@@ -281,19 +281,19 @@ class Operands(Layer):
         moved = {} if xs[0].is_keras else {name: _moved(each, xs[0].order) for name, each in arrays.items()}
         return Recounted(moved, units=units)
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs)
 
-    def named(self, xs: Sequence[Tensor]) -> dict[str, Tensor | Numbers]:
+    def named(self, xs: Sequence[Symbol]) -> dict[str, Symbol | Numbers]:
         """All operands by name."""
         inputs, numbers = iter(xs), self.numbers
         return {name: numbers[name] if name in numbers else next(inputs) for name in self.operands}
 
 
-def dtypes(operands: Iterable[Tensor | Numbers]) -> list[str | bool | int | float]:
+def dtypes(operands: Iterable[Symbol | Numbers]) -> list[str | bool | int | float]:
     """What `promoted` takes of operands: the types of tensors and arrays, and single numbers as they are."""
     return [
-        each.dtype if isinstance(each, Tensor) else dtype_of(each) if isinstance(each, (tuple, Array)) else each
+        each.dtype if isinstance(each, Symbol) else dtype_of(each) if isinstance(each, (tuple, Array)) else each
         for each in operands
     ]
 
@@ -304,13 +304,13 @@ def array_weight(layer: Layer, name: str, array: Array) -> Weight:
     return layer.weight(name, names, array.shape, parameters=("",), module=name, trainable=False)
 
 
-def value(name: str, operand: Tensor | Numbers, *, like: Tensor | None = None, held: bool = False) -> Value:
+def value(name: str, operand: Symbol | Numbers, *, like: Symbol | None = None, held: bool = False) -> Value:
     """An operand in an expression: a tensor, a number, or an array that the model holds; a number too if ``held``.
 
     An array is aligned with the last of Keras's axes; where the tensor beside it, ``like``, has them in another order,
     so has the array.
     """
-    if isinstance(operand, Tensor) or not (held or isinstance(operand, (tuple, Array))):
+    if isinstance(operand, Symbol) or not (held or isinstance(operand, (tuple, Array))):
         return operand
     if isinstance(operand, Array):
         return Held(Module(call("nn.Buffer", call("torch.zeros", *operand.shape)), name), (), {})

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.code.expressions import Expression, Part, call
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, Axis, Size
 from regspec.layers.layer import operation
 from regspec.layers.operations.operands import cast, made
@@ -29,13 +29,13 @@ class Stack(Rearranged):
 
     arity = (1, None)
 
-    def _dimension(self, x: Tensor) -> int:
+    def _dimension(self, x: Symbol) -> int:
         rank = x.rank + 1
         if not -rank <= self.axis < rank or self.axis % rank == 0:
             raise ShapeError(f"adds axis {self.axis} to {x.described}", "1 is the first after the batch")
         return self.axis % rank
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         dimension = self._dimension(x)
         merged = []
         for sizes in zip(*(each.shape for each in (x, *others)), strict=len({x.rank, *(y.rank for y in others)}) == 1):
@@ -46,7 +46,7 @@ class Stack(Rearranged):
         shape = [next(iter(known), None) for known in merged]
         return (*shape[:dimension], 1 + len(others), *shape[dimension:])
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         dimension = self._dimension(x)
         return call("torch.stack", [x, *others], dim=-1 if dimension == x.rank else dimension)
 
@@ -61,7 +61,7 @@ class Parted(Rearranged):
         structure = tuple(map(str, range(count)))
         return [Part(whole, structure, (index,)) for index in range(count)]
 
-    def dim(self, x: Tensor) -> int:
+    def dim(self, x: Symbol) -> int:
         """The argument ``dim`` of torch's functions."""
         return shown(inner_dimension(self.axis, x), x)
 
@@ -88,7 +88,7 @@ class ArraySplit(Parted):
             raise PydanticCustomError("order", "needs the places of its cuts in rising order")
         return self
 
-    def _sizes(self, x: Tensor) -> list[int | None]:
+    def _sizes(self, x: Symbol) -> list[int | None]:
         """The sizes of the parts along the axis."""
         cuts, size = self.indices_or_sections, x.shape[inner_dimension(self.axis, x)]
         if isinstance(cuts, int):
@@ -98,13 +98,13 @@ class ArraySplit(Parted):
         sizes = [after - before for before, after in pairwise((0, *cuts))]
         return [*sizes, None if size is None else size - cuts[-1]]
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> list[Shape]:
         sizes, dimension = self._sizes(x), inner_dimension(self.axis, x)
         if any(size is not None and size < 1 for size in sizes):
             raise ShapeError(f"cuts axis {self.axis} into parts of which one is empty, of {x.described}")
         return [(*x.shape[:dimension], size, *x.shape[dimension + 1 :]) for size in sizes]
 
-    def lower(self, x: Tensor, *_: Tensor) -> list[Expression]:
+    def lower(self, x: Symbol, *_: Symbol) -> list[Expression]:
         whole = x.method("tensor_split", self.indices_or_sections, dim=self.dim(x))
         return self.parts(whole, len(self._sizes(x)))
 
@@ -113,13 +113,13 @@ class ArraySplit(Parted):
 class Split(ArraySplit):
     """The input in equal parts along an axis, or cut at places."""
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> list[Shape]:
         cuts, size = self.indices_or_sections, x.shape[inner_dimension(self.axis, x)]
         if isinstance(cuts, int) and size is not None and size % cuts:
             raise ShapeError(f"cuts axis {self.axis} into {cuts} equal parts, which does not fit {x.described}")
         return super().output_shape(x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> list[Expression]:
+    def lower(self, x: Symbol, *_: Symbol) -> list[Expression]:
         if not isinstance(self.indices_or_sections, int):
             return super().lower(x)
         return self.parts(x.method("chunk", self.indices_or_sections, dim=self.dim(x)), self.indices_or_sections)
@@ -131,18 +131,18 @@ class Unstack(Parted):
 
     num: Size | None = Field(None, description="How many there are; the size of the axis when absent.")
 
-    def _count(self, x: Tensor) -> int:
+    def _count(self, x: Symbol) -> int:
         size = x.shape[inner_dimension(self.axis, x)]
         count = size or self.num
         if count is None or (self.num is not None and count != self.num) or count > MAX_PARTS:
             raise ShapeError(f"takes {self.num or 'the'} slices along axis {self.axis} of {x.described}")
         return count
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> list[Shape]:
         dimension = inner_dimension(self.axis, x)
         return [(*x.shape[:dimension], *x.shape[dimension + 1 :])] * self._count(x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> list[Expression]:
+    def lower(self, x: Symbol, *_: Symbol) -> list[Expression]:
         return self.parts(x.method("unbind", self.dim(x)), self._count(x))
 
 
@@ -156,11 +156,11 @@ class Triangle(Rearranged):
 
     function: ClassVar[str]
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         inner_dimension(-2, x)
         return x.shape
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method(self.function, *([self.k] if self.k else []))
 
 
@@ -176,13 +176,13 @@ class Diagonal(Rearranged):
     axis1: Axis = Field(description="The axis of the rows; 1 is the first after the batch.")
     axis2: Axis = Field(description="The axis of the columns.")
 
-    def _dimensions(self, x: Tensor) -> tuple[int, int]:
+    def _dimensions(self, x: Symbol) -> tuple[int, int]:
         one, other = inner_dimension(self.axis1, x), inner_dimension(self.axis2, x)
         if one == other:
             raise ShapeError(f"takes the diagonal of axes {self.axis1} and {self.axis2}, which are one")
         return one, other
 
-    def diagonal_shape(self, x: Tensor) -> Shape:
+    def diagonal_shape(self, x: Symbol) -> Shape:
         """The shape of the diagonals."""
         one, other = self._dimensions(x)
         rest = tuple(size for index, size in enumerate(x.shape) if index not in (one, other))
@@ -194,14 +194,14 @@ class Diagonal(Rearranged):
             raise ShapeError(f"takes diagonal {self.offset}, which {x.described} does not have")
         return (*rest, length)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.diagonal_shape(x)
 
-    def diagonal(self, x: Tensor) -> Expression:
+    def diagonal(self, x: Symbol) -> Expression:
         """The diagonals."""
         return x.method("diagonal", self.offset, *self._dimensions(x))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return self.diagonal(x)
 
 
@@ -209,12 +209,12 @@ class Diagonal(Rearranged):
 class Trace(Diagonal):
     """The sums of the diagonals of the matrices in two axes."""
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.diagonal_shape(x)[:-1]
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype if x.is_floating or x.dtype == "int64" else "int32"
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         total = self.diagonal(x).method("sum", -1)
         return cast(total, x.dtype if x.is_floating else "int64", self.output_dtype(x))

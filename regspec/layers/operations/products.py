@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Binary, Expression, Value, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axis, Number
 from regspec.layers.layer import Layer, Weight, operation
 from regspec.layers.operations.arithmetic import Pair
@@ -33,15 +33,15 @@ from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import tuples
 
 
-def factor(name: str, operand: Tensor | Numbers, dtype: str) -> Value:
+def factor(name: str, operand: Symbol | Numbers, dtype: str) -> Value:
     """An operand of a product, whose operands must be of one type."""
-    if isinstance(operand, Tensor):
+    if isinstance(operand, Symbol):
         return cast(operand, operand.dtype, dtype)
     return value(name, converted(operand, float) if "float" in dtype else operand, held=True)
 
 
-def _shape(operand: Tensor | Numbers) -> Shape:
-    return operand.shape if isinstance(operand, Tensor) else shape_of(operand)
+def _shape(operand: Symbol | Numbers) -> Shape:
+    return operand.shape if isinstance(operand, Symbol) else shape_of(operand)
 
 
 def met(one: int | None, other: int | None) -> bool:
@@ -55,10 +55,10 @@ class Matmul(Pair):
 
     verb = "multiply"
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return axes.identity(x.rank)
 
-    def output_shape(self, *xs: Tensor) -> Shape:
+    def output_shape(self, *xs: Symbol) -> Shape:
         x1, x2 = self.named(xs).values()
         self._check_batch(x1, x2)
         left, right = _shape(x1), _shape(x2)
@@ -68,23 +68,23 @@ class Matmul(Pair):
         outer = self._broadcast(left[:-2], right[:-2])
         if not met(left[-1], inner) or outer is None:
             shapes = " and ".join(
-                each.named if isinstance(each, Tensor) else f"numbers of the shape {shape_of(each)}"
+                each.named if isinstance(each, Symbol) else f"numbers of the shape {shape_of(each)}"
                 for each in (x1, x2)
             )
             raise ShapeError(f"can't multiply {shapes}")
         return (*outer, *rows, *columns)
 
-    def _check_batch(self, x1: Tensor | Numbers, x2: Tensor | Numbers) -> None:
+    def _check_batch(self, x1: Symbol | Numbers, x2: Symbol | Numbers) -> None:
         """Raises `ShapeError` where the batch would be one of the axes that are multiplied, or meet another axis."""
-        if isinstance(x1, Tensor) and isinstance(x2, Tensor):
+        if isinstance(x1, Symbol) and isinstance(x2, Symbol):
             if x1.rank != x2.rank or x1.rank < 3:
                 what = f"can't multiply {x1.named} and {x2.named}: the batch of one meets an axis of the other"
                 raise ShapeError(what, "Dot multiplies the examples of one with those of the other")
             return
-        if isinstance(x1, Tensor):
+        if isinstance(x1, Symbol):
             x, shape, least = x1, _shape(x2), 2
         else:
-            assert isinstance(x2, Tensor)
+            assert isinstance(x2, Symbol)
             x, shape, least = x2, _shape(x1), 3
         is_aligned = len(shape) < max(x.rank, 3) or (len(shape) == x.rank and shape[0] == 1)
         if not shape or x.rank < least or not is_aligned:
@@ -101,10 +101,10 @@ class Matmul(Pair):
             merged.append(next(iter(known)) if known else None if None in sizes else 1)
         return tuple(merged)
 
-    def output_dtype(self, *xs: Tensor) -> str:
+    def output_dtype(self, *xs: Symbol) -> str:
         return promoted(*dtypes(self.named(xs).values()), 0)
 
-    def lower(self, *xs: Tensor) -> Expression:
+    def lower(self, *xs: Symbol) -> Expression:
         dtype = self.output_dtype(*xs)
         x1, x2 = (factor(name, operand, dtype) for name, operand in self.named(xs).items())
         return Binary("@", x1, x2)
@@ -132,10 +132,10 @@ class Tensordot(Layer):
     def takes_integers(self) -> bool:
         return True
 
-    def weights(self, x: Tensor, *_: Tensor) -> tuple[Weight, ...]:
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return (array_weight(self, "x2", self.x2),) if isinstance(self.x2, Array) else ()
 
-    def _axes(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _axes(self, x: Symbol) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The axes of the input and of the numbers that meet."""
         rank = len(shape_of(self.x2))
         if isinstance(self.axes, int):
@@ -148,7 +148,7 @@ class Tensordot(Layer):
             raise ShapeError(f"sums over axes {[*self.axes[1]]} of numbers of the shape {shape_of(self.x2)}")
         return tuple(inner_dimension(axis, x) for axis in self.axes[0]), tuple(axis % rank for axis in self.axes[1])
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         ours, theirs = self._axes(x)
         shape = shape_of(self.x2)
         fits = len(ours) == len(theirs) and all(
@@ -161,10 +161,10 @@ class Tensordot(Layer):
         kept = tuple(size for axis, size in enumerate(x.shape) if axis not in ours)
         return (*kept, *(size for axis, size in enumerate(shape) if axis not in theirs))
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return promoted(x.dtype, dtype_of(self.x2), 0)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dtype = self.output_dtype(x)
         dims = self.axes if isinstance(self.axes, int) else self._axes(x)
         return call("torch.tensordot", factor("x", x, dtype), factor("x2", self.x2, dtype), dims=unless(2, dims))
@@ -207,12 +207,12 @@ class Einsum(Layer):
             output = ("..." if "..." in left else "") + "".join(once)
         return left.split(","), output
 
-    def _operands(self, xs: Sequence[Tensor]) -> list[Tensor | Numbers]:
+    def _operands(self, xs: Sequence[Symbol]) -> list[Symbol | Numbers]:
         inputs = iter(xs)
         given = self.operands or (None,) * len(xs)
         return [next(inputs) if each is None else each for each in given]
 
-    def checked(self, *xs: Tensor) -> None:
+    def checked(self, *xs: Symbol) -> None:
         terms, _ = self._terms()
         wanted = len(terms) if self.operands is None else [*self.operands].count(None)
         if len(xs) != wanted:
@@ -222,11 +222,11 @@ class Einsum(Layer):
     def takes_integers(self) -> bool:
         return True
 
-    def weights(self, *xs: Tensor) -> tuple[Weight, ...]:
+    def weights(self, *xs: Symbol) -> tuple[Weight, ...]:
         given = enumerate(self.operands or ())
         return tuple(array_weight(self, f"operands_{index}", each) for index, each in given if isinstance(each, Array))
 
-    def output_shape(self, *xs: Tensor) -> Shape:
+    def output_shape(self, *xs: Symbol) -> Shape:
         terms, output = self._terms()
         sizes: dict[str, int | None] = {}
         for term, operand in zip(terms, self._operands(xs), strict=True):
@@ -249,11 +249,11 @@ class Einsum(Layer):
             raise ShapeError(what, "and first in the output's")
         return tuple(sizes[name] for name in out)
 
-    def _axes(self, term: str, operand: Tensor | Numbers) -> list[str]:
+    def _axes(self, term: str, operand: Symbol | Numbers) -> list[str]:
         """The names of an operand's axes; those of an ellipsis are numbered from the last."""
         dots = len(_shape(operand)) - len(term.replace("...", ""))
         if dots < 0 or (dots and "..." not in term):
-            shape = operand.described if isinstance(operand, Tensor) else f"numbers of the shape {shape_of(operand)}"
+            shape = operand.described if isinstance(operand, Symbol) else f"numbers of the shape {shape_of(operand)}"
             raise ShapeError(f"has the term '{term}', but is given {shape}")
         return [*self._expanded(term, dots)]
 
@@ -261,17 +261,17 @@ class Einsum(Layer):
         before, ellipsis, after = term.partition("...")
         return [*before, *(f"...{index}" for index in range(dots, 0, -1) if ellipsis), *after]
 
-    def output_dtype(self, *xs: Tensor) -> str:
+    def output_dtype(self, *xs: Symbol) -> str:
         return promoted(*dtypes(self._operands(xs)), 0)
 
-    def lower(self, *xs: Tensor) -> Expression:
+    def lower(self, *xs: Symbol) -> Expression:
         dtype = self.output_dtype(*xs)
         operands = [factor(f"operands_{index}", operand, dtype) for index, operand in enumerate(self._operands(xs))]
         return call("torch.einsum", self.subscripts.replace(" ", ""), *operands)
 
 
-def _is_tensor(operand: Tensor | Numbers) -> bool:
-    return isinstance(operand, Tensor)
+def _is_tensor(operand: Symbol | Numbers) -> bool:
+    return isinstance(operand, Symbol)
 
 
 # -- of vectors --------------------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ class Cross(Layer):
 
     arity = (2, 2)
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         (y,) = others
         dimension = inner_dimension(self.axis, x)
         same = len(x.shape) == len(y.shape) and all(map(met, x.shape[1:], y.shape[1:]))
@@ -293,10 +293,10 @@ class Cross(Layer):
             raise ShapeError(f"multiplies vectors of three numbers, but is given {x.named} and {y.named}")
         return tuple(one or other for one, other in zip(x.shape, y.shape, strict=True))
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *others: Symbol) -> str:
         return promoted(x.dtype, *(each.dtype for each in others))
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         return call("torch.linalg.cross", x, *others, dim=unless(-1, shown(x.dimension(self.axis), x)))
 
 
@@ -306,17 +306,17 @@ class CDist(Layer):
 
     arity = (2, 2)
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         (y,) = others
         is_fit = x.rank == y.rank > 2 and all(map(met, x.shape[1:-2], y.shape[1:-2])) and met(x.shape[-1], y.shape[-1])
         if not is_fit:
             raise ShapeError(f"takes matrices with rows of one size, but is given {x.named} and {y.named}")
         return (*x.shape[:-1], y.shape[-2])
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *others: Symbol) -> str:
         return promoted(x.dtype, *(each.dtype for each in others))
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         return call("torch.cdist", x, *others)
 
 
@@ -329,7 +329,7 @@ class DotProductAttention(Layer):
 
     arity = (3, 4)
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         key, value, *bias = others
         is_fit = (
             all(each.rank == 4 for each in (x, *others))
@@ -345,7 +345,7 @@ class DotProductAttention(Layer):
             raise ShapeError("is causal, and so takes no bias")
         return (*x.shape[:3], value.shape[3])
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         key, value, *bias = others
         attended = call(
             "F.scaled_dot_product_attention",

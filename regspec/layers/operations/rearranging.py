@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import OMIT, Expression, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor, text
+from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language.fields import MAX_SIZE, Axes, Axis, Count, OneOrMore, Sequence
 from regspec.layers.layer import operation
 from regspec.layers.operations.operands import MAX_NUMBERS, promoted, value
@@ -21,7 +21,7 @@ from regspec.layers.reshaping import Moved, tuples
 class Rearranged(Moved):
     """The numbers of the input, elsewhere."""
 
-    def output_dtype(self, x: Tensor, *others: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *others: Symbol) -> str:
         return promoted(*(each.dtype for each in (x, *others)))
 
 
@@ -34,7 +34,7 @@ class ExpandDims(Rearranged):
 
     axis: Axes = Field(description="The place of the new axis among those of the output, or of several.")
 
-    def _dimensions(self, x: Tensor) -> tuple[int, ...]:
+    def _dimensions(self, x: Symbol) -> tuple[int, ...]:
         rank = x.rank + len(self.axis)
         if any(not -rank <= axis < rank for axis in self.axis):
             raise ShapeError(f"adds axes {[*self.axis]}, which is out of range for {x.described}")
@@ -45,13 +45,13 @@ class ExpandDims(Rearranged):
             raise ShapeError("adds an axis before the batch, which is axis 0")
         return dimensions
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         shape = list(x.shape)
         for dimension in self._dimensions(x):
             shape.insert(dimension, 1)
         return tuple(shape)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         result: Expression = x
         for rank, dimension in enumerate(self._dimensions(x), x.rank):
             result = result.method("unsqueeze", -1 if dimension == rank else dimension)
@@ -64,7 +64,7 @@ class Squeeze(Rearranged):
 
     axis: Axes | None = Field(None, description="The axis, or several; all of size 1 when absent.")
 
-    def _dimensions(self, x: Tensor) -> tuple[int, ...]:
+    def _dimensions(self, x: Symbol) -> tuple[int, ...]:
         if self.axis is None:
             dropped = tuple(index for index, size in enumerate(x.shape) if index and size == 1)
             if not dropped and None in x.shape[1:]:
@@ -76,11 +76,11 @@ class Squeeze(Rearranged):
                 raise ShapeError(f"drops axis {dimension}, whose size is not 1, of {x.described}")
         return dimensions
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         dropped = self._dimensions(x)
         return tuple(size for index, size in enumerate(x.shape) if index not in dropped)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dropped = self._dimensions(x)
         if not dropped:
             return x
@@ -94,16 +94,16 @@ class Swapaxes(Rearranged):
     axis1: Axis = Field(description="The one axis; 1 is the first after the batch.")
     axis2: Axis = Field(description="The other axis.")
 
-    def _dimensions(self, x: Tensor) -> tuple[int, int]:
+    def _dimensions(self, x: Symbol) -> tuple[int, int]:
         return inner_dimension(self.axis1, x), inner_dimension(self.axis2, x)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         one, other = self._dimensions(x)
         order = [*range(x.rank)]
         order[one], order[other] = other, one
         return axes.permute(x.shape, tuple(order))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("transpose", *self._dimensions(x))
 
 
@@ -114,21 +114,21 @@ class Moveaxis(Rearranged):
     source: Axes = Field(description="The axis, or several, as they are; 1 is the first after the batch.")
     destination: Axes = Field(description="Where they go.")
 
-    def _places(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _places(self, x: Symbol) -> tuple[tuple[int, ...], tuple[int, ...]]:
         source = tuple(inner_dimension(axis, x) for axis in self.source)
         destination = tuple(inner_dimension(axis, x) for axis in self.destination)
         if len({*source}) < len(source) or len({*destination}) < len(destination) or len(source) != len(destination):
             raise ShapeError(f"moves axes {[*self.source]} to {[*self.destination]}: as many, and none twice")
         return source, destination
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         source, destination = self._places(x)
         order = [index for index in range(x.rank) if index not in source]
         for place, index in sorted(zip(destination, source, strict=True)):
             order.insert(place, index)
         return axes.permute(x.shape, tuple(order))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         source, destination = self._places(x)
         return x.method("movedim", *((source, destination) if len(source) > 1 else (source[0], destination[0])))
 
@@ -142,18 +142,18 @@ class Flip(Rearranged):
 
     axis: Axes = Field(description="The axis, or several; 1 is the first after the batch.")
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return None
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         for axis in self.axis:
             inner_dimension(axis, x)
         return x.shape
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dimensions = sorted({x.dimension(axis) for axis in self.axis})
         return x.method("flip", *(dimensions if len(dimensions) > 1 else [shown(dimensions[0], x)]))
 
@@ -178,15 +178,15 @@ class Roll(Rearranged):
             raise PydanticCustomError("shift", "needs one 'shift', or one for each axis")
         return self
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs)
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         for axis in self.axis:
             inner_dimension(axis, x)
         return x.shape
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         shifts = self.shift if len(self.shift) == len(self.axis) else self.shift * len(self.axis)
         dimensions = tuple(x.dimension(axis) for axis in self.axis)
         if len(dimensions) == 1:
@@ -201,20 +201,20 @@ class Rot90(Rearranged):
     k: int = Field(1, ge=-64, le=64, description="How many quarters, from the first axis towards the second.")
     axes: Axes = Field(min_length=2, max_length=2, description="The two axes; 1 is the first after the batch.")
 
-    def _dimensions(self, x: Tensor) -> tuple[int, int]:
+    def _dimensions(self, x: Symbol) -> tuple[int, int]:
         one, other = (inner_dimension(axis, x) for axis in self.axes)
         if one == other:
             raise ShapeError(f"turns the plane of axes {[*self.axes]}, which are one")
         return one, other
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         one, other = self._dimensions(x)
         shape = list(x.shape)
         if self.k % 2:
             shape[one], shape[other] = shape[other], shape[one]
         return tuple(shape)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("rot90", self.k, self._dimensions(x))
 
 
@@ -234,7 +234,7 @@ class Repeat(Rearranged):
     )
     axis: Axis = Field(description="The axis; 1 is the first after the batch.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         dimension = inner_dimension(self.axis, x)
         size = x.shape[dimension]
         if len(self.repeats) > 1 and size not in (None, len(self.repeats)):
@@ -244,7 +244,7 @@ class Repeat(Rearranged):
             raise ShapeError(f"repeats nothing of {x.described}")
         return (*x.shape[:dimension], new, *x.shape[dimension + 1 :])
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         repeats = self.repeats[0] if len(self.repeats) == 1 else value("repeats", self.repeats)
         size = OMIT if len(self.repeats) == 1 else sum(self.repeats)  # so that the device is not asked for it
         return x.method("repeat_interleave", repeats, dim=shown(x.dimension(self.axis), x), output_size=size)
@@ -256,7 +256,7 @@ class Tile(Rearranged):
 
     repeats: Repeats = Field(min_length=1, max_length=64, description="How often along each of the last axes.")
 
-    def _all(self, x: Tensor) -> tuple[int, ...]:
+    def _all(self, x: Symbol) -> tuple[int, ...]:
         if len(self.repeats) > x.rank:
             raise ShapeError(f"repeats along {len(self.repeats)} axes, but is given {x.described}")
         repeats = (1,) * (x.rank - len(self.repeats)) + self.repeats
@@ -266,10 +266,10 @@ class Tile(Rearranged):
             raise ShapeError(f"repeats nothing of {x.described}")
         return repeats
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return tuple(None if size is None else size * often for size, often in zip(x.shape, self._all(x), strict=True))
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("repeat", *self._all(x))
 
 
@@ -281,7 +281,7 @@ class BroadcastTo(Rearranged):
         min_length=1, max_length=64, description="The shape; its first size is null, for the batch; -1 keeps a size."
     )
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         added = len(self.shape) - x.rank
         if added or self.shape[0] not in (None, -1):
             hint = "its first size stands for the batch, and is null"
@@ -291,7 +291,7 @@ class BroadcastTo(Rearranged):
             raise ShapeError(f"can't repeat {text(x.logical)} to {text(new)}")
         return new
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("expand", *(-1 if size is None else size for size in self.shape))
 
 
@@ -315,7 +315,7 @@ class Pad(Rearranged):
     )
     constant_values: bool | int | float = Field(0, allow_inf_nan=False, description="The number of mode constant.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if len(self.pad_width) != x.rank:
             raise ShapeError(f"pads {len(self.pad_width)} axes, but is given {x.described}")
         if self.pad_width[0] != (0, 0):
@@ -328,7 +328,7 @@ class Pad(Rearranged):
             None if size is None else size + sum(widths) for size, widths in zip(x.shape, self.pad_width, strict=True)
         )
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         first = next((index for index, widths in enumerate(self.pad_width) if any(widths)), None)
         if first is None:
             return x

@@ -9,7 +9,7 @@ from pydantic import Field
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Fraction, Number
 from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import operation
@@ -17,7 +17,7 @@ from regspec.layers.operations.operands import cast, made
 from regspec.layers.reshaping import Moved
 
 
-def inner_dimension(axis: int, x: Tensor) -> int:
+def inner_dimension(axis: int, x: Symbol) -> int:
     """The dimension in torch of an axis, which may not be the batch. Raises `ShapeError`."""
     dimension = x.dimension(axis)
     if dimension == 0:
@@ -27,7 +27,7 @@ def inner_dimension(axis: int, x: Tensor) -> int:
     return dimension
 
 
-def shown(dimension: int, x: Tensor) -> int:
+def shown(dimension: int, x: Symbol) -> int:
     """A dimension as it is written: the last as -1."""
     return -1 if dimension == x.rank - 1 else dimension
 
@@ -40,17 +40,17 @@ class Reduction(Moved):
 
     function: ClassVar[str]  # a method of tensors
 
-    def dimensions(self, x: Tensor) -> tuple[int, ...]:
+    def dimensions(self, x: Symbol) -> tuple[int, ...]:
         """The dimensions in torch that are reduced."""
         return tuple(sorted({inner_dimension(axis, x) for axis in self.axis}))
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         reduced = {axis % x.rank for axis in self.axis}
         kept = [axis for axis in x.order if axis not in reduced]
         return None if self.keepdims or kept == sorted(kept) else axes.identity(x.rank)
 
-    def reads(self, x: Tensor) -> Order | None:
-        return self.order(Tensor(x.logical, x.source, x.dtype))
+    def reads(self, x: Symbol) -> Order | None:
+        return self.order(Symbol(x.logical, x.source, x.dtype))
 
     def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
         (x,) = xs
@@ -60,28 +60,28 @@ class Reduction(Moved):
         order = x.order if self.keepdims else tuple(sorted(kept).index(axis) for axis in kept)
         return Recounted(recounted_axes(self.axis, x, field), order)
 
-    def gives_signal(self, *xs: Tensor) -> bool:
+    def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs) and self.keepdims
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape | list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape | list[Shape]:
         return self.reduced_shape(x)
 
-    def reduced_shape(self, x: Tensor) -> Shape:
+    def reduced_shape(self, x: Symbol) -> Shape:
         """The shape without the axes, or with ones in their place."""
         reduced = self.dimensions(x)
         if self.keepdims:
             return tuple(1 if index in reduced else size for index, size in enumerate(x.shape))
         return tuple(size for index, size in enumerate(x.shape) if index not in reduced)
 
-    def dim(self, x: Tensor) -> int | tuple[int, ...]:
+    def dim(self, x: Symbol) -> int | tuple[int, ...]:
         """The argument ``dim`` of torch's functions."""
         dimensions = self.dimensions(x)
         return dimensions if len(dimensions) > 1 else shown(dimensions[0], x)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression | list[Expression]:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression | list[Expression]:
         return self.reduced(x)
 
-    def reduced(self, x: Tensor) -> Expression:
+    def reduced(self, x: Symbol) -> Expression:
         """The reduction by torch's own function."""
         return x.method(self.function, dim=self.dim(x), keepdim=unless(False, self.keepdims))
 
@@ -89,10 +89,10 @@ class Reduction(Moved):
 class Whole(Reduction):
     """A reduction whose result has the type of its input, but at least that of whole numbers of 32 bits."""
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype if x.is_floating or x.dtype == "int64" else "int32"
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return cast(self.reduced(x), x.dtype if x.is_floating else "int64", self.output_dtype(x))
 
 
@@ -103,14 +103,14 @@ class FloatReduction(Reduction):
     def takes_integers(self) -> bool:
         return False
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
 
 class Truth(Reduction):
     """A reduction to truth values."""
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return "bool"
 
 
@@ -127,7 +127,7 @@ All = made(Truth, "All", "Whether all numbers over axes are not 0.", function="a
 class Prod(Whole):
     """The product over axes."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         result: Expression = x
         for dimension in reversed(self.dimensions(x)):
             result = result.method("prod", dim=dimension, keepdim=unless(False, self.keepdims))
@@ -141,10 +141,10 @@ class Extreme(Reduction):
 
     bound: ClassVar[str]
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         result = self.reduced(x)
         if self.initial is None:
             return result
@@ -160,7 +160,7 @@ Min = made(Extreme, "Min", "The smallest number over axes.", function="amin", bo
 class Ptp(Reduction):
     """The largest number over axes less the smallest."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         largest, smallest = (
             x.method(method, dim=self.dim(x), keepdim=unless(False, self.keepdims)) for method in ("amax", "amin")
         )
@@ -170,7 +170,7 @@ class Ptp(Reduction):
 class Spread(FloatReduction):
     """The variance or its root: the mean of squares, without Bessel's correction."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method(self.function, dim=self.dim(x), correction=0, keepdim=unless(False, self.keepdims))
 
 
@@ -184,10 +184,10 @@ class Moments(FloatReduction):
 
     axis: Axes = Field(alias="axes", description="The axis to reduce, or several; 1 is the first after the batch.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> list[Shape]:
         return [self.reduced_shape(x)] * 2
 
-    def lower(self, x: Tensor, *_: Tensor) -> list[Expression]:
+    def lower(self, x: Symbol, *_: Symbol) -> list[Expression]:
         keepdim = unless(False, self.keepdims)
         whole = call("torch.var_mean", x, dim=self.dim(x), correction=0, keepdim=keepdim)
         return [Part(whole, ("variance", "mean"), (1,)), Part(whole, ("variance", "mean"), (0,))]
@@ -199,10 +199,10 @@ class CountNonzero(Reduction):
 
     keepdims: Literal[False] = Field(False, description="The axes do not stay.")
 
-    def output_dtype(self, x: Tensor, *_: Tensor) -> str:
+    def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return "int32"
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("count_nonzero", dim=self.dim(x)).method("int")
 
 
@@ -217,7 +217,7 @@ class Quantile(FloatReduction):
 
     function = "quantile"
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return quantile(x, self.function, self.dimensions(x), self.q, self.method, self.keepdims)
 
 
@@ -232,12 +232,12 @@ class Nanquantile(Quantile):
 class Median(FloatReduction):
     """The median over axes: of an even number of them the mean of the middle two."""
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return quantile(x, "quantile", self.dimensions(x), 0.5, "linear", self.keepdims)
 
 
 def quantile(
-    x: Tensor, function: str, dimensions: tuple[int, ...], q: float, method: str, keepdims: bool
+    x: Symbol, function: str, dimensions: tuple[int, ...], q: float, method: str, keepdims: bool
 ) -> Expression:
     """The quantile over dimensions, of which torch's function takes one."""
     interpolation = unless("linear", method)
@@ -262,15 +262,15 @@ class Norm(FloatReduction):
         None, description="The order: 2 for vectors and fro for matrices when absent."
     )
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if len(self.axis) > 2:
             raise ShapeError(f"takes the norm over one axis or two, but {len(self.axis)} are given")
         return self.reduced_shape(x)
 
-    def order(self, x: Tensor) -> Order | None:
+    def order(self, x: Symbol) -> Order | None:
         return axes.identity(x.rank)
 
-    def lower(self, x: Tensor, *_: Tensor) -> Expression:
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
         order = float(self.ord) if self.ord in ("inf", "-inf") else self.ord
         # of a matrix's axes the first holds its rows
         dim = shown(x.dimension(self.axis[0]), x) if len(self.axis) == 1 else tuple(map(x.dimension, self.axis))

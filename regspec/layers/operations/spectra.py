@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Held, Module, Part, call, unless
-from regspec.code.shapes import Shape, ShapeError, Tensor
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Size
 from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import made
@@ -21,7 +21,7 @@ def _parts(value: Expression, *swapped: int) -> list[Expression]:
     return [Part(whole, ("real", "imag"), (index,)) for index in range(2)]
 
 
-def _spectrum(x: Tensor, length: int | None) -> Shape:
+def _spectrum(x: Symbol, length: int | None) -> Shape:
     """The shape of the spectrum of real numbers, whose other half follows."""
     size = length or x.shape[-1]
     return (*x.shape[:-1], None if size is None else size // 2 + 1)
@@ -32,7 +32,7 @@ class Transform(Layer):
 
     least: ClassVar[int] = 2  # axes of an input, the batch among them
 
-    def check(self, *xs: Tensor) -> None:
+    def check(self, *xs: Symbol) -> None:
         """Raises `ShapeError` where the batch would be transformed, or where the two parts differ."""
         if any(x.rank < self.least for x in xs) or any(
             x.rank != xs[0].rank or not all(map(met, x.shape, xs[0].shape)) for x in xs
@@ -47,11 +47,11 @@ class RFFT(Transform):
 
     fft_length: Size | None = Field(None, description="How many numbers are transformed; all when absent.")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> list[Shape]:
         self.check(x)
         return [_spectrum(x, self.fft_length)] * 2
 
-    def lower(self, x: Tensor, *_: Tensor) -> list[Expression]:
+    def lower(self, x: Symbol, *_: Symbol) -> list[Expression]:
         return _parts(call("torch.fft.rfft", x, n=unless(None, self.fft_length)))
 
 
@@ -63,12 +63,12 @@ class IRFFT(Transform):
 
     arity = (2, 2)
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> Shape:
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         self.check(x, *others)
         size = x.shape[-1]
         return (*x.shape[:-1], self.fft_length or (None if size is None else 2 * (size - 1)))
 
-    def lower(self, x: Tensor, *others: Tensor) -> Expression:
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
         return call("torch.fft.irfft", call("torch.complex", x, *others), n=unless(None, self.fft_length))
 
 
@@ -79,11 +79,11 @@ class Complex(Transform):
 
     arity = (2, 2)
 
-    def output_shape(self, x: Tensor, *others: Tensor) -> list[Shape]:
+    def output_shape(self, x: Symbol, *others: Symbol) -> list[Shape]:
         self.check(x, *others)
         return [x.shape] * 2
 
-    def lower(self, x: Tensor, *others: Tensor) -> list[Expression]:
+    def lower(self, x: Symbol, *others: Symbol) -> list[Expression]:
         return _parts(call(self.function, call("torch.complex", x, *others)))
 
 
@@ -107,7 +107,7 @@ class STFT(Transform):
 
     takes = ("batch", "samples")
 
-    def output_shape(self, x: Tensor, *_: Tensor) -> list[Shape]:
+    def output_shape(self, x: Symbol, *_: Symbol) -> list[Shape]:
         if self.fft_length < self.sequence_length:
             raise ShapeError(f"transforms {self.fft_length} numbers of windows of {self.sequence_length}")
         size = x.shape[1]
@@ -117,7 +117,7 @@ class STFT(Transform):
             raise ShapeError(f"takes windows of {self.fft_length}, which do not fit {x.described}")
         return [(x.shape[0], count, self.fft_length // 2 + 1)] * 2
 
-    def lower(self, x: Tensor, *_: Tensor) -> list[Expression]:
+    def lower(self, x: Symbol, *_: Symbol) -> list[Expression]:
         window = call("torch.ones" if self.window is None else f"torch.{self.window}_window", self.sequence_length)
         spectra = call(
             "torch.stft",

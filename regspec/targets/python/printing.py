@@ -22,7 +22,7 @@ from regspec.code.expressions import (
     Unary,
     Value,
 )
-from regspec.code.shapes import Tensor
+from regspec.code.shapes import Symbol
 
 WIDTH = 120
 INDENT = "    "
@@ -67,7 +67,7 @@ class Printer:
 
     def __init__(
         self,
-        tensor: Callable[[Tensor], str],
+        tensor: Callable[[Symbol], str],
         module: Callable[[Apply], str],
         variable: Callable[[Expression], str | None],
         function: Callable[[str | Import], str],
@@ -80,7 +80,7 @@ class Printer:
 
     def text(self, value: Value, strength: int = 0) -> str:
         """The text of a value, in parentheses where it binds less than ``strength``."""
-        if isinstance(value, Tensor):
+        if isinstance(value, Symbol):
             return self.tensor(value)
         if isinstance(value, Expression) and (variable := self.variable(value)) is not None:
             return variable

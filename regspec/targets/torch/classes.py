@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from regspec.code.expressions import CASTS, Apply, Call, Definition, Expression, Held, Import, Part, Value, walk
-from regspec.code.shapes import Shape, Tensor
+from regspec.code.shapes import Shape, Symbol
 from regspec.graph.blocks import Graph
 from regspec.graph.nodes import Node
 from regspec.graph.plans import Constrained, Fill, Place, Term
@@ -219,7 +219,7 @@ class Outliner:
         self.bound = {id(own): id(x) for own, x in zip(node.plan.inputs, node.inputs, strict=True)}
         self.known = {}
 
-    def _tensor(self, x: Tensor) -> str:
+    def _tensor(self, x: Symbol) -> str:
         return self.variables[self.bound[id(x)]]
 
     def _shared(self, node: Node, targets: list[str]) -> Iterator[str]:

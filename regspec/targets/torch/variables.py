@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator
 from itertools import chain, count
 
 from regspec.code.expressions import Call, walk
-from regspec.code.shapes import Tensor
+from regspec.code.shapes import Symbol
 from regspec.graph.blocks import Graph
 from regspec.graph.nodes import Node
 
@@ -34,7 +34,7 @@ def variables_of(graph: Graph) -> dict[int, str]:
     variables: dict[int, str] = {}
     taken = {*_TAKEN, *_called(nodes)}
 
-    def add(x: Tensor, name: str) -> None:
+    def add(x: Symbol, name: str) -> None:
         variables[id(x)] = _free(name, taken)
         taken.add(variables[id(x)])
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from regspec.code.expressions import CASTS, Method
-from regspec.code.shapes import Tensor, text
+from regspec.code.shapes import Symbol, text
 from regspec.graph.blocks import Graph
 from regspec.layers.slots import EmbeddingsSlot
 from regspec.text.problems import Problem, RegspecError
@@ -50,7 +50,7 @@ def fitted_inputs(arrays: Mapping[str, Array], graph: Graph, source: str) -> tup
     )
 
 
-def _shaped(array: Array, x: Tensor, source: str) -> Array:
+def _shaped(array: Array, x: Symbol, source: str) -> Array:
     """An array in an input's shape; numbers in a row, and axes of size 1, fit in if the count is right."""
     given, wanted = array.shape[1:], x.logical[1:]
     if len(given) == len(wanted) and all(b in (None, a) for a, b in zip(given, wanted, strict=True)):
@@ -72,7 +72,7 @@ def _wide(shape: tuple[int | None, ...]) -> list[int | None]:
     return [size for size in shape if size != 1]
 
 
-def _fitted(array: Array, x: Tensor, bounds: Bounds | None, source: str) -> torch.Tensor:
+def _fitted(array: Array, x: Symbol, bounds: Bounds | None, source: str) -> torch.Tensor:
     """An array of numbers that an input can hold, in its type."""
     dtype: torch.dtype = getattr(torch, x.dtype)
     taken = f"the spec takes {x.dtype}"
@@ -92,7 +92,7 @@ def _fitted(array: Array, x: Tensor, bounds: Bounds | None, source: str) -> torc
     return torch.from_numpy(array.astype("float32" if x.dtype == "bfloat16" else x.dtype)).to(dtype)
 
 
-def _refuse(faulty: Array, array: Array, x: Tensor, source: str, taken: str, hint: str | None = None) -> None:
+def _refuse(faulty: Array, array: Array, x: Symbol, source: str, taken: str, hint: str | None = None) -> None:
     """Raises with the first of the faulty numbers."""
     if faulty.any():
         place = int(np.argmax(faulty))
@@ -108,7 +108,7 @@ def index_bounds(graph: Graph) -> list[Bounds | None]:
     """
     found: dict[int, Bounds] = {}  # by the id of a tensor
 
-    def note(x: Tensor, bounds: Bounds | None) -> None:
+    def note(x: Symbol, bounds: Bounds | None) -> None:
         if bounds is not None:
             other = found.get(id(x), bounds)
             found[id(x)] = Bounds(min(bounds.limit, other.limit), bounds.is_from_0 or other.is_from_0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regspec.code.shapes import Tensor, text
+from regspec.code.shapes import Symbol, text
 from regspec.graph.blocks import Graph
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 from regspec.training.data.arrays import Array, Arrays
@@ -105,7 +105,7 @@ def _columns(graph: Graph, names: Sequence[str], path: str) -> Mapping[str, Sequ
     return {x.source: _columns_of(x, names, path) for x in graph.inputs}
 
 
-def _columns_of(x: Tensor, names: Sequence[str], path: str) -> Sequence[str]:
+def _columns_of(x: Symbol, names: Sequence[str], path: str) -> Sequence[str]:
     width = None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:])
     if width in (None, 1) and x.source in names:
         return [x.source]
