@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import regspec
+from regspec.targets.python.imports import order_of
 from regspec.views.schema import rules_schema, spec_schema
 
 ROOT = Path(regspec.__file__).parent.parent
@@ -38,13 +39,8 @@ def runtime_names() -> str:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
                 homes[node.name] = home
-    return "".join(f"from .{home} import {name} as {name}\n" for name, home in sorted(homes.items(), key=_place))
-
-
-def _place(item: tuple[str, str]) -> tuple[str, tuple[int, str]]:
-    """Where ruff sorts an import: by its module; and constants, classes and functions of one apart."""
-    name, home = item
-    return home, (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name)
+    places = sorted(homes.items(), key=lambda item: (item[1], order_of(item[0])))
+    return "".join(f"from .{home} import {name} as {name}\n" for name, home in places)
 
 
 GENERATED: dict[str, Callable[[], str]] = {

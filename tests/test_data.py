@@ -16,8 +16,8 @@ from sklearn import datasets
 from sklearn.utils.class_weight import compute_class_weight
 
 import regspec
-from regspec.graph.blocks import Graph
 from regspec.graph.loading import graph_of
+from regspec.graph.network import Graph
 from regspec.training.data import Data, class_weights, load
 
 

@@ -24,7 +24,7 @@ from regspec.layers.layer import Elementwise
 from .layers import reference
 from .layers.operating import is_operation, operated
 from .layers.rows import ROWS
-from .layers.specs import node_of, spec_of, with_penalties
+from .layers.specs import spec_of, step_of, with_penalties
 from .test_port import UNSAVED, flat, is_saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
@@ -127,7 +127,7 @@ def test_what_weights_lie_along_is_declared() -> None:
     """Of layers that take any order of units, which their weights then follow."""
     for row in ROWS:
         if issubclass(KINDS[row.kind], Elementwise):
-            assert all(weight.along for weight in node_of(spec_of(row, row.fields)).plan.weights), row.kind
+            assert all(weight.along for weight in step_of(spec_of(row, row.fields)).lowered.weights), row.kind
 
 
 # -- what follows a Flatten --------------------------------------------------------------------------------------------

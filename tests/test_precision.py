@@ -19,7 +19,7 @@ from regspec.layers.layer import OPERATIONS
 
 from .layers import reference
 from .layers.rows import ROWS, Row
-from .layers.specs import node_of, outputs_of, spec_of
+from .layers.specs import outputs_of, spec_of, step_of
 from .layers.test_layers import _is_called
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
@@ -44,7 +44,7 @@ def test_double_precision_agrees_with_keras(kind: str) -> None:
     """To more than single precision gives: nothing on the way is kept in float32."""
     index, row = FIRST[kind]
     spec = spec_of(row, row.fields).in_precision("float64")
-    model, node = regspec.build(spec, seed=0), node_of(spec)
+    model, node = regspec.build(spec, seed=0), step_of(spec)
     keras.config.set_dtype_policy("float64")
     try:
         layer = reference.keras_layer(row.kind, row.fields, row.data_format, len(row.shapes[0]) + 1)
@@ -56,7 +56,7 @@ def test_double_precision_agrees_with_keras(kind: str) -> None:
     finally:
         keras.config.set_dtype_policy("float32")
     state, unused = model.state_dict(), list(layer.weights)
-    for weight in node.plan.weights:
+    for weight in node.lowered.weights:
         variable = next(
             each for each in unused if _is_called(each, weight.name, row.kind) and tuple(each.shape) == weight.shape
         )
@@ -84,7 +84,7 @@ def test_half_precision(kind: str, dtype: torch.dtype) -> None:
     assert not {each.dtype for each in model.parameters()} - {dtype}
     got = outputs_of(model(*(x.to(dtype) if x.is_floating_point() else x for x in xs)))
     precision = "float16" if dtype is torch.float16 else "bfloat16"
-    for a, b, inferred in zip(got, outputs_of(single(*xs)), node_of(spec.in_precision(precision)).outputs, strict=True):
+    for a, b, inferred in zip(got, outputs_of(single(*xs)), step_of(spec.in_precision(precision)).outputs, strict=True):
         assert str(a.dtype) == f"torch.{inferred.dtype}"
         torch.testing.assert_close(a.float(), b.float(), rtol=0.05, atol=0.05)
 

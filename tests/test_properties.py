@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import regspec
 from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
+from regspec.targets.torch.program import program_of
 from regspec.text import document
 from tests.layers.rows import ROWS
 from tests.layers.specs import document_of, outputs_of
@@ -52,6 +53,7 @@ def check_problems(problems: tuple[regspec.Problem, ...]) -> None:
 def check(text: str) -> None:
     try:
         spec = regspec.loads(text, "model.yaml")
+        program_of(graph_of(spec))  # which finds what torch can't do
     except regspec.RegspecError as error:
         check_problems(error.problems)
         return

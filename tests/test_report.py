@@ -275,7 +275,7 @@ def test_boxes_do_not_overlap_and_lines_go_down(name: str) -> None:
     graph = regspec.graph.loading.graph_of(ROOT / "examples" / f"{name}.yaml")
     boxes = drawing.laid_out(graph)
     drawn = [box for box in boxes if box.role != "pass"]
-    entries = [node for node in graph.nodes if not node.is_adapter]
+    entries = graph.nodes
     assert len(drawn) == len(graph.inputs) + len(entries) + len(graph.outputs)
     for box in boxes:
         assert all(below.y - below.height / 2 > box.y + box.height / 2 for below in box.below)

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import regspec
 from regspec.cli import app
 from regspec.graph.loading import graph_of
+from regspec.targets.torch.program import program_of
 from regspec.training.activities import activities
 from regspec.training.module import DataLoss
 from regspec.training.options import Options
@@ -283,7 +284,7 @@ def test_a_layer_without_a_finite_activity(tmp_path: Path) -> None:
     spec = regspec.loads(HEADER + text)
     model = regspec.build(spec)
     torch.nn.init.constant_(model.get_parameter("b.bias"), torch.inf)
-    assert [*activities(model, graph_of(spec), [torch.zeros(3, 2)])] == ["a"]
+    assert [*activities(model, program_of(graph_of(spec)), [torch.zeros(3, 2)])] == ["a"]
 
 
 def test_an_error_of_the_callback_comes_out(tmp_path: Path) -> None:

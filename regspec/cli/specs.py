@@ -15,6 +15,7 @@ from regspec.cli.application import Format, Set, Spec, app, parameters, write
 from regspec.graph.loading import checked, graph_of, in_order
 from regspec.language.registration import called, load_entry_points
 from regspec.specs.loading import load_rules
+from regspec.targets.torch.program import program_of
 from regspec.targets.torch.writing import print_source
 from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
@@ -53,7 +54,9 @@ def _line(path: Path) -> str:
         if rules is None:
             raise RegspecError(in_order(problems))
         return f"{path}: {counted(len(rules.rules), 'rule', 'rules')}"
-    summary = summarize(graph_of(checked(text)))
+    graph = graph_of(checked(text))
+    program_of(graph)  # which finds what torch can't do
+    summary = summarize(graph)
     return f"{path}: {summary.name}, {summary.totals}"
 
 
@@ -89,7 +92,7 @@ def compile_(
     set: Set = None,
 ) -> None:
     """Compile a spec to the Python source of a PyTorch class. Needs no torch."""
-    write(print_source(graph_of(spec, parameters=parameters(set)), standalone=standalone), output)
+    write(print_source(program_of(graph_of(spec, parameters=parameters(set))), standalone=standalone), output)
 
 
 @app.command(epilog="Example: `regspec rules examples/recipes/rules.yaml examples.recipes.any_module:ResNet`")

@@ -213,6 +213,21 @@ class Part(Expression):
         yield self.whole
 
 
+class Itself:
+    """A value as a key that equals itself alone: where others are equal to it, or comparing takes long."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Itself) and self.value is other.value
+
+
 def walk(value: Value) -> Iterator[Expression]:
     """Every expression in ``value``, the innermost first: the order in which Python evaluates them."""
     if isinstance(value, Expression):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from regspec.code.shapes import Precision
-from regspec.graph.blocks import Graph
+from regspec.graph.network import Graph
 from regspec.graph.resolving import resolve
 from regspec.specs import loading
 from regspec.specs.model import ModelSpec

@@ -7,19 +7,21 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
-from regspec.code import axes, shapes
+from regspec.code import shapes
+from regspec.code.expressions import Itself
 from regspec.code.shapes import ShapeError, Symbol
-from regspec.graph import blocks, masks, nodes
-from regspec.graph.blocks import Graph
-from regspec.graph.nodes import Node
-from regspec.graph.plans import Plans
+from regspec.graph.network import BlockNode, Graph, LayerNode, block_in_place, inside, layer_in_place
+from regspec.graph.resolved import ResolvedLayers
 from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
+from regspec.layers.layer import Weight
 from regspec.specs.model import BlockUse, Body, Call, Entry, Invalid, LayerUse, ModelSpec
 from regspec.specs.rules import LayerRule
 from regspec.text import faults
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem, Problems, did_you_mean
+
+Nodes = list[LayerNode | BlockNode]
 
 
 def resolve(spec: ModelSpec, *, is_whole: bool = True) -> tuple[Graph | None, list[Problem]]:
@@ -44,9 +46,8 @@ class _Scope:
     """What the entries of one body may name."""
 
     names: frozenset[str]  # of all its entries and inputs
-    taken: set[str]  # these names, and the attributes of the layers so far
     tensors: dict[str, Mapping[str, Symbol] | None] = field(default_factory=dict)  # by output; None after a fault
-    nodes: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, LayerNode | BlockNode] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     last: str = ""
     sees: str | None = None  # a hint for who names what is not in it
@@ -60,13 +61,13 @@ _ScopedRules = tuple[tuple[str, LayerRule], ...]  # rules, each with the prefix 
 class _Resolver:
     spec: ModelSpec
     problems: Problems = field(default_factory=Problems)
-    plans: Plans = field(init=False)
-    matched: set[int] = field(default_factory=set)  # ids of the rules that matched a slot
-    reported: set[tuple[int, str]] = field(default_factory=set)  # ids of entries, and what is wrong with their shapes
+    layers: ResolvedLayers = field(init=False)
+    matched: set[Itself] = field(default_factory=set)  # the rules that matched a slot
+    reported: set[tuple[Itself, str]] = field(default_factory=set)  # entries, and what is wrong with their shapes
     is_partial: bool = False  # whether a part was left out because of a fault
 
     def __post_init__(self) -> None:
-        self.plans = Plans(self.spec.dtype)
+        self.layers = ResolvedLayers(self.spec.dtype)
 
     def graph(
         self, name: str, body: Body, inputs: Sequence[Symbol | None], prefix: str, rules: _ScopedRules
@@ -74,45 +75,38 @@ class _Resolver:
         """The graph of a body on these inputs; None where a fault stands in the way."""
         rules = (*rules, *((prefix, rule) for rule in body.rules))
         names = frozenset(_names(body))
-        scope = _Scope(names, set(names))
+        scope = _Scope(names)
         if prefix:
             scope.sees = f"a block sees its own layers and inputs only: {', '.join(body.inputs)}"
         for input_name, tensor in zip(body.inputs, inputs, strict=False):
             scope.tensors[input_name] = None if tensor is None else {"0": tensor}
             scope.last = input_name
-        placed: list[Node] = []
+        nodes: Nodes = []
         for index, entry in enumerate(body.entries):
-            placed.extend(self._entry(entry, scope, prefix, rules, body.origins[index] if body.origins else None))
+            nodes.extend(self._entry(entry, scope, prefix, rules, body.origins[index] if body.origins else None))
         outputs = self._outputs(body, scope)
         if not scope.is_misnamed and not any(isinstance(entry, Invalid) for entry in body.entries):
             self._check_use(body, scope)
         if self.is_partial or outputs is None:
             return None
-        if not prefix:
-            outputs = [nodes.ordered(x, axes.identity(x.rank), placed) for x in outputs]
-        given = [x for x in inputs if x is not None]
-        kept = masks.without_unread(placed, outputs)
-        read = {id(x) for node in kept for x in node.inputs}
-        masked = tuple(index for index, x in enumerate(given) if id(x.mask) in read)
         return Graph(
-            name,
-            (*given, *(mask for index in masked if (mask := given[index].mask) is not None)),
-            kept,
-            tuple(outputs),
-            tuple(body.outputs) if isinstance(body.outputs, Mapping) else None,
-            body.outputs is None or isinstance(body.outputs, str),
-            not prefix,
-            self.spec.activity_reduction,
-            self.spec.dtype,
-            self.spec.frozen_penalties == "counted",
-            masked,
-            {id(x): node for node in placed if node.plan.kind == nodes.MASK for x in node.outputs},
+            name=name,
+            names=names,
+            inputs=tuple(x for x in inputs if x is not None),
+            nodes=tuple(nodes),
+            outputs=tuple(outputs),
+            output_names=tuple(body.outputs) if isinstance(body.outputs, Mapping) else None,
+            is_single=body.outputs is None or isinstance(body.outputs, str),
+            is_root=not prefix,
+            reduction=self.spec.activity_reduction,
+            dtype=self.spec.dtype,
+            counts_frozen=self.spec.frozen_penalties == "counted",
         )
 
     def check_rules(self, body: Body) -> None:
         """Reports the rules of a body, and of the bodies in it, that matched no layer."""
         for index, rule in enumerate(body.rules):
-            if id(rule) not in self.matched:
+            if Itself(rule) not in self.matched:
                 origin = None if body.origin is None else body.origin / "regularizers" / index
                 self._fault(origin, "this rule matches no layer with such a slot", _nearest(rule, body))
         for entry in body.entries:
@@ -148,33 +142,30 @@ class _Resolver:
                     origin, f"nothing uses the input '{name}'", hint if name != body.inputs[-1] else None, key=True
                 )
 
-    def _entry(
-        self, entry: Entry, scope: _Scope, prefix: str, rules: _ScopedRules, origin: Origin | None
-    ) -> list[Node]:
+    def _entry(self, entry: Entry, scope: _Scope, prefix: str, rules: _ScopedRules, origin: Origin | None) -> Nodes:
         """The nodes of an entry; none where it has a fault."""
+        nodes: Nodes = []
         try:
             if isinstance(entry, Invalid):
                 raise _ReportedError
             inputs = self._inputs(entry.inputs, scope, origin)
             if isinstance(entry, BlockUse):
-                placed = self._use(entry, inputs, scope, prefix, rules)
+                nodes = self._use(entry, inputs, scope, prefix, rules, origin)
             elif isinstance(entry, Call):
-                placed = self._call(entry, inputs, scope, origin)
+                nodes = [self._call(entry, inputs, scope, origin)]
             else:
-                masked = self._masked(entry.mask, entry.layer, inputs, scope, origin)
-                placed = self._layer(entry, inputs, masked, scope, prefix, rules)
+                nodes = [self._layer(entry, inputs, scope, prefix, rules, origin)]
         except ShapeError as error:
-            if (id(entry), error.what) not in self.reported:  # a block that is used twice has its faults once
-                self.reported.add((id(entry), error.what))
+            if (Itself(entry), error.what) not in self.reported:  # a block that is used twice has its faults once
+                self.reported.add((Itself(entry), error.what))
                 self._fault(origin, f"{prefix}{entry.name} {error.what}", error.hint, key=True)
-            placed = []
         except _ReportedError:
-            placed = []
-        if not placed:
+            pass
+        if not nodes:
             self.is_partial = True
             scope.tensors.update(dict.fromkeys(_names_of(entry)))
         scope.last = entry.name
-        return placed
+        return nodes
 
     def _masked(
         self, names: tuple[str, ...] | None, layer: Layer, inputs: list[Symbol], scope: _Scope, origin: Origin | None
@@ -195,11 +186,11 @@ class _Resolver:
         self,
         entry: LayerUse,
         inputs: list[Symbol],
-        masked: list[Symbol],
         scope: _Scope,
         prefix: str,
         rules: _ScopedRules,
-    ) -> list[Node]:
+        origin: Origin | None,
+    ) -> LayerNode:
         name, layer = entry.name, entry.layer
 
         def rule_for(slot: str) -> Regularizer | None:
@@ -207,14 +198,17 @@ class _Resolver:
             found = None
             for seen_from, rule in rules:
                 if slot in rule.slots and rule.matches((prefix + name).removeprefix(seen_from), layer.kinds):
-                    self.matched.add(id(rule))
+                    self.matched.add(Itself(rule))
                     found = rule.slots[slot]
             return found
 
-        plan = self.plans.of(layer, masked, rule_for)
-        return self._finished(nodes.placed(plan, name, inputs, masked, scope.taken), scope)
+        masked = self._masked(entry.mask, layer, inputs, scope, origin)
+        resolved = self.layers.of(layer, masked, rule_for)
+        node = layer_in_place(name, resolved, inputs, masked, origin=origin)
+        self._know(node, scope)
+        return node
 
-    def _call(self, entry: Call, inputs: list[Symbol], scope: _Scope, origin: Origin | None) -> list[Node]:
+    def _call(self, entry: Call, inputs: list[Symbol], scope: _Scope, origin: Origin | None) -> LayerNode | BlockNode:
         if entry.layer not in scope.nodes:
             if entry.layer in scope.tensors and scope.tensors[entry.layer] is None:
                 raise _ReportedError
@@ -222,16 +216,19 @@ class _Resolver:
             hint = did_you_mean(entry.layer, scope.nodes)
             self._fault(origin and origin / "layer", f"no layer above is called '{entry.layer}'", hint)
             raise _ReportedError
-        node = scope.nodes[entry.layer]
-        if node.plan.layer is None:
-            return self._finished(self._block_again(entry, node, inputs), scope)
-        layer = self._with_arguments(node.plan.layer, entry, origin)
-        masked = self._masked(entry.mask, layer, inputs, scope, origin)
-        plan = self.plans.again(layer, masked, node.plan.activity)
-        if set(plan.modules) != set(node.plan.modules):  # an axis may lie elsewhere
-            views = [nodes.viewed_like(x, first) for x, first in zip(masked, node.inputs, strict=False)]
-            plan = self.plans.again(layer, [*views, *masked[len(views) :]], node.plan.activity)
-        return self._finished(nodes.called_again(node, plan, entry.name, inputs, masked), scope)
+        first = scope.nodes[entry.layer]
+        if isinstance(first, BlockNode):
+            _check_block_again(first, inputs)
+            again: LayerNode | BlockNode = block_in_place(entry.name, first.block, inputs, first=first, origin=origin)
+        else:
+            layer = self._with_arguments(first.resolved.layer, entry, origin)
+            masked = self._masked(entry.mask, layer, inputs, scope, origin)
+            resolved = self.layers.again(layer, masked, first.resolved.activity)
+            if _shapes_of(resolved.weights) != _shapes_of(first.resolved.weights):
+                raise ShapeError(calls_what_is_made_for_others(first, inputs))
+            again = layer_in_place(entry.name, resolved, inputs, masked, first=first, origin=origin)
+        self._know(again, scope)
+        return again
 
     def _with_arguments(self, layer: Layer, entry: Call, origin: Origin | None) -> Layer:
         """The layer with the fields that a further call sets anew."""
@@ -253,22 +250,30 @@ class _Resolver:
     # -- blocks -------------------------------------------------------------------------------------------------------
 
     def _use(
-        self, entry: BlockUse, inputs: list[Symbol], scope: _Scope, prefix: str, rules: _ScopedRules
-    ) -> list[Node]:
+        self,
+        entry: BlockUse,
+        inputs: list[Symbol],
+        scope: _Scope,
+        prefix: str,
+        rules: _ScopedRules,
+        origin: Origin | None,
+    ) -> Nodes:
         names = [entry.name] if entry.repeat is None else [f"{entry.name}_{index + 1}" for index in range(entry.repeat)]
-        placed: list[Node] = []
+        nodes: Nodes = []
         for name in names:
             self._check_inputs(entry, inputs)
             # inside, a tensor is known by the name of the block's own input
-            inner = [blocks.inside(x, own) for x, own in zip(inputs, entry.body.inputs, strict=True)]
+            inner = [inside(x, own) for x, own in zip(inputs, entry.body.inputs, strict=True)]
             graph = self.graph(entry.block, entry.body, inner, f"{prefix}{name}.", rules)
             if graph is None:
                 raise _ReportedError
-            placed.extend(self._finished(blocks.placed(name, graph, inputs), scope))
-            inputs = [*placed[-1].outputs, *inputs[len(placed[-1].outputs) :]]  # what it does not give stays as it was
+            node = block_in_place(name, graph, inputs, origin=origin)
+            self._know(node, scope)
+            nodes.append(node)
+            inputs = [*node.outputs, *inputs[len(node.outputs) :]]  # what it does not give stays as it was
         scope.tensors[entry.name] = scope.tensors[names[-1]]
         scope.used.update(names[:-1])
-        return placed
+        return nodes
 
     def _check_inputs(self, entry: BlockUse, inputs: list[Symbol]) -> None:
         wanted = entry.body.inputs
@@ -281,27 +286,13 @@ class _Resolver:
                     f"takes {shapes.text((None, *declared.shape))} as '{name}', but is given {x.described}"
                 )
 
-    def _block_again(self, entry: Call, node: Node, inputs: list[Symbol]) -> list[Node]:
-        """A further call of a block, which must be on tensors like those that its class was made for."""
-        assert isinstance(node.plan.block, Graph)
-        made_for = node.inputs[: len(node.inputs) - len(node.plan.block.masked)]
-        if [*map(blocks.likeness, inputs)] != [*map(blocks.likeness, made_for)]:
-            first, given = (" and ".join(blocks.described(x) for x in xs) for xs in (made_for, inputs))
-            raise ShapeError(f"calls '{node.name}', which is made for {first}, on {given}")
-        views: list[Node] = []
-        inputs = [nodes.ordered(x, like.order, views) for x, like in zip(inputs, made_for, strict=True)]
-        return [*views, *blocks.placed(entry.name, node.plan.block, inputs, node)]
-
     # -- names --------------------------------------------------------------------------------------------------------
 
-    def _finished(self, placed: list[Node], scope: _Scope) -> list[Node]:
-        """The nodes of an entry, of which the last is the entry's own; its outputs can be named from here on."""
-        node = placed[-1]
+    def _know(self, node: LayerNode | BlockNode, scope: _Scope) -> None:
+        """Has the outputs of a node named from here on."""
         scope.nodes[node.name] = node
-        scope.tensors[node.name] = {str(index): x for index, x in enumerate(node.outputs)}
-        if node.plan.output_names is not None:
-            scope.tensors[node.name] = dict(zip(node.plan.output_names, node.outputs, strict=True))
-        return placed
+        names = node.block.output_names if isinstance(node, BlockNode) else None
+        scope.tensors[node.name] = dict(zip(names or map(str, range(len(node.outputs))), node.outputs, strict=True))
 
     def _inputs(self, names: tuple[str, ...] | None, scope: _Scope, origin: Origin | None) -> list[Symbol]:
         if names is None:
@@ -356,6 +347,34 @@ def _names_of(entry: Entry) -> Iterator[str]:
     yield entry.name
     if isinstance(entry, BlockUse) and entry.repeat is not None:
         yield from (f"{entry.name}_{index + 1}" for index in range(entry.repeat))
+
+
+def calls_what_is_made_for_others(first: LayerNode, inputs: Sequence[Symbol]) -> str:
+    """What is wrong with a further call of a layer whose weights or modules can't take these inputs."""
+    made_for = " and ".join(shapes.text(x.logical) for x in first.inputs)
+    given = " and ".join(x.described for x in inputs)
+    return f"calls '{first.name}', whose modules are made for {made_for}, on {given}"
+
+
+def _check_block_again(first: BlockNode, inputs: Sequence[Symbol]) -> None:
+    """Raises `ShapeError` where a further call of a block is on tensors unlike those that its class was made for."""
+    if [*map(_likeness, inputs)] != [*map(_likeness, first.inputs)]:
+        made_for, given = (" and ".join(map(_described, xs)) for xs in (first.inputs, inputs))
+        raise ShapeError(f"calls '{first.name}', which is made for {made_for}, on {given}")
+
+
+def _likeness(x: Symbol) -> tuple[object, ...]:
+    """What two tensors have in common that one block can be called on."""
+    return x.logical, x.dtype, x.mask is None
+
+
+def _described(x: Symbol) -> str:
+    """What a tensor is, for a message on what a block can be called on."""
+    return x.described if x.mask is None else f"{x.described} and has a mask"
+
+
+def _shapes_of(weights: Sequence[Weight]) -> list[tuple[str, tuple[int, ...] | None]]:
+    return [(weight.name, weight.shape) for weight in weights]
 
 
 def _fits(shape: shapes.Shape, declared: shapes.Shape) -> bool:

@@ -13,12 +13,12 @@ from typing import Any
 
 from regspec.code.expressions import Expression, replaced
 from regspec.code.shapes import Symbol
-from regspec.graph.blocks import Graph
-from regspec.graph.nodes import Node
 from regspec.keras.models import Model
 from regspec.keras.references import names_in
 from regspec.keras.values import UnportedError
 from regspec.layers import KINDS
+from regspec.targets.torch.program import Program, block_of
+from regspec.targets.torch.steps import Step
 
 Fields = dict[str, Any]  # of an entry
 
@@ -30,12 +30,12 @@ STATEFUL = frozenset(("SimpleRNN", "LSTM", "GRU", "RNN", "ConvLSTM1D", "ConvLSTM
 UNMASKING = frozenset(("MultiHeadAttention",))  # layers that take the masks off the tensors that they are called on
 
 
-def settle(model: Model, graph_of: Callable[[], Graph], *, unmasks: bool) -> set[str]:
+def settle(model: Model, program_of: Callable[[], Program], *, unmasks: bool) -> set[str]:
     """Names the masks in a model's entries that must be named, and no other; why masks were taken off, if any were.
 
     Args:
         model: its entries, and those of the models in it, are changed.
-        graph_of: the graph of the model as it is now.
+        program_of: gives the program of the model as it is now.
         unmasks: whether masks are lost at run time as in Keras 3.
     """
     given = {id(each): each.outputs for each in _models(model)}
@@ -50,11 +50,11 @@ def settle(model: Model, graph_of: Callable[[], Graph], *, unmasks: bool) -> set
         each.outputs = _with_outputs(each.outputs, apart)  # so that they are computed
     taken_off = set[str]()
     for _ in range(2):  # in the second round without the masks that the first took off
-        taken_off |= _take_off(model, graph_of(), unmasks)
-    graph = graph_of()
+        taken_off |= _take_off(model, program_of(), unmasks)
+    program = program_of()
     for each in _models(model):
         each.outputs = given[id(each)]
-    _drop(model, graph)
+    _drop(model, program)
     return taken_off
 
 
@@ -80,13 +80,12 @@ def _fields(model: Model) -> dict[str, Fields]:
     return {said["name"]: said for entry in model.entries for said in entry.values()}
 
 
-def levels(model: Model, graph: Graph) -> Iterator[tuple[Model, Graph]]:
-    """A model and those in it, each with its graph."""
-    yield model, graph
-    for node in graph.nodes:
-        block = node.plan.block
-        if isinstance(block, Graph) and node.declares:
-            yield from levels(model.inner[node.name], block)
+def _levels(model: Model, program: Program) -> Iterator[tuple[Model, Program]]:
+    """A model and those in it, each with its program."""
+    yield model, program
+    for step in program.steps:
+        if step.declares and (block := block_of(step)) is not None:
+            yield from _levels(model.inner[step.name], block)
 
 
 def _with_outputs(outputs: Any, more: list[str]) -> Any:
@@ -97,43 +96,41 @@ def _with_outputs(outputs: Any, more: list[str]) -> Any:
     return [*([outputs] if isinstance(outputs, str) else outputs), *more]
 
 
-def _take_off(model: Model, graph: Graph, unmasks: bool) -> set[str]:
+def _take_off(model: Model, program: Program, unmasks: bool) -> set[str]:
     """Has operations, and what Keras keeps a mask from, take none; the reasons of the latter."""
     reasons = set[str]()
-    for each, level in levels(model, graph):
-        bare: set[int] = set()
+    for each, level in _levels(model, program):
+        bare: set[Symbol] = set()
         entries = _fields(each)
-        for node in level.nodes:
-            if node.is_adapter:
-                continue
-            said = entries[node.name]
+        for step in (step for step in level.steps if step.node is not None):
+            said = entries[step.name]
             count = len(said["inputs"])
-            own = [x for x in node.inputs[:count] if x.mask is not None]
-            if node.plan.mask is None and len(node.inputs) == count:  # it neither hands masks on nor reads them
+            own = [x for x in step.inputs[:count] if x.mask is not None]
+            if step.lowered.mask is None and len(step.inputs) == count:  # it neither hands masks on nor reads them
                 continue
             reason = None
-            if any(id(x) in bare for x in own):
+            if not bare.isdisjoint(own):
                 reason = BARE
-            elif unmasks and count > 1 and node.plan.kind in STATEFUL:
+            elif unmasks and count > 1 and step.lowered.kind in STATEFUL:
                 reason = WITH_STATE
             if not own and said.get("mask") == []:
                 del said["mask"]
-            elif own and "mask" not in said and (node.name in each.operations or reason is not None):
-                if reason == WITH_STATE and node.declares:
+            elif own and "mask" not in said and (step.name in each.operations or reason is not None):
+                if reason == WITH_STATE and step.declares:
                     said["ignores_mask"] = True
                 else:
                     said["mask"] = []
                 reasons |= {reason} if reason is not None else set()
-            if unmasks and node.plan.kind in UNMASKING:
-                bare.update(id(x) for x in node.inputs)
+            if unmasks and step.lowered.kind in UNMASKING:
+                bare.update(step.inputs)
     return reasons
 
 
-def _drop(model: Model, graph: Graph) -> None:
+def _drop(model: Model, program: Program) -> None:
     """Takes out the names of masks that the layers have anyway, and the operations that nothing uses then."""
-    for each, level in levels(model, graph):
-        made = {id(x): node for node in (*level.nodes, *level.masks.values()) for x in node.outputs}
-        named = {node.name: node for node in level.nodes if not node.is_adapter}
+    for each, level in _levels(model, program):
+        made = {x: step for step in (*level.steps, *level.masks.values()) for x in step.outputs}
+        named = {step.name: step for step in level.steps if step.node is not None}
         entries = _fields(each)
         for name, masks in each.recorded.items():
             own = [x.mask and _structure(x.mask, made) for x in named[name].inputs[: len(entries[name]["inputs"])]]
@@ -151,14 +148,14 @@ def _drop(model: Model, graph: Graph) -> None:
             used.update(name.partition(".")[0] for name in (*said["inputs"], *(said.get("mask") or ())) if name)
 
 
-def _structure(x: Symbol, made: Mapping[int, Node]) -> Any:
+def _structure(x: Symbol, made: Mapping[Symbol, Step]) -> Any:
     """How a tensor is computed from those that modules give, as a value that can be compared."""
-    node = made.get(id(x))
-    if node is None or node.plan.modules:
-        return id(x)
-    own: dict[Expression, Expression] = {}
-    own |= {known: _Made(_structure(given, made)) for known, given in zip(node.plan.inputs, node.inputs, strict=True)}
-    return _comparable(replaced(node.plan.results[node.outputs.index(x)], own))
+    step = made.get(x)
+    if step is None or step.lowered.modules:
+        return x
+    pairs = zip(step.lowered.inputs, step.inputs, strict=True)
+    own: dict[Expression, Expression] = {known: _Made(_structure(given, made)) for known, given in pairs}
+    return _comparable(replaced(step.lowered.results[step.outputs.index(x)], own))
 
 
 class _Made(Expression):

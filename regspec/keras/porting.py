@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from regspec.code.shapes import Precision
-from regspec.graph.blocks import Graph
 from regspec.graph.loading import graph_of, loads
+from regspec.graph.network import Graph
 from regspec.keras import archive, masks, ranks
 from regspec.keras.conversion.converting import Converted, Wanted, converted
 from regspec.keras.dialect import Dialect, values_under
@@ -26,6 +26,7 @@ from regspec.keras.values import UnportedError
 from regspec.keras.weights import NO_WEIGHTS, WeightPath, arrays_of, constants_of, parameters_of
 from regspec.layers.layer import Spatial
 from regspec.specs.model import ModelSpec
+from regspec.targets.torch.program import program_of
 from regspec.targets.torch.source import source
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
@@ -141,7 +142,7 @@ def port(
         account=account,
         imports=tuple(replacements.imports),
     )
-    original = Port(spec, text, parameters_of(graph, arrays), tuple(dialect.notes), provenance)
+    original = Port(spec, text, parameters_of(program_of(graph), arrays), tuple(dialect.notes), provenance)
     wanted = Wanted(data_format, fold, blocks)
     made = converted(
         Converted(model, arrays), wanted, dialect, lambda model: _resolved(model, dialect, settings, stored.path)[2]
@@ -150,7 +151,7 @@ def port(
     if made.model is model:
         return changed(original, notes=notes)
     text, spec, graph = _resolved(made.model, dialect, settings, stored.path)
-    parameters = parameters_of(graph, made.arrays)
+    parameters = parameters_of(program_of(graph), made.arrays)
     return Port(spec, text, parameters, notes, provenance, made.inputs, made.outputs, original, made.moves)
 
 
@@ -220,7 +221,7 @@ def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -
     unmasks = dialect.generation == 3 and dialect.keeps_quirks
     try:
         reasons = masks.settle(
-            model, lambda: graph_of(loads(text_of(model, settings), "<the ported spec>")), unmasks=unmasks
+            model, lambda: program_of(graph_of(loads(text_of(model, settings), "<the ported spec>"))), unmasks=unmasks
         )
     except UnportedError as reason:
         raise RegspecError(Problem(f"can't be ported: {reason}")) from None

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from regspec.code import shapes
-from regspec.graph.blocks import Graph
 from regspec.graph.loading import graph_of
+from regspec.graph.network import Graph
 from regspec.keras.training.compiled import training_of
 from regspec.keras.training.optimizers import code
 from regspec.views.summary import Summary, counted, error_text, summarize

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from regspec.graph.blocks import Graph
-from regspec.graph.nodes import Node
+from regspec.graph.network import BlockNode, Graph, LayerNode
 from regspec.keras.archive import Arrays, damaged
 from regspec.keras.models import MODELS, Model, name_of
 from regspec.keras.operations.recorded import is_operation
@@ -15,6 +14,7 @@ from regspec.keras.quantized import dequantized, is_quantized
 from regspec.keras.replacing import own_parameters
 from regspec.language.fields import snake_case
 from regspec.layers.layer import Weight
+from regspec.targets.torch.program import Program, block_of
 from regspec.text.problems import Problem, Problems, RegspecError
 
 if TYPE_CHECKING:
@@ -32,24 +32,26 @@ GROUPS = {"GroupQueryAttention": "grouped_query_attention"}  # of a class that i
 WeightPath = tuple[str, ...]
 
 
-def parameters_of(graph: Graph, found: Mapping[WeightPath, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+def parameters_of(program: Program, found: Mapping[WeightPath, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
     """Torch's parameters by their paths in the compiled model, from Keras's arrays by the ways to the weights."""
     parameters: dict[str, NDArray[np.generic]] = {}
-    waiting: list[tuple[Graph, WeightPath, str]] = [(graph, (), "")]
+    waiting: list[tuple[Program, WeightPath, str]] = [(program, (), "")]
     while waiting:
         current, within, prefix = waiting.pop()
-        for name, node in _nodes(current).items():
-            if isinstance(block := node.plan.block, Graph):
-                waiting.append((block, (*within, name), f"{prefix}{next(iter(node.attributes.values()))}."))
-            if node.plan.layer is not None and node.plan.layer.is_opaque:  # whose parameters only its module knows
-                own = {path[-1]: array for path, array in found.items() if path[:-1] == (*within, name)}
-                parameters |= {f"{prefix}{node.attributes['']}.{parameter}": array for parameter, array in own.items()}
+        for step in (each for each in current.steps if each.declares):
+            if (block := block_of(step)) is not None:
+                waiting.append((block, (*within, step.name), f"{prefix}{step.attributes['']}."))
                 continue
-            for weight in node.plan.weights:
-                array = found.get((*within, name, weight.name))
+            resolved = step.lowered.resolved
+            if resolved is not None and resolved.layer.is_opaque:  # whose parameters only its module knows
+                own = {path[-1]: array for path, array in found.items() if path[:-1] == (*within, step.name)}
+                parameters |= {f"{prefix}{step.attributes['']}.{parameter}": array for parameter, array in own.items()}
+                continue
+            for weight in step.lowered.weights:
+                array = found.get((*within, step.name, weight.name))
                 if array is not None:
                     moved = to_parameters(weight, array)
-                    module = f"{prefix}{node.attributes[weight.module]}"
+                    module = f"{prefix}{step.attributes[weight.module]}"
                     # an operand of an operation is an attribute by itself
                     parameters |= {f"{module}.{key}" if key else module: value for key, value in moved.items()}
     return parameters
@@ -93,9 +95,10 @@ def arrays_of(
 def weights_of(graph: Graph, within: WeightPath = ()) -> Iterator[tuple[WeightPath, Weight]]:
     """The weights of a graph, and of those in it, with the ways to them; none of modules that only the user knows."""
     for name, node in _nodes(graph).items():
-        if isinstance(block := node.plan.block, Graph):
-            yield from weights_of(block, (*within, name))
-        for weight in node.plan.weights:
+        if isinstance(node, BlockNode):
+            yield from weights_of(node.block, (*within, name))
+            continue
+        for weight in node.resolved.weights:
             yield (*within, name, weight.name), weight
 
 
@@ -126,20 +129,20 @@ def _placed(
     places, nodes = places_of(config, at), _nodes(graph)
     for name, layer in model.layers:
         node, place = nodes[name], places[name_of(layer)]
-        if isinstance(block := node.plan.block, Graph):
+        if isinstance(node, BlockNode):
             inner = model.inner[name]
-            found |= _placed(block, inner, layer["config"], arrays, problems, f"{place}/", (*within, name))
+            found |= _placed(node.block, inner, layer["config"], arrays, problems, f"{place}/", (*within, name))
             continue
         datasets = {path: each for path, each in arrays.below(place).items() if not NO_WEIGHTS.fullmatch(path)}
         if is_quantized(layer["config"]):
             numbers = [datasets[path] for path in sorted(datasets, key=_order)]
             found |= {(*within, name, key): each for key, each in _dequantized(node, layer, numbers, arrays).items()}
             continue
-        if node.plan.layer is not None and node.plan.layer.is_opaque:
-            own = own_parameters(node.plan.layer, name_of(layer), datasets, arrays, problems)
+        if node.resolved.layer.is_opaque:
+            own = own_parameters(node.resolved.layer, name_of(layer), datasets, arrays, problems)
             found |= {(*within, name, parameter): array for parameter, array in own.items()}
             continue
-        for weight, dataset in [*_matched(node.plan.weights, datasets)]:
+        for weight, dataset in [*_matched(node.resolved.weights, datasets)]:
             if dataset is None:
                 problems.append(Problem(f"'{name_of(layer)}' has no array for {weight.name}", path=str(arrays.path)))
                 continue
@@ -153,12 +156,12 @@ def _placed(
 
 
 def _dequantized(
-    node: Node, layer: Mapping[str, Any], datasets: list[h5py.Dataset], arrays: Arrays
+    node: LayerNode, layer: Mapping[str, Any], datasets: list[h5py.Dataset], arrays: Arrays
 ) -> dict[str, NDArray[np.generic]]:
     """The weights of a quantized layer, by their names."""
     stored = [arrays.read(each, each.shape) for each in datasets]
     with damaged(arrays.path):
-        wanted = {weight.name: weight.shape or () for weight in node.plan.weights}
+        wanted = {weight.name: weight.shape or () for weight in node.resolved.weights}
         found = dequantized(layer["class_name"], layer["config"], stored, wanted)
         if {name: array.shape for name, array in found.items()} != wanted:
             raise ValueError(f"the quantized weights of '{name_of(layer)}' have other shapes than it says")
@@ -212,9 +215,9 @@ def _order(path: str) -> tuple[str, int]:
     return group, int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
 
 
-def _nodes(graph: Graph) -> dict[str, Node]:
-    """The nodes that have modules of their own, by name."""
-    return {node.name: node for node in graph.nodes if node.declares and not node.is_adapter}
+def _nodes(graph: Graph) -> dict[str, LayerNode | BlockNode]:
+    """The nodes that have weights of their own, by name."""
+    return {node.name: node for node in graph.nodes if not node.is_again}
 
 
 # -- HDF5 of Keras 2, and the legacy format of Keras 3: by the names of layers -----------------------------------------
@@ -228,13 +231,13 @@ def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> d
             what = f"'{name_of(layer)}' has quantized weights, which are read from .keras files alone"
             problems.append(Problem(what, path=str(arrays.path)))
             continue
-        own = nodes[name].plan.layer
-        if own is not None and own.is_opaque:
+        node = nodes[name]
+        if isinstance(node, LayerNode) and (own := node.resolved.layer).is_opaque:
             given = {f"vars/{index}": each for index, each in enumerate(arrays.of_layer(name_of(layer)))}
             parameters = own_parameters(own, name_of(layer), given, arrays, problems)
             found |= {(name, parameter): array for parameter, array in parameters.items()}
             continue
-        weights = [*_flat(nodes[name], layer, model)]
+        weights = [*_flat(node, layer, model)]
         if layer["config"].get("trainable") is not False:  # those that are trained come first
             weights.sort(key=lambda each: not each[0].trainable or each[0].frozen)
         datasets = arrays.of_layer(name_of(layer))
@@ -277,14 +280,13 @@ def _configs(layer: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
 
 
 def _flat(
-    node: Node, layer: Mapping[str, Any], model: Model, within: WeightPath = ()
+    node: LayerNode | BlockNode, layer: Mapping[str, Any], model: Model, within: WeightPath = ()
 ) -> Iterator[tuple[Weight, WeightPath]]:
     """The weights of a layer, or of all layers of a model, with the ways to them."""
-    block = node.plan.block
-    if not isinstance(block, Graph) or layer["class_name"] not in MODELS:
-        for weight in node.plan.weights:
+    if isinstance(node, LayerNode):
+        for weight in node.resolved.weights:
             yield weight, (*within, node.name, weight.name)
         return
-    inner, nodes = model.inner[node.name], _nodes(block)
+    inner, nodes = model.inner[node.name], _nodes(node.block)
     for name, own in inner.layers:
         yield from _flat(nodes[name], own, inner, (*within, node.name))

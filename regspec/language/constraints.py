@@ -14,6 +14,10 @@ from regspec.language.forms import Family, Named
 class WeightConstraint(Named):
     """A projection of a weight."""
 
+    def check(self, pattern: Pattern) -> None:
+        """Raises `ShapeError` where it can't hold for a weight that lies in torch as ``pattern`` says."""
+        self.lower(pattern)
+
     def lower(self, pattern: Pattern) -> Call:
         """The constructor of the runtime's constraint, for a weight that lies in torch as ``pattern`` says."""
         raise NotImplementedError

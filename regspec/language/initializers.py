@@ -63,6 +63,10 @@ class Drawn:
 class WeightInitializer(Named):
     """A distribution, or a value, that a weight is drawn from."""
 
+    def check(self, drawn: Drawn) -> None:
+        """Raises `ShapeError` where it can't fill such a weight."""
+        self.lower(drawn)
+
     def lower(self, drawn: Drawn) -> Call:
         """The call that fills a parameter; the parameter comes before its arguments."""
         raise NotImplementedError

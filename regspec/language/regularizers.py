@@ -31,6 +31,11 @@ class Penalty(Named):
     reads_axes: ClassVar[bool] = False  # whether it must see the axes as Keras counts them
     for_weights: ClassVar[bool] = True
 
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether it is for weights that have an axis of inputs."""
+        return False
+
     def lower(self, units: int, inputs: int | None = None) -> Call:
         """The constructor of the runtime's regularizer.
 
@@ -114,9 +119,11 @@ class GroupLasso(Penalty):
     strength: NotNegative
     axis: Literal["output", "input"] = "output"
 
+    @property
+    def needs_inputs(self) -> bool:
+        return self.axis == "input"
+
     def lower(self, units: int, inputs: int | None = None) -> Call:
-        if self.axis == "input" and inputs is None:
-            raise ShapeError("has group_lasso over the input axis, but there is none")
         return call("GroupLasso", self.strength, dim=inputs if self.axis == "input" else units)
 
 
@@ -196,11 +203,13 @@ class Regularizer:
         """The parts, their schedules apart."""
         return [part.penalty if isinstance(part, Scheduled) else part for part in self.parts]
 
-    def check(self, slot: str) -> None:
-        """Raises where a part has no meaning for the slot."""
+    def check(self, slot: str, *, has_inputs: bool) -> None:
+        """Raises `ShapeError` where a part has no meaning for the slot, which may have an axis of inputs."""
         for part in self._penalties:
             if slot != "activity" and not part.for_weights:
                 raise ShapeError(f"has {part.name} on its {slot}, but that is a regularizer of activities")
+            if part.needs_inputs and not has_inputs:
+                raise ShapeError(f"has {part.name} over the input axis, but there is none")
 
     def lower(self, units: int, inputs: int | None = None) -> Call:
         """The constructor of the runtime's regularizer."""

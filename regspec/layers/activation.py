@@ -102,6 +102,11 @@ class Softmax(Elementwise):
 
     axis: Axes = Field((-1,), description="The axis along which the output sums to one, or several together.")
 
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
+        for axis in self.axis:
+            x.dimension(axis)  # which there must be
+        return x.shape
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if x.mask is not None:
             return self._masked(x, x.mask)

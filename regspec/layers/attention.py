@@ -204,11 +204,17 @@ class MultiHeadAttention(Projected):
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
-        query, value, _ = self.inputs_of(xs)
+        query, value, key = self.inputs_of(xs)
         given = f"{query.described}, and {value.described}"
         if query.rank != value.rank:
             raise ShapeError(f"takes a query and a value of as many axes, but is given {given}")
-        apart = set(range(1, query.rank - 1)).difference(self._axes(query))
+        chosen = self._axes(query)
+        is_masked = bool(self.masks_of(query, value, key)) or self.use_causal_mask or self.sliding_window is not None
+        if chosen != (1,) and is_masked:
+            raise ShapeError(
+                f"has a mask or a window, which need (batch, steps, features), but is given {query.described}"
+            )
+        apart = set(range(1, query.rank - 1)).difference(chosen)
         if any(query.logical[axis] != value.logical[axis] for axis in apart):
             raise ShapeError(f"takes a query and a value that differ in its attention_axes alone, but is given {given}")
 
@@ -255,11 +261,6 @@ class MultiHeadAttention(Projected):
     def lower(self, x: Symbol, *others: Symbol) -> Expression | list[Expression]:
         query, value, key = self.inputs_of((x, *others))
         chosen = self._axes(query)
-        is_masked = bool(self.masks_of(query, value, key)) or self.use_causal_mask or self.sliding_window is not None
-        if chosen != (1,) and is_masked:
-            raise ShapeError(
-                f"has a mask or a window, which need (batch, steps, features), but is given {query.described}"
-            )
         sizes = self._sizes(query)
         constructor = call(
             "MultiHeadAttention",

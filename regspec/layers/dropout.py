@@ -9,7 +9,7 @@ from pydantic import Field
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call
-from regspec.code.shapes import ShapeError, Symbol
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Count, Fraction, NotNegative, Size
 from regspec.language.fields import Sequence as SequenceField
 from regspec.language.regularizers import L1L2, Regularizer
@@ -53,6 +53,10 @@ class Shaped(Rated):
         if self.noise_shape is not None and len(self.noise_shape) != x.rank:
             raise ShapeError(f"has a noise_shape of {len(self.noise_shape)} axes, but is given {x.described}")
         return self.noise_shape and axes.permute(self.noise_shape, x.order)
+
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
+        self.noise(x)  # whose shape must fit
+        return x.shape
 
     def order(self, x: Symbol) -> Order | None:
         return None

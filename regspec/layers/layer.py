@@ -22,7 +22,7 @@ from regspec.code.shapes import DataFormat, Precision, Shape, ShapeError, Symbol
 from regspec.language.activations import Activation
 from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
-from regspec.language.initializers import WeightInitializer
+from regspec.language.initializers import Drawn, WeightInitializer
 from regspec.language.registration import load_entry_points
 from regspec.language.regularizers import Regularizer, RegularizerField
 from regspec.layers.counting import Counted, Recounted, recounted_axes, shared_units
@@ -51,6 +51,13 @@ class Weight:
     ones: tuple[int, int] | None = None  # rows that start at one: an LSTM's forget gate
     chunks: tuple[int, ...] | None = None  # Keras's gates, in the order in which torch stores them
     along: tuple[int | None, ...] = ()  # for each of its axes the input's, as Keras counts, on which its size depends
+
+    @property
+    def drawn(self) -> Drawn | None:
+        """What its initializer fills, but for what the module's constructor has done."""
+        if self.initializer is None or self.shape is None or self.initializer == self.constructed:
+            return None
+        return Drawn(self.shape, self.pattern, self.fans, self.chunks is not None)
 
 
 class Placement(Frozen):

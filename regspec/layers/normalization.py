@@ -91,6 +91,12 @@ class BatchNormalization(ChannelNormalization):
         scale = arrays.get("gamma", 1.0) / (arrays["moving_variance"] + self.epsilon) ** 0.5
         return x.order[1], scale, arrays.get("beta", 0.0) - arrays["moving_mean"] * scale
 
+    def checked(self, *xs: Symbol) -> None:
+        super().checked(*xs)
+        x = xs[0]
+        if x.mask is not None and (self.renorm or x.mask.rank != x.rank - 1):
+            raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
+
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         size, along = (x.size(1),), (x.order[1],)
         mean = self.weight(
@@ -126,8 +132,6 @@ class BatchNormalization(ChannelNormalization):
         )
         if x.mask is None:
             return Module(constructor)(x)
-        if self.renorm or x.mask.rank != x.rank - 1:
-            raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
         if x.order[1] == x.rank - 1:
             mask = x.mask.method("unsqueeze", 1)
         else:  # Keras's, whose last axis is the one that it lacks
@@ -142,14 +146,19 @@ class GroupNormalization(ChannelNormalization):
 
     groups: int = Field(32, ge=-1, description="The number of groups; -1 for one to each channel.")
 
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
+        channels = x.size(1)
+        groups = channels if self.groups == -1 else self.groups
+        if groups == 0 or channels % groups:
+            raise ShapeError(f"has {groups} groups, which do not divide the {channels} channels of {x.described}")
+        return x.shape
+
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return self.affine(x)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         channels = x.size(1)
         groups = channels if self.groups == -1 else self.groups
-        if groups == 0 or channels % groups:
-            raise ShapeError(f"has {groups} groups, which do not divide the {channels} channels of {x.described}")
         if self.scale != self.center:
             constructor = call("GroupNorm", groups, channels, eps=self.epsilon, scale=self.scale, center=self.center)
         else:
@@ -245,6 +254,11 @@ class UnitNormalization(Elementwise):
     supports_masking = True
 
     axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
+
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
+        for axis in self.axis:
+            x.dimension(axis)  # which there must be
+        return x.shape
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dimensions = tuple(dict.fromkeys(x.dimension(axis) for axis in self.axis))

@@ -87,14 +87,15 @@ class Recurrent(Layer):
         mask = self.mask_of(x)
         if mask is None:
             return {}
-        if mask.rank != 2:
-            raise ShapeError(f"takes a mask of (batch, steps), but that of {x.described} is {text(mask.shape)}")
         return {"mask": mask.method("flip", 1) if self.go_backwards else mask}
 
     # -- what follows --------------------------------------------------------------------------------------------------
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(xs[0])
+        mask = self.mask_of(xs[0])
+        if mask is not None and mask.rank != 2:
+            raise ShapeError(f"takes a mask of (batch, steps), but that of {xs[0].described} is {text(mask.shape)}")
         count = self.state_count
         if len(xs) not in (1, 1 + count):
             raise ShapeError(f"takes a sequence, and {count} initial state(s) or none, but {len(xs)} inputs are given")

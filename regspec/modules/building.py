@@ -20,6 +20,7 @@ from regspec.code.shapes import Precision
 from regspec.graph.loading import graph_of
 from regspec.runtime import Regularized
 from regspec.specs.model import ModelSpec
+from regspec.targets.torch.program import program_of
 from regspec.targets.torch.writing import print_source
 
 PRECISIONS: dict[torch.dtype | None, Precision] = {getattr(torch, each): each for each in get_args(Precision)}
@@ -51,7 +52,7 @@ def build(
     with _without_collection(), torch.random.fork_rng(devices=(), enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        model: Regularized = _main_class(print_source(graph_of(spec, PRECISIONS.get(dtype))))()
+        model: Regularized = _main_class(print_source(program_of(graph_of(spec, PRECISIONS.get(dtype)))))()
     if dtype in PRECISIONS:
         dtype = None
     return model if device is None and dtype is None else model.to(device=device, dtype=dtype)

@@ -210,8 +210,9 @@ def _made(module: nn.Module, selected: Selected, text: Document) -> Any:
         if selected.shape is None:
             # the channels of images lie behind the batch
             is_image = isinstance(owner, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm))
+            regularizer.check("activity", has_inputs=False)
             return _called(regularizer.lower(1 if is_image else -1))
-        regularizer.check(selected.name)
+        regularizer.check(selected.name, has_inputs=len(selected.shape) > 1)
         if len(selected.shape) < 2:
             return _called(regularizer.lower(0))
         is_transposed = isinstance(owner, (nn.modules.conv._ConvTransposeNd, nn.Embedding))

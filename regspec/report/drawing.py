@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,8 +16,8 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
 from regspec.code import shapes
-from regspec.graph.blocks import Graph
-from regspec.graph.nodes import Node
+from regspec.code.shapes import Symbol
+from regspec.graph.network import BlockNode, Graph, LayerNode
 from regspec.report.plots import short
 from regspec.report.style import DPI, FONT, LIGHT, WIDTH, Panel
 from regspec.views.summary import counted
@@ -91,47 +90,36 @@ def laid_out(graph: Graph) -> list[Box]:
 
 
 def _boxes(graph: Graph) -> list[Box]:
-    """A box for each input, layer and output, those before it above it. Views and masks are no boxes."""
-    boxes, made = [], dict[int, Box]()
+    """A box for each input, layer and output, those before it above it."""
+    boxes, made = [], dict[Symbol, Box]()
     for x in graph.inputs:
-        made[id(x)] = Box(x.source, (shapes.text(x.logical),), "input")
-        boxes.append(made[id(x)])
+        made[x] = Box(x.source, (shapes.text(x.logical),), "input")
+        boxes.append(made[x])
     for node in graph.nodes:
-        sources = list(dict.fromkeys(made[id(x)] for x in node.inputs if id(x) in made))
-        if node.is_adapter:
-            made.update({id(x): sources[0] for x in node.outputs if sources})
-            continue
         box = Box(*_described(node))
-        _join(sources, box)
-        made.update({id(x): box for x in node.outputs})
+        _join(list(dict.fromkeys(made[x] for x in node.inputs)), box)
+        made.update(dict.fromkeys(node.outputs, box))
         boxes.append(box)
     names = graph.output_names or tuple(
         "output" if graph.is_single else f"output {index + 1}" for index in range(len(graph.outputs))
     )
     for name, x in zip(names, graph.outputs, strict=True):
         box = Box(name, (shapes.text(x.logical),), "output")
-        _join([made[id(x)]], box)
+        _join([made[x]], box)
         boxes.append(box)
     return boxes
 
 
-def _described(node: Node) -> tuple[str, tuple[str, ...], str]:
+def _described(node: LayerNode | BlockNode) -> tuple[str, tuple[str, ...], str]:
     """What stands in a node's box: its name and kind; its shape, and its penalties."""
-    again = "" if node.declares else " (again)"
-    block = node.plan.block
+    title = f"{node.name} · {node.kind}{' (again)' * node.is_again}"
     lines = [", ".join(shapes.text(x.logical) for x in node.outputs)]
-    lines += [f"{term.slot}: {term.regularizer}" for term in node.plan.terms]
-    if isinstance(block, Graph) and node.declares and (terms := sum(1 for _ in _terms(block))):
+    if isinstance(node, LayerNode):
+        return title, (*lines, *(f"{term.slot}: {term.regularizer}" for term in node.resolved.terms)), "layer"
+    terms = sum(len(each.resolved.terms) for each in node.block.layers())
+    if terms and not node.is_again:
         lines.append(counted(terms, "penalty", "penalties"))
-    return f"{node.name} · {node.plan.kind}{again}", tuple(lines), "layer" if block is None else "block"
-
-
-def _terms(graph: Graph) -> Iterator[object]:
-    """The terms in a block and the blocks in it."""
-    for node in graph.nodes:
-        yield from node.plan.terms
-        if isinstance(node.plan.block, Graph) and node.declares:
-            yield from _terms(node.plan.block)
+    return title, tuple(lines), "block"
 
 
 def _join(sources: list[Box], box: Box) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from regspec.graph.blocks import Graph
+from regspec.graph.network import BlockNode, Graph
 from regspec.report.plots import percent
 from regspec.report.runs import Recorded
 from regspec.report.weights import weights_of, zeros_of
@@ -174,10 +174,10 @@ def _regularizers(graph: Graph, prefix: str) -> list[tuple[str, str]]:
     """Each term's name, with its regularizer."""
     found = []
     for node in graph.nodes:
-        if isinstance(node.plan.block, Graph):
-            found += _regularizers(node.plan.block, f"{prefix}{node.name}.") if node.declares else []
+        if isinstance(node, BlockNode):
+            found += [] if node.is_again else _regularizers(node.block, f"{prefix}{node.name}.")
         else:
-            found += [(f"{prefix}{node.name}.{term.slot}", str(term.regularizer)) for term in node.plan.terms]
+            found += [(f"{prefix}{node.name}.{term.slot}", str(term.regularizer)) for term in node.resolved.terms]
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from regspec.graph.blocks import Graph
+from regspec.graph.network import BlockNode, Graph
 from regspec.report import figures, findings, style
 from regspec.report.drawing import panel as drawn
 from regspec.report.runs import Recorded, read
@@ -100,9 +100,9 @@ def blocks(run: Recorded) -> list[Panel]:
 
     def visit(graph: Graph) -> None:
         for node in graph.nodes:
-            if isinstance(node.plan.block, Graph) and node.declares and node.plan.kind not in found:
-                found[node.plan.kind] = node.plan.block
-                visit(node.plan.block)
+            if isinstance(node, BlockNode) and node.kind not in found:
+                found[node.kind] = node.block
+                visit(node.block)
 
     if run.graph is not None:
         visit(run.graph)

@@ -14,8 +14,8 @@ import numpy as np
 import safetensors.torch
 from numpy.typing import NDArray
 
-from regspec.graph.blocks import Graph
 from regspec.graph.loading import graph_of
+from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError
 
 Numbers = NDArray[np.float64]

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.graph.blocks import Graph
-from regspec.graph.nodes import Node
-from regspec.graph.plans import Place
 from regspec.report.runs import Recorded, Weights
+from regspec.targets.torch.lowered import Place
+from regspec.targets.torch.program import Program, block_of, program_of
 
 Numbers32 = NDArray[np.float32]
 SMALL = 1e-3  # a magnitude up to which a weight is nearly zero
@@ -47,7 +46,7 @@ def weights_of(run: Recorded) -> list[Weight]:
     if run.weights is None:
         return []
     found, seen = [], set[str]()
-    for name, paths, regularizer in () if run.graph is None else _slots(run.graph, "", ""):
+    for name, paths, regularizer in () if run.graph is None else _slots(program_of(run.graph), "", ""):
         if all(path in run.weights for path in paths):
             found.append(_weight(name, paths, regularizer, run.weights, run.initial))
         seen.update(paths)
@@ -76,21 +75,16 @@ def _weight(name: str, paths: list[str], regularizer: str | None, after: Weights
     )
 
 
-def _slots(graph: Graph, prefix: str, module: str) -> Iterator[tuple[str, list[str], str | None]]:
+def _slots(program: Program, prefix: str, module: str) -> Iterator[tuple[str, list[str], str | None]]:
     """Each weight's name, its parameters' paths, and its regularizer; those that are not trained only with one."""
-    for node in graph.nodes:
-        if not node.declares:
+    for step in program.steps:
+        if not step.declares:
             continue
-        block = node.plan.block
-        if isinstance(block, Graph):
-            yield from _slots(block, f"{prefix}{node.name}.", f"{module}{node.attributes['']}.")
-            continue
-        regularizers = {term.slot: str(term.regularizer) for term in node.plan.terms if not term.is_activity}
-        for weight in node.plan.weights:
-            paths = [_path(node, Place(weight.module, parameter), module) for parameter in weight.parameters]
-            if (weight.trainable and not weight.frozen) or weight.name in regularizers:
-                yield f"{prefix}{node.name}.{weight.name}", paths, regularizers.get(weight.name)
-
-
-def _path(node: Node, place: Place, module: str) -> str:
-    return f"{module}{node.path(place)}"
+        if (block := block_of(step)) is not None:
+            yield from _slots(block, f"{prefix}{step.name}.", f"{module}{step.attributes['']}.")
+        elif (resolved := step.lowered.resolved) is not None:
+            regularizers = {term.weight: str(term.regularizer) for term in resolved.terms}
+            for weight in step.lowered.weights:
+                paths = [module + step.path(Place(weight.module, parameter)) for parameter in weight.parameters]
+                if (weight.trainable and not weight.frozen) or weight.name in regularizers:
+                    yield f"{prefix}{step.name}.{weight.name}", paths, regularizers.get(weight.name)

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from regspec.code.expressions import Apply
-from regspec.graph.blocks import Graph
+from regspec.targets.torch.program import Program
 
 BINS = 60
 
 
-def activities(model: nn.Module, graph: Graph, inputs: Sequence[Tensor]) -> dict[str, dict[str, Any]]:
+def activities(model: nn.Module, program: Program, inputs: Sequence[Tensor]) -> dict[str, dict[str, Any]]:
     """A histogram of each layer's output, by the layer's name: ``edges``, ``counts``, and the share of ``zeros``.
 
     Layers whose output no module gives, such as a sum, are left out, and those that give no finite number; numbers
     that are not finite are not counted.
 
     Args:
-        model: the module of ``graph``, in evaluation mode.
-        graph: its layers.
+        model: the module of ``program``, in evaluation mode.
+        program: what it computes.
         inputs: the examples, in the model's order.
     """
     found: dict[str, dict[str, Any]] = {}
@@ -36,11 +36,11 @@ def activities(model: nn.Module, graph: Graph, inputs: Sequence[Tensor]) -> dict
 
     modules = dict(model.named_children())
     handles = []
-    for node in graph.nodes:
-        result = node.plan.results[0]
-        if node.declares and isinstance(result, Apply):
-            attribute = node.attributes[result.module.suffix]
-            handles.append(modules[attribute].register_forward_hook(listen(node.name)))
+    for step in program.steps:
+        result = step.lowered.results[0]
+        if step.declares and isinstance(result, Apply):
+            attribute = step.attributes[result.module.suffix]
+            handles.append(modules[attribute].register_forward_hook(listen(step.name)))
     try:
         with torch.no_grad():
             model(*inputs)

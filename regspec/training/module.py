@@ -9,28 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regspec.code.expressions import Apply, Call, Module, Part
-from regspec.graph.blocks import Graph
 from regspec.modules.binding import bind
 from regspec.modules.measuring import strengths
 from regspec.runtime import Regularized
+from regspec.targets.torch.program import Program
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.batches import Batches
 from regspec.training.options import Options
 
 
-def gives_probabilities(graph: Graph) -> bool:
+def gives_probabilities(program: Program) -> bool:
     """Whether the model's output comes from a softmax or a sigmoid, so that it is a probability and no score."""
-    made = ((x, result) for node in graph.nodes for x, result in zip(node.outputs, node.plan.results, strict=True))
-    match next((result for x, result in made if x is graph.outputs[0]), None):
-        case (
-            Apply(module=Module(constructor=Graph() as block))
-            | Part(whole=Apply(module=Module(constructor=Graph() as block)))
-        ):
-            return gives_probabilities(block)
-        case Apply(module=Module(constructor=Call(function=function))):
-            return function in ("nn.Sigmoid", "nn.Softmax")
-    return False
+    return program.last_module() in ("nn.Sigmoid", "nn.Softmax")
 
 
 class DataLoss(torch.nn.Module):

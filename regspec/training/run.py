@@ -23,11 +23,12 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from regspec import __version__
-from regspec.graph.blocks import Graph
 from regspec.graph.loading import graph_of, load
+from regspec.graph.network import Graph
 from regspec.modules.building import build
 from regspec.runtime import Regularized
 from regspec.specs.model import ModelSpec
+from regspec.targets.torch.program import program_of
 from regspec.targets.torch.source import source
 from regspec.text.problems import Problem, RegspecError
 from regspec.training import data, resuming
@@ -94,7 +95,7 @@ class Task:
             weights = data.class_weights(self.loaded.train.target, max(units, 2))  # one unit is for two classes
         return DataLoss(
             is_classification=self.loaded.is_classification,
-            gives_probabilities=gives_probabilities(self.graph),
+            gives_probabilities=gives_probabilities(program_of(self.graph)),
             class_weights=weights,
         )
 
@@ -207,7 +208,7 @@ def _finished(task: Task, place: Folder, epochs: Epochs) -> Regularized:
     model.load_state_dict(load_file(place.path / "weights.safetensors"))
     model.set_schedules(epochs.steps, len(epochs.rows))
     *inputs, _ = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
-    place.write("activities.json", json.dumps(activities(model, task.graph, inputs)))
+    place.write("activities.json", json.dumps(activities(model, program_of(task.graph), inputs)))
     return model
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from regspec.code import shapes
 from regspec.code.shapes import Symbol
-from regspec.graph.blocks import Graph
+from regspec.graph.network import BlockNode, Graph
 from regspec.layers.layer import Weight
 
 
@@ -101,21 +101,18 @@ def summarize(graph: Graph) -> Summary:
 
 def _rows(graph: Graph, prefix: str) -> Iterator[Row]:
     for node in graph.nodes:
-        if node.is_adapter:
-            continue
         name = prefix + node.name
         outputs = tuple(shapes.text(x.logical) for x in node.outputs)
-        block = node.plan.block
-        if isinstance(block, Graph) and node.declares:
-            yield from _rows(block, f"{name}.")
-        elif not node.declares:
-            yield Row(name, node.plan.kind, outputs, 0, 0, is_call=True)
+        if node.is_again:
+            yield Row(name, node.kind, outputs, 0, 0, is_call=True)
+        elif isinstance(node, BlockNode):
+            yield from _rows(node.block, f"{name}.")
         else:
-            trained = [weight for weight in node.plan.weights if weight.trainable and not weight.frozen]
-            penalties = {term.slot: str(term.regularizer) for term in node.plan.terms}
-            is_opaque = node.plan.layer is not None and node.plan.layer.is_opaque
-            totals = (None, None) if is_opaque else (_total(node.plan.weights), _total(trained))
-            yield Row(name, node.plan.kind, outputs, *totals, penalties)
+            weights = node.resolved.weights
+            trained = [weight for weight in weights if weight.trainable and not weight.frozen]
+            penalties = {term.slot: str(term.regularizer) for term in node.resolved.terms}
+            totals = (None, None) if node.resolved.layer.is_opaque else (_total(weights), _total(trained))
+            yield Row(name, node.kind, outputs, *totals, penalties)
 
 
 def _total(weights: Sequence[Weight]) -> int | None:
@@ -127,41 +124,35 @@ def _total(weights: Sequence[Weight]) -> int | None:
 def mermaid(graph: Graph) -> str:
     """The graph as a Mermaid flowchart, blocks as subgraphs, which Markdown viewers draw."""
     lines = ["flowchart TD"]
-    places: dict[int, str] = {}
+    places: dict[Symbol, str] = {}
     for x in graph.inputs:
         lines.append(f'    {x.source}[/"{x.source}<br/>{shapes.text(x.logical)}"/]')
-        places[id(x)] = x.source
+        places[x] = x.source
     lines.extend(_drawn(graph, "", places, 1))
     names = graph.output_names or tuple(f"output_{index}" for index in range(len(graph.outputs)))
     for name, x in zip(names, graph.outputs, strict=True):
         label = name if graph.output_names or not graph.is_single else "output"
         lines.append(f"    {name}_out([{label}])")
-        lines.append(f"    {places[id(x)]} --> {name}_out")
+        lines.append(f"    {places[x]} --> {name}_out")
     return "\n".join(lines) + "\n"
 
 
-def _drawn(graph: Graph, prefix: str, places: dict[int, str], indent: int) -> Iterator[str]:
-    """The lines of a graph's nodes; ``places`` are the diagram's nodes by the id of the tensor that comes from them."""
+def _drawn(graph: Graph, prefix: str, places: dict[Symbol, str], indent: int) -> Iterator[str]:
+    """The lines of a graph's nodes; ``places`` are the diagram's nodes by the tensor that comes from them."""
     margin = "    " * indent
     for node in graph.nodes:
-        if node.is_adapter:
-            places[id(node.outputs[0])] = places[id(node.inputs[0])]
-            continue
-        block = node.plan.block
-        if isinstance(block, Graph):
-            inner = {id(own): places[id(x)] for own, x in zip(block.inputs, node.inputs, strict=True)}
-            yield f'{margin}subgraph {prefix}{node.name}["{node.name}: {node.plan.kind}"]'
-            yield from _drawn(block, f"{prefix}{node.name}__", inner, indent + 1)
+        if isinstance(node, BlockNode):
+            inner = {own: places[x] for own, x in zip(node.block.inputs, node.inputs, strict=True)}
+            yield f'{margin}subgraph {prefix}{node.name}["{node.name}: {node.kind}"]'
+            yield from _drawn(node.block, f"{prefix}{node.name}__", inner, indent + 1)
             yield f"{margin}end"
-            places.update({id(x): inner[id(own)] for x, own in zip(node.outputs, block.outputs, strict=True)})
+            places.update({x: inner[own] for x, own in zip(node.outputs, node.block.outputs, strict=True)})
             continue
         place = f"{prefix}{node.name}"
-        penalties = "".join(f"<br/>{term.slot} {term.regularizer}" for term in node.plan.terms)
+        penalties = "".join(f"<br/>{term.slot} {term.regularizer}" for term in node.resolved.terms)
         outputs = ", ".join(shapes.text(x.logical) for x in node.outputs)
-        yield f'{margin}{place}["{node.name}: {node.plan.kind}<br/>{outputs}{penalties}"]'
-        yield from (f"{margin}{source} --> {place}" for source in _sources(node.inputs, places))
-        places.update(dict.fromkeys((id(x) for x in node.outputs), place))
-
-
-def _sources(inputs: tuple[Symbol, ...], places: dict[int, str]) -> list[str]:
-    return [places[id(x)] for x in inputs]
+        yield f'{margin}{place}["{node.name}: {node.kind}<br/>{outputs}{penalties}"]'
+        masks = [mask for x, mask in zip(node.inputs, node.masks, strict=True) if mask is not x.mask]
+        named = [mask for mask in (*masks, node.attention_mask) if mask is not None]
+        yield from (f"{margin}{places[x]} --> {place}" for x in (*node.inputs, *named))
+        places.update(dict.fromkeys(node.outputs, place))

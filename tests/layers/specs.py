@@ -9,8 +9,9 @@ import torch
 
 import regspec
 from regspec.graph.loading import graph_of
-from regspec.graph.nodes import Node
 from regspec.layers import KINDS
+from regspec.targets.torch.program import program_of
+from regspec.targets.torch.steps import Step
 
 from .rows import Row
 
@@ -38,22 +39,22 @@ def spec_of(row: Row, fields: dict[str, Any]) -> regspec.ModelSpec:
     """The spec of a row, made as a user's would be, from text; with all outputs of its layer."""
     document = document_of(row, fields)
     spec = regspec.loads(json.dumps(document))
-    outputs = len(node_of(spec).outputs)
+    outputs = len(graph_of(spec).nodes[0].outputs)
     if outputs > 1:
         document["outputs"] = [f"layer.{index}" for index in range(outputs)]
         spec = regspec.loads(json.dumps(document))
     return spec
 
 
-def node_of(spec: regspec.ModelSpec) -> Node:
-    """The node of a spec's one layer."""
-    return next(node for node in graph_of(spec).nodes if node.plan.layer is not None)
+def step_of(spec: regspec.ModelSpec) -> Step:
+    """The step of a spec's one layer, in torch."""
+    return program_of(graph_of(spec)).step("layer")
 
 
 def with_penalties(row: Row) -> dict[str, Any]:
     """The row's fields, with a penalty on every slot of the kind."""
-    node = node_of(spec_of(row, row.fields))
-    slots = [weight.slot for weight in node.plan.weights]
+    (node,) = graph_of(spec_of(row, row.fields)).layers()
+    slots = [weight.slot for weight in node.resolved.weights]
     is_plain = row.dtype == "float32" and {x.dtype for x in node.outputs} == {"float32"} and not row.has_nan
     if row.kind not in ACTIVITY_ELSEWHERE and is_plain:
         slots.append("activity")

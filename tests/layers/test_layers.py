@@ -9,28 +9,28 @@ import pytest
 import torch
 
 import regspec
-from regspec.graph.nodes import Node
 from regspec.keras.weights import to_parameters
 from regspec.layers import KINDS
 from regspec.layers.registration import Registered
+from regspec.targets.torch.steps import Step
 
 from . import reference
 from .rows import ROWS
-from .specs import node_of, outputs_of, spec_of, with_penalties
+from .specs import outputs_of, spec_of, step_of, with_penalties
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tensor.T is deprecated")  # of Keras, in Equalization
 
 
-def load_keras_weights(model: torch.nn.Module, node: Node, layer: Any) -> dict[str, tuple[Any, Any]]:
+def load_keras_weights(model: torch.nn.Module, step: Step, layer: Any) -> dict[str, tuple[Any, Any]]:
     """Moves Keras's weights to the model; gives Keras's variable and the weight by parameter path."""
     unused = list(layer.weights)
     state = model.state_dict()
     moved = {}
-    for weight in node.plan.weights:
-        called = [each for each in unused if _is_called(each, weight.name, node.plan.kind)]
+    for weight in step.lowered.weights:
+        called = [each for each in unused if _is_called(each, weight.name, step.lowered.kind)]
         variable = next(each for each in called if tuple(each.shape) == weight.shape)
         unused = [each for each in unused if each is not variable]
-        place = node.attributes[weight.module]
+        place = step.attributes[weight.module]
         for parameter, array in to_parameters(weight, variable.value.detach().numpy()).items():
             state[f"{place}.{parameter}"] = torch.as_tensor(np.array(array))
             moved[f"{place}.{parameter}"] = (variable, weight)
@@ -58,13 +58,13 @@ def test_agrees_with_keras(index: int, penalized: bool) -> None:
     row = ROWS[index]
     fields = with_penalties(row) if penalized else row.fields
     spec = spec_of(row, fields)
-    node = node_of(spec)
+    step = step_of(spec)
     model = regspec.build(spec, seed=0)
     layer = reference.keras_layer(row.kind, fields, row.data_format, len(row.shapes[0]) + 1)
     inputs = reference.inputs_of(row, index)
     reference.call(layer, row, [torch.as_tensor(x) for x in inputs], False)
     reference.fill(layer, index)
-    moved = load_keras_weights(model, node, layer)
+    moved = load_keras_weights(model, step, layer)
     for training in (False, True):
         if training and row.is_random:
             continue

@@ -18,7 +18,7 @@ from regspec.layers.operations.operands import promoted
 from . import reference
 from .operating import is_operation
 from .rows import ROWS, Row
-from .specs import node_of, outputs_of, spec_of
+from .specs import outputs_of, spec_of, step_of
 
 OWN = [index for index, row in enumerate(ROWS) if is_operation(row.kind, row.fields)]
 
@@ -68,7 +68,7 @@ def test_types_are_those_of_keras(index: int) -> None:
     layer = reference.keras_layer(row.kind, row.fields, row.data_format)
     inputs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
     wanted = [str(x.dtype).removeprefix("torch.") for x in reference.call(layer, row, inputs, False)]
-    assert [x.dtype for x in node_of(spec_of(row, row.fields)).outputs] == wanted
+    assert [x.dtype for x in step_of(spec_of(row, row.fields)).outputs] == wanted
 
 
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")

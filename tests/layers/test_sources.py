@@ -18,8 +18,8 @@ import pytest
 import torch
 
 import regspec
-from regspec.graph.blocks import Graph
 from regspec.graph.loading import graph_of
+from regspec.graph.network import Graph
 from regspec.views.schema import spec_schema
 
 from . import reference

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from regspec.code.axes import Order
 from regspec.code.shapes import DataFormat
-from regspec.graph.blocks import Graph
+from regspec.graph.network import Graph
 from regspec.keras.conversion import folding, layout, repetition
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from regspec.graph.blocks import Graph
-from regspec.graph.nodes import Node
+from regspec.graph.network import BlockNode, Graph, LayerNode, Node
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, renamed, with_renamed
@@ -51,7 +50,7 @@ class _Folding:
 
     def model(self, model: Model, graph: Graph, within: WeightPath) -> Model:
         """A model, or one inside it."""
-        nodes = {node.name: node for node in graph.nodes if not node.is_adapter}
+        nodes = {node.name: node for node in graph.nodes}
         named = [name for _, fields in _items(model) for name in referred(fields)]
         uses = Counter(name.partition(".")[0] for name in (*named, *names_in(model.outputs)))
         closed = {fields["layer"] for kind, fields in _items(model) if kind == "call"}  # what can't be folded
@@ -63,9 +62,9 @@ class _Folding:
             name = said["name"]
             fields = with_renamed(said, instead)
             if name in model.inner:
-                block = nodes[name].plan.block
-                assert isinstance(block, Graph)  # it is a model inside
-                inner[name] = self.model(model.inner[name], block, (*within, name))
+                node = nodes[name]
+                assert isinstance(node, BlockNode)  # it is a model inside
+                inner[name] = self.model(model.inner[name], node.block, (*within, name))
             before = fields["inputs"][0]
             is_open = before in kept and uses[before] == 1 and not {name, before} & closed
             made = self._fold(kept[before][1], nodes[before], nodes[name], within) if is_open else None
@@ -82,13 +81,14 @@ class _Folding:
 
     def _fold(self, fields: dict[str, Any], node: Node, after: Node, within: WeightPath) -> dict[str, Any] | None:
         """A layer's fields with the one after it folded in, whose arrays change; None where it can't be."""
-        layer, following = node.plan.layer, after.plan.layer
-        if layer is None or following is None or node.plan.activity is not None:
+        if not isinstance(node, LayerNode) or not isinstance(after, LayerNode) or node.resolved.activity is not None:
             return None
+        layer, following = node.resolved.layer, after.resolved.layer
+        weights, weights_after = node.resolved.weights, after.resolved.weights
         if node.outputs[0].dtype != after.outputs[0].dtype:  # in another precision
             return None
         path, path_after = (*within, node.name), (*within, after.name)
-        known = {weight.name: self.arrays.get((*path_after, weight.name)) for weight in after.plan.weights}
+        known = {weight.name: self.arrays.get((*path_after, weight.name)) for weight in weights_after}
         linear, scaling = layer.linear_weight(node.inputs[0]), None
         if linear is not None and not any(array is None for array in known.values()):
             exact = {name: array.astype("float64") for name, array in known.items() if array is not None}
@@ -96,7 +96,7 @@ class _Folding:
         if linear is None or scaling is None or linear[1] != scaling[0]:
             return None
         (name, _), (_, scale, shift) = linear, scaling
-        kernel = next(weight for weight in node.plan.weights if weight.name == name)
+        kernel = next(weight for weight in weights if weight.name == name)
         at_kernel, at_bias = (*path, name), (*path, "bias")
         array, bias = self.arrays[at_kernel], self.arrays.get(at_bias)
         self.arrays[at_kernel] = (array * scale.reshape(_along_outputs(kernel))).astype(array.dtype)
@@ -104,9 +104,9 @@ class _Folding:
         for each in known:
             self.arrays.pop((*path_after, each))
         self.count += 1
-        self.penalized += [(*path, weight.name) for weight in node.plan.weights if _is_governed(weight)]
-        self.penalized += [(*path_after, weight.name) for weight in after.plan.weights if _is_governed(weight)]
-        dropped = {f"{weight.slot}_{what}" for weight in node.plan.weights for what in ("regularizer", "constraint")}
+        self.penalized += [(*path, weight.name) for weight in weights if _is_governed(weight)]
+        self.penalized += [(*path_after, weight.name) for weight in weights_after if _is_governed(weight)]
+        dropped = {f"{weight.slot}_{what}" for weight in weights for what in ("regularizer", "constraint")}
         return {key: value for key, value in fields.items() if key not in dropped and key != "use_bias"}
 
 

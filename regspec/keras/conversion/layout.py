@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from regspec.code import axes, shapes
 from regspec.code.axes import Order
 from regspec.code.shapes import Symbol
-from regspec.graph.blocks import Graph
-from regspec.graph.nodes import Node
+from regspec.graph.network import BlockNode, Graph, LayerNode
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import weights_last
 from regspec.keras.models import Model
@@ -153,7 +152,7 @@ class _Counting:
     unfit: dict[WeightPath, str] = field(default_factory=dict)  # and why
     moves: dict[WeightPath, Move] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    preferences: dict[int, dict[str, Order]] = field(default_factory=dict)  # by the graph's id
+    preferences: dict[Graph, dict[str, Order]] = field(default_factory=dict)
 
     def root(self, model: Model, graph: Graph) -> Relaid:
         """The whole model."""
@@ -191,7 +190,7 @@ class _Counting:
             node = nodes[name]
             if kind == "call":
                 self._again(fields, node, scope)
-            elif name in model.inner:
+            elif isinstance(node, BlockNode):
                 self._block(kind, fields, model.inner[name], node, scope)
             else:
                 self._layer(kind, fields, node, scope)
@@ -200,16 +199,15 @@ class _Counting:
 
     # -- entries -------------------------------------------------------------------------------------------------------
 
-    def _layer(self, kind: str, fields: dict[str, Any], node: Node, scope: _Scope) -> None:
-        path, layer = (*scope.within, node.name), node.plan.layer
-        assert layer is not None  # a model inside is no layer
+    def _layer(self, kind: str, fields: dict[str, Any], node: LayerNode, scope: _Scope) -> None:
+        path, layer = (*scope.within, node.name), node.resolved.layer
         given = [scope.lying[reference] for reference in fields["inputs"]]
         wanted = None if path in self.plain else scope.wanted.get(node.name)
         orders = self._orders(layer, [each.x for each in given], path, wanted)
         said, xs = self._viewed(fields["inputs"], orders, scope)
         recounted = self._recounted(node, xs, given, path, wanted)
         scope.entries.append({kind: _rewritten({**fields, "inputs": said}, recounted)})
-        moves = {weight.name: move for weight in node.plan.weights if (move := self._move(weight, xs[0], path))}
+        moves = {weight.name: move for weight in node.resolved.weights if (move := self._move(weight, xs[0], path))}
         self.moves |= {(*path, name): move for name, move in moves.items()}
         if xs[0].units is not None and moves:
             by = ", ".join(sorted(".".join(each) for each in given[0].flattened))
@@ -218,40 +216,38 @@ class _Counting:
         outputs = self._outputs(node, xs, recounted, flattened or frozenset([path]), scope)
         scope.first[node.name] = _First(xs, recounted, moves, outputs, flattened)
 
-    def _again(self, fields: dict[str, Any], node: Node, scope: _Scope) -> None:
+    def _again(self, fields: dict[str, Any], node: LayerNode | BlockNode, scope: _Scope) -> None:
         """A further call of a layer or a model inside, with the fields and the weights of the first."""
-        first, layer = scope.first[fields["layer"]], node.plan.layer
+        first = scope.first[fields["layer"]]
         path = (*scope.within, fields["layer"])
         given = [scope.lying[reference] for reference in fields["inputs"]]
         orders = [x.order for x in first.inputs]
-        if layer is not None and [each.x.rank for each in given] != [x.rank for x in first.inputs]:
-            orders = self._orders(layer, [each.x for each in given], path, None)
+        if isinstance(node, LayerNode) and [each.x.rank for each in given] != [x.rank for x in first.inputs]:
+            orders = self._orders(node.resolved.layer, [each.x for each in given], path, None)
         said, xs = self._viewed(fields["inputs"], orders, scope)
         scope.entries.append({"call": {**fields, "inputs": said}})
         flattened = frozenset().union(*(each.flattened for each in given))
-        if layer is None:
+        if isinstance(node, BlockNode):
             if [x.units for x in xs] != [x.units for x in first.inputs]:
                 self._report(flattened | first.flattened, f"'{path[-1]}' is called on units in another order")
             self._give(node, first.outputs, scope)
             return
         recounted = self._recounted(node, xs, given, path, first.recounted.order)
-        moves = {weight.name: move for weight in node.plan.weights if (move := self._move(weight, xs[0], path))}
+        moves = {weight.name: move for weight in node.resolved.weights if (move := self._move(weight, xs[0], path))}
         if moves != first.moves:
             self._report(flattened | first.flattened, f"'{path[-1]}' is called on units in another order")
         if (recounted.fields, recounted.nested) != (first.recounted.fields, first.recounted.nested):
             self._report([path], "it is called on tensors whose axes lie otherwise")
         self._outputs(node, xs, recounted, flattened or frozenset([path]), scope)
 
-    def _block(self, kind: str, fields: dict[str, Any], inner: Model, node: Node, scope: _Scope) -> None:
-        graph = node.plan.block
-        assert isinstance(graph, Graph)  # it is a model inside
-        wanted = self._wanted(inner, graph)
+    def _block(self, kind: str, fields: dict[str, Any], inner: Model, node: BlockNode, scope: _Scope) -> None:
+        wanted = self._wanted(inner, node.block)
         given = [scope.lying[reference] for reference in fields["inputs"]]
         orders = [wanted.get(name, each.x.order) for name, each in zip(inner.inputs, given, strict=True)]
         said, xs = self._viewed(fields["inputs"], orders, scope)
         scope.entries.append({kind: {**fields, "inputs": said}})
         lying = [replace(each, x=x) for each, x in zip(given, xs, strict=True)]
-        scope.inner[node.name], outputs = self.body(inner, graph, lying, (*scope.within, node.name))
+        scope.inner[node.name], outputs = self.body(inner, node.block, lying, (*scope.within, node.name))
         flattened = frozenset().union(*(each.flattened for each in given))
         scope.first[node.name] = _First(xs, Recounted(), {}, tuple(outputs), flattened)
         self._give(node, outputs, scope)
@@ -276,11 +272,10 @@ class _Counting:
         return said, tuple(scope.lying[reference].x for reference in said)
 
     def _recounted(
-        self, node: Node, xs: Sequence[Counted], given: Sequence[_Lying], path: WeightPath, wanted: Order | None
+        self, node: LayerNode, xs: Sequence[Counted], given: Sequence[_Lying], path: WeightPath, wanted: Order | None
     ) -> Recounted:
         """What changes in a layer; where it can't be given this, a round with other orders is asked for."""
-        layer, weights = node.plan.layer, node.plan.weights
-        assert layer is not None  # a model inside is no layer
+        layer, weights = node.resolved.layer, node.resolved.weights
         made = layer.recounted(*xs, wanted=wanted)
         is_blind = made is not None and made.units is not None and not all(each.along for each in weights)
         if made is not None and not is_blind:
@@ -293,11 +288,15 @@ class _Counting:
         self.unfit.update(dict.fromkeys(paths, why))
 
     def _outputs(
-        self, node: Node, xs: Sequence[Counted], recounted: Recounted, flattened: frozenset[WeightPath], scope: _Scope
+        self,
+        node: LayerNode,
+        xs: Sequence[Counted],
+        recounted: Recounted,
+        flattened: frozenset[WeightPath],
+        scope: _Scope,
     ) -> tuple[_Lying, ...]:
         """How the outputs of a layer are counted."""
-        outputs, layer = [], node.plan.layer
-        assert layer is not None  # a model inside is no layer
+        outputs, layer = [], node.resolved.layer
         for each in node.outputs:
             like = axes.identity(each.rank) if xs[0].is_keras else layer.output_order(each.rank, xs[0])
             x = _counted(each).permuted(recounted.order or like)
@@ -306,9 +305,10 @@ class _Counting:
         self._give(node, outputs, scope)
         return tuple(outputs)
 
-    def _give(self, node: Node, outputs: Sequence[_Lying], scope: _Scope) -> None:
+    def _give(self, node: LayerNode | BlockNode, outputs: Sequence[_Lying], scope: _Scope) -> None:
         """Makes the outputs of a node known by the references to them."""
-        names = node.plan.output_names or [str(index) for index in range(len(outputs))]
+        own = node.block.output_names if isinstance(node, BlockNode) else None
+        names = own or [str(index) for index in range(len(outputs))]
         scope.lying[node.name] = outputs[0]
         scope.lying |= {f"{node.name}.{name}": lying for name, lying in zip(names, outputs, strict=True)}
 
@@ -329,8 +329,8 @@ class _Counting:
 
     def _wanted(self, model: Model, graph: Graph) -> dict[str, Order]:
         """The order in which the axes of each tensor are best counted, where what takes it, or follows, has one."""
-        if id(graph) in self.preferences:
-            return self.preferences[id(graph)]
+        if graph in self.preferences:
+            return self.preferences[graph]
         wanted: dict[str, Order] = {}
         nodes = _nodes(graph)
         for entry in reversed(model.entries):
@@ -341,18 +341,17 @@ class _Counting:
                 order = self._preferred(model, node, called, index, x, wanted)
                 if order is not None and wanted.get(reference, axes.identity(x.rank)) == axes.identity(x.rank):
                     wanted[reference] = order
-        self.preferences[id(graph)] = wanted
+        self.preferences[graph] = wanted
         return wanted
 
     def _preferred(
-        self, model: Model, node: Node, name: str, index: int, x: Symbol, wanted: Mapping[str, Order]
+        self, model: Model, node: LayerNode | BlockNode, name: str, index: int, x: Symbol, wanted: Mapping[str, Order]
     ) -> Order | None:
         """The order in which a node best takes an input."""
-        layer, block = node.plan.layer, node.plan.block
-        if layer is None:
-            assert isinstance(block, Graph)
+        if isinstance(node, BlockNode):
             inner = model.inner[name]
-            return self._wanted(inner, block).get([*inner.inputs][index])
+            return self._wanted(inner, node.block).get([*inner.inputs][index])
+        layer = node.resolved.layer
         order = layer.reads(_counted(x))
         if order is None and not layer.chooses_order and node.outputs[0].rank == x.rank:
             return wanted.get(node.name)
@@ -374,6 +373,6 @@ def _counted(x: Symbol) -> Counted:
     return Counted(x.logical, x.source, x.dtype, (), "channels_last")
 
 
-def _nodes(graph: Graph) -> dict[str, Node]:
+def _nodes(graph: Graph) -> dict[str, LayerNode | BlockNode]:
     """The nodes of a graph's entries, by their names."""
-    return {node.name: node for node in graph.nodes if not node.is_adapter}
+    return {node.name: node for node in graph.nodes}

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regspec.graph.blocks import Graph
+from regspec.graph.network import Graph
 from regspec.keras.training.losses import Head, Loss, loss_of, metric_of
 from regspec.keras.training.optimizers import Recipe, number, optimizer_of
+from regspec.targets.torch.program import program_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def training_of(stored: Mapping[str, Any], config: Mapping[str, Any], graph: Gra
     metrics = []
     for index, output in enumerate(outputs):
         own = _first(_own(stored.get("loss"), output.key, index, len(outputs)))
-        loss = loss_of(own, output.criterion, Head.of(graph, index))
+        loss = loss_of(own, output.criterion, Head.of(program_of(graph), index))
         losses.append(loss)
         kind, key = None if loss is None else loss.kind, output.key if len(outputs) > 1 else ""
         for sort in ("metrics", "weighted_metrics"):
@@ -150,7 +151,4 @@ def _imports(code: str, wanted: Collection[str]) -> Iterator[str]:
 
 def _is_constrained(graph: Graph) -> bool:
     """Whether a weight has a constraint, which is applied after each step."""
-    return any(
-        bool(node.plan.constraints) or (isinstance(node.plan.block, Graph) and _is_constrained(node.plan.block))
-        for node in graph.nodes
-    )
+    return any(weight.constraint is not None for node in graph.layers() for weight in node.resolved.weights)

@@ -11,10 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.code.expressions import Apply, Call, Module, Part
-from regspec.code.shapes import Symbol
-from regspec.graph.blocks import Graph
 from regspec.keras.training.optimizers import Settings, code, defined, named, number
+from regspec.targets.torch.program import Program
 
 CALL = "(outputs, targets)"
 CLAMPED = "outputs.clamp(1e-07, 1 - 1e-07)"
@@ -28,22 +26,10 @@ class Head:
     rank: int
 
     @classmethod
-    def of(cls, graph: Graph, index: int = 0) -> Head:
-        """That of one of a graph's outputs."""
-        return cls(_function(graph, graph.outputs[index]), graph.outputs[index].rank)
-
-
-def _function(graph: Graph, output: Symbol) -> str | None:
-    made = ((x, result) for node in graph.nodes for x, result in zip(node.outputs, node.plan.results, strict=True))
-    match next((result for x, result in made if x is output), None):
-        case (
-            Apply(module=Module(constructor=Graph() as block))
-            | Part(whole=Apply(module=Module(constructor=Graph() as block)))
-        ):
-            return _function(block, block.outputs[0])
-        case Apply(module=Module(constructor=Call(function=str() as function))):
-            return {"nn.Softmax": "softmax", "nn.Sigmoid": "sigmoid"}.get(function)
-    return None
+    def of(cls, program: Program, index: int = 0) -> Head:
+        """That of one of a model's outputs."""
+        function = {"nn.Softmax": "softmax", "nn.Sigmoid": "sigmoid"}.get(program.last_module(index) or "")
+        return cls(function, program.outputs[index].rank)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regspec.code.shapes import Symbol
-from regspec.graph.blocks import Graph
+from regspec.graph.network import BlockNode, Graph
 
 if TYPE_CHECKING:
     import torch
@@ -62,20 +62,20 @@ def inputs_of(graph: Graph, batch: int, form: Form, seed: int = 0) -> list[torch
 
 def limits(graph: Graph) -> list[int | None]:
     """How many indices each input of a graph may hold, from 0 up; None where it indexes nothing."""
-    found: dict[int, int] = {}  # by the id of a tensor
+    found: dict[Symbol, int] = {}
 
     def note(x: Symbol, limit: int | None) -> None:
         if limit is not None:
-            found[id(x)] = min(limit, found.get(id(x), limit))
+            found[x] = min(limit, found.get(x, limit))
 
     for node in reversed(graph.nodes):
-        if isinstance(block := node.plan.block, Graph):
-            for x, limit in zip(node.inputs, limits(block), strict=True):
+        if isinstance(node, BlockNode):
+            for x, limit in zip(node.inputs, limits(node.block), strict=True):
                 note(x, limit)
-        elif node.plan.layer is not None and node.plan.layer.index_limit is not None:
-            note(node.inputs[0], node.plan.layer.index_limit)
+        elif node.resolved.layer.index_limit is not None:
+            note(node.inputs[0], node.resolved.layer.index_limit)
         else:  # what it gives is indexed, so what it takes is
-            for limit in [found.get(id(x)) for x in node.outputs]:
+            for limit in [found.get(x) for x in node.outputs]:
                 for x in node.inputs:
                     note(x, limit)
-    return [found.get(id(x)) for x in graph.inputs]
+    return [found.get(x) for x in graph.inputs]

@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regspec.graph.blocks import Graph
+from regspec.graph.network import BlockNode, Graph
 from regspec.keras import archive, weights
 from regspec.keras.older import legacy
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, weights_of
+from regspec.targets.torch.program import program_of
 from regspec.text.problems import RegspecError
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class Original:
                 path = Path(folder) / ("model.h5" if self.is_legacy else "model.weights.h5")
                 self.model.save_weights(str(path))
                 with h5py.File(path, "r") as file:
-                    found = weights.parameters_of(self.graph, self._arrays(archive.Arrays(file, path)))
+                    found = weights.parameters_of(program_of(self.graph), self._arrays(archive.Arrays(file, path)))
         finally:
             if instead is not None:
                 self.restore(kept)
@@ -354,12 +355,11 @@ def _is_known(name: str, module: Any, registered: Any) -> bool:
 def _is_torch_wrong(graph: Graph) -> str | None:
     """A layer that Keras's torch backend computes otherwise than its TensorFlow backend, if there is one."""
     for node in graph.nodes:
-        block = node.plan.block
-        if isinstance(block, Graph):
-            if (inner := _is_torch_wrong(block)) is not None:
+        if isinstance(node, BlockNode):
+            if (inner := _is_torch_wrong(node.block)) is not None:
                 return inner
-        elif node.plan.layer is not None and node.plan.layer.differs_on_torch(*node.plan.inputs):
-            return f"'{node.name}' ({node.plan.kind})"
+        elif node.resolved.layer.differs_on_torch(*node.resolved.inputs):
+            return f"'{node.name}' ({node.kind})"
     return None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regspec.graph.blocks import Graph
+from regspec.graph.network import Graph
 from regspec.runtime import Regularized
 from regspec.runtime.penalties.terms import tensors
 

@@ -27,6 +27,7 @@ from regspec.keras.weights import constants_of, parameters_of, weights_of
 from regspec.modules.building import build
 from regspec.runtime import Regularized
 from regspec.runtime.penalties.terms import tensors
+from regspec.targets.torch.program import program_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -210,10 +211,10 @@ def _draw_alike(before: nn.Module, after: nn.Module, port: PortedModel, original
         if path not in arrays and weight.shape is not None:  # a moving variance is positive
             drawn = rng.uniform(0.5, 1.5, weight.shape) if not weight.trainable else rng.normal(0, 0.3, weight.shape)
             arrays[path] = drawn.astype("float32")
-    _load(before, parameters_of(graph, arrays))
+    _load(before, parameters_of(program_of(graph), arrays))
     for move in port.moves:
         arrays = move(arrays)
-    _load(after, parameters_of(graph_of(port.spec), arrays))
+    _load(after, parameters_of(program_of(graph_of(port.spec)), arrays))
 
 
 def _load(module: nn.Module, parameters: Mapping[str, NDArray[Any]]) -> None:

@@ -60,7 +60,7 @@ class Imports:
         for module in sorted(module for module in self.modules if _group_of(module) == number):
             yield f"import {module}"
         for module in sorted(module for module in self.names if _group_of(module) == number):
-            names = sorted(self.names[module].items(), key=lambda pair: _order(pair[0]))
+            names = sorted(self.names[module].items(), key=lambda pair: order_of(pair[0]))
             same = [there for there, here in names if there == here]
             if same:
                 statement = f"from {module} import {', '.join(same)}"
@@ -76,6 +76,6 @@ def _group_of(module: str) -> int:
     return 0 if root == "__future__" else 1 if root in sys.stdlib_module_names else 2 if root in _PACKAGES else 3
 
 
-def _order(name: str) -> tuple[int, str]:
-    """Ruff's order of names: constants, classes, the rest."""
-    return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name)
+def order_of(name: str) -> tuple[int, str, str]:
+    """Ruff's order of names: constants, classes, the rest; of each, capital and small letters alike."""
+    return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name.lower(), name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from regspec.graph.loading import graph_of
 from regspec.specs.model import ModelSpec
+from regspec.targets.torch.program import program_of
 from regspec.targets.torch.writing import print_source
 
 
@@ -22,4 +23,4 @@ def source(spec: ModelSpec | str | Path, *, standalone: bool = False) -> str:
         >>> "class Mlp(Regularized):" in regspec.source("examples/mlp.yaml")
         True
     """
-    return print_source(graph_of(spec), standalone=standalone)
+    return print_source(program_of(graph_of(spec)), standalone=standalone)

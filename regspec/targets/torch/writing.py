@@ -1,4 +1,4 @@
-"""From a Graph to the text of a Python file that defines it: what is printed is what runs.
+"""From a Program to the text of a Python file that defines it: what is printed is what runs.
 
 Only names of this package's tables and checked identifiers are printed as they stand; everything else is a literal.
 Blocks that come out equal are one class; those that differ in the numbers of their constructors alone are one class
@@ -13,12 +13,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from regspec.code.expressions import Import, Value
+from regspec.code.expressions import Import, Itself, Value
 from regspec.code.shapes import Shape
-from regspec.graph.blocks import Graph
 from regspec.targets.python.imports import Imports
 from regspec.targets.python.printing import INDENT, WIDTH, lines, literal
 from regspec.targets.torch.classes import MARK, Hole, Outline, Outliner
+from regspec.targets.torch.program import Program
 from regspec.targets.torch.standalone import PACKAGE, definitions
 
 MAX_PARAMETERS = 6  # of a block's class; where blocks differ in more, they are classes of their own
@@ -26,13 +26,13 @@ MAX_PARAMETERS = 6  # of a block's class; where blocks differ in more, they are 
 _NAME = "\1"  # stands around the number of a class whose name is not yet chosen
 
 
-def print_source(graph: Graph, *, standalone: bool = False) -> str:
-    """The text of a file that defines the class of a graph, its blocks' classes before it.
+def print_source(program: Program, *, standalone: bool = False) -> str:
+    """The text of a file that defines the class of a program, its blocks' classes before it.
 
     With ``standalone``, the pieces of the runtime that they use come first, instead of being imported.
     """
     file = _File()
-    file.add(graph)
+    file.add(program)
     pieces = definitions(file.runtime, file.imports) if standalone else {}
     if not standalone:
         for each in file.runtime:
@@ -67,28 +67,28 @@ class _File:
     graph_names: list[str] = field(default_factory=list)  # of the graphs that the classes are made of
     runtime: set[str] = field(default_factory=set)
     imports: Imports = field(default_factory=Imports)
-    outlines: dict[int, Outline] = field(default_factory=dict)  # of blocks, by the graph's id
-    groups: dict[int, tuple[_Group, int]] = field(default_factory=dict)  # and places in them, by the outline's id
+    outlines: dict[Program, Outline] = field(default_factory=dict)  # of blocks
+    groups: dict[Itself, tuple[_Group, int]] = field(default_factory=dict)  # and places in them, by the outline
 
-    def add(self, graph: Graph) -> None:
-        """Adds the classes of a graph's blocks, those without blocks of their own first, and its own."""
+    def add(self, program: Program) -> None:
+        """Adds the classes of a program's blocks, those without blocks of their own first, and its own."""
         self.imports.name("torch", "Tensor")
-        for level in _levels(graph):
+        for level in _levels(program):
             outlines = [Outliner(block, self.function, self.block).outline() for block in level]
-            self.outlines.update({id(block): outline for block, outline in zip(level, outlines, strict=True)})
+            self.outlines.update(zip(level, outlines, strict=True))
             for members in _alike(outlines):
                 self._add_group(members)
-        self._add_group([Outliner(graph, self.function, self.block).outline()])
+        self._add_group([Outliner(program, self.function, self.block).outline()])
 
     def _add_group(self, members: list[Outline]) -> None:
         group = _Group(len(self.classes), _parameters(members), members)
-        self.groups.update({id(member): (group, index) for index, member in enumerate(members)})
+        self.groups.update({Itself(member): (group, index) for index, member in enumerate(members)})
         self.graph_names.append(members[0].name)
         self.classes.append(_class(group))
 
-    def block(self, graph: Graph) -> tuple[str, list[Hole]]:
+    def block(self, program: Program) -> tuple[str, list[Hole]]:
         """How a block's module is made: its class, by number, and the arguments."""
-        group, index = self.groups[id(self.outlines[id(graph)])]
+        group, index = self.groups[Itself(self.outlines[program])]
         return f"{_NAME}{group.number}{_NAME}", group.arguments(index)
 
     def function(self, name: str | Import) -> str:
@@ -121,20 +121,20 @@ class _File:
         return [*names[1:], names[0]]
 
 
-def _levels(graph: Graph) -> list[list[Graph]]:
-    """The blocks in a graph, by how deep blocks are nested in them, in the order of their first use."""
-    heights: dict[int, int] = {}
-    levels: dict[int, list[Graph]] = {}
+def _levels(program: Program) -> list[list[Program]]:
+    """The blocks in a program, by how deep blocks are nested in them, in the order of their first use."""
+    heights: dict[Program, int] = {}
+    levels: dict[int, list[Program]] = {}
 
-    def visit(block: Graph) -> int:
-        inner = [each for node in block.nodes for each in node.modules.values() if isinstance(each, Graph)]
-        height = max((heights[id(each)] if id(each) in heights else visit(each) for each in inner), default=-1) + 1
-        heights[id(block)] = height
-        if not block.is_root:
+    def visit(block: Program) -> int:
+        inner = [each for step in block.steps for each in step.modules.values() if isinstance(each, Program)]
+        height = max((heights[each] if each in heights else visit(each) for each in inner), default=-1) + 1
+        heights[block] = height
+        if not block.graph.is_root:
             levels.setdefault(height, []).append(block)
         return height
 
-    visit(graph)
+    visit(program)
     return [levels[height] for height in sorted(levels)]
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from regspec.code.expressions import CASTS, Method
 from regspec.code.shapes import Symbol, text
-from regspec.graph.blocks import Graph
+from regspec.graph.network import Graph
 from regspec.layers.slots import EmbeddingsSlot
+from regspec.targets.torch.program import Program, block_of, program_of
 from regspec.text.problems import Problem, RegspecError
 
 Array = NDArray[Any]
@@ -46,7 +47,7 @@ def fitted_inputs(arrays: Mapping[str, Array], graph: Graph, source: str) -> tup
     """The inputs as the model takes them, in its order."""
     return tuple(
         _fitted(_shaped(arrays[x.source], x, source), x, bounds, source)
-        for x, bounds in zip(graph.inputs, index_bounds(graph), strict=True)
+        for x, bounds in zip(graph.inputs, index_bounds(program_of(graph)), strict=True)
     )
 
 
@@ -101,25 +102,24 @@ def _refuse(faulty: Array, array: Array, x: Symbol, source: str, taken: str, hin
         raise RegspecError(Problem(f"{given}, but {taken}", hint))
 
 
-def index_bounds(graph: Graph) -> list[Bounds | None]:
-    """Which indices each input of a graph may hold; None where it indexes nothing.
+def index_bounds(program: Program) -> list[Bounds | None]:
+    """Which indices each input of a model may hold; None where it indexes nothing.
 
     Only where the numbers reach the table as they are: what a layer computes of them is not known before it runs.
     """
-    found: dict[int, Bounds] = {}  # by the id of a tensor
+    found: dict[Symbol, Bounds] = {}
 
     def note(x: Symbol, bounds: Bounds | None) -> None:
         if bounds is not None:
-            other = found.get(id(x), bounds)
-            found[id(x)] = Bounds(min(bounds.limit, other.limit), bounds.is_from_0 or other.is_from_0)
+            other = found.get(x, bounds)
+            found[x] = Bounds(min(bounds.limit, other.limit), bounds.is_from_0 or other.is_from_0)
 
-    for node in reversed(graph.nodes):
-        layer = node.plan.layer
-        if isinstance(block := node.plan.block, Graph):
-            for x, bounds in zip(node.inputs, index_bounds(block), strict=True):
+    for step in reversed(program.steps):
+        if (block := block_of(step)) is not None:
+            for x, bounds in zip(step.inputs, index_bounds(block), strict=True):
                 note(x, bounds)
-        elif layer is not None and layer.index_limit is not None:
-            note(node.inputs[0], Bounds(layer.index_limit, isinstance(layer, EmbeddingsSlot)))
-        elif node.outputs and all(isinstance(each, Method) and each.name in MOVES for each in node.plan.results):
-            note(node.inputs[0], found.get(id(node.outputs[0])))
-    return [found.get(id(x)) for x in graph.inputs]
+        elif (resolved := step.lowered.resolved) is not None and resolved.layer.index_limit is not None:
+            note(step.inputs[0], Bounds(resolved.layer.index_limit, isinstance(resolved.layer, EmbeddingsSlot)))
+        elif step.outputs and all(isinstance(each, Method) and each.name in MOVES for each in step.lowered.results):
+            note(step.inputs[0], found.get(step.outputs[0]))
+    return [found.get(x) for x in program.inputs[: len(program.graph.inputs)]]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from regspec.code.shapes import text
-from regspec.graph.blocks import Graph
+from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError
 from regspec.training.data.arrays import Array, Names
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regspec.graph.blocks import Graph
+from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data import arrays, images, tables
 from regspec.training.data.examples import Data, InMemory

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regspec.code.shapes import Symbol, text
-from regspec.graph.blocks import Graph
+from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 from regspec.training.data.arrays import Array, Arrays
 

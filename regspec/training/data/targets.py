@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from regspec.code.shapes import text
-from regspec.graph.blocks import Graph
+from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.arrays import Array, Names
 

@@ -1,0 +1,141 @@
+"""A network as a value: its nodes in the order of execution, each a layer or a block in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from regspec.code.shapes import Symbol
+from regspec.graph.masks import elsewhere
+from regspec.graph.resolved import Resolved
+from regspec.text.faults import Origin
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """An entry of a spec in its place: what it takes, and what it gives."""
+
+    name: str
+    inputs: tuple[Symbol, ...]
+    outputs: tuple[Symbol, ...]
+    first: Node | None = field(default=None, kw_only=True)  # the node whose layer or block it calls again
+    origin: Origin | None = field(default=None, kw_only=True, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """The kind of its layer, or the name of its block."""
+        raise NotImplementedError
+
+    @property
+    def is_again(self) -> bool:
+        """Whether it calls a layer or a block again, and so has no weights of its own."""
+        return self.first is not None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerNode(Node):
+    """A layer in its place."""
+
+    resolved: Resolved
+    masks: tuple[Symbol | None, ...]  # which steps of its inputs count: their own masks, or those that are named for it
+    attention_mask: Symbol | None = None
+
+    @property
+    def kind(self) -> str:
+        return type(self.resolved.layer).__name__
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockNode(Node):
+    """A block in its place: a graph in another as one node of it."""
+
+    block: Graph
+
+    @property
+    def kind(self) -> str:
+        return self.block.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """A network, or a block of one: nodes in the order of execution."""
+
+    name: str
+    names: frozenset[str]  # of its inputs, and of what stands in it
+    inputs: tuple[Symbol, ...]
+    nodes: tuple[LayerNode | BlockNode, ...]
+    outputs: tuple[Symbol, ...]
+    output_names: tuple[str, ...] | None  # where the outputs are a mapping
+    is_single: bool  # whether it returns one tensor, and not several
+    is_root: bool
+    reduction: str  # of activity penalties
+    dtype: str  # of the layers that have none of their own
+    counts_frozen: bool  # whether the penalties of frozen weights count
+    derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # by targets, once each
+
+    def layers(self) -> Iterator[LayerNode]:
+        """Every layer in it and in its blocks, each once."""
+        for node in self.nodes:
+            if isinstance(node, LayerNode):
+                yield node
+            elif not node.is_again:
+                yield from node.block.layers()
+
+
+def layer_in_place(
+    name: str,
+    resolved: Resolved,
+    inputs: Sequence[Symbol],
+    masked: Sequence[Symbol],
+    *,
+    first: LayerNode | None = None,
+    origin: Origin | None = None,
+) -> LayerNode:
+    """The node of a layer, or of a further call of the one that ``first`` has.
+
+    ``masked`` are its inputs with the masks that count.
+    """
+    bound: dict[Symbol, Symbol] = dict(zip(resolved.inputs, inputs, strict=True))
+    for own, x in zip(resolved.inputs, masked, strict=True):
+        for known, given in ((own.mask, x.mask), (own.attention_mask, x.attention_mask)):
+            if known is not None and given is not None:
+                bound[known] = given
+    mask = None if resolved.mask is None else elsewhere(resolved.mask, bound, name)
+    outputs = tuple(
+        replace(x, source=name, mask=mask if index < resolved.layer.masked_outputs else None)
+        for index, x in enumerate(resolved.outputs)
+    )
+    masks = tuple(x.mask for x in masked)
+    attention_mask = masked[0].attention_mask
+    return LayerNode(name, tuple(inputs), outputs, resolved, masks, attention_mask, first=first, origin=origin)
+
+
+def inside(x: Symbol, name: str) -> Symbol:
+    """A block's own input, for a tensor that it is called on; its mask is one of the block's own too."""
+    mask = None if x.mask is None else Symbol(x.mask.shape, f"{name}_mask", "bool")
+    return replace(x, source=name, mask=mask)
+
+
+def block_in_place(
+    name: str,
+    block: Graph,
+    inputs: Sequence[Symbol],
+    *,
+    first: BlockNode | None = None,
+    origin: Origin | None = None,
+) -> BlockNode:
+    """The node of a block, or of a further call of the one that ``first`` has.
+
+    Raises:
+        ShapeError: where a mask that it gives can't be told outside of it.
+    """
+    bound: dict[Symbol, Symbol] = {}
+    for own, x in zip(block.inputs, inputs, strict=True):
+        bound[own] = x
+        if own.mask is not None and x.mask is not None:
+            bound[own.mask] = x.mask
+    outputs = tuple(
+        replace(x, source=name, mask=None if x.mask is None else elsewhere(x.mask, bound, name)) for x in block.outputs
+    )
+    return BlockNode(name, tuple(inputs), outputs, block, first=first, origin=origin)

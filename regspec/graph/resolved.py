@@ -1,0 +1,196 @@
+"""What a layer is on inputs of certain shapes: its outputs, weights, terms and mask, free of the layer's name.
+
+Layers that say the same, on inputs that are alike, share one such value: a thousand equal layers are resolved once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from regspec.code import axes
+from regspec.code.expressions import Itself, walk
+from regspec.code.shapes import ShapeError, Symbol
+from regspec.graph.masks import Mask
+from regspec.language.regularizers import Regularizer
+from regspec.layers import Layer
+from regspec.layers.layer import Weight
+
+Rules = Callable[[str], Regularizer | None]  # what a spec's rules say of a slot
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A regularizer bound to a slot of a layer."""
+
+    slot: str  # unique in the layer: kernel, query.kernel, activity
+    regularizer: Regularizer
+    weight: str | None = None  # the name of the weight; None for an output
+
+    @property
+    def is_activity(self) -> bool:
+        """Whether it is of an output."""
+        return self.weight is None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resolved:
+    """A layer on inputs of certain shapes."""
+
+    layer: Layer
+    inputs: tuple[Symbol, ...]  # in the types and the orders of axes in which it takes them
+    outputs: tuple[Symbol, ...]  # by Keras's axes
+    weights: tuple[Weight, ...]
+    terms: tuple[Term, ...]
+    activity: Regularizer | None  # of its output: by the layer itself or by a rule
+    mask: Symbol | None  # of its first outputs: that of an input, or a mask made of the inputs
+
+
+@dataclass
+class ResolvedLayers:
+    """The resolved layers of a spec, by what they depend on."""
+
+    dtype: str  # of the model
+    known: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
+
+    def of(self, layer: Layer, inputs: Sequence[Symbol], rules: Rules) -> Resolved:
+        """A layer on these inputs; what it says itself of a slot wins over the rules. Raises `ShapeError`."""
+        by_rule = rules("activity")  # which counts as a match of the rule, even where the layer has its own
+        resolved = self.again(layer, inputs, layer.activity if layer.says_activity else by_rule)
+        asked = [(weight.explicit, rules(weight.slot)) for weight in resolved.weights]
+        ruled = [None if is_explicit else by_rule for is_explicit, by_rule in asked]
+        if not any(ruled):
+            return resolved
+        key = (resolved, *map(Itself, ruled))
+        if key not in self.known:
+            self.known[key] = _ruled(resolved, ruled)
+        return self.known[key]
+
+    def again(self, layer: Layer, inputs: Sequence[Symbol], activity: Regularizer | None) -> Resolved:
+        """A layer with this regularizer of its output, and without rules for its weights."""
+        key = (Itself(layer), Itself(activity), *alike(inputs))
+        if key not in self.known:
+            self.known[key] = _resolved(layer, inputs, activity, layer.precision or self.dtype)
+        return self.known[key]
+
+
+def alike(inputs: Sequence[Symbol]) -> Iterator[object]:
+    """All that a layer may read of its inputs, and which of them share a mask."""
+    masks = [x.mask for x in inputs]
+    yield from map(masks.index, masks)
+    for x in inputs:
+        yield x.shape, x.order, x.dtype, x.is_signal
+        yield from (None if mask is None else mask.shape for mask in (x.mask, x.attention_mask))
+
+
+def taken(layer: Layer, inputs: Sequence[Symbol], dtype: str) -> tuple[Symbol, ...]:
+    """The inputs in the types and the orders of axes in which the layer takes them; ``dtype`` is its own."""
+    takes_indices = layer.index_limit is not None  # cut off as they are: half of a type's digits would round 2.9999 up
+    # each a tensor of its own, because a layer that shares the result may have others where this one has the same twice
+    masks = {mask: replace(mask) for x in inputs for mask in (x.mask, x.attention_mask) if mask is not None}
+    own = [
+        replace(
+            x,
+            dtype=x.dtype if takes_indices or (layer.takes_integers and not x.is_floating) else dtype,
+            mask=None if x.mask is None else masks[x.mask],
+            attention_mask=None if x.attention_mask is None else masks[x.attention_mask],
+        )
+        for x in inputs
+    ]
+    orders = [layer.order(x) for x in own]
+    if None in orders:  # any order that the inputs share; of different ranks, only Keras's own is shared
+        shared = own[0].order if len({x.rank for x in own}) == 1 else None
+        orders = [shared or axes.identity(x.rank) for x in own]
+    return tuple(
+        x if order is None or x.order == order else x.permuted(order) for x, order in zip(own, orders, strict=True)
+    )
+
+
+def weights_of(layer: Layer, xs: Sequence[Symbol]) -> tuple[Weight, ...]:
+    """The weights of a layer on inputs as it takes them, frozen where the layer says so. Raises `ShapeError`."""
+    weights = layer.weights(*xs)
+    if not layer.trainable:  # which holds for the layers in it too
+        return tuple(replace(weight, frozen=True) for weight in weights)
+    return tuple(_frozen_but(layer.trainable, weights)) if isinstance(layer.trainable, tuple) else weights
+
+
+def slot_of_inner(suffix: str) -> str:
+    """The slot of a penalty on an output inside a layer, by the module: ``suffix``, or ``suffix.part``."""
+    part = suffix.partition(".")[2]
+    return f"{part}.activity" if part else suffix.replace("_", ".")
+
+
+def _resolved(layer: Layer, inputs: Sequence[Symbol], activity: Regularizer | None, dtype: str) -> Resolved:
+    layer.checked(*inputs)
+    xs = taken(layer, inputs, dtype)
+    outputs = _outputs(layer, xs, dtype)
+    weights = weights_of(layer, xs)
+    _check_slots(layer, weights)
+    terms = [_weight_term(weight, weight.regularizer) for weight in weights if weight.regularizer is not None]
+    activities = {} if activity is None else {"activity": activity}
+    activities |= {slot_of_inner(suffix): regularizer for suffix, regularizer in layer.inner_activities.items()}
+    for slot, regularizer in activities.items():
+        regularizer.check("activity", has_inputs=False)
+        terms.append(Term(slot, regularizer))
+    for weight in weights:
+        if weight.initializer is not None and weight.drawn is not None:
+            weight.initializer.check(weight.drawn)
+        if weight.constraint is not None:
+            weight.constraint.check(weight.pattern)
+    return Resolved(layer, xs, outputs, weights, tuple(terms), activity, _mask(layer, xs, outputs[0]))
+
+
+def _outputs(layer: Layer, xs: tuple[Symbol, ...], dtype: str) -> tuple[Symbol, ...]:
+    """The outputs by Keras's axes."""
+    found = layer.output_shape(*xs)
+    shapes = found if isinstance(found, list) else [found]
+    own = layer.output_dtype(*xs)
+    dtypes = own if isinstance(own, list) else [own or dtype] * len(shapes)
+    outputs = []
+    for shape, given in zip(shapes, dtypes, strict=True):
+        logical = axes.permute(shape, axes.inverse(layer.output_order(len(shape), xs[0])))
+        is_signal = layer.gives_signal(*xs) and len(shape) == 3
+        outputs.append(Symbol(logical, "", given, (), xs[0].data_format, is_signal))
+    return tuple(outputs)
+
+
+def _mask(layer: Layer, xs: tuple[Symbol, ...], output: Symbol) -> Symbol | None:
+    """The mask of the output: that of an input, or one that is made of inputs and their masks."""
+    made = layer.output_mask(*xs)
+    if made is None or isinstance(made, Symbol):
+        return made
+    made_of = tuple(dict.fromkeys(each for each in walk(made) if isinstance(each, Symbol)))
+    return Mask(output.shape[:-1], "", "bool", made_of=made_of)
+
+
+def _frozen_but(trained: tuple[str, ...], weights: tuple[Weight, ...]) -> Iterator[Weight]:
+    """The weights, frozen but for those of some slots."""
+    slots = list(dict.fromkeys(weight.slot for weight in weights if weight.trainable))
+    for slot in trained:
+        if slot not in slots:
+            raise ShapeError(f"can't train '{slot}' alone: it has {', '.join(slots) or 'no weights'}")
+    for weight in weights:
+        yield replace(weight, frozen=weight.frozen or weight.slot not in trained)
+
+
+def _check_slots(layer: Layer, weights: tuple[Weight, ...]) -> None:
+    """Raises where a layer regularizes a weight that it does not have: the bias of one without."""
+    for field_name in sorted(layer.model_fields_set):
+        slot = field_name.removesuffix("_regularizer")
+        if slot in (field_name, "activity") or getattr(layer, field_name) is None:
+            continue
+        if all(weight.slot != slot for weight in weights):
+            raise ShapeError(f"has a {field_name}, but no {slot}")
+
+
+def _ruled(resolved: Resolved, ruled: Sequence[Regularizer | None]) -> Resolved:
+    """The layer with regularizers of its weights by rules."""
+    pairs = zip(resolved.weights, ruled, strict=True)
+    found = [(weight, by_rule or weight.regularizer) for weight, by_rule in pairs]
+    terms = [_weight_term(weight, regularizer) for weight, regularizer in found if regularizer is not None]
+    return replace(resolved, terms=(*terms, *(term for term in resolved.terms if term.is_activity)))
+
+
+def _weight_term(weight: Weight, regularizer: Regularizer) -> Term:
+    regularizer.check(weight.slot, has_inputs=weight.pattern.input is not None)
+    return Term(weight.name, regularizer, weight.name)

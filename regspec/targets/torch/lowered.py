@@ -1,0 +1,205 @@
+"""What a layer does in torch on inputs that lie in certain orders: modules, results, fills, terms; free of its name.
+
+Layers that are resolved alike, on inputs that lie alike, share one such value.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from regspec.code import axes
+from regspec.code.expressions import CASTS, Apply, Call, Expression, Module, call, walk
+from regspec.code.shapes import Symbol
+from regspec.graph.resolved import Resolved, Term, alike, slot_of_inner, taken, weights_of
+from regspec.layers import Layer
+from regspec.layers.layer import Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A parameter of a layer, by its module's suffix and its name there; or the module itself."""
+
+    module: str
+    parameter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Penalized:
+    """A regularizer at its place: the parameters of a weight, or the module whose output is listened to."""
+
+    slot: str
+    constructor: Call
+    places: tuple[Place, ...]
+    is_activity: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Constrained:
+    """A constraint at its place."""
+
+    slot: str
+    constructor: Call
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """How a parameter starts: the call that fills it, or some rows of it."""
+
+    place: Place
+    call: Call
+    rows: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lowered:
+    """What a layer, a block, a mask or a view of a tensor computes in torch, and with what."""
+
+    kind: str
+    inputs: tuple[Symbol, ...]  # in the type and order of axes that it takes them, and then the masks that it reads
+    outputs: tuple[Symbol, ...]
+    results: tuple[Expression, ...]  # one for each output, over these inputs
+    modules: tuple[Module, ...] = ()  # that they apply, in the order of execution
+    resolved: Resolved | None = None  # of a layer
+    weights: tuple[Weight, ...] = ()  # as they lie in these modules
+    fills: tuple[Fill, ...] = ()
+    penalized: tuple[Penalized, ...] = ()
+    constrained: tuple[Constrained, ...] = ()
+    frozen: tuple[Place, ...] = ()  # what is not trained
+    mask: Expression | None = None  # of its output, over the inputs and their masks
+
+
+@dataclass
+class LoweredLayers:
+    """The lowered layers of a network, by what they depend on."""
+
+    dtype: str  # of the model
+    known: dict[tuple[object, ...], Lowered] = field(default_factory=dict)
+
+    def of(self, resolved: Resolved, inputs: Sequence[Symbol]) -> Lowered:
+        """A layer on inputs that lie like these. Raises `ShapeError` for what torch can't do."""
+        key = (resolved, *alike(inputs))
+        if key not in self.known:
+            self.known[key] = _lowered(resolved, inputs, resolved.layer.precision or self.dtype)
+        return self.known[key]
+
+
+def _lowered(resolved: Resolved, inputs: Sequence[Symbol], dtype: str) -> Lowered:
+    layer = resolved.layer
+    xs = taken(layer, inputs, dtype)
+    outputs, results = _computed(resolved, xs)
+    lies_alike = [x.order for x in xs] == [x.order for x in resolved.inputs]
+    weights = {each.name: each for each in (resolved.weights if lies_alike else weights_of(layer, xs))}
+    absent = tuple(_absent(parameter) for parameter in layer.absent(*xs))
+    fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
+    fills += [fill for weight in weights.values() for fill in _fills(weight)]
+    inner = {slot_of_inner(suffix): suffix for suffix in layer.inner_activities}
+    frozen = dict.fromkeys(_frozen([*weights.values()]))
+    if layer.is_opaque and not layer.trainable:
+        frozen = {Place(""): None}
+    read = {each for result in results for each in walk(result) if isinstance(each, Symbol)}
+    masks = dict.fromkeys(mask for x in xs for mask in (x.mask, x.attention_mask) if mask in read)
+    return Lowered(
+        type(layer).__name__,
+        (*xs, *(mask for mask in masks if mask is not None)),
+        outputs,
+        results,
+        tuple(_modules(results)),
+        resolved,
+        tuple(weights.values()),
+        tuple(fills),
+        tuple(_penalized(term, weights, inner, layer, outputs[0], results) for term in resolved.terms),
+        tuple(
+            Constrained(weight.name, weight.constraint.lower(weight.pattern), _places(weight))
+            for weight in weights.values()
+            if weight.constraint is not None
+        ),
+        (*frozen, *(place for place in absent if Place(place.module) not in frozen)),
+        layer.output_mask(*xs),
+    )
+
+
+def _computed(resolved: Resolved, xs: tuple[Symbol, ...]) -> tuple[tuple[Symbol, ...], tuple[Expression, ...]]:
+    """A layer's outputs and the expressions that compute them; with an activity term, the last step is a module."""
+    layer, activity = resolved.layer, resolved.activity
+    found = layer.lower(*xs)
+    results = tuple(
+        result.method(CASTS[x.dtype]) if x.dtype in CASTS and layer.gives not in (None, x.dtype) else result
+        for x, result in zip(resolved.outputs, found if isinstance(found, list) else [found], strict=True)
+    )
+    outputs = tuple(replace(x).permuted(layer.output_order(x.rank, xs[0])) for x in resolved.outputs)
+    if activity is None:
+        return outputs, results
+    if activity.reads_axes:
+        results = tuple(
+            result if x.order == axes.identity(x.rank) else result.method("permute", *axes.inverse(x.order))
+            for x, result in zip(outputs, results, strict=True)
+        )
+        outputs = tuple(x.permuted(axes.identity(x.rank)) for x in outputs)
+    if len(results) == 1 and _can_be_listened_to(results[0]):
+        return outputs, results
+    listener = Module(call("nn.Identity"), "activity")
+    return outputs, tuple(listener(result) for result in results)
+
+
+def _can_be_listened_to(result: Expression) -> bool:
+    """Whether the last step is a module that is applied only there."""
+    if not isinstance(result, Apply):
+        return False
+    return Counter(each.module for each in walk(result) if isinstance(each, Apply))[result.module] == 1
+
+
+def _penalized(
+    term: Term,
+    weights: dict[str, Weight],
+    inner: dict[str, str],
+    layer: Layer,
+    output: Symbol,
+    results: tuple[Expression, ...],
+) -> Penalized:
+    """A term at its place. ``inner`` has the modules of outputs inside the layer, by the slots of their terms."""
+    if term.weight is not None:
+        weight = weights[term.weight]
+        constructor = term.regularizer.lower(weight.pattern.output, weight.pattern.input)
+        return Penalized(term.slot, constructor, _places(weight), is_activity=False)
+    if term.slot in inner:
+        module, _, part = inner[term.slot].partition(".")
+        return Penalized(term.slot, term.regularizer.lower(-1), (Place(module, part),), is_activity=True)
+    listened = next(Place(result.module.suffix) for result in results if isinstance(result, Apply))
+    return Penalized(term.slot, term.regularizer.lower(layer.units_of(output)), (listened,), is_activity=True)
+
+
+def _frozen(weights: Sequence[Weight]) -> Iterator[Place]:
+    """The modules all of whose weights are frozen, and single parameters of others."""
+    mixed = {weight.module for weight in weights if weight.trainable and not weight.frozen}
+    for weight in weights:
+        if weight.frozen and weight.module not in mixed:
+            yield Place(weight.module)
+        elif weight.frozen and weight.trainable:
+            yield from _places(weight)
+
+
+def _modules(results: tuple[Expression, ...]) -> list[Module]:
+    """The modules that expressions apply, in the order of execution."""
+    return list(dict.fromkeys(each.module for result in results for each in walk(result) if isinstance(each, Apply)))
+
+
+def _places(weight: Weight) -> tuple[Place, ...]:
+    return tuple(Place(weight.module, parameter) for parameter in weight.parameters)
+
+
+def _absent(parameter: str) -> Place:
+    """The place of a parameter that a layer names by ``suffix.name``, or by its name alone."""
+    suffix, _, name = parameter.rpartition(".")
+    return Place(suffix, name)
+
+
+def _fills(weight: Weight) -> Iterator[Fill]:
+    """The calls that fill a weight's parameters."""
+    if weight.initializer is not None and weight.drawn is not None:
+        fill = weight.initializer.lower(weight.drawn)
+        yield from (Fill(place, fill) for place in _places(weight))
+    if weight.initializer is not None and weight.ones is not None:
+        yield from (Fill(place, call("nn.init.ones_"), weight.ones) for place in _places(weight))
