@@ -42,6 +42,7 @@ printing
 naming
 imports standalone classes
 writing schema summary
+views
 compiler
 runtime
 building measuring regularizing
@@ -135,6 +136,7 @@ def test_no_stage_but_the_layers_asks_for_a_kind() -> None:
         "compile --standalone examples/mlp.yaml",
         "schema",
         "schema rules",
+        "kinds",
     ],
 )
 def test_works_without_torch(arguments: str) -> None:
@@ -174,6 +176,13 @@ def test_schemas_are_up_to_date(what: str, name: str) -> None:
     command = [sys.executable, "-m", "regspec", "schema", what]
     made = subprocess.run(command, capture_output=True, text=True, check=True)
     assert made.stdout == (ROOT.parent / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8")
+
+
+def test_the_reference_of_kinds_is_up_to_date() -> None:
+    """If this fails: regspec kinds --format markdown -o schemas/kinds.md. A process of its own, as for the schemas."""
+    command = [sys.executable, "-m", "regspec", "kinds", "--format", "markdown"]
+    made = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
+    assert made.stdout == (ROOT.parent / "schemas" / "kinds.md").read_text(encoding="utf-8")
 
 
 def test_every_field_has_a_description() -> None:

@@ -24,6 +24,7 @@ class Named(Frozen):
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     main: ClassVar[str | None] = None  # the argument that may stand for all: {leaky_relu: 0.1}
+    example: ClassVar[str] = ""  # what an example says after the name, as a spec writes it: 0.1
 
     def __str__(self) -> str:
         """Itself for people: its name, its main argument, and what else differs from the defaults."""
