@@ -12,9 +12,9 @@ _INTRODUCTION = """\
 
 <!-- made by: regspec kinds --format markdown -o schemas/kinds.md -->
 
-What a spec may name: every kind of layer with its fields, and every activation function, initializer, constraint,
-regularizer and schedule. In the terminal `regspec kinds Dense` shows one of them. A test compares this page with the
-code. How a spec is written is in [language.md](../examples/language.md).
+What a spec may name: every kind of layer with its fields, which are Keras's, and every activation function,
+initializer, constraint, regularizer and schedule. In the terminal `regspec kinds Dense` shows one of them. How a spec
+is written is in [language.md](../examples/language.md). A test compares this page with the code.
 
 How to read it:
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from regspec.errors import Problem, RegspecError, did_you_mean
-from regspec.layers import KINDS, Layer, find_kind
+from regspec.layers import KINDS, Layer
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import Placement
 from regspec.schema import model_schema
@@ -250,7 +250,6 @@ def found(name: str) -> Reference:
         >>> [(each.name, each.sort) for each in found("linear").names]
         [('linear', 'activations'), ('linear', 'schedules')]
     """
-    find_kind(name)  # loads what a package offers under the name
     whole = reference()
     part = Reference(
         tuple(kind for kind in whole.kinds if name in (kind.name, kind.family, kind.group)),
@@ -258,8 +257,8 @@ def found(name: str) -> Reference:
     )
     if part == Reference():
         known = [
-            *(each for kind in whole.kinds for each in (kind.name, kind.family, kind.group)),
-            *(each for known in whole.names for each in (known.name, known.sort, *known.aliases)),
+            *(text for kind in whole.kinds for text in (kind.name, kind.family, kind.group)),
+            *(text for each in whole.names for text in (each.name, each.sort, *each.aliases)),
         ]
         hint = kind_hint(name, known) if name.isidentifier() else did_you_mean(name, known)
         raise RegspecError(Problem(f"no kind and no name is called '{name}'", hint))
