@@ -13,6 +13,8 @@ from pathlib import Path
 
 import regspec
 from regspec.targets.python.imports import order_of
+from regspec.views.markdown import page
+from regspec.views.reference import reference
 from regspec.views.schema import rules_schema, spec_schema
 
 ROOT = Path(regspec.__file__).parent.parent
@@ -27,6 +29,10 @@ def schema_of_specs() -> str:
 
 def schema_of_rules() -> str:
     return json.dumps(rules_schema(), indent=1) + "\n"
+
+
+def reference_of_kinds() -> str:
+    return page(reference())
 
 
 def runtime_names() -> str:
@@ -46,6 +52,7 @@ def runtime_names() -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "schemas/model.schema.json": schema_of_specs,
     "schemas/rules.schema.json": schema_of_rules,
+    "schemas/kinds.md": reference_of_kinds,
     "regspec/runtime/__init__.pyi": runtime_names,
     **{
         str(path.with_suffix(".py").relative_to(ROOT)): lambda path=path: regspec.source(path)

@@ -116,6 +116,7 @@ def test_no_stage_but_the_layers_asks_for_a_kind() -> None:
         "compile --standalone examples/mlp.yaml",
         "schema",
         "schema rules",
+        "kinds",
     ],
 )
 def test_works_without_torch(arguments: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,16 +16,24 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import torch.distributed as dist
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import regspec
+from regspec.keras.verification.verifying import Verification
+from regspec.language.regularizers import REGULARIZERS
+from regspec.language.schedules import SCHEDULES, parse_schedules
+from regspec.training.run import Options, train
 
+from .markdown import Page
 from .test_examples import FOLDER, module_of
 
 SCRIPTS = FOLDER / "pages"
+CLASSIFIER = Page("README.md").block("yaml", "# classifier.yaml")
 PAGES = ("sparse_networks", "sparse_autoencoders", "from_keras_to_pytorch", "many_gpus")
 
 
@@ -203,3 +213,251 @@ def test_many_gpus(processes: int, tmp_path: Path) -> None:
     counted = run.stdout.splitlines()
     assert len(counted) == 7
     assert all(row in page("many_gpus").splitlines() for row in counted)
+
+
+@pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo")
+def test_many_gpus_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of one process."""
+    monkeypatch.chdir(tmp_path)
+    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", loopback)
+    Path("model.yaml").write_text(CLASSIFIER, encoding="utf-8")
+    names = {"regspec": regspec, "torch": torch, "criterion": F.cross_entropy, "device": "cpu"}
+    names |= {"x": torch.randn(8, 1, 28, 28), "y": torch.randint(0, 10, (8,))}
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        run("many_gpus", block("many_gpus", "python", "DistributedDataParallel"), names)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_sparse_networks_of_groups() -> None:
+    rules = block("sparse_networks", "yaml", "group_lasso")
+    layers = "[{Dense: {name: hidden1, units: 5}}, {Dense: {name: logits, units: 2}}]"
+    model = regspec.build(regspec.loads(f"regspec: 1\ninputs: {{x: {{shape: [3]}}}}\nlayers: {layers}\n{rules}"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    run(
+        "sparse_networks",
+        block("sparse_networks", "python", "group_lasso"),
+        {"regspec": regspec, "model": model, "optimizer": optimizer},
+    )
+    assert model.regularization_loss() == 0
+    assert list(model.regularization_terms()) == ["hidden1.kernel"]
+
+
+# -- penalties ---------------------------------------------------------------------------------------------------------
+
+PENALTIES = Page("examples/penalties.md")
+ANSWERS = [code for language, code in PENALTIES.blocks if language == "yaml" and code.startswith("- ")]
+
+
+@pytest.fixture
+def classified() -> dict[str, Any]:
+    """The names that code about the README's classifier uses."""
+    names: dict[str, Any] = {"regspec": regspec, "torch": torch, "F": F, "loader": [None] * 10}
+    names["model"] = regspec.build(regspec.loads(CLASSIFIER))
+    return names | {"images": torch.randn(8, 1, 28, 28), "labels": torch.randint(0, 10, (8,))}
+
+
+def test_penalties_code(classified: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    loss, terms, schedules = (code for language, code in PENALTIES.blocks if language == "python")
+    run("penalties", loss + terms, classified)
+    assert classified["loss"].ndim == 0
+    shown, said = PENALTIES.block("text", "conv.kernel").split(), capsys.readouterr().out.split()
+    assert shown[::2] == said[::2]
+    for value, example in zip(said[1::2], shown[1::2], strict=True):
+        assert float(value) == pytest.approx(float(example), rel=0.5)  # of other weights and images
+    run("penalties", schedules, classified)
+
+
+@pytest.mark.parametrize("layers", ANSWERS)
+def test_answers_are_layers(layers: str) -> None:
+    spec = yaml.safe_dump({"regspec": 1, "inputs": {"x": {"shape": [5, 6]}}}) + f"layers:\n{layers}"
+    model = regspec.build(regspec.loads(spec)).eval()
+    model(torch.ones(2, 5, 6))
+    assert all(term.isfinite() for term in model.regularization_terms().values())
+    assert len(model.regularization_terms()) == layers.count("_regularizer")
+
+
+def test_answer_for_all_layers() -> None:
+    layers = "layers:\n  - Dense: {name: stage3_1, units: 3}\n  - Dense: {units: 3}\n"
+    spec = f"regspec: 1\ninputs: {{x: {{shape: [5]}}}}\n{layers}{PENALTIES.block('yaml', 'stage[34]')}"
+    model = regspec.build(regspec.loads(spec))
+    model(torch.ones(2, 5))
+    terms = model.regularization_terms()
+    assert set(terms) == {"stage3_1.kernel", "dense.kernel"}
+    # the later rule wins
+    torch.testing.assert_close(terms["stage3_1.kernel"], 1e-5 * model.stage3_1.weight.abs().sum())
+
+
+def forms(table: str) -> list[str]:
+    """The forms in the first column of a table of the page, which has this head."""
+    rows = PENALTIES.text.partition(f"| {table} |")[2].partition("\n\n")[0].splitlines()
+    return [form for row in rows for form in re.findall(r"`(\{.*?\})`", row.split(" | ")[0])]
+
+
+def test_every_regularizer_is_in_the_table() -> None:
+    named = {form[1:].partition(":")[0] for form in forms("regularizer")}
+    assert named == set(REGULARIZERS.members) - {"l1_l2"} | {"my_penalty"}
+
+
+def test_every_schedule_is_in_the_table() -> None:
+    named = {parse_schedules(yaml.safe_load(form))[0].name for form in forms("schedule")}
+    assert named == set(SCHEDULES.members)
+
+
+def test_l2_is_half_of_a_weight_decay() -> None:
+    """With plain SGD, ``{l2: c}`` makes the step that ``weight_decay=2 * c`` makes."""
+    models = [regspec.build(regspec.loads(CLASSIFIER), seed=0) for _ in range(2)]
+    by_loss = torch.optim.SGD([models[0].conv.weight], lr=0.1)
+    by_decay = torch.optim.SGD([models[1].conv.weight], lr=0.1, weight_decay=2e-4)
+    models[0].regularization_terms()["conv.kernel"].backward()
+    models[1].conv.weight.grad = torch.zeros_like(models[1].conv.weight)
+    by_loss.step()
+    by_decay.step()
+    torch.testing.assert_close(models[0].conv.weight, models[1].conv.weight, rtol=1e-7, atol=1e-9)
+
+
+# -- routes, rules -----------------------------------------------------------------------------------------------------
+
+
+def test_routes_code(classified: dict[str, Any]) -> None:
+    run("routes", block("routes", "python", "regspec.bind"), classified)
+    model, optimizer = classified["model"], classified["optimizer"]
+    model(classified["images"])
+    assert set(model.regularization_terms()) == {"conv.kernel", "hidden.kernel", "hidden.activity"}
+    assert model.regularization_loss() == model.regularization_terms()["hidden.activity"]
+    assert [group["weight_decay"] for group in optimizer.param_groups if group["weight_decay"]] == [2e-4]
+    layers = block("routes", "yaml", "kernel_constraint")
+    constrained = regspec.build(regspec.loads(f"regspec: 1\ninputs: {{x: {{shape: [5]}}}}\nlayers:\n{layers}"))
+    with torch.no_grad():
+        constrained.hidden.weight.fill_(3.0)
+    constrained.apply_constraints()
+    torch.testing.assert_close(constrained.hidden.weight.norm(dim=1), torch.full((64,), 2.0))
+
+
+class ResNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.relu = nn.ReLU()
+        self.gru = nn.GRU(4, 4)
+        self.fc = nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.fc(self.gru(self.relu(self.conv(x)).mean((2, 3)))[0])
+        return scores
+
+
+def test_rules_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rules.yaml").write_text(block("rules", "yaml", "# rules.yaml"), encoding="utf-8")
+    names: dict[str, Any] = {"regspec": regspec, "F": F, "resnet": ResNet(), "perceptron": nn.Linear(5, 3)}
+    names |= {"images": torch.randn(8, 3, 5, 5), "labels": torch.randint(0, 10, (8,))}
+    by_file, by_list = (code for language, code in Page("examples/rules.md").blocks if language == "python")
+    run("rules", by_file, names)
+    of_gru = {"gru.weight_ih_l0", "gru.weight_hh_l0"}
+    terms = names["model"].regularization_terms()
+    assert set(terms) == {"conv.weight", "fc.weight", "fc.bias", "relu.activity", *of_gru}
+    names["loss"].backward()
+    run("rules", by_list, names)
+    assert list(names["model"].regularization_terms()) == ["weight"]
+
+
+# -- language ----------------------------------------------------------------------------------------------------------
+
+LANGUAGE = Page("examples/language.md")
+
+
+def test_language_has_an_example() -> None:
+    model = regspec.build(regspec.loads(LANGUAGE.block("yaml", "name: tower\nparameters")))
+    outputs = model(torch.randn(2, 3, 32, 32))
+    assert {name: tuple(x.shape) for name, x in outputs.items()} == {"features": (2, 8), "logits": (2, 10)}
+
+
+def test_language_calls_a_layer_again() -> None:
+    model = regspec.build(regspec.loads(f"regspec: 1\n{LANGUAGE.block('yaml', 'call:')}"))
+    x = torch.ones(2, 4)
+    assert not model(x, x).any()
+
+
+def test_language_shows_a_fault() -> None:
+    wrong = CLASSIFIER.replace("kernel_regularizer: {l2", "kernel_regulariser: {l2")
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.loads(wrong, "classifier.yaml")
+    assert f"{caught.value}\n" == LANGUAGE.block("text", "kernel_regulariser")
+
+
+# -- training, own layers ----------------------------------------------------------------------------------------------
+
+
+def test_training_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was trained is loaded."""
+    monkeypatch.chdir(tmp_path)
+    trained = train(FOLDER / "digits_cnn.yaml", Options(epochs=1)).model
+    code = block("training", "python", "load_state_dict")
+    model = run("training", code, {"regspec": regspec, "safetensors": safetensors})["model"]
+    torch.testing.assert_close(model.state_dict(), trained.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("_registry")
+def test_extending_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(block("extending", "python", "register_layer"), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("mine")
+    spec = f"regspec: 1\ninputs: {{x: {{shape: [5]}}}}\nlayers:\n{block('extending', 'yaml', 'Scale')}"
+    terms = regspec.build(regspec.loads(spec)).regularization_terms()
+    torch.testing.assert_close(terms["scale.scale"], torch.tensor(0.1 * 0.5**3))
+
+
+# -- what of Keras is ported -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Verification]:
+    """The folder in which the page's code saves the port of the example, and how that compares with Keras."""
+    folder = tmp_path_factory.mktemp("keras")
+    shutil.copy(FOLDER / "keras_mlp.keras", folder / "model.keras")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        names = run("keras", block("keras", "python", "regspec.port"), {"regspec": regspec})
+    assert set(names["model"].regularization_terms()) == {"hidden.kernel", "logits.bias"}
+    return folder, names["verification"]
+
+
+def test_keras_code(ported: tuple[Path, Verification]) -> None:
+    folder, verification = ported
+    assert verification.passed
+    assert {path.name for path in (folder / "ported").iterdir()} == {
+        "spec.yaml", "model.py", "weights.safetensors", "report.md",
+    }  # fmt: skip
+
+
+def test_from_keras_to_pytorch_shows_what_is_verified(ported: tuple[Path, Verification]) -> None:
+    _, verification = ported
+    shown = block("from_keras_to_pytorch", "text", "passed:")
+    rows = [re.match(r" (\S.*?) {2,}(\d+) ", line) for line in shown.splitlines()]
+    assert [(row[1], int(row[2])) for row in rows if row] == [(each.what, each.count) for each in verification.rows()]
+    assert all(f"not compared: {what}" in shown for what in verification.left_out)
+    assert verification.verdict.partition("is ")[0] in shown
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_from_keras_to_pytorch_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code to train on is that of the report, and runs."""
+    monkeypatch.chdir(tmp_path)
+    example = script("from_keras_to_pytorch")
+    example.compiled(example.residual_network()).save("net.keras")
+    regspec.port("net.keras").save("ported")
+    trains = block("from_keras_to_pytorch", "python", "targets: the numbers")
+    assert trains in Path("ported/report.md").read_text(encoding="utf-8")
+    features, targets = torch.rand(5, 8, 8, 1), torch.zeros(5, dtype=torch.int64)
+    names = {"torch": torch, "nn": nn, "features": features, "targets": targets, "criterion": nn.CrossEntropyLoss()}
+    names = run("from_keras_to_pytorch", block("from_keras_to_pytorch", "python", "load_file"), names)
+    run("from_keras_to_pytorch", trains, names | {"loader": [(features, targets)]})
+
+
+def test_every_model_of_keras_applications_is_in_the_list() -> None:
+    rows = re.findall(r"^\| (\w+) \| [\d,]+ \|", Page("examples/keras.md").text, re.MULTILINE)
+    keras = importlib.import_module("keras")
+    assert rows == sorted(name for name in dir(keras.applications) if name[0].isupper())

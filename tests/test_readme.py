@@ -1,33 +1,34 @@
-"""The README: what it shows is what happens."""
+"""The README, and what holds for every page: links lead somewhere, commands and specs are those that there are."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.metadata
 import re
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
-import safetensors.torch
 import torch
-import yaml
+import typer
+from torch import nn
 from torch.nn import functional as F
 
 import regspec
-from regspec.language.regularizers import REGULARIZERS
-from regspec.language.schedules import SCHEDULES, parse_schedules
-from regspec.training.run import Options, train
+from regspec.cli import app
+from regspec.specs import loading
+from regspec.text import document
+from regspec.views.schema import spec_schema
 
-from .readme import PATH, updated
+from .markdown import PAGES, ROOT, Page
 
-TEXT = PATH.read_text(encoding="utf-8")
-BLOCKS: list[tuple[str, str]] = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
-CLASSIFIER, TOWER = (text for language, text in BLOCKS if language == "yaml" and "inputs:" in text)
+README = Page("README.md")
+INDEX = Page("examples/README.md")
+CLASSIFIER = README.block("yaml", "# classifier.yaml")
+COMMAND: Any = typer.main.get_command(app)
+USAGE_ERROR: Any = typer.BadParameter.__base__
 
-
-def block(language: str, part: str) -> str:
-    """The one block of a language that holds ``part``."""
-    (found,) = (text for each, text in BLOCKS if each == language and part in text)
-    return found
+of_every_page = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 
 
 @pytest.fixture
@@ -37,130 +38,127 @@ def classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("classifier.yaml")
 
 
-def test_kinds_are_up_to_date() -> None:
-    assert updated(TEXT) == TEXT, "run: python -m tests.readme"
+# -- the README --------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_short() -> None:
+    assert len(README.text.splitlines()) <= 200
+
+
+def test_it_says_how_to_install_and_test() -> None:
+    """Word for word: the first is what the gate runs."""
+    assert "pip install -e '.[test]' && pytest" in README.text
+    assert "pip install -e '.[train]' && regspec train examples/digits_cnn.yaml" in README.text
 
 
 def test_compiled_source(classifier: Path) -> None:
-    assert regspec.source(classifier) == block("python", "compiled by regspec")
+    assert regspec.source(classifier) == README.block("python", "compiled by regspec")
 
 
-def test_loss_line_and_terms(classifier: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = block("python", 'build("classifier.yaml")') + block("python", "regularization_terms()")
-    images, labels = torch.randn(8, 1, 28, 28), torch.randint(0, 10, (8,))
-    names = {"regspec": regspec, "F": F, "images": images, "labels": labels}
-    exec(code, names)
-    assert names["loss"].ndim == 0
-    shown, said = block("text", "conv.kernel").split(), capsys.readouterr().out.split()
-    assert shown[::2] == said[::2]
-    for value, example in zip(said[1::2], shown[1::2], strict=True):
-        assert float(value) == pytest.approx(float(example), rel=0.5)  # of other weights and images
-
-
-def test_fault(classifier: Path) -> None:
-    classifier.write_text(CLASSIFIER.replace("kernel_regularizer: {l2", "kernel_regulariser: {l2"), encoding="utf-8")
-    with pytest.raises(regspec.RegspecError) as caught:
-        regspec.load(classifier)
-    assert f"{caught.value}\n" == block("text", "kernel_regulariser")
-
-
-def test_language_has_an_example() -> None:
-    model = regspec.build(regspec.loads(TOWER))
-    outputs = model(torch.randn(2, 3, 32, 32))
-    assert {name: tuple(x.shape) for name, x in outputs.items()} == {"features": (2, 8), "logits": (2, 10)}
-
-
-LAYERS = [text for language, text in BLOCKS if language == "yaml" and text.startswith("- ")]
-
-
-@pytest.mark.parametrize("layer", LAYERS)
-def test_answers_are_layers(layer: str) -> None:
-    spec = yaml.safe_dump({"regspec": 1, "inputs": {"x": {"shape": [5, 6]}}}) + f"layers:\n{layer}"
-    assert regspec.build(regspec.loads(spec)).regularization_terms() is not None
-
-
-def test_answer_for_all_layers() -> None:
-    layers = "layers:\n  - Dense: {name: stage3_1, units: 3}\n  - Dense: {units: 3}\n"
-    rules = block("yaml", "stage[34]")
-    spec = f"regspec: 1\ninputs: {{x: {{shape: [5]}}}}\n{layers}{rules}"
-    assert set(regspec.build(regspec.loads(spec)).regularization_terms()) == {"stage3_1.kernel", "dense.kernel"}
-
-
-def test_rules_and_routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class ResNet(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = torch.nn.Conv2d(3, 4, 3)
-            self.relu = torch.nn.ReLU()
-            self.gru = torch.nn.GRU(4, 4)
-            self.fc = torch.nn.Linear(4, 10)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(self.gru(self.relu(self.conv(x)).mean((2, 3)))[0])
-
-    monkeypatch.chdir(tmp_path)
-    Path("rules.yaml").write_text(block("yaml", "# rules.yaml"), encoding="utf-8")
-    names = {"regspec": regspec, "F": F, "torch": torch, "resnet": ResNet()}
-    names |= {"images": torch.randn(8, 3, 5, 5), "labels": torch.randint(0, 10, (8,))}
-    exec(block("python", "regspec.regularize(") + block("python", "momentum=0.9"), names)
-    model, optimizer = names["model"], names["optimizer"]
-    of_gru = {"gru.weight_ih_l0", "gru.weight_hh_l0"}
-    assert set(model.regularization_terms()) == {"conv.weight", "fc.weight", "fc.bias", "relu.activity", *of_gru}
+@pytest.mark.usefixtures("classifier")
+def test_its_code_runs() -> None:
+    """The rule for a module first, then the spec."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    weight = model[1].weight
+    names: dict[str, Any] = {"regspec": regspec, "F": F, "model": model}
+    names |= {"images": torch.randn(8, 1, 28, 28), "labels": torch.randint(0, 10, (8,))}
+    rule, spec, source = (code for language, code in README.blocks if language == "python")
+    exec(rule, names)
+    assert names["model"] is model
+    torch.testing.assert_close(names["model"].regularization_loss(), 1e-4 * weight.square().sum())
+    exec(spec, names)
+    assert set(names["model"].regularization_terms()) == {"conv.kernel", "hidden.kernel", "hidden.activity"}
     names["loss"].backward()
-    optimizer.step()
+    exec(source, names)
+    assert names["Classifier"]()(names["images"]).shape == (8, 10)
 
 
-def test_a_trained_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    run = train(PATH.parent / "examples" / "digits_cnn.yaml", Options(epochs=1))
-    names = {"regspec": regspec, "safetensors": safetensors}
-    exec(block("python", "load_state_dict"), names)
-    torch.testing.assert_close(names["model"].state_dict(), run.model.state_dict(), rtol=0, atol=0)
+def test_every_command_is_in_the_table() -> None:
+    rows = [line for line in README.text.splitlines() if line.startswith("| `regspec ")]
+    named = {name for row in rows for name in re.findall(r"`regspec (\w+)", row.split(" | ")[0])}
+    assert named == set(COMMAND.commands)
 
 
-@pytest.mark.usefixtures("_registry")
-def test_own_layers_and_regularizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.py").write_text(block("python", "register_layer"), encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    (layer,) = re.findall(r"`(- Scale: .*?)`", TEXT)
-    importlib.import_module("mine")
-    spec = f"regspec: 1\ninputs: {{x: {{shape: [5]}}}}\nlayers:\n  {layer}\n"
-    terms = regspec.build(regspec.loads(spec)).regularization_terms()
-    torch.testing.assert_close(terms["scale.scale"], torch.tensor(0.1 * 0.5**3))
+# -- every page --------------------------------------------------------------------------------------------------------
 
 
-def test_every_regularizer_is_in_the_table() -> None:
-    named = set(re.findall(r"[`,] ?\{(\w+):", _rows(before="| schedule |")))
-    assert named == set(REGULARIZERS.members) - {"l1_l2"} | {"my_penalty"}
+@of_every_page
+def test_links_lead_somewhere(page: Page) -> None:
+    for link in page.links:
+        path, _, anchor = link.partition("#")
+        if re.match(r"\w+:", path):
+            continue  # elsewhere on the web
+        target = (page.folder / path).resolve() if path else ROOT / page.name
+        assert target.exists(), f"{page.name} links to {link}"
+        if anchor:
+            (linked,) = (each for each in PAGES if ROOT / each.name == target)
+            assert anchor in linked.anchors, f"{page.name} links to {link}"
 
 
-def test_every_schedule_is_in_the_table() -> None:
-    forms = re.findall(r"`(\{.*?\})`", _rows(before="## A module").partition("| schedule |")[2])
-    named = set()
-    for form in forms:
-        (schedule,) = parse_schedules(yaml.safe_load(form))
-        named.add(schedule.name)
-    assert named == set(SCHEDULES.members)
+@of_every_page
+def test_commands_are_those_that_there_are(page: Page) -> None:
+    """With options that they have. Nothing is run; in the text an argument may be left out."""
+    for words in page.commands:
+        first = next((place for place, word in enumerate(words) if word in COMMAND.commands), None)
+        assert first is not None, f"{page.name} shows regspec {' '.join(words)}"
+        name, *rest = words[first:]
+        try:
+            COMMAND.commands[name].make_context(name, [word for word in rest if word != "--help"])
+        except USAGE_ERROR as error:
+            if type(error).__name__ != "MissingParameter":
+                pytest.fail(f"{page.name} shows regspec {' '.join(words)}: {error.format_message()}")
 
 
-def _rows(before: str) -> str:
-    """The README's rows of forms, up to some text."""
-    lines = TEXT.partition(before)[0].splitlines()
-    return "".join(line for line in lines if line.startswith(("| `{", "| schedule |")))
+@of_every_page
+def test_extras_are_those_that_there_are(page: Page) -> None:
+    known = importlib.metadata.metadata("regspec").get_all("Provides-Extra") or []
+    assert {name for names in re.findall(r"'\.\[([\w,]+)\]'", page.text) for name in names.split(",")} <= {*known}
 
 
-@pytest.mark.parametrize("command", ["check", "show", "compile", "train", "port", "rules", "schema"])
-def test_every_command_is_in_the_table(command: str) -> None:
-    assert f"| `regspec {command}" in TEXT
+@pytest.fixture(scope="module")
+def validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(spec_schema())
 
 
-def test_l2_is_half_of_a_weight_decay(classifier: Path) -> None:
-    """With plain SGD, ``{l2: c}`` makes the step that ``weight_decay=2 * c`` makes."""
-    models = [regspec.build(classifier, seed=0) for _ in range(2)]
-    by_loss = torch.optim.SGD([models[0].conv.weight], lr=0.1)
-    by_decay = torch.optim.SGD([models[1].conv.weight], lr=0.1, weight_decay=2e-4)
-    models[0].regularization_terms()["conv.kernel"].backward()
-    models[1].conv.weight.grad = torch.zeros_like(models[1].conv.weight)
-    by_loss.step()
-    by_decay.step()
-    torch.testing.assert_close(models[0].conv.weight, models[1].conv.weight, rtol=1e-7, atol=1e-9)
+YAML = [
+    pytest.param(page, code, id=f"{page.name}-{number}")
+    for page in PAGES
+    if page.folder.name != "schemas"  # whose examples are run elsewhere
+    for number, (language, code) in enumerate(page.blocks)
+    if language == "yaml"
+]
+
+
+@pytest.mark.parametrize(("page", "code"), YAML)
+def test_yaml_is_as_the_language_has_it(page: Page, code: str, validator: jsonschema.Draft202012Validator) -> None:
+    """Whole specs and rules are loaded; parts of a spec are valid as such."""
+    if code.startswith("# yaml-language-server") or "Scale" in code:
+        return  # compared with the examples; and of a kind of the reader's own
+    read = document.parse(code)
+    data = read.data
+    if "repos" in data:  # the configuration of pre-commit
+        (hook,) = data["repos"][0]["hooks"]
+        (offered,) = document.read(ROOT / ".pre-commit-hooks.yaml").data
+        assert {hook[name] == offered[name] for name in ("entry", "language", "files")} == {True}
+        return
+    if "rules" in data:
+        assert loading.load_rules(read)[0] is not None
+        return
+    if isinstance(data, dict) and {"regspec", "inputs", "layers"} <= data.keys():
+        regspec.loads(code, page.name)
+        return
+    part = {"layers": data} if isinstance(data, list) else data
+    whole = {"regspec": 1, "inputs": {"x": {"shape": [5]}}, "layers": ["Flatten"], **part}
+    assert [error.message for error in validator.iter_errors(whole)] == []
+
+
+def test_every_page_and_example_is_in_the_index() -> None:
+    linked = {(INDEX.folder / link.partition("#")[0]).resolve() for link in INDEX.links}
+    files = [path for pattern in ("*.*", "recipes/*.*", "integrations/*.*") for path in INDEX.folder.glob(pattern)]
+    missing = {path for path in files if not path.name.startswith(".")} - linked - {INDEX.folder / "README.md"}
+    assert missing == set()
+
+
+def test_editors_are_told_the_schema_as_in_the_examples() -> None:
+    line = Page("examples/language.md").block("yaml", "yaml-language-server")
+    assert (ROOT / "examples" / "mlp.yaml").read_text(encoding="utf-8").startswith(line)

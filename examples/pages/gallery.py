@@ -1,4 +1,4 @@
-"""The README's pictures of a run: ``python examples/pages/gallery.py`` trains the digits with and without penalties."""
+"""The pictures of a run, in reports.md: ``python examples/pages/gallery.py`` trains with and without penalties."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

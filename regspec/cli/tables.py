@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from regspec.views.reference import SORTS, Field, Kind, Name, Reference, shared_fields
 from regspec.views.summary import Row, Summary, counted, error_text
+
+FEW = 2  # kinds and names that are shown with all their fields
 
 if TYPE_CHECKING:
     from regspec.keras.verification.verifying import Verification
@@ -77,6 +80,74 @@ def print_verification(verification: Verification) -> None:
     for what in verification.left_out:
         console.print(f"not compared: {what}", highlight=False, markup=False, soft_wrap=True)
     console.print(verification.verdict, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_reference(part: Reference, file: TextIO | None = None) -> None:
+    """Prints kinds and names: each with its fields and an example where they are few, else a line for each."""
+    width = None if file is None and sys.stdout.isatty() else 240
+    console = Console(file=file, width=width, highlight=False, markup=False)
+    if len(part.kinds) + len(part.names) <= FEW:
+        for kind in part.kinds:
+            _print_kind(console, kind)
+        for name in part.names:
+            _print_name(console, name)
+        return
+    for title, kinds in part.families.items():
+        _print_lines(console, title, [(kind.name, kind.summary, ", ".join(kind.slots)) for kind in kinds], "slots")
+    for sort, names in part.sorts.items():
+        _print_lines(console, sort, [(each.name, each.summary, each.forms[-1]) for each in names], "example")
+    console.print("one of them, with its fields and an example: regspec kinds NAME")
+    if part.kinds:
+        console.print(f"names that fields take: regspec kinds {' | '.join(SORTS)}")
+
+
+def _print_lines(console: Console, title: str, rows: Sequence[tuple[str, str, str]], last: str) -> None:
+    """A table with a line for each kind of a family, or each name of a sort."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("name", no_wrap=True)
+    table.add_column("computes")
+    has_last = any(row[2] for row in rows)
+    if has_last:
+        table.add_column(last)
+    for row in rows:
+        table.add_row(*map(Text, row if has_last else row[:2]))
+    console.print(Text(title, "bold"), table, sep="")
+
+
+def _print_kind(console: Console, kind: Kind) -> None:
+    """A kind with all its fields."""
+    console.print(Text.assemble((kind.name, "bold"), f"  {kind.summary}" if kind.summary else ""))
+    console.print(f"  {kind.example}", soft_wrap=True)
+    _print_fields(console, kind.plain_fields)
+    if kind.slots:
+        slots = ", ".join(f"{slot} (starts as {start})" if start else slot for slot, start in kind.starts.items())
+        console.print(f"slots: {slots}; each with {', '.join(f'<slot>_{ending}' for ending in kind.of_slots)}")
+    if not kind.is_cell:
+        console.print(f"every kind has besides: {', '.join(field.name for field in shared_fields())}")
+    console.print()
+
+
+def _print_name(console: Console, name: Name) -> None:
+    """A name with its arguments."""
+    sort = f"{name.sort.removesuffix('s')}{''.join(f', also {each}' for each in name.aliases)}"
+    console.print(Text.assemble((name.name, "bold"), f"  ({sort})  {name.summary}"))
+    console.print(f"  {', or '.join(name.forms)}", soft_wrap=True)
+    _print_fields(console, name.arguments)
+    console.print()
+
+
+def _print_fields(console: Console, fields: Sequence[Field]) -> None:
+    """Fields, with types and defaults."""
+    if not fields:
+        return
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    is_described = any(field.description for field in fields)
+    for column in ("field", "type", "default", *(["what it is"] if is_described else [])):
+        table.add_column(column, no_wrap=column == "field")
+    for field in fields:
+        row = (field.name, field.type, field.default or "required", field.description)
+        table.add_row(*map(Text, row if is_described else row[:3]))
+    console.print(table)
 
 
 def _counted(row: Row) -> str:

@@ -73,6 +73,7 @@ TanhShrink = _plain("TanhShrink", "nn.Tanhshrink", "x - tanh(x).")
 class Relu(ActivationFunction):
     """max(x, 0), with Keras's options of a slope below, a bound above and a threshold."""
 
+    example = "{max_value: 1.0}"
     negative_slope: NotNegative = 0.0
     max_value: NotNegative | None = None
     threshold: NotNegative = 0.0
@@ -95,6 +96,7 @@ class HardSigmoid(ActivationFunction):
     """slope * x + 0.5, clipped to [0, 1]: a sixth of x in Keras 3, a fifth in Keras 2."""
 
     main = "slope"
+    example = "0.2"
     slope: Positive = 1 / 6
 
     def lower(self, dimension: int) -> Call | None:
@@ -106,6 +108,7 @@ class LeakyRelu(ActivationFunction):
     """x above zero, negative_slope * x below."""
 
     main = "negative_slope"
+    example = "0.1"
     negative_slope: NotNegative = 0.2
 
     def lower(self, dimension: int) -> Call | None:
@@ -138,6 +141,7 @@ class Celu(ActivationFunction):
 class Gelu(ActivationFunction):
     """x * P(X <= x) for a standard normal X; approximate uses tanh."""
 
+    example = "{approximate: true}"
     approximate: bool = False
 
     def lower(self, dimension: int) -> Call | None:
@@ -231,6 +235,7 @@ class Squareplus(ActivationFunction):
 class Threshold(ActivationFunction):
     """x above threshold, else default_value."""
 
+    example = "{threshold: 0.0, default_value: 0.0}"
     threshold: Number
     default_value: Number
 

@@ -56,6 +56,7 @@ class MaxNorm(WeightConstraint):
 class MinMaxNorm(WeightConstraint):
     """Norms along the axes drawn into [min_value, max_value], by rate at each step."""
 
+    example = "{min_value: 0.5, max_value: 1.0}"
     min_value: NotNegative = 0.0
     max_value: NotNegative = 1.0
     rate: Fraction = 1.0
@@ -78,6 +79,7 @@ class NonNeg(WeightConstraint):
 class UnitNorm(WeightConstraint):
     """Norms along the axes of one."""
 
+    example = "{axis: 0}"
     axis: Axes = (0,)
 
     def lower(self, pattern: Pattern) -> Call:

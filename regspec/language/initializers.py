@@ -111,6 +111,7 @@ class Constant(WeightInitializer):
     """All of one value."""
 
     main = "value"
+    example = "0.5"
     value: Number = 0.0
 
     def lower(self, drawn: Drawn) -> Call:
@@ -154,6 +155,7 @@ class Orthogonal(Random):
 class RandomNormal(Random):
     """A normal distribution."""
 
+    example = "{stddev: 0.02}"
     aliases = ("normal",)
     mean: Number = 0.0
     stddev: Positive = 0.05
@@ -166,6 +168,7 @@ class RandomNormal(Random):
 class RandomUniform(Random):
     """A uniform distribution."""
 
+    example = "{minval: -0.1, maxval: 0.1}"
     aliases = ("uniform",)
     minval: Number = -0.05
     maxval: Number = 0.05
@@ -185,6 +188,7 @@ class RandomUniform(Random):
 class TruncatedNormal(Random):
     """A normal distribution cut off at two deviations."""
 
+    example = "{stddev: 0.02}"
     mean: Number = 0.0
     stddev: Positive = 0.05
 
@@ -236,6 +240,7 @@ def _scaled(scale: float, mode: str, distribution: str, drawn: Drawn, generator:
 class VarianceScaling(Random):
     """A distribution whose variance is scale / fan."""
 
+    example = "{scale: 2.0, mode: fan_out}"
     scale: Annotated[Positive, Field(le=1e30)] = 1.0
     mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in"
     distribution: Literal["truncated_normal", "untruncated_normal", "uniform", "normal"] = "truncated_normal"

@@ -53,6 +53,7 @@ class L1(Penalty):
     """strength * sum(abs(w))."""
 
     main = "strength"
+    example = "1e-4"
     strength: NotNegative = 0.01
 
     def lower(self, units: int, inputs: int | None = None) -> Call:
@@ -64,6 +65,7 @@ class L2(Penalty):
     """strength * sum(w**2), without a half."""
 
     main = "strength"
+    example = "1e-4"
     strength: NotNegative = 0.01
 
     def lower(self, units: int, inputs: int | None = None) -> Call:
@@ -72,8 +74,9 @@ class L2(Penalty):
 
 @REGULARIZERS.add
 class L1L2(Penalty):
-    """l1 * sum(abs(w)) + l2 * sum(w**2)."""
+    """l1 * sum(abs(w)) + l2 * sum(w**2); 0.01 for both where neither is given."""
 
+    example = "{l1: 1e-5, l2: 1e-4}"
     name = "l1_l2"
     l1: NotNegative = 0.0
     l2: NotNegative = 0.0
@@ -105,6 +108,7 @@ class Norm(Penalty):
     """strength * sqrt(sum(w**2)): the Euclidean norm, not squared."""
 
     main = "strength"
+    example = "1e-3"
     strength: NotNegative
 
     def lower(self, units: int, inputs: int | None = None) -> Call:
@@ -116,6 +120,7 @@ class GroupLasso(Penalty):
     """strength * the sum over groups of sqrt(size) * norm; a group holds the weights of one output (or input)."""
 
     main = "strength"
+    example = "{strength: 1e-3, axis: output}"
     strength: NotNegative
     axis: Literal["output", "input"] = "output"
 
@@ -132,6 +137,7 @@ class Hoyer(Penalty):
     """strength * sum(abs(w))**2 / sum(w**2): the Hoyer-square measure of sparsity."""
 
     main = "strength"
+    example = "1e-4"
     strength: NotNegative
 
     def lower(self, units: int, inputs: int | None = None) -> Call:
@@ -143,6 +149,7 @@ class Spectral(Penalty):
     """strength * the largest singular value of the weight as a matrix."""
 
     main = "strength"
+    example = "1e-3"
     strength: NotNegative
 
     def lower(self, units: int, inputs: int | None = None) -> Call:
@@ -154,6 +161,7 @@ class KlSparsity(Penalty):
     """strength * the divergence of each unit's mean activity from a target rate, summed over the units."""
 
     main = "strength"
+    example = "{strength: 1e-3, target: 0.05}"
     for_weights = False
     strength: NotNegative
     target: Annotated[Fraction, Field(gt=0, lt=1)] = 0.05

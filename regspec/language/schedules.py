@@ -34,6 +34,7 @@ SCHEDULES: Family[Schedule] = Family("schedule")
 class Constant(Schedule):
     """value for the first steps, and then 1: a penalty that begins late, or is weaker at first."""
 
+    example = "{value: 0.0, over: 1000}"
     value: NotNegative
     over: Size
 
@@ -42,6 +43,7 @@ class Constant(Schedule):
 class Linear(Schedule):
     """A straight line from start to end, where it stays."""
 
+    example = "{start: 0.0, end: 1.0, over: 1000}"
     start: NotNegative
     end: NotNegative
     over: Size
@@ -52,6 +54,7 @@ class Cosine(Schedule):
     """Half a cosine from start to end, where it stays."""
 
     main = "over"
+    example = "1000"
     over: Size
     start: NotNegative = 1.0
     end: NotNegative = 0.0
@@ -62,6 +65,7 @@ class Exponential(Schedule):
     """rate ** (steps / over)."""
 
     main = "rate"
+    example = "0.99"
     rate: Positive
     over: Size = 1
 
@@ -71,6 +75,7 @@ class Warmup(Schedule):
     """A straight line from 0 to 1, where it stays."""
 
     main = "over"
+    example = "1000"
     over: Size
 
 
@@ -78,6 +83,7 @@ class Warmup(Schedule):
 class Steps(Schedule):
     """rate to the power of how many of the counts in at are reached."""
 
+    example = "{at: [1000, 2000], rate: 0.1}"
     at: Annotated[tuple[Size, ...], Sequence, Field(min_length=1)]
     rate: NotNegative
 

@@ -31,6 +31,7 @@ def applied(function: ActivationFunction, x: Symbol) -> Expression:
 class Activation(Elementwise):
     """An activation function."""
 
+    example = "{activation: relu6}"
     supports_masking = True
 
     activation: activations.Activation = Field(description="The activation function.")
@@ -128,6 +129,7 @@ class Softmax(Elementwise):
 class PReLU(Elementwise):
     """x above zero, alpha * x below, with a learned alpha."""
 
+    example = "{alpha_regularizer: {l2: 1e-4}}"
     supports_masking = True
 
     alpha_initializer: Initializer = ZEROS

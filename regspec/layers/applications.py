@@ -19,6 +19,8 @@ from regspec.layers.merging import Merge
 class LayerScale(Elementwise):
     """The input times a learned factor for each number along an axis."""
 
+    example = "{init_values: 1e-6, projection_dim: 5}"
+
     init_values: Number = Field(description="What every factor starts as.")
     projection_dim: Size = Field(description="The size of the axis.")
     axis: Axis = Field(-1, description="The axis that has the factors.")
@@ -44,6 +46,8 @@ class LayerScale(Elementwise):
 class StochasticDepth(Elementwise):
     """Zeros for a share of the examples, in training; the others enlarged to keep the mean."""
 
+    example = "{drop_path_rate: 0.1}"
+
     drop_path_rate: Annotated[Fraction, Field(lt=1)] = Field(description="The share of examples, below one.")
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
@@ -53,6 +57,8 @@ class StochasticDepth(Elementwise):
 @kind
 class CustomScaleLayer(Merge):
     """The first input plus the second times a factor."""
+
+    example = "{scale: 0.17, inputs: [a, b]}"
 
     scale: Number = Field(description="The factor.")
 

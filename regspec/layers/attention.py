@@ -57,6 +57,7 @@ class Attending(Layer):
 class PlainAttention(Attending):
     """Attention of one head, without projections."""
 
+    example = "{inputs: [query, value]}"
     arity = (2, 3)
 
     def checked(self, *xs: Symbol) -> None:
@@ -192,6 +193,8 @@ class Projected(KernelSlot, BiasSlot, Attending):
 class MultiHeadAttention(Projected):
     """Multi-head attention of Vaswani et al. (2017)."""
 
+    example = "{num_heads: 4, key_dim: 16, kernel_regularizer: {l2: 1e-5}}"
+
     num_heads: Size = Field(description="The number of heads.")
     key_dim: Size = Field(description="The size of each head's queries and keys.")
     value_dim: Size | None = Field(None, description="The size of each head's values; key_dim when absent.")
@@ -283,6 +286,8 @@ class MultiHeadAttention(Projected):
 @kind
 class GroupQueryAttention(Projected):
     """Multi-head attention whose heads share keys and values by groups, of Ainslie et al. (2023)."""
+
+    example = "{head_dim: 16, num_query_heads: 8, num_key_value_heads: 2, kernel_regularizer: {l2: 1e-5}}"
 
     head_dim: Size = Field(description="The size of each head.")
     num_query_heads: Size = Field(description="The number of heads of the query.")

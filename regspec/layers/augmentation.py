@@ -203,6 +203,8 @@ class AugMix(Policy):
 class MaxNumBoundingBoxes(Moved, Elementwise):
     """Images, unchanged: it bounds the number of bounding boxes, which a spec does not have."""
 
+    example = "{max_number: 10}"
+
     max_number: Size = Field(description="Accepted for Keras's sake.")
     fill_value: int = Field(-1, description="Accepted for Keras's sake.")
     data_format: DataFormat | None = Field(None, description="Accepted for Keras's sake.")

@@ -76,6 +76,8 @@ def _module(function: activations.ActivationFunction | None, dimension: int) -> 
 class Cell(Stepping):
     """One step over features, with states of its units."""
 
+    example = "{units: 32, recurrent_regularizer: {l2: 1e-4}}"
+
     units: Size = Field(description="The size of the output and of the state.")
 
     gates: ClassVar[int]
@@ -258,6 +260,8 @@ class CellsForm(CellForm):
 @cell
 class StackedRNNCells(Frozen):
     """Cells of which each takes the output of the one before."""
+
+    example: ClassVar[str] = "{cells: [{LSTMCell: {units: 32}}, {LSTMCell: {units: 16}}]}"
 
     cells: Annotated[tuple[Annotated[Frozen, CellForm()], ...], Sequence, Field(min_length=1, max_length=MAX_CELLS)] = (
         Field(description="The cells, the first of which takes the sequence.")

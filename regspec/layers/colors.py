@@ -38,12 +38,16 @@ class Colored(Layer):
 class RandomBrightness(Augmentation, Valued):
     """Images made brighter or darker, in training."""
 
+    example = "{factor: 0.2}"
+
     factor: Signed = Field(description="The bounds of the change, as a share of the value range; f stands for [-f, f].")
 
 
 @kind
 class RandomContrast(Augmentation, Valued):
     """Images with more or less contrast, in training."""
+
+    example = "{factor: 0.2}"
 
     factor: Probability = Field(
         description="[f, g] for contrasts from 1 - f to 1 + g; one number g stands for [0, g], as in Keras."
@@ -54,6 +58,7 @@ class RandomContrast(Augmentation, Valued):
 class RandomColorDegeneration(Colored, Augmentation, Valued):
     """Images mixed with their grey versions, in training."""
 
+    example = "{factor: 0.2}"
     channels = (1, 3)
     factor: Signed = Field(description="The bounds of the share of grey; f stands for [-f, f], as in Keras.")
 
@@ -70,6 +75,8 @@ class RandomGrayscale(Colored, Augmentation):
 class RandomSaturation(Colored, Augmentation, Valued):
     """Images with stronger or weaker colours, in training."""
 
+    example = "{factor: 0.2}"
+
     factor: Signed = Field(
         description="The bounds of f: the saturation is multiplied by f / (1 - f); one number f stands for [-f, f]."
     )
@@ -78,6 +85,8 @@ class RandomSaturation(Colored, Augmentation, Valued):
 @kind
 class RandomHue(Colored, Augmentation, Valued):
     """Images with other hues, in training."""
+
+    example = "{factor: 0.2}"
 
     factor: Probability = Field(
         description="The bounds of the turn, as shares of half the circle of colours; f stands for [0, f]."
@@ -119,6 +128,8 @@ class RandomInvert(Augmentation, Valued):
 class RandomPosterization(Augmentation, Valued):
     """Images with fewer different values, in training."""
 
+    example = "{factor: 4}"
+
     factor: Annotated[tuple[float, float], Bounds(1, 8, is_strict=True)] = Field(
         description="How many bits of eight remain: from the first number to one less than the second; f for [1, f]."
     )
@@ -130,6 +141,8 @@ class RandomPosterization(Augmentation, Valued):
 @kind
 class RandomSharpness(Augmentation, Valued):
     """Images blurred or sharpened, in training."""
+
+    example = "{factor: 0.2}"
 
     factor: Probability = Field(
         description="The bounds of the sharpness: 0 blurs, 0.5 leaves, 1 sharpens; f stands for [0, f]."

@@ -80,6 +80,8 @@ class Even(Window):
 class Convolution(KernelSlot, BiasSlot, Activated, Window):
     """A convolution of all channels, or of groups of them."""
 
+    example = "{filters: 32, kernel_size: 3, activation: relu, kernel_regularizer: {l2: 1e-4}}"
+
     filters: Size = Field(description="The number of output channels.")
     groups: Size = Field(1, description="The groups of channels that are convolved apart.")
 
@@ -139,6 +141,8 @@ class Conv3D(Even, Convolution):
 
 class Transposed(KernelSlot, BiasSlot, Activated, Even):
     """The transpose of a convolution, which enlarges."""
+
+    example = "{filters: 16, kernel_size: 2, strides: 2, kernel_regularizer: {l2: 1e-4}}"
 
     filters: Size = Field(description="The number of output channels.")
     output_padding: Counts | None = Field(
@@ -252,6 +256,8 @@ class Depthwise(DepthwiseSlot, Even):
 class DepthwiseConvolution(BiasSlot, Activated, Depthwise):
     """A convolution of each channel by itself."""
 
+    example = "{kernel_size: 3, padding: same, depthwise_regularizer: {l2: 1e-4}}"
+
     def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
         return None if self.is_activated else ("depthwise", x.order[1])
 
@@ -285,6 +291,8 @@ class DepthwiseConv2D(DepthwiseConvolution):
 
 class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
     """A depthwise convolution, then a pointwise one that mixes the channels."""
+
+    example = "{filters: 32, kernel_size: 3, padding: same, pointwise_regularizer: {l2: 1e-4}}"
 
     filters: Size = Field(description="The number of output channels.")
 

@@ -26,6 +26,8 @@ from regspec.layers.recurrent import Recurrent
 class ConvLSTM(Recurrent, Gated, Even):
     """A convolutional LSTM."""
 
+    example = "{filters: 16, kernel_size: 3, kernel_regularizer: {l2: 1e-4}}"
+
     filters: Size = Field(description="The number of channels of the output and of the states.")
     unit_forget_bias: bool = Field(True, description="Whether the bias of the forget gate starts at one.")
 

@@ -32,6 +32,7 @@ ROUNDS_INPUTS: Any = Field(
 class Dense(KernelSlot, BiasSlot, Activated):
     """activation(x @ kernel + bias), over the last axis."""
 
+    example = "{units: 64, activation: relu, kernel_regularizer: {l2: 1e-4}}"
     supports_masking = True
 
     units: Size = Field(description="The size of the output's last axis.")
@@ -68,6 +69,8 @@ OutputSizes = Annotated[
 @kind
 class EinsumDense(KernelSlot, Activated):
     """activation(einsum(equation, x, kernel) + bias)."""
+
+    example = "{equation: 'abc,cd->abd', output_shape: [null, 64], bias_axes: d, kernel_regularizer: {l2: 1e-4}}"
 
     equation: str = Field(
         description="The product of input and kernel: 'ab,bc->ac', '...x,xy->...y' or 'ab...,bc->ac...'."

@@ -32,6 +32,8 @@ class Noise(Layer):
 class Rated(Noise):
     """A layer that drops a share of its input."""
 
+    example = "{rate: 0.5}"
+
     rate: Fraction = Field(description="The share that is dropped.")
 
 
@@ -130,6 +132,8 @@ class GaussianDropout(Elementwise, Scaled):
 class GaussianNoise(Elementwise, Noise):
     """The input plus noise of mean zero."""
 
+    example = "{stddev: 0.1}"
+
     stddev: NotNegative = Field(description="The deviation of the noise.")
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
@@ -150,6 +154,7 @@ class Identity(Moved, Elementwise):
 class ActivityRegularization(Moved, Elementwise):
     """The input, unchanged, with a penalty on it."""
 
+    example = "{l1: 1e-5}"
     supports_masking = True
 
     l1: NotNegative = Field(0.0, description="The strength of the sum of absolute values.")

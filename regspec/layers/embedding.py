@@ -14,6 +14,8 @@ from regspec.layers.slots import EmbeddingsSlot
 class Table(EmbeddingsSlot):
     """A table of vectors."""
 
+    example = "{input_dim: 1000, output_dim: 64, embeddings_regularizer: {l2: 1e-6}}"
+
     input_dim: Size = Field(description="The number of rows: the largest index plus one.")
     output_dim: Size = Field(description="The size of each row.")
     mask_zero: bool = Field(

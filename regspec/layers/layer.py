@@ -87,6 +87,7 @@ class Layer(Frozen):
         None, description="A penalty on the layer's output, after its activation, divided by the batch size."
     )
 
+    example: ClassVar[str] = ""  # what an example says after the kind's name, as a spec writes it: {units: 64}
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs
     takes: ClassVar[tuple[str, ...] | None] = None  # the input's axes, in torch's order, where their number is fixed
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew

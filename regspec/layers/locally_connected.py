@@ -18,6 +18,8 @@ from regspec.layers.slots import BiasSlot, KernelSlot
 class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
     """A window that moves along the spatial axes, with weights of its own at each place."""
 
+    example = "{filters: 16, kernel_size: 3, kernel_regularizer: {l2: 1e-4}}"
+
     filters: Size = Field(description="The number of output channels.")
     kernel_size: Sizes = Field(description="The size of the window along each spatial axis.")
     strides: Sizes = Field((1,), validate_default=True, description="The step of the window along each spatial axis.")

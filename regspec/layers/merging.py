@@ -23,6 +23,7 @@ from regspec.layers.reshaping import Moved
 class Merge(Moved, Elementwise):
     """A function of the numbers at the same place in several tensors."""
 
+    example = "{inputs: [a, b]}"
     arity: ClassVar[tuple[int, int | None]] = (2, 64)  # an operator a tensor: more would be no code to read
     supports_masking = True
     verb: ClassVar[str]
@@ -217,6 +218,8 @@ class Average(Merge):
 class Concatenate(Moved, Elementwise):
     """The inputs one after the other along an axis."""
 
+    example = "{inputs: [a, b]}"
+
     axis: Axis | None = Field(
         None,
         description="The axis along which they follow each other: the channels of images, else the last, when absent.",
@@ -289,6 +292,8 @@ def _all_steps(x: Symbol) -> Expression:
 @kind
 class Dot(Layer):
     """The dot product of two tensors along an axis of each."""
+
+    example = "{axes: 1, normalize: true, inputs: [a, b]}"
 
     axes: Axes = Field(description="The axis along which both are multiplied and summed, or one for each.")
     normalize: bool = Field(False, description="Whether both are divided by their norms first: the cosine.")

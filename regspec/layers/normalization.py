@@ -24,6 +24,7 @@ from regspec.layers.slots import AffineSlots
 class ChannelNormalization(AffineSlots):
     """A normalization of channels, which it wants at dimension 1."""
 
+    example = "{gamma_regularizer: {l1: 1e-4}}"
     supports_masking = True
 
     axis: Axis | None = Field(
@@ -143,6 +144,8 @@ class BatchNormalization(ChannelNormalization):
 @kind
 class GroupNormalization(ChannelNormalization):
     """Subtracts the mean of each group of channels and divides by its deviation."""
+
+    example = "{groups: 2}"
 
     groups: int = Field(32, ge=-1, description="The number of groups; -1 for one to each channel.")
 
@@ -269,6 +272,7 @@ class UnitNormalization(Elementwise):
 class SpectralNormalization(Layer):
     """A layer whose kernel is divided by its largest singular value at each step of training."""
 
+    example = "{layer: {Dense: {units: 64}}}"
     differs_in_training = True
 
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}; it must have a kernel or embeddings.")

@@ -25,6 +25,8 @@ from regspec.layers.layer import Spatial, kind
 class Pooling(Spatial):
     """A maximum or mean over a window that moves."""
 
+    example = "{pool_size: 2}"
+
     pool_size: Sizes = Field(description="The size of the window along each spatial axis.")
     strides: Sizes | None = Field(
         None, description="The step of the window along each spatial axis; its size when absent."
@@ -274,6 +276,8 @@ class GlobalAveragePooling3D(GlobalAveragePooling):
 
 class AdaptivePooling(Spatial):
     """A maximum or mean over windows whose sizes give the output the size that is wanted."""
+
+    example = "{output_size: 2}"
 
     output_size: Sizes = Field(description="The size of the output along each spatial axis.")
 

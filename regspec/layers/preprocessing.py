@@ -36,6 +36,7 @@ Numbers = Annotated[
 class Rescaling(Elementwise):
     """x * scale + offset."""
 
+    example = "{scale: 2.0, offset: -1.0}"
     supports_masking = True
 
     scale: Numbers = Field(description="The factor, or one for each channel.")
@@ -150,6 +151,8 @@ def _is_one(numbers: float | tuple[float, ...] | None) -> bool:
 class Sized(Spatial):
     """A layer that gives images a height and a width."""
 
+    example = "{height: 32, width: 32}"
+
     height: Size = Field(description="The height of the output.")
     width: Size = Field(description="The width of the output.")
 
@@ -242,6 +245,8 @@ class Encoding(Layer):
 class CategoryEncoding(Encoding):
     """Whole numbers as vectors: one-hot, several-hot, or counts."""
 
+    example = "{num_tokens: 10}"
+
     num_tokens: Size = Field(description="The size of the vectors: the largest number plus one.")
     output_mode: Literal["multi_hot", "one_hot", "count"] = Field(
         "multi_hot",
@@ -266,6 +271,8 @@ class CategoryEncoding(Encoding):
 @kind
 class Discretization(Encoding):
     """The number of the interval in which each value lies."""
+
+    example = "{bin_boundaries: [0.0, 0.5, 1.0]}"
 
     bin_boundaries: Annotated[tuple[Number, ...], Sequence] = Field(
         min_length=1, description="The boundaries, in rising order."

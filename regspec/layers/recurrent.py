@@ -217,6 +217,8 @@ class OwnCell(Chain):
 class RNN(Chain):
     """A cell, or a stack of cells, that goes over the steps of a sequence."""
 
+    example = "{cell: {LSTMCell: {units: 32, recurrent_regularizer: {l2: 1e-4}}}}"
+
     cell: NestedCells = Field(description="The cell, such as LSTMCell: {units: 32}; or a list of cells to stack.")
 
     @property

@@ -157,9 +157,8 @@ def _kind_of(cls: type[Any], name: str, output_shape: OutputShape | None, weight
     for slot in weights:
         slots[f"{slot}_regularizer"] = (RegularizerField | None, None)
         slots[f"{slot}_constraint"] = (Constraint | None, None)
-    kind = create_model(
-        name, __base__=Registered, __doc__=inspect.getdoc(cls), __module__=cls.__module__, **fields, **slots
-    )
+    text = inspect.cleandoc(cls.__doc__ or "")  # its own: that of torch.nn.Module says nothing
+    kind = create_model(name, __base__=Registered, __doc__=text, __module__=cls.__module__, **fields, **slots)
     kind.module_import = importable(cls)
     kind.module_class = cls
     kind.module_fields = tuple(fields)

@@ -63,6 +63,8 @@ class Flatten(Moved):
 class Reshape(Moved):
     """The numbers in another shape, in Keras's order of axes."""
 
+    example = "{target_shape: [-1, 8]}"
+
     target_shape: Annotated[tuple[int, ...], Sequence] = Field(
         description="The shape without the batch; -1 for one size to infer."
     )
@@ -120,6 +122,8 @@ def _keeps_places(shape: Shape, order: Order) -> bool:
 class Permute(Moved):
     """The axes after the batch in another order."""
 
+    example = "{dims: [2, 3, 1]}"
+
     dims: Annotated[tuple[Size, ...], Sequence] = Field(
         description="The axes in their new order; 1 is the first after the batch."
     )
@@ -147,6 +151,8 @@ class Permute(Moved):
 @kind
 class RepeatVector(Moved):
     """A vector repeated over time."""
+
+    example = "{n: 3}"
 
     n: Size = Field(description="How often it is repeated.")
 

@@ -28,6 +28,8 @@ SIDES: dict[Literal["real", "imag"], str] = {"real": "imag", "imag": "real"}  # 
 class STFTSpectrogram(Spatial):
     """The short-time Fourier transform of signals, by convolution with kernels that are trained unless frozen."""
 
+    example = "{frame_length: 8, frame_step: 4}"
+
     mode: Literal["log", "magnitude", "psd", "real", "imag", "angle", "stft"] = Field(
         "log",
         description="What of the transform: the logarithm of its magnitude, the magnitude, the power, the real part, "
@@ -121,6 +123,8 @@ class STFTSpectrogram(Spatial):
 @kind
 class MelSpectrogram(Layer):
     """The power of signals in bands on the mel scale, in decibels unless that is turned off."""
+
+    example = "{fft_length: 64, sequence_stride: 16, num_mel_bins: 20, sampling_rate: 8000}"
 
     fft_length: Size = Field(2048, description="The length of the Fourier transform.")
     sequence_stride: Size = Field(512, description="The samples from a frame to the next.")

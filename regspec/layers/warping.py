@@ -31,6 +31,8 @@ class Warp(Augmentation):
 class RandomRotation(Warp):
     """Images turned about their middle, in training."""
 
+    example = "{factor: 0.1}"
+
     factor: Signed = Field(
         description="The bounds of the angle, as shares of the circle, counter-clockwise; f stands for [-f, f]."
     )
@@ -39,6 +41,8 @@ class RandomRotation(Warp):
 @kind
 class RandomZoom(Warp):
     """Images zoomed about their middle, in training."""
+
+    example = "{height_factor: 0.2}"
 
     height_factor: Share = Field(
         description="The bounds of the zoom along the height: out where it is above zero; f stands for [-f, f]."
@@ -57,6 +61,8 @@ class RandomZoom(Warp):
 class RandomTranslation(Warp):
     """Images shifted, in training."""
 
+    example = "{height_factor: 0.1, width_factor: 0.1}"
+
     height_factor: Share = Field(
         description="The bounds of the shift down, as shares of the height; f stands for [-f, f]."
     )
@@ -68,6 +74,8 @@ class RandomTranslation(Warp):
 @kind
 class RandomShear(Warp):
     """Images sheared, to one side or the other, in training."""
+
+    example = "{x_factor: 0.1}"
 
     x_factor: Shear = Field(
         (0.0, 0.0), description="The bounds of a pixel's shift along the width for each row; f stands for [-f, f]."

@@ -27,6 +27,8 @@ from regspec.layers.recurrent import Chain, Recurrent, as_torch_takes
 class Bidirectional(Layer):
     """A recurrent layer forwards and another backwards over the sequence, merged."""
 
+    example = "{layer: {LSTM: {units: 32, kernel_regularizer: {l2: 1e-4}}}}"
+
     layer: Nested = Field(description="The recurrent layer, such as LSTM: {units: 32}.")
     merge_mode: Literal["concat", "sum", "mul", "ave"] | None = Field(
         "concat", description="How both outputs are merged; null gives two outputs."
@@ -222,6 +224,8 @@ class TimeDistributed(Layer):
 
     The layer has the steps of all sequences as its batch: by their number its own activity penalty is divided.
     """
+
+    example = "{layer: {Dense: {units: 64, kernel_regularizer: {l2: 1e-4}}}}"
 
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}.")
 

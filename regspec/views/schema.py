@@ -42,11 +42,12 @@ _SLOT_FIELDS = {
     "_regularizer": "The penalty on {slot}.",
     "_constraint": "What holds for {slot} after each step of the optimizer.",
 }
+_KERNELS = ("recurrent", "depthwise", "pointwise")  # slots whose names say which kernel they are
 
 
 def spec_schema() -> Schema:
     """The JSON Schema of a spec, of every kind that is known now: registered ones too."""
-    schema = _model(SpecSections)
+    schema = model_schema(SpecSections)
     layers = {"type": "array", "items": {"$ref": "#/$defs/layer"}}
     schema["properties"]["layers"] |= {**layers, "minItems": 1}
     definitions = {
@@ -72,14 +73,14 @@ def spec_schema() -> Schema:
 
 def _searched() -> Schema:
     """A parameter that says where it may lie. It holds no parameters itself."""
-    schema = _model(Searched)
-    schema["properties"]["search"] |= {"anyOf": [_model(Range), _model(Choices)]}
+    schema = model_schema(Searched)
+    schema["properties"]["search"] |= {"anyOf": [model_schema(Range), model_schema(Choices)]}
     return schema
 
 
 def rules_schema() -> Schema:
     """The JSON Schema of a file of rules for modules."""
-    schema = _model(RulesFile)
+    schema = model_schema(RulesFile)
     return _finished(
         "Rules for regspec.regularize", schema, {**_families(REGULARIZERS, SCHEDULES), **schema.pop("$defs", {})}
     )
@@ -124,7 +125,15 @@ def _with_shared_fields(definitions: Schema) -> Schema:
 
 
 class _Generator(GenerateJsonSchema):
-    """pydantic's generator, with defaults in a spec's words and without made-up titles."""
+    """pydantic's generator, with defaults in a spec's words and without made-up titles.
+
+    A type or a default of a registered class that JSON does not know is left open.
+    """
+
+    ignored_warning_kinds = frozenset({"skipped-choice", "non-serializable-default"})  # type: ignore[assignment]
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
+        return {}
 
     def encode_default(self, default: Any) -> Any:
         if isinstance(default, Named):
@@ -137,8 +146,8 @@ class _Generator(GenerateJsonSchema):
         return False
 
 
-def _model(model: type[BaseModel]) -> Schema:
-    """The schema of a model's fields, with a description each."""
+def model_schema(model: type[BaseModel]) -> Schema:
+    """The schema of a model's fields, with a description each; of a kind's too."""
     schema = model.model_json_schema(schema_generator=_Generator, by_alias=True)
     schema.pop("title", None)
     schema["description"] = _first_line(model)
@@ -146,7 +155,10 @@ def _model(model: type[BaseModel]) -> Schema:
         if "description" not in field:
             for ending, text in _SLOT_FIELDS.items():
                 if name.endswith(ending):
-                    field["description"] = text.format(slot=f"the {name.removesuffix(ending)}")
+                    slot = name.removesuffix(ending)
+                    field["description"] = text.format(slot=f"the {slot} kernel" if slot in _KERNELS else f"the {slot}")
+    if issubclass(model, Spatial):
+        schema = _per_axis(schema, model.spatial_rank)
     return schema
 
 
@@ -155,10 +167,8 @@ def _first_line(model: type[BaseModel]) -> str:
 
 
 def _kind(kind: type[Layer]) -> Schema:
-    schema = _model(kind)
-    schema["properties"] = {**_model(Placement)["properties"], **schema["properties"]}
-    if issubclass(kind, Spatial):
-        schema = _per_axis(schema, kind.spatial_rank)
+    schema = model_schema(kind)
+    schema["properties"] = {**model_schema(Placement)["properties"], **schema["properties"]}
     return schema
 
 
@@ -180,9 +190,9 @@ def _layer() -> Schema:
         reference = {"$ref": f"#/$defs/{name}"}
         own = reference if _is_required(kind) else {"anyOf": [reference, {"type": "null"}]}
         kinds[name] = {**own, "description": _first_line(kind)}
-    call = _model(CallEntry)
+    call = model_schema(CallEntry)
     call["additionalProperties"] = True  # what a layer's kind lets a call set anew
-    use = _model(UseEntry)
+    use = model_schema(UseEntry)
     use["additionalProperties"] = True  # the block's parameters
     return {
         "description": "A layer: one kind, or one block, with a mapping of its fields.",
@@ -203,7 +213,7 @@ def _layer() -> Schema:
 
 def _cell() -> Schema:
     """A cell with its fields, or several that are stacked."""
-    forms = {name: _model(cell) for name, cell in sorted(CELLS.items())}
+    forms = {name: model_schema(cell) for name, cell in sorted(CELLS.items())}
     for form in forms.values():
         form["properties"].pop("activity_regularizer", None)  # which an RNN takes, and its cells don't
     return {
@@ -251,7 +261,7 @@ def _member(family: Family[Any], name: str) -> type[Named]:
 
 def _arguments(member: type[Named]) -> Schema:
     """The arguments of a named thing: a mapping, its main one alone, or null where it needs none."""
-    model = _model(member)
+    model = model_schema(member)
     forms = [model]
     if member.main is not None:
         forms.append(model["properties"][member.main])

@@ -50,6 +50,8 @@ class Along(Moved):
 class Running(Along):
     """A running sum or product."""
 
+    example = "{axis: 1}"
+
     axis: Axis = Field(description="The axis along which it runs; 1 is the first after the batch.")
 
     function: ClassVar[str]
@@ -113,6 +115,8 @@ class Argsort(Along):
 class TopK(Moved):
     """The largest numbers of the last axis, the largest first, and their places as a second output."""
 
+    example = "{k: 3}"
+
     k: Size = Field(description="How many.")
     sorted: bool = Field(True, description="Whether they are in order.")
 
@@ -134,6 +138,8 @@ class TopK(Moved):
 
 class Place(Layer):
     """The place of a number along an axis, which goes."""
+
+    example = "{axis: -1}"
 
     axis: Axis = Field(description="The axis to reduce; 1 is the first after the batch.")
     keepdims: bool = Field(False, description="Whether the axis stays, with the size 1.")
@@ -225,6 +231,8 @@ Boundaries = Annotated[tuple[Number, ...], Sequence]
 class Digitize(Intervals):
     """The number of the interval in which each number lies; a boundary belongs to the upper one."""
 
+    example = "{bins: [0.0, 0.5, 1.0]}"
+
     bins: Boundaries = Field(min_length=1, max_length=MAX_NUMBERS, description="The boundaries, in rising order.")
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
@@ -235,6 +243,8 @@ class Digitize(Intervals):
 @operation
 class SearchSorted(Intervals):
     """The place in a sorted sequence at which each number would be put."""
+
+    example = "{sorted_sequence: [0.0, 0.5, 1.0]}"
 
     sorted_sequence: Boundaries = Field(
         min_length=1, max_length=MAX_NUMBERS, description="The numbers of the sequence, in rising order."
@@ -268,6 +278,8 @@ class Trapezoid(Layer):
 @operation
 class ExtractSequences(Moved):
     """Windows of the last axis, one below the other along a new axis before it."""
+
+    example = "{sequence_length: 4, sequence_stride: 2}"
 
     sequence_length: Size = Field(description="The length of a window.")
     sequence_stride: Size = Field(description="How far apart windows begin.")

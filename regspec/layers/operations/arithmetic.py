@@ -28,6 +28,8 @@ from regspec.layers.operations.operands import (
 class Pair(Operands):
     """A function of two operands, of which one may be given as numbers."""
 
+    example = "{inputs: [a, b]}"
+
     x1: Operand | None = Field(
         None, description="The first operand, if it is given as numbers: one, or lists aligned with the last axes."
     )
@@ -68,6 +70,8 @@ def counted(operand: Symbol | Numbers, taken: Value, dtype: str) -> Value:
 
 class Arithmetic(Pair):
     """``x1 operator x2``; truth values count as whole numbers."""
+
+    example = "{x2: 2}"
 
     operator: ClassVar[str]
 
@@ -205,6 +209,8 @@ Lcm = made(JointInteger, "Lcm", "The least common multiple of whole numbers.", f
 class Comparison(Pair):
     """Whether ``x1 operator x2``."""
 
+    example = "{x2: 0}"
+
     operator: ClassVar[str]
     verb = "compare"
 
@@ -277,6 +283,8 @@ class Logical(Pair):
 class Bitwise(Pair):
     """``x1 operator x2`` of the bits of whole numbers."""
 
+    example = "{x2: 2}"
+
     operator: ClassVar[str]
 
     def output_shape(self, *xs: Symbol) -> Shape:
@@ -307,6 +315,7 @@ BitwiseRightShift = made(Bitwise, "BitwiseRightShift", "The whole number x1 // 2
 class Where(Pair):
     """x1 where the condition is true, x2 elsewhere; the condition is the first input."""
 
+    example = "{inputs: [condition, a, b]}"
     operands = ("condition", "x1", "x2")
 
     def output_shape(self, *xs: Symbol) -> Shape:

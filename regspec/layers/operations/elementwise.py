@@ -115,6 +115,8 @@ class Round(Kept):
 class Clip(Kept):
     """The number, or the nearest within bounds."""
 
+    example = "{x_min: 0.0, x_max: 1.0}"
+
     x_min: int | float = Field(description="The lower bound.", allow_inf_nan=False)
     x_max: int | float = Field(description="The upper bound.", allow_inf_nan=False)
 
@@ -169,6 +171,8 @@ class LogicalNot(Predicate):
 class IsIn(Predicate):
     """Whether the number is one of others."""
 
+    example = "{x2: [1, 3]}"
+
     x2: Inline = Field(description="The others.")
     invert: bool = Field(False, description="Whether it is none of them instead.")
 
@@ -206,6 +210,8 @@ ZerosLike = made(Filled, "ZerosLike", "Zeros in the shape of the input.", functi
 class FullLike(Filled):
     """One number in the shape of the input."""
 
+    example = "{fill_value: 0.5}"
+
     fill_value: bool | int | float = Field(description="The number.", allow_inf_nan=False)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
@@ -223,6 +229,8 @@ class StopGradient(Moved, Elementwise):
 @operation
 class Cast(Moved, Elementwise):
     """The input as numbers of another type."""
+
+    example = "{dtype: int32}"
 
     dtype: Dtype = Field(description="The type.")  # type: ignore[assignment]  # Keras calls it so
 

@@ -16,6 +16,8 @@ from regspec.layers.operations.rearranging import Rearranged
 class Blocks(Rearranged):
     """Images whose channels become blocks of pixels, or the reverse."""
 
+    example = "{block_size: 2}"
+
     block_size: Size = Field(description="The height and width of a block.")
     data_format: DataFormat | None = Field(
         None, description="Where the channels lie; the model's data_format when absent."
@@ -85,6 +87,8 @@ class SpaceToDepth(Blocks):
 @operation
 class ExtractPatches(Rearranged):
     """The patches of images, the numbers of each along one axis, which takes the place of the channels."""
+
+    example = "{size: 2}"
 
     size: Sizes = Field(description="The height and width of a patch.", max_length=2)
     strides: Sizes | None = Field(

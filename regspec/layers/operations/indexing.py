@@ -52,6 +52,8 @@ def _key(items: Any) -> tuple[int | str | None, ...]:
 class GetItem(Moved):
     """A part of the input, by an index for each axis."""
 
+    example = "{key: [':', 0]}"
+
     key: Annotated[
         tuple[int | str | None, ...],
         PlainValidator(_key),
@@ -134,6 +136,8 @@ def _in_reverse(item: slice, size: int | None, x: Symbol, dimension: int) -> sli
 class Take(Moved):
     """The slices at given places along an axis, or at those that a second input has for each example."""
 
+    example = "{indices: 0, axis: 1}"
+
     indices: Inline | None = Field(
         None, description="The place, or lists of places, whose axes stand where the axis was."
     )
@@ -179,6 +183,8 @@ class Take(Moved):
 class TakeAlongAxis(Layer):
     """The numbers of the first input at the places that the second gives along an axis."""
 
+    example = "{axis: 1, inputs: [a, indices]}"
+
     axis: Axis = Field(description="The axis; 1 is the first after the batch.")
 
     arity = (2, 2)
@@ -218,6 +224,8 @@ class TakeAlongAxis(Layer):
 
 class Hot(Layer):
     """Whole numbers as zeros and ones along a new axis."""
+
+    example = "{num_classes: 10}"
 
     num_classes: Size = Field(description="The size of the new axis: the largest number plus one.")
     axis: Axis = Field(-1, description="The place of the new axis in the output.")

@@ -83,6 +83,7 @@ class Pinv(Matrices):
 class Solution(Matrices):
     """The solution of linear equations: the first input has the matrices, the second the right sides."""
 
+    example = "{inputs: [a, b]}"
     arity = (2, 2)
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:

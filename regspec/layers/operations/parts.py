@@ -25,6 +25,8 @@ MAX_PARTS = 1_000  # of a tensor that is taken apart
 class Stack(Rearranged):
     """The inputs one after the other along a new axis."""
 
+    example = "{axis: 1, inputs: [a, b]}"
+
     axis: Axis = Field(description="The place of the new axis in the output.")
 
     arity = (1, None)
@@ -79,6 +81,8 @@ Sections = Annotated[
 class ArraySplit(Parted):
     """The input in parts along an axis; the first are longer by one where they can't be equal."""
 
+    example = "{indices_or_sections: 3, axis: 1}"
+
     indices_or_sections: Sections = Field(description="How many parts, or the places at which it is cut.")
 
     @model_validator(mode="after")
@@ -129,6 +133,8 @@ class Split(ArraySplit):
 class Unstack(Parted):
     """The slices of the input along an axis, which goes: an output for each."""
 
+    example = "{axis: 1}"
+
     num: Size | None = Field(None, description="How many there are; the size of the axis when absent.")
 
     def _count(self, x: Symbol) -> int:
@@ -171,6 +177,8 @@ Triu = made(Triangle, "Triu", "The upper triangle of the matrices in the last tw
 @operation
 class Diagonal(Rearranged):
     """The diagonals of the matrices in two axes, along a new last axis."""
+
+    example = "{axis1: 1, axis2: 2}"
 
     offset: int = Field(0, ge=-MAX_SIZE, le=MAX_SIZE, description="How far above the main diagonal.")
     axis1: Axis = Field(description="The axis of the rows; 1 is the first after the batch.")

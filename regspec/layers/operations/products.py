@@ -121,6 +121,8 @@ def _pair_of_axes(value: Any) -> Any:
 class Tensordot(Layer):
     """The sum of products with numbers over axes of both."""
 
+    example = "{x2: [1.0, 2.0, 3.0, 4.0, 5.0], axes: 1}"
+
     x2: Operand = Field(description="The numbers, as nested lists.")
     axes: Annotated[
         Annotated[int, Field(ge=0, le=64)] | tuple[tuple[Axis, ...], tuple[Axis, ...]],
@@ -176,6 +178,8 @@ _TERM = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*", re.ASCII)
 @operation
 class Einsum(Layer):
     """The sum of products over named axes: ``bij,bjk->bik``."""
+
+    example = "{subscripts: 'abc,adc->abd', inputs: [a, b]}"
 
     subscripts: str = Field(
         max_length=200, description="A letter for each axis of each operand, '->', and the output's."
@@ -281,6 +285,8 @@ def _is_tensor(operand: Symbol | Numbers) -> bool:
 class Cross(Layer):
     """The cross product of vectors of three numbers."""
 
+    example = "{inputs: [a, b]}"
+
     axis: Axis = Field(-1, description="The axis of the vectors; 1 is the first after the batch.")
 
     arity = (2, 2)
@@ -304,6 +310,7 @@ class Cross(Layer):
 class CDist(Layer):
     """The Euclidean distances between the rows of two matrices."""
 
+    example = "{inputs: [a, b]}"
     arity = (2, 2)
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
@@ -323,6 +330,8 @@ class CDist(Layer):
 @operation
 class DotProductAttention(Layer):
     """softmax(query · key) · value, of (batch, steps, heads, features); a fourth input is added to the scores."""
+
+    example = "{inputs: [query, key, value]}"
 
     is_causal: bool = Field(False, description="Whether a step sees only those up to itself.")
     scale: Number | None = Field(None, description="The factor of the scores; 1 / sqrt(features) when absent.")

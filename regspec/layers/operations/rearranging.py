@@ -32,6 +32,8 @@ class Rearranged(Moved):
 class ExpandDims(Rearranged):
     """The input with further axes of size 1."""
 
+    example = "{axis: 1}"
+
     axis: Axes = Field(description="The place of the new axis among those of the output, or of several.")
 
     def _dimensions(self, x: Symbol) -> tuple[int, ...]:
@@ -91,6 +93,8 @@ class Squeeze(Rearranged):
 class Swapaxes(Rearranged):
     """The input with two axes exchanged."""
 
+    example = "{axis1: 1, axis2: 2}"
+
     axis1: Axis = Field(description="The one axis; 1 is the first after the batch.")
     axis2: Axis = Field(description="The other axis.")
 
@@ -110,6 +114,8 @@ class Swapaxes(Rearranged):
 @operation
 class Moveaxis(Rearranged):
     """The input with axes at other places."""
+
+    example = "{source: 1, destination: -1}"
 
     source: Axes = Field(description="The axis, or several, as they are; 1 is the first after the batch.")
     destination: Axes = Field(description="Where they go.")
@@ -140,6 +146,8 @@ class Moveaxis(Rearranged):
 class Flip(Rearranged):
     """The numbers in reverse along axes."""
 
+    example = "{axis: 1}"
+
     axis: Axes = Field(description="The axis, or several; 1 is the first after the batch.")
 
     def order(self, x: Symbol) -> Order | None:
@@ -169,6 +177,8 @@ Shifts = Annotated[
 class Roll(Rearranged):
     """The numbers shifted along axes; those that leave at the end come in at the beginning."""
 
+    example = "{shift: 1, axis: 1}"
+
     shift: Shifts = Field(min_length=1, description="How far, or how far along each axis.")
     axis: Axes = Field(description="The axis, or several; 1 is the first after the batch.")
 
@@ -197,6 +207,8 @@ class Roll(Rearranged):
 @operation
 class Rot90(Rearranged):
     """The plane of two axes, turned by quarters."""
+
+    example = "{axes: [1, 2]}"
 
     k: int = Field(1, ge=-64, le=64, description="How many quarters, from the first axis towards the second.")
     axes: Axes = Field(min_length=2, max_length=2, description="The two axes; 1 is the first after the batch.")
@@ -229,6 +241,8 @@ Repeats = Annotated[
 class Repeat(Rearranged):
     """Each number several times, one after the other, along an axis."""
 
+    example = "{repeats: 2, axis: 1}"
+
     repeats: Repeats = Field(
         min_length=1, max_length=MAX_NUMBERS, description="How often, or how often each along the axis."
     )
@@ -254,6 +268,8 @@ class Repeat(Rearranged):
 class Tile(Rearranged):
     """The input several times, one beside the other."""
 
+    example = "{repeats: [1, 2, 1]}"
+
     repeats: Repeats = Field(min_length=1, max_length=64, description="How often along each of the last axes.")
 
     def _all(self, x: Symbol) -> tuple[int, ...]:
@@ -276,6 +292,8 @@ class Tile(Rearranged):
 @operation
 class BroadcastTo(Rearranged):
     """The input repeated along axes of size 1, to a shape."""
+
+    example = "{shape: [null, 4, 7, 5]}"
 
     shape: Annotated[tuple[Annotated[int, Field(ge=-1, le=MAX_SIZE)] | None, ...], Sequence] = Field(
         min_length=1, max_length=64, description="The shape; its first size is null, for the batch; -1 keeps a size."
@@ -305,6 +323,8 @@ Widths = Annotated[
 @operation
 class Pad(Rearranged):
     """The input with further numbers before and after along its axes."""
+
+    example = "{pad_width: [[0, 0], [1, 1], [0, 0]]}"
 
     pad_width: Widths = Field(
         min_length=1, max_length=64, description="[before, after] for each axis; [0, 0] for the batch, the first."

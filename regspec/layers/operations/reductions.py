@@ -35,6 +35,8 @@ def shown(dimension: int, x: Symbol) -> int:
 class Reduction(Moved):
     """A function over one or several axes."""
 
+    example = "{axis: 1}"
+
     axis: Axes = Field(description="The axis to reduce, or several; 1 is the first after the batch.")
     keepdims: bool = Field(False, description="Whether the axes stay, with the size 1.")
 
@@ -182,6 +184,8 @@ Var = made(Spread, "Var", "The variance over axes, without Bessel's correction."
 class Moments(FloatReduction):
     """The mean over axes, and the variance as a second output."""
 
+    example = "{axes: 1}"
+
     axis: Axes = Field(alias="axes", description="The axis to reduce, or several; 1 is the first after the batch.")
 
     def output_shape(self, x: Symbol, *_: Symbol) -> list[Shape]:
@@ -209,6 +213,8 @@ class CountNonzero(Reduction):
 @operation
 class Quantile(FloatReduction):
     """The number below which a share of the numbers over axes lies."""
+
+    example = "{axis: 1, q: 0.9}"
 
     q: Fraction = Field(description="The share; 0.5 gives the median.")
     method: Literal["linear", "lower", "higher", "nearest", "midpoint"] = Field(

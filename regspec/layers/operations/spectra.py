@@ -59,6 +59,8 @@ class RFFT(Transform):
 class IRFFT(Transform):
     """The real numbers of a spectrum along the last axis, whose real and imaginary part are the inputs."""
 
+    example = "{inputs: [real, imaginary]}"
+
     fft_length: Size | None = Field(None, description="How many numbers there are; as many as are even when absent.")
 
     arity = (2, 2)
@@ -74,6 +76,8 @@ class IRFFT(Transform):
 
 class Complex(Transform):
     """A transform of complex numbers to complex numbers, whose parts are the inputs and the outputs."""
+
+    example = "{inputs: [real, imaginary]}"
 
     function: ClassVar[str]
 
@@ -98,6 +102,8 @@ IFFT2 = made(Complex, "IFFT2", "The inverse transform along the last two axes, o
 @operation
 class STFT(Transform):
     """The Fourier transforms of windows of (batch, samples): the real parts, and the imaginary as a second output."""
+
+    example = "{sequence_length: 6, sequence_stride: 3, fft_length: 8}"
 
     sequence_length: Size = Field(description="The length of a window.")
     sequence_stride: Size = Field(description="How far apart windows begin.")
