@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from regspec.code.expressions import Import
-from regspec.targets.python.printing import WIDTH, lines
+from regspec.targets.python.layout import WIDTH, Brackets, Statement, beside
 
 _PACKAGES = ("regspec", "torch")
 
@@ -63,11 +63,17 @@ class Imports:
             names = sorted(self.names[module].items(), key=lambda pair: order_of(pair[0]))
             same = [there for there, here in names if there == here]
             if same:
-                statement = f"from {module} import {', '.join(same)}"
-                yield from lines(
-                    statement if len(statement) <= WIDTH else f"from {module} import ({', '.join(same)})", 0
-                )
+                yield from _names(module, same)
             yield from (f"from {module} import {there} as {here}" for there, here in names if there != here)
+
+
+def _names(module: str, names: list[str]) -> Iterator[str]:
+    """The lines of ``from module import names``, in parentheses where they are too many for one."""
+    line = f"from {module} import {', '.join(names)}"
+    if len(line) <= WIDTH:
+        yield line
+    else:
+        yield from Statement(beside(f"from {module} import ", Brackets("(", tuple(names), ")"))).lines(0)
 
 
 def _group_of(module: str) -> int:

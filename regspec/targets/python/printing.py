@@ -1,11 +1,10 @@
-"""Expressions as Python text, and statements in lines of at most 120 characters, laid out as ruff formats them."""
+"""Expressions as documents of Python code. Names are those of this package's tables; all else is a literal."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from regspec.code.expressions import (
@@ -23,9 +22,7 @@ from regspec.code.expressions import (
     Value,
 )
 from regspec.code.shapes import Symbol
-
-WIDTH = 120
-INDENT = "    "
+from regspec.targets.python.layout import Beside, Brackets, Chain, Document, Operands, beside, called, flat
 
 # How tightly Python's operators bind. A comparison of a comparison would be a chain, so neither side may be one.
 _STRENGTH = {
@@ -38,6 +35,7 @@ _STRENGTH = {
     **dict.fromkeys(("*", "/", "//", "%", "@"), 7),
     "**": 9,
 }
+_COMPARISON = _STRENGTH["<"]
 _UNARY = 8
 _PRIMARY = 10  # the base of a power, and what a sign stands before
 _POSTFIX = 11  # what a dot or a bracket follows
@@ -71,15 +69,20 @@ class Printer:
         module: Callable[[Apply], str],
         variable: Callable[[Expression], str | None],
         function: Callable[[str | Import], str],
+        number: Callable[[Value, str], Document] | None = None,
     ) -> None:
         self.tensor = tensor
         self.module = module
         self.variable = variable  # that already holds the value of an expression, or None
         self.function = function
-        self.hole: Callable[[Value, str], str] | None = None  # prints a number that is left open, from it and its name
+        self.number = number  # prints a number of a constructor, by its value and what the constructor calls it
 
-    def text(self, value: Value, strength: int = 0) -> str:
-        """The text of a value, in parentheses where it binds less than ``strength``."""
+    def text(self, value: Value) -> str:
+        """A value on one line."""
+        return flat(self.document(value))
+
+    def document(self, value: Value, strength: int = 0) -> Document:
+        """A value; in parentheses where it binds less than ``strength``."""
         if isinstance(value, Symbol):
             return self.tensor(value)
         if isinstance(value, Expression) and (variable := self.variable(value)) is not None:
@@ -87,73 +90,96 @@ class Printer:
         if isinstance(value, Held):
             return self.module(value)
         if isinstance(value, Listed):
-            return literal([*value.items], self.text)
+            return literal([*value.items], self.document)
         if isinstance(value, Apply):
-            return f"{self.module(value)}({self.arguments(value.arguments, value.keywords.items())})"
+            return called(self.module(value), self._arguments(value.arguments, value.keywords.items()))
         if isinstance(value, Call):
-            return f"{self.function(value.function)}({self._arguments_of(value)})"
+            return called(self.function(value.function), self._arguments(value.arguments, value.keywords))
         if isinstance(value, Import):
             return self.function(value)
         if isinstance(value, Method):
-            arguments = self.arguments(value.arguments, value.keywords.items())
-            return f"{self.text(value.of, _POSTFIX)}.{value.name}({arguments})"
+            return self._method(value)
         if isinstance(value, Index):
-            return f"{self.text(value.of, _POSTFIX)}[{', '.join(self._index(each) for each in value.index)}]"
+            index = Brackets("[", tuple(map(self._index, value.index)), "]", "index")
+            return _after(self.document(value.of, _POSTFIX), index)
         if isinstance(value, Part):
-            return self.text(value.whole, _POSTFIX) + "".join(f"[{index}]" for index in value.path)
+            places = "".join(f"[{index}]" for index in value.path)
+            return _after(self.document(value.whole, _POSTFIX), places)
         if isinstance(value, (Binary, Unary)):
             own = _UNARY if isinstance(value, Unary) else _STRENGTH[value.operator]
-            text = self._operation(value)
-            return f"({text})" if own < strength else text
-        text = literal(value, self.text)
-        if isinstance(value, (int, float)):
-            own = _UNARY if text.startswith("-") else _PRIMARY
-            return f"({text})" if own < strength else text
-        return text
+            operation = self._operation(value)
+            return Brackets("(", (operation,), ")") if own < strength else operation
+        found = literal(value, self.document)
+        if isinstance(value, (int, float)) and isinstance(found, str):
+            own = _UNARY if found.startswith("-") else _PRIMARY
+            return f"({found})" if own < strength else found
+        return found
 
-    def _operation(self, value: Binary | Unary) -> str:
-        """The text of an operator and its operands, with the parentheses that Python needs and ruff wants."""
+    def constructor(self, value: Call) -> Document:
+        """A constructor call, with its numbers as ``number`` prints them."""
+        if self.number is None:
+            return self.document(value)
+        names: tuple[str, ...] = ()
+        if isinstance(value.function, str):
+            names = next((names for part, names in _POSITIONS.items() if part in value.function), ())
+        named = [(names[index] if index < len(names) else "size", each) for index, each in enumerate(value.arguments)]
+        arguments = [self.argument(name, each) for name, each in named]
+        keywords = [beside(f"{name}=", self.argument(name, each)) for name, each in value.keywords]
+        return called(self.function(value.function), [*arguments, *keywords])
+
+    def call(self, function: str | Import, first: Document, more: Call) -> Document:
+        """``function(first, …)``, with the other arguments of a call."""
+        return called(self.function(function), [first, *self._arguments(more.arguments, more.keywords)])
+
+    def argument(self, name: str, value: Value) -> Document:
+        """An argument of a constructor, of this name; it may be a constructor itself."""
+        if self.number is not None and _is_number(value):
+            return self.number(value, name)
+        return self.constructor(value) if isinstance(value, Call) else self.document(value)
+
+    def _arguments(self, arguments: Iterable[Value], keywords: Iterable[tuple[str, Value]]) -> list[Document]:
+        named = [beside(f"{name}=", self.document(value)) for name, value in keywords]
+        return [*map(self.document, arguments), *named]
+
+    def _method(self, value: Method) -> Document:
+        """A call of a method; one of what a call gives lengthens its chain."""
+        of = self.document(value.of, _POSTFIX)
+        link = called(f".{value.name}", self._arguments(value.arguments, value.keywords.items()))
+        if isinstance(of, Chain):
+            return Chain((*of.parts, link))
+        ends_in_brackets = isinstance(of, (Beside, Brackets)) or (isinstance(of, str) and of.endswith((")", "]")))
+        return Chain((of, link)) if ends_in_brackets else beside(of, link)
+
+    def _operation(self, value: Binary | Unary) -> Document:
+        """An operator and its operands, with the parentheses that Python needs and ruff wants."""
         if isinstance(value, Unary):
             if value.operator not in ("-", "~"):
                 raise KeyError(value.operator)
-            return f"{value.operator}{self.text(value.operand, _PRIMARY)}"
+            return beside(value.operator, self.document(value.operand, _PRIMARY))
         own = _STRENGTH[value.operator]
         if value.operator == "**":
-            base, exponent = self.text(value.left, _PRIMARY), self.text(value.right, _UNARY)
-            is_simple = _SIMPLE.fullmatch(base) and _SIMPLE.fullmatch(exponent.removeprefix("-"))
-            return f"{base}**{exponent}" if is_simple else f"{base} ** {exponent}"
-        left = self.text(value.left, own + (own == _STRENGTH["<"]))
-        return f"{left} {value.operator} {self.text(value.right, own + 1)}"
+            base, exponent = self.document(value.left, _PRIMARY), self.document(value.right, _UNARY)
+            is_simple = _SIMPLE.fullmatch(flat(base)) and _SIMPLE.fullmatch(flat(exponent).removeprefix("-"))
+            return beside(base, "**" if is_simple else " ** ", exponent)
+        left = self.document(value.left, own + (own == _COMPARISON))
+        right = beside(f"{value.operator} ", self.document(value.right, own + 1))
+        binds_alike = isinstance(value.left, Binary) and _STRENGTH[value.left.operator] == own
+        return Operands((*(left.parts if binds_alike and isinstance(left, Operands) else (left,)), right))
 
-    def arguments(self, arguments: Iterable[Value], keywords: Iterable[tuple[str, Value]]) -> str:
-        """The text between a call's parentheses."""
-        parts = [self.text(value) for value in arguments]
-        return ", ".join([*parts, *(f"{name}={self.text(value)}" for name, value in keywords)])
-
-    def _arguments_of(self, value: Call) -> str:
-        """The text between the parentheses of a constructor, whose numbers may be left open."""
-        names: tuple[str, ...] = ()
-        if self.hole is not None and isinstance(value.function, str):
-            names = next((names for part, names in _POSITIONS.items() if part in value.function), ())
-        parts = [
-            self.value(each, names[index] if index < len(names) else "size")
-            for index, each in enumerate(value.arguments)
-        ]
-        return ", ".join([*parts, *(f"{name}={self.value(each, name)}" for name, each in value.keywords)])
-
-    def value(self, value: Value, name: str) -> str:
-        """The text of an argument of this name; a hole where numbers are left open."""
-        if self.hole is not None and _is_number(value):
-            return self.hole(value, name)
-        return self.text(value)
-
-    def _index(self, index: Any) -> str:
+    def _index(self, index: Any) -> Document:
         if index is ...:
             return "..."
         if isinstance(index, slice):
             parts = ["" if part is None else self.text(part) for part in (index.start, index.stop)]
             return ":".join(parts if index.step is None else [*parts, self.text(index.step)])
-        return self.text(index)
+        return self.document(index)
+
+
+def _after(of: Document, index: Document) -> Document:
+    """A document and an index of it."""
+    if isinstance(of, Chain):
+        return Chain((*of.parts[:-1], beside(of.parts[-1], index)))
+    return beside(of, index)
 
 
 def _is_number(value: Value) -> bool:
@@ -163,20 +189,19 @@ def _is_number(value: Value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def literal(value: Any, text: Callable[[Any], str] | None = None) -> str:
-    """The text of a literal; ``text`` prints what stands in a list, tuple or mapping."""
-    text = text or literal
+def literal(value: Any, document: Callable[[Any], Document] | None = None) -> Document:
+    """A literal; ``document`` prints what stands in a list, tuple or mapping."""
+    inside = document or literal
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
-    if isinstance(value, (tuple, list)):
-        inside = ", ".join(text(each) for each in value)
-        if isinstance(value, list):
-            return f"[{inside}]"
-        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    if isinstance(value, list):
+        return Brackets("[", tuple(map(inside, value)), "]")
+    if isinstance(value, tuple):
+        return Brackets("(", tuple(map(inside, value)), ",)" if len(value) == 1 else ")")
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{text(key)}: {text(each)}" for key, each in value.items()) + "}"
+        return Brackets("{", tuple(beside(inside(key), ": ", inside(each)) for key, each in value.items()), "}")
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
     raise TypeError(f"no literal: {type(value).__name__}")
@@ -188,135 +213,3 @@ def quoted(text: str) -> str:
     if single.startswith("'") and '"' not in text:
         return f'"{single[1:-1]}"'.replace("\\'", "'")
     return single
-
-
-def lines(statement: str, indent: int) -> Iterator[str]:
-    """A statement in lines that fit: its last bracket is opened up, as often as is needed."""
-    return _Layout(statement).lines(0, len(statement), indent, "")
-
-
-class _Layout:
-    """The layout of a statement, or of a value in one; its brackets are found in one pass."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.opened: dict[int, int] = {}  # where a bracket opens, by where it closes
-        self.commas: dict[int, list[int]] = {-1: []}  # in a bracket, by where it opens
-        within = [-1]
-        for index, character in _marks(text, ","):
-            if character == ",":
-                self.commas[within[-1]].append(index)
-            elif character in "([{":
-                within.append(index)
-                self.commas[index] = []
-            else:
-                self.opened[index] = within.pop()
-
-    def lines(self, start: int, end: int, indent: int, after: str) -> Iterator[str]:
-        """The lines of a part of the text; ``after`` is what follows it on its last line."""
-        statement = self.text[start:end]
-        margin = INDENT * indent
-        if len(margin) + len(statement) + len(after) <= WIDTH:
-            yield margin + statement + after
-            return
-        head, value = _assigned(statement)
-        links = _links(value) if ")." in value else [value]
-        parts = links if len(links) > 2 else _operands(value)
-        if len(parts) > 1:
-            yield from _chained(head, parts, margin, after)
-            return
-        opening, closing = self._bracket(start, end)
-        if opening < 0:
-            yield margin + statement + after
-            return
-        yield margin + self.text[start : opening + 1]
-        yield from self._inside(opening, closing, indent + 1)
-        yield margin + self.text[closing:end] + after
-
-    def _bracket(self, start: int, end: int) -> tuple[int, int]:
-        """Where the last bracket opens and closes that is worth opening up: no index, and not nearly empty."""
-        outer = []
-        closing = end - 1
-        while closing > start:
-            opening = self.opened.get(closing)
-            if opening is None:
-                closing -= 1
-                continue
-            outer.append((opening, closing))
-            closing = opening - 1
-        of_calls = [(a, b) for a, b in outer if self.text[a] != "[" or not re.match(r"[\w)\]]", self.text[a - 1])]
-        long = [(a, b) for a, b in of_calls if b - a > WIDTH // 4]
-        return next(iter(long or of_calls), (-1, -1))
-
-    def _inside(self, opening: int, closing: int, indent: int) -> Iterator[str]:
-        """The lines between two brackets: one if a call's arguments fit, else one for each of the parts."""
-        is_call = self.text[opening] == "(" and self.text[opening - 1].isidentifier()
-        body = self.text[opening + 1 : closing]
-        if is_call and len(INDENT) * indent + len(body) <= WIDTH:
-            yield INDENT * indent + body
-            return
-        commas = self.commas[opening]
-        comma = "," if commas or self.text[opening] != "(" else ""
-        for start, end in zip([opening, *commas], [*commas, closing], strict=True):
-            while self.text[start + 1] == " ":
-                start += 1
-            if start + 1 < end:  # nothing stands after a tuple's only comma
-                yield from self.lines(start + 1, end, indent, comma)
-
-
-def _assigned(statement: str) -> tuple[str, str]:
-    """What stands before a statement's value, if anything does, and the value."""
-    match = re.match(r"return |[\w.,() ]+ = ", statement)
-    return (match[0], statement[match.end() :]) if match else ("", statement)
-
-
-def _chained(head: str, parts: list[str], margin: str, after: str) -> Iterator[str]:
-    """Operands, or calls of methods, one below the other; in parentheses where they are assigned."""
-    if head:
-        yield f"{margin}{head}("
-        for part in parts:
-            yield from lines(part, len(margin) // len(INDENT) + 1)
-        yield f"{margin}){after}"
-    else:
-        yield from (margin + part for part in parts[:-1])
-        yield margin + parts[-1] + after
-
-
-def _operands(value: str) -> list[str]:
-    """A sum, or else a product, in its operands, all but the first with their operator."""
-    for operator in "+*":
-        if f" {operator} " not in value:
-            continue
-        cuts, depth = [0], 0
-        for index, character in _marks(value, operator):
-            depth += (character in "([{") - (character in ")]}")
-            if depth == 0 and character == operator and value[index - 1 : index + 2] == f" {operator} ":
-                cuts.append(index)
-        if len(cuts) > 1:
-            return [value[start:end].strip() for start, end in zip(cuts, [*cuts[1:], len(value)], strict=True)]
-    return [value]
-
-
-def _links(value: str) -> list[str]:
-    """A chain of method calls, ``a(…).b(…).c(…)``, in its links; one where it is no chain."""
-    depth, cuts = 0, [0]
-    for index, character in _marks(value, ".= "):
-        depth += (character in "([{") - (character in ")]}")
-        if depth == 0 and character == "." and value[index - 1] in ")]" and "(" in value[index:]:
-            cuts.append(index)
-        if depth == 0 and character in " =":
-            return [value]
-    return [value[start:end] for start, end in zip(cuts, [*cuts[1:], len(value)], strict=True)]
-
-
-def _marks(text: str, marks: str) -> Iterator[tuple[int, str]]:
-    """The brackets, and the characters of ``marks``, that stand in no string literal of a text, with their places."""
-    for match in _marks_pattern(marks).finditer(text):
-        if match[1]:
-            yield match.start(), match[1]
-
-
-@cache
-def _marks_pattern(marks: str) -> re.Pattern[str]:
-    double, single = r'"[^"\\]*(?:\\.[^"\\]*)*"', r"'[^'\\]*(?:\\.[^'\\]*)*'"
-    return re.compile(rf"{double}|{single}|([(){{}}\[\]{re.escape(marks)}])")

@@ -1,19 +1,31 @@
-"""One graph as a class: the statements of its constructor, its initialization and its forward.
+"""One program as a class: the statements of its constructor, of its initialization and of its forward.
 
-The numbers in a block's constructor are left open, as holes, so that blocks that differ in them alone can be one
+The numbers in a block's constructor are left open, as blanks, so that blocks that differ in them alone can be one
 class with parameters.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from regspec.code.expressions import CASTS, Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
 from regspec.code.shapes import Shape, Symbol
-from regspec.targets.python.printing import INDENT, WIDTH, Printer, literal
+from regspec.targets.python.layout import (
+    INDENT,
+    WIDTH,
+    Blank,
+    Brackets,
+    Document,
+    Statement,
+    beside,
+    called,
+    filled,
+    flat,
+)
+from regspec.targets.python.printing import Printer, literal
 from regspec.targets.torch.lowered import Constrained, Fill, Penalized, Place
 from regspec.targets.torch.program import Program
 from regspec.targets.torch.steps import Step
@@ -22,8 +34,7 @@ from regspec.targets.torch.variables import variables_of
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
-MARK = "\0"  # stands around the number of a hole
-GAP = "\2"  # stands for the module of a parameter
+MODULE = "module"  # the key of the blank in which the module stands that a statement fills
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +53,12 @@ class Outline:
     base: str
     inputs: tuple[tuple[str, Shape], ...]
     outputs: tuple[tuple[str, Shape], ...]
-    init: tuple[str, ...]
-    fills: tuple[str, ...]
-    casts: tuple[str, ...]  # after the fills, which some types can't do
-    signature: str
-    forward: tuple[str, ...]
-    holes: tuple[Hole, ...]
+    init: tuple[Statement, ...]
+    fills: tuple[Statement, ...]
+    casts: tuple[Statement, ...]  # after the fills, which some types can't do
+    signature: Statement
+    forward: tuple[Statement, ...]
+    holes: tuple[Hole, ...]  # by the keys of their blanks
 
     @property
     def skeleton(self) -> tuple[object, ...]:
@@ -57,124 +68,123 @@ class Outline:
 
 @dataclass
 class Outliner:
-    """Prints one graph. ``function`` and ``block`` say how the file around it calls functions and blocks' classes."""
+    """Outlines one program. ``function`` and ``block`` say how the file around it calls functions and blocks."""
 
     program: Program
     function: Callable[[str | Import], str]
-    block: Callable[[Program], tuple[str, list[Hole]]]
+    block: Callable[[Program], tuple[Document, list[Hole]]]
     holes: list[Hole] = field(default_factory=list)
     step: Step | None = None  # whose results are being printed
-    bound: dict[Symbol, Symbol] = field(default_factory=dict)  # its inputs by those of what it computes
+    bound: Mapping[Symbol, Symbol] = field(default_factory=dict)  # its inputs by those of what it computes
     known: dict[tuple[Itself, tuple[int, ...]], str] = field(default_factory=dict)  # variables of shared expressions
-    texts: dict[Call | Fill, str] = field(default_factory=dict)  # which equal layers share
+    constructors: dict[Call, Document] = field(default_factory=dict)  # which equal layers share
+    starts: dict[Fill, Document] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.variables = variables_of(self.program)
         self.taken = set(self.variables.values())
-        self.printer = Printer(self._tensor, self._applied, self._variable, self.function)
+        number = None if self.program.graph.is_root else self._hole
+        self.printer = Printer(self._tensor, self._applied, self._variable, self.function, number)
 
     def outline(self) -> Outline:
-        """The graph's class."""
-        graph = self.program.graph
-        own = [step for step in self.program.steps if step.declares]
-        terms = [(step, each) for step in own for each in step.lowered.penalized]
-        constraints = [(step, each) for step in own for each in step.lowered.constrained]
+        """The program's class."""
+        graph, steps = self.program.graph, self.program.steps
+        own = [step for step in steps if step.declares]
+        penalized = [(step, each) for step in own for each in step.lowered.penalized]
+        constrained = [(step, each) for step in own for each in step.lowered.constrained]
         fills = [(step, fill) for step in own for fill in step.lowered.fills]
-        base = self.function("Regularized" if graph.is_root or terms or constraints else "nn.Module")
         names = graph.output_names or tuple(x.source for x in self.program.outputs)
         return Outline(
-            graph.name,
-            base,
-            tuple((x.source, x.shape) for x in self.program.inputs),
-            tuple((name, x.shape) for name, x in zip(names, self.program.outputs, strict=True)),
-            tuple(self._init(terms, constraints)),
-            tuple(self._fills(fills)),
-            tuple(_casts(self.program)) if graph.is_root else (),
-            self._signature(),
-            tuple(self._forward()),
-            tuple(self.holes),
+            name=graph.name,
+            base=self.function("Regularized" if graph.is_root or penalized or constrained else "nn.Module"),
+            inputs=tuple((x.source, x.shape) for x in self.program.inputs),
+            outputs=tuple((name, x.shape) for name, x in zip(names, self.program.outputs, strict=True)),
+            init=tuple(self._init(own, penalized, constrained)),
+            fills=tuple(self._fills(fills)),
+            casts=tuple(_casts(self.program)) if graph.is_root else (),
+            signature=self._signature(),
+            forward=tuple(self._forward()),
+            holes=tuple(self.holes),
         )
 
     # -- the constructor ----------------------------------------------------------------------------------------------
 
-    def _init(self, terms: list[tuple[Step, Penalized]], constraints: list[tuple[Step, Constrained]]) -> Iterator[str]:
-        if not self.program.graph.is_root:
-            self.printer.hole = self._hole
-        for step in self.program.steps:
+    def _init(
+        self, own: list[Step], penalized: list[tuple[Step, Penalized]], constrained: list[tuple[Step, Constrained]]
+    ) -> Iterator[Statement]:
+        for step in own:
             for name, constructor in step.modules.items():
-                yield f"self.{name} = {self._constructor(constructor)}"
-        for step in self.program.steps:
-            if step.declares:
-                yield from (f"self.{step.path(place)}.requires_grad_(False)" for place in step.lowered.frozen)
-        yield from self._terms(terms)
-        for constraint, group in _grouped(constraints, lambda each: each[1].constructor):
+                yield Statement(self._constructor(constructor), f"self.{name} = ")
+        for step in own:
+            for place in step.lowered.frozen:
+                yield Statement(f"self.{step.path(place)}.requires_grad_(False)")
+        yield from self._terms(penalized)
+        for constraint, group in _grouped(constrained, lambda each: each[1].constructor):
             weights = {f"{step.name}.{each.slot}": _paths(step, each.places) for step, each in group}
-            yield f"self.add_constraints({self.printer.text(constraint)}, {literal(weights)})"
-        self.printer.hole = None
+            yield Statement(called("self.add_constraints", [self.printer.constructor(constraint), literal(weights)]))
 
-    def _hole(self, value: Value, hint: str) -> str:
+    def _hole(self, value: Value, hint: str) -> Document:
         self.holes.append(Hole(value, hint))
-        return f"{MARK}{len(self.holes) - 1}{MARK}"
+        return Blank(len(self.holes) - 1)
 
-    def _constructor(self, constructor: Call | Definition) -> str:
+    def _constructor(self, constructor: Call | Definition) -> Document:
         if isinstance(constructor, Program):
-            name, arguments = self.block(constructor)
-            named = ", ".join(f"{each.hint}={self.printer.value(each.value, each.hint)}" for each in arguments)
-            return f"{name}({named})"
+            name, holes = self.block(constructor)
+            arguments = [(each.hint, self.printer.argument(each.hint, each.value)) for each in holes]
+            return called(name, [beside(f"{hint}=", argument) for hint, argument in arguments])
         assert isinstance(constructor, Call)
-        if self.printer.hole is not None:
-            return self.printer.text(constructor)
-        if constructor not in self.texts:
-            self.texts[constructor] = self.printer.text(constructor)
-        return self.texts[constructor]
+        if not self.program.graph.is_root:  # each has holes of its own
+            return self.printer.constructor(constructor)
+        if constructor not in self.constructors:
+            self.constructors[constructor] = self.printer.constructor(constructor)
+        return self.constructors[constructor]
 
-    def _terms(self, terms: list[tuple[Step, Penalized]]) -> Iterator[str]:
+    def _terms(self, penalized: list[tuple[Step, Penalized]]) -> Iterator[Statement]:
         """A statement for the weight terms of each regularizer, and one for its activity terms."""
         graph = self.program.graph
-        for regularizer, group in _grouped(terms, lambda each: each[1].constructor):
-            paths = {f"{step.name}.{term.slot}": (_paths(step, term.places), term.is_activity) for step, term in group}
-            weights = {name: path for name, (path, is_activity) in paths.items() if not is_activity}
-            outputs = {name: path for name, (path, is_activity) in paths.items() if is_activity}
+        frozen = [beside("counts_frozen=", "True")] if graph.counts_frozen else []
+        reduction = [] if graph.reduction == "mean" else [beside("reduction=", literal(graph.reduction))]
+        for regularizer, group in _grouped(penalized, lambda each: each[1].constructor):
+            weights = {f"{step.name}.{e.slot}": _paths(step, e.places) for step, e in group if not e.is_activity}
+            outputs = {f"{step.name}.{e.slot}": _paths(step, e.places) for step, e in group if e.is_activity}
             if weights:
-                frozen = ", counts_frozen=True" if graph.counts_frozen else ""
-                yield f"self.add_weight_terms({self.printer.text(regularizer)}, {literal(weights)}{frozen})"
+                arguments = [self.printer.constructor(regularizer), literal(weights), *frozen]
+                yield Statement(called("self.add_weight_terms", arguments))
             if outputs:
-                reduction = "" if graph.reduction == "mean" else f', reduction="{graph.reduction}"'
-                yield f"self.add_activity_terms({self.printer.text(regularizer)}, {literal(outputs)}{reduction})"
+                arguments = [self.printer.constructor(regularizer), literal(outputs), *reduction]
+                yield Statement(called("self.add_activity_terms", arguments))
 
-    def _fills(self, fills: list[tuple[Step, Fill]]) -> Iterator[str]:
+    def _fills(self, fills: list[tuple[Step, Fill]]) -> Iterator[Statement]:
         """How parameters start: a loop over the modules whose parameters start alike, or statements for one."""
-        calls: dict[str, list[str]] = {}  # by module, with a gap where it stands
+        calls: dict[str, list[Document]] = {}  # by module, with a blank where it stands
         for step, fill in fills:
             module, _, parameter = step.path(fill.place).rpartition(".")
-            if fill not in self.texts:
-                self.texts[fill] = self._fill(fill, parameter)
-            calls.setdefault(module, []).append(self.texts[fill])
-        for statements, modules in _grouped(calls, lambda module: tuple(calls[module])):
+            if fill not in self.starts:
+                self.starts[fill] = self._start(fill, parameter)
+            calls.setdefault(module, []).append(self.starts[fill])
+        for starts, modules in _grouped(calls, lambda module: tuple(calls[module])):
             if len(modules) > 1:
-                yield f"for layer in ({', '.join(f'self.{module}' for module in modules)}):"
-                yield from (INDENT + statement.replace(GAP, "layer") for statement in statements)
+                yield _loop([f"self.{module}" for module in modules])
+                yield from (Statement(filled(start, {MODULE: "layer"}), indent=1) for start in starts)
             else:
-                yield from (statement.replace(GAP, f"self.{modules[0]}") for statement in statements)
+                yield from (Statement(filled(start, {MODULE: f"self.{modules[0]}"})) for start in starts)
 
-    def _fill(self, fill: Fill, parameter: str) -> str:
-        """The call that fills a module's parameter, with a gap where the module stands."""
-        arguments = self.printer.arguments(fill.call.arguments, fill.call.keywords)
+    def _start(self, fill: Fill, parameter: str) -> Document:
+        """The call that fills a module's parameter, with a blank where the module stands."""
         rows = "" if fill.rows is None else f"[{fill.rows[0]}:{fill.rows[1]}]"
-        target = f"{GAP}.{parameter}{rows}"
-        return f"{self.function(fill.call.function)}({target}{', ' if arguments else ''}{arguments})"
+        return self.printer.call(fill.call.function, beside(Blank(MODULE), f".{parameter}{rows}"), fill.call)
 
     # -- the forward --------------------------------------------------------------------------------------------------
 
-    def _signature(self) -> str:
+    def _signature(self) -> Statement:
         graph = self.program.graph
-        inputs = ", ".join(f"{self.variables[x]}: Tensor" for x in self.program.inputs)
+        inputs = [f"{self.variables[x]}: Tensor" for x in self.program.inputs]
         returned = "Tensor" if graph.is_single else f"tuple[{', '.join(['Tensor'] * len(graph.outputs))}]"
         if graph.output_names is not None and graph.is_root:
             returned = "dict[str, Tensor]"
-        return f"forward(self, {inputs}) -> {returned}"
+        return Statement(beside(called("forward", ["self", *inputs]), f" -> {returned}"), "def ", ":")
 
-    def _forward(self) -> Iterator[str]:
+    def _forward(self) -> Iterator[Statement]:
         graph = self.program.graph
         *steps, last = self.program.steps
         for step in steps:
@@ -183,37 +193,37 @@ class Outliner:
         if graph.is_single and last.outputs == self.program.outputs and len(last.lowered.results) == 1:
             self._enter(last)
             yield from self._shared(last, returned)
-            yield f"return {self.printer.text(last.lowered.results[0])}"
+            yield Statement(self.printer.document(last.lowered.results[0]), "return ")
             return
         yield from self._statements(last)
         if graph.output_names is not None and graph.is_root:
             pairs = zip(graph.output_names, returned, strict=True)
-            yield f"return {{{', '.join(f'{literal(name)}: {variable}' for name, variable in pairs)}}}"
-        elif graph.is_single or len(returned) > 1:
-            text = ", ".join(returned)
-            yield f"return {text}" if _fits(f"return {text}") else f"return ({text})"
+            items = tuple(beside(literal(name), ": ", variable) for name, variable in pairs)
+            yield Statement(Brackets("{", items, "}"), "return ")
+        elif graph.is_single or (_fits(f"return {', '.join(returned)}") and len(returned) > 1):
+            yield Statement(", ".join(returned), "return ")
         else:
-            yield f"return ({returned[0]},)"
+            yield Statement(Brackets("(", tuple(returned), ",)" if len(returned) == 1 else ")"), "return ")
 
-    def _statements(self, step: Step) -> Iterator[str]:
+    def _statements(self, step: Step) -> Iterator[Statement]:
         """The statements that compute a step's outputs."""
         self._enter(step)
         targets = [self.variables.get(x, "_") for x in step.outputs]
         yield from self._shared(step, targets)
         if len(step.lowered.results) == 1:
-            text = self.printer.text(step.lowered.results[0])
-            if text != targets[0]:  # it is computed already, or an identity
-                yield f"{targets[0]} = {text}"
+            value = self.printer.document(step.lowered.results[0])
+            if value != targets[0]:  # it is computed already, or an identity
+                yield Statement(value, f"{targets[0]} = ")
             return
         for target, result in zip(targets, step.lowered.results, strict=True):
             if target != "_" and self._variable(result) != target:
-                yield f"{target} = {self.printer.text(result)}"
+                yield Statement(self.printer.document(result), f"{target} = ")
             elif target == "_" and self._is_listened_to(step, result):
-                yield self.printer.text(result)
+                yield Statement(self.printer.document(result))
 
     def _is_listened_to(self, step: Step, result: Expression) -> bool:
         """Whether a result that nothing takes has a penalty."""
-        listened = {place.module for term in step.lowered.penalized if term.is_activity for place in term.places}
+        listened = {place.module for each in step.lowered.penalized if each.is_activity for place in each.places}
         return any(isinstance(each, Apply) and each.module.suffix in listened for each in walk(result))
 
     def _enter(self, step: Step) -> None:
@@ -225,7 +235,7 @@ class Outliner:
     def _tensor(self, x: Symbol) -> str:
         return self.variables[self.bound[x]]
 
-    def _shared(self, step: Step, targets: list[str]) -> Iterator[str]:
+    def _shared(self, step: Step, targets: list[str]) -> Iterator[Statement]:
         """Statements for what several results need: taken apart, ``sequence, (h, c) = self.lstm(x)``, or as it is.
 
         So are modules of which each takes a part of what the one before gives: cells that are stacked.
@@ -243,7 +253,9 @@ class Outliner:
         wholes = {key: each for key, each in wholes.items() if not isinstance(each, Held)}
         counts = Counter(map(Itself, expressions)) if len(results) > 1 else Counter[Itself]()
         chained = {Itself(each.whole) for part in parts for before in _before(part) for each in (before, part)}
-        for whole in (each for key, each in wholes.items() if counts[key] > 1 or key in chained):
+        for key, whole in wholes.items():
+            if counts[key] < 2 and key not in chained:
+                continue
             name = self._applied(whole) if isinstance(whole, Apply) else step.name
             own = {part.path: part for part in parts if part.whole is whole}
             variables = {path: self._new(f"{name}_{_leaf(part)}") for path, part in own.items()}
@@ -251,16 +263,18 @@ class Outliner:
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
             names = _pattern(next(iter(own.values())).structure, (), variables)[1:-1] if own else ""
-            text = self.printer.text(whole)
-            if own and _fits(f"{names} = {text}"):
-                yield f"{names} = {text}"
-                self.known.update({(Itself(whole), path): variable for path, variable in variables.items()})
+            value = self.printer.document(whole)
+            if own and _fits(f"{names} = {flat(value)}"):
+                yield Statement(value, f"{names} = ")
+                self.known.update({(key, path): variable for path, variable in variables.items()})
             else:
-                self.known[Itself(whole), ()] = self._new(f"{name}_output")
-                yield f"{self.known[Itself(whole), ()]} = {text}"
+                self.known[key, ()] = self._new(f"{name}_output")
+                yield Statement(value, f"{self.known[key, ()]} = ")
 
     def _variable(self, expression: Expression) -> str | None:
         """The variable that already holds the value of an expression."""
+        if not self.known:
+            return None
         if isinstance(expression, Part):
             return self.known.get((Itself(expression.whole), expression.path))
         return self.known.get((Itself(expression), ()))
@@ -278,6 +292,11 @@ class Outliner:
         return f"self.{self.step.attributes[applied.module.suffix]}"
 
 
+def _loop(modules: list[str]) -> Statement:
+    """The head of a loop over modules."""
+    return Statement(Brackets("(", tuple(modules), ")"), "for layer in ", ":")
+
+
 def _fits(statement: str) -> bool:
     """Whether a statement of a method fits on a line."""
     return len(INDENT) * 2 + len(statement) <= WIDTH
@@ -289,21 +308,21 @@ def _before(part: Part) -> Iterator[Part]:
         yield from (each for each in part.whole.arguments if isinstance(each, Part))
 
 
-def _casts(program: Program) -> Iterator[str]:
+def _casts(program: Program) -> Iterator[Statement]:
     """Statements that convert the model, or parts of it, to the types in which they compute."""
     for dtype, found in _grouped(_typed(program, "self"), lambda each: each[1]):
         paths = [path for path, _ in found]
         if dtype == "float32":  # as which they are made
             continue
         if len(paths) > 1:
-            yield f"for layer in ({', '.join(paths)}):"
-            yield f"{INDENT}layer.{CASTS[dtype]}()"
+            yield _loop(paths)
+            yield Statement(f"layer.{CASTS[dtype]}()", indent=1)
         else:
-            yield f"{paths[0]}.{CASTS[dtype]}()"
+            yield Statement(f"{paths[0]}.{CASTS[dtype]}()")
 
 
 def _typed(program: Program, path: str) -> list[tuple[str, str]]:
-    """The modules in a graph that hold numbers, with their types; the graph's own path where all have one."""
+    """The modules in a program that hold numbers, with their types; the program's own path where all have one."""
     found = []
     for step in program.steps:
         for name, constructor in step.modules.items():

@@ -10,20 +10,19 @@ from __future__ import annotations
 import keyword
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from regspec.code.expressions import Import, Itself, Value
+from regspec.code.expressions import Import, Value
 from regspec.code.shapes import Shape
 from regspec.targets.python.imports import Imports
-from regspec.targets.python.printing import INDENT, WIDTH, lines, literal
-from regspec.targets.torch.classes import MARK, Hole, Outline, Outliner
+from regspec.targets.python.layout import INDENT, WIDTH, Blank, Document, Statement, beside, called
+from regspec.targets.python.printing import literal
+from regspec.targets.torch.classes import Hole, Outline, Outliner
 from regspec.targets.torch.program import Program
 from regspec.targets.torch.standalone import PACKAGE, definitions
 
 MAX_PARAMETERS = 6  # of a block's class; where blocks differ in more, they are classes of their own
-
-_NAME = "\1"  # stands around the number of a class whose name is not yet chosen
 
 
 def print_source(program: Program, *, standalone: bool = False) -> str:
@@ -37,20 +36,20 @@ def print_source(program: Program, *, standalone: bool = False) -> str:
     if not standalone:
         for each in file.runtime:
             file.imports.name(PACKAGE, each)
-    *_, name = names = file.named({*file.runtime, *pieces, *file.imports.known})
-    parts = [*dict.fromkeys(pieces.values()), *file.classes]
-    text = re.sub(f"{_NAME}([0-9]+){_NAME}", lambda match: names[int(match[1])], "\n\n\n".join(parts))
+    names = file.named({*file.runtime, *pieces, *file.imports.known})
+    name = names[file.groups[-1]]
+    parts = [*dict.fromkeys(pieces.values()), *(_class(group, names) for group in file.groups)]
+    text = "\n\n\n".join(parts)
     needs = " and ".join(["torch", *(file.imports.foreign)])
     summary = f"{name}, compiled by regspec{f' to stand alone: it needs {needs} only' if standalone else ''}."
     gap = "\n\n\n" if parts[0].startswith(("class ", "def ", "@")) else "\n\n"  # as ruff has it
     return f'"""{summary}"""\n\n{file.imports.text()}{gap}{text}\n'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Group:
-    """Blocks that are one class: the class's number in the file, and its parameters with the holes that they fill."""
+    """Blocks that are one class, and its parameters with the holes that they fill."""
 
-    number: int
     parameters: dict[tuple[Value, ...], str]  # by the values in each of the blocks
     members: list[Outline]
 
@@ -63,33 +62,30 @@ class _Group:
 class _File:
     """The classes of a file, and the names that they use."""
 
-    classes: list[str] = field(default_factory=list)
-    graph_names: list[str] = field(default_factory=list)  # of the graphs that the classes are made of
+    groups: list[_Group] = field(default_factory=list)  # a class each; the program's own is the last
     runtime: set[str] = field(default_factory=set)
     imports: Imports = field(default_factory=Imports)
-    outlines: dict[Program, Outline] = field(default_factory=dict)  # of blocks
-    groups: dict[Itself, tuple[_Group, int]] = field(default_factory=dict)  # and places in them, by the outline
+    places: dict[Program, tuple[_Group, int]] = field(default_factory=dict)  # of blocks: groups, and places in them
 
     def add(self, program: Program) -> None:
         """Adds the classes of a program's blocks, those without blocks of their own first, and its own."""
         self.imports.name("torch", "Tensor")
         for level in _levels(program):
-            outlines = [Outliner(block, self.function, self.block).outline() for block in level]
-            self.outlines.update(zip(level, outlines, strict=True))
+            outlines = [(block, Outliner(block, self.function, self.block).outline()) for block in level]
             for members in _alike(outlines):
                 self._add_group(members)
-        self._add_group([Outliner(program, self.function, self.block).outline()])
+        self._add_group([(program, Outliner(program, self.function, self.block).outline())])
 
-    def _add_group(self, members: list[Outline]) -> None:
-        group = _Group(len(self.classes), _parameters(members), members)
-        self.groups.update({Itself(member): (group, index) for index, member in enumerate(members)})
-        self.graph_names.append(members[0].name)
-        self.classes.append(_class(group))
+    def _add_group(self, members: list[tuple[Program, Outline]]) -> None:
+        outlines = [outline for _, outline in members]
+        group = _Group(_parameters(outlines), outlines)
+        self.places.update({program: (group, index) for index, (program, _) in enumerate(members)})
+        self.groups.append(group)
 
-    def block(self, program: Program) -> tuple[str, list[Hole]]:
-        """How a block's module is made: its class, by number, and the arguments."""
-        group, index = self.groups[Itself(self.outlines[program])]
-        return f"{_NAME}{group.number}{_NAME}", group.arguments(index)
+    def block(self, program: Program) -> tuple[Document, list[Hole]]:
+        """How a block's module is made: its class, whose name is not yet chosen, and the arguments."""
+        group, index = self.places[program]
+        return Blank(group), group.arguments(index)
 
     def function(self, name: str | Import) -> str:
         """How the file calls a function: torch's by its path, the runtime's or the user's by an imported name."""
@@ -106,19 +102,19 @@ class _File:
             self.imports.module(root)
         return name
 
-    def named(self, taken: set[str]) -> list[str]:
+    def named(self, taken: set[str]) -> dict[_Group, str]:
         """The classes' names, made of the graphs': ``DigitsCnn`` of ``digits_cnn``; none in ``taken``, none twice."""
-        *blocks, own = self.graph_names
-        names: list[str] = []
-        for graph_name in (own, *blocks):  # the model's own is the one that users import
-            camel = "".join(part[:1].upper() + part[1:] for part in graph_name.split("_"))
+        *blocks, own = self.groups
+        names: dict[_Group, str] = {}
+        for group in (own, *blocks):  # the model's own is the one that users import
+            camel = "".join(part[:1].upper() + part[1:] for part in group.members[0].name.split("_"))
             name, number = camel, 1
             while name in taken or keyword.iskeyword(name):  # None, of a block that is called none
                 number += 1
                 name = f"{camel}{number}"
             taken = {*taken, name}
-            names.append(name)
-        return [*names[1:], names[0]]
+            names[group] = name
+        return names
 
 
 def _levels(program: Program) -> list[list[Program]]:
@@ -138,18 +134,18 @@ def _levels(program: Program) -> list[list[Program]]:
     return [levels[height] for height in sorted(levels)]
 
 
-def _alike(outlines: Sequence[Outline]) -> Iterator[list[Outline]]:
-    """Outlines that can be one class."""
-    groups: dict[tuple[object, ...], list[Outline]] = {}
-    for outline in outlines:
-        groups.setdefault(outline.skeleton, []).append(outline)
+def _alike(outlines: Sequence[tuple[Program, Outline]]) -> Iterator[list[tuple[Program, Outline]]]:
+    """Programs that can be one class, with their outlines."""
+    groups: dict[tuple[object, ...], list[tuple[Program, Outline]]] = {}
+    for each in outlines:
+        groups.setdefault(each[1].skeleton, []).append(each)
     for members in groups.values():
-        if len(_parameters(members)) <= MAX_PARAMETERS:
+        if len(_parameters([outline for _, outline in members])) <= MAX_PARAMETERS:
             yield members
             continue
-        equal: dict[tuple[Value, ...], list[Outline]] = {}
-        for member in members:
-            equal.setdefault(tuple(hole.value for hole in member.holes), []).append(member)
+        equal: dict[tuple[Value, ...], list[tuple[Program, Outline]]] = {}
+        for each in members:
+            equal.setdefault(tuple(hole.value for hole in each[1].holes), []).append(each)
         yield from equal.values()
 
 
@@ -176,24 +172,27 @@ def _parameters(members: Sequence[Outline]) -> dict[tuple[Value, ...], str]:
     return parameters
 
 
-def _class(group: _Group) -> str:
+def _class(group: _Group, names: Mapping[_Group, str]) -> str:
     """The text of a class."""
     first = group.members[0]
-    values = [group.parameters.get(column) or literal(column[0]) for column in _columns(group.members)]
-
-    def filled(statement: str) -> str:
-        return re.sub(f"{MARK}([0-9]+){MARK}", lambda match: values[int(match[1])], statement)
-
-    signature = "".join(f", {name}: {_type(column)}" for column, name in group.parameters.items())
-    init = ["super().__init__()", *map(filled, first.init), *(["self.init_weights()"] if first.fills else [])]
-    init += first.casts
-    methods = [_method(f"__init__(self{signature}) -> None", "", init)]
+    known: dict[Hashable, Document] = dict(names.items())
+    for key, column in enumerate(_columns(group.members)):
+        known[key] = group.parameters.get(column) or literal(column[0])
+    init = [each.filled(known) if len(known) > 1 else each for each in first.init]  # a file's only class has no blanks
+    fills = [Statement("self.init_weights()")] if first.fills else []
+    parameters = [f"{name}: {_type(column)}" for column, name in group.parameters.items()]
+    body = [Statement("super().__init__()"), *init, *fills, *first.casts]
+    methods = [_method(_signature("__init__", ["self", *parameters]), body)]
     if first.fills:
-        summary = '"""Fills the parameters as the spec\'s initializers say."""'
-        methods.append(_method("init_weights(self) -> None", summary, first.fills))
-    methods.append(_method(first.signature, "", first.forward))
-    head = f"class {_NAME}{group.number}{_NAME}({first.base}):\n{_docstring(group)}"
-    return "\n\n".join([head, *methods])
+        summary = Statement('"""Fills the parameters as the spec\'s initializers say."""')
+        methods.append(_method(_signature("init_weights", ["self"]), [summary, *first.fills]))
+    methods.append(_method(first.signature, first.forward))
+    return "\n\n".join([f"class {names[group]}({first.base}):\n{_docstring(group)}", *methods])
+
+
+def _signature(name: str, parameters: Sequence[str]) -> Statement:
+    """The first line of a method that returns nothing."""
+    return Statement(beside(called(name, parameters), " -> None"), "def ", ":")
 
 
 def _type(column: tuple[Value, ...]) -> str:
@@ -231,12 +230,6 @@ def _sized(group: _Group, places: list[tuple[str, Shape]]) -> str:
     return f"{places[0][0]} ({', '.join(['batch', *sizes])})"
 
 
-def _method(signature: str, summary: str, statements: Sequence[str]) -> str:
-    body = [f"{INDENT * 2}{summary}"] if summary else []
-    for statement in statements:
-        if len(statement) + 2 * len(INDENT) <= WIDTH:
-            body.append(INDENT * 2 + statement)
-            continue
-        deeper = len(statement) - len(statement.lstrip())
-        body.extend(lines(statement.lstrip(), 2 + deeper // len(INDENT)))
-    return "\n".join([*lines(f"def {signature}:", 1), *body])
+def _method(signature: Statement, statements: Iterable[Statement]) -> str:
+    """The text of a method."""
+    return "\n".join([*signature.lines(1), *(line for statement in statements for line in statement.lines(2))])

@@ -1,0 +1,181 @@
+"""Python code as documents, and their layout in lines of at most 120 characters, as ruff formats them.
+
+A document is a text that stays on its line, a blank that is filled in later, or documents put together: beside each
+other, in brackets, as operands, as a chain of method calls. So where a line may break is known from how it was made,
+and no text is searched. The idea is Wadler's, A prettier printer (2003); the choices at a break are those of ruff.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+WIDTH = 120
+INDENT = "    "
+SHORT = WIDTH // 4  # brackets that are shorter are left closed where others can be opened
+
+Document: TypeAlias = "str | Blank | Beside | Brackets | Operands | Chain"
+
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """A document that is not known yet: `filled` puts it in."""
+
+    key: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Documents that follow each other without a space."""
+
+    parts: tuple[Document, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Brackets:
+    """Documents in brackets, with commas between them."""
+
+    opening: str
+    items: tuple[Document, ...]
+    closing: str
+    role: str = "display"  # or call, whose items may share a line; or index, which stays closed
+
+    @property
+    def has_commas(self) -> bool:
+        """Whether a comma stands in them, as after the only item of a tuple."""
+        return len(self.items) > 1 or self.closing == ",)"
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """Operands; all but the first begin with their operator, and all operators bind alike."""
+
+    parts: tuple[Document, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What methods are called on, and then the calls, ``.name(…)``."""
+
+    parts: tuple[Document, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement: what stands before its value (``x = ``, ``return ``), the value, and what ends it."""
+
+    value: Document
+    target: str = ""
+    end: str = ""
+    indent: int = 0  # levels, from the method's own
+
+    def filled(self, documents: Mapping[Hashable, Document]) -> Statement:
+        """Itself with documents in its blanks, by their keys."""
+        return replace(self, value=filled(self.value, documents))
+
+    def lines(self, indent: int) -> Iterator[str]:
+        """Itself in lines that fit, so many levels deep."""
+        return _lines(self.target, self.value, indent + self.indent, self.end)
+
+
+def beside(*parts: Document) -> Beside:
+    """Documents that follow each other."""
+    return Beside(parts)
+
+
+def called(function: Document, arguments: Sequence[Document]) -> Beside:
+    """``function(arguments)``."""
+    return Beside((function, Brackets("(", tuple(arguments), ")", "call")))
+
+
+def filled(document: Document, documents: Mapping[Hashable, Document]) -> Document:
+    """A document with others in its blanks, by their keys; a blank whose key is not among them stays."""
+    if isinstance(document, str):
+        return document
+    if isinstance(document, Blank):
+        return documents.get(document.key, document)
+    if isinstance(document, Brackets):
+        return replace(document, items=tuple([filled(item, documents) for item in document.items]))
+    return replace(document, parts=tuple([filled(part, documents) for part in document.parts]))
+
+
+def flat(document: Document) -> str:
+    """The text of a document on one line."""
+    if isinstance(document, str):
+        return document
+    if isinstance(document, Brackets):
+        return document.opening + ", ".join([*map(flat, document.items)]) + document.closing
+    if isinstance(document, Blank):
+        raise ValueError(f"a blank is not filled: {document.key}")
+    return (" " if isinstance(document, Operands) else "").join([*map(flat, document.parts)])
+
+
+def _lines(head: str, document: Document, indent: int, end: str) -> Iterator[str]:
+    """The lines of a document after ``head``; ``end`` follows it on its last line."""
+    margin = INDENT * indent
+    text = head + flat(document)
+    if len(margin) + len(text) + len(end) <= WIDTH:
+        yield margin + text + end
+        return
+    if parts := _parts(document):
+        yield from _one_below_the_other(head, parts, indent, end)
+        return
+    pieces = [*_pieces(document)]
+    index = _opened(pieces)
+    if index is None:
+        yield margin + text + end
+        return
+    brackets = pieces[index]
+    assert isinstance(brackets, Brackets)
+    yield margin + head + "".join(map(flat, pieces[:index])) + brackets.opening
+    yield from _inside(brackets, indent + 1)
+    yield margin + brackets.closing.removeprefix(",") + "".join(map(flat, pieces[index + 1 :])) + end
+
+
+def _one_below_the_other(head: str, parts: Sequence[Document], indent: int, end: str) -> Iterator[str]:
+    """Operands, or calls of methods; in parentheses where they are assigned or returned."""
+    margin = INDENT * indent
+    if head:
+        yield f"{margin}{head}("
+        for part in parts:
+            yield from _lines("", part, indent + 1, "")
+        yield f"{margin}){end}"
+        return
+    *first, last = [margin + flat(part) for part in parts]
+    yield from first
+    yield last + end
+
+
+def _inside(brackets: Brackets, indent: int) -> Iterator[str]:
+    """The lines between brackets: one if a call's arguments fit on it, else one or more for each item."""
+    body = ", ".join(map(flat, brackets.items))
+    if brackets.role == "call" and len(INDENT) * indent + len(body) <= WIDTH:
+        yield INDENT * indent + body
+        return
+    comma = "," if brackets.has_commas or brackets.opening != "(" else ""
+    for item in brackets.items:
+        yield from _lines("", item, indent, comma)
+
+
+def _opened(pieces: Sequence[Document]) -> int | None:
+    """Which brackets are opened: the last ones, but for short ones beside longer."""
+    found = [index for index, piece in enumerate(pieces) if isinstance(piece, Brackets) and piece.role != "index"]
+    long = [index for index in found if len(flat(pieces[index])) > SHORT + 1]
+    return max(long or found, default=None)
+
+
+def _parts(document: Document) -> tuple[Document, ...]:
+    """What stands one below the other where a document is too long: operands, or three links of a chain and more."""
+    if isinstance(document, Operands) or (isinstance(document, Chain) and len(document.parts) > 2):
+        return document.parts
+    return ()
+
+
+def _pieces(document: Document) -> Iterator[Document]:
+    """What a document is put together of, side by side."""
+    if isinstance(document, (Beside, Chain)):
+        for part in document.parts:
+            yield from _pieces(part)
+    else:
+        yield document
