@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import linecache
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache, partialmethod
+from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -16,12 +14,13 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
+from regspec.code.expressions import Call
 from regspec.code.shapes import Precision
 from regspec.graph.loading import graph_of
 from regspec.runtime import Regularized
 from regspec.specs.model import ModelSpec
 from regspec.targets.torch.program import program_of
-from regspec.targets.torch.writing import print_source
+from regspec.targets.torch.writing import print_source, value_source
 
 PRECISIONS: dict[torch.dtype | None, Precision] = {getattr(torch, each): each for each in get_args(Precision)}
 
@@ -49,43 +48,74 @@ def build(
         >>> model = regspec.build("examples/mlp.yaml", seed=0)
         >>> loss = model(torch.randn(5, 13)).square().mean() + model.regularization_loss()
     """
-    with _without_collection(), torch.random.fork_rng(devices=(), enabled=seed is not None):
+    with torch.random.fork_rng(devices=(), enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        model: Regularized = _main_class(print_source(program_of(graph_of(spec, PRECISIONS.get(dtype)))))()
+        text = print_source(program_of(graph_of(spec, PRECISIONS.get(dtype))))
+        model: Regularized = SOURCES.executed(text).main()
     if dtype in PRECISIONS:
         dtype = None
     return model if device is None and dtype is None else model.to(device=device, dtype=dtype)
 
 
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """No garbage collection: all that is made meanwhile is in use, and looking through it costs a sixth of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+def value_of(constructor: Call) -> Any:
+    """What a constructor call makes: its source is executed, as that of a model is."""
+    names: dict[str, Any] = {}
+    exec(value_source(constructor, "value"), names)
+    return names["value"]
 
 
-def _main_class(text: str) -> type[Any]:
-    """The last class that a source defines: the model's own."""
-    return _classes(_executed(text))[-1]
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A source that was executed: its module, which `sys.modules` has too, and the classes that it defines."""
+
+    module: ModuleType
+    classes: tuple[type[Any], ...]
+    references: tuple[int, ...]  # to each class, while it has no instance
+
+    @property
+    def main(self) -> type[Any]:
+        """The model's own class, which is the last."""
+        return self.classes[-1]
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any class has an instance, or a class that derives from it: each refers to it once."""
+        return tuple(map(sys.getrefcount, self.classes)) != self.references
 
 
-def _classes(module: ModuleType) -> list[type[Any]]:
-    """The classes that a module defines, and does not import."""
-    return [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+class Sources:
+    """The sources that were executed, by their texts: equal ones give the same classes.
 
-
-@cache
-def _executed(text: str) -> ModuleType:
-    """The module that a source defines, once a process: equal sources give the same classes.
-
-    It is known to ``linecache`` and ``sys.modules``, so that tracebacks, debuggers and `inspect.getsource` show it.
+    The module of each is known to ``linecache`` and ``sys.modules``, so that tracebacks, debuggers, torch's compiler
+    and `inspect.getsource` find it. Those that nothing uses any more are forgotten, but for the last few.
     """
+
+    def __init__(self, kept: int) -> None:
+        self.kept = kept
+        self.known: dict[str, Executed] = {}  # the last used is the last
+
+    def executed(self, text: str) -> Executed:
+        """The module that a source defines."""
+        found = self.known.pop(text, None) or _executed(text)
+        self.forget(keep=self.kept - 1)
+        self.known[text] = found
+        return found
+
+    def forget(self, *, keep: int = 0) -> None:
+        """Forgets those that nothing uses, the oldest first, until so many are left."""
+        if len(self.known) <= keep:
+            return
+        unused = [text for text, executed in self.known.items() if not executed.is_used]
+        for text in unused[: len(self.known) - keep]:
+            module = self.known.pop(text).module
+            del sys.modules[module.__name__], linecache.cache[str(module.__file__)]
+
+
+SOURCES = Sources(kept=16)
+
+
+def _executed(text: str) -> Executed:
     name = f"regspec.compiled_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     path = f"<{name}>"
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
@@ -93,9 +123,11 @@ def _executed(text: str) -> ModuleType:
     module.__file__ = path
     sys.modules[name] = module
     exec(compile(text, path, "exec"), module.__dict__)
-    for cls in _classes(module):
-        cls.__reduce__ = partialmethod(_reduce, cls, text)  # type: ignore[assignment]  # mypy wants a def
-    return module
+    classes = tuple(each for each in vars(module).values() if isinstance(each, type) and each.__module__ == name)
+    for cls in classes:
+        cls.__reduce__ = partialmethod(_reduce, cls, text)  # type: ignore[method-assign, assignment]  # mypy wants a def
+        del cls  # which would count as a reference
+    return Executed(module, classes, tuple(map(sys.getrefcount, classes)))
 
 
 def _reduce(self: nn.Module, compiled: type[Any], text: str) -> tuple[Any, ...]:
@@ -107,7 +139,7 @@ def _reduce(self: nn.Module, compiled: type[Any], text: str) -> tuple[Any, ...]:
 
 def _blank(text: str, name: str) -> nn.Module:
     """An instance without its state, of the class of a source."""
-    return _new(getattr(_executed(text), name))
+    return _new(getattr(SOURCES.executed(text).module, name))
 
 
 def _new(cls: type[nn.Module]) -> nn.Module:

@@ -6,17 +6,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from regspec import runtime
-from regspec.code.expressions import Call, Import
 from regspec.code.shapes import ShapeError
 from regspec.language.regularizers import Regularizer
+from regspec.modules.building import value_of
 from regspec.runtime import Regularized
 from regspec.runtime.penalties.attaching import attach, detach
 from regspec.specs import loading
@@ -211,24 +209,14 @@ def _made(module: nn.Module, selected: Selected, text: Document) -> Any:
             # the channels of images lie behind the batch
             is_image = isinstance(owner, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm))
             regularizer.check("activity", has_inputs=False)
-            return _called(regularizer.lower(1 if is_image else -1))
+            return value_of(regularizer.lower(1 if is_image else -1))
         regularizer.check(selected.name, has_inputs=len(selected.shape) > 1)
         if len(selected.shape) < 2:
-            return _called(regularizer.lower(0))
+            return value_of(regularizer.lower(0))
         is_transposed = isinstance(owner, (nn.modules.conv._ConvTransposeNd, nn.Embedding))
-        return _called(regularizer.lower(1, 0) if is_transposed else regularizer.lower(0, 1))
+        return value_of(regularizer.lower(1, 0) if is_transposed else regularizer.lower(0, 1))
     except ShapeError as error:
         raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}")) from None
-
-
-def _called(value: Any) -> Any:
-    """What a constructor call makes."""
-    if isinstance(value, Import):
-        return getattr(import_module(value.module), value.name)
-    if not isinstance(value, Call):
-        return value
-    function = _called(value.function) if isinstance(value.function, Import) else getattr(runtime, value.function)
-    return function(*map(_called, value.arguments), **{name: _called(each) for name, each in value.keywords})
 
 
 def _document(rules: Rules) -> Document:

@@ -39,7 +39,7 @@ class Spec:
         self.path.write_text(head + layer * depth, encoding="utf-8")
 
     def build(self) -> nn.Module:
-        building._executed.cache_clear()  # else Python's compiler runs in the first round only
+        building.SOURCES.forget()  # else Python's compiler runs in the first round only
         return regspec.build(self.path)
 
 

@@ -13,11 +13,11 @@ import textwrap
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from regspec.code.expressions import Import, Value
+from regspec.code.expressions import Call, Import, Value
 from regspec.code.shapes import Shape
 from regspec.targets.python.imports import Imports
 from regspec.targets.python.layout import INDENT, WIDTH, Blank, Document, Statement, beside, called
-from regspec.targets.python.printing import literal
+from regspec.targets.python.printing import Printer, literal
 from regspec.targets.torch.classes import Hole, Outline, Outliner
 from regspec.targets.torch.program import Program
 from regspec.targets.torch.standalone import PACKAGE, definitions
@@ -44,6 +44,16 @@ def print_source(program: Program, *, standalone: bool = False) -> str:
     summary = f"{name}, compiled by regspec{f' to stand alone: it needs {needs} only' if standalone else ''}."
     gap = "\n\n\n" if parts[0].startswith(("class ", "def ", "@")) else "\n\n"  # as ruff has it
     return f'"""{summary}"""\n\n{file.imports.text()}{gap}{text}\n'
+
+
+def value_source(constructor: Call, variable: str) -> str:
+    """The text of a file that gives a variable what a constructor call of the runtime's makes."""
+    file = _File()
+    printer = Printer(lambda x: x.source, lambda _: "", lambda _: None, file.function)
+    statement = Statement(printer.document(constructor), f"{variable} = ")
+    for each in file.runtime:
+        file.imports.name(PACKAGE, each)
+    return "\n".join([file.imports.text(), *statement.lines(0), ""])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
