@@ -11,16 +11,18 @@ from regspec.graph.network import Graph
 from regspec.graph.resolving import resolve
 from regspec.specs import loading
 from regspec.specs.model import ModelSpec
-from regspec.text import document
-from regspec.text.document import Document
+from regspec.text.document import Document, document_of, parse
 from regspec.text.problems import Problem, RegspecError
 
+AnySpec = ModelSpec | str | Path | Mapping[str, Any]  # or the path of its file, its text, or its content as a mapping
 
-def load(path: str | Path, *, parameters: Mapping[str, Any] | None = None) -> ModelSpec:
-    """The spec in a YAML file, checked whole: fields, names and shapes.
+
+def load(spec: AnySpec, *, parameters: Mapping[str, Any] | None = None) -> ModelSpec:
+    """A spec, checked whole: fields, names and shapes.
 
     Args:
-        path: The file.
+        spec: The path of a YAML file; its text, which has several lines; or its content as a mapping, in which
+            ``regspec: 1`` goes without saying, and numbers may be as PyYAML reads them. A ModelSpec is given back.
         parameters: Values for parameters of the spec, by name, in place of its defaults.
 
     Raises:
@@ -30,24 +32,40 @@ def load(path: str | Path, *, parameters: Mapping[str, Any] | None = None) -> Mo
         >>> import regspec
         >>> regspec.load("examples/digits_cnn.yaml", parameters={"width": 32}).parameters["width"]
         32
+        >>> layers = [{"Dense": {"units": 3, "kernel_regularizer": {"l2": 1e-4}}}]
+        >>> regspec.load({"inputs": {"x": {"shape": [4]}}, "layers": layers}).layers[0].name
+        'dense'
     """
-    return checked(document.read(path), parameters)
+    if not isinstance(spec, ModelSpec):
+        given = {"regspec": 1, **spec} if isinstance(spec, Mapping) else spec
+        return checked(document_of(given, "<mapping>" if isinstance(spec, Mapping) else "<text>"), parameters)
+    if not parameters:
+        return spec
+    if spec.body.origin is None:
+        raise RegspecError(Problem("the spec was not made from a text, so its parameters have their values"))
+    return checked(spec.body.origin.document, {**spec.parameters, **parameters})
 
 
 def loads(text: str, path: str = "<text>", *, parameters: Mapping[str, Any] | None = None) -> ModelSpec:
-    """The spec in a YAML text, as `load` gives that of a file; ``path`` is what messages call it."""
-    return checked(document.parse(text, path), parameters)
+    """The spec in a YAML text, as `load` gives it; ``path`` is what messages call it.
+
+    Raises:
+        RegspecError: with every problem of the text.
+
+    Example:
+        >>> import regspec
+        >>> regspec.loads("{regspec: 1, inputs: {x: {shape: [4]}}, layers: [Flatten]}").layers[0].name
+        'flatten'
+    """
+    return checked(parse(text, path), parameters)
 
 
-def graph_of(
-    spec: ModelSpec | str | Path, dtype: Precision | None = None, *, parameters: Mapping[str, Any] | None = None
-) -> Graph:
-    """The graph of a spec, or of the file of one with ``parameters``; in another type than its own, if given.
+def graph_of(spec: AnySpec, dtype: Precision | None = None, *, parameters: Mapping[str, Any] | None = None) -> Graph:
+    """The graph of a spec as `load` takes it; in another type than its own, if given.
 
     A spec is resolved once, and keeps its graph. Raises `RegspecError`.
     """
-    if not isinstance(spec, ModelSpec):
-        spec = load(spec, parameters=parameters)
+    spec = load(spec, parameters=parameters)
     if dtype not in (None, spec.dtype):
         spec = spec.in_precision(dtype)
     if "graph" not in spec.derived:
@@ -55,9 +73,9 @@ def graph_of(
         if graph is None:
             raise RegspecError(in_order(problems))
         spec.derived["graph"] = graph
-    graph = spec.derived["graph"]
-    assert isinstance(graph, Graph)
-    return graph
+    found = spec.derived["graph"]
+    assert isinstance(found, Graph)
+    return found
 
 
 def checked(text: Document, parameters: Mapping[str, Any] | None = None) -> ModelSpec:

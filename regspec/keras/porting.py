@@ -43,7 +43,14 @@ TOLERANCE = 2e-4  # the largest relative error of a port that is verified
 
 @dataclass(frozen=True)
 class Port(PortedModel):
-    """A Keras model, ported: a spec, its text, torch's parameters by name, and notes on what may surprise."""
+    """A Keras model, ported: a spec, its text, torch's parameters by name, and notes on what may surprise.
+
+    Example:
+        >>> import regspec
+        >>> ported = regspec.port("examples/keras_mlp.keras")
+        >>> type(ported).__name__, ported.spec.name, len(ported.weights)
+        ('Port', 'mlp', 4)
+    """
 
     def verify(self, *, tolerance: float = TOLERANCE) -> Verification:
         """What comes of running the file's model in Keras and this one side by side, on random inputs.
@@ -116,6 +123,14 @@ def port(
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
+
+    Example:
+        >>> import regspec, torch
+        >>> model = regspec.port("examples/keras_mlp.keras").build()
+        >>> list(model.regularization_terms())
+        ['hidden.kernel', 'logits.bias']
+        >>> model(torch.zeros(2, 13)).shape
+        torch.Size([2, 3])
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
     replacements = Replacements.of(replace or {})

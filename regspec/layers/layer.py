@@ -73,7 +73,15 @@ class Placement(Frozen):
 
 
 class Layer(Frozen):
-    """A layer, wherever it stands. The fields that every kind has."""
+    """A layer, wherever it stands: the fields that every kind has, and what a kind says of itself.
+
+    A class that derives from it is a kind with full control over shapes and code; `regspec.register_layer` adds it.
+
+    Example:
+        >>> import regspec
+        >>> regspec.load("examples/mlp.yaml").layers[-1].layer.kinds
+        ('Dense',)
+    """
 
     trainable: Trainable = Field(
         True,

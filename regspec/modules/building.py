@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import linecache
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partialmethod
-from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
@@ -16,9 +16,8 @@ from torch import nn
 
 from regspec.code.expressions import Call
 from regspec.code.shapes import Precision
-from regspec.graph.loading import graph_of
+from regspec.graph.loading import AnySpec, graph_of
 from regspec.runtime import Regularized
-from regspec.specs.model import ModelSpec
 from regspec.targets.torch.program import program_of
 from regspec.targets.torch.writing import print_source, value_source
 
@@ -26,8 +25,9 @@ PRECISIONS: dict[torch.dtype | None, Precision] = {getattr(torch, each): each fo
 
 
 def build(
-    spec: ModelSpec | str | Path,
+    spec: AnySpec,
     *,
+    parameters: Mapping[str, Any] | None = None,
     seed: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -35,7 +35,8 @@ def build(
     """The module that a spec, or the file of one, compiles to: an instance of the class that `regspec.source` prints.
 
     Args:
-        spec: a ModelSpec, or the path of a YAML file.
+        spec: a ModelSpec, or what `regspec.load` takes: a path, a text, a mapping.
+        parameters: values for parameters of the spec, by name, in place of its defaults.
         seed: draws the parameters from this seed, on the CPU, and leaves torch's own state as it was.
         device: where the parameters lie.
         dtype: the type in which it computes and keeps its parameters, instead of the spec's own.
@@ -51,7 +52,7 @@ def build(
     with torch.random.fork_rng(devices=(), enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        text = print_source(program_of(graph_of(spec, PRECISIONS.get(dtype))))
+        text = print_source(program_of(graph_of(spec, PRECISIONS.get(dtype), parameters=parameters)))
         model: Regularized = SOURCES.executed(text).main()
     if dtype in PRECISIONS:
         dtype = None

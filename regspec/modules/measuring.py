@@ -19,10 +19,16 @@ from regspec.text.problems import Problem, RegspecError
 def regularization_terms(module: nn.Module, *, detach: bool = False) -> dict[str, Tensor]:
     """The penalty of each term in a module, by name, scalar tensors, wherever in it the terms are.
 
-    The module may wrap one with penalties, as `DistributedDataParallel` does.
+    The module may wrap one with penalties, as `DistributedDataParallel` does. With ``detach`` they have no gradient.
 
     Raises:
         RegspecError: where there is none.
+
+    Example:
+        >>> import regspec, torch
+        >>> wrapper = torch.nn.Sequential(regspec.build("examples/mlp.yaml", seed=0))
+        >>> list(regspec.regularization_terms(wrapper))[:2]
+        ['0.hidden1.kernel', '0.hidden2.kernel']
     """
     return {
         _joined(name, term): penalty
@@ -32,7 +38,19 @@ def regularization_terms(module: nn.Module, *, detach: bool = False) -> dict[str
 
 
 def regularization_loss(module: nn.Module) -> Tensor:
-    """The sum of all penalties in a module, a scalar tensor, wherever the terms are, as in `regularization_terms`."""
+    """The sum of all penalties in a module, a scalar tensor, wherever the terms are, as in `regularization_terms`.
+
+    Raises:
+        RegspecError: where there is no term.
+
+    Example:
+        >>> import regspec, torch
+        >>> rules = [{"types": ["Linear"], "kernel_regularizer": {"l2": 0.5}}]
+        >>> model = regspec.regularize(torch.nn.Linear(2, 1), rules)
+        >>> _ = torch.nn.init.constant_(model.weight, 3.0)
+        >>> regspec.regularization_loss(torch.nn.Sequential(model)).item()  # 0.5 * (3² + 3²)
+        9.0
+    """
     first, *others = [each.regularization_loss() for _, each in outermost(module)]
     return sum(others, first)
 
@@ -90,6 +108,14 @@ def sparsity(module: nn.Module, *, threshold: float = 0.0) -> dict[str, Tensor]:
 
     Raises:
         RegspecError: where there are no penalties.
+
+    Example:
+        >>> import regspec, torch
+        >>> rules = [{"types": ["Linear"], "kernel_regularizer": "l1"}]
+        >>> model = regspec.regularize(torch.nn.Linear(2, 2), rules)
+        >>> _ = model.weight.data.copy_(torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
+        >>> regspec.sparsity(model)
+        {'weight': tensor(0.5000)}
     """
     found = {}
     for prefix, root in outermost(module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,7 @@ from regspec.runtime import Regularized
 from regspec.runtime.penalties.attaching import attach, detach
 from regspec.specs import loading
 from regspec.specs.rules import ModuleRule, RulesFile
-from regspec.text import document
-from regspec.text.document import Document
+from regspec.text.document import Document, document_of
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 Rules = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -61,8 +59,8 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
 
     Args:
         module: any module.
-        rules: the path of a YAML file, or its content as a mapping, or the rules alone as a list; see
-            ``schemas/rules.schema.json``.
+        rules: the path of a YAML file, its text, or its content as a mapping, or the rules alone as a list; see
+            ``schemas/rules.schema.json``. In Python ``types`` may be classes.
 
     Raises:
         RegspecError: for a fault of the rules, a rule that matches nothing, a term that there is already, or a module
@@ -101,7 +99,18 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
 
 
 def unregularize(module: nn.Module) -> nn.Module:
-    """The module itself, as it was before `regularize`. Raises `RegspecError` where it has no penalties by rules."""
+    """The module itself, as it was before `regularize`.
+
+    Raises:
+        RegspecError: where it has no penalties by rules.
+
+    Example:
+        >>> import regspec, torch
+        >>> rules = [{"types": ["Linear"], "kernel_regularizer": {"l2": 1e-4}}]
+        >>> model = regspec.regularize(torch.nn.Linear(4, 3), rules)
+        >>> type(regspec.unregularize(model)) is torch.nn.Linear
+        True
+    """
     try:
         return detach(module)
     except TypeError as error:
@@ -221,9 +230,9 @@ def _made(module: nn.Module, selected: Selected, text: Document) -> Any:
 
 def _document(rules: Rules) -> Document:
     if isinstance(rules, (str, Path)):
-        return document.read(rules)
-    content = rules if isinstance(rules, Mapping) else {"regspec": 1, "rules": [*rules]}
-    return document.parse(json.dumps(content, indent=2, default=str), "<rules>")
+        return document_of(rules, "<rules>")
+    content = rules if isinstance(rules, Mapping) else {"rules": [*rules]}
+    return document_of({"regspec": 1, **content}, "<rules>")
 
 
 def _nothing(text: Document, index: int, rule: ModuleRule, module: nn.Module) -> Problem:

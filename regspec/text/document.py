@@ -7,11 +7,13 @@ is ever imported or run, and time and memory stay in proportion to the text.
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -23,6 +25,7 @@ MAX_DEPTH = 64
 MAX_NODES = 1_000_000  # after aliases are expanded
 MAX_INTEGER = 2**63 - 1
 
+Given = str | Path | Mapping[str, Any] | Sequence[Any]  # a path, a text of several lines, or plain data
 Location = tuple[str | int, ...]  # the keys and indices that lead to a part of a document
 
 # Events come from libyaml where PyYAML was built with it; both parsers are iterative, so depth costs no stack.
@@ -33,6 +36,7 @@ _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+")  # which YAML 1.1 may take for a text
 _FIRST_OF_OTHERS = frozenset(["", *"~nNtTfF+-.0123456789"])  # a plain scalar that begins otherwise is a string
 
 
@@ -114,6 +118,41 @@ def read(path: str | Path) -> Document:
         what = f"is not UTF-8: byte 0x{raw[error.start]:02x} in line {line}"
         raise RegspecError(Problem(what, path=str(path))) from None
     return parse(text, str(path))
+
+
+def document_of(given: Given, name: str) -> Document:
+    """The document of what a user gives: a path, a YAML text, which has several lines, or plain data.
+
+    Plain data may be as PyYAML reads it, for which ``1e-4`` is a text: there it means the number. It is written out, so
+    that a fault has its place; ``name`` is what messages call it, and any text.
+
+    Raises:
+        RegspecError: as `read` and `parse` do; and for data that YAML has no form for.
+    """
+    if isinstance(given, str) and "\n" in given:
+        return parse(given, name)
+    if isinstance(given, (str, Path)):
+        return read(given)
+    try:
+        text = json.dumps(_with_numbers(given), indent=2, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RegspecError(Problem(f"is no plain data: {error}", path=name)) from None
+    return parse(text, name)
+
+
+def _with_numbers(value: Any) -> Any:
+    """Plain data, with numbers for texts that are numbers in YAML 1.2 alone and for numpy's, and names for classes."""
+    if isinstance(value, Mapping):
+        return {key: _with_numbers(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_numbers(each) for each in value]
+    if isinstance(value, str):
+        return float(value) if _EXPONENT.fullmatch(value) else value
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, type):
+        return value.__name__
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
 def parse(text: str, path: str = "<text>") -> Document:

@@ -16,6 +16,15 @@ class Problem:
     """One fault of an input: what is wrong, where, and the remedy.
 
     ``line`` and ``column`` count from 1; they are None where the input is not a text.
+
+    Example:
+        >>> import regspec
+        >>> try:
+        ...     regspec.loads("{regspec: 1, inputs: {x: {shape: [4]}}, layers: [Dense: {unit: 3}]}")
+        ... except regspec.RegspecError as error:
+        ...     problem = error.problems[0]
+        >>> problem.line, problem.what, problem.hint
+        (1, "Dense has no field 'unit'", "did you mean 'units'?")
     """
 
     what: str

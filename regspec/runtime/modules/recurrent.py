@@ -90,7 +90,18 @@ class Stateful(nn.Module):
 
 
 def reset_states(module: nn.Module) -> None:
-    """Has every stateful layer in a module forget its states, so that the next forward begins with zeros."""
+    """Has every stateful layer in a module forget its states, so that the next forward begins with zeros.
+
+    Example:
+        >>> import regspec, torch
+        >>> layers = [{"GRU": {"units": 2, "stateful": True}}]
+        >>> model = regspec.build({"inputs": {"x": {"shape": [3, 4]}}, "layers": layers})
+        >>> x = torch.randn(5, 3, 4)
+        >>> first, second = model(x), model(x)  # which goes on where the first ended
+        >>> regspec.reset_states(model)
+        >>> torch.equal(model(x), first)
+        True
+    """
     for each in module.modules():
         if isinstance(each, Stateful):
             each.reset_states()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
-from regspec.graph.loading import graph_of
-from regspec.specs.model import ModelSpec
+from regspec.graph.loading import AnySpec, graph_of
 from regspec.targets.torch.program import program_of
 from regspec.targets.torch.writing import print_source
 
 
-def source(spec: ModelSpec | str | Path, *, standalone: bool = False) -> str:
-    """The Python source that a spec, or the file of one, compiles to: what `regspec.build` runs.
+def source(spec: AnySpec, *, standalone: bool = False, parameters: Mapping[str, Any] | None = None) -> str:
+    """The Python source that a spec compiles to: what `regspec.build` runs.
 
-    With ``standalone`` the file holds the pieces of the runtime that it uses, and needs torch alone.
+    Args:
+        spec: a ModelSpec, or what `regspec.load` takes: a path, a text, a mapping.
+        standalone: puts the pieces of the runtime that it uses into the file, which then needs torch alone.
+        parameters: values for parameters of the spec, by name, in place of its defaults.
 
     Raises:
         RegspecError: with every problem of the spec.
@@ -23,4 +26,4 @@ def source(spec: ModelSpec | str | Path, *, standalone: bool = False) -> str:
         >>> "class Mlp(Regularized):" in regspec.source("examples/mlp.yaml")
         True
     """
-    return print_source(program_of(graph_of(spec)), standalone=standalone)
+    return print_source(program_of(graph_of(spec, parameters=parameters)), standalone=standalone)
