@@ -19,6 +19,6 @@ from .runtime import Regularized as Regularized
 from .runtime import accumulate as accumulate
 from .runtime import reset_states as reset_states
 from .specs.model import ModelSpec as ModelSpec
-from .targets.torch.source import source as source
+from .targets.source import source as source
 from .text.problems import Problem as Problem
 from .text.problems import RegspecError as RegspecError

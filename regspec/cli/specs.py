@@ -15,8 +15,8 @@ from regspec.cli.application import Format, Set, Spec, app, parameters, write
 from regspec.graph.loading import checked, graph_of, in_order
 from regspec.language.registration import called, load_entry_points
 from regspec.specs.loading import load_rules
+from regspec.targets.source import TARGETS, source
 from regspec.targets.torch.program import program_of
-from regspec.targets.torch.writing import print_source
 from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
 from regspec.views.summary import counted, mermaid, summarize
@@ -87,12 +87,16 @@ def compile_(
         typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
     ] = None,
     standalone: Annotated[
-        bool, typer.Option("--standalone", help="Put the runtime's pieces into the file, so that it needs torch only.")
+        bool, typer.Option("--standalone", help="Put the runtime's pieces into the file, so that it needs no regspec.")
     ] = False,
+    target: Annotated[
+        str,
+        typer.Option(metavar="|".join(TARGETS), help="A class for torch, or a function that makes a model of Keras 3."),
+    ] = "torch",
     set: Set = None,
 ) -> None:
-    """Compile a spec to the Python source of a PyTorch class. Needs no torch."""
-    write(print_source(program_of(graph_of(spec, parameters=parameters(set))), standalone=standalone), output)
+    """Compile a spec to the Python source of a PyTorch class, or to Keras 3 functional code. Needs no torch."""
+    write(source(spec, target=target, standalone=standalone, parameters=parameters(set)), output)
 
 
 @app.command(epilog="Example: `regspec rules examples/recipes/rules.yaml examples.recipes.any_module:ResNet`")

@@ -14,6 +14,7 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression
 
 Shape = tuple[int | None, ...]
+States = tuple["States | None", ...]  # of a recurrent layer: None for each state, a tuple for a list of them
 DataFormat = Literal["channels_first", "channels_last"]
 Dtype = Literal["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 Precision = Literal["float16", "bfloat16", "float32", "float64"]

@@ -131,10 +131,12 @@ def _drop(model: Model, program: Program) -> None:
     for each, level in _levels(model, program):
         made = {x: step for step in (*level.steps, *level.masks.values()) for x in step.outputs}
         named = {step.name: step for step in level.steps if step.node is not None}
+        symbols = {x.source: given for x, given in zip(level.graph.inputs, level.inputs, strict=False)}
+        symbols |= {name: step.outputs[0] for name, step in named.items()}
         entries = _fields(each)
         for name, masks in each.recorded.items():
             own = [x.mask and _structure(x.mask, made) for x in named[name].inputs[: len(entries[name]["inputs"])]]
-            wanted = [mask and _structure(named[mask.partition(".")[0]].outputs[0], made) for mask in masks]
+            wanted = [mask and _structure(symbols[mask.partition(".")[0]], made) for mask in masks]
             if wanted == own[: len(wanted)] and not any(own[len(wanted) :]):
                 entries[name].pop("mask", None)
             elif "mask" not in entries[name]:

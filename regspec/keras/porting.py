@@ -26,8 +26,8 @@ from regspec.keras.values import UnportedError
 from regspec.keras.weights import NO_WEIGHTS, WeightPath, arrays_of, constants_of, parameters_of
 from regspec.layers.layer import Spatial
 from regspec.specs.model import ModelSpec
+from regspec.targets.source import source
 from regspec.targets.torch.program import program_of
-from regspec.targets.torch.source import source
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
 from regspec.views.summary import counted

@@ -97,6 +97,7 @@ class HardSigmoid(ActivationFunction):
 
     main = "slope"
     example = "0.2"
+    own_fields = frozenset({"slope"})
     slope: Positive = 1 / 6
 
     def lower(self, dimension: int) -> Call | None:

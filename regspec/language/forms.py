@@ -25,6 +25,7 @@ class Named(Frozen):
     aliases: ClassVar[tuple[str, ...]] = ()
     main: ClassVar[str | None] = None  # the argument that may stand for all: {leaky_relu: 0.1}
     is_registered: ClassVar[bool] = False  # by a user, and none of this package's own
+    own_fields: ClassVar[frozenset[str]] = frozenset()  # arguments that Keras's counterpart does not have
     example: ClassVar[str] = ""  # what an example says after the name, as a spec writes it: 0.1
 
     def __str__(self) -> str:

@@ -19,6 +19,8 @@ from regspec.layers.merging import Merge
 class LayerScale(Elementwise):
     """The input times a learned factor for each number along an axis."""
 
+    is_in_keras = False  # whose own are private
+
     example = "{init_values: 1e-6, projection_dim: 5}"
 
     init_values: Number = Field(description="What every factor starts as.")
@@ -46,6 +48,8 @@ class LayerScale(Elementwise):
 class StochasticDepth(Elementwise):
     """Zeros for a share of the examples, in training; the others enlarged to keep the mean."""
 
+    is_in_keras = False  # whose own are private
+
     example = "{drop_path_rate: 0.1}"
 
     drop_path_rate: Annotated[Fraction, Field(lt=1)] = Field(description="The share of examples, below one.")
@@ -57,6 +61,8 @@ class StochasticDepth(Elementwise):
 @kind
 class CustomScaleLayer(Merge):
     """The first input plus the second times a factor."""
+
+    is_in_keras = False  # whose own are private
 
     example = "{scale: 0.17, inputs: [a, b]}"
 

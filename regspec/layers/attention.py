@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -127,6 +127,14 @@ class Projected(KernelSlot, BiasSlot, Attending):
     """Attention whose queries, keys and values are projected first."""
 
     takes_attention_mask = True
+    own_fields = frozenset({"projection_activity"})
+    takes_inputs_apart = True
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """Keras gives the penalty of the layer's activity to its projections."""
+        if self.activity_regularizer is not None:
+            raise ShapeError("has an activity_regularizer, which Keras gives to its projections")
+        return {"activity_regularizer": self.projection_activity, "projection_activity": None}
 
     use_gate: bool = Field(False, description="Whether the attended values are multiplied by a gate of the query.")
     sliding_window: Size | None = Field(

@@ -172,6 +172,9 @@ class Equalization(Images, Valued):
 
     bins: Size = Field(256, description="The number of bins of the histogram.")
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        raise ShapeError("can't stand in a functional model of Keras 3, where it gives its input's own symbol")
+
 
 @kind
 class ContrastLimitedAdaptiveHistogramEqualization(Moved, Images, Valued):
@@ -181,6 +184,8 @@ class ContrastLimitedAdaptiveHistogramEqualization(Moved, Images, Valued):
         4.0, description="Where a histogram is cut off, in multiples of its mean; 0 leaves it whole."
     )
     tile_grid_size: Sizes = Field((8, 8), description="The number of tiles along the height and along the width.")
+    own_fields = frozenset({"as_on_torch"})
+
     as_on_torch: bool = Field(
         False,
         description="Whether to do what Keras's torch backend does, unlike its others: the limit is cut to a whole "

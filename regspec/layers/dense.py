@@ -34,6 +34,7 @@ class Dense(KernelSlot, BiasSlot, Activated):
 
     example = "{units: 64, activation: relu, kernel_regularizer: {l2: 1e-4}}"
     supports_masking = True
+    own_fields = frozenset({"rounds_inputs"})
 
     units: Size = Field(description="The size of the output's last axis.")
     rounds_inputs: bool = ROUNDS_INPUTS
@@ -69,6 +70,8 @@ OutputSizes = Annotated[
 @kind
 class EinsumDense(KernelSlot, Activated):
     """activation(einsum(equation, x, kernel) + bias)."""
+
+    own_fields = frozenset({"rounds_inputs"})
 
     example = "{equation: 'abc,cd->abd', output_shape: [null, 64], bias_axes: d, kernel_regularizer: {l2: 1e-4}}"
 

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order, Pattern
 from regspec.code.expressions import Expression, Module, unless
-from regspec.code.shapes import DataFormat, Precision, Shape, ShapeError, Symbol, text
+from regspec.code.shapes import DataFormat, Precision, Shape, ShapeError, States, Symbol, text
 from regspec.language.activations import Activation
 from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
@@ -105,6 +105,18 @@ class Layer(Frozen):
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
     differs_in_training: ClassVar[bool] = False  # whether it computes otherwise in training, whatever its fields are
     takes_attention_mask: ClassVar[bool] = False  # whether a mask that is named for it is one of scores
+    is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
+    own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
+    takes_inputs_apart: ClassVar[bool] = False  # whether Keras's class takes several inputs as so many arguments
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """The values of fields for Keras's class on these inputs, where they are others. Raises `ShapeError`."""
+        return {}
+
+    @property
+    def state_structure(self) -> States:
+        """The states that it takes and gives besides, in the lists in which Keras has them."""
+        return ()
 
     def order(self, x: Symbol) -> Order | None:
         """The order of axes in which it wants an input; None takes any that its inputs share."""
@@ -337,6 +349,9 @@ class Activated(Layer):
         return -1 if dimension == like.rank - 1 else dimension
 
 
+PER_AXIS = ("kernel_size", "strides", "dilation_rate", "pool_size", "size", "output_size", "output_padding")
+
+
 class Spatial(Layer):
     """A layer that works along space or time, one axis of channels apart; written for channels first."""
 
@@ -346,16 +361,7 @@ class Spatial(Layer):
 
     spatial_rank: ClassVar[int]
 
-    @field_validator(
-        "kernel_size",
-        "strides",
-        "dilation_rate",
-        "pool_size",
-        "size",
-        "output_size",
-        "output_padding",
-        check_fields=False,
-    )
+    @field_validator(*PER_AXIS, check_fields=False)
     @classmethod
     def _per_axis(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
         """One size for each spatial axis."""
@@ -365,6 +371,13 @@ class Spatial(Layer):
             return value * cls.spatial_rank
         wanted = {"wanted": cls.spatial_rank, "given": len(value)}
         raise PydanticCustomError("sizes", "must be one size or {wanted}, but has {given}", wanted)
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """Channels first must be said to Keras, and equal sizes may be one."""
+        sizes = {name: getattr(self, name, None) for name in PER_AXIS}
+        found = {name: value[0] for name, value in sizes.items() if value and len({*value}) == 1}
+        is_first = (self.data_format or (xs[0].data_format if xs else "channels_last")) == "channels_first"
+        return {**found, "data_format": "channels_first" if is_first else None}
 
     def gives_signal(self, *xs: Symbol) -> bool:
         return self.order(xs[0]) == axes.identity(xs[0].rank)
@@ -418,6 +431,7 @@ def kind(cls: L) -> L:
 def operation(cls: L) -> L:
     """Adds a kind that is an operation in Keras, and no layer; a decorator."""
     OPERATIONS.add(cls.__name__)
+    cls.is_in_keras = False
     return kind(cls)
 
 

@@ -18,6 +18,8 @@ from regspec.layers.slots import BiasSlot, KernelSlot
 class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
     """A window that moves along the spatial axes, with weights of its own at each place."""
 
+    is_in_keras = False  # but in Keras 2
+
     example = "{filters: 16, kernel_size: 3, kernel_regularizer: {l2: 1e-4}}"
 
     filters: Size = Field(description="The number of output channels.")

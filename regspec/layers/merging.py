@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -68,6 +68,8 @@ def _chained(operator: str, values: Sequence[Value]) -> Expression:
 
 class Operator(Merge, Pair):
     """A merge of inputs, or of one input and numbers."""
+
+    own_fields = frozenset({"x1", "x2"})
 
     def checked(self, *xs: Symbol) -> None:
         if self.numbers:
@@ -228,6 +230,12 @@ class Concatenate(Moved, Elementwise):
     arity = (1, None)
     supports_masking = True
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """The axis that Keras must be told, where it is not the last."""
+        x = xs[0]
+        axis = x.order[self._dimension(x)]
+        return {"axis": self.axis if self.axis is not None else None if axis == x.rank - 1 else axis}
+
     def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         """A step counts where it does in one of the inputs; those without a mask count with all their steps."""
         masks = [each.mask for each in (x, *others) if each.mask is not None]
@@ -308,6 +316,9 @@ class Dot(Layer):
         if 0 in (first, second):
             raise ShapeError("multiplies along axis 0, which is the batch")
         return first, second
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return {"axes": self.axes[0] if len(self.axes) == 1 else self.axes}
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         (y,) = others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import GetJsonSchemaHandler, ValidationError
@@ -65,6 +66,14 @@ class LayerForm:
 
 
 Nested = Annotated[Layer, LayerForm()]
+
+
+@dataclass(frozen=True, slots=True)
+class OnInputs:
+    """A layer inside another, and what it takes there."""
+
+    layer: Layer
+    inputs: tuple[Symbol, ...]
 
 
 def wanted(layer: Layer, x: Symbol) -> Symbol:

@@ -17,7 +17,7 @@ from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNor
 from regspec.language.regularizers import Regularizer
 from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
-from regspec.layers.nested import Nested
+from regspec.layers.nested import Nested, OnInputs
 from regspec.layers.slots import AffineSlots
 
 
@@ -31,6 +31,12 @@ class ChannelNormalization(AffineSlots):
         None, description="The axis of the channels; where the model's data_format puts them when absent."
     )
     epsilon: NotNegative = Field(1e-3, description="Added to the variance.")
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """Where the channels lie, which must be said to Keras where they are not last."""
+        axis = channel_axis(self.axis, xs[0])
+        is_last = axis == xs[0].rank - 1
+        return {"axis": None if is_last else axis}
 
     def gives_signal(self, *xs: Symbol) -> bool:
         return xs[0].is_signal
@@ -277,6 +283,9 @@ class SpectralNormalization(Layer):
 
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}; it must have a kernel or embeddings.")
     power_iterations: Size = Field(1, description="How many iterations estimate the singular value in each step.")
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return {"layer": OnInputs(self.layer, xs)}
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -13,8 +13,18 @@ from typing import Any
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Module, Part, Value, unless
-from regspec.code.shapes import Shape, ShapeError, Symbol, text
-from regspec.layers.cells import Cell, GRUCell, LSTMCell, Names, NestedCells, SimpleRNNCell, stacked
+from regspec.code.shapes import Shape, ShapeError, States, Symbol, text
+from regspec.language.fields import Frozen
+from regspec.layers.cells import (
+    Cell,
+    GRUCell,
+    LSTMCell,
+    Names,
+    NestedCells,
+    SimpleRNNCell,
+    StackedRNNCells,
+    stacked,
+)
 from regspec.layers.layer import Layer, Weight, kind, refuse_signals
 
 
@@ -45,6 +55,7 @@ class Recurrent(Layer):
     )
 
     arity = (1, None)
+    own_fields = frozenset({"ignores_mask"})
 
     def mask_of(self, x: Symbol) -> Symbol | None:
         """The mask by which it skips steps of its input."""
@@ -54,6 +65,10 @@ class Recurrent(Layer):
     def state_count(self) -> int:
         """How many states it has."""
         raise NotImplementedError
+
+    @property
+    def state_structure(self) -> States:
+        return (None,) * self.state_count
 
     def state_shapes(self, x: Symbol) -> tuple[Shape, ...]:
         """The shapes of its states, the first of which are its output's cell's."""
@@ -224,6 +239,19 @@ class RNN(Chain):
     @property
     def cells(self) -> tuple[tuple[Names, Cell], ...]:
         return stacked(self.cell)
+
+    @property
+    def state_structure(self) -> States:
+        """A list for each cell of a stack that has several."""
+        return super().state_structure if isinstance(self.cell, Cell) else _in_stack(self.cell) or ()
+
+
+def _in_stack(field: Frozen) -> States | None:
+    """The states of a cell that stands in a stack, or of a stack; None for a single state."""
+    if isinstance(field, Cell):
+        return None if len(field.states) == 1 else (None,) * len(field.states)
+    assert isinstance(field, StackedRNNCells)
+    return tuple(map(_in_stack, field.cells))
 
 
 @kind

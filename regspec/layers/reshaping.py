@@ -204,6 +204,14 @@ class Sided(Spatial):
             )
         return sides
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """One number where all are equal; along one axis, both sides."""
+        name = "cropping" if isinstance(self, Cropping) else "padding"
+        sides = getattr(self, name)
+        numbers = {cells for side in sides for cells in side}
+        value = numbers.pop() if len(numbers) == 1 else sides[0] if self.spatial_rank == 1 else sides
+        return {**super().keras_fields(*xs), name: value}
+
     def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
@@ -338,6 +346,11 @@ class Sequential(Spatial):
     )
 
     spatial_rank = 1
+    own_fields = frozenset({"data_format"})
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        is_first = self.data_format == "channels_first"
+        return {**super().keras_fields(*xs), "data_format": self.data_format if is_first else None}
 
     def order(self, x: Symbol) -> Order | None:
         return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)

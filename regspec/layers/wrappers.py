@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -12,14 +12,14 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, Part, call
-from regspec.code.shapes import Shape, ShapeError, Symbol, text
+from regspec.code.shapes import Shape, ShapeError, States, Symbol, text
 from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
 from regspec.layers.cells import Cell
 from regspec.layers.counting import Counted, Recounted
 from regspec.layers.dense import Dense
 from regspec.layers.layer import Layer, Weight, kind
-from regspec.layers.nested import Nested
+from regspec.layers.nested import Nested, OnInputs
 from regspec.layers.recurrent import Chain, Recurrent, as_torch_takes
 
 
@@ -38,6 +38,14 @@ class Bidirectional(Layer):
     )
 
     arity = (1, None)
+
+    @property
+    def state_structure(self) -> States:
+        return (*self._forward.state_structure, *self._backward.state_structure)
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        both = {"layer": self.layer, "backward_layer": self.backward_layer}
+        return {name: OnInputs(layer, xs) for name, layer in both.items() if layer is not None}
 
     @model_validator(mode="after")
     def _wraps_recurrent_layers(self) -> Bidirectional:
@@ -230,6 +238,9 @@ class TimeDistributed(Layer):
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}.")
 
     supports_masking = True
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return {"layer": OnInputs(self.layer, tuple(map(self._step, xs)))}
 
     @property
     def kinds(self) -> tuple[str, ...]:

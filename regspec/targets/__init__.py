@@ -1,4 +1,6 @@
-"""What a network becomes: ``torch`` has the class of a module as source text, ``python`` what prints Python.
+"""What a network becomes as source text.
+
+``torch`` has the class of a module, ``keras`` a function of Keras 3, ``python`` what prints Python for both.
 
 It may import ``graph`` and what that may import, and never torch itself. What passes through: a `Graph`, to the text of
 a file.

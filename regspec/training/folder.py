@@ -16,7 +16,7 @@ from torch import Tensor
 
 from regspec.specs.model import ModelSpec
 from regspec.specs.parameters import with_defaults, with_values
-from regspec.targets.torch.source import source
+from regspec.targets.source import source
 from regspec.text import files
 from regspec.text.document import Location, parse, read
 from regspec.text.problems import Problem, RegspecError

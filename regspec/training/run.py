@@ -28,8 +28,8 @@ from regspec.graph.network import Graph
 from regspec.modules.building import build
 from regspec.runtime import Regularized
 from regspec.specs.model import ModelSpec
+from regspec.targets.source import source
 from regspec.targets.torch.program import program_of
-from regspec.targets.torch.source import source
 from regspec.text.problems import Problem, RegspecError
 from regspec.training import data, resuming
 from regspec.training.activities import activities

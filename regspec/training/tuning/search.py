@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from regspec.graph.loading import load
 from regspec.specs.parameters import with_defaults, written
-from regspec.targets.torch.source import source
+from regspec.targets.source import source
 from regspec.text import files
 from regspec.text.document import Document, read
 from regspec.text.problems import Problem, RegspecError

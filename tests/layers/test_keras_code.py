@@ -1,0 +1,92 @@
+"""Each row as Keras code: it makes the row's own Keras layer, or is refused with a reason."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from typing import Any
+
+import keras
+import pytest
+
+import regspec
+
+from . import reference
+from .operating import is_operation
+from .row import Row
+from .rows import ROWS
+from .specs import spec_of, with_penalties
+
+pytestmark = pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")
+
+# What Keras 3 has no layer of, or none that can stand in a functional model.
+NOT_IN_KERAS = ("LayerScale", "StochasticDepth", "CustomScaleLayer", "LocallyConnected1D", "LocallyConnected2D",
+                "Equalization")  # fmt: skip
+# Fields that may be one number in Keras, and what it stands for, in multiples of it.
+FACTORS = {"height_factor": (-1, 1), "brightness_factor": (-1, 1), "contrast_factor": (0, 1)}
+PARTLY_IN_KERAS = {("Activation", "hard_sigmoid")}  # whose slope it does not have
+
+
+def is_refused(row: Row) -> bool:
+    activation = row.fields.get("activation")
+    return (
+        is_operation(row.kind, row.fields)
+        or row.kind in NOT_IN_KERAS
+        or any(field in row.fields for field in reference.OURS)
+        or (isinstance(activation, dict) and (row.kind, *activation) in PARTLY_IN_KERAS)
+    )
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.id) for row in ROWS])
+def test_rows(row: Row) -> None:
+    fields = with_penalties(row)
+    spec = spec_of(row, fields)
+    if is_refused(row):
+        with pytest.raises(regspec.RegspecError, match="Keras"):
+            regspec.source(spec, target="keras")
+        return
+    printed = made(regspec.source(spec, target="keras")).get_layer("layer")
+    wanted = reference.keras_layer(row.kind, fields, row.data_format, len(row.shapes[0]) + 1)
+    inputs = [keras.Input(shape, dtype=dtype) for shape, dtype in zip(row.shapes, row.types, strict=True)]
+    reference.call(wanted, row, inputs, training=False)
+    assert config_of(printed, row) == config_of(wanted, row)
+
+
+def made(source: str) -> keras.Model:
+    """The model that the last function of a source makes."""
+    names: dict[str, Any] = {}
+    exec(source, names)
+    model: keras.Model = [value for name, value in names.items() if name.startswith("make_")][-1]()
+    return model
+
+
+def config_of(layer: keras.layers.Layer, row: Row) -> Any:
+    """What makes a layer again, as plain data; with its function's arguments, which Keras can't write."""
+    function = getattr(layer, "activation", None)
+    arguments = None
+    if isinstance(function, partial):
+        layer.activation = function.func
+    if callable(function) and not isinstance(function, keras.layers.Layer):
+        bound = inspect.signature(function).bind(None)
+        bound.apply_defaults()
+        arguments = bound.arguments
+    try:
+        config = keras.saving.serialize_keras_object(layer)
+    except NotImplementedError:  # Keras writes no config of ELU and Identity with a regularizer
+        penalty = layer.activity_regularizer.get_config()
+        config = {"kind": type(layer).__name__, "alpha": getattr(layer, "alpha", None), "penalty": penalty}
+    return plain(config, len(row.shapes[0]) + 1), arguments
+
+
+def plain(value: Any, rank: int) -> Any:
+    """A config without names and seeds, and with numbers and axes said in one way."""
+    if not isinstance(value, dict):
+        return [plain(each, rank) for each in value] if isinstance(value, (list, tuple)) else value
+    found = {key: plain(each, rank) for key, each in value.items() if key not in ("name", "build_config", "seed")}
+    for name, factors in FACTORS.items():
+        if isinstance(found.get(name), float):
+            found[name] = [found[name] * factor for factor in factors]
+    for name in found.keys() & {"axis", "axes"}:
+        axes = found[name] if isinstance(found[name], list) else [found[name]]
+        found[name] = axes if None in axes else sorted({axis % rank for axis in axes})
+    return found
