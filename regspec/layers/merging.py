@@ -288,8 +288,7 @@ class Concatenate(Moved, Elementwise):
 
 def _either(masks: Sequence[Expression]) -> Expression:
     """The mask of what counts by one of several."""
-    distinct = {id(mask): mask for mask in masks}.values()
-    return reduce(lambda left, right: Binary("|", left, right), distinct)
+    return reduce(lambda left, right: Binary("|", left, right), dict.fromkeys(masks))
 
 
 def _all_steps(x: Symbol) -> Expression:

@@ -181,8 +181,8 @@ def _routed(
 
 def _refused(part: _Part, optimizer: Optimizer, decoupled: bool) -> Iterator[Problem]:
     """What stands against a part's route."""
-    optimized = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if any(id(parameter) not in optimized for parameter in part.parameters):
+    optimized = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    if any(parameter not in optimized for parameter in part.parameters):
         yield Problem(f"the weight of '{part.name}' is none of the optimizer's parameters")
     kind = type(optimizer).__name__
     if part.route == "decay":
@@ -245,7 +245,7 @@ def _bound(roots: list[Regularized], optimizer: Optimizer, parts: list[_Part], s
         if skipped is not None and skipped.item():
             return
         groups = optimizer.param_groups if proximal else []
-        sizes = {id(parameter): _step_size(group) for group in groups for parameter in group["params"]}
+        sizes = {parameter: _step_size(group) for group in groups for parameter in group["params"]}
         for part in proximal:
             _shrink(part, sizes)
         for root in roots:
@@ -278,21 +278,21 @@ class _Decays:
         self.optimizer = optimizer
         self.before = [[*group["params"]] for group in optimizer.param_groups]
         self.made: list[tuple[float, list[_Part]]] = []  # of each further group, the decay without penalties, and they
-        own: dict[int, list[_Part]] = {}
+        own: dict[nn.Parameter, list[_Part]] = {}
         for part in parts:
             for parameter in part.parameters:
-                own.setdefault(id(parameter), []).append(part)
+                own.setdefault(parameter, []).append(part)
         for group in [*optimizer.param_groups]:
             made: dict[Any, dict[str, Any]] = {}
             for parameter in group["params"]:
-                if decaying := own.get(id(parameter)):
+                if decaying := own.get(parameter):
                     # those that decay alike, now and later, are in one group
                     key = tuple((part.strength, part.scheduled and part.scheduled.schedules) for part in decaying)
                     if key not in made:
                         made[key] = {**group, "params": []}
                         self.made.append((group["weight_decay"], decaying))
                     made[key]["params"].append(parameter)
-            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+            group["params"] = [parameter for parameter in group["params"] if parameter not in own]
             optimizer.param_groups.extend(made.values())
         self.update()
 
@@ -341,7 +341,7 @@ def _step_size(group: Mapping[str, Any]) -> Any:
 
 
 @torch.no_grad()
-def _shrink(part: _Part, sizes: Mapping[int, Any]) -> None:
+def _shrink(part: _Part, sizes: Mapping[Tensor, Any]) -> None:
     """The proximal step: a soft threshold of each weight, or of each group's norm, by the size of its step.
 
     Parikh and Boyd (2014), Proximal algorithms, sections 6.5.2 and 6.5.4.
@@ -349,7 +349,7 @@ def _shrink(part: _Part, sizes: Mapping[int, Any]) -> None:
     for parameter in part.parameters:
         if not parameter.requires_grad or parameter.grad is None:
             continue  # the optimizer left it alone
-        threshold = sizes[id(parameter)] * part.strength
+        threshold = sizes[parameter] * part.strength
         if part.kind == "l1":
             parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
             continue

@@ -81,12 +81,12 @@ class Document:
 
     def _pairs(self, mapping: yaml.MappingNode) -> dict[str | int, tuple[Any, Any]]:
         """A mapping's nodes by key: for the faults of one mapping they are looked up many times."""
-        if id(mapping) not in self._by_key:
-            self._by_key[id(mapping)] = {key.value: (key, value) for key, value in mapping.value}
-        return self._by_key[id(mapping)]
+        if mapping not in self._by_key:
+            self._by_key[mapping] = {key.value: (key, value) for key, value in mapping.value}
+        return self._by_key[mapping]
 
     @cached_property
-    def _by_key(self) -> dict[int, dict[str | int, tuple[Any, Any]]]:
+    def _by_key(self) -> dict[yaml.MappingNode, dict[str | int, tuple[Any, Any]]]:
         return {}
 
     @cached_property

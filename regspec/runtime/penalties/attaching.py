@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from regspec.runtime.penalties.regularized import Regularized
+from regspec.runtime.penalties.terms import Listener
 
 
 def attach(module: nn.Module) -> Regularized:
@@ -44,11 +45,11 @@ def detach(module: nn.Module) -> nn.Module:
         raise TypeError(f"{type(module).__name__} has no penalties that were attached")
     if module._is_bound:
         raise TypeError(f"{type(module).__name__} is bound to an optimizer: remove the binding first")
-    attached = {id(module._terms.pop(name)) for name in module._attached}
+    attached = {module._terms.pop(name) for name in module._attached}
     module._attached = []
     for part in module.modules():
         for number, hook in list(part._forward_hooks.items()):
-            if id(hook) in attached:
+            if isinstance(hook, Listener) and hook in attached:
                 del part._forward_hooks[number]
     if type(module) not in _classes.values():
         return module  # it had penalties of its own before

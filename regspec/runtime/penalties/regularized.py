@@ -237,8 +237,9 @@ class Regularized(nn.Module):
             raise RuntimeError(f"the output of {', '.join(missed)} was computed outside of {_CALL}")
         if not self._has_run:
             return
-        hooks = {id(hook) for module in self.modules() for hook in module._forward_hooks.values()}
-        if lost := [name for name, listener in silent if id(listener) not in hooks]:
+        hooks = [hook for module in self.modules() for hook in module._forward_hooks.values()]
+        heard = {hook for hook in hooks if isinstance(hook, Listener)}
+        if lost := [name for name, listener in silent if listener not in heard]:
             raise RuntimeError(f"{', '.join(lost)}: the module that is listened to is no longer in the model")
         never = [name for name, listener in silent if not listener.is_called]
         for _, listener in silent:
