@@ -108,7 +108,16 @@ def layer_in_place(
     )
     masks = tuple(x.mask for x in masked)
     attention_mask = masked[0].attention_mask
-    return LayerNode(name, tuple(inputs), outputs, resolved, masks, attention_mask, first=first, origin=origin)
+    return LayerNode(
+        name,
+        inputs=tuple(inputs),
+        outputs=outputs,
+        resolved=resolved,
+        masks=masks,
+        attention_mask=attention_mask,
+        first=first,
+        origin=origin,
+    )
 
 
 def inside(x: Symbol, name: str) -> Symbol:

@@ -137,7 +137,15 @@ def _resolved(layer: Layer, inputs: Sequence[Symbol], activity: Regularizer | No
             weight.initializer.check(weight.drawn)
         if weight.constraint is not None:
             weight.constraint.check(weight.pattern)
-    return Resolved(layer, xs, outputs, weights, tuple(terms), activity, _mask(layer, xs, outputs[0]))
+    return Resolved(
+        layer,
+        inputs=xs,
+        outputs=outputs,
+        weights=weights,
+        terms=tuple(terms),
+        activity=activity,
+        mask=_mask(layer, xs, outputs[0]),
+    )
 
 
 def _outputs(layer: Layer, xs: tuple[Symbol, ...], dtype: str) -> tuple[Symbol, ...]:

@@ -186,4 +186,6 @@ def einsum_shapes(equation: str, x: Symbol, output_size: tuple[int | None, ...],
             raise ShapeError(f"has bias_axes '{bias_axes}', of which one has a size that is not known")
         bias = (*(size or 0 for size in wanted), *((1,) * elided if not left else ()))
     reduced = tuple(start + index for index, letter in enumerate(inputs) if letter not in outputs)
-    return EinsumShapes(kernel, kernel_axes, bias, output, (fan_in, fan_out), reduced)
+    return EinsumShapes(
+        kernel=kernel, kernel_axes=kernel_axes, bias=bias, output=output, fans=(fan_in, fan_out), reduced=reduced
+    )

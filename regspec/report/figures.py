@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 
@@ -179,12 +180,12 @@ def _over_runs(
         if values is not None and np.isfinite(values).any():
             colour, dash = looks[run.name]
             label = names.get(run.name, name if len(runs) == 1 else f"{run.name}, {name}")
-            found.append(Line(label, run.epochs, values, colour, dash, is_thin, run.name))
+            found.append(Line(label, run.epochs, values, colour=colour, dash=dash, is_thin=is_thin, group=run.name))
     return found
 
 
 def _muted(line: Line) -> Line:
-    return Line(line.name, line.epochs, line.values, LIGHT["muted"], line.dash, line.is_thin, line.group)
+    return replace(line, colour=LIGHT["muted"])
 
 
 def _line_panel(name: str, title: str, text: str, lines: list[Line], *, is_share: bool = False) -> Panel:
@@ -222,7 +223,9 @@ def _weight_panel(weight: Weight, twin: Weight | None) -> Panel:
     for name, part, colour, is_filled in parts:
         counts, _ = np.histogram(part[np.isfinite(part) & (part != 0)], edges)
         zeros = float((part == 0).mean())
-        histograms.append(Histogram(name, edges, counts / max(1, part.size), zeros, colour, is_filled))
+        histograms.append(
+            Histogram(name, edges, counts / max(1, part.size), zeros=zeros, colour=colour, is_filled=is_filled)
+        )
     text = f"{weight.after.size:,} numbers, {weight.regularizer or 'no penalty'}."
     return Panel(f"weights_{weight.name}", weight.name, text, partial(draw_histograms, histograms=histograms))
 
@@ -235,4 +238,4 @@ def _outputs(name: str, activity: Activity, colour: str, is_filled: bool) -> His
         zeros = activity.zeros
         bin_of_zero = min(int(np.searchsorted(activity.edges, 0.0, side="right")) - 1, len(counts) - 1)
         counts[bin_of_zero] = max(0.0, counts[bin_of_zero] - zeros * total)
-    return Histogram(name, activity.edges, counts / total, zeros, colour, is_filled)
+    return Histogram(name, activity.edges, counts / total, zeros=zeros, colour=colour, is_filled=is_filled)

@@ -159,11 +159,11 @@ def term_rows(run: Recorded) -> list[TermRow]:
     rows = [
         TermRow(
             name,
-            regularizers.get(name, ""),
-            _number(float(values[0])),
-            _number(last[name]),
-            last[name] / total if total > 0 and math.isfinite(last[name]) else 0.0,
-            percent(float(zeros[name][-1])) if name in zeros else "",
+            regularizer=regularizers.get(name, ""),
+            first=_number(float(values[0])),
+            last=_number(last[name]),
+            share=last[name] / total if total > 0 and math.isfinite(last[name]) else 0.0,
+            zeros=percent(float(zeros[name][-1])) if name in zeros else "",
         )
         for name, values in penalties.items()
     ]

@@ -135,19 +135,19 @@ def _read(folder: Path, name: str) -> Recorded:
     baseline, whole = folder / "baseline", folder.resolve()
     return Recorded(
         folder,
-        name,
-        about,
-        epochs,
-        metrics,
-        _text(folder / SPEC) or "",
-        _text(folder / "model.py"),
-        graph,
-        initial,
-        weights,
-        activities,
-        _read(baseline, "without regularization") if (baseline / METRICS).is_file() else None,
-        whole.name == "baseline" and (whole.parent / METRICS).is_file(),
-        tuple(missing),
+        name=name,
+        about=about,
+        epochs=epochs,
+        metrics=metrics,
+        spec=_text(folder / SPEC) or "",
+        source=_text(folder / "model.py"),
+        graph=graph,
+        initial=initial,
+        weights=weights,
+        activities=activities,
+        baseline=_read(baseline, "without regularization") if (baseline / METRICS).is_file() else None,
+        is_twin=whole.name == "baseline" and (whole.parent / METRICS).is_file(),
+        missing=tuple(missing),
     )
 
 

@@ -106,18 +106,18 @@ def _lowered(resolved: Resolved, inputs: Sequence[Symbol], dtype: str) -> Lowere
         (*xs, *(mask for mask in masks if mask is not None)),
         outputs,
         results,
-        tuple(_modules(results)),
-        resolved,
-        tuple(weights.values()),
-        tuple(fills),
-        tuple(_penalized(term, weights, inner, layer, outputs[0], results) for term in resolved.terms),
-        tuple(
+        modules=tuple(_modules(results)),
+        resolved=resolved,
+        weights=tuple(weights.values()),
+        fills=tuple(fills),
+        penalized=tuple(_penalized(term, weights, inner, layer, outputs[0], results) for term in resolved.terms),
+        constrained=tuple(
             Constrained(weight.name, weight.constraint.lower(weight.pattern), _places(weight))
             for weight in weights.values()
             if weight.constraint is not None
         ),
-        (*frozen, *(place for place in absent if Place(place.module) not in frozen)),
-        layer.output_mask(*xs),
+        frozen=(*frozen, *(place for place in absent if Place(place.module) not in frozen)),
+        mask=layer.output_mask(*xs),
     )
 
 

@@ -109,11 +109,11 @@ class _Lowering:
         masked = tuple(index for index, x in enumerate(inputs) if x.mask in read)
         return Program(
             graph,
-            (*inputs, *(mask for index in masked if (mask := inputs[index].mask) is not None)),
-            kept,
-            tuple(given),
-            masked,
-            {x: step for step in steps if step.lowered.kind == MASK for x in step.outputs},
+            inputs=(*inputs, *(mask for index in masked if (mask := inputs[index].mask) is not None)),
+            steps=kept,
+            outputs=tuple(given),
+            masked=masked,
+            masks={x: step for step in steps if step.lowered.kind == MASK for x in step.outputs},
         )
 
     def _layer(
@@ -153,7 +153,7 @@ class _Lowering:
             for index, x in enumerate(lowered.outputs)
         )
         read = (masks[own] for own in lowered.inputs[len(xs) :])
-        return [*steps, Step(node.name, lowered, (*xs, *read), outputs, node, attributes)]
+        return [*steps, Step(node.name, lowered, (*xs, *read), outputs, node=node, attributes=attributes)]
 
     def _block(
         self,
@@ -192,7 +192,7 @@ class _Lowering:
         parts = tuple(Part(whole, structure, (index,)) for index in range(len(outputs)))
         results = (whole,) if node.block.is_single else parts
         lowered = Lowered(node.block.name, tuple(inputs), tuple(outputs), results, (module,))
-        return [*steps, Step(node.name, lowered, lowered.inputs, lowered.outputs, node, attributes)]
+        return [*steps, Step(node.name, lowered, lowered.inputs, lowered.outputs, node=node, attributes=attributes)]
 
     def _report(self, node: Node, prefix: str, error: ShapeError) -> None:
         """Adds a fault; a block that is used twice has its faults once."""

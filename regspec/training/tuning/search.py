@@ -103,7 +103,16 @@ def tune(
     task = run.Task.of(spec_file, options)
     place = folder or Folder.free(Path("runs") / f"{task.spec.name}_search").path
     metric = _metric(plan, task)
-    search = _Search(spec_file, read(spec_file), task, plan, metric, place, console or get_console(), train)
+    search = _Search(
+        spec_file=spec_file,
+        document=read(spec_file),
+        task=task,
+        plan=plan,
+        metric=metric,
+        folder=place,
+        console=console or get_console(),
+        train=train,
+    )
     _check(search)
     searches = task.spec.search
     values = grid(searches, plan.trials) if plan.sampler == "grid" else [{x: task.spec.parameters[x] for x in searches}]
