@@ -18,7 +18,7 @@ from sklearn.utils.class_weight import compute_class_weight
 import regspec
 from regspec.graph.loading import graph_of
 from regspec.graph.network import Graph
-from regspec.training.data import Data, class_weights, load
+from regspec.training.data import Data, class_weights, load_data
 
 
 def graph(inputs: str, *layers: str, more: str = "") -> Graph:
@@ -62,7 +62,7 @@ TWO = graph(
 )
 def test_bundled_classes(name: str, width: int, units: int) -> None:
     bunch = getattr(datasets, f"load_{name}")()
-    data = load(name, dense(width, units))
+    data = load_data(name, dense(width, units))
     assert data.is_classification
     assert data.classes == tuple(str(each) for each in bunch.target_names)
     assert data.train.target.dtype == torch.int64
@@ -78,7 +78,7 @@ def test_bundled_classes(name: str, width: int, units: int) -> None:
 
 
 def test_bundled_quantities() -> None:
-    data = load("diabetes", dense(10, 1))
+    data = load_data("diabetes", dense(10, 1))
     assert not data.is_classification
     assert data.classes is None
     assert data.train.target.dtype == torch.float32
@@ -86,13 +86,13 @@ def test_bundled_quantities() -> None:
 
 
 def test_a_seed_says_which_are_held_out() -> None:
-    first, again, other = (load("iris", dense(4, 3), seed=seed).held_out[range(30)][0] for seed in (1, 1, 2))
+    first, again, other = (load_data("iris", dense(4, 3), seed=seed).held_out[range(30)][0] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_batches_are_rows_in_their_order() -> None:
-    examples = load("wine", dense(13, 3)).train
+    examples = load_data("wine", dense(13, 3)).train
     x, y = examples[range(len(examples))]
     batch = examples[[5, 0, 7]]
     assert torch.equal(batch[0], x[[5, 0, 7]])
@@ -102,7 +102,7 @@ def test_batches_are_rows_in_their_order() -> None:
 
 def test_few_examples_of_a_class_are_divided_all_the_same(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.zeros((10, 1)), y=np.array([0] * 9 + [1]))
-    data = load(str(tmp_path / "d.npz"), dense(1, 2))
+    data = load_data(str(tmp_path / "d.npz"), dense(1, 2))
     assert (len(data.train), len(data.held_out)) == (8, 2)
 
 
@@ -120,7 +120,7 @@ def test_class_weights(classes: int) -> None:
 def test_npz_by_the_inputs_names(tmp_path: Path) -> None:
     left, right, y = numbers(40, 3), integers(5, 40, 2), np.arange(40) % 2
     np.savez(tmp_path / "d.npz", right=right, left=left, y=y, other=np.zeros(3))
-    data = load(str(tmp_path / "d.npz"), TWO)
+    data = load_data(str(tmp_path / "d.npz"), TWO)
     made_left, made_right, made_y = all_of(data)
     assert (made_left.dtype, made_right.dtype) == (torch.float32, torch.int64)
     order = [int(np.argmin(np.abs(left - row).sum(1))) for row in made_left.double().numpy()]
@@ -151,7 +151,7 @@ def test_shapes_that_fit(tmp_path: Path, given: tuple[int, ...], shape: str, dat
     np.savez(tmp_path / "d.npz", x=x, y=np.arange(10.0))
     pooled = "GlobalAveragePooling1D: {data_format: channels_last}" if "null" in shape else "Flatten"
     net = graph(f"x: {{shape: {shape}}}", pooled, "Dense: {units: 1}", more=f"data_format: {data_format}")
-    made, y = all_of(load(str(tmp_path / "d.npz"), net))
+    made, y = all_of(load_data(str(tmp_path / "d.npz"), net))
     assert np.array_equal(made.reshape(10, -1), x.reshape(10, -1)[y.long()])
 
 
@@ -168,7 +168,7 @@ def test_shapes_that_fit(tmp_path: Path, given: tuple[int, ...], shape: str, dat
 )
 def test_targets_tell_the_task(tmp_path: Path, target: np.ndarray, classes: tuple[str, ...] | None) -> None:
     np.savez(tmp_path / "d.npz", x=np.arange(20.0), y=target)
-    data = load(str(tmp_path / "d.npz"), dense(1, len(classes or "x")))
+    data = load_data(str(tmp_path / "d.npz"), dense(1, len(classes or "x")))
     assert data.classes == classes
     x, y = all_of(data)
     given = target.ravel()[x.flatten().long()]
@@ -180,14 +180,16 @@ def test_targets_tell_the_task(tmp_path: Path, target: np.ndarray, classes: tupl
 
 def test_whole_numbers_may_lack_the_last_classes(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.zeros((10, 1)), y=np.array([0, 3] * 5))
-    assert load(str(tmp_path / "d.npz"), dense(1, 6)).classes == ("0", "1", "2", "3", "4", "5")
+    assert load_data(str(tmp_path / "d.npz"), dense(1, 6)).classes == ("0", "1", "2", "3", "4", "5")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "int32", "int8", "uint8", "bool"])
 def test_inputs_have_the_dtype_of_the_spec(tmp_path: Path, dtype: str) -> None:
     x = np.arange(20) % 2
     np.savez(tmp_path / "d.npz", x=x, y=x)
-    made, y = all_of(load(str(tmp_path / "d.npz"), graph(f"x: {{shape: [1], dtype: {dtype}}}", "Dense: {units: 1}")))
+    made, y = all_of(
+        load_data(str(tmp_path / "d.npz"), graph(f"x: {{shape: [1], dtype: {dtype}}}", "Dense: {units: 1}"))
+    )
     assert made.dtype == getattr(torch, dtype)
     assert torch.equal(made[:, 0].long(), y)
 
@@ -205,7 +207,7 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, counts in (("mapping", (16, 4)), ("listed", (16, 4)), ("four", (20, 5))):
-        data = load(f"given_data:{name}", TWO)
+        data = load_data(f"given_data:{name}", TWO)
         assert (len(data.train), len(data.held_out)) == counts
         left, right, _ = data.train[range(counts[0])]
         assert left.dtype == torch.float32
@@ -213,7 +215,7 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert right.max() == 4
     assert data.classes == ("a", "b")
     assert data.train.target.tolist() == [1, 0] * 10
-    assert load("given_data:frame", dense(1, 2)).classes == ("u", "v")
+    assert load_data("given_data:frame", dense(1, 2)).classes == ("u", "v")
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -231,7 +233,7 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_csv(tmp_path: Path, content: str) -> None:
     """Separators, quotes, marks, spaces and empty lines; words are classes; the other columns are the input."""
     (tmp_path / "d.csv").write_bytes(content.encode())
-    data = load(str(tmp_path / "d.csv"), dense(2, 2), target="answer")
+    data = load_data(str(tmp_path / "d.csv"), dense(2, 2), target="answer")
     assert data.classes == ("no", "yes")
     x, y = all_of(data)
     rows = sorted((*row, each) for row, each in zip(x.tolist(), y.tolist(), strict=True))
@@ -258,7 +260,7 @@ TABLE = polars.DataFrame(
 def test_several_inputs_take_columns_by_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     TABLE.write_parquet(path) if path.suffix == ".parquet" else TABLE.write_csv(path)
-    data = load(str(path), TWO, target="kind")
+    data = load_data(str(path), TWO, target="kind")
     left, right, y = all_of(data)
     rows = left[:, 1].long()
     assert sorted(rows.tolist()) == list(range(20))
@@ -270,7 +272,7 @@ def test_several_inputs_take_columns_by_name(tmp_path: Path, name: str) -> None:
 
 def test_several_targets(tmp_path: Path) -> None:
     TABLE.drop("id", "kind").write_csv(tmp_path / "d.csv")
-    x, y = all_of(load(str(tmp_path / "d.csv"), dense(5, 2), target="size, weight"))
+    x, y = all_of(load_data(str(tmp_path / "d.csv"), dense(5, 2), target="size, weight"))
     assert x.shape == (20, 5)
     assert torch.equal(y, torch.stack([x[:, 2] / 4, x[:, 2]], 1))
 
@@ -289,7 +291,7 @@ def test_the_last_column_of_a_csv_is_the_target(
     tmp_path: Path, column: list[str], units: int, classes: tuple[str, ...] | None
 ) -> None:
     (tmp_path / "d.csv").write_text("\n".join(["a,y", *(f"{number},{each}" for number, each in enumerate(column))]))
-    data = load(str(tmp_path / "d.csv"), dense(1, units))
+    data = load_data(str(tmp_path / "d.csv"), dense(1, units))
     assert data.classes == classes
     x, y = all_of(data)
     names = [float(each) if classes is None else column[int(row)] for row, each in zip(x, y, strict=True)]
@@ -298,7 +300,7 @@ def test_the_last_column_of_a_csv_is_the_target(
 
 def test_a_target_of_booleans(tmp_path: Path) -> None:
     polars.DataFrame({"a": [True, False] * 10, "y": [False, True] * 10}).write_parquet(tmp_path / "d.parquet")
-    data = load(str(tmp_path / "d.parquet"), dense(1, 1))
+    data = load_data(str(tmp_path / "d.parquet"), dense(1, 1))
     x, y = all_of(data)
     assert data.classes == ("false", "true")
     assert torch.equal(x[:, 0], 1.0 - y)
@@ -310,7 +312,7 @@ def test_many_rows_load_at_once(tmp_path: Path) -> None:
         tmp_path / "d.csv"
     )
     start = time.perf_counter()
-    data = load(str(tmp_path / "d.csv"), dense(10, 3))
+    data = load_data(str(tmp_path / "d.csv"), dense(10, 3))
     assert time.perf_counter() - start < 10
     assert len(data.train) == 160_000
     assert torch.isclose(all_of(data)[0].double().sum(), torch.tensor(x.sum()), atol=0.1)
@@ -349,7 +351,7 @@ def test_images_fit_the_input(tmp_path: Path, shape: str, data_format: str, valu
     (tmp_path / "a" / "notes.txt").write_text("no image")
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "notes.txt").write_text("no image")
-    data = load(str(tmp_path), image_net(shape, dtype=dtype, data_format=data_format))
+    data = load_data(str(tmp_path), image_net(shape, dtype=dtype, data_format=data_format))
     assert (len(data.train), len(data.held_out), data.classes) == (8, 2, ("a", "b"))
     x, y = data.train[[0, 3, 1]]
     assert list(x.shape) == [3, *map(int, shape.strip("[]").split(","))]
@@ -365,7 +367,7 @@ def test_images_are_resized_bilinearly(tmp_path: Path) -> None:
     for number, each in enumerate(pixels):
         (tmp_path / f"c{number % 2}").mkdir(exist_ok=True)
         Image.fromarray(each).save(tmp_path / f"c{number % 2}" / f"{number}.png")
-    data = load(str(tmp_path), image_net("[1, 5, 11]"))
+    data = load_data(str(tmp_path), image_net("[1, 5, 11]"))
     x = torch.cat([part[range(len(part))][0] for part in (data.train, data.held_out)])
     given = torch.from_numpy(pixels)[:, None] / 255
     expected = torch.nn.functional.interpolate(given, (5, 11), mode="bilinear", antialias=True)
@@ -387,7 +389,7 @@ def test_images_of_other_kinds(tmp_path: Path) -> None:
     saved(tmp_path / "b" / "0.gif", 77, "L")
     saved(tmp_path / "b" / "1.png", (10, 77, 10, 128), "RGBA")
     net = image_net("[3, 2, 2]")
-    data = load(str(tmp_path), net)
+    data = load_data(str(tmp_path), net)
     made = {}
     for part in (data.train, data.held_out):
         for row, file in enumerate(part.files):
@@ -407,7 +409,7 @@ def test_images_held_out_by_folder(tmp_path: Path, held_out: list[str], count: i
     for name in held_out:
         for number in range(1 if name == "test" else 2):
             saved(tmp_path / name / "bee" / f"{number}.png", 200)
-    data = load(str(tmp_path), image_net("[1, 4, 6]", units=1))
+    data = load_data(str(tmp_path), image_net("[1, 4, 6]", units=1))
     assert (len(data.train), len(data.held_out), data.classes) == (6, count, ("ant", "bee"))
     assert data.held_out.target.tolist() == [1] * count
 
@@ -420,7 +422,7 @@ def test_a_truncated_image_is_a_fault_when_it_is_decoded(tmp_path: Path) -> None
         pixels = integers(256, 40, 40, 3).astype(np.uint8)
         Image.fromarray(pixels).save(content, "PNG" if number < 2 else "JPEG")
         path.write_bytes(content.getvalue()[: len(content.getvalue()) // 2])
-    data = load(str(tmp_path), image_net("[3, 4, 6]"))
+    data = load_data(str(tmp_path), image_net("[3, 4, 6]"))
     for part in (data.train, data.held_out):
         for row, file in enumerate(part.files):
             with pytest.raises(regspec.RegspecError, match=f"{file}: error: can't be read as an image: .*trunc"):
@@ -456,7 +458,7 @@ def test_image_folders_that_are_wrong(tmp_path: Path, files: dict[str, bytes | N
             (tmp_path / name).write_bytes(content)
     layers = "GlobalAveragePooling2D" if "null" in shape else "Flatten"
     with pytest.raises(regspec.RegspecError, match=message):
-        load(str(tmp_path), graph(f"x: {{shape: {shape}}}", layers, "Dense: {units: 2}"))
+        load_data(str(tmp_path), graph(f"x: {{shape: {shape}}}", layers, "Dense: {units: 2}"))
 
 
 @pytest.mark.parametrize(
@@ -469,7 +471,7 @@ def test_image_folders_that_are_wrong(tmp_path: Path, files: dict[str, bytes | N
 def test_models_that_take_no_images(tmp_path: Path, net: Graph, message: str) -> None:
     saved(tmp_path / "a" / "x.png", 100)
     with pytest.raises(regspec.RegspecError, match=message):
-        load(str(tmp_path), net)
+        load_data(str(tmp_path), net)
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
@@ -518,17 +520,17 @@ def test_models_that_take_no_images(tmp_path: Path, net: Graph, message: str) ->
 def test_files_that_are_wrong(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(regspec.RegspecError, match=message) as caught:
-        load(str(tmp_path / name), dense(1, 2))
+        load_data(str(tmp_path / name), dense(1, 2))
     assert str(tmp_path / name) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["d.csv", "d.parquet", "d.npz"])
 def test_files_that_are_not_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(regspec.RegspecError, match=f"{name}: error: can't be read: No such file"):
-        load(str(tmp_path / name), dense(1, 2))
+        load_data(str(tmp_path / name), dense(1, 2))
     (tmp_path / name).mkdir()
     with pytest.raises(regspec.RegspecError, match=f"{name}: error: can't be read: Is a directory"):
-        load(str(tmp_path / name), dense(1, 2))
+        load_data(str(tmp_path / name), dense(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -547,7 +549,7 @@ def test_files_that_are_not_there(tmp_path: Path, name: str) -> None:
 def test_parquet_that_is_wrong(tmp_path: Path, columns: dict[str, list[object]], message: str) -> None:
     polars.DataFrame(columns).write_parquet(tmp_path / "d.parquet")
     with pytest.raises(regspec.RegspecError, match=message):
-        load(str(tmp_path / "d.parquet"), dense(1, 2))
+        load_data(str(tmp_path / "d.parquet"), dense(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -569,7 +571,7 @@ def test_columns_that_are_wrong(tmp_path: Path, dropped: list[str], target: str,
     net = dense(5, 2) if "," in target and "kind" not in target else TWO
     TABLE.drop(dropped if net is TWO else ["id", "kind"]).write_parquet(tmp_path / "d.parquet")
     with pytest.raises(regspec.RegspecError, match=message):
-        load(str(tmp_path / "d.parquet"), net, target=target)
+        load_data(str(tmp_path / "d.parquet"), net, target=target)
 
 
 ONES = np.ones((9, 1))
@@ -602,7 +604,7 @@ INDICES = "Embedding: {input_dim: 5, output_dim: 2}"
 def test_arrays_that_are_wrong(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     np.savez(tmp_path / "d.npz", **arrays)
     with pytest.raises(regspec.RegspecError, match=message):
-        load(str(tmp_path / "d.npz"), dense(1, 2))
+        load_data(str(tmp_path / "d.npz"), dense(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -624,7 +626,7 @@ def test_arrays_that_are_wrong(tmp_path: Path, arrays: dict[str, np.ndarray], me
 def test_shapes_that_do_not_fit(tmp_path: Path, shape: tuple[int, ...], declared: str, message: str) -> None:
     np.savez(tmp_path / "d.npz", x=np.zeros((9, *shape)), y=Y)
     with pytest.raises(regspec.RegspecError, match=message):
-        load(str(tmp_path / "d.npz"), graph(f"x: {{shape: {declared}}}", "Flatten", "Dense: {units: 2}"))
+        load_data(str(tmp_path / "d.npz"), graph(f"x: {{shape: {declared}}}", "Flatten", "Dense: {units: 2}"))
 
 
 @pytest.mark.parametrize(
@@ -660,17 +662,17 @@ def test_numbers_out_of_range(tmp_path: Path, dtype: str, layers: list[str], val
     blocks = "blocks: {inner: {layers: [{Embedding: {input_dim: 5, output_dim: 2}}]}}"
     net = graph(f"x: {{shape: [2], dtype: {dtype}}}", *layers, "Flatten", "Dense: {units: 2}", more=blocks)
     with pytest.raises(regspec.RegspecError, match=message):
-        load(str(tmp_path / "d.npz"), net)
+        load_data(str(tmp_path / "d.npz"), net)
 
 
 def test_computed_and_absent_indices_are_taken(tmp_path: Path) -> None:
     """What a layer makes of numbers is not known before it runs; -1 is no class in an encoding."""
     np.savez(tmp_path / "d.npz", x=np.full((9, 2), 40.5), y=Y)
     layers = ("Rescaling: {scale: 0.1}", INDICES, "Flatten", "Dense: {units: 2}")
-    assert len(load(str(tmp_path / "d.npz"), graph("x: {shape: [2]}", *layers)).train) == 7
+    assert len(load_data(str(tmp_path / "d.npz"), graph("x: {shape: [2]}", *layers)).train) == 7
     np.savez(tmp_path / "d.npz", x=np.full((9, 2), -1), y=Y)
     layers = ("CategoryEncoding: {num_tokens: 4}", "Dense: {units: 2}")
-    assert len(load(str(tmp_path / "d.npz"), graph("x: {shape: [2], dtype: int64}", *layers)).train) == 7
+    assert len(load_data(str(tmp_path / "d.npz"), graph("x: {shape: [2], dtype: int64}", *layers)).train) == 7
 
 
 @pytest.mark.parametrize(
@@ -695,7 +697,7 @@ def test_functions_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "wrong_data.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(regspec.RegspecError, match=message):
-        load("wrong_data:f", dense(1, 2))
+        load_data("wrong_data:f", dense(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -717,7 +719,7 @@ def test_functions_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_what_does_not_fit(data: str, net: Graph, target: str | None, message: str) -> None:
     with pytest.raises(regspec.RegspecError, match=message):
-        load(data, net, target=target)
+        load_data(data, net, target=target)
 
 
 @pytest.mark.parametrize(("module", "name"), [("polars", "d.csv"), ("polars", "d.parquet"), ("PIL", "a/x.png")])
@@ -726,4 +728,4 @@ def test_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mo
     (tmp_path / name).write_bytes(b"a,b\n1,2\n")
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(regspec.RegspecError, match=r"(?s)error: .* need .*pip install 'regspec\[data\]'"):
-        load(str(tmp_path) if module == "PIL" else str(tmp_path / name), image_net("[3, 4, 6]"))
+        load_data(str(tmp_path) if module == "PIL" else str(tmp_path / name), image_net("[3, 4, 6]"))

@@ -142,7 +142,7 @@ def test_yaml_is_as_the_language_has_it(page: Page, code: str, validator: jsonsc
         assert {hook[name] == offered[name] for name in ("entry", "language", "files")} == {True}
         return
     if "rules" in data:
-        assert loading.load_rules(read)[0] is not None
+        assert loading.rules_from(read)[0] is not None
         return
     if isinstance(data, dict) and {"regspec", "inputs", "layers"} <= data.keys():
         regspec.loads(code, page.name)

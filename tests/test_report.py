@@ -26,7 +26,7 @@ from regspec.cli import main
 from regspec.report import drawing, figures, findings, notebook, plots, style
 from regspec.report.images import image, images
 from regspec.report.page import page
-from regspec.report.runs import Recorded, read
+from regspec.report.runs import Recorded, read_runs
 from regspec.report.weights import weights_of, zeros_of
 from tests.runs import REGRESSION, write_run
 
@@ -58,7 +58,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 
 def only(folder: Path) -> Recorded:
-    (run,) = read([folder])
+    (run,) = read_runs([folder])
     return run
 
 
@@ -309,7 +309,7 @@ def test_several_runs_are_compared(trained: Path, run: Path) -> None:
     about["options"]["batch_size"] = 17
     (run / "run.json").write_text(json.dumps(about))
     shutil.rmtree(run / "baseline")
-    table = findings.comparison(read([trained, run]))
+    table = findings.comparison(read_runs([trained, run]))
     assert table.head[0] == "run"
     assert table.head[-1] == "batch size"
     assert [(row[0], row[-1]) for row in table.rows] == [("digits_small", "64"), ("run", "17")]
@@ -325,8 +325,8 @@ def test_runs_of_one_name_are_told_apart(trained: Path, tmp_path: Path) -> None:
     folders = [tmp_path / each / "same" for each in ("first", "second")]
     for folder in folders:
         shutil.copytree(trained, folder)
-    assert [run.name for run in read(folders)] == ["first/same", "second/same"]
-    assert [run.name for run in read([folders[0], folders[0]])] != ["first/same", "first/same"]
+    assert [run.name for run in read_runs(folders)] == ["first/same", "second/same"]
+    assert [run.name for run in read_runs([folders[0], folders[0]])] != ["first/same", "first/same"]
 
 
 # -- what is missing --------------------------------------------------------------------------------------------------

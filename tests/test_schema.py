@@ -136,7 +136,7 @@ def test_refuses_what_the_loader_refuses(text: str) -> None:
 )
 def test_rules(text: str, is_valid: bool) -> None:
     read = document.parse(text)
-    rules, _ = loading.load_rules(read)
+    rules, _ = loading.rules_from(read)
     assert (rules is not None) is is_valid
     assert RULES_VALIDATOR.is_valid(read.data) is is_valid
 

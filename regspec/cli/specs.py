@@ -14,12 +14,12 @@ import typer
 from regspec.cli.application import Format, Set, Spec, app, parameters, write
 from regspec.graph.loading import checked, graph_of, in_order
 from regspec.language.registration import called, load_entry_points
-from regspec.specs.loading import load_rules
+from regspec.specs.loading import rules_from
 from regspec.targets.source import TARGETS, source
 from regspec.targets.torch.program import program_of
 from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
-from regspec.views.summary import counted, mermaid, summarize
+from regspec.views.summary import mermaid, plural, summarize
 
 
 @app.command(epilog="Example: `regspec check examples/*.yaml`")
@@ -50,10 +50,10 @@ def _line(path: Path) -> str:
     """What a file of a spec or of rules holds, in a line, if nothing is wrong with it. Raises `RegspecError`."""
     text = document.read(path)
     if isinstance(text.data, dict) and "rules" in text.data:
-        rules, problems = load_rules(text)
+        rules, problems = rules_from(text)
         if rules is None:
             raise RegspecError(in_order(problems))
-        return f"{path}: {counted(len(rules.rules), 'rule', 'rules')}"
+        return f"{path}: {plural(len(rules.rules), 'rule', 'rules')}"
     graph = graph_of(checked(text))
     program_of(graph)  # which finds what torch can't do
     summary = summarize(graph)

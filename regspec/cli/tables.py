@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from regspec.views.reference import SORTS, Field, Kind, Name, Reference, shared_fields
-from regspec.views.summary import Row, Summary, counted, error_text
+from regspec.views.summary import Row, Summary, error_text, plural
 
 FEW = 2  # kinds and names that are shown with all their fields
 
@@ -57,8 +57,8 @@ def print_coverage(selected: Sequence[Selected]) -> None:
     covered = [each for each in parameters if each.rule is not None]
     outputs = len(selected) - len(parameters)
     console.print(
-        f"{len(covered)} of {counted(len(parameters), 'parameter', 'parameters')}, "
-        f"{counted(outputs, 'output', 'outputs')}",
+        f"{len(covered)} of {plural(len(parameters), 'parameter', 'parameters')}, "
+        f"{plural(outputs, 'output', 'outputs')}",
         highlight=False,
     )
 

@@ -80,7 +80,7 @@ def graph_of(spec: AnySpec, dtype: Precision | None = None, *, parameters: Mappi
 
 def checked(text: Document, parameters: Mapping[str, Any] | None = None) -> ModelSpec:
     """The spec of a document, checked whole. Raises `RegspecError` with every problem of the file."""
-    spec, problems = loading.load(text, parameters)
+    spec, problems = loading.spec_from(text, parameters)
     if spec is not None:
         graph, more = resolve(spec, is_whole=not problems)
         problems = [*problems, *more]

@@ -15,7 +15,7 @@ from regspec.graph.resolved import ResolvedLayers
 from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
-from regspec.specs.model import BlockUse, Body, Call, Entry, Invalid, LayerUse, ModelSpec
+from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec
 from regspec.specs.rules import LayerRule
 from regspec.text import faults
 from regspec.text.faults import Origin
@@ -151,7 +151,7 @@ class _Resolver:
             inputs = self._inputs(entry.inputs, scope, origin)
             if isinstance(entry, BlockUse):
                 nodes = self._use(entry, inputs, scope, prefix, rules, origin)
-            elif isinstance(entry, Call):
+            elif isinstance(entry, LayerCall):
                 nodes = [self._call(entry, inputs, scope, origin)]
             else:
                 nodes = [self._layer(entry, inputs, scope, prefix, rules, origin)]
@@ -208,7 +208,9 @@ class _Resolver:
         self._know(node, scope)
         return node
 
-    def _call(self, entry: Call, inputs: list[Symbol], scope: _Scope, origin: Origin | None) -> LayerNode | BlockNode:
+    def _call(
+        self, entry: LayerCall, inputs: list[Symbol], scope: _Scope, origin: Origin | None
+    ) -> LayerNode | BlockNode:
         if entry.layer not in scope.nodes:
             if entry.layer in scope.tensors and scope.tensors[entry.layer] is None:
                 raise _ReportedError
@@ -230,7 +232,7 @@ class _Resolver:
         self._know(again, scope)
         return again
 
-    def _with_arguments(self, layer: Layer, entry: Call, origin: Origin | None) -> Layer:
+    def _with_arguments(self, layer: Layer, entry: LayerCall, origin: Origin | None) -> Layer:
         """The layer with the fields that a further call sets anew."""
         kind = type(layer)
         for name in entry.arguments:

@@ -30,7 +30,7 @@ from regspec.targets.source import source
 from regspec.targets.torch.program import program_of
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
-from regspec.views.summary import counted
+from regspec.views.summary import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -223,9 +223,7 @@ def _check_account(account: archive.Account, path: Path) -> None:
     found = {"that no layer of the model takes": account.unused, "that several weights would take": account.repeated}
     for why, names in found.items():
         if names:
-            several = (
-                f"{counted(len(names), 'array', 'arrays')} {why}: {', '.join(names[:3])}{', …' * (len(names) > 3)}"
-            )
+            several = f"{plural(len(names), 'array', 'arrays')} {why}: {', '.join(names[:3])}{', …' * (len(names) > 3)}"
             raise RegspecError(Problem(f"has {several}", hint, str(path)))
 
 

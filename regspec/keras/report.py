@@ -10,7 +10,7 @@ from regspec.graph.loading import graph_of
 from regspec.graph.network import Graph
 from regspec.keras.training.compiled import training_of
 from regspec.keras.training.optimizers import code
-from regspec.views.summary import Summary, counted, error_text, summarize
+from regspec.views.summary import Summary, error_text, plural, summarize
 
 if TYPE_CHECKING:
     from regspec.keras.ported import PortedModel, Provenance
@@ -45,7 +45,7 @@ def _head(port: PortedModel, summary: Summary, verification: Verification | None
     else:
         account = provenance.account
         what = (
-            f"{counted(account.arrays, 'array', 'arrays')} of the file, {counted(account.numbers, 'number', 'numbers')}"
+            f"{plural(account.arrays, 'array', 'arrays')} of the file, {plural(account.numbers, 'number', 'numbers')}"
         )
         whole = "each used once" if account.is_complete else f"and {code(', '.join(account.unused))} left unused"
         yield f"- **Weights:** {what}, {whole}."

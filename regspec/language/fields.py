@@ -81,7 +81,7 @@ Sequence = BeforeValidator(_sequence)
 MAX_NAME = 100
 
 
-class Named:
+class NameForm:
     """A name of a form, as an annotation of pydantic fields; ``message`` says what is wrong with any other."""
 
     def __init__(self, pattern: str, message: str) -> None:
@@ -102,7 +102,7 @@ class Named:
         return {"type": "string", "pattern": f"^{ascii_pattern}$", "maxLength": MAX_NAME}
 
 
-class AttributeName(Named):
+class AttributeName(NameForm):
     """A name that a module's attribute can have."""
 
     def check(self, name: str) -> str:

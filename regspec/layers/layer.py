@@ -199,7 +199,7 @@ class Layer(Frozen):
 
     @property
     def says_activity(self) -> bool:
-        """Whether it says itself what the penalty on its output is, be it none."""
+        """Whether its own field says what the penalty on its output is, even that there is none."""
         return "activity_regularizer" in self.model_fields_set
 
     @property

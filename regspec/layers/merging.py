@@ -15,7 +15,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Axis
 from regspec.layers.counting import MAX_PARTS, Counted, Recounted, Units
 from regspec.layers.layer import Elementwise, Layer, kind, spread
-from regspec.layers.operations.arithmetic import Pair, counted
+from regspec.layers.operations.arithmetic import Pair, as_number
 from regspec.layers.operations.operands import dtypes, promoted, value
 from regspec.layers.reshaping import Moved
 
@@ -93,10 +93,10 @@ class Operator(Merge, Pair):
         dtype = self.output_dtype(*xs)
         if self.numbers:
             return self.merge(
-                [counted(each, value(name, each, like=xs[0]), dtype) for name, each in self.named(xs).items()]
+                [as_number(each, value(name, each, like=xs[0]), dtype) for name, each in self.named(xs).items()]
             )
         rank = max(each.rank for each in xs)
-        return self.merge([counted(each, _expanded(each, rank), dtype) for each in xs])
+        return self.merge([as_number(each, _expanded(each, rank), dtype) for each in xs])
 
     def merge(self, values: Sequence[Value]) -> Expression:
         """The expression of operands of one rank."""

@@ -127,7 +127,7 @@ def coverage(module: nn.Module, rules: Rules | Document) -> list[Selected]:
         RegspecError: for a fault of the rules, or one that matches nothing and is not optional.
     """
     text = rules if isinstance(rules, Document) else _document(rules)
-    loaded, problems = loading.load_rules(text)
+    loaded, problems = loading.rules_from(text)
     if loaded is None:
         raise RegspecError(problems)
     selected = [*_parameters(module, loaded), *_outputs(module, loaded)]

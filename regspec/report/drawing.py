@@ -20,7 +20,7 @@ from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode, Graph, LayerNode
 from regspec.report.plots import short
 from regspec.report.style import DPI, FONT, LIGHT, WIDTH, Panel
-from regspec.views.summary import counted
+from regspec.views.summary import plural
 
 LINE = 13.0  # points between the lines of a text
 GAP = 22.0  # between ranks
@@ -118,7 +118,7 @@ def _described(node: LayerNode | BlockNode) -> tuple[str, tuple[str, ...], str]:
         return title, (*lines, *(f"{term.slot}: {term.regularizer}" for term in node.resolved.terms)), "layer"
     terms = sum(len(each.resolved.terms) for each in node.block.layers())
     if terms and not node.is_again:
-        lines.append(counted(terms, "penalty", "penalties"))
+        lines.append(plural(terms, "penalty", "penalties"))
     return title, tuple(lines), "block"
 
 

@@ -21,7 +21,7 @@ from regspec.report.plots import (
 )
 from regspec.report.runs import Activity, Numbers, Recorded
 from regspec.report.style import DASHES, LIGHT, SERIES, Panel
-from regspec.report.weights import Weight, weights_of
+from regspec.report.weights import Weight, weights_in
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 MOST_TERMS = 6  # with colours and labels
@@ -98,8 +98,8 @@ def weights(runs: Sequence[Recorded]) -> list[Panel]:
     """The distribution of each weight before and after training; of a run's twin too."""
     found = []
     for run in runs:
-        twins = {} if run.baseline is None else {each.name: each for each in weights_of(run.baseline)}
-        shown = [each for each in weights_of(run) if each.is_matrix or each.regularizer is not None]
+        twins = {} if run.baseline is None else {each.name: each for each in weights_in(run.baseline)}
+        shown = [each for each in weights_in(run) if each.is_matrix or each.regularizer is not None]
         found += [_weight_panel(each, twins.get(each.name)) for each in shown[:MOST_LAYERS] if each.after.size > 1]
     return found
 
@@ -108,8 +108,8 @@ def sparsity(runs: Sequence[Recorded]) -> list[Panel]:
     """The share of zeros in each weight."""
     found = []
     for run in runs:
-        twins = {} if run.baseline is None else {each.name: each.zeros for each in weights_of(run.baseline)}
-        shown = [each for each in weights_of(run) if each.is_matrix or each.regularizer is not None]
+        twins = {} if run.baseline is None else {each.name: each.zeros for each in weights_in(run.baseline)}
+        shown = [each for each in weights_in(run) if each.is_matrix or each.regularizer is not None]
         bars = [
             Bar(each.name, each.zeros, each.nearly_zeros, twins.get(each.name) or None) for each in shown[:MOST_BARS]
         ]

@@ -12,8 +12,8 @@ import numpy as np
 from regspec.graph.network import BlockNode, Graph
 from regspec.report.plots import percent
 from regspec.report.runs import Recorded
-from regspec.report.weights import weights_of, zeros_of
-from regspec.views.summary import counted
+from regspec.report.weights import weights_in, zeros_of
+from regspec.views.summary import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,11 @@ def account(run: Recorded) -> str:
     about, data = run.about, options_of(run).get("data")
     goal = "quantities"
     if run.is_classification:
-        goal = counted(len(about["classes"]), "class", "classes") if about.get("classes") else "classes"
-    examples = f" from {counted(about['examples'], 'example', 'examples')}" if "examples" in about else ""
+        goal = plural(len(about["classes"]), "class", "classes") if about.get("classes") else "classes"
+    examples = f" from {plural(about['examples'], 'example', 'examples')}" if "examples" in about else ""
     source = f" of {data}" if data and examples else ""
     stopped = "" if about.get("finished", True) else ", and was stopped before its end"
-    sentences = [f"It learned {goal}{examples}{source} in {counted(len(run.epochs), 'epoch', 'epochs')}{stopped}."]
+    sentences = [f"It learned {goal}{examples}{source} in {plural(len(run.epochs), 'epoch', 'epochs')}{stopped}."]
     if run.baseline is not None:
         twin, column = run.baseline, "held_out_accuracy" if run.has("held_out_accuracy") else "held_out_loss"
         came = percent(twin.last(column)) if run.has("held_out_accuracy") else _number(twin.last(column))
@@ -91,7 +91,7 @@ def account(run: Recorded) -> str:
     if share is None:
         return " ".join([*sentences, "Its penalties are only measured." if run.is_twin else "It has no penalties."])
     sentences.append(f"Penalties make up {percent(share)} of what it minimized in the last epoch.")
-    if (zeros := zeros_of(weights_of(run))) is not None:
+    if (zeros := zeros_of(weights_in(run))) is not None:
         sentences.append(f"Of the penalized weights, {percent(zeros)} are exactly zero.")
     return " ".join(sentences)
 
@@ -134,7 +134,7 @@ def findings(run: Recorded) -> list[Finding]:
                 f"{_number(run.last('penalty'))} beside a data loss of {_number(run.last('data_loss'))}",
             )
         )
-    weights = weights_of(run)
+    weights = weights_in(run)
     if (zeros := zeros_of(weights)) is not None:
         size = sum(weight.after.size for weight in weights if weight.regularizer is not None)
         found.append(Finding("of the penalized weights are zero", percent(zeros), f"exactly, of {size:,}"))
@@ -203,7 +203,7 @@ def comparison(runs: Sequence[Recorded]) -> Table:
 
 def side_by_side(run: Recorded, twin: Recorded) -> Table:
     """A table of a run and its twin: what came out, a row each."""
-    penalized = {weight.name for weight in weights_of(run) if weight.regularizer is not None}
+    penalized = {weight.name for weight in weights_in(run) if weight.regularizer is not None}
     rows = [[name, show(run), show(twin)] for name, show in _MEASURES.items()]
     rows.append(["zeros in the penalized weights", *(_zeros(each, penalized) for each in (run, twin))])
     rows.append(["norm of all weights", *(_number(_norm(each)) for each in (run, twin))])
@@ -222,7 +222,7 @@ _MEASURES: dict[str, Callable[[Recorded], str]] = {
 
 
 def _zeros(run: Recorded, names: Container[str] | None = None) -> str:
-    zeros = zeros_of(weights_of(run), names)
+    zeros = zeros_of(weights_in(run), names)
     return "" if zeros is None else percent(zeros)
 
 
@@ -233,7 +233,7 @@ def _without_empty(head: list[str], rows: list[list[str]]) -> Table:
 
 
 def _norm(run: Recorded) -> float:
-    return math.sqrt(sum(float((weight.after.astype(np.float64) ** 2).sum()) for weight in weights_of(run)) or math.nan)
+    return math.sqrt(sum(float((weight.after.astype(np.float64) ** 2).sum()) for weight in weights_in(run)) or math.nan)
 
 
 def _number(value: float) -> str:

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 from regspec.report import figures, style
-from regspec.report.runs import Recorded, read
+from regspec.report.runs import Recorded, read_runs
 from regspec.text.problems import Problem, RegspecError
 
 FORMATS = ("png", "svg", "pdf")
@@ -23,7 +23,7 @@ def image(folder: Path, name: str, format: str = "png") -> bytes:  # noqa: A002 
         what = f"'{format}' is no format of figures" if format else "a figure's file needs an ending"
         raise RegspecError(Problem(what, f"it may be {', '.join(FORMATS)}"))
     figures.named(name)
-    (run,) = read([folder])
+    (run,) = read_runs([folder])
     if (made := _image(run, name, format)) is None:
         hint = " ".join(run.missing) or None
         raise RegspecError(Problem(f"holds nothing for the figure '{name}'", hint, str(folder)))
@@ -32,7 +32,7 @@ def image(folder: Path, name: str, format: str = "png") -> bytes:  # noqa: A002 
 
 def images(folder: Path) -> dict[str, bytes]:
     """All figures for which the run in a folder holds something, as PNG by the files' names. Raises `RegspecError`."""
-    (run,) = read([folder])
+    (run,) = read_runs([folder])
     made = {f"{name}.png": _image(run, name, "png") for name in figures.FIGURES}
     return {name: each for name, each in made.items() if each is not None}
 

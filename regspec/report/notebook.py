@@ -7,7 +7,7 @@ from pathlib import Path
 from zlib import crc32
 
 from regspec.report import figures, findings, style
-from regspec.report.runs import read
+from regspec.report.runs import read_runs
 
 # A notebook has a theme of its own: letters take its colour, and the others are such as can be seen on light and dark.
 _COLOURS = dict.fromkeys(("ink", "muted"), "currentColor") | {
@@ -24,7 +24,7 @@ def shown(folder: Path) -> str:
 
     The ids in its figures begin with a sum of the folder's name, so that another cell's are others.
     """
-    (run,) = read([folder])
+    (run,) = read_runs([folder])
     variables = "".join(f"--{role}: {colour}; " for role, colour in _COLOURS.items())
     numbers = "".join(
         f'<div><b style="font-size: 1.5em; font-weight: 600">{escape(each.value)}</b><br>{escape(each.label)}</div>'

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from regspec.graph.network import BlockNode, Graph
 from regspec.report import figures, findings, style
 from regspec.report.drawing import panel as drawn
-from regspec.report.runs import Recorded, read
+from regspec.report.runs import Recorded, read_runs
 from regspec.report.style import Panel
 from regspec.views.summary import Summary, summarize
 
@@ -38,7 +38,7 @@ def page(folders: Sequence[Path]) -> str:
     Raises:
         RegspecError: where a folder is no run's, or a file in it can't be read.
     """
-    runs = read(list(folders))
+    runs = read_runs(list(folders))
     numbers = count(1)
 
     def pictures(make: Callable[[Sequence[Recorded]], list[Panel]] | list[Panel], *of: Recorded) -> list[Picture]:

@@ -79,7 +79,7 @@ class Recorded:
         return bool(self.about.get("task", "classes" if "held_out_accuracy" in self.metrics else "") == "classes")
 
 
-def read(folders: list[Path]) -> list[Recorded]:
+def read_runs(folders: list[Path]) -> list[Recorded]:
     """The runs in folders, each under a name of its own.
 
     Raises:

@@ -41,7 +41,7 @@ def _share(marks: NDArray[np.bool_]) -> float:
     return float(marks.mean()) if marks.size else 0.0
 
 
-def weights_of(run: Recorded) -> list[Weight]:
+def weights_in(run: Recorded) -> list[Weight]:
     """The weights of a run that are trained, or have a term; where the graph is not known, by torch's names."""
     if run.weights is None:
         return []

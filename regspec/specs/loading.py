@@ -17,7 +17,7 @@ from regspec.language.fields import MAX_NAME, RESERVED, Frozen, snake_case
 from regspec.layers import KINDS, Layer, find_kind
 from regspec.layers.layer import Placement
 from regspec.specs import synonyms
-from regspec.specs.model import BlockUse, Body, Call, Entry, Invalid, LayerUse, ModelSpec, Outputs
+from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec, Outputs
 from regspec.specs.parameters import Search, Searched, defaults, is_searched, substitute
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
 from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
@@ -31,7 +31,9 @@ MAX_ENTRIES = 100_000  # layers of a spec, with its blocks unfolded
 F = TypeVar("F", bound=Frozen)
 
 
-def load(document: Document, parameters: Mapping[str, Any] | None = None) -> tuple[ModelSpec | None, list[Problem]]:
+def spec_from(
+    document: Document, parameters: Mapping[str, Any] | None = None
+) -> tuple[ModelSpec | None, list[Problem]]:
     """The spec of a document as far as it could be read, and what is wrong with it.
 
     ``parameters`` are values in place of the defaults.
@@ -46,7 +48,7 @@ def load(document: Document, parameters: Mapping[str, Any] | None = None) -> tup
     return loader.spec(given), loader.problems
 
 
-def load_rules(document: Document) -> tuple[RulesFile | None, list[Problem]]:
+def rules_from(document: Document) -> tuple[RulesFile | None, list[Problem]]:
     """The rules for modules of a document; or None, and what is wrong."""
     top = Origin(document)
     try:
@@ -301,7 +303,9 @@ class _Loader:
     def _call(self, item: _Item) -> Entry:
         fields, arguments = _split(item.fields, CallEntry)
         call = self._validated(CallEntry, fields, item.origin, "a call")
-        return Invalid(item.name) if call is None else Call(item.name, call.layer, call.inputs, arguments, call.mask)
+        return (
+            Invalid(item.name) if call is None else LayerCall(item.name, call.layer, call.inputs, arguments, call.mask)
+        )
 
     def _use(self, item: _Item) -> Entry:
         block = self.blocks[item.kind]

@@ -31,7 +31,7 @@ class LayerUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class LayerCall:
     """A further call of a layer or a block, with the same weights."""
 
     name: str
@@ -59,7 +59,7 @@ class Invalid:
     name: str
 
 
-Entry = LayerUse | Call | BlockUse | Invalid
+Entry = LayerUse | LayerCall | BlockUse | Invalid
 
 
 @dataclass(frozen=True, slots=True)

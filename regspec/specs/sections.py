@@ -8,19 +8,19 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from regspec.code.shapes import DataFormat, Dtype, Precision
-from regspec.language.fields import Frozen, Name, Named, Names, NamesIfAny, Sequence, Shape, Size
+from regspec.language.fields import Frozen, Name, NameForm, Names, NamesIfAny, Sequence, Shape, Size
 from regspec.specs.rules import LayerRule
 
 Reduction = Literal["mean", "sum"]
 FrozenPenalties = Literal["omitted", "counted"]
 
-ParameterName = Annotated[str, Named(r"[A-Za-z_]\w*", "must consist of letters, digits and underscores")]
+ParameterName = Annotated[str, NameForm(r"[A-Za-z_]\w*", "must consist of letters, digits and underscores")]
 ModelName = Annotated[
-    str, Named(r"[A-Za-z]\w*", "must consist of letters, digits and underscores, and begin with a letter")
+    str, NameForm(r"[A-Za-z]\w*", "must consist of letters, digits and underscores, and begin with a letter")
 ]
 # A capital letter marks a kind, a small one a block: so a reader, and an editor, can tell them apart.
 BlockName = Annotated[
-    str, Named(r"[a-z]\w*", "of a block must begin with a small letter, as kinds begin with a capital")
+    str, NameForm(r"[a-z]\w*", "of a block must begin with a small letter, as kinds begin with a capital")
 ]
 
 
@@ -36,7 +36,7 @@ def _outputs(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-OUTPUT_NAME = Named(r"[A-Za-z]\w*", "has a name that must consist of letters, digits and underscores")
+OUTPUT_NAME = NameForm(r"[A-Za-z]\w*", "has a name that must consist of letters, digits and underscores")
 _TEXT = {"type": "string"}
 OutputNames = Annotated[
     str | tuple[str, ...] | dict[str, str],

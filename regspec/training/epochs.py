@@ -89,7 +89,7 @@ class Epochs(Callback):
         self.rows.append(row)
         if "held_out_loss" in row:
             training.log("held_out_loss", row["held_out_loss"], logger=False)  # for early stopping
-        state = weights_of(trainer)
+        state = state_of(trainer)
         if trainer.is_global_zero:
             self.folder.write_weights(state)
             self.folder.write_metrics(self.rows)
@@ -152,7 +152,7 @@ class Patience(EarlyStopping):
             trainer.should_stop = True
 
 
-def weights_of(trainer: lightning.Trainer) -> dict[str, Tensor]:
+def state_of(trainer: lightning.Trainer) -> dict[str, Tensor]:
     """The model's weights, whole also where each process has a shard; all processes must ask."""
     state = trainer.strategy.lightning_module_state_dict()
     return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}

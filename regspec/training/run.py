@@ -76,7 +76,7 @@ class Task:
         """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it."""
         spec = load(spec_file, parameters=parameters)
         graph = graph_of(spec)
-        loaded = data.load(options.data, graph, target=options.target, seed=options.seed)
+        loaded = data.load_data(options.data, graph, target=options.target, seed=options.seed)
         return cls(spec_file, parameters or {}, spec, graph, loaded, options)
 
     def model(self) -> Regularized:

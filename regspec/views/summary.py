@@ -75,15 +75,15 @@ class Summary:
     def totals(self) -> str:
         """The totals in words."""
         trained = "" if self.trainable == self.parameters else f" ({self.trainable:,} trained)"
-        parameters = counted(self.parameters, "parameter", "parameters")
+        parameters = plural(self.parameters, "parameter", "parameters")
         if any(row.parameters is None for row in self.rows):
             parameters = f"{parameters} and those of the user's own layers"
-        layers = counted(len(self.rows), "layer", "layers")
-        penalties = counted(self.penalties, "penalty", "penalties")
+        layers = plural(len(self.rows), "layer", "layers")
+        penalties = plural(self.penalties, "penalty", "penalties")
         return f"{layers}, {parameters}{trained}, {penalties}"
 
 
-def counted(number: int, one: str, many: str) -> str:
+def plural(number: int, one: str, many: str) -> str:
     """A number with the name of what it counts."""
     return f"{number:,} {one if number == 1 else many}"
 

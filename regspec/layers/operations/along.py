@@ -136,7 +136,7 @@ class TopK(Moved):
         return [values, places.method("int")]
 
 
-class Place(Layer):
+class ArgExtreme(Layer):
     """The place of a number along an axis, which goes."""
 
     example = "{axis: -1}"
@@ -168,8 +168,8 @@ class Place(Layer):
         return cast(place, "int64", self.dtype)
 
 
-Argmax = made(Place, "Argmax", "The place of the largest number.", function="argmax")
-Argmin = made(Place, "Argmin", "The place of the smallest number.", function="argmin")
+Argmax = made(ArgExtreme, "Argmax", "The place of the largest number.", function="argmax")
+Argmin = made(ArgExtreme, "Argmin", "The place of the smallest number.", function="argmin")
 
 
 @operation

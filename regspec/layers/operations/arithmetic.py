@@ -61,7 +61,7 @@ class Pair(Operands):
 # -- arithmetic --------------------------------------------------------------------------------------------------------
 
 
-def counted(operand: Symbol | Numbers, taken: Value, dtype: str) -> Value:
+def as_number(operand: Symbol | Numbers, taken: Value, dtype: str) -> Value:
     """An operand of arithmetic whose result has a type: truth values count as numbers of that type."""
     if isinstance(operand, Symbol) and operand.dtype == "bool" and isinstance(taken, Expression):
         return cast(taken, "bool", dtype)
@@ -79,7 +79,7 @@ class Arithmetic(Pair):
         return promoted(*dtypes(self.named(xs).values()), 0)
 
     def taken(self, name: str, operand: Symbol | Numbers, xs: tuple[Symbol, ...]) -> Value:
-        return counted(operand, value(name, operand, like=xs[0]), self.output_dtype(*xs))
+        return as_number(operand, value(name, operand, like=xs[0]), self.output_dtype(*xs))
 
     def combined(self, x1: Value, x2: Value) -> Expression:
         return Binary(self.operator, x1, x2)
@@ -292,7 +292,7 @@ class Bitwise(Pair):
         return super().output_shape(*xs)
 
     def taken(self, name: str, operand: Symbol | Numbers, xs: tuple[Symbol, ...]) -> Value:
-        return counted(operand, value(name, operand, like=xs[0]), self.output_dtype(*xs))
+        return as_number(operand, value(name, operand, like=xs[0]), self.output_dtype(*xs))
 
     def combined(self, x1: Value, x2: Value) -> Expression:
         return Binary(self.operator, x1, x2)

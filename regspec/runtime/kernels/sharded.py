@@ -36,7 +36,7 @@ def refuse_flat_parameters(module: nn.Module) -> None:
         )
 
 
-def placed(x: Any) -> tuple[Any, ...]:
+def placement(x: Any) -> tuple[Any, ...]:
     """On which ranks the shards of a tensor are, and how."""
     return x.device_mesh, x.placements
 

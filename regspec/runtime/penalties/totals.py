@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regspec.runtime.kernels.fused import can_fuse, fused_penalty, is_plain
-from regspec.runtime.kernels.sharded import is_sharded, join, joined, placed, shard
+from regspec.runtime.kernels.sharded import is_sharded, join, joined, placement, shard
 from regspec.runtime.penalties.terms import Listener, WeightTerm
 
 
@@ -25,7 +25,7 @@ class Total:
         """Adds what of a term is on the loss."""
         total, own = self, x
         if self.can_fuse and not is_plain(x) and is_sharded(x):
-            how = isinstance(term, WeightTerm), *placed(x)
+            how = isinstance(term, WeightTerm), *placement(x)
             _, total = self.shards.setdefault(how, (x, Total()))
             own = shard(x)
         if not (self.can_fuse and is_plain(own)):

@@ -18,7 +18,7 @@ from regspec.layers import Layer
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import BUILT_IN
 from regspec.layers.nested import OnInputs
-from regspec.targets.python.layout import Brackets, Document, beside, called
+from regspec.targets.python.layout import Brackets, Doc, beside, called
 from regspec.targets.python.printing import literal
 
 MODULES: dict[type[Named], str] = {WeightInitializer: "initializers", WeightConstraint: "constraints"}
@@ -33,7 +33,7 @@ class Arguments:
     modules: set[str] = field(default_factory=set)  # of Keras: layers, regularizers, …
     needs_partial: bool = False
 
-    def layer(self, layer: Frozen, fields: Mapping[str, Any], xs: tuple[Symbol, ...] = ()) -> Document:
+    def layer(self, layer: Frozen, fields: Mapping[str, Any], xs: tuple[Symbol, ...] = ()) -> Doc:
         """The constructor of a layer; ``fields`` are said besides its own, and instead of them.
 
         Raises:
@@ -67,7 +67,7 @@ class Arguments:
             found[declared.alias or name] = _frozen(value) if is_frozen else value
         return found
 
-    def value(self, value: Any) -> Document:
+    def value(self, value: Any) -> Doc:
         """A field's value. Raises `ShapeError` for what Keras has no counterpart of."""
         if isinstance(value, Regularizer):
             return self.regularizer(value)
@@ -83,7 +83,7 @@ class Arguments:
             return Brackets("[", tuple(map(self.value, value)), "]")
         return literal(value)
 
-    def regularizer(self, value: Regularizer) -> Document:
+    def regularizer(self, value: Regularizer) -> Doc:
         """A sum of penalties as one of Keras's regularizers."""
         made = [self._penalty(part) for part in value.parts]
         if len(made) == 1:
@@ -94,13 +94,13 @@ class Arguments:
             return called("regularizers.L1L2", arguments)
         raise ShapeError(f"has the regularizer {value}, which Keras does not have as one")
 
-    def _penalty(self, part: Penalty | Scheduled) -> Document:
+    def _penalty(self, part: Penalty | Scheduled) -> Doc:
         """One penalty as one of Keras's regularizers."""
         if isinstance(part, Scheduled) or type(part) not in REGULARIZERS:
             raise ShapeError(f"has the regularizer {part}, which Keras does not have")
         return self._made("regularizers", REGULARIZERS[type(part)], part)
 
-    def _activation(self, function: ActivationFunction) -> Document:
+    def _activation(self, function: ActivationFunction) -> Doc:
         """A function by its name; with arguments, by those."""
         given = _given(function)
         if not given:
@@ -112,14 +112,14 @@ class Arguments:
         arguments = [beside(f"{name}=", literal(value)) for name, value in given.items()]
         return called("partial", [f"activations.{function.name}", *arguments])
 
-    def _named(self, thing: Named) -> Document:
+    def _named(self, thing: Named) -> Doc:
         """An initializer or a constraint: by its name, or by its class where it has arguments."""
         if not _given(thing):
             return literal(thing.name)
         module = next(module for cls, module in MODULES.items() if isinstance(thing, cls))
         return self._made(module, type(thing).__name__, thing)
 
-    def _made(self, module: str, name: str, thing: Named) -> Document:
+    def _made(self, module: str, name: str, thing: Named) -> Doc:
         self.modules.add(module)
         renamed = {"strength": name.lower()} if module == "regularizers" else {}
         given = {renamed.get(field, field): value for field, value in _given(thing).items()}

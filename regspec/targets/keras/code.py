@@ -15,7 +15,7 @@ from regspec.graph.resolved import Term
 from regspec.language.regularizers import Regularizer
 from regspec.targets.keras.arguments import Arguments
 from regspec.targets.python.imports import Imports
-from regspec.targets.python.layout import Brackets, Document, Statement, beside, called, flat
+from regspec.targets.python.layout import Brackets, Doc, Statement, beside, called, flat
 from regspec.targets.python.printing import literal
 from regspec.text.problems import Problem, Problems, RegspecError
 
@@ -112,7 +112,7 @@ class _Function:
     def _node(self, node: LayerNode | BlockNode, is_called_again: bool) -> Iterator[Statement]:
         """What makes a layer, if nothing has, and calls it."""
         if node.first is not None:
-            layer: Document = self.layers[node.first]
+            layer: Doc = self.layers[node.first]
         else:
             layer = self._block(node) if isinstance(node, BlockNode) else self._layer(node)
             if is_called_again:
@@ -138,10 +138,10 @@ class _Function:
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
-    def _block(self, node: BlockNode) -> Document:
+    def _block(self, node: BlockNode) -> Doc:
         return called(self.file.add(node.block), [literal(node.name)])
 
-    def _layer(self, node: LayerNode) -> Document:
+    def _layer(self, node: LayerNode) -> Doc:
         """The constructor of a layer, with the regularizers that rules give it, its type and its name."""
         layer = node.resolved.layer
         if isinstance(layer.trainable, tuple):
@@ -167,15 +167,15 @@ class _Function:
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
-    def _called_on(self, node: LayerNode | BlockNode) -> list[Document]:
+    def _called_on(self, node: LayerNode | BlockNode) -> list[Doc]:
         """The arguments of a call: tensors, masks, and what of a layer's fields is said in each call."""
         tensors = [self.variables[x] for x in node.inputs]
-        in_list: Document = tensors[0] if len(tensors) == 1 else Brackets("[", tuple(tensors), "]")
+        in_list: Doc = tensors[0] if len(tensors) == 1 else Brackets("[", tuple(tensors), "]")
         if isinstance(node, BlockNode):
             return [in_list]
         layer = node.resolved.layer
         if layer.takes_inputs_apart:
-            given: list[Document] = [*tensors]
+            given: list[Doc] = [*tensors]
         elif layer.state_structure and len(tensors) > 1:
             states = _in_lists(layer.state_structure, iter(tensors[1:]))
             given = [tensors[0], beside("initial_state=", Brackets("[", states, "]"))]
@@ -185,7 +185,7 @@ class _Function:
         flags = [beside(f"{name}=", literal(value)) for name, value in said.items() if value]
         return [*given, *self._masks(node), *flags]
 
-    def _masks(self, node: LayerNode) -> Iterator[Document]:
+    def _masks(self, node: LayerNode) -> Iterator[Doc]:
         """The masks that are named for a layer, in place of those that its inputs have."""
         if node.attention_mask is not None:
             yield beside("attention_mask=", self.variables[node.attention_mask])
@@ -196,12 +196,12 @@ class _Function:
         masks = [literal(None) if mask is None else self.variables[mask] for mask in node.masks]
         yield beside("mask=", masks[0] if len(masks) == 1 else Brackets("[", tuple(masks), "]"))
 
-    def _model(self) -> Document:
+    def _model(self) -> Doc:
         graph = self.graph
         inputs = [self.variables[x] for x in graph.inputs]
         outputs = [self.variables[x] for x in graph.outputs]
-        given: Document = inputs[0] if len(inputs) == 1 else Brackets("[", tuple(inputs), "]")
-        gives: Document = Brackets("[", tuple(outputs), "]")
+        given: Doc = inputs[0] if len(inputs) == 1 else Brackets("[", tuple(inputs), "]")
+        gives: Doc = Brackets("[", tuple(outputs), "]")
         if graph.output_names is not None:
             pairs = zip(graph.output_names, outputs, strict=True)
             gives = Brackets("{", tuple(beside(literal(name), ": ", variable) for name, variable in pairs), "}")
@@ -226,7 +226,7 @@ class _Function:
         )
 
 
-def _as_given(node: LayerNode | BlockNode, variables: list[str]) -> tuple[Document, ...]:
+def _as_given(node: LayerNode | BlockNode, variables: list[str]) -> tuple[Doc, ...]:
     """The outputs of a call, states in the lists in which Keras gives them."""
     states = node.resolved.layer.state_structure if isinstance(node, LayerNode) else ()
     plain = len(variables) - _count(states)
@@ -237,7 +237,7 @@ def _count(states: States | None) -> int:
     return 1 if states is None else sum(map(_count, states))
 
 
-def _in_lists(states: States, variables: Iterator[str]) -> tuple[Document, ...]:
+def _in_lists(states: States, variables: Iterator[str]) -> tuple[Doc, ...]:
     return tuple(next(variables) if each is None else Brackets("[", _in_lists(each, variables), "]") for each in states)
 
 

@@ -15,7 +15,7 @@ WIDTH = 120
 INDENT = "    "
 SHORT = WIDTH // 4  # brackets that are shorter are left closed where others can be opened
 
-Document: TypeAlias = "str | Blank | Beside | Brackets | Operands | Chain"
+Doc: TypeAlias = "str | Blank | Beside | Brackets | Infix | Dotted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Blank:
 class Beside:
     """Documents that follow each other without a space."""
 
-    parts: tuple[Document, ...]
+    parts: tuple[Doc, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Brackets:
     """Documents in brackets, with commas between them."""
 
     opening: str
-    items: tuple[Document, ...]
+    items: tuple[Doc, ...]
     closing: str
     role: str = "display"  # or call, whose items may share a line; or index, which stays closed
 
@@ -48,29 +48,29 @@ class Brackets:
 
 
 @dataclass(frozen=True, slots=True)
-class Operands:
+class Infix:
     """Operands; all but the first begin with their operator, and all operators bind alike."""
 
-    parts: tuple[Document, ...]
+    parts: tuple[Doc, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class Dotted:
     """What methods are called on, and then the calls, ``.name(…)``."""
 
-    parts: tuple[Document, ...]
+    parts: tuple[Doc, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A statement: what stands before its value (``x = ``, ``return ``), the value, and what ends it."""
 
-    value: Document
+    value: Doc
     target: str = ""
     end: str = ""
     indent: int = 0  # levels, from the method's own
 
-    def filled(self, documents: Mapping[Hashable, Document]) -> Statement:
+    def filled(self, documents: Mapping[Hashable, Doc]) -> Statement:
         """Itself with documents in its blanks, by their keys."""
         return replace(self, value=filled(self.value, documents))
 
@@ -79,17 +79,17 @@ class Statement:
         return _lines(self.target, self.value, indent + self.indent, self.end)
 
 
-def beside(*parts: Document) -> Beside:
+def beside(*parts: Doc) -> Beside:
     """Documents that follow each other."""
     return Beside(parts)
 
 
-def called(function: Document, arguments: Sequence[Document]) -> Beside:
+def called(function: Doc, arguments: Sequence[Doc]) -> Beside:
     """``function(arguments)``."""
     return Beside((function, Brackets("(", tuple(arguments), ")", "call")))
 
 
-def filled(document: Document, documents: Mapping[Hashable, Document]) -> Document:
+def filled(document: Doc, documents: Mapping[Hashable, Doc]) -> Doc:
     """A document with others in its blanks, by their keys; a blank whose key is not among them stays."""
     if isinstance(document, str):
         return document
@@ -100,7 +100,7 @@ def filled(document: Document, documents: Mapping[Hashable, Document]) -> Docume
     return replace(document, parts=tuple([filled(part, documents) for part in document.parts]))
 
 
-def flat(document: Document) -> str:
+def flat(document: Doc) -> str:
     """The text of a document on one line."""
     if isinstance(document, str):
         return document
@@ -108,10 +108,10 @@ def flat(document: Document) -> str:
         return document.opening + ", ".join([*map(flat, document.items)]) + document.closing
     if isinstance(document, Blank):
         raise ValueError(f"a blank is not filled: {document.key}")
-    return (" " if isinstance(document, Operands) else "").join([*map(flat, document.parts)])
+    return (" " if isinstance(document, Infix) else "").join([*map(flat, document.parts)])
 
 
-def _lines(head: str, document: Document, indent: int, end: str) -> Iterator[str]:
+def _lines(head: str, document: Doc, indent: int, end: str) -> Iterator[str]:
     """The lines of a document after ``head``; ``end`` follows it on its last line."""
     margin = INDENT * indent
     text = head + flat(document)
@@ -133,7 +133,7 @@ def _lines(head: str, document: Document, indent: int, end: str) -> Iterator[str
     yield margin + brackets.closing.removeprefix(",") + "".join(map(flat, pieces[index + 1 :])) + end
 
 
-def _one_below_the_other(head: str, parts: Sequence[Document], indent: int, end: str) -> Iterator[str]:
+def _one_below_the_other(head: str, parts: Sequence[Doc], indent: int, end: str) -> Iterator[str]:
     """Operands, or calls of methods; in parentheses where they are assigned or returned."""
     margin = INDENT * indent
     if head:
@@ -158,23 +158,23 @@ def _inside(brackets: Brackets, indent: int) -> Iterator[str]:
         yield from _lines("", item, indent, comma)
 
 
-def _opened(pieces: Sequence[Document]) -> int | None:
+def _opened(pieces: Sequence[Doc]) -> int | None:
     """Which brackets are opened: the last ones, but for short ones beside longer."""
     found = [index for index, piece in enumerate(pieces) if isinstance(piece, Brackets) and piece.role != "index"]
     long = [index for index in found if len(flat(pieces[index])) > SHORT + 1]
     return max(long or found, default=None)
 
 
-def _parts(document: Document) -> tuple[Document, ...]:
+def _parts(document: Doc) -> tuple[Doc, ...]:
     """What stands one below the other where a document is too long: operands, or three links of a chain and more."""
-    if isinstance(document, Operands) or (isinstance(document, Chain) and len(document.parts) > 2):
+    if isinstance(document, Infix) or (isinstance(document, Dotted) and len(document.parts) > 2):
         return document.parts
     return ()
 
 
-def _pieces(document: Document) -> Iterator[Document]:
+def _pieces(document: Doc) -> Iterator[Doc]:
     """What a document is put together of, side by side."""
-    if isinstance(document, (Beside, Chain)):
+    if isinstance(document, (Beside, Dotted)):
         for part in document.parts:
             yield from _pieces(part)
     else:

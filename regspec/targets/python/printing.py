@@ -22,7 +22,7 @@ from regspec.code.expressions import (
     Value,
 )
 from regspec.code.shapes import Symbol
-from regspec.targets.python.layout import Beside, Brackets, Chain, Document, Operands, beside, called, flat
+from regspec.targets.python.layout import Beside, Brackets, Doc, Dotted, Infix, beside, called, flat
 
 # How tightly Python's operators bind. A comparison of a comparison would be a chain, so neither side may be one.
 _STRENGTH = {
@@ -69,7 +69,7 @@ class Printer:
         module: Callable[[Apply], str],
         variable: Callable[[Expression], str | None],
         function: Callable[[str | Import], str],
-        number: Callable[[Value, str], Document] | None = None,
+        number: Callable[[Value, str], Doc] | None = None,
     ) -> None:
         self.tensor = tensor
         self.module = module
@@ -81,7 +81,7 @@ class Printer:
         """A value on one line."""
         return flat(self.document(value))
 
-    def document(self, value: Value, strength: int = 0) -> Document:
+    def document(self, value: Value, strength: int = 0) -> Doc:
         """A value; in parentheses where it binds less than ``strength``."""
         if isinstance(value, Symbol):
             return self.tensor(value)
@@ -115,7 +115,7 @@ class Printer:
             return f"({found})" if own < strength else found
         return found
 
-    def constructor(self, value: Call) -> Document:
+    def constructor(self, value: Call) -> Doc:
         """A constructor call, with its numbers as ``number`` prints them."""
         if self.number is None:
             return self.document(value)
@@ -127,30 +127,30 @@ class Printer:
         keywords = [beside(f"{name}=", self.argument(name, each)) for name, each in value.keywords]
         return called(self.function(value.function), [*arguments, *keywords])
 
-    def call(self, function: str | Import, first: Document, more: Call) -> Document:
+    def call(self, function: str | Import, first: Doc, more: Call) -> Doc:
         """``function(first, …)``, with the other arguments of a call."""
         return called(self.function(function), [first, *self._arguments(more.arguments, more.keywords)])
 
-    def argument(self, name: str, value: Value) -> Document:
+    def argument(self, name: str, value: Value) -> Doc:
         """An argument of a constructor, of this name; it may be a constructor itself."""
         if self.number is not None and _is_number(value):
             return self.number(value, name)
         return self.constructor(value) if isinstance(value, Call) else self.document(value)
 
-    def _arguments(self, arguments: Iterable[Value], keywords: Iterable[tuple[str, Value]]) -> list[Document]:
+    def _arguments(self, arguments: Iterable[Value], keywords: Iterable[tuple[str, Value]]) -> list[Doc]:
         named = [beside(f"{name}=", self.document(value)) for name, value in keywords]
         return [*map(self.document, arguments), *named]
 
-    def _method(self, value: Method) -> Document:
+    def _method(self, value: Method) -> Doc:
         """A call of a method; one of what a call gives lengthens its chain."""
         of = self.document(value.of, _POSTFIX)
         link = called(f".{value.name}", self._arguments(value.arguments, value.keywords.items()))
-        if isinstance(of, Chain):
-            return Chain((*of.parts, link))
+        if isinstance(of, Dotted):
+            return Dotted((*of.parts, link))
         ends_in_brackets = isinstance(of, (Beside, Brackets)) or (isinstance(of, str) and of.endswith((")", "]")))
-        return Chain((of, link)) if ends_in_brackets else beside(of, link)
+        return Dotted((of, link)) if ends_in_brackets else beside(of, link)
 
-    def _operation(self, value: Binary | Unary) -> Document:
+    def _operation(self, value: Binary | Unary) -> Doc:
         """An operator and its operands, with the parentheses that Python needs and ruff wants."""
         if isinstance(value, Unary):
             if value.operator not in ("-", "~"):
@@ -164,9 +164,9 @@ class Printer:
         left = self.document(value.left, own + (own == _COMPARISON))
         right = beside(f"{value.operator} ", self.document(value.right, own + 1))
         binds_alike = isinstance(value.left, Binary) and _STRENGTH[value.left.operator] == own
-        return Operands((*(left.parts if binds_alike and isinstance(left, Operands) else (left,)), right))
+        return Infix((*(left.parts if binds_alike and isinstance(left, Infix) else (left,)), right))
 
-    def _index(self, index: Any) -> Document:
+    def _index(self, index: Any) -> Doc:
         if index is ...:
             return "..."
         if isinstance(index, slice):
@@ -175,10 +175,10 @@ class Printer:
         return self.document(index)
 
 
-def _after(of: Document, index: Document) -> Document:
+def _after(of: Doc, index: Doc) -> Doc:
     """A document and an index of it."""
-    if isinstance(of, Chain):
-        return Chain((*of.parts[:-1], beside(of.parts[-1], index)))
+    if isinstance(of, Dotted):
+        return Dotted((*of.parts[:-1], beside(of.parts[-1], index)))
     return beside(of, index)
 
 
@@ -189,7 +189,7 @@ def _is_number(value: Value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def literal(value: Any, document: Callable[[Any], Document] | None = None) -> Document:
+def literal(value: Any, document: Callable[[Any], Doc] | None = None) -> Doc:
     """A literal; ``document`` prints what stands in a list, tuple or mapping."""
     inside = document or literal
     if isinstance(value, str):

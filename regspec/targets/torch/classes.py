@@ -18,7 +18,7 @@ from regspec.targets.python.layout import (
     WIDTH,
     Blank,
     Brackets,
-    Document,
+    Doc,
     Statement,
     beside,
     called,
@@ -72,13 +72,13 @@ class Outliner:
 
     program: Program
     function: Callable[[str | Import], str]
-    block: Callable[[Program], tuple[Document, list[Hole]]]
+    block: Callable[[Program], tuple[Doc, list[Hole]]]
     holes: list[Hole] = field(default_factory=list)
     step: Step | None = None  # whose results are being printed
     bound: Mapping[Symbol, Symbol] = field(default_factory=dict)  # its inputs by those of what it computes
     known: dict[tuple[Itself, tuple[int, ...]], str] = field(default_factory=dict)  # variables of shared expressions
-    constructors: dict[Call, Document] = field(default_factory=dict)  # which equal layers share
-    starts: dict[Fill, Document] = field(default_factory=dict)
+    constructors: dict[Call, Doc] = field(default_factory=dict)  # which equal layers share
+    starts: dict[Fill, Doc] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.variables = variables_of(self.program)
@@ -123,11 +123,11 @@ class Outliner:
             weights = {f"{step.name}.{each.slot}": _paths(step, each.places) for step, each in group}
             yield Statement(called("self.add_constraints", [self.printer.constructor(constraint), literal(weights)]))
 
-    def _hole(self, value: Value, hint: str) -> Document:
+    def _hole(self, value: Value, hint: str) -> Doc:
         self.holes.append(Hole(value, hint))
         return Blank(len(self.holes) - 1)
 
-    def _constructor(self, constructor: Call | Definition) -> Document:
+    def _constructor(self, constructor: Call | Definition) -> Doc:
         if isinstance(constructor, Program):
             name, holes = self.block(constructor)
             arguments = [(each.hint, self.printer.argument(each.hint, each.value)) for each in holes]
@@ -156,7 +156,7 @@ class Outliner:
 
     def _fills(self, fills: list[tuple[Step, Fill]]) -> Iterator[Statement]:
         """How parameters start: a loop over the modules whose parameters start alike, or statements for one."""
-        calls: dict[str, list[Document]] = {}  # by module, with a blank where it stands
+        calls: dict[str, list[Doc]] = {}  # by module, with a blank where it stands
         for step, fill in fills:
             module, _, parameter = step.path(fill.place).rpartition(".")
             if fill not in self.starts:
@@ -169,7 +169,7 @@ class Outliner:
             else:
                 yield from (Statement(filled(start, {MODULE: f"self.{modules[0]}"})) for start in starts)
 
-    def _start(self, fill: Fill, parameter: str) -> Document:
+    def _start(self, fill: Fill, parameter: str) -> Doc:
         """The call that fills a module's parameter, with a blank where the module stands."""
         rows = "" if fill.rows is None else f"[{fill.rows[0]}:{fill.rows[1]}]"
         return self.printer.call(fill.call.function, beside(Blank(MODULE), f".{parameter}{rows}"), fill.call)

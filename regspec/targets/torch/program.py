@@ -34,7 +34,7 @@ class Program(Definition):
     steps: tuple[Step, ...]
     outputs: tuple[Symbol, ...]
     masked: tuple[int, ...]  # which inputs' masks it takes
-    masks: Mapping[Symbol, Step]  # what computes them, be they read or not
+    masks: Mapping[Symbol, Step]  # what computes them, whether read or not
 
     def step(self, name: str) -> Step:
         """The step of a node, by its name."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from regspec.code.expressions import Call, Import, Value
 from regspec.code.shapes import Shape
 from regspec.targets.python.imports import Imports
-from regspec.targets.python.layout import INDENT, WIDTH, Blank, Document, Statement, beside, called
+from regspec.targets.python.layout import INDENT, WIDTH, Blank, Doc, Statement, beside, called
 from regspec.targets.python.printing import Printer, literal
 from regspec.targets.torch.classes import Hole, Outline, Outliner
 from regspec.targets.torch.program import Program
@@ -92,7 +92,7 @@ class _File:
         self.places.update({program: (group, index) for index, (program, _) in enumerate(members)})
         self.groups.append(group)
 
-    def block(self, program: Program) -> tuple[Document, list[Hole]]:
+    def block(self, program: Program) -> tuple[Doc, list[Hole]]:
         """How a block's module is made: its class, whose name is not yet chosen, and the arguments."""
         group, index = self.places[program]
         return Blank(group), group.arguments(index)
@@ -185,7 +185,7 @@ def _parameters(members: Sequence[Outline]) -> dict[tuple[Value, ...], str]:
 def _class(group: _Group, names: Mapping[_Group, str]) -> str:
     """The text of a class."""
     first = group.members[0]
-    known: dict[Hashable, Document] = dict(names.items())
+    known: dict[Hashable, Doc] = dict(names.items())
     for key, column in enumerate(_columns(group.members)):
         known[key] = group.parameters.get(column) or literal(column[0])
     init = [each.filled(known) if len(known) > 1 else each for each in first.init]  # a file's only class has no blanks

@@ -97,7 +97,7 @@ def form_of(graph: Graph, source: str) -> Form:
     return Form(MODES[channels], height, width, order, getattr(torch, x.dtype))
 
 
-def read(source: str, graph: Graph) -> tuple[list[Files], Names]:
+def read_images(source: str, graph: Graph) -> tuple[list[Files], Names]:
     """The images of a folder, or of its parts to train on and to hold out, and the names of the classes.
 
     That each is an image is looked up in its first bytes; what is broken further on is a fault when it is decoded.

@@ -15,12 +15,12 @@ from regspec.training.data import arrays, images, tables
 from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import check_outputs, fitted_inputs
 from regspec.training.data.targets import fitted_targets
-from regspec.views.summary import counted
+from regspec.views.summary import plural
 
 HELD_OUT = 0.2
 
 
-def load(source: str, graph: Graph, *, target: str | None = None, seed: int = 0) -> Data:
+def load_data(source: str, graph: Graph, *, target: str | None = None, seed: int = 0) -> Data:
     """The data of a source, for a model's inputs; a fifth is held out unless the source says otherwise.
 
     Whole numbers, words and booleans as the target are classes, floating-point numbers are quantities.
@@ -50,7 +50,7 @@ def load(source: str, graph: Graph, *, target: str | None = None, seed: int = 0)
     least = 2 if len(parts) == 1 else 1
     if (number := min(len(part.target) for part in parts)) < least:
         what = ", too few to hold some out" if len(parts) == 1 else " to train on or to hold out"
-        raise RegspecError(Problem(f"'{source}' has {counted(number, 'example', 'examples')}{what}"))
+        raise RegspecError(Problem(f"'{source}' has {plural(number, 'example', 'examples')}{what}"))
     goals, classes = fitted_targets([part.target for part in parts], names, graph, source)
     examples: list[images.Images | InMemory] = [
         images.Images(part.files, goal, part.form)
@@ -70,13 +70,13 @@ def _read(source: str, graph: Graph, target: str | None) -> tuple[Sequence[array
     if ending == ".npz":
         return [arrays.npz(source, graph, target)], None
     if ending in tables.ENDINGS:
-        return [tables.read(source, graph, target)], None
+        return [tables.read_table(source, graph, target)], None
     if target is not None:
         raise RegspecError(Problem(f"the target '{target}' would be one of a file's, but '{source}' has its own"))
     if source in arrays.BUNDLED:
         return arrays.bundled(source, graph)
     if Path(source).is_dir():
-        return images.read(source, graph)
+        return images.read_images(source, graph)
     if ":" in source:
         return arrays.called_for(source, graph), None
     files = "a .npz, .csv or .parquet file, a folder of images"

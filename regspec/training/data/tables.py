@@ -72,7 +72,7 @@ class Table:
             raise RegspecError(Problem(f"column '{name}' {what} in {where}{more}", hint, path=self.path))
 
 
-def read(path: str, graph: Graph, target: str | None) -> Arrays:
+def read_table(path: str, graph: Graph, target: str | None) -> Arrays:
     """The columns of a file: the inputs, and the target by its name, several of them, or the last column."""
     table = _csv(path) if path.lower().endswith(".csv") else _parquet(path)
     names = table.frame.columns

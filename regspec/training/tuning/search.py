@@ -36,7 +36,7 @@ from regspec.training.tuning.plan import Metric, Plan
 from regspec.training.tuning.scores import LABELS, Scores
 from regspec.training.tuning.spaces import ends, grid, stored, suggested, told, told_of
 from regspec.training.tuning.study import DIVERGED, Direction, Study, opened
-from regspec.views.summary import counted
+from regspec.views.summary import plural
 
 METRICS = ("data_loss", "penalty", "held_out_loss", "held_out_accuracy")  # of each trial's last epoch, that are kept
 Train = Callable[..., run.Run]
@@ -185,10 +185,8 @@ def _begin(search: _Search, study: Study, total: int) -> None:
     task, scores = search.task, search.scores(study)
     where = "; ".join(told_of(name, each) for name, each in task.spec.search.items())
     search.say(f"{task.spec.name} on {task.options.data}: {where}")
-    epochs = counted(task.options.epochs, "epoch", "epochs")
-    search.say(
-        f"{counted(total, 'trial', 'trials')} of {epochs}, by {search.plan.sampler}; the score is {scores.label}"
-    )
+    epochs = plural(task.options.epochs, "epoch", "epochs")
+    search.say(f"{plural(total, 'trial', 'trials')} of {epochs}, by {search.plan.sampler}; the score is {scores.label}")
     if scores.trials:
         search.say(f"{len(scores.trials)} trials are done already, in {search.folder}")
 
