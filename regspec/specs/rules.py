@@ -3,66 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.language.fields import Frozen, Sequence
 from regspec.language.regularizers import Regularizer, RegularizerField
+from regspec.specs.patterns import Pattern
 
-try:
-    from re import _parser as sre  # type: ignore[attr-defined]  # private; sre_parse, which was public, is deprecated
-except ImportError:  # Python 3.10
-    import sre_parse as sre
-
-MAX_PATTERN = 200
-MAX_REPEATS = 3  # unbounded repetitions: matching takes up to the name's length to this power
-
-_REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
-_REFUSED = ("GROUPREF", "GROUPREF_EXISTS", "ASSERT", "ASSERT_NOT")
-
-
-def _check_pattern(value: Any) -> Any:
-    """A regular expression, if it is certain to match or fail in a short time."""
-    if not isinstance(value, str):
-        return value
-    try:
-        if len(value) <= MAX_PATTERN and _repeats(sre.parse(value), inside=False) <= MAX_REPEATS:
-            return value
-    except (re.error, OverflowError, RecursionError) as error:
-        raise PydanticCustomError("pattern", "is no regular expression: {why}", {"why": str(error)}) from None
-    raise PydanticCustomError(
-        "pattern",
-        "may take too long to match: it may have {length} characters and {repeats} repetitions, "
-        "none of them of a choice or of a repetition, and no look-around",
-        {"length": MAX_PATTERN, "repeats": MAX_REPEATS},
-    )
-
-
-def _repeats(parsed: Any, inside: bool) -> int:
-    """How many repetitions a parsed expression has; more than is allowed where one repeats another, or a choice."""
-    count = 0
-    for operation, argument in parsed:
-        name = str(operation)
-        if name in _REFUSED or (inside and name == "BRANCH"):
-            return MAX_REPEATS + 1
-        if name in _REPEATS:
-            _, most, body = argument
-            many = most > 1
-            count += (MAX_REPEATS + 1 if many and inside else many) + _repeats(body, inside or many)
-        elif name == "BRANCH":
-            count += sum(_repeats(branch, inside) for branch in argument[1])
-        elif name == "SUBPATTERN":
-            count += _repeats(argument[-1], inside)
-        elif name == "ATOMIC_GROUP":
-            count += _repeats(argument, inside)
-    return count
-
-
-Pattern = Annotated[
-    str, BeforeValidator(_check_pattern), Field(description="A regular expression that the whole name must match.")
-]
 KindName = Annotated[str, Field(description="A kind of layer, such as Conv2D.")]
 _Slot = RegularizerField | None
 

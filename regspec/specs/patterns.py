@@ -1,0 +1,112 @@
+"""Regular expressions that are certain to match, or to fail, in a short time: names in rules are found by them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+MAX_PATTERN = 200
+MORE = "more"
+MAX_REPEATS = 3  # unbounded repetitions: matching takes up to the name's length to this power
+
+_TOKEN = re.compile(
+    r"""(?P<refused> \\[1-9] | \(\?(?: P= | <?[=!] | \( | > | [a-zA-Z]*x[a-zA-Z]*[-:)] ) )  # looks around, or back
+      | (?P<opens>   \((?: \?(?: P<\w+> | [a-zA-Z-]*: ) )? )
+      | (?P<flags>   \(\?(?: [a-zA-Z]+ | \#[^)]* )\) )
+      | (?P<closes>  \) )
+      | (?P<or>      \| )
+      | (?P<repeats> (?: [*+?] | \{(?: \d+ | \d*,\d* )\} ) [+?]? )
+      | (?P<one>     \\[^AbBZ] | \[(?!\^)\]?(?: \\. | [^\]\\] )*\] | [^.^$\[\\] )
+      | (?P<other>   \\. | \[\^\]?(?: \\. | [^\]\\] )*\] | . )""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def _checked(value: Any) -> Any:
+    """The regular expression, if it is one, and quick."""
+    if not isinstance(value, str):
+        return value
+    try:
+        is_quick = len(value) <= MAX_PATTERN and re.compile(value) is not None and _repeats(value) <= MAX_REPEATS
+    except (re.error, OverflowError, RecursionError) as error:
+        raise PydanticCustomError("pattern", "is no regular expression: {why}", {"why": str(error)}) from None
+    if is_quick:
+        return value
+    raise PydanticCustomError(
+        "pattern",
+        "may take too long to match: it may have {length} characters and {repeats} repetitions, "
+        "none of them of a choice or of a repetition, and no look-around",
+        {"length": MAX_PATTERN, "repeats": MAX_REPEATS},
+    )
+
+
+@dataclass
+class _Group:
+    """What stands in a pair of parentheses, as far as it was read."""
+
+    repeats: int = 0  # how many repetitions it has
+    chooses: bool = False  # whether a group inside it is a choice, at any depth
+    alternatives: list[str] = field(default_factory=lambda: [""])  # each a character or set; MORE for any other
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether it has alternatives, and they are no set of characters: one is found at once, if they differ."""
+        different = {*self.alternatives}
+        is_set = MORE not in different and "" not in different and len(different) > 1
+        return len(self.alternatives) > 1 and not is_set
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether repeating it could take long."""
+        return self.repeats > 0 or self.chooses or self.is_choice
+
+    def add(self, token: str, is_character: bool) -> None:
+        """Adds a part to the alternative that is read."""
+        self.alternatives[-1] = token if is_character and not self.alternatives[-1] else MORE
+
+
+def _repeats(pattern: str) -> int:
+    """How many repetitions an expression has; more than is allowed where one repeats another, or a choice."""
+    groups, last = [_Group()], _Group()
+    for token in _TOKEN.finditer(pattern):
+        group = groups[-1]
+        if token["refused"]:
+            return MAX_REPEATS + 1
+        if token["opens"]:
+            groups.append(_Group())
+        elif token["or"]:
+            group.alternatives.append("")
+        elif token["closes"]:
+            last = groups.pop()
+            groups[-1].repeats += last.repeats
+            groups[-1].chooses = groups[-1].chooses or last.chooses or last.is_choice
+            groups[-1].add(MORE, False)
+        elif token["one"] or token["other"]:
+            last = _Group()
+            group.add(token[0], bool(token["one"]))
+        elif token["repeats"]:
+            group.add(MORE, False)
+            if _most(token["repeats"]) > 1:
+                if last.is_slow:
+                    return MAX_REPEATS + 1
+                group.repeats += 1
+                last = _Group(repeats=1)
+    return groups[0].repeats
+
+
+def _most(quantifier: str) -> float:
+    """How often something is repeated at most."""
+    bounds = re.fullmatch(r"\{(\d*)(,?)(\d*)\}[+?]?", quantifier)
+    if bounds is None:
+        return 1 if quantifier[0] == "?" else float("inf")
+    low, comma, high = bounds.groups()
+    return int(high) if high else float("inf") if comma else int(low)
+
+
+Pattern = Annotated[
+    str, BeforeValidator(_checked), Field(description="A regular expression that the whole name must match.")
+]
