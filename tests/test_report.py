@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -270,34 +271,60 @@ def test_shares_are_never_rounded_to_nothing_or_all(share: float, text: str) -> 
 # -- the graph --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "unet", "transformer", "resnet", "siamese", "lstm_classifier"])
+def dense(layers: int) -> regspec.ModelSpec:
+    """Convolutions of which each takes all before it, as in DenseNet."""
+    lines = ["  - Conv2D: {name: conv0, filters: 4, kernel_size: 3, padding: same}"]
+    for number in range(1, layers):
+        before = ", ".join(f"conv{each}" for each in range(number))
+        lines.append(f"  - Concatenate: {{name: all{number}, axis: 1, inputs: [x, {before}]}}")
+        lines.append(f"  - Conv2D: {{name: conv{number}, filters: 4, kernel_size: 3, padding: same}}")
+    return regspec.loads("\n".join(["regspec: 1", "name: dense", "inputs: {x: {shape: [3, 8, 8]}}", "layers:", *lines]))
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "unet", "transformer", "resnet", "siamese", "lstm_classifier", "dense"])
 def test_boxes_do_not_overlap_and_lines_go_down(name: str) -> None:
-    graph = regspec.graph.loading.graph_of(ROOT / "examples" / f"{name}.yaml")
-    boxes = drawing.laid_out(graph)
-    drawn = [box for box in boxes if box.role != "pass"]
-    entries = graph.nodes
-    assert len(drawn) == len(graph.inputs) + len(entries) + len(graph.outputs)
+    """A line goes from the bottom of a box to the top of one that takes it, and through none."""
+    spec = dense(8) if name == "dense" else ROOT / "examples" / f"{name}.yaml"
+    graph = regspec.graph.loading.graph_of(spec)
+    boxes, ways = drawing.laid_out(graph)
+    assert len(boxes) == len(graph.inputs) + len(graph.nodes) + len(graph.outputs)
     for box in boxes:
-        assert all(below.y - below.height / 2 > box.y + box.height / 2 for below in box.below)
-        for other in drawn:
-            if other is not box:
-                apart = abs(box.x - other.x) >= (box.width + other.width) / 2 - 1e-6
-                assert apart or abs(box.y - other.y) >= (box.height + other.height) / 2
+        for other in boxes:
+            apart = abs(box.x - other.x) >= drawing.BOX
+            assert box is other or apart or abs(box.y - other.y) >= (box.height + other.height) / 2
+    joined = []
+    for way in ways:
+        (source,) = (box for box in boxes if touches(way[0], box, 1))
+        (target,) = (box for box in boxes if touches(way[-1], box, -1))
+        joined.append((source.title, target.title))
+        assert (np.diff(way[:, 1]) >= 0).all()
+        for start, end in pairwise(way):
+            low, high = np.minimum(start, end), np.maximum(start, end)
+            for box in boxes:
+                centre, half = np.array([box.x, box.y]), np.array([drawing.BOX, box.height]) / 2
+                assert ((high <= centre - half) | (low >= centre + half)).any()
+    assert sorted(joined) == sorted((source.title, box.title) for box in boxes for source in box.above)
+
+
+def touches(point: np.ndarray[Any, Any], box: drawing.Box, side: int) -> bool:
+    """Whether a point is on the top of a box, side -1, or on its bottom, side 1."""
+    return abs(point[0] - box.x) < drawing.BOX / 2 and math.isclose(point[1], box.y + side * box.height / 2)
 
 
 def test_a_chain_is_a_column() -> None:
     layers = "".join(f"  - Dense: {{name: layer{number}, units: 3}}\n" for number in range(100))
     spec = regspec.loads(f"regspec: 1\nname: chain\ninputs: {{x: {{shape: [4]}}}}\nlayers:\n{layers}")
-    boxes = drawing.laid_out(regspec.graph.loading.graph_of(spec))
-    assert len({round(box.x, 6) for box in boxes}) == 1
+    boxes, _ = drawing.laid_out(regspec.graph.loading.graph_of(spec))
+    assert len({box.x for box in boxes}) == 1
     assert [box.title for box in boxes[1:3]] == ["layer0 · Dense", "layer1 · Dense"]
+    assert [box.y for box in boxes] == sorted(box.y for box in boxes)
 
 
 def test_a_box_says_its_shape_and_its_penalties() -> None:
-    boxes = drawing.laid_out(regspec.graph.loading.graph_of(ROOT / "examples" / "digits_cnn.yaml"))
+    boxes, _ = drawing.laid_out(regspec.graph.loading.graph_of(ROOT / "examples" / "digits_cnn.yaml"))
     lines = {box.title: box.lines for box in boxes}
     assert lines["hidden · Dense"] == ("(batch, 64)", "kernel: l1 1e-05 + l2 0.0001", "activity: l1 1e-06")
-    blocks = drawing.laid_out(regspec.graph.loading.graph_of(ROOT / "examples" / "resnet.yaml"))
+    blocks, _ = drawing.laid_out(regspec.graph.loading.graph_of(ROOT / "examples" / "resnet.yaml"))
     assert {box.title: box.lines for box in blocks}["stage1_1 · basic"] == ("(batch, 16, 32, 32)", "4 penalties")
 
 
@@ -528,7 +555,9 @@ def test_commands_that_fail(
     assert list(tmp_path.iterdir()) == [run]
 
 
-@pytest.mark.parametrize(("package", "name"), [("jinja2", "report"), ("matplotlib", "plot"), ("torch", "report")])
+@pytest.mark.parametrize(
+    ("package", "name"), [("graphlay", "report"), ("jinja2", "report"), ("matplotlib", "plot"), ("torch", "report")]
+)
 def test_a_missing_extra_is_named(package: str, name: str, tmp_path: Path) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; sys.argv[1:] = [{name!r}, '.'];"
     code += "from regspec.cli import main; main()"
@@ -536,6 +565,15 @@ def test_a_missing_extra_is_named(package: str, name: str, tmp_path: Path) -> No
     assert result.returncode == 1
     assert f"{name} needs {package}" in result.stderr
     assert "pip install 'regspec[report]'" in result.stderr
+
+
+def test_only_the_graph_needs_graphlay(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "graphlay", None)
+    monkeypatch.delitem(sys.modules, "regspec.report.drawing")
+    with pytest.raises(regspec.RegspecError, match=r"'graph' needs graphlay(.|\n)*pip install 'regspec\[report\]'"):
+        image(trained, "graph")
+    assert image(trained, "curves")
+    assert "<svg" in notebook.shown(trained)
 
 
 # -- notebooks --------------------------------------------------------------------------------------------------------

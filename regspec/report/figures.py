@@ -145,9 +145,11 @@ def activities(runs: Sequence[Recorded]) -> list[Panel]:
 
 
 def graph(runs: Sequence[Recorded]) -> list[Panel]:
-    """The graph of each run's model."""
-    from regspec.report.drawing import panel
-
+    """The graph of each run's model. Raises `RegspecError` where there is no graphlay to place it."""
+    try:  # here, because a notebook shows curves without it
+        from regspec.report.drawing import panel
+    except ImportError as error:
+        raise RegspecError(Problem(f"the figure 'graph' needs {error.name}", "pip install 'regspec[report]'")) from None
     return [panel(run.graph) for run in runs if run.graph is not None]
 
 
