@@ -28,7 +28,7 @@ from regspec.report import drawing, figures, findings, notebook, plots, style
 from regspec.report.images import image, images
 from regspec.report.page import page
 from regspec.report.runs import Recorded, read_runs
-from regspec.report.weights import weights_of, zeros_of
+from regspec.report.weights import weights_in, zeros_of
 from tests.runs import REGRESSION, write_run
 
 ROOT = Path(__file__).parent.parent
@@ -144,7 +144,7 @@ def test_quantities(tmp_path: Path) -> None:
 
 
 def test_weights_by_their_names(trained: Path) -> None:
-    weights = {weight.name: weight for weight in weights_of(only(trained))}
+    weights = {weight.name: weight for weight in weights_in(only(trained))}
     before, after = (load_file(trained / f"{name}.safetensors") for name in ("initial", "weights"))
     names = {"conv": "conv", "hidden": "hidden", "logits": "logits"}
     assert list(weights) == [f"{layer}.{slot}" for layer in names for slot in ("kernel", "bias")]
@@ -177,7 +177,7 @@ layers:
     model = regspec.build(tmp_path / "spec.yaml")
     save_file({name: each.contiguous() for name, each in model.state_dict().items()}, tmp_path / "weights.safetensors")
     (tmp_path / "metrics.csv").write_text("epoch,data_loss\n1,0.5\n")
-    weights = weights_of(only(tmp_path))
+    weights = weights_in(only(tmp_path))
     regularized = [weight.name for weight in weights if weight.regularizer is not None]
     assert regularized == ["part_1.steps.recurrent", "part_2.steps.recurrent"]
     assert sum(weight.after.size for weight in weights) == sum(each.numel() for each in model.parameters())
