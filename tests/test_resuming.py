@@ -39,7 +39,7 @@ layers:
   - Dropout: {rate: 0.3}
   - Dense: {name: scores, units: 3, kernel_constraint: {max_norm: 1.0}}
 """
-OPTIONS = {"data": "wine", "epochs": 5, "batch_size": 20, "optimizer": "sgd momentum=0.9", "learning_rate": 0.05}
+OPTIONS = {"data": "wine", "epochs": 5, "batch_size": 20, "optimizer": "sgd momentum=0.9", "lr": 0.05}
 COMMAND = [sys.executable, "-m", "regspec", "train"]
 ARGUMENTS = ["--data", "wine", "--batch-size", "20", "--optimizer", "sgd momentum=0.9", "--lr", "0.05"]
 
@@ -134,7 +134,7 @@ class StopsInTwin(Console):
 def test_stopped_in_the_twin(patience: int | None, spec: Path, tmp_path: Path) -> None:
     """What has ended stays as it is, and its twin goes on; by itself it does not, because it would be penalized."""
     rate = 1.0 if patience else 0.05
-    options = Options(**{**OPTIONS, "epochs": 9, "learning_rate": rate}, patience=patience, baseline=True)
+    options = Options(**{**OPTIONS, "epochs": 9, "lr": rate}, patience=patience, baseline=True)
     whole, run = tmp_path / "whole", tmp_path / "run"
     train(spec, options, whole, console=quiet())
     assert (len(rows(whole)) < 9) == (patience is not None)
@@ -154,7 +154,7 @@ def test_stopped_in_the_twin(patience: int | None, spec: Path, tmp_path: Path) -
 def test_patience_that_is_another_now(spec: Path, tmp_path: Path) -> None:
     """A run that ended early goes on only where it may be more patient; it is told that it ended early."""
     told = io.StringIO()
-    options = Options(**{**OPTIONS, "epochs": 12, "learning_rate": 1.0}, patience=1)
+    options = Options(**{**OPTIONS, "epochs": 12, "lr": 1.0}, patience=1)
     train(spec, options, tmp_path / "run", console=Console(file=told))
     done = len(rows(tmp_path / "run"))
     assert f"ended after {done} of 12 epochs: the held-out loss was not better for 1" in told.getvalue()

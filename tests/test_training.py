@@ -100,7 +100,7 @@ def test_same_seed_same_run(tmp_path: Path) -> None:
 
 def test_penalties_are_trained(tmp_path: Path) -> None:
     """A strong penalty leaves small weights."""
-    options = {"data": "wine", "epochs": 20, "learning_rate": 0.03}
+    options = {"data": "wine", "epochs": 20, "lr": 0.03}
     weak = run(tmp_path, WINE, **options).model.hidden.weight.abs().mean()
     strong = run(tmp_path, WINE.replace("1e-3", "10.0"), **options).model.hidden.weight.abs().mean()
     assert strong < 0.1 * weak
@@ -108,7 +108,7 @@ def test_penalties_are_trained(tmp_path: Path) -> None:
 
 def test_constraints_hold_after_training(tmp_path: Path) -> None:
     text = WINE.replace("units: 16,", "units: 16, kernel_constraint: {max_norm: 0.5},")
-    model = run(tmp_path, text, data="wine", learning_rate=0.1).model
+    model = run(tmp_path, text, data="wine", lr=0.1).model
     assert model.hidden.weight.norm(dim=1).max() <= 0.5 + 1e-6
 
 
@@ -142,7 +142,7 @@ def test_csv(tmp_path: Path) -> None:
     lines = [f"{a:.3f},{'yes' if a > b else 'no'},{b:.3f}" for a, b in rng.standard_normal((60, 2))]
     (tmp_path / "data.csv").write_text("\n".join(["a,answer,b", *lines]) + "\n")
     text = "inputs: {x: {shape: [2]}}\nlayers: [{Dense: {units: 2}}]"
-    made = run(tmp_path, text, data=str(tmp_path / "data.csv"), target="answer", epochs=60, learning_rate=0.1)
+    made = run(tmp_path, text, data=str(tmp_path / "data.csv"), target="answer", epochs=60, lr=0.1)
     assert made.metrics["held_out_accuracy"] > 0.9
 
 
@@ -155,7 +155,7 @@ def test_images(tmp_path: Path) -> None:
             pixels[:, half : half + 4] += 100
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
     text = "inputs: {x: {shape: [1, 4, 4]}}\nlayers: [Flatten, {Dense: {units: 1}}]"
-    made = run(tmp_path, text, data=str(tmp_path / "images"), epochs=20, batch_size=8, learning_rate=0.1)
+    made = run(tmp_path, text, data=str(tmp_path / "images"), epochs=20, batch_size=8, lr=0.1)
     assert made.metrics["held_out_accuracy"] == 1
 
 
@@ -222,7 +222,7 @@ def test_a_model_without_terms(size: float, printed: str, tmp_path: Path) -> Non
     """Nothing is said of penalties, and losses of any size fit in a line."""
     np.savez(tmp_path / "data.npz", x=np.zeros((20, 1)), y=np.full((20, 1), size))
     console = Console(file=io.StringIO(), width=100)
-    run(tmp_path, PLAIN, console, data=str(tmp_path / "data.npz"), learning_rate=0.0, epochs=1)
+    run(tmp_path, PLAIN, console, data=str(tmp_path / "data.npz"), lr=0.0, epochs=1)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"epoch 1/1  {printed}" in text
     assert "penalt" not in text
@@ -232,7 +232,7 @@ def test_a_held_out_loss_that_is_not_finite(tmp_path: Path) -> None:
     """The last step of an epoch broke the weights, which only the held-out examples show."""
     np.savez(tmp_path / "data.npz", x=np.ones((20, 1)), y=np.ones((20, 1)))
     with pytest.raises(regspec.RegspecError, match=r"data loss \d.*, held-out loss inf") as error:
-        run(tmp_path, PLAIN, data=str(tmp_path / "data.npz"), learning_rate=float("inf"), epochs=3)
+        run(tmp_path, PLAIN, data=str(tmp_path / "data.npz"), lr=float("inf"), epochs=3)
     assert "or smaller numbers in the data" in str(error.value)
     (made,) = (each for each in tmp_path.iterdir() if each.is_dir())
     assert not (made / "weights.safetensors").exists()

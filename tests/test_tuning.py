@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import typer
 from rich.console import Console
 
 import regspec
-from regspec.cli.application import parameters
+from regspec.cli.application import app, parameters
 from regspec.specs.parameters import Choices, Range, with_defaults
 from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
@@ -203,7 +204,7 @@ layers: [{Dense: {units: 1, use_bias: false, kernel_regularizer: {l2: $strength}
 """
     path = search.folder / "ridge.yaml"
     path.write_text(text)
-    options = Options(data="ridge_data:four", epochs=15, batch_size=24, optimizer="sgd", learning_rate=0.25)
+    options = Options(data="ridge_data:four", epochs=15, batch_size=24, optimizer="sgd", lr=0.25)
     found = tune(path, options, Plan(trials=5, sampler="grid"), search.study, console=search.console)
 
     def error(strength: float) -> float:
@@ -366,7 +367,7 @@ def test_a_training_that_diverges_indeed(search: Searching) -> None:
     """The real one: a step of the optimizer that grows without bound."""
     path = search.folder / "net.yaml"
     path.write_text(SPEC.replace("high: 1e-1", "high: 1e30"))
-    options = Options(data="wine", optimizer="sgd", learning_rate=1e-6, epochs=2)
+    options = Options(data="wine", optimizer="sgd", lr=1e-6, epochs=2)
     found = tune(path, options, Plan(trials=2, sampler="grid"), search.study, console=search.console)
     assert found.values == {"strength": 1e-5}
     assert [row["state"] for row in search.rows] == ["complete", "diverged"]
@@ -374,7 +375,7 @@ def test_a_training_that_diverges_indeed(search: Searching) -> None:
 
 def test_options_that_do_not_fit_begin_no_study(search: Searching) -> None:
     (search.folder / "net.yaml").write_text(SPEC)
-    options = Options(data="wine", routes=("l2=proximal",))
+    options = Options(data="wine", route=("l2=proximal",))
     with pytest.raises(RegspecError, match="can't be on the proximal route"):
         tune(search.folder / "net.yaml", options, Plan(5, "grid"), search.study, console=search.console)
     assert not search.study.exists()
@@ -612,7 +613,7 @@ def test_studies_are_optunas(search: Searching) -> None:
 def test_the_page_shows_what_happens(search: Searching) -> None:
     """Two rows of its table, and its parts of specs."""
     page = (ROOT / "examples" / "choosing_a_strength.md").read_text(encoding="utf-8")
-    options = Options(data="examples.pages.choosing_a_strength:noisy", epochs=40, learning_rate=3e-3, batch_size=32)
+    options = Options(data="examples.pages.choosing_a_strength:noisy", epochs=40, lr=3e-3, batch_size=32)
     for strength in ("1e-06", "0.009237"):
         shown = next(line.split("|")[2:4] for line in page.splitlines() if line.startswith(f"| {strength} |"))
         made = train(
@@ -629,3 +630,63 @@ def test_the_page_shows_what_happens(search: Searching) -> None:
     assert regspec.loads(rest + first).search.keys() == {"strength"}
     layers = "layers: [{Dense: {units: $width, kernel_regularizer: $penalty}}]\n"
     assert regspec.loads(rest + second + layers).search.keys() == {"penalty", "width"}
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+def options_of(command: str) -> set[str]:
+    """The names of a command's options."""
+    return {parameter.name for parameter in typer.main.get_command(app).commands[command].params}  # type: ignore[attr-defined]
+
+
+def test_tune_takes_what_train_takes() -> None:
+    """But for what is about one run, and its folder."""
+    assert options_of("train") - options_of("tune") == {"baseline", "devices", "strategy", "logger", "resume"}
+
+
+WIDE = SPEC.replace("parameters:\n", "parameters:\n  width: 4\n").replace(
+    "layers:\n", "layers:\n  - Dense: {name: hidden, units: $width, activation: relu}\n"
+)
+
+
+def test_values_of_the_other_parameters(search: Searching) -> None:
+    """They are those of each trial, and of the best spec; a study of others is another."""
+    (search.folder / "net.yaml").write_text(WIDE, encoding="utf-8")
+    stand_in = trainer(lambda strength, width: accuracy(strength))
+
+    def search_with(width: int) -> Tuned:
+        path, plan = search.folder / "net.yaml", Plan(trials=5, sampler="grid")
+        options, values = Options(data="wine"), {"width": width}
+        return tune(path, options, plan, search.study, parameters=values, console=search.console, train=stand_in.train)
+
+    assert search_with(7).values == {"strength": pytest.approx(0.01)}
+    assert [each["width"] for each in stand_in.tried] == [7] * 5
+    assert regspec.load(search.study / "best.yaml").parameters == {"width": 7, "strength": pytest.approx(0.01)}
+    with pytest.raises(RegspecError, match="spec"):
+        search_with(8)
+
+
+def test_a_searched_parameter_is_not_given(search: Searching) -> None:
+    path = search.folder / "net.yaml"
+    path.write_text(SPEC, encoding="utf-8")
+    with pytest.raises(RegspecError, match="'strength' is to be searched, and is given too"):
+        tune(path, Options(data="wine"), Plan(), search.study, parameters={"strength": 0.1}, console=search.console)
+
+
+def test_options_of_training_reach_each_trial(search: Searching) -> None:
+    """A patience of one ends trials that get worse, as it ends a run."""
+    path = search.folder / "net.yaml"
+    path.write_text(SPEC, encoding="utf-8")
+    epochs: list[int] = []
+
+    def counted(*arguments: Any, on_epoch: Any, **more: Any) -> Any:
+        def each(epoch: int, metrics: Any) -> None:
+            epochs.append(epoch)
+            on_epoch(epoch, metrics)
+
+        return train(*arguments, on_epoch=each, **more)
+
+    options = Options(data="wine", epochs=30, lr=3.0, patience=1)
+    tune(path, options, Plan(1, "grid"), search.study, console=search.console, train=counted)
+    assert len(epochs) < 30

@@ -9,7 +9,7 @@ from regspec.training.run import train
 
 FOLDER = Path(__file__).parent
 SPEC = FOLDER.parent / "digits_cnn.yaml"
-OPTIONS = Options(epochs=25, optimizer="sgd momentum=0.9", learning_rate=0.05, seed=1, baseline=True)
+OPTIONS = Options(epochs=25, optimizer="sgd momentum=0.9", lr=0.05, seed=1, baseline=True)
 
 
 def main() -> None:

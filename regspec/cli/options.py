@@ -1,35 +1,80 @@
-"""Options that the commands which train have in common."""
+"""Commands that take the fields of a dataclass as options, so that each option is said once: where its field is."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from enum import Enum
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-Data = Annotated[
-    str,
-    typer.Option(
-        help="digits, wine or another bundled set; a .npz, .csv or .parquet file; a folder of images; or "
-        "package.module:function."
-    ),
-]
-Target = Annotated[
-    str | None,
-    typer.Option(help="The target's column or array; the last column, or y, when absent.", show_default=False),
-]
-Epochs = Annotated[int, typer.Option(min=1, help="How often to go over the data.")]
-BatchSize = Annotated[int, typer.Option(min=2, help="Examples in a step, over all processes.")]
-Optimizer = Annotated[str, typer.Option(help="One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true'.")]
-LearningRate = Annotated[float, typer.Option(min=0, help="The learning rate.")]
-Seed = Annotated[
-    int, typer.Option(min=0, max=2**32 - 1, help="Of weights, split and order of the data, and what layers draw.")
-]
-Routes = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="TERMS=ROUTE",
-        help="Another route than the loss: l1=proximal, l2=decay, hidden.kernel=gradient. Repeatable.",
-        show_default=False,
-    ),
-]
-Accelerator = Annotated[str, typer.Option(help="auto, cpu, gpu, mps, …")]
+from regspec.training.options import Option
+
+
+def with_options(command: Callable[..., None], *, is_for_trials: bool = False) -> Callable[..., None]:
+    """The command with an option for each field, in place of a parameter that is such a dataclass.
+
+    Args:
+        command: a function whose parameters are annotated for typer, or are of `Options` or `Plan`.
+        is_for_trials: whether options that are about one run are left out.
+    """
+    groups: dict[str, tuple[type, list[str]]] = {}
+    parameters = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        cls = parameter.annotation
+        if not is_dataclass(cls) or not isinstance(cls, type):
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        options = {
+            name: each for name, each in Option.all_of(cls).items() if not (is_for_trials and each.is_of_one_run)
+        }
+        groups[parameter.name] = cls, [*options]
+        parameters += [_parameter(cls, name, option) for name, option in options.items()]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        for group, (cls, names) in groups.items():
+            given[group] = cls(**{name: _plain(given.pop(name)) for name in names})
+        command(**given)
+
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return called
+
+
+def _parameter(cls: type, name: str, option: Option) -> inspect.Parameter:
+    """A field as a parameter of a command."""
+    default = getattr(cls, name)
+    how = typer.Option(
+        f"--{name.replace('_', '-')}",
+        help=option.help,
+        min=option.least,
+        max=option.most,
+        metavar=option.metavar,
+        show_default=default not in (None, ()),
+    )
+    kind: Any = Annotated[_read_as(name, get_type_hints(cls)[name]), how]
+    default = [*default] if isinstance(default, tuple) else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def _read_as(name: str, hint: Any) -> Any:
+    """The type by which typer reads a field: a list for a tuple, and an enumeration for a choice."""
+    if get_origin(hint) is tuple:
+        return list[str]
+    choice = next((each for each in (hint, *get_args(hint)) if get_origin(each) is Literal), None)
+    if choice is None:
+        return hint
+    # mypy knows enumerations that are written out only
+    enumeration: Any = Enum(name, {value: value for value in get_args(choice)}, type=str)  # type: ignore[misc]
+    return enumeration if choice is hint else enumeration | None
+
+
+def _plain(value: Any) -> Any:
+    """What the dataclass takes for what typer has read."""
+    if isinstance(value, list):
+        return tuple(value)
+    return value.value if isinstance(value, Enum) else value

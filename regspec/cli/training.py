@@ -2,82 +2,27 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from regspec.cli.application import Set, app, parameters
-from regspec.cli.options import Accelerator, BatchSize, Data, Epochs, LearningRate, Optimizer, Routes, Seed, Target
+from regspec.cli.options import with_options
 from regspec.text.problems import Problem, RegspecError
-
-# what a resumed run may have otherwise, by the names of the command's parameters and of the options
-CHANGEABLE = {
-    "epochs": "epochs",
-    "patience": "patience",
-    "accelerator": "accelerator",
-    "devices": "devices",
-    "strategy": "strategy",
-    "logger": "logger",
-    "compile_": "compiles",
-}
-
-
-class Logger(str, Enum):
-    """Where metrics go."""
-
-    csv = "csv"
-    tensorboard = "tensorboard"
-
-
-class Strategy(str, Enum):
-    """How several processes share the work."""
-
-    auto = "auto"
-    ddp = "ddp"
-    fsdp = "fsdp"
-
-
-class ClassWeights(str, Enum):
-    """How much classes count."""
-
-    balanced = "balanced"
+from regspec.training.options import Options
 
 
 @app.command(epilog="Example: `regspec train examples/digits_cnn.yaml --epochs 20`")
+@with_options
 def train(
     context: typer.Context,
+    options: Options,
     spec: Annotated[
         Path | None, typer.Argument(metavar="SPEC", help="A spec, as a YAML file.", show_default=False)
     ] = None,
-    data: Data = "digits",
-    target: Target = None,
-    epochs: Epochs = 30,
-    batch_size: BatchSize = 64,
-    optimizer: Optimizer = "adam",
-    lr: LearningRate = 1e-3,
-    seed: Seed = 0,
-    route: Routes = None,
-    class_weights: Annotated[
-        ClassWeights | None, typer.Option(help="balanced: rare classes count more.", show_default=False)
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(min=1, help="Stop after so many epochs without a better held-out loss.", show_default=False),
-    ] = None,
     set: Set = None,
-    baseline: Annotated[
-        bool, typer.Option("--baseline", help="Train a twin without penalties too, for the report.")
-    ] = False,
-    precision: Annotated[str, typer.Option(help="Lightning's: 32-true, bf16-mixed, 16-mixed, 64-true, …")] = "32-true",
-    accelerator: Accelerator = "auto",
-    devices: Annotated[str, typer.Option(help="How many, on each machine; auto for all.")] = "1",
-    strategy: Annotated[
-        Strategy, typer.Option(help="ddp: each process has all weights; fsdp: each has a share.")
-    ] = Strategy.auto,
-    logger: Annotated[Logger, typer.Option(help="metrics.csv is always written; tensorboard besides.")] = Logger.csv,
-    compile_: Annotated[bool, typer.Option("--compile", help="Train through torch.compile.")] = False,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -98,46 +43,28 @@ def train(
     On many machines: `torchrun --nnodes 2 --nproc-per-node 8 … -m regspec train …`.
     """
     try:
-        from regspec.training import options, run
+        from regspec.training import run
     except ImportError as error:
         raise RegspecError(Problem(f"train needs {error.name}", "pip install 'regspec[train]'")) from None
-    chosen = options.Options(
-        data=data,
-        target=target,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        learning_rate=lr,
-        seed=seed,
-        routes=tuple(route or ()),
-        class_weights=None if class_weights is None else class_weights.value,
-        patience=patience,
-        precision=precision,
-        accelerator=accelerator,
-        devices=int(devices) if devices.isdecimal() else devices,
-        strategy=strategy.value,
-        logger=logger.value,
-        compiles=compile_,
-        baseline=baseline,
-    )
     if resume is not None:
-        run.resume(resume, _changes(context, chosen))
+        run.resume(resume, _changes(context, options))
     elif spec is None:
         raise typer.BadParameter("give a spec, or --resume RUN", param_hint="SPEC")
     else:
-        run.train(spec, chosen, output, parameters=parameters(set))
+        run.train(spec, options, output, parameters=parameters(set))
 
 
-def _changes(context: typer.Context, chosen: Any) -> dict[str, Any]:
+def _changes(context: typer.Context, options: Options) -> dict[str, Any]:
     """The options that are said on the command line of a resumed run. Raises where one can't be another now."""
     said = [
         name
         for name in context.params
         if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE" and name != "resume"
     ]
-    fixed = [name for name in said if name not in CHANGEABLE]
+    changeable = [each.name for each in fields(Options) if each.metadata["is_changeable"]]
+    fixed = [name for name in said if name not in changeable]
     if fixed:
-        may = ", ".join(f"--{name.strip('_')}" for name in CHANGEABLE)
+        may = ", ".join(f"--{name}" for name in changeable)
         name = "a spec" if fixed[0] == "spec" else f"--{fixed[0].replace('_', '-')}"
         raise typer.BadParameter(f"a resumed run goes on as it began; it may have other {may}", param_hint=name)
-    return {CHANGEABLE[name]: getattr(chosen, CHANGEABLE[name]) for name in said}
+    return {name: getattr(options, name) for name in said}

@@ -77,7 +77,7 @@ def faults(kinds: tuple[type[Exception], ...] = (MisconfigurationException,)) ->
 def _devices(options: Options) -> tuple[Any, int]:
     """How many devices on each machine, and machines; `torchrun` says so by variables."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return options.devices, 1
+        return int(options.devices) if options.devices.isdecimal() else options.devices, 1
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     return local, int(os.environ["WORLD_SIZE"]) // local
 

@@ -15,6 +15,7 @@ from regspec.runtime import Regularized
 from regspec.targets.torch.program import Program
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.batches import Batches
+from regspec.training.optimizers import optimizer_of
 from regspec.training.options import Options
 
 
@@ -154,12 +155,12 @@ def bound_optimizer(
     Raises:
         RegspecError: where there is no such optimizer, it does not take its arguments, or a route is not possible.
     """
-    cls, arguments = options.optimizer_class()
+    cls, arguments = optimizer_of(options.optimizer)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise RegspecError(Problem("nothing of the model is trained", "its weights are frozen, or it has none"))
     try:
-        optimizer = cls(trained, lr=options.learning_rate, **arguments)
+        optimizer = cls(trained, lr=options.lr, **arguments)
     except (TypeError, ValueError) as error:
         raise RegspecError(Problem(f"'{options.optimizer}' is no optimizer: {error}")) from None
     routes = options.routes_of() if is_penalized else {}

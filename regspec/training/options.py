@@ -1,69 +1,87 @@
-"""How to train: the options of a run, as a value that a run's folder keeps."""
+"""How to train: the options of a run, as a value that a run's folder keeps. Each is said here, for every command."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any, Literal, get_type_hints
 
-import torch
-import yaml
+from regspec.text.problems import Problem, RegspecError
 
-from regspec.text.problems import Problem, RegspecError, did_you_mean
 
-# what the trainer can't do: steps that evaluate the loss again, weights as matrices only, sparse gradients only
-UNFIT = ("Optimizer", "LBFGS", "Muon", "SparseAdam")
-# and arguments that are for graphs of CUDA's or for gradients of steps
-UNFIT_ARGUMENTS = ("params", "lr", "capturable", "differentiable")
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    name.lower(): cls
-    for name, cls in vars(torch.optim).items()
-    if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and name not in UNFIT
-}
+@dataclass(frozen=True)
+class Option:
+    """What commands say of a field, as an annotation of it.
+
+    Args:
+        help: what it is, for ``--help``.
+        least: the least number that it may be.
+        most: the greatest.
+        metavar: how ``--help`` writes its value.
+        is_changeable: whether a resumed run may have another.
+        is_of_one_run: whether it is about one run, and not for the trials of a search.
+    """
+
+    help: str
+    least: int | None = None
+    most: int | None = None
+    metavar: str | None = None
+    is_changeable: bool = False
+    is_of_one_run: bool = False
+
+    @staticmethod
+    def all_of(cls: type) -> dict[str, Option]:
+        """The options of a dataclass, by the names of its fields."""
+        hints = get_type_hints(cls, include_extras=True)
+        return {each.name: hints[each.name].__metadata__[0] for each in fields(cls)}
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to train.
+    """How to train."""
 
-    Args:
-        data: a bundled set's name, a file, a folder of images, or ``package.module:function``.
-        target: the target's column or array.
-        epochs: how often to go over the data.
-        batch_size: examples in a step of the optimizer, over all processes.
-        optimizer: one of torch's, and its arguments: ``adam``, ``sgd momentum=0.9 nesterov=true``.
-        learning_rate: the optimizer's.
-        seed: of the weights, the split and order of the data, and what layers draw.
-        routes: terms that go another way than the loss: ``l1=proximal``, ``hidden.kernel=decay``.
-        class_weights: whether rare classes count more: ``balanced``, or None.
-        patience: how many epochs without a better held-out loss end the training; None for no end.
-        precision: Lightning's, such as ``bf16-mixed``.
-        accelerator: ``auto``, ``cpu``, ``gpu``, …
-        devices: how many, on each machine; ``auto`` for all.
-        strategy: ``auto``, ``ddp`` or ``fsdp``.
-        logger: ``csv``, or ``tensorboard`` besides.
-        compiles: whether the model goes through `torch.compile`.
-        baseline: whether a twin is trained too, without any penalty.
-    """
-
-    data: str = "digits"
-    target: str | None = None
-    epochs: int = 30
-    batch_size: int = 64
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    seed: int = 0
-    routes: tuple[str, ...] = ()
-    class_weights: str | None = None
-    patience: int | None = None
-    precision: str = "32-true"
-    accelerator: str = "auto"
-    devices: int | str = 1
-    strategy: str = "auto"
-    logger: str = "csv"
-    compiles: bool = False
-    baseline: bool = False
+    data: Annotated[
+        str,
+        Option(
+            "digits, wine or another bundled set; a .npz, .csv or .parquet file; a folder of images; or "
+            "package.module:function."
+        ),
+    ] = "digits"
+    target: Annotated[str | None, Option("The target's column or array; the last column, or y, when absent.")] = None
+    epochs: Annotated[int, Option("How often to go over the data.", least=1, is_changeable=True)] = 30
+    batch_size: Annotated[int, Option("Examples in a step, over all processes.", least=2)] = 64
+    optimizer: Annotated[str, Option("One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true'.")] = "adam"
+    lr: Annotated[float, Option("The learning rate.", least=0)] = 1e-3
+    seed: Annotated[
+        int, Option("Of weights, split and order of the data, and what layers draw.", least=0, most=2**32 - 1)
+    ] = 0
+    route: Annotated[
+        tuple[str, ...],
+        Option(
+            "Another route than the loss: l1=proximal, l2=decay, hidden.kernel=gradient. Repeatable.",
+            metavar="TERMS=ROUTE",
+        ),
+    ] = ()
+    class_weights: Annotated[Literal["balanced"] | None, Option("balanced: rare classes count more.")] = None
+    patience: Annotated[
+        int | None,
+        Option("Stop after so many epochs without a better held-out loss.", least=1, is_changeable=True),
+    ] = None
+    baseline: Annotated[bool, Option("Train a twin without penalties too, for the report.", is_of_one_run=True)] = False
+    precision: Annotated[str, Option("Lightning's: 32-true, bf16-mixed, 16-mixed, 64-true, …")] = "32-true"
+    accelerator: Annotated[str, Option("auto, cpu, gpu, mps, …", is_changeable=True)] = "auto"
+    devices: Annotated[
+        str, Option("How many, on each machine; auto for all.", is_changeable=True, is_of_one_run=True)
+    ] = "1"
+    strategy: Annotated[
+        Literal["auto", "ddp", "fsdp"],
+        Option("ddp: each process has all weights; fsdp: each has a share.", is_changeable=True, is_of_one_run=True),
+    ] = "auto"
+    logger: Annotated[
+        Literal["csv", "tensorboard"],
+        Option("metrics.csv is always written; tensorboard besides.", is_changeable=True, is_of_one_run=True),
+    ] = "csv"
+    compile: Annotated[bool, Option("Train through torch.compile.", is_changeable=True)] = False
 
     def as_dict(self) -> dict[str, Any]:
         """The options as plain data."""
@@ -78,29 +96,10 @@ class Options:
         }
         return cls(**{name: value for name, value in given.items() if name in known})
 
-    def optimizer_class(self) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
-        """The optimizer's class, and its arguments. Raises `RegspecError`."""
-        name, *settings = self.optimizer.split() or [""]
-        cls = OPTIMIZERS.get(name.lower())
-        if cls is None:
-            hint = did_you_mean(name.lower(), OPTIMIZERS) or f"torch has {', '.join(sorted(OPTIMIZERS))}"
-            raise RegspecError(Problem(f"'{name}' is no optimizer", hint))
-        known = [each for each in inspect.signature(cls).parameters if each not in UNFIT_ARGUMENTS]
-        arguments = {}
-        for setting in settings:
-            key, is_given, value = setting.partition("=")
-            if not is_given or key not in known:
-                hint = did_you_mean(key, known) or f"it takes {', '.join(known)}, each as name=value"
-                raise RegspecError(Problem(f"{name} does not take '{setting}'", hint))
-            arguments[key] = _plain(value)
-            if isinstance(arguments[key], str):  # of which no optimizer takes any
-                raise RegspecError(Problem(f"{name} does not take '{setting}'", "its value is no number"))
-        return cls, arguments
-
     def routes_of(self) -> dict[str, Any]:
         """The routes as `regspec.bind` takes them. Raises `RegspecError`."""
         routes: dict[str, Any] = {}
-        for each in self.routes:
+        for each in self.route:
             what, is_given, route = each.rpartition("=")
             if not is_given or not what:
                 raise RegspecError(Problem(f"'{each}' is no route", "write l1=proximal, or hidden.kernel=decay"))
@@ -111,11 +110,3 @@ class Options:
             else:
                 routes.setdefault("terms", {})[what] = route
         return routes
-
-
-def _plain(text: str) -> Any:
-    """A value as YAML reads it, ``1e-4`` as a number."""
-    try:
-        return float(text) if "e" in text.lower() else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError):
-        return text

@@ -232,7 +232,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
     held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
     training = Training(model, task.data_loss(), options, batches, is_penalized=is_penalized)
-    if options.compiles:
+    if options.compile:
         model.compile()
     checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None
     loaders = _loader(loaded.train, batches), _loader(loaded.held_out, held_out)

@@ -1,43 +1,46 @@
-"""How to search: how many trials, which values, and which score."""
+"""How to search: how many trials, which values, and which score. Each option is said here, for the command too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import optuna
+from regspec.training.options import Option
+
+if TYPE_CHECKING:  # what it makes needs optuna, and its options none
+    import optuna
 
 Metric = Literal["held_out_accuracy", "held_out_loss"]
-Sampler = Literal["grid", "random", "tpe"]
-Pruner = Literal["none", "median"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to search.
+    """How to search."""
 
-    Args:
-        trials: how many trainings, in all processes and on all days; for a grid about as many.
-        sampler: ``grid``, ``random``, or ``tpe``, which looks near what was good.
-        pruner: ``median`` ends a trial early that is worse than half of the others were; ``none`` ends none.
-        metric: the score; the accuracy of classes and the loss of quantities where it is None.
-        timeout: the seconds after which no trial begins; None for no end.
-    """
-
-    trials: int = 30
-    sampler: Sampler = "tpe"
-    pruner: Pruner = "none"
-    metric: Metric | None = None
-    timeout: float | None = None
+    trials: Annotated[int, Option("How many trainings in all; a grid has about as many.", least=1)] = 30
+    sampler: Annotated[
+        Literal["grid", "random", "tpe"], Option("grid and random look everywhere; tpe near what was good.")
+    ] = "tpe"
+    pruner: Annotated[
+        Literal["none", "median"], Option("median: end a trial early that is worse than half of the others were.")
+    ] = "none"
+    metric: Annotated[Metric | None, Option("The score; accuracy for classes and loss for quantities when absent.")] = (
+        None
+    )
+    timeout: Annotated[float | None, Option("The seconds after which no trial begins.", least=0)] = None
 
     def sampler_of(self, seed: int) -> optuna.samplers.BaseSampler:
         """What chooses the values of a trial; those of a grid are chosen already."""
+        import optuna
+
         if self.sampler == "tpe":
             return optuna.samplers.TPESampler(seed=seed)
         return optuna.samplers.RandomSampler(seed=seed)
 
     def pruner_of(self, epochs: int) -> optuna.pruners.BasePruner:
         """What ends trials early: after the first five trials, and after a quarter of the epochs."""
+        import optuna
+
         if self.pruner == "none":
             return optuna.pruners.NopPruner()
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 4)

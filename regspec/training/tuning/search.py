@@ -67,6 +67,10 @@ class _Search:
     def say(self, line: str) -> None:
         self.console.print(line, **PLAIN)
 
+    def values(self, tried: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of all parameters that are not as the spec has them, those that are tried among them."""
+        return {**self.task.parameters, **tried}
+
     def scores(self, study: Study) -> Scores:
         """What the trials have come to so far."""
         return Scores.of(study.done(), self.task.spec.search, self.metric, len(self.task.loaded.held_out))
@@ -78,6 +82,7 @@ def tune(
     plan: Plan,
     folder: Path | None = None,
     *,
+    parameters: Mapping[str, Any] | None = None,
     console: Console | None = None,
     train: Train = run.train,
 ) -> Tuned:
@@ -90,6 +95,7 @@ def tune(
         options: how each trial trains.
         plan: how to search.
         folder: where the study lies.
+        parameters: values of parameters that are not searched, in place of the spec's defaults.
         console: where lines are printed.
         train: what trains, with the arguments of `regspec.training.run.train`.
 
@@ -97,10 +103,13 @@ def tune(
         RegspecError: for a fault of the spec or data, a folder that can't be used, or where no trial has a score.
     """
     begun = time.monotonic()
-    if not load(spec_file).search:
+    searched = load(spec_file, parameters=parameters).search
+    if both := searched.keys() & (parameters or {}):
+        raise RegspecError(f"'{min(both)}' is to be searched, and is given too")
+    if not searched:
         hint = "write one as strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}"
         raise RegspecError(Problem("has no parameter to search", hint, str(spec_file)))
-    task = run.Task.of(spec_file, options)
+    task = run.Task.of(spec_file, options, parameters)
     place = folder or Folder.free(Path("runs") / f"{task.spec.name}_search").path
     metric = _metric(plan, task)
     search = _Search(
@@ -153,11 +162,11 @@ def _check(search: _Search) -> None:
     for name, each in searches.items():
         for value in ends(each):
             try:
-                load(search.spec_file, parameters={name: value})
+                load(search.spec_file, parameters=search.values({name: value}))
             except RegspecError as error:
                 raise _because_of(f"{name} {written(value)}, which may be tried", error) from None
     for place in (0, -1):  # so that the best can be written, whatever it is
-        with_defaults(search.document, {name: ends(each)[place] for name, each in searches.items()})
+        with_defaults(search.document, search.values({name: ends(each)[place] for name, each in searches.items()}))
 
 
 def _because_of(values: str, error: RegspecError) -> RegspecError:
@@ -169,7 +178,7 @@ def _facts(search: _Search) -> dict[str, Any]:
     """What must be the same for all trials of a study, by the names under which differences are told."""
     spec, plan = search.task.spec, search.plan
     first = {name: ends(each)[0] for name, each in spec.search.items()}  # so that another default is no difference
-    text = source(load(search.spec_file, parameters=first))
+    text = source(load(search.spec_file, parameters=search.values(first)))
     how = {"sampler": plan.sampler, "pruner": plan.pruner, "metric": search.metric}
     return {
         "spec": hashlib.sha256(text.encode()).hexdigest(),
@@ -246,7 +255,7 @@ def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
                 search.task.options,
                 Path(folder) / "run",
                 console=Console(file=io.StringIO()),
-                parameters=values,
+                parameters=search.values(values),
                 on_epoch=on_epoch,
             )
     except optuna.TrialPruned as pruned:
@@ -290,7 +299,7 @@ def _write(search: _Search, scores: Scores) -> None:
         contents["trials.csv"] = scores.csv()
     if scores.best is not None:
         contents["scores.png"], contents["scores.svg"] = png_and_svg(scores, search.task.spec)
-        contents["best.yaml"] = texts_of(search.spec_file, scores.best.values)["spec.yaml"]
+        contents["best.yaml"] = texts_of(search.spec_file, search.values(scores.best.values))["spec.yaml"]
     if contents:  # with the files of blocks, which the best spec uses
         contents |= texts_of(search.spec_file, {})
     for name, content in contents.items():
