@@ -11,12 +11,13 @@ from typing import Any, get_args
 from regspec.code.shapes import Precision
 from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
+from regspec.keras.kinds import CLASSES, kind_of
 from regspec.keras.precision import note_of, policy_of
 from regspec.keras.quantized import is_quantized, quantized_fields
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
 from regspec.language.fields import Frozen
 from regspec.layers.cells import CELLS
-from regspec.layers.layer import BUILT_IN, KINDS, OPERATIONS, Layer, Spatial
+from regspec.layers.layer import BUILT_IN, KINDS, Layer, Spatial
 
 # What a config says besides the fields of a kind, and means nothing for what is computed.
 MEANINGLESS = frozenset(
@@ -54,7 +55,6 @@ SORTS = {"projection_activity": "regularizer"}  # of fields whose names don't en
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes of a shape without the batch
 SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
-CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
 # What a user should know of a class, wherever a config has it.
 NOTES = {
     "RandomCrop": "RandomCrop gives the middle in evaluation, resized, as Keras says; newer versions of Keras give "
@@ -62,13 +62,6 @@ NOTES = {
     "MixUp": "MixUp mixes images, and not their labels",
     "CutMix": "CutMix mixes images, and not their labels",
 }
-
-
-def kind_of(class_name: str) -> type[Layer] | None:
-    """The kind that ports a layer's class, if there is one."""
-    cls = KINDS.get(CLASSES.get(class_name, class_name))
-    # a layer of that name is the user's own
-    return None if class_name in OPERATIONS else cls
 
 
 def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.layers import kind_of, layer_of
+from regspec.keras.kinds import kind_of
+from regspec.keras.layers import layer_of
 from regspec.keras.modes import heed_training
 from regspec.keras.nodes import Call, is_said, ordered, references_in
 from regspec.keras.operations.functions import function_of, is_function, refuse_sizes, short_name

@@ -7,12 +7,17 @@ model itself is called without training=, as neither fit nor predict do; and it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.layers import kind_of
+from regspec.keras.kinds import kind_of, nearest
 from regspec.keras.values import UnportedError
+from regspec.layers.dropout import Noise
+from regspec.layers.layer import Layer
+from regspec.layers.normalization import BatchNormalization, SpectralNormalization
+
+Config = Mapping[str, Any]
 
 # Of what is random in training, unless they are zero.
 RATES = ("dropout", "recurrent_dropout", "rate", "stddev", "drop_path_rate")
@@ -49,11 +54,31 @@ def _changing(item: Any) -> Iterator[str]:
         return
     cls = kind_of(str(item.get("class_name")))
     rates = [config[key] for key in RATES if config.get(key) is not None]
-    # a normalization that is frozen keeps its statistics
-    is_still = cls is None or ("momentum" in cls.model_fields and config.get("trainable") is False)
-    if any(rates) or (cls is not None and cls.differs_in_training and not rates and not is_still):
+    if any(rates) or (not rates and cls is not None and nearest(IN_TRAINING, cls)(config)):
         yield str(config.get("name") or item["class_name"])
     for key in HELD:
         inner = config.get(key)
         for each in inner if isinstance(inner, list) else [inner]:
             yield from _changing(each)
+
+
+def _never(config: Config) -> bool:
+    return False
+
+
+def _always(config: Config) -> bool:
+    return True
+
+
+def _unless_frozen(config: Config) -> bool:
+    """One that is frozen keeps its statistics."""
+    return config.get("trainable") is not False
+
+
+# Whether a layer without rates computes otherwise in training, by kinds and families (see `regspec.keras.kinds`).
+IN_TRAINING: Mapping[type[Layer], Callable[[Config], bool]] = {
+    Layer: _never,
+    BatchNormalization: _unless_frozen,
+    Noise: _always,
+    SpectralNormalization: _always,
+}

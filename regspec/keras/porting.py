@@ -15,7 +15,7 @@ from regspec.graph.network import Graph
 from regspec.keras import archive, masks, ranks
 from regspec.keras.conversion.converting import Converted, Wanted, converted
 from regspec.keras.dialect import Dialect, values_under
-from regspec.keras.layers import kind_of
+from regspec.keras.kinds import kind_of
 from regspec.keras.models import Model, Reader
 from regspec.keras.older import keras1, keras2, legacy
 from regspec.keras.ported import PortedModel, Provenance

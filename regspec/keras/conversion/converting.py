@@ -60,7 +60,9 @@ def converted(made: Converted, wanted: Wanted, dialect: Dialect, resolve: Callab
     if wanted.data_format not in (None, dialect.data_format):
         if wanted.data_format == "channels_last":
             raise RegspecError(Problem("has channels first already, and is not converted to channels last"))
-        relaid = layout.channels_first(made.model, resolve(made.model), dialect)
+        relaid = layout.channels_first(made.model, resolve(made.model))
+        for note in relaid.notes:
+            dialect.note(note)
         dialect.data_format = "channels_first"
         arrays = relaid.moved(made.arrays)
         made = Converted(relaid.model, arrays, relaid.inputs, relaid.outputs, (relaid.moved,))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from regspec.graph.network import BlockNode, Graph, LayerNode, Node
+from regspec.keras.conversion.linear import affine_in_evaluation, linear_weight
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, renamed, with_renamed
@@ -89,10 +90,10 @@ class _Folding:
             return None
         path, path_after = (*within, node.name), (*within, after.name)
         known = {weight.name: self.arrays.get((*path_after, weight.name)) for weight in weights_after}
-        linear, scaling = layer.linear_weight(node.resolved.inputs[0]), None
+        linear, scaling = linear_weight(layer, node.resolved.inputs[0]), None
         if linear is not None and not any(array is None for array in known.values()):
             exact = {name: array.astype("float64") for name, array in known.items() if array is not None}
-            scaling = following.affine_in_evaluation(after.resolved.inputs[0], exact)
+            scaling = affine_in_evaluation(following, after.resolved.inputs[0], exact)
         if linear is None or scaling is None or linear[1] != scaling[0]:
             return None
         (name, _), (_, scale, shift) = linear, scaling

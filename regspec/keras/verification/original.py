@@ -25,6 +25,7 @@ from torch import Tensor
 from regspec.graph.network import BlockNode, Graph
 from regspec.keras import archive, weights
 from regspec.keras.older import legacy
+from regspec.keras.verification.backends import differs_on_torch
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, weights_of
 from regspec.targets.torch.program import program_of
 from regspec.text.problems import RegspecError
@@ -358,7 +359,7 @@ def _is_torch_wrong(graph: Graph) -> str | None:
         if isinstance(node, BlockNode):
             if (inner := _is_torch_wrong(node.block)) is not None:
                 return inner
-        elif node.resolved.layer.differs_on_torch(*node.resolved.inputs):
+        elif differs_on_torch(node.resolved.layer, node.resolved.inputs[0]):
             return f"'{node.name}' ({node.kind})"
     return None
 
