@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from regspec.keras.dialect import Dialect
 from regspec.keras.kinds import kind_of, nearest
 from regspec.keras.values import UnportedError
 from regspec.layers.dropout import Noise
@@ -24,27 +23,25 @@ RATES = ("dropout", "recurrent_dropout", "rate", "stddev", "drop_path_rate")
 HELD = ("layer", "backward_layer", "cell", "cells", "layers")  # where a layer or a model keeps others
 
 
-def heed_training(layer: Mapping[str, Any], name: str, value: Any, dialect: Dialect) -> None:
-    """Notes what a call with training= makes of a layer, or a model, where the port does otherwise.
+def note_on_training(layer: Mapping[str, Any], name: str, value: Any, generation: int) -> str | None:
+    """What a call with training= makes of a layer, or a model, in this generation of Keras, if the port does otherwise.
 
     Raises:
         UnportedError: where the port would be wrong in evaluation.
     """
     own = None if value is None else next(_changing(layer), None)
     if own is None:
-        return
+        return None
     said = f"'{name}' is called with training={str(value)[:80]}"
-    if dialect.generation > 2:
-        if value:
-            where = "which Keras 3 heeds where the model is called without training=, but neither in fit nor in predict"
-            dialect.note(f"{said}, {where}; in the port it follows train() and eval()")
-    elif value in (False, 0):
+    if generation > 2:
+        if not value:
+            return None
+        where = "which Keras 3 heeds where the model is called without training=, but neither in fit nor in predict"
+        return f"{said}, {where}; in the port it follows train() and eval()"
+    if value in (False, 0):
         what = f"so that in Keras 2 '{own}' does in training what it does in evaluation"
-        dialect.note(f"{said}, {what}; in the port it follows train() and eval()")
-    else:
-        raise UnportedError(
-            f"its call with training={str(value)[:80]}: '{own}' does in evaluation what is for training"
-        )
+        return f"{said}, {what}; in the port it follows train() and eval()"
+    raise UnportedError(f"its call with training={str(value)[:80]}: '{own}' does in evaluation what is for training")
 
 
 def _changing(item: Any) -> Iterator[str]:

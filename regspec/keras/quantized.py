@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.dialect import Dialect
+from regspec.keras.notes import Notes
 from regspec.keras.precision import policy_of
 from regspec.keras.values import UnportedError
 
@@ -22,7 +22,7 @@ CONVOLUTIONS = {f"Conv{rank}D": "kernel" for rank in (1, 2, 3)}  # which may hav
 ADVICE = "port the model as it was before it was quantized"
 
 
-def quantized_fields(class_name: str, config: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+def quantized_fields(class_name: str, config: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     """The fields that say of a layer what Keras makes of it by quantization, or by a low-rank update.
 
     Raises:
@@ -42,7 +42,7 @@ def quantized_fields(class_name: str, config: Mapping[str, Any], dialect: Dialec
         what = f"'{config.get('name')}' has the numbers that its weights of {bits} bits stand for, frozen as in Keras"
     else:
         what = f"'{config.get('name')}' has its low-rank update in its {main}, as Keras saves it, which stays frozen"
-    dialect.note(what)
+    notes.add(what)
     return fields
 
 

@@ -8,13 +8,12 @@ its weights. Nothing is lost but what training needs: the moving averages, and t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from regspec.graph.network import BlockNode, Graph, LayerNode, Node
 from regspec.keras.conversion.linear import affine_in_evaluation, linear_weight
-from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, renamed, with_renamed
 from regspec.keras.weights import WeightPath
@@ -27,18 +26,18 @@ if TYPE_CHECKING:
     Arrays = Mapping[WeightPath, NDArray[np.generic]]
 
 
-def folded(model: Model, graph: Graph, arrays: Arrays, dialect: Dialect) -> tuple[Model, Arrays]:
-    """A model without the normalizations that can be folded into the layers before them, and its arrays."""
+def folded(model: Model, graph: Graph, arrays: Arrays) -> tuple[Model, Arrays, list[str]]:
+    """A model without the normalizations that can be folded into the layers before them, its arrays, and notes."""
     folding = _Folding(dict(arrays))
     made = folding.model(model, graph, ())
     if folding.count:
-        dialect.note(f"for inference, BatchNormalization is folded into the layer before it: {folding.count} in all")
+        notes = [f"for inference, BatchNormalization is folded into the layer before it: {folding.count} in all"]
     else:
-        dialect.note("no BatchNormalization stands where it could be folded into the layer before it")
+        notes = ["no BatchNormalization stands where it could be folded into the layer before it"]
     if folding.penalized:
         names = ", ".join(".".join(path) for path in folding.penalized)
-        dialect.note(f"penalties and constraints of weights that were folded are left out: {names}")
-    return made, folding.arrays
+        notes.append(f"penalties and constraints of weights that were folded are left out: {names}")
+    return made, folding.arrays, notes
 
 
 @dataclass
@@ -52,14 +51,14 @@ class _Folding:
     def model(self, model: Model, graph: Graph, within: WeightPath) -> Model:
         """A model, or one inside it."""
         nodes = {node.name: node for node in graph.nodes}
-        named = [name for _, fields in _items(model) for name in referred(fields)]
+        named = [name for _, fields in model.items() for name in referred(fields)]
         uses = Counter(name.partition(".")[0] for name in (*named, *names_in(model.outputs)))
-        closed = {fields["layer"] for kind, fields in _items(model) if kind == "call"}  # what can't be folded
-        closed |= {fields["name"] for kind, fields in _items(model) if kind == "call" or "mask" in fields}
+        closed = {fields["layer"] for kind, fields in model.items() if kind == "call"}  # what can't be folded
+        closed |= {fields["name"] for kind, fields in model.items() if kind == "call" or "mask" in fields}
         kept: dict[str, tuple[str, dict[str, Any]]] = {}
         instead: dict[str, str] = {}
         inner = {}
-        for kind, said in _items(model):
+        for kind, said in model.items():
             name = said["name"]
             fields = with_renamed(said, instead)
             if name in model.inner:
@@ -120,8 +119,3 @@ def _along_outputs(weight: Weight) -> list[int]:
     names = weight.pattern.torch[weight.pattern.output]
     sizes = zip(weight.pattern.keras, weight.shape or (), strict=True)
     return [size if name in names else 1 for name, size in sizes]
-
-
-def _items(model: Model) -> Iterator[tuple[str, dict[str, Any]]]:
-    for entry in model.entries:
-        yield from entry.items()

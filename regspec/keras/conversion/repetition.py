@@ -22,7 +22,7 @@ from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from regspec.keras.layers import weights_last
-from regspec.keras.models import Model
+from regspec.keras.models import Entry, Model
 from regspec.keras.references import names_in, referred, with_renamed
 from regspec.keras.weights import WeightPath
 from regspec.language.fields import RESERVED, snake_case
@@ -40,7 +40,6 @@ MAX_PARAMETERS = 6  # as of a compiled class
 INPUT = "input"  # what a block calls its input
 SIZES = ("kernel_size", "strides", "pool_size", "dilation_rate", "size")  # one number stands for all axes
 
-Entry = dict[str, dict[str, Any]]
 Arrays = Mapping[WeightPath, "NDArray[np.generic]"]
 
 
@@ -148,7 +147,7 @@ class _Runs:
     """The entries of a model that might be the use of a block."""
 
     def __init__(self, model: Model) -> None:
-        self.items = [(kind, fields) for entry in model.entries for kind, fields in entry.items()]
+        self.items = [*model.items()]
         self.names: list[str] = [fields["name"] for _, fields in self.items]
         self.places = {name: index for index, name in enumerate(self.names)}
         given = {each.partition(".")[0] for each in names_in(model.outputs)}
@@ -354,7 +353,7 @@ def _block(model: Model, runs: Sequence[_Run], name: str) -> Model:
         said = weights_last(said)
         inputs = [known.get(each, INPUT) for each in fields["inputs"]]
         entries.append({kind: {"name": inner, "inputs": inputs, **said}})
-    return Model(name, {INPUT: {}}, entries, first.inner[-1], parameters=parameters)
+    return Model(name, inputs={INPUT: {}}, entries=entries, outputs=first.inner[-1], parameters=parameters)
 
 
 def _labels(inner: str, whole: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

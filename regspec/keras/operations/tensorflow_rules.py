@@ -13,8 +13,8 @@ from itertools import accumulate
 from typing import Any, TypeAlias
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.operations.operation import Entry, Operation, Source, mixing
-from regspec.keras.operations.rules import entry_of
+from regspec.keras.operations.operation import Applied, Operand, Operation, mixing
+from regspec.keras.operations.rules import operand_of
 from regspec.keras.values import UnportedError
 
 
@@ -22,7 +22,7 @@ from regspec.keras.values import UnportedError
 class ShapeOf:
     """The shape of a tensor."""
 
-    tensor: Source
+    tensor: Operand
 
 
 class Parted(ShapeOf):
@@ -33,7 +33,7 @@ class Parted(ShapeOf):
 class SizeOf:
     """One size of a tensor's shape."""
 
-    tensor: Source
+    tensor: Operand
     axis: int
 
 
@@ -44,7 +44,7 @@ class Sizes:
     sizes: tuple[int | SizeOf, ...]
 
 
-Result: TypeAlias = "Source | ShapeOf | SizeOf | Sizes"
+Result: TypeAlias = "Operand | ShapeOf | SizeOf | Sizes"
 
 SPECIAL: dict[str, tuple[tuple[str, ...], Callable[[TensorFlowCall], Result]]] = {}
 
@@ -60,9 +60,9 @@ class TensorFlowCall:
     def __getitem__(self, name: str) -> Any:
         return self.arguments.get(name)
 
-    def to(self, name: str, **arguments: Any) -> Source:
+    def to(self, name: str, **arguments: Any) -> Operand:
         """What becomes of an operation of Keras 3 on arguments."""
-        return entry_of(Operation(name, arguments, self.dialect))
+        return operand_of(Operation(name, arguments, self.dialect))
 
     def refused(self, why: str) -> UnportedError:
         """That the call can't be ported."""
@@ -141,14 +141,14 @@ def _strided_slice(call: TensorFlowCall) -> Result:
 
 
 @special("slice", "input_ begin size")
-def _slice(call: TensorFlowCall) -> Source:
+def _slice(call: TensorFlowCall) -> Operand:
     begin, size = whole(call, "begin"), whole(call, "size")
     key = [slice(start, None if count == -1 else start + count) for start, count in zip(begin, size, strict=True)]
     return call.to("GetItem", x=call["input_"], key=key)
 
 
 @special("image.crop_to_bounding_box", "image offset_height offset_width target_height target_width")
-def _crop(call: TensorFlowCall) -> Source:
+def _crop(call: TensorFlowCall) -> Operand:
     top, left, height, width = (call[name] for name in [*SPECIAL[call.function][0]][1:])
     return call.to("GetItem", x=call["image"], key=[slice(None), slice(top, top + height), slice(left, left + width)])
 
@@ -170,7 +170,7 @@ def _stack(call: TensorFlowCall) -> Result:
 
 
 @special("reshape", "tensor shape")
-def _reshape(call: TensorFlowCall) -> Source:
+def _reshape(call: TensorFlowCall) -> Operand:
     """The batch is -1, or the size that it has; one other size of a tensor's shape is left for torch to infer."""
     shape = [*call["shape"].sizes] if isinstance(call["shape"], Sizes) else call["shape"]
     if not isinstance(shape, list) or not shape:
@@ -189,7 +189,7 @@ def _reshape(call: TensorFlowCall) -> Source:
 
 
 @special("broadcast_to", "input shape")
-def _broadcast_to(call: TensorFlowCall) -> Source:
+def _broadcast_to(call: TensorFlowCall) -> Operand:
     shape = call["shape"]
     if not isinstance(shape, list):
         raise call.refused("to the shape of a tensor")
@@ -198,7 +198,7 @@ def _broadcast_to(call: TensorFlowCall) -> Source:
 
 
 @special("ensure_shape", "x shape")
-def _ensure_shape(call: TensorFlowCall) -> Source:
+def _ensure_shape(call: TensorFlowCall) -> Operand:
     return call.to("ConvertToTensor", x=call["x"])
 
 
@@ -206,24 +206,24 @@ def _ensure_shape(call: TensorFlowCall) -> Source:
 
 
 @special("math.argmax", "input axis output_type")
-def _argmax(call: TensorFlowCall) -> Source:
+def _argmax(call: TensorFlowCall) -> Operand:
     return call.to("Argmax", x=call["input"], axis=call["axis"] or 0, dtype=call["output_type"] or "int64")
 
 
 @special("math.argmin", "input axis output_type")
-def _argmin(call: TensorFlowCall) -> Source:
+def _argmin(call: TensorFlowCall) -> Operand:
     return call.to("Argmin", x=call["input"], axis=call["axis"] or 0, dtype=call["output_type"] or "int64")
 
 
 @special("math.count_nonzero", "input axis keepdims dtype")
-def _count_nonzero(call: TensorFlowCall) -> Source:
+def _count_nonzero(call: TensorFlowCall) -> Operand:
     counted = call.to("NotEqual", x1=call["input"], x2=0)
     total = call.to("Sum", x=counted, axis=call["axis"], keepdims=call["keepdims"])
     return call.to("Cast", x=total, dtype=call["dtype"] or "int64")
 
 
 @special("math.cumsum", "x axis exclusive reverse")
-def _cumsum(call: TensorFlowCall) -> Source:
+def _cumsum(call: TensorFlowCall) -> Operand:
     x, axis = call["x"], call["axis"] or 0
     turned = call.to("Flip", x=x, axis=axis) if call["reverse"] else x
     total = call.to("Cumsum", x=turned, axis=axis)
@@ -232,21 +232,21 @@ def _cumsum(call: TensorFlowCall) -> Source:
 
 
 @special("math.cumprod", "x axis exclusive reverse")
-def _cumprod(call: TensorFlowCall) -> Source:
+def _cumprod(call: TensorFlowCall) -> Operand:
     if call["exclusive"] or call["reverse"]:
         raise call.refused("that is exclusive or in reverse")
     return call.to("Cumprod", x=call["x"], axis=call["axis"] or 0)
 
 
 @special("sort", "values axis direction")
-def _sort(call: TensorFlowCall) -> Source:
+def _sort(call: TensorFlowCall) -> Operand:
     axis = -1 if call["axis"] is None else call["axis"]
     rising = call.to("Sort", x=call["values"], axis=axis)
     return call.to("Flip", x=rising, axis=axis) if call["direction"] == "DESCENDING" else rising
 
 
 @special("argsort", "values axis direction stable")
-def _argsort(call: TensorFlowCall) -> Source:
+def _argsort(call: TensorFlowCall) -> Operand:
     values = call["values"]
     if call["direction"] == "DESCENDING":
         values = call.to("Negative", x=values)
@@ -254,21 +254,21 @@ def _argsort(call: TensorFlowCall) -> Source:
 
 
 @special("math.l2_normalize nn.l2_normalize", "x axis epsilon name dim")
-def _l2_normalize(call: TensorFlowCall) -> Source:
+def _l2_normalize(call: TensorFlowCall) -> Operand:
     axis = call["axis"] if call["axis"] is not None else call["dim"]
     epsilon = math.sqrt(1e-12 if call["epsilon"] is None else call["epsilon"])  # of the sum of squares
     return call.to("Normalize", x=call["x"], axis=axis, epsilon=epsilon)
 
 
 @special("norm linalg.norm compat.v1.norm", "tensor ord axis keepdims name keep_dims")
-def _norm(call: TensorFlowCall) -> Source:
+def _norm(call: TensorFlowCall) -> Operand:
     order = None if call["ord"] == "euclidean" else call["ord"]
     keeps = bool(call["keepdims"] or call["keep_dims"])
     return call.to("Norm", x=call["tensor"], ord=order, axis=call["axis"], keepdims=keeps)
 
 
 @special("split", "value num_or_size_splits axis num")
-def _split(call: TensorFlowCall) -> Source:
+def _split(call: TensorFlowCall) -> Operand:
     parts = call["num_or_size_splits"]
     if isinstance(parts, list):
         sizes = whole(call, "num_or_size_splits")
@@ -280,18 +280,18 @@ def _split(call: TensorFlowCall) -> Source:
 
 @special("gather", "params indices validate_indices axis batch_dims")
 @special("compat.v1.gather", "params indices validate_indices name axis batch_dims")
-def _gather(call: TensorFlowCall) -> Source:
+def _gather(call: TensorFlowCall) -> Operand:
     x, indices, axis = call["params"], call["indices"], call["axis"]
     if not call["batch_dims"]:
         return call.to("Take", x=x, indices=indices, axis=axis or 0)
     if call["batch_dims"] != 1 or axis not in (1, None):
         raise call.refused(f"with batch_dims = {call['batch_dims']} and axis = {axis}")
-    return Entry("Take", {"axis": 1, "batch_dims": 1}, (x, indices))
+    return Applied("Take", {"axis": 1, "batch_dims": 1}, (x, indices))
 
 
 @special("nn.embedding_lookup", "params ids max_norm")
 @special("compat.v1.nn.embedding_lookup", "params ids partition_strategy name validate_indices max_norm")
-def _embedding_lookup(call: TensorFlowCall) -> Source:
+def _embedding_lookup(call: TensorFlowCall) -> Operand:
     if call["max_norm"] is not None:
         raise call.refused("with max_norm")
     return call.to("Take", x=call["params"], indices=call["ids"], axis=0)
@@ -299,7 +299,7 @@ def _embedding_lookup(call: TensorFlowCall) -> Source:
 
 @special("pad", "tensor paddings mode constant_values")
 @special("compat.v1.pad", "tensor paddings mode name constant_values")
-def _pad(call: TensorFlowCall) -> Source:
+def _pad(call: TensorFlowCall) -> Operand:
     mode = (call["mode"] or "constant").lower()
     constant = call["constant_values"] if mode == "constant" else None
     return call.to("Pad", x=call["tensor"], constant_values=constant, pad_width=call["paddings"], mode=mode)
@@ -309,7 +309,7 @@ def _pad(call: TensorFlowCall) -> Source:
 
 
 @special("linalg.matmul matmul", "a b transpose_a transpose_b adjoint_a adjoint_b")
-def _matmul(call: TensorFlowCall) -> Source:
+def _matmul(call: TensorFlowCall) -> Operand:
     sides = []
     for name in ("a", "b"):
         side = call[name]
@@ -328,25 +328,25 @@ def _transposed(call: TensorFlowCall, side: Any) -> Any:
 
 
 @special("linalg.matvec", "a b transpose_a adjoint_a")
-def _matvec(call: TensorFlowCall) -> Source:
+def _matvec(call: TensorFlowCall) -> Operand:
     matrix = _transposed(call, call["a"]) if call["transpose_a"] or call["adjoint_a"] else call["a"]
     product = call.to("Matmul", x1=matrix, x2=call.to("ExpandDims", x=call["b"], axis=-1))
     return call.to("Squeeze", x=product, axis=-1)
 
 
 @special("math.add_n", "inputs")
-def _add_n(call: TensorFlowCall) -> Source:
+def _add_n(call: TensorFlowCall) -> Operand:
     inputs = call["inputs"]
-    return Entry("Add", {}, tuple(inputs)) if len(inputs) > 1 else inputs[0]
+    return Applied("Add", {}, tuple(inputs)) if len(inputs) > 1 else inputs[0]
 
 
 @special("math.squared_difference", "x y")
-def _squared_difference(call: TensorFlowCall) -> Source:
+def _squared_difference(call: TensorFlowCall) -> Operand:
     return call.to("Square", x=call.to("Subtract", x1=call["x"], x2=call["y"]))
 
 
 @special("nn.bias_add", "value bias data_format")
-def _bias_add(call: TensorFlowCall) -> Source:
+def _bias_add(call: TensorFlowCall) -> Operand:
     if (call["data_format"] or "N").startswith("NC") or isinstance(call["bias"], tuple):
         raise call.refused("of channels that lie first, or of a tensor")
     return call.to("Add", x1=call["value"], x2=call["bias"])
@@ -354,21 +354,21 @@ def _bias_add(call: TensorFlowCall) -> Source:
 
 @special("nn.crelu", "features axis")
 @special("compat.v1.nn.crelu", "features name axis")
-def _crelu(call: TensorFlowCall) -> Source:
+def _crelu(call: TensorFlowCall) -> Operand:
     x = call["features"]
     sides = [call.to("Relu", x=each) for each in (x, call.to("Negative", x=x))]
     return call.to("Concatenate", xs=sides, axis=-1 if call["axis"] is None else call["axis"])
 
 
 @special("linalg.band_part", "input num_lower num_upper")
-def _band_part(call: TensorFlowCall) -> Source:
+def _band_part(call: TensorFlowCall) -> Operand:
     x, lower, upper = call["input"], call["num_lower"], call["num_upper"]
     x = x if upper < 0 else call.to("Tril", x=x, k=upper)
     return x if lower < 0 else call.to("Triu", x=x, k=-lower)
 
 
 @special("linalg.diag_part", "input name k padding_value align")
-def _diag_part(call: TensorFlowCall) -> Source:
+def _diag_part(call: TensorFlowCall) -> Operand:
     offset = call["k"] or 0
     if not isinstance(offset, int):  # of several diagonals, which are padded and aligned
         raise call.refused(f"with k = {str(offset)[:80]}")
@@ -376,7 +376,7 @@ def _diag_part(call: TensorFlowCall) -> Source:
 
 
 @special("linalg.trace", "x")
-def _trace(call: TensorFlowCall) -> Source:
+def _trace(call: TensorFlowCall) -> Operand:
     return call.to("Trace", x=call["x"], axis1=-2, axis2=-1)
 
 
