@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 import regspec
 from regspec.cli import app
 from regspec.graph.loading import graph_of
-from regspec.keras.verification import inputs, original
+from regspec.keras.verification import inputs, loading
 from regspec.keras.verification.comparing import Comparison, difference
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.verification.verifying import Verification
@@ -244,7 +244,7 @@ def test_a_port_that_fails_is_wrong(tmp_path: Path) -> None:
 
     graph, module = graph_of(port.spec), regspec.build(port.spec)
     module.dense.forward = broken
-    comparison = Comparison(PortSide(module, graph), original.load(port.provenance, graph), 1e-4)
+    comparison = Comparison(PortSide(module, graph), loading.original_of(port.provenance, graph), 1e-4)
     comparison.run({}, is_hidden=False)
     assert [(each.sort, each.error) for each in comparison.checks] == [("outputs", math.inf)] * 4
     assert str(comparison.checks[0]) == "outputs in evaluation: all: the port fails: mat1 and mat2 do not fit"
@@ -446,7 +446,7 @@ def test_what_keras_is_not_asked_to_load(path: tuple[str, ...], value: Any, name
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    assert original._foreign(config) == ({name} if name else set())
+    assert loading._foreign(config) == ({name} if name else set())
 
 
 def test_files_that_hold_more_than_a_model(tmp_path: Path) -> None:

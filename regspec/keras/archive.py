@@ -80,23 +80,23 @@ class Arrays:
             self.root = self._own(file, "model_weights") or file
             self._most = MAX_INFLATION * max(file.id.get_filesize(), 2**20)  # bytes of all arrays
         self._seen = 0
-        self._read = 0
+        self._bytes = 0  # that were read
         self._taken: list[tuple[h5py.Dataset, bool]] = []  # and whether it is constant
 
     @property
     def is_legacy(self) -> bool:
-        """Whether the arrays are stored by the names of layers, and not by their places in the model."""
+        """Whether the arrays are listed by the names of layers, and not in groups by their places in the model."""
         with damaged(self.path):
             return "layer_names" in self.root.attrs or "layer_names0" in self.root.attrs
 
-    def below(self, place: str) -> dict[str, h5py.Dataset]:
+    def below(self, group: str) -> dict[str, h5py.Dataset]:
         """The datasets below a group, by their paths in it; none where there is no such group."""
         with damaged(self.path):
-            group = self._own(self.root, place)
-            return dict(self._datasets(group, "")) if isinstance(group, h5py.Group) else {}
+            found = self._own(self.root, group)
+            return dict(self._datasets(found, "")) if isinstance(found, h5py.Group) else {}
 
     def of_layer(self, name: str) -> list[h5py.Dataset]:
-        """The datasets of a layer in a legacy file, in order, without counts of what was adapted."""
+        """The datasets of a layer in a legacy file, in order, without those that count what it was adapted to."""
         with damaged(self.path):
             group = self._own(self.root, name)
             names = self.names(group, "weight_names") if isinstance(group, h5py.Group) else []
@@ -111,12 +111,12 @@ class Arrays:
         keys = [key] if key in group.attrs else takewhile(group.attrs.__contains__, (f"{key}{n}" for n in count()))
         return [_text(each) for part in keys for each in np.asarray(group.attrs[part]).reshape(-1)]
 
-    def read(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
+    def array(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
         """The array of a dataset, whose shape must be this one."""
         if dataset.shape != shape:
             raise self._fault(f"has '{dataset.name}' with the shape {dataset.shape}, where {shape} is wanted")
         self._check(dataset)
-        self._count(dataset)
+        self._count_bytes(dataset)
         if dataset.dtype.kind not in "fiub" and dataset.dtype != BFLOAT16:
             raise self._fault(f"has '{dataset.name}' of the type {dataset.dtype}, where numbers are wanted")
         with damaged(self.path):
@@ -127,7 +127,7 @@ class Arrays:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def account(self, ignored: re.Pattern[str]) -> Account:
-        """What was read, and what was not, apart from what is no weight by its path."""
+        """What was read, and what was not; without what is no weight, as these paths tell."""
         times = Counter(dataset.name for dataset, _ in self._taken)
         taken = {dataset.name: dataset for dataset, _ in self._taken}
         with damaged(self.path):
@@ -137,12 +137,12 @@ class Arrays:
                 if not ignored.fullmatch(dataset.name) and not self._is_known(dataset, taken)
             )
         return Account(
-            sum(times.values()),
-            sum(dataset.size for dataset, _ in self._taken),
-            sum(dataset.nbytes for dataset, _ in self._taken),
-            tuple(name for name, count in times.items() if count > 1),
-            unread,
-            sum(is_constant for _, is_constant in self._taken),
+            arrays=sum(times.values()),
+            numbers=sum(dataset.size for dataset, _ in self._taken),
+            bytes=sum(dataset.nbytes for dataset, _ in self._taken),
+            repeated=tuple(name for name, count in times.items() if count > 1),
+            unused=unread,
+            constant=sum(is_constant for _, is_constant in self._taken),
         )
 
     def check(self) -> None:
@@ -167,14 +167,14 @@ class Arrays:
         self._check(dataset)
         if not layer or not alike:
             return False
-        self._count(dataset)
+        self._count_bytes(dataset)
         own = dataset[()]
         return any(np.array_equal(each[()], own) for each in alike)
 
-    def _count(self, dataset: h5py.Dataset) -> None:
-        """Counts a dataset that is read. Raises where all together are larger than what the file can hold."""
-        self._read += dataset.nbytes
-        if self._read > self._most:
+    def _count_bytes(self, dataset: h5py.Dataset) -> None:
+        """Adds up the datasets that are read. Raises where they are larger together than what the file can hold."""
+        self._bytes += dataset.nbytes
+        if self._bytes > self._most:
             raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
 
     def _check(self, dataset: h5py.Dataset) -> None:

@@ -32,7 +32,7 @@ class Dialect:
         generation = numbers[0] if numbers[:1] in ((1,), (2,)) else 3
         if not numbers:
             generation = next((number for number, words in WORDS.items() if values_under(config, *words)), 3)
-        # TensorFlow's own counted on from 2.3 by itself, and said so before that
+        # the Keras in TensorFlow: 2.2.4-tf and the like, and all from 2.4 on
         is_part = (
             "-tf" in (version or "") or numbers >= (2, 4) or (not numbers and bool(values_under(config, "ragged")))
         )

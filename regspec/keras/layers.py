@@ -50,8 +50,13 @@ RENAMED = {
     ("LeakyReLU", "alpha"): "negative_slope",
 }
 MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
-ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
-SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
+ENCODINGS = ("CategoryEncoding", "Discretization")  # which give whole numbers, alike in all types
+SWITCHES = {
+    "use_bias": "bias",
+    "bias_axes": "bias",
+    "center": "beta",
+    "scale": "gamma",
+}  # what they turn off
 SORTS = {"projection_activity": "regularizer"}  # of fields whose names don't end with what they are
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes of a shape without the batch
@@ -101,7 +106,7 @@ def weights_last(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inert(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """How the fields begin that are of weights that a layer does not have."""
+    """How the names of the fields begin that are about weights that a layer does not have."""
     if config.get("rms_scaling"):  # a normalization that has a gamma and no beta, whatever it says of them
         return ("beta_",)
     return tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
@@ -121,7 +126,7 @@ def _fields_of(
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
             raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
-        if field in ("trainable", "seed"):  # the one is not a layer's alone to say; torch draws from its own generator
+        if field in ("trainable", "seed"):  # the one is said by `layer_of`; torch draws from its own generator
             continue
         if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
             value = [value, value]

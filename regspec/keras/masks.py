@@ -41,7 +41,7 @@ def settled(model: Model, program_of: Callable[[Model], Program], *, unmasks: bo
     """A model whose entries name the masks that they must, and no others; why masks were taken off, if any were.
 
     Args:
-        model: as it was read.
+        model: as its config gives it.
         program_of: gives the program of a model.
         unmasks: whether masks are lost at run time as in Keras 3.
     """
@@ -130,16 +130,16 @@ def _with_masks_off(model: Model, program: Program, unmasks: bool) -> tuple[Mode
 def _without_needless(model: Model, program: Program, given: Model) -> Model:
     """A model without the names of masks that layers have anyway, and without the operations that nothing uses then.
 
-    Its outputs are those of ``given``, as it was read.
+    Its outputs are those of ``given``, without the masks that were computed for models inside.
     """
     made = {x: step for step in (*program.steps, *program.masks.values()) for x in step.outputs}
-    named = {step.name: step for step in program.steps if step.node is not None}
+    steps = {step.name: step for step in program.steps if step.node is not None}
     known = {said["name"]: said for _, said in model.items()}
     changed = dict[str, Fields]()
     for name, masks in model.recorded_masks.items():
         said = known[name]
-        own = [x.mask and _structure(x.mask, made) for x in named[name].inputs[: len(said["inputs"])]]
-        wanted = [mask and _structure(named[mask.partition(".")[0]].outputs[0], made) for mask in masks]
+        own = [x.mask and _structure(x.mask, made) for x in steps[name].inputs[: len(said["inputs"])]]
+        wanted = [mask and _structure(steps[mask.partition(".")[0]].outputs[0], made) for mask in masks]
         if wanted == own[: len(wanted)] and not any(own[len(wanted) :]):
             changed[name] = {key: value for key, value in said.items() if key != "mask"}
         elif "mask" not in said:

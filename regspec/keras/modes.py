@@ -18,7 +18,7 @@ from regspec.layers.normalization import BatchNormalization, SpectralNormalizati
 
 Config = Mapping[str, Any]
 
-# Of what is random in training, unless they are zero.
+# Fields of layers that are random in training, unless these are zero.
 RATES = ("dropout", "recurrent_dropout", "rate", "stddev", "drop_path_rate")
 HELD = ("layer", "backward_layer", "cell", "cells", "layers")  # where a layer or a model keeps others
 

@@ -43,7 +43,7 @@ class Replacements:
     @classmethod
     def of(cls, targets: Mapping[str, str | type[Any]]) -> Replacements:
         """By what they stand in for: classes, or ``package.module:Class``. Raises `RegspecError`."""
-        return cls({name: Replacement(*registered_as(target), name) for name, target in targets.items()})
+        return cls({name: Replacement(*registered_as(target), name=name) for name, target in targets.items()})
 
     def find(self, item: Mapping[str, Any]) -> Replacement | None:
         """What stands in for a layer: by its name, by its class, or registered under its class's name."""
@@ -111,7 +111,7 @@ def own_parameters(
                 what = f"'{name}' has {path} with the shape {datasets[path].shape}, where {keras_shape} is wanted"
                 problems.append(Problem(what, f"for {key} of {type(layer).__name__}, which has {shape}"))
                 continue
-            array = arrays.read(datasets[path], keras_shape)
+            array = arrays.array(datasets[path], keras_shape)
             found[key] = array if order is None else array.transpose(order)
     return found
 

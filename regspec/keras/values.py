@@ -42,7 +42,7 @@ NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
 ROOTS = ("keras", "tf_keras", "tensorflow", "builtins")
 
 
-HOLDERS_OF_FUNCTIONS = ("Activation",)  # layers that are the function that they have
+HOLDERS_OF_FUNCTIONS = ("Activation",)  # layers that stand for the function in a field of theirs
 
 
 class UnportedError(Exception):

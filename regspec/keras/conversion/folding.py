@@ -51,8 +51,8 @@ class _Folding:
     def model(self, model: Model, graph: Graph, within: WeightPath) -> Model:
         """A model, or one inside it."""
         nodes = {node.name: node for node in graph.nodes}
-        named = [name for _, fields in model.items() for name in referred(fields)]
-        uses = Counter(name.partition(".")[0] for name in (*named, *names_in(model.outputs)))
+        taken = [name for _, fields in model.items() for name in referred(fields)]
+        uses = Counter(name.partition(".")[0] for name in (*taken, *names_in(model.outputs)))
         closed = {fields["layer"] for kind, fields in model.items() if kind == "call"}  # what can't be folded
         closed |= {fields["name"] for kind, fields in model.items() if kind == "call" or "mask" in fields}
         kept: dict[str, tuple[str, dict[str, Any]]] = {}

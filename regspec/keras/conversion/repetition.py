@@ -236,7 +236,17 @@ class _Runs:
         last = end - 1
         name = prefix or ("" if self._is_made(last) else self.names[last])
         level = prefix.count("_") + 1 if prefix else 0
-        return _Run(start, end, level, name, _stem(name), inner, sources.pop(), tuple(form), tuple(numbers))
+        return _Run(
+            start,
+            end,
+            level=level,
+            name=name,
+            stem=_stem(name),
+            inner=inner,
+            source=sources.pop(),
+            form=tuple(form),
+            numbers=tuple(numbers),
+        )
 
     def _inner(self, inside: range, prefix: str) -> tuple[str, ...]:
         """What the entries are called in a block: what follows the prefix, or as Keras calls a layer of the kind."""

@@ -66,7 +66,7 @@ def is_known(name: str) -> bool:
 
 
 def is_operation(layer: Mapping[str, Any]) -> bool:
-    """Whether a layer of a config is an operation: by its module, or because what is no layer can't be trained."""
+    """Whether a layer of a config is an operation: by its module; without one, as it says nothing of training."""
     config = layer.get("config")
     if layer["class_name"] == "InputLayer" or not isinstance(config, dict) or "layers" in config:
         return False

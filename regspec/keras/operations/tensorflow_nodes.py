@@ -70,7 +70,7 @@ TYPES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_INT32": "int32", "DT
 
 
 def as_function_call(layer: Item) -> Item:
-    """A layer that is a node as one that is a call of a function; as it is where its function is not known."""
+    """A node as the call of a function, as Keras 2 records one later; the node itself where no function is known."""
     config = layer["config"]
     node = config.get("node_def")
     operation = node.get("op") if isinstance(node, dict) else None
