@@ -9,25 +9,24 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from regspec.code.shapes import DataFormat, Precision
+from regspec.code.shapes import DataFormat
 from regspec.graph.loading import graph_of, loads
 from regspec.graph.network import Graph
 from regspec.keras import archive, masks, ranks
+from regspec.keras.arrays import Account
 from regspec.keras.conversion.converting import Wanted, converted
-from regspec.keras.dialect import Dialect, values_under
-from regspec.keras.kinds import kind_of
+from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model, with_configs
 from regspec.keras.notes import Notes
 from regspec.keras.older import keras1, keras2, legacy
 from regspec.keras.ported import PortedModel, Provenance
-from regspec.keras.precision import precision_of
 from regspec.keras.reader import Reader
 from regspec.keras.reading import model_of
 from regspec.keras.replacing import Replacements
+from regspec.keras.settings import data_format_of, layers_in, precision_in, reduction_in, settings_of
 from regspec.keras.text import text_of
 from regspec.keras.values import UnportedError
 from regspec.keras.weights import NO_WEIGHTS, WeightPath, arrays_of, constants_of, parameters_of
-from regspec.layers.layer import Spatial
 from regspec.specs.model import ModelSpec
 from regspec.targets.torch.program import Program, program_of
 from regspec.targets.torch.source import source
@@ -130,7 +129,7 @@ def port(
         replacements=Replacements.of(replace or {}),
     )
     config, dialect, model = _read(stored, dialect, notes)
-    settings = _settings(config, dialect, activity_reduction or _reduction(stored, dialect), notes)
+    settings = settings_of(config, dialect, activity_reduction or reduction_in(stored, dialect), notes)
     model = _with_settled_masks(model, dialect, settings, notes)
     imports = dialect.replacements.imports(notes.replacements)
 
@@ -193,7 +192,7 @@ def _read(stored: archive.Archive, dialect: Dialect, notes: Notes) -> tuple[dict
     """
     try:
         config = _renewed(stored, dialect, notes)
-        dialect = changed(dialect, data_format=_data_format(config), dtype=_precision(config))
+        dialect = changed(dialect, data_format=data_format_of(config), dtype=precision_in(config))
         config = with_configs(config)
         reader = Reader(dialect, notes)
         model = model_of(config, reader)
@@ -202,7 +201,7 @@ def _read(stored: archive.Archive, dialect: Dialect, notes: Notes) -> tuple[dict
     except DAMAGE as error:  # which is chained, because it may be a mistake of regspec's
         what = f"can't be ported: its config is damaged: {error!r}"
         raise RegspecError(Problem(what, path=str(stored.path))) from error
-    if problems := [*reader.problems, *dialect.replacements.problems(_layers(config), notes.replacements)]:
+    if problems := [*reader.problems, *dialect.replacements.problems(layers_in(config), notes.replacements)]:
         raise RegspecError(problems)
     return config, dialect, model
 
@@ -227,7 +226,7 @@ def _remark(imports: Sequence[str]) -> str:
 
 def _arrays(
     model: Model, graph: Graph, config: Mapping[str, Any], stored: archive.Archive, dialect: Dialect
-) -> tuple[dict[WeightPath, NDArray[np.generic]], archive.Account | None]:
+) -> tuple[dict[WeightPath, NDArray[np.generic]], Account | None]:
     """The arrays of a model by the ways to its weights, and the account of the file's. Raises `RegspecError`."""
     arrays, found = constants_of(model), stored.arrays
     if found is None:
@@ -240,7 +239,7 @@ def _arrays(
     return arrays, account
 
 
-def _check_account(account: archive.Account, path: Path) -> None:
+def _check_account(account: Account, path: Path) -> None:
     """Raises `RegspecError` where not each of a file's arrays was taken exactly once."""
     hint = "are these the weights of this model?"
     found = {"that no layer of the model takes": account.unused, "that several weights would take": account.repeated}
@@ -270,7 +269,7 @@ def _with_settled_masks(model: Model, dialect: Dialect, settings: Mapping[str, s
 
 def _renewed(stored: archive.Archive, dialect: Dialect, notes: Notes) -> dict[str, Any]:
     """A file's config in the form of Keras 3."""
-    layers = [layer for layer in _layers(stored.config) if layer["class_name"] != "InputLayer"]
+    layers = [layer for layer in layers_in(stored.config) if layer["class_name"] != "InputLayer"]
     counts = Counter(layer.get("shared_object_id") for layer in layers)
     for layer in layers:
         if layer.get("shared_object_id") is not None and counts[layer["shared_object_id"]] > 1:
@@ -278,62 +277,3 @@ def _renewed(stored: archive.Archive, dialect: Dialect, notes: Notes) -> dict[st
             notes.add(f"'{layer['config'].get('name')}' {what}")
     config = keras1.renewed(stored.config, dialect, notes) if dialect.generation == 1 else stored.config
     return keras2.renewed(config, dialect, notes) if dialect.generation < 3 else config
-
-
-def _data_format(config: Any) -> DataFormat:
-    """Where the channels lie in a model: last, unless all layers that say so say first."""
-    formats = [
-        layer["config"].get("data_format")
-        for layer in _layers(config)
-        if (cls := kind_of(layer["class_name"])) is not None and issubclass(cls, Spatial)
-    ]
-    said = [each for each in formats if each is not None]
-    return "channels_first" if said and all(each == "channels_first" for each in said) else "channels_last"
-
-
-def _precision(config: Any) -> Precision:
-    """The type in which most layers keep their weights."""
-    layers = (layer for layer in _layers(config) if kind_of(layer["class_name"]) is not None)
-    return precision_of(layer["config"].get("dtype") for layer in layers)
-
-
-def _layers(config: Any) -> list[Any]:
-    """All layers of a config, wherever in it they are."""
-    items = [
-        item for own in values_under(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])
-    ]
-    return [
-        item
-        for item in items
-        if isinstance(item, dict) and isinstance(item.get("config"), dict) and isinstance(item.get("class_name"), str)
-    ]
-
-
-def _reduction(stored: archive.Archive, dialect: Dialect) -> str:
-    """Whether the version that wrote a file divided activity penalties by the batch size."""
-    if not any(value is not None for value in values_under(stored.config, "activity_regularizer")):
-        return "mean"
-    if dialect.generation < 3:
-        return "sum" if dialect.is_standalone else "mean"
-    if dialect.version:
-        return "mean" if dialect.version >= (3, 14) else "sum"
-    if values_under(stored.config, "input_axes", "renorm", "use_gate"):
-        return "mean"
-    if values_under(stored.config, "quantization_config", "optional"):
-        what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
-        hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
-        raise RegspecError(Problem(what, hint, str(stored.path)))
-    return "sum"
-
-
-def _settings(config: Any, dialect: Dialect, reduction: str, notes: Notes) -> dict[str, str]:
-    """What a spec says for all its layers, but for its data format, where it is not what it would be anyway."""
-    settings: dict[str, str] = {}
-    if dialect.dtype != "float32":
-        settings["dtype"] = dialect.dtype
-    if reduction != "mean":
-        settings["activity_reduction"] = reduction
-    if dialect.generation < 3 and keras2.has_frozen_penalties(config):
-        settings["frozen_penalties"] = "counted"
-        notes.add("penalties of frozen weights count in the sum, as in Keras 2: frozen_penalties: counted")
-    return settings

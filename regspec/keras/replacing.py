@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from regspec.keras.archive import Arrays
+from regspec.keras.arrays import ArrayFile
 from regspec.layers.layer import BUILT_IN, KINDS, Layer
 from regspec.layers.registration import Registered, registered_as
 from regspec.text.problems import Problem, Problems, did_you_mean
@@ -76,7 +76,7 @@ class Replacements:
 
 
 def own_parameters(
-    layer: Layer, name: str, datasets: Mapping[str, h5py.Dataset], arrays: Arrays, problems: Problems
+    layer: Layer, name: str, datasets: Mapping[str, h5py.Dataset], arrays: ArrayFile, problems: Problems
 ) -> dict[str, NDArray[np.generic]]:
     """The parameters of a module of the user's, by their names in it, from a layer's arrays, by their paths.
 

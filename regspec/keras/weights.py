@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from regspec.graph.network import BlockNode, Graph, LayerNode
-from regspec.keras.archive import Arrays, damaged
+from regspec.keras.arrays import ArrayFile, damaged
 from regspec.keras.models import MODELS, Model, name_of
 from regspec.keras.operations.recorded import is_operation
 from regspec.keras.quantized import dequantized, is_quantized
@@ -32,9 +32,10 @@ GROUPS = {"GroupQueryAttention": "grouped_query_attention"}  # of a class that i
 
 # The way to a weight: the names of the entries of a spec that lead to it, and its own: (encoder, dense, kernel).
 WeightPath = tuple[str, ...]
+Arrays: TypeAlias = "Mapping[WeightPath, NDArray[np.generic]]"
 
 
-def parameters_of(program: Program, found: Mapping[WeightPath, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+def parameters_of(program: Program, found: Arrays) -> dict[str, NDArray[np.generic]]:
     """Torch's parameters by their paths in the compiled model, from Keras's arrays by the ways to the weights."""
     parameters: dict[str, NDArray[np.generic]] = {}
     waiting: list[tuple[Program, WeightPath, str]] = [(program, (), "")]
@@ -77,7 +78,7 @@ def to_parameters(weight: Weight, array: NDArray[np.generic]) -> dict[str, NDArr
 
 
 def arrays_of(
-    graph: Graph, model: Model, config: Mapping[str, Any], arrays: Arrays
+    graph: Graph, model: Model, config: Mapping[str, Any], arrays: ArrayFile
 ) -> dict[WeightPath, NDArray[np.generic]]:
     """The arrays of a file, by the ways to the weights that they are.
 
@@ -122,7 +123,7 @@ def constants_of(model: Model, within: WeightPath = ()) -> dict[WeightPath, NDAr
 class _ByGroup:
     """Takes the arrays of a file in which each layer has a group."""
 
-    arrays: Arrays
+    arrays: ArrayFile
     problems: Problems
 
     def model(
@@ -234,7 +235,7 @@ def _nodes(graph: Graph) -> dict[str, LayerNode | BlockNode]:
 class _ByLayer:
     """Takes the arrays of a file that lists them by the names of layers, in order."""
 
-    arrays: Arrays
+    arrays: ArrayFile
     problems: Problems
 
     def model(self, graph: Graph, model: Model) -> dict[WeightPath, NDArray[np.generic]]:

@@ -91,6 +91,7 @@ class Layer(Frozen):
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
     gives: ClassVar[str | None] = None  # the type of the floating-point numbers that its module gives, if fixed
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
+    indexes_rows: ClassVar[bool] = False  # whether its input holds indices of rows, of which none is below 0
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
     takes_attention_mask: ClassVar[bool] = False  # whether a mask that is named for it is one of scores
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from regspec.code.axes import Order
 from regspec.code.shapes import DataFormat
@@ -12,15 +11,9 @@ from regspec.graph.network import Graph
 from regspec.keras.conversion import folding, layout, repetition
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
-from regspec.keras.weights import WeightPath
+from regspec.keras.weights import Arrays
 from regspec.text.problems import Problem, RegspecError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-
-Arrays = Mapping[WeightPath, "NDArray[np.generic]"]
 Moving = Callable[[Arrays], Arrays]
 
 

@@ -8,7 +8,6 @@ its weights. Nothing is lost but what training needs: the moving averages, and t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +15,12 @@ from regspec.graph.network import BlockNode, Graph, LayerNode, Node
 from regspec.keras.conversion.linear import affine_in_evaluation, linear_weight
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, renamed, with_renamed
-from regspec.keras.weights import WeightPath
+from regspec.keras.weights import Arrays, WeightPath
 from regspec.layers.layer import Weight
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    Arrays = Mapping[WeightPath, NDArray[np.generic]]
 
 
 def folded(model: Model, graph: Graph, arrays: Arrays) -> tuple[Model, Arrays, list[str]]:

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.archive import Arrays, damaged
+from regspec.keras.arrays import ArrayFile, damaged
 from regspec.keras.models import name_of
 from regspec.keras.older.graphs import is_model
 from regspec.keras.weights import groups_of
@@ -44,10 +44,10 @@ class Joined:
         return tuple(self.parts[0].shape)
 
 
-class Renewed(Arrays):
+class Renewed(ArrayFile):
     """The arrays of a file, as Keras 3 would have them."""
 
-    def __init__(self, arrays: Arrays, config: Item, generation: int) -> None:
+    def __init__(self, arrays: ArrayFile, config: Item, generation: int) -> None:
         super().__init__(arrays.file, arrays.path)
         self.items = dict(_items(config))  # layers by name
         self.generation = generation

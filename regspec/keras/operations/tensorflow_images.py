@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from regspec.keras.operations.operation import Operand
-from regspec.keras.operations.tensorflow_rules import SPECIAL, TensorFlowCall, special, whole
+from regspec.keras.operations.tensorflow_math import SPECIAL
+from regspec.keras.operations.tensorflow_rules import TensorFlowCall, special, whole
 
-__all__ = ["SPECIAL"]
+__all__ = ["SPECIAL"]  # with the functions of all three files
 
 METHODS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from regspec.code.expressions import Itself
 from regspec.graph.network import Graph
-from regspec.keras import archive, weights
+from regspec.keras import weights
+from regspec.keras.arrays import ArrayFile
 from regspec.keras.older import legacy
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, output_factors
 from regspec.targets.torch.program import program_of
@@ -147,7 +148,7 @@ class Original:
                 path = Path(folder) / ("model.h5" if self.is_legacy else "model.weights.h5")
                 self.model.save_weights(str(path))
                 with h5py.File(path, "r") as file:
-                    found = weights.parameters_of(program_of(self.graph), self._arrays(archive.Arrays(file, path)))
+                    found = weights.parameters_of(program_of(self.graph), self._arrays(ArrayFile(file, path)))
         finally:
             if instead is not None:
                 self.restore(kept)
@@ -172,7 +173,7 @@ class Original:
             if is_random:
                 layer.call = partial(_in_evaluation, layer.call)
 
-    def _arrays(self, arrays: archive.Arrays) -> dict[weights.WeightPath, NDArray[Any]]:
+    def _arrays(self, arrays: ArrayFile) -> dict[weights.WeightPath, NDArray[Any]]:
         """The arrays of a file that was written just now, as the port reads them."""
         origin = self.provenance
         if origin.generation < 3:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from regspec.graph.loading import graph_of
-from regspec.keras.archive import Account
+from regspec.keras.arrays import Account
 from regspec.keras.verification import inputs
 from regspec.keras.verification.comparing import SUM, Check, Comparison, difference
 from regspec.keras.verification.loading import original_of
