@@ -25,6 +25,7 @@ import regspec
 from regspec.cli import app
 from regspec.graph.loading import graph_of
 from regspec.keras.verification import inputs, loading
+from regspec.keras.verification.backends import differs_on_torch
 from regspec.keras.verification.comparing import Comparison, difference
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.verification.verifying import Verification
@@ -150,6 +151,18 @@ layers:
 outputs: [first, second, third, fourth]
 """
     assert inputs.limits(graph_of(regspec.loads(text))) == [7, 4, None]
+
+
+@pytest.mark.parametrize(("shape", "differs"), [((5, 7, 2), False), ((6, 7, 3), True)])
+def test_a_layer_at_each_step_differs_on_torch_where_it_does_by_itself(shape: tuple[int, ...], differs: bool) -> None:
+    """By the sizes of its images, and not of their channels."""
+    pooling = "AveragePooling2D: {pool_size: 3, strides: 2, padding: same}"
+    whole = "regspec: 1\nname: m\ndata_format: channels_last\ninputs: {x: {shape: %s}}\nlayers:\n  - %s\n"
+    plain = whole % ([*shape], pooling)
+    steps = whole % ([4, *shape], f"TimeDistributed: {{layer: {{{pooling}}}}}")
+    for text in (plain, steps):
+        (node,) = graph_of(regspec.loads(text)).nodes
+        assert differs_on_torch(node.resolved.layer, node.resolved.inputs[0]) is differs
 
 
 def test_a_batch_of_a_fixed_size(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def port(
         keeps_quirks=keeps_quirks,
         replacements=Replacements.of(replace or {}),
     )
-    config, dialect, model = _read(stored, dialect, notes)
+    config, dialect, model = _model_in(stored, dialect, notes)
     settings = settings_of(config, dialect, activity_reduction or reduction_in(stored, dialect), notes)
     model = _with_settled_masks(model, dialect, settings, notes)
     imports = dialect.replacements.imports(notes.replacements)
@@ -184,7 +184,7 @@ def port(
 DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 
 
-def _read(stored: archive.Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str, Any], Dialect, Model]:
+def _model_in(stored: archive.Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str, Any], Dialect, Model]:
     """A file's config in the form of Keras 3, its dialect, as the whole config tells it, and the model in it.
 
     Raises:

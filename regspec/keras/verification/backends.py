@@ -11,6 +11,7 @@ from typing import Any
 from regspec.code.shapes import Symbol, same_padding
 from regspec.keras.kinds import nearest
 from regspec.layers.layer import Layer
+from regspec.layers.nested import wanted
 from regspec.layers.pooling import AveragePooling
 from regspec.layers.preprocessing import Resizing
 from regspec.layers.reshaping import UpSampling2D
@@ -39,7 +40,8 @@ def _is_bicubic(layer: Resizing | UpSampling2D, x: Symbol) -> bool:
 
 
 def _in_a_step(layer: TimeDistributed, x: Symbol) -> bool:
-    return differs_on_torch(layer.layer, Symbol((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format))
+    step = Symbol((None, *x.shape[2:]), x.source, x.dtype, data_format=x.data_format)
+    return differs_on_torch(layer.layer, wanted(layer.layer, step))
 
 
 DIFFERS: Mapping[type[Layer], Callable[[Any, Symbol], bool]] = {
