@@ -20,7 +20,7 @@ from regspec.keras.values import UnportedError
 from regspec.language.fields import MAX_NAME, RESERVED
 from regspec.text.problems import Problem, Problems
 
-MAX_LAYERS = 20_000  # of a file, a layer that is called again counted again
+MAX_LAYERS = 20_000  # of a file; in a graph each call of a layer counts
 
 
 @dataclass

@@ -27,7 +27,7 @@ from regspec.keras.weights import Arrays, WeightPath
 if TYPE_CHECKING:
     pass
 
-GAIN = 6  # lines by which the blocks of a level must make the spec shorter, their own counted
+GAIN = 6  # lines by which the blocks of a level must make the spec shorter, with the lines of these blocks
 MAX_PARAMETERS = 6  # as of a compiled class
 
 
