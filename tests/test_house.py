@@ -94,7 +94,7 @@ def test_the_runtime_stands_alone(path: Path) -> None:
 
 
 def test_no_stage_but_the_layers_asks_for_a_kind() -> None:
-    """Outside `layers/` nothing is compared with the name of a kind, nor with its class."""
+    """Outside `layers/` nothing is compared with a kind's name or class, and no kind is known by a field of it."""
     for path in FILES:
         if "layers" in path.parts:
             continue
@@ -103,6 +103,8 @@ def test_no_stage_but_the_layers_asks_for_a_kind() -> None:
             if isinstance(node, ast.Compare):
                 compared = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
                 assert not KINDS.keys() & {each for each in compared if isinstance(each, str)}, ast.unparse(node)
+                if isinstance(node.left, ast.Constant):  # a kind in disguise, known by a field
+                    assert all(not ast.unparse(each).endswith("model_fields") for each in node.comparators), path
             elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
                 classes = {each.id for each in ast.walk(node.args[1]) if isinstance(each, ast.Name)}
                 assert has_classes_of_such_names or not KINDS.keys() & classes, ast.unparse(node)

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 import regspec
+from regspec.keras import archive
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import layer_of
+from regspec.keras.notes import Notes
 from regspec.keras.older import keras2
 from regspec.keras.values import UnportedError
 
@@ -74,8 +76,10 @@ def agrees(port: regspec.Port, found: Any) -> None:
 @pytest.mark.parametrize("path", FILES, ids=named)
 def test_computes_what_its_keras_did(path: Path) -> None:
     weights = path.with_suffix(".weights.h5") if path.suffix == ".json" else None
+    port = regspec.port(path, weights=weights)
+    assert port.provenance.config == archive.read(path).config  # which nothing has edited
     with np.load(path.with_suffix(".npz")) as found:
-        agrees(regspec.port(path, weights=weights), found)
+        agrees(port, found)
 
 
 def test_a_config_with_weights_in_the_old_format() -> None:
@@ -331,8 +335,9 @@ def test_a_layer_in_the_place_of_an_activation_function_has_no_penalty() -> None
 
 def _activation_of(activation: Any) -> Any:
     """What becomes of the activation function of a layer of Keras 2."""
-    dialect = Dialect("channels_last", 2)
+    dialect, notes = Dialect(generation=2), Notes()
     own = {"name": "a", "trainable": True, "dtype": "float32", **activation["config"]}
     config = {"name": "d", "units": 3, "activation": {**activation, "config": own}}
-    ((_, fields),) = layer_of(keras2.renewed({"class_name": "Dense", "config": config}, dialect), dialect).items()
+    renewed = keras2.renewed({"class_name": "Dense", "config": config}, dialect, notes)
+    ((_, fields),) = layer_of(renewed, dialect, notes).items()
     return fields["activation"]

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import regspec
 from regspec.cli import app
+from regspec.keras.conversion import changes
 from regspec.keras.porting import Port
 from regspec.layers import KINDS
 from regspec.layers.layer import Elementwise
@@ -204,7 +205,7 @@ def test_a_model_with_channels_first_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_layer_that_can_not_be_converted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KINDS["UnitNormalization"], "recounted", lambda *_, **__: None)
+    monkeypatch.setitem(changes.CHANGES, KINDS["UnitNormalization"], lambda *_, **__: None)
     x = keras.Input((2, 6, 5))
     model = keras.Model(x, layers.UnitNormalization(name="unit")(layers.Conv2D(3, 2)(x)))
     with pytest.raises(regspec.RegspecError, match="'unit' can't be converted to channels first"):

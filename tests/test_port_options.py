@@ -179,3 +179,30 @@ def test_what_is_refused(kind: str, fields: dict[str, Any], message: str, tmp_pa
     (tmp_path / "model.json").write_text(config_of(kind, **fields))
     with pytest.raises(regspec.RegspecError, match=message):
         regspec.port(tmp_path / "model.json")
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_file_says_stays_as_it_is(tmp_path: Path) -> None:
+    """A layer without a config, and a model inside whose outputs have names: the file's own words are not edited."""
+    config = json.loads(config_of("Flatten"))
+    inner = keras.Input((4, 3))
+    outputs = {"second": layers.Dense(2)(inner), "first": layers.Dense(5)(inner)}
+    graph = json.loads(keras.Model(inner, outputs, name="inner").to_json())
+    config["config"]["layers"][1] |= {"config": None, "name": "flat"}
+    config["config"]["layers"].insert(1, graph)
+    call = {"args": [{"class_name": "__keras_tensor__", "config": {"keras_history": ["x", 0, 0]}}], "kwargs": {}}
+    taken = {"class_name": "__keras_tensor__", "config": {"keras_history": ["inner", 0, 1]}}
+    x, model, flat = config["config"]["layers"]
+    x |= {"inbound_nodes": [], "name": "x"}
+    model |= {"inbound_nodes": [call], "name": "inner"}
+    flat |= {"inbound_nodes": [{**call, "args": [taken]}]}
+    config["class_name"] = "Functional"
+    config["config"] |= {"input_layers": [["x", 0, 0]], "output_layers": [["flat", 0, 0]]}
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(config))
+    first, again = regspec.port(path), regspec.port(path)
+    assert first.provenance.config == again.provenance.config == json.loads(path.read_text())
+    assert first.text == again.text
+    assert first.provenance.renewed["config"]["layers"][2]["config"] == {}

@@ -13,7 +13,7 @@ import torch
 from keras import layers
 
 import regspec
-from regspec.keras.values import FAMILIES, UnportedError, named
+from regspec.keras.values import FAMILIES, UnportedError, spec_form
 from regspec.language.regularizers import REGULARIZERS
 from regspec.layers.layer import KINDS
 
@@ -63,7 +63,7 @@ REGULARIZED: list[tuple[Any, int, Any]] = [
 
 @pytest.mark.parametrize(("value", "generation", "wanted"), REGULARIZED)
 def test_regularizers(value: Any, generation: int, wanted: Any) -> None:
-    assert named(value, "regularizer", generation) == wanted
+    assert spec_form(value, "regularizer", generation) == wanted
 
 
 REFUSED: list[tuple[str, Any, int, str]] = [
@@ -91,7 +91,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
 @pytest.mark.parametrize(("sort", "value", "generation", "message"), REFUSED)
 def test_what_has_no_counterpart(sort: str, value: Any, generation: int, message: str) -> None:
     with pytest.raises(UnportedError, match=message):
-        named(value, sort, generation)
+        spec_form(value, sort, generation)
 
 
 def own_penalty(weight: torch.Tensor, strength: float = 0.1) -> torch.Tensor:
@@ -104,7 +104,7 @@ def test_a_regularizer_of_the_users_that_is_registered(monkeypatch: pytest.Monke
     for _ in range(2):  # again, as when a notebook's cell runs again
         regspec.register_regularizer(own_penalty)
     value = form("OwnPenalty", None, "mine>OwnPenalty", strength=0.5)
-    assert named(value, "regularizer") == {"own_penalty": {"strength": 0.5}}
+    assert spec_form(value, "regularizer") == {"own_penalty": {"strength": 0.5}}
 
 
 # -- constraints and initializers --------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ CONSTRAINTS = [
 def test_constraints(constraint: Any, wanted: Any) -> None:
     """As Keras writes them, of objects and of names."""
     written = layers.Dense(3, kernel_constraint=constraint).get_config()["kernel_constraint"]
-    assert named(written, "constraint") == wanted
+    assert spec_form(written, "constraint") == wanted
     made = FAMILIES["constraint"].parse(wanted)
     theirs = keras.constraints.get(constraint)
     x = torch.randn(4, 3)
@@ -158,7 +158,7 @@ def test_initializers(initializer: Any) -> None:
     """As Keras writes them: the same moments, drawn from torch's generator."""
     written = layers.Dense(3, kernel_initializer=initializer).get_config()["kernel_initializer"]
     for value in [written, initializer] if isinstance(initializer, str) else [written]:
-        wanted = json.dumps(named(value, "initializer"))
+        wanted = json.dumps(spec_form(value, "initializer"))
         layer = f"Dense: {{units: 200, kernel_initializer: {wanted}}}"
         spec = regspec.loads(f"regspec: 1\ninputs: {{x: {{shape: [300]}}}}\nlayers: [{{{layer}}}]")
         weight = regspec.build(spec, seed=0).dense.weight.detach()
@@ -228,13 +228,13 @@ def test_layers_in_a_functions_place(activation: Any, wanted: Any, tmp_path: Pat
     model = keras.Model(x, layers.Conv1D(3, 2, activation=activation)(layers.Dense(4, activation=activation)(x)))
     reference.fill(model, 1)
     model.save(tmp_path / "model.keras")
-    assert named(model.layers[1].get_config()["activation"], "activation") == wanted
+    assert spec_form(model.layers[1].get_config()["activation"], "activation") == wanted
     agrees(model, tmp_path / "model.keras", [torch.randn(3, 6, 5)])
 
 
 def test_leaky_relu_of_keras_2_in_a_functions_place() -> None:
     value = {"class_name": "LeakyReLU", "config": {"name": "l", "trainable": True, "dtype": "float32", "alpha": 0.2}}
-    assert named(value, "activation", 2) == "leaky_relu"
+    assert spec_form(value, "activation", 2) == "leaky_relu"
 
 
 @pytest.mark.parametrize(

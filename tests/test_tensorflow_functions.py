@@ -8,83 +8,83 @@ from typing import Any
 import pytest
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.operations.operation import Entry
+from regspec.keras.operations.operation import Applied
 from regspec.keras.operations.recorded import is_known
 from regspec.keras.operations.tensorflow import FUNCTIONS, tf_operation_of
 from regspec.keras.operations.tensorflow_images import SPECIAL
 from regspec.keras.operations.tensorflow_rules import Parted, ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError
 
-DIALECT = Dialect("channels_last", 2)
+DIALECT = Dialect(generation=2)
 X, Y = ("x", 0, 0), ("y", 0, 0)
 BATCH_SIZE = SizeOf(X, 0)
 # What a function becomes; checked against TensorFlow 2.21 when it was written.
 BECOMES: list[tuple[str, list[Any], dict[str, Any], Any]] = [
-    ("__operators__.add", [X], {"y": Y, "name": None}, Entry("Add", {}, (X, Y))),
-    ("math.subtract", [1.0], {"y": X, "name": None}, Entry("Subtract", {"x1": 1.0}, (X,))),
-    ("math.multiply", [X], {"y": 2.0}, Entry("Multiply", {"x2": 2.0}, (X,))),
-    ("math.truediv", [X], {"y": Y}, Entry("Divide", {}, (X, Y))),
-    ("math.atan2", [X], {"x": Y, "name": None}, Entry("Arctan2", {}, (X, Y))),
-    ("where", [X], {"x": Y, "y": 0.0}, Entry("Where", {"x2": 0.0}, (X, Y))),
-    ("nn.relu", [X], {}, Entry("Activation", {"activation": "relu"}, (X,))),
+    ("__operators__.add", [X], {"y": Y, "name": None}, Applied("Add", {}, (X, Y))),
+    ("math.subtract", [1.0], {"y": X, "name": None}, Applied("Subtract", {"x1": 1.0}, (X,))),
+    ("math.multiply", [X], {"y": 2.0}, Applied("Multiply", {"x2": 2.0}, (X,))),
+    ("math.truediv", [X], {"y": Y}, Applied("Divide", {}, (X, Y))),
+    ("math.atan2", [X], {"x": Y, "name": None}, Applied("Arctan2", {}, (X, Y))),
+    ("where", [X], {"x": Y, "y": 0.0}, Applied("Where", {"x2": 0.0}, (X, Y))),
+    ("nn.relu", [X], {}, Applied("Activation", {"activation": "relu"}, (X,))),
     (
         "nn.leaky_relu",
         [X],
         {"alpha": 0.1},
-        Entry("Activation", {"activation": {"leaky_relu": {"negative_slope": 0.1}}}, (X,)),
+        Applied("Activation", {"activation": {"leaky_relu": {"negative_slope": 0.1}}}, (X,)),
     ),
     (
         "math.reduce_mean",
         [X],
         {"axis": [1, 2], "keepdims": True},
-        Entry("Mean", {"axis": [1, 2], "keepdims": True}, (X,)),
+        Applied("Mean", {"axis": [1, 2], "keepdims": True}, (X,)),
     ),
-    ("concat", [[X, Y]], {"axis": -1}, Entry("Concatenate", {"axis": -1}, (X, Y))),
-    ("compat.v1.transpose", [X], {"perm": [0, 2, 1], "conjugate": False}, Entry("Permute", {"dims": [2, 1]}, (X,))),
+    ("concat", [[X, Y]], {"axis": -1}, Applied("Concatenate", {"axis": -1}, (X, Y))),
+    ("compat.v1.transpose", [X], {"perm": [0, 2, 1], "conjugate": False}, Applied("Permute", {"dims": [2, 1]}, (X,))),
     (
         "split",
         [X],
         {"num_or_size_splits": [2, 3], "axis": 2},
-        Entry("Split", {"indices_or_sections": [2], "axis": 2}, (X,)),
+        Applied("Split", {"indices_or_sections": [2], "axis": 2}, (X,)),
     ),
-    ("math.l2_normalize", [X], {"axis": -1}, Entry("Normalize", {"epsilon": 1e-6}, (X,))),
+    ("math.l2_normalize", [X], {"axis": -1}, Applied("Normalize", {"epsilon": 1e-6}, (X,))),
     (
         "linalg.matmul",
         [X],
         {"b": Y, "transpose_b": True},
-        Entry("Matmul", {}, (X, Entry("Swapaxes", {"axis1": -2, "axis2": -1}, (Y,)))),
+        Applied("Matmul", {}, (X, Applied("Swapaxes", {"axis1": -2, "axis2": -1}, (Y,)))),
     ),
     (
         "linalg.matmul",
         [X],
         {"b": Y, "adjoint_b": True, "adjoint_a": False, "a_is_sparse": False},
-        Entry("Matmul", {}, (X, Entry("Swapaxes", {"axis1": -2, "axis2": -1}, (Y,)))),
+        Applied("Matmul", {}, (X, Applied("Swapaxes", {"axis1": -2, "axis2": -1}, (Y,)))),
     ),
     (
         "linalg.matvec",
         [X],
         {"b": Y, "transpose_a": True},
-        Entry(
+        Applied(
             "Squeeze",
             {"axis": -1},
             (
-                Entry(
+                Applied(
                     "Matmul",
                     {},
                     (
-                        Entry("Swapaxes", {"axis1": -2, "axis2": -1}, (X,)),
-                        Entry("ExpandDims", {"axis": -1}, (Y,)),
+                        Applied("Swapaxes", {"axis1": -2, "axis2": -1}, (X,)),
+                        Applied("ExpandDims", {"axis": -1}, (Y,)),
                     ),
                 ),
             ),
         ),
     ),
-    ("linalg.diag_part", [X], {"k": 1}, Entry("Diagonal", {"offset": 1, "axis1": -2, "axis2": -1}, (X,))),
+    ("linalg.diag_part", [X], {"k": 1}, Applied("Diagonal", {"offset": 1, "axis1": -2, "axis2": -1}, (X,))),
     (
         "compat.v1.nn.conv1d",
         [X],
         {"filters": [[[1.0]]], "stride": 2, "padding": "SAME", "use_cudnn_on_gpu": True, "dilations": None},
-        Entry(
+        Applied(
             "Conv1D",
             {
                 "filters": 1,
@@ -98,36 +98,36 @@ BECOMES: list[tuple[str, list[Any], dict[str, Any], Any]] = [
             {"kernel": [[[1.0]]]},
         ),
     ),
-    ("linalg.matmul", [X], {"b": [[1.0, 2.0]], "transpose_b": True}, Entry("Matmul", {"x2": [[1.0], [2.0]]}, (X,))),
+    ("linalg.matmul", [X], {"b": [[1.0, 2.0]], "transpose_b": True}, Applied("Matmul", {"x2": [[1.0], [2.0]]}, (X,))),
     (
         "__operators__.getitem",
         [X],
         {"slice_spec": [{"start": None, "stop": None, "step": None}, {"class_name": "__ellipsis__"}, None, -1]},
-        Entry("GetItem", {"key": [":", "...", None, -1]}, (X,)),
+        Applied("GetItem", {"key": [":", "...", None, -1]}, (X,)),
     ),
     ("compat.v1.shape", [X], {"out_type": "int32"}, ShapeOf(X)),
     ("__operators__.getitem", [ShapeOf(X)], {"slice_spec": 0}, BATCH_SIZE),
     ("unstack", [ShapeOf(X)], {"axis": 0}, Parted(X)),
     ("strided_slice", [ShapeOf(X)], {"begin": [1], "end": [2], "shrink_axis_mask": 1}, SizeOf(X, 1)),
     ("stack", [[BATCH_SIZE, 35]], {}, Sizes((BATCH_SIZE, 35))),
-    ("reshape", [X], {"shape": [BATCH_SIZE, 35]}, Entry("Reshape", {"target_shape": [35]}, (X,))),
-    ("reshape", [X], {"shape": Sizes((BATCH_SIZE, 35))}, Entry("Reshape", {"target_shape": [35]}, (X,))),
-    ("reshape", [X], {"shape": [BATCH_SIZE, SizeOf(X, 1), 5]}, Entry("Reshape", {"target_shape": [-1, 5]}, (X,))),
-    ("reshape", [X], {"shape": [BATCH_SIZE, -1]}, Entry("Reshape", {"target_shape": [-1]}, (X,))),
-    ("reshape", [X], {"shape": [-1, 7, 5]}, Entry("Reshape", {"target_shape": [7, 5]}, (X,))),
+    ("reshape", [X], {"shape": [BATCH_SIZE, 35]}, Applied("Reshape", {"target_shape": [35]}, (X,))),
+    ("reshape", [X], {"shape": Sizes((BATCH_SIZE, 35))}, Applied("Reshape", {"target_shape": [35]}, (X,))),
+    ("reshape", [X], {"shape": [BATCH_SIZE, SizeOf(X, 1), 5]}, Applied("Reshape", {"target_shape": [-1, 5]}, (X,))),
+    ("reshape", [X], {"shape": [BATCH_SIZE, -1]}, Applied("Reshape", {"target_shape": [-1]}, (X,))),
+    ("reshape", [X], {"shape": [-1, 7, 5]}, Applied("Reshape", {"target_shape": [7, 5]}, (X,))),
     (
         "compat.v1.gather",
         [X],
         {"indices": Y, "axis": 1, "batch_dims": 1, "validate_indices": None},
-        Entry("Take", {"axis": 1, "batch_dims": 1}, (X, Y)),
+        Applied("Take", {"axis": 1, "batch_dims": 1}, (X, Y)),
     ),
-    ("math.argmax", [X], {"axis": -1}, Entry("Argmax", {"axis": -1, "dtype": "int64"}, (X,))),
+    ("math.argmax", [X], {"axis": -1}, Applied("Argmax", {"axis": -1, "dtype": "int64"}, (X,))),
     ("identity", [X], {}, X),
     (
         "nn.max_pool2d",
         [X],
         {"ksize": 2, "strides": 2, "padding": "SAME"},
-        Entry("MaxPooling2D", {"strides": [2, 2], "padding": "same"}, (X,)),
+        Applied("MaxPooling2D", {"strides": [2, 2], "padding": "same"}, (X,)),
     ),
 ]
 

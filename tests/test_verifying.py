@@ -24,7 +24,8 @@ from typer.testing import CliRunner
 import regspec
 from regspec.cli import app
 from regspec.graph.loading import graph_of
-from regspec.keras.verification import inputs, original
+from regspec.keras.verification import inputs, loading
+from regspec.keras.verification.backends import differs_on_torch
 from regspec.keras.verification.comparing import Comparison, difference
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.verification.verifying import Verification
@@ -152,6 +153,18 @@ outputs: [first, second, third, fourth]
     assert inputs.limits(graph_of(regspec.loads(text))) == [7, 4, None]
 
 
+@pytest.mark.parametrize(("shape", "differs"), [((5, 7, 2), False), ((6, 7, 3), True)])
+def test_a_layer_at_each_step_differs_on_torch_where_it_does_by_itself(shape: tuple[int, ...], differs: bool) -> None:
+    """By the sizes of its images, and not of their channels."""
+    pooling = "AveragePooling2D: {pool_size: 3, strides: 2, padding: same}"
+    whole = "regspec: 1\nname: m\ndata_format: channels_last\ninputs: {x: {shape: %s}}\nlayers:\n  - %s\n"
+    plain = whole % ([*shape], pooling)
+    steps = whole % ([4, *shape], f"TimeDistributed: {{layer: {{{pooling}}}}}")
+    for text in (plain, steps):
+        (node,) = graph_of(regspec.loads(text)).nodes
+        assert differs_on_torch(node.resolved.layer, node.resolved.inputs[0]) is differs
+
+
 def test_a_batch_of_a_fixed_size(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input(batch_shape=(4, 3)), layers.Dense(2)])
     model.save(tmp_path / "model.keras")
@@ -244,7 +257,7 @@ def test_a_port_that_fails_is_wrong(tmp_path: Path) -> None:
 
     graph, module = graph_of(port.spec), regspec.build(port.spec)
     module.dense.forward = broken
-    comparison = Comparison(PortSide(module, graph), original.load(port.provenance, graph), 1e-4)
+    comparison = Comparison(PortSide(module, graph), loading.original_of(port.provenance, graph), 1e-4)
     comparison.run({}, is_hidden=False)
     assert [(each.sort, each.error) for each in comparison.checks] == [("outputs", math.inf)] * 4
     assert str(comparison.checks[0]) == "outputs in evaluation: all: the port fails: mat1 and mat2 do not fit"
@@ -446,7 +459,7 @@ def test_what_keras_is_not_asked_to_load(path: tuple[str, ...], value: Any, name
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    assert original._foreign(config) == ({name} if name else set())
+    assert loading._foreign(config) == ({name} if name else set())
 
 
 def test_files_that_hold_more_than_a_model(tmp_path: Path) -> None:

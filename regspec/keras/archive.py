@@ -1,41 +1,29 @@
 """Keras's files: what they say of a model, and the arrays in them. Nothing in a file is run, imported or followed.
 
-A file may lie about everything. So its config is bounded in size and depth; its members are read by their fixed names,
-and never unpacked to disk; links out of an HDF5 file and datasets stored elsewhere are refused; and an array is read
-once its shape is known to be that of a weight.
+A file may lie about everything. So its config is bounded in size and depth, and its members are read by their fixed
+names, and never unpacked to disk; for its arrays see `regspec.keras.arrays`.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import lzma
-import re
-import struct
 import zipfile
-import zlib
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain, count, takewhile
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
-from numpy.typing import NDArray
 
+from regspec.keras.arrays import MAX_INFLATION, ArrayFile, damaged, text_in
 from regspec.text.problems import Problem, RegspecError
 
 MAX_CONFIG = 10 * 2**20  # bytes, of which the worst take thirty times as much when they are read
 MAX_VALUES = 300_000  # in a config, several times those of the largest of keras.applications
 MAX_WEIGHTS = 64 * 2**30
-MAX_DEPTH = 64  # of groups in groups
 MAX_NESTING = 250  # of values in the values of a config
-MAX_ITEMS = 100_000  # in all groups
-BFLOAT16 = np.dtype("V2")  # as which Keras writes it, because HDF5 has no such type
-MAX_INFLATION = 100  # how many times as large as its compressed form a member, or all arrays of a file, may be
 MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 
 
@@ -46,186 +34,11 @@ class Archive:
     path: Path
     config: dict[str, Any]
     version: str | None
-    arrays: Arrays | None
+    arrays: ArrayFile | None
     form: str = ".keras"  # or .h5, or JSON
     date: str | None = None  # of saving
     training: Mapping[str, Any] = field(default_factory=dict)  # what the model was compiled with
     others: tuple[str, ...] = ()  # members that are no part of a model
-
-
-@dataclass(frozen=True)
-class Account:
-    """What became of a file's arrays: how many became parameters, and what nothing has taken."""
-
-    arrays: int
-    numbers: int
-    bytes: int
-    repeated: tuple[str, ...]  # taken more than once
-    unused: tuple[str, ...]
-    constant: int  # how many hold one number over and over, as new layers have it
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether each array was taken exactly once."""
-        return not self.repeated and not self.unused
-
-
-class Arrays:
-    """The arrays of a file, by Keras's paths."""
-
-    def __init__(self, file: h5py.File, path: Path) -> None:
-        self.file = file
-        self.path = path
-        with damaged(path):
-            self.root = self._own(file, "model_weights") or file
-            self._most = MAX_INFLATION * max(file.id.get_filesize(), 2**20)  # bytes of all arrays
-        self._seen = 0
-        self._read = 0
-        self._taken: list[tuple[h5py.Dataset, bool]] = []  # and whether it is constant
-
-    @property
-    def is_legacy(self) -> bool:
-        """Whether the arrays are stored by the names of layers, and not by their places in the model."""
-        with damaged(self.path):
-            return "layer_names" in self.root.attrs or "layer_names0" in self.root.attrs
-
-    def below(self, place: str) -> dict[str, h5py.Dataset]:
-        """The datasets below a group, by their paths in it; none where there is no such group."""
-        with damaged(self.path):
-            group = self._own(self.root, place)
-            return dict(self._datasets(group, "")) if isinstance(group, h5py.Group) else {}
-
-    def of_layer(self, name: str) -> list[h5py.Dataset]:
-        """The datasets of a layer in a legacy file, in order, without counts of what was adapted."""
-        with damaged(self.path):
-            group = self._own(self.root, name)
-            names = self.names(group, "weight_names") if isinstance(group, h5py.Group) else []
-            datasets = [self._own(group, each) for each in names]
-        if not all(isinstance(each, h5py.Dataset) for each in datasets):
-            raise self._fault(f"names weights of '{name}' that are not in it")
-        return [each for each in datasets if each.shape or each.dtype.kind == "f"]
-
-    @staticmethod
-    def names(group: h5py.Group, key: str) -> list[str]:
-        """The names in an attribute of a group, or, where they are too many for one, in several that are numbered."""
-        keys = [key] if key in group.attrs else takewhile(group.attrs.__contains__, (f"{key}{n}" for n in count()))
-        return [_text(each) for part in keys for each in np.asarray(group.attrs[part]).reshape(-1)]
-
-    def read(self, dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
-        """The array of a dataset, whose shape must be this one."""
-        if dataset.shape != shape:
-            raise self._fault(f"has '{dataset.name}' with the shape {dataset.shape}, where {shape} is wanted")
-        self._check(dataset)
-        self._count(dataset)
-        if dataset.dtype.kind not in "fiub" and dataset.dtype != BFLOAT16:
-            raise self._fault(f"has '{dataset.name}' of the type {dataset.dtype}, where numbers are wanted")
-        with damaged(self.path):
-            array: NDArray[Any] = np.asarray(dataset[()])
-        self._taken.append((dataset, array.size > 1 and bool((array == array.flat[0]).all())))
-        if array.dtype == BFLOAT16:  # the upper halves of float32
-            array = (array.view("<u2").astype("<u4") << 16).view("<f4")
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-    def account(self, ignored: re.Pattern[str]) -> Account:
-        """What was read, and what was not, apart from what is no weight by its path."""
-        times = Counter(dataset.name for dataset, _ in self._taken)
-        taken = {dataset.name: dataset for dataset, _ in self._taken}
-        with damaged(self.path):
-            unread = tuple(
-                dataset.name
-                for dataset in self._weights()
-                if not ignored.fullmatch(dataset.name) and not self._is_known(dataset, taken)
-            )
-        return Account(
-            sum(times.values()),
-            sum(dataset.size for dataset, _ in self._taken),
-            sum(dataset.nbytes for dataset, _ in self._taken),
-            tuple(name for name, count in times.items() if count > 1),
-            unread,
-            sum(is_constant for _, is_constant in self._taken),
-        )
-
-    def check(self) -> None:
-        """Raises `RegspecError` where anything in the file leads out of it, or can't be what it says."""
-        with damaged(self.path):
-            for _, dataset in self._datasets(self.file, ""):
-                self._check(dataset)
-
-    def _weights(self) -> Iterator[h5py.Dataset]:
-        """All that may be weights of layers: not the optimizer's state."""
-        group = self.root if self.is_legacy else self._own(self.root, "layers")
-        if isinstance(group, h5py.Group):
-            for _, dataset in self._datasets(group, ""):
-                yield dataset
-
-    def _is_known(self, dataset: h5py.Dataset, taken: Mapping[str, h5py.Dataset]) -> bool:
-        """Whether an array was read, or is no weight, or is a wrapper's copy of one that was."""
-        if dataset.name in taken or not dataset.shape:
-            return True
-        layer = dataset.name.rpartition("vars/")[0]
-        alike = [each for name, each in taken.items() if name.startswith(layer) and each.shape == dataset.shape]
-        self._check(dataset)
-        if not layer or not alike:
-            return False
-        self._count(dataset)
-        own = dataset[()]
-        return any(np.array_equal(each[()], own) for each in alike)
-
-    def _count(self, dataset: h5py.Dataset) -> None:
-        """Counts a dataset that is read. Raises where all together are larger than what the file can hold."""
-        self._read += dataset.nbytes
-        if self._read > self._most:
-            raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
-
-    def _check(self, dataset: h5py.Dataset) -> None:
-        """Raises where a dataset lies elsewhere, or is larger than what it holds can be."""
-        if dataset.external or dataset.is_virtual:
-            raise self._fault(f"keeps '{dataset.name}' in another file, which is not opened")
-        if dataset.nbytes > self._most:
-            raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
-
-    def _own(self, group: h5py.Group, path: str) -> Any:
-        """What lies at a path, by links within the file only; None where there is nothing."""
-        for step in path.split("/"):
-            # asked of the link itself, because h5py's own `in` opens what it leads to
-            name = step.encode(errors="surrogateescape")
-            if not isinstance(group, h5py.Group) or not group.id.links.exists(name):
-                return None
-            if group.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
-                raise self._fault(f"has '{step}', a link, which is not followed")
-            group = group[step]
-        return group
-
-    def _datasets(self, group: h5py.Group, prefix: str, depth: int = 0) -> Iterator[tuple[str, h5py.Dataset]]:
-        for key in group:
-            name = key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else key
-            self._seen += 1
-            if depth > MAX_DEPTH or self._seen > MAX_ITEMS:  # links may make many paths to one group
-                raise self._fault("has groups in groups without end")
-            item = self._own(group, name)
-            if isinstance(item, h5py.Dataset):
-                yield prefix + name, item
-            elif isinstance(item, h5py.Group):
-                yield from self._datasets(item, f"{prefix}{name}/", depth + 1)
-
-    def _fault(self, what: str) -> RegspecError:
-        return RegspecError(Problem(what, path=str(self.path)))
-
-
-# What h5py and zipfile raise on files that are damaged, by whatever they stumble over.
-DAMAGE = (
-    *(OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-)
-
-
-@contextmanager
-def damaged(path: Path) -> Iterator[None]:
-    """Says of what h5py or zipfile raises inside that the file is damaged."""
-    try:
-        yield
-    except DAMAGE as error:
-        raise RegspecError(Problem(f"is damaged: {error}", path=str(path))) from None
 
 
 def read(path: Path, weights: Path | None = None) -> Archive:
@@ -291,10 +104,10 @@ def _member(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> bytes
     return content
 
 
-def _arrays(file: Path | io.BytesIO, path: Path) -> Arrays:
+def _arrays(file: Path | io.BytesIO, path: Path) -> ArrayFile:
     """The arrays of an HDF5 file; ``path`` is what messages call it."""
     with damaged(path):
-        return Arrays(h5py.File(file, "r"), path)
+        return ArrayFile(h5py.File(file, "r"), path)
 
 
 def _hdf5(path: Path) -> Archive:
@@ -309,11 +122,11 @@ def _hdf5(path: Path) -> Archive:
         )
     return Archive(
         path,
-        _parsed(_text(config), path),
-        None if version is None else _text(version),
+        _parsed(text_in(config), path),
+        None if version is None else text_in(version),
         arrays,
         form=".h5",
-        training={} if training is None else _training(_text(training)),
+        training={} if training is None else _training(text_in(training)),
     )
 
 
@@ -366,7 +179,3 @@ def _string(value: Any) -> str | None:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, (bytes, np.bytes_)) else str(value)

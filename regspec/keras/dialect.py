@@ -1,4 +1,4 @@
-"""Which Keras wrote a config, what it meant by it, and what is to be said of that."""
+"""Which Keras wrote a config, and how it is to be read."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.code.shapes import Precision
+from regspec.code.shapes import DataFormat, Precision
 from regspec.keras.replacing import Replacements
 
 
-@dataclass
+@dataclass(frozen=True)
 class Dialect:
-    """What a config says by where it stands, and notes on what the port made of it."""
+    """What the words of a config mean: by the Keras that wrote it, by the whole model, and as the user wishes."""
 
-    data_format: str  # of the model: channels_last, unless all its layers say otherwise
     generation: int = 3  # of Keras: 1, 2 or 3
-    dtype: Precision = "float32"  # of the model: that of most of its layers
     version: tuple[int, ...] = ()  # of Keras, as far as the file says it
     is_standalone: bool = False  # whether it is Keras 1 or 2, and no part of TensorFlow
     has_arrays: bool = False  # whether the file holds the weights too
+    data_format: DataFormat = "channels_last"  # of the model: channels_last, unless all its layers say otherwise
+    dtype: Precision = "float32"  # of the model: that of most of its layers
     keeps_quirks: bool = True  # whether what Keras does and nobody can have wanted is done too
-    notes: list[str] = field(default_factory=list)
     replacements: Replacements = field(default_factory=Replacements)
 
     @classmethod
-    def of(cls, version: str | None, config: Any, keeps_quirks: bool) -> Dialect:
+    def of(cls, version: str | None, config: Any) -> Dialect:
         """The dialect of a config that a version of Keras wrote; of one without a version, by its words."""
         numbers = tuple(
             int(part) for part in (version or "").split("-")[0].split(".") if re.fullmatch("[0-9]{1,9}", part)
@@ -33,17 +32,12 @@ class Dialect:
         generation = numbers[0] if numbers[:1] in ((1,), (2,)) else 3
         if not numbers:
             generation = next((number for number, words in WORDS.items() if values_under(config, *words)), 3)
-        # TensorFlow's own counted on from 2.3 by itself, and said so before that
+        # the Keras in TensorFlow: 2.2.4-tf and the like, and all from 2.4 on
         is_part = (
             "-tf" in (version or "") or numbers >= (2, 4) or (not numbers and bool(values_under(config, "ragged")))
         )
         is_standalone = generation == 1 or (generation == 2 and not is_part)
-        return cls("channels_last", generation, version=numbers, is_standalone=is_standalone, keeps_quirks=keeps_quirks)
-
-    def note(self, text: str) -> None:
-        """Adds a note, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        return cls(generation, numbers, is_standalone)
 
 
 # Words that a generation of Keras uses, and none after it.

@@ -5,18 +5,20 @@ The kinds have Keras's names, fields and defaults; so nearly all of this is leav
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from regspec.code.shapes import Precision
 from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
+from regspec.keras.kinds import CLASSES, kind_of
+from regspec.keras.notes import Notes
 from regspec.keras.precision import note_of, policy_of
 from regspec.keras.quantized import is_quantized, quantized_fields
-from regspec.keras.values import FAMILIES, UnportedError, is_foreign, named
+from regspec.keras.values import FAMILIES, UnportedError, is_foreign, spec_form
 from regspec.language.fields import Frozen
 from regspec.layers.cells import CELLS
-from regspec.layers.layer import BUILT_IN, KINDS, OPERATIONS, Layer, Spatial
+from regspec.layers.layer import BUILT_IN, KINDS, Layer, Spatial
 
 # What a config says besides the fields of a kind, and means nothing for what is computed.
 MEANINGLESS = frozenset(
@@ -48,13 +50,18 @@ RENAMED = {
     ("LeakyReLU", "alpha"): "negative_slope",
 }
 MAPPINGS = ("renorm_clipping",)  # fields whose values are mappings
-ENCODINGS = ("CategoryEncoding", "Discretization")  # whose whole numbers are the same in all types
-SWITCHES = {"use_bias": "bias", "bias_axes": "bias", "center": "beta", "scale": "gamma"}  # without which no weight is
+ENCODINGS = ("CategoryEncoding", "Discretization")  # which give whole numbers, alike in all types
+SWITCHES = {
+    "use_bias": "bias",
+    "bias_axes": "bias",
+    "center": "beta",
+    "scale": "gamma",
+}  # what they turn off
 SORTS = {"projection_activity": "regularizer"}  # of fields whose names don't end with what they are
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes of a shape without the batch
 SAME_BOUNDS = {("RandomContrast", "factor")}  # one number, in files before Keras 3.6, stands for both bounds
-CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}
+STACKS = ("StackedRNNCells",)  # cells that are made of others
 # What a user should know of a class, wherever a config has it.
 NOTES = {
     "RandomCrop": "RandomCrop gives the middle in evaluation, resized, as Keras says; newer versions of Keras give "
@@ -64,43 +71,32 @@ NOTES = {
 }
 
 
-def kind_of(class_name: str) -> type[Layer] | None:
-    """The kind that ports a layer's class, if there is one."""
-    cls = KINDS.get(CLASSES.get(class_name, class_name))
-    # a layer of that name is the user's own
-    return None if class_name in OPERATIONS else cls
-
-
-def layer_of(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
+def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[str, dict[str, Any]]:
     """``{kind: fields}`` of a layer in a config.
 
     Raises:
         UnportedError: for a class, or a field's value, that has no counterpart.
     """
     class_name = item["class_name"]
-    if (kind := dialect.replacements.find(item)) is not None:
-        return {kind: _replaced(KINDS[kind], class_name, item.get("config") or {}, dialect)}
-    config = quirks.heeded(class_name, item.get("config") or {}, dialect)
+    if (kind := notes.replacement(item, dialect.replacements)) is not None:
+        return {kind: _replaced(KINDS[kind], class_name, item.get("config") or {}, notes)}
+    config = quirks.heeded(class_name, item.get("config") or {}, dialect, notes)
     cls = kind_of(class_name)
     if cls is None or (is_foreign(item) and class_name in BUILT_IN.union(CLASSES)):
         raise UnportedError(f"no kind ports the class {_whose(item)}")
-    fields = _fields_of(cls, class_name, config, dialect)
-    if (precision := _precision(class_name, config, dialect)) != dialect.dtype:
+    fields = _fields_of(cls, class_name, config, dialect, notes)
+    if (precision := _precision(class_name, config, dialect, notes)) != dialect.dtype:
         fields["dtype"] = precision
-    for inner in (fields.get("layer"), fields.get("backward_layer")):
-        if "backward_layer" in cls.model_fields and inner is not None:  # which decides it for both
-            for own in inner.values():
-                own.pop("zero_output_for_mask", None)
-    if fields.get("backward_layer") == _backwards(fields.get("layer")):
-        fields.pop("backward_layer", None)
+    if class_name in SHORTER:
+        fields = SHORTER[class_name](fields)
     if config.get("synchronized"):
         what = f"'{config.get('name')}' takes the statistics of each process's own batch, where Keras synchronizes them"
-        dialect.note(what)
-    fields |= quantized_fields(class_name, config, dialect)
+        notes.add(what)
+    fields |= quantized_fields(class_name, config, notes)
     if config.get("trainable") is False:
         fields["trainable"] = False
     if class_name in NOTES:
-        dialect.note(NOTES[class_name])
+        notes.add(NOTES[class_name])
     return {cls.__name__: weights_last(fields)}
 
 
@@ -109,14 +105,16 @@ def weights_last(fields: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sorted(fields.items(), key=lambda item: item[0].endswith(ENDINGS)))
 
 
-def _inert(config: dict[str, Any]) -> tuple[str, ...]:
-    """How the fields begin that are of weights that a layer does not have."""
+def _inert(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """How the names of the fields begin that are about weights that a layer does not have."""
     if config.get("rms_scaling"):  # a normalization that has a gamma and no beta, whatever it says of them
         return ("beta_",)
     return tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
 
 
-def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+def _fields_of(
+    cls: type[Frozen], class_name: str, config: Mapping[str, Any], dialect: Dialect, notes: Notes
+) -> dict[str, Any]:
     """The fields of a class, but for those that are as their defaults."""
     fields: dict[str, Any] = {}
     inert = _inert(config)
@@ -128,7 +126,7 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
             if key in MEANINGLESS or (cls.__name__, key) in ADAPTING or value in NEUTRAL.get(key, ()) or value is None:
                 continue
             raise UnportedError(f"{class_name} with {key} = {str(value)[:80]}")
-        if field in ("trainable", "seed"):  # the one is not a layer's alone to say; torch draws from its own generator
+        if field in ("trainable", "seed"):  # the one is said by `layer_of`; torch draws from its own generator
             continue
         if (class_name, key) in SAME_BOUNDS and not isinstance(value, list):
             value = [value, value]
@@ -138,11 +136,11 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
             # Keras counts them in a shape without the batch, and those from the end as if it had one
             value = [axis - 1 if isinstance(axis, int) and axis <= 0 else axis for axis in value]
         try:
-            converted = _value(field, value, dialect)
+            converted = _value(field, value, dialect, notes)
         except UnportedError as reason:
             if not (field.endswith("_initializer") and dialect.has_arrays):
                 raise
-            dialect.note(f"{reason} is not ported, which the numbers in the file make up for")
+            notes.add(f"{reason} is not ported, which the numbers in the file make up for")
             continue
         if field == "data_format" and converted == (
             dialect.data_format if issubclass(cls, Spatial) else "channels_last"
@@ -153,32 +151,32 @@ def _fields_of(cls: type[Frozen], class_name: str, config: dict[str, Any], diale
     return fields
 
 
-def _whose(item: dict[str, Any]) -> str:
+def _whose(item: Mapping[str, Any]) -> str:
     """A class's name, and the name under which it was registered where it is none of Keras's."""
     name = str(item["class_name"])
     return f"{name} ({item.get('registered_name')}), which is none of Keras's own" if is_foreign(item) else name
 
 
-def _cell(item: dict[str, Any], dialect: Dialect) -> dict[str, dict[str, Any]]:
+def _cell(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[str, dict[str, Any]]:
     """A cell of an RNN as a spec writes it."""
     class_name, config = item["class_name"], item.get("config") or {}
     cls = CELLS.get(class_name)
     if cls is None or is_foreign(item):
         raise UnportedError(f"no cell ports the class {_whose(item)}")
-    config = quirks.heeded(class_name, config, dialect)
+    config = quirks.heeded(class_name, config, dialect, notes)
     if config.get("activity_regularizer") is not None:
         what = "a cell with an activity_regularizer, which Keras applies to the output and the states of each step"
         raise UnportedError(what)
-    if "cells" in cls.model_fields:
-        fields: dict[str, Any] = {"cells": [_cell(each, dialect) for each in config["cells"]]}
+    if class_name in STACKS:
+        fields: dict[str, Any] = {"cells": [_cell(each, dialect, notes) for each in config["cells"]]}
     else:
-        fields = _fields_of(cls, class_name, config, dialect)
+        fields = _fields_of(cls, class_name, config, dialect, notes)
     if config.get("trainable") is False:
         fields["trainable"] = False
     return {class_name: weights_last(fields)}
 
 
-def _replaced(cls: type[Layer], class_name: str, config: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+def _replaced(cls: type[Layer], class_name: str, config: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     """The fields of a kind of the user's that stands in for a layer: what its config says of them."""
     fields: dict[str, Any] = {}
     for key, value in config.items():
@@ -188,7 +186,7 @@ def _replaced(cls: type[Layer], class_name: str, config: dict[str, Any], dialect
                 hint = "register_layer gives a module slots for these: weights={…}"
                 raise UnportedError(f"{key}, for which {cls.__name__} has no slot ({hint})")
         elif key.endswith(ENDINGS):
-            fields |= {} if value is None else {key: named(value, str(_sort(key)))}
+            fields |= {} if value is None else {key: spec_form(value, str(_sort(key)))}
         else:
             plain = value.get("items") if isinstance(value, dict) and value.get("class_name") == "__tuple__" else value
             if not isinstance(plain, dict) and plain != own.default:
@@ -197,16 +195,26 @@ def _replaced(cls: type[Layer], class_name: str, config: dict[str, Any], dialect
     if missing:
         known = ", ".join(key for key in config if key not in (*MEANINGLESS, "dtype")) or "nothing"
         raise UnportedError(f"{cls.__name__} needs {' and '.join(missing)}, but the config of the layer has {known}")
-    dialect.note(f"'{config.get('name')}' ({class_name}) is computed by a module of your own, {cls.__name__}")
+    notes.add(f"'{config.get('name')}' ({class_name}) is computed by a module of your own, {cls.__name__}")
     return fields
 
 
-def _backwards(layer: Any) -> Any:
-    """A layer as Bidirectional makes the one that goes backwards, of a spec's form of the other."""
-    return {kind: {**fields, "go_backwards": True} for kind, fields in (layer or {}).items()}
+def _in_both_directions(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without what the wrapper decides for both of its layers, and without a layer backwards that it makes itself."""
+    sides = {
+        side: {kind: {key: value for key, value in own.items() if key != "zero_output_for_mask"}}
+        for side in ("layer", "backward_layer")
+        for kind, own in (fields.get(side) or {}).items()
+    }
+    made = {kind: {**own, "go_backwards": True} for kind, own in sides.get("layer", {}).items()}
+    return {key: value for key, value in {**fields, **sides}.items() if key != "backward_layer" or value != made}
 
 
-def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str:
+# Classes some of whose fields go without saying, because of others.
+SHORTER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"Bidirectional": _in_both_directions}
+
+
+def _precision(class_name: str, config: Mapping[str, Any], dialect: Dialect, notes: Notes) -> str:
     """The type in which a layer computes and keeps its weights."""
     policy = policy_of(config.get("dtype"))
     for inner in (config.get("layer"), config.get("backward_layer"), *_cells(config.get("cell"))):
@@ -218,7 +226,7 @@ def _precision(class_name: str, config: dict[str, Any], dialect: Dialect) -> str
             raise UnportedError(f"the precision {policy.name}")
         return dialect.dtype
     if (note := note_of(policy)) is not None:
-        dialect.note(note)
+        notes.add(note)
     return policy.weights
 
 
@@ -229,29 +237,29 @@ def _cells(cell: Any) -> list[Any]:
     return stacked if isinstance(stacked, list) else [cell]
 
 
-def _value(field: str, value: Any, dialect: Dialect) -> Any:
+def _value(field: str, value: Any, dialect: Dialect, notes: Notes) -> Any:
     """A field's value as a spec writes it."""
     if isinstance(value, dict) and value.get("class_name") == "__tuple__":
         value = value.get("items")
     if field in ("layer", "backward_layer"):
-        return None if value is None else _inner(value, dialect)
+        return None if value is None else _inner(value, dialect, notes)
     if field == "cell":
-        cell = _cell(value, dialect)
+        cell = _cell(value, dialect, notes)
         (fields,) = cell.values()
         return fields["cells"] if fields.keys() == {"cells"} else cell  # a stack is written as a list
     if sort := _sort(field):
-        return named(value, sort, dialect.generation)
+        return spec_form(value, sort, dialect.generation)
     if isinstance(value, dict) and field not in MAPPINGS:
         raise UnportedError(f"the value {str(value)[:80]} of {field}")
     return None if value == [] and field == "axis" else value
 
 
-def _inner(item: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:
+def _inner(item: Any, dialect: Dialect, notes: Notes) -> dict[str, dict[str, Any]]:
     """A layer inside another, whose precision it has."""
     own = item.get("config") or {}
     if is_quantized(own) or own.get("lora_rank"):
         raise UnportedError("a layer inside another whose weights are quantized, or have a low-rank update")
-    ((kind, fields),) = layer_of(item, dialect).items()
+    ((kind, fields),) = layer_of(item, dialect, notes).items()
     return {kind: {field: value for field, value in fields.items() if field != "dtype"}}
 
 

@@ -7,39 +7,41 @@ model itself is called without training=, as neither fit nor predict do; and it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from regspec.keras.dialect import Dialect
-from regspec.keras.layers import kind_of
+from regspec.keras.kinds import kind_of, nearest
 from regspec.keras.values import UnportedError
+from regspec.layers.dropout import Noise
+from regspec.layers.layer import Layer
+from regspec.layers.normalization import BatchNormalization, SpectralNormalization
 
-# Of what is random in training, unless they are zero.
+Config = Mapping[str, Any]
+
+# Fields of layers that are random in training, unless these are zero.
 RATES = ("dropout", "recurrent_dropout", "rate", "stddev", "drop_path_rate")
 HELD = ("layer", "backward_layer", "cell", "cells", "layers")  # where a layer or a model keeps others
 
 
-def heed_training(layer: Mapping[str, Any], name: str, value: Any, dialect: Dialect) -> None:
-    """Notes what a call with training= makes of a layer, or a model, where the port does otherwise.
+def note_on_training(layer: Mapping[str, Any], name: str, value: Any, generation: int) -> str | None:
+    """What a call with training= makes of a layer, or a model, in this generation of Keras, if the port does otherwise.
 
     Raises:
         UnportedError: where the port would be wrong in evaluation.
     """
     own = None if value is None else next(_changing(layer), None)
     if own is None:
-        return
+        return None
     said = f"'{name}' is called with training={str(value)[:80]}"
-    if dialect.generation > 2:
-        if value:
-            where = "which Keras 3 heeds where the model is called without training=, but neither in fit nor in predict"
-            dialect.note(f"{said}, {where}; in the port it follows train() and eval()")
-    elif value in (False, 0):
+    if generation > 2:
+        if not value:
+            return None
+        where = "which Keras 3 heeds where the model is called without training=, but neither in fit nor in predict"
+        return f"{said}, {where}; in the port it follows train() and eval()"
+    if value in (False, 0):
         what = f"so that in Keras 2 '{own}' does in training what it does in evaluation"
-        dialect.note(f"{said}, {what}; in the port it follows train() and eval()")
-    else:
-        raise UnportedError(
-            f"its call with training={str(value)[:80]}: '{own}' does in evaluation what is for training"
-        )
+        return f"{said}, {what}; in the port it follows train() and eval()"
+    raise UnportedError(f"its call with training={str(value)[:80]}: '{own}' does in evaluation what is for training")
 
 
 def _changing(item: Any) -> Iterator[str]:
@@ -49,11 +51,31 @@ def _changing(item: Any) -> Iterator[str]:
         return
     cls = kind_of(str(item.get("class_name")))
     rates = [config[key] for key in RATES if config.get(key) is not None]
-    # a normalization that is frozen keeps its statistics
-    is_still = cls is None or ("momentum" in cls.model_fields and config.get("trainable") is False)
-    if any(rates) or (cls is not None and cls.differs_in_training and not rates and not is_still):
+    if any(rates) or (not rates and cls is not None and nearest(IN_TRAINING, cls)(config)):
         yield str(config.get("name") or item["class_name"])
     for key in HELD:
         inner = config.get(key)
         for each in inner if isinstance(inner, list) else [inner]:
             yield from _changing(each)
+
+
+def _never(config: Config) -> bool:
+    return False
+
+
+def _always(config: Config) -> bool:
+    return True
+
+
+def _unless_frozen(config: Config) -> bool:
+    """One that is frozen keeps its statistics."""
+    return config.get("trainable") is not False
+
+
+# Whether a layer without rates computes otherwise in training, by kinds and families (see `regspec.keras.kinds`).
+IN_TRAINING: Mapping[type[Layer], Callable[[Config], bool]] = {
+    Layer: _never,
+    BatchNormalization: _unless_frozen,
+    Noise: _always,
+    SpectralNormalization: _always,
+}

@@ -7,59 +7,60 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.keras.operations.functions import is_function
-from regspec.keras.operations.operation import Reference
+from regspec.keras.operations.operation import KerasTensor
 from regspec.keras.operations.recorded import is_operation
 from regspec.keras.values import UnportedError
 
-# Arguments that are inputs here, in order.
+# Arguments of layers that are inputs in a spec, in order.
 TENSORS = ("inputs", "sequences", "x", "data", "query", "value", "key", "initial_state", "count_weights")
+MASKS = ("mask", "attention_mask")
 
 
 @dataclass(frozen=True)
-class Call:
-    """What a node says: the tensors that it takes, and other arguments, in order and by name."""
+class RecordedCall:
+    """A call that Keras recorded in a node: the tensors that it takes, and other arguments, in order and by name."""
 
-    references: list[Reference]
-    constants: list[Any]  # the arguments in order; none of a layer's
+    tensors: list[KerasTensor]
+    arguments: list[Any]  # of an operation, in order, the tensors among them; none of a layer's
     keywords: dict[str, Any]
-    masks: tuple[Reference | None, ...] = ()  # of the tensors, in order
-    shapes: Mapping[Reference, Any] = field(default_factory=dict)  # of an operation's tensors
-    strays: Sequence[Any] = ()  # what is no tensor among the arguments that are tensors of a layer
+    masks: list[KerasTensor | None] = field(default_factory=list)  # of the tensors, in order
+    shapes: Mapping[KerasTensor, Any] = field(default_factory=dict)  # of an operation's tensors
+    strays: Sequence[Any] = ()  # what is no tensor where a layer takes tensors
 
     @property
-    def taken(self) -> list[Reference]:
+    def taken(self) -> list[KerasTensor]:
         """All that it takes: tensors and masks."""
-        return [*self.references, *(mask for mask in self.masks if mask is not None)]
+        return [*self.tensors, *(mask for mask in self.masks if mask is not None)]
 
     @classmethod
-    def of(cls, layer: Mapping[str, Any], node: Any) -> Call:
-        """A node of a layer, or of an operation."""
+    def of(cls, layer: Mapping[str, Any], node: Any) -> RecordedCall:
+        """That of a node of a layer, or of an operation."""
         if is_operation(layer) or is_function(layer):
             return cls.of_operation(node)
-        return cls.read(node, _input_names(layer))
+        return cls.of_layer(node, _input_names(layer))
 
     @classmethod
-    def read(cls, node: Mapping[str, Any], names: Sequence[str] = ()) -> Call:
-        """What a node says; ``names`` are those of a model's inputs, by which it takes what a mapping holds."""
-        references: list[Reference] = []
-        strays: list[Any] = []
-        for each in node.get("args") or []:
-            each = _by_name(each, names)
-            references += _tensors(each)
-            strays += _constants(each)
+    def of_layer(cls, node: Mapping[str, Any], names: Sequence[str] = ()) -> RecordedCall:
+        """The call of a layer, or of a model, which takes inputs of these names from a mapping."""
+        given = [_by_name(each, names) for each in node.get("args") or []]
+        tensors = [tensor for each in given for tensor in _tensors(each)]
         keywords = {key: _by_name(value, names) for key, value in (node.get("kwargs") or {}).items()}
-        for key in TENSORS:
-            if found := [*_tensors(keywords.get(key))]:
-                references += found
-                strays += _constants(keywords.pop(key))
-        return cls(references, [], keywords, _masks(keywords), strays=strays)
+        by_name = {key: found for key in TENSORS if (found := [*_tensors(keywords.get(key))])}
+        masking = [key for key in MASKS if keywords.get(key) is not None][:1]
+        return cls(
+            [*tensors, *(tensor for found in by_name.values() for tensor in found)],
+            arguments=[],
+            keywords={key: value for key, value in keywords.items() if key not in by_name and key not in masking},
+            masks=[mask for key in masking for mask in _masks(keywords[key])],
+            strays=[stray for each in (*given, *(keywords[key] for key in by_name)) for stray in _constants(each)],
+        )
 
     @classmethod
-    def of_operation(cls, node: Any) -> Call:
-        """The node of an operation; tensors stay among its arguments, as references."""
+    def of_operation(cls, node: Any) -> RecordedCall:
+        """The call of an operation."""
         if not isinstance(node, dict):
-            return cls.read(node)
-        shapes: dict[Reference, Any] = {}
+            return cls.of_layer(node)
+        shapes: dict[KerasTensor, Any] = {}
         arguments = _plain(node.get("args") or [], shapes)
         keywords = _plain(node.get("kwargs") or {}, shapes)
         return cls([*shapes], arguments, keywords, shapes=shapes, strays=[*_constants(arguments)])
@@ -69,7 +70,7 @@ def _input_names(layer: Mapping[str, Any]) -> Sequence[str]:
     """The names by which a model takes its inputs from a mapping, in their order; of a layer none."""
     config = layer.get("config")
     declared = config.get("input_layers") if isinstance(config, dict) else None
-    return sorted(declared) if isinstance(declared, dict) else [name for name, _, _ in references_in(declared)]
+    return sorted(declared) if isinstance(declared, dict) else [name for name, _, _ in tensors_in(declared)]
 
 
 def _by_name(value: Any, names: Sequence[str]) -> Any:
@@ -78,13 +79,9 @@ def _by_name(value: Any, names: Sequence[str]) -> Any:
     return [value[name] for name in names] if is_named else value
 
 
-def _masks(keywords: dict[str, Any]) -> tuple[Reference | None, ...]:
-    """The masks among a call's arguments, which are taken out."""
-    given = next((keywords.pop(key) for key in ("mask", "attention_mask") if keywords.get(key) is not None), None)
-    if given is None:
-        return ()
-    each_of = given if isinstance(given, list) else [given]
-    return tuple(next(_tensors(each), None) for each in each_of)
+def _masks(value: Any) -> list[KerasTensor | None]:
+    """The masks in an argument, one or a list."""
+    return [next(_tensors(each), None) for each in (value if isinstance(value, list) else [value])]
 
 
 def is_said(value: Any) -> bool:
@@ -94,8 +91,8 @@ def is_said(value: Any) -> bool:
     return value not in (None, False)
 
 
-def _plain(value: Any, shapes: dict[Reference, Any]) -> Any:
-    """A serialized argument as a value: tensors as references, whose shapes are noted, and arrays as lists."""
+def _plain(value: Any, shapes: dict[KerasTensor, Any]) -> Any:
+    """A serialized argument as a value, with arrays as lists; ``shapes`` gets those of the tensors in it."""
     if isinstance(value, list):
         return [_plain(each, shapes) for each in value]
     if not isinstance(value, dict):
@@ -103,9 +100,9 @@ def _plain(value: Any, shapes: dict[Reference, Any]) -> Any:
     config = value.get("config")
     match value.get("class_name"):
         case "__keras_tensor__":
-            (reference,) = _tensors(value)
-            shapes[reference] = value["config"].get("shape")
-            return reference
+            (tensor,) = _tensors(value)
+            shapes[tensor] = value["config"].get("shape")
+            return tensor
         case "__numpy__" | "__tensor__" if isinstance(config, dict):
             return _plain(config.get("value"), shapes)
         case "__slice__" if isinstance(config, dict):
@@ -117,8 +114,8 @@ def _plain(value: Any, shapes: dict[Reference, Any]) -> Any:
     return value
 
 
-def ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection[tuple[str, int]]) -> list[Any]:
-    """The calls as they can be done one after the other, and as they stand where that can be; each layer's in order."""
+def ordered(calls: Mapping[tuple[str, int], tuple[Any, RecordedCall]], known: Collection[tuple[str, int]]) -> list[Any]:
+    """The calls in an order in which each comes after what it takes, and a layer's own one after the other."""
     done: dict[tuple[str, int], None] = {}
     begun = set()
     for first in calls:
@@ -139,7 +136,7 @@ def ordered(calls: Mapping[tuple[str, int], tuple[Any, Call]], known: Collection
     return [*done]
 
 
-def _tensors(value: Any) -> Iterator[Reference]:
+def _tensors(value: Any) -> Iterator[KerasTensor]:
     if isinstance(value, dict):
         if value.get("class_name") == "__keras_tensor__":
             layer, node, output = value["config"]["keras_history"]
@@ -159,17 +156,17 @@ def _constants(value: Any) -> Iterator[Any]:
             yield from _constants(each)
     elif isinstance(value, dict):
         yield from () if value["class_name"] == "__keras_tensor__" else (value,)
-    elif value is not None and not isinstance(value, tuple):  # a reference
+    elif value is not None and not isinstance(value, tuple):  # which is a tensor
         yield value
 
 
-def references_in(value: Any) -> Iterator[Reference]:
-    """The references in a structure of ``[layer, node, output]``."""
+def tensors_in(value: Any) -> Iterator[KerasTensor]:
+    """The tensors in a structure of ``[layer, node, output]``."""
     if isinstance(value, dict):
         for each in value.values():
-            yield from references_in(each)
+            yield from tensors_in(each)
     elif isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
         yield value[0], int(value[1]), int(value[2])
     elif isinstance(value, list):
         for each in value:
-            yield from references_in(each)
+            yield from tensors_in(each)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regspec.code.axes import Order
-from regspec.keras.archive import Account
+from regspec.keras.arrays import Account
 from regspec.keras.models import Model
 from regspec.specs.model import ModelSpec
 

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from regspec.code.shapes import Precision
+from regspec.code.shapes import DataFormat
 from regspec.graph.loading import graph_of, loads
 from regspec.graph.network import Graph
 from regspec.keras import archive, masks, ranks
-from regspec.keras.conversion.converting import Converted, Wanted, converted
-from regspec.keras.dialect import Dialect, values_under
-from regspec.keras.layers import kind_of
-from regspec.keras.models import Model, Reader
+from regspec.keras.arrays import Account
+from regspec.keras.conversion.converting import Wanted, converted
+from regspec.keras.dialect import Dialect
+from regspec.keras.models import Model, with_configs
+from regspec.keras.notes import Notes
 from regspec.keras.older import keras1, keras2, legacy
 from regspec.keras.ported import PortedModel, Provenance
-from regspec.keras.precision import precision_of
+from regspec.keras.reader import Reader
+from regspec.keras.reading import model_of
 from regspec.keras.replacing import Replacements
+from regspec.keras.settings import data_format_of, layers_in, precision_in, reduction_in, settings_of
 from regspec.keras.text import text_of
 from regspec.keras.values import UnportedError
 from regspec.keras.weights import NO_WEIGHTS, WeightPath, arrays_of, constants_of, parameters_of
-from regspec.layers.layer import Spatial
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
-from regspec.targets.torch.program import program_of
+from regspec.targets.torch.program import Program, program_of
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
 from regspec.views.summary import plural
@@ -39,18 +41,12 @@ if TYPE_CHECKING:
     from regspec.keras.verification.verifying import Verification
 
 TOLERANCE = 2e-4  # the largest relative error of a port that is verified
+PORTED = "<the ported spec>"  # what messages call the text of one
 
 
 @dataclass(frozen=True)
 class Port(PortedModel):
-    """A Keras model, ported: a spec, its text, torch's parameters by name, and notes on what may surprise.
-
-    Example:
-        >>> import regspec
-        >>> ported = regspec.port("examples/keras_mlp.keras")
-        >>> type(ported).__name__, ported.spec.name, len(ported.weights)
-        ('Port', 'mlp', 4)
-    """
+    """A Keras model, ported: a spec, its text, torch's parameters by name, and notes on what may surprise."""
 
     def verify(self, *, tolerance: float = TOLERANCE) -> Verification:
         """What comes of running the file's model in Keras and this one side by side, on random inputs.
@@ -123,23 +119,24 @@ def port(
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
-
-    Example:
-        >>> import regspec, torch
-        >>> model = regspec.port("examples/keras_mlp.keras").build()
-        >>> list(model.regularization_terms())
-        ['hidden.kernel', 'logits.bias']
-        >>> model(torch.zeros(2, 13)).shape
-        torch.Size([2, 3])
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
-    replacements = Replacements.of(replace or {})
-    dialect = Dialect.of(stored.version, stored.config, keeps_quirks)
-    dialect.has_arrays, dialect.replacements = stored.arrays is not None, replacements
-    config, model = _read(stored, dialect)
-    settings = _settings(config, dialect, activity_reduction or _reduction(stored, dialect))
-    _settle_masks(model, dialect, settings)
-    text, spec, graph = _resolved(model, dialect, settings, stored.path)
+    notes = Notes()
+    dialect = changed(
+        Dialect.of(stored.version, stored.config),
+        has_arrays=stored.arrays is not None,
+        keeps_quirks=keeps_quirks,
+        replacements=Replacements.of(replace or {}),
+    )
+    config, dialect, model = _model_in(stored, dialect, notes)
+    settings = settings_of(config, dialect, activity_reduction or reduction_in(stored, dialect), notes)
+    model = _with_settled_masks(model, dialect, settings, notes)
+    imports = dialect.replacements.imports(notes.replacements)
+
+    def resolved(model: Model, data_format: DataFormat) -> tuple[str, ModelSpec, Graph]:
+        return _resolved(model, data_format, settings, imports, stored.path)
+
+    text, spec, graph = resolved(model, dialect.data_format)
     if misaligned := [*ranks.problems(model, graph)]:
         raise RegspecError(misaligned)
     arrays, account = _arrays(model, graph, config, stored, dialect)
@@ -155,56 +152,81 @@ def port(
         training=stored.training,
         model=model,
         account=account,
-        imports=tuple(replacements.imports),
+        imports=imports,
     )
-    original = Port(spec, text, parameters_of(program_of(graph), arrays), tuple(dialect.notes), provenance)
+    original = Port(
+        spec=spec,
+        text=text,
+        weights=parameters_of(program_of(graph), arrays),
+        notes=tuple(notes),
+        provenance=provenance,
+    )
     wanted = Wanted(data_format, fold, blocks)
-    made = converted(
-        Converted(model, arrays), wanted, dialect, lambda model: _resolved(model, dialect, settings, stored.path)[2]
-    )
-    notes = tuple(dialect.notes)
+    made = converted(model, arrays, wanted, dialect, lambda *given: resolved(*given)[2])
+    notes.add(*made.notes)
     if made.model is model:
-        return changed(original, notes=notes)
-    text, spec, graph = _resolved(made.model, dialect, settings, stored.path)
-    parameters = parameters_of(program_of(graph), made.arrays)
-    return Port(spec, text, parameters, notes, provenance, made.inputs, made.outputs, original, made.moves)
+        return changed(original, notes=tuple(notes))
+    text, spec, graph = resolved(made.model, made.data_format)
+    return Port(
+        spec=spec,
+        text=text,
+        weights=parameters_of(program_of(graph), made.arrays),
+        notes=tuple(notes),
+        provenance=provenance,
+        input_orders=made.inputs,
+        output_orders=made.outputs,
+        original=original,
+        moves=made.moves,
+    )
 
 
-# What a config may raise that is not as Keras writes it, by whatever stumbles over it.
+# What a config raises that is damaged, wherever the port stumbles over it.
 DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 
 
-def _read(stored: archive.Archive, dialect: Dialect) -> tuple[dict[str, Any], Model]:
-    """A file's config in the form of Keras 3, and the model in it. Raises `RegspecError`."""
-    reader = Reader(dialect)
+def _model_in(stored: archive.Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str, Any], Dialect, Model]:
+    """A file's config in the form of Keras 3, its dialect, as the whole config tells it, and the model in it.
+
+    Raises:
+        RegspecError: with every layer that can't be ported, or with what is wrong with the file.
+    """
     try:
-        config = _renewed(stored, dialect)
-        dialect.data_format, dialect.dtype = _data_format(config), _precision(config)
-        model = reader.model(config)
+        config = _renewed(stored, dialect, notes)
+        dialect = changed(dialect, data_format=data_format_of(config), dtype=precision_in(config))
+        config = with_configs(config)
+        reader = Reader(dialect, notes)
+        model = model_of(config, reader)
     except UnportedError as reason:
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(stored.path))) from None
     except DAMAGE as error:  # which is chained, because it may be a mistake of regspec's
         what = f"can't be ported: its config is damaged: {error!r}"
         raise RegspecError(Problem(what, path=str(stored.path))) from error
-    if problems := [*reader.problems, *dialect.replacements.problems(_layers(config))]:
+    if problems := [*reader.problems, *dialect.replacements.problems(layers_in(config), notes.replacements)]:
         raise RegspecError(problems)
-    return config, model
+    return config, dialect, model
 
 
-def _resolved(model: Model, dialect: Dialect, settings: Mapping[str, str], path: Path) -> tuple[str, ModelSpec, Graph]:
+def _resolved(
+    model: Model, data_format: DataFormat, settings: Mapping[str, str], imports: Sequence[str], path: Path
+) -> tuple[str, ModelSpec, Graph]:
     """The text of a model, its spec and its graph. Raises `RegspecError`."""
-    kept = {key: value for key, value in settings.items() if key != "data_format" or value == dialect.data_format}
     try:
-        text = dialect.replacements.remark() + text_of(model, kept)
+        text = _remark(imports) + text_of(model, data_format, settings)
     except UnportedError as reason:
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
-    spec = loads(text, "<the ported spec>")
+    spec = loads(text, PORTED)
     return text, spec, graph_of(spec)
+
+
+def _remark(imports: Sequence[str]) -> str:
+    """A comment on what a spec needs that has kinds of the user's; nothing for one without any."""
+    needed = " ".join(f"--import {each}" for each in imports)
+    return f"# needs: regspec {needed} …\n" if needed else ""
 
 
 def _arrays(
     model: Model, graph: Graph, config: Mapping[str, Any], stored: archive.Archive, dialect: Dialect
-) -> tuple[dict[WeightPath, NDArray[np.generic]], archive.Account | None]:
+) -> tuple[dict[WeightPath, NDArray[np.generic]], Account | None]:
     """The arrays of a model by the ways to its weights, and the account of the file's. Raises `RegspecError`."""
     arrays, found = constants_of(model), stored.arrays
     if found is None:
@@ -217,7 +239,7 @@ def _arrays(
     return arrays, account
 
 
-def _check_account(account: archive.Account, path: Path) -> None:
+def _check_account(account: Account, path: Path) -> None:
     """Raises `RegspecError` where not each of a file's arrays was taken exactly once."""
     hint = "are these the weights of this model?"
     found = {"that no layer of the model takes": account.unused, "that several weights would take": account.repeated}
@@ -227,89 +249,29 @@ def _check_account(account: archive.Account, path: Path) -> None:
             raise RegspecError(Problem(f"has {several}", hint, str(path)))
 
 
-def _settle_masks(model: Model, dialect: Dialect, settings: Mapping[str, str]) -> None:
-    """Has a model's entries name the masks that they must. Raises `RegspecError`."""
+def _with_settled_masks(model: Model, dialect: Dialect, settings: Mapping[str, str], notes: Notes) -> Model:
+    """A model whose entries name the masks that they must. Raises `RegspecError`."""
     if not masks.needs_settling(model):
-        return
-    unmasks = dialect.generation == 3 and dialect.keeps_quirks
+        return model
+
+    def program(model: Model) -> Program:
+        return program_of(graph_of(loads(text_of(model, dialect.data_format, settings), PORTED)))
+
     try:
-        reasons = masks.settle(
-            model, lambda: program_of(graph_of(loads(text_of(model, settings), "<the ported spec>"))), unmasks=unmasks
-        )
+        settled, reasons = masks.settled(model, program, unmasks=dialect.generation == 3 and dialect.keeps_quirks)
     except UnportedError as reason:
         raise RegspecError(Problem(f"can't be ported: {reason}")) from None
-    for each in sorted(reasons):
-        dialect.note(f"in Keras {each}; so it is in the port, but not with keeps_quirks=False")
+    notes.add(*(f"in Keras {each}; so it is in the port, but not with keeps_quirks=False" for each in sorted(reasons)))
+    return settled
 
 
-def _renewed(stored: archive.Archive, dialect: Dialect) -> dict[str, Any]:
+def _renewed(stored: archive.Archive, dialect: Dialect, notes: Notes) -> dict[str, Any]:
     """A file's config in the form of Keras 3."""
-    layers = [layer for layer in _layers(stored.config) if layer["class_name"] != "InputLayer"]
+    layers = [layer for layer in layers_in(stored.config) if layer["class_name"] != "InputLayer"]
     counts = Counter(layer.get("shared_object_id") for layer in layers)
     for layer in layers:
         if layer.get("shared_object_id") is not None and counts[layer["shared_object_id"]] > 1:
             what = "is shared between models; here each has a copy, whose penalties count by themselves"
-            dialect.note(f"'{layer['config'].get('name')}' {what}")
-    config = keras1.renewed(stored.config, dialect) if dialect.generation == 1 else stored.config
-    return keras2.renewed(config, dialect) if dialect.generation < 3 else config
-
-
-def _data_format(config: Any) -> str:
-    """Where the channels lie in a model: last, unless all layers that say so say first."""
-    formats = [
-        layer["config"].get("data_format")
-        for layer in _layers(config)
-        if (cls := kind_of(layer["class_name"])) is not None and issubclass(cls, Spatial)
-    ]
-    said = [each for each in formats if each is not None]
-    return "channels_first" if said and all(each == "channels_first" for each in said) else "channels_last"
-
-
-def _precision(config: Any) -> Precision:
-    """The type in which most layers keep their weights."""
-    layers = (layer for layer in _layers(config) if kind_of(layer["class_name"]) is not None)
-    return precision_of(layer["config"].get("dtype") for layer in layers)
-
-
-def _layers(config: Any) -> list[Any]:
-    """All layers of a config, wherever in it they are."""
-    items = [
-        item for own in values_under(config, "layers", "layer") for item in (own if isinstance(own, list) else [own])
-    ]
-    return [
-        item
-        for item in items
-        if isinstance(item, dict) and isinstance(item.get("config"), dict) and isinstance(item.get("class_name"), str)
-    ]
-
-
-def _reduction(stored: archive.Archive, dialect: Dialect) -> str:
-    """Whether the version that wrote a file divided activity penalties by the batch size."""
-    if not any(value is not None for value in values_under(stored.config, "activity_regularizer")):
-        return "mean"
-    if dialect.generation < 3:
-        return "sum" if dialect.is_standalone else "mean"
-    if dialect.version:
-        return "mean" if dialect.version >= (3, 14) else "sum"
-    if values_under(stored.config, "input_axes", "renorm", "use_gate"):
-        return "mean"
-    if values_under(stored.config, "quantization_config", "optional"):
-        what = "has activity penalties, and does not tell whether its Keras divided them by the batch size"
-        hint = "give activity_reduction: 'mean' for Keras 3.14 or newer, 'sum' for 3.13"
-        raise RegspecError(Problem(what, hint, str(stored.path)))
-    return "sum"
-
-
-def _settings(config: Any, dialect: Dialect, reduction: str) -> dict[str, str]:
-    """What holds for the whole spec, where it is not as it would be anyway."""
-    settings = {}
-    if dialect.data_format != "channels_first":
-        settings["data_format"] = dialect.data_format
-    if dialect.dtype != "float32":
-        settings["dtype"] = dialect.dtype
-    if reduction != "mean":
-        settings["activity_reduction"] = reduction
-    if dialect.generation < 3 and keras2.has_frozen_penalties(config):
-        settings["frozen_penalties"] = "counted"
-        dialect.note("penalties of frozen weights count in the sum, as in Keras 2: frozen_penalties: counted")
-    return settings
+            notes.add(f"'{layer['config'].get('name')}' {what}")
+    config = keras1.renewed(stored.config, dialect, notes) if dialect.generation == 1 else stored.config
+    return keras2.renewed(config, dialect, notes) if dialect.generation < 3 else config

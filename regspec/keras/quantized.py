@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.dialect import Dialect
+from regspec.keras.notes import Notes
 from regspec.keras.precision import policy_of
 from regspec.keras.values import UnportedError
 
@@ -18,11 +18,12 @@ MAIN = {  # the weight of each class that may be quantized, and that may have a 
     "Embedding": "embeddings",
     "ReversibleEmbedding": "embeddings",
 }
+EQUATIONS = frozenset({"EinsumDense"})  # whose kernels lie as an equation says, and not as matrices
 CONVOLUTIONS = {f"Conv{rank}D": "kernel" for rank in (1, 2, 3)}  # which may have an update alone
 ADVICE = "port the model as it was before it was quantized"
 
 
-def quantized_fields(class_name: str, config: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+def quantized_fields(class_name: str, config: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
     """The fields that say of a layer what Keras makes of it by quantization, or by a low-rank update.
 
     Raises:
@@ -42,7 +43,7 @@ def quantized_fields(class_name: str, config: Mapping[str, Any], dialect: Dialec
         what = f"'{config.get('name')}' has the numbers that its weights of {bits} bits stand for, frozen as in Keras"
     else:
         what = f"'{config.get('name')}' has its low-rank update in its {main}, as Keras saves it, which stays frozen"
-    dialect.note(what)
+    notes.add(what)
     return fields
 
 
@@ -112,13 +113,13 @@ def _dequantized(
     scale = left.pop(0)
     is_grouped = mode == "int4" and scale.ndim == 2  # a scale and a zero for each group of numbers
     zero, groups = (left.pop(0), left.pop(0).astype(int)) if is_grouped else (None, None)
-    if "equation" in config and mode == "int8":
+    if class_name in EQUATIONS and mode == "int8":
         found[main] = found[main] / _along_kernel(scale, str(config.get("equation")), found[main].shape)
     elif main == "kernel":
         size = scale.shape[-1]
         whole = found[main] if mode == "int8" else _unpacked(found[main], size, axis=-1)
         found[main] = whole / scale if zero is None else (whole - zero[groups].astype("f4")) * scale[groups]
-        if "equation" in config:  # whose kernel is packed as a matrix
+        if class_name in EQUATIONS:  # whose kernel is packed as a matrix
             found[main] = found[main].reshape(shapes[main])
     else:
         size = int(config["output_dim"])

@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 from regspec.keras.dialect import Dialect
+from regspec.keras.notes import Notes
 from regspec.keras.values import UnportedError
 
 Config = dict[str, Any]
-Quirk: TypeAlias = Callable[[Config, Dialect], Config]
+Quirk: TypeAlias = Callable[[Config, Dialect, Notes], Config]
 
 # Classes whose weights are those of layers that they hold.
 HOLDERS = frozenset(
@@ -20,15 +21,15 @@ HOLDERS = frozenset(
 )
 
 
-def heeded(class_name: str, config: Config, dialect: Dialect) -> Config:
+def heeded(class_name: str, config: Config, dialect: Dialect, notes: Notes) -> Config:
     """A layer's config as its Keras heeds it; or, where quirks are not kept, as it was meant."""
     for generation, classes, quirk in QUIRKS:
         if generation == dialect.generation and class_name in classes:
-            config = quirk(config, dialect)
+            config = quirk(config, dialect, notes)
     return config
 
 
-def _unheard(config: Config, dialect: Dialect) -> Config:
+def _unheard(config: Config, dialect: Dialect, notes: Notes) -> Config:
     """Without the penalty on the output of a layer inside: Keras 3 calls it so that none is added."""
     inner = config.get("layer") or {}
     own = inner.get("config")
@@ -36,54 +37,57 @@ def _unheard(config: Config, dialect: Dialect) -> Config:
         return config
     where = f"'{config.get('name')}' wraps a layer with an activity_regularizer, which Keras 3 never applies there"
     if not dialect.keeps_quirks:
-        dialect.note(f"{where}; here it is")
+        notes.add(f"{where}; here it is")
         return config
-    dialect.note(f"{where}, and so it is left out; keeps_quirks=False applies it")
+    notes.add(f"{where}, and so it is left out; keeps_quirks=False applies it")
     return {**config, "layer": {**inner, "config": {**own, "activity_regularizer": None}}}
 
 
-def _off_center(config: Config, dialect: Dialect) -> Config:
+def _off_center(config: Config, dialect: Dialect, notes: Notes) -> Config:
     """As it is now: before TensorFlow 2, images were enlarged so that they moved."""
     if not dialect.is_standalone or config.get("interpolation", "nearest") == "nearest":
         return config
     what = f"the interpolation {config['interpolation']} of Keras before TensorFlow 2, which moves the image"
     if dialect.keeps_quirks:
         raise UnportedError(f"{what}; keeps_quirks=False ports it as it is now")
-    dialect.note(f"'{config.get('name')}' has {what}; here it does not")
+    notes.add(f"'{config.get('name')}' has {what}; here it does not")
     return config
 
 
-def _projected(config: Config, dialect: Dialect) -> Config:
+def _projected(config: Config, dialect: Dialect, notes: Notes) -> Config:
     """With the penalty of an attention layer's output where Keras 3 applies it: on its projections."""
     activity = config.get("activity_regularizer")
     if activity is None or not dialect.keeps_quirks:
         return config
     what = f"'{config.get('name')}' has its activity_regularizer on the outputs of its projections, as Keras 3 does"
-    dialect.note(f"{what}; with keeps_quirks=False it is on the layer's own output")
-    # MultiHeadAttention alone has num_heads: GroupQueryAttention applies it to its output besides
-    own = None if "num_heads" in config else activity
-    return {**config, "activity_regularizer": own, "projection_activity": activity}
+    notes.add(f"{what}; with keeps_quirks=False it is on the layer's own output")
+    return {**config, "activity_regularizer": None, "projection_activity": activity}
 
 
-def _as_on_torch(config: Config, dialect: Dialect) -> Config:
+def _projected_too(config: Config, dialect: Dialect, notes: Notes) -> Config:
+    """With the penalty of an attention layer's output on its projections besides."""
+    return {**_projected(config, dialect, notes), "activity_regularizer": config.get("activity_regularizer")}
+
+
+def _as_on_torch(config: Config, dialect: Dialect, notes: Notes) -> Config:
     """With what Keras does on torch alone."""
     if not dialect.keeps_quirks:
         return config
-    dialect.note(
+    notes.add(
         "ContrastLimitedAdaptiveHistogramEqualization has as_on_torch: it does what Keras does on torch, which cuts "
         "off histograms at other counts, and pads images in another way, than Keras on its other backends"
     )
     return {**config, "as_on_torch": True}
 
 
-def _unfrozen(config: Config, dialect: Dialect) -> Config:
+def _unfrozen(config: Config, dialect: Dialect, notes: Notes) -> Config:
     """Trained, though it is frozen: a constructor freezes none of the layers that it is given."""
     if config.get("trainable") is not False or not dialect.keeps_quirks:
         return config
     held = _held(config)
     if not held or any(map(_is_trained, held)):
         what = f"'{config.get('name')}' is frozen, but not what it holds, which Keras trains once it has read the file"
-        dialect.note(f"{what}, and so does the port; with keeps_quirks=False it is frozen")
+        notes.add(f"{what}, and so does the port; with keeps_quirks=False it is frozen")
     return {**config, "trainable": True}
 
 
@@ -105,19 +109,20 @@ def _held(config: Config) -> list[dict[str, Any]]:
 QUIRKS: tuple[tuple[int, Collection[str], Quirk], ...] = (
     (2, ("UpSampling2D",), _off_center),
     (3, ("TimeDistributed",), _unheard),
-    (3, ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"), _projected),
+    (3, ("MultiHeadAttention",), _projected),
+    (3, ("GroupQueryAttention", "GroupedQueryAttention"), _projected_too),
     (3, ("ContrastLimitedAdaptiveHistogramEqualization",), _as_on_torch),
     (3, HOLDERS, _unfrozen),
 )
 
 
-def mistaken(fields: Config, dialect: Dialect) -> Config:
+def mistaken(fields: Config, dialect: Dialect, notes: Notes) -> Config:
     """A gated layer of Keras 1.2, which takes the penalty of the kernel for its recurrent kernel too."""
     if fields.get("recurrent_regularizer") == fields.get("kernel_regularizer"):
         return fields
     where = f"'{fields.get('name')}' has the penalty of its kernel on its recurrent kernel too, whatever that's own is"
     if not dialect.keeps_quirks:
-        dialect.note(f"{where}, in Keras 1.2; here it has its own")
+        notes.add(f"{where}, in Keras 1.2; here it has its own")
         return fields
-    dialect.note(f"{where}, as Keras 1.2 had it; keeps_quirks=False sets that right")
+    notes.add(f"{where}, as Keras 1.2 had it; keeps_quirks=False sets that right")
     return {**fields, "recurrent_regularizer": fields.get("kernel_regularizer")}

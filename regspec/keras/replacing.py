@@ -7,11 +7,11 @@ The user names the module, by a class or by `package.module:Class`; a file never
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from regspec.keras.archive import Arrays
+from regspec.keras.arrays import ArrayFile
 from regspec.layers.layer import BUILT_IN, KINDS, Layer
 from regspec.layers.registration import Registered, registered_as
 from regspec.text.problems import Problem, Problems, did_you_mean
@@ -25,50 +25,49 @@ if TYPE_CHECKING:
 NO_STATE = ("num_batches_tracked",)  # what torch keeps, and Keras does not
 
 
-@dataclass
+@dataclass(frozen=True)
+class Replacement:
+    """A kind of the user's that stands in for layers."""
+
+    kind: str
+    imported: str  # what `--import` takes, to load the spec again
+    name: str  # of the layer or the class for which the user has named it, or under whose name it is registered
+
+
+@dataclass(frozen=True)
 class Replacements:
     """Kinds of the user's, by the names of layers or of classes that they stand in for."""
 
-    kinds: Mapping[str, str] = field(default_factory=dict)
-    imports: dict[str, None] = field(default_factory=dict)  # what `--import` takes, to load the spec again
-    used: set[str] = field(default_factory=set)
+    by_name: Mapping[str, Replacement] = field(default_factory=dict)
 
     @classmethod
     def of(cls, targets: Mapping[str, str | type[Any]]) -> Replacements:
         """By what they stand in for: classes, or ``package.module:Class``. Raises `RegspecError`."""
-        made = cls()
-        kinds = {}
-        for name, target in targets.items():
-            kinds[name], imported = registered_as(target)
-            made.imports[imported] = None
-        made.kinds = kinds
-        return made
+        return cls({name: Replacement(*registered_as(target), name=name) for name, target in targets.items()})
 
-    def remark(self) -> str:
-        """A comment on what a spec needs that has kinds of the user's; nothing for one without any."""
-        imports = " ".join(f"--import {each}" for each in self.imports)
-        return f"# needs: regspec {imports} …\n" if imports else ""
-
-    def find(self, item: Mapping[str, Any]) -> str | None:
-        """The kind that stands in for a layer: by its name, by its class, or registered under its class's name."""
+    def find(self, item: Mapping[str, Any]) -> Replacement | None:
+        """What stands in for a layer: by its name, by its class, or registered under its class's name."""
         config = item.get("config")
         own = item.get("name") or (config.get("name") if isinstance(config, dict) else None)
         stored = str(item.get("class_name"))
         class_name = stored.rpartition(">")[2]  # of a class that was registered with Keras, in an .h5 file
         for name in (own, item.get("registered_name"), stored, class_name):
-            if isinstance(name, str) and name in self.kinds:
-                self.used.add(name)
-                return self.kinds[name]
+            if isinstance(name, str) and name in self.by_name:
+                return self.by_name[name]
         kind = KINDS.get(class_name)
         if kind is None or class_name in BUILT_IN:
             return None
-        self.imports[kind.module_import.module if issubclass(kind, Registered) else kind.__module__] = None
-        return class_name
+        module = kind.module_import.module if issubclass(kind, Registered) else kind.__module__
+        return Replacement(class_name, module, class_name)
 
-    def problems(self, layers: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
-        """What names no layer of a model."""
+    def imports(self, used: Collection[Replacement]) -> tuple[str, ...]:
+        """What `--import` takes for all that the user has named, and for those that layers have besides."""
+        return tuple(dict.fromkeys(each.imported for each in (*self.by_name.values(), *used)))
+
+    def problems(self, layers: Sequence[Mapping[str, Any]], used: Collection[Replacement]) -> Iterator[Problem]:
+        """What names no layer of a model; ``used`` are those that a layer has."""
         known = {str(name) for layer in layers for name in (layer["class_name"], layer["config"].get("name")) if name}
-        for name in self.kinds.keys() - self.used:
+        for name in (name for name, each in self.by_name.items() if each not in used):
             what = f"'{name}' is to be replaced, but no layer has that name, and none that class"
             yield Problem(what, did_you_mean(name, known) or f"the model has {', '.join(sorted(known)[:20])}")
 
@@ -77,7 +76,7 @@ class Replacements:
 
 
 def own_parameters(
-    layer: Layer, name: str, datasets: Mapping[str, h5py.Dataset], arrays: Arrays, problems: Problems
+    layer: Layer, name: str, datasets: Mapping[str, h5py.Dataset], arrays: ArrayFile, problems: Problems
 ) -> dict[str, NDArray[np.generic]]:
     """The parameters of a module of the user's, by their names in it, from a layer's arrays, by their paths.
 
@@ -112,7 +111,7 @@ def own_parameters(
                 what = f"'{name}' has {path} with the shape {datasets[path].shape}, where {keras_shape} is wanted"
                 problems.append(Problem(what, f"for {key} of {type(layer).__name__}, which has {shape}"))
                 continue
-            array = arrays.read(datasets[path], keras_shape)
+            array = arrays.array(datasets[path], keras_shape)
             found[key] = array if order is None else array.transpose(order)
     return found
 

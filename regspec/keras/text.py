@@ -10,15 +10,18 @@ from typing import Any
 
 import yaml
 
+from regspec.code.shapes import DataFormat
 from regspec.keras.models import Model
 from regspec.keras.values import UnportedError
 
 PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")  # texts that are what they look like, but for a few
 
 
-def text_of(model: Model, settings: Mapping[str, str]) -> str:
-    """The text of a model's spec; ``settings`` are what holds for the whole of it."""
-    lines = ["regspec: 1", f"name: {_flow(model.name)}", *(f"{name}: {value}" for name, value in settings.items())]
+def text_of(model: Model, data_format: DataFormat, settings: Mapping[str, str]) -> str:
+    """The text of a model's spec; ``settings`` are what holds for the whole of it besides."""
+    lines = ["regspec: 1", f"name: {_flow(model.name)}"]
+    lines += ["data_format: channels_last"] * (data_format == "channels_last")
+    lines += [f"{name}: {value}" for name, value in settings.items()]
     lines += ["inputs:", *(f"  {_flow(name)}: {_flow(declared)}" for name, declared in model.inputs.items())]
     blocks = _blocks(model)
     if blocks:

@@ -17,6 +17,8 @@ from regspec.language.forms import Family
 from regspec.language.initializers import INITIALIZERS
 from regspec.language.regularizers import REGULARIZERS
 
+Item = dict[str, Any]  # a layer, a model or the like in a file: class_name, config, and what else Keras says of it
+
 FAMILIES: dict[str, Family[Any]] = {
     "regularizer": REGULARIZERS,
     "constraint": CONSTRAINTS,
@@ -32,7 +34,7 @@ LAYERS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "Softmax": ("softmax", {}, {}),
     "ThresholdedReLU": ("threshold", {"theta": "threshold"}, {"default_value": 0.0}),
 }
-# Of initializers, which draw nothing here, because the weights are in the file; and of any object.
+# Of initializers, which draw nothing here, because the weights are in the file; and of anything.
 NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
 
 
@@ -40,7 +42,7 @@ NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
 ROOTS = ("keras", "tf_keras", "tensorflow", "builtins")
 
 
-HOLDERS_OF_FUNCTIONS = ("Activation",)  # layers that are the function that they have
+HOLDERS_OF_FUNCTIONS = ("Activation",)  # layers that stand for the function in a field of theirs
 
 
 class UnportedError(Exception):
@@ -55,7 +57,7 @@ def is_foreign(item: Mapping[str, Any]) -> bool:
     return registered is not None and registered != "function"
 
 
-def named(value: Any, sort: str, generation: int = 3) -> Any:
+def spec_form(value: Any, sort: str, generation: int = 3) -> Any:
     """A thing of a family as a spec writes it: its name, or ``{name: arguments}``; None for none.
 
     ``generation`` is that of the Keras that wrote it.
@@ -79,7 +81,7 @@ def named(value: Any, sort: str, generation: int = 3) -> Any:
     if sort == "activation" and isinstance(config, dict) and "trainable" in config:  # a layer in a function's place
         name, config = _function_of(name, config)
         if name in HOLDERS_OF_FUNCTIONS:
-            return named(config.get("activation"), sort, generation)
+            return spec_form(config.get("activation"), sort, generation)
     family = FAMILIES[sort]
     member = family.get(name) or family.get(snake_case(name).removesuffix(f"_{sort}"))
     if not is_text and is_foreign(value) and not (member is not None and member.is_registered):

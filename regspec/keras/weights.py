@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from regspec.graph.network import BlockNode, Graph, LayerNode
-from regspec.keras.archive import Arrays, damaged
+from regspec.keras.arrays import ArrayFile, damaged
 from regspec.keras.models import MODELS, Model, name_of
 from regspec.keras.operations.recorded import is_operation
 from regspec.keras.quantized import dequantized, is_quantized
@@ -25,14 +26,16 @@ if TYPE_CHECKING:
 # Groups of arrays that are no weights: the states of random generators, and a count of what was adapted.
 NO_WEIGHTS = re.compile(r"(.*/)?(seed_generator(_\d+)?|_dropout_layer|_random_generator)/.*")
 _WRAPPED = re.compile(r"(?:layer/)+")  # the group of a layer in a wrapper
+OF_WRAPPERS = ("vector_u",)  # weights of a wrapper itself, and not of the layer in it
 GROUPS = {"GroupQueryAttention": "grouped_query_attention"}  # of a class that is exported under another name
 
 
 # The way to a weight: the names of the entries of a spec that lead to it, and its own: (encoder, dense, kernel).
 WeightPath = tuple[str, ...]
+Arrays: TypeAlias = "Mapping[WeightPath, NDArray[np.generic]]"
 
 
-def parameters_of(program: Program, found: Mapping[WeightPath, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+def parameters_of(program: Program, found: Arrays) -> dict[str, NDArray[np.generic]]:
     """Torch's parameters by their paths in the compiled model, from Keras's arrays by the ways to the weights."""
     parameters: dict[str, NDArray[np.generic]] = {}
     waiting: list[tuple[Program, WeightPath, str]] = [(program, (), "")]
@@ -75,7 +78,7 @@ def to_parameters(weight: Weight, array: NDArray[np.generic]) -> dict[str, NDArr
 
 
 def arrays_of(
-    graph: Graph, model: Model, config: Mapping[str, Any], arrays: Arrays
+    graph: Graph, model: Model, config: Mapping[str, Any], arrays: ArrayFile
 ) -> dict[WeightPath, NDArray[np.generic]]:
     """The arrays of a file, by the ways to the weights that they are.
 
@@ -84,9 +87,10 @@ def arrays_of(
             weights takes.
     """
     problems = Problems()
-    found = (
-        _legacy(graph, model, arrays, problems) if arrays.is_legacy else _placed(graph, model, config, arrays, problems)
-    )
+    if arrays.is_legacy:
+        found = _ByLayer(arrays, problems).model(graph, model)
+    else:
+        found = _ByGroup(arrays, problems).model(graph, model, config)
     if problems:
         raise RegspecError(problems)
     return found
@@ -112,65 +116,69 @@ def constants_of(model: Model, within: WeightPath = ()) -> dict[WeightPath, NDAr
     return found
 
 
-# -- Keras 3: by the place in the model --------------------------------------------------------------------------------
+# -- Keras 3: by the groups of the layers, which tell their places in the model ----------------------------------------
 
 
-def _placed(
-    graph: Graph,
-    model: Model,
-    config: Mapping[str, Any],
-    arrays: Arrays,
-    problems: Problems,
-    at: str = "",
-    within: WeightPath = (),
-) -> dict[WeightPath, NDArray[np.generic]]:
-    """Of a model, whose group is ``at``, and which is ``within`` these others."""
-    found: dict[WeightPath, NDArray[np.generic]] = {}
-    places, nodes = places_of(config, at), _nodes(graph)
-    for name, layer in model.layers:
-        node, place = nodes[name], places[name_of(layer)]
-        if isinstance(node, BlockNode):
-            inner = model.inner[name]
-            found |= _placed(node.block, inner, layer["config"], arrays, problems, f"{place}/", (*within, name))
-            continue
-        datasets = {path: each for path, each in arrays.below(place).items() if not NO_WEIGHTS.fullmatch(path)}
+@dataclass(frozen=True)
+class _ByGroup:
+    """Takes the arrays of a file in which each layer has a group."""
+
+    arrays: ArrayFile
+    problems: Problems
+
+    def model(
+        self, graph: Graph, model: Model, config: Mapping[str, Any], at: str = "", within: WeightPath = ()
+    ) -> dict[WeightPath, NDArray[np.generic]]:
+        """The arrays of a model, whose own group is ``at``, and which is ``within`` these others."""
+        found: dict[WeightPath, NDArray[np.generic]] = {}
+        groups, nodes = groups_of(config, at), _nodes(graph)
+        for name, layer in model.layers:
+            node, group = nodes[name], groups[name_of(layer)]
+            if isinstance(node, BlockNode):
+                path = (*within, name)
+                found |= self.model(node.block, model.inner[name], layer["config"], f"{group}/", path)
+            else:
+                own = self._layer(node, layer, group)
+                found |= {(*within, name, weight): array for weight, array in own.items()}
+        return found
+
+    def _layer(self, node: LayerNode, layer: Mapping[str, Any], group: str) -> dict[str, NDArray[np.generic]]:
+        """The arrays of a layer by the names of its weights; of a module of the user's by those of its parameters."""
+        datasets = {path: each for path, each in self.arrays.below(group).items() if not NO_WEIGHTS.fullmatch(path)}
         if is_quantized(layer["config"]):
-            numbers = [datasets[path] for path in sorted(datasets, key=_order)]
-            found |= {(*within, name, key): each for key, each in _dequantized(node, layer, numbers, arrays).items()}
-            continue
+            return self._dequantized(node, layer, [datasets[path] for path in sorted(datasets, key=_by_number)])
         if node.resolved.layer.is_opaque:
-            own = own_parameters(node.resolved.layer, name_of(layer), datasets, arrays, problems)
-            found |= {(*within, name, parameter): array for parameter, array in own.items()}
-            continue
-        for weight, dataset in [*_matched(node.resolved.weights, datasets)]:
+            return own_parameters(node.resolved.layer, name_of(layer), datasets, self.arrays, self.problems)
+        found = {}
+        pairs, left = _matched(node.resolved.weights, datasets)
+        for weight, dataset in pairs:
             if dataset is None:
-                problems.append(Problem(f"'{name_of(layer)}' has no array for {weight.name}", path=str(arrays.path)))
-                continue
-            path = (*within, name, weight.name)
-            found[path] = arrays.read(dataset, weight.shape or dataset.shape)
-        problems.extend(
-            Problem(f"'{name_of(layer)}' has an array that no weight takes: {path}", path=str(arrays.path))
-            for path in datasets
-        )
-    return found
+                self._fault(f"'{name_of(layer)}' has no array for {weight.name}")
+            else:
+                found[weight.name] = self.arrays.array(dataset, weight.shape or dataset.shape)
+        for path in left:
+            self._fault(f"'{name_of(layer)}' has an array that no weight takes: {path}")
+        return found
+
+    def _dequantized(
+        self, node: LayerNode, layer: Mapping[str, Any], datasets: list[h5py.Dataset]
+    ) -> dict[str, NDArray[np.generic]]:
+        """The weights of a quantized layer, by their names."""
+        stored = [self.arrays.array(each, each.shape) for each in datasets]
+        with damaged(self.arrays.path):
+            wanted = {weight.name: weight.shape or () for weight in node.resolved.weights}
+            found = dequantized(layer["class_name"], layer["config"], stored, wanted)
+            if {name: array.shape for name, array in found.items()} != wanted:
+                raise ValueError(f"the quantized weights of '{name_of(layer)}' have other shapes than it says")
+        return found
+
+    def _fault(self, what: str) -> None:
+        self.problems.append(Problem(what, path=str(self.arrays.path)))
 
 
-def _dequantized(
-    node: LayerNode, layer: Mapping[str, Any], datasets: list[h5py.Dataset], arrays: Arrays
-) -> dict[str, NDArray[np.generic]]:
-    """The weights of a quantized layer, by their names."""
-    stored = [arrays.read(each, each.shape) for each in datasets]
-    with damaged(arrays.path):
-        wanted = {weight.name: weight.shape or () for weight in node.resolved.weights}
-        found = dequantized(layer["class_name"], layer["config"], stored, wanted)
-        if {name: array.shape for name, array in found.items()} != wanted:
-            raise ValueError(f"the quantized weights of '{name_of(layer)}' have other shapes than it says")
-    return found
-
-
-def places_of(config: Mapping[str, Any], at: str) -> dict[str, str]:
-    """The group of each layer: numbered by class, in order."""
-    places, counts = {}, dict[str, int]()
+def groups_of(config: Mapping[str, Any], at: str) -> dict[str, str]:
+    """The group of each layer of a model whose own group is ``at``: numbered by class, in order."""
+    groups, counts = {}, dict[str, int]()
     for layer in config["layers"]:
         if is_operation(layer):
             continue
@@ -178,30 +186,30 @@ def places_of(config: Mapping[str, Any], at: str) -> dict[str, str]:
         group = GROUPS.get(written) or snake_case(written)
         number = counts.get(group, 0)
         counts[group] = number + 1
-        places[name_of(layer)] = f"{at}layers/{group}_{number}" if number else f"{at}layers/{group}"
-    return places
+        groups[name_of(layer)] = f"{at}layers/{group}_{number}" if number else f"{at}layers/{group}"
+    return groups
 
 
 def _matched(
-    weights: tuple[Weight, ...], datasets: dict[str, h5py.Dataset]
-) -> Iterator[tuple[Weight, h5py.Dataset | None]]:
-    """Each weight with its dataset: those of a sublayer lie in its group, in Keras's order."""
+    weights: tuple[Weight, ...], datasets: Mapping[str, h5py.Dataset]
+) -> tuple[list[tuple[Weight, h5py.Dataset | None]], list[str]]:
+    """Each weight with its dataset, if any, and the paths of others; those of a sublayer lie in its group, in order."""
     groups: dict[str, list[str]] = {}
-    for path in sorted(datasets, key=_order):
+    for path in sorted(datasets, key=_by_number):
         groups.setdefault(path.rpartition("/")[0], []).append(path)
     inside = max((found[0] for group in groups if (found := _WRAPPED.match(group))), key=len, default="")
+    pairs, left = [], dict(datasets)
     for weight in weights:
         *owner, _ = weight.name.split(".")
         if owner:
             own = next((groups[group] for group in groups if _leads_to(group.removeprefix(inside), owner)), [])
-        elif weight.name == "vector_u":
+        elif weight.name in OF_WRAPPERS:
             own = groups.get(f"{inside.removesuffix('layer/')}vars", [])[-1:]  # before it stands the kernel once more
         else:
-            own = next((groups[place] for place in (f"{inside}vars", f"{inside}cell/vars") if place in groups), [])
-        yield weight, datasets.pop(own.pop(0), None) if own else None
-    for path in [*datasets]:
-        if not path.startswith(inside) or not datasets[path].shape:
-            del datasets[path]  # a wrapper's copy; a count of what was adapted
+            own = next((groups[group] for group in (f"{inside}vars", f"{inside}cell/vars") if group in groups), [])
+        pairs.append((weight, left.pop(own.pop(0), None) if own else None))
+    # but for a wrapper's copy, and a count of what was adapted
+    return pairs, [path for path, each in left.items() if path.startswith(inside) and each.shape]
 
 
 def _leads_to(group: str, owner: list[str]) -> bool:
@@ -210,7 +218,7 @@ def _leads_to(group: str, owner: list[str]) -> bool:
     return all(name.replace("attention_output", "output") in way for name in owner)
 
 
-def _order(path: str) -> tuple[str, int]:
+def _by_number(path: str) -> tuple[str, int]:
     group, _, number = path.rpartition("/")
     return group, int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
 
@@ -220,53 +228,68 @@ def _nodes(graph: Graph) -> dict[str, LayerNode | BlockNode]:
     return {node.name: node for node in graph.nodes if not node.is_again}
 
 
-# -- HDF5 of Keras 2, and the legacy format of Keras 3: by the names of layers -----------------------------------------
+# -- HDF5 of Keras 2, and of Keras 3 in the older form: by the names of layers -----------------------------------------
 
 
-def _legacy(graph: Graph, model: Model, arrays: Arrays, problems: Problems) -> dict[WeightPath, NDArray[np.generic]]:
-    found: dict[WeightPath, NDArray[np.generic]] = {}
-    nodes = _nodes(graph)
-    for name, layer in model.layers:
-        if any(is_quantized(config) for _, config in _configs(layer)):
-            what = f"'{name_of(layer)}' has quantized weights, which are read from .keras files alone"
-            problems.append(Problem(what, path=str(arrays.path)))
-            continue
-        node = nodes[name]
-        if isinstance(node, LayerNode) and (own := node.resolved.layer).is_opaque:
-            given = {f"vars/{index}": each for index, each in enumerate(arrays.of_layer(name_of(layer)))}
-            parameters = own_parameters(own, name_of(layer), given, arrays, problems)
-            found |= {(name, parameter): array for parameter, array in parameters.items()}
-            continue
-        weights = [*_flat(node, layer, model)]
+@dataclass(frozen=True)
+class _ByLayer:
+    """Takes the arrays of a file that lists them by the names of layers, in order."""
+
+    arrays: ArrayFile
+    problems: Problems
+
+    def model(self, graph: Graph, model: Model) -> dict[WeightPath, NDArray[np.generic]]:
+        """The arrays of the whole model."""
+        found: dict[WeightPath, NDArray[np.generic]] = {}
+        nodes = _nodes(graph)
+        for name, layer in model.layers:
+            node = nodes[name]
+            if any(is_quantized(config) for _, config in _configs(layer)):
+                self._fault(f"'{name_of(layer)}' has quantized weights, which are read from .keras files alone")
+            elif isinstance(node, LayerNode) and (own := node.resolved.layer).is_opaque:
+                given = {f"vars/{index}": each for index, each in enumerate(self.arrays.of_layer(name_of(layer)))}
+                parameters = own_parameters(own, name_of(layer), given, self.arrays, self.problems)
+                found |= {(name, parameter): array for parameter, array in parameters.items()}
+            else:
+                found |= self._layer([*_in_order(node, layer, model)], layer)
+        return found
+
+    def _layer(
+        self, weights: Sequence[tuple[Weight, WeightPath]], layer: Mapping[str, Any]
+    ) -> dict[WeightPath, NDArray[np.generic]]:
+        """The arrays of a layer, or of a model inside, which has these weights."""
         if layer["config"].get("trainable") is not False:  # those that are trained come first
-            weights.sort(key=lambda each: not each[0].trainable or each[0].frozen)
-        datasets = arrays.of_layer(name_of(layer))
-        # with low-rank updates, which this format keeps apart
+            weights = sorted(weights, key=lambda each: not each[0].trainable or each[0].frozen)
+        datasets = self.arrays.of_layer(name_of(layer))
+        # with low-rank updates, which this form keeps apart
         updates = {each.name: each for each in datasets if "/lora_" in each.name}
         datasets = [each for each in datasets if each.name not in updates]
         if len(weights) != len(datasets):
-            what = f"'{name_of(layer)}' has {len(weights)} weights, but the file {len(datasets)} arrays for it"
-            problems.append(Problem(what, path=str(arrays.path)))
-            continue
+            self._fault(f"'{name_of(layer)}' has {len(weights)} weights, but the file {len(datasets)} arrays for it")
+            return {}
+        found: dict[WeightPath, NDArray[np.generic]] = {}
         for (weight, path), dataset in zip(weights, datasets, strict=True):
-            found[path] = arrays.read(dataset, weight.shape or dataset.shape)
+            found[path] = self.arrays.array(dataset, weight.shape or dataset.shape)
             group, _, own = dataset.name.rpartition("/")
-            pair = [updates.get(f"{group}/lora_{own}_{half}") for half in "ab"]
-            if None not in pair:
-                found[path] = found[path] + _update(pair, layer, group.rpartition("/")[2], found[path].shape, arrays)
-    return found
+            halves = [updates.get(f"{group}/lora_{own}_{half}") for half in "ab"]
+            if None not in halves:
+                found[path] = found[path] + self._update(halves, layer, group.rpartition("/")[2], found[path].shape)
+        return found
 
+    def _update(
+        self, halves: list[h5py.Dataset], layer: Mapping[str, Any], name: str, shape: tuple[int, ...]
+    ) -> NDArray[Any]:
+        """The product of the two halves of a low-rank update; ``name`` is that of a layer, or of one in a model."""
+        with damaged(self.arrays.path):
+            config = next(config for known, config in _configs(layer) if known == name)
+            rank = int(config["lora_rank"])
+            a = self.arrays.array(halves[0], (*shape[:-1], rank))
+            b = self.arrays.array(halves[1], (rank, shape[-1]))
+            product: NDArray[Any] = float(config["lora_alpha"]) / rank * (a @ b)
+        return product.astype("f4")
 
-def _update(
-    pair: list[h5py.Dataset], layer: Mapping[str, Any], name: str, shape: tuple[int, ...], arrays: Arrays
-) -> NDArray[Any]:
-    """The product of the two halves of a low-rank update; ``name`` is that of a layer, or of one in a model."""
-    with damaged(arrays.path):
-        config = next(config for known, config in _configs(layer) if known == name)
-        rank = int(config["lora_rank"])
-        a, b = arrays.read(pair[0], (*shape[:-1], rank)), arrays.read(pair[1], (rank, shape[-1]))
-        product: NDArray[Any] = float(config["lora_alpha"]) / rank * (a @ b)
-    return product.astype("f4")
+    def _fault(self, what: str) -> None:
+        self.problems.append(Problem(what, path=str(self.arrays.path)))
 
 
 def _configs(layer: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -279,7 +302,7 @@ def _configs(layer: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
             yield from _configs(each)
 
 
-def _flat(
+def _in_order(
     node: LayerNode | BlockNode, layer: Mapping[str, Any], model: Model, within: WeightPath = ()
 ) -> Iterator[tuple[Weight, WeightPath]]:
     """The weights of a layer, or of all layers of a model, with the ways to them."""
@@ -289,4 +312,4 @@ def _flat(
         return
     inner, nodes = model.inner[node.name], _nodes(node.block)
     for name, own in inner.layers:
-        yield from _flat(nodes[name], own, inner, (*within, node.name))
+        yield from _in_order(nodes[name], own, inner, (*within, node.name))

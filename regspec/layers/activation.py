@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pydantic import Field
 
 from regspec.code import axes
-from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call
 from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language import activations
@@ -16,7 +13,6 @@ from regspec.language.constraints import Constraint
 from regspec.language.fields import Axes, NotNegative, Number
 from regspec.language.initializers import ZEROS, Initializer
 from regspec.language.regularizers import RegularizerField
-from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Elementwise, Weight, kind
 
 
@@ -35,16 +31,6 @@ class Activation(Elementwise):
     supports_masking = True
 
     activation: activations.Activation = Field(description="The activation function.")
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        along = self.activation.along
-        made = super().recounted(*xs, wanted=wanted)
-        if made is None or along is None:
-            return made
-        if xs[0].units is not None and self.output_shape(xs[0]) != xs[0].shape:  # it takes halves apart
-            return None
-        function = {self.activation.name: {"axis": xs[0].axis(along)}}
-        return replace(made, fields={} if xs[0].is_keras else {"activation": function})
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         along = self.activation.along
@@ -143,11 +129,6 @@ class PReLU(Elementwise):
         if 0 in shared or any(not -x.rank <= axis < x.rank for axis in self.shared_axes or ()):
             raise ShapeError(f"shares axes that {x.described} does not have")
         return tuple(1 if axis in shared else x.size(x.dimension(axis)) for axis in x.order[1:])
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        made = super().recounted(*xs, wanted=wanted)
-        fields = recounted_axes(self.shared_axes, xs[0], "shared_axes") if self.shared_axes else {}
-        return made and replace(made, fields=fields)
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         along = range(1, x.rank)

@@ -85,9 +85,6 @@ class Convolution(KernelSlot, BiasSlot, Activated, Window):
     filters: Size = Field(description="The number of output channels.")
     groups: Size = Field(1, description="The groups of channels that are convolved apart.")
 
-    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
-        return None if self.is_activated else ("kernel", x.order[1])
-
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         axes = AXES[self.spatial_rank]
         shape = (*self.kernel_size, x.size(1) // self.groups, self.filters)
@@ -148,9 +145,6 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
     output_padding: Counts | None = Field(
         None, description="Cells added at the end of each axis; chosen from the stride when absent."
     )
-
-    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
-        return None if self.is_activated else ("kernel", x.order[1])
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         axes = AXES[self.spatial_rank]
@@ -258,9 +252,6 @@ class DepthwiseConvolution(BiasSlot, Activated, Depthwise):
 
     example = "{kernel_size: 3, padding: same, depthwise_regularizer: {l2: 1e-4}}"
 
-    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
-        return None if self.is_activated else ("depthwise", x.order[1])
-
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         depthwise = self.weight(
             "depthwise", self.depthwise_pattern, (*self.kernel_size, x.size(1), self.depth_multiplier)
@@ -295,9 +286,6 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
     example = "{filters: 32, kernel_size: 3, padding: same, pointwise_regularizer: {l2: 1e-4}}"
 
     filters: Size = Field(description="The number of output channels.")
-
-    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
-        return None if self.is_activated else ("pointwise", x.order[1])
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         axes = AXES[self.spatial_rank]

@@ -18,8 +18,7 @@ from regspec.code.shapes import Shape, Symbol
 from regspec.language.fields import Size
 from regspec.layers.cells import Gated, Names
 from regspec.layers.convolution import AXES, Even, compact
-from regspec.layers.counting import Counted, Recounted
-from regspec.layers.layer import Weight, as_keras, kind
+from regspec.layers.layer import Weight, kind
 from regspec.layers.recurrent import Recurrent
 
 
@@ -54,17 +53,6 @@ class ConvLSTM(Recurrent, Gated, Even):
 
     def output_order(self, rank: int, x: Symbol) -> Order:
         return self._order(rank, x)
-
-    def reads(self, x: Symbol) -> Order | None:
-        return axes.identity(x.rank) if self._has_axes else super().reads(x)
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        return as_keras(self) if self._has_axes else super().recounted(*xs, wanted=wanted)
-
-    @property
-    def _has_axes(self) -> bool:
-        """Whether its activation functions work along Keras's last axis."""
-        return any(each is not None and each.along is not None for each in (self.activation, self.recurrent_activation))
 
     def units_of(self, output: Symbol) -> int:
         return -1 - self.spatial_rank

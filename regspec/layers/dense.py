@@ -10,14 +10,12 @@ from typing import Annotated, Any
 from pydantic import Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint
 from regspec.language.fields import OneOrMore, Size
 from regspec.language.initializers import ZEROS, Initializer
 from regspec.language.regularizers import RegularizerField
-from regspec.layers.counting import Counted, Recounted
 from regspec.layers.layer import Activated, Weight, kind
 from regspec.layers.slots import BiasSlot, KernelSlot
 
@@ -38,12 +36,6 @@ class Dense(KernelSlot, BiasSlot, Activated):
 
     units: Size = Field(description="The size of the output's last axis.")
     rounds_inputs: bool = ROUNDS_INPUTS
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        return Recounted()  # whatever the order of its input's units, that of its kernel's rows follows it
-
-    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
-        return None if self.is_activated else ("kernel", x.rank - 1)
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         kernel = self.weight("kernel", "i o -> o i", (x.size(-1), self.units), along=(x.rank - 1, None))

@@ -13,7 +13,6 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Count, Fraction, NotNegative, Size
 from regspec.language.fields import Sequence as SequenceField
 from regspec.language.regularizers import L1L2, Regularizer
-from regspec.layers.counting import Counted, Recounted, shared_units
 from regspec.layers.layer import Elementwise, Layer, Spatial, kind
 from regspec.layers.reshaping import Moved, Sequential
 
@@ -24,7 +23,6 @@ class Noise(Layer):
     """A layer that is random in training."""
 
     supports_masking = True
-    differs_in_training = True
 
     seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
 
@@ -62,14 +60,6 @@ class Shaped(Rated):
 
     def order(self, x: Symbol) -> Order | None:
         return None
-
-    def reads(self, x: Symbol) -> Order | None:
-        return None
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        is_shared, units = shared_units(xs)
-        fields = {"noise_shape": [*(self.noise(xs[0]) or ())]} if self.noise_shape and not xs[0].is_keras else {}
-        return Recounted(fields, units=units) if is_shared else None
 
 
 @kind

@@ -15,6 +15,7 @@ class Table(EmbeddingsSlot):
     """A table of vectors."""
 
     example = "{input_dim: 1000, output_dim: 64, embeddings_regularizer: {l2: 1e-6}}"
+    indexes_rows = True
 
     input_dim: Size = Field(description="The number of rows: the largest index plus one.")
     output_dim: Size = Field(description="The size of each row.")

@@ -7,8 +7,7 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
@@ -25,7 +24,6 @@ from regspec.language.fields import Axis, Frozen, Name, Names, NamesIfAny, Train
 from regspec.language.initializers import Drawn, WeightInitializer
 from regspec.language.registration import load_entry_points
 from regspec.language.regularizers import Regularizer, RegularizerField
-from regspec.layers.counting import Counted, Recounted, recounted_axes, shared_units
 
 parse_pattern = cache(Pattern.parse)
 
@@ -101,9 +99,8 @@ class Layer(Frozen):
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
     gives: ClassVar[str | None] = None  # the type of the floating-point numbers that its module gives, if fixed
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
-    chooses_order: ClassVar[bool] = False  # whether `recounted` can count its output in the order that is wanted
+    indexes_rows: ClassVar[bool] = False  # whether its input holds indices of rows, of which none is below 0
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
-    differs_in_training: ClassVar[bool] = False  # whether it computes otherwise in training, whatever its fields are
     takes_attention_mask: ClassVar[bool] = False  # whether a mask that is named for it is one of scores
     is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
@@ -125,28 +122,6 @@ class Layer(Frozen):
     def output_order(self, rank: int, x: Symbol) -> Order:
         """The order of axes in which an output of this rank lies, where the first input is ``x``."""
         return x.order if rank == x.rank else axes.identity(rank)
-
-    def reads(self, x: Symbol) -> Order | None:
-        """The order in which the axes of an input must be counted in a model with channels first; None for any."""
-        return axes.identity(x.rank)
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        """What changes where its inputs are counted like this, in a model with channels first, and not as by Keras.
-
-        None where it can't do the same then. ``wanted`` is how its output would best be counted.
-        """
-        return None if any(x.units is not None for x in xs) else as_keras(self)
-
-    def linear_weight(self, x: Symbol) -> tuple[str, int] | None:
-        """The weight in which its output is linear, a bias apart, and the axis of its units; None for other layers."""
-        return None
-
-    def affine_in_evaluation(self, x: Symbol, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
-        """The axis along which it gives scale * x + shift in evaluation, the scale, the shift; None for other layers.
-
-        ``arrays`` has its weights by name, as arrays of numpy or tensors.
-        """
-        return None
 
     def weights(self, x: Symbol, *others: Symbol) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
@@ -187,10 +162,6 @@ class Layer(Frozen):
     def index_limit(self) -> int | None:
         """How many indices its input may hold, from 0 up; None where it takes any numbers."""
         return None
-
-    def differs_on_torch(self, x: Symbol, *others: Symbol) -> bool:
-        """Whether Keras's torch backend computes something else than its TensorFlow backend, which is right."""
-        return False
 
     @property
     def activity(self) -> Regularizer | None:
@@ -263,14 +234,6 @@ class Layer(Frozen):
                 )
 
 
-def as_keras(layer: Layer) -> Recounted:
-    """A layer, with those inside it, that counts its axes as Keras does in a model with channels first."""
-    nested = {name: as_keras(inner) for name, inner in layer if isinstance(inner, Layer)}
-    return Recounted(
-        {"data_format": "channels_last"} if getattr(layer, "data_format", "") is None else {}, nested=nested
-    )
-
-
 def refuse_signals(*xs: Symbol) -> None:
     """Raises `ShapeError` where an input is a signal, which a layer would read as a sequence."""
     for x in xs:
@@ -295,15 +258,6 @@ class Elementwise(Layer):
     def order(self, x: Symbol) -> Order | None:
         return None
 
-    def reads(self, x: Symbol) -> Order | None:
-        return None
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        is_shared, units = shared_units(xs)
-        axis = getattr(self, "axis", None)
-        chosen = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
-        return Recounted(recounted_axes(chosen, xs[0]), units=units) if is_shared else None
-
     def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs)
 
@@ -323,18 +277,6 @@ class Activated(Layer):
     def activated_shape(self, shape: Shape, like: Symbol) -> Shape:
         """``shape`` after the activation."""
         return shape if self.activation is None else self.activation.output_shape(shape, self._dimension(like))
-
-    @property
-    def is_activated(self) -> bool:
-        """Whether its activation function, if any, changes anything."""
-        return self.activation is not None and self.activation.lower(-1) is not None
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        made = super().recounted(*xs, wanted=wanted)
-        if made is None or self.activation is None or self.activation.along is None or xs[0].is_keras:
-            return made
-        along = {self.activation.name: {"axis": xs[0].dimension(self.activation.along)}}
-        return replace(made, fields={**made.fields, "activation": along})
 
     @property
     def is_along_last_axis(self) -> bool:
@@ -388,13 +330,6 @@ class Spatial(Layer):
     def order(self, x: Symbol) -> Order | None:
         last = (self.data_format or x.data_format) == "channels_last"
         return axes.channels_first(x.rank) if last else axes.identity(x.rank)
-
-    def reads(self, x: Symbol) -> Order | None:
-        return self.order(Symbol(x.logical, x.source, data_format="channels_last"))
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        made = super().recounted(*xs, wanted=wanted)
-        return made and replace(made, fields={**made.fields, "data_format": None})
 
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:

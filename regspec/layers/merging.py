@@ -13,7 +13,6 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Binary, Expression, Value, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Axis
-from regspec.layers.counting import MAX_PARTS, Counted, Recounted, Units
 from regspec.layers.layer import Elementwise, Layer, kind, spread
 from regspec.layers.operations.arithmetic import Pair, as_number
 from regspec.layers.operations.operands import dtypes, promoted, value
@@ -79,9 +78,6 @@ class Operator(Merge, Pair):
 
     def order(self, x: Symbol) -> Order | None:
         return Pair.order(self, x)
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        return Pair.recounted(self, *xs, wanted=wanted)
 
     def output_shape(self, *xs: Symbol) -> Shape:
         return Pair.output_shape(self, *xs) if self.numbers else Merge.output_shape(self, *xs)
@@ -233,36 +229,25 @@ class Concatenate(Moved, Elementwise):
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """The axis that Keras must be told, where it is not the last."""
         x = xs[0]
-        axis = x.order[self._dimension(x)]
+        axis = x.order[self.dimension(x)]
         return {"axis": self.axis if self.axis is not None else None if axis == x.rank - 1 else axis}
 
     def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         """A step counts where it does in one of the inputs; those without a mask count with all their steps."""
         masks = [each.mask for each in (x, *others) if each.mask is not None]
-        axis = x.order[self._dimension(x)]
+        axis = x.order[self.dimension(x)]
         if masks and axis != x.rank - 1:  # the steps follow each other too
             masks_of_all: list[Value] = [_all_steps(each) if each.mask is None else each.mask for each in (x, *others)]
             return call("torch.cat", masks_of_all, dim=axis)
         return _either(masks) if len(masks) == len(others) + 1 else None
 
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        x = xs[0]
-        dimension = self._dimension(x)
-        default = 1 if x.rank > 3 else x.rank - 1
-        fields = {"axis": None if dimension == default else dimension}
-        if all(each.units is None for each in xs):
-            return Recounted({} if x.is_keras and self.axis is not None else fields)
-        is_known = all(each.rank == 2 and each.shape[1] is not None for each in xs)
-        is_short = sum(1 if each.units is None else len(each.units.parts) for each in xs) <= MAX_PARTS
-        return Recounted(units=Units.joined(xs)) if is_known and is_short and dimension == 1 else None
-
-    def _dimension(self, x: Symbol) -> int:
+    def dimension(self, x: Symbol) -> int:
         if self.axis is not None:
             return x.dimension(self.axis)
         return x.dimension(1 if x.data_format == "channels_first" and x.rank > 3 else -1)
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
-        dimension = self._dimension(x)
+        dimension = self.dimension(x)
         if dimension == 0:
             raise ShapeError("concatenates along axis 0, which is the batch")
         listed = " and ".join(shapes.text(each.logical) for each in (x, *others))
@@ -281,7 +266,7 @@ class Concatenate(Moved, Elementwise):
         return tuple(merged)
 
     def lower(self, x: Symbol, *others: Symbol) -> Expression:
-        dimension = self._dimension(x)
+        dimension = self.dimension(x)
         dim = -1 if dimension == x.rank - 1 and x.rank > 2 else dimension
         return call("torch.cat", [x, *others], dim=unless(0, dim))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,7 +14,6 @@ from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language.fields import Axes, Axis, Fraction, NotNegative, Size
 from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.language.regularizers import Regularizer
-from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
 from regspec.layers.nested import Nested, OnInputs
 from regspec.layers.slots import AffineSlots
@@ -47,17 +45,6 @@ class ChannelNormalization(AffineSlots):
             raise ShapeError("normalizes over axis 0, which is the batch")
         return (0, axis, *(other for other in range(1, x.rank) if other != axis))
 
-    def reads(self, x: Symbol) -> Order | None:
-        return None
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        (x,) = xs
-        dimension = x.dimension(channel_axis(self.axis, x))
-        default = channel_axis(None, replace(x, data_format="channels_first"))
-        fields = {"axis": None if dimension == default else dimension}
-        fields = {} if x.is_keras and self.axis is not None and dimension != default else fields
-        return Recounted(fields) if x.units is None else None
-
     def affine(self, x: Symbol) -> tuple[Weight, ...]:
         """Gamma and beta, as far as there are."""
         along = (x.order[1],)
@@ -69,8 +56,6 @@ class ChannelNormalization(AffineSlots):
 @kind
 class BatchNormalization(ChannelNormalization):
     """Subtracts the batch's mean and divides by its deviation; in evaluation, by moving averages."""
-
-    differs_in_training = True
 
     momentum: Fraction = Field(0.99, description="How much of a moving average is kept in each step, as in Keras.")
     moving_mean_initializer: Initializer = ZEROS
@@ -88,15 +73,6 @@ class BatchNormalization(ChannelNormalization):
         if low is not None and high is not None and low > high:
             raise PydanticCustomError("range", "must not have an rmin above its rmax")
         return value
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        (x,) = xs
-        made = super().recounted(replace(x, units=None))
-        return made and replace(made, units=x.units)
-
-    def affine_in_evaluation(self, x: Symbol, arrays: Mapping[str, Any]) -> tuple[int, Any, Any] | None:
-        scale = arrays.get("gamma", 1.0) / (arrays["moving_variance"] + self.epsilon) ** 0.5
-        return x.order[1], scale, arrays.get("beta", 0.0) - arrays["moving_mean"] * scale
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
@@ -191,12 +167,6 @@ class FeatureNormalization(Layer):
         chosen = self.normalized(x)
         return (*(axis for axis in range(x.rank) if axis not in chosen), *chosen)
 
-    def reads(self, x: Symbol) -> Order | None:
-        return None
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        return Recounted(recounted_axes(self.axis, xs[0]), units=xs[0].units)
-
     def feature_shape(self, x: Symbol) -> tuple[int, ...]:
         """The sizes of the axes that are normalized together."""
         return tuple(x.size(dimension) for dimension in range(x.rank - len(self.normalized(x)), x.rank))
@@ -279,7 +249,6 @@ class SpectralNormalization(Layer):
     """A layer whose kernel is divided by its largest singular value at each step of training."""
 
     example = "{layer: {Dense: {units: 64}}}"
-    differs_in_training = True
 
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}; it must have a kernel or embeddings.")
     power_iterations: Size = Field(1, description="How many iterations estimate the singular value in each step.")
@@ -297,13 +266,6 @@ class SpectralNormalization(Layer):
 
     def order(self, x: Symbol) -> Order | None:
         return self.layer.order(x)
-
-    def reads(self, x: Symbol) -> Order | None:
-        return self.layer.reads(x)
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        made = self.layer.recounted(*xs, wanted=wanted)
-        return made and Recounted(order=made.order, units=made.units, nested={"layer": made})
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)

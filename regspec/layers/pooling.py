@@ -12,13 +12,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import OMIT, Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, same_padding, windowed
 from regspec.language.fields import Sizes
 from regspec.layers.convolution import compact
-from regspec.layers.counting import Counted, Recounted
 from regspec.layers.layer import Spatial, kind
 
 
@@ -116,13 +114,6 @@ class AveragePooling(Pooling):
 
     function = "Avg"
 
-    def differs_on_torch(self, x: Symbol, *_: Symbol) -> bool:
-        # where more cells of padding are after than before, it counts them, which a window of two forgives
-        axes = [*zip(x.shape[2:], self.pool_size, self.steps, strict=True)]
-        pads = [(0, 1) if size is None else same_padding(size, span, stride) for size, span, stride in axes]
-        is_uneven = self.padding == "same" and any(before != after for before, after in pads)
-        return is_uneven and any(after and span > 2 for (_, after), span in zip(pads, self.pool_size, strict=True))
-
 
 @kind
 class MaxPooling1D(MaxPooling):
@@ -181,22 +172,13 @@ class GlobalPooling(Spatial):
     def order(self, x: Symbol) -> Order | None:
         return None  # a mean reads the axes where they lie
 
-    def reads(self, x: Symbol) -> Order | None:
-        if self._channels(x) in (1, x.rank - 1):
-            return None
-        return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        is_first = self._channels(xs[0]) == 1
-        return Recounted({"data_format": None if is_first else "channels_last"})
-
-    def _channels(self, x: Symbol) -> int:
+    def channels(self, x: Symbol) -> int:
         """Where the channels lie."""
         return x.dimension(-1 if (self.data_format or x.data_format) == "channels_last" else 1)
 
     def _spatial(self, x: Symbol) -> tuple[int, ...]:
         """Where the spatial axes lie."""
-        channels = self._channels(x)
+        channels = self.channels(x)
         return tuple(dimension for dimension in range(1, x.rank) if dimension != channels)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:

@@ -8,13 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Number, Sequence, Size
 from regspec.language.initializers import ONES, ZEROS
-from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.embedding import indices
 from regspec.layers.layer import Elementwise, Layer, Spatial, Weight, channel_axis, kind
 from regspec.layers.reshaping import Moved
@@ -43,14 +41,8 @@ class Rescaling(Elementwise):
     offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
 
     @property
-    def _is_per_channel(self) -> bool:
+    def is_per_channel(self) -> bool:
         return isinstance(self.scale, tuple) or isinstance(self.offset, tuple)
-
-    def reads(self, x: Symbol) -> Order | None:
-        return axes.channels_first(x.rank) if self._is_per_channel and x.rank > 2 else None
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        return None if self._is_per_channel and xs[0].units is not None else super().recounted(*xs, wanted=wanted)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         channels = x.logical[channel_axis(None, x)]
@@ -60,7 +52,7 @@ class Rescaling(Elementwise):
         return x.shape
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
-        if self._is_per_channel:
+        if self.is_per_channel:
             return Module(call("Rescaling", self.scale, self.offset, dim=x.dimension(channel_axis(None, x))))(x)
         scaled = x * self.scale
         return scaled + self.offset if self.offset else scaled
@@ -92,15 +84,6 @@ class Normalization(Layer):
 
     def order(self, x: Symbol) -> Order | None:
         return None if len(self.axis or ()) < 2 else super().order(x)
-
-    def reads(self, x: Symbol) -> Order | None:
-        return self.order(x)
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        (x,) = xs
-        if x.units is not None and (isinstance(self.mean, tuple) or isinstance(self.variance, tuple)):
-            return None
-        return Recounted(recounted_axes(self.axis, x) if self.axis else {}, units=x.units)
 
     def _kept(self, x: Symbol) -> tuple[int, ...]:
         return tuple(sorted({x.dimension(axis) for axis in self.axis or ()}))
@@ -180,9 +163,6 @@ class Resizing(Moved, Sized):
         if self.crop_to_aspect_ratio and self.pad_to_aspect_ratio:
             raise PydanticCustomError("pair", "either crops or pads to the aspect ratio")
         return self
-
-    def differs_on_torch(self, x: Symbol, *_: Symbol) -> bool:
-        return self.interpolation == "bicubic"
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         size = (self.height, self.width)

@@ -14,7 +14,6 @@ from regspec.code.expressions import Expression, Module, call
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
 from regspec.language.fields import Count, Sequence, Size, Sizes
 from regspec.layers.convolution import compact
-from regspec.layers.counting import Counted, Recounted, Units
 from regspec.layers.layer import Layer, Spatial, kind
 
 
@@ -41,16 +40,7 @@ class Flatten(Moved):
     def order(self, x: Symbol) -> Order | None:
         if self.data_format == "channels_first" and x.rank > 2:
             return (0, *range(2, x.rank), 1)
-        return None if _keeps_places(x.logical, x.order) else axes.identity(x.rank)
-
-    def reads(self, x: Symbol) -> Order | None:
-        return None if self.data_format != "channels_first" else super().reads(x)
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        (x,) = xs
-        if x.rank == 2 or x.is_keras:
-            return Recounted(units=x.units)
-        return None if None in x.shape[1:] else Recounted(units=Units.flattened(x))
+        return None if keeps_places(x.logical, x.order) else axes.identity(x.rank)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (x.shape[0], None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:]))
@@ -77,7 +67,7 @@ class Reshape(Moved):
         return value
 
     def order(self, x: Symbol) -> Order | None:
-        return None if _keeps_places(x.logical, x.order) else axes.identity(x.rank)
+        return None if keeps_places(x.logical, x.order) else axes.identity(x.rank)
 
     def output_order(self, rank: int, x: Symbol) -> Order:
         return axes.identity(rank)
@@ -90,21 +80,6 @@ class Reshape(Moved):
         inferred = None if total is None else total // known
         return (x.shape[0], *(inferred if size == -1 else size for size in self.target_shape))
 
-    chooses_order = True
-
-    def reads(self, x: Symbol) -> Order | None:
-        return None if _keeps_places(x.logical, x.order) else super().reads(x)
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        (x,) = xs
-        if x.units is not None:
-            return None
-        shape = self.output_shape(x)
-        plain = axes.identity(len(shape))
-        if wanted in (None, plain) or len(wanted) != len(shape) or not _keeps_places(shape, wanted):
-            return Recounted(order=plain)
-        return Recounted({"target_shape": [self.target_shape[axis - 1] for axis in wanted[1:]]}, wanted)
-
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         sizes = self.output_shape(x)[1:]
         if None in sizes:  # which torch infers
@@ -112,7 +87,7 @@ class Reshape(Moved):
         return x.method("reshape", -1, *(size or 1 for size in sizes))  # so that torch infers the batch
 
 
-def _keeps_places(shape: Shape, order: Order) -> bool:
+def keeps_places(shape: Shape, order: Order) -> bool:
     """Whether the numbers of a tensor follow each other alike in this order of its axes: only axes of one move."""
     kept = [axis for axis in order[1:] if shape[axis] != 1]
     return kept == sorted(kept)
@@ -132,17 +107,6 @@ class Permute(Moved):
         if sorted(self.dims) != list(range(1, x.rank)):
             raise ShapeError(f"orders the axes {list(self.dims)}, but is given {x.described}")
         return (x.shape[0], *(x.shape[axis] for axis in self.dims))
-
-    chooses_order = True
-
-    def reads(self, x: Symbol) -> Order | None:
-        return None
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        (x,) = xs
-        order = axes.identity(x.rank) if wanted is None else wanted
-        taken = (0, *self.dims)
-        return Recounted({"dims": [x.dimension(taken[axis]) for axis in order[1:]]}, order, x.units)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("permute", 0, *self.dims)
@@ -319,9 +283,6 @@ class UpSampling2D(UpSampling):
     )
     spatial_rank = 2
 
-    def differs_on_torch(self, x: Symbol, *_: Symbol) -> bool:
-        return self.interpolation == "bicubic"
-
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if self.interpolation == "nearest":
             return super().lower(x)
@@ -354,12 +315,6 @@ class Sequential(Spatial):
 
     def order(self, x: Symbol) -> Order | None:
         return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)
-
-    def reads(self, x: Symbol) -> Order | None:
-        return None
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        return Recounted({} if xs[0].is_keras else {"data_format": "channels_first"})
 
 
 @kind

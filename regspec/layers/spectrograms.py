@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec.code import axes
-from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import NotNegative, Number, Positive, Sequence, Size
 from regspec.language.initializers import STFT, Window
-from regspec.layers.counting import Counted, Recounted
 from regspec.layers.layer import Layer, Spatial, Weight, kind
 
 _NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 1}
@@ -93,11 +89,6 @@ class STFTSpectrogram(Spatial):
         if self._is_last(x):
             return (x.shape[0], time, frequencies, channels)
         return (x.shape[0], channels, time, frequencies)
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        made = super().recounted(*xs, wanted=wanted)
-        is_moved = self.expand_dims and not xs[0].is_keras
-        return made and replace(made, order=axes.channels_first(4) if is_moved else None)
 
     def _is_last(self, x: Symbol) -> bool:
         return (self.data_format or x.data_format) == "channels_last"

@@ -9,14 +9,12 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, Part, call
 from regspec.code.shapes import Shape, ShapeError, States, Symbol, text
 from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
 from regspec.layers.cells import Cell
-from regspec.layers.counting import Counted, Recounted
 from regspec.layers.dense import Dense
 from regspec.layers.layer import Layer, Weight, kind
 from regspec.layers.nested import Nested, OnInputs
@@ -264,28 +262,6 @@ class TimeDistributed(Layer):
             mask = Symbol((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
         return Symbol((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format, mask=mask)
 
-    def reads(self, x: Symbol) -> Order | None:
-        order = self.layer.reads(self._counted_step(x))
-        if order is None:
-            return None if x.order[:2] == (0, 1) else axes.identity(x.rank)
-        return (0, 1, *(axis + 1 for axis in order[1:]))
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        (x,), step = xs, self._counted_step(xs[0])
-        made = self.layer.recounted(step)
-        if made is None or made.units is not None:  # the units of each step
-            return None
-        rank = len(self.output_shape(Symbol(x.logical, x.source, x.dtype, (), x.data_format))) - 1
-        like = axes.identity(rank) if step.is_keras else self.layer.output_order(rank, step)
-        order = (0, 1, *(axis + 1 for axis in (made.order or like)[1:]))
-        return Recounted(order=order, nested={"layer": made})
-
-    def _counted_step(self, x: Symbol) -> Counted:
-        """A tensor like each step of ``x``, counted alike where the steps are the second axis."""
-        order = (0, *(axis - 1 for axis in x.order[2:])) if x.order[:2] == (0, 1) else ()
-        shape = x.shape if order else x.logical
-        return Counted((None, *shape[2:]), x.source, x.dtype, order, x.data_format)
-
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         weights = nested.weights(self.layer, self._step(x))
         return tuple(replace(weight, along=tuple(axis and axis + 1 for axis in weight.along)) for weight in weights)
@@ -303,9 +279,6 @@ class TimeDistributed(Layer):
     @property
     def index_limit(self) -> int | None:
         return self.layer.index_limit
-
-    def differs_on_torch(self, x: Symbol, *_: Symbol) -> bool:
-        return self.layer.differs_on_torch(self._step(x))
 
     def output_dtype(self, x: Symbol, *_: Symbol) -> str | list[str] | None:
         return self.layer.output_dtype(x)

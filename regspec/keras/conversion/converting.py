@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from regspec.code.axes import Order
 from regspec.code.shapes import DataFormat
@@ -12,15 +11,9 @@ from regspec.graph.network import Graph
 from regspec.keras.conversion import folding, layout, repetition
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model
-from regspec.keras.weights import WeightPath
+from regspec.keras.weights import Arrays
 from regspec.text.problems import Problem, RegspecError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-
-Arrays = Mapping[WeightPath, "NDArray[np.generic]"]
 Moving = Callable[[Arrays], Arrays]
 
 
@@ -39,39 +32,62 @@ class Converted:
 
     model: Model
     arrays: Arrays
+    data_format: DataFormat
     inputs: Mapping[str, Order] = field(default_factory=dict)
     outputs: Mapping[str, Order] = field(default_factory=dict)
     moves: tuple[Moving, ...] = ()  # what moved arrays to where they are, one after the other
+    notes: tuple[str, ...] = ()  # on what was done
 
 
-def converted(made: Converted, wanted: Wanted, dialect: Dialect, resolve: Callable[[Model], Graph]) -> Converted:
-    """The model as it is wanted; ``resolve`` gives the graph of one.
-
-    The dialect has the data format of the result, and notes of what was done.
+def converted(
+    model: Model, arrays: Arrays, wanted: Wanted, dialect: Dialect, resolve: Callable[[Model, DataFormat], Graph]
+) -> Converted:
+    """The model as it is wanted; ``resolve`` gives the graph of one in a data format.
 
     Raises:
         RegspecError: where it can't be done.
     """
+    made = Converted(model, arrays, dialect.data_format)
     if wanted.fold:
         if not dialect.has_arrays:
             raise RegspecError(Problem("has no weights, so that no normalization can be folded", "give its weights"))
-        model, arrays = folding.folded(made.model, resolve(made.model), made.arrays, dialect)
-        made = replace(made, model=model, arrays=arrays)
-    if wanted.data_format not in (None, dialect.data_format):
+        made = _folded(made, resolve(made.model, made.data_format))
+    if wanted.data_format not in (None, made.data_format):
         if wanted.data_format == "channels_last":
             raise RegspecError(Problem("has channels first already, and is not converted to channels last"))
-        relaid = layout.channels_first(made.model, resolve(made.model), dialect)
-        dialect.data_format = "channels_first"
-        arrays = relaid.moved(made.arrays)
-        made = Converted(relaid.model, arrays, relaid.inputs, relaid.outputs, (relaid.moved,))
+        made = _with_channels_first(made, resolve(made.model, made.data_format))
     if wanted.blocks:
-        model, moved, notes = repetition.in_blocks(made.model)
+        blocks = _in_blocks(made)
         try:
-            resolve(model)
+            resolve(blocks.model, blocks.data_format)
         except RegspecError as error:  # where a block can't have what its layers had, such as a mask made in it
-            dialect.note(f"layers that repeat are not written as blocks: {error.problems[0].what}")
-            return made
-        for note in notes:
-            dialect.note(note)
-        made = replace(made, model=model, arrays=moved(made.arrays), moves=(*made.moves, moved))
+            note = f"layers that repeat are not written as blocks: {error.problems[0].what}"
+            return replace(made, notes=(*made.notes, note))
+        made = blocks
     return made
+
+
+def _folded(made: Converted, graph: Graph) -> Converted:
+    model, arrays, notes = folding.folded(made.model, graph, made.arrays)
+    return replace(made, model=model, arrays=arrays, notes=(*made.notes, *notes))
+
+
+def _with_channels_first(made: Converted, graph: Graph) -> Converted:
+    relaid = layout.channels_first(made.model, graph)
+    return replace(
+        made,
+        model=relaid.model,
+        arrays=relaid.moved(made.arrays),
+        data_format="channels_first",
+        inputs=relaid.inputs,
+        outputs=relaid.outputs,
+        moves=(*made.moves, relaid.moved),
+        notes=(*made.notes, *relaid.notes),
+    )
+
+
+def _in_blocks(made: Converted) -> Converted:
+    model, moved, notes = repetition.in_blocks(made.model)
+    return replace(
+        made, model=model, arrays=moved(made.arrays), moves=(*made.moves, moved), notes=(*made.notes, *notes)
+    )

@@ -8,36 +8,33 @@ its weights. Nothing is lost but what training needs: the moving averages, and t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from regspec.graph.network import BlockNode, Graph, LayerNode, Node
-from regspec.keras.dialect import Dialect
+from regspec.keras.conversion.linear import affine_in_evaluation, linear_weight
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred, renamed, with_renamed
-from regspec.keras.weights import WeightPath
+from regspec.keras.weights import Arrays, WeightPath
 from regspec.layers.layer import Weight
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Arrays = Mapping[WeightPath, NDArray[np.generic]]
 
-
-def folded(model: Model, graph: Graph, arrays: Arrays, dialect: Dialect) -> tuple[Model, Arrays]:
-    """A model without the normalizations that can be folded into the layers before them, and its arrays."""
+def folded(model: Model, graph: Graph, arrays: Arrays) -> tuple[Model, Arrays, list[str]]:
+    """A model without the normalizations that can be folded into the layers before them, its arrays, and notes."""
     folding = _Folding(dict(arrays))
     made = folding.model(model, graph, ())
     if folding.count:
-        dialect.note(f"for inference, BatchNormalization is folded into the layer before it: {folding.count} in all")
+        notes = [f"for inference, BatchNormalization is folded into the layer before it: {folding.count} in all"]
     else:
-        dialect.note("no BatchNormalization stands where it could be folded into the layer before it")
+        notes = ["no BatchNormalization stands where it could be folded into the layer before it"]
     if folding.penalized:
         names = ", ".join(".".join(path) for path in folding.penalized)
-        dialect.note(f"penalties and constraints of weights that were folded are left out: {names}")
-    return made, folding.arrays
+        notes.append(f"penalties and constraints of weights that were folded are left out: {names}")
+    return made, folding.arrays, notes
 
 
 @dataclass
@@ -51,14 +48,14 @@ class _Folding:
     def model(self, model: Model, graph: Graph, within: WeightPath) -> Model:
         """A model, or one inside it."""
         nodes = {node.name: node for node in graph.nodes}
-        named = [name for _, fields in _items(model) for name in referred(fields)]
-        uses = Counter(name.partition(".")[0] for name in (*named, *names_in(model.outputs)))
-        closed = {fields["layer"] for kind, fields in _items(model) if kind == "call"}  # what can't be folded
-        closed |= {fields["name"] for kind, fields in _items(model) if kind == "call" or "mask" in fields}
+        taken = [name for _, fields in model.items() for name in referred(fields)]
+        uses = Counter(name.partition(".")[0] for name in (*taken, *names_in(model.outputs)))
+        closed = {fields["layer"] for kind, fields in model.items() if kind == "call"}  # what can't be folded
+        closed |= {fields["name"] for kind, fields in model.items() if kind == "call" or "mask" in fields}
         kept: dict[str, tuple[str, dict[str, Any]]] = {}
         instead: dict[str, str] = {}
         inner = {}
-        for kind, said in _items(model):
+        for kind, said in model.items():
             name = said["name"]
             fields = with_renamed(said, instead)
             if name in model.inner:
@@ -89,10 +86,10 @@ class _Folding:
             return None
         path, path_after = (*within, node.name), (*within, after.name)
         known = {weight.name: self.arrays.get((*path_after, weight.name)) for weight in weights_after}
-        linear, scaling = layer.linear_weight(node.inputs[0]), None
+        linear, scaling = linear_weight(layer, node.resolved.inputs[0]), None
         if linear is not None and not any(array is None for array in known.values()):
             exact = {name: array.astype("float64") for name, array in known.items() if array is not None}
-            scaling = following.affine_in_evaluation(after.inputs[0], exact)
+            scaling = affine_in_evaluation(following, after.resolved.inputs[0], exact)
         if linear is None or scaling is None or linear[1] != scaling[0]:
             return None
         (name, _), (_, scale, shift) = linear, scaling
@@ -119,8 +116,3 @@ def _along_outputs(weight: Weight) -> list[int]:
     names = weight.pattern.torch[weight.pattern.output]
     sizes = zip(weight.pattern.keras, weight.shape or (), strict=True)
     return [size if name in names else 1 for name, size in sizes]
-
-
-def _items(model: Model) -> Iterator[tuple[str, dict[str, Any]]]:
-    for entry in model.entries:
-        yield from entry.items()

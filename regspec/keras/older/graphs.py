@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from regspec.keras.operations.tensorflow_nodes import CLASS, called
-from regspec.keras.values import shortened
-
-Item = dict[str, Any]
+from regspec.keras.operations.tensorflow_nodes import NODE_CLASS, as_function_call
+from regspec.keras.values import Item, shortened
 
 
 def is_model(config: Any) -> bool:
@@ -47,25 +45,23 @@ def _input_shape(config: Any) -> list[int | None] | None:
 def graph(config: Item) -> Item:
     """A graph whose calls are written as Keras 3 writes them.
 
-    Keras 2 counts the calls of a model inside from one where that model begins with an input layer, because its own
-    building is the first. All calls in a file are referred to, so the least number that is tells.
+    Keras 2 numbers the calls of a model inside from one where that model begins with an input layer, because its own
+    building is the first. A file refers to all its calls, so the least number in it tells.
     """
-    layers: list[Item] = _used(config)
+    layers = [_with_outputs_in_order(layer) for layer in _used(config)]
     names = {_name(layer) for layer in layers}
     graph = [layer.get("inbound_nodes") for layer in layers] + [config.get("output_layers")]
     firsts: dict[str, int] = {}
     for name, number, *_ in _references(graph, names):
         firsts[name] = min(number, firsts.get(name, number))
-    models = {_name(layer): layer["config"] for layer in layers if is_model(layer.get("config"))}
+    models = {_name(layer) for layer in layers if is_model(layer.get("config"))}
     calls = _Calls(names, {name: firsts[name] for name in firsts.keys() & models})
-    for model in models.values():  # whose outputs may have names, in whose order they are counted
-        model |= {"output_layers": _in_order(model["output_layers"])} if "output_layers" in model else {}
     renewed = [
         {**layer, "inbound_nodes": [calls.renewed(node) for node in layer.get("inbound_nodes") or []]}
         for layer in layers
     ]
-    renewed = [called(layer) if layer.get("class_name") == CLASS else layer for layer in renewed]
-    return {**config, "layers": renewed, "output_layers": calls.counted(config.get("output_layers"))}
+    renewed = [as_function_call(layer) if layer.get("class_name") == NODE_CLASS else layer for layer in renewed]
+    return {**config, "layers": renewed, "output_layers": calls.renumbered(config.get("output_layers"))}
 
 
 # Layers that measure a model's tensors, and what is computed for them alone.
@@ -88,13 +84,17 @@ def _used(config: Item) -> list[Item]:
     return [layer for name, layer in layers.items() if name in used]
 
 
-def _in_order(value: Any) -> Any:
-    """What has names in the order of the names, as Keras flattens it."""
-    return [value[name] for name in sorted(value)] if isinstance(value, dict) else value
+def _with_outputs_in_order(layer: Item) -> Item:
+    """A model inside with its outputs in a list, by the order of their names, in which Keras numbers them."""
+    config: Any = layer.get("config")
+    outputs = config.get("output_layers") if is_model(config) else None
+    if not isinstance(outputs, dict):
+        return layer
+    return {**layer, "config": {**config, "output_layers": [outputs[name] for name in sorted(outputs)]}}
 
 
 class _Calls:
-    """Calls in a graph with layers of these names, of which some are counted from another number than zero."""
+    """Calls in a graph with layers of these names, some of which are numbered from another number than zero."""
 
     def __init__(self, names: set[str], firsts: Mapping[str, int]) -> None:
         self.names = names
@@ -116,18 +116,18 @@ class _Calls:
             for each in value.values() if isinstance(value, dict) else value:
                 yield from self._arguments(each)
 
-    def counted(self, value: Any) -> Any:
-        """References to tensors, of which each call's number is counted from zero."""
+    def renumbered(self, value: Any) -> Any:
+        """References to tensors, with the calls of each layer numbered from zero."""
         if _is_reference(value, self.names):
             return [value[0], value[1] - self.firsts.get(value[0], 0), *value[2:3]]
         if isinstance(value, list):
-            return [self.counted(each) for each in value]
-        return {name: self.counted(each) for name, each in value.items()} if isinstance(value, dict) else value
+            return [self.renumbered(each) for each in value]
+        return {name: self.renumbered(each) for name, each in value.items()} if isinstance(value, dict) else value
 
     def _tensors(self, value: Any) -> Any:
         """A structure of references as Keras 3's structure of tensors."""
         if _is_reference(value, self.names):
-            return {"class_name": "__keras_tensor__", "config": {"keras_history": self.counted(value)}}
+            return {"class_name": "__keras_tensor__", "config": {"keras_history": self.renumbered(value)}}
         if _is_constant(value):
             return shortened(value[2])
         if isinstance(value, list):

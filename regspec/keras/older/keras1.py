@@ -10,10 +10,9 @@ from typing import Any
 
 from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
-from regspec.keras.older.keras2 import named_parts
-from regspec.keras.values import UnportedError
-
-Item = dict[str, Any]
+from regspec.keras.notes import Notes
+from regspec.keras.older.keras2 import with_names
+from regspec.keras.values import Item, UnportedError
 
 CLASSES = {
     "Convolution1D": "Conv1D",
@@ -65,14 +64,14 @@ OWN_FIELDS = {  # of a class, where the word means another thing than elsewhere
 }
 SIZES = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))  # of a window, a field for each axis
 MEANINGLESS = frozenset({"consume_less", "input_dim"})
-NEUTRAL = {"dropout": (0,), "mode": (0,)}  # of an embedding, of a normalization: as Keras 2 does anyway
+NEUTRAL = {"dropout": (0,), "mode": (0,)}  # of an embedding, of a normalization: what Keras 2 does anyway
 FORMATS = {"th": "channels_first", "tf": "channels_last"}
 REGULARIZERS = ("WeightRegularizer", "ActivityRegularizer", "L1L2Regularizer")
 GATED = frozenset({"GRU", "LSTM"})
 CONSTRAINTS = {"m": "max_value", "low": "min_value", "high": "max_value"}
 
 
-def renewed(item: Item, dialect: Dialect) -> Item:
+def renewed(item: Item, dialect: Dialect, notes: Notes) -> Item:
     """A layer or a model of Keras 1 as Keras 2 would write it.
 
     Raises:
@@ -80,54 +79,54 @@ def renewed(item: Item, dialect: Dialect) -> Item:
     """
     config = item.get("config")
     if isinstance(config, list):
-        return {**item, **_sequence(str(item.get("name") or "sequential"), config, dialect)}
+        return {**item, **_sequence(str(item.get("name") or "sequential"), config, dialect, notes)}
     if not isinstance(config, dict):
         return item
     if isinstance(config.get("layers"), list):
-        layers = [renewed(each, dialect) if isinstance(each, dict) else each for each in config["layers"]]
+        layers = [renewed(each, dialect, notes) if isinstance(each, dict) else each for each in config["layers"]]
         return {**item, "config": {**config, "layers": layers}}
-    return {**item, **_layer(str(item.get("class_name")), config, dialect)}
+    return {**item, **_layer(str(item.get("class_name")), config, dialect, notes)}
 
 
 # -- sequences ---------------------------------------------------------------------------------------------------------
 
 
-def _sequence(name: str, layers: list[Any], dialect: Dialect) -> Item:
+def _sequence(name: str, layers: list[Any], dialect: Dialect, notes: Notes) -> Item:
     """A Sequential; or, where it begins with a Merge of others, the graph that it is."""
     first = layers[0] if layers and isinstance(layers[0], dict) else {}
     if not isinstance((first.get("config") or {}).get("layers"), list):
-        own = [renewed(each, dialect) if isinstance(each, dict) else each for each in named_parts(layers)]
+        own = [renewed(each, dialect, notes) if isinstance(each, dict) else each for each in with_names(layers)]
         return {"class_name": "Sequential", "config": {"name": name, "layers": own}}
     graph: list[Item] = []
     inputs: list[list[Any]] = []
-    last = _chain(layers, graph, inputs, dialect)
+    last = _chain(layers, graph, inputs, dialect, notes)
     config = {"name": name, "layers": graph, "input_layers": inputs, "output_layers": [[last, 0, 0]]}
     return {"class_name": "Model", "config": config}
 
 
-def _chain(layers: list[Item], graph: list[Item], inputs: list[list[Any]], dialect: Dialect) -> str:
+def _chain(layers: list[Item], graph: list[Item], inputs: list[list[Any]], dialect: Dialect, notes: Notes) -> str:
     """Adds the layers of a Sequential to a graph, each on the one before; gives the name of the last."""
     last: list[str] = []
-    for layer in named_parts(layers):
+    for layer in with_names(layers):
         config = layer["config"]
         name = layer.get("name") or config["name"]
         if not last and isinstance(config, dict) and isinstance(config.get("layers"), list):
             branches = config["layers"]
             if not all(isinstance(branch["config"], list) for branch in branches):
                 raise UnportedError("a Merge of models that are no sequences")
-            last = [_chain(branch["config"], graph, inputs, dialect) for branch in branches]
+            last = [_chain(branch["config"], graph, inputs, dialect, notes) for branch in branches]
             if any(_penalties(branch) for branch in branches):
-                dialect.note("Keras 1 does not count the penalties of models that a Merge begins with; here they are")
+                notes.add("Keras 1 does not count the penalties of models that a Merge begins with; here they are")
             layer = {**layer, "config": {key: value for key, value in config.items() if key != "layers"}}
         elif not last:
             given = f"{name}_input"
             own = {key: config[key] for key in ("batch_input_shape", "input_dtype") if key in config} | {"name": given}
-            entry = renewed({"class_name": "InputLayer", "config": own}, dialect)
+            entry = renewed({"class_name": "InputLayer", "config": own}, dialect, notes)
             graph.append({**entry, "name": given, "inbound_nodes": []})
             inputs.append([given, 0, 0])
             last = [given]
         calls = [[[each, 0, 0] for each in last]]
-        graph.append({**renewed(layer, dialect), "name": name, "inbound_nodes": calls})
+        graph.append({**renewed(layer, dialect, notes), "name": name, "inbound_nodes": calls})
         last = [name]
     if len({layer["name"] for layer in graph}) < len(graph):
         raise UnportedError("a Merge of sequences that share layers")
@@ -137,7 +136,7 @@ def _chain(layers: list[Item], graph: list[Item], inputs: list[list[Any]], diale
 # -- layers ------------------------------------------------------------------------------------------------------------
 
 
-def _layer(class_name: str, config: Item, dialect: Dialect) -> Item:
+def _layer(class_name: str, config: Item, dialect: Dialect, notes: Notes) -> Item:
     """A layer's class and fields as Keras 2 has them."""
     if config.get("mode_type") == "raw" and config.get("mode") in MERGES:
         return _merge(config)
@@ -145,16 +144,16 @@ def _layer(class_name: str, config: Item, dialect: Dialect) -> Item:
     fields: Item = {}
     for key, value in config.items():
         if key in words:
-            fields[words[key]] = _field(words[key], value, dialect)
+            fields[words[key]] = _field(words[key], value, dialect, notes)
         elif key not in MEANINGLESS and value not in NEUTRAL.get(key, ()):
-            fields[key] = _field(key, value, dialect)
+            fields[key] = _field(key, value, dialect, notes)
     for axes in SIZES:
         if all(axis in fields for axis in axes):
             fields["kernel_size"] = [fields.pop(axis) for axis in axes]
     if (start := fields.pop("forget_bias_init", None)) is not None:
         fields["unit_forget_bias"] = start == "one"
     if class_name in GATED and config.get("consume_less") != "gpu" and dialect.version[:2] == (1, 2):
-        fields = quirks.mistaken(fields, dialect)
+        fields = quirks.mistaken(fields, dialect, notes)
     return {"class_name": CLASSES.get(class_name, class_name), "config": fields}
 
 
@@ -175,10 +174,10 @@ def _merge(config: Item) -> Item:
     return {"class_name": MERGES[mode], "config": own}
 
 
-def _field(field: str, value: Any, dialect: Dialect) -> Any:
+def _field(field: str, value: Any, dialect: Dialect, notes: Notes) -> Any:
     """The value of a field."""
     if field == "layer" and isinstance(value, dict):
-        return renewed(value, dialect)
+        return renewed(value, dialect, notes)
     if field == "data_format":
         return FORMATS.get(value, value)
     if field == "padding":

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from regspec.keras.dialect import Dialect
+from regspec.keras.notes import Notes
 from regspec.keras.older.graphs import graph, is_model, sequence
-from regspec.keras.values import UnportedError, shortened
+from regspec.keras.values import Item, UnportedError, shortened
 
 WRAPPED = ("layer", "backward_layer")  # the fields in which a wrapper has its layers
-Item = dict[str, Any]
 
 
-def renewed(item: Item, dialect: Dialect) -> Item:
+def renewed(item: Item, dialect: Dialect, notes: Notes) -> Item:
     """A layer or a model of Keras 2 as Keras 3 would write it; a layer's class as it was is ``written_as``.
 
     Raises:
@@ -28,13 +28,14 @@ def renewed(item: Item, dialect: Dialect) -> Item:
     if not isinstance(config, dict):
         return item
     if not is_model(config):
-        return {**item, **_layer(str(item.get("class_name")), config, dialect)}
-    layers = named_parts(config["layers"])
-    config = {**config, "layers": [renewed(each, dialect) if isinstance(each, dict) else each for each in layers]}
+        return {**item, **_layer(str(item.get("class_name")), config, dialect, notes)}
+    layers = with_names(config["layers"])
+    layers = [renewed(each, dialect, notes) if isinstance(each, dict) else each for each in layers]
+    config = {**config, "layers": layers}
     return {**item, "config": sequence(config) if item.get("class_name") == "Sequential" else graph(config)}
 
 
-def named_parts(layers: list[Any]) -> list[Any]:
+def with_names(layers: list[Any]) -> list[Any]:
     """Layers, of which those that are bare lists of others, and so have no name, have one."""
     return [
         {"name": f"part_{number}", **each} if isinstance(each, dict) and isinstance(each.get("config"), list) else each
@@ -86,35 +87,35 @@ MERGED = frozenset({"Bidirectional"})  # wrappers whose penalty, before TensorFl
 NAMES = {"maxnorm": "max_norm", "nonneg": "non_neg", "unitnorm": "unit_norm", "l1l2": "l1_l2"}
 
 
-def _layer(class_name: str, config: Item, dialect: Dialect) -> Item:
+def _layer(class_name: str, config: Item, dialect: Dialect, notes: Notes) -> Item:
     """A layer's class and fields as Keras 3 has them, and its class as it was."""
     if class_name in GONE:
         own = {key: config[key] for key in GONE[class_name] if key in config}
         activation = {"class_name": class_name, "config": {**own, "trainable": True}}
         config = {**{key: value for key, value in config.items() if key not in own}, "activation": activation}
-        return {**_layer("Activation", config, dialect), "written_as": class_name}
+        return {**_layer("Activation", config, dialect, notes), "written_as": class_name}
     where = f"'{config.get('name')}'"
     if config.get("ragged") is True:
         raise UnportedError(f"the input {where} of ragged tensors")
     if class_name in RESIZING:
-        dialect.note(f"{where} changes the {RESIZING[class_name]} at random in training, which is left out")
+        notes.add(f"{where} changes the {RESIZING[class_name]} at random in training, which is left out")
         config = {key: config[key] for key in ("name", "trainable") if key in config}
         return {"class_name": "Identity", "config": config, "written_as": class_name}
     if class_name in AVERAGING and config.get("trainable", True) and not dialect.is_standalone:
-        dialect.note(
+        notes.add(
             "in training, Keras 2 averages the unbiased variance of batches of images; here it is the biased one, "
             "as in Keras 3"
         )
     if class_name in ADDED and config.get("bias_regularizer") is not None:
-        dialect.note(f"{where} has two biases, and a penalty on both; here it is on their sum, which is the only bias")
+        notes.add(f"{where} has two biases, and a penalty on both; here it is on their sum, which is the only bias")
     fields = {**DEFAULTS.get(class_name, {})}
     for key, value in config.items():
         field = RENAMED.get((class_name, key), key)
-        fields[field] = _field(field, value, dialect)
+        fields[field] = _field(field, value, dialect, notes)
         if isinstance(value, str):
             fields[field] = SAME.get((class_name, field, value), fields[field])
     if class_name in INERT:
-        _drop(INERT[class_name], fields, where, dialect)
+        fields = _without_slot(INERT[class_name], fields, where, notes)
     if class_name in MERGED and dialect.is_standalone:
         fields = _with_inner_activity(fields)
     if fields.get("trainable") is False:
@@ -125,12 +126,13 @@ def _layer(class_name: str, config: Item, dialect: Dialect) -> Item:
     return {"class_name": CLASSES.get(class_name, class_name), "config": fields, "written_as": class_name}
 
 
-def _drop(slot: str, fields: Item, where: str, dialect: Dialect) -> None:
-    """Takes out what a layer says of a weight that it does not have."""
-    for ending in ("initializer", "regularizer", "constraint"):
-        said = fields.pop(f"{slot}_{ending}", None)
-        if said is not None and ending != "initializer":
-            dialect.note(f"{where} has a {slot}_{ending}, which Keras 2 ignores, because it has no {slot}")
+def _without_slot(slot: str, fields: Item, where: str, notes: Notes) -> Item:
+    """The fields without what they say of a weight that the layer does not have."""
+    for ending in ("regularizer", "constraint"):
+        if fields.get(f"{slot}_{ending}") is not None:
+            notes.add(f"{where} has a {slot}_{ending}, which Keras 2 ignores, because it has no {slot}")
+    inert = {f"{slot}_{ending}" for ending in ("initializer", "regularizer", "constraint")}
+    return {key: value for key, value in fields.items() if key not in inert}
 
 
 def _with_inner_activity(fields: Item) -> Item:
@@ -145,22 +147,22 @@ def _frozen(item: Item) -> Item:
     return {**item, "config": {**item["config"], "trainable": False}}
 
 
-def _field(key: str, value: Any, dialect: Dialect) -> Any:
+def _field(key: str, value: Any, dialect: Dialect, notes: Notes) -> Any:
     """The value of a layer's field."""
     if key in (*WRAPPED, "cell") and isinstance(value, dict):
-        return renewed(value, dialect)
+        return renewed(value, dialect, notes)
     if key == "cells" and isinstance(value, list):
-        return [renewed(each, dialect) if isinstance(each, dict) else each for each in value]
+        return [renewed(each, dialect, notes) if isinstance(each, dict) else each for each in value]
     if key == "dtype" and isinstance(value, dict):
         return (value.get("config") or {}).get("name")
     if key.endswith("activation"):
         return _activation(value)
     if key.endswith(("_regularizer", "_constraint")):
-        return _named(value)
+        return _serialized(value)
     return shortened(value)
 
 
-def _named(value: Any) -> Any:
+def _serialized(value: Any) -> Any:
     """A regularizer or a constraint: by its name alone, or with its arguments."""
     if not (isinstance(value, str) or (isinstance(value, dict) and "class_name" in value)):
         return value

@@ -15,15 +15,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from regspec.keras.archive import Arrays, damaged
+from regspec.keras.arrays import ArrayFile, damaged
 from regspec.keras.models import name_of
 from regspec.keras.older.graphs import is_model
-from regspec.keras.weights import places_of
+from regspec.keras.weights import groups_of
 
 Array = NDArray[Any]
 Item = dict[str, Any]
 Shape = tuple[int, ...]
-Made = Callable[..., Any]  # of the shape that is wanted and arrays, an array
+Making = Callable[..., Any]  # makes an array, of the shape that is wanted and of those in the file
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Joined:
     """An array that is made of others in a file."""
 
     parts: tuple[h5py.Dataset, ...]
-    made: Made
+    make: Making
 
     @property
     def name(self) -> str:
@@ -44,16 +44,16 @@ class Joined:
         return tuple(self.parts[0].shape)
 
 
-class Renewed(Arrays):
+class Renewed(ArrayFile):
     """The arrays of a file, as Keras 3 would have them."""
 
-    def __init__(self, arrays: Arrays, config: Item, generation: int) -> None:
+    def __init__(self, arrays: ArrayFile, config: Item, generation: int) -> None:
         super().__init__(arrays.file, arrays.path)
         self.items = dict(_items(config))  # layers by name
         self.generation = generation
         layers = [each for each in config["config"]["layers"] if each["class_name"] != "InputLayer"]
         self.renamed = self._renamed([name_of(each) for each in layers])
-        self.local = dict(_local_places(config["config"]))
+        self.local = dict(_local_groups(config["config"]))
         with damaged(self.path):
             self.is_turned = "theano" in (_backend(self.root), _backend(self.file))
 
@@ -70,10 +70,10 @@ class Renewed(Arrays):
             found += [Joined(tuple(own[3 * gate + index] for gate in gates), _side_by_side) for index in range(3)]
         return found
 
-    def below(self, place: str) -> dict[str, Any]:
-        """The arrays of a layer that is stored by its place in the model, its kernel as Keras 3 would have it."""
-        found: dict[str, Any] = dict(super().below(place))
-        item, kernel = self.local.get(place), found.get("vars/0")
+    def below(self, group: str) -> dict[str, Any]:
+        """The arrays of a layer that has a group, its kernel as Keras 3 would have it."""
+        found: dict[str, Any] = dict(super().below(group))
+        item, kernel = self.local.get(group), found.get("vars/0")
         made = None if item is None else _local(item["config"])
         return found if made is None or kernel is None else {**found, "vars/0": Joined((kernel,), made)}
 
@@ -85,13 +85,13 @@ class Renewed(Arrays):
         others = [name for name in known if name not in names and name not in self.items]
         return dict(zip(missing, others, strict=True)) if len(missing) == len(others) else {}
 
-    def read(self, dataset: Any, shape: Shape) -> Array:
+    def array(self, dataset: Any, shape: Shape) -> Array:
         """The array of a dataset, or of what is made of several, whose shape must be this one."""
         if not isinstance(dataset, Joined):
-            return super().read(dataset, shape)
-        arrays = [super(Renewed, self).read(each, each.shape) for each in dataset.parts]
+            return super().array(dataset, shape)
+        arrays = [super(Renewed, self).array(each, each.shape) for each in dataset.parts]
         try:
-            array: Array | None = dataset.made(shape, *arrays)
+            array: Array | None = dataset.make(shape, *arrays)
         except (ValueError, TypeError, LookupError):  # whatever numpy raises where sizes do not fit
             array = None
         if array is None or array.shape != shape:
@@ -115,8 +115,8 @@ class Renewed(Arrays):
         elif self.generation == 1:  # layer_W
             yield from sorted((name for name in self.items if part.startswith(f"{name}_")), key=len)[-1:]
 
-    def _turn(self, item: Item, weight: str, dataset: h5py.Dataset) -> Made | None:
-        """What makes Keras 3's array of a weight's; None where it is as it is."""
+    def _turn(self, item: Item, weight: str, dataset: h5py.Dataset) -> Making | None:
+        """What makes Keras 3's array of a weight of that in the file; None where they are the same."""
         written = item.get("written_as" if self.generation == 2 else "class_name")
         config = item["config"]
         if self.generation == 1:
@@ -153,7 +153,7 @@ def _items(item: Any) -> Iterator[tuple[str, Item]]:
 
 # -- Keras 1 -----------------------------------------------------------------------------------------------------------
 
-# Of each gate it has the kernel, the recurrent kernel and the bias. By the first gate, where Keras 3's gates stand.
+# It has the kernel, the recurrent kernel and the bias of each gate. By its first gate: at which places Keras 3's are.
 GATES = {"i": (0, 2, 1, 3), "z": (0, 1, 2)}
 
 
@@ -179,7 +179,7 @@ def _line(shape: Shape, kernel: Array) -> Any:
     return kernel[:, 0]
 
 
-KERNELS: dict[tuple[Any, str], Made] = {
+KERNELS: dict[tuple[Any, str], Making] = {
     ("Conv1D", "channels_last"): _line,
     **{(each, "channels_first"): _first for each in ("Conv2D", "Conv3D")},
 }
@@ -197,7 +197,7 @@ def _turned(shape: Shape, kernel: Array) -> Any:
 # -- cuDNN -------------------------------------------------------------------------------------------------------------
 
 
-def _gates(count: int, moved: Callable[[Array], Any]) -> Made:
+def _gates(count: int, moved: Callable[[Array], Any]) -> Making:
     """The kernel of so many gates, of which each is moved by itself."""
 
     def made(shape: Shape, kernel: Array) -> Any:
@@ -219,7 +219,7 @@ def _both(shape: Shape, bias: Array) -> Any:
     return bias.reshape(2, -1)
 
 
-CUDNN: dict[Any, dict[str, Made]] = {
+CUDNN: dict[Any, dict[str, Making]] = {
     "CuDNNLSTM": {"kernel": _gates(4, _by_columns), "recurrent_kernel": _gates(4, np.transpose), "bias": _sum},
     "CuDNNGRU": {"kernel": _gates(3, _by_columns), "recurrent_kernel": _gates(3, np.transpose), "bias": _both},
 }
@@ -229,17 +229,17 @@ CUDNN: dict[Any, dict[str, Made]] = {
 LOCAL = frozenset({"LocallyConnected1D", "LocallyConnected2D"})
 
 
-def _local_places(config: Item, at: str = "") -> Iterator[tuple[str, Item]]:
-    """The locally connected layers of a model by their places in a file."""
-    places = places_of(config, at)
+def _local_groups(config: Item, at: str = "") -> Iterator[tuple[str, Item]]:
+    """The locally connected layers of a model by their groups in a file."""
+    groups = groups_of(config, at)
     for layer in config["layers"]:
         if layer.get("written_as") in LOCAL:
-            yield places[name_of(layer)], layer
+            yield groups[name_of(layer)], layer
         elif is_model(layer.get("config")):
-            yield from _local_places(layer["config"], f"{places[name_of(layer)]}/")
+            yield from _local_groups(layer["config"], f"{groups[name_of(layer)]}/")
 
 
-def _local(config: Item) -> Made | None:
+def _local(config: Item) -> Making | None:
     """How the kernel (places, cells of the window, outputs) is made of that of another implementation."""
     is_first = config.get("data_format") == "channels_first"
     implementation = config.get("implementation")
@@ -247,7 +247,7 @@ def _local(config: Item) -> Made | None:
     return made.get(implementation) if isinstance(implementation, int) else None
 
 
-def _sparse(is_first: bool) -> Made:
+def _sparse(is_first: bool) -> Making:
     """Of the numbers in a row: all windows' in order, those of the outputs within a place, or around the places."""
 
     def made(shape: Shape, row: Array) -> Any:
@@ -259,7 +259,7 @@ def _sparse(is_first: bool) -> Made:
     return made
 
 
-def _dense(config: Item, is_first: bool) -> Made:
+def _dense(config: Item, is_first: bool) -> Making:
     """Of a matrix from all inputs to all outputs, of which the windows' numbers are used."""
 
     def made(shape: Shape, kernel: Array) -> Any:

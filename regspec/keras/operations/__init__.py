@@ -1,1 +1,1 @@
-"""Operations that Keras recorded as layers, and TensorFlow's functions, as entries of a spec."""
+"""Operations that Keras recorded as layers, and TensorFlow's functions, as layers of a spec."""

@@ -1,22 +1,23 @@
-"""Calls of TensorFlow's functions, which Keras 2 records as layers; among their arguments may be sizes of tensors."""
+"""Calls of TensorFlow's functions, which Keras 2 records as layers; their arguments may be sizes of tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from regspec.keras.dialect import Dialect
+from regspec.keras.operations.operation import KerasTensor
 from regspec.keras.operations.tensorflow import tf_operation_of
 from regspec.keras.operations.tensorflow_rules import Parted, Result, ShapeOf, SizeOf, Sizes
 from regspec.keras.values import UnportedError
 
 CLASSES = frozenset({"SlicingOpLambda", "TFOpLambda"})
 
-Known: TypeAlias = "Mapping[tuple[str, int], ShapeOf | SizeOf | Sizes]"  # by the layer that gives them, and its call
+KnownSizes: TypeAlias = "Mapping[tuple[str, int], ShapeOf | SizeOf | Sizes]"  # by the layers that give them, and calls
 
 
 def is_function(layer: Mapping[str, Any]) -> bool:
-    """Whether an entry of a config is a call of a function."""
+    """Whether a layer of a config is a call of a function."""
     return layer["class_name"] in CLASSES
 
 
@@ -26,9 +27,9 @@ def short_name(layer: Mapping[str, Any]) -> str:
 
 
 def function_of(
-    layer: Mapping[str, Any], arguments: list[Any], keywords: Mapping[str, Any], dialect: Dialect, sizes: Known
+    layer: Mapping[str, Any], arguments: list[Any], keywords: Mapping[str, Any], dialect: Dialect, sizes: KnownSizes
 ) -> Result:
-    """What becomes of a function on arguments, among which tensors are references.
+    """What becomes of a function on arguments, some of which are tensors of the file.
 
     Raises:
         UnportedError: for a function that has no counterpart.
@@ -39,8 +40,8 @@ def function_of(
     return tf_operation_of(function, passed, given, dialect)
 
 
-def _with_sizes(value: Any, sizes: Known) -> Any:
-    """A value with sizes in the place of the references to them."""
+def _with_sizes(value: Any, sizes: KnownSizes) -> Any:
+    """A value with sizes in the place of the tensors that they are in the file."""
     if isinstance(value, tuple):
         known = sizes.get(value[:2])
         if isinstance(known, Parted):
@@ -51,7 +52,7 @@ def _with_sizes(value: Any, sizes: Known) -> Any:
     return {name: _with_sizes(each, sizes) for name, each in value.items()} if isinstance(value, dict) else value
 
 
-def refuse_sizes(references: list[tuple[str, int, int]], sizes: Known) -> None:
+def refuse_sizes(tensors: Sequence[KerasTensor], sizes: KnownSizes) -> None:
     """Raises `UnportedError` where a layer takes the size of a tensor as if it were one."""
-    if any(reference[:2] in sizes for reference in references):
+    if any(each[:2] in sizes for each in tensors):
         raise UnportedError("it computes with the shape of a tensor")

@@ -1,4 +1,4 @@
-"""An operation of a file as data, and what becomes of it: an entry whose inputs are tensors or further entries.
+"""An operation of a file as data, and what becomes of it: a kind operand_of to tensors, or to what others give.
 
 Most operations are the kind of their name, with their arguments as its fields; `RULES` has the others.
 """
@@ -16,18 +16,19 @@ from regspec.keras.values import UnportedError
 from regspec.layers.layer import KINDS
 from regspec.layers.operations.operands import MAX_NUMBERS
 
-Reference: TypeAlias = "tuple[str, int, int]"  # a tensor: its layer, the layer's node, the output
-Source: TypeAlias = "Reference | Entry"
+KerasTensor: TypeAlias = "tuple[str, int, int]"  # a tensor of the file: its layer, the layer's node, the output
+Operand: TypeAlias = "KerasTensor | Applied"  # what an operation takes, and what becomes of one
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A layer of a spec on tensors, or on what other entries give."""
+class Applied:
+    """A kind operand_of to operands: a layer of the spec, after those that its operands are."""
 
     kind: str
     fields: dict[str, Any]
-    inputs: tuple[Source, ...]
+    inputs: tuple[Operand, ...]
     weights: dict[str, list[Any]] = field(default_factory=dict)  # numbers of the file that are its weights
+    notes: tuple[str, ...] = ()  # on what the operation was
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,16 @@ class Operation:
 
     name: str
     arguments: dict[str, Any]
-    dialect: Dialect = field(default_factory=lambda: Dialect("channels_last"))
-    shapes: Mapping[Reference, Any] = field(default_factory=dict)  # of tensors, where the file tells
+    dialect: Dialect = field(default_factory=Dialect)
+    shapes: Mapping[KerasTensor, Any] = field(default_factory=dict)  # of tensors, where the file tells
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments.get(name)
 
-    def on(self, *inputs: Any) -> tuple[Source, ...]:
+    def on(self, *inputs: Any) -> tuple[Operand, ...]:
         """These arguments, which must be tensors."""
         for each in inputs:
-            if not isinstance(each, (tuple, Entry)):
+            if not isinstance(each, (tuple, Applied)):
                 raise UnportedError(f"{self.name} of {str(each)[:80]}, where a tensor is wanted")
         return inputs
 
@@ -67,7 +68,7 @@ def mixing(name: str, how: str) -> UnportedError:
     return UnportedError(f"{name} with {how} mixes the examples of a batch, and a layer works on each by itself")
 
 
-Rule: TypeAlias = Callable[[Operation], Source]
+Rule: TypeAlias = Callable[[Operation], Operand]
 
 IGNORED = frozenset(("name", "assume_unique", "flash_attention", "sparse", "ragged", "synchronized"))
 RENAMED = {
@@ -92,21 +93,21 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return add
 
 
-def entry_of(operation: Operation) -> Source:
+def operand_of(operation: Operation) -> Operand:
     """What becomes of an operation. Raises `UnportedError`."""
     if operation.name in RULES:
         return RULES[operation.name](operation)
     return plain(operation)
 
 
-def plain(operation: Operation, kind: str | None = None, **fields: Any) -> Entry:
+def plain(operation: Operation, kind: str | None = None, **fields: Any) -> Applied:
     """The kind of the operation's name, or another, with the arguments as inputs and fields, and further fields."""
     kind = kind or RENAMED.get(operation.name, operation.name)
     cls = KINDS.get(kind)
     if cls is None:
         raise UnportedError(f"no kind ports the operation {operation.name}")
     known = {each.alias or name: name for name, each in cls.model_fields.items()}
-    inputs: list[Source] = []
+    inputs: list[Operand] = []
     said: dict[str, Any] = {}
     for name, value in {**operation.arguments, **numbers(operation), **fields}.items():
         if tensors := [*tensors_in(value)]:
@@ -123,12 +124,12 @@ def plain(operation: Operation, kind: str | None = None, **fields: Any) -> Entry
             said[name] = value
     if "axis" in known and "axis" not in said and cls.model_fields[known["axis"]].is_required():
         raise mixing(operation.name, "no axis")
-    return Entry(kind, said, tuple(inputs))
+    return Applied(kind, said, tuple(inputs))
 
 
-def tensors_in(value: Any) -> Iterator[Source]:
+def tensors_in(value: Any) -> Iterator[Operand]:
     """The tensors in an argument."""
-    if isinstance(value, (tuple, Entry)):
+    if isinstance(value, (tuple, Applied)):
         yield value
     elif isinstance(value, list):
         for each in value:

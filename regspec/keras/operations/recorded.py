@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from regspec.keras.dialect import Dialect
-from regspec.keras.operations.operation import RENAMED, Operation, Reference, Source
-from regspec.keras.operations.rules import RULES, entry_of
+from regspec.keras.operations.operation import RENAMED, KerasTensor, Operand, Operation
+from regspec.keras.operations.rules import RULES, operand_of
 from regspec.keras.values import UnportedError
 from regspec.layers.layer import OPERATIONS
 
@@ -66,7 +66,7 @@ def is_known(name: str) -> bool:
 
 
 def is_operation(layer: Mapping[str, Any]) -> bool:
-    """Whether an entry of a config is an operation and no layer: by its module, or as only layers can be trained."""
+    """Whether a layer of a config is an operation: by its module; without one, as it says nothing of training."""
     config = layer.get("config")
     if layer["class_name"] == "InputLayer" or not isinstance(config, dict) or "layers" in config:
         return False
@@ -80,9 +80,9 @@ def operation_of(
     arguments: list[Any],
     keywords: Mapping[str, Any],
     dialect: Dialect,
-    shapes: Mapping[Reference, Any],
-) -> Source:
-    """What becomes of an operation on arguments, among which tensors are references.
+    shapes: Mapping[KerasTensor, Any],
+) -> Operand:
+    """What becomes of an operation on arguments, some of which are tensors of the file.
 
     Raises:
         UnportedError: for an operation that has no counterpart.
@@ -100,4 +100,4 @@ def operation_of(
     config = {key: value for key, value in (layer.get("config") or {}).items() if key != "name"}
     # in the order of the class's own parameters, however they were given
     called = {key: given[key] for key in sorted(given, key=lambda key: names.index(key) if key in names else 99)}
-    return entry_of(Operation(name, {**called, **config}, dialect, shapes))
+    return operand_of(Operation(name, {**called, **config}, dialect, shapes))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from regspec.keras.operations.operation import (
-    Entry,
+    Applied,
+    Operand,
     Operation,
-    Source,
     changed,
-    entry_of,
     mixing,
     numbers,
+    operand_of,
     plain,
     rule,
     tensors_in,
@@ -21,7 +22,7 @@ from regspec.keras.operations.shape_rules import RULES
 from regspec.keras.values import UnportedError
 from regspec.language.activations import ACTIVATIONS
 
-__all__ = ["RULES", "entry_of"]  # with the rules of both files
+__all__ = ["RULES", "operand_of"]  # with the rules of both files
 
 # -- elementwise -------------------------------------------------------------------------------------------------------
 
@@ -32,7 +33,7 @@ ACTIVATION_CLASSES = """
 
 
 @rule(*ACTIVATION_CLASSES.split())
-def _activation(operation: Operation) -> Entry:
+def _activation(operation: Operation) -> Applied:
     member = ACTIVATIONS.get(operation.name)
     assert member is not None
     if "axis" in operation.arguments:
@@ -44,30 +45,30 @@ def _activation(operation: Operation) -> Entry:
             raise UnportedError(f"{operation.name} with {name} = {str(value)[:80]}")
         if value is not None and value != member.model_fields[name].default:
             said[name] = value
-    return Entry("Activation", {"activation": {member.name: said} if said else member.name}, (x,))
+    return Applied("Activation", {"activation": {member.name: said} if said else member.name}, (x,))
 
 
 @rule("Softmax")
-def _softmax(operation: Operation) -> Entry:
+def _softmax(operation: Operation) -> Applied:
     operation.axis(-1)
     return plain(operation)
 
 
 @rule("LogSoftmax")
-def _log_softmax(operation: Operation) -> Entry:
+def _log_softmax(operation: Operation) -> Applied:
     axis = operation.axis(-1)
     (x,) = operation.on(operation["x"])
     if isinstance(axis, int):
-        return Entry("Activation", {"activation": "log_softmax" if axis == -1 else {"log_softmax": axis}}, (x,))
-    return Entry("Subtract", {}, (x, Entry("Logsumexp", {"axis": axis, "keepdims": True}, (x,))))
+        return Applied("Activation", {"activation": "log_softmax" if axis == -1 else {"log_softmax": axis}}, (x,))
+    return Applied("Subtract", {}, (x, Applied("Logsumexp", {"axis": axis, "keepdims": True}, (x,))))
 
 
-MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")  # the kinds are layers too, which merge otherwise
+MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")  # of which there are layers too, which align otherwise
 RANKS = "tensors of different ranks, which it aligns at their last axes,"
 
 
 @rule(*MERGES)
-def _merge(operation: Operation) -> Entry:
+def _merge(operation: Operation) -> Applied:
     ranks = {operation.rank(each) for each in tensors_in([*operation.arguments.values()])} - {None}
     if len(ranks) > 1:
         raise mixing(operation.name, RANKS)
@@ -75,26 +76,26 @@ def _merge(operation: Operation) -> Entry:
 
 
 @rule("ConvertToTensor", "Array", "Copy")
-def _identity(operation: Operation) -> Source:
+def _identity(operation: Operation) -> Operand:
     (x,) = operation.on(operation["x"])
-    return x if operation["dtype"] is None else Entry("Cast", {"dtype": operation["dtype"]}, (x,))
+    return x if operation["dtype"] is None else Applied("Cast", {"dtype": operation["dtype"]}, (x,))
 
 
 RANGES = {"int8": (-(2**7), 2**7 - 1), "uint8": (0, 2**8 - 1), "int16": (-(2**15), 2**15 - 1)}
 
 
 @rule("SaturateCast")
-def _saturate_cast(operation: Operation) -> Entry:
+def _saturate_cast(operation: Operation) -> Applied:
     if operation["dtype"] not in RANGES:
         return plain(operation, "Cast")
     low, high = RANGES[operation["dtype"]]
     return plain(
-        changed(operation, x=Entry("Clip", {"x_min": low, "x_max": high}, operation.on(operation["x"]))), "Cast"
+        changed(operation, x=Applied("Clip", {"x_min": low, "x_max": high}, operation.on(operation["x"]))), "Cast"
     )
 
 
 @rule("Select")
-def _select(operation: Operation) -> Source:
+def _select(operation: Operation) -> Operand:
     """The first choice whose condition holds."""
     conditions, choices = operation["condlist"], operation["choicelist"]
     if not isinstance(conditions, list) or not isinstance(choices, list) or len(conditions) != len(choices):
@@ -106,9 +107,9 @@ def _select(operation: Operation) -> Source:
 
 
 @rule("Nancumsum", "Nancumprod")
-def _nan_running(operation: Operation) -> Source:
+def _nan_running(operation: Operation) -> Operand:
     number = {"nan": 1.0} if operation.name.endswith("prod") else {}
-    filled = Entry("NanToNum", number, operation.on(operation["x"]))
+    filled = Applied("NanToNum", number, operation.on(operation["x"]))
     return _running(changed(operation, operation.name.removeprefix("Nan").capitalize(), x=filled))
 
 
@@ -116,13 +117,13 @@ def _nan_running(operation: Operation) -> Source:
 
 
 @rule("ZerosLike", "OnesLike", "FullLike", "Cumsum", "Cumprod", "Prod")
-def _running(operation: Operation) -> Entry:
+def _running(operation: Operation) -> Applied:
     done = plain(changed(operation, dtype=...))
-    return done if operation["dtype"] is None else Entry("Cast", {"dtype": operation["dtype"]}, (done,))
+    return done if operation["dtype"] is None else Applied("Cast", {"dtype": operation["dtype"]}, (done,))
 
 
 @rule("Norm")
-def _norm(operation: Operation) -> Entry:
+def _norm(operation: Operation) -> Applied:
     order = operation["ord"]
     if isinstance(order, float) and math.isinf(order):
         order = "inf" if order > 0 else "-inf"
@@ -138,48 +139,47 @@ SHARED = {
 
 
 @rule(*SHARED)
-def _quantile(operation: Operation) -> Entry:
+def _quantile(operation: Operation) -> Applied:
     q, whole = operation["q"], 1 if operation.name in SHARED.values() else 100
     if not isinstance(q, (int, float)):
         raise UnportedError(f"{operation.name} for several shares, which come before the batch")
+    notes: tuple[str, ...] = ()
     if operation.dialect.keeps_quirks and operation["method"] not in (None, "linear"):
-        operation.dialect.note(
-            f"Keras forgets the method of a recorded {operation.name}, and interpolates; so does this"
-        )
+        notes = (f"Keras forgets the method of a recorded {operation.name}, and interpolates; so does this",)
         operation = changed(operation, method=...)
-    return plain(changed(operation, q=q / whole), SHARED[operation.name])
+    return replace(plain(changed(operation, q=q / whole), SHARED[operation.name]), notes=notes)
 
 
 SHARES = {"Nanmax": 1.0, "Nanmin": 0.0, "Nanmedian": 0.5}
 
 
 @rule(*SHARES)
-def _nan_order(operation: Operation) -> Entry:
+def _nan_order(operation: Operation) -> Applied:
     return plain(operation, "Nanquantile", q=SHARES[operation.name])
 
 
 @rule("Nanprod")
-def _nan_prod(operation: Operation) -> Source:
+def _nan_prod(operation: Operation) -> Operand:
     (x,) = operation.on(operation["x"])
-    filled = Entry("Where", {"x1": 1.0}, (Entry("Isnan", {}, (x,)), x))
+    filled = Applied("Where", {"x1": 1.0}, (Applied("Isnan", {}, (x,)), x))
     return _running(changed(operation, "Prod", x=filled))
 
 
 @rule("Nanvar", "Nanstd")
-def _nan_spread(operation: Operation) -> Entry:
+def _nan_spread(operation: Operation) -> Applied:
     (x,) = operation.on(operation["x"])
-    mean = Entry("Nanmean", {"axis": operation.axis(), "keepdims": True}, (x,))
-    squares = Entry("Square", {}, (Entry("Subtract", {}, (x, mean)),))
+    mean = Applied("Nanmean", {"axis": operation.axis(), "keepdims": True}, (x,))
+    squares = Applied("Square", {}, (Applied("Subtract", {}, (x, mean)),))
     variance = plain(changed(operation, x=squares), "Nanmean")
-    return Entry("Sqrt", {}, (variance,)) if operation.name.endswith("std") else variance
+    return Applied("Sqrt", {}, (variance,)) if operation.name.endswith("std") else variance
 
 
 @rule("Average")
-def _average(operation: Operation) -> Entry:
+def _average(operation: Operation) -> Applied:
     axis, weights = operation.axis(), operation["weights"]
     (x,) = operation.on(operation["x"])
     if weights is None:
-        return Entry("Mean", {"axis": axis}, (x,))
+        return Applied("Mean", {"axis": axis}, (x,))
     if not isinstance(weights, list) or not all(isinstance(each, (int, float)) for each in weights) or not sum(weights):
         raise UnportedError("Average with weights that are no list of numbers")
     shares = [each / sum(weights) for each in numbers(changed(operation, x=...))["weights"]]
@@ -187,17 +187,17 @@ def _average(operation: Operation) -> Entry:
 
 
 @rule("LayerNorm")
-def _layer_norm(operation: Operation) -> Source:
+def _layer_norm(operation: Operation) -> Operand:
     if operation["rms_scaling"]:
         raise UnportedError("LayerNorm with rms_scaling")
     fields = {"axis": operation.axis(-1), "epsilon": operation["epsilon"] or 1e-7, "center": False, "scale": False}
     if fields["axis"] in (-1, [-1]):
         del fields["axis"]
-    done = Entry("LayerNormalization", fields, operation.on(operation["x"]))
+    done = Applied("LayerNormalization", fields, operation.on(operation["x"]))
     return _affine(operation, done, operation["gamma"], operation["beta"], "axis" not in fields)
 
 
-def _affine(operation: Operation, x: Source, scale: Any, offset: Any, is_last: bool) -> Source:
+def _affine(operation: Operation, x: Operand, scale: Any, offset: Any, is_last: bool) -> Operand:
     """``x * scale + offset``, with numbers along the last axis."""
     for kind, value in (("Multiply", scale), ("Add", offset)):
         if value is not None:
@@ -208,16 +208,16 @@ def _affine(operation: Operation, x: Source, scale: Any, offset: Any, is_last: b
 
 
 @rule("RMSNorm")
-def _rms_norm(operation: Operation) -> Source:
+def _rms_norm(operation: Operation) -> Operand:
     (x,) = operation.on(operation["x"])
     axis = operation.axis(-1)
-    mean = Entry("Mean", {"axis": axis, "keepdims": True}, (Entry("Square", {}, (x,)),))
-    root = Entry("Rsqrt", {}, (Entry("Add", {"x2": operation["epsilon"] or 1e-7}, (mean,)),))
-    return _affine(operation, Entry("Multiply", {}, (x, root)), operation["scale"], None, axis in (-1, [-1]))
+    mean = Applied("Mean", {"axis": axis, "keepdims": True}, (Applied("Square", {}, (x,)),))
+    root = Applied("Rsqrt", {}, (Applied("Add", {"x2": operation["epsilon"] or 1e-7}, (mean,)),))
+    return _affine(operation, Applied("Multiply", {}, (x, root)), operation["scale"], None, axis in (-1, [-1]))
 
 
 @rule("BatchNorm")
-def _batch_norm(operation: Operation) -> Source:
+def _batch_norm(operation: Operation) -> Operand:
     """By numbers alone it is a scale and an offset for each channel."""
     mean, variance = operation["mean"], operation["variance"]
     x, rank = operation.on(operation["x"])[0], operation.rank(operation["x"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from regspec.keras.operations.operation import (
     RULES,
-    Entry,
+    Applied,
+    Operand,
     Operation,
-    Source,
     changed,
     mixing,
     numbers,
@@ -25,44 +25,44 @@ __all__ = ["RULES"]
 
 
 @rule("Reshape")
-def _reshape(operation: Operation) -> Entry:
+def _reshape(operation: Operation) -> Applied:
     shape = operation["newshape"]
     shape = shape if isinstance(shape, list) else [shape]
     if shape[:1] not in ([-1], [None]) or [*tensors_in(shape)]:
         what = "a shape that does not begin with -1, for the batch,"
         raise mixing(operation.name, what)
-    return Entry("Reshape", {"target_shape": shape[1:]}, operation.on(operation["x"]))
+    return Applied("Reshape", {"target_shape": shape[1:]}, operation.on(operation["x"]))
 
 
 @rule("Transpose")
-def _transpose(operation: Operation) -> Entry:
+def _transpose(operation: Operation) -> Applied:
     order = operation["axes"]
     rank = operation.rank(operation["x"]) or (len(order) if isinstance(order, list) else 0)
     order = [axis % rank for axis in order] if isinstance(order, list) and rank else []
     if order[:1] != [0]:
         raise mixing(operation.name, f"the axes {operation['axes']}")
-    return Entry("Permute", {"dims": order[1:]}, operation.on(operation["x"]))
+    return Applied("Permute", {"dims": order[1:]}, operation.on(operation["x"]))
 
 
 FIXED_AXES = {"Hstack": 1, "Dstack": 2, "Hsplit": 1, "Dsplit": 2}
 
 
 @rule("Concatenate", "Append", "Hstack", "Dstack")
-def _concatenate(operation: Operation) -> Entry:
+def _concatenate(operation: Operation) -> Applied:
     parts = operation["xs"] if "xs" in operation.arguments else [operation["x1"], operation["x2"]]
     if not isinstance(parts, list):
         raise UnportedError(f"{operation.name} of what is no list of tensors")
     axis = FIXED_AXES.get(operation.name) or operation.axis(0)
-    return Entry("Concatenate", {"axis": axis}, operation.on(*parts))
+    return Applied("Concatenate", {"axis": axis}, operation.on(*parts))
 
 
 @rule("Hsplit", "Dsplit")
-def _split(operation: Operation) -> Entry:
+def _split(operation: Operation) -> Applied:
     return plain(changed(operation, axis=FIXED_AXES[operation.name]), "Split")
 
 
 @rule("Fliplr")
-def _fliplr(operation: Operation) -> Entry:
+def _fliplr(operation: Operation) -> Applied:
     return plain(changed(operation, axis=1), "Flip")
 
 
@@ -80,14 +80,14 @@ def _slice(part: slice) -> str:
 
 
 @rule("GetItem")
-def _get_item(operation: Operation) -> Entry:
+def _get_item(operation: Operation) -> Applied:
     if [*tensors_in(operation["key"])]:
         raise UnportedError("GetItem by an index that is a tensor")
-    return Entry("GetItem", {"key": key_of(operation["key"])}, operation.on(operation["x"]))
+    return Applied("GetItem", {"key": key_of(operation["key"])}, operation.on(operation["x"]))
 
 
 @rule("Take")
-def _take(operation: Operation) -> Entry:
+def _take(operation: Operation) -> Applied:
     x, indices, axis = operation["x"], operation["indices"], operation["axis"]
     if isinstance(x, list) and axis == 0:
         return embedding(operation, x, indices)
@@ -98,30 +98,30 @@ def _take(operation: Operation) -> Entry:
     return plain(operation)
 
 
-def embedding(operation: Operation, table: list[Any], indices: Any) -> Entry:
+def embedding(operation: Operation, table: list[Any], indices: Any) -> Applied:
     """The rows of a table of numbers: a frozen layer, whose weights these numbers are."""
     rows = [len(row) if isinstance(row, list) else 0 for row in table]
     if not table or min(rows) < 1 or len({*rows}) > 1 or any(isinstance(row[0], list) for row in table):
         raise UnportedError(f"{operation.name} of an array that is no table")
     fields = {"input_dim": len(table), "output_dim": rows[0], "trainable": False}
-    return Entry("Embedding", fields, operation.on(indices), {"embeddings": table})
+    return Applied("Embedding", fields, operation.on(indices), {"embeddings": table})
 
 
 @rule("TakeAlongAxis")
-def _take_along_axis(operation: Operation) -> Entry:
+def _take_along_axis(operation: Operation) -> Applied:
     operation.axis()
     operation.on(operation["x"], operation["indices"])
     return plain(operation)
 
 
 @rule("OneHot", "MultiHot")
-def _hot(operation: Operation) -> Entry:
+def _hot(operation: Operation) -> Applied:
     x = operation["x"] or operation["inputs"]
     return plain(changed(operation, x=x, inputs=...))
 
 
 @rule("Pad")
-def _pad(operation: Operation) -> Entry:
+def _pad(operation: Operation) -> Applied:
     widths = operation["pad_width"]
     if isinstance(widths, list) and len(widths) == 1 and operation.rank(operation["x"]):
         widths = widths * operation.rank(operation["x"])  # type: ignore[operator]
@@ -132,7 +132,7 @@ def _pad(operation: Operation) -> Entry:
 
 
 @rule("Dot", "Inner")
-def _dot(operation: Operation) -> Entry:
+def _dot(operation: Operation) -> Applied:
     x, array = operation.on(operation["x1"])[0], operation["x2"]
     if [*tensors_in(array)]:
         raise mixing(operation.name, "two tensors")
@@ -142,11 +142,11 @@ def _dot(operation: Operation) -> Entry:
     is_matrix = isinstance(array[0], list)
     if not is_matrix or (met == -2 and not isinstance(array[0][0], list)):
         return plain(operation, "Matmul")
-    return Entry("Tensordot", {"x2": numbers(operation)["x2"], "axes": [-1, met]}, (x,))
+    return Applied("Tensordot", {"x2": numbers(operation)["x2"], "axes": [-1, met]}, (x,))
 
 
 @rule("Tensordot")
-def _tensordot(operation: Operation) -> Entry:
+def _tensordot(operation: Operation) -> Applied:
     operation.on(operation["x1"])
     if [*tensors_in(operation["x2"])]:
         raise mixing(operation.name, "two tensors")
@@ -154,22 +154,22 @@ def _tensordot(operation: Operation) -> Entry:
 
 
 @rule("Einsum")
-def _einsum(operation: Operation) -> Entry:
+def _einsum(operation: Operation) -> Applied:
     operands = [value for name, value in operation.arguments.items() if name != "subscripts"]
-    inputs = tuple(each for each in operands if isinstance(each, (tuple, Entry)))
+    inputs = tuple(each for each in operands if isinstance(each, (tuple, Applied)))
     fields: dict[str, Any] = {"subscripts": operation["subscripts"]}
     if len(inputs) < len(operands):
         known = numbers(operation, arrays=operation.arguments)
         fields["operands"] = [
-            None if isinstance(value, (tuple, Entry)) else known[name]
+            None if isinstance(value, (tuple, Applied)) else known[name]
             for name, value in operation.arguments.items()
             if name != "subscripts"
         ]
-    return Entry("Einsum", fields, inputs)
+    return Applied("Einsum", fields, inputs)
 
 
 @rule("DotProductAttention")
-def _attention(operation: Operation) -> Entry:
+def _attention(operation: Operation) -> Applied:
     if operation["attn_logits_soft_cap"] is not None:
         raise UnportedError("DotProductAttention with attn_logits_soft_cap")
     mask, bias = operation["mask"], operation["bias"]
@@ -188,7 +188,7 @@ def _data_format(operation: Operation, fields: dict[str, Any]) -> dict[str, Any]
 
 
 @rule("DepthToSpace", "SpaceToDepth", "ExtractPatches")
-def _blocks(operation: Operation) -> Entry:
+def _blocks(operation: Operation) -> Applied:
     arguments = _data_format(
         operation, {key: value for key, value in operation.arguments.items() if key != "data_format"}
     )
@@ -198,7 +198,7 @@ def _blocks(operation: Operation) -> Entry:
 
 
 @rule("Resize")
-def _resize(operation: Operation) -> Entry:
+def _resize(operation: Operation) -> Applied:
     size = operation["size"]
     height, width = size if isinstance(size, list) else (size, size)
     arguments = changed(operation, size=..., data_format=...).arguments
@@ -206,7 +206,7 @@ def _resize(operation: Operation) -> Entry:
 
 
 @rule("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool")
-def _pool(operation: Operation) -> Entry:
+def _pool(operation: Operation) -> Applied:
     size = operation["output_size" if operation.name.startswith("Adaptive") else "pool_size"]
     rank = operation.rank(operation["inputs"])
     spatial = len(size) if isinstance(size, list) else None if rank is None else rank - 2
@@ -217,16 +217,16 @@ def _pool(operation: Operation) -> Entry:
 
 
 @rule("RGBToGrayscale")
-def _grayscale(operation: Operation) -> Entry:
+def _grayscale(operation: Operation) -> Applied:
     shares, is_first = [0.2989, 0.587, 0.114], operation["data_format"] == "channels_first"
     axis = -3 if is_first else -1
-    weighted = Entry("Multiply", {"x2": [[[each]] for each in shares] if is_first else shares},
+    weighted = Applied("Multiply", {"x2": [[[each]] for each in shares] if is_first else shares},
                      operation.on(operation["images"]))  # fmt: skip
-    return Entry("Sum", {"axis": axis, "keepdims": True}, (weighted,))
+    return Applied("Sum", {"axis": axis, "keepdims": True}, (weighted,))
 
 
 @rule("PadImages", "CropImages")
-def _sides(operation: Operation) -> Entry:
+def _sides(operation: Operation) -> Applied:
     """Cells added or taken off, of which one side may follow from the size that is wanted."""
     is_crop = operation.name.startswith("Crop")
     ending = "cropping" if is_crop else "padding"
@@ -248,37 +248,48 @@ def _sides(operation: Operation) -> Entry:
             first, last = (rest if first is None else first), (rest if last is None else last)
         sides.append([first, last])
     kind = "Cropping2D" if is_crop else "ZeroPadding2D"
-    return Entry(kind, _data_format(operation, {ending: sides}), operation.on(operation["images"]))
+    return Applied(kind, _data_format(operation, {ending: sides}), operation.on(operation["images"]))
 
 
 # -- convolutions ------------------------------------------------------------------------------------------------------
 
-# By a kernel of numbers they are frozen layers, whose weights these numbers are: the layers' names of the kernels, and
-# which of the last axes of the last kernel has the channels of the output.
-CONVOLUTIONS: dict[str, tuple[dict[str, str], int]] = {
-    "Conv": ({"kernel": "kernel"}, -1),
-    "ConvTranspose": ({"kernel": "kernel"}, -2),
-    "DepthwiseConv": ({"kernel": "depthwise"}, -1),
-    "SeparableConv": ({"depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise"}, -1),
+
+@dataclass(frozen=True)
+class _Convolution:
+    """A convolution by a kernel of numbers, which becomes a frozen layer whose weights these numbers are."""
+
+    kind: str  # for each rank
+    kernels: dict[str, str]  # the layer's names of the kernels, by those of the operation
+    outputs: int | None = -1  # the axis of the last kernel that has the channels of the output; None where none has
+    is_depthwise: bool = False  # whether the last axis of the first kernel is how many channels each one gives
+
+
+CONVOLUTIONS = {
+    "Conv": _Convolution("Conv{}D", {"kernel": "kernel"}),
+    "ConvTranspose": _Convolution("Conv{}DTranspose", {"kernel": "kernel"}, outputs=-2),
+    "DepthwiseConv": _Convolution("DepthwiseConv{}D", {"kernel": "depthwise"}, outputs=None, is_depthwise=True),
+    "SeparableConv": _Convolution(
+        "SeparableConv{}D",
+        {"depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise"},
+        is_depthwise=True,
+    ),
 }
-LAYERS = {"ConvTranspose": "Conv{}DTranspose"}
 
 
 @rule(*CONVOLUTIONS)
-def _convolution(operation: Operation) -> Entry:
-    names, output = CONVOLUTIONS[operation.name]
-    kernels = {own: operation[name] for name, own in names.items()}
-    shapes = {own: _shape(operation, kernel) for own, kernel in kernels.items()}
-    first, last = next(iter(shapes.values())), [*shapes.values()][-1]
+def _convolution(operation: Operation) -> Applied:
+    own = CONVOLUTIONS[operation.name]
+    kernels = {weight: operation[name] for name, weight in own.kernels.items()}
+    shapes = [_shape(operation, kernel) for kernel in kernels.values()]
+    first, last = shapes[0], shapes[-1]
     fields: dict[str, Any] = {"kernel_size": first[:-2], "use_bias": False, "trainable": False}
-    if "depthwise" in shapes:
+    if own.is_depthwise:
         fields["depth_multiplier"] = first[-1]
-    if [*shapes] != ["depthwise"]:
-        fields["filters"] = last[output]
-    arguments = {key: value for key, value in operation.arguments.items() if key not in (*names, "data_format")}
-    kind = LAYERS.get(operation.name, f"{operation.name}{{}}D").format(len(first) - 2)
-    entry = plain(Operation(operation.name, _data_format(operation, arguments)), kind, **fields)
-    return replace(entry, weights=kernels)
+    if own.outputs is not None:
+        fields["filters"] = last[own.outputs]
+    arguments = {key: value for key, value in operation.arguments.items() if key not in (*own.kernels, "data_format")}
+    whole = Operation(operation.name, _data_format(operation, arguments))
+    return replace(plain(whole, own.kind.format(len(first) - 2), **fields), weights=kernels)
 
 
 def _shape(operation: Operation, kernel: Any) -> list[int]:
@@ -297,5 +308,5 @@ def _shape(operation: Operation, kernel: Any) -> list[int]:
 
 
 @rule("Outer", "Vdot", "Ravel", "Flipud", "Vstack", "Vsplit", "Kron", "Diag", "Diagflat", "Nonzero", "Unique")
-def _refused(operation: Operation) -> Source:
+def _refused(operation: Operation) -> Operand:
     raise mixing(operation.name, "the batch as its first axis")

@@ -1,4 +1,4 @@
-"""TensorFlow's functions, which Keras 2 records as layers (TFOpLambda), as Keras 3's operations, and so as entries.
+"""TensorFlow's functions, which Keras 2 records as layers (TFOpLambda), as Keras 3's operations.
 
 `FUNCTIONS` says what a function is called in Keras 3, and its parameters in order; `tensorflow:keras` renames one. The
 functions whose arguments differ in more than names are in `tensorflow_rules.py` and `tensorflow_images.py`.
@@ -11,7 +11,7 @@ from typing import Any
 
 from regspec.keras.dialect import Dialect
 from regspec.keras.operations.operation import Operation
-from regspec.keras.operations.rules import entry_of
+from regspec.keras.operations.rules import operand_of
 from regspec.keras.operations.tensorflow_images import SPECIAL
 from regspec.keras.operations.tensorflow_rules import Result, ShapeOf, SizeOf, Sizes, TensorFlowCall
 from regspec.keras.values import UnportedError
@@ -159,10 +159,10 @@ def tf_operation_of(
     keywords: Mapping[str, Any],
     dialect: Dialect,
 ) -> Result:
-    """What becomes of a function of TensorFlow's on arguments, among which tensors are references.
+    """What becomes of a function of TensorFlow's on arguments, some of which are tensors of the file.
 
-    The arguments are as `operation_of` takes them: a reference is a tuple, a list may hold references, a slice is
-    Python's or a mapping of its parts. Functions of a tensor's shape give a `ShapeOf`, `SizeOf` or `Sizes`.
+    A tensor is a tuple, a list may hold tensors, and a slice is Python's or a mapping of its parts. Functions of a
+    tensor's shape give a `ShapeOf`, `SizeOf` or `Sizes`.
 
     Raises:
         UnportedError: for a function that has no counterpart.
@@ -190,4 +190,4 @@ def tf_operation_of(
         return SPECIAL[function][1](TensorFlowCall(function, said, dialect))
     if any(isinstance(each, (ShapeOf, SizeOf, Sizes)) for each in said.values()):
         raise UnportedError(f"tf.{function} of a tensor's shape")
-    return entry_of(Operation(name, said, dialect))
+    return operand_of(Operation(name, said, dialect))

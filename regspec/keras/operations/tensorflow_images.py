@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from regspec.keras.operations.operation import Source
-from regspec.keras.operations.tensorflow_rules import SPECIAL, TensorFlowCall, special, whole
+from regspec.keras.operations.operation import Operand
+from regspec.keras.operations.tensorflow_math import SPECIAL
+from regspec.keras.operations.tensorflow_rules import TensorFlowCall, special, whole
 
-__all__ = ["SPECIAL"]
+__all__ = ["SPECIAL"]  # with the functions of all three files
 
 METHODS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 
 
 @special("image.resize", "images size method preserve_aspect_ratio antialias")
-def _resize(call: TensorFlowCall) -> Source:
+def _resize(call: TensorFlowCall) -> Operand:
     method = call["method"] or "bilinear"
     if method not in METHODS:
         raise call.refused(f"by the method {method}")
@@ -26,17 +27,17 @@ def _resize(call: TensorFlowCall) -> Source:
 
 
 @special("image.flip_left_right", "image")
-def _flip_left_right(call: TensorFlowCall) -> Source:
+def _flip_left_right(call: TensorFlowCall) -> Operand:
     return call.to("Flip", x=call["image"], axis=-2)
 
 
 @special("image.flip_up_down", "image")
-def _flip_up_down(call: TensorFlowCall) -> Source:
+def _flip_up_down(call: TensorFlowCall) -> Operand:
     return call.to("Flip", x=call["image"], axis=-3)
 
 
 @special("image.extract_patches", "images sizes strides rates padding")
-def _extract_patches(call: TensorFlowCall) -> Source:
+def _extract_patches(call: TensorFlowCall) -> Operand:
     size, strides, rates = (whole(call, name)[1:3] for name in ("sizes", "strides", "rates"))
     padding = (call["padding"] or "valid").lower()
     return call.to(
@@ -45,12 +46,12 @@ def _extract_patches(call: TensorFlowCall) -> Source:
 
 
 @special("nn.depth_to_space", "input block_size data_format")
-def _depth_to_space(call: TensorFlowCall) -> Source:
+def _depth_to_space(call: TensorFlowCall) -> Operand:
     return call.to("DepthToSpace", x=call["input"], block_size=call["block_size"], data_format=_data_format(call))
 
 
 @special("nn.space_to_depth", "input block_size data_format")
-def _space_to_depth(call: TensorFlowCall) -> Source:
+def _space_to_depth(call: TensorFlowCall) -> Operand:
     return call.to("SpaceToDepth", x=call["input"], block_size=call["block_size"], data_format=_data_format(call))
 
 
@@ -66,7 +67,7 @@ POOLS = {f"nn.{name}_pool{rank}d": (kind, rank)
 
 
 @special(" ".join([*POOLS, *(f"compat.v1.{name}" for name in POOLS)]), "input ksize strides padding data_format")
-def _pool(call: TensorFlowCall) -> Source:
+def _pool(call: TensorFlowCall) -> Operand:
     kind, rank = POOLS[call.function.removeprefix("compat.v1.")]
     size, strides = (_spatial(call, name, rank) for name in ("ksize", "strides"))
     if not isinstance(call["padding"], str):
@@ -86,28 +87,28 @@ def _spatial(call: TensorFlowCall, name: str, rank: int) -> list[int]:
 
 @special("nn.conv1d", "input filters stride padding data_format dilations")
 @special("nn.conv2d nn.conv3d", "input filters strides padding data_format dilations")
-def _conv(call: TensorFlowCall) -> Source:
+def _conv(call: TensorFlowCall) -> Operand:
     return _convolution(call, "Conv", call["filters"])
 
 
 @special("compat.v1.nn.conv2d", "input filter strides padding use_cudnn_on_gpu data_format dilations name filters")
-def _conv_of_old(call: TensorFlowCall) -> Source:
+def _conv_of_old(call: TensorFlowCall) -> Operand:
     return _convolution(call, "Conv", call["filter"] or call["filters"])
 
 
 @special("compat.v1.nn.conv1d", "value filters stride padding use_cudnn_on_gpu data_format name input dilations")
-def _conv1d_of_old(call: TensorFlowCall) -> Source:
+def _conv1d_of_old(call: TensorFlowCall) -> Operand:
     merged = {**call.arguments, "input": call["value"] or call["input"]}
     return _convolution(replace(call, arguments=merged), "Conv", call["filters"])
 
 
 @special("nn.depthwise_conv2d", "input filter strides padding data_format dilations")
 @special("compat.v1.nn.depthwise_conv2d", "input filter strides padding rate name data_format dilations")
-def _depthwise_conv(call: TensorFlowCall) -> Source:
+def _depthwise_conv(call: TensorFlowCall) -> Operand:
     return _convolution(call, "DepthwiseConv", call["filter"])
 
 
-def _convolution(call: TensorFlowCall, name: str, kernel: Any) -> Source:
+def _convolution(call: TensorFlowCall, name: str, kernel: Any) -> Operand:
     rank, each = -2, kernel
     while isinstance(each, list) and each:
         rank, each = rank + 1, each[0]

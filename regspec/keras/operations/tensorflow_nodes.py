@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-Item = dict[str, Any]
+from regspec.keras.values import Item
 
-CLASS = "TensorFlowOpLayer"
+NODE_CLASS = "TensorFlowOpLayer"
 # The function of an operation, and the function's arguments by the operation's attributes.
 FUNCTIONS: dict[str, tuple[str, dict[str, str]]] = {
     **{
@@ -69,16 +69,16 @@ INDEXED = frozenset({"GatherV2"})  # whose axis is the third input, which the fu
 TYPES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_INT32": "int32", "DT_INT64": "int64", "DT_BOOL": "bool"}
 
 
-def called(layer: Item) -> Item:
-    """A layer that is a node as one that is a call of a function; as it is where its function is not known."""
+def as_function_call(layer: Item) -> Item:
+    """A node as the call of a function, as Keras 2 records one later; the node itself where no function is known."""
     config = layer["config"]
     node = config.get("node_def")
     operation = node.get("op") if isinstance(node, dict) else None
     if operation not in FUNCTIONS or not isinstance(node, dict):
         return layer
     function, names = FUNCTIONS[operation]
-    attributes = node.get("attr") or {}
-    keywords = {name: value(attributes[attribute]) for attribute, name in names.items() if attribute in attributes}
+    said = node.get("attr") or {}
+    keywords = {name: attribute_value(said[attribute]) for attribute, name in names.items() if attribute in said}
     nodes = [_call(each, operation, config.get("constants") or {}, keywords) for each in layer["inbound_nodes"]]
     own = {key: config[key] for key in ("name", "trainable") if key in config}
     return {**layer, "class_name": "TFOpLambda", "config": {**own, "function": function}, "inbound_nodes": nodes}
@@ -98,7 +98,7 @@ def _call(node: Item, operation: str, constants: Mapping[str, Any], keywords: It
     return {"args": arguments, "kwargs": keywords}
 
 
-def value(attribute: Any) -> Any:
+def attribute_value(attribute: Any) -> Any:
     """The value of an attribute, as a node's text has it."""
     if not isinstance(attribute, dict) or len(attribute) != 1:
         return None

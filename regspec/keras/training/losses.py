@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.keras.training.optimizers import Settings, code, defined, named, number
+from regspec.keras.training.optimizers import Settings, code, defined, name_and_settings, number
 from regspec.targets.torch.program import Program
 
 CALL = "(outputs, targets)"
@@ -45,7 +45,7 @@ class Loss:
 
 def loss_of(stored: Any, name: str, head: Head) -> Loss | None:
     """The loss, as a function of this name; None for none."""
-    kind, settings = named(stored)
+    kind, settings = name_and_settings(stored)
     if kind is None:
         return None
     kind = SHORT.get(kind, kind)
@@ -217,9 +217,9 @@ CATEGORICAL = "(outputs.argmax(-1) == targets.argmax(-1)).float().mean()"
 
 def metric_of(stored: Any, loss: str | None) -> tuple[str, str]:
     """A metric's name, and its torch code in Markdown; ``loss`` is the name of the loss of the same output."""
-    kind, settings = named(stored)
+    kind, settings = name_and_settings(stored)
     if kind == "mean_metric_wrapper":  # of Keras 2, around a function
-        kind = named(settings.get("fn"))[0]
+        kind = name_and_settings(settings.get("fn"))[0]
     kind = SHORT.get(kind or "", kind or "metric")
     if kind in ("accuracy", "acc", "crossentropy", "ce"):  # which Keras chooses by the loss
         ending = "accuracy" if kind.startswith("acc") else "crossentropy"

@@ -32,13 +32,13 @@ Settings = Mapping[str, Any]
 
 def optimizer_of(stored: Any) -> Recipe | None:
     """The recipe of an optimizer as Keras stores it: its name, or ``{class_name, config}``; None for none."""
-    name, settings = named(stored)
+    name, settings = name_and_settings(stored)
     if name is None:
         return None
     recipe = Recipe()
     if name == "loss_scale_optimizer":
         recipe.remarks.append("the loss was scaled for half precision: `torch.amp.GradScaler` does that")
-        name, settings = named(settings.get("inner_optimizer"))
+        name, settings = name_and_settings(settings.get("inner_optimizer"))
     make = OPTIMIZERS.get((name or "").replace("_", ""))
     if make is None:
         recipe.remarks.append(f"torch.optim has no counterpart of the optimizer {code(name)}: {_listed(settings)}")
@@ -60,7 +60,7 @@ def optimizer_of(stored: Any) -> Recipe | None:
     return recipe
 
 
-def named(stored: Any) -> tuple[str | None, Settings]:
+def name_and_settings(stored: Any) -> tuple[str | None, Settings]:
     """The name in small letters, and the settings, of a thing that Keras stores by its name or by both."""
     if isinstance(stored, str):
         return snake_case(stored)[:80], {}
@@ -213,7 +213,7 @@ def _rate(settings: Settings, recipe: Recipe, default: str) -> str:
     stored = settings.get("learning_rate", settings.get("lr"))
     decay = number(settings, "decay", 0.0)  # of Keras 2
     if isinstance(stored, dict):
-        name, own = named(stored)
+        name, own = name_and_settings(stored)
         if name not in SCHEDULES:
             recipe.remarks.append(f"the learning rate followed {code(name)}: {_listed(own)}")
             return default

@@ -102,7 +102,7 @@ class Comparison:
 
     def _with(self, weights: str, parameters: Mapping[str, Tensor], form: inputs.Form) -> None:
         """Compares both sides, which have these weights, on inputs of this form."""
-        self.ported.load(parameters)
+        self.ported.set_weights(parameters)
         batches = BATCHES if self.original.batch is None else (self.original.batch,)
         for batch in batches:
             xs = inputs.inputs_of(self.ported.graph, batch, form, seed=batch)
@@ -139,7 +139,7 @@ class Comparison:
             self.is_calm = True
             self.ported.calm(xs)
             self.original.calm()
-            self.ported.load(before)
+            self.ported.set_weights(before)
             self.original.restore(values)
             self._side_by_side(mode, weights, xs, with_gradients=with_gradients)
         elif len(got.outputs) != len(wanted.outputs):
@@ -195,7 +195,7 @@ class Comparison:
         for name, gradient in mine.get("gradients", {}).items():
             if theirs["gradients"] and name not in theirs["gradients"] and gradient.any():
                 note = "Keras trains no such weight"
-                self.checks.append(Check("gradients", mode, weights, name, math.inf, self.tolerance, note))
+                self.checks.append(self._check("gradients", mode, weights, name, note=note))
         for sort, originals in theirs.items():
             floor = _floor(sort, originals)
             for name, wanted in originals.items():
@@ -213,7 +213,7 @@ class Comparison:
                     note = f"its shape is {tuple(got.shape)}, and Keras's {tuple(wanted.shape)}"
                 elif math.isinf(error):
                     note = "numbers that are not finite, or not zero, on one side only"
-                check = Check(sort, mode, weights, name, error, self.tolerance, note)
+                check = self._check(sort, mode, weights, name, error, note)
                 if not check.passed and not note:
                     failed[len(self.checks)] = check
                 self.checks.append(check)
@@ -230,7 +230,7 @@ class Comparison:
         moves: dict[str, float] = {}
         for seed in range(SHAKES):
             shaken = _shaken(before, seed)
-            self.ported.load(shaken)
+            self.ported.set_weights(shaken)
             values = self._values(
                 self.ported.run(xs, training=mode == "training", with_gradients=bool(mine["gradients"])), shaken
             )
@@ -239,7 +239,7 @@ class Comparison:
                 pairs = [(values[sort].get(name, each), each) for name, each in mine[sort].items()]
                 found = [difference(moved, each, floor, sort) for moved, each in pairs]
                 moves[sort] = max([moves.get(sort, 0.0), *found])
-        self.ported.load(after)
+        self.ported.set_weights(after)
         for index, check in failed.items():
             allowed = min(MARGIN * moves[check.sort], MOST)
             if allowed > max(self.tolerance, SENSITIVE) and check.error <= allowed:
@@ -248,7 +248,10 @@ class Comparison:
                 self.rounding[what] = max(self.rounding.get(what, 0.0), check.error)
 
     def _fail(self, mode: str, weights: str, note: str) -> None:
-        self.checks.append(Check("outputs", mode, weights, "all", math.inf, self.tolerance, note))
+        self.checks.append(self._check("outputs", mode, weights, "all", note=note))
+
+    def _check(self, sort: str, mode: str, weights: str, name: str, error: float = math.inf, note: str = "") -> Check:
+        return Check(sort=sort, mode=mode, weights=weights, name=name, error=error, allowed=self.tolerance, note=note)
 
     def _leave_out(self, what: str) -> None:
         if what not in self.left_out:

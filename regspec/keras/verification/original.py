@@ -1,15 +1,9 @@
-"""Keras with the model of a file, as the reference of a port: loaded by Keras's own loader. Imported on demand only.
-
-Keras imports what a config names. So the config is gone through before: only Keras's own layers, operations and the
-like pass, and nothing that could hold code, open files, or lead out of the weights.
-"""
+"""A model in Keras, as the reference of a port: what it computes, and its weights as those of the port."""
 
 from __future__ import annotations
 
 import importlib
-import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,31 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regspec.graph.network import BlockNode, Graph
-from regspec.keras import archive, weights
+from regspec.code.expressions import Itself
+from regspec.graph.network import Graph
+from regspec.keras import weights
+from regspec.keras.arrays import ArrayFile
 from regspec.keras.older import legacy
-from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, weights_of
+from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, output_factors
 from regspec.targets.torch.program import program_of
-from regspec.text.problems import RegspecError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from regspec.keras.ported import Provenance
-
-# Where Keras's own things lie: of Keras 3, of tf_keras, of Keras 2.
-OWN = re.compile(
-    r"(tf_)?keras(\.src)?(\.(layers|models|engine|ops|activations|regularizers|initializers|constraints|applications|"
-    r"dtype_policies|mixed_precision)(\.\w+)*)?"
-)
-# Keras's own that run code of the file, or open files that it names.
-BARRED = frozenset(
-    (
-        *("Lambda", "__lambda__", "__typespec__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
-        *("StringLookup", "IntegerLookup", "TextVectorization"),
-    )
-)
-
 
 # Of a forward: outputs, penalties, and the gradients of the trained variables and the inputs.
 _Computed = tuple[list[Any], list[Any], list[Any]]
@@ -54,36 +35,6 @@ _Computed = tuple[list[Any], list[Any], list[Any]]
 
 class UnverifiedError(Exception):
     """Something can't be compared; its text says what, and why."""
-
-
-def load(provenance: Provenance, graph: Graph) -> Original:
-    """The file's model in Keras.
-
-    Raises:
-        UnverifiedError: where Keras is not installed, or can't or must not load the file.
-    """
-    if foreign := sorted(_foreign(provenance.config)):
-        raise UnverifiedError(f"Keras is not asked to load {', '.join(foreign)}: not its own, or code in the file")
-    try:
-        stored = archive.read(provenance.path, provenance.weights)
-        if stored.arrays is not None:
-            stored.arrays.check()
-    except RegspecError as error:
-        raise UnverifiedError(f"Keras is not asked to load the file: it {error.problems[0].what}") from None
-    if stored.others:
-        raise UnverifiedError(f"Keras is not asked to load a file that holds {stored.others[0]}")
-    package = _tf_keras() if provenance.generation < 3 else _keras(_is_torch_wrong(graph))
-    backend = "tensorflow" if package.__name__ == "tf_keras" else package.backend.backend()
-    if backend == "torch" and (wrong := _is_torch_wrong(graph)):
-        hint = "its TensorFlow backend is right: install tensorflow, or set KERAS_BACKEND=tensorflow"
-        raise UnverifiedError(f"Keras's torch backend computes {wrong} wrongly, so that it is no reference; {hint}")
-    original = Original(package, backend, provenance, graph)
-    with original.scope():
-        try:
-            original.load()
-        except Exception as error:  # whatever Keras raises
-            raise UnverifiedError(f"{original.name} can't load the file: {first_sentence(error)}") from None
-    return original
 
 
 class Original:
@@ -99,13 +50,13 @@ class Original:
         self.model: Any = None
 
     @contextmanager
-    def scope(self) -> Iterator[None]:
+    def on_cpu(self) -> Iterator[None]:
         """Computes on the CPU, as the port does, and so to the last digits alike."""
         with importlib.import_module("tensorflow").device("CPU:0") if self.is_legacy else self.package.device("cpu"):
             yield
 
-    def load(self) -> None:
-        """Loads the file; what it raises is Keras's."""
+    def load_file(self) -> None:
+        """Loads the model; what it raises is Keras's."""
         path, weights = self.provenance.path, self.provenance.weights
         if self.provenance.form == "JSON":
             self.model = self.package.models.model_from_json(path.read_text())
@@ -145,8 +96,8 @@ class Original:
                 return outputs, losses, []
             wanted = [*(variable.value for variable in self.model.trainable_variables)]
             wanted += [x for x in xs if x.is_floating_point()]
-            named = {str(index): x for index, x in enumerate(wanted)}
-            return outputs, losses, [*gradients(objective(outputs, losses), named).values()]
+            by_number = {str(index): x for index, x in enumerate(wanted)}
+            return outputs, losses, [*gradients(objective(outputs, losses), by_number).values()]
 
     def _on_tensorflow(self, inputs: Sequence[Tensor], training: bool, with_gradients: bool) -> _Computed:
         tf = importlib.import_module("tensorflow")
@@ -159,7 +110,7 @@ class Original:
             total = tf.add_n([tf.zeros(()), *(tf.cast(loss, "float32") for loss in losses)])
             for index, x in enumerate(outputs):
                 if x.dtype.is_floating:
-                    total += tf.reduce_mean(tf.cast(x, "float32") * weights_of(x, index).numpy())
+                    total += tf.reduce_mean(tf.cast(x, "float32") * output_factors(x, index).numpy())
         if not with_gradients:
             return outputs, losses, []
         variables = [
@@ -178,26 +129,26 @@ class Original:
         if not found:
             return {}
         trained = self.model.trainable_variables
-        by_variable = {id(each): _array(_tensor(own)) for each, own in zip(trained, found, strict=False)}
+        by_variable = {Itself(each): _array(_tensor(own)) for each, own in zip(trained, found, strict=False)}
         of_inputs = [_tensor(each) for each in found[len(trained) :]]
         return {**self.parameters(by_variable), **dict(zip(input_names(self.graph), of_inputs, strict=True))}
 
-    def parameters(self, instead: Mapping[int, NDArray[Any]] | None = None) -> dict[str, Tensor]:
+    def parameters(self, instead: Mapping[Itself, NDArray[Any]] | None = None) -> dict[str, Tensor]:
         """Its weights as torch's parameters: saved by Keras, read and moved as the port does it.
 
-        Or other arrays in their places, by the ids of Keras's variables, and zeros for those that have none: so
-        gradients take the way that weights take, and nobody needs to know which is which.
+        Or other arrays in their places, by Keras's variables, and zeros for those that have none: so gradients take
+        the way that weights take, and nobody needs to know which is which.
         """
         kept = self.values()
         try:
             if instead is not None:
                 pairs = zip(self.model.weights, kept, strict=True)
-                self.restore([instead.get(id(each), np.zeros_like(old)) for each, old in pairs])
+                self.restore([instead.get(Itself(each), np.zeros_like(old)) for each, old in pairs])
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / ("model.h5" if self.is_legacy else "model.weights.h5")
                 self.model.save_weights(str(path))
                 with h5py.File(path, "r") as file:
-                    found = weights.parameters_of(program_of(self.graph), self._arrays(archive.Arrays(file, path)))
+                    found = weights.parameters_of(program_of(self.graph), self._arrays(ArrayFile(file, path)))
         finally:
             if instead is not None:
                 self.restore(kept)
@@ -222,7 +173,7 @@ class Original:
             if is_random:
                 layer.call = partial(_in_evaluation, layer.call)
 
-    def _arrays(self, arrays: archive.Arrays) -> dict[weights.WeightPath, NDArray[Any]]:
+    def _arrays(self, arrays: ArrayFile) -> dict[weights.WeightPath, NDArray[Any]]:
         """The arrays of a file that was written just now, as the port reads them."""
         origin = self.provenance
         if origin.generation < 3:
@@ -233,12 +184,12 @@ class Original:
     def randomize(self) -> None:
         """Gives every weight numbers that no symmetry hides, not far from what it has; variances stay positive."""
         rng = np.random.default_rng(0)
-        trained = {id(variable) for variable in self.model.trainable_variables}
+        trained = {*map(Itself, self.model.trainable_variables)}
         for variable in self.model.weights:
             array = _array(_tensor(variable))
             if array.dtype.kind != "f" or not array.shape:
                 continue
-            if id(variable) not in trained and array.std() == 0:  # a moving average, as it starts
+            if Itself(variable) not in trained and array.std() == 0:  # a moving average, as it starts
                 moved = rng.uniform(0.5, 1.5, array.shape)
             else:
                 moved = array + 0.1 * (array.std() or 1.0) * rng.standard_normal(array.shape)
@@ -246,8 +197,8 @@ class Original:
 
     def _random_states(self) -> list[NDArray[Any]]:
         """The states of its random generators, which change as they are drawn from."""
-        weights = {id(variable) for variable in self.model.weights}
-        return [_array(_tensor(each)).copy() for each in self.model.variables if id(each) not in weights]
+        weights = {*map(Itself, self.model.weights)}
+        return [_array(_tensor(each)).copy() for each in self.model.variables if Itself(each) not in weights]
 
     def _structured(self, xs: Sequence[Any]) -> Any:
         """Tensors in the structure in which the model takes them."""
@@ -321,77 +272,3 @@ def first_sentence(error: Exception) -> str:
     first = lines[1] if len(lines) > 1 and lines[0].startswith("Exception encountered") else lines[0]
     sentence = re.split(r"(?<=[a-z')])\. ", first)[0].rstrip(".")
     return sentence if len(sentence) <= 200 else f"{sentence[:200]}…"
-
-
-# -- what Keras must not load, and where it is -------------------------------------------------------------------------
-
-
-def _foreign(config: Any) -> set[str]:
-    """The classes in a config that are not Keras's own, nor registered in this process; and those that hold code."""
-    found, waiting = set(), [config]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            name, module = value.get("class_name"), value.get("module")
-            if name is not None and not _is_known(str(name), module, value.get("registered_name")):
-                found.add(f"'{name}'")
-            waiting.extend(each for key, each in value.items() if key != "compile_config")
-        elif isinstance(value, list):
-            waiting.extend(value)
-    return found - {"'__lambda__'"} if "'Lambda'" in found else found
-
-
-def _is_known(name: str, module: Any, registered: Any) -> bool:
-    if name in BARRED:
-        return False
-    keras = sys.modules.get("keras")
-    if keras is not None and isinstance(registered, str) and keras.saving.get_registered_object(registered):
-        return True
-    if module is None:
-        return not isinstance(registered, str) or ">" not in registered
-    return isinstance(module, str) and (OWN.fullmatch(module) is not None or module == "builtins")
-
-
-def _is_torch_wrong(graph: Graph) -> str | None:
-    """A layer that Keras's torch backend computes otherwise than its TensorFlow backend, if there is one."""
-    for node in graph.nodes:
-        if isinstance(node, BlockNode):
-            if (inner := _is_torch_wrong(node.block)) is not None:
-                return inner
-        elif node.resolved.layer.differs_on_torch(*node.resolved.inputs):
-            return f"'{node.name}' ({node.kind})"
-    return None
-
-
-def _keras(is_torch_wrong: Any) -> Any:
-    """Keras 3; on its torch backend, if nobody has imported it yet."""
-    if "keras" not in sys.modules:
-        has_tensorflow = importlib.util.find_spec("tensorflow") is not None
-        before = os.environ.get("KERAS_BACKEND")
-        os.environ["KERAS_BACKEND"] = "tensorflow" if is_torch_wrong and has_tensorflow else "torch"
-        try:
-            package = _imported("keras")
-        finally:
-            del os.environ["KERAS_BACKEND"]
-            if before is not None:
-                os.environ["KERAS_BACKEND"] = before
-    package = _imported("keras")
-    if not package.__version__.startswith("3."):
-        raise UnverifiedError(f"Keras {package.__version__} is installed, which does not read files of Keras 3")
-    return package
-
-
-def _tf_keras() -> Any:
-    """Keras 2 as it lives on: Keras 3 reads few files of Keras 2 right."""
-    return _imported("tf_keras", " (Keras 3 reads few files of Keras 2 right)")
-
-
-def _imported(name: str, why: str = "") -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name == name:
-            raise UnverifiedError(f"{name} is not installed{why}: pip install {name}") from None
-        raise UnverifiedError(f"{name} can't be imported: {first_sentence(error)}") from None
-    except Exception as error:  # of a broken installation
-        raise UnverifiedError(f"{name} can't be imported: {first_sentence(error)}") from None

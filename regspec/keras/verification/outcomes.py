@@ -26,13 +26,13 @@ class Outcome:
 
 
 def objective(outputs: Sequence[Tensor], penalties: Sequence[Tensor]) -> Tensor:
-    """A scalar in which every number of the outputs has a weight of its own, and the penalties have theirs."""
-    weighed = [(x * weights_of(x, index)).mean() for index, x in enumerate(outputs) if x.is_floating_point()]
+    """A scalar in which every number of the outputs counts by another factor, and the penalties as they are."""
+    weighed = [(x * output_factors(x, index)).mean() for index, x in enumerate(outputs) if x.is_floating_point()]
     return sum([each.float() for each in (*weighed, *penalties)], torch.zeros(()))
 
 
-def weights_of(x: Any, index: int) -> Tensor:
-    """Random numbers of the shape of an output, the same on both sides."""
+def output_factors(x: Any, index: int) -> Tensor:
+    """Random numbers of the shape of an output, by which its numbers count; the same on both sides."""
     return torch.randn(tuple(x.shape), generator=torch.Generator().manual_seed(index))
 
 
@@ -41,14 +41,14 @@ def input_names(graph: Graph) -> list[str]:
     return [f"input {x.source}" for x in graph.inputs if x.is_floating]
 
 
-def gradients(total: Tensor, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def gradients(total: Tensor, xs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The gradient of a scalar with respect to each tensor that has one; zeros where it does not depend on it."""
-    wanted = {name: x for name, x in named.items() if x.requires_grad}
+    wanted = {name: x for name, x in xs.items() if x.requires_grad}
     found: Sequence[Tensor | None] = [None] * len(wanted)
     if wanted and total.requires_grad:
         found = torch.autograd.grad(total, [*wanted.values()], allow_unused=True)
     known = dict(zip(wanted, found, strict=True))
-    return {name: torch.zeros_like(x) if (own := known.get(name)) is None else own for name, x in named.items()}
+    return {name: torch.zeros_like(x) if (own := known.get(name)) is None else own for name, x in xs.items()}
 
 
 class PortSide:
@@ -73,8 +73,8 @@ class PortSide:
             found: Mapping[str, Tensor] = {}
             if with_gradients:
                 floating = zip(input_names(self.graph), (x for x in xs if x.is_floating_point()), strict=True)
-                named = {**dict(self.module.named_parameters()), **dict(floating)}
-                found = gradients(objective(outputs, [self.module.regularization_loss()]), named)
+                wanted = {**dict(self.module.named_parameters()), **dict(floating)}
+                found = gradients(objective(outputs, [self.module.regularization_loss()]), wanted)
         self.module.eval()
         terms = {name: penalty.detach() for name, penalty in penalties.items()}
         return Outcome([x.detach() for x in outputs], terms, found, is_random)
@@ -106,8 +106,8 @@ class PortSide:
         """What the outputs are called: by their keys, or by the layers that give them."""
         return [*(self.graph.output_names or (x.source for x in self.graph.outputs))]
 
-    def load(self, parameters: Mapping[str, Tensor]) -> None:
-        """Takes weights over; what is not among them stays."""
+    def set_weights(self, parameters: Mapping[str, Tensor]) -> None:
+        """Takes these weights over; others stay."""
         self.module.load_state_dict({**self.module.state_dict(), **parameters})
 
     def parameters(self) -> dict[str, Tensor]:

@@ -18,10 +18,11 @@ import torch
 from torch import nn
 
 from regspec.graph.loading import graph_of
-from regspec.keras.archive import Account
+from regspec.keras.arrays import Account
 from regspec.keras.verification import inputs
 from regspec.keras.verification.comparing import SUM, Check, Comparison, difference
-from regspec.keras.verification.original import UnverifiedError, first_sentence, load
+from regspec.keras.verification.loading import original_of
+from regspec.keras.verification.original import UnverifiedError, first_sentence
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.weights import constants_of, parameters_of, weights_of
 from regspec.modules.building import build
@@ -155,9 +156,9 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
         module = build(port.spec, seed=0)
         allowed = max(tolerance, _least(module))
         try:
-            original = load(port.provenance, graph)
+            original = original_of(port.provenance, graph)
             comparison = Comparison(PortSide(module, graph), original, allowed)
-            with original.scope():
+            with original.on_cpu():
                 weights = {key: torch.as_tensor(array.copy()) for key, array in port.weights.items()}
                 comparison.run(weights, is_hidden=account is not None and account.constant > 0)
             name, checks, left_out = original.name, comparison.checks, comparison.reasons
@@ -165,7 +166,14 @@ def verify(port: PortedModel, tolerance: float) -> Verification:
             left_out = (f"outputs, penalties and gradients: {reason}",)
     constants = constants_of(port.provenance.model).values()  # which stand in the config
     numbers = sum(array.size for array in port.weights.values()) - sum(array.size for array in constants)
-    return Verification(name, allowed, tuple(checks), tuple(left_out), account, numbers)
+    return Verification(
+        reference=name,
+        tolerance=allowed,
+        checks=tuple(checks),
+        left_out=tuple(left_out),
+        account=account,
+        parameters=numbers,
+    )
 
 
 def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> Iterator[Check]:
@@ -185,9 +193,7 @@ def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> It
             try:
                 got = [*tensors(after(*moved))]
             except Exception as error:  # which is the finding
-                yield Check(
-                    "outputs", "conversion", "file", "all", math.inf, tolerance, f"it fails: {first_sentence(error)}"
-                )
+                yield _of_conversion("all", math.inf, tolerance, f"it fails: {first_sentence(error)}")
                 return
             break
         else:
@@ -197,7 +203,14 @@ def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> It
     for name, a, b in zip(names, got, wanted, strict=True):
         order = port.output_orders.get(name)
         gap = difference(a, b if order is None else b.permute(order), 1e-12)
-        yield Check("outputs", "conversion", "file", name, gap, tolerance)
+        yield _of_conversion(name, gap, tolerance)
+
+
+def _of_conversion(name: str, error: float, tolerance: float, note: str = "") -> Check:
+    """The check of an output of a model that was folded or converted."""
+    return Check(
+        sort="outputs", mode="conversion", weights="file", name=name, error=error, allowed=tolerance, note=note
+    )
 
 
 def _draw_alike(before: nn.Module, after: nn.Module, port: PortedModel, original: PortedModel) -> None:
@@ -211,13 +224,13 @@ def _draw_alike(before: nn.Module, after: nn.Module, port: PortedModel, original
         if path not in arrays and weight.shape is not None:  # a moving variance is positive
             drawn = rng.uniform(0.5, 1.5, weight.shape) if not weight.trainable else rng.normal(0, 0.3, weight.shape)
             arrays[path] = drawn.astype("float32")
-    _load(before, parameters_of(program_of(graph), arrays))
+    _set_weights(before, parameters_of(program_of(graph), arrays))
     for move in port.moves:
         arrays = move(arrays)
-    _load(after, parameters_of(program_of(graph_of(port.spec)), arrays))
+    _set_weights(after, parameters_of(program_of(graph_of(port.spec)), arrays))
 
 
-def _load(module: nn.Module, parameters: Mapping[str, NDArray[Any]]) -> None:
+def _set_weights(module: nn.Module, parameters: Mapping[str, NDArray[Any]]) -> None:
     state = {name: torch.as_tensor(array.copy()) for name, array in parameters.items()}
     module.load_state_dict({**module.state_dict(), **state})
 

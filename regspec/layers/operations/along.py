@@ -10,7 +10,6 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import Axes, Axis, Number, Positive, Sequence, Size
-from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import Layer, operation
 from regspec.layers.operations.operands import MAX_NUMBERS, cast, made, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, shown
@@ -24,12 +23,6 @@ class Along(Moved):
 
     def order(self, x: Symbol) -> Order | None:
         return None
-
-    def reads(self, x: Symbol) -> Order | None:
-        return None
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        return None if xs[0].units is not None else Recounted(recounted_axes((self.axis,), xs[0]))
 
     def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs)
@@ -182,12 +175,6 @@ class Normalize(Layer):
 
     def order(self, x: Symbol) -> Order | None:
         return None
-
-    def reads(self, x: Symbol) -> Order | None:
-        return None
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        return Recounted(recounted_axes(self.axis, xs[0]), units=xs[0].units)
 
     def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs)

@@ -15,7 +15,6 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Held, Listed, Module, Value, call
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, REFERENCE
-from regspec.layers.counting import Counted, Recounted, shared_units
 from regspec.layers.layer import Layer, Weight, operation
 
 MAX_NUMBERS = 10_000  # of one operand: more are no text to read
@@ -214,28 +213,6 @@ def _named(tensors: Sequence[Symbol]) -> str:
     return " and ".join(each.named for each in tensors)
 
 
-def _moved(numbers: Numbers, order: Order) -> Any:
-    """Nested lists, aligned with a tensor's last axes, where the tensor has its axes in this order."""
-    shape = shape_of(numbers)
-    whole = (1,) * (len(order) - len(shape)) + shape
-
-    def part(order: Order, place: dict[int, int]) -> Any:
-        if order:
-            sizes = range(whole[order[0]])
-            return [part(order[1:], {**place, order[0]: index}) for index in sizes]
-        value: Any = numbers
-        for axis in range(len(whole) - len(shape), len(whole)):
-            value = value[place[axis]]
-        return value
-
-    made = part(order, {})
-    for axis in order[:-1]:  # axes of one at the front go without saying
-        if whole[axis] > 1:
-            break
-        made = made[0]
-    return made
-
-
 class Operands(Layer):
     """A function of operands: its inputs, in this order, but for those that a field of their name gives as numbers."""
 
@@ -267,19 +244,6 @@ class Operands(Layer):
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return tuple(array_weight(self, name, each) for name, each in self.numbers.items() if isinstance(each, Array))
-
-    def reads(self, x: Symbol) -> Order | None:
-        return self.order(Symbol(x.logical, x.source, x.dtype))
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        is_shared, units = shared_units(xs)
-        stored = [each for each in self.numbers.values() if isinstance(each, Array)]
-        plain = {name: each for name, each in self.numbers.items() if not isinstance(each, Array)}
-        arrays = {name: each for name, each in plain.items() if any(size > 1 for size in shape_of(each))}
-        if not is_shared or (units is not None and (arrays or stored)):
-            return None
-        moved = {} if xs[0].is_keras else {name: _moved(each, xs[0].order) for name, each in arrays.items()}
-        return Recounted(moved, units=units)
 
     def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs)

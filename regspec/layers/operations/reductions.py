@@ -11,7 +11,6 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Fraction, Number
-from regspec.layers.counting import Counted, Recounted, recounted_axes
 from regspec.layers.layer import operation
 from regspec.layers.operations.operands import cast, made
 from regspec.layers.reshaping import Moved
@@ -50,17 +49,6 @@ class Reduction(Moved):
         reduced = {axis % x.rank for axis in self.axis}
         kept = [axis for axis in x.order if axis not in reduced]
         return None if self.keepdims or kept == sorted(kept) else axes.identity(x.rank)
-
-    def reads(self, x: Symbol) -> Order | None:
-        return self.order(Symbol(x.logical, x.source, x.dtype))
-
-    def recounted(self, *xs: Counted, wanted: Order | None = None) -> Recounted | None:
-        (x,) = xs
-        field = type(self).model_fields["axis"].alias or "axis"
-        reduced = {axis % x.rank for axis in self.axis}
-        kept = [axis for axis in x.order if axis not in reduced]
-        order = x.order if self.keepdims else tuple(sorted(kept).index(axis) for axis in kept)
-        return Recounted(recounted_axes(self.axis, x, field), order)
 
     def gives_signal(self, *xs: Symbol) -> bool:
         return any(x.is_signal for x in xs) and self.keepdims

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from regspec.code.expressions import CASTS, Method
 from regspec.code.shapes import Symbol, text
 from regspec.graph.network import Graph
-from regspec.layers.slots import EmbeddingsSlot
 from regspec.targets.torch.program import Program, block_of, program_of
 from regspec.text.problems import Problem, RegspecError
 
@@ -119,7 +118,7 @@ def index_bounds(program: Program) -> list[Bounds | None]:
             for x, bounds in zip(step.inputs, index_bounds(block), strict=True):
                 note(x, bounds)
         elif (resolved := step.lowered.resolved) is not None and resolved.layer.index_limit is not None:
-            note(step.inputs[0], Bounds(resolved.layer.index_limit, isinstance(resolved.layer, EmbeddingsSlot)))
+            note(step.inputs[0], Bounds(resolved.layer.index_limit, resolved.layer.indexes_rows))
         elif step.outputs and all(isinstance(each, Method) and each.name in MOVES for each in step.lowered.results):
             note(step.inputs[0], found.get(step.outputs[0]))
     return [found.get(x) for x in program.inputs[: len(program.graph.inputs)]]

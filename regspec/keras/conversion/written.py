@@ -1,0 +1,96 @@
+"""A model that is written anew with channels first: its tensors, its entries, and where its weights go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.keras.conversion.reordered import Change, Reordered, Units
+from regspec.keras.models import Model
+from regspec.keras.weights import WeightPath
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Move:
+    """How an array of Keras's is moved: its axes to this order, and along each the units of a vector."""
+
+    order: Order
+    units: tuple[Units | None, ...]
+
+    def __call__(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        for axis, units in enumerate(self.units):
+            if units is not None:
+                array = array.take(units.indices(), axis)
+        moved: NDArray[np.generic] = array.transpose(self.order)
+        return moved
+
+
+@dataclass(frozen=True)
+class Relaid:
+    """A model with channels first: where its weights go, and the order of Keras's axes in its inputs and outputs."""
+
+    model: Model
+    moves: Mapping[WeightPath, Move]
+    inputs: Mapping[str, Order]  # those that lie otherwise than in Keras
+    outputs: Mapping[str, Order]
+    notes: tuple[str, ...]
+
+    def moved(self, arrays: Mapping[WeightPath, NDArray[np.generic]]) -> dict[WeightPath, NDArray[np.generic]]:
+        """Keras's arrays as those of the converted model."""
+        return {path: self.moves[path](array) if path in self.moves else array for path, array in arrays.items()}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the converted model, and the layers that flattened it."""
+
+    x: Reordered
+    flattened: frozenset[WeightPath] = frozenset()
+
+
+@dataclass(frozen=True)
+class FirstCall:
+    """The first call of a layer or a model inside, which further ones must be like."""
+
+    inputs: tuple[Reordered, ...]
+    change: Change
+    moves: Mapping[str, Move]
+    outputs: tuple[Tensor, ...]
+    flattened: frozenset[WeightPath]
+
+
+@dataclass
+class Scope:
+    """A model, or one inside it, while it is written anew."""
+
+    within: WeightPath  # the models around it
+    wanted: Mapping[str, Order]  # the order that each tensor would best have
+    names: set[str]  # that are taken
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)  # by reference
+    views: dict[tuple[str, Order], str] = field(default_factory=dict)  # by reference and order
+    inner: dict[str, Model] = field(default_factory=dict)
+    first: dict[str, FirstCall] = field(default_factory=dict)  # by the names of layers
+
+    def ordered(self, reference: str, order: Order) -> str:
+        """The reference to a tensor with its axes in this order; a Permute is added where there is none."""
+        tensor = self.tensors[reference]
+        if tensor.x.order == order:
+            return reference
+        if (reference, order) not in self.views:
+            name = f"{reference.replace('.', '_')}_permuted"
+            while name in self.names:
+                name += "_"
+            self.names.add(name)
+            dims = [*axes.between(tensor.x.order, order)[1:]]
+            self.entries.append({"Permute": {"name": name, "inputs": [reference], "dims": dims}})
+            self.tensors[name] = Tensor(tensor.x.permuted(order))
+            self.views[reference, order] = name
+        return self.views[reference, order]

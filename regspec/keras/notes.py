@@ -1,0 +1,36 @@
+"""What a port finds out on its way and tells in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from regspec.keras.replacing import Replacement, Replacements
+
+
+class Notes:
+    """Notes for who uses a port, each once, in the order in which they were found; and the replacements in it."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, None] = {}
+        self._replacements: dict[Replacement, None] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    @property
+    def replacements(self) -> tuple[Replacement, ...]:
+        """Those that a layer of the model has."""
+        return tuple(self._replacements)
+
+    def add(self, *texts: str) -> None:
+        """Adds notes; one that is there already stays where it is."""
+        self._texts.update(dict.fromkeys(texts))
+
+    def replacement(self, item: Mapping[str, Any], replacements: Replacements) -> str | None:
+        """The kind of the user's that stands in for a layer, if any, which is remembered."""
+        found = replacements.find(item)
+        if found is None:
+            return None
+        self._replacements[found] = None
+        return found.kind
