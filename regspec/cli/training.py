@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from regspec.cli.application import Set, app, parameters
 from regspec.cli.options import with_options
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.options import Options
+from regspec.training.options import Option, Options
 
 
 @app.command(epilog="Example: `regspec train examples/digits_cnn.yaml --epochs 20`")
@@ -61,7 +60,7 @@ def _changes(context: typer.Context, options: Options) -> dict[str, Any]:
         for name in context.params
         if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE" and name != "resume"
     ]
-    changeable = [each.name for each in fields(Options) if each.metadata["is_changeable"]]
+    changeable = [name for name, option in Option.all_of(Options).items() if option.is_changeable]
     fixed = [name for name in said if name not in changeable]
     if fixed:
         may = ", ".join(f"--{name}" for name in changeable)

@@ -46,7 +46,14 @@ PORTED = "<the ported spec>"  # what messages call the text of one
 
 @dataclass(frozen=True)
 class Port(PortedModel):
-    """A Keras model, ported: a spec, its text, torch's parameters by name, and notes on what may surprise."""
+    """A Keras model, ported: a spec, its text, torch's parameters by name, and notes on what may surprise.
+
+    Example:
+        >>> import regspec
+        >>> ported = regspec.port("examples/keras_mlp.keras")
+        >>> type(ported).__name__, ported.spec.name, len(ported.weights)
+        ('Port', 'mlp', 4)
+    """
 
     def verify(self, *, tolerance: float = TOLERANCE) -> Verification:
         """What comes of running the file's model in Keras and this one side by side, on random inputs.
@@ -119,6 +126,14 @@ def port(
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
+
+    Example:
+        >>> import regspec, torch
+        >>> model = regspec.port("examples/keras_mlp.keras").build()
+        >>> list(model.regularization_terms())
+        ['hidden.kernel', 'logits.bias']
+        >>> model(torch.zeros(2, 13)).shape
+        torch.Size([2, 3])
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
     notes = Notes()

@@ -110,7 +110,8 @@ class Sources:
         unused = [text for text, executed in self.known.items() if not executed.is_used]
         for text in unused[: len(self.known) - keep]:
             module = self.known.pop(text).module
-            del sys.modules[module.__name__], linecache.cache[str(module.__file__)]
+            del sys.modules[module.__name__]
+            linecache.cache.pop(str(module.__file__), None)  # anyone may have cleared it
 
 
 SOURCES = Sources(kept=16)

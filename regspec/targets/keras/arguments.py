@@ -132,7 +132,7 @@ def _frozen(value: Any) -> Any:
         return replace(value, layer=_frozen(value.layer))
     if isinstance(value, tuple):
         return tuple(map(_frozen, value))
-    is_layer = isinstance(value, Frozen) and "trainable" in type(value).model_fields
+    is_layer = isinstance(value, (Layer, *CELLS.values()))
     return value.model_copy(update={"trainable": False}) if is_layer else value
 
 

@@ -160,7 +160,7 @@ class _Function:
             slot, own = slots[term.weight] if term.weight is not None else _activity(term, node)
             if term.regularizer == own:
                 continue
-            if f"{slot}_regularizer" not in type(layer).model_fields:
+            if not hasattr(layer, f"{slot}_regularizer"):
                 raise ShapeError(f"has a penalty on {term.slot} by a rule, which Keras's {node.kind} does not take")
             found[f"{slot}_regularizer"] = term.regularizer
         return found
