@@ -1,9 +1,10 @@
-"""Every test computes on the CPU with fixed seeds; Keras is the reference, on its torch backend."""
+"""Every test computes on one thread of the CPU with fixed seeds; Keras is the reference, on its torch backend."""
 
 import os
 
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["OMP_NUM_THREADS"] = "1"  # of this process and of those that tests start: nothing here is large
 
 import random
 import sys
@@ -14,6 +15,8 @@ import torch
 
 from regspec.layers import KINDS
 from regspec.spec.regularizers import REGULARIZERS
+
+torch.set_num_threads(1)  # where something has imported torch before
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -344,7 +344,6 @@ def work(rank: int, size: int, folder: Path, parent: Connection) -> None:
         faulthandler.dump_traceback_later(LIMIT + 30, exit=True, file=output)  # if nobody is there who would kill it
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")  # of a layer split by torch itself
-        torch.set_num_threads(1)
         os.environ["GLOO_SOCKET_IFNAME"] = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
         place, patience = f"file://{folder / 'store'}", timedelta(seconds=TIMEOUT)
         dist.init_process_group("gloo", init_method=place, rank=rank, world_size=size, timeout=patience)

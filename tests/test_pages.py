@@ -8,7 +8,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,15 +24,6 @@ from .test_examples import FOLDER, module_of
 
 SCRIPTS = FOLDER / "pages"
 PAGES = ("sparse_networks", "sparse_autoencoders", "from_keras_to_pytorch", "many_gpus")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Steps so small are slow on several threads of a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def script(name: str) -> ModuleType:
@@ -79,10 +69,10 @@ def test_what_a_page_links_to_is_there(name: str) -> None:
 
 
 def test_sparse_networks_table() -> None:
-    """Other machines round otherwise; nearly as many weights are zero, and nearly as many digits are right."""
+    """To a digit that is read otherwise: the script's double precision leaves no more to the machine."""
     accuracy, zeros, small = script("sparse_networks").by_route(3e-4, "proximal")
     (shown,) = (row for row in rows("sparse_networks", "0.0003") if len(row) == 7)
-    assert [100 * accuracy, 100 * zeros, 100 * small] == pytest.approx(shown[4:], abs=2.5)
+    assert [100 * accuracy, 100 * zeros, 100 * small] == pytest.approx(shown[4:], abs=0.3)
 
 
 def test_sparse_networks_loss() -> None:
@@ -96,7 +86,8 @@ def test_sparse_networks_loss() -> None:
 def test_sparse_networks_groups() -> None:
     strength, accuracy, zeros, *units = script("sparse_networks").group_row(3e-4)
     (shown,) = (row for row in rows("sparse_networks", f"{strength:g}") if len(row) == 5)
-    assert [100 * accuracy, 100 * zeros, *units] == pytest.approx(shown[1:], abs=4)
+    assert [100 * accuracy, 100 * zeros] == pytest.approx(shown[1:3], abs=0.3)
+    assert units == pytest.approx(shown[3:], abs=0.7)  # of the page's whole numbers
 
 
 def test_sparse_networks_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +95,7 @@ def test_sparse_networks_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     Path("classifier.yaml").write_text(block("sparse_networks", "yaml", "# classifier.yaml"), encoding="utf-8")
     torch.manual_seed(0)
     pixels, _, labels, _ = script("sparse_networks").digits()
-    batches = [*zip(pixels.split(64), labels.split(64), strict=True)] * 60
+    batches = [*zip(pixels.float().split(64), labels.split(64), strict=True)] * 60
     names = {"regspec": regspec, "torch": torch, "F": F, "batches": batches}
     model = run("sparse_networks", block("sparse_networks", "python", "batches"), names)["model"]
     kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
@@ -191,7 +182,7 @@ def test_the_block_that_the_page_shows(tmp_path: Path) -> None:
 def test_many_gpus(processes: int, tmp_path: Path) -> None:
     """What the processes count is as on paper, and stands in the page."""
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    variables = {**os.environ, "GLOO_SOCKET_IFNAME": loopback, "OMP_NUM_THREADS": "1"}
+    variables = {**os.environ, "GLOO_SOCKET_IFNAME": loopback}
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -22,13 +21,9 @@ CLOSE = 1e-6
 
 
 @pytest.fixture(autouse=True)
-def _as_a_script(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Recipes import what is beside them; and steps so small are slow on several threads of a busy machine."""
+def _as_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes import what is beside them."""
     monkeypatch.syspath_prepend(RECIPES)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def recipe(name: str) -> ModuleType:
