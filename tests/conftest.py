@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 
 from regspec.layers import KINDS
 from regspec.spec.regularizers import REGULARIZERS
@@ -20,7 +21,22 @@ torch.set_num_threads(1)  # where something has imported torch before
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--everything", action="store_true", help="run what the gate leaves out, too: tests/README.md")
     parser.addoption("--seeds", default="40", help="how many random models are ported, or which: 100-200")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hypothesis draws the same in each run; more of it with ``--everything``."""
+    settings.register_profile("gate", max_examples=40, deadline=None, derandomize=True, database=None)
+    settings.register_profile("everything", settings.get_profile("gate"), max_examples=200)
+    settings.load_profile("everything" if config.getoption("--everything") else "gate")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The gate leaves out what is marked with ``everything``."""
+    if not config.getoption("--everything"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("everything")])
+        items[:] = [item for item in items if not item.get_closest_marker("everything")]
 
 
 def pytest_collectstart() -> None:

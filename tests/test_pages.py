@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
 import re
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +16,7 @@ from torch.nn import functional as F
 
 import regspec
 
+from .commands import as_torchrun, run_script
 from .test_examples import FOLDER, module_of
 
 SCRIPTS = FOLDER / "pages"
@@ -179,18 +176,10 @@ def test_the_block_that_the_page_shows(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo")
 @pytest.mark.parametrize("processes", [1, 2, 4])
-def test_many_gpus(processes: int, tmp_path: Path) -> None:
+def test_many_gpus(processes: int) -> None:
     """What the processes count is as on paper, and stands in the page."""
-    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    variables = {**os.environ, "GLOO_SOCKET_IFNAME": loopback}
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    else:  # as torchrun would start it
-        variables |= {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
-    command.append(str(SCRIPTS / "many_gpus.py"))
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=variables)
-    assert run.returncode == 0, run.stdout + run.stderr
-    counted = run.stdout.splitlines()
+    done = as_torchrun(processes, run_script, SCRIPTS / "many_gpus.py")
+    assert [each.code for each in done] == [0] * processes, done
+    counted = done[0].stdout.splitlines()
     assert len(counted) == 7
     assert all(row in page("many_gpus").splitlines() for row in counted)
