@@ -6,13 +6,14 @@ os.environ["KERAS_BACKEND"] = "torch"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["OMP_NUM_THREADS"] = "1"  # of this process and of those that tests start: nothing here is large
 
+import gc
 import random
 import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from regspec.layers import KINDS
 from regspec.spec.regularizers import REGULARIZERS
@@ -27,7 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hypothesis draws the same in each run; more of it with ``--everything``."""
-    settings.register_profile("gate", max_examples=40, deadline=None, derandomize=True, database=None)
+    slow = [HealthCheck.too_slow]
+    settings.register_profile(
+        "gate", max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=slow
+    )
     settings.register_profile("everything", settings.get_profile("gate"), max_examples=200)
     settings.load_profile("everything" if config.getoption("--everything") else "gate")
 
@@ -39,6 +43,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("everything")]
 
 
+def pytest_collection_finish() -> None:
+    """Python's collector passes over what was imported until now; Keras calls it often, and each time it takes long."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collectstart() -> None:
     """What a module of tests draws while it is imported, Keras's seeds among it, is the same in each run."""
     torch.manual_seed(0)
@@ -47,7 +57,7 @@ def pytest_collectstart() -> None:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed notes where it is called, too, which takes longer
     if keras := sys.modules.get("keras"):
         keras.utils.clear_session(free_memory=False)  # whose names for layers are numbered anew
 
