@@ -136,6 +136,18 @@ def run_rank(variables: dict[str, str], cwd: Path, arguments: list[str]) -> None
     run_command(cwd, arguments)
 
 
+def run_without_a_backend(arguments: list[str], modules: list[str], *, absent: str | None = None) -> None:
+    """The command line where nothing says what Keras runs on; then which of some modules it has imported."""
+    del os.environ["KERAS_BACKEND"]
+    assert not {*modules} & {*sys.modules}
+    if absent is not None:
+        sys.modules[absent] = None  # type: ignore[assignment]  # its import fails then
+    try:
+        run_command(ROOT, arguments)
+    finally:
+        print("IMPORTED", [each for each in modules if sys.modules.get(each)])
+
+
 def run_script(variables: dict[str, str], path: Path) -> None:
     """A script, in one of several processes that work together."""
     os.environ.update(variables)

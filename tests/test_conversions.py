@@ -12,8 +12,8 @@ from torch import Tensor
 
 import regspec
 
+from .ported import flat
 from .random_models import checks, random_model
-from .test_port import flat
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}") for name in ("UserWarning", "DeprecationWarning")]
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 import regspec
 
-from .test_layout import agrees, converted
+from .ported import agrees
+from .test_layout import converted
 from .test_port import MODELS
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves

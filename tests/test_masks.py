@@ -13,7 +13,7 @@ from keras import layers
 from torch import Tensor
 
 from .layers import reference
-from .test_port import agrees
+from .ported import agrees
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras warns of masks that are destroyed
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import regspec
 
-from .test_port import agrees
+from .ported import agrees
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, when it saves
 

@@ -15,7 +15,7 @@ from keras import layers
 import regspec
 
 from .layers import reference
-from .test_port import agrees
+from .ported import agrees
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Keras, when it saves

@@ -18,7 +18,7 @@ from regspec.layers.layer import KINDS
 from regspec.spec.regularizers import REGULARIZERS
 
 from .layers import reference
-from .test_port import agrees
+from .ported import agrees
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
 

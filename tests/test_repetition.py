@@ -17,9 +17,10 @@ import regspec
 from regspec.cli import app
 from regspec.spec.model import BlockUse
 
-from .test_layout import agrees, converted
+from .ported import agrees, flat
+from .test_layout import converted
 from .test_layout_models import CONVERTED
-from .test_port import MODELS, flat
+from .test_port import MODELS
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
 
