@@ -13,6 +13,7 @@ import os
 import runpy
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -132,25 +133,34 @@ def command_apart(*arguments: str, cwd: Path = ROOT) -> Done:
 
 def run_rank(variables: dict[str, str], cwd: Path, arguments: list[str]) -> None:
     """The command line, in one of several processes that work together."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
     os.environ.update(variables)
+    rank_zero_only.rank = int(variables["RANK"])  # which Lightning reads when it is imported, as it is already here
     run_command(cwd, arguments)
 
 
-def run_without_a_backend(arguments: list[str], modules: list[str], *, absent: str | None = None) -> None:
+def run_and_tell(cwd: Path, arguments: list[str], modules: list[str]) -> None:
     """The command line where nothing says what Keras runs on; then which of some modules it has imported."""
     del os.environ["KERAS_BACKEND"]
     assert not {*modules} & {*sys.modules}
-    if absent is not None:
-        sys.modules[absent] = None  # type: ignore[assignment]  # its import fails then
     try:
-        run_command(ROOT, arguments)
+        run_command(cwd, arguments)
     finally:
         print("IMPORTED", [each for each in modules if sys.modules.get(each)])
 
 
-def run_script(variables: dict[str, str], path: Path) -> None:
-    """A script, in one of several processes that work together."""
+def run_without(absent: str, cwd: Path, arguments: list[str]) -> None:
+    """The command line where a package is not installed."""
+    sys.modules[absent] = None  # type: ignore[assignment]  # its import fails then
+    run_command(cwd, arguments)
+
+
+def run_script(variables: dict[str, str], cwd: Path, path: Path) -> None:
+    """A script, with variables of the environment; its warnings are errors."""
+    os.chdir(cwd)
     os.environ.update(variables)
+    warnings.simplefilter("error")
     runpy.run_path(str(path), run_name="__main__")
 
 

@@ -23,7 +23,7 @@ torch.set_num_threads(1)  # where something has imported torch before
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--everything", action="store_true", help="run what the gate leaves out, too: tests/README.md")
-    parser.addoption("--seeds", default="40", help="how many random models are ported, or which: 100-200")
+    parser.addoption("--seeds", help="how many random models are ported, or which: 100-200")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import regspec
 
@@ -53,80 +54,88 @@ def order_of_output(port: regspec.Port, number: int) -> tuple[int, ...] | None:
 
 def agrees(
     model: Any,
-    source: regspec.Port | Path,
+    *sources: regspec.Port | Path,
     inputs: list[Tensor],
     given: Any = None,
-    *,
     has_gradient: bool = True,
     tolerance: float = 2e-4,
 ) -> None:
-    """Outputs, penalties and gradients of a port, or of what a file is ported to, are Keras's, in evaluation.
+    """Outputs, penalties and gradients of ports, or of what files are ported to, are Keras's, in evaluation.
 
-    What the port gives is compared after transposing, where it has channels first. ``given`` is the structure in which
-    Keras takes the inputs, if that is no list.
+    What a port with channels first takes and gives is transposed. ``given`` is the structure in which Keras takes the
+    inputs, if that is no list.
     """
-    port = source if isinstance(source, regspec.Port) else regspec.port(source)
-    ported = port.build()
-    theirs = [x.requires_grad_() if x.is_floating_point() else x for x in inputs]
-    orders = [port.input_orders.get(name) for name in port.spec.inputs]
-    ours = [x if order is None else x.permute(order) for x, order in zip(theirs, orders, strict=True)]
-    wanted = flat(model(given or (theirs if len(theirs) > 1 else theirs[0]), training=False))
-    got = flat(ported(*ours))
-    for number, (a, b) in enumerate(zip(got, wanted, strict=True)):
-        order = order_of_output(port, number)
-        b = b if order is None else b.permute(order)
-        assert a.shape == b.shape
-        torch.testing.assert_close(a, b.to(a.dtype), rtol=tolerance, atol=tolerance)
-    penalty = sum(model.losses, torch.zeros(()))
-    torch.testing.assert_close(ported.regularization_loss(), penalty, rtol=tolerance, atol=1e-6)
-    if has_gradient:
-        sides = (ported.regularization_loss(), got), (penalty, wanted)
-        check_gradients(ported, [each.value for each in model.trainable_variables], sides, theirs)
+    inputs = [x.requires_grad_() if x.is_floating_point() else x for x in inputs]
+    outputs = flat(model(given or (inputs if len(inputs) > 1 else inputs[0]), training=False))
+    weights = [each.value for each in model.trainable_variables] if has_gradient else []
+    wanted = Outcome.of(outputs, sum(model.losses, torch.zeros(())), weights, inputs if has_gradient else [])
+    for source in sources:
+        port = source if isinstance(source, regspec.Port) else regspec.port(source)
+        ported = port.build()
+        orders = [port.input_orders.get(name) for name in port.spec.inputs]
+        ours = [x if order is None else x.permute(order) for x, order in zip(inputs, orders, strict=True)]
+        outputs = flat(ported(*ours))
+        trained = {name: each for name, each in ported.named_parameters() if each.requires_grad and has_gradient}
+        loss = ported.regularization_loss()
+        got = Outcome.of(outputs, loss, [*trained.values()], inputs if has_gradient else [])
+        for number, (a, b) in enumerate(zip(got.outputs, wanted.outputs, strict=True)):
+            order = order_of_output(port, number)
+            b = b if order is None else b.permute(order)
+            assert a.shape == b.shape
+            torch.testing.assert_close(a, b.to(a.dtype), rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(got.penalty, wanted.penalty, rtol=tolerance, atol=1e-6)
+        for a, b in zip(got.of_inputs, wanted.of_inputs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * max(1.0, b.abs().max().item()))
+        check_gradients(trained, got.of_weights, weights, wanted.of_weights)
 
 
-Side = tuple[Tensor, list[Tensor]]  # a penalty, and outputs
+@dataclass(frozen=True)
+class Outcome:
+    """What a model gives, its penalty, and the gradients of the penalty plus the mean squares of the outputs."""
+
+    outputs: list[Tensor]
+    penalty: Tensor
+    of_weights: list[Tensor]
+    of_inputs: list[Tensor]
+
+    @classmethod
+    def of(cls, outputs: list[Tensor], penalty: Tensor, weights: list[Tensor], inputs: list[Tensor]) -> Outcome:
+        objective = penalty + sum(x.square().mean() for x in outputs if x.is_floating_point())
+        # by the inputs too: without them torch 2.13 crashes in the backward of a GroupNorm in channels_last
+        asked = [*weights, *(x for x in inputs if x.requires_grad)]
+        gradients = [torch.zeros_like(x) for x in asked]
+        if asked and objective.requires_grad:
+            gradients = [*torch.autograd.grad(objective, asked, allow_unused=True, materialize_grads=True)]
+        return cls(outputs, penalty, gradients[: len(weights)], gradients[len(weights) :])
 
 
-def check_gradients(ported: nn.Module, variables: list[Tensor], sides: tuple[Side, Side], inputs: list[Tensor]) -> None:
-    """The gradients of the penalty plus the mean squares of the outputs, by inputs and by weights.
+def check_gradients(
+    trained: dict[str, Tensor], gradients: list[Tensor], weights: list[Tensor], wanted: list[Tensor]
+) -> None:
+    """The gradients by a port's parameters, number by number.
 
-    A weight of the port is found in Keras's by its numbers, of which no two are the same: so nothing is asked of the
+    A number of the port is found among Keras's by its value, of which no two are the same: so nothing is asked of the
     port's own knowledge of what lies where.
     """
-    trained = {name: each for name, each in ported.named_parameters() if each.requires_grad}
-    leaves = [x for x in inputs if x.requires_grad]
-    slopes, gradients = [], []
-    for (penalty, outputs), weights in zip(sides, ([*trained.values()], variables), strict=True):
-        objective = penalty + sum(x.square().mean() for x in outputs if x.is_floating_point())
-        # of the inputs too: without them torch 2.13 crashes in the backward of a GroupNorm in channels_last
-        asked = [*weights, *leaves]
-        own = (
-            torch.autograd.grad(objective, asked, allow_unused=True, materialize_grads=True)
-            if asked and objective.requires_grad
-            else [torch.zeros_like(x) for x in asked]
-        )
-        gradients.append(own[: len(weights)])
-        slopes.append(own[len(weights) :])
-    for a, b in zip(*slopes, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * max(1.0, b.abs().max().item()))
-    if not variables and not trained:
+    assert bool(trained) == bool(weights), "the port trains what Keras does not, or the other way round"
+    if not trained:
         return
-    numbers, places, counts = np.unique(_joined(variables), return_index=True, return_counts=True)
+    numbers, places, counts = np.unique(_joined(weights), return_index=True, return_counts=True)
     is_one = counts == 1
     assert is_one.mean() > 0.9, "numbers that occur twice say nothing: fill the model's weights"
-    wanted = _joined(gradients[1])[places]
+    expected = _joined(wanted)[places]
     found = 0
-    for (name, parameter), gradient in zip(trained.items(), gradients[0], strict=True):
+    for (name, parameter), gradient in zip(trained.items(), gradients, strict=True):
         values = _joined([parameter])
         place = np.searchsorted(numbers, values).clip(max=len(numbers) - 1)
         assert (numbers[place] == values).all(), f"{name} has numbers that no trained weight of Keras's has"
         own = is_one[place]
         found += own.sum()
-        a, b = _joined([gradient])[own], wanted[place[own]]
+        a, b = _joined([gradient])[own], expected[place[own]]
         smallest = 1e-4 * np.abs(b).max(initial=0) + 1e-7
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=smallest, err_msg=f"the gradient of {name}")
     assert found == is_one.sum(), "the port does not train all weights that Keras trains"
 
 
-def _joined(tensors: Any) -> np.ndarray:
-    return np.concatenate([np.zeros(0), *(x.detach().double().numpy().ravel() for x in tensors)])
+def _joined(tensors: list[Tensor]) -> np.ndarray:
+    return np.concatenate([x.detach().double().numpy().ravel() for x in tensors])

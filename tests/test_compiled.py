@@ -204,7 +204,7 @@ def test_autocast() -> None:
     agree(loss, sum(written_out(model, x)[1].values()), 3e-2)
 
 
-@pytest.mark.parametrize("way", [whole, in_place])
+@pytest.mark.parametrize("way", [whole, pytest.param(in_place, marks=everything)])
 def test_several_forwards(way: Callable[..., Run]) -> None:
     model, xs = by_rules(), [torch.randn(batch, 7) for batch in (4, 3)]
     run = way(model)
@@ -250,7 +250,7 @@ def test_a_compiled_model_under_a_checkpoint() -> None:
         check(model, run, torch.randn(batch, 7))
 
 
-@pytest.mark.parametrize("is_full", [False, True])
+@pytest.mark.parametrize("is_full", [pytest.param(False, marks=everything), True])
 def test_a_checkpoint_in_a_compiled_model(is_full: bool) -> None:
     """In one graph, where torch is told that hooks may note outputs in the forward alone."""
     model = ruled(Checkpointed(), *RULES)
@@ -341,7 +341,7 @@ def test_rules_added_after_compiling(way: str, first: str) -> None:
 
 @pytest.mark.parametrize(
     "way",
-    [whole, in_place, with_loss],
+    [pytest.param(whole, marks=everything), in_place, pytest.param(with_loss, marks=everything)],
 )
 def test_a_term_added_after_compiling(way: Callable[..., Run]) -> None:
     model, x = ruled(Net(), KERNEL), torch.randn(4, 7)
@@ -357,7 +357,7 @@ def test_a_term_added_after_compiling(way: Callable[..., Run]) -> None:
     "way",
     [
         pytest.param(whole, marks=fault("it calls what the module no longer has", torch._dynamo.exc.Unsupported)),
-        in_place,
+        pytest.param(in_place, marks=everything),
         with_loss,
     ],
 )

@@ -17,6 +17,8 @@ from regspec.runtime import Regularized
 from regspec.schema import spec_schema
 from regspec.spec.fields import RESERVED
 
+from .commands import command_apart
+
 ROOT = Path(regspec.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -127,22 +129,19 @@ def test_no_stage_but_the_layers_asks_for_a_kind() -> None:
                 assert path.parts[-2] in ("spec", "runtime") or not KINDS.keys() & classes, ast.unparse(node)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "check examples/mlp.yaml",
-        "show examples/mlp.yaml",
-        "compile --standalone examples/mlp.yaml",
-        "schema",
-        "schema rules",
-    ],
-)
-def test_works_without_torch(arguments: str) -> None:
-    code = (
-        f"import sys; sys.modules['torch'] = None; sys.argv[1:] = {arguments.split()!r};"
-        "from regspec.cli import app; app(standalone_mode=False)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from regspec.cli import app
+for arguments in ("check", "show", "compile --standalone"):
+    app([*arguments.split(), "examples/mlp.yaml"], standalone_mode=False)
+for arguments in ("schema", "schema rules"):
+    app(arguments.split(), standalone_mode=False)
+"""
+
+
+def test_works_without_torch() -> None:
+    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 
@@ -171,9 +170,9 @@ def test_schemas_are_up_to_date(what: str, name: str) -> None:
 
     A process of its own, because a schema includes what is registered.
     """
-    command = [sys.executable, "-m", "regspec", "schema", what]
-    made = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert made.stdout == (ROOT.parent / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8")
+    assert command_apart("schema", what).stdout == (ROOT.parent / "schemas" / f"{name}.schema.json").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_every_field_has_a_description() -> None:

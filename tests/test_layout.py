@@ -85,7 +85,7 @@ def test_what_follows_a_flatten(name: str, tmp_path: Path) -> None:
     image = keras.Input((5, 3, 2))
     flattened = layers.Flatten()(layers.Conv2D(3, 2, kernel_regularizer="l1")(image))  # (4, 2, 3)
     model = keras.Model(image, VECTORS[name](flattened))
-    agrees(model, converted(model, tmp_path), [torch.randn(3, 5, 3, 2)])
+    agrees(model, converted(model, tmp_path), inputs=[torch.randn(3, 5, 3, 2)])
 
 
 def test_kernels_after_a_flatten_are_moved_and_nothing_is_permuted(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_model_with_channels_first_stays_as_it_is(tmp_path: Path) -> None:
     )
     port = converted(model, tmp_path)
     assert port.text == regspec.port(tmp_path / "model.keras").text
-    agrees(model, port, [torch.randn(3, 2, 6, 5)])
+    agrees(model, port, inputs=[torch.randn(3, 2, 6, 5)])
     with pytest.raises(regspec.RegspecError, match="is not converted to channels last"):
         regspec.port(tmp_path / "model.keras", data_format="channels_last")
 

@@ -72,6 +72,7 @@ def test_sparse_networks_table() -> None:
     assert [100 * accuracy, 100 * zeros, 100 * small] == pytest.approx(shown[4:], abs=0.3)
 
 
+@pytest.mark.everything
 def test_sparse_networks_loss() -> None:
     """In the loss as many weights are small, and none is zero."""
     result = script("sparse_networks").l1(3e-4, "loss", 0)
@@ -80,6 +81,7 @@ def test_sparse_networks_loss() -> None:
     assert result.zeros == 0
 
 
+@pytest.mark.everything
 def test_sparse_networks_groups() -> None:
     strength, accuracy, zeros, *units = script("sparse_networks").group_row(3e-4)
     (shown,) = (row for row in rows("sparse_networks", f"{strength:g}") if len(row) == 5)
@@ -114,6 +116,7 @@ def test_sparse_autoencoders_table(way: str, table: int) -> None:
     assert silent == pytest.approx(shown[3], abs=10)
 
 
+@pytest.mark.everything
 def test_sparse_autoencoders_without_the_constraint() -> None:
     example = script("sparse_autoencoders")
     model = example.with_l1(3e-3, decoder="use_bias: true")
@@ -176,9 +179,9 @@ def test_the_block_that_the_page_shows(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo")
 @pytest.mark.parametrize("processes", [1, 2, 4])
-def test_many_gpus(processes: int) -> None:
+def test_many_gpus(processes: int, tmp_path: Path) -> None:
     """What the processes count is as on paper, and stands in the page."""
-    done = as_torchrun(processes, run_script, SCRIPTS / "many_gpus.py")
+    done = as_torchrun(processes, run_script, tmp_path, SCRIPTS / "many_gpus.py")
     assert [each.code for each in done] == [0] * processes, done
     counted = done[0].stdout.splitlines()
     assert len(counted) == 7

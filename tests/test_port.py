@@ -114,7 +114,8 @@ def test_whole_models(name: str, suffix: str, tmp_path: Path) -> None:
     reference.fill(model, 1)
     path = tmp_path / f"model{suffix}"
     model.save(path)
-    agrees(model, path, inputs, dict(zip(("image", "size"), inputs, strict=True)) if name == "branched" else None)
+    given = dict(zip(("image", "size"), inputs, strict=True)) if name == "branched" else None
+    agrees(model, path, inputs=inputs, given=given)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -127,7 +127,7 @@ def test_what_is_found(name: str, data_format: Any, tmp_path: Path) -> None:
             found.setdefault(entry.block, []).append(entry.name)
     assert found == wanted
     assert len(port.text.splitlines()) < len(plain.text.splitlines()) or not wanted
-    agrees(model, port, [x])
+    agrees(model, port, inputs=[x])
 
 
 def test_what_differs_is_a_parameter(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from keras import layers
 import regspec
 
 from .layers import reference
-from .layers.operating import is_operation
 from .layers.row import Row
 from .layers.rows import ROWS
 from .ported import RANDOM, agrees, is_saved, of_row
@@ -41,10 +40,10 @@ def test_every_row(index: int, tmp_path: Path, pytestconfig: pytest.Config) -> N
     port = regspec.port(tmp_path / "model.keras", data_format="channels_first" if is_converted(index) else None)
     original = port.original or port
     assert (port.original is not None) == is_converted(index)
-    agrees(model, original, inputs, has_gradient=row.has_gradient)
-    if port.original is not None:
-        agrees(model, port, inputs, has_gradient=row.has_gradient)
-    if index == FIRST[row.kind] and (pytestconfig.getoption("--everything") or not is_operation(row.kind, row.fields)):
+    ports = [original] if port.original is None else [original, port]
+    agrees(model, *ports, inputs=inputs, has_gradient=row.has_gradient)
+    is_chosen = bool(port.weights) or row.is_random or pytestconfig.getoption("--everything")
+    if index == FIRST[row.kind] and is_chosen:
         verified(original, row)
 
 
@@ -86,9 +85,9 @@ def test_a_gradient_that_is_transposed_is_seen(tmp_path: Path, monkeypatch: pyte
     reference.fill(model, 1)
     model.save(tmp_path / "model.keras")
     port = regspec.port(tmp_path / "model.keras")
-    agrees(model, port, [torch.randn(3, 4)])
+    agrees(model, port, inputs=[torch.randn(3, 4)])
     built = port.build()
     built.dense.weight.register_hook(lambda gradient: gradient.T)
     monkeypatch.setattr(type(port), "build", lambda _: built)
     with pytest.raises(AssertionError, match=r"the gradient of dense\.weight"):
-        agrees(model, port, [torch.randn(3, 4)])
+        agrees(model, port, inputs=[torch.randn(3, 4)])

@@ -595,6 +595,7 @@ def test_studies_are_optunas(search: Searching) -> None:
     assert study.best_value == accuracy(1e-2)
 
 
+@pytest.mark.everything
 def test_the_page_shows_what_happens(search: Searching) -> None:
     """Two rows of its table, and its parts of specs."""
     page = (ROOT / "examples" / "choosing_a_strength.md").read_text(encoding="utf-8")

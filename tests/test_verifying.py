@@ -8,7 +8,6 @@ import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from regspec.keras.verification.comparing import Comparison, difference
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.verification.verifying import Verification
 
-from .commands import run_without_a_backend, started
+from .commands import ROOT, run_and_tell, run_without, started
 from .layers import reference as rows
 from .ported import RANDOM
 from .test_port import MODELS, Strange, rewritten
@@ -186,6 +185,17 @@ def respelled(old: str, new: str) -> Callable[[regspec.Port], regspec.Port]:
     return change
 
 
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> regspec.Port:
+    """A port of `network` that passes."""
+    model, path = network(), tmp_path_factory.mktemp("right") / "model.keras"
+    rows.fill(model, 3)
+    model.save(path)
+    port = regspec.port(path)
+    assert port.verify().passed
+    return port
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [
@@ -203,13 +213,10 @@ def respelled(old: str, new: str) -> Callable[[regspec.Port], regspec.Port]:
         (respelled("{name: last, units: 2}", "{name: last, units: 2, trainable: false}"), "gradients in evaluation"),
     ],
 )
-def test_what_is_wrong_is_found(change: Callable[[regspec.Port], regspec.Port], found: str, tmp_path: Path) -> None:
-    model = network()
-    rows.fill(model, 3)
-    model.save(tmp_path / "model.keras")
-    port = regspec.port(tmp_path / "model.keras")
-    assert port.verify().passed
-    verification = change(port).verify()
+def test_what_is_wrong_is_found(
+    change: Callable[[regspec.Port], regspec.Port], found: str, right: regspec.Port
+) -> None:
+    verification = change(right).verify()
     assert not verification.passed
     assert verification.verdict.startswith(f"failed: {found}"), verification.verdict
 
@@ -473,7 +480,7 @@ def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.Monke
 def test_keras_is_imported_for_verification_alone(options: list[str], imported: list[str], tmp_path: Path) -> None:
     """And on torch, whatever backend it would take by itself."""
     arguments = ["port", "examples/keras_mlp.keras", "-o", str(tmp_path / "out"), *options]
-    with started(run_without_a_backend, arguments, ["keras", "tensorflow"]) as process:
+    with started(run_and_tell, ROOT, arguments, ["keras", "tensorflow"]) as process:
         result = process.ended()
     assert (result.code, f"IMPORTED {imported}" in result.stdout) == (0, True), result.stdout
     assert (f"Keras {keras.__version__} on torch" in result.stdout) == (options == ["--verify"])
@@ -482,7 +489,7 @@ def test_keras_is_imported_for_verification_alone(options: list[str], imported: 
 def test_without_keras_the_arrays_are_accounted_for(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["port", "examples/keras_mlp.keras", "-o", str(out), "--verify"]
-    with started(partial(run_without_a_backend, absent="keras"), arguments, []) as process:
+    with started(run_without, "keras", ROOT, arguments) as process:
         result = process.ended()
     assert result.code == 0, result.stdout
     assert "not compared: outputs, penalties and gradients: keras is not installed: pip install keras" in result.stdout
