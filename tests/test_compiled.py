@@ -99,7 +99,7 @@ everything = pytest.mark.everything
         pytest.param(whole, by_spec, True, marks=everything),
         pytest.param(in_place, by_rules, True, marks=everything),
         (in_place, by_spec, False),
-        (with_loss, by_rules, True),
+        pytest.param(with_loss, by_rules, True, marks=everything),
     ],
 )
 def test_forwards(way: Callable[..., Run], make: Make, is_training: bool) -> None:
@@ -301,6 +301,7 @@ def test_it_is_compiled_once() -> None:
     assert len(compilations) == 1
 
 
+@everything
 def test_many_models_are_compiled() -> None:
     """As in a search for the best width, more than torch compiles one function for. Each has a forward of its own."""
     for width in range(2, 12):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -173,6 +175,14 @@ def test_schemas_are_up_to_date(what: str, name: str) -> None:
     assert command_apart("schema", what).stdout == (ROOT.parent / "schemas" / f"{name}.schema.json").read_text(
         encoding="utf-8"
     )
+
+
+def test_the_readme_of_the_tests_has_every_file() -> None:
+    folder = Path(__file__).parent
+    known = re.findall(r"`(?:layers/)?(test_[a-z_0-9*]+)", (folder / "README.md").read_text(encoding="utf-8"))
+    files = {path.stem for path in folder.rglob("test_*.py")}
+    assert not [stem for stem in files if not any(fnmatch(stem, each) for each in known)]
+    assert not [each for each in known if not any(fnmatch(stem, each) for stem in files)]
 
 
 def test_every_field_has_a_description() -> None:

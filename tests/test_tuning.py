@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -307,6 +308,14 @@ def test_no_process_takes_the_trial_of_one_that_lives(tmp_path: Path) -> None:
         assert second.next(3) is None
 
 
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that has had all its trials."""
+    search = Searching(tmp_path_factory.mktemp("done"))
+    search(trainer())
+    return search.study
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -319,8 +328,8 @@ def test_no_process_takes_the_trial_of_one_that_lives(tmp_path: Path) -> None:
         ({"text": SPEC.replace("1e-1", "1.0")}, "holds a study with another search"),
     ],
 )
-def test_another_search_is_no_continuation(search: Searching, change: dict[str, Any], message: str) -> None:
-    search(trainer())
+def test_another_search_is_no_continuation(done: Path, search: Searching, change: dict[str, Any], message: str) -> None:
+    shutil.copytree(done, search.study)
     with pytest.raises(RegspecError, match=message):
         search(trainer(), **change)
 
