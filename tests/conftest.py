@@ -1,23 +1,52 @@
-"""Every test computes on the CPU with fixed seeds; Keras is the reference, on its torch backend."""
+"""Every test computes on one thread of the CPU with fixed seeds; Keras is the reference, on its torch backend."""
 
 import os
 
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["OMP_NUM_THREADS"] = "1"  # of this process and of those that tests start: nothing here is large
 
+import gc
 import random
 import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from regspec.language.regularizers import REGULARIZERS
 from regspec.layers import KINDS
 
+torch.set_num_threads(1)  # where something has imported torch before
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seeds", default="40", help="how many random models are ported, or which: 100-200")
+    parser.addoption("--everything", action="store_true", help="run what the gate leaves out, too: tests/README.md")
+    parser.addoption("--seeds", help="how many random models are ported, or which: 100-200")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hypothesis draws the same in each run; more of it with ``--everything``."""
+    slow = [HealthCheck.too_slow]
+    settings.register_profile(
+        "gate", max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=slow
+    )
+    settings.register_profile("everything", settings.get_profile("gate"), max_examples=200)
+    settings.load_profile("everything" if config.getoption("--everything") else "gate")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The gate leaves out what is marked with ``everything``."""
+    if not config.getoption("--everything"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("everything")])
+        items[:] = [item for item in items if not item.get_closest_marker("everything")]
+
+
+def pytest_collection_finish() -> None:
+    """Python's collector passes over what was imported until now; Keras calls it often, and each time it takes long."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collectstart() -> None:
@@ -28,7 +57,7 @@ def pytest_collectstart() -> None:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed notes where it is called, too, which takes longer
     if keras := sys.modules.get("keras"):
         keras.utils.clear_session(free_memory=False)  # whose names for layers are numbered anew
 

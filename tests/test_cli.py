@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,19 +12,11 @@ import pytest
 import regspec
 from regspec.cli import app
 
-ROOT = Path(__file__).parent.parent
+from .commands import ROOT, command, command_apart
+
 GOOD = "regspec: 1\nname: good\ninputs: {x: {shape: [4]}}\nlayers:\n  - Dense: {units: 3, kernel_regularizer: l2}\n"
 BAD = GOOD.replace("kernel_regularizer", "kernel_regulariser")
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-
-
-def run(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command line as a process of its own."""
-    environment = {**os.environ, "COLUMNS": "100", **variables}
-    command = [sys.executable, "-m", "regspec", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
-    assert "Traceback" not in result.stderr + result.stdout
-    return result
 
 
 @pytest.fixture
@@ -67,21 +58,31 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_exit_codes(folder: Path, arguments: str, code: int) -> None:
-    result = run(*arguments.split(), cwd=folder)
-    assert result.returncode == code, result.stdout + result.stderr
-    assert (result.stdout + result.stderr).strip()
+    result = command(*arguments.split(), cwd=folder)
+    assert result.code == code, result.output
+    assert result.output.strip()
     assert not (folder / "out.py").exists()
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.parametrize(("name", "code"), [("good.yaml", 0), ("bad.yaml", 1)])
+def test_a_process_of_its_own(folder: Path, name: str, code: int) -> None:
+    """Is what a command is in this one; a fault of the input is printed, without a traceback."""
+    run = [sys.executable, "-m", "regspec", "check", name]
+    result = subprocess.run(run, capture_output=True, text=True, cwd=folder)
+    wanted = command("check", name, cwd=folder)
+    assert (result.returncode, result.stdout, result.stderr) == (code, wanted.stdout, wanted.stderr)
+    assert "Traceback" not in result.stdout + result.stderr
+
+
 def test_check_prints_a_line_for_each_file(folder: Path) -> None:
-    assert run("check", "good.yaml", "rules.yaml", cwd=folder).stdout == (
+    assert command("check", "good.yaml", "rules.yaml", cwd=folder).stdout == (
         "good.yaml: good, 1 layer, 15 parameters, 1 penalty\nrules.yaml: 1 rule\n"
     )
 
 
 def test_check_prints_every_fault(folder: Path) -> None:
-    result = run("check", "bad.yaml", "absent.yaml", cwd=folder)
+    result = command("check", "bad.yaml", "absent.yaml", cwd=folder)
     assert result.stdout == (
         "bad.yaml:5:23: error: Dense has no field 'kernel_regulariser'\n"
         "    5 |   - Dense: {units: 3, kernel_regulariser: l2}\n"
@@ -92,7 +93,7 @@ def test_check_prints_every_fault(folder: Path) -> None:
 
 
 def test_faults_as_json(folder: Path) -> None:
-    result = run("check", "good.yaml", "bad.yaml", "--format", "json", cwd=folder)
+    result = command("check", "good.yaml", "bad.yaml", "--format", "json", cwd=folder)
     assert json.loads(result.stdout) == [
         {
             "path": "bad.yaml",
@@ -102,11 +103,11 @@ def test_faults_as_json(folder: Path) -> None:
             "hint": "did you mean 'kernel_regularizer'?",
         }
     ]
-    assert json.loads(run("check", "good.yaml", "--format", "json", cwd=folder).stdout) == []
+    assert json.loads(command("check", "good.yaml", "--format", "json", cwd=folder).stdout) == []
 
 
 def test_show_as_table() -> None:
-    lines = run("show", "examples/siamese.yaml").stdout.splitlines()
+    lines = command("show", "examples/siamese.yaml").stdout.splitlines()
     assert ["tower.conv1", "Conv2D", "(batch, 16, 12, 12)", "416", "kernel l2 0.0001"] in [
         [cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines
     ]
@@ -115,7 +116,7 @@ def test_show_as_table() -> None:
 
 
 def test_show_as_json() -> None:
-    shown = json.loads(run("show", "examples/mlp.yaml", "--format", "json").stdout)
+    shown = json.loads(command("show", "examples/mlp.yaml", "--format", "json").stdout)
     assert shown["inputs"] == {"features": "(batch, 13)"}
     hidden = next(layer for layer in shown["layers"] if layer["name"] == "hidden1")
     assert hidden == {
@@ -132,7 +133,7 @@ def test_show_as_json() -> None:
 
 
 def test_show_as_graph() -> None:
-    lines = run("show", "examples/siamese.yaml", "--graph").stdout.splitlines()
+    lines = command("show", "examples/siamese.yaml", "--graph").stdout.splitlines()
     assert lines[0] == "flowchart TD"
     assert '    subgraph tower["tower: tower"]' in lines
     assert "        left --> tower__conv1" in lines
@@ -142,13 +143,13 @@ def test_show_as_graph() -> None:
 def test_compile_writes_what_source_gives(folder: Path) -> None:
     for standalone in (False, True):
         options = ["--standalone"] if standalone else []
-        assert run("compile", "good.yaml", "-o", "out.py", *options, cwd=folder).stdout == ""
+        assert command("compile", "good.yaml", "-o", "out.py", *options, cwd=folder).stdout == ""
         source = regspec.source(folder / "good.yaml", standalone=standalone)
-        assert (folder / "out.py").read_text() == source == run("compile", "good.yaml", *options, cwd=folder).stdout
+        assert (folder / "out.py").read_text() == source == command("compile", "good.yaml", *options, cwd=folder).stdout
 
 
 def test_standalone_source_needs_torch_alone(folder: Path) -> None:
-    run("compile", "good.yaml", "--standalone", "-o", "model.py", cwd=folder)
+    command("compile", "good.yaml", "--standalone", "-o", "model.py", cwd=folder)
     code = (
         "import sys; sys.modules['regspec'] = None; import torch, model; net = model.Good(); net(torch.ones(2, 4));"
         "assert net.regularization_terms().keys() == {'dense.kernel'}"
@@ -164,25 +165,24 @@ def test_imports_what_registers_layers(folder: Path) -> None:
         "    def forward(self, x):\n        return 2 * x\n"
     )
     (folder / "own.yaml").write_text(GOOD + "  - Twice\n")
-    assert run("check", "own.yaml", cwd=folder).returncode == 1
-    script = [sys.executable, "-c", "from regspec.cli import main; main()", "--import", "mine", "check", "own.yaml"]
-    result = subprocess.run(script, cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout
+    assert command("check", "own.yaml", cwd=folder).code == 1
+    result = command_apart("--import", "mine", "check", "own.yaml", cwd=folder)
+    assert result.code == 0, result.output
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_an_example_that_runs(command: str, tmp_path: Path) -> None:
-    text = " ".join(run(command.strip("_"), "--help").stdout.split())
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_that_runs(name: str, tmp_path: Path) -> None:
+    text = " ".join(command(name.strip("_"), "--help").stdout.split())
     example = text.partition("Example: regspec ")[2]
     assert example, text
-    if command not in ("train", "tune", "report", "plot"):  # which have tests of their own
+    if name not in ("train", "tune", "report", "plot"):  # which have tests of their own
         arguments = [
             str(tmp_path / "out") if ("." in each or "/" in each) and "examples" not in each else each
             for each in example.split()
         ]
         expanded = [str(path) for each in arguments for path in (sorted(ROOT.glob(each)) if "*" in each else [each])]
-        assert run(*expanded).returncode == 0
+        assert command(*expanded).code == 0
 
 
 def test_colours_are_for_terminals(folder: Path) -> None:
-    assert "\x1b" not in run("check", "bad.yaml", cwd=folder).stdout
+    assert "\x1b" not in command("check", "bad.yaml", cwd=folder).stdout

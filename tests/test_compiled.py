@@ -1,6 +1,8 @@
 """Models under `torch.compile`, `torch.export` and tracing: penalties in value and gradient, as they are written out.
 
-A test that is marked as expected to fail shows a fault of the library, which its reason names.
+Where it is about what torch traces, the graph runs as it is ("eager"); where it is about gradients, AOTAutograd makes
+graphs of both directions ("aot_eager"), and inductor compiles them once, and more often with --everything. A test that
+is marked as expected to fail shows a fault of the library, which its reason names.
 """
 
 from __future__ import annotations
@@ -59,20 +61,20 @@ def _compiler() -> None:
     by_rules()(torch.randn(2, 7))
 
 
-def whole(model: nn.Module, backend: str = "aot_eager") -> Run:
+def whole(model: nn.Module, backend: str = "eager") -> Run:
     """In one graph."""
     return torch.compile(model, backend=backend, fullgraph=True)
 
 
-def in_place(model: nn.Module) -> Run:
-    model.compile(backend="aot_eager", fullgraph=True)
+def in_place(model: nn.Module, backend: str = "eager") -> Run:
+    model.compile(backend=backend, fullgraph=True)
     return model
 
 
-def with_loss(model: nn.Module) -> Run:
+def with_loss(model: nn.Module, backend: str = "eager") -> Run:
     """A step that computes the penalties, too, and gives the output."""
 
-    @torch.compile(backend="aot_eager")
+    @torch.compile(backend=backend)
     def step(x: Tensor) -> Tensor:
         output = model(x)
         if isinstance(model, Regularized):
@@ -82,7 +84,8 @@ def with_loss(model: nn.Module) -> Run:
     return step
 
 
-WAYS: dict[str, Callable[[nn.Module], Run]] = {"torch.compile": whole, "model.compile": in_place, "a step": with_loss}
+WAYS: dict[str, Callable[..., Run]] = {"torch.compile": whole, "model.compile": in_place, "a step": with_loss}
+everything = pytest.mark.everything
 
 
 # -- values and gradients ----------------------------------------------------------------------------------------------
@@ -92,17 +95,17 @@ WAYS: dict[str, Callable[[nn.Module], Run]] = {"torch.compile": whole, "model.co
     ("way", "make", "is_training"),
     [
         (whole, by_rules, True),
-        (whole, by_rules, False),
-        (whole, by_spec, True),
-        (in_place, by_rules, True),
+        pytest.param(whole, by_rules, False, marks=everything),
+        pytest.param(whole, by_spec, True, marks=everything),
+        pytest.param(in_place, by_rules, True, marks=everything),
         (in_place, by_spec, False),
-        (with_loss, by_rules, True),
+        pytest.param(with_loss, by_rules, True, marks=everything),
     ],
 )
-def test_forwards(way: Callable[[nn.Module], Run], make: Make, is_training: bool) -> None:
+def test_forwards(way: Callable[..., Run], make: Make, is_training: bool) -> None:
     """One after the other, with batches of other sizes, the last of them empty."""
     model = make().train(is_training)
-    run = way(model)
+    run = way(model, "aot_eager")
     for batch in (4, 4, 3, 6, 0):
         check(model, run, torch.randn(batch, 7))
 
@@ -112,6 +115,7 @@ has_compiler = pytest.mark.skipif(
 )
 
 
+@everything
 @has_compiler
 def test_inductor() -> None:
     model = by_spec()
@@ -120,12 +124,22 @@ def test_inductor() -> None:
         check(model, run, torch.randn(batch, 7), 1e-4)
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=has_compiler)])
-def test_forward_and_loss_in_one_graph(backend: str) -> None:
+SEVERAL = ((4, True), (6, True), (6, False), (3, True))  # batches, and whether the kernel is trained
+
+
+@pytest.mark.parametrize(
+    ("backend", "runs"),
+    [
+        ("aot_eager", SEVERAL),
+        pytest.param("inductor", SEVERAL[:2], marks=has_compiler),
+        pytest.param("inductor", SEVERAL, marks=[has_compiler, everything]),
+    ],
+)
+def test_forward_and_loss_in_one_graph(backend: str, runs: tuple[tuple[int, bool], ...]) -> None:
     """With other batches, and a weight that is frozen and thawed."""
     model = by_rules()
     step = torch.compile(partial(loss_of, model), backend=backend, fullgraph=True, dynamic=True)
-    for batch, is_trained in ((4, True), (6, True), (6, False), (3, True)):
+    for batch, is_trained in runs:
         model.hidden.weight.requires_grad_(is_trained)
         x = torch.randn(batch, 7)
         check_gradients(step(x), wanted_loss(model, x), model)
@@ -148,8 +162,15 @@ def test_a_step_with_its_backward() -> None:
         agree([*model.parameters()], wanted)
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize(
+    ("is_training", "mode"),
+    [
+        (False, torch.no_grad),
+        (True, torch.inference_mode),
+        pytest.param(True, torch.no_grad, marks=everything),
+        pytest.param(False, torch.inference_mode, marks=everything),
+    ],
+)
 def test_without_gradients(is_training: bool, mode: type) -> None:
     model = by_rules().train(is_training)
     run = whole(model)
@@ -177,14 +198,14 @@ def test_memory_stays_flat() -> None:
 def test_autocast() -> None:
     model, x = by_rules(), torch.randn(4, 7)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        whole(model)(x)
+        whole(model, "aot_eager")(x)
         loss = model.regularization_loss()
     assert loss.dtype is torch.float32
     agree(loss, sum(written_out(model, x)[1].values()), 3e-2)
 
 
-@pytest.mark.parametrize("way", [whole, in_place])
-def test_several_forwards(way: Callable[[nn.Module], Run]) -> None:
+@pytest.mark.parametrize("way", [whole, pytest.param(in_place, marks=everything)])
+def test_several_forwards(way: Callable[..., Run]) -> None:
     model, xs = by_rules(), [torch.randn(batch, 7) for batch in (4, 3)]
     run = way(model)
     with regspec.accumulate(model):
@@ -217,19 +238,19 @@ def test_a_graph_that_breaks() -> None:
             return self.logits(hidden)
 
     model = ruled(Broken(), *RULES)
-    run = torch.compile(model, backend="aot_eager")
+    run = torch.compile(model, backend="eager")
     for batch in (4, 3):
         check(model, run, torch.randn(batch, 7))
 
 
 def test_a_compiled_model_under_a_checkpoint() -> None:
     model = by_rules()
-    run = partial(checkpoint, whole(model), use_reentrant=False)
+    run = partial(checkpoint, whole(model, "aot_eager"), use_reentrant=False)
     for batch in (4, 3):
         check(model, run, torch.randn(batch, 7))
 
 
-@pytest.mark.parametrize("is_full", [False, True])
+@pytest.mark.parametrize("is_full", [pytest.param(False, marks=everything), True])
 def test_a_checkpoint_in_a_compiled_model(is_full: bool) -> None:
     """In one graph, where torch is told that hooks may note outputs in the forward alone."""
     model = ruled(Checkpointed(), *RULES)
@@ -243,7 +264,7 @@ def test_a_checkpoint_in_a_compiled_model(is_full: bool) -> None:
 def test_an_output_that_is_changed_in_place(is_training: bool) -> None:
     model = ruled(InPlace(), {"modules": "scale", "activity_regularizer": {"l1": 0.3, "l2": 0.2}}).train(is_training)
     x = torch.randn(4, 7)
-    output, heard = whole(model)(x), model.linear(x) * 2
+    output, heard = whole(model, "aot_eager")(x), model.linear(x) * 2
     wanted = heard.relu().square().sum() + (0.3 * heard.abs().sum() + 0.2 * heard.square().sum()) / 4
     check_gradients(output.square().sum() + model.regularization_loss(), wanted, model)
 
@@ -254,7 +275,7 @@ def test_an_output_that_is_changed_in_place(is_training: bool) -> None:
 def test_the_first_forward_is_compiled() -> None:
     """As in a script that compiles its model and trains it; here in a thread that has not run a forward."""
     model, raised = by_rules(), []
-    run = whole(model, "eager")
+    run = whole(model)
 
     def train() -> None:
         try:
@@ -280,11 +301,12 @@ def test_it_is_compiled_once() -> None:
     assert len(compilations) == 1
 
 
+@everything
 def test_many_models_are_compiled() -> None:
-    """As in a search for the best width. Each has a forward of its own."""
+    """As in a search for the best width, more than torch compiles one function for. Each has a forward of its own."""
     for width in range(2, 12):
         model = regspec.build(regspec.loads(SPEC.replace("units: 5", f"units: {width}")))
-        check(model, whole(model, "eager"))
+        check(model, whole(model))
 
 
 FIRST: dict[str, list[dict[str, Any]]] = {"nothing": [], "weights": [KERNEL, BIAS], "an output": [KERNEL, HIDDEN]}
@@ -294,13 +316,13 @@ FIRST: dict[str, list[dict[str, Any]]] = {"nothing": [], "weights": [KERNEL, BIA
     ("way", "first"),
     [
         ("torch.compile", "nothing"),
-        ("torch.compile", "weights"),
+        pytest.param("torch.compile", "weights", marks=everything),
         ("torch.compile", "an output"),
-        ("model.compile", "nothing"),
+        pytest.param("model.compile", "nothing", marks=everything),
         ("model.compile", "weights"),
-        ("model.compile", "an output"),
+        pytest.param("model.compile", "an output", marks=everything),
         ("a step", "nothing"),
-        ("a step", "an output"),
+        pytest.param("a step", "an output", marks=everything),
     ],
 )
 def test_rules_added_after_compiling(way: str, first: str) -> None:
@@ -320,9 +342,9 @@ def test_rules_added_after_compiling(way: str, first: str) -> None:
 
 @pytest.mark.parametrize(
     "way",
-    [whole, in_place, with_loss],
+    [pytest.param(whole, marks=everything), in_place, pytest.param(with_loss, marks=everything)],
 )
-def test_a_term_added_after_compiling(way: Callable[[nn.Module], Run]) -> None:
+def test_a_term_added_after_compiling(way: Callable[..., Run]) -> None:
     model, x = ruled(Net(), KERNEL), torch.randn(4, 7)
     run = way(model)
     run(x)
@@ -336,11 +358,11 @@ def test_a_term_added_after_compiling(way: Callable[[nn.Module], Run]) -> None:
     "way",
     [
         pytest.param(whole, marks=fault("it calls what the module no longer has", torch._dynamo.exc.Unsupported)),
-        in_place,
+        pytest.param(in_place, marks=everything),
         with_loss,
     ],
 )
-def test_rules_taken_off_after_compiling(way: Callable[[nn.Module], Run]) -> None:
+def test_rules_taken_off_after_compiling(way: Callable[..., Run]) -> None:
     """And others put on: nothing of the first is left."""
     model = ruled(Net(), {"types": ["Linear", "Tanh"], "activity_regularizer": "l1", "kernel_regularizer": "l2"})
     run = way(model)
@@ -374,7 +396,7 @@ def test_blocks_compiled_one_by_one() -> None:
     rules = [{"modules": rf"{i}\.activation", "activity_regularizer": {"l2": each}} for i, each in strengths.items()]
     model = ruled(nn.Sequential(*(Block() for _ in range(4))), *rules)
     for block in model:
-        block.compile(backend="aot_eager", fullgraph=True)
+        block.compile(backend="eager", fullgraph=True)
     x = torch.randn(4, 5)
     wanted, hidden = {}, x
     for name, block in model.named_children():

@@ -8,7 +8,6 @@ ends (https://github.com/pytorch/pytorch/issues/56297 and 190489). So no group i
 from __future__ import annotations
 
 import faulthandler
-import multiprocessing
 import os
 import signal
 import socket
@@ -30,6 +29,8 @@ from torch import Tensor, nn
 
 import regspec
 from regspec.runtime import Regularized
+
+from .commands import PROCESSES
 
 TIMEOUT = 60  # seconds that a process waits for the others
 LIMIT = 150  # seconds that all of it may take, on a machine that has much else to do
@@ -235,9 +236,10 @@ def close(what: str, one: Any, other: Any) -> None:
 
 # Left out: activity penalties under tensor_local, which are of this process's units.
 KERNELS = [L1_L2, NORM, GROUPS_OF_OUTPUTS, GROUPS_OF_INPUTS, ORTHOGONAL, SPECTRAL, SEVERAL]
-WAYS: dict[int, list[Way]] = {
-    2: [ddp, fsdp, fsdp_as_one, tensor],
-    4: [ddp, fsdp, fsdp_as_one, tensor, hybrid, fsdp_and_tensor],
+WAYS: dict[str, tuple[int, list[Way]]] = {  # of so many processes; the last only with --everything
+    "two": (2, [ddp, fsdp, fsdp_as_one, tensor]),
+    "four": (4, [fsdp, hybrid, fsdp_and_tensor]),  # what needs four, and shards without a row
+    "four, the rest": (4, [ddp, fsdp_as_one, tensor]),
 }
 ROUTES: list[tuple[str, dict[str, Any]]] = [
     (L1_L2, {"l1": "gradient", "l2": "gradient"}),
@@ -250,12 +252,14 @@ ROUTES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def cases(size: int) -> Mapping[str, Callable[[], None]]:
-    """What so many processes do, one after the other, by name."""
+def cases(ways: str) -> Mapping[str, Callable[[], None]]:
+    """What processes do, one after the other, by name."""
     found: dict[str, Callable[[], None]] = {}
-    for way in WAYS[size]:
+    for way in WAYS[ways][1]:
         for kernel in KERNELS:
             found[f"{way.__name__}, {kernel}"] = partial(training, way, kernel)
+    if ways == "four":
+        return found
     found["ddp, three steps"] = partial(training, ddp, L1_L2, steps=3)
     found[f"tensor_local, {L1_L2}"] = partial(training, tensor_local, L1_L2, units=8, activity=False)
     for way in (ddp, fsdp):
@@ -271,18 +275,18 @@ def cases(size: int) -> Mapping[str, Callable[[], None]]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are asked by a signal where they are")
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo")
-@pytest.mark.parametrize("size", [2, 4])
-def test_processes_do_together_what_one_does_alone(size: int, tmp_path: Path) -> None:
-    if failures := launched(size, tmp_path):
-        pytest.fail("\n\n".join(f"rank {rank} of {size}: {what}" for rank, what in failures.items()), pytrace=False)
+@pytest.mark.parametrize("ways", ["two", "four", pytest.param("four, the rest", marks=pytest.mark.everything)])
+def test_processes_do_together_what_one_does_alone(ways: str, tmp_path: Path) -> None:
+    if failures := launched(ways, tmp_path):
+        pytest.fail("\n\n".join(f"rank {rank}: {what}" for rank, what in failures.items()), pytrace=False)
 
 
-def launched(size: int, folder: Path) -> dict[int, str]:
-    """Runs the cases in so many processes; what went wrong, by the rank. None of the processes is left."""
-    context = multiprocessing.get_context("spawn")
-    pipes = [context.Pipe() for _ in range(size)]
+def launched(ways: str, folder: Path) -> dict[int, str]:
+    """Runs the cases in their processes; what went wrong, by the rank. None of the processes is left."""
+    size = WAYS[ways][0]
+    pipes = [PROCESSES.Pipe() for _ in range(size)]
     processes = [
-        context.Process(target=work, args=(rank, size, folder, theirs), daemon=True)
+        PROCESSES.Process(target=work, args=(rank, ways, folder, theirs), daemon=True)
         for rank, (_, theirs) in enumerate(pipes)
     ]
     reports: dict[int, str | None] = {}
@@ -333,7 +337,7 @@ def log(folder: Path, rank: int) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def work(rank: int, size: int, folder: Path, parent: Connection) -> None:
+def work(rank: int, ways: str, folder: Path, parent: Connection) -> None:
     """A process: all the cases, and a report, which is None or a traceback."""
     current, report = "start", None
     try:
@@ -344,11 +348,10 @@ def work(rank: int, size: int, folder: Path, parent: Connection) -> None:
         faulthandler.dump_traceback_later(LIMIT + 30, exit=True, file=output)  # if nobody is there who would kill it
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")  # of a layer split by torch itself
-        torch.set_num_threads(1)
         os.environ["GLOO_SOCKET_IFNAME"] = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
         place, patience = f"file://{folder / 'store'}", timedelta(seconds=TIMEOUT)
-        dist.init_process_group("gloo", init_method=place, rank=rank, world_size=size, timeout=patience)
-        for case, run in cases(size).items():
+        dist.init_process_group("gloo", init_method=place, rank=rank, world_size=WAYS[ways][0], timeout=patience)
+        for case, run in cases(ways).items():
             current = case
             torch.manual_seed(0)
             run()

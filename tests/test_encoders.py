@@ -219,13 +219,16 @@ def test_a_resnet_without_gradients(block: type[Block]) -> None:
             agree(model.regularization_loss(), sum(wanted.values()), 1e-4)
 
 
-@pytest.mark.parametrize("rules", [[RELUS], [RELUS, LAST_NORMS]], ids=["ReLUs", "norms"])
+@pytest.mark.parametrize(
+    "rules",
+    [pytest.param([RELUS], marks=pytest.mark.everything, id="ReLUs"), pytest.param([RELUS, LAST_NORMS], id="norms")],
+)
 def test_a_compiled_resnet(rules: list[dict[str, Any]]) -> None:
     torch._dynamo.reset()
     model = ruled(ResNet(BasicBlock), *KERNELS, *rules)
     with torch.no_grad():
         model(images())
-    check_resnet(model, torch.compile(model, backend="aot_eager", fullgraph=True), *rules, count=2)
+    check_resnet(model, torch.compile(model, backend="eager", fullgraph=True), *rules, count=2)
 
 
 @either_block
@@ -431,7 +434,7 @@ def test_a_compiled_encoder() -> None:
     model = ruled(Encoder(), *ENCODER_RULES)
     with torch.no_grad():
         model(*sentences())
-    run = torch.compile(model, backend="aot_eager")
+    run = torch.compile(model, backend="eager")
     for batch in (3, 2):
         inputs = sentences(batch)
         check(model, run(*inputs)["logits"], *encoder_written_out(model, *inputs))

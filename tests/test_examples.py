@@ -85,7 +85,7 @@ def test_training_loop_learns(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_any_module_learns_and_has_exact_zeros() -> None:
-    accuracy, zeros = module_of(FOLDER / "recipes" / "any_module.py").main(epochs=8)
+    accuracy, zeros = module_of(FOLDER / "recipes" / "any_module.py").main(epochs=4)
     assert accuracy > 0.9
     assert zeros > 0.2
 

@@ -18,8 +18,7 @@ import regspec
 from regspec.cli import app
 
 from .layers import reference
-from .test_layout import order_of_output
-from .test_port import flat
+from .ported import flat, order_of_output
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -110,23 +112,19 @@ def test_no_stage_but_the_layers_asks_for_a_kind() -> None:
                 assert has_classes_of_such_names or not KINDS.keys() & classes, ast.unparse(node)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "check examples/mlp.yaml",
-        "show examples/mlp.yaml",
-        "compile --standalone examples/mlp.yaml",
-        "schema",
-        "schema rules",
-        "kinds",
-    ],
-)
-def test_works_without_torch(arguments: str) -> None:
-    code = (
-        f"import sys; sys.modules['torch'] = None; sys.argv[1:] = {arguments.split()!r};"
-        "from regspec.cli import app; app(standalone_mode=False)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from regspec.cli import app
+for arguments in ("check", "show", "compile --standalone"):
+    app([*arguments.split(), "examples/mlp.yaml"], standalone_mode=False)
+for arguments in ("schema", "schema rules", "kinds"):
+    app(arguments.split(), standalone_mode=False)
+"""
+
+
+def test_works_without_torch() -> None:
+    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 
@@ -142,6 +140,14 @@ def test_generated_files_are_up_to_date() -> None:
     command = [sys.executable, "-m", "tests.generate", "--check"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_readme_of_the_tests_has_every_file() -> None:
+    folder = Path(__file__).parent
+    known = re.findall(r"`(?:layers/)?(test_[a-z_0-9*]+)", (folder / "README.md").read_text(encoding="utf-8"))
+    files = {path.stem for path in folder.rglob("test_*.py")}
+    assert not [stem for stem in files if not any(fnmatch(stem, each) for each in known)]
+    assert not [each for each in known if not any(fnmatch(stem, each) for stem in files)]
 
 
 def test_every_field_has_a_description() -> None:

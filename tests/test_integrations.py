@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -24,15 +24,6 @@ TESTED = {"accelerate_loop", "compiled_loop", "grid_search", "lightning_callback
 
 Batch = tuple[Tensor, Tensor]
 Penalty = Callable[[nn.Sequential, Tensor, int], Tensor]  # of the layers, the hidden layer's output, and the steps done
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Steps so small are slow on several threads of a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def integration(name: str) -> ModuleType:

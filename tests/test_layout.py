@@ -12,7 +12,6 @@ import pytest
 import torch
 from keras import layers, regularizers
 from keras.src.applications.convnext import LayerScale
-from torch import Tensor
 from typer.testing import CliRunner
 
 import regspec
@@ -23,14 +22,11 @@ from regspec.layers import KINDS
 from regspec.layers.layer import Elementwise
 
 from .layers import reference
-from .layers.operating import is_operation, operated
 from .layers.rows import ROWS
-from .layers.specs import spec_of, step_of, with_penalties
-from .test_port import UNSAVED, flat, is_saved
+from .layers.specs import spec_of, step_of
+from .ported import agrees
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
-
-POOLINGS = {2: layers.MaxPooling1D, 3: layers.MaxPooling2D, 4: layers.MaxPooling3D}
 
 
 def converted(model: Any, folder: Path, seed: int = 1, data_format: Any = "channels_first") -> Port:
@@ -40,88 +36,6 @@ def converted(model: Any, folder: Path, seed: int = 1, data_format: Any = "chann
     port = regspec.port(folder / "model.keras", data_format=data_format)
     assert port.spec.data_format == (data_format or "channels_last")
     return port
-
-
-def agrees(model: Any, port: Port, inputs: list[Tensor], given: Any = None, has_gradient: bool = True) -> None:
-    """Outputs after transposing, the penalty, and the norm of the gradient of both, in evaluation."""
-    ported = port.build()
-    theirs = [x.requires_grad_() if x.is_floating_point() else x for x in inputs]
-    orders = [port.input_orders.get(name) for name in port.spec.inputs]
-    ours = [x if order is None else x.permute(order) for x, order in zip(theirs, orders, strict=True)]
-    wanted = flat(model(given or (theirs if len(theirs) > 1 else theirs[0]), training=False))
-    got = flat(ported(*ours))
-    for number, (a, b) in enumerate(zip(got, wanted, strict=True)):
-        order = order_of_output(port, number)
-        b = b.to(a.dtype)
-        torch.testing.assert_close(a, b if order is None else b.permute(order), rtol=2e-4, atol=2e-4)
-    penalty = sum(model.losses, torch.zeros(()))
-    torch.testing.assert_close(ported.regularization_loss(), penalty, rtol=2e-4, atol=1e-6)
-    norms, slopes = [], []
-    for outputs, loss, parameters in (
-        (got, ported.regularization_loss(), [*ported.parameters()]),
-        (wanted, penalty, [variable.value for variable in model.trainable_variables]),
-    ):
-        own = [each for each in parameters if each.requires_grad]
-        objective = loss + sum(x.square().mean() for x in outputs if x.is_floating_point())
-        # of the inputs too: without them torch 2.13 crashes in the backward of a GroupNorm in channels_last
-        asked = [*own, *(x for x in theirs if x.requires_grad)]
-        differs = asked and objective.requires_grad and has_gradient
-        gradients = torch.autograd.grad(objective, asked, allow_unused=True) if differs else ()
-        known = [each for each in gradients[: len(own)] if each is not None]
-        norms.append(sum(each.double().square().sum().item() for each in known) ** 0.5)
-        slopes.append([torch.zeros(()) if each is None else each for each in gradients[len(own) :]])
-    assert norms[0] == pytest.approx(norms[1], rel=1e-3, abs=1e-6)
-    for a, b in zip(*slopes, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * max(1.0, b.abs().max().item()))
-
-
-def order_of_output(port: Port, number: int) -> tuple[int, ...] | None:
-    outputs = port.spec.body.outputs
-    names = [outputs] if isinstance(outputs, str) else [*(outputs or ())]
-    return port.output_orders.get(names[number])
-
-
-# -- every row of the layer table, behind a pooling --------------------------------------------------------------------
-
-
-def behind_poolings(index: int) -> tuple[Any, list[Tensor]]:
-    """A layer that takes what poolings give, which lies as convolutions want it, and its inputs."""
-    row = ROWS[index]
-    symbolic = [keras.Input(shape) for shape in row.shapes]
-    stems = [POOLINGS.get(len(x.shape) - 1) for x in symbolic]
-    images = [x if stem is None else stem(1)(x) for x, stem in zip(symbolic, stems, strict=True)]
-    if is_operation(row.kind, row.fields):
-        model = keras.Model(symbolic, operated(row.kind, row.fields, images, row.data_format))
-    else:
-        fields = row.fields if row.kind in UNSAVED else with_penalties(row)
-        layer = reference.keras_layer(row.kind, fields, row.data_format, len(row.shapes[0]) + 1)
-        model = keras.Model(symbolic, reference.call(layer, row, images, False))
-    return model, [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
-
-
-AS_KERAS = ("SimpleRNN", "LSTM", "GRU", "RNN", "Bidirectional", "Attention", "MultiHeadAttention")
-BEHIND = [
-    pytest.param(index, id=row.id)
-    for index, row in enumerate(ROWS)
-    if row.has_reference
-    and row.data_format == "channels_last"
-    and {*row.types} == {"float32"}
-    and not row.has_nan  # of which a maximum is another
-    and is_saved(row)
-    and any(len(shape) > 1 for shape in row.shapes)
-    and (row.kind not in AS_KERAS or row.kind != ROWS[index - 1].kind)  # of these, the first will do
-]
-
-
-@pytest.mark.parametrize("index", BEHIND)
-@pytest.mark.filterwarnings("ignore:torch.searchsorted")  # in Keras, on what is permuted
-def test_every_row_behind_poolings(index: int, tmp_path: Path) -> None:
-    """Where its inputs lie as torch's convolutions give them, as it is and with channels first."""
-    model, inputs = behind_poolings(index)
-    port = converted(model, tmp_path, index)
-    model = keras.saving.load_model(tmp_path / "model.keras")  # because a frozen layer trains those in it then
-    agrees(model, port, inputs, has_gradient=ROWS[index].has_gradient)
-    agrees(model, port.original or port, inputs, has_gradient=ROWS[index].has_gradient)
 
 
 def test_what_weights_lie_along_is_declared() -> None:
@@ -172,7 +86,7 @@ def test_what_follows_a_flatten(name: str, tmp_path: Path) -> None:
     image = keras.Input((5, 3, 2))
     flattened = layers.Flatten()(layers.Conv2D(3, 2, kernel_regularizer="l1")(image))  # (4, 2, 3)
     model = keras.Model(image, VECTORS[name](flattened))
-    agrees(model, converted(model, tmp_path), [torch.randn(3, 5, 3, 2)])
+    agrees(model, converted(model, tmp_path), inputs=[torch.randn(3, 5, 3, 2)])
 
 
 def test_kernels_after_a_flatten_are_moved_and_nothing_is_permuted(tmp_path: Path) -> None:
@@ -199,7 +113,7 @@ def test_a_model_with_channels_first_stays_as_it_is(tmp_path: Path) -> None:
     )
     port = converted(model, tmp_path)
     assert port.text == regspec.port(tmp_path / "model.keras").text
-    agrees(model, port, [torch.randn(3, 2, 6, 5)])
+    agrees(model, port, inputs=[torch.randn(3, 2, 6, 5)])
     with pytest.raises(regspec.RegspecError, match="is not converted to channels last"):
         regspec.port(tmp_path / "model.keras", data_format="channels_last")
 

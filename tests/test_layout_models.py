@@ -16,7 +16,8 @@ from torch import Tensor
 
 import regspec
 
-from .test_layout import agrees, converted
+from .ported import agrees
+from .test_layout import converted
 from .test_port import MODELS
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
@@ -234,7 +235,7 @@ def test_whole_models(name: str, tmp_path: Path) -> None:
     make, inputs, views = CONVERTED[name]
     model = make()
     port = converted(model, tmp_path)
-    agrees(model, port, inputs)
+    agrees(model, port, inputs=inputs)
     assert port.original is not None
     assert port.original.text == regspec.port(tmp_path / "model.keras").text
     if views is not None:
@@ -246,4 +247,4 @@ def test_the_model_of_the_port(tmp_path: Path) -> None:
     """A shared layer, a model inside that is called twice, operations, several inputs and outputs, frozen weights."""
     make, inputs = MODELS["branched"]
     model = make()
-    agrees(model, converted(model, tmp_path), inputs, dict(zip(("image", "size"), inputs, strict=True)))
+    agrees(model, converted(model, tmp_path), inputs=inputs, given=dict(zip(("image", "size"), inputs, strict=True)))

@@ -13,7 +13,7 @@ from keras import layers
 from torch import Tensor
 
 from .layers import reference
-from .test_port import agrees
+from .ported import agrees
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras warns of masks that are destroyed
 
@@ -90,7 +90,7 @@ def saved(make: Callable[[], Any], folder: Path, suffix: str = ".keras") -> tupl
 @pytest.mark.parametrize("name", SEQUENTIAL)
 def test_sequential_models(name: str, suffix: str, tmp_path: Path) -> None:
     model, path = saved(SEQUENTIAL[name], tmp_path, suffix)
-    agrees(model, path, [tokens(is_empty="mean" not in name)])
+    agrees(model, path, inputs=[tokens(is_empty="mean" not in name)])
 
 
 # -- graphs, where Keras records masks as operations -------------------------------------------------------------------
@@ -163,4 +163,4 @@ GRAPHS: dict[str, Callable[[], Any]] = {
 def test_graphs(name: str, tmp_path: Path) -> None:
     model, path = saved(GRAPHS[name], tmp_path)
     is_empty = "blocks" not in name
-    agrees(model, path, [tokens(is_empty=is_empty), tokens(is_empty=is_empty).flip(0)])
+    agrees(model, path, inputs=[tokens(is_empty=is_empty), tokens(is_empty=is_empty).flip(0)])

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,21 +25,13 @@ from regspec.language.regularizers import REGULARIZERS
 from regspec.language.schedules import SCHEDULES, parse_schedules
 from regspec.training.run import Options, train
 
+from .commands import as_torchrun, run_script
 from .markdown import Page
 from .test_examples import FOLDER, module_of
 
 SCRIPTS = FOLDER / "pages"
 CLASSIFIER = Page("README.md").block("yaml", "# classifier.yaml")
 PAGES = ("sparse_networks", "sparse_autoencoders", "from_keras_to_pytorch", "many_gpus")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Steps so small are slow on several threads of a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def script(name: str) -> ModuleType:
@@ -89,12 +77,13 @@ def test_what_a_page_links_to_is_there(name: str) -> None:
 
 
 def test_sparse_networks_table() -> None:
-    """Other machines round otherwise; nearly as many weights are zero, and nearly as many digits are right."""
+    """To a digit that is read otherwise: the script's double precision leaves no more to the machine."""
     accuracy, zeros, small = script("sparse_networks").by_route(3e-4, "proximal")
     (shown,) = (row for row in rows("sparse_networks", "0.0003") if len(row) == 7)
-    assert [100 * accuracy, 100 * zeros, 100 * small] == pytest.approx(shown[4:], abs=2.5)
+    assert [100 * accuracy, 100 * zeros, 100 * small] == pytest.approx(shown[4:], abs=0.3)
 
 
+@pytest.mark.everything
 def test_sparse_networks_loss() -> None:
     """In the loss as many weights are small, and none is zero."""
     result = script("sparse_networks").l1(3e-4, "loss", 0)
@@ -103,10 +92,12 @@ def test_sparse_networks_loss() -> None:
     assert result.zeros == 0
 
 
+@pytest.mark.everything
 def test_sparse_networks_groups() -> None:
     strength, accuracy, zeros, *units = script("sparse_networks").group_row(3e-4)
     (shown,) = (row for row in rows("sparse_networks", f"{strength:g}") if len(row) == 5)
-    assert [100 * accuracy, 100 * zeros, *units] == pytest.approx(shown[1:], abs=4)
+    assert [100 * accuracy, 100 * zeros] == pytest.approx(shown[1:3], abs=0.3)
+    assert units == pytest.approx(shown[3:], abs=0.7)  # of the page's whole numbers
 
 
 def test_sparse_networks_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +105,7 @@ def test_sparse_networks_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     Path("classifier.yaml").write_text(block("sparse_networks", "yaml", "# classifier.yaml"), encoding="utf-8")
     torch.manual_seed(0)
     pixels, _, labels, _ = script("sparse_networks").digits()
-    batches = [*zip(pixels.split(64), labels.split(64), strict=True)] * 60
+    batches = [*zip(pixels.float().split(64), labels.split(64), strict=True)] * 60
     names = {"regspec": regspec, "torch": torch, "F": F, "batches": batches}
     model = run("sparse_networks", block("sparse_networks", "python", "batches"), names)["model"]
     kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
@@ -136,6 +127,7 @@ def test_sparse_autoencoders_table(way: str, table: int) -> None:
     assert silent == pytest.approx(shown[3], abs=10)
 
 
+@pytest.mark.everything
 def test_sparse_autoencoders_without_the_constraint() -> None:
     example = script("sparse_autoencoders")
     model = example.with_l1(3e-3, decoder="use_bias: true")
@@ -200,17 +192,9 @@ def test_the_block_that_the_page_shows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_many_gpus(processes: int, tmp_path: Path) -> None:
     """What the processes count is as on paper, and stands in the page."""
-    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    variables = {**os.environ, "GLOO_SOCKET_IFNAME": loopback, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    else:  # as torchrun would start it
-        variables |= {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
-    command.append(str(SCRIPTS / "many_gpus.py"))
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=variables)
-    assert run.returncode == 0, run.stdout + run.stderr
-    counted = run.stdout.splitlines()
+    done = as_torchrun(processes, run_script, tmp_path, SCRIPTS / "many_gpus.py")
+    assert [each.code for each in done] == [0] * processes, done
+    counted = done[0].stdout.splitlines()
     assert len(counted) == 7
     assert all(row in page("many_gpus").splitlines() for row in counted)
 

@@ -576,13 +576,13 @@ def test_fused_penalties(foreach: bool) -> None:
             wanted = sum(l1 * x.double().abs().sum() + l2 * x.double().square().sum() for x in xs)
             expected = torch.autograd.grad(wanted, xs)
             if foreach:
-                wide = torch.float64 if dtype is torch.float64 else torch.float32
-                value = fused._value_by_foreach(l1, l2, [x.detach() for x in xs], wide)
+                value = fused._value_by_foreach(l1, l2, [x.detach() for x in xs])
                 got = fused._gradients(l1, 2 * l2, [x.detach() for x in xs], torch.ones(()))
             else:
                 value = fused.fused_penalty([((l1, l2), xs[:2]), ((l1, l2), xs[2:])])
                 got = torch.autograd.grad(value, xs)
-            torch.testing.assert_close(value.double(), wanted, rtol=1e-5, atol=1e-6)
+            rtol = 1e-5 if dtype is torch.bfloat16 else 1e-6  # its squares have few digits, and are rounded alike
+            torch.testing.assert_close(value.double(), wanted, rtol=rtol, atol=0)
             for a, b in zip(got, expected, strict=True):
                 rtol = 2e-2 if dtype is torch.bfloat16 else 1e-5
                 torch.testing.assert_close(a.to(dtype), b, rtol=rtol, atol=1e-6)
@@ -592,10 +592,12 @@ def test_large_weights_are_summed_exactly() -> None:
     """A sum in float32 of so many numbers loses digits, unless it is taken in pieces."""
     from regspec.runtime.kernels import fused
 
-    x = torch.randn(5_000_011) * 0.05
+    x = torch.randn(1111, 4501) * 0.05
     for l1, l2 in ((1.0, 0.0), (0.0, 1.0)):
         wanted = l1 * x.double().abs().sum() + l2 * x.double().square().sum()
-        torch.testing.assert_close(fused.fused_penalty([((l1, l2), [x])]).double(), wanted, rtol=2e-6, atol=0)
+        torch.testing.assert_close(fused.fused_penalty([((l1, l2), [x])]).double(), wanted, rtol=1e-6, atol=0)
+        torch.testing.assert_close(fused._value_by_foreach(l1, l2, [x]), wanted, rtol=1e-12, atol=0)
+    torch.testing.assert_close(runtime.Norm(0.5)(x).double(), 0.5 * x.double().square().sum().sqrt(), rtol=1e-6, atol=0)
 
 
 # -- how gradients reach the parameters -------------------------------------------------------------------------------

@@ -25,83 +25,11 @@ import regspec
 from regspec.cli import app
 
 from .layers import reference
-from .layers.operating import is_operation, operated
-from .layers.rows import ROWS, Row
-from .layers.specs import with_penalties
+from .ported import agrees, flat
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
 
 WRITTEN = {"spec.yaml", "model.py", "weights.safetensors", "report.md"}
-UNSAVED = ("ELU", "Identity")  # with a penalty: Keras 3.15 has no get_config for them
-
-
-def is_saved(row: Row) -> bool:
-    """Whether Keras can save a row: not an activation function with arguments, which is a partial."""
-    if row.kind == "Equalization":  # Keras 3.15 makes no graph with it: its output is its input
-        return False
-    return not any(isinstance(row.fields.get(field), dict) for field in ("activation", "recurrent_activation"))
-
-
-PORTED = [
-    pytest.param(index, id=row.id)
-    for index, row in enumerate(ROWS)
-    if row.has_reference and not row.is_random and is_saved(row)
-]
-
-
-@pytest.mark.parametrize("index", PORTED)
-def test_every_row_of_the_layer_table(index: int, tmp_path: Path) -> None:
-    """A layer in a model, with penalties, saved by Keras."""
-    model_of(index).save(tmp_path / "model.keras")
-    model = keras.saving.load_model(tmp_path / "model.keras")
-    arrays = reference.inputs_of(ROWS[index], index)
-    agrees(model, tmp_path / "model.keras", [torch.as_tensor(x) for x in arrays])
-
-
-def model_of(index: int) -> Any:
-    """A model of a row's layer, with penalties, in Keras."""
-    row = ROWS[index]
-    symbolic = [keras.Input(shape, dtype=dtype) for shape, dtype in zip(row.shapes, row.types, strict=True)]
-    if is_operation(row.kind, row.fields):
-        model = keras.Model(symbolic, operated(row.kind, row.fields, symbolic, row.data_format))
-    else:
-        fields = row.fields if row.kind in UNSAVED else with_penalties(row)
-        layer = reference.keras_layer(row.kind, fields, row.data_format, len(row.shapes[0]) + 1)
-        model = keras.Model(symbolic, reference.call(layer, row, symbolic, False))
-    reference.fill(model, index)
-    return model
-
-
-def agrees(model: Any, path: Path, inputs: list[Tensor], tolerance: float = 2e-4) -> None:
-    ported = regspec.port(path).build()
-    inputs = [x.requires_grad_() if x.is_floating_point() else x for x in inputs]
-    wanted = flat(model(inputs if len(inputs) > 1 else inputs[0], training=False))
-    got = flat(ported(*inputs))
-    assert [tuple(x.shape) for x in got] == [tuple(x.shape) for x in wanted]
-    for a, b in zip(got, wanted, strict=True):
-        torch.testing.assert_close(a, b.to(a.dtype), rtol=tolerance, atol=tolerance)
-    penalty = sum(model.losses, torch.zeros(()))
-    torch.testing.assert_close(ported.regularization_loss(), penalty, rtol=tolerance, atol=1e-6)
-    norms = []
-    for outputs, loss, parameters in (
-        (got, ported.regularization_loss(), ported.parameters()),
-        (wanted, penalty, [variable.value for variable in model.trainable_variables]),
-    ):
-        objective = loss + sum(x.square().mean() for x in outputs if x.is_floating_point())
-        own = [each for each in parameters if each.requires_grad]
-        if not own or not objective.requires_grad:
-            norms.append(0.0)
-            continue
-        # of the inputs too: without them torch 2.13 crashes in the backward of a GroupNorm in channels_last
-        wanted_of = [*own, *(x for x in inputs if x.requires_grad)]
-        gradients = torch.autograd.grad(objective, wanted_of, allow_unused=True)[: len(own)]
-        norms.append(sum(each.double().square().sum().item() for each in gradients if each is not None) ** 0.5)
-    assert norms[0] == pytest.approx(norms[1], rel=1e-3, abs=1e-6)
-
-
-def flat(output: Any) -> list[Tensor]:
-    return list(keras.tree.flatten(output))
-
 
 # -- whole models ------------------------------------------------------------------------------------------------------
 
@@ -186,16 +114,8 @@ def test_whole_models(name: str, suffix: str, tmp_path: Path) -> None:
     reference.fill(model, 1)
     path = tmp_path / f"model{suffix}"
     model.save(path)
-    given = dict(zip(("image", "size"), inputs, strict=True)) if name == "branched" else inputs
-
-    class Called:
-        losses = property(lambda self: model.losses)
-        trainable_variables = model.trainable_variables
-
-        def __call__(self, *_: Any, training: bool) -> Any:
-            return model(given[0] if len(given) == 1 else given, training=training)
-
-    agrees(Called(), path, inputs)
+    given = dict(zip(("image", "size"), inputs, strict=True)) if name == "branched" else None
+    agrees(model, path, inputs=inputs, given=given)
 
 
 @pytest.mark.parametrize("name", MODELS)

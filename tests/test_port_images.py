@@ -15,7 +15,7 @@ from keras.src.applications.convnext import ConvNeXt
 import regspec
 
 from .layers import reference
-from .test_port import agrees
+from .ported import agrees
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
 
@@ -35,7 +35,7 @@ def test_convnext(suffix: str, tmp_path: Path) -> None:
     reference.fill(model, 1)
     path = tmp_path / f"model{suffix}"
     model.save(path)
-    agrees(model, path, [255 * torch.rand(2, 32, 40, 3)])
+    agrees(model, path, inputs=[255 * torch.rand(2, 32, 40, 3)])
     text = regspec.source(regspec.port(path).spec)
     assert "LayerScale(12, 1e-06" in text
     assert "Dropout(0.05, noise_shape=(None, 1, 1, 1))" in text
@@ -66,7 +66,7 @@ def test_augmentation_before_a_network(tmp_path: Path) -> None:
     reference.fill(model, 1)
     model.save(path)
     x = torch.randint(0, 256, (3, 20, 24, 3), dtype=torch.uint8)
-    agrees(model, path, [x])
+    agrees(model, path, inputs=[x])
     port = regspec.port(path)
     assert "seed" not in port.text
     for line in (
@@ -138,7 +138,7 @@ def test_signals(tmp_path: Path) -> None:
     model = keras.Model(sound, [layers.Dense(2)(mel), layers.GlobalMaxPooling2D()(x)])
     reference.fill(model, 1)
     model.save(tmp_path / "model.keras")
-    agrees(model, tmp_path / "model.keras", [torch.randn(2, 400)])
+    agrees(model, tmp_path / "model.keras", inputs=[torch.randn(2, 400)])
 
 
 def test_counts_with_weights(tmp_path: Path) -> None:
@@ -146,4 +146,4 @@ def test_counts_with_weights(tmp_path: Path) -> None:
     counts = layers.CategoryEncoding(5, output_mode="count")(numbers, count_weights=weights)
     model = keras.Model([numbers, weights], layers.Dense(2)(counts))
     model.save(tmp_path / "model.keras")
-    agrees(model, tmp_path / "model.keras", [torch.randint(0, 5, (3, 6)), torch.rand(3, 6)])
+    agrees(model, tmp_path / "model.keras", inputs=[torch.randint(0, 5, (3, 6)), torch.rand(3, 6)])

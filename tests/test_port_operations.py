@@ -15,7 +15,7 @@ from torch import Tensor
 
 import regspec
 
-from .test_port import agrees
+from .ported import agrees
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, when it saves
 
@@ -250,7 +250,7 @@ def _inputs_of(outputs: list[Any]) -> set[int]:
 def test_cases(name: str, tmp_path: Path) -> None:
     model, values = model_of(CASES[name])
     model.save(tmp_path / "model.keras")
-    agrees(model, tmp_path / "model.keras", values)
+    agrees(model, tmp_path / "model.keras", inputs=values)
 
 
 def ported(model: Any, tmp_path: Path) -> Any:
@@ -327,7 +327,7 @@ def test_channels_first(tmp_path: Path) -> None:
         x, [ops.concatenate([y, -y], axis=1), ops.image.rgb_to_grayscale(x, data_format="channels_first")]
     )
     model.save(tmp_path / "model.keras")
-    agrees(model, tmp_path / "model.keras", [torch.randn(3, 3, 8, 6)])
+    agrees(model, tmp_path / "model.keras", inputs=[torch.randn(3, 3, 8, 6)])
     assert "data_format" not in regspec.port(tmp_path / "model.keras").text
 
 
@@ -340,7 +340,7 @@ def test_sizes_that_vary(tmp_path: Path) -> None:
     model = keras.Model(x, [ops.max(y, axis=1), ops.pad(y, [[0, 0], [2, 1], [0, 0]])])
     model.save(tmp_path / "model.keras")
     for length in (4, 9):
-        agrees(model, tmp_path / "model.keras", [torch.randn(3, length, 5)])
+        agrees(model, tmp_path / "model.keras", inputs=[torch.randn(3, length, 5)])
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".json"])

@@ -15,7 +15,7 @@ from keras import layers
 import regspec
 
 from .layers import reference
-from .test_port import agrees
+from .ported import agrees
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Keras, when it saves
@@ -57,7 +57,7 @@ def test_layers_of_one_input(name: str, tmp_path: Path) -> None:
     make, shape = ONE_INPUT[name]
     x = keras.Input(shape)
     model = saved(tmp_path / "model.keras", x, make()(x))
-    agrees(model, tmp_path / "model.keras", [torch.randn(3, *shape)])
+    agrees(model, tmp_path / "model.keras", inputs=[torch.randn(3, *shape)])
 
 
 def test_an_axis_without_cells(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_inputs_that_are_given_by_name(tmp_path: Path) -> None:
     encoded = layers.CategoryEncoding(7, output_mode="count")(x, count_weights=counts)
     y = layers.RMSNormalization()(x=layers.Dense(4)(inputs=encoded))
     model = saved(tmp_path / "model.keras", [x, counts], y)
-    agrees(model, tmp_path / "model.keras", [TOKENS.int(), torch.rand(3, 6)])
+    agrees(model, tmp_path / "model.keras", inputs=[TOKENS.int(), torch.rand(3, 6)])
 
 
 def test_scores_in_another_type(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_penalties_on_projections(make: Callable[..., Any], use_gate: bool, tmp_
     x = keras.Input((7, 6))
     layer = make(activity_regularizer=keras.regularizers.L1L2(0.1, 0.2), use_gate=use_gate, name="attention")
     model = saved(tmp_path / "model.keras", x, layer(x, x))
-    agrees(model, tmp_path / "model.keras", [torch.randn(3, 7, 6)])
+    agrees(model, tmp_path / "model.keras", inputs=[torch.randn(3, 7, 6)])
     (note,) = regspec.port(tmp_path / "model.keras").notes
     assert "'attention' has its activity_regularizer on the outputs of its projections" in note
     plain = regspec.port(tmp_path / "model.keras", keeps_quirks=False)
@@ -132,7 +132,7 @@ def test_steps_that_see_none(make: Callable[..., Any], dropout: float, tmp_path:
     x = keras.Input((6,), dtype="int32")
     rows = layers.Embedding(9, 8, mask_zero=True)(x)
     model = saved(tmp_path / "model.keras", x, make(dropout=dropout)(rows, rows))
-    agrees(model, tmp_path / "model.keras", [TOKENS])
+    agrees(model, tmp_path / "model.keras", inputs=[TOKENS])
 
 
 @pytest.mark.parametrize("make", [multi_head, grouped])
@@ -141,7 +141,7 @@ def test_a_window_beyond_the_keys(make: Callable[..., Any], scores: bool, tmp_pa
     query, value = keras.Input((7, 6)), keras.Input((4, 6))
     y = make(sliding_window=2)(query, value, return_attention_scores=scores)
     model = saved(tmp_path / "model.keras", [query, value], y)
-    agrees(model, tmp_path / "model.keras", [torch.randn(3, 7, 6), torch.randn(3, 4, 6)])
+    agrees(model, tmp_path / "model.keras", inputs=[torch.randn(3, 7, 6), torch.randn(3, 4, 6)])
 
 
 def test_half_precision_under_masks(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from regspec.language.regularizers import REGULARIZERS
 from regspec.layers.layer import KINDS
 
 from .layers import reference
-from .test_port import agrees
+from .ported import agrees
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
 
@@ -206,7 +206,7 @@ def test_functions_by_name_and_as_functions(tmp_path: Path) -> None:
     model = keras.Model(x, [layers.Dense(4, activation=each)(x) for each in given])
     reference.fill(model, 1)
     model.save(tmp_path / "model.keras")
-    agrees(model, tmp_path / "model.keras", [torch.randn(3, 5)])
+    agrees(model, tmp_path / "model.keras", inputs=[torch.randn(3, 5)])
 
 
 IN_PLACE: list[tuple[Any, Any]] = [
@@ -229,7 +229,7 @@ def test_layers_in_a_functions_place(activation: Any, wanted: Any, tmp_path: Pat
     reference.fill(model, 1)
     model.save(tmp_path / "model.keras")
     assert spec_form(model.layers[1].get_config()["activation"], "activation") == wanted
-    agrees(model, tmp_path / "model.keras", [torch.randn(3, 6, 5)])
+    agrees(model, tmp_path / "model.keras", inputs=[torch.randn(3, 6, 5)])
 
 
 def test_leaky_relu_of_keras_2_in_a_functions_place() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from regspec.code.expressions import Binary, Expression, Held, Listed, Module, Unary, call
@@ -102,7 +102,6 @@ def meant(value: Any) -> Any:
 
 
 @given(EXPRESSIONS)
-@settings(max_examples=200, deadline=None, derandomize=True)
 def test_the_text_means_what_the_expression_means(expression: Expression) -> None:
     text = PRINTER.text(expression)
     assert shown(eval(text, {"x": Term("x"), "y": Term("y")})) == shown(meant(expression)), text

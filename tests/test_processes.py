@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from .commands import as_torchrun, command, run_rank
+
 # 142 examples in batches of 32: with three processes the parts of a batch differ in size, and so do those of the last
 NET = """
 regspec: 1
@@ -20,23 +22,25 @@ layers:
   - Dense: {name: hidden, units: 17, activation: tanh, kernel_regularizer: {l2: 1e-2}, activity_regularizer: l1}
   - Dense: {name: scores, units: 3, kernel_regularizer: {l1: 1e-2}, bias_regularizer: l2}
 """
-ARGUMENTS = ["--data", "wine", "--epochs", "3", "--batch-size", "32", "--accelerator", "cpu"]
+ARGUMENTS = ["train", "net.yaml", "--data", "wine", "--batch-size", "32", "--accelerator", "cpu", "-o", "run"]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    trained(folder, [sys.executable, "-m", "regspec"])
+    (folder / "net.yaml").write_text(NET)
+    assert command(*ARGUMENTS, "--epochs", "3", cwd=folder).code == 0
     return folder / "run"
 
 
-def trained(folder: Path, start: list[str], *more: str) -> None:
+def new_processes(folder: Path, start: list[str], *more: str) -> None:
+    """A run that Lightning or torchrun shares out among processes."""
     (folder / "net.yaml").write_text(NET)
-    command = [*start, "train", "net.yaml", *ARGUMENTS, *more, "-o", "run"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    run = [sys.executable, "-m", *start, *ARGUMENTS, *more]
+    result = subprocess.run(run, cwd=folder, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count("epoch 3/3") == 1  # one of the processes prints
+    assert result.stdout.count("epoch 2/") == 1  # one of the processes prints
 
 
 def check(run: Path, alone: Path) -> None:
@@ -52,40 +56,36 @@ def check(run: Path, alone: Path) -> None:
             assert float(a[name]) == pytest.approx(float(b[name]), rel=1e-4, abs=1e-6), name
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-@pytest.mark.parametrize("processes", ["2", "3"])
-def test_several_processes(strategy: str, processes: str, alone: Path, tmp_path: Path) -> None:
-    start = [sys.executable, "-m", "regspec"]
-    trained(tmp_path, start, "--devices", processes, "--strategy", strategy)
-    check(tmp_path / "run", alone)
-
-
-def test_torchrun(alone: Path, tmp_path: Path) -> None:
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "regspec"]
-    trained(tmp_path, start)
-    check(tmp_path / "run", alone)
-
-
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_resumed_by_other_processes(strategy: str, alone: Path, tmp_path: Path) -> None:
-    """Two epochs on two processes, the third on one."""
-    start = [sys.executable, "-m", "regspec"]
+@pytest.mark.parametrize(
+    ("strategy", "size"),
+    [
+        pytest.param("ddp", 2, marks=pytest.mark.everything),
+        ("ddp", 3),
+        pytest.param("fsdp", 2, marks=pytest.mark.everything),
+        ("fsdp", 3),
+    ],
+)
+def test_several_processes(strategy: str, size: int, alone: Path, tmp_path: Path) -> None:
+    """As torchrun starts them."""
     (tmp_path / "net.yaml").write_text(NET)
-    begin = [
-        *start,
-        "train",
-        "net.yaml",
-        *ARGUMENTS,
-        "--epochs",
-        "2",
-        "--devices",
-        "2",
-        "--strategy",
-        strategy,
-        "-o",
-        "run",
-    ]
-    subprocess.run(begin, cwd=tmp_path, check=True, capture_output=True, timeout=240)
-    go_on = [*start, "train", "--resume", "run", "--epochs", "3", "--devices", "1", "--strategy", "auto"]
-    subprocess.run(go_on, cwd=tmp_path, check=True, capture_output=True, timeout=240)
+    arguments = [*ARGUMENTS, "--epochs", "3", "--strategy", strategy]
+    done = as_torchrun(size, run_rank, tmp_path, arguments)
+    assert [each.code for each in done] == [0] * size, done
+    assert [each.output.count("epoch 3/3") for each in done] == [1, *[0] * (size - 1)]  # the first one prints
+    check(tmp_path / "run", alone)
+
+
+@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.everything), "fsdp"])
+def test_resumed_by_other_processes(strategy: str, alone: Path, tmp_path: Path) -> None:
+    """Two epochs on two processes, which Lightning starts, the third on one."""
+    new_processes(tmp_path, ["regspec"], "--epochs", "2", "--devices", "2", "--strategy", strategy)
+    go_on = ["train", "--resume", "run", "--epochs", "3", "--devices", "1", "--strategy", "auto"]
+    assert command(*go_on, cwd=tmp_path).code == 0
+    check(tmp_path / "run", alone)
+
+
+@pytest.mark.everything
+def test_torchrun(alone: Path, tmp_path: Path) -> None:
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "regspec"]
+    new_processes(tmp_path, torchrun, "--epochs", "3")
     check(tmp_path / "run", alone)

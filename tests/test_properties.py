@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import regspec
@@ -36,10 +36,6 @@ ROW_VALUES: list[Any] = [
     {"group_lasso": {"strength": 0.1, "axis": "input"}},
 ]
 MARKS = "{}[]:,-#&*!|>'\"%@`\n\t "
-
-every_run = settings(
-    deadline=None, derandomize=True, max_examples=150, suppress_health_check=[HealthCheck.too_slow], database=None
-)
 
 
 def check_problems(problems: tuple[regspec.Problem, ...]) -> None:
@@ -136,25 +132,21 @@ def changed_rows(draw: st.DrawFn) -> str:
     return yaml.safe_dump(data, sort_keys=False)
 
 
-@every_run
 @given(changed_texts())
 def test_changed_texts(text: str) -> None:
     check(text)
 
 
-@every_run
 @given(changed_documents())
 def test_changed_documents(text: str) -> None:
     check(text)
 
 
-@every_run
 @given(changed_rows())
 def test_changed_rows(text: str) -> None:
     check(text)
 
 
-@every_run
 @given(st.one_of(st.text(), st.text(MARKS + "ab1")))
 def test_any_text(text: str) -> None:
     check(text)

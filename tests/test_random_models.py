@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}:keras") for name in ("
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
-        first, _, last = str(metafunc.config.getoption("--seeds")).rpartition("-")
+        few_or_many = "100" if metafunc.config.getoption("--everything") else "20"
+        first, _, last = str(metafunc.config.getoption("--seeds") or few_or_many).rpartition("-")
         metafunc.parametrize("seed", range(int(first or 0), int(last)))
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from .commands import run_script, started
 from .test_examples import FOLDER, module_of
 
 RECIPES = FOLDER / "recipes"
@@ -22,13 +20,9 @@ CLOSE = 1e-6
 
 
 @pytest.fixture(autouse=True)
-def _as_a_script(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Recipes import what is beside them; and steps so small are slow on several threads of a busy machine."""
+def _as_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes import what is beside them."""
     monkeypatch.syspath_prepend(RECIPES)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def recipe(name: str) -> ModuleType:
@@ -40,9 +34,10 @@ def test_every_recipe_is_tested() -> None:
 
 
 def test_a_recipe_runs_from_anywhere(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "error", str(RECIPES / "mixed_norm.py")]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert "largest relative difference" in run.stdout
+    with started(run_script, {}, tmp_path, RECIPES / "mixed_norm.py") as process:
+        result = process.ended()
+    assert result.code == 0, result.output
+    assert "largest relative difference" in result.stdout
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(1.0, 0.0), (1.5, 0.5), (float("nan"), float("nan"))])

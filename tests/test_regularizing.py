@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,8 @@ from torch import Tensor, nn
 
 import regspec
 from regspec.modules.regularizing import coverage
+
+from .commands import command_apart
 
 
 class Block(nn.Module):
@@ -234,13 +234,13 @@ def test_the_command(tmp_path: Path) -> None:
     net = "from torch import nn\ndef net():\n    return nn.Sequential(nn.Linear(3, 2), nn.ReLU())\n"
     (tmp_path / "nets.py").write_text(net)
     (tmp_path / "rules.yaml").write_text("regspec: 1\nrules:\n  - {types: [Linear], kernel_regularizer: {l2: 1e-4}}\n")
-    command = [sys.executable, "-m", "regspec", "rules", "rules.yaml", "nets:net"]
-    done = subprocess.run([*command, "--format", "json"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    arguments = ["rules", "rules.yaml", "nets:net"]
+    done = command_apart(*arguments, "--format", "json", cwd=tmp_path)
     assert json.loads(done.stdout) == [
         {"name": "0.weight", "shape": [2, 3], "rule": 1, "penalty": "l2 0.0001"},
         {"name": "0.bias", "shape": [2], "rule": None, "penalty": None},
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = command_apart(*arguments, cwd=tmp_path)
     assert "1 of 2 parameters, 0 outputs" in done.stdout
 
 

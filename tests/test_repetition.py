@@ -17,9 +17,10 @@ import regspec
 from regspec.cli import app
 from regspec.specs.model import BlockUse
 
-from .test_layout import agrees, converted
+from .ported import agrees, flat
+from .test_layout import converted
 from .test_layout_models import CONVERTED
-from .test_port import MODELS, flat
+from .test_port import MODELS
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
 
@@ -126,7 +127,7 @@ def test_what_is_found(name: str, data_format: Any, tmp_path: Path) -> None:
             found.setdefault(entry.block, []).append(entry.name)
     assert found == wanted
     assert len(port.text.splitlines()) < len(plain.text.splitlines()) or not wanted
-    agrees(model, port, [x])
+    agrees(model, port, inputs=[x])
 
 
 def test_what_differs_is_a_parameter(tmp_path: Path) -> None:

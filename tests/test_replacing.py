@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from regspec.cli import app
 from regspec.layers import KINDS
 from tests import own
 
+from .commands import command_apart
 from .layers import reference
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("_registry")]
@@ -238,20 +237,16 @@ def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from tests.own import *\nclass Gating(GatedDense): pass\nclass Two(Twice): pass\n"
     )
-    start = [sys.executable, "-c", "from regspec.cli import main; main()"]
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*start, *arguments], cwd=tmp_path, capture_output=True, text=True)
-
     options = ("--replace", "gated=mine:Gating", "--replace", "Lambda=mine:Two", "--verify")
-    result = run("port", "model.keras", "-o", "out", *options)
-    assert result.returncode == 0, result.stderr
+    result = command_apart("port", "model.keras", "-o", "out", *options, cwd=tmp_path)
+    assert result.code == 0, result.output
     assert "note: 'gated' (GatedDense) is computed by a module of your own, Gating" in result.stdout
     assert "not compared: outputs, penalties and gradients: Keras is not asked to load 'GatedDense'" in result.stdout
     first = (tmp_path / "out" / "spec.yaml").read_text().splitlines()[0]
     assert first == "# needs: regspec --import mine:Gating --import mine:Two …"
-    assert run("check", "out/spec.yaml").returncode == 1
-    assert run("--import", "mine:Gating", "--import", "mine:Two", "check", "out/spec.yaml").returncode == 0
+    assert command_apart("check", "out/spec.yaml", cwd=tmp_path).code == 1
+    imports = ("--import", "mine:Gating", "--import", "mine:Two")
+    assert command_apart(*imports, "check", "out/spec.yaml", cwd=tmp_path).code == 0
     page = (tmp_path / "out" / "report.md").read_text()
     assert "from mine import Gating, Two\n\nregspec.register_layer(Gating)\nregspec.register_layer(Two)\n" in page
 

@@ -23,7 +23,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import regspec
-from regspec.cli import main
 from regspec.report import drawing, figures, findings, notebook, plots, style
 from regspec.report.images import image, images
 from regspec.report.page import page
@@ -31,7 +30,8 @@ from regspec.report.runs import Recorded, read_runs
 from regspec.report.weights import weights_in, zeros_of
 from tests.runs import REGRESSION, write_run
 
-ROOT = Path(__file__).parent.parent
+from .commands import ROOT, Done, command, run_without, started
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr --v=0"""
@@ -508,25 +508,14 @@ def test_figures_that_are_not_there(trained: Path, run: Path) -> None:
 # -- the command line -------------------------------------------------------------------------------------------------
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit code of the command line."""
-    monkeypatch.setattr(sys, "argv", ["regspec", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    return int(caught.value.code or 0)
-
-
-def test_commands(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command("report", "run", "-o", "page.html", cwd=tmp_path) == Done(0, "report: page.html\n", "")
+    assert command("report", "run", cwd=tmp_path) == Done(0, "report: run/report.html\n", "")
     monkeypatch.chdir(tmp_path)
-    assert call(monkeypatch, "report", "run", "-o", "page.html") == 0
-    assert call(monkeypatch, "report", "run") == 0
-    assert capsys.readouterr().out == "report: page.html\nreport: run/report.html\n"
     assert (tmp_path / "page.html").read_text() == (run / "report.html").read_text() == page([Path("run")])
-    assert call(monkeypatch, "plot", "run", "graph", "-o", "graph.svg") == 0
+    assert command("plot", "run", "graph", "-o", "graph.svg", cwd=tmp_path).code == 0
     assert (tmp_path / "graph.svg").read_bytes().startswith(b"<?xml")
-    assert call(monkeypatch, "plot", "run") == 0
+    assert command("plot", "run", cwd=tmp_path).code == 0
     assert {each.stem for each in (run / "figures").iterdir()} == set(figures.FIGURES)
 
 
@@ -541,30 +530,29 @@ def test_commands(
         ("plot run graph -o graph", "a figure's file needs an ending"),
     ],
 )
-def test_commands_that_fail(
-    run: Path,
-    tmp_path: Path,
-    arguments: str,
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert call(monkeypatch, *arguments.split()) == 1
-    assert message in capsys.readouterr().err
+def test_commands_that_fail(run: Path, tmp_path: Path, arguments: str, message: str) -> None:
+    result = command(*arguments.split(), cwd=tmp_path)
+    assert result.code == 1
+    assert message in result.stderr
     assert list(tmp_path.iterdir()) == [run]
 
 
-@pytest.mark.parametrize(
-    ("package", "name"), [("graphlay", "report"), ("jinja2", "report"), ("matplotlib", "plot"), ("torch", "report")]
-)
+@pytest.mark.parametrize(("package", "name"), [("graphlay", "report"), ("jinja2", "report"), ("matplotlib", "plot")])
 def test_a_missing_extra_is_named(package: str, name: str, tmp_path: Path) -> None:
-    code = f"import sys; sys.modules[{package!r}] = None; sys.argv[1:] = [{name!r}, '.'];"
+    with started(run_without, package, tmp_path, [name, "."]) as process:
+        result = process.ended()
+    assert result.code == 1
+    assert f"{name} needs {package}" in result.output
+    assert "pip install 'regspec[report]'" in result.output
+
+
+def test_torch_is_named_too(tmp_path: Path) -> None:
+    """In a new process, because a fork has it already."""
+    code = "import sys; sys.modules['torch'] = None; sys.argv[1:] = ['report', '.'];"
     code += "from regspec.cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 1
-    assert f"{name} needs {package}" in result.stderr
-    assert "pip install 'regspec[report]'" in result.stderr
+    assert "report needs torch" in result.stderr
 
 
 def test_only_the_graph_needs_graphlay(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,8 @@ import regspec
 from regspec.cli import app
 from regspec.training.options import Options
 from regspec.training.run import Run, resume, train
+
+from .commands import run_command, started
 
 # dropout, a schedule, momentum, moving statistics and the order of examples must all go on
 NET = """
@@ -40,7 +40,6 @@ layers:
   - Dense: {name: scores, units: 3, kernel_constraint: {max_norm: 1.0}}
 """
 OPTIONS = {"data": "wine", "epochs": 5, "batch_size": 20, "optimizer": "sgd momentum=0.9", "lr": 0.05}
-COMMAND = [sys.executable, "-m", "regspec", "train"]
 ARGUMENTS = ["--data", "wine", "--batch-size", "20", "--optimizer", "sgd momentum=0.9", "--lr", "0.05"]
 
 
@@ -86,7 +85,7 @@ def same(a: Run | Path, b: Run | Path) -> bool:
     "more",
     [
         {},
-        {"routes": ("l1=proximal",)},
+        {"route": ("l1=proximal",)},
         {"optimizer": "adamw", "class_weights": "balanced", "patience": 40},
         {"precision": "bf16-mixed", "logger": "tensorboard"},
     ],
@@ -198,38 +197,40 @@ def test_killed_at_each_epoch(spec: Path, tmp_path: Path) -> None:
     """Killed between the files of an epoch and its checkpoint, it loses that epoch at most, and ends the same."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     train(spec, Options(**OPTIONS), whole, console=quiet())
-    command = [*COMMAND, str(spec), *ARGUMENTS, "--epochs", "5", "-o", str(run)]
+    arguments = ["train", str(spec), *ARGUMENTS, "--epochs", "5", "-o", str(run)]
     for epoch in (1, 2, 4):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
+        with started(run_command, tmp_path, arguments) as training:
+            for line in training.lines:
                 if line.startswith(f"epoch {epoch}/5"):
-                    process.kill()
-        assert process.returncode == -signal.SIGKILL
+                    training.process.kill()
+            assert training.ended().code == -signal.SIGKILL
         assert len(rows(run)) >= epoch
         load_file(run / "weights.safetensors")
-        command = [*COMMAND, "--resume", str(run)]
-    subprocess.run(command, check=True, capture_output=True)
+        arguments = ["train", "--resume", str(run)]
+    resume(run, {}, console=quiet())
     assert same(run, whole)
+
+
+def with_small_files(size: int, cwd: Path, arguments: list[str]) -> None:
+    """A command that can write no file larger than a size."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    run_command(cwd, arguments)
 
 
 def test_a_full_disk(spec: Path, tmp_path: Path) -> None:
     """No file may grow beyond a size that the first weights have, and the checkpoint has not."""
     size = (len(regspec.source(spec)) + 4000) // 1000 * 1000
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
     run = tmp_path / "run"
-    command = [*COMMAND, str(spec), *ARGUMENTS, "--epochs", "3", "-o", str(run)]
-    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
-    assert result.returncode == 1, result.stderr
-    assert "checkpoint.ckpt: error: can't be written: File too large" in result.stderr
-    assert "Traceback" not in result.stderr
+    arguments = ["train", str(spec), *ARGUMENTS, "--epochs", "3", "-o", str(run)]
+    with started(with_small_files, size, tmp_path, arguments) as training:
+        result = training.ended()
+    assert result.code == 1, result.output
+    assert "checkpoint.ckpt: error: can't be written: File too large" in result.output
+    assert "Traceback" not in result.output
     assert len(rows(run)) == 1
     load_file(run / "weights.safetensors")
     assert not (run / "checkpoint.ckpt").exists()
-    subprocess.run([*COMMAND, "--resume", str(run)], check=True, capture_output=True)
+    resume(run, {}, console=quiet())
     assert len(rows(run)) == 3
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +17,28 @@ from regspec.text import document
 from regspec.views.schema import rules_schema, spec_schema
 
 ROOT = Path(__file__).parent.parent
-VALIDATOR = jsonschema.Draft202012Validator(spec_schema())
-RULES_VALIDATOR = jsonschema.Draft202012Validator(rules_schema())
 GOLDEN = sorted((ROOT / "tests" / "language").glob("*.txt"))
 
 
-@pytest.mark.parametrize("schema", [spec_schema(), rules_schema()], ids=["spec", "rules"])
-def test_is_a_schema(schema: dict[str, Any]) -> None:
-    jsonschema.Draft202012Validator.check_schema(schema)
+@cache
+def validator(schema: Callable[[], dict[str, Any]]) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(schema())
+
+
+@pytest.mark.parametrize("schema", [spec_schema, rules_schema], ids=["spec", "rules"])
+def test_is_a_schema(schema: Callable[[], dict[str, Any]]) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
 def test_accepts_every_example(path: Path) -> None:
-    assert [error.message for error in VALIDATOR.iter_errors(document.read(path).data)] == []
+    assert [error.message for error in validator(spec_schema).iter_errors(document.read(path).data)] == []
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_accepts_every_golden_case(path: Path) -> None:
     text = path.read_text(encoding="utf-8").partition("----\n")[0]
-    assert [error.message for error in VALIDATOR.iter_errors(document.parse(text).data)] == []
+    assert [error.message for error in validator(spec_schema).iter_errors(document.parse(text).data)] == []
 
 
 def with_layer(layer: str) -> str:
@@ -115,7 +120,7 @@ def with_layer(layer: str) -> str:
 )
 def test_refuses_what_the_loader_refuses(text: str) -> None:
     data = document.parse(text).data
-    assert not VALIDATOR.is_valid(data), "the schema accepts it"
+    assert not validator(spec_schema).is_valid(data), "the schema accepts it"
     with pytest.raises(regspec.RegspecError):
         regspec.loads(text)
 
@@ -138,7 +143,7 @@ def test_rules(text: str, is_valid: bool) -> None:
     read = document.parse(text)
     rules, _ = loading.rules_from(read)
     assert (rules is not None) is is_valid
-    assert RULES_VALIDATOR.is_valid(read.data) is is_valid
+    assert validator(rules_schema).is_valid(read.data) is is_valid
 
 
 def test_a_parameter_may_stand_for_every_value() -> None:
@@ -153,7 +158,7 @@ layers:
   - Dense: {units: $n, kernel_regularizer: $penalty, bias_regularizer: {l2: $strength}}
 """
     regspec.loads(text)
-    assert [error.message for error in VALIDATOR.iter_errors(document.parse(text).data)] == []
+    assert [error.message for error in validator(spec_schema).iter_errors(document.parse(text).data)] == []
 
 
 def shared(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

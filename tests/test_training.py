@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,8 @@ from regspec.training.activities import activities
 from regspec.training.module import DataLoss
 from regspec.training.options import Options
 from regspec.training.run import Run, resume, train
+
+from .commands import run_command, started
 
 ROOT = Path(__file__).parent.parent
 HEADER = "regspec: 1\nname: net\n"
@@ -162,17 +163,14 @@ def test_images(tmp_path: Path) -> None:
 def test_interrupted_it_leaves_what_was_trained(tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(HEADER + WINE)
     arguments = ["train", "net.yaml", "--data", "wine", "--epochs", "100000", "-o", "run"]
-    command = [sys.executable, "-m", "regspec", *arguments]
     printed = ""
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+    with started(run_command, tmp_path, arguments) as training:
+        assert training.process.pid is not None
+        for line in training.lines:
             printed += line
             if "epoch      3/100000" in line:
-                process.send_signal(signal.SIGINT)
-    assert process.returncode == 130
+                os.kill(training.process.pid, signal.SIGINT)
+        assert training.ended().code == 130
     assert "Traceback" not in printed
     assert "stopped after" in printed
     model = regspec.build(tmp_path / "run" / "spec.yaml")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 import re
+import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +37,8 @@ from regspec.training.tuning.scores import Scores, Trial
 from regspec.training.tuning.search import Tuned, tune
 from regspec.training.tuning.spaces import grid
 
-ROOT = Path(__file__).parent.parent
+from .commands import ROOT, command, started
+
 SPEC = """# how much
 regspec: 1
 name: net
@@ -251,33 +253,23 @@ def test_more_trials_go_on(search: Searching) -> None:
     assert len({each["strength"] for each in first.tried + second.tried}) == 5
 
 
-CHILD = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from tests.test_tuning import Searching, trainer, accuracy
+def tried_in(folder: Path, *, kills: bool = False, trials: int = 5) -> None:
+    """A search in a process of its own, which prints what it tried."""
 
-def score(strength):
-    if {kills} and strength == 1e-4:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return accuracy(strength)
+    def score(strength: float) -> float:
+        if kills and strength == 1e-4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return accuracy(strength)
 
-stand_in = trainer(score)
-Searching(Path({folder!r}))(stand_in, trials={trials})
-print(*[each["strength"] for each in stand_in.tried])
-"""
-
-
-def child(folder: Path, *, kills: bool = False, trials: int = 5) -> subprocess.Popen[str]:
-    """A search in a process of its own."""
-    code = CHILD.format(tests=str(ROOT), folder=str(folder), kills=kills, trials=trials)
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    stand_in = trainer(score)
+    Searching(folder)(stand_in, trials=trials)
+    print(*[each["strength"] for each in stand_in.tried])
 
 
 def test_killed_it_goes_on(search: Searching) -> None:
     """The trial that ran is run again, under its number."""
-    with child(search.folder, kills=True) as process:
-        assert process.wait() == -signal.SIGKILL
+    with started(partial(tried_in, kills=True), search.folder) as killed:
+        assert killed.ended().code == -signal.SIGKILL
     stand_in = trainer()
     assert search(stand_in).values == {"strength": 1e-2}
     assert sorted(each["strength"] for each in stand_in.tried) == STRENGTHS[1:]
@@ -287,10 +279,11 @@ def test_killed_it_goes_on(search: Searching) -> None:
 
 
 def test_processes_share_a_study(search: Searching) -> None:
-    with child(search.folder, trials=12) as first, child(search.folder, trials=12) as second:
-        printed = [process.communicate()[0] for process in (first, second)]
-        assert [first.returncode, second.returncode] == [0, 0], printed
-    tried = [float(each) for text in printed for each in text.split()]
+    searching = partial(tried_in, trials=12)
+    with started(searching, search.folder) as first, started(searching, search.folder) as second:
+        done = [each.ended() for each in (first, second)]
+    assert [each.code for each in done] == [0, 0], done
+    tried = [float(each) for one in done for each in one.stdout.split()]
     np.testing.assert_allclose(sorted(tried), np.geomspace(1e-5, 1e-1, 12), rtol=1e-3)
     assert sorted(int(row["trial"]) for row in search.rows) == [*range(1, len(search.rows) + 1)]
 
@@ -316,6 +309,14 @@ def test_no_process_takes_the_trial_of_one_that_lives(tmp_path: Path) -> None:
         assert second.next(3) is None
 
 
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that has had all its trials."""
+    search = Searching(tmp_path_factory.mktemp("done"))
+    search(trainer())
+    return search.study
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -328,8 +329,8 @@ def test_no_process_takes_the_trial_of_one_that_lives(tmp_path: Path) -> None:
         ({"text": SPEC.replace("1e-1", "1.0")}, "holds a study with another search"),
     ],
 )
-def test_another_search_is_no_continuation(search: Searching, change: dict[str, Any], message: str) -> None:
-    search(trainer())
+def test_another_search_is_no_continuation(done: Path, search: Searching, change: dict[str, Any], message: str) -> None:
+    shutil.copytree(done, search.study)
     with pytest.raises(RegspecError, match=message):
         search(trainer(), **change)
 
@@ -514,11 +515,6 @@ def test_values_in_place_of_defaults() -> None:
         regspec.loads(SPEC, parameters={"strength": "strong"})
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    run = [sys.executable, "-m", "regspec", *arguments]
-    return subprocess.run(run, capture_output=True, text=True, cwd=cwd)
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "printed"),
     [
@@ -530,9 +526,8 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_set(tmp_path: Path, arguments: list[str], code: int, printed: str) -> None:
     (tmp_path / "net.yaml").write_text(SPEC, encoding="utf-8")
     result = command(*arguments, cwd=tmp_path)
-    assert result.returncode == code, result.stderr
-    assert printed in result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
+    assert result.code == code, result.output
+    assert printed in result.output
 
 
 def test_set_takes_yaml() -> None:
@@ -547,7 +542,7 @@ def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(SPEC, encoding="utf-8")
     arguments = ["tune", "net.yaml", "--data", "wine", "--epochs", "1", "--trials", "2", "--sampler", "grid"]
     result = command(*arguments, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.output
     assert "trial 1/2  strength 1e-05  held-out accuracy 0." in result.stdout
     folder = tmp_path / "runs" / "net_search"
     assert {each.name for each in folder.iterdir() if each.name != ".lock"} == {
@@ -610,6 +605,7 @@ def test_studies_are_optunas(search: Searching) -> None:
     assert study.best_value == accuracy(1e-2)
 
 
+@pytest.mark.everything
 def test_the_page_shows_what_happens(search: Searching) -> None:
     """Two rows of its table, and its parts of specs."""
     page = (ROOT / "examples" / "choosing_a_strength.md").read_text(encoding="utf-8")

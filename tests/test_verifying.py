@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,18 +28,12 @@ from regspec.keras.verification.comparing import Comparison, difference
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.verification.verifying import Verification
 
+from .commands import ROOT, run_and_tell, run_without, started
 from .layers import reference as rows
-from .layers.rows import ROWS
-from .test_port import MODELS, Strange, is_saved, model_of, rewritten
+from .ported import RANDOM
+from .test_port import MODELS, Strange, rewritten
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, when it saves
-
-RANDOM = "what layers such as dropout do in training, which is random: there they did nothing"
-FIRST = [
-    pytest.param(index, id=row.kind)
-    for index, row in enumerate(ROWS)
-    if row.has_reference and is_saved(row) and row.kind not in {each.kind for each in ROWS[:index]}
-]
 
 
 def sorts(verification: Verification) -> set[str]:
@@ -72,20 +64,6 @@ def test_whole_models_pass(name: str, suffix: str, tmp_path: Path) -> None:
         assert moving == {"batch_normalization.running_mean", "batch_normalization.running_var"}
     if name == "sequence":
         assert verification.left_out == (RANDOM,)
-
-
-@pytest.mark.parametrize("index", FIRST)
-def test_a_layer_of_each_kind_passes(index: int, tmp_path: Path) -> None:
-    row = ROWS[index]
-    model_of(index).save(tmp_path / "model.keras")
-    verification = regspec.port(tmp_path / "model.keras").verify()
-    assert verification.passed, verification.verdict
-    if row.kind == "Cholesky":  # which takes no random matrix
-        assert "positive" in verification.left_out[0]
-        return
-    assert "outputs in evaluation" in sorts(verification)
-    assert row.is_random or "outputs in training" in sorts(verification)
-    assert row.is_random or RANDOM not in verification.left_out
 
 
 def test_a_config_is_compared_with_random_weights(tmp_path: Path) -> None:
@@ -220,6 +198,17 @@ def respelled(old: str, new: str) -> Callable[[regspec.Port], regspec.Port]:
     return change
 
 
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> regspec.Port:
+    """A port of `network` that passes."""
+    model, path = network(), tmp_path_factory.mktemp("right") / "model.keras"
+    rows.fill(model, 3)
+    model.save(path)
+    port = regspec.port(path)
+    assert port.verify().passed
+    return port
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [
@@ -237,13 +226,10 @@ def respelled(old: str, new: str) -> Callable[[regspec.Port], regspec.Port]:
         (respelled("{name: last, units: 2}", "{name: last, units: 2, trainable: false}"), "gradients in evaluation"),
     ],
 )
-def test_what_is_wrong_is_found(change: Callable[[regspec.Port], regspec.Port], found: str, tmp_path: Path) -> None:
-    model = network()
-    rows.fill(model, 3)
-    model.save(tmp_path / "model.keras")
-    port = regspec.port(tmp_path / "model.keras")
-    assert port.verify().passed
-    verification = change(port).verify()
+def test_what_is_wrong_is_found(
+    change: Callable[[regspec.Port], regspec.Port], found: str, right: regspec.Port
+) -> None:
+    verification = change(right).verify()
     assert not verification.passed
     assert verification.verdict.startswith(f"failed: {found}"), verification.verdict
 
@@ -503,30 +489,22 @@ def test_the_process_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.Monke
 # -- the command, and Keras that is not there --------------------------------------------------------------------------
 
 
-def command(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
-    code = f"import sys; {before}\nsys.argv[1:] = {list(arguments)!r}; from regspec.cli import main\n"
-    code += (
-        "try: main()\nfinally: print('IMPORTED', [each for each in ('keras', 'tensorflow') if sys.modules.get(each)])"
-    )
-    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-
-
-def test_keras_is_imported_for_verification_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "imported"), [([], []), (["--verify"], ["keras"])])
+def test_keras_is_imported_for_verification_alone(options: list[str], imported: list[str], tmp_path: Path) -> None:
     """And on torch, whatever backend it would take by itself."""
-    result = command("port", "examples/keras_mlp.keras", "-o", str(tmp_path / "out"))
-    assert (result.returncode, "IMPORTED []" in result.stdout) == (0, True), result.stderr
-    result = command("port", "examples/keras_mlp.keras", "-o", str(tmp_path / "out"), "--verify")
-    assert (result.returncode, "IMPORTED ['keras']" in result.stdout) == (0, True), result.stderr
-    assert f"Keras {keras.__version__} on torch" in result.stdout
+    arguments = ["port", "examples/keras_mlp.keras", "-o", str(tmp_path / "out"), *options]
+    with started(run_and_tell, ROOT, arguments, ["keras", "tensorflow"]) as process:
+        result = process.ended()
+    assert (result.code, f"IMPORTED {imported}" in result.stdout) == (0, True), result.stdout
+    assert (f"Keras {keras.__version__} on torch" in result.stdout) == (options == ["--verify"])
 
 
 def test_without_keras_the_arrays_are_accounted_for(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    result = command(
-        "port", "examples/keras_mlp.keras", "-o", str(out), "--verify", before="sys.modules['keras'] = None"
-    )
-    assert result.returncode == 0, result.stderr
+    arguments = ["port", "examples/keras_mlp.keras", "-o", str(out), "--verify"]
+    with started(run_without, "keras", ROOT, arguments) as process:
+        result = process.ended()
+    assert result.code == 0, result.stdout
     assert "not compared: outputs, penalties and gradients: keras is not installed: pip install keras" in result.stdout
     assert "nothing was compared with Keras" in result.stdout
     assert "4 arrays of the file, 275 numbers, each used once" in (out / "report.md").read_text()

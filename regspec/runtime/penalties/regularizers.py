@@ -122,7 +122,9 @@ class Norm:
     strength: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.strength * _norm(_wide(x))
+        x = _wide(x)
+        # in two steps: torch adds the squares one after the other, and of 16 M at once loses the fourth digit
+        return self.strength * _norm(_norm(x.flatten(1), 1) if x.ndim > 1 else x)
 
     def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
         return self.strength * _root(join(_wide(x).square().sum()))
