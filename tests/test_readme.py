@@ -38,6 +38,18 @@ def classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("classifier.yaml")
 
 
+# -- CONTRIBUTING ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("diff", [code for language, code in Page("CONTRIBUTING.md").blocks if language == "diff"])
+def test_its_diffs_are_of_this_repository(diff: str) -> None:
+    """What each adds, and the lines around, stand in the file, one after the other."""
+    for file in re.split(r"^--- a/.*\n", diff, flags=re.MULTILINE)[1:]:
+        head, _, lines = file.partition("\n")
+        text = (ROOT / head.removeprefix("+++ b/")).read_text(encoding="utf-8")
+        assert "".join(f"{line[1:]}\n" for line in lines.splitlines()) in text
+
+
 # -- the README --------------------------------------------------------------------------------------------------------
 
 
