@@ -121,8 +121,8 @@ def port(
         blocks: whether layers that repeat become blocks, so that a ResNet reads like one; the names of its weights
             begin with those of the blocks then.
         replace: torch modules of yours that stand in for layers, by the layers' names or classes: a class, or
-            ``package.module:Class``. Their constructors get the values of the layer's config that they take, and they get
-            its arrays. A kind that is registered under the name of a Keras class needs no mention.
+            ``package.module:Class``. Their constructors get the values of the layer's config that they take, and they
+            get its arrays. A kind that is registered under the name of a Keras class needs no mention.
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.

@@ -1,7 +1,7 @@
 """The look of figures: their colours, in the light and in the dark, and how they become SVG for a page or a file.
 
-Figures are drawn in the light colours. In a page's SVG each is replaced by a CSS variable, which the page sets: one picture
-serves for light and dark.
+Figures are drawn in the light colours. In a page's SVG each is replaced by a CSS variable, which the page sets. So one
+picture serves for light and dark.
 """
 
 from __future__ import annotations
