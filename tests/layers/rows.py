@@ -509,6 +509,17 @@ def _denses() -> list[Row]:
     ]
 
 
+def _applications() -> list[Row]:
+    return [
+        row("LayerScale", (4, 5), init_values=1e-6, projection_dim=5),
+        row("LayerScale", (5,), init_values=0.5, projection_dim=5),
+        # Keras's own knows the last axis alone
+        Row("LayerScale", {"init_values": 0.5, "projection_dim": 7, "axis": 2}, ((4, 7, 5),), has_reference=False),
+        Row("StochasticDepth", {"drop_path_rate": 0.3}, ((4, 7, 5),), is_random=True),
+        row("CustomScaleLayer", (4, 7, 5), (4, 7, 5), scale=0.3),
+    ]
+
+
 def _in_both_formats(rows: list[Row]) -> list[Row]:
     """Rows of channels last, and those of kinds with a data_format in channels first too."""
     both = list(rows)
@@ -550,6 +561,7 @@ ROWS = _in_both_formats(
         *_attentions(),
         *_preprocessings(),
         *(Row(**each) for each in IMAGE_ROWS),
+        *_applications(),
         *OPERATIONS,
     ]
 )
