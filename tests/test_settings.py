@@ -51,6 +51,7 @@ from tests.net import (
     wanted_loss,
     written_out,
 )
+from tests.regularizers import NAMES, of_strength
 
 in_either_mode = pytest.mark.parametrize("is_training", [True, False])
 without_gradients = pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -300,16 +301,10 @@ def test_memory_formats_and_strides() -> None:
     check_gradients(model.regularization_loss(), wanted, model)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("l1", "l2", "norm", "hoyer", "spectral", "orthogonal", "group_lasso"),
-        "kl_sparsity",
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_empty_batch_of_each_regularizer(name: str) -> None:
     net = nn.Sequential(nn.Linear(7, 5), nn.Sigmoid())
-    model = ruled(net, {"types": ["Sigmoid"], "activity_regularizer": {name: 0.1}})
+    model = ruled(net, {"types": ["Sigmoid"], "activity_regularizer": of_strength(name, 0.1)})
     output = model(torch.randn(0, 7))
     loss = model.regularization_loss()
     assert loss == 0
