@@ -14,11 +14,12 @@ from torch import Tensor
 
 import regspec
 
+from . import reference
 from .operating import is_operation
 from .rows import ROWS, Row
 from .specs import document_of, spec_of
 
-Formula = Callable[..., Tensor]  # of a row, its model and the inputs as they lie in Keras, without in-place changes
+Formula = Callable[..., Tensor]  # of a row, its model and its inputs, with channels last; it changes none in place
 FORMULAS: dict[str, Formula] = {}  # what a row of each kind should give
 
 
@@ -179,28 +180,22 @@ def test_closed_form(row: Row, is_behind: bool) -> None:
         for parameter in model.parameters():
             parameter.normal_()
     is_first = row.data_format == "channels_first"
-    xs = [input_of(row, place) for place in range(len(row.shapes))]
-    output = model(*(x.movedim(-1, 1) if is_first else x for x in xs))
+    xs = [torch.as_tensor(x) for x in reference.inputs_of(row, seed=0)]
+    for x in xs:
+        x.requires_grad_(row.has_gradient and x.is_floating_point())
+    output = model(*xs)
     output = output.movedim(1, -1) if is_first else output
-    wanted = FORMULAS[row.kind](row, model, *xs)
+    wanted = FORMULAS[row.kind](row, model, *(x.movedim(1, -1) if is_first else x for x in xs))
     torch.testing.assert_close(output, wanted, rtol=1e-4, atol=1e-4)
     penalty = (0.3 * wanted.abs().sum() + 0.2 * wanted.square().sum()) / 3
     torch.testing.assert_close(model.regularization_loss(), penalty, rtol=1e-4, atol=1e-4)
     sources = [x for x in (*xs, *model.parameters()) if x.requires_grad]
+    assert output.requires_grad == wanted.requires_grad
     if wanted.requires_grad:
         direction = torch.randn_like(wanted)
         got = torch.autograd.grad((output * direction).sum() + model.regularization_loss(), sources)
         gradients = torch.autograd.grad((wanted * direction).sum() + penalty, sources)
         torch.testing.assert_close(got, gradients, rtol=1e-3, atol=1e-3)
-
-
-def input_of(row: Row, place: int) -> Tensor:
-    """Random numbers for an input of a row, with channels last."""
-    shape = row.shapes[place]
-    shape = (3, *shape[1:], shape[0]) if row.data_format == "channels_first" else (3, *shape)
-    if "int" in row.types[place]:
-        return torch.randint(0, row.high, shape)
-    return torch.randn(shape, requires_grad=row.has_gradient)
 
 
 def behind_poolings(row: Row, fields: dict[str, Any]) -> dict[str, Any]:
