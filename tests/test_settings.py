@@ -250,22 +250,27 @@ class Reentrant(Checkpointed):
     use_reentrant = True
 
 
-def part(is_training: bool) -> Run:
-    """With a checkpoint in its forward."""
+def around_a_part(is_training: bool) -> Run:
+    """A model with a checkpoint in its forward."""
     return ruled(Reentrant(), HIDDEN).train(is_training)
 
 
-def whole(is_training: bool) -> Run:
-    """In a checkpoint."""
+def around_the_whole(is_training: bool) -> Run:
+    """A model in a checkpoint."""
     return partial(checkpoint, by_spec().train(is_training), use_reentrant=True)
 
 
-LOST = fault("a whole model in evaluation is not refused, and loses its gradient", pytest.fail.Exception)
+NOT_REFUSED = fault("a whole model in evaluation is not refused, and loses its gradient", pytest.fail.Exception)
 
 
 @pytest.mark.parametrize(
     ("prepare", "is_training"),
-    [(part, True), (part, False), (whole, True), pytest.param(whole, False, marks=LOST)],
+    [
+        (around_a_part, True),
+        (around_a_part, False),
+        (around_the_whole, True),
+        pytest.param(around_the_whole, False, marks=NOT_REFUSED),
+    ],
 )
 def test_a_reentrant_checkpoint_is_refused(prepare: Callable[[bool], Run], is_training: bool) -> None:
     run = prepare(is_training)
