@@ -349,9 +349,10 @@ def test_a_weight_that_is_changed_before_the_backward_pass() -> None:
 @either
 @pytest.mark.parametrize("prepare", ["training", "evaluation", "checkpointed"])
 def test_several_forwards(prepare: str, make: Make) -> None:
-    """Activity penalties are summed, those of weights are not; and then a forward begins anew."""
+    """Activity penalties are summed, those of weights are not; before it, and after it, a forward stands alone."""
     model, xs = make(), [torch.randn(batch, 7) for batch in (4, 3, 6)]
     run = RUNS[prepare](model)
+    run(torch.randn(2, 7))
     with regspec.accumulate(model):
         for x in xs:
             run(x)
