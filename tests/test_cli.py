@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 
 import regspec
-from regspec.cli import app
 
 from .commands import ROOT, command, command_apart
 
 GOOD = "regspec: 1\nname: good\ninputs: {x: {shape: [4]}}\nlayers:\n  - Dense: {units: 3, kernel_regularizer: l2}\n"
 BAD = GOOD.replace("kernel_regularizer", "kernel_regulariser")
-COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
 
 
 @pytest.fixture
@@ -168,20 +166,6 @@ def test_imports_what_registers_layers(folder: Path) -> None:
     assert command("check", "own.yaml", cwd=folder).code == 1
     result = command_apart("--import", "mine", "check", "own.yaml", cwd=folder)
     assert result.code == 0, result.output
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_an_example_that_runs(name: str, tmp_path: Path) -> None:
-    text = " ".join(command(name.strip("_"), "--help").stdout.split())
-    example = text.partition("Example: regspec ")[2]
-    assert example, text
-    if name not in ("train", "tune", "report", "plot"):  # which have tests of their own
-        arguments = [
-            str(tmp_path / "out") if ("." in each or "/" in each) and "examples" not in each else each
-            for each in example.split()
-        ]
-        expanded = [str(path) for each in arguments for path in (sorted(ROOT.glob(each)) if "*" in each else [each])]
-        assert command(*expanded).code == 0
 
 
 def test_colours_are_for_terminals(folder: Path) -> None:

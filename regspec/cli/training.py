@@ -38,7 +38,8 @@ def train(
     """Train a spec's model with its penalties, and keep spec, source, weights and metrics in a folder.
 
     A fifth of the data is held out, where the data does not say what is. Ctrl-C stops; --resume goes on from the last
-    whole epoch. On a table: `regspec train net.yaml --data prices.csv --target price --route l1=proximal`.
+    whole epoch. On a table, for weights that are zero:
+    `regspec train net.yaml --data prices.csv --target price --optimizer 'sgd momentum=0.9' --route l1=proximal`.
     On many machines: `torchrun --nnodes 2 --nproc-per-node 8 … -m regspec train …`.
     """
     try:
