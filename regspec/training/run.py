@@ -76,6 +76,7 @@ class Task:
         """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it."""
         spec = load(spec_file, parameters=parameters)
         graph = graph_of(spec)
+        _check_starts(graph, str(spec_file))
         loaded = data.load_data(options.data, graph, target=options.target, seed=options.seed)
         return cls(spec_file, parameters or {}, spec, graph, loaded, options)
 
@@ -119,6 +120,19 @@ class Task:
             "finished": False,
             "seconds": 0.0,
         }
+
+
+def _check_starts(graph: Graph, path: str) -> None:
+    """Raises `RegspecError` where a layer takes numbers from a state_dict, which a training does not begin with."""
+    problems = []
+    for node in graph.layers():
+        slots = [weight.slot for weight in node.resolved.weights if weight.is_loaded]
+        if slots:
+            what = f"'{node.name}' has {' and '.join(slots)} that are loaded, but a training begins without weights"
+            hint = f"give numbers as {' and '.join(map(repr, slots))}"
+            problems.append(node.origin.problem(what, hint) if node.origin else Problem(what, hint, path))
+    if problems:
+        raise RegspecError(problems)
 
 
 def train(
