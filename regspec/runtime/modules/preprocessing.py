@@ -52,7 +52,7 @@ class Normalization(nn.Module):
             self.register_buffer(name, statistic, persistent=given is None)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.is_known and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        if not self.is_known and not torch.compiler.is_compiling():
             self._check()
         mean = self.mean.view(self.shape)
         deviation = self.variance.view(self.shape).sqrt().clamp_min(1e-7)
@@ -60,7 +60,9 @@ class Normalization(nn.Module):
 
     def _check(self) -> None:
         """Raises where nothing was loaded; once it was, nothing is asked any more."""
-        if not self.mean.is_meta and bool(self.mean.isnan().any() | self.variance.isnan().any()):
+        if self.mean.is_meta or torch._C._get_tracing_state() is not None:
+            return
+        if self.mean.isnan().any() or self.variance.isnan().any():
             raise RuntimeError("Normalization has no mean and variance yet: load a state_dict that has them")
         self.is_known = True
 
