@@ -128,9 +128,10 @@ class _Resolver:
             return None
 
     def _check_use(self, body: Body, scope: _Scope) -> None:
-        """Reports the inputs and layers whose output nothing takes."""
+        """Reports the inputs and layers whose output nothing takes, but for those whose penalty is their use."""
         for index, entry in enumerate(body.entries):
-            if entry.name not in scope.used:
+            node = scope.nodes.get(_names_of(entry)[-1])
+            if entry.name not in scope.used and node is not None and not self._is_penalized(node):
                 origin = body.origins[index] if body.origins else None
                 what = f"nothing uses the output of '{entry.name}'"
                 self._fault(origin, what, "name it in 'outputs', or take it out", key=True)
@@ -141,6 +142,19 @@ class _Resolver:
                 self._fault(
                     origin, f"nothing uses the input '{name}'", hint if name != body.inputs[-1] else None, key=True
                 )
+
+    def _is_penalized(self, node: LayerNode | BlockNode) -> bool:
+        """Whether a node adds to the regularization loss by itself, so that it counts where nothing takes its output.
+
+        A further call adds what its output has. A rule for the weights of many layers says nothing of this one.
+        """
+        if isinstance(node, BlockNode):
+            return any(map(self._is_penalized, node.block.nodes))
+        counts_frozen = self.spec.frozen_penalties == "counted"
+        has_weights = not node.is_again and any(
+            weight.regularizer is not None and (counts_frozen or not weight.frozen) for weight in node.resolved.weights
+        )
+        return has_weights or any(term.is_activity for term in node.resolved.terms)
 
     def _entry(self, entry: Entry, scope: _Scope, prefix: str, rules: _ScopedRules, origin: Origin | None) -> Nodes:
         """The nodes of an entry; none where it has a fault."""
@@ -344,11 +358,12 @@ def _names(body: Body) -> Iterator[str]:
         yield from _names_of(entry)
 
 
-def _names_of(entry: Entry) -> Iterator[str]:
-    """The names by which an entry can be referred to."""
-    yield entry.name
+def _names_of(entry: Entry) -> list[str]:
+    """The names by which an entry can be referred to; the last is that of its last node."""
+    names = [entry.name]
     if isinstance(entry, BlockUse) and entry.repeat is not None:
-        yield from (f"{entry.name}_{index + 1}" for index in range(entry.repeat))
+        names += (f"{entry.name}_{index + 1}" for index in range(entry.repeat))
+    return names
 
 
 def calls_what_is_made_for_others(first: LayerNode, inputs: Sequence[Symbol]) -> str:
