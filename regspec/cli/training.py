@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regspec.cli.application import Set, app, parameters
+from regspec.cli.application import Set, app, no_input, parameters
 from regspec.cli.options import with_options
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.options import Option, Options
@@ -51,6 +51,7 @@ def train(
     elif spec is None:
         raise typer.BadParameter("give a spec, or --resume RUN", param_hint="SPEC")
     else:
+        no_input(spec, "train")
         run.train(spec, options, output, parameters=parameters(set))
 
 

@@ -109,15 +109,20 @@ def read(path: str | Path) -> Document:
     except (OSError, ValueError) as error:  # a ValueError for a zero byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise RegspecError(Problem(f"can't be read: {reason}", path=str(path))) from None
+    return decoded(raw, str(path))
+
+
+def decoded(raw: bytes, path: str) -> Document:
+    """The document in the bytes of a file; ``path`` is what messages call it. Raises `RegspecError`."""
     if len(raw) > MAX_BYTES:
-        raise RegspecError(Problem(f"is larger than {MAX_BYTES // 2**20} MiB", path=str(path)))
+        raise RegspecError(Problem(f"is larger than {MAX_BYTES // 2**20} MiB", path=path))
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         what = f"is not UTF-8: byte 0x{raw[error.start]:02x} in line {line}"
-        raise RegspecError(Problem(what, path=str(path))) from None
-    return parse(text, str(path))
+        raise RegspecError(Problem(what, path=path)) from None
+    return parse(text, path)
 
 
 def document_of(given: Given, name: str) -> Document:

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from regspec import __version__
 from regspec.graph.loading import graph_of, load
 from regspec.graph.network import Graph
-from regspec.modules.building import build
+from regspec.modules.building import build, is_for_memory
 from regspec.runtime import Regularized
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
@@ -262,6 +262,11 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         raise SystemExit(130) from None  # as a shell has it for an interrupt
     except IndexError as error:  # an index that an embedding does not have
         raise RegspecError(Problem(f"'{options.data}' does not fit the model: {error}")) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_for_memory(error):
+            raise
+        hint = "a smaller --batch-size, smaller layers, or an optimizer that keeps less, such as sgd"
+        raise RegspecError(Problem("there is not the memory for a step of the training", hint)) from None
     epochs.finish(trainer)
     if len(epochs.rows) < options.epochs:
         why = f"the held-out loss was not better for {options.patience}"
