@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec
+from regspec.specs.patterns import pattern_hint
 from regspec.specs.rules import LayerRule
 from regspec.text import faults
 from regspec.text.faults import Origin
@@ -229,8 +231,12 @@ class _Resolver:
             if entry.layer in scope.tensors and scope.tensors[entry.layer] is None:
                 raise _ReportedError
             scope.is_misnamed = True
-            hint = did_you_mean(entry.layer, scope.nodes)
-            self._fault(origin and origin / "layer", f"no layer above is called '{entry.layer}'", hint)
+            what, hint = f"no layer above is called '{entry.layer}'", did_you_mean(entry.layer, scope.nodes)
+            copies = [name for name in scope.nodes if re.fullmatch(rf"{re.escape(entry.layer)}_[0-9]+", name)]
+            if entry.layer in scope.tensors and copies:
+                what = f"'{entry.layer}' is a repeated block, which can't be called again as one"
+                hint = f"call one of its copies: {copies[0]}" + (f" to {copies[-1]}" if len(copies) > 1 else "")
+            self._fault(origin and origin / "layer", what, hint)
             raise _ReportedError
         first = scope.nodes[entry.layer]
         if isinstance(first, BlockNode):
@@ -402,4 +408,4 @@ def _fits(shape: shapes.Shape, declared: shapes.Shape) -> bool:
 
 def _nearest(rule: LayerRule, body: Body) -> str | None:
     """The name nearest to a rule's pattern, as a hint."""
-    return None if rule.layers is None else did_you_mean(rule.layers, _names(body))
+    return None if rule.layers is None else pattern_hint(rule.layers, list(_names(body)))
