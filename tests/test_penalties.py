@@ -259,6 +259,42 @@ def test_a_loss_that_nobody_reads_warns_once() -> None:
     read(x).sum().backward()
 
 
+INNER: dict[str, Callable[[Tensor, Tensor, Any], Any]] = {
+    "a derivative by the inputs": lambda y, x, model: torch.autograd.grad(y.sum(), x, create_graph=True)[0],
+    "one that is not differentiated": lambda y, x, model: torch.autograd.grad(y.sum(), x, retain_graph=True)[0],
+    "backward to the inputs": lambda y, x, model: y.sum().backward(inputs=[x], retain_graph=True) or x.grad,
+    "by parameters, differentiated": lambda y, x, model: torch.autograd.grad(
+        y.sum(), model.hidden.weight, create_graph=True
+    )[0],
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", INNER)
+def test_an_inner_gradient_is_no_training(name: str) -> None:
+    """As in a physics-informed net, or a step inside a step; the loss is made of it, and of the penalties."""
+    model, x = by_spec(), torch.randn(4, 7, requires_grad=True)
+    y = model(x)
+    inner = INNER[name](y, x, model)
+    (y.square().mean() + inner.square().mean() + model.regularization_loss()).backward()
+
+
+TRAININGS: dict[str, Callable[[Tensor, list[nn.Parameter]], Any]] = {
+    "a backward": lambda loss, parameters: loss.backward(),
+    "gradients": lambda loss, parameters: torch.autograd.grad(loss, parameters, allow_unused=True),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_an_inner_gradient_hides_no_training(name: str) -> None:
+    """Where nobody reads the penalties in the end, either."""
+    model, x = by_spec(), torch.randn(4, 7, requires_grad=True)
+    y = model(x)
+    loss = torch.autograd.grad(y.sum(), x, create_graph=True)[0].square().mean() + y.square().mean()
+    with pytest.warns(UserWarning, match="nobody has read the regularization loss"):
+        TRAININGS[name](loss, [*model.parameters()])
+
+
 def test_a_loss_that_is_not_finite_names_its_terms() -> None:
     model = by_spec()
     with torch.no_grad():

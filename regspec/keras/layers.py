@@ -210,8 +210,16 @@ def _in_both_directions(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**fields, **sides}.items() if key != "backward_layer" or value != made}
 
 
-# For classes some of whose fields follow from others: a function that leaves these out.
-SHORTER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"Bidirectional": _in_both_directions}
+def _with_statistics(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a Normalization; without numbers of its own, these lie among the weights."""
+    return fields if "mean" in fields else {**fields, "mean": "loaded", "variance": "loaded"}
+
+
+# For classes some of whose fields follow from others, or are said otherwise than in a config: what a spec says.
+SHORTER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "Bidirectional": _in_both_directions,
+    "Normalization": _with_statistics,
+}
 
 
 def _precision(class_name: str, config: Mapping[str, Any], dialect: Dialect, notes: Notes) -> str:

@@ -45,7 +45,33 @@ class Penalty(Named):
         raise NotImplementedError
 
 
-REGULARIZERS: Family[Penalty] = Family("regularizer")
+DECAY = "an optimizer's weight_decay of d is {l2: d / 2}: its gradient is d * w, that of {l2: c} 2 * c * w"
+_SYNONYMS = {
+    "lasso": "l1",
+    "ridge": "l2",
+    "tikhonov": "l2",
+    "l1l2": "l1_l2",
+    "elastic_net": "l1_l2",
+    "elasticnet": "l1_l2",
+    "group": "group_lasso",
+    "grouplasso": "group_lasso",
+    "l21": "group_lasso",
+    "l2_1": "group_lasso",
+    "ortho": "orthogonal",
+    "orthogonal_regularizer": "orthogonal",
+    "orthonormal": "orthogonal",
+    "spectral_norm": "spectral",
+    "spectralnorm": "spectral",
+    "kl": "kl_sparsity",
+    "kl_divergence": "kl_sparsity",
+    "sparsity": "kl_sparsity",
+    "frobenius": "norm",
+    "l2_norm": "norm",
+}
+
+REGULARIZERS: Family[Penalty] = Family(
+    "regularizer", synonyms=_SYNONYMS, explained={"weight_decay": DECAY, "weightdecay": DECAY, "decay": DECAY}
+)
 
 
 @REGULARIZERS.add

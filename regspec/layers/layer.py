@@ -39,6 +39,7 @@ class Weight:
     parameters: tuple[str, ...] = ("weight",)  # attributes of its module; several are stacked along a first axis
     module: str = ""  # the suffix of its module
     trainable: bool = True  # by its kind: a moving average is not
+    is_loaded: bool = False  # whether it has no first value, and comes with a state_dict
     frozen: bool = False  # by the spec
     initializer: WeightInitializer | None = None
     constructed: WeightInitializer | None = None  # what the module's constructor fills it with

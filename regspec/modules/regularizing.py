@@ -17,6 +17,7 @@ from regspec.modules.building import value_of
 from regspec.runtime import Regularized
 from regspec.runtime.penalties.attaching import attach, detach
 from regspec.specs import loading
+from regspec.specs.patterns import pattern_hint
 from regspec.specs.rules import ModuleRule, RulesFile
 from regspec.text.document import Document, document_of
 from regspec.text.problems import Problem, RegspecError, did_you_mean
@@ -238,12 +239,12 @@ def _document(rules: Rules) -> Document:
 def _nothing(text: Document, index: int, rule: ModuleRule, module: nn.Module) -> Problem:
     """The fault of a rule that matches nothing, with a name that is near."""
     if rule.parameters is not None:
-        hint = did_you_mean(rule.parameters, [name for name, _ in module.named_parameters()])
+        hint = pattern_hint(rule.parameters, [name for name, _ in module.named_parameters()])
     elif rule.types is not None:
         names = {type(part).__name__ for part in module.modules()}
         hint = did_you_mean(rule.types[0], names) or f"there are {', '.join(sorted(names))}"
     else:
-        hint = did_you_mean(rule.modules or "", [name for name, _ in module.named_modules() if name])
+        hint = pattern_hint(rule.modules or "", [name for name, _ in module.named_modules() if name])
     return _problem(text, index, "this rule matches nothing", hint or "'optional: true' allows that")
 
 

@@ -73,6 +73,8 @@ def _value(name: str, value: Any, data_format: str) -> Any:
         return keras_layer(kind, fields, data_format)
     if name == "cell":
         return cells_of(value)
+    if value == "loaded":  # of a Normalization, which has a file's then
+        return None
     if isinstance(value, list):
         return tuple(tuple(each) if isinstance(each, list) else each for each in value)
     return value

@@ -317,7 +317,7 @@ class Regularized(nn.Module):
         return output
 
     def _watch(self, output: Any) -> None:
-        """Warns, once, when a backward reaches an output and nobody has asked for the penalties.
+        """Warns, once, when a backward to parameters reaches an output and nobody has asked for the penalties.
 
         Only the first steps are watched: a loop that reads the loss does so in each step.
         """
@@ -330,7 +330,7 @@ class Regularized(nn.Module):
                 return
 
     def _warn_if_unread(self, gradient: Tensor) -> None:
-        if not self._is_read:
+        if not self._is_read and is_for_parameters(self):
             self._is_read = True
             names = [name for name, _, _ in self._named_terms()]
             if names:
@@ -348,6 +348,20 @@ class Regularized(nn.Module):
         terms = {name: term.unbound() for name, term in self._terms.items()}
         # and a copy is bound to no optimizer
         return {**state, "_terms": terms, "_heard": [], "_is_bound": False}
+
+
+def is_for_parameters(module: nn.Module) -> bool:
+    """Whether the backward that runs is the one that trains: not a derivative by inputs, or one that is differentiated.
+
+    Such an inner gradient belongs to a loss that is not there yet, as in a physics-informed net.
+    """
+    if torch.is_grad_enabled():  # by create_graph=True
+        return False
+    edges = [torch.autograd.graph.get_gradient_edge(each) for each in module.parameters() if each.requires_grad]
+    try:
+        return any(torch._C._will_engine_execute_node(edge.node) for edge in edges)
+    except RuntimeError:  # where torch.autograd.grad is asked for the gradient of a parameter itself
+        return True
 
 
 def _called_if_alive(method: WeakMethod[Any], gradient: Tensor) -> None:
