@@ -29,6 +29,7 @@ class Penalty(Named):
     """One regularizer: a function of a tensor to a scalar."""
 
     reads_axes: ClassVar[bool] = False  # whether it must see the axes as Keras counts them
+    reads_units: ClassVar[bool] = False  # whether it is by units, so that it must know where they lie
     for_weights: ClassVar[bool] = True
 
     @property
@@ -96,6 +97,7 @@ class Orthogonal(Penalty):
     """factor * the mean absolute cosine between the rows (or columns) of the weight as a matrix."""
 
     main = "factor"
+    reads_units = True
     factor: NotNegative = 0.01
     mode: Literal["rows", "columns"] = "rows"
 
@@ -121,6 +123,7 @@ class GroupLasso(Penalty):
 
     main = "strength"
     example = "{strength: 1e-3, axis: output}"
+    reads_units = True
     strength: NotNegative
     axis: Literal["output", "input"] = "output"
 
@@ -150,6 +153,7 @@ class Spectral(Penalty):
 
     main = "strength"
     example = "1e-3"
+    reads_units = True
     strength: NotNegative
 
     def lower(self, units: int, inputs: int | None = None) -> Call:
@@ -162,6 +166,7 @@ class KlSparsity(Penalty):
 
     main = "strength"
     example = "{strength: 1e-3, target: 0.05}"
+    reads_units = True
     for_weights = False
     strength: NotNegative
     target: Annotated[Fraction, Field(gt=0, lt=1)] = 0.05
@@ -205,6 +210,11 @@ class Regularizer:
     def reads_axes(self) -> bool:
         """Whether it must see the axes as Keras counts them."""
         return any(part.reads_axes for part in self._penalties)
+
+    @property
+    def reads_units(self) -> bool:
+        """Whether a part of it is by units, so that it must know where they lie."""
+        return any(part.reads_units for part in self._penalties)
 
     @property
     def _penalties(self) -> list[Penalty]:

@@ -14,8 +14,10 @@ from torch.nn.utils.parametrize import is_parametrized
 from regspec.code.shapes import ShapeError
 from regspec.language.regularizers import Regularizer
 from regspec.modules.building import value_of
+from regspec.modules.outputs import Output, reading_of
 from regspec.runtime import Regularized
 from regspec.runtime.penalties.attaching import attach, detach
+from regspec.runtime.penalties.readings import Reading
 from regspec.specs import loading
 from regspec.specs.rules import ModuleRule, RulesFile
 from regspec.text.document import Document, document_of
@@ -32,6 +34,7 @@ class Selected:
     shape: tuple[int, ...] | None  # of a parameter
     rule: int | None = None  # counted from 0; None where no rule selects it
     regularizer: Regularizer | None = None
+    given: Output | None = None  # of an output, what the rule says of it
 
     @property
     def term(self) -> str:
@@ -75,26 +78,26 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
     """
     text = _document(rules)
     selected = [each for each in coverage(module, text) if each.regularizer is not None]
-    made = [(each, _made(module, each, text)) for each in selected]
+    made = [(each, *_made(module, each, text)) for each in selected]
     known = {
         f"{name}.{term}" if name else term
         for name, part in module.named_modules()
         if isinstance(part, Regularized)
         for term in part._terms
     }
-    for each, _ in made:
+    for each, *_ in made:
         if each.term in known:
             raise RegspecError(_problem(text, each.rule, f"there is a term '{each.term}' already"))
     try:
         model = attach(module)
     except TypeError as error:
         raise RegspecError(str(error)) from None
-    for each, regularizer in made:
+    for each, regularizer, reading in made:
         if each.shape is not None:
             model.add_weight_terms(regularizer, {each.term: each.name})
         else:
-            model.add_activity_terms(regularizer, {each.term: each.name})
-    model._attached.extend(each.term for each, _ in made)
+            model.add_activity_terms(regularizer, {each.term: each.name}, reading=reading)
+    model._attached.extend(each.term for each, *_ in made)
     return model
 
 
@@ -185,7 +188,8 @@ def _outputs(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
     for name, part in module.named_modules():
         for index, rule in enumerate(rules.rules):
             if rule.activity_regularizer is not None and _selects(rule, name, part):
-                yield Selected(name, None, index, rule.activity_regularizer)
+                given = Output(rule.output_path, rule.batch_axis, rule.channel_axis)
+                yield Selected(name, None, index, rule.activity_regularizer, given)
                 break
 
 
@@ -208,22 +212,23 @@ def _is_named(rule: ModuleRule, pattern: str | None, name: str) -> bool:
 # -- regularizers and faults ------------------------------------------------------------------------------------------
 
 
-def _made(module: nn.Module, selected: Selected, text: Document) -> Any:
-    """The runtime's regularizer for what a rule selects."""
+def _made(module: nn.Module, selected: Selected, text: Document) -> tuple[Any, Reading]:
+    """The runtime's regularizer for what a rule selects, and how an output is read."""
     regularizer = selected.regularizer
     assert regularizer is not None
     owner = module.get_submodule(selected.name if selected.shape is None else selected.name.rpartition(".")[0])
     try:
         if selected.shape is None:
-            # the channels of images lie behind the batch
-            is_image = isinstance(owner, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm))
             regularizer.check("activity", has_inputs=False)
-            return value_of(regularizer.lower(1 if is_image else -1))
+            reading, units = reading_of(
+                module, selected.name, selected.given or Output(), by_units=regularizer.reads_units
+            )
+            return value_of(regularizer.lower(units)), reading
         regularizer.check(selected.name, has_inputs=len(selected.shape) > 1)
         if len(selected.shape) < 2:
-            return value_of(regularizer.lower(0))
+            return value_of(regularizer.lower(0)), Reading()
         is_transposed = isinstance(owner, (nn.modules.conv._ConvTransposeNd, nn.Embedding))
-        return value_of(regularizer.lower(1, 0) if is_transposed else regularizer.lower(0, 1))
+        return value_of(regularizer.lower(1, 0) if is_transposed else regularizer.lower(0, 1)), Reading()
     except ShapeError as error:
         raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}")) from None
 

@@ -23,6 +23,7 @@ from regspec.runtime.kernels.fused import is_plain
 from regspec.runtime.kernels.sharded import fill, is_sharded, joined, refuse_flat_parameters, shard, whole
 from regspec.runtime.penalties.compiling import forget_compiled, guard_hooks
 from regspec.runtime.penalties.notebook import module_html
+from regspec.runtime.penalties.readings import Reading, tensors
 from regspec.runtime.penalties.terms import (
     Heard,
     Listener,
@@ -31,7 +32,6 @@ from regspec.runtime.penalties.terms import (
     is_in_backward,
     listening,
     settled,
-    tensors,
     unchanged,
 )
 from regspec.runtime.penalties.totals import Total
@@ -96,12 +96,18 @@ class Regularized(nn.Module):
             self._add_term(name, WeightTerm(regularizer, (paths,) if isinstance(paths, str) else paths, counts_frozen))
 
     def add_activity_terms(
-        self, regularizer: Regularizer, outputs: Mapping[str, str], *, reduction: str = "mean"
+        self,
+        regularizer: Regularizer,
+        outputs: Mapping[str, str],
+        *,
+        reduction: str = "mean",
+        reading: Reading = Reading(),  # noqa: B008  # frozen
     ) -> None:
         """Adds a term for each module's output: term's name -> path of the module.
 
         With ``reduction="mean"`` the penalty is divided by the batch size, the output's first axis; with "sum" it is
-        not. Of an output that is a tuple, a list or a mapping, every floating-point tensor counts.
+        not. Of an output that is a tuple, a list or a mapping, every floating-point tensor counts. A ``reading`` says
+        otherwise: which tensor counts, and which axis is the batch.
 
         Raises:
             ValueError: where there is a term of the name already.
@@ -109,7 +115,7 @@ class Regularized(nn.Module):
         """
         for name, path in outputs.items():
             module = self.get_submodule(path)
-            listener = Listener(regularizer, reduction)
+            listener = Listener(regularizer, reduction, reading)
             self._add_term(name, listener)
             module.register_forward_hook(listener)
         forget_compiled()
@@ -154,8 +160,8 @@ class Regularized(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
             measured: dict[Listener, Tensor] = {}
             listeners = {term for _, term, _ in self._named_terms() if isinstance(term, Listener)}
-            for listener, x, output, version in self._heard_by(listeners):
-                penalty = x if output is None else listener.penalty(unchanged(x, output, version))
+            for listener, x, output, version, share in self._heard_by(listeners):
+                penalty = x if output is None else listener.penalty(unchanged(x, output, version), share=share)
                 measured[listener] = measured[listener] + penalty if listener in measured else penalty
             penalties: dict[str, Tensor] = {}
             pieces: dict[str, Tensor] = {}  # the weights of which a penalty is that of this rank's shard, until the end
@@ -199,11 +205,11 @@ class Regularized(nn.Module):
                     total.add(term, weight, 1.0)
                 if term.scheduled and not term.scheduled[0].is_set and self.training and torch.is_grad_enabled():
                     raise RuntimeError(_UNSET)
-        for listener, x, output, version in self._heard_by(listeners):
+        for listener, x, output, version, share in self._heard_by(listeners):
             if output is None:
                 total.penalties.append(x)
             else:
-                total.add(listener, unchanged(x, output, version), listener.share(x))
+                total.add(listener, unchanged(x, output, version), share)
         loss = total.sum()
         if loss is None:
             parameter = next(self.parameters(), None)
