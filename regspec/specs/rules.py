@@ -72,12 +72,14 @@ class ModuleRule(Frozen):
     optional: bool = Field(False, description="True allows a rule that matches nothing.")
     regularizer: RegularizerField | None = Field(None, description="The regularizer of the parameters.")
     kernel_regularizer: RegularizerField | None = Field(
-        None, description="Of the parameters called weight; without types, of those of two axes or more."
+        None, description="Of kernels; without types, the scale of a normalization is none."
     )
     recurrent_regularizer: RegularizerField | None = Field(
         None, description="Of the parameters called weight_hh, which LSTM, GRU and RNN have."
     )
-    bias_regularizer: RegularizerField | None = Field(None, description="Of the parameters called bias.")
+    bias_regularizer: RegularizerField | None = Field(
+        None, description="Of biases; that of LSTM, GRU and RNN is the sum of bias_ih and bias_hh."
+    )
     activity_regularizer: RegularizerField | None = Field(None, description="The regularizer of the modules' outputs.")
     output: OutputPath | None = Field(
         None,

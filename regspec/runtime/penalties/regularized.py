@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from operator import attrgetter
 from typing import Any
 from weakref import WeakMethod
 
@@ -28,6 +27,7 @@ from regspec.runtime.penalties.terms import (
     Heard,
     Listener,
     Regularizer,
+    Seen,
     WeightTerm,
     is_in_backward,
     listening,
@@ -35,6 +35,7 @@ from regspec.runtime.penalties.terms import (
     unchanged,
 )
 from regspec.runtime.penalties.totals import Total
+from regspec.runtime.penalties.weights import tensor_at
 
 WATCHED = 3  # forwards in training after which a backward warns if the penalties were not read
 
@@ -83,17 +84,25 @@ class Regularized(nn.Module):
     # -- what is regularized ------------------------------------------------------------------------------------------
 
     def add_weight_terms(
-        self, regularizer: Regularizer, weights: Mapping[str, str | tuple[str, ...]], *, counts_frozen: bool = False
+        self,
+        regularizer: Regularizer,
+        weights: Mapping[str, str | tuple[str, ...]],
+        *,
+        counts_frozen: bool = False,
+        adds_parameters: bool = False,
     ) -> None:
         """Adds a term for each parameter: the term's name -> the parameter's path, or paths of several to stack.
 
-        While a parameter is frozen its term has no value; with ``counts_frozen`` it has one, without a gradient.
+        While a parameter is frozen its term has no value; with ``counts_frozen`` it has one, without a gradient. With
+        ``adds_parameters`` the weight is the sum of several. A parameter that two terms have, by different paths, has
+        the first one's penalty.
 
         Raises:
             ValueError: where there is a term of the name already.
         """
         for name, paths in weights.items():
-            self._add_term(name, WeightTerm(regularizer, (paths,) if isinstance(paths, str) else paths, counts_frozen))
+            own = (paths,) if isinstance(paths, str) else paths
+            self._add_term(name, WeightTerm(regularizer, own, counts_frozen, adds_parameters))
 
     def add_activity_terms(
         self,
@@ -137,7 +146,7 @@ class Regularized(nn.Module):
         """Projects the weights that have constraints, but frozen ones; call it after each step of the optimizer."""
         for _, module in self._regularized():
             for constraint, paths in module._constraints.values():
-                parameters: list[Tensor] = [attrgetter(path)(module) for path in paths]
+                parameters = [tensor_at(module, tuple(path.split("."))) for path in paths]
                 if not parameters[0].requires_grad:
                     continue
                 if len(parameters) == 1:
@@ -164,11 +173,12 @@ class Regularized(nn.Module):
                 penalty = x if output is None else listener.penalty(unchanged(x, output, version), share=share)
                 measured[listener] = measured[listener] + penalty if listener in measured else penalty
             penalties: dict[str, Tensor] = {}
+            seen: Seen = {}
             pieces: dict[str, Tensor] = {}  # the weights of which a penalty is that of this rank's shard, until the end
             for name, term, module in self._named_terms():
                 if isinstance(term, Listener):
                     penalty_now = measured.get(term)
-                elif (weight := term.weight(module)) is None:
+                elif (weight := term.weight(module, seen)) is None:
                     penalty_now = None
                 elif term.adds_up and is_sharded(weight):
                     penalty_now = term.penalty(shard(weight))
@@ -197,11 +207,12 @@ class Regularized(nn.Module):
         refuse_flat_parameters(self)
         total = Total()
         listeners: set[Listener] = set()
+        seen: Seen = {}
         for _, module in self._regularized():
             for term in module._terms.values():
                 if isinstance(term, Listener):
                     listeners.add(term)
-                elif (weight := term.weight(module)) is not None:
+                elif (weight := term.weight(module, seen)) is not None:
                     total.add(term, weight, 1.0)
                 if term.scheduled and not term.scheduled[0].is_set and self.training and torch.is_grad_enabled():
                     raise RuntimeError(_UNSET)

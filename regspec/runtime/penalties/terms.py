@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from typing import Any
 
@@ -27,6 +27,7 @@ from regspec.runtime.kernels.sharded import penalty_of, whole
 from regspec.runtime.penalties.readings import Reading
 from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Sum
 from regspec.runtime.penalties.schedules import Scheduled
+from regspec.runtime.penalties.weights import identity_at, tensor_at, weight_at
 
 Regularizer = Callable[[Tensor], Tensor]
 
@@ -94,37 +95,56 @@ def _summands(regularizer: Regularizer) -> Iterator[Regularizer]:
 
 
 class WeightTerm(Term):
-    """A regularizer of one parameter, or of several stacked, by their paths in the module."""
+    """A regularizer of one parameter, or of several, stacked or added, by their paths in the module."""
 
-    def __init__(self, regularizer: Regularizer, parameters: tuple[str, ...], counts_frozen: bool = False) -> None:
+    def __init__(
+        self,
+        regularizer: Regularizer,
+        parameters: tuple[str, ...],
+        counts_frozen: bool = False,
+        adds_parameters: bool = False,
+    ) -> None:
         super().__init__(regularizer)
         self.parameters = parameters
         self.counts_frozen = counts_frozen
+        self.adds_parameters = adds_parameters
         self._ways = tuple(tuple(path.split(".")) for path in parameters)
 
-    def weight(self, module: nn.Module) -> Tensor | None:
-        """The weight now; None where it is frozen: a parameter, and not what `functional_call` puts in its place.
+    def weight(self, module: nn.Module, seen: Seen | None = None) -> Tensor | None:
+        """The weight now; None where it is frozen, and where another term has it that was ``seen``.
 
         Where frozen ones count, it has no gradient instead.
         """
+        if seen is not None and self._is_seen(module, seen):
+            return None
         if len(self._ways) == 1:
-            return _parameter(module, self._ways[0], self.counts_frozen)
-        parameters = [each for way in self._ways if (each := _parameter(module, way, self.counts_frozen)) is not None]
-        return torch.stack([whole(each) for each in parameters]) if len(parameters) == len(self._ways) else None
+            return weight_at(module, self._ways[0], self.counts_frozen)
+        found = [weight_at(module, way, self.counts_frozen) for way in self._ways]
+        if self.adds_parameters and any(each is not None for each in found):
+            pairs = zip(found, self._ways, strict=True)
+            found = [tensor_at(module, way).detach() if each is None else each for each, way in pairs]
+        parameters = [each for each in found if each is not None]
+        return self.joined(parameters) if len(parameters) == len(self._ways) else None
+
+    def joined(self, parameters: Sequence[Tensor]) -> Tensor:
+        """The weight that parameters make up."""
+        if len(parameters) == 1:
+            return parameters[0]
+        wholes = [whole(each) for each in parameters]
+        return sum(wholes[1:], wholes[0]) if self.adds_parameters else torch.stack(wholes)
+
+    def tensors(self, module: nn.Module) -> tuple[Tensor, ...]:
+        """The parameters that make up the weight, frozen or not."""
+        return tuple(tensor_at(module, way) for way in self._ways)
+
+    def _is_seen(self, module: nn.Module, seen: Seen) -> bool:
+        """Whether another term has the weight: they were tied. One weight may have several terms."""
+        first = identity_at(module, self._ways[0])
+        key = first if len(self._ways) == 1 else (first, self.adds_parameters)
+        return seen.setdefault(key, (module, self.parameters)) != (module, self.parameters)
 
 
-def _parameter(module: nn.Module, way: tuple[str, ...], counts_frozen: bool) -> Tensor | None:
-    """What a path leads to, if it counts: a parameter, or what is computed from some, as by `weight_norm`."""
-    owner: Any = module
-    for name in way[:-1]:
-        owner = owner._modules.get(name) if name in owner._modules else getattr(owner, name)
-    parameter: Tensor | None = owner._parameters.get(way[-1])  # `getattr` would take longer
-    if parameter is None:
-        is_counted = counts_frozen or any(each.requires_grad for each in owner.parameters())
-        return getattr(owner, way[-1]) if is_counted else None
-    if isinstance(parameter, nn.Parameter) and not parameter.requires_grad:
-        return parameter.detach() if counts_frozen else None
-    return parameter
+Seen = dict[object, tuple[nn.Module, tuple[str, ...]]]  # of each weight, the first term's module and paths
 
 
 class Listener(Term):
