@@ -8,9 +8,11 @@ called by itself, gives each its own values, and nothing has to be cleared by ha
 from __future__ import annotations
 
 import math
+import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from typing import Any
 from weakref import WeakMethod
@@ -30,6 +32,7 @@ from regspec.runtime.penalties.terms import (
     Seen,
     WeightTerm,
     is_in_backward,
+    is_recorded,
     listening,
     settled,
     unchanged,
@@ -307,7 +310,7 @@ class Regularized(nn.Module):
     # -- the forward --------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if listening.heard is not None or torch.compiler.is_exporting() or is_in_backward():
+        if listening.heard is not None or torch.compiler.is_exporting() or is_in_backward() or is_recorded():
             return super().__call__(*args, **kwargs)
         heard: list[Heard] = []
         if torch.compiler.is_compiling():
@@ -359,12 +362,71 @@ class Regularized(nn.Module):
         """Itself in a notebook: a line, and on demand its layers and its terms. Penalties are not computed for it."""
         return module_html(self, {name: term.parts for name, term, _ in self._named_terms()})
 
+    # -- copies -------------------------------------------------------------------------------------------------------
+
     def __getstate__(self) -> dict[str, Any]:
-        # penalties belong to a forward, not to the module; and tensors with a graph can't be copied
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch's method has no types
+        return {**state, **self._state_of_copies()}
+
+    def _state_of_copies(self) -> dict[str, Any]:
+        """What differs in a copy: it is bound to no optimizer, and has heard nothing.
+
+        Penalties belong to a forward, and not to the module; and tensors with a graph can't be copied.
+        """
         terms = {name: term.unbound() for name, term in self._terms.items()}
-        # and a copy is bound to no optimizer
-        return {**state, "_terms": terms, "_heard": [], "_is_bound": False}
+        return {"_terms": terms, "_heard": [], "_is_bound": False}
+
+    def _replicate_for_data_parallel(self) -> Any:
+        """A replica, of which `nn.DataParallel` makes one for each device, and forgets them after the forward.
+
+        Raises:
+            RuntimeError: where outputs have penalties: each replica would have those of its part of the batch.
+        """
+        if outputs := [name for name, term, _ in self._named_terms() if isinstance(term, Listener)]:
+            raise RuntimeError(
+                f"{', '.join(outputs[:5])}: nn.DataParallel runs replicas, whose outputs are lost to the penalties: "
+                "take DistributedDataParallel"
+            )
+        return super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]  # torch's method has no types
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` compiles: a twin that shares the parameters, and has no penalties.
+
+        Raises:
+            RuntimeError: where it is a part of what is compiled, in which torch would leave the twin for good.
+        """
+        if "_terms" not in self.__dict__:
+            return self  # it is a part of such a twin
+        if _is_part_of_script():
+            raise RuntimeError(
+                f"torch.jit.script of a model with a {type(self).__name__} in it would take the penalties off that: "
+                "script a copy.deepcopy of the model, after regspec.unregularize, or use torch.jit.trace"
+            )
+        shared: dict[int, Any] = {id(x): x for x in (*self.parameters(), *self.buffers())}
+        twin = without_listeners(deepcopy(self, shared))
+        for part in twin.modules():
+            if isinstance(part, Regularized):
+                for name in Regularized.__annotations__:
+                    part.__dict__.pop(name, None)
+        return twin
+
+
+def without_listeners(module: nn.Module, listeners: Collection[Any] | None = None) -> nn.Module:
+    """The module itself, without the hooks that listen to outputs, or without these of them."""
+    for part in module.modules():
+        for number, hook in list(part._forward_hooks.items()):
+            if isinstance(hook, Listener) and (listeners is None or hook in listeners):
+                del part._forward_hooks[number]
+    return module
+
+
+def _is_part_of_script() -> bool:
+    """Whether `torch.jit.script` prepares a module that is in another."""
+    frame, depth = sys._getframe(1).f_back, 0
+    while frame is not None:
+        depth += frame.f_code.co_name == "call_prepare_scriptable_func_impl"
+        frame = frame.f_back
+    return depth > 1
 
 
 def _called_if_alive(method: WeakMethod[Any], gradient: Tensor) -> None:
