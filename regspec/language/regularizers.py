@@ -145,7 +145,7 @@ class GroupLasso(Penalty):
     def lower(self, at: Dimensions) -> Call:
         dim = at.inputs if self.axis == "input" else at.units
         if dim == 1 and at.blocks * at.kernels > 1:
-            return call("GroupLassoOfBlocks", self.strength, at.blocks * at.kernels, dim=1)
+            return call("GroupLassoOfBlocks", self.strength, at.blocks * at.kernels)
         return call("GroupLasso", self.strength, dim=dim)
 
 

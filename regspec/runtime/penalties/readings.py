@@ -51,9 +51,10 @@ class Reading:
 
     def _samples(self, x: Tensor) -> int:
         if self.unknown and x.ndim > 2:
-            asked = " and ".join(self.unknown)
+            what = {"batch_axis": "the batch", "channel_axis": "the channels"}
+            missed, asked = " or ".join(what[each] for each in self.unknown), " and ".join(self.unknown)
             raise RuntimeError(
-                f"{self.subject} has {x.ndim} axes, and which is which is not known: say {asked} in its rule"
+                f"{self.subject} has {x.ndim} axes, and which is {missed} is not known: say {asked} in its rule"
             )
         if x.ndim < self.least:
             return 1

@@ -139,12 +139,12 @@ class WeightTerm(Term):
 
     def _is_seen(self, module: nn.Module, seen: Seen) -> bool:
         """Whether another term has the weight: they were tied. One weight may have several terms."""
-        first = identity_at(module, self._ways[0])
-        key = first if len(self._ways) == 1 else (first, self.adds_parameters)
-        return seen.setdefault(key, (module, self.parameters)) != (module, self.parameters)
+        first, *others = [identity_at(module, way) for way in self._ways]
+        term, owner = seen.setdefault((first, *others) if others else first, (self, module))
+        return term is not self and (owner is not module or term.parameters != self.parameters)
 
 
-Seen = dict[object, tuple[nn.Module, tuple[str, ...]]]  # of each weight, the first term's module and paths
+Seen = dict[object, tuple[WeightTerm, nn.Module]]  # of each weight, the first term and its module
 
 
 class Listener(Term):

@@ -43,14 +43,25 @@ def identity_at(module: nn.Module, way: Way) -> object:
     """What two ways have in common that lead to one weight: the parameter, or the module that computes it."""
     owner = owner_at(module, way)
     parameter = owner._parameters.get(way[-1])
-    if parameter is None:
-        found = owner.__dict__.get(way[-1])
-        return found if isinstance(found, nn.Parameter) else (owner, way[-1])
-    return parameter
+    if parameter is None and "parametrizations" not in owner._modules:  # which would compute it
+        found = getattr(owner, way[-1], None)
+        parameter = found if isinstance(found, nn.Parameter) else None
+    return (owner, way[-1]) if parameter is None else parameter
 
 
 def owner_at(module: nn.Module, way: Way) -> nn.Module:
     """The module that has a weight. Raises `RuntimeError` where it is gone."""
+    owner = module
+    for name in way[:-1]:
+        inner = owner._modules.get(name)
+        if inner is None:
+            return _found(module, way)
+        owner = inner
+    return owner if owner._parameters.get(way[-1]) is not None else _found(module, way)
+
+
+def _found(module: nn.Module, way: Way) -> nn.Module:
+    """The module that has a weight, where it is not just a parameter of modules by these names."""
     owner: Any = module
     for depth, name in enumerate(way[:-1]):
         found = owner._modules.get(name) if name in owner._modules else getattr(owner, name, None)
