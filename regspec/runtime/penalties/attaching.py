@@ -17,7 +17,8 @@ from typing import Any
 
 from torch import fx, nn
 
-from regspec.runtime.penalties.regularized import Regularized, without_listeners
+from regspec.runtime.penalties.regularized import Regularized
+from regspec.runtime.penalties.terms import without_listeners
 
 
 def attach(module: nn.Module) -> Regularized:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
@@ -36,6 +36,7 @@ from regspec.runtime.penalties.terms import (
     listening,
     settled,
     unchanged,
+    without_listeners,
 )
 from regspec.runtime.penalties.totals import Total
 from regspec.runtime.penalties.weights import tensor_at
@@ -409,15 +410,6 @@ class Regularized(nn.Module):
                 for name in Regularized.__annotations__:
                     part.__dict__.pop(name, None)
         return twin
-
-
-def without_listeners(module: nn.Module, listeners: Collection[Any] | None = None) -> nn.Module:
-    """The module itself, without the hooks that listen to outputs, or without these of them."""
-    for part in module.modules():
-        for number, hook in list(part._forward_hooks.items()):
-            if isinstance(hook, Listener) and (listeners is None or hook in listeners):
-                del part._forward_hooks[number]
-    return module
 
 
 def _is_part_of_script() -> bool:

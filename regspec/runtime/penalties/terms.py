@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy
 from typing import Any
 
@@ -190,6 +190,15 @@ class Listener(Term):
                 heard.append((self, penalty, None, 0, 1.0))
         elif heard is not None:
             heard.append((self, x if self.is_changed is False else x.clone(), x, x._version, share))
+
+
+def without_listeners(module: nn.Module, listeners: Collection[Any] | None = None) -> nn.Module:
+    """The module itself, without the hooks that listen to outputs, or without these of them."""
+    for part in module.modules():
+        for number, hook in list(part._forward_hooks.items()):
+            if isinstance(hook, Listener) and (listeners is None or hook in listeners):
+                del part._forward_hooks[number]
+    return module
 
 
 # -- what is heard -----------------------------------------------------------------------------------------------------
