@@ -114,7 +114,7 @@ class Regularized(nn.Module):
         outputs: Mapping[str, str],
         *,
         reduction: str = "mean",
-        reading: Reading = Reading(),  # noqa: B008  # frozen
+        reading: Reading | None = None,
     ) -> None:
         """Adds a term for each module's output: term's name -> path of the module.
 

@@ -150,15 +150,10 @@ Seen = dict[object, tuple[WeightTerm, nn.Module]]  # of each weight, the first t
 class Listener(Term):
     """A regularizer of a module's outputs: a forward hook."""
 
-    def __init__(
-        self,
-        regularizer: Regularizer,
-        reduction: str = "mean",
-        reading: Reading = Reading(),  # noqa: B008  # frozen
-    ) -> None:
+    def __init__(self, regularizer: Regularizer, reduction: str = "mean", reading: Reading | None = None) -> None:
         super().__init__(regularizer)
         self.reduction = reduction
-        self.reading = reading
+        self.reading = Reading() if reading is None else reading
         self.is_missed = False  # whether no forward of the model ran when it was last called
         self.is_called = False  # whether it ever was, or somebody knows that it was not
         self.is_changed: bool | None = None  # whether the outputs are changed in place later on, once that is known
