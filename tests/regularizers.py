@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from regspec import runtime
-from regspec.language.regularizers import REGULARIZERS, Regularizer, RegularizerField
+from regspec.language.regularizers import REGULARIZERS, Dimensions, Regularizer, RegularizerField
 from regspec.text import document
 
 NAMES = [name for name, each in REGULARIZERS.members.items() if not each.is_registered]
@@ -25,5 +25,5 @@ def of_strength(name: str, strength: float) -> dict[str, Any]:
 def class_of(name: str) -> type:
     """The runtime's class that computes it."""
     regularizer: Regularizer = TypeAdapter(RegularizerField).validate_python(of_strength(name, 0.1))
-    made: type = getattr(runtime, str(regularizer.lower(0, 1).function))
+    made: type = getattr(runtime, str(regularizer.lower(Dimensions(0, 1)).function))
     return made

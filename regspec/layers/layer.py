@@ -23,7 +23,7 @@ from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.language.initializers import Drawn, WeightInitializer
 from regspec.language.registration import load_entry_points
-from regspec.language.regularizers import Regularizer, RegularizerField
+from regspec.language.regularizers import Dimensions, Regularizer, RegularizerField
 
 parse_pattern = cache(Pattern.parse)
 
@@ -48,8 +48,16 @@ class Weight:
     explicit: bool = False  # whether the layer itself says what its regularizer is
     fans: tuple[int, int] | None = None  # where Keras does not count them from the shape
     ones: tuple[int, int] | None = None  # rows that start at one: an LSTM's forget gate
+    blocks: int | None = None  # of a kernel of groups: how many there are, one below the other in torch
     chunks: tuple[int, ...] | None = None  # Keras's gates, in the order in which torch stores them
     along: tuple[int | None, ...] = ()  # for each of its axes, the Keras axis of the input that decides its size
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """Where its outputs and inputs lie in torch."""
+        if self.blocks is None:
+            return Dimensions(self.pattern.output, self.pattern.input)
+        return Dimensions(self.pattern.output, 1, self.blocks)
 
     @property
     def drawn(self) -> Drawn | None:

@@ -28,6 +28,7 @@ from regspec.keras.layers import weights_last
 from regspec.keras.models import Model
 from regspec.keras.references import names_in
 from regspec.keras.weights import WeightPath
+from regspec.language.regularizers import Dimensions
 from regspec.layers.layer import Layer, Weight
 from regspec.text.problems import Problem, RegspecError
 
@@ -241,7 +242,9 @@ class _Round:
         if None not in weight.along:
             order = tuple(sorted(order, key=lambda axis: x.dimension(weight.along[axis] or 0)))
         penalty = weight.regularizer
-        matters = penalty is not None and (penalty.reads_axes or penalty.lower(0, 1) != penalty.lower(1, 0))
+        matters = penalty is not None and (
+            penalty.reads_axes or penalty.lower(Dimensions(0, 1)) != penalty.lower(Dimensions(1, 0))
+        )
         if order != axes.identity(len(units)) and (matters or weight.constraint is not None):
             self._report([path], f"the order of the axes of its {weight.name} matters")
         return Move(order, units) if any(units) or order != axes.identity(len(units)) else None

@@ -13,6 +13,7 @@ from regspec.code import axes
 from regspec.code.expressions import CASTS, Apply, Call, Expression, Module, call, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.resolved import Resolved, Term, alike, slot_of_inner, taken, weights_of
+from regspec.language.regularizers import Dimensions
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 
@@ -162,13 +163,15 @@ def _penalized(
     """A term at its place. ``inner`` has the modules of outputs inside the layer, by the slots of their terms."""
     if term.weight is not None:
         weight = weights[term.weight]
-        constructor = term.regularizer.lower(weight.pattern.output, weight.pattern.input)
+        constructor = term.regularizer.lower(weight.dimensions)
         return Penalized(term.slot, constructor, _places(weight), is_activity=False)
     if term.slot in inner:
         module, _, part = inner[term.slot].partition(".")
-        return Penalized(term.slot, term.regularizer.lower(-1), (Place(module, part),), is_activity=True)
+        return Penalized(term.slot, term.regularizer.lower(Dimensions(-1)), (Place(module, part),), is_activity=True)
     listened = next(Place(result.module.suffix) for result in results if isinstance(result, Apply))
-    return Penalized(term.slot, term.regularizer.lower(layer.units_of(output)), (listened,), is_activity=True)
+    return Penalized(
+        term.slot, term.regularizer.lower(Dimensions(layer.units_of(output))), (listened,), is_activity=True
+    )
 
 
 def _frozen(weights: Sequence[Weight]) -> Iterator[Place]:
