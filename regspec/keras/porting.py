@@ -23,7 +23,7 @@ from regspec.keras.ported import PortedModel, Provenance
 from regspec.keras.reader import Reader
 from regspec.keras.reading import model_of
 from regspec.keras.replacing import Replacements
-from regspec.keras.settings import data_format_of, layers_in, precision_in, reduction_in, settings_of
+from regspec.keras.settings import data_format_of, is_frozen, layers_in, precision_in, reduction_in, settings_of
 from regspec.keras.text import text_of
 from regspec.keras.values import UnportedError
 from regspec.keras.weights import NO_WEIGHTS, WeightPath, arrays_of, constants_of, parameters_of
@@ -207,7 +207,12 @@ def _model_in(stored: archive.Archive, dialect: Dialect, notes: Notes) -> tuple[
     """
     try:
         config = _renewed(stored, dialect, notes)
-        dialect = changed(dialect, data_format=data_format_of(config), dtype=precision_in(config))
+        dialect = changed(
+            dialect,
+            data_format=data_format_of(config),
+            dtype=precision_in(config),
+            is_frozen=dialect.generation == 3 and is_frozen(config),
+        )
         config = with_configs(config)
         reader = Reader(dialect, notes)
         model = model_of(config, reader)

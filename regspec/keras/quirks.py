@@ -12,11 +12,13 @@ from regspec.keras.values import UnportedError
 Config = dict[str, Any]
 Quirk: TypeAlias = Callable[[Config, Dialect, Notes], Config]
 
-# Classes whose weights are those of layers that they hold.
+ATTENTION = ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")
+# Classes whose weights are those of layers that they are given, or make without a word on whether these are trained.
 HOLDERS = frozenset(
     (
         *("RNN", "StackedRNNCells", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
         *("Bidirectional", "TimeDistributed", "SpectralNormalization"),
+        *ATTENTION,  # whose projections are made when the file has been read
     )
 )
 
@@ -81,8 +83,8 @@ def _as_on_torch(config: Config, dialect: Dialect, notes: Notes) -> Config:
 
 
 def _unfrozen(config: Config, dialect: Dialect, notes: Notes) -> Config:
-    """Trained, though it is frozen: a constructor freezes none of the layers that it is given."""
-    if config.get("trainable") is not False or not dialect.keeps_quirks:
+    """Trained, though it is frozen: a constructor freezes none of the layers that it is given, or makes."""
+    if config.get("trainable") is not False or not dialect.keeps_quirks or dialect.is_frozen:
         return config
     held = _held(config)
     if not held or any(map(_is_trained, held)):
@@ -109,8 +111,8 @@ def _held(config: Config) -> list[dict[str, Any]]:
 QUIRKS: tuple[tuple[int, Collection[str], Quirk], ...] = (
     (2, ("UpSampling2D",), _off_center),
     (3, ("TimeDistributed",), _unheard),
-    (3, ("MultiHeadAttention",), _projected),
-    (3, ("GroupQueryAttention", "GroupedQueryAttention"), _projected_too),
+    (3, ATTENTION[:1], _projected),
+    (3, ATTENTION[1:], _projected_too),
     (3, ("ContrastLimitedAdaptiveHistogramEqualization",), _as_on_torch),
     (3, HOLDERS, _unfrozen),
 )

@@ -111,7 +111,7 @@ class BatchNormalization(ChannelNormalization):
             clipping=unless((None, None, None), bounds) if self.renorm else OMIT,
             scale=unless(True, self.scale),
             center=unless(True, self.center),
-            frozen=unless(False, not self.trainable),
+            frozen=unless(False, self.trainable is False),  # statistics may move though no weight is trained
         )
         if x.mask is None:
             return Module(constructor)(x)
