@@ -125,7 +125,7 @@ def test_what_was_meant(kind: str, keeps_quirks: bool, tmp_path: Path) -> None:
 
 
 def test_layers_that_are_trained_in_a_frozen_model(tmp_path: Path) -> None:
-    """Keras trains nothing of them; but a batch normalization follows its batches, and the penalties of outputs count."""
+    """Keras trains nothing of them; but a batch normalization follows its batches, and penalties of outputs count."""
     x = keras.Input((5, 3))
     y = layers.BatchNormalization(gamma_regularizer="l2", name="norm")(x)
     y = layers.Dense(4, kernel_regularizer="l2", activity_regularizer="l1", name="dense")(y)
