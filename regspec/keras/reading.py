@@ -146,16 +146,14 @@ class _Body:
         self._check_inputs()
 
     def _check_inputs(self) -> None:
-        """Takes out the inputs that nothing uses, which Keras allows."""
+        """Marks the inputs that nothing uses, which Keras allows, and which a call of the model gives all the same."""
         used = {*names_in(self.outputs)}
         used.update(each for entry in self.entries for fields in entry.values() for each in fields["inputs"])
         used.update(mask for masks in self.recorded_masks.values() for mask in masks if mask is not None)
         for there, name in self.names.items() if not self.reader.problems else ():
             if name in self.inputs and name not in used:
-                if self.depth:
-                    raise UnportedError(f"an input that nothing in it uses, '{there}'")
-                self.reader.notes.add(f"nothing uses the input '{there}', which is left out")
-                del self.inputs[name]
+                self.reader.notes.add(f"nothing uses the input '{there}', which the model takes all the same")
+                self.inputs[name] = {**self.inputs[name], "unused": True}
 
     def _outputs(self, value: Any) -> Any:
         """The outputs of a spec: a name, a list of names, or a mapping to them."""
