@@ -82,7 +82,7 @@ class Bidirectional(Layer):
         """The cell of which one of torch's modules computes both directions, if it can."""
         forward = self._forward
         is_plain = not (forward.go_backwards or forward.return_state or forward.stateful)
-        if x.mask is not None or self.backward_layer is not None or not is_plain:
+        if x.mask is not None or x.is_masked_elsewhere or self.backward_layer is not None or not is_plain:
             return None
         cell = forward.lone_cell if isinstance(forward, Chain) else None
         return cell if cell is not None and cell.is_native and forward.activity is None else None
