@@ -129,7 +129,7 @@ def test_layers_that_are_trained_in_a_frozen_model(tmp_path: Path) -> None:
     x = keras.Input((5, 3))
     y = layers.BatchNormalization(gamma_regularizer="l2", name="norm")(x)
     y = layers.Dense(4, kernel_regularizer="l2", activity_regularizer="l1", name="dense")(y)
-    y = layers.TimeDistributed(layers.Dense(3), name="steps")(y)
+    y = layers.TimeDistributed(layers.BatchNormalization(), name="steps")(y)
     model = keras.Model(x, layers.ReLU()(y))
     model.trainable = False
     for layer in model.layers[1:]:

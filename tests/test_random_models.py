@@ -168,7 +168,7 @@ def masked_wrappers() -> keras.Model:
 
 
 def wrapped_twice() -> keras.Model:
-    """What is not trained, because Keras normalizes each step by itself."""
+    """What is not trained, because Keras changes the kernel in place from step to step."""
     layer = layers.TimeDistributed(layers.SpectralNormalization(layers.Dense(2)))
     return keras.Sequential([keras.Input((3, 4)), layer, layers.Dropout(0.1)])
 

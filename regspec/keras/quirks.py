@@ -23,6 +23,10 @@ HOLDERS = frozenset(
 )
 
 
+# Classes that compute by their whole batch, or take their weights on at each call, in training.
+OF_BATCHES = ("BatchNormalization", "SyncBatchNormalization", "SpectralNormalization", "RandomCrop")
+
+
 def heeded(class_name: str, config: Config, dialect: Dialect, notes: Notes) -> Config:
     """A layer's config as its Keras heeds it; or, where quirks are not kept, as it was meant."""
     for generation, classes, quirk in QUIRKS:
@@ -43,6 +47,15 @@ def _unheard(config: Config, dialect: Dialect, notes: Notes) -> Config:
         return config
     notes.add(f"{where}, and so it is left out; keeps_quirks=False applies it")
     return {**config, "layer": {**inner, "config": {**own, "activity_regularizer": None}}}
+
+
+def _at_once(config: Config, dialect: Dialect, notes: Notes) -> Config:
+    """With all steps as one batch of a layer that reads its batch, which Keras has had as so many since Keras 3."""
+    inner, reads_batch = config.get("layer"), False
+    while isinstance(inner, dict) and not reads_batch:
+        reads_batch = inner.get("class_name") in OF_BATCHES
+        inner = (inner.get("config") or {}).get("layer")
+    return {**config, "steps_at_once": True} if reads_batch else config
 
 
 def _off_center(config: Config, dialect: Dialect, notes: Notes) -> Config:
@@ -109,6 +122,8 @@ def _held(config: Config) -> list[dict[str, Any]]:
 
 # By the generation of Keras, and the classes.
 QUIRKS: tuple[tuple[int, Collection[str], Quirk], ...] = (
+    (1, ("TimeDistributed",), _at_once),
+    (2, ("TimeDistributed",), _at_once),
     (2, ("UpSampling2D",), _off_center),
     (3, ("TimeDistributed",), _unheard),
     (3, ATTENTION[:1], _projected),

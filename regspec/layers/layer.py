@@ -159,6 +159,11 @@ class Layer(Frozen):
         return False
 
     @property
+    def reads_batch(self) -> bool:
+        """Whether in training an example's output depends on its batch, or on how often the layer was called before."""
+        return self.is_opaque  # only the user knows
+
+    @property
     def index_limit(self) -> int | None:
         """How many indices its input may hold, from 0 up; None where it takes any numbers."""
         return None

@@ -80,6 +80,10 @@ class BatchNormalization(ChannelNormalization):
         if x.mask is not None and (self.renorm or x.mask.rank != x.rank - 1):
             raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
 
+    @property
+    def reads_batch(self) -> bool:
+        return self.trainable is not False
+
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         size, along = (x.size(1),), (x.order[1],)
         mean = self.weight(
@@ -284,6 +288,10 @@ class SpectralNormalization(Layer):
 
     def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         return self.layer.output_mask(x, *others)
+
+    @property
+    def reads_batch(self) -> bool:
+        return True  # each call takes the kernel on
 
     def _kernel(self, x: Symbol) -> Weight:
         """The weight that is normalized: Keras's kernel or embeddings, of a layer that is one module."""
