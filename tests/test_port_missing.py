@@ -112,6 +112,6 @@ def test_the_command(tmp_path: Path) -> None:
     saved(tmp_path / "model.keras")
     without(tmp_path / "model.keras", ["model.weights.h5"])
     done = command("port", str(tmp_path / "model.keras"), "-o", str(tmp_path / "ported"))
-    assert done.returncode == 1
+    assert done.code == 1
     assert "model.keras: error: has no model.weights.h5" in done.stderr
     assert not (tmp_path / "ported").exists()
