@@ -12,7 +12,7 @@ from regspec.keras.kinds import kind_of
 from regspec.keras.layers import layer_of
 from regspec.keras.models import GRAPHS, MODELS, Entry, Model, name_of
 from regspec.keras.modes import note_on_training
-from regspec.keras.nodes import RecordedCall, is_said, ordered, tensors_in
+from regspec.keras.nodes import RecordedCall, has_loose_keys, is_said, nested_tensors, ordered, tensors_in
 from regspec.keras.operations.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.operations.operation import KerasTensor, Operand, Stored
 from regspec.keras.operations.recorded import is_operation, operation_of
@@ -115,9 +115,10 @@ class _Body:
     def functional(self, config: Mapping[str, Any]) -> None:
         """Reads layers that call each other."""
         declared = config.get("input_layers")
-        if self.depth and isinstance(declared, dict):  # the order in which a call of the model gives them
-            declared = dict(sorted(declared.items()))
-        inputs = dict.fromkeys(name for name, _, _ in tensors_in(declared))
+        if self.depth:  # the order in which a call of the model gives them
+            inputs = dict.fromkeys(name for _, (name, _, _) in nested_tensors(declared))
+        else:
+            inputs = dict.fromkeys(name for name, _, _ in tensors_in(declared))
         order = {name: place for place, name in enumerate(inputs)}
         layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
         for layer in layers:
@@ -156,23 +157,30 @@ class _Body:
                 self.inputs[name] = {**self.inputs[name], "unused": True}
 
     def _outputs(self, value: Any) -> Any:
-        """The outputs of a spec: a name, a list of names, or a mapping to them."""
-
-        def name(tensor: Any) -> str:
-            (found,) = tensors_in(tensor)
-            return self.reference(found)
-
-        if isinstance(value, dict):
-            taken: set[str] = set()
-            keys = {key: identifier(key, taken) for key in (sorted(value) if self.depth else value)}
-            for key, made in keys.items():
-                if made != key:
-                    self.reader.notes.add(f"the output '{key}' is called '{made}'")
-            return {made: name(value[key]) for key, made in keys.items()}
-        if isinstance(value, list) and value and isinstance(value[0], str):
-            return name(value)
-        names = [self.reference(each) for each in tensors_in(value)]
-        return names[0] if len(names) == 1 else names
+        """The outputs of a spec: a name, a list of names, or a mapping to them; what is nested in these is flat."""
+        # of the whole model as the file lists them; of one inside in the order in which Keras numbers them
+        if self.depth and has_loose_keys(value):
+            what = "outputs that nest mappings whose keys are in no order: which is which depends on how Keras was "
+            raise UnportedError(f"{what}installed, with optree or without, and the file does not tell")
+        outputs = [*nested_tensors(value, is_sorted=self.depth > 0)]
+        names = [self.reference(tensor) for _, tensor in outputs]
+        is_nested = any(len(path) > 1 for path, _ in outputs)
+        if not isinstance(value, dict):
+            if is_nested and not self.depth:
+                places = ", ".join("".join(f"[{key!r}]" for key in path) for path, _ in outputs)
+                self.reader.notes.add(f"the outputs, which the file nests, are one after the other: {places}")
+            return names[0] if len(names) == 1 else names
+        taken: set[str] = set()
+        paths = sorted((path for path, _ in outputs), key=lambda path: len(path) > 1)  # those that are names come first
+        by_path = {path: identifier("_".join(map(str, path)), taken) for path in paths}
+        made = [by_path[path] for path, _ in outputs]
+        for name, (path, _) in zip(made, outputs, strict=True) if not self.depth else ():
+            if len(path) > 1:
+                place = "".join(f"[{key!r}]" for key in path)
+                self.reader.notes.add(f"the output {place}, which the file nests, is called '{name}'")
+            elif name != path[0]:
+                self.reader.notes.add(f"the output '{path[0]}' is called '{name}'")
+        return dict(zip(made, names, strict=True))
 
     def reference(self, tensor: KerasTensor) -> str:
         """How an entry refers to a tensor."""
