@@ -115,8 +115,10 @@ def _check_members(archive: zipfile.ZipFile, path: Path, wanted: Sequence[str]) 
         if len(missing) == len(wanted):
             raise RegspecError(Problem(f"has no {missing[0]}: it is no model of Keras", path=str(path)))
         raise RegspecError(
-            Problem(f"has no {name}, so that it is not known {MISSING[name][0]}", MISSING[name][1], str(path))
-            for name in missing
+            [
+                Problem(f"has no {name}, so that it is not known {MISSING[name][0]}", MISSING[name][1], str(path))
+                for name in missing
+            ]
         )
 
 
