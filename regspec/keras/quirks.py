@@ -27,6 +27,9 @@ HOLDERS = frozenset(
 OF_BATCHES = ("BatchNormalization", "SyncBatchNormalization", "SpectralNormalization", "RandomCrop")
 
 
+TABLES = ("Embedding", "ReversibleEmbedding")  # of vectors, which whole numbers index
+
+
 def heeded(class_name: str, config: Config, dialect: Dialect, notes: Notes) -> Config:
     """A layer's config as its Keras heeds it; or, where quirks are not kept, as it was meant."""
     for generation, classes, quirk in QUIRKS:
@@ -106,6 +109,19 @@ def _unfrozen(config: Config, dialect: Dialect, notes: Notes) -> Config:
     return {**config, "trainable": True}
 
 
+def _cut_off(config: Config, dialect: Dialect, notes: Notes) -> Config:
+    """With an output of the input's type, which are whole numbers where the layer inside is a table of vectors."""
+    inner = config.get("layer")
+    if not isinstance(inner, dict) or inner.get("class_name") not in TABLES:
+        return config
+    what = f"'{config.get('name')}' is around an embedding, whose vectors Keras 3 cuts to whole numbers"
+    if not dialect.keeps_quirks:
+        notes.add(f"{what} where the input has these; here they stay as they are")
+        return config
+    notes.add(f"{what} where the input has these, and so does the port; keeps_quirks=False leaves them")
+    return {**config, "cuts_off": True}
+
+
 def _is_trained(item: dict[str, Any]) -> bool:
     """Whether Keras trains a layer, or one that it holds, once it has read it."""
     config = item.get("config") or {}
@@ -130,6 +146,7 @@ QUIRKS: tuple[tuple[int, Collection[str], Quirk], ...] = (
     (3, ATTENTION[1:], _projected_too),
     (3, ("ContrastLimitedAdaptiveHistogramEqualization",), _as_on_torch),
     (3, HOLDERS, _unfrozen),
+    (3, ("SpectralNormalization",), _cut_off),
 )
 
 

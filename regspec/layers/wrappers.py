@@ -297,6 +297,10 @@ class TimeDistributed(Layer):
     def index_limit(self) -> int | None:
         return self.layer.index_limit
 
+    @property
+    def indexes_rows(self) -> bool:
+        return self.layer.indexes_rows
+
     def output_dtype(self, x: Symbol, *_: Symbol) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 
