@@ -21,6 +21,7 @@ class Dialect:
     data_format: DataFormat = "channels_last"  # of the model: channels_last, unless all its layers say otherwise
     dtype: Precision = "float32"  # of the model: that of most of its layers
     is_frozen: bool = False  # whether the whole model is, whatever its layers say
+    backend: str | None = None  # that trained it, of Keras 1 and 2, as far as that is known
     keeps_quirks: bool = True  # whether what Keras does and nobody can have wanted is done too
     replacements: Replacements = field(default_factory=Replacements)
 

@@ -13,6 +13,7 @@ from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.kinds import CLASSES, kind_of
 from regspec.keras.notes import Notes
+from regspec.keras.older import theano
 from regspec.keras.precision import note_of, policy_of
 from regspec.keras.quantized import is_quantized, quantized_fields
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, spec_form
@@ -263,6 +264,8 @@ def _inner(item: Any, dialect: Dialect, notes: Notes) -> dict[str, dict[str, Any
     own = item.get("config") or {}
     if is_quantized(own) or own.get("lora_rank"):
         raise UnportedError("a layer inside another whose weights are quantized, or have a low-rank update")
+    if dialect.backend == "theano" and theano.padding_of(item, dialect.generation) is not None:
+        raise UnportedError("a layer inside another with padding = same as Theano computes it")
     ((kind, fields),) = layer_of(item, dialect, notes).items()
     fields = {field: value for field, value in fields.items() if field != "dtype"}
     return {kind: {field: value for field, value in fields.items() if (field, value) != ("trainable", [])}}

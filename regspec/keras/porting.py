@@ -18,7 +18,7 @@ from regspec.keras.conversion.converting import Wanted, converted
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model, with_configs
 from regspec.keras.notes import Notes
-from regspec.keras.older import keras1, keras2, legacy
+from regspec.keras.older import keras1, keras2, legacy, theano
 from regspec.keras.ported import PortedModel, Provenance
 from regspec.keras.reader import Reader
 from regspec.keras.reading import model_of
@@ -100,6 +100,7 @@ def port(
     weights: str | Path | None = None,
     activity_reduction: Literal["mean", "sum"] | None = None,
     keeps_quirks: bool = True,
+    backend: Literal["tensorflow", "theano"] | None = None,
     data_format: Literal["channels_first", "channels_last"] | None = None,
     fold: bool = False,
     blocks: bool = False,
@@ -114,6 +115,8 @@ def port(
             file does not tell.
         keeps_quirks: whether what Keras does and nobody can have wanted, such as a penalty that it drops, is done too;
             the notes name each.
+        backend: what trained a file of Keras 1 or 2, where it does not say so, as no file of Keras 1 does; theano turns
+            the kernels of convolutions around, and pads otherwise.
         data_format: channels_first converts a model with channels last: its images are (batch, channels, height,
             width), and its weights go with them, those after a Flatten included.
         fold: whether a BatchNormalization that stands alone behind a convolution or a Dense becomes part of it, for
@@ -140,6 +143,7 @@ def port(
     dialect = changed(
         Dialect.of(stored.version, stored.config),
         has_arrays=stored.arrays is not None,
+        backend=backend or _backend_of(stored),
         keeps_quirks=keeps_quirks,
         replacements=Replacements.of(replace or {}),
     )
@@ -167,6 +171,7 @@ def port(
         training=stored.training,
         model=model,
         account=account,
+        backend=dialect.backend,
         imports=imports,
     )
     original = Port(
@@ -193,6 +198,13 @@ def port(
         original=original,
         moves=made.moves,
     )
+
+
+def _backend_of(stored: archive.Archive) -> str | None:
+    """The backend that trained a file, if it or its weights say so."""
+    said = stored.config.get("backend")
+    found = None if stored.arrays is None else legacy.backend_in(stored.arrays)
+    return found or (said if isinstance(said, str) else None)
 
 
 # What a config raises that is damaged, wherever the port stumbles over it.
@@ -252,7 +264,7 @@ def _arrays(
     if found is None:
         return arrays, None
     if dialect.generation < 3:
-        found = legacy.Renewed(found, dict(config), dialect.generation)
+        found = legacy.Renewed(found, dict(config), dialect.generation, dialect.backend)
     arrays |= arrays_of(graph, model, config["config"], found)
     account = found.account(NO_WEIGHTS)
     _check_account(account, found.path)
@@ -294,4 +306,9 @@ def _renewed(stored: archive.Archive, dialect: Dialect, notes: Notes) -> dict[st
             what = "is shared between models; here each has a copy, whose penalties count by themselves"
             notes.add(f"'{layer['config'].get('name')}' {what}")
     config = keras1.renewed(stored.config, dialect, notes) if dialect.generation == 1 else stored.config
+    if dialect.generation == 1 and dialect.backend is None and theano.has_convolutions(stored.config):
+        notes.add(
+            "Keras 1 does not say which backend trained it, and TensorFlow is assumed: where it was Theano, whose "
+            "convolutions turn their kernels around, give backend='theano' (--backend theano)"
+        )
     return keras2.renewed(config, dialect, notes) if dialect.generation < 3 else config

@@ -13,6 +13,7 @@ from regspec.keras.layers import layer_of
 from regspec.keras.models import GRAPHS, MODELS, Entry, Model, name_of
 from regspec.keras.modes import note_on_training
 from regspec.keras.nodes import RecordedCall, has_loose_keys, is_said, nested_tensors, ordered, tensors_in
+from regspec.keras.older import theano
 from regspec.keras.operations.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.operations.operation import KerasTensor, Operand, Stored
 from regspec.keras.operations.recorded import is_operation, operation_of
@@ -71,6 +72,7 @@ class _Body:
     names: dict[str, str] = field(default_factory=dict)
     arrays: list[tuple[str, str, NDArray[np.generic]]] = field(default_factory=list)
     operations: set[str] = field(default_factory=set)
+    paddings: dict[str, str] = field(default_factory=dict)  # the entries of zeros before those of layers
     recorded_masks: dict[str, list[str | None]] = field(default_factory=dict)
 
     def model(self, name: str) -> Model:
@@ -230,6 +232,11 @@ class _Body:
         else:
             name = identifier(f"{name_of(layer)}_{index + 1}", self.taken)
             first = self.names[name_of(layer)]
+            if first in self.paddings:
+                again = identifier(f"{name}_padding", self.taken)
+                self.operations.add(again)
+                self.entries.append({"call": {"layer": self.paddings[first], "inputs": inputs, "name": again}})
+                inputs = [again]
             self.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
             if first in self.keys:
                 self.keys[name] = self.keys[first]
@@ -289,6 +296,23 @@ class _Body:
         self.arrays.append((name, key, array))
         return {"shape": [*array.shape]}
 
+    def _zeros_around(self, layer: Mapping[str, Any]) -> list[list[int]] | None:
+        """The zeros that Theano puts around a layer's input, where that is another padding than the layer says."""
+        dialect = self.reader.dialect
+        return theano.padding_of(layer, dialect.generation) if dialect.backend == "theano" else None
+
+    def _padded(self, name: str, kind: str, fields: dict[str, Any], inputs: list[str], sides: list[list[int]]) -> str:
+        """The entry of zeros around the input of a layer, which has no padding of its own then."""
+        del fields["padding"]
+        self.paddings[name] = identifier(f"{name}_padding", self.taken)
+        format_said = {key: value for key, value in fields.items() if key == "data_format"}
+        zeros = {"padding": sides if len(sides) > 1 else sides[0], **format_said}
+        self.operations.add(self.paddings[name])
+        self.entries.append({f"ZeroPadding{len(sides)}D": {"name": self.paddings[name], "inputs": inputs, **zeros}})
+        what = f"'{name}' was padded by Theano, which begins elsewhere with padding = same"
+        self.reader.notes.add(f"{what}: its zeros are those of '{self.paddings[name]}'")
+        return self.paddings[name]
+
     def layer(self, layer: Mapping[str, Any], inputs: list[str], given: Mapping[str, Any] | None = None) -> str:
         """The entry of a layer, or of a model inside; with what its call says."""
         name = identifier(name_of(layer), self.taken)
@@ -305,6 +329,8 @@ class _Body:
                 entry: Entry = {block: {"name": name, "inputs": inputs}}
             else:
                 ((kind, fields),) = layer_of(layer, self.reader.dialect, self.reader.notes).items()
+                if (sides := self._zeros_around(layer)) is not None:
+                    inputs = [self._padded(name, kind, fields, inputs, sides)]
                 entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}
         except UnportedError as reason:
             self.reader.report(layer, reason)

@@ -177,7 +177,8 @@ class Original:
         """The arrays of a file that was written just now, as the port reads them."""
         origin = self.provenance
         if origin.generation < 3:
-            arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation)
+            # which the Keras that has read the file has turned already
+            arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation, None)
         found = weights.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
         return {**weights.constants_of(origin.model), **found}
 
