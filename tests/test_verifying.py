@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -84,11 +85,13 @@ def test_a_config_is_compared_with_random_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("structure", [list, lambda xs: dict(zip("cba", xs, strict=True))], ids=["list", "mapping"])
 def test_inputs_that_nothing_uses(structure: Callable[[Any], Any], tmp_path: Path) -> None:
-    """The port leaves them out; Keras wants them."""
+    """The port takes them, as Keras does."""
     unused, x, y = keras.Input((None, 3), name="c"), keras.Input((4,), name="b"), keras.Input((4,), name="a")
     model = keras.Model(structure([unused, x, y]), layers.Subtract()([layers.Dense(4)(x), y]))
     model.save(tmp_path / "model.keras")
-    verification = regspec.port(tmp_path / "model.keras").verify()
+    port = regspec.port(tmp_path / "model.keras")
+    assert [*inspect.signature(port.build().forward).parameters] == [*port.spec.inputs] == ["c", "b", "a"]
+    verification = port.verify()
     assert verification.reference is not None, verification.left_out
     assert verification.passed
     assert "outputs in evaluation" in sorts(verification)

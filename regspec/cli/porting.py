@@ -30,6 +30,13 @@ class DataFormat(str, Enum):
     channels_last = "channels_last"
 
 
+class Backend(str, Enum):
+    """What trained a model of Keras 1 or 2."""
+
+    tensorflow = "tensorflow"
+    theano = "theano"
+
+
 @app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/ --verify`")
 def port(
     file: Annotated[
@@ -54,6 +61,14 @@ def port(
         Reduction | None,
         typer.Option(
             help="Whether activity penalties were divided by the batch size, where the file does not tell.",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[
+        Backend | None,
+        typer.Option(
+            help="What trained a file of Keras 1 or 2 that does not say so, as none of Keras 1 does: Theano turns the "
+            "kernels of convolutions around, and pads otherwise.",
             show_default=False,
         ),
     ] = None,
@@ -106,6 +121,7 @@ def port(
         file,
         weights=weights,
         activity_reduction=None if activity_reduction is None else activity_reduction.value,
+        backend=None if backend is None else backend.value,
         data_format=None if data_format is None else data_format.value,
         fold=fold,
         blocks=blocks,

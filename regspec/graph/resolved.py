@@ -79,7 +79,7 @@ def alike(inputs: Sequence[Symbol]) -> Iterator[object]:
     masks = [x.mask for x in inputs]
     yield from map(masks.index, masks)
     for x in inputs:
-        yield x.shape, x.order, x.dtype, x.is_signal
+        yield x.shape, x.order, x.dtype, x.is_signal, x.is_masked_elsewhere
         yield from (None if mask is None else mask.shape for mask in (x.mask, x.attention_mask))
 
 

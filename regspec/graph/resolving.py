@@ -138,12 +138,16 @@ class _Resolver:
                 what = f"nothing uses the output of '{entry.name}'"
                 self._fault(origin, what, "name it in 'outputs', or take it out", key=True)
         for name in body.inputs:
-            if name not in scope.used:
-                origin = None if body.origin is None else body.origin / "inputs" / name
-                hint = f"a layer without 'inputs' takes what stands before it, the first one '{body.inputs[-1]}'"
-                self._fault(
-                    origin, f"nothing uses the input '{name}'", hint if name != body.inputs[-1] else None, key=True
-                )
+            origin = None if body.origin is None else body.origin / "inputs" / name
+            if name in scope.used and name in body.unused:
+                self._fault(origin, f"the input '{name}' is used, but says that it is unused", key=True)
+            elif name not in scope.used and name not in body.unused:
+                way_out = "say 'unused: true' at it" if body.declared else f"say 'unused: [{name}]' at the block"
+                hint = f"if the signature alone needs it, {way_out}"
+                if name != body.inputs[-1]:
+                    taken = f"a layer without 'inputs' takes what stands before it, the first one '{body.inputs[-1]}'"
+                    hint = f"{taken}; {hint}"
+                self._fault(origin, f"nothing uses the input '{name}'", hint, key=True)
 
     def _is_penalized(self, node: LayerNode | BlockNode) -> bool:
         """Whether a node adds to the regularization loss by itself, so that it counts where nothing takes its output.

@@ -15,7 +15,6 @@ class Table(EmbeddingsSlot):
     """A table of vectors."""
 
     example = "{input_dim: 1000, output_dim: 64, embeddings_regularizer: {l2: 1e-6}}"
-    indexes_rows = True
 
     input_dim: Size = Field(description="The number of rows: the largest index plus one.")
     output_dim: Size = Field(description="The size of each row.")
@@ -30,6 +29,10 @@ class Table(EmbeddingsSlot):
     @property
     def index_limit(self) -> int | None:
         return self.input_dim
+
+    @property
+    def indexes_rows(self) -> bool:
+        return True
 
     def table(self) -> Weight:
         """The table as a weight."""

@@ -108,7 +108,6 @@ class Layer(Frozen):
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
     gives: ClassVar[str | None] = None  # the type of the floating-point numbers that its module gives, if fixed
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
-    indexes_rows: ClassVar[bool] = False  # whether its input holds indices of rows, of which none is below 0
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
     takes_attention_mask: ClassVar[bool] = False  # whether the 'mask' that a spec gives it is one of scores
     is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
@@ -168,9 +167,19 @@ class Layer(Frozen):
         return False
 
     @property
+    def reads_batch(self) -> bool:
+        """Whether in training an example's output depends on its batch, or on how often the layer was called before."""
+        return self.is_opaque  # only the user knows
+
+    @property
     def index_limit(self) -> int | None:
         """How many indices its input may hold, from 0 up; None where it takes any numbers."""
         return None
+
+    @property
+    def indexes_rows(self) -> bool:
+        """Whether its input holds indices of rows, of which none is below 0."""
+        return False
 
     @property
     def activity(self) -> Regularizer | None:

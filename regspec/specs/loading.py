@@ -123,6 +123,7 @@ class _Loader:
             self.parameters,
             top,
             declared=_in_precision(sections["inputs"] or {}, sections["dtype"]),
+            unused=frozenset(name for name, each in (sections["inputs"] or {}).items() if each.unused),
             rules=sections["regularizers"],
         )
         for name, block in self.blocks.items():
@@ -350,7 +351,8 @@ class _Loader:
             else:
                 written = self.document.data["blocks"][name].get("layers") or []
                 scope = {**self.parameters, **values}
-                self.bodies[key] = self._body(written, block.inputs, block.outputs, scope, origin)
+                unused = frozenset(block.unused or ())
+                self.bodies[key] = self._body(written, block.inputs, block.outputs, scope, origin, unused=unused)
             self.unfolding.pop()
         return self.bodies[key]
 
@@ -361,6 +363,11 @@ class _Loader:
             here = origin / "parameters" / parameter / "search"
             self._fault(here, f"'{parameter}' is a block's parameter, and can't be searched", hint, key=True)
         own = defaults(block.parameters)
+        for index, each in enumerate(block.unused or ()):
+            if each not in block.inputs:
+                self._fault(
+                    origin / "unused" / index, f"'{each}' is no input of the block", did_you_mean(each, block.inputs)
+                )
         if (block.file is None) == (block.layers is None):
             self._fault(origin, f"block '{name}' needs either 'layers' or 'file'", key=True)
         elif find_kind(name) is not None or name == "call":

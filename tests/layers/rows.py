@@ -337,6 +337,12 @@ def _recurrents() -> list[Row]:
         ),
         row("TimeDistributed", (3, 6, 7, 2), layer={"GlobalAveragePooling2D": {}}),
         row("TimeDistributed", (4, 7, 5), layer={"LSTM": {"units": 3}}),
+        # one step after the other, because these compute by their batch
+        row("TimeDistributed", (4, 7), layer={"BatchNormalization": {"momentum": 0.9}}),
+        row("TimeDistributed", (4, 5, 6, 3), layer={"BatchNormalization": {"momentum": 0.9}}),
+        row("TimeDistributed", (4, 7), layer={"BatchNormalization": {"renorm": True, "momentum": 0.9}}),
+        row("TimeDistributed", (4, 7), layer={"BatchNormalization": {"trainable": False}}),
+        row("TimeDistributed", (3, 4, 7), layer={"TimeDistributed": {"layer": {"BatchNormalization": {}}}}),
     ]
 
 

@@ -91,7 +91,8 @@ def _lowered(resolved: Resolved, inputs: Sequence[Symbol], dtype: str) -> Lowere
     layer = resolved.layer
     xs = taken(layer, inputs, dtype)
     outputs, results = _computed(resolved, xs)
-    lies_alike = [x.order for x in xs] == [x.order for x in resolved.inputs]
+    lies_alike = not any(x.is_masked_elsewhere for x in xs)
+    lies_alike = lies_alike and [x.order for x in xs] == [x.order for x in resolved.inputs]
     weights = {each.name: each for each in (resolved.weights if lies_alike else weights_of(layer, xs))}
     absent = tuple(_absent(parameter) for parameter in layer.absent(*xs))
     fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
