@@ -250,6 +250,13 @@ def test_a_signal_is_no_sequence(kind: str) -> None:
     build(spec(f"{before}\n{kind}", "x: {shape: [9, 2]}", "data_format: channels_last"))(torch.randn(2, 9, 2))
 
 
+def test_a_signal_is_no_sequence_beside_one() -> None:
+    """A layer that says the same stands on a sequence of the same shape before."""
+    layers = "GRU: {units: 3, inputs: steps}\nConv1D: {filters: 4, kernel_size: 3, inputs: x}\nGRU: {units: 3}"
+    with pytest.raises(regspec.RegspecError, match=r"'conv1d' gives \(batch, channels, length\)"):
+        spec(layers, "x: {shape: [2, 9]}, steps: {shape: [4, 7]}", "outputs: [gru, gru_1]")
+
+
 def test_whole_numbers_stay_whole() -> None:
     """Where nothing is computed but a sum: float32 has no 16777217."""
     inputs = "x: {shape: [2], dtype: int64}, y: {shape: [2], dtype: int64}"

@@ -71,6 +71,9 @@ SEQUENTIAL: dict[str, Callable[[], Any]] = {
     ),
     "relu": embedded(layer("SimpleRNN", 4, activation="relu")),
     "both directions": embedded(layer("Bidirectional", layer("LSTM", 4, return_sequences=True)), LSTM),
+    "both directions, each step": embedded(
+        layer("Bidirectional", layer("LSTM", 4, return_sequences=True)), layer("Conv1D", 3, 2)
+    ),
     "both directions, last": embedded(layer("Bidirectional", layer("GRU", 4), merge_mode="sum")),
     "mean of stacked cells": embedded(
         layer("RNN", lambda: [layers.LSTMCell(4), layers.GRUCell(3, reset_after=False)], return_sequences=True),
@@ -120,6 +123,12 @@ def transformer(x: Any, y: Any) -> Any:
     return layers.Concatenate()([pooled(x), pooled(y)])
 
 
+def sums(x: Any, y: Any) -> Any:
+    """Of tensors with one mask, and of tensors with two."""
+    one, two = layers.Add()([x, layers.Dense(6)(x)]), layers.Add()([x, y])
+    return layers.Concatenate()([layers.LSTM(3)(one), layers.LSTM(3)(two)])
+
+
 def encoder_decoder(x: Any, y: Any) -> Any:
     encoded, h, c = layers.LSTM(6, return_sequences=True, return_state=True)(x)
     decoded = layers.LSTM(6, return_sequences=True)(y, initial_state=[h, c])
@@ -144,6 +153,7 @@ GRAPHS: dict[str, Callable[[], Any]] = {
     "heads, scores": graph(lambda x, y: layers.MultiHeadAttention(2, 3)(x, y, return_attention_scores=True)[0]),
     "shared heads": graph(lambda x, y: layers.GroupQueryAttention(3, 4, 2)(x, y)),
     "sum": graph(lambda x, y: layers.LSTM(3)(layers.Add()([x, y]))),
+    "sums of one mask and of two": graph(sums),
     "product": graph(lambda x, y: layers.LSTM(3)(layers.Multiply()([x, layers.Dense(6)(x), y]))),
     "largest": graph(lambda x, y: layers.LSTM(3)(layers.Maximum()([x, y]))),
     "smallest of masked and not": graph(lambda x, y: layers.LSTM(3)(layers.Minimum()([layers.Conv1D(6, 1)(x), y]))),
