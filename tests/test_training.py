@@ -92,6 +92,21 @@ def test_data_loss_of_classes(units: int, gives_probabilities: bool, is_weighted
     torch.testing.assert_close(loss(output, target), logarithms.sum() / 7)
 
 
+@pytest.mark.parametrize(
+    ("gives_probabilities", "output", "wanted"),
+    [
+        (True, [[0.3], [0.6], [0.9], [0.2]], 0.75),  # against no, yes, yes, yes
+        (False, [[-2.0], [0.3], [3.0], [-0.1]], 0.75),
+        (True, [[0.6, 0.4], [0.3, 0.7], [0.9, 0.1], [0.8, 0.2]], 0.5),
+        (False, [[3.0, 4.0], [-2.0, -1.0], [0.9, 0.1], [0.8, 1.2]], 0.5),
+    ],
+)
+def test_accuracy(gives_probabilities: bool, output: list[list[float]], wanted: float) -> None:
+    """A probability of more than a half, and a score above 0, is a yes; of several the largest counts."""
+    loss = DataLoss(is_classification=True, gives_probabilities=gives_probabilities)
+    assert loss.accuracy(torch.tensor(output), torch.tensor([0, 1, 1, 1])) == wanted
+
+
 def test_same_seed_same_run(tmp_path: Path) -> None:
     first, second = (run(tmp_path, WINE, data="wine", seed=3) for _ in range(2))
     other = run(tmp_path, WINE, data="wine", seed=4)
