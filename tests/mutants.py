@@ -162,7 +162,7 @@ MUTANTS = (
         "graph/resolved.py",
         ("    yield from map(masks.index, masks)\n"),
         "",
-        "tests/test_masks.py -k sums",
+        "tests/test_edges.py -k sums",
     ),
     Mutant(
         "layers on signals are those on sequences",

@@ -123,12 +123,6 @@ def transformer(x: Any, y: Any) -> Any:
     return layers.Concatenate()([pooled(x), pooled(y)])
 
 
-def sums(x: Any, y: Any) -> Any:
-    """Of tensors with one mask, and of tensors with two."""
-    one, two = layers.Add()([x, layers.Dense(6)(x)]), layers.Add()([x, y])
-    return layers.Concatenate()([layers.LSTM(3)(one), layers.LSTM(3)(two)])
-
-
 def encoder_decoder(x: Any, y: Any) -> Any:
     encoded, h, c = layers.LSTM(6, return_sequences=True, return_state=True)(x)
     decoded = layers.LSTM(6, return_sequences=True)(y, initial_state=[h, c])
@@ -153,7 +147,6 @@ GRAPHS: dict[str, Callable[[], Any]] = {
     "heads, scores": graph(lambda x, y: layers.MultiHeadAttention(2, 3)(x, y, return_attention_scores=True)[0]),
     "shared heads": graph(lambda x, y: layers.GroupQueryAttention(3, 4, 2)(x, y)),
     "sum": graph(lambda x, y: layers.LSTM(3)(layers.Add()([x, y]))),
-    "sums of one mask and of two": graph(sums),
     "product": graph(lambda x, y: layers.LSTM(3)(layers.Multiply()([x, layers.Dense(6)(x), y]))),
     "largest": graph(lambda x, y: layers.LSTM(3)(layers.Maximum()([x, y]))),
     "smallest of masked and not": graph(lambda x, y: layers.LSTM(3)(layers.Minimum()([layers.Conv1D(6, 1)(x), y]))),
