@@ -132,6 +132,30 @@ def test_show_as_json() -> None:
     assert shown["trainable"] == sum(parameter.numel() for parameter in model.parameters())
 
 
+def test_show_counts_what_is_trained(tmp_path: Path) -> None:
+    layers = "[Dense: {units: 5, trainable: false}, BatchNormalization: {name: norm}, Dense: {units: 3, name: last}]"
+    (tmp_path / "net.yaml").write_text(f"regspec: 1\ninputs: {{x: {{shape: [4]}}}}\nlayers: {layers}\n")
+    shown = json.loads(command("show", "net.yaml", "--format", "json", cwd=tmp_path).stdout)
+    assert {each["name"]: (each["parameters"], each["trainable"]) for each in shown["layers"]} == {
+        "dense": (4 * 5 + 5, 0),
+        "norm": (4 * 5, 2 * 5),
+        "last": (5 * 3 + 3, 5 * 3 + 3),
+    }
+    assert (shown["parameters"], shown["trainable"]) == (63, 28)
+
+
+def test_show_draws_masks_that_are_named(tmp_path: Path) -> None:
+    layers = "[LSTM: {units: 3, inputs: x, mask: counts, name: lstm}]"
+    inputs = "{x: {shape: [6, 4]}, counts: {shape: [6], dtype: bool}}"
+    (tmp_path / "net.yaml").write_text(f"regspec: 1\ninputs: {inputs}\nlayers: {layers}\n")
+    lines = command("show", "net.yaml", "--graph", cwd=tmp_path).stdout.splitlines()
+    assert [line.strip() for line in lines if "-->" in line] == [
+        "x --> lstm",
+        "counts --> lstm",
+        "lstm --> output_0_out",
+    ]
+
+
 def test_show_as_graph() -> None:
     lines = command("show", "examples/siamese.yaml", "--graph").stdout.splitlines()
     assert lines[0] == "flowchart TD"

@@ -73,6 +73,9 @@ SEQUENTIAL: dict[str, Callable[[], Any]] = {
     ),
     "relu": embedded(layer("SimpleRNN", 4, activation="relu")),
     "both directions": embedded(layer("Bidirectional", layer("LSTM", 4, return_sequences=True)), LSTM),
+    "both directions, each step": embedded(
+        layer("Bidirectional", layer("LSTM", 4, return_sequences=True)), layer("Conv1D", 3, 2)
+    ),
     "both directions, last": embedded(layer("Bidirectional", layer("GRU", 4), merge_mode="sum")),
     "mean of stacked cells": embedded(
         layer("RNN", lambda: [layers.LSTMCell(4), layers.GRUCell(3, reset_after=False)], return_sequences=True),

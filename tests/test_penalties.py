@@ -347,3 +347,52 @@ def test_large_weights_are_summed_exactly() -> None:
         torch.testing.assert_close(fused.fused_penalty([((l1, l2), [x])]).double(), wanted, rtol=1e-6, atol=0)
         torch.testing.assert_close(fused._value_by_foreach(l1, l2, [x]), wanted, rtol=1e-12, atol=0)
     torch.testing.assert_close(runtime.Norm(0.5)(x).double(), 0.5 * x.double().square().sum().sqrt(), rtol=1e-6, atol=0)
+
+
+def lasso(groups: Tensor) -> Tensor:
+    """The sum over rows of the root of their size times their norm."""
+    return groups.shape[1] ** 0.5 * groups.norm(dim=1).sum()
+
+
+# By kind: its fields and its slot, the shape of its input, the parameter, and how torch has it: as outputs and inputs.
+GROUPS: dict[str, tuple[dict[str, object], str, list[int], str, str]] = {
+    "Dense": ({"units": 5}, "kernel", [4], "weight", "oi"),
+    "Conv2D": ({"filters": 5, "kernel_size": [3, 2]}, "kernel", [4, 6, 7], "weight", "oihw"),
+    "Conv2DTranspose": ({"filters": 5, "kernel_size": [3, 2]}, "kernel", [4, 6, 7], "weight", "iohw"),
+    "SeparableConv2D": ({"filters": 5, "kernel_size": [3, 2]}, "pointwise", [4, 6, 7], "pointwise.weight", "oihw"),
+    "LSTM": ({"units": 5}, "recurrent", [6, 4], "weight_hh_l0", "oi"),
+}
+
+
+@pytest.mark.parametrize("axis", ["output", "input"])
+@pytest.mark.parametrize("kind", GROUPS)
+def test_groups_of_weights(kind: str, axis: str) -> None:
+    """A group holds the weights of one output, or of one input, wherever torch has them."""
+    fields, slot, shape, path, axes = GROUPS[kind]
+    regularizer = {f"{slot}_regularizer": {"group_lasso": {"strength": 0.1, "axis": axis}}}
+    layers = [{kind: {"name": "layer", **fields, **regularizer}}]
+    model = regspec.build({"inputs": {"x": {"shape": shape}}, "layers": layers}, seed=1)
+    name, _, last = f"layer.{path}".replace("layer.pointwise", "layer_pointwise").rpartition(".")
+    weight = getattr(model.get_submodule(name), last).detach()
+    groups = weight.movedim(axes.index(axis[0]), 0).flatten(1)
+    torch.testing.assert_close(model.regularization_terms()[f"layer.{slot}"], 0.1 * lasso(groups))
+
+
+def test_groups_of_a_table_and_of_depthwise_filters() -> None:
+    """A table's outputs are its columns; a channel's filters lie in one dimension of torch's, with the channel."""
+    spec = {
+        "inputs": {"tokens": {"shape": [3], "dtype": "int64"}, "image": {"shape": [4, 6, 7]}},
+        "layers": [
+            {"Embedding": {"input_dim": 7, "output_dim": 5, "inputs": "tokens", "embeddings_regularizer": LASSO}},
+            {"DepthwiseConv2D": {"kernel_size": [3, 2], "inputs": "image", "depthwise_regularizer": LASSO}},
+        ],
+        "outputs": ["embedding", "depthwise_conv2d"],
+    }
+    model = regspec.build(spec, seed=1)
+    terms = model.regularization_terms()
+    table, filters = model.embedding.weight.detach(), model.depthwise_conv2d.weight.detach()
+    torch.testing.assert_close(terms["embedding.embeddings"], 0.1 * lasso(table))
+    torch.testing.assert_close(terms["depthwise_conv2d.depthwise"], 0.1 * lasso(filters.flatten(1)))
+
+
+LASSO = {"group_lasso": {"strength": 0.1, "axis": "input"}}

@@ -216,6 +216,15 @@ def test_rules_that_are_wrong_change_nothing(rule: dict[str, object], message: s
     assert not any(part._forward_hooks for part in module.modules())
 
 
+def test_a_parameter_that_modules_share_has_one_penalty() -> None:
+    model = nn.ModuleDict({"table": nn.Embedding(5, 4), "head": nn.Linear(4, 5, bias=False)})
+    model["head"].weight = model["table"].weight
+    rules = [{"parameters": r".*\.weight", "regularizer": {"l2": 0.5}}]
+    assert [each.name for each in coverage(model, rules)] == ["table.weight"]
+    loss = regspec.regularize(model, rules).regularization_loss()
+    torch.testing.assert_close(loss, 0.5 * model["table"].weight.square().sum())
+
+
 def test_optional_rules_may_match_nothing() -> None:
     optional = {"types": ["LSTM"], "kernel_regularizer": "l2", "optional": True}
     rules = {"regspec": 1, "rules": [*RULES["rules"], optional]}

@@ -148,6 +148,7 @@ def _normalizations() -> list[Row]:
         row("UnitNormalization", (4, 7, 5), axis=[1, 3]),
         row("SpectralNormalization", (5,), layer={"Dense": {"units": 4}}),
         row("SpectralNormalization", (5,), layer={"Dense": {"units": 4, "activation": "relu"}}, power_iterations=3),
+        row("SpectralNormalization", (6, 7, 3), layer={"Conv2DTranspose": {"filters": 4, "kernel_size": [3, 2]}}),
         row(
             "SpectralNormalization",
             (6, 7, 3),

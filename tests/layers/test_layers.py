@@ -98,6 +98,16 @@ def test_agrees_with_keras(index: int) -> None:
         terms = model.regularization_terms()
         torch.testing.assert_close(model.regularization_loss(), sum(terms.values(), torch.zeros(())))
         check_gradients(model, layer, moved, (got, wanted), (ours, theirs), penalty)
+        check_statistics(model, moved)
+
+
+def check_statistics(model: Any, moved: Any) -> None:
+    """What is not trained is moved by training as in Keras."""
+    for path, buffer in model.named_buffers():
+        if path in moved:
+            variable, weight = moved[path]
+            expected = to_parameters(weight, variable.value.detach().numpy())[path.partition(".")[2]]
+            torch.testing.assert_close(buffer, torch.as_tensor(np.array(expected)), rtol=1e-4, atol=1e-5)
 
 
 def check_gradients(model: Any, layer: Any, moved: Any, outputs: Any, inputs: Any, penalty: torch.Tensor) -> None:
