@@ -62,7 +62,7 @@ class Regularized(nn.Module):
     _watched: int  # how many forwards in training were watched
     _has_run: bool  # whether a forward has ended that was not compiled
     _attached: list[str]  # the terms that `regspec.regularize` gave it
-    _is_bound: bool  # whether terms are on other routes than the loss
+    _bindings: list[Any]  # to optimizers, by `regspec.bind`
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Regularized(nn.Module):
         self._watched = 0
         self._has_run = False
         self._attached = []
-        self._is_bound = False
+        self._bindings = []
 
     # -- what is regularized ------------------------------------------------------------------------------------------
 
@@ -131,15 +131,20 @@ class Regularized(nn.Module):
         """Projects the weights that have constraints, but frozen ones; call it after each step of the optimizer."""
         for _, module in self._regularized():
             for constraint, paths in module._constraints.values():
-                parameters: list[Tensor] = [attrgetter(path)(module) for path in paths]
-                if not parameters[0].requires_grad:
-                    continue
-                if len(parameters) == 1:
-                    fill(parameters[0], constraint(whole(parameters[0])))
-                else:
-                    projected = constraint(torch.stack([whole(each) for each in parameters]))
-                    for parameter, value in zip(parameters, projected, strict=True):
-                        fill(parameter, value)
+                module._project(constraint, paths)
+
+    @torch.no_grad()
+    def _project(self, constraint: Callable[[Tensor], Tensor], paths: tuple[str, ...]) -> None:
+        """Projects a weight, a parameter or several that are stacked, unless it is frozen."""
+        parameters: list[Tensor] = [attrgetter(path)(self) for path in paths]
+        if not parameters[0].requires_grad:
+            return
+        if len(parameters) == 1:
+            fill(parameters[0], constraint(whole(parameters[0])))
+        else:
+            projected = constraint(torch.stack([whole(each) for each in parameters]))
+            for parameter, value in zip(parameters, projected, strict=True):
+                fill(parameter, value)
 
     # -- the penalties ------------------------------------------------------------------------------------------------
 
@@ -309,6 +314,10 @@ class Regularized(nn.Module):
                 heard = settled(heard)
             if not self._is_read and self.training:
                 self._watch(output)
+            if self._bindings and self.training and torch.is_grad_enabled():
+                for binding in self._bindings:
+                    if binding.is_watching:
+                        binding.watch()
             if not self._has_run:
                 self._has_run = True
             if not self._accumulates:
@@ -347,7 +356,7 @@ class Regularized(nn.Module):
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch's method has no types
         terms = {name: term.unbound() for name, term in self._terms.items()}
         # and a copy is bound to no optimizer
-        return {**state, "_terms": terms, "_heard": [], "_is_bound": False}
+        return {**state, "_terms": terms, "_heard": [], "_bindings": []}
 
 
 def _called_if_alive(method: WeakMethod[Any], gradient: Tensor) -> None:
