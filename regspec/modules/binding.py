@@ -8,17 +8,26 @@ loss route a gradient is. What happens at a step stands in `stepping`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 from torch.optim import SGD, Optimizer
 
 from regspec.modules.measuring import outermost
-from regspec.modules.optimizers import HAS_OWN_GROUPS, chain_of, has_own_groups, is_coupled, is_decoupled, parameters_of
+from regspec.modules.optimizers import (
+    HAS_OWN_GROUPS,
+    chain_of,
+    directions,
+    has_own_groups,
+    is_coupled,
+    is_decoupled,
+    parameters_of,
+)
 from regspec.modules.stepping import Binding, Part, Route, is_of_forward, weights_of
 from regspec.runtime import L1, L2, GroupLasso, Regularized
 from regspec.runtime.penalties.schedules import Scheduled
-from regspec.runtime.penalties.terms import WeightTerm
+from regspec.runtime.penalties.terms import Listener
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 ROUTES = ("loss", "gradient", "decay", "proximal")
@@ -33,11 +42,12 @@ def bind(
     l1: Route = "loss",
     l2: Route = "loss",
     group_lasso: Route = "loss",
+    activity: Route = "loss",
     terms: Mapping[str, Route] | None = None,
     decoupled: bool = False,
     steps_per_epoch: int | None = None,
 ) -> Binding:
-    """Moves terms of weights to other routes; after each step of the optimizer applies constraints, and sets schedules.
+    """Moves terms to other routes; after each step of the optimizer applies constraints, and sets schedules.
 
     How many steps were done is kept in the optimizer's first parameter group, and so is saved and loaded with its
     state: a run that is resumed goes on with the same strengths.
@@ -52,6 +62,8 @@ def bind(
         l2: the route of every L2: ``loss``, ``gradient``, or ``decay``: the optimizer's own ``weight_decay``, twice the
             strength.
         group_lasso: the route of every group lasso: ``loss``, ``gradient`` or ``proximal``.
+        activity: the route of every penalty of an output: ``loss``, or ``gradient``: the output's gradient takes that
+            of the penalty with it in each backward pass that reaches it, whatever the loss is multiplied by.
         terms: routes by the names of terms, which win over the others.
         decoupled: allows ``decay`` for AdamW, whose decay is no gradient of a penalty.
         steps_per_epoch: how many steps the optimizer does in an epoch, for schedules that count epochs.
@@ -65,7 +77,7 @@ def bind(
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> binding = regspec.bind(model, optimizer, l1="proximal", l2="decay")
     """
-    routes: dict[str, Route] = {"l1": l1, "l2": l2, "group_lasso": group_lasso}
+    routes: dict[str, Route] = {"l1": l1, "l2": l2, "group_lasso": group_lasso, "activity": activity}
     found = outermost(model)
     roots = [root for _, root in found]
     named = {
@@ -79,6 +91,7 @@ def bind(
     parts, missing = _of_optimizer(parts, parameters_of(chain[-1]), terms or {})
     problems.extend(missing)
     problems.extend(problem for part in parts for problem in _refused(part, chain, decoupled))
+    parts = _turned(parts, chain[-1], problems)
     scheduled = {name: part for name, (term, _) in named.items() for part in term.scheduled}
     if steps_per_epoch is None and (epochs := [name for name, part in scheduled.items() if part.needs_epochs]):
         what = f"the schedule of '{epochs[0]}' counts epochs, and an optimizer counts steps"
@@ -111,8 +124,10 @@ def _misnamed(
                 f"there are {', '.join([*named][:SHOWN])}" if named else "there is none"
             )
             problems.append(Problem(f"no term is called '{name}'", hint))
-        elif not isinstance(named[name][0], WeightTerm) and route != "loss":
-            problems.append(Problem(f"'{name}' is of an output, which has the loss route only"))
+        elif isinstance(named[name][0], Listener) and route not in ("loss", "gradient"):
+            problems.append(Problem(f"'{name}' is of an output, which has the loss and the gradient route only"))
+    if routes["activity"] in ("decay", "proximal"):
+        problems.append(Problem("penalties of outputs have the loss and the gradient route only"))
     return problems
 
 
@@ -121,7 +136,11 @@ def _routed(
 ) -> Iterator[Part]:
     """The parts of terms that leave the loss route."""
     for name, (term, owner) in named.items():
-        if not isinstance(term, WeightTerm):
+        if isinstance(term, Listener):
+            route = terms.get(name, routes["activity"])
+            for index in range(len(term.parts)):
+                if route != "loss" and term.routes[index] == "loss":  # or else another binding has moved it
+                    yield Part(name, "activity", route, term, index, owner, (), False)
             continue
         parameters, is_computed = weights_of(owner, term)
         for index, part in enumerate(term.parts):
@@ -159,6 +178,16 @@ def _of_optimizer(
     return kept, [*problems, *(Problem(f"the weight of '{part.name}' is {_NONE}") for part in missing)]
 
 
+def _turned(parts: list[Part], optimizer: Optimizer, problems: list[Problem]) -> list[Part]:
+    """The parts, those of outputs against the gradient where the optimizer climbs along it."""
+    signs = {*directions(optimizer.param_groups).values()}
+    outputs = [part for part in parts if isinstance(part.term, Listener)]
+    if outputs and len(signs) > 1:
+        what = f"'{outputs[0].name}' can't be on the gradient route: some of the optimizer's groups maximize"
+        problems.append(Problem(f"{what}, and some do not", "take the loss route"))
+    return [replace(part, direction=min(signs)) if isinstance(part.term, Listener) else part for part in parts]
+
+
 _NONE = "none of the optimizer's parameters"
 _NOT_ALL = "the optimizer does not have all"
 
@@ -167,6 +196,8 @@ def _refused(part: Part, chain: list[Any], decoupled: bool) -> Iterator[Problem]
     """What stands against a part's route."""
     optimizer = chain[-1]
     kind = type(optimizer).__name__
+    if isinstance(part.term, Listener):
+        return
     if part.is_computed and is_of_forward(part.owner, part.term):
         what = f"the weight of '{part.name}' is computed in the forward, as pruning does"
         yield Problem(f"{what}, and a step comes after that", "take the loss route")

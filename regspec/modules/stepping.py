@@ -25,6 +25,7 @@ from regspec.modules.optimizers import (
     directions,
     is_nested,
     is_no_step,
+    is_scaled,
     parameters_of,
     stands_still,
     step_size,
@@ -32,8 +33,9 @@ from regspec.modules.optimizers import (
 from regspec.runtime import Regularized
 from regspec.runtime.kernels.fused import add_gradients
 from regspec.runtime.kernels.sharded import fill, is_sharded, penalty_of, whole
+from regspec.runtime.penalties.compiling import forget_compiled
 from regspec.runtime.penalties.schedules import Scheduled
-from regspec.runtime.penalties.terms import WeightTerm
+from regspec.runtime.penalties.terms import Listener, WeightTerm
 
 Route = Literal["loss", "gradient", "decay", "proximal"]
 STEPS = "regspec_steps"  # in the optimizer's first group, as learning-rate schedulers keep their initial_lr in groups
@@ -47,11 +49,12 @@ class Part:
     name: str
     kind: str  # l1, l2, group_lasso, other
     route: Route
-    term: WeightTerm
+    term: WeightTerm | Listener
     index: int  # in the term
     owner: Regularized
     parameters: tuple[nn.Parameter, ...]  # when it was bound; what the weight is computed from, if it is
     is_computed: bool
+    direction: float = 1.0  # of an output's, whose gradient a climbing optimizer takes the other way
 
     @property
     def scheduled(self) -> Scheduled | None:
@@ -79,6 +82,9 @@ class Part:
         """Puts it on a route."""
         self.term.routes[self.index] = route
         self.term.refresh()
+        if isinstance(self.term, Listener):
+            self.term.direction = self.direction if self.term.carried else 1.0
+            forget_compiled()
 
     def now(self) -> tuple[tuple[nn.Parameter, ...], bool]:
         """The parameters of the weight now, and whether it is computed from them.
@@ -86,6 +92,7 @@ class Part:
         Raises:
             RuntimeError: where the weight is gone; or where it is another one, and the route is not the gradient's.
         """
+        assert isinstance(self.term, WeightTerm)
         try:
             parameters, is_computed = weights_of(self.owner, self.term)
         except AttributeError as error:
@@ -339,6 +346,12 @@ class Steps:
             self.decays.update()
         for part in (*self._parts("decay"), *self._parts("proximal")):
             part.now()
+        carried = [part.name for each in self.bindings for part in each.parts if isinstance(part.term, Listener)]
+        if carried and is_scaled(optimizer):
+            raise RuntimeError(
+                f"GradScaler divides by a scale that the gradient of '{carried[0]}', on the gradient route, does not "
+                "have: put it on the loss route, or train in bfloat16, which needs no scale"
+            )
         closure = keywords.get("closure", arguments[1] if len(arguments) > 1 else None)
         added = self._parts("gradient")
         self.is_none = closure is None and is_no_step(optimizer)
@@ -523,6 +536,7 @@ def _own_penalty(part: Part, parameters: tuple[nn.Parameter, ...], is_computed: 
     """The penalty of a part's weight as it is now, its schedule apart; None where it is frozen."""
     weight: Tensor | None
     if is_computed:
+        assert isinstance(part.term, WeightTerm)
         weight = part.term.weight(part.owner)
     elif len(parameters) < len(part.parameters):  # some are frozen
         return None

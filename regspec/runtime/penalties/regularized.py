@@ -24,6 +24,7 @@ from regspec.runtime.kernels.sharded import fill, is_sharded, joined, refuse_fla
 from regspec.runtime.penalties.compiling import forget_compiled, guard_hooks
 from regspec.runtime.penalties.notebook import module_html
 from regspec.runtime.penalties.terms import (
+    CARRIED,
     Heard,
     Listener,
     Regularizer,
@@ -160,7 +161,8 @@ class Regularized(nn.Module):
             measured: dict[Listener, Tensor] = {}
             listeners = {term for _, term, _ in self._named_terms() if isinstance(term, Listener)}
             for listener, x, output, version in self._heard_by(listeners):
-                penalty = x if output is None else listener.penalty(unchanged(x, output, version))
+                parts = listener.on_loss() if listener.carried else None  # those that are carried were heard alone
+                penalty = x if output is None else listener.penalty(unchanged(x, output, version), parts)
                 measured[listener] = measured[listener] + penalty if listener in measured else penalty
             penalties: dict[str, Tensor] = {}
             pieces: dict[str, Tensor] = {}  # the weights of which a penalty is that of this rank's shard, until the end
@@ -199,14 +201,16 @@ class Regularized(nn.Module):
         for _, module in self._regularized():
             for term in module._terms.values():
                 if isinstance(term, Listener):
-                    listeners.add(term)
+                    if not term.carried or term.on_loss():
+                        listeners.add(term)
                 elif (weight := term.weight(module)) is not None:
                     total.add(term, weight, 1.0)
                 if term.scheduled and not term.scheduled[0].is_set and self.training and torch.is_grad_enabled():
                     raise RuntimeError(_UNSET)
         for listener, x, output, version in self._heard_by(listeners):
             if output is None:
-                total.penalties.append(x)
+                if version != CARRIED:
+                    total.penalties.append(x)
             else:
                 total.add(listener, unchanged(x, output, version), listener.share(x))
         loss = total.sum()

@@ -9,6 +9,10 @@ a scalar. What follows from keeping outputs:
 - Under checkpointing, an output that is kept stays in memory, though what is behind it does not.
 - A forward that is recomputed in the backward pass notes nothing; its hooks compute what they did in the forward, so
   that the saved tensors correspond.
+
+On the gradient route an output goes on as it is, and takes the gradient of its penalty with it in the backward pass.
+Two ways were weighed: a hook on the output's gradient, which compiled code does not take; or, as here, an autograd
+function of the output and its penalty, which gives the penalty a gradient of one. So every regularizer has the route.
 """
 
 from __future__ import annotations
@@ -44,6 +48,9 @@ class Term:
 
     def refresh(self) -> None:
         """Notes what is on the loss: the strengths of its L1 and its L2 as they are now, and the other parts."""
+        self.carried = tuple(
+            part for part, route in zip(self.parts, self.routes, strict=True) if route == "gradient"
+        )  # of an output: by the backward pass
         l1, l2, others = 0.0, 0.0, []
         for part in self.on_loss():
             own, factor = (part.regularizer, part.factor) if isinstance(part, Scheduled) else (part, 1.0)
@@ -58,12 +65,15 @@ class Term:
 
     def unbound(self) -> Any:
         """Itself, if all its parts are on the loss, or else a copy that has them there."""
+        return self if set(self.routes) <= {"loss"} else copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
         if set(self.routes) <= {"loss"}:
-            return self
-        made = copy(self)
-        made.routes = ["loss"] * len(self.parts)
+            return self.__dict__
+        made = object.__new__(type(self))  # a copy is bound to no optimizer
+        made.__dict__.update(self.__dict__, routes=["loss"] * len(self.parts))
         made.refresh()
-        return made
+        return made.__dict__
 
     def on_loss(self) -> Iterable[Regularizer]:
         """The parts that are on the loss."""
@@ -135,16 +145,37 @@ class Listener(Term):
     def __init__(self, regularizer: Regularizer, reduction: str = "mean") -> None:
         super().__init__(regularizer)
         self.reduction = reduction
+        self.direction = 1.0  # -1 where the optimizer climbs along gradients, and the penalty is carried by them
         self.is_missed = False  # whether no forward of the model ran when it was last called
         self.is_called = False  # whether it ever was, or somebody knows that it was not
         self.is_changed: bool | None = None  # whether the outputs are changed in place later on, once that is known
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def unbound(self) -> Any:
+        """Itself: the hook of a module is the same object, also in a copy, which `__getstate__` puts on the loss."""
+        return self
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         if torch.compiler.is_exporting():
-            return
+            return None
+        if self.carried:
+            return replaced(output, lambda x: self._carry(module, x))
         for x in (output,) if isinstance(output, Tensor) else tensors(output):
             if x.is_floating_point() or x.is_complex():
                 self._hear(module, x)
+        return None
+
+    def _carry(self, module: nn.Module, x: Tensor) -> Tensor:
+        """The output as it is, with the gradient of its penalty."""
+        if not (x.is_floating_point() or x.is_complex()):
+            return x
+        self._hear(module, x)
+        penalty = self.penalty(x, self.carried)
+        if listening.heard is not None and not is_in_backward():
+            listening.heard.append((self, penalty.detach(), None, CARRIED))
+        if not penalty.requires_grad:
+            return x
+        apply: Callable[..., Tensor] = _Carried.apply
+        return apply(x, penalty, self.direction)
 
     def _hear(self, module: nn.Module, x: Tensor) -> None:
         heard = listening.heard
@@ -155,12 +186,16 @@ class Listener(Term):
             self.is_missed = True
         elif not is_traced:
             self.is_missed, self.is_called = False, True
+        parts = self.on_loss() if self.carried else self.parts
+        if not parts:
+            return
         has_gradient = x.requires_grad and torch.is_grad_enabled()
         if is_traced or not (has_gradient and module.training):
             is_without = heard is not None and not is_traced and not torch.is_grad_enabled()
             if is_without and (module.training or listening.has_gradients):
                 _refuse_reentrant_checkpoints()
-            penalty = self.penalty(x.clone() if has_gradient else x)  # an operation in place may change x later on
+            # an operation in place may change x later on
+            penalty = self.penalty(x.clone() if has_gradient else x, parts)
             if heard is not None:
                 heard.append((self, penalty, None, 0))
         elif heard is not None:
@@ -169,6 +204,63 @@ class Listener(Term):
     def share(self, x: Tensor) -> float:
         """One over the size of the batch, the first axis, unless the penalty is a sum."""
         return 1.0 if self.reduction == "sum" or x.ndim == 0 else 1.0 / max(x.shape[0], 1)
+
+
+class _Carried(torch.autograd.Function):
+    """A copy of an output; in the backward pass the penalty has a gradient of one, and so its own reaches the output.
+
+    It is a copy, because an operation in place may change it, and the penalty's gradient needs what was there before.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, penalty: Tensor, direction: float) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+        ctx.dtype, ctx.direction = inputs[1].dtype, inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        if _is_differentiated():
+            raise RuntimeError(
+                "a gradient that is differentiated again, by create_graph, would take the gradient of an activity "
+                "penalty with it twice: put that penalty on the loss route"
+            )
+        return gradient, torch.full((), ctx.direction, dtype=ctx.dtype, device=gradient.device), None
+
+
+def _is_differentiated() -> bool:
+    """Whether the gradients of this backward pass are differentiated again; `torch.func.grad` alone does not do so."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return False
+    functorch = torch._C._functorch
+    stack = functorch.get_interpreter_stack() or []
+    return sum(each.key() == functorch.TransformType.Grad for each in stack) != 1
+
+
+def replaced(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """What a module gives, with each of its tensors through a function; the same kinds of containers."""
+    if isinstance(output, Tensor):
+        return function(output)
+    if isinstance(output, (tuple, list)):
+        each = [replaced(value, function) for value in output]
+        if hasattr(output, "_make"):
+            return output._make(each)
+        return type(output)(each)
+    if isinstance(output, Mapping):
+        made: Any = copy(output)
+        for key, value in output.items():
+            made[key] = replaced(value, function)
+        return made
+    if is_dataclass(output):
+        made = copy(output)
+        for field in fields(output):
+            object.__setattr__(made, field.name, replaced(getattr(output, field.name), function))
+        return made
+    return output
 
 
 def tensors(output: Any) -> Iterator[Tensor]:
@@ -190,6 +282,7 @@ def tensors(output: Any) -> Iterator[Tensor]:
 
 # Of a listener: its penalty, with None; or an output (or a copy of it), the output, and its version then.
 Heard = tuple[Listener, Tensor, Tensor | None, int]
+CARRIED = -1  # in place of the version: the penalty is on the gradient route
 
 
 class Listening(threading.local):
