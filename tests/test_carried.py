@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +19,8 @@ from torch.optim import SGD
 
 import regspec
 from regspec.runtime import Regularized
+from regspec.training.module import bound_optimizer
+from regspec.training.options import Options
 from tests.net import (
     HIDDEN,
     RULES,
@@ -27,6 +30,7 @@ from tests.net import (
     Net,
     agree,
     by_rules,
+    by_spec,
     either,
     ruled,
     wanted_gradients,
@@ -315,3 +319,27 @@ def test_of_two_bindings() -> None:
     first.remove()
     model(torch.randn(4, 7))
     assert model.regularization_loss() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "is_spread", "message"),
+    [
+        ({"route": ("activity=gradient",)}, False, None),
+        ({"route": ("hidden.activity=gradient",)}, False, None),
+        ({"route": ("activity=decay",)}, False, "the loss and the gradient route only"),
+        ({"route": ("activity=gradient",), "precision": "16-mixed"}, False, "in half precision that is scaled"),
+        ({"route": ("activity=gradient",)}, True, "on several processes"),
+    ],
+    ids=str,
+)
+def test_in_train(options: dict[str, Any], is_spread: bool, message: str | None) -> None:
+    """A scaled loss is refused before anything is trained."""
+    model = by_spec()
+    with nullcontext() if message is None else pytest.raises(regspec.RegspecError, match=message):
+        bound_optimizer(model, Options(**options), 3, is_spread=is_spread)
+        x = torch.randn(4, 7)
+        model(x)
+        penalties = written_out(model, x)[1]
+        kept = sum(penalties.values()) - penalties["hidden.activity"]
+        kept = kept - penalties["logits.activity"] if options["route"] == ("activity=gradient",) else kept
+        agree(model.regularization_loss(), kept)
