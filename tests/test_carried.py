@@ -9,12 +9,15 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nested import nested_tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.optim import SGD
 
 import regspec
@@ -237,6 +240,104 @@ def test_containers(make: Callable[[Tensor, Tensor], Any]) -> None:
     y = x @ weight.T
     wanted = 3 * y.sum() + 0.3 * (y.square().sum() + 4 * y.square().sum()) / 4
     agree(weight.grad, torch.autograd.grad(wanted, weight)[0], 1e-4)
+
+
+class Tree(nn.Module):
+    """Gives a value in one container in another, and other values that have no penalty."""
+
+    def __init__(self, pack: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.pack, self.linear = pack, nn.Linear(3, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.pack(self.linear(x), self.linear(x).transpose(0, 1))
+
+
+PARTS: dict[str, tuple[int | str, Callable[[Tensor, Tensor], Any], Callable[[Any], Tensor]]] = {
+    "index": (1, lambda a, b: (b, a), lambda each: each[1]),
+    "of a list": (-1, lambda a, b: [b, a], lambda each: each[-1]),
+    "one tensor twice": (0, lambda a, b: (a, a), lambda each: each[0]),
+    "name": ("second", lambda a, b: Named(b, a), lambda each: each.second),
+    "key": ("two", lambda a, b: OrderedDict(one=b, two=a), lambda each: each["two"]),
+    "field": ("second", Both, lambda each: each.second),
+    "field by index": (0, Both, lambda each: each.first),
+    "attribute": ("value", lambda a, b: SimpleNamespace(value=a, other=b), lambda each: each.value),
+    "one tensor": (0, lambda a, b: a, lambda each: each),
+}
+
+
+@pytest.mark.parametrize(("part", "pack", "get"), PARTS.values(), ids=PARTS)
+def test_a_part_of_an_output(part: int | str, pack: Any, get: Callable[[Any], Tensor]) -> None:
+    """The rule says which part has the penalty; the others are what they were."""
+    rule = {"modules": "0", "activity_regularizer": {"l2": 0.3}, "output": part}
+    for loss in (False, True):
+        model = ruled(nn.Sequential(Tree(pack)), rule)
+        if not loss:
+            bound(model)
+        x = torch.randn(5, 3)
+        output = model(x)
+        assert type(output) is type(pack(x, x))
+        value = get(output)
+        (value.sum() + (model.regularization_loss() if loss else 0)).backward()
+        weight = model[0].linear.weight
+        y = x @ weight.T if value.shape == (5, 2) else (x @ weight.T).T
+        wanted = y.sum() + 0.3 * y.square().sum() / len(y)
+        agree(weight.grad, torch.autograd.grad(wanted, weight)[0], 1e-4)
+
+
+READ: dict[str, tuple[dict[str, Any], Callable[[], nn.Module], Callable[[], Any]]] = {
+    "lstm": ({}, lambda: nn.LSTM(3, 4), lambda: torch.randn(6, 2, 3)),
+    "batch first": ({}, lambda: nn.GRU(3, 4, batch_first=True), lambda: torch.randn(6, 2, 3)),
+    "without a batch": ({}, lambda: nn.RNN(3, 4), lambda: torch.randn(6, 3)),
+    "packed": (
+        {},
+        lambda: nn.LSTM(3, 4),
+        lambda: pack_padded_sequence(torch.randn(6, 3, 3), [6, 2, 4], enforce_sorted=False),
+    ),
+    "strided": ({}, lambda: nn.Linear(3, 4), lambda: nested_tensor([torch.randn(n, 3) for n in (2, 5)])),
+    "jagged": (
+        {},
+        lambda: nn.Linear(3, 4),
+        lambda: nested_tensor([torch.randn(n, 3) for n in (2, 5)], layout=torch.jagged),
+    ),
+    "another axis": ({"batch_axis": 1}, lambda: nn.Linear(3, 4), lambda: torch.randn(6, 2, 3)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize(("options", "make", "take"), READ.values(), ids=READ)
+def test_what_is_read_of_an_output(
+    options: dict[str, Any], make: Callable[[], nn.Module], take: Callable[[], Any]
+) -> None:
+    """The penalty is that of the loss: of the same tensor, over as many samples."""
+    model = ruled(
+        nn.Sequential(make()), {"modules": "0", "activity_regularizer": {"l1_l2": {"l1": 0.2, "l2": 0.3}}, **options}
+    )
+    other, x = copy.deepcopy(model), take()
+    bound(other)
+    gradients = []
+    for each in (model, other):
+        output = each(x)
+        first = output[0] if isinstance(output, tuple) and not isinstance(output, PackedSequence) else output
+        values = first.data if isinstance(first, PackedSequence) else first
+        data = sum(row.sum() for row in values.unbind())
+        (data + each.regularization_loss()).backward()
+        gradients.append([parameter.grad for parameter in each.parameters()])
+        agree(sum(each.regularization_terms().values()), sum(model.regularization_terms().values()))
+    assert model.regularization_loss() > 0
+    assert other.regularization_loss() == 0
+    agree(gradients[1], gradients[0], 1e-4)
+
+
+def test_what_is_not_known_of_an_output() -> None:
+    """It is an error, as on the loss."""
+    model = bound(ruled(nn.Sequential(nn.LSTM(3, 4)), {"modules": "0", "activity_regularizer": {"l2": 0.3}}))
+    model(torch.randn(6, 2, 3))
+    several = bound(
+        ruled(nn.Sequential(Tree(lambda a, b: (a, b))), {"modules": "0", "activity_regularizer": {"l2": 0.3}})
+    )
+    with pytest.raises(RuntimeError, match="say in its rule which is penalized"):
+        several(torch.randn(5, 3))
 
 
 def test_a_mean_over_the_batch_by_itself() -> None:

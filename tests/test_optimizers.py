@@ -724,14 +724,42 @@ def known(optimizer: Optimizer, parameter: Tensor) -> bool:
 
 @pytest.mark.parametrize("route", ["gradient", "decay"])
 def test_a_weight_that_is_replaced_or_gone(route: str) -> None:
-    for replace in (lambda model: setattr(model, "0", nn.Linear(3, 4)), lambda model: setattr(model, "0", nn.ReLU())):
+    for layer, message in (
+        (nn.Linear(3, 4), r"the weight of '0\.weight'.*Remove the binding, and bind"),
+        (nn.ReLU(), r"the weight '0\.weight' of a penalty is gone: .*Remove the binding before"),
+    ):
         model = made()
         optimizer = sgd(model.parameters())
         regspec.bind(model, optimizer, l2=route)
-        replace(model)
+        model[0] = layer
         without_data(model)
-        with pytest.raises(RuntimeError, match=r"the weight of '0\.weight'.*Remove the binding, and bind"):
+        with pytest.raises(RuntimeError, match=message):
             optimizer.step()
+
+
+def test_weights_that_are_tied_after_they_were_bound() -> None:
+    """They count once, as on the loss; untied, each counts."""
+    model = regspec.regularize(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), [{"kernel_regularizer": {"l2": C}}])
+    optimizer = sgd(model.parameters())
+    regspec.bind(model, optimizer, l2="gradient")
+    own = model[1].weight
+    for weight in (model[0].weight, own):
+        model[1].weight = weight
+        wanted = [(1 - 2 * LR * C) * each.weight for each in model]
+        without_data(model)
+        optimizer.step()
+        torch.testing.assert_close([each.weight for each in model], wanted)
+
+
+@pytest.mark.parametrize("has_all", [True, False])
+def test_a_sum_of_which_a_part_is_frozen(has_all: bool) -> None:
+    model = regspec.regularize(nn.GRU(3, 4), [{"bias_regularizer": {"l2": C}}])
+    model.bias_hh_l0.requires_grad_(False)
+    optimizer = sgd(each for each in model.parameters() if has_all or each.requires_grad)
+    regspec.bind(model, optimizer, l2="gradient")
+    wanted = model.bias_ih_l0 - 2 * LR * C * (model.bias_ih_l0 + model.bias_hh_l0)
+    optimizer.step()
+    torch.testing.assert_close(model.bias_ih_l0, wanted)
 
 
 # -- closures ----------------------------------------------------------------------------------------------------------

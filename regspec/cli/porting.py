@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from regspec.cli.application import app
+from regspec.cli.application import Force, app
 from regspec.graph.loading import graph_of
+from regspec.targets.source import source
+from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
 from regspec.views.summary import summarize
 
@@ -89,6 +91,7 @@ def port(
     tolerance: Annotated[
         float, typer.Option(min=0, help="The largest relative error that passes, with --verify.")
     ] = 2e-4,
+    force: Force = False,
 ) -> None:
     """Port a Keras model to a spec, a PyTorch class and its weights. Needs neither Keras nor TensorFlow.
 
@@ -109,6 +112,9 @@ def port(
         keeps_quirks=not no_quirks,
         replace=dict(_pair(each) for each in replace or ()),
     )
+    if not force:  # before the verification, which takes a while
+        for name, text in (("spec.yaml", made.text), ("model.py", source(made.spec))):
+            files.check_kept(output / name, text, lambda there: False)
     verification = made.verify(tolerance=tolerance) if verify else None
     made.save(output, verification=verification)
     summary = summarize(graph_of(made.spec))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec
+from regspec.specs.patterns import pattern_hint
 from regspec.specs.rules import LayerRule
 from regspec.text import faults
 from regspec.text.faults import Origin
@@ -25,7 +27,7 @@ Nodes = list[LayerNode | BlockNode]
 
 
 def resolve(spec: ModelSpec, *, is_whole: bool = True) -> tuple[Graph | None, list[Problem]]:
-    """The graph of a spec; or None, and what is wrong. Of a spec that is not whole, rules may well match nothing."""
+    """The graph of a spec; or None, and what is wrong. Unless the spec ``is_whole``, a rule may match nothing."""
     resolver = _Resolver(spec)
     inputs = [
         Symbol((None, *declared.shape), name, declared.dtype, (), spec.data_format) if declared is not None else None
@@ -50,8 +52,8 @@ class _Scope:
     nodes: dict[str, LayerNode | BlockNode] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     last: str = ""
-    sees: str | None = None  # a hint for who names what is not in it
-    is_misnamed: bool = False  # whether an entry names what is not there
+    sees: str | None = None  # the hint for a name that is not in it
+    is_misnamed: bool = False  # whether an entry has named something that is not there
 
 
 _ScopedRules = tuple[tuple[str, LayerRule], ...]  # rules, each with the prefix of the names that it sees
@@ -128,9 +130,10 @@ class _Resolver:
             return None
 
     def _check_use(self, body: Body, scope: _Scope) -> None:
-        """Reports the inputs and layers whose output nothing takes."""
+        """Reports the inputs and layers whose output nothing takes, but for those whose penalty is their use."""
         for index, entry in enumerate(body.entries):
-            if entry.name not in scope.used:
+            node = scope.nodes.get(_names_of(entry)[-1])
+            if entry.name not in scope.used and node is not None and not self._is_penalized(node):
                 origin = body.origins[index] if body.origins else None
                 what = f"nothing uses the output of '{entry.name}'"
                 self._fault(origin, what, "name it in 'outputs', or take it out", key=True)
@@ -141,6 +144,19 @@ class _Resolver:
                 self._fault(
                     origin, f"nothing uses the input '{name}'", hint if name != body.inputs[-1] else None, key=True
                 )
+
+    def _is_penalized(self, node: LayerNode | BlockNode) -> bool:
+        """Whether a node adds to the regularization loss by itself, so that it counts where nothing takes its output.
+
+        A further call adds what its output has. A rule for the weights of many layers says nothing of this one.
+        """
+        if isinstance(node, BlockNode):
+            return any(map(self._is_penalized, node.block.nodes))
+        counts_frozen = self.spec.frozen_penalties == "counted"
+        has_weights = not node.is_again and any(
+            weight.regularizer is not None and (counts_frozen or not weight.frozen) for weight in node.resolved.weights
+        )
+        return has_weights or any(term.is_activity for term in node.resolved.terms)
 
     def _entry(self, entry: Entry, scope: _Scope, prefix: str, rules: _ScopedRules, origin: Origin | None) -> Nodes:
         """The nodes of an entry; none where it has a fault."""
@@ -215,8 +231,12 @@ class _Resolver:
             if entry.layer in scope.tensors and scope.tensors[entry.layer] is None:
                 raise _ReportedError
             scope.is_misnamed = True
-            hint = did_you_mean(entry.layer, scope.nodes)
-            self._fault(origin and origin / "layer", f"no layer above is called '{entry.layer}'", hint)
+            what, hint = f"no layer above is called '{entry.layer}'", did_you_mean(entry.layer, scope.nodes)
+            copies = [name for name in scope.nodes if re.fullmatch(rf"{re.escape(entry.layer)}_[0-9]+", name)]
+            if entry.layer in scope.tensors and copies:
+                what = f"'{entry.layer}' is a repeated block, which can't be called again as one"
+                hint = f"call one of its copies: {copies[0]}" + (f" to {copies[-1]}" if len(copies) > 1 else "")
+            self._fault(origin and origin / "layer", what, hint)
             raise _ReportedError
         first = scope.nodes[entry.layer]
         if isinstance(first, BlockNode):
@@ -272,7 +292,7 @@ class _Resolver:
             node = block_in_place(name, graph, inputs, origin=origin)
             self._know(node, scope)
             nodes.append(node)
-            inputs = [*node.outputs, *inputs[len(node.outputs) :]]  # what it does not give stays as it was
+            inputs = [*node.outputs, *inputs[len(node.outputs) :]]  # inputs beyond the outputs stay as they are
         scope.tensors[entry.name] = scope.tensors[names[-1]]
         scope.used.update(names[:-1])
         return nodes
@@ -291,7 +311,7 @@ class _Resolver:
     # -- names --------------------------------------------------------------------------------------------------------
 
     def _know(self, node: LayerNode | BlockNode, scope: _Scope) -> None:
-        """Has the outputs of a node named from here on."""
+        """Makes the outputs of a node known by name to the entries after it."""
         scope.nodes[node.name] = node
         names = node.block.output_names if isinstance(node, BlockNode) else None
         scope.tensors[node.name] = dict(zip(names or map(str, range(len(node.outputs))), node.outputs, strict=True))
@@ -344,11 +364,12 @@ def _names(body: Body) -> Iterator[str]:
         yield from _names_of(entry)
 
 
-def _names_of(entry: Entry) -> Iterator[str]:
-    """The names by which an entry can be referred to."""
-    yield entry.name
+def _names_of(entry: Entry) -> list[str]:
+    """The names by which an entry can be referred to; the last is that of its last node."""
+    names = [entry.name]
     if isinstance(entry, BlockUse) and entry.repeat is not None:
-        yield from (f"{entry.name}_{index + 1}" for index in range(entry.repeat))
+        names += (f"{entry.name}_{index + 1}" for index in range(entry.repeat))
+    return names
 
 
 def calls_what_is_made_for_others(first: LayerNode, inputs: Sequence[Symbol]) -> str:
@@ -387,4 +408,4 @@ def _fits(shape: shapes.Shape, declared: shapes.Shape) -> bool:
 
 def _nearest(rule: LayerRule, body: Body) -> str | None:
     """The name nearest to a rule's pattern, as a hint."""
-    return None if rule.layers is None else did_you_mean(rule.layers, _names(body))
+    return None if rule.layers is None else pattern_hint(rule.layers, list(_names(body)))

@@ -27,12 +27,12 @@ TRUNCATED_DEVIATION = 0.87962566103423978
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What is drawn for: a weight's shape in Keras, how it lies in torch, its fans where Keras fixes them."""
+    """The weight to be filled: its shape in Keras, its layout in torch, and its fans where Keras fixes them."""
 
     shape: tuple[int, ...]
     pattern: Pattern
     fans: tuple[int, int] | None = None
-    is_regrouped: bool = False  # whether torch holds its columns by groups in another order
+    is_regrouped: bool = False  # whether torch has its groups of columns, an RNN's gates, in another order
 
     @property
     def is_matrix(self) -> bool:
@@ -72,11 +72,33 @@ class WeightInitializer(Named):
         raise NotImplementedError
 
 
-INITIALIZERS: Family[WeightInitializer] = Family("initializer")
+# of torch.nn.init, of the papers' authors, and of what is left of a name without its distribution
+_SYNONYMS = {
+    "glorot": "glorot_uniform",
+    "xavier": "glorot_uniform",
+    "xavier_uniform": "glorot_uniform",
+    "xavier_normal": "glorot_normal",
+    "he": "he_normal",
+    "kaiming": "he_normal",
+    "kaiming_uniform": "he_uniform",
+    "kaiming_normal": "he_normal",
+    "msra": "he_normal",
+    "lecun": "lecun_normal",
+    "gaussian": "random_normal",
+    "randn": "random_normal",
+    "rand": "random_uniform",
+    "trunc_normal": "truncated_normal",
+    "eye": "identity",
+    "dirac": "identity",
+    "fill": "constant",
+    "value": "constant",
+}
+
+INITIALIZERS: Family[WeightInitializer] = Family("initializer", synonyms=_SYNONYMS)
 
 
 class Random(WeightInitializer):
-    """One that draws numbers; with a seed, the same ones each time."""
+    """An initializer that draws numbers; with a seed, the same ones each time."""
 
     seed: Count | None = None
 

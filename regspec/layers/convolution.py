@@ -1,7 +1,7 @@
 """Convolutions: plain, transposed, depthwise and separable, in one to three dimensions.
 
-Written for channels first. ``padding: same`` pads as Keras does, ceil(n / stride) cells out and the odd cell of
-padding after; where both sides are equal it is torch's own padding, else an ``F.pad`` before.
+Written for channels first. ``padding: same`` pads as Keras does: ceil(n / stride) cells come out, and the odd cell of
+padding is at the end. Equal padding on both sides is torch's own; any other is an ``F.pad`` before the convolution.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Convolution(KernelSlot, BiasSlot, Activated, Window):
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         axes = AXES[self.spatial_rank]
         shape = (*self.kernel_size, x.size(1) // self.groups, self.filters)
-        kernel = self.weight("kernel", f"{axes} i o -> o i {axes}", shape)
+        kernel = self.weight("kernel", f"{axes} i o -> o i {axes}", shape, blocks=self.groups)
         bias = self.weight("bias", "o", (self.filters,), parameters=("bias",))
         return (kernel, bias) if self.use_bias else (kernel,)
 
@@ -153,7 +153,7 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
         return (kernel, bias) if self.use_bias else (kernel,)
 
     def crops(self) -> list[tuple[int, int]]:
-        """The cells that Keras takes off torch's full output, before and after; fewer than none are cells to add."""
+        """The cells that Keras takes off torch's full output, before and after; negative ones are cells to add."""
         crops = []
         for axis, (span, stride) in enumerate(zip(self.spans(), self.strides, strict=True)):
             extra = None if self.output_padding is None else self.output_padding[axis]
@@ -175,7 +175,7 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
         return self.activated_shape((x.shape[0], self.filters, *sizes), x)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
-        # torch takes the same off both ends, and adds cells at the far end: what else Keras takes off is sliced off
+        # torch crops both ends alike, and can add cells at the end; what Keras crops beyond that is sliced off
         added = tuple(max(before - after, 0) for before, after in self.crops())
         rest = [max(after - before, 0) for before, after in self.crops()]
         for cells, stride, dilation in zip(added, self.strides, self.dilation_rate, strict=True):
@@ -254,7 +254,10 @@ class DepthwiseConvolution(BiasSlot, Activated, Depthwise):
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         depthwise = self.weight(
-            "depthwise", self.depthwise_pattern, (*self.kernel_size, x.size(1), self.depth_multiplier)
+            "depthwise",
+            self.depthwise_pattern,
+            (*self.kernel_size, x.size(1), self.depth_multiplier),
+            blocks=x.size(1),
         )
         bias = self.weight("bias", "o", (x.size(1) * self.depth_multiplier,), parameters=("bias",))
         return (depthwise, bias) if self.use_bias else (depthwise,)
@@ -293,7 +296,9 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
         channels = x.size(1)
         depthwise_shape = (*self.kernel_size, channels, self.depth_multiplier)
         pointwise_shape = (*ones, channels * self.depth_multiplier, self.filters)
-        depthwise = self.weight("depthwise", self.depthwise_pattern, depthwise_shape, module="depthwise")
+        depthwise = self.weight(
+            "depthwise", self.depthwise_pattern, depthwise_shape, module="depthwise", blocks=channels
+        )
         pointwise = self.weight("pointwise", f"{axes} i o -> o i {axes}", pointwise_shape, module="pointwise")
         bias = self.weight("bias", "o", (self.filters,), parameters=("bias",), module="pointwise")
         return (depthwise, pointwise, bias) if self.use_bias else (depthwise, pointwise)

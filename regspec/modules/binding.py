@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from operator import or_
 from typing import Any
 
 from torch import nn
@@ -25,13 +26,13 @@ from regspec.modules.optimizers import (
     parameters_of,
 )
 from regspec.modules.stepping import Binding, Part, Route, is_of_forward, weights_of
-from regspec.runtime import L1, L2, GroupLasso, Regularized
+from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, Regularized
 from regspec.runtime.penalties.schedules import Scheduled
-from regspec.runtime.penalties.terms import Listener
+from regspec.runtime.penalties.terms import Listener, Seen
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 ROUTES = ("loss", "gradient", "decay", "proximal")
-KINDS = {L1: "l1", L2: "l2", GroupLasso: "group_lasso"}
+KINDS = {L1: "l1", L2: "l2", GroupLasso: "group_lasso", GroupLassoOfBlocks: "group_lasso"}
 SHOWN = 8  # terms in a message
 
 
@@ -135,12 +136,15 @@ def _routed(
     named: Mapping[str, tuple[Any, Regularized]], routes: Mapping[str, Route], terms: Mapping[str, Route]
 ) -> Iterator[Part]:
     """The parts of terms that leave the loss route."""
+    seen: Seen = {}
     for name, (term, owner) in named.items():
         if isinstance(term, Listener):
             route = terms.get(name, routes["activity"])
             for index in range(len(term.parts)):
                 if route != "loss" and term.routes[index] == "loss":  # or else another binding has moved it
                     yield Part(name, "activity", route, term, index, owner, (), False)
+            continue
+        if term.is_seen(owner, seen):  # tied to a weight that has a term
             continue
         parameters, is_computed = weights_of(owner, term)
         for index, part in enumerate(term.parts):
@@ -163,7 +167,8 @@ def _of_optimizer(
     left: dict[str, list[Part]] = {}  # of each kind, those whose weights the optimizer lacks
     for part in parts:
         has = [parameter in optimized for parameter in part.parameters]
-        if all(has) or (part.is_computed and any(has)):
+        may_lack = [part.is_computed or (part.adds_parameters and not each.requires_grad) for each in part.parameters]
+        if all(has) or (any(has) and all(map(or_, has, may_lack))):
             kept.append(part)
         elif any(has):
             problems.append(Problem(f"the weight of '{part.name}' lies in several parameters, of which {_NOT_ALL}"))
@@ -193,7 +198,7 @@ _NOT_ALL = "the optimizer does not have all"
 
 
 def _refused(part: Part, chain: list[Any], decoupled: bool) -> Iterator[Problem]:
-    """What stands against a part's route."""
+    """The problems that rule out a part's route."""
     optimizer = chain[-1]
     kind = type(optimizer).__name__
     if isinstance(part.term, Listener):
@@ -204,7 +209,9 @@ def _refused(part: Part, chain: list[Any], decoupled: bool) -> Iterator[Problem]
     elif part.is_computed and part.route in ("decay", "proximal"):
         what = f"the weight of '{part.name}' is computed from others, as by a parametrization"
         yield Problem(f"{what}, which the {part.route} route does not reach", _TAKE)
-    if part.route == "decay":
+    if part.adds_parameters and part.route in ("decay", "proximal"):
+        yield Problem(f"'{part.name}' is of the sum of two parameters, which has the loss and gradient routes only")
+    elif part.route == "decay":
         groups = [group for group in optimizer.param_groups if not {*part.parameters}.isdisjoint(group["params"])]
         if part.kind != "l2":
             yield Problem(f"'{part.name}' can't be on the decay route: a weight decay is the gradient of an L2 alone")

@@ -146,10 +146,10 @@ def directions(groups: Iterable[Group]) -> dict[nn.Parameter, float]:
 
 
 def step_size(group: Group) -> Any:
-    """How far a gradient of one that stays moves a weight in a step of SGD, once momentum has gathered.
+    """How far a constant gradient of 1 moves a weight in a step of SGD, once momentum has built up.
 
-    With the bare learning rate as the threshold, momentum m would leave a minimum of the loss with (1 - m) times the
-    strength, because the steps along the gradient are 1 / (1 - m) times as long.
+    With the plain learning rate as the threshold, momentum m would weaken the penalty to (1 - m) times its strength,
+    because the steps along the loss's gradient are 1 / (1 - m) times as long.
     """
     momentum = group["momentum"]
     return group["lr"] * (1 - group["dampening"]) / (1 - momentum) if 0 < momentum < 1 else group["lr"]

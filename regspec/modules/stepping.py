@@ -10,11 +10,10 @@ and the further parameter groups, and goes through its bindings.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Literal
 
 import torch
@@ -35,7 +34,8 @@ from regspec.runtime.kernels.fused import add_gradients
 from regspec.runtime.kernels.sharded import fill, is_sharded, penalty_of, whole
 from regspec.runtime.penalties.compiling import forget_compiled
 from regspec.runtime.penalties.schedules import Scheduled
-from regspec.runtime.penalties.terms import Listener, WeightTerm
+from regspec.runtime.penalties.terms import Listener, Seen, WeightTerm
+from regspec.runtime.penalties.weights import owner_at, sources_at, tensor_at
 
 Route = Literal["loss", "gradient", "decay", "proximal"]
 STEPS = "regspec_steps"  # in the optimizer's first group, as learning-rate schedulers keep their initial_lr in groups
@@ -57,6 +57,11 @@ class Part:
     direction: float = 1.0  # of an output's, whose gradient a climbing optimizer takes the other way
 
     @property
+    def adds_parameters(self) -> bool:
+        """Whether it is of the sum of several parameters."""
+        return isinstance(self.term, WeightTerm) and self.term.adds_parameters
+
+    @property
     def scheduled(self) -> Scheduled | None:
         """The part, if its strength follows a schedule."""
         part = self.term.parts[self.index]
@@ -64,7 +69,7 @@ class Part:
 
     @property
     def regularizer(self) -> Any:
-        """The part, its schedule apart."""
+        """The part without its schedule."""
         return self.term.parts[self.index] if self.scheduled is None else self.scheduled.regularizer
 
     @property
@@ -74,7 +79,7 @@ class Part:
 
     @property
     def strength(self) -> float:
-        """That of an L1, an L2 or a group lasso now."""
+        """The strength of an L1, an L2 or a group lasso now."""
         strength: float = self.regularizer.strength
         return strength * self.factor
 
@@ -93,10 +98,8 @@ class Part:
             RuntimeError: where the weight is gone; or where it is another one, and the route is not the gradient's.
         """
         assert isinstance(self.term, WeightTerm)
-        try:
+        with _remove_first():
             parameters, is_computed = weights_of(self.owner, self.term)
-        except AttributeError as error:
-            raise RuntimeError(f"the weight of '{self.name}' is gone: {error}. {_AGAIN}") from None
         if not is_computed and _are_same(parameters, self.parameters):
             return self.parameters, False
         if self.route == "gradient" and not is_of_forward(self.owner, self.term):
@@ -108,28 +111,30 @@ class Part:
 _AGAIN = "Remove the binding, and bind the model again"
 
 
+@contextmanager
+def _remove_first() -> Iterator[None]:
+    """Says of a weight that is gone what has to be done first, because a model that is bound keeps its penalties."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}. Remove the binding before that") from None
+
+
 def weights_of(owner: Regularized, term: WeightTerm) -> tuple[tuple[nn.Parameter, ...], bool]:
-    """The parameters of a term's weight; where it is computed, those of the module that has it, and True."""
-    found: list[nn.Parameter] = []
-    is_computed = False
-    for path in term.parameters:
-        way, _, name = path.rpartition(".")
-        holder: Any = attrgetter(way)(owner) if way else owner
-        parameter = holder._parameters.get(name) if isinstance(holder, nn.Module) else None
-        if isinstance(parameter, nn.Parameter):
-            found.append(parameter)
-        elif isinstance(getattr(holder, name), nn.Parameter):
-            found.append(getattr(holder, name))
-        else:
-            is_computed = True
-            found.extend(holder.parameters())
-    return tuple(dict.fromkeys(found)) if is_computed else tuple(found), is_computed
+    """The parameters of a term's weight; where it is computed, those of the module that has it, and True.
+
+    Raises:
+        RuntimeError: where the weight is gone.
+    """
+    found = [sources_at(owner, way) for way in term.ways]
+    parameters = [each for sources, _ in found for each in sources]
+    is_computed = any(each for _, each in found)
+    return tuple(dict.fromkeys(parameters) if is_computed else parameters), is_computed
 
 
 def is_of_forward(owner: Regularized, term: WeightTerm) -> bool:
     """Whether a weight is computed in the forward, as pruning does: a backward frees its graph."""
-    ways = [path.rpartition(".") for path in term.parameters]
-    return any(name in vars(attrgetter(way)(owner) if way else owner) for way, _, name in ways)
+    return any(way[-1] in vars(owner_at(owner, way)) for way in term.ways)
 
 
 def _are_same(parameters: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
@@ -191,6 +196,16 @@ class Binding:
         state: dict[str, Any] = {"roots": [], "parts": [], "optimizer": None, "is_watching": False, "_watched": None}
         return {**self.__dict__, **state}
 
+    def tied(self) -> Iterator[WeightTerm | Listener]:
+        """The terms whose weights are tied to one that has a term, maybe since they were bound; they count once."""
+        for root in self.roots if any(part.route == "gradient" for part in self.parts) else ():
+            seen: Seen = {}
+            for _, term, owner in root._named_terms():
+                with _remove_first():
+                    is_tied = isinstance(term, WeightTerm) and term.is_seen(owner, seen)
+                if is_tied:
+                    yield term
+
     # -- which of several bindings minds a term ------------------------------------------------------------------------
 
     def has_schedules(self) -> bool:
@@ -211,7 +226,7 @@ class Binding:
         """Projects the weights that it minds."""
         for module in self.modules():
             for constraint, paths in module._constraints.values():
-                parameters = [attrgetter(path)(module) for path in paths]
+                parameters = [tensor_at(module, tuple(path.split("."))) for path in paths]
                 if len(module._bindings) < 2 or self._minds(parameters, module):
                     module._project(constraint, paths)
 
@@ -353,7 +368,8 @@ class Steps:
                 "have: put it on the loss route, or train in bfloat16, which needs no scale"
             )
         closure = keywords.get("closure", arguments[1] if len(arguments) > 1 else None)
-        added = self._parts("gradient")
+        tied = {term for each in self.bindings for term in each.tied()}
+        added = [part for part in self._parts("gradient") if part.term not in tied]
         self.is_none = closure is None and is_no_step(optimizer)
         if self.is_none:
             self.decays.update(is_off=True)  # moments would begin with it
@@ -389,7 +405,7 @@ class Steps:
             self.is_none = False
             self.decays.update()
             return
-        skipped = getattr(optimizer, "found_inf", None)  # of a fused optimizer, whose step GradScaler lets do nothing
+        skipped = getattr(optimizer, "found_inf", None)  # of a fused optimizer, whose step GradScaler may skip
         if skipped is not None and skipped.item():
             return
         proximal = self._parts("proximal")
@@ -497,18 +513,18 @@ class Decays:
 
 
 def _add_gradients(parts: list[Part], scale: Tensor, signs: Mapping[nn.Parameter, float]) -> None:
-    """Adds the gradients of parts to those of their parameters.
+    """Adds the gradients of parts to the ``.grad`` of their parameters.
 
-    They are times the scale of an optimizer that divides by it, and against the gradient for one that climbs along it.
+    They are times a scale that the optimizer takes out, and against the gradient for one that climbs along it.
     """
     groups: dict[tuple[Any, ...], list[Tensor]] = {}
     for part in parts:
         parameters, is_computed = part.now()
-        parameters = tuple(parameter for parameter in parameters if parameter.requires_grad)
-        trained = [parameter for parameter in parameters if parameter in signs]
-        if parameters and not trained:
+        moving = [parameter for parameter in parameters if parameter.requires_grad]
+        trained = [parameter for parameter in moving if parameter in signs]
+        if moving and not trained:
             raise RuntimeError(f"the weight of '{part.name}' is none of the optimizer's parameters any more. {_AGAIN}")
-        if part.kind in ("l1", "l2") and not is_computed:
+        if part.kind in ("l1", "l2") and not is_computed and not part.adds_parameters:
             strengths = (part.strength, 0.0) if part.kind == "l1" else (0.0, 2 * part.strength)
             for parameter in trained:
                 sign = signs[parameter]
@@ -534,14 +550,14 @@ def _gradients(penalty: Tensor | None, parameters: list[nn.Parameter]) -> list[T
 
 def _own_penalty(part: Part, parameters: tuple[nn.Parameter, ...], is_computed: bool) -> Tensor | None:
     """The penalty of a part's weight as it is now, its schedule apart; None where it is frozen."""
+    assert isinstance(part.term, WeightTerm)
     weight: Tensor | None
     if is_computed:
-        assert isinstance(part.term, WeightTerm)
         weight = part.term.weight(part.owner)
-    elif len(parameters) < len(part.parameters):  # some are frozen
-        return None
+    elif part.adds_parameters or all(parameter.requires_grad for parameter in parameters):
+        weight = part.term.joined(parameters)
     else:
-        weight = parameters[0] if len(parameters) == 1 else torch.stack([whole(each) for each in parameters])
+        weight = None
     return None if weight is None else penalty_of(part.regularizer, weight)
 
 
@@ -550,8 +566,8 @@ def _penalty(parts: list[Part], signs: Mapping[nn.Parameter, float]) -> Tensor |
     penalties = []
     for part in parts:
         parameters, is_computed = part.now()
-        trained = tuple(parameter for parameter in parameters if parameter.requires_grad and parameter in signs)
-        penalty = _own_penalty(part, trained, is_computed) if trained else None
+        trained = [parameter for parameter in parameters if parameter.requires_grad and parameter in signs]
+        penalty = _own_penalty(part, parameters, is_computed) if trained else None
         if penalty is not None:
             penalties.append(part.factor * signs[trained[0]] * penalty)
     return torch.stack([each.to(penalties[0]) for each in penalties]).sum() if penalties else None
@@ -573,10 +589,4 @@ def _shrink(part: Part, sizes: Mapping[Tensor, Any]) -> None:
         if part.kind == "l1":
             parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
             continue
-        weight = whole(parameter)
-        dim = part.regularizer.dim % weight.ndim
-        rest = tuple(axis for axis in range(weight.ndim) if axis != dim)
-        norms = torch.linalg.vector_norm(weight, dim=rest, keepdim=True)
-        size = weight.numel() // weight.shape[dim]
-        tiny = torch.finfo(norms.dtype).tiny
-        fill(parameter, weight * (1 - threshold * math.sqrt(size) / norms.clamp_min(tiny)).clamp_min(0))
+        fill(parameter, part.regularizer.shrunk(whole(parameter), threshold))

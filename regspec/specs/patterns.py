@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -54,7 +56,7 @@ class _Group:
 
     @property
     def is_choice(self) -> bool:
-        """Whether it has alternatives, and they are no set of characters: one is found at once, if they differ."""
+        """Whether it has alternatives other than different single characters, of which only one can match."""
         different = {*self.alternatives}
         is_set = MORE not in different and "" not in different and len(different) > 1
         return len(self.alternatives) > 1 and not is_set
@@ -110,3 +112,18 @@ def _most(quantifier: str) -> float:
 Pattern = Annotated[
     str, BeforeValidator(_checked), Field(description="A regular expression that the whole name must match.")
 ]
+
+
+def pattern_hint(pattern: str, names: Sequence[str]) -> str | None:
+    """The name nearest to a pattern that matches none of them whole, as a hint; None where there are no names."""
+    if not names:
+        return None
+    inside = next((name for name in names if re.search(pattern, name)), None)
+    if inside is not None:
+        return f"a pattern must match a whole name, and '{inside}' it matches in part"
+    literal = re.sub(r"\\(?=\W)|[\^$()?*+|\[\]]|\(\?:|\.(?=[*+])|\{[\d,]*\}|\\[dwsDWS]", "", pattern).casefold()
+
+    def likeness(name: str) -> float:
+        return difflib.SequenceMatcher(None, literal, name.casefold()).ratio()
+
+    return f"did you mean '{max(names, key=likeness)}'?"

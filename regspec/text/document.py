@@ -37,6 +37,7 @@ _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+")  # which YAML 1.1 may take for a text
+_BRACED = re.compile(r"\$\{\s*(\w+)\s*\}?")  # a parameter as others write it
 _FIRST_OF_OTHERS = frozenset(["", *"~nNtTfF+-.0123456789"])  # a plain scalar that begins otherwise is a string
 
 
@@ -80,7 +81,7 @@ class Document:
         return node, key_node
 
     def _pairs(self, mapping: yaml.MappingNode) -> dict[str | int, tuple[Any, Any]]:
-        """A mapping's nodes by key: for the faults of one mapping they are looked up many times."""
+        """A mapping's nodes by key, cached because each problem in a mapping looks them up."""
         if mapping not in self._by_key:
             self._by_key[mapping] = {key.value: (key, value) for key, value in mapping.value}
         return self._by_key[mapping]
@@ -91,9 +92,9 @@ class Document:
 
     @cached_property
     def _marked(self) -> Any:
-        """The text once more, as YAML's own nodes with marks.
+        """The text parsed again, as YAML's own nodes with their positions.
 
-        Made only when there is a problem to show: keeping a mark for every value costs five times the reading.
+        Done only when there is a problem to show: keeping a position for every value makes reading five times slower.
         """
         return yaml.compose(self.text, Loader=_LOADER)
 
@@ -109,22 +110,27 @@ def read(path: str | Path) -> Document:
     except (OSError, ValueError) as error:  # a ValueError for a zero byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise RegspecError(Problem(f"can't be read: {reason}", path=str(path))) from None
+    return decoded(raw, str(path))
+
+
+def decoded(raw: bytes, path: str) -> Document:
+    """The document in the bytes of a file; ``path`` is what messages call it. Raises `RegspecError`."""
     if len(raw) > MAX_BYTES:
-        raise RegspecError(Problem(f"is larger than {MAX_BYTES // 2**20} MiB", path=str(path)))
+        raise RegspecError(Problem(f"is larger than {MAX_BYTES // 2**20} MiB", path=path))
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         what = f"is not UTF-8: byte 0x{raw[error.start]:02x} in line {line}"
-        raise RegspecError(Problem(what, path=str(path))) from None
-    return parse(text, str(path))
+        raise RegspecError(Problem(what, path=path)) from None
+    return parse(text, path)
 
 
 def document_of(given: Given, name: str) -> Document:
-    """The document of what a user gives: a path, a YAML text, which has several lines, or plain data.
+    """The document of a user's input: a path, a YAML text (a string of several lines), or plain data.
 
-    Plain data may be as PyYAML reads it, for which ``1e-4`` is a text: there it means the number. It is written out, so
-    that a fault has its place; ``name`` is what messages call it, and any text.
+    PyYAML reads ``1e-4`` as a string; in plain data it means the number. Plain data is written out as text, so that a
+    problem can point at a line of it. ``name`` is what messages call plain data, and a text.
 
     Raises:
         RegspecError: as `read` and `parse` do; and for data that YAML has no form for.
@@ -141,7 +147,7 @@ def document_of(given: Given, name: str) -> Document:
 
 
 def _with_numbers(value: Any) -> Any:
-    """Plain data, with numbers for texts that are numbers in YAML 1.2 alone and for numpy's, and names for classes."""
+    """Plain data that JSON can write: ``"1e-4"`` and numpy's scalars become numbers, paths and classes strings."""
     if isinstance(value, Mapping):
         return {key: _with_numbers(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -167,6 +173,8 @@ def parse(text: str, path: str = "<text>") -> Document:
         what, hint = f"not valid YAML: {error.problem or error.context}", None
         if mark is not None and text[mark.index : mark.index + 1] == "\t":
             what, hint = "a tab, which may not indent YAML", "indent with spaces"
+        elif mark is not None and (braced := _BRACED.search(_lines(text)[min(mark.line, len(_lines(text)) - 1)])):
+            hint = f"a parameter is written ${braced[1]}, without braces"
         raise RegspecError(_problem(path, text, what, hint, mark, mark)) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]

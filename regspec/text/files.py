@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from regspec.text.problems import Problem, RegspecError
@@ -23,17 +23,40 @@ def write(path: Path, content: str | bytes) -> None:
         raise RegspecError(Problem(f"can't be written: {error.strerror}", path=str(path))) from None
 
 
+def check_kept(path: Path, content: str | bytes, may_go: Callable[[bytes], bool]) -> None:
+    """Raises `RegspecError` where a file is there whose content is another, which somebody may have edited.
+
+    Args:
+        path: the file.
+        content: what is to be written.
+        may_go: whether what is there is no loss, because it can be made again.
+    """
+    try:
+        there = path.read_bytes() if path.is_file() else _raw(content)
+    except OSError as error:
+        raise RegspecError(Problem(f"can't be read: {error.strerror}", path=str(path))) from None
+    if there != _raw(content) and not may_go(there):
+        what = "is there already, and holds something else, which may have been edited by hand"
+        raise RegspecError(Problem(what, "--force writes over it; -o names another", str(path)))
+
+
+def is_alike(content: str | bytes, there: bytes) -> bool:
+    """Whether two files begin as the same program writes them: the form of an image, or the head of a text."""
+    head = _raw(content)[: 8 if isinstance(content, bytes) else 60]
+    return there.startswith(head)
+
+
 def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> None:
     """Writes files into a folder, all or none; what else is in it stays. Raises `RegspecError`.
 
-    All are written beside it first, where a full disk or an interrupt leaves the folder as it was.
+    All are written to a draft folder first: a full disk or an interrupt then leaves the folder as it was.
     """
     place = Path(os.path.realpath(folder))  # where a link leads
     is_new = not place.exists()
     draft = (place.parent if is_new else place) / f".{place.name}.{os.getpid()}"
     try:
         try:
-            shutil.rmtree(draft, ignore_errors=True)  # of a process of this number that was killed
+            shutil.rmtree(draft, ignore_errors=True)  # left by a killed process that had the same id
             draft.mkdir(parents=True)
             for name, content in contents.items():
                 if (place / name).is_dir():
@@ -51,7 +74,7 @@ def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> None:
 
 
 def _exchange(draft: Path, folder: Path, names: Collection[str]) -> None:
-    """Moves files from a draft into a folder; where that is interrupted, those that were there before come back."""
+    """Moves files from a draft into a folder; if that is interrupted, the files that were there are restored."""
     before = draft / "before"
     before.mkdir()
     try:

@@ -1,4 +1,4 @@
-"""The sum of a model's penalties, by as few nodes in the graph, and as few messages between ranks, as can be."""
+"""The sum of a model's penalties, with the fewest nodes in the autograd graph and messages between ranks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Total:
         self.shards: dict[Any, tuple[Tensor, Total]] = {}  # by how tensors are sharded: one of them, and their sum
 
     def add(self, term: WeightTerm | Listener, x: Tensor, share: float) -> None:
-        """Adds what of a term is on the loss."""
+        """Adds the parts of a term that are on the loss; ``share`` multiplies its penalty."""
         total, own = self, x
         if self.can_fuse and not is_plain(x) and is_sharded(x):
             how = isinstance(term, WeightTerm), *placement(x)
@@ -30,13 +30,13 @@ class Total:
             own = shard(x)
         if not (self.can_fuse and is_plain(own)):
             if parts := term.on_loss():
-                self.penalties.append(term.penalty(x, parts))
+                self.penalties.append(term.penalty(x, parts, share))
             return
         l1, l2 = term.strengths
         if l1 or l2:
             total.groups.setdefault((l1 * share, l2 * share, own.dtype, own.get_device()), []).append(own)
         if term.others:
-            self.penalties.append(term.penalty(x, term.others))
+            self.penalties.append(term.penalty(x, term.others, share))
 
     def sum(self) -> Tensor | None:
         """The sum, on the device of the first; None where there is nothing."""

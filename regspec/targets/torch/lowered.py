@@ -1,6 +1,6 @@
-"""What a layer does in torch on inputs that lie in certain orders: modules, results, fills, terms; free of its name.
+"""What a layer is in torch, for inputs in certain orders of axes: modules, results, fills, terms; without its name.
 
-Layers that are resolved alike, on inputs that lie alike, share one such value.
+Equal layers on inputs of equal shapes and orders share one such value.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from regspec.code import axes
 from regspec.code.expressions import CASTS, Apply, Call, Expression, Module, call, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.resolved import Resolved, Term, alike, slot_of_inner, taken, weights_of
+from regspec.language.regularizers import Dimensions
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 
@@ -79,7 +80,7 @@ class LoweredLayers:
     known: dict[tuple[object, ...], Lowered] = field(default_factory=dict)
 
     def of(self, resolved: Resolved, inputs: Sequence[Symbol]) -> Lowered:
-        """A layer on inputs that lie like these. Raises `ShapeError` for what torch can't do."""
+        """A layer on inputs of these shapes and orders. Raises `ShapeError` for what torch can't do."""
         key = (resolved, *alike(inputs))
         if key not in self.known:
             self.known[key] = _lowered(resolved, inputs, resolved.layer.precision or self.dtype)
@@ -145,7 +146,7 @@ def _computed(resolved: Resolved, xs: tuple[Symbol, ...]) -> tuple[tuple[Symbol,
 
 
 def _can_be_listened_to(result: Expression) -> bool:
-    """Whether the last step is a module that is applied only there."""
+    """Whether the last step is a module, and one that is applied only once."""
     if not isinstance(result, Apply):
         return False
     return Counter(each.module for each in walk(result) if isinstance(each, Apply))[result.module] == 1
@@ -162,13 +163,15 @@ def _penalized(
     """A term at its place. ``inner`` has the modules of outputs inside the layer, by the slots of their terms."""
     if term.weight is not None:
         weight = weights[term.weight]
-        constructor = term.regularizer.lower(weight.pattern.output, weight.pattern.input)
+        constructor = term.regularizer.lower(weight.dimensions)
         return Penalized(term.slot, constructor, _places(weight), is_activity=False)
     if term.slot in inner:
         module, _, part = inner[term.slot].partition(".")
-        return Penalized(term.slot, term.regularizer.lower(-1), (Place(module, part),), is_activity=True)
+        return Penalized(term.slot, term.regularizer.lower(Dimensions(-1)), (Place(module, part),), is_activity=True)
     listened = next(Place(result.module.suffix) for result in results if isinstance(result, Apply))
-    return Penalized(term.slot, term.regularizer.lower(layer.units_of(output)), (listened,), is_activity=True)
+    return Penalized(
+        term.slot, term.regularizer.lower(Dimensions(layer.units_of(output))), (listened,), is_activity=True
+    )
 
 
 def _frozen(weights: Sequence[Weight]) -> Iterator[Place]:
