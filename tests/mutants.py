@@ -245,11 +245,11 @@ MUTANTS = (
         "tests/test_penalties.py -k double",
     ),
     Mutant(
-        "a value that ranks have in common is counted by each",
-        "runtime/kernels/sharded.py",
-        "[1.0 if name in own else 1 / group.size() for own in split]",
-        "[1.0 for own in split]",
-        "tests/test_distributed.py",
+        "a hook after the accumulation of a gradient does not see the penalty's",
+        "runtime/kernels/fused.py",
+        "x.is_cuda or x._backward_hooks or x._post_accumulate_grad_hooks",
+        "x.is_cuda or x._backward_hooks",
+        "tests/test_penalties.py -k hooks",
     ),
     Mutant(
         "gates share the noise of their inputs",

@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parent.parent
-NO_TESTS = (4, 5)  # exit codes of pytest, of which neither says that a test has failed
+FAILED = (1, 2)  # exit codes of pytest where tests have failed, or can't even be collected
 
 
 def first_failure(root: Path, tests: list[str]) -> str | None:
@@ -29,8 +29,8 @@ def first_failure(root: Path, tests: list[str]) -> str | None:
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None
-    if done.returncode in NO_TESTS:
-        raise RuntimeError(f"no tests were run: {' '.join(tests)}\n{done.stdout}{done.stderr}")
+    if done.returncode not in FAILED:  # no tests were found, or it was stopped
+        raise RuntimeError(f"pytest ended with {done.returncode}: {' '.join(command)}\n{done.stdout}{done.stderr}")
     lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return lines[0].split(" - ")[0] if lines else f"exit code {done.returncode}"
 

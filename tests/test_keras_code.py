@@ -73,10 +73,11 @@ PRECISION = """\
 regspec: 1
 name: precision
 data_format: channels_last
-inputs: {x: {shape: [4]}}
+dtype: float64
+inputs: {x: {shape: [4], dtype: float32}}
 layers:
   - Dense: {units: 5, activation: tanh, kernel_regularizer: l2}
-  - Dense: {units: 3, dtype: float64, bias_regularizer: l1}
+  - Dense: {units: 3, dtype: float32, bias_regularizer: l1}
 """
 
 

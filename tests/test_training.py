@@ -96,7 +96,7 @@ def test_data_loss_of_classes(units: int, gives_probabilities: bool, is_weighted
 @pytest.mark.parametrize(
     ("gives_probabilities", "output", "wanted"),
     [
-        (True, [[0.3], [0.6], [0.9], [0.2]], 0.75),  # against no, yes, yes, yes
+        (True, [[0.3], [0.6], [0.9], [0.7]], 1.0),  # of no, yes, yes, yes
         (False, [[-2.0], [0.3], [3.0], [-0.1]], 0.75),
         (True, [[0.6, 0.4], [0.3, 0.7], [0.9, 0.1], [0.8, 0.2]], 0.5),
         (False, [[3.0, 4.0], [-2.0, -1.0], [0.9, 0.1], [0.8, 1.2]], 0.5),
