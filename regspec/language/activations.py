@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from regspec.code.expressions import OMIT, Call, call, unless
-from regspec.code.shapes import Shape, ShapeError
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axis, NotNegative, Number, Positive
 from regspec.language.forms import Family, Named
 
@@ -18,6 +18,12 @@ class ActivationFunction(Named):
         """The axis that it works along; None where it takes each number by itself."""
         axis: int | None = getattr(self, "axis", None)
         return axis
+
+    def counted_by_keras(self, x: Symbol) -> ActivationFunction:
+        """The function along the axis that it says, as a spec counts it, in Keras's numbers. Raises `ShapeError`."""
+        if self.along is None or "axis" not in self.model_fields_set or x.is_plain:
+            return self
+        return self.model_copy(update={"axis": x.keras_axis(self.along)})
 
     def lower(self, dimension: int) -> Call | None:
         """The constructor of its torch module; None for the identity. ``dimension`` is where its axis lies in torch."""

@@ -61,6 +61,14 @@ class Shaped(Rated):
     def order(self, x: Symbol) -> Order | None:
         return None
 
+    def reads_axes(self, x: Symbol) -> bool:
+        return False
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        if self.noise_shape is None or len(self.noise_shape) != xs[0].rank or xs[0].is_plain:
+            return self
+        return self.model_copy(update={"noise_shape": axes.permute(self.noise_shape, axes.inverse(xs[0].spec_order))})
+
 
 @kind
 class Dropout(Shaped):

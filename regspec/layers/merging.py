@@ -220,8 +220,9 @@ class Concatenate(Moved, Elementwise):
 
     axis: Axis | None = Field(
         None,
-        description="The axis along which they follow each other: the channels of images, else the last, when absent.",
+        description="The axis along which they follow each other: that of the features or channels when absent.",
     )
+    axis_fields = ("axis",)
 
     arity = (1, None)
     supports_masking = True
@@ -244,13 +245,13 @@ class Concatenate(Moved, Elementwise):
     def dimension(self, x: Symbol) -> int:
         if self.axis is not None:
             return x.dimension(self.axis)
-        return x.dimension(1 if x.data_format == "channels_first" and x.rank > 3 else -1)
+        return x.dimension(-1)
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         dimension = self.dimension(x)
         if dimension == 0:
             raise ShapeError("concatenates along axis 0, which is the batch")
-        listed = " and ".join(shapes.text(each.logical) for each in (x, *others))
+        listed = " and ".join(shapes.text(each.spec_shape) for each in (x, *others))
         merged: list[int | None] = []
         if any(each.rank != x.rank for each in others):
             raise ShapeError(f"can't concatenate {listed}")
@@ -260,7 +261,7 @@ class Concatenate(Moved, Elementwise):
                 merged.append(None if None in sizes else sum(size or 0 for size in sizes))
                 continue
             if len(known) > 1:
-                axis = x.order[dimension]
+                axis = x.spec_order.index(x.order[dimension])
                 raise ShapeError(f"can't concatenate {listed} along axis {axis}")
             merged.append(next(iter(known), None))
         return tuple(merged)
@@ -292,11 +293,13 @@ class Dot(Layer):
 
     arity = (2, 2)
 
+    is_counted_by_spec = True
+
     def _axes(self, x: Symbol, y: Symbol) -> tuple[int, int]:
         pair = self.axes * 2 if len(self.axes) == 1 else self.axes
         if len(pair) != 2:
             raise ShapeError(f"takes one axis, or one for each input, but {len(pair)} are given")
-        first, second = x.dimension(pair[0]), y.dimension(pair[1])
+        first, second = x.dimension(x.keras_axis(pair[0])), y.dimension(y.keras_axis(pair[1]))
         if 0 in (first, second):
             raise ShapeError("multiplies along axis 0, which is the batch")
         return first, second
@@ -309,7 +312,8 @@ class Dot(Layer):
         first, second = self._axes(x, y)
         if None not in (x.shape[first], y.shape[second]) and x.shape[first] != y.shape[second]:
             raise ShapeError(
-                f"can't multiply {shapes.text(x.logical)} and {shapes.text(y.logical)} along axes {first} and {second}"
+                f"can't multiply {shapes.text(x.spec_shape)} and {shapes.text(y.spec_shape)} along axes "
+                f"{x.spec_order[first]} and {y.spec_order[second]}"
             )
         left = [size for axis, size in enumerate(x.shape) if axis != first]
         right = [size for axis, size in enumerate(y.shape) if axis not in (0, second)]

@@ -40,6 +40,9 @@ class Rescaling(Elementwise):
     scale: Numbers = Field(description="The factor, or one for each channel.")
     offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
 
+    def reads_axes(self, x: Symbol) -> bool:
+        return self.is_per_channel
+
     @property
     def is_per_channel(self) -> bool:
         return isinstance(self.scale, tuple) or isinstance(self.offset, tuple)
@@ -64,7 +67,11 @@ class Normalization(Layer):
 
     supports_masking = True
 
-    axis: Axes | None = Field((-1,), description="The axes that have their own mean and variance; null for one of all.")
+    axis: Axes | None = Field(
+        (-1,),
+        description="The axes that have their own mean and variance; null for one of all, the features when absent.",
+    )
+    axis_fields = ("axis",)
     mean: Numbers | None = Field(None, description="The means; zero until they are loaded when absent.")
     variance: Numbers | None = Field(None, description="The variances; one until they are loaded when absent.")
     invert: bool = Field(False, description="Whether to go back: x * sqrt(variance) + mean.")

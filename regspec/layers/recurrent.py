@@ -25,7 +25,7 @@ from regspec.layers.cells import (
     StackedRNNCells,
     stacked,
 )
-from regspec.layers.layer import Layer, Weight, kind, refuse_signals
+from regspec.layers.layer import Layer, Weight, kind
 
 
 class Recurrent(Layer):
@@ -121,7 +121,7 @@ class Recurrent(Layer):
                 if state.rank != len(shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
                     wanted = replace(state, shape=shape, order=self.output_order(len(shape), x))
                     raise ShapeError(
-                        f"takes an initial state of {text(wanted.logical)}, but is given {state.described}"
+                        f"takes an initial state of {text(wanted.spec_shape)}, but is given {state.described}"
                     )
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
@@ -159,6 +159,9 @@ class Chain(Recurrent):
 
     takes = ("batch", "steps", "features")
 
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return axes.identity(rank)  # a sequence, also of a signal
+
     @property
     def cells(self) -> tuple[tuple[Names, Cell], ...]:
         """The cells in the order in which they compute, with the names that lead to each."""
@@ -182,7 +185,6 @@ class Chain(Recurrent):
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
-        refuse_signals(xs[0])
         if any(cell.bias_regularizer is not None and not cell.use_bias for _, cell in self.cells):
             raise ShapeError("has a bias_regularizer, but no bias")
 

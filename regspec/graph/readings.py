@@ -1,0 +1,93 @@
+"""How a spec counts the axes of its inputs, and of tensors that only their use tells apart.
+
+The graph counts every axis as Keras does, channels or features last. A spec counts images, volumes and signals with
+their channels first, unless it says ``data_format: channels_last``. What a tensor is, its declaration says (``axes``),
+or else the layer that it first goes into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from regspec.code import axes
+from regspec.code.axes import Order
+from regspec.code.shapes import DataFormat
+from regspec.layers import Layer
+from regspec.layers.layer import Spatial
+from regspec.specs.model import BlockUse, Body, LayerCall, LayerUse
+from regspec.specs.sections import Input
+from regspec.text.problems import Problem
+
+FEW = 4  # as many channels as a picture has
+
+
+def order_of_input(declared: Input, first: Layer | None, data_format: DataFormat | None) -> Order:
+    """The order in which a spec counts the axes of an input that first goes into this layer."""
+    rank = len(declared.shape) + 1
+    if declared.axes is not None:
+        return axes.of_meanings(declared.axes)
+    if data_format == "channels_last":
+        return axes.identity(rank)
+    return Layer.usual_spec_order(rank) if first is None else first.input_spec_order(rank)
+
+
+def has_two_readings(declared: Input, first: Layer | None, data_format: DataFormat | None) -> bool:
+    """Whether an input is counted with its channels first, but its sizes look like an image with channels last."""
+    rank = len(declared.shape) + 1
+    if data_format is not None or declared.axes is not None or rank < 4 or _says_layout(first):
+        return False
+    *others, last = declared.shape
+    looks_last = last is not None and last <= FEW and all(size is None or size > FEW for size in others)
+    return looks_last and order_of_input(declared, first, data_format) == axes.channels_first(rank)
+
+
+def two_readings(name: str, declared: Input) -> Problem:
+    """The fault of an input that may be read in two ways."""
+    space = (
+        ("height", "width") if len(declared.shape) == 3 else ("depth", "height", "width")[-len(declared.shape) + 1 :]
+    )
+    first, last = (
+        ", ".join(
+            f"{meaning} {'?' if size is None else size}" for meaning, size in zip(names, declared.shape, strict=False)
+        )
+        for names in (("channels", *space), (*space, "channels"))
+    )
+    return Problem(
+        f"the input '{name}' may be ({first}), as torch has it, or ({last}), as Keras does",
+        f"say data_format: channels_first or channels_last for the spec, or axes: [{', '.join(space)}, channels] here",
+    )
+
+
+def orders_by_use(first: Layer | None, data_format: DataFormat | None) -> tuple[Order, ...]:
+    """The orders, by rank, in which tensors that say nothing of their axes are counted where this layer takes them."""
+    if first is None or data_format == "channels_last":
+        return ()
+    ranks = (3, 4, 5) if _says_layout(first) else (3,) if data_format is not None else ()
+    return tuple(map(first.input_spec_order, ranks))
+
+
+def first_uses(body: Body) -> Mapping[str, Layer]:
+    """The layers that the inputs and the outputs of entries first go into, by their names."""
+    found: dict[str, Layer] = {}
+    layers: dict[str, Layer] = {}
+    last = body.inputs[-1] if body.inputs else ""
+    for entry in body.entries:
+        names = getattr(entry, "inputs", None) or (last,)
+        last = entry.name
+        if isinstance(entry, LayerUse):
+            layers[entry.name] = entry.layer
+        taken: dict[str, Layer | None] = {}
+        if isinstance(entry, BlockUse):
+            inner = first_uses(entry.body)
+            taken = {name: inner.get(own) for name, own in zip(names, entry.body.inputs, strict=False)}
+        elif isinstance(entry, (LayerUse, LayerCall)):
+            layer = entry.layer if isinstance(entry, LayerUse) else layers.get(entry.layer)
+            taken = dict.fromkeys(names, layer)
+        for name, layer in taken.items():
+            if layer is not None:
+                found.setdefault(name, layer)
+    return found
+
+
+def _says_layout(first: Layer | None) -> bool:
+    return isinstance(first, Spatial) and first.data_format is not None
