@@ -1,4 +1,4 @@
-"""Orders of axes: permutations, and patterns such as ``"h w i o -> o i h w"``: how Keras's array lies in torch."""
+"""How a Keras array is laid out in torch: permutations of axes, and patterns such as ``"h w i o -> o i h w"``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Order = tuple[int, ...]  # order[i] is the axis, as Keras counts them, that lies at torch's dimension i
+Order = tuple[int, ...]  # order[i] is the Keras axis that is stored at torch's dimension i
 # What an axis may mean, in the order in which Keras has them.
 Meaning = Literal["steps", "depth", "height", "width", "length", "features", "channels"]
 MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
 
 
 def identity(rank: int) -> Order:
-    """The order in which every axis lies where it is counted."""
+    """The order in which Keras's axis i is torch's dimension i."""
     return tuple(range(rank))
 
 
@@ -41,7 +41,7 @@ def without(order: Order, gone: Collection[int]) -> Order:
 
 
 def permute(values: tuple[int | None, ...], order: Order) -> tuple[int | None, ...]:
-    """``values`` by axis, as they lie in ``order``."""
+    """``values`` rearranged: the item at index i is the one of axis ``order[i]``."""
     return tuple(values[axis] for axis in order)
 
 
@@ -57,7 +57,7 @@ def between(have: Order, want: Order) -> Order:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """How Keras's array lies in torch: ``"h w i o -> o i h w"``; with groups as in einops, ``"d h k -> (h k) d"``."""
+    """How torch stores a Keras array: ``"h w i o -> o i h w"``; a group is one dimension, ``"d h k -> (h k) d"``."""
 
     keras: tuple[str, ...]
     torch: tuple[tuple[str, ...], ...]

@@ -134,7 +134,7 @@ class Apply(Expression):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held(Apply):
-    """``self.module``: a tensor that the class holds as it holds its submodules."""
+    """``self.module``: a tensor that the compiled class has as an attribute: a buffer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ class Part(Expression):
 
 
 class Itself:
-    """A value as a key that equals itself alone: where others are equal to it, or comparing takes long."""
+    """A value as a dict key that is compared by identity: for values that equal others, or are slow to compare."""
 
     __slots__ = ("value",)
 

@@ -1,7 +1,7 @@
 """Shape arithmetic, and symbols: the tensors that flow between layers, before there are any numbers.
 
 A shape holds the batch at index 0, as None; another None is a size that is known only at run time. Sizes follow Keras:
-``padding: same`` gives ceil(n / stride), and puts an odd cell of padding after.
+``padding: same`` gives ceil(n / stride), and puts the odd cell of padding at the end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ShapeError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Symbol(Expression):
-    """A tensor between layers, known by what can be said before it runs: its shape as it lies in torch, and more."""
+    """A tensor between layers before it has numbers: its shape in torch's order, its type, order of axes and mask."""
 
     shape: Shape
     source: str  # the layer or input that it comes from, for messages
@@ -109,7 +109,7 @@ class Symbol(Expression):
 
     @property
     def named(self) -> str:
-        """``'flatten' (batch, 512)``, for messages on several."""
+        """``'flatten' (batch, 512)``, for messages about several tensors."""
         return f"'{self.source}' {text(self.spec_shape)}"
 
     @property

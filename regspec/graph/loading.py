@@ -22,7 +22,7 @@ def load(spec: AnySpec, *, parameters: Mapping[str, Any] | None = None) -> Model
 
     Args:
         spec: The path of a YAML file; its text, which has several lines; or its content as a mapping, in which
-            ``regspec: 1`` goes without saying, and numbers may be as PyYAML reads them. A ModelSpec is given back.
+            ``regspec: 1`` may be left out, and numbers may be as PyYAML reads them. A ModelSpec is returned as it is.
         parameters: Values for parameters of the spec, by name, in place of its defaults.
 
     Raises:

@@ -1,7 +1,7 @@
 """Masks: which steps of a tensor count. They go from layer to layer as the graph is made, as Keras's do at run time.
 
-A layer hands the mask of an input on, or makes one of what it takes: ``tokens != 0``. A mask that is made knows what it
-is made of. So a layer that stands in several places makes one in each, and a block's mask can be told outside of it.
+A layer passes on the mask of an input, or computes one: ``tokens != 0``. A computed mask knows the tensors that it is
+computed from. So it can be computed again for another call of the layer, and outside of a block.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ class Mask(Symbol):
 
 
 def elsewhere(mask: Symbol, bound: dict[Symbol, Symbol], name: str) -> Symbol:
-    """A mask where other tensors stand for those that it is made of: ``bound`` has them, and gets the mask too.
+    """The same mask computed from other tensors: ``bound`` maps the old ones to these, and gets the mask too.
 
     Raises:
-        ShapeError: for a mask of a tensor that has no other.
+        ShapeError: for a mask of a tensor that ``bound`` does not have.
     """
     if mask in bound:
         return bound[mask]

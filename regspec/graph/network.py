@@ -62,7 +62,7 @@ class Graph:
     """A network, or a block of one: nodes in the order of execution."""
 
     name: str
-    names: frozenset[str]  # of its inputs, and of what stands in it
+    names: frozenset[str]  # of its inputs and nodes
     inputs: tuple[Symbol, ...]
     nodes: tuple[LayerNode | BlockNode, ...]
     outputs: tuple[Symbol, ...]
@@ -72,7 +72,7 @@ class Graph:
     reduction: str  # of activity penalties
     dtype: str  # of the layers that have none of their own
     counts_frozen: bool  # whether the penalties of frozen weights count
-    derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # by targets, once each
+    derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # what targets have computed from it
 
     def layers(self) -> Iterator[LayerNode]:
         """Every layer in it and in its blocks, each once."""
@@ -137,7 +137,7 @@ def block_in_place(
     """The node of a block, or of a further call of the one that ``first`` has.
 
     Raises:
-        ShapeError: where a mask that it gives can't be told outside of it.
+        ShapeError: where the mask of an output can't be computed outside of the block.
     """
     bound: dict[Symbol, Symbol] = {}
     for own, x in zip(block.inputs, inputs, strict=True):

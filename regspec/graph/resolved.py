@@ -99,7 +99,7 @@ class ResolvedLayers:
 
 
 def alike(inputs: Sequence[Symbol]) -> Iterator[object]:
-    """All that a layer may read of its inputs, and which of them share a mask."""
+    """A key of all that a layer may read of its inputs, and of which inputs share a mask."""
     masks = [x.mask for x in inputs]
     yield from map(masks.index, masks)
     for x in inputs:
@@ -109,8 +109,8 @@ def alike(inputs: Sequence[Symbol]) -> Iterator[object]:
 
 def taken(layer: Layer, inputs: Sequence[Symbol], dtype: str) -> tuple[Symbol, ...]:
     """The inputs in the types and the orders of axes in which the layer takes them; ``dtype`` is its own."""
-    takes_indices = layer.index_limit is not None  # cut off as they are: half of a type's digits would round 2.9999 up
-    # each a tensor of its own, because a layer that shares the result may have others where this one has the same twice
+    takes_indices = layer.index_limit is not None  # truncated in their own type: half precision rounds 2.9999 up
+    # copies, because the result is shared with layers whose inputs have other masks
     masks = {mask: replace(mask) for x in inputs for mask in (x.mask, x.attention_mask) if mask is not None}
     own = [
         replace(
@@ -196,7 +196,7 @@ def _mask(layer: Layer, xs: tuple[Symbol, ...], output: Symbol) -> Symbol | None
 
 
 def _frozen_but(trained: tuple[str, ...], weights: tuple[Weight, ...]) -> Iterator[Weight]:
-    """The weights, frozen but for those of some slots."""
+    """The weights, frozen except those of the slots in ``trained``."""
     slots = list(dict.fromkeys(weight.slot for weight in weights if weight.trainable))
     for slot in trained:
         if slot not in slots:
@@ -206,7 +206,7 @@ def _frozen_but(trained: tuple[str, ...], weights: tuple[Weight, ...]) -> Iterat
 
 
 def _check_slots(layer: Layer, weights: tuple[Weight, ...]) -> None:
-    """Raises where a layer regularizes a weight that it does not have: the bias of one without."""
+    """Raises where a layer regularizes a weight that it does not have, such as a bias with ``use_bias: false``."""
     for field_name in sorted(layer.model_fields_set):
         slot = field_name.removesuffix("_regularizer")
         if slot in (field_name, "activity") or getattr(layer, field_name) is None:

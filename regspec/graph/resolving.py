@@ -27,7 +27,7 @@ Nodes = list[LayerNode | BlockNode]
 
 
 def resolve(spec: ModelSpec, *, is_whole: bool = True) -> tuple[Graph | None, list[Problem]]:
-    """The graph of a spec; or None, and what is wrong. Of a spec that is not whole, rules may well match nothing."""
+    """The graph of a spec; or None, and what is wrong. Unless the spec ``is_whole``, a rule may match nothing."""
     resolver = _Resolver(spec)
     graph = resolver.graph(spec.name, spec.body, resolver.inputs(), "", ())
     if is_whole and not resolver.problems:
@@ -49,8 +49,8 @@ class _Scope:
     nodes: dict[str, LayerNode | BlockNode] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     last: str = ""
-    sees: str | None = None  # a hint for who names what is not in it
-    is_misnamed: bool = False  # whether an entry names what is not there
+    sees: str | None = None  # the hint for a name that is not in it
+    is_misnamed: bool = False  # whether an entry has named something that is not there
 
 
 _ScopedRules = tuple[tuple[str, LayerRule], ...]  # rules, each with the prefix of the names that it sees
@@ -291,7 +291,7 @@ class _Resolver:
             node = block_in_place(name, graph, inputs, origin=origin)
             self._know(node, scope)
             nodes.append(node)
-            inputs = [*node.outputs, *inputs[len(node.outputs) :]]  # what it does not give stays as it was
+            inputs = [*node.outputs, *inputs[len(node.outputs) :]]  # inputs beyond the outputs stay as they are
         scope.tensors[entry.name] = scope.tensors[names[-1]]
         scope.used.update(names[:-1])
         return nodes
@@ -310,7 +310,7 @@ class _Resolver:
     # -- names --------------------------------------------------------------------------------------------------------
 
     def _know(self, node: LayerNode | BlockNode, scope: _Scope) -> None:
-        """Has the outputs of a node named from here on."""
+        """Makes the outputs of a node known by name to the entries after it."""
         scope.nodes[node.name] = node
         names = node.block.output_names if isinstance(node, BlockNode) else None
         scope.tensors[node.name] = dict(zip(names or map(str, range(len(node.outputs))), node.outputs, strict=True))

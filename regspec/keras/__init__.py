@@ -7,8 +7,8 @@ spec with notes, and to arrays by the names of torch's parameters. In the order 
 - ``archive``: the file, of which nothing is trusted; ``dialect``: how its words are to be read.
 - ``older``: configs and arrays of Keras 1 and 2 as Keras 3 would write them.
 - ``reading``, ``nodes``, ``layers``, ``values``, ``quirks``: the config as a `Model` of entries; ``operations``: what
-  is computed between layers; ``masks``: which must be named; ``text``: the spec. ``kinds`` tells how questions about
-  kinds are answered that only the port asks; ``notes`` collects what is told in the end.
+  is computed between layers; ``masks``: which must be named; ``text``: the spec. ``kinds`` looks up facts about
+  kinds that only the port needs; ``notes`` collects what is told in the end.
 - ``weights``, ``quantized``: the file's arrays as torch's parameters, each used exactly once.
 - ``conversion``: what a user may want besides: normalizations folded, channels first, blocks.
 - ``verification``: the port beside its original; ``training``: what the model was compiled with; ``report``: all of it.

@@ -20,7 +20,7 @@ import h5py
 from regspec.keras.arrays import MAX_INFLATION, ArrayFile, damaged, text_in
 from regspec.text.problems import Problem, RegspecError
 
-MAX_CONFIG = 10 * 2**20  # bytes, of which the worst take thirty times as much when they are read
+MAX_CONFIG = 10 * 2**20  # bytes; once parsed, the worst config takes thirty times as much memory
 MAX_VALUES = 300_000  # in a config, several times those of the largest of keras.applications
 MAX_WEIGHTS = 64 * 2**30
 MAX_NESTING = 250  # of values in the values of a config

@@ -74,7 +74,7 @@ class ArrayFile:
             return dict(self._datasets(found, "")) if isinstance(found, h5py.Group) else {}
 
     def of_layer(self, name: str) -> list[h5py.Dataset]:
-        """The datasets of a layer in a legacy file, in order, without those that count what it was adapted to."""
+        """The datasets of a layer in a legacy file, in order, without the counters that ``adapt()`` leaves."""
         with damaged(self.path):
             group = self._own(self.root, name)
             names = self.names(group, "weight_names") if isinstance(group, h5py.Group) else []
@@ -105,7 +105,7 @@ class ArrayFile:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def account(self, ignored: re.Pattern[str]) -> Account:
-        """What was read, and what was not; without what is no weight, as these paths tell."""
+        """What was read, and what was not; datasets whose paths match ``ignored`` are no weights."""
         times = Counter(dataset.name for dataset, _ in self._taken)
         taken = {dataset.name: dataset for dataset, _ in self._taken}
         with damaged(self.path):
@@ -156,7 +156,7 @@ class ArrayFile:
             raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
 
     def _check(self, dataset: h5py.Dataset) -> None:
-        """Raises where a dataset lies elsewhere, or is larger than what it holds can be."""
+        """Raises where a dataset is kept in another file, or claims more bytes than this file can hold."""
         if dataset.external or dataset.is_virtual:
             raise self._fault(f"keeps '{dataset.name}' in another file, which is not opened")
         if dataset.nbytes > self._most:
@@ -199,7 +199,7 @@ DAMAGE = (
 
 @contextmanager
 def damaged(path: Path) -> Iterator[None]:
-    """Says of what h5py or zipfile raises inside that the file is damaged."""
+    """Turns what h5py or zipfile raise inside into the problem that the file is damaged."""
     try:
         yield
     except DAMAGE as error:

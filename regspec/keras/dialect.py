@@ -20,7 +20,7 @@ class Dialect:
     has_arrays: bool = False  # whether the file holds the weights too
     data_format: DataFormat = "channels_last"  # of the model: channels_last, unless all its layers say otherwise
     dtype: Precision = "float32"  # of the model: that of most of its layers
-    keeps_quirks: bool = True  # whether what Keras does and nobody can have wanted is done too
+    keeps_quirks: bool = True  # whether behaviour of Keras that is surely not intended is reproduced
     replacements: Replacements = field(default_factory=Replacements)
 
     @classmethod
@@ -45,7 +45,7 @@ WORDS = {1: ("W_regularizer", "border_mode", "inner_activation"), 2: ("batch_inp
 
 
 def values_under(value: Any, *keys: str) -> list[Any]:
-    """What is said under the keys, wherever in a config it is."""
+    """The values of these keys, anywhere in a config."""
     found: list[Any] = []
     waiting = [value]
     while waiting:

@@ -1,8 +1,8 @@
-"""Which kind ports a class of Keras's, and answers about kinds that only the port asks for.
+"""Which kind ports a Keras class, and the lookup of facts about kinds that only the port needs.
 
-Such an answer, as what Keras does with a mask, is no member of a layer. It stands in a table beside the stage that
-asks: by the class of a kind, or of a family of kinds. A kind without a row has that of the nearest class that it
-inherits from; so a new kind needs none.
+Such a fact, for example what Keras does with a mask, is no member of the layer's class. It stands in a table beside the
+stage that needs it, by the class of a kind or of a family of kinds. A kind without a row has that of the nearest class
+that it inherits from, so a new kind needs none.
 
 Two ways were weighed. `functools.singledispatch` looks up in the same way; but half of the questions are about a class
 that a file names, before there is a layer, and with a decorated function for each answer nobody sees at a glance which

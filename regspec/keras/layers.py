@@ -1,6 +1,6 @@
 """One layer of a Keras config as a layer of a spec: its kind and its fields, and what stands in the way.
 
-The kinds have Keras's names, fields and defaults; so nearly all of this is leaving out what is as it would be anyway.
+The kinds have Keras's names, fields and defaults; so most of this is leaving out fields that have their default values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from regspec.language.fields import Frozen
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import BUILT_IN, KINDS, Layer, Spatial
 
-# What a config says besides the fields of a kind, and means nothing for what is computed.
+# Entries of a config that are no fields of a kind, and that do not change what is computed.
 MEANINGLESS = frozenset(
     (
         *("name", "trainable", "build_config", "batch_input_shape", "batch_shape", "input_shape"),
@@ -32,7 +32,7 @@ MEANINGLESS = frozenset(
         *("bounding_box_format",),
     )
 )
-# The values of fields that a kind lacks under which a layer does what the kind does anyway.
+# Fields that a kind lacks, and the values with which a layer computes what the kind computes.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "stateful": (False, None),
     "time_major": (False, None),
@@ -43,7 +43,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "cell": (None,),
     "groups": (1,),
 }
-ADAPTING = {("Discretization", "epsilon"), ("Discretization", "num_bins")}  # of what was adapted before it was saved
+ADAPTING = {("Discretization", "epsilon"), ("Discretization", "num_bins")}  # which only adapt() reads, before saving
 RENAMED = {
     ("MultiHeadAttention", "output_shape"): "output_size",
     ("EinsumDense", "output_shape"): "output_size",
@@ -56,7 +56,7 @@ SWITCHES = {
     "bias_axes": "bias",
     "center": "beta",
     "scale": "gamma",
-}  # what they turn off
+}  # the weight that each turns off
 SORTS = {"projection_activity": "regularizer"}  # of fields whose names don't end with what they are
 ENDINGS = ("_initializer", "_regularizer", "_constraint")
 WITHOUT_BATCH = {("PReLU", "shared_axes")}  # axes of a shape without the batch
@@ -106,7 +106,7 @@ def weights_last(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inert(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """How the names of the fields begin that are about weights that a layer does not have."""
+    """How the names of fields begin that concern weights which the layer does not have."""
     if config.get("rms_scaling"):  # a normalization that has a gamma and no beta, whatever it says of them
         return ("beta_",)
     return tuple(f"{slot}_" for key, slot in SWITCHES.items() if key in config and not config[key])
@@ -115,7 +115,7 @@ def _inert(config: Mapping[str, Any]) -> tuple[str, ...]:
 def _fields_of(
     cls: type[Frozen], class_name: str, config: Mapping[str, Any], dialect: Dialect, notes: Notes
 ) -> dict[str, Any]:
-    """The fields of a class, but for those that are as their defaults."""
+    """The fields of a class that differ from their defaults."""
     fields: dict[str, Any] = {}
     inert = _inert(config)
     for key, value in config.items():
@@ -200,7 +200,7 @@ def _replaced(cls: type[Layer], class_name: str, config: Mapping[str, Any], note
 
 
 def _in_both_directions(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without what the wrapper decides for both of its layers, and without a layer backwards that it makes itself."""
+    """The fields without those that the wrapper sets for both layers, and without a backward layer like its own."""
     sides = {
         side: {kind: {key: value for key, value in own.items() if key != "zero_output_for_mask"}}
         for side in ("layer", "backward_layer")
@@ -210,7 +210,7 @@ def _in_both_directions(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**fields, **sides}.items() if key != "backward_layer" or value != made}
 
 
-# Classes some of whose fields go without saying, because of others.
+# For classes some of whose fields follow from others: a function that leaves these out.
 SHORTER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"Bidirectional": _in_both_directions}
 
 
@@ -269,7 +269,7 @@ def _sort(field: str) -> str | None:
 
 
 def is_default(cls: type[Frozen], field: str, value: Any) -> bool:
-    """Whether a field need not be said, because it is as its default."""
+    """Whether a value is a field's default, so that a spec leaves it out."""
     default = cls.model_fields[field].default
     if value is None:
         return default is None

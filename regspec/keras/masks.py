@@ -1,8 +1,9 @@
 """Masks in Keras's graphs: those that a spec's layers hand on by themselves, and those that must be named.
 
 Keras 3 records how masks are computed, as operations, and with which mask a layer was called; at run time its layers
-hand masks on besides. A port first names every mask that was recorded. Then the graph tells which of them the layers
-would have anyway, because they are computed alike from the same tensors: these names, and what only they used, go.
+hand masks on besides. A port first names every mask that was recorded. Then the graph shows which masks the layers
+would have anyway, because they are computed in the same way from the same tensors: these names are removed, and so are
+operations that only they used.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ BARE = (
 )
 WITH_STATE = "a recurrent layer that is given its initial state is not given the mask of its sequence"
 
-# What layers do with masks, by kinds and families (see `regspec.keras.kinds`): in any case make one; in Keras 3, take
-# those off that the tensors have on which they are called, or go without one where they are given a state.
+# What layers do with masks, by kinds and families (see `regspec.keras.kinds`): make one, in any Keras; in Keras 3,
+# remove the masks of the tensors on which they are called, or lose the mask where they are given an initial state.
 MAKES_MASK: Mapping[type[Layer], bool] = {Layer: False, Masking: True}
 TAKES_MASKS_OFF: Mapping[type[Layer], bool] = {Layer: False, MultiHeadAttention: True}
 LOSES_MASK: Mapping[type[Layer], bool] = {Layer: False, Recurrent: True}
@@ -60,7 +61,7 @@ def needs_settling(model: Model) -> bool:
 
 
 def _makes_mask(kind: str, said: Fields) -> bool:
-    """Whether an entry makes a mask: an embedding that is to, or a layer that is for masking."""
+    """Whether an entry makes a mask: an embedding with mask_zero, or a layer for masking."""
     return bool(said.get("mask_zero")) or (kind in KINDS and nearest(MAKES_MASK, KINDS[kind]))
 
 
@@ -70,7 +71,7 @@ def _changed(model: Model, by: Mapping[str, Fields]) -> list[Entry]:
 
 
 def _with_recorded_masks(model: Model) -> Model:
-    """A model whose entries name the masks that Keras recorded, those of models inside as outputs, to be computed."""
+    """A model whose entries name their recorded masks; those of models inside become outputs, so as to be computed."""
     known, changed, apart = {said["name"]: said for _, said in model.items()}, dict[str, Fields](), list[str]()
     for name, masks in model.recorded_masks.items():
         called = known[name].get("layer")  # by a further call, or the layer in a wrapper
@@ -98,7 +99,7 @@ def _inner_programs(program: Program) -> Iterator[tuple[str, Program]]:
 
 
 def _with_masks_off(model: Model, program: Program, unmasks: bool) -> tuple[Model, set[str]]:
-    """A model in which operations, and what Keras keeps a mask from, take none; and the reasons of the latter."""
+    """A model in which operations, and layers that Keras gives no mask, take none; and the reasons for the latter."""
     known, changed, reasons = {said["name"]: said for _, said in model.items()}, dict[str, Fields](), set[str]()
     bare: set[Symbol] = set()
     for step in (step for step in program.steps if step.node is not None):
@@ -170,7 +171,7 @@ def _structure(x: Symbol, made: Mapping[Symbol, Step]) -> Any:
 
 
 class _Known(Expression):
-    """What stands for a tensor in an expression: how it is computed."""
+    """Takes the place of a tensor in an expression: the structure of how it is computed."""
 
     def __init__(self, structure: Any) -> None:
         self.structure = structure

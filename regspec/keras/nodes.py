@@ -25,7 +25,7 @@ class RecordedCall:
     keywords: dict[str, Any]
     masks: list[KerasTensor | None] = field(default_factory=list)  # of the tensors, in order
     shapes: Mapping[KerasTensor, Any] = field(default_factory=dict)  # of an operation's tensors
-    strays: Sequence[Any] = ()  # what is no tensor where a layer takes tensors
+    strays: Sequence[Any] = ()  # constants where a layer takes tensors
 
     @property
     def taken(self) -> list[KerasTensor]:
@@ -34,7 +34,7 @@ class RecordedCall:
 
     @classmethod
     def of(cls, layer: Mapping[str, Any], node: Any) -> RecordedCall:
-        """That of a node of a layer, or of an operation."""
+        """The call that a node of a layer, or of an operation, records."""
         if is_operation(layer) or is_function(layer):
             return cls.of_operation(node)
         return cls.of_layer(node, _input_names(layer))
@@ -74,7 +74,7 @@ def _input_names(layer: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _by_name(value: Any, names: Sequence[str]) -> Any:
-    """What a mapping that has all these names has under them, in their order; anything else as it is."""
+    """The values of a mapping under these names, in order, if it has them all; anything else unchanged."""
     is_named = bool(names) and isinstance(value, dict) and value.keys() >= {*names}
     return [value[name] for name in names] if is_named else value
 
@@ -150,7 +150,7 @@ def _tensors(value: Any) -> Iterator[KerasTensor]:
 
 
 def _constants(value: Any) -> Iterator[Any]:
-    """What stands in the place of a tensor in a structure of these, and is none."""
+    """The constants in a structure of tensors."""
     if isinstance(value, list) or (isinstance(value, dict) and "class_name" not in value):
         for each in value if isinstance(value, list) else value.values():
             yield from _constants(each)

@@ -9,7 +9,7 @@ from regspec.keras.replacing import Replacement, Replacements
 
 
 class Notes:
-    """Notes for who uses a port, each once, in the order in which they were found; and the replacements in it."""
+    """Notes for the user of a port, each once, in the order in which they were found; and the replacements in it."""
 
     def __init__(self) -> None:
         self._texts: dict[str, None] = {}
@@ -20,7 +20,7 @@ class Notes:
 
     @property
     def replacements(self) -> tuple[Replacement, ...]:
-        """Those that a layer of the model has."""
+        """The replacements that stand in for a layer of the model."""
         return tuple(self._replacements)
 
     def add(self, *texts: str) -> None:

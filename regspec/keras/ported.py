@@ -45,7 +45,7 @@ class PortedModel:
     weights: Mapping[str, NDArray[np.generic]]
     notes: tuple[str, ...]
     provenance: Provenance = field(repr=False, compare=False)
-    input_orders: Mapping[str, Order] = field(default_factory=dict)  # Keras's axes as they lie, where otherwise
+    input_orders: Mapping[str, Order] = field(default_factory=dict)  # of axes, where it is not Keras's
     output_orders: Mapping[str, Order] = field(default_factory=dict)
     original: PortedModel | None = field(default=None, repr=False, compare=False)  # before it was folded, converted, …
     moves: tuple[Callable[[Any], Any], ...] = field(default=(), repr=False, compare=False)  # of the original's arrays

@@ -59,7 +59,7 @@ class Port(PortedModel):
         """What comes of running the file's model in Keras and this one side by side, on random inputs.
 
         Outputs, penalties, gradients and moving statistics are compared, where Keras is installed; what could not be
-        compared is said. Nothing that the file holds is imported or run: of classes of its own, only the structure is
+        compared is listed. Nothing that the file holds is imported or run: of classes of its own, only the structure is
         checked.
 
         Args:
@@ -112,8 +112,8 @@ def port(
         weights: a ``.weights.h5`` file, for a config without weights.
         activity_reduction: whether the activity penalties were divided by the batch size (mean) or not (sum), where the
             file does not tell.
-        keeps_quirks: whether what Keras does and nobody can have wanted, such as a penalty that it drops, is done too;
-            the notes name each.
+        keeps_quirks: whether behaviour of Keras that is surely not intended, such as a penalty that it drops, is
+            reproduced; the notes name each case.
         data_format: channels_first converts a model with channels last: its images are (batch, channels, height,
             width), and its weights go with them, those after a Flatten included.
         fold: whether a BatchNormalization that stands alone behind a convolution or a Dense becomes part of it, for
@@ -121,8 +121,8 @@ def port(
         blocks: whether layers that repeat become blocks, so that a ResNet reads like one; the names of its weights
             begin with those of the blocks then.
         replace: torch modules of yours that stand in for layers, by the layers' names or classes: a class, or
-            ``package.module:Class``. They are made with what of the layer's config their constructors take, and get its
-            arrays. A kind that is registered under the name of a Keras class needs no mention.
+            ``package.module:Class``. Their constructors get the values of the layer's config that they take, and they
+            get its arrays. A kind that is registered under the name of a Keras class needs no mention.
 
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
@@ -195,7 +195,7 @@ def port(
     )
 
 
-# What a config raises that is damaged, wherever the port stumbles over it.
+# What a damaged config may raise, anywhere in the port.
 DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 
 

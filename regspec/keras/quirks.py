@@ -1,4 +1,4 @@
-"""What a Keras does with a config that nobody can have wanted: done too, or set right, and named in a note."""
+"""Behaviour of a version of Keras that is surely not intended: reproduced or corrected, and named in a note."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _unheard(config: Config, dialect: Dialect, notes: Notes) -> Config:
 
 
 def _off_center(config: Config, dialect: Dialect, notes: Notes) -> Config:
-    """As it is now: before TensorFlow 2, images were enlarged so that they moved."""
+    """Refuses the interpolation of Keras before TensorFlow 2, which shifts images; or ports it as it is now."""
     if not dialect.is_standalone or config.get("interpolation", "nearest") == "nearest":
         return config
     what = f"the interpolation {config['interpolation']} of Keras before TensorFlow 2, which moves the image"
@@ -70,7 +70,7 @@ def _projected_too(config: Config, dialect: Dialect, notes: Notes) -> Config:
 
 
 def _as_on_torch(config: Config, dialect: Dialect, notes: Notes) -> Config:
-    """With what Keras does on torch alone."""
+    """With the behaviour of Keras's torch backend, which differs from the others."""
     if not dialect.keeps_quirks:
         return config
     notes.add(
@@ -81,7 +81,7 @@ def _as_on_torch(config: Config, dialect: Dialect, notes: Notes) -> Config:
 
 
 def _unfrozen(config: Config, dialect: Dialect, notes: Notes) -> Config:
-    """Trained, though it is frozen: a constructor freezes none of the layers that it is given."""
+    """Trained, though the config says frozen: when Keras reads it, the layers inside are not frozen."""
     if config.get("trainable") is not False or not dialect.keeps_quirks:
         return config
     held = _held(config)

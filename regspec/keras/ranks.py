@@ -1,4 +1,4 @@
-"""The ranks of tensors that operations take, of which most files tell nothing, once the graph tells them."""
+"""A check of the ranks of tensors that operations take: most files do not have these, but the graph does."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Reader:
     dialect: Dialect
     notes: Notes
     problems: Problems = field(default_factory=Problems)
-    blocks: set[str] = field(default_factory=lambda: {"call"})  # names of models inside, and what no block is called
+    blocks: set[str] = field(default_factory=lambda: {"call"})  # names of blocks so far, and one that none may have
     count: int = 0  # of the layers so far
 
     def count_layers(self, number: int) -> None:
@@ -85,6 +85,6 @@ def declared_input(layer: Mapping[str, Any], shape: list[int | None], dtype: str
         given = dtype if own is None else policy_of(own).computes
     except UnportedError:
         raise UnportedError(f"the input '{name_of(layer)}' of the type {str(own)[:80]}") from None
-    # an axis without cells is one whose size may vary: so may what torch makes of it
+    # an axis of size 0 is ported as one whose size may vary
     sizes = [None if size == 0 else size for size in shape[1:]]
     return {"shape": sizes, **({} if given == dtype else {"dtype": given})}

@@ -193,7 +193,7 @@ class _Body:
         return self._layer_call(layer, index, call)
 
     def _operation_call(self, layer: Mapping[str, Any], index: int, call: RecordedCall) -> str:
-        """The entry of an operation's call; the operation's own name where it gives a size, for which there is none."""
+        """The entry of an operation's call; for a result that is a size, which has no entry, the operation's name."""
         dialect = self.reader.dialect
         try:
             if is_function(layer):
@@ -253,7 +253,7 @@ class _Body:
     def operation(self, operand: Operand, name: str, own_name: str | None = None) -> str:
         """The reference to an operand, whose entry is added after those of its own operands.
 
-        ``name`` is that of the whole operation, with which the names of these begin.
+        ``name`` is that of the whole operation, with which the names of its operands' entries begin.
         """
         if isinstance(operand, tuple):
             return self.reference(operand)
@@ -271,7 +271,7 @@ class _Body:
         return own_name
 
     def _stored(self, name: str, key: str, value: Any) -> Any:
-        """A field's value, with the shape of an array in its place, which goes to the weights of an entry."""
+        """A field's value; an array in it becomes a weight of the entry, and leaves its shape in the field."""
         if isinstance(value, list):
             return [self._stored(name, f"{key}_{index}", each) for index, each in enumerate(value)]
         if not isinstance(value, Stored):

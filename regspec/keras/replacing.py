@@ -42,7 +42,7 @@ class Replacements:
 
     @classmethod
     def of(cls, targets: Mapping[str, str | type[Any]]) -> Replacements:
-        """By what they stand in for: classes, or ``package.module:Class``. Raises `RegspecError`."""
+        """The replacements for layers of these names: classes, or ``package.module:Class``. Raises `RegspecError`."""
         return cls({name: Replacement(*registered_as(target), name=name) for name, target in targets.items()})
 
     def find(self, item: Mapping[str, Any]) -> Replacement | None:
@@ -65,7 +65,7 @@ class Replacements:
         return tuple(dict.fromkeys(each.imported for each in (*self.by_name.values(), *used)))
 
     def problems(self, layers: Sequence[Mapping[str, Any]], used: Collection[Replacement]) -> Iterator[Problem]:
-        """What names no layer of a model; ``used`` are those that a layer has."""
+        """The replacements whose names fit no layer of the model; ``used`` are the others."""
         known = {str(name) for layer in layers for name in (layer["class_name"], layer["config"].get("name")) if name}
         for name in (name for name, each in self.by_name.items() if each not in used):
             what = f"'{name}' is to be replaced, but no layer has that name, and none that class"

@@ -81,7 +81,7 @@ def _use(port: PortedModel, graph: Graph) -> Iterator[str]:
 
 
 def _registered(imports: Sequence[str]) -> Iterator[str]:
-    """The lines that make the user's own kinds known, of what `--import` takes."""
+    """The lines that make the user's own kinds known; ``imports`` are values of `--import`."""
     names: dict[str, list[str]] = {}
     for module, _, name in (each.partition(":") for each in imports):
         names.setdefault(module, []).extend([name] * bool(name))

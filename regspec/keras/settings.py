@@ -62,7 +62,7 @@ def reduction_in(stored: archive.Archive, dialect: Dialect) -> str:
 
 
 def settings_of(config: Any, dialect: Dialect, reduction: str, notes: Notes) -> dict[str, str]:
-    """What a spec says for all its layers, but for its data format, where it is not what it would be anyway."""
+    """The settings of a spec that differ from their defaults, without its data format."""
     settings: dict[str, str] = {}
     if dialect.dtype != "float32":
         settings["dtype"] = dialect.dtype

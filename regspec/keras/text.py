@@ -14,11 +14,11 @@ from regspec.code.shapes import DataFormat
 from regspec.keras.models import Model
 from regspec.keras.values import UnportedError
 
-PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")  # texts that are what they look like, but for a few
+PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")  # texts that need no quotes, except a few words
 
 
 def text_of(model: Model, data_format: DataFormat, settings: Mapping[str, str]) -> str:
-    """The text of a model's spec; ``settings`` are what holds for the whole of it besides."""
+    """The text of a model's spec; ``settings`` are further sections of it."""
     lines = ["regspec: 1", f"name: {_flow(model.name)}"]
     lines += ["data_format: channels_last"] * (data_format == "channels_last")
     lines += [f"{name}: {value}" for name, value in settings.items()]
@@ -50,7 +50,7 @@ def _blocks(model: Model) -> dict[str, Model]:
 
 
 def _entries(model: Model) -> Iterator[str]:
-    """The layers, a line each; what a layer takes is said where it is not what stands before."""
+    """The layers, a line each; a layer's inputs are written only where they are not the layer before."""
     last = list(model.inputs)[-1]
     for entry in model.entries:
         ((kind, fields),) = entry.items()

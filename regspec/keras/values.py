@@ -25,8 +25,8 @@ FAMILIES: dict[str, Family[Any]] = {
     "initializer": INITIALIZERS,
     "activation": ACTIVATIONS,
 }
-# Layers that are activation functions, which others may have as theirs: the function, its arguments by those of the
-# layer where they differ, and those that the layer does not have.
+# Layers that a file may have in place of an activation function: the function, its arguments by those of the layer
+# where the names differ, and arguments that the layer does not have.
 LAYERS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "ELU": ("elu", {}, {}),
     "LeakyReLU": ("leaky_relu", {"alpha": "negative_slope"}, {}),  # as Keras 2 calls it
@@ -34,7 +34,7 @@ LAYERS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "Softmax": ("softmax", {}, {}),
     "ThresholdedReLU": ("threshold", {"theta": "threshold"}, {"default_value": 0.0}),
 }
-# Of initializers, which draw nothing here, because the weights are in the file; and of anything.
+# Arguments that are left out: those of initializers, because the weights come from the file, and those of anything.
 NOT_FIELDS = ("seed", "input_axes", "output_axes", "name", "dtype")
 
 

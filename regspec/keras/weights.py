@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Groups of arrays that are no weights: the states of random generators, and a count of what was adapted.
+# Groups of arrays that are no weights: the states of random generators.
 NO_WEIGHTS = re.compile(r"(.*/)?(seed_generator(_\d+)?|_dropout_layer|_random_generator)/.*")
 _WRAPPED = re.compile(r"(?:layer/)+")  # the group of a layer in a wrapper
 OF_WRAPPERS = ("vector_u",)  # weights of a wrapper itself, and not of the layer in it
@@ -208,12 +208,12 @@ def _matched(
         else:
             own = next((groups[group] for group in (f"{inside}vars", f"{inside}cell/vars") if group in groups), [])
         pairs.append((weight, left.pop(own.pop(0), None) if own else None))
-    # but for a wrapper's copy, and a count of what was adapted
+    # a wrapper's copies of weights, and the scalar counters of adapt(), are not reported
     return pairs, [path for path, each in left.items() if path.startswith(inside) and each.shape]
 
 
 def _leads_to(group: str, owner: list[str]) -> bool:
-    """Whether a group is that of a sublayer: on the way to it are the names by which the weight knows it."""
+    """Whether a group is that of a sublayer: its path has all the names of ``owner``, in order."""
     way = iter(step.strip("_").removesuffix("_layer").removesuffix("_dense") for step in group.split("/"))
     return all(name.replace("attention_output", "output") in way for name in owner)
 

@@ -30,7 +30,7 @@ class ActivationFunction(Named):
         raise NotImplementedError
 
     def output_shape(self, shape: Shape, dimension: int) -> Shape:
-        """The shape that it makes of one as it lies in torch."""
+        """The shape of its output for an input's shape, both in torch's order of dimensions."""
         return shape
 
 

@@ -102,7 +102,7 @@ MAX_NAME = 100
 
 
 class NameForm:
-    """A name of a form, as an annotation of pydantic fields; ``message`` says what is wrong with any other."""
+    """The form of a name, as an annotation of pydantic fields; ``message`` says what is wrong with other names."""
 
     def __init__(self, pattern: str, message: str) -> None:
         self.pattern = re.compile(pattern, re.ASCII)
@@ -222,7 +222,7 @@ RESERVED = frozenset(
 
 @cache
 def snake_case(name: str) -> str:
-    """A class's name as Keras makes a layer's name of it: ``MaxPooling2D`` gives ``max_pooling2d``."""
+    """The name that Keras gives a layer of this class: ``MaxPooling2D`` gives ``max_pooling2d``."""
     name = re.sub(r"\W+", "", name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

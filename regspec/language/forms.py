@@ -1,6 +1,6 @@
 """The forms in which a spec names an initializer, an activation function, a constraint or a regularizer.
 
-A thing of a family is written by its name, ``relu``; with arguments, ``{leaky_relu: {negative_slope: 0.1}}``; or,
+A member of a family is written by its name, ``relu``; with arguments, ``{leaky_relu: {negative_slope: 0.1}}``; or,
 where one argument matters most, ``{leaky_relu: 0.1}``.
 """
 
@@ -24,7 +24,7 @@ class Named(Frozen):
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     main: ClassVar[str | None] = None  # the argument that may stand for all: {leaky_relu: 0.1}
-    is_registered: ClassVar[bool] = False  # by a user, and none of this package's own
+    is_registered: ClassVar[bool] = False  # whether a user has added it
     own_fields: ClassVar[frozenset[str]] = frozenset()  # arguments that Keras's counterpart does not have
     example: ClassVar[str] = ""  # what an example says after the name, as a spec writes it: 0.1
 
@@ -41,7 +41,7 @@ T = TypeVar("T", bound=Named)
 
 @contextmanager
 def at(step: str | int) -> Iterator[None]:
-    """Says of the errors inside that what they are about is found by this step from the value that is parsed."""
+    """Puts a step, a key or an index, before the location of the pydantic errors that are raised inside."""
     try:
         yield
     except PydanticCustomError as error:

@@ -27,12 +27,12 @@ TRUNCATED_DEVIATION = 0.87962566103423978
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What is drawn for: a weight's shape in Keras, how it lies in torch, its fans where Keras fixes them."""
+    """The weight to be filled: its shape in Keras, its layout in torch, and its fans where Keras fixes them."""
 
     shape: tuple[int, ...]
     pattern: Pattern
     fans: tuple[int, int] | None = None
-    is_regrouped: bool = False  # whether torch holds its columns by groups in another order
+    is_regrouped: bool = False  # whether torch has its groups of columns, an RNN's gates, in another order
 
     @property
     def is_matrix(self) -> bool:
@@ -76,7 +76,7 @@ INITIALIZERS: Family[WeightInitializer] = Family("initializer")
 
 
 class Random(WeightInitializer):
-    """One that draws numbers; with a seed, the same ones each time."""
+    """An initializer that draws numbers; with a seed, the same ones each time."""
 
     seed: Count | None = None
 

@@ -1,4 +1,4 @@
-"""What a user adds to the language: from an importable callable to fields that a spec may give."""
+"""What users add to the language: an importable callable, whose parameters become fields of a spec."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def importable(target: Callable[..., Any]) -> Import:
 def fields_of(target: Callable[..., Any], *, skip: int) -> dict[str, tuple[Any, Any]]:
     """The parameters of ``target`` after the first ``skip``, as pydantic fields: name -> (type, default or ...).
 
-    ``*arguments`` and ``**keywords`` are none, because a spec names what it gives.
+    ``*args`` and ``**kwargs`` are left out, because a spec gives arguments by known names.
     """
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
     fields = {}

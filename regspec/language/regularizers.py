@@ -208,7 +208,7 @@ class Regularizer:
 
     @property
     def _penalties(self) -> list[Penalty]:
-        """The parts, their schedules apart."""
+        """The penalties of the parts, without their schedules."""
         return [part.penalty if isinstance(part, Scheduled) else part for part in self.parts]
 
     def check(self, slot: str, *, has_inputs: bool) -> None:
@@ -271,7 +271,7 @@ class _RegularizerForms:
         return REGULARIZERS.make(self._known(name), arguments, (name,))
 
     def _known(self, name: str) -> str:
-        """``name``, once what packages offer under it is loaded."""
+        """``name``, after the entry points of installed packages under this name are loaded."""
         if REGULARIZERS.get(name) is None:
             load_entry_points("regspec.regularizers", name)
         return name

@@ -102,7 +102,7 @@ class Softmax(Elementwise):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         for axis in self.axis:
-            x.dimension(axis)  # which there must be
+            x.dimension(axis)  # raises if there is none
         return x.shape
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
@@ -114,7 +114,7 @@ class Softmax(Elementwise):
         return call("torch.exp", x - x.method("logsumexp", dimensions, keepdim=True))
 
     def _masked(self, x: Symbol, mask: Symbol) -> Expression:
-        """Over what counts alone; zero elsewhere. As in Keras the mask has the input's last axes."""
+        """The softmax over what the mask, which must have the input's shape, leaves; zero elsewhere."""
         if len(self.axis) > 1 or x.order != axes.identity(x.rank) or mask.shape != x.shape:
             what = f"has a mask of {text(mask.shape)}, but takes one of its input's shape, of {x.described}"
             raise ShapeError(what, "give 'mask: []' to take none")

@@ -1,10 +1,10 @@
 """The cells of recurrent layers: one step, from its features and a state to the next state.
 
-A cell is no layer: it stands in an RNN, alone or in a stack; LSTM is an RNN that is its own LSTMCell. What goes over
-the steps is a module for each cell. Keras's defaults are torch's own recurrent modules, which are fast; other
-activations, dropout inside the recurrence, a GRU that resets before its product, and a state that is kept are the
-runtime's, with the same parameters. Keras has one bias where torch has two: the second stays zero and is not trained,
-but for a GRU that resets after its product, where Keras has both.
+A cell is no layer: it stands in an RNN, alone or in a stack; LSTM is an RNN that is its own LSTMCell. Each cell becomes
+a module that goes over the steps: with Keras's defaults torch's own, which is fast. Other activations, dropout inside
+the recurrence, a GRU that resets before its product, and a kept state need a module of the runtime, which has the same
+parameters. Keras has one bias where torch has two: torch's second stays zero and is not trained, except in a GRU that
+resets after its product, where Keras has both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from regspec.layers.slots import BiasSlot, KernelSlot, RecurrentSlot
 
 SIGMOID = activations.ACTIVATIONS.parse("sigmoid")
 TANH = activations.ACTIVATIONS.parse("tanh")
-MAX_CELLS = 64  # a statement a cell: more would be no code to read
+MAX_CELLS = 64  # each cell is a statement in the source; more would be unreadable
 
 
 class Stepping(KernelSlot, RecurrentSlot, BiasSlot):
@@ -99,7 +99,7 @@ class Cell(Stepping):
     def constructor(
         self, features: int, *, is_masked: bool = False, is_bidirectional: bool = False, **options: Any
     ) -> Call:
-        """The constructor of the module that goes over the steps; ``options`` are those of the runtime's."""
+        """The constructor of the module that goes over the steps; ``options`` are for the runtime's."""
         bias = unless(True, self.use_bias)
         if self.is_native and not is_masked and all(value is OMIT for value in options.values()):
             both = unless(False, is_bidirectional)
@@ -108,11 +108,11 @@ class Cell(Stepping):
 
     @property
     def absent_parameters(self) -> tuple[str, ...]:
-        """Those of its module that Keras does not have."""
+        """The parameters of its module that Keras does not have."""
         return ("bias_hh_l0",) if self.use_bias else ()
 
     def direction_weights(self, features: int, owner: Names = (), ending: str | None = None) -> tuple[Weight, ...]:
-        """Its weights, in a module of the owner, or in torch's for both directions, where their parameters end so."""
+        """Its weights in the owner's module, or in torch's bidirectional one, whose parameters end in ``ending``."""
         width = self.gates * self.units
 
         def weight(slot: str, pattern: str, shape: tuple[int, ...], *parameters: str, **more: Any) -> Weight:
@@ -134,7 +134,7 @@ class Cell(Stepping):
 CELLS: dict[str, type[Frozen]] = {}
 
 C = TypeVar("C", bound=type[Frozen])
-Names = tuple[str, ...]  # that lead to a cell, or to a layer in another
+Names = tuple[str, ...]  # the path to a cell, or to a layer inside another
 
 
 def cell(cls: C) -> C:
@@ -279,7 +279,7 @@ NestedCells = Annotated[Frozen, CellsForm()]
 
 
 def stacked(field: Frozen) -> tuple[tuple[Names, Cell], ...]:
-    """The cells of a field in the order in which they compute, with the names that lead to each: none to one alone."""
+    """The cells of a field in the order in which they run, each with the names that lead to it: none for one alone."""
     return tuple(_stacked(field, (), True))
 
 

@@ -1,7 +1,7 @@
 """Convolutions: plain, transposed, depthwise and separable, in one to three dimensions.
 
-Written for channels first. ``padding: same`` pads as Keras does, ceil(n / stride) cells out and the odd cell of
-padding after; where both sides are equal it is torch's own padding, else an ``F.pad`` before.
+Written for channels first. ``padding: same`` pads as Keras does: ceil(n / stride) cells come out, and the odd cell of
+padding is at the end. Equal padding on both sides is torch's own; any other is an ``F.pad`` before the convolution.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
         return (kernel, bias) if self.use_bias else (kernel,)
 
     def crops(self) -> list[tuple[int, int]]:
-        """The cells that Keras takes off torch's full output, before and after; fewer than none are cells to add."""
+        """The cells that Keras takes off torch's full output, before and after; negative ones are cells to add."""
         crops = []
         for axis, (span, stride) in enumerate(zip(self.spans(), self.strides, strict=True)):
             extra = None if self.output_padding is None else self.output_padding[axis]
@@ -177,7 +177,7 @@ class Transposed(KernelSlot, BiasSlot, Activated, Even):
         return self.activated_shape((x.shape[0], self.filters, *sizes), x)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
-        # torch takes the same off both ends, and adds cells at the far end: what else Keras takes off is sliced off
+        # torch crops both ends alike, and can add cells at the end; what Keras crops beyond that is sliced off
         added = tuple(max(before - after, 0) for before, after in self.crops())
         rest = [max(after - before, 0) for before, after in self.crops()]
         for cells, stride, dilation in zip(added, self.strides, self.dilation_rate, strict=True):

@@ -1,7 +1,7 @@
 """Convolutional LSTMs over sequences of signals, images or volumes: an LSTM whose products are convolutions.
 
-Written for (batch, steps, channels, …). The input's convolution is padded as a layer of convolution is; that of the
-state keeps its size, and moves by single cells, whatever the strides and the dilation are, as in Keras.
+Written for (batch, steps, channels, …). The input's convolution is padded like that of a convolution layer. The state's
+convolution keeps the state's size: as in Keras its stride and dilation are 1, whatever the layer's are.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class EinsumDense(KernelSlot, Activated):
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         shapes = self._shapes(x)
-        # by place: the equation's letters are the user's, and say nothing of what is output and what input
+        # axes named by position: the equation's letters don't tell which axis is an input and which an output
         axes = " ".join("abcdefgh"[: len(shapes.kernel)])
         kernel = self.weight("kernel", axes, shapes.kernel, fans=shapes.fans)
         names = " ".join("abcdefgh"[: len(shapes.bias or ())])
@@ -123,7 +123,7 @@ _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a
 
 @dataclass(frozen=True, slots=True)
 class EinsumShapes:
-    """What an equation makes of an input's shape."""
+    """The shapes that follow from an equation and an input's shape."""
 
     kernel: tuple[int, ...]
     kernel_axes: str  # its letters

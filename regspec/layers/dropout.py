@@ -36,7 +36,7 @@ class Rated(Noise):
 
 
 class Scaled(Rated):
-    """A layer whose noise grows with the share, beyond bounds as it nears one."""
+    """A layer whose noise grows without bound as the share nears one."""
 
     rate: Annotated[Fraction, Field(lt=1)] = Field(description="The share that is dropped, below one.")
 
@@ -55,7 +55,7 @@ class Shaped(Rated):
         return self.noise_shape and axes.permute(self.noise_shape, x.order)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
-        self.noise(x)  # whose shape must fit
+        self.noise(x)  # raises if its shape does not fit
         return x.shape
 
     def order(self, x: Symbol) -> Order | None:

@@ -33,7 +33,7 @@ class Weight:
     """A weight of a layer: Keras's name and shape, where it lies in torch, and what the spec says of it."""
 
     name: str  # Keras's, unique in the layer: kernel, query.kernel
-    slot: str  # of the fields that govern it: kernel
+    slot: str  # the slot whose fields apply to it: kernel
     shape: tuple[int, ...] | None  # Keras's; None where only the user's module knows it
     pattern: Pattern  # how Keras's array lies in torch
     parameters: tuple[str, ...] = ("weight",)  # attributes of its module; several are stacked along a first axis
@@ -45,14 +45,14 @@ class Weight:
     regularizer: Regularizer | None = None
     constraint: WeightConstraint | None = None
     explicit: bool = False  # whether the layer itself says what its regularizer is
-    fans: tuple[int, int] | None = None  # where Keras counts other than by the shape
+    fans: tuple[int, int] | None = None  # where Keras does not count them from the shape
     ones: tuple[int, int] | None = None  # rows that start at one: an LSTM's forget gate
     chunks: tuple[int, ...] | None = None  # Keras's gates, in the order in which torch stores them
-    along: tuple[int | None, ...] = ()  # for each of its axes the input's, as Keras counts, on which its size depends
+    along: tuple[int | None, ...] = ()  # for each of its axes, the Keras axis of the input that decides its size
 
     @property
     def drawn(self) -> Drawn | None:
-        """What its initializer fills, but for what the module's constructor has done."""
+        """What its initializer has to fill; None where the module's constructor has filled it already."""
         if self.initializer is None or self.shape is None or self.initializer == self.constructed:
             return None
         return Drawn(self.shape, self.pattern, self.fans, self.chunks is not None)
@@ -101,20 +101,20 @@ class Layer(Frozen):
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
     indexes_rows: ClassVar[bool] = False  # whether its input holds indices of rows, of which none is below 0
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
-    takes_attention_mask: ClassVar[bool] = False  # whether a mask that is named for it is one of scores
+    takes_attention_mask: ClassVar[bool] = False  # whether the 'mask' that a spec gives it is one of scores
     is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
-    takes_inputs_apart: ClassVar[bool] = False  # whether Keras's class takes several inputs as so many arguments
+    takes_inputs_apart: ClassVar[bool] = False  # whether Keras's class takes its inputs as separate arguments
     is_counted_by_spec: ClassVar[bool] = False  # whether it counts the axes of its inputs as the spec, and not as Keras
     axis_fields: ClassVar[tuple[str, ...]] = ()  # fields with axes of its input, as the spec counts them
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        """The values of fields for Keras's class on these inputs, where they are others. Raises `ShapeError`."""
+        """Values of fields that Keras's class needs in place of the layer's, on these inputs. Raises `ShapeError`."""
         return {}
 
     @property
     def state_structure(self) -> States:
-        """The states that it takes and gives besides, in the lists in which Keras has them."""
+        """The states that it takes and gives besides its tensors, nested in lists as in Keras."""
         return ()
 
     def order(self, x: Symbol) -> Order | None:
@@ -187,7 +187,7 @@ class Layer(Frozen):
 
     @property
     def masked_outputs(self) -> int:
-        """How many of its outputs, from the first, have that mask."""
+        """How many of its outputs, from the first, have the mask that `output_mask` gives."""
         return 1
 
     @property
@@ -230,7 +230,7 @@ class Layer(Frozen):
         return -1 if dimension == output.rank - 1 else dimension
 
     def weight(self, slot: str, pattern: str, shape: tuple[int, ...], **more: Any) -> Weight:
-        """A weight with what the fields of its slot say."""
+        """A weight with the initializer, regularizer and constraint of its slot's fields."""
         return Weight(
             more.pop("name", slot),
             slot,
@@ -245,7 +245,7 @@ class Layer(Frozen):
         )
 
     def own_arguments(self) -> dict[str, Any]:
-        """The fields of its kind that are not as their defaults, as keywords of a module that has the same ones."""
+        """The kind's fields that differ from their defaults, as keyword arguments of a module with the same names."""
         shared = Layer.model_fields.keys() | {"data_format", "seed"}
         fields = {name: field for name, field in type(self).model_fields.items() if name not in shared}
         required = sorted(fields, key=lambda name: not fields[name].is_required())
@@ -360,7 +360,7 @@ class Spatial(Layer):
         raise PydanticCustomError("sizes", "must be one size or {wanted}, but has {given}", wanted)
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        """Channels first must be said to Keras, and equal sizes may be one."""
+        """Keras must be told channels_first; equal sizes are given as one."""
         sizes = {name: getattr(self, name, None) for name in PER_AXIS}
         found = {name: value[0] for name, value in sizes.items() if value and len({*value}) == 1}
         is_first = self.data_format == "channels_first"
@@ -416,8 +416,8 @@ def channel_axis(axis: Axis | None, x: Symbol) -> int:
 
 
 KINDS: dict[str, type[Layer]] = {}
-BUILT_IN: set[str] = set()  # the kinds of this package: no class of a user's takes their names
-OPERATIONS: set[str] = set()  # those of them that Keras records as operations, and has no layers for
+BUILT_IN: set[str] = set()  # the kinds of this package, under whose names users can't register classes
+OPERATIONS: set[str] = set()  # the built-in kinds that are operations in Keras, and no layers
 
 L = TypeVar("L", bound=type[Layer])
 

@@ -1,4 +1,4 @@
-"""Keras 2's locally connected layers: convolutions whose filters are others at each place."""
+"""Keras 2's locally connected layers: convolutions with different filters at each place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from regspec.layers.slots import BiasSlot, KernelSlot
 class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
     """A window that moves along the spatial axes, with weights of its own at each place."""
 
-    is_in_keras = False  # but in Keras 2
+    is_in_keras = False  # only in Keras 2
 
     example = "{filters: 16, kernel_size: 3, kernel_regularizer: {l2: 1e-4}}"
 

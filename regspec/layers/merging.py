@@ -23,7 +23,7 @@ class Merge(Moved, Elementwise):
     """A function of the numbers at the same place in several tensors."""
 
     example = "{inputs: [a, b]}"
-    arity: ClassVar[tuple[int, int | None]] = (2, 64)  # an operator a tensor: more would be no code to read
+    arity: ClassVar[tuple[int, int | None]] = (2, 64)  # one operator for each tensor; more would be unreadable
     supports_masking = True
     verb: ClassVar[str]
 
@@ -49,7 +49,7 @@ class Merge(Moved, Elementwise):
         return self.merge([_expanded(each, rank) for each in (x, *others)])
 
     def merge(self, values: Sequence[Expression]) -> Expression:
-        """The expression of tensors of one rank."""
+        """The merged expression of tensors of equal rank."""
         raise NotImplementedError
 
 
@@ -95,7 +95,7 @@ class Operator(Merge, Pair):
         return self.merge([as_number(each, _expanded(each, rank), dtype) for each in xs])
 
     def merge(self, values: Sequence[Value]) -> Expression:
-        """The expression of operands of one rank."""
+        """The merged expression of operands of equal rank."""
         raise NotImplementedError
 
 
@@ -150,7 +150,7 @@ class Extreme(Operator):
     """The largest or the smallest of the inputs, number by number."""
 
     function: ClassVar[str]
-    bound: ClassVar[str]  # what a tensor's method calls it
+    bound: ClassVar[str]  # the argument of Tensor.clamp
 
     def merge(self, values: Sequence[Value]) -> Expression:
         tensors = [each for each in values if isinstance(each, Expression)]
@@ -165,7 +165,7 @@ class Extreme(Operator):
         return self._masked(*xs)
 
     def _masked(self, x: Symbol, *others: Symbol) -> Expression:
-        """Of the inputs that count at a step; of a step that counts in none, the first's."""
+        """The extreme of the inputs that are unmasked at a step; where none is, the first input."""
         rank = max(each.rank for each in (x, *others))
         result, so_far = _expanded(x, rank), None if x.mask is None else spread(x.mask, x)
         for other in others:
@@ -237,7 +237,7 @@ class Concatenate(Moved, Elementwise):
         """A step counts where it does in one of the inputs; those without a mask count with all their steps."""
         masks = [each.mask for each in (x, *others) if each.mask is not None]
         axis = x.order[self.dimension(x)]
-        if masks and axis != x.rank - 1:  # the steps follow each other too
+        if masks and axis != x.rank - 1:  # masks are concatenated like their tensors
             masks_of_all: list[Value] = [_all_steps(each) if each.mask is None else each.mask for each in (x, *others)]
             return call("torch.cat", masks_of_all, dim=axis)
         return _either(masks) if len(masks) == len(others) + 1 else None
@@ -273,7 +273,7 @@ class Concatenate(Moved, Elementwise):
 
 
 def _either(masks: Sequence[Expression]) -> Expression:
-    """The mask of what counts by one of several."""
+    """The mask of the steps that count in at least one of several masks."""
     return reduce(lambda left, right: Binary("|", left, right), dict.fromkeys(masks))
 
 

@@ -1,4 +1,4 @@
-"""A layer inside a layer: the field that holds one, and how it is computed in its wrapper's place."""
+"""A layer inside a layer: the type of a field that holds one, and its weights, shapes and expression there."""
 
 from __future__ import annotations
 

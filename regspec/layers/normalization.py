@@ -30,7 +30,7 @@ class ChannelNormalization(AffineSlots):
     epsilon: NotNegative = Field(1e-3, description="Added to the variance.")
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        """Where the channels lie, which must be said to Keras where they are not last."""
+        """The axis of the channels, which Keras must be told where it is not the last."""
         axis = channel_axis(self.axis, xs[0])
         is_last = axis == xs[0].rank - 1
         return {"axis": None if is_last else axis}
@@ -42,7 +42,7 @@ class ChannelNormalization(AffineSlots):
         return (0, axis, *(other for other in range(1, x.rank) if other != axis))
 
     def affine(self, x: Symbol) -> tuple[Weight, ...]:
-        """Gamma and beta, as far as there are."""
+        """Gamma and beta, or those of them that the layer has."""
         along = (x.order[1],)
         gamma = self.weight("gamma", "c", (x.size(1),), constructed=ONES, along=along)
         beta = self.weight("beta", "c", (x.size(1),), parameters=("bias",), constructed=ZEROS, along=along)
@@ -113,7 +113,7 @@ class BatchNormalization(ChannelNormalization):
             return Module(constructor)(x)
         if x.order[1] == x.rank - 1:
             mask = x.mask.method("unsqueeze", 1)
-        else:  # Keras's, whose last axis is the one that it lacks
+        else:  # the mask has all of Keras's axes but the last
             mask = x.mask.method("unsqueeze", -1)
             mask = mask if x.order == identity(x.rank) else mask.method("permute", *x.order)
         return Module(constructor)(x, mask)
@@ -236,7 +236,7 @@ class UnitNormalization(Elementwise):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         for axis in self.axis:
-            x.dimension(axis)  # which there must be
+            x.dimension(axis)  # raises if there is none
         return x.shape
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:

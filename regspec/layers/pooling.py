@@ -76,7 +76,7 @@ class Pooling(Spatial):
         return pooled[without] if any(drops) else pooled
 
     def _spans(self, x: Symbol) -> tuple[int, ...]:
-        """The windows for torch: a single one that ends in a padded cell does without it, so that it fits."""
+        """The window sizes for torch: an axis with a single window that ends in padding has one cell less, to fit."""
         spans = []
         for size, span, step in zip(x.shape[2:], self.pool_size, self.steps, strict=True):
             is_padded = self.padding == "same" and step > 1 and size is not None
@@ -85,7 +85,7 @@ class Pooling(Spatial):
         return tuple(spans)
 
     def _possible(self, size: int | None, span: int, stride: int) -> set[int]:
-        """The cells of padding before; several, where they depend on a size that is not known."""
+        """The possible numbers of padded cells before; more than one where an unknown size decides."""
         if self.padding == "valid":
             return {0}
         sizes = range(span, span + stride) if size is None else [size]
@@ -95,7 +95,7 @@ class Pooling(Spatial):
         return self._possible(size, span, stride).pop()
 
     def _padded_when_run(self, x: Symbol) -> Expression:
-        """Windows of a tensor that is padded when its sizes are known."""
+        """Pooling of a tensor that is padded at run time, when its sizes are known."""
         if self.function == "Avg":
             return Module(call("SameAvgPool", self.pool_size, compact(self.steps)))(x)
         padding = call("SamePadding", self.pool_size, compact(self.steps), value=-math.inf)
@@ -172,7 +172,7 @@ class GlobalPooling(Spatial):
     method: ClassVar[str]
 
     def order(self, x: Symbol) -> Order | None:
-        return None  # a mean reads the axes where they lie
+        return None  # a reduction takes any order of axes
 
     def channels(self, x: Symbol) -> int:
         """Where the channels lie."""

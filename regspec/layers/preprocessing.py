@@ -121,7 +121,7 @@ class Normalization(Layer):
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         kept = self._kept(x)
         size, shape = self._size(x), tuple(x.size(axis) if axis in kept else 1 for axis in range(1, x.rank))
-        if _is_one(self.mean) and _is_one(self.variance):  # which hold for inputs of any size
+        if _is_one(self.mean) and _is_one(self.variance):  # one number fits inputs of any size
             size = shape = ()
         constructor = call(
             "Normalization",

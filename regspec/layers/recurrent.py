@@ -31,7 +31,7 @@ from regspec.layers.layer import Layer, Weight, kind
 class Recurrent(Layer):
     """A layer that goes over a sequence step by step, with states.
 
-    It may stand in another, which is the ``owner``: its weights' names and its modules' suffixes begin so.
+    It may stand in another layer. Then its weights' names and its modules' suffixes begin with the ``owner``'s.
     """
 
     return_sequences: bool = Field(False, description="Whether the output has every step, and not only the last.")
@@ -71,7 +71,7 @@ class Recurrent(Layer):
         return (None,) * self.state_count
 
     def state_shapes(self, x: Symbol) -> tuple[Shape, ...]:
-        """The shapes of its states, the first of which are its output's cell's."""
+        """The shapes of its states, in the order of its cells."""
         raise NotImplementedError
 
     def step_shape(self, x: Symbol) -> Shape:
@@ -93,7 +93,7 @@ class Recurrent(Layer):
         raise NotImplementedError
 
     def options_for(self, x: Symbol) -> dict[str, Any]:
-        """What the runtime's modules take besides those of a cell."""
+        """Keyword arguments of the runtime's modules besides those of a cell."""
         is_zero = self.mask_of(x) is not None and self.zero_output_for_mask
         return {"stateful": unless(False, self.stateful), "zero_output_for_mask": unless(False, is_zero)}
 
@@ -104,7 +104,7 @@ class Recurrent(Layer):
             return {}
         return {"mask": mask.method("flip", 1) if self.go_backwards else mask}
 
-    # -- what follows --------------------------------------------------------------------------------------------------
+    # -- what all recurrent layers share -------------------------------------------------------------------------------
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(xs[0])
@@ -134,7 +134,7 @@ class Recurrent(Layer):
         return x.mask if self.return_sequences else None
 
     def main_shape(self, x: Symbol) -> Shape:
-        """The shape of the output, the states apart."""
+        """The shape of the output without the states."""
         step = self.step_shape(x)
         return (*x.shape[:2], *step[1:]) if self.return_sequences else step
 
@@ -164,7 +164,7 @@ class Chain(Recurrent):
 
     @property
     def cells(self) -> tuple[tuple[Names, Cell], ...]:
-        """The cells in the order in which they compute, with the names that lead to each."""
+        """The cells in the order in which they run, each with the names that lead to it."""
         raise NotImplementedError
 
     @property

@@ -88,8 +88,8 @@ def register_layer(
     Args:
         cls: the module; or a `regspec.Layer`, for full control over shapes and lowering.
         name: the kind's name; the class's when absent.
-        output_shape: from the inputs' shapes without the batch, and the fields by name, to the output's; that of the
-            first input when absent.
+        output_shape: a function of the inputs' shapes, without the batch, and of the fields by name, that gives the
+            output's shape; when absent, the output has the shape of the first input.
         weights: slots that may be regularized and constrained: ``{"kernel": "weight"}`` gives the kind the fields
             kernel_regularizer and kernel_constraint, for its parameter weight.
 
@@ -103,7 +103,7 @@ def register_layer(
         ...     def __init__(self, start: float = 1.0) -> None:
         ...         super().__init__()
         ...         self.gate = torch.nn.Parameter(torch.tensor(start))
-        ...     def forward(self, x: torch.Symbol) -> torch.Symbol:
+        ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
         ...         return self.gate * x
 
         ``- Gate: {start: 0.5, gate_regularizer: {l1: 1e-3}}`` is then a layer.
@@ -122,9 +122,10 @@ def register_layer(
 
 
 def registered_as(target: str | type[Any]) -> tuple[str, str]:
-    """The kind that a class is, and what registers it again: its module, or ``module:Class`` where that does not.
+    """The kind of a class, and what to import to register it again: its module, or ``module:Class``.
 
-    A class that nobody has registered is, under its own name.
+    The latter is for a class that its module does not register. A class that is no kind yet is registered here, under
+    its own name.
 
     Args:
         target: the class; or ``package.module:Class``, which is imported.

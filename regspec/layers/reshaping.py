@@ -104,7 +104,7 @@ class Reshape(Moved):
 
 
 def keeps_places(shape: Shape, order: Order) -> bool:
-    """Whether the numbers of a tensor follow each other alike in this order of its axes: only axes of one move."""
+    """Whether this order of axes leaves a tensor's numbers in the same sequence: only axes of size one move."""
     kept = [axis for axis in order[1:] if shape[axis] != 1]
     return kept == sorted(kept)
 

@@ -80,7 +80,7 @@ class Bidirectional(Layer):
         return self._forward.stateful
 
     def _native_cell(self, x: Symbol) -> Cell | None:
-        """The cell of which one of torch's modules computes both directions, if it can."""
+        """The cell, if one bidirectional module of torch can compute both directions; else None."""
         forward = self._forward
         is_plain = not (forward.go_backwards or forward.return_state or forward.stateful)
         if x.mask is not None or self.backward_layer is not None or not is_plain:
@@ -242,7 +242,7 @@ def _in_steps(order: Order) -> Order:
 class TimeDistributed(Layer):
     """A layer applied to each step of a sequence by itself.
 
-    The layer has the steps of all sequences as its batch: by their number its own activity penalty is divided.
+    The layer's batch is the steps of all sequences, so its own activity penalty is divided by their number.
     """
 
     example = "{layer: {Dense: {units: 64, kernel_regularizer: {l2: 1e-4}}}}"
@@ -314,7 +314,7 @@ class TimeDistributed(Layer):
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if isinstance(self.layer, Dense) and self.layer.is_along_last_axis and not self.inner_activities:
-            return nested.lower(self.layer, x, x)  # which works along the last axis, whatever stands before
+            return nested.lower(self.layer, x, x)  # Dense works along the last axis, whatever axes are before it
         steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
         mask = None if x.mask is None else x.mask.method("flatten", 0, 1)
         result = nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1), mask)

@@ -56,7 +56,7 @@ class _Part:
 
     @property
     def regularizer(self) -> Any:
-        """The part, its schedule apart."""
+        """The part without its schedule."""
         return self.term.parts[self.index] if self.scheduled is None else self.scheduled.regularizer
 
     @property
@@ -66,7 +66,7 @@ class _Part:
 
     @property
     def strength(self) -> float:
-        """That of an L1, an L2 or a group lasso now."""
+        """The strength of an L1, an L2 or a group lasso now."""
         strength: float = self.regularizer.strength
         return strength * self.factor
 
@@ -180,7 +180,7 @@ def _routed(
 
 
 def _refused(part: _Part, optimizer: Optimizer, decoupled: bool) -> Iterator[Problem]:
-    """What stands against a part's route."""
+    """The problems that rule out a part's route."""
     optimized = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     if any(parameter not in optimized for parameter in part.parameters):
         yield Problem(f"the weight of '{part.name}' is none of the optimizer's parameters")
@@ -241,7 +241,7 @@ def _bound(roots: list[Regularized], optimizer: Optimizer, parts: list[_Part], s
         return (optimizer, closed), {key: value for key, value in keywords.items() if key != "closure"}
 
     def after(optimizer: Optimizer, *_: Any) -> None:
-        skipped = getattr(optimizer, "found_inf", None)  # of a fused optimizer, whose step GradScaler lets do nothing
+        skipped = getattr(optimizer, "found_inf", None)  # of a fused optimizer, whose step GradScaler may skip
         if skipped is not None and skipped.item():
             return
         groups = optimizer.param_groups if proximal else []
@@ -277,7 +277,7 @@ class _Decays:
     def __init__(self, optimizer: Optimizer, parts: list[_Part]) -> None:
         self.optimizer = optimizer
         self.before = [[*group["params"]] for group in optimizer.param_groups]
-        self.made: list[tuple[float, list[_Part]]] = []  # of each further group, the decay without penalties, and they
+        self.made: list[tuple[float, list[_Part]]] = []  # per new group: its decay without penalties, the parts
         own: dict[nn.Parameter, list[_Part]] = {}
         for part in parts:
             for parameter in part.parameters:
@@ -312,7 +312,7 @@ class _Decays:
 
 @torch.no_grad()
 def _add_gradients(parts: list[_Part], scale: Tensor) -> None:
-    """Adds the gradients of parts to those of their parameters; times the scale of an optimizer that divides by it."""
+    """Adds the gradients of parts to the ``.grad`` of their parameters, times a scale that the optimizer takes out."""
     groups: dict[tuple[Any, ...], list[Tensor]] = {}
     for part in parts:
         parameters = [parameter for parameter in part.parameters if parameter.requires_grad]
@@ -331,10 +331,10 @@ def _add_gradients(parts: list[_Part], scale: Tensor) -> None:
 
 
 def _step_size(group: Mapping[str, Any]) -> Any:
-    """How far a gradient of one that stays moves a weight in a step of SGD, once momentum has gathered.
+    """How far a constant gradient of 1 moves a weight in a step of SGD, once momentum has built up.
 
-    With the bare learning rate as the threshold, momentum m would leave a minimum of the loss with (1 - m) times the
-    strength, because the steps along the gradient are 1 / (1 - m) times as long.
+    With the plain learning rate as the threshold, momentum m would weaken the penalty to (1 - m) times its strength,
+    because the steps along the loss's gradient are 1 / (1 - m) times as long.
     """
     momentum = group["momentum"]
     return group["lr"] * (1 - group["dampening"]) / (1 - momentum) if 0 < momentum < 1 else group["lr"]

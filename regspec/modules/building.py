@@ -60,7 +60,7 @@ def build(
 
 
 def value_of(constructor: Call) -> Any:
-    """What a constructor call makes: its source is executed, as that of a model is."""
+    """The result of a constructor call, whose source is executed as a model's is."""
     names: dict[str, Any] = {}
     exec(value_source(constructor, "value"), names)
     return names["value"]
@@ -81,7 +81,7 @@ class Executed:
 
     @property
     def is_used(self) -> bool:
-        """Whether any class has an instance, or a class that derives from it: each refers to it once."""
+        """Whether any class has an instance or a subclass, each of which holds a reference to it."""
         return tuple(map(sys.getrefcount, self.classes)) != self.references
 
 
@@ -89,7 +89,7 @@ class Sources:
     """The sources that were executed, by their texts: equal ones give the same classes.
 
     The module of each is known to ``linecache`` and ``sys.modules``, so that tracebacks, debuggers, torch's compiler
-    and `inspect.getsource` find it. Those that nothing uses any more are forgotten, but for the last few.
+    and `inspect.getsource` find it. Sources that nothing uses are forgotten, except the last few.
     """
 
     def __init__(self, kept: int) -> None:
@@ -104,7 +104,7 @@ class Sources:
         return found
 
     def forget(self, *, keep: int = 0) -> None:
-        """Forgets those that nothing uses, the oldest first, until so many are left."""
+        """Forgets sources that nothing uses, the oldest first, until ``keep`` are left."""
         if len(self.known) <= keep:
             return
         unused = [text for text, executed in self.known.items() if not executed.is_used]

@@ -44,7 +44,7 @@ class Box:
     title: str
     lines: tuple[str, ...]  # shape, and a line for each penalty
     role: str  # input, layer, block, output
-    above: tuple[Box, ...] = ()  # what it takes
+    above: tuple[Box, ...] = ()  # the boxes whose outputs it takes
     x: float = 0.0  # of its centre, in points; y grows downwards
     y: float = 0.0
 

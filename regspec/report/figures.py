@@ -42,7 +42,7 @@ def colours(runs: Sequence[Recorded]) -> dict[str, tuple[str, object]]:
 
 
 def curves(runs: Sequence[Recorded]) -> list[Panel]:
-    """Data loss and penalties apart, on the data that is trained on and that which is held out; and the accuracy."""
+    """Data loss and penalties separately, on training and held-out data; and the accuracy."""
     every = with_baselines(runs)
     alone = len(every) == 1
     named = {each.name: each.name for each in every}
@@ -199,7 +199,7 @@ def _line_panel(name: str, title: str, text: str, lines: list[Line], *, is_share
 
 
 def _ranked(run: Recorded, values: dict[str, Numbers]) -> tuple[list[Line], str]:
-    """The lines of terms: the largest with colours, the others grey and thin; and a sentence of the latter."""
+    """The lines of terms: the largest with colours, the others grey and thin; and a sentence about these."""
     order = sorted(values, key=lambda name: -float(np.nanmax(values[name])))
     lines = []
     for index, name in enumerate(order):

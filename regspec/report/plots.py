@@ -38,7 +38,7 @@ class Line:
 
 
 def needs_logarithm(lines: Sequence[Line]) -> bool:
-    """Whether the values differ by orders, and none is negative."""
+    """Whether the values differ by orders of magnitude, and none is negative."""
     known = np.concatenate([line.known for line in lines])
     positive = known[known > 0]
     if not len(positive) or (known < 0).any():

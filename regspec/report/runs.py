@@ -69,7 +69,7 @@ class Recorded:
 
     @property
     def is_penalized(self) -> bool:
-        """Whether it minimized penalties: terms, or in an old run, which has none of their names, their sum."""
+        """Whether it minimized penalties: by the columns of terms, or in an old run, without these, by their sum."""
         has = bool(self.by_term("penalty")) or bool((self.metrics.get("penalty", np.zeros(1)) > 0).any())
         return has and not self.is_twin
 

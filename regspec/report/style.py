@@ -1,7 +1,7 @@
 """The look of figures: their colours, in the light and in the dark, and how they become SVG for a page or a file.
 
-Figures are drawn in the light colours. In a page's SVG each is replaced by a CSS variable, so that the page says what
-it is: so one picture does for light and dark.
+Figures are drawn in the light colours. In a page's SVG each is replaced by a CSS variable, which the page sets. So one
+picture serves for light and dark.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Panel:
 
     name: str
     title: str
-    text: str  # what one sees, for a caption, and for who does not see it
+    text: str  # what it shows, for a caption and for screen readers
     draw: Callable[[Axes], None]
     width: float = WIDTH  # inches
     height: float = 2.5
@@ -87,7 +87,7 @@ class Panel:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Within it matplotlib draws in this look; and it does not mind letters that its own font lacks."""
+    """Makes matplotlib draw in this look, and not warn of letters that its own font lacks."""
     with matplotlib.rc_context(_RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph")
         yield

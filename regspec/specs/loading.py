@@ -68,7 +68,7 @@ class _Item:
     fields: dict[str, Any]
     name: str
     origin: Origin
-    is_faulty: bool = False  # which is reported already
+    is_faulty: bool = False  # has a fault that is reported already
 
     @property
     def copies(self) -> int:
@@ -161,7 +161,7 @@ class _Loader:
         return self._valid(name, value, top, default)
 
     def _valid(self, name: str, value: Any, top: Origin, default: Any) -> Any:
-        """A section without the items of it that have faults; its default where it is no section at all."""
+        """A section without its faulty items; its default where nothing valid is left."""
         try:
             return _adapter(name).validate_python(value)
         except ValidationError as error:
@@ -180,7 +180,7 @@ class _Loader:
             return default
 
     def _searches(self, parameters: Mapping[str, Any], origin: Origin) -> dict[str, Search]:
-        """Where the parameters may lie that say so."""
+        """The searches of the parameters that have one, by name."""
         searches = {}
         for name, value in parameters.items():
             if is_searched(value):
@@ -190,7 +190,7 @@ class _Loader:
         return searches
 
     def _check_rules(self, rules: Any, origin: Origin) -> None:
-        """Reports kinds that the rules, as they are written, name and nobody knows."""
+        """Reports unknown kinds in the rules as they are written, before parameters are put in."""
         for index, rule in enumerate(rules if isinstance(rules, list) else ()):
             kinds = rule.get("kinds") if isinstance(rule, dict) else None
             for position, kind in enumerate(kinds if isinstance(kinds, list) else ()):
@@ -239,7 +239,7 @@ class _Loader:
         return items
 
     def _name(self, items: list[_Item], taken: set[str]) -> None:
-        """Gives those without a name one, made as Keras does: ``dense``, ``dense_1``."""
+        """Names the items that have no name, as Keras does: ``dense``, ``dense_1``."""
         copies = 0
         for item in items:
             copies += item.copies
@@ -291,7 +291,7 @@ class _Loader:
         return LayerUse(item.name, layer, placement.inputs, placement.mask)
 
     def _layer(self, cls: type[Layer], fields: dict[str, Any], item: _Item) -> Layer | None:
-        """The layer of these fields: one for all entries that say the same."""
+        """The layer with these fields; entries with equal fields share one."""
         key = (item.kind, repr(fields))
         if key in self.layers:
             return self.layers[key]
@@ -355,7 +355,7 @@ class _Loader:
         return self.bodies[key]
 
     def _check_block(self, name: str, block: BlockSection, origin: Origin) -> None:
-        """Faults of a block's own form; a block that nothing uses is unfolded with its defaults, if it has them all."""
+        """Reports a block's own faults; an unused one is unfolded with its defaults, if it has them all, as a check."""
         for parameter in [each for each, value in block.parameters.items() if is_searched(value)]:
             hint = f"search a parameter of the spec, and give it where the block is used: {{{parameter}: ${parameter}}}"
             here = origin / "parameters" / parameter / "search"
@@ -423,7 +423,7 @@ class _Loader:
 
 
 def _in_precision(inputs: Mapping[str, Input], dtype: str) -> dict[str, Input]:
-    """The inputs; one that does not say what type it has takes the model's."""
+    """The inputs; one without a dtype gets the model's."""
     return {
         name: each if "dtype" in each.model_fields_set else each.model_copy(update={"dtype": dtype})
         for name, each in inputs.items()
@@ -437,7 +437,7 @@ def _split(fields: dict[str, Any], model: type[Frozen]) -> tuple[dict[str, Any],
 
 
 def _real(path: str | Path) -> str:
-    """The file that a path leads to, if only to itself."""
+    """The real path of a file; the path itself where it can't be one."""
     try:
         return os.path.realpath(path)
     except ValueError:  # a zero byte

@@ -22,7 +22,7 @@ Outputs = str | tuple[str, ...] | Mapping[str, str] | None  # None: the last ent
 
 @dataclass(frozen=True, slots=True)
 class LayerUse:
-    """A layer in place. Entries that say the same of their layers share one."""
+    """A layer in place. Entries with equal layers share one `Layer`."""
 
     name: str
     layer: Layer
@@ -93,10 +93,10 @@ class ModelSpec:
     frozen_penalties: FrozenPenalties = "omitted"
     parameters: Mapping[str, Any] = field(default_factory=dict)  # their values in this spec
     dtype: Precision = "float32"
-    search: Mapping[str, Search] = field(default_factory=dict)  # where those parameters may lie that are searched
+    search: Mapping[str, Search] = field(default_factory=dict)  # what a search may choose, for each searched parameter
     derived: dict[str, Any] = field(
         default_factory=dict, init=False, compare=False, repr=False
-    )  # by later stages, once
+    )  # what later stages have computed from it
 
     def in_precision(self, dtype: Precision) -> ModelSpec:
         """The spec with another dtype; inputs that have the spec's own follow."""

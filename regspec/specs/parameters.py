@@ -1,4 +1,4 @@
-"""Parameters: where they may lie, and putting them in: ``$width`` stands for a named value, ``$$`` for a dollar."""
+"""Parameters: their searches, and their substitution: ``$width`` becomes a named value, ``$$`` a dollar."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Range(Frozen):
         return self
 
     def refusal(self, value: Any) -> str | None:
-        """What keeps a value from being one of these; None, if it is one."""
+        """Why a value is not one of these; None, if it is one."""
         if not _is_number(value):
             return "which is no number"
         if not self.low <= value <= self.high:
@@ -119,7 +119,7 @@ class Choices(Frozen):
     )
 
     def refusal(self, value: Any) -> str | None:
-        """What keeps a value from being one of these; None, if it is one."""
+        """Why a value is not one of these; None, if it is one."""
         return (
             None
             if any(written(value) == written(each) for each in self.choices)
@@ -131,7 +131,7 @@ Search = Range | Choices
 
 
 def _search(value: Any) -> Search:
-    """Where a parameter may lie. Raises a pydantic error."""
+    """The search of a parameter: a range or choices. Raises a pydantic error."""
     if not isinstance(value, dict):
         expected = "{low: …, high: …} or {choices: […]}"
         raise PydanticCustomError("form", "must be {expected}", {"expected": expected, "received": value})
@@ -172,7 +172,7 @@ def _fault(what: str, field: str, search: Range) -> PydanticCustomError:
 
 
 def is_searched(value: Any) -> bool:
-    """Whether a parameter, as it is written, says where it may lie, or was meant to."""
+    """Whether a parameter, as it is written, has a search, or was meant to have one."""
     return isinstance(value, dict) and not value.keys().isdisjoint(Searched.model_fields)
 
 
@@ -191,7 +191,7 @@ def written(value: Any) -> str:
 def with_defaults(spec: Document, values: Mapping[str, Any]) -> str:
     """The text of a spec with other defaults of its parameters; all else, comments too, is kept as it is.
 
-    A parameter whose value lies outside of its search loses that, because a default lies in it.
+    A parameter whose new value lies outside of its search loses the search, because a default must lie inside.
 
     Raises:
         RegspecError: where the text can't be changed at that place alone: for a value that is an alias of another.

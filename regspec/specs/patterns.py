@@ -54,7 +54,7 @@ class _Group:
 
     @property
     def is_choice(self) -> bool:
-        """Whether it has alternatives, and they are no set of characters: one is found at once, if they differ."""
+        """Whether it has alternatives other than different single characters, of which only one can match."""
         different = {*self.alternatives}
         is_set = MORE not in different and "" not in different and len(different) > 1
         return len(self.alternatives) > 1 and not is_set

@@ -1,4 +1,4 @@
-"""What others call a kind or a field: hints for who comes from PyTorch, or from Keras's other names."""
+"""Other names of kinds, as PyTorch and older Keras have them: hints at the right one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from regspec.text.problems import did_you_mean
 
 COLON = "write '- Dense: {units: 10}', with a colon and a space"
 
-# Names that are not near enough to be found by themselves, or nearer to another.
+# Names whose spelling is not near enough to the right kind's, or nearer to another's.
 _KINDS = {
     "concat": "Concatenate",
     "linear": "Dense",

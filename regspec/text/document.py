@@ -80,7 +80,7 @@ class Document:
         return node, key_node
 
     def _pairs(self, mapping: yaml.MappingNode) -> dict[str | int, tuple[Any, Any]]:
-        """A mapping's nodes by key: for the faults of one mapping they are looked up many times."""
+        """A mapping's nodes by key, cached because each problem in a mapping looks them up."""
         if mapping not in self._by_key:
             self._by_key[mapping] = {key.value: (key, value) for key, value in mapping.value}
         return self._by_key[mapping]
@@ -91,9 +91,9 @@ class Document:
 
     @cached_property
     def _marked(self) -> Any:
-        """The text once more, as YAML's own nodes with marks.
+        """The text parsed again, as YAML's own nodes with their positions.
 
-        Made only when there is a problem to show: keeping a mark for every value costs five times the reading.
+        Done only when there is a problem to show: keeping a position for every value makes reading five times slower.
         """
         return yaml.compose(self.text, Loader=_LOADER)
 
@@ -121,10 +121,10 @@ def read(path: str | Path) -> Document:
 
 
 def document_of(given: Given, name: str) -> Document:
-    """The document of what a user gives: a path, a YAML text, which has several lines, or plain data.
+    """The document of a user's input: a path, a YAML text (a string of several lines), or plain data.
 
-    Plain data may be as PyYAML reads it, for which ``1e-4`` is a text: there it means the number. It is written out, so
-    that a fault has its place; ``name`` is what messages call it, and any text.
+    PyYAML reads ``1e-4`` as a string; in plain data it means the number. Plain data is written out as text, so that a
+    problem can point at a line of it. ``name`` is what messages call plain data, and a text.
 
     Raises:
         RegspecError: as `read` and `parse` do; and for data that YAML has no form for.
@@ -141,7 +141,7 @@ def document_of(given: Given, name: str) -> Document:
 
 
 def _with_numbers(value: Any) -> Any:
-    """Plain data, with numbers for texts that are numbers in YAML 1.2 alone and for numpy's, and names for classes."""
+    """Plain data that JSON can write: ``"1e-4"`` and numpy's scalars become numbers, paths and classes strings."""
     if isinstance(value, Mapping):
         return {key: _with_numbers(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

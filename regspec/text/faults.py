@@ -1,4 +1,4 @@
-"""From pydantic's errors to problems in this house's words, at their place in the document."""
+"""Turns pydantic's errors into problems in regspec's own words, at their place in the document."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def problems(errors: Iterable[Any], origin: Origin, subject: str, known: Iterabl
     misspelt = {_near(str(error["loc"][-1]), known) for error in errors if error["type"] == "extra_forbidden"}
     for error in errors:
         if error["type"] == "missing" and len(error["loc"]) == 1 and error["loc"][0] in misspelt:
-            continue  # it is there, under a name that is a fault of its own
+            continue  # it is given under a misspelt name, which is reported by itself
         context = error.get("ctx", {})
         location, is_key = error["loc"], False
         if location and location[-1] == "[key]":  # pydantic's mark for the key of a mapping
@@ -92,7 +92,7 @@ _SYNONYMS = {
 
 
 def _near(field: str, known: Iterable[str]) -> str | None:
-    """The known field that is meant, if one is near."""
+    """The known field that is probably meant: a synonym, or the nearest name; else None."""
     known = [*known]
     return next((each for each in _SYNONYMS.get(field, ()) if each in known), None) or nearest(field, known)
 

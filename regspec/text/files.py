@@ -26,14 +26,14 @@ def write(path: Path, content: str | bytes) -> None:
 def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> None:
     """Writes files into a folder, all or none; what else is in it stays. Raises `RegspecError`.
 
-    All are written beside it first, where a full disk or an interrupt leaves the folder as it was.
+    All are written to a draft folder first: a full disk or an interrupt then leaves the folder as it was.
     """
     place = Path(os.path.realpath(folder))  # where a link leads
     is_new = not place.exists()
     draft = (place.parent if is_new else place) / f".{place.name}.{os.getpid()}"
     try:
         try:
-            shutil.rmtree(draft, ignore_errors=True)  # of a process of this number that was killed
+            shutil.rmtree(draft, ignore_errors=True)  # left by a killed process that had the same id
             draft.mkdir(parents=True)
             for name, content in contents.items():
                 if (place / name).is_dir():
@@ -51,7 +51,7 @@ def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> None:
 
 
 def _exchange(draft: Path, folder: Path, names: Collection[str]) -> None:
-    """Moves files from a draft into a folder; where that is interrupted, those that were there before come back."""
+    """Moves files from a draft into a folder; if that is interrupted, the files that were there are restored."""
     before = draft / "before"
     before.mkdir()
     try:

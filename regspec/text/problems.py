@@ -120,5 +120,5 @@ def _window(text: str, start: int) -> tuple[str, int]:
 
 
 def _printable(text: str) -> str:
-    """``text`` with spaces for what a terminal would act on."""
+    """``text`` with a space for each character that is not printable, such as a terminal's control codes."""
     return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)

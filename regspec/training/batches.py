@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 class Batches(Sampler[list[int]]):
     """Lists of indices, a batch each; with several processes, this one's part of each batch.
 
-    A rest of fewer than two examples a process is joined to the batch before it. The order of an epoch follows
+    A last batch of fewer than two examples a process is joined to the one before it. The order of an epoch follows
     from the seed and the epoch alone, so that a resumed run, and one on several processes, takes the same batches.
 
     Args:
@@ -30,7 +30,7 @@ class Batches(Sampler[list[int]]):
         self.processes = processes
         self.epoch = 0
         left = count % size
-        # which a batch normalization, on each process, has no variance of
+        # with one example on a process, a batch normalization there has no variance
         is_joined = count > size and 0 < left < 2 * processes
         self.batches = count // size + (left > 0 and not is_joined)
 

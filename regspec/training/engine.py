@@ -1,4 +1,4 @@
-"""Lightning's trainer for a run: devices, strategy, precision, loggers, and what of it can't be had here."""
+"""Lightning's trainer for a run: devices, strategy, precision, loggers, and faults where these are not available."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _logger(options: Options, folder: Folder) -> Any:
 
 
 def quiet() -> None:
-    """Lightning's remarks on machines and loaders are not for who trains a small model."""
+    """Silences Lightning's remarks on machines and loaders, which don't help with small models."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")

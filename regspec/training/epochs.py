@@ -55,7 +55,7 @@ class Epochs(Callback):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Those of the last epoch."""
+        """The metrics of the last epoch."""
         return self.rows[-1] if self.rows else {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class Epochs(Callback):
 
 
 class Resumable(Checkpoint):
-    """After each epoch, all that it takes to go on from there, in a file that is replaced at once.
+    """Writes, after each epoch, all that it takes to go on from there, to a file that is replaced at once.
 
     A `Checkpoint` is called after other callbacks, so that it holds what they have noted.
     """

@@ -59,7 +59,7 @@ class Folder:
             raise RegspecError(Problem("is a folder that is not empty", hint, str(self.path)))
 
     def write(self, name: str, content: str | bytes) -> None:
-        """A file of the folder."""
+        """Writes a file of the folder."""
         files.write(self.path / name, content)
 
     def begin(
@@ -79,7 +79,7 @@ class Folder:
         files.write_folder(self.path, contents)
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
-        """What the run is, and how far it has come."""
+        """Writes what the run is, and how far it has come."""
         self.write("run.json", _json(facts))
 
     def facts(self) -> dict[str, Any]:
@@ -97,11 +97,11 @@ class Folder:
         return facts
 
     def write_weights(self, state: State) -> None:
-        """The weights, as safetensors."""
+        """Writes the weights, as safetensors."""
         self.write("weights.safetensors", _tensors(state))
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """A row of numbers an epoch."""
+        """Writes the metrics, a row for each epoch."""
         columns = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")

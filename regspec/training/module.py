@@ -110,7 +110,7 @@ class Training(lightning.LightningModule):
         return loss * self._share(len(target), index)
 
     def _share(self, count: int, index: int) -> float:
-        """What this process's part of a batch is of an even part."""
+        """The size of this process's part of a batch, relative to an equal part."""
         processes = self.trainer.world_size
         return 1.0 if processes == 1 else count * processes / self.batches.whole(index)
 
@@ -139,7 +139,7 @@ class Training(lightning.LightningModule):
         return {name: (total / count).item() for name, (total, count) in zip(names, both, strict=True)}
 
     def forget(self) -> None:
-        """Begins the sums anew."""
+        """Resets the sums."""
         self.sums.clear()
         self.counts.clear()
 

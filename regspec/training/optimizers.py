@@ -13,7 +13,7 @@ from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 # what the trainer can't do: steps that evaluate the loss again, weights as matrices only, sparse gradients only
 UNFIT = ("Optimizer", "LBFGS", "Muon", "SparseAdam")
-# and arguments that are for graphs of CUDA's or for gradients of steps
+# arguments that are given otherwise, or are for CUDA graphs and for gradients through steps
 UNFIT_ARGUMENTS = ("params", "lr", "capturable", "differentiable")
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     name.lower(): cls

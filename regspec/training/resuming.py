@@ -20,7 +20,7 @@ def check_is_left(place: Folder, facts: Facts, options: Options, *, has_other_pa
         place: the run's folder.
         facts: what it says.
         options: how it is to go on.
-        has_other_patience: whether it was to end early otherwise before.
+        has_other_patience: whether the patience is given anew.
     """
     path = place.path.resolve()
     if path == Folder(path.parent).baseline.path and (path.parent / "run.json").exists():

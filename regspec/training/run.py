@@ -203,7 +203,7 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
 
 
 def _finished(task: Task, place: Folder, epochs: Epochs) -> Regularized:
-    """The model with the weights and strengths of a run, after a forward of held-out data, of which it writes more."""
+    """The model with the weights and strengths of a run's end, after a forward whose activities are written."""
     model = task.model().eval()
     model.load_state_dict(load_file(place.path / "weights.safetensors"))
     model.set_schedules(epochs.steps, len(epochs.rows))
@@ -256,7 +256,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
 
 
 def _loader(examples: Any, order: Batches) -> DataLoader[Any]:
-    """Batches of examples, each cut at once."""
+    """A loader of whole batches, each of which is one indexing of the examples."""
     return DataLoader(examples, sampler=order, batch_size=None)
 
 

@@ -113,5 +113,5 @@ def _name(name: Name) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text in which nothing is markup, but for code."""
+    """A text whose marks are escaped, except those of code."""
     return re.sub(r"([|*<])", r"\\\1", text)

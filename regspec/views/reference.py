@@ -1,6 +1,6 @@
 """The reference: every kind with its fields, and every name of an activation function, an initializer and the like.
 
-All of it comes from the declarations that check a spec, so that a new kind or name is in it by itself.
+All of it comes from the declarations that check a spec, so a new kind or name appears in it by itself.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from regspec.specs.rules import RulesFile
 from regspec.specs.sections import CallEntry, SpecSections, UseEntry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-MIN_SHARED = 3  # definitions with a field alike, for it to have a definition of its own
+MIN_SHARED = 3  # a field that as many definitions share gets a definition of its own
 Schema = dict[str, Any]
 
 _PARAMETER: Schema = {"$ref": "#/$defs/parameter"}
@@ -72,7 +72,7 @@ def spec_schema() -> Schema:
 
 
 def _searched() -> Schema:
-    """A parameter that says where it may lie. It holds no parameters itself."""
+    """A parameter with a search. Other parameters can't stand in it."""
     schema = model_schema(Searched)
     schema["properties"]["search"] |= {"anyOf": [model_schema(Range), model_schema(Choices)]}
     return schema
@@ -300,7 +300,7 @@ def _or_parameter(schema: Schema) -> Schema:
 
 
 def _linked(schema: Any) -> Any:
-    """A schema with the references that pydantic can't know made into JSON Schema's own."""
+    """A schema in which marks by `REFERENCE`, which pydantic does not know, are JSON Schema's ``$ref``."""
     if isinstance(schema, list):
         return [_linked(each) for each in schema]
     if not isinstance(schema, dict):

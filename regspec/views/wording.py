@@ -12,7 +12,7 @@ from regspec.language.fields import MAX_SIZE, REFERENCE
 from regspec.language.forms import Named
 from regspec.layers.operations.operands import DEFINITIONS
 
-LONG = 8  # characters of a number that are too many to be read
+LONG = 8  # the most characters of a number; longer ones are rounded
 # Whole numbers that have a name, by the least and the greatest; None where there is no bound.
 _WHOLE: dict[tuple[Any, Any], str] = {
     (1, None): "size",

@@ -1,8 +1,8 @@
-"""What changes in a layer where its inputs have their axes in another order than in Keras: with channels first.
+"""The changes to a layer whose inputs have another order of axes than in Keras, in a model made channels first.
 
-The table at the end says it for each kind or family (see `regspec.keras.kinds`). Most layers change by their parts:
-where the channels are, and the axis of an activation function; so a layer that is both along space and activated needs
-no answer of its own. Others have one, which calls that of a family where it builds on it.
+The table at the end has a function for each kind or family (see `regspec.keras.kinds`). For most layers two things
+change, the field for the channels and the axis of the activation function, so they share one function. Other kinds have
+their own, which may call that of their family.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from regspec.layers.wrappers import TimeDistributed
 
 
 def change_of(layer: Layer, *xs: Reordered, wanted: Order | None = None) -> Change | None:
-    """What changes in a layer that takes these inputs in a model with channels first.
+    """The changes to a layer that takes these inputs in a model with channels first.
 
-    None where it can't do the same then as in Keras. ``wanted`` is the order that its output would best have.
+    None where it can't compute the same as in Keras then. ``wanted`` is the preferred order of its output.
     """
     return nearest(CHANGES, type(layer))(layer, *xs, wanted=wanted)
 
@@ -51,7 +51,7 @@ def change_of(layer: Layer, *xs: Reordered, wanted: Order | None = None) -> Chan
 
 
 def _by_its_parts(layer: Layer, *xs: Reordered, wanted: Order | None = None) -> Change | None:
-    """What most layers change: where the channels are, and the axis of an activation function, as far as there are."""
+    """The change to most layers: of the field for the channels, and of the activation's axis, if they have these."""
     if any(x.units is not None for x in xs):
         return None
     made = _as_in_keras(layer)
@@ -59,13 +59,13 @@ def _by_its_parts(layer: Layer, *xs: Reordered, wanted: Order | None = None) -> 
 
 
 def _as_in_keras(layer: Layer) -> Change:
-    """A layer, with those inside it, that is given tensors as in Keras in a model with channels first."""
+    """The change to a layer, and to those inside it, that still gets tensors with channels last."""
     nested = {name: _as_in_keras(inner) for name, inner in layer if isinstance(inner, Layer)}
     return Change({"data_format": "channels_last"} if getattr(layer, "data_format", "") is None else {}, nested=nested)
 
 
 def _channels(layer: Layer) -> dict[str, Any]:
-    """The field of a layer along space or time: it is given the channels where the model has them now."""
+    """The field of a layer over space or time, whose channels are now where the model's data_format has them."""
     return {"data_format": None} if isinstance(layer, Spatial) else {}
 
 
@@ -85,7 +85,7 @@ def _elementwise(layer: Layer, *xs: Reordered, wanted: Order | None = None) -> C
 
 
 def _along_axes(layer: Any, x: Reordered, wanted: Order | None = None) -> Change:
-    """Whatever the order of the other axes and of the units is."""
+    """The axes are renumbered; the order of other axes, and of units, does not matter."""
     return Change(x.axes_field(layer.axis), units=x.units)
 
 
@@ -124,7 +124,7 @@ def _permuted(numbers: Numbers, order: Order) -> Any:
         return value
 
     made = part(order, {})
-    for axis in order[:-1]:  # axes of one at the front go without saying
+    for axis in order[:-1]:  # leading axes of size one are left out
         if whole[axis] > 1:
             break
         made = made[0]
@@ -154,7 +154,7 @@ def _activation(layer: Activation, *xs: Reordered, wanted: Order | None = None) 
     made = _elementwise(layer, x)
     if made is None or along is None:
         return made
-    if x.units is not None and layer.output_shape(x) != x.shape:  # it takes halves apart
+    if x.units is not None and layer.output_shape(x) != x.shape:  # it splits the units into halves
         return None
     function = {layer.activation.name: {"axis": x.dimension(along)}}
     return replace(made, fields={} if x.has_keras_order else {"activation": function})
@@ -166,7 +166,7 @@ def _prelu(layer: PReLU, x: Reordered, wanted: Order | None = None) -> Change | 
 
 
 def _dense(layer: Dense, *xs: Reordered, wanted: Order | None = None) -> Change:
-    return Change()  # whatever the order of its input's units, that of its kernel's rows follows it
+    return Change()  # the rows of its kernel follow the order of its input's units
 
 
 def _concatenate(layer: Concatenate, *xs: Reordered, wanted: Order | None = None) -> Change | None:
@@ -193,7 +193,7 @@ def _channel_normalization(layer: ChannelNormalization, x: Reordered, wanted: Or
 
 
 def _batch_normalization(layer: BatchNormalization, x: Reordered, wanted: Order | None = None) -> Change | None:
-    """Each unit by itself, so that the weights follow the units."""
+    """It normalizes each unit by itself, so its weights follow the order of the units."""
     made = _channel_normalization(layer, replace(x, units=None))
     return made and replace(made, units=x.units)
 
@@ -261,7 +261,7 @@ def _wrapped(layer: SpectralNormalization, *xs: Reordered, wanted: Order | None 
 def _each_step(layer: TimeDistributed, x: Reordered, wanted: Order | None = None) -> Change | None:
     step = step_of(x)
     made = change_of(layer.layer, step)
-    if made is None or made.units is not None:  # the units of each step
+    if made is None or made.units is not None:  # the units of a step can't be reordered
         return None
     rank = len(layer.output_shape(Symbol(x.logical, x.source, x.dtype, (), x.data_format))) - 1
     like = axes.identity(rank) if step.has_keras_order else layer.layer.output_order(rank, step)

@@ -28,14 +28,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Converted:
-    """A model with its arrays, and Keras's axes as they lie in its inputs and outputs, where otherwise than there."""
+    """A model with its arrays, and the orders of axes in its inputs and outputs where these are not Keras's."""
 
     model: Model
     arrays: Arrays
     data_format: DataFormat
     inputs: Mapping[str, Order] = field(default_factory=dict)
     outputs: Mapping[str, Order] = field(default_factory=dict)
-    moves: tuple[Moving, ...] = ()  # what moved arrays to where they are, one after the other
+    moves: tuple[Moving, ...] = ()  # the functions that changed the arrays, in order
     notes: tuple[str, ...] = ()  # on what was done
 
 

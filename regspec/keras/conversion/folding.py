@@ -2,7 +2,7 @@
 
 In evaluation a BatchNormalization is ``scale * x + shift`` for each channel. So the kernel before it is multiplied by
 the scale, and its bias becomes ``scale * bias + shift``; computed in float64, the result is right to the rounding of
-its weights. Nothing is lost but what training needs: the moving averages, and the penalties of what went in.
+its weights. Only what training needs is lost: the moving averages, and the penalties of the folded weights.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """A ported model with channels last as one with channels first, its weights after a Flatten included.
 
-Two ways were weighed: a permuted view at the inputs, behind which all stays as Keras has it; or, as here, a spec as a
-user of torch would have written it. Each tensor knows the order that its axes have now, and a vector that of its units
-where it comes from a flattened image (`conversion.reordered`). A layer that needs another order (`conversion.needed`)
-gets a Permute before it; the others change with their inputs (`conversion.changes`), and weights that lie along such
-axes or units are moved with them.
+Two ways were weighed: a permuted view at the inputs, after which all is as in Keras; or, as here, a spec as a user of
+torch would have written it. Each tensor knows the order of its axes, and a vector from a flattened image that of its
+units (`conversion.reordered`). A layer that needs another order (`conversion.needed`) gets a Permute before it; the
+others change with their inputs (`conversion.changes`), and weights that lie along such axes or units are moved with
+them.
 
-Where a layer reads units by their place, as a recurrent one or the model's output, the Flatten that they come from
-gets a Permute and gives them as Keras does. What depends on it is found in a further round, which writes all anew.
+Where a layer depends on the order of units, as a recurrent one and the model's output do, a Permute before the Flatten
+that they come from restores Keras's order. One round finds such layers, and the next writes the whole model again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from regspec.keras.weights import WeightPath
 from regspec.layers.layer import Layer, Weight
 from regspec.text.problems import Problem, RegspecError
 
-MAX_ROUNDS = 8  # after which every layer is given what Keras gives it
+MAX_ROUNDS = 8  # after which every layer gets its inputs in Keras's order
 
 
 def channels_first(model: Model, graph: Graph) -> Relaid:
@@ -63,9 +63,9 @@ class _Everything(Container[WeightPath]):
 
 @dataclass
 class _Round:
-    """One round: the model is written anew, and the layers are found that this does not fit."""
+    """One round: writes the model again, and finds the layers for which the new orders are not possible."""
 
-    plain: Container[WeightPath]  # layers that are given what Keras gives them
+    plain: Container[WeightPath]  # layers that get their inputs in Keras's order
     unfit: dict[WeightPath, str] = field(default_factory=dict)  # and why
     moves: dict[WeightPath, Move] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -173,13 +173,13 @@ class _Round:
     # -- what a layer takes and gives ----------------------------------------------------------------------------------
 
     def _orders(self, layer: Layer, xs: Sequence[Reordered], path: WeightPath, wanted: Order | None) -> list[Order]:
-        """The order in which each input of a layer is to have its axes."""
+        """The order of axes that each input of a layer shall have."""
         orders = [needed_order(layer, x) for x in xs]
         shared = None
         if path not in self.plain and len({x.rank for x in xs}) == 1:
             shared = next((x.order for x in xs if not x.has_keras_order), None)
             own = layer.order(Reordered.as_in_keras(xs[0])) if wanted is not None else None
-            if own is not None and own == wanted:  # it computes in the order that follows
+            if own is not None and own == wanted:  # it computes in the order that its output shall have
                 shared = wanted
         return [order or shared or axes.identity(x.rank) for order, x in zip(orders, xs, strict=True)]
 
@@ -193,11 +193,11 @@ class _Round:
     def _change_of(
         self, node: LayerNode, xs: Sequence[Reordered], given: Sequence[Tensor], path: WeightPath, wanted: Order | None
     ) -> Change:
-        """What changes in a layer; where it can't be given this, a round with other orders follows."""
+        """The changes to a layer; where it can't take such inputs, that is reported, and another round follows."""
         layer, weights = node.resolved.layer, node.resolved.weights
         made = change_of(layer, *xs, wanted=wanted)
-        is_blind = made is not None and made.units is not None and not all(each.along for each in weights)
-        if made is not None and not is_blind:
+        has_unknown_axes = made is not None and made.units is not None and not all(each.along for each in weights)
+        if made is not None and not has_unknown_axes:
             return made
         flattened = frozenset().union(*(each.flattened for each in given if each.x.units is not None))
         self._report(flattened or [path], f"'{path[-1]}' reads their units by place")
@@ -232,7 +232,7 @@ class _Round:
         scope.tensors |= {f"{node.name}.{name}": tensor for name, tensor in zip(names, outputs, strict=True)}
 
     def _move(self, weight: Weight, x: Reordered, path: WeightPath) -> Move | None:
-        """How a weight is moved where the layer's input is like this; None where it stays as in Keras."""
+        """How a weight is permuted for such an input of its layer; None where it stays as in Keras."""
         if not weight.along or weight.shape is None:
             return None
         sizes = zip(weight.along, weight.shape, strict=True)
@@ -247,7 +247,7 @@ class _Round:
         return Move(order, units) if any(units) or order != axes.identity(len(units)) else None
 
     def _wanted(self, model: Model, graph: Graph) -> dict[str, Order]:
-        """The order that each tensor would best have, where what takes it, or follows, needs one."""
+        """The preferred order of each tensor, where a layer that takes it, directly or further on, needs one."""
         if graph in self.preferences:
             return self.preferences[graph]
         wanted: dict[str, Order] = {}

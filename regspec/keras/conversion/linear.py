@@ -17,7 +17,7 @@ from regspec.layers.normalization import BatchNormalization
 
 
 def linear_weight(layer: Layer, x: Symbol) -> tuple[str, int] | None:
-    """The weight in which a layer's output is linear, a bias apart, and the axis of its units; None for other layers.
+    """The weight in which a layer's output is linear, besides a bias, and the axis of its units; None for others.
 
     ``x`` is its input, as it takes it.
     """

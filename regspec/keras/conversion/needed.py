@@ -47,12 +47,12 @@ def _any_order(layer: Layer, x: Symbol) -> Order | None:
 
 
 def _order_in_torch(layer: Layer, x: Symbol) -> Order | None:
-    """The order in which the layer computes on what Keras has with channels last."""
+    """The order in which the layer computes on a tensor of a model with channels last."""
     return layer.order(Symbol(x.logical, x.source, data_format="channels_last"))
 
 
 def _order_of_plain(layer: Layer, x: Symbol) -> Order | None:
-    """The order in which the layer computes on what lies as in Keras."""
+    """The order in which the layer computes on a tensor in Keras's order."""
     return layer.order(Symbol(x.logical, x.source, x.dtype))
 
 

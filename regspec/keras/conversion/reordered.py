@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_PARTS = 1000  # of a vector's units, so that vectors that are joined with themselves have an end
+MAX_PARTS = 1000  # of a vector's units; bounds the growth of vectors that are concatenated with themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Units:
         return len(known) < 2, next(iter(known), None)
 
     def indices(self) -> NDArray[np.intp]:
-        """At each place the unit's place in Keras."""
+        """For each unit, its index in Keras's order."""
         import numpy as np
 
         start, found = 0, []

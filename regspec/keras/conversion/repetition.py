@@ -2,12 +2,12 @@
 
 Keras keeps no blocks, only a flat list. Two signs tell of one: names that begin alike, as ``conv2_block1_1_conv`` and
 ``conv2_block1_1_bn`` do; and a place where the graph forks and joins again. What they mark becomes a use of a block
-where it takes one tensor and gives one, where it occurs at least twice with the same kinds, wiring and fields but for
-numbers, and where the spec gets shorter by it. The numbers that differ become the block's parameters.
+where it takes one tensor and gives one, where it occurs at least twice with the same kinds, wiring and fields, apart
+from numbers, and where the spec gets shorter by it. The numbers that differ become the block's parameters.
 
-Names may begin alike at several levels, of a stage, a block and a part of it. That level is taken first whose blocks
-make the spec shortest: the largest block by itself would be a stage that occurs twice, the most frequent one three
-layers.
+Names may begin alike at several levels, of a stage, a block and a part of it. The level whose blocks make the spec
+shortest is taken first: not that of the largest block, which may be a stage that occurs twice, nor that of the most
+frequent one, which may be three layers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regspec.keras.conversion.runs import INPUT, Run, Runs, form_of, unique_name, whole_fields, with_numbers
 from regspec.keras.layers import weights_last
@@ -24,10 +24,7 @@ from regspec.keras.models import Entry, Model
 from regspec.keras.references import with_renamed
 from regspec.keras.weights import Arrays, WeightPath
 
-if TYPE_CHECKING:
-    pass
-
-GAIN = 6  # lines by which the blocks of a level must make the spec shorter, with the lines of these blocks
+GAIN = 6  # the lines that the blocks of a level must save at least, less their own
 MAX_PARAMETERS = 6  # as of a compiled class
 
 
@@ -41,7 +38,7 @@ def in_blocks(model: Model) -> tuple[Model, Callable[[Arrays], Arrays], list[str
 
 
 def _moved(ways: Mapping[WeightPath, WeightPath], arrays: Arrays) -> Arrays:
-    """Arrays by their new ways, of which these are those to layers."""
+    """Arrays by the new paths of their weights; ``ways`` has the new paths of layers by the old ones."""
     return {(*ways.get(path[:-1], path[:-1]), path[-1]): array for path, array in arrays.items()}
 
 
@@ -61,7 +58,7 @@ class _Finder:
     """Finds blocks in a model and the models inside."""
 
     taken: set[str]  # names that no block can have
-    ways: dict[WeightPath, WeightPath] = field(default_factory=dict)  # of layers that are in a block now
+    ways: dict[WeightPath, WeightPath] = field(default_factory=dict)  # of layers now in blocks, by their old paths
     found: dict[str, int] = field(default_factory=dict)  # uses by block
 
     def model(self, model: Model, within: WeightPath) -> Model:
@@ -117,7 +114,7 @@ def _gain(runs: Sequence[Run]) -> int:
 
 
 def _chosen(groups: list[list[Run]], covered: set[int]) -> Iterator[list[Run]]:
-    """The groups of runs of one form that are worth a block, the best first; no two runs overlap, nor what is taken."""
+    """The groups of runs of one form that are worth a block, the best first; no run overlaps another."""
     covered = {*covered}
     for group in sorted(groups, key=_gain, reverse=True):
         free: list[Run] = []
@@ -164,7 +161,7 @@ def _block(model: Model, runs: Sequence[Run], name: str) -> Model:
 
 
 def _labels(inner: str, whole: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """What a parameter may be called in whose place a number stands: by the field, or by the layer and the field."""
+    """The names that a parameter may have in place of each number: of the field, or of the layer and the field."""
     for name in sorted(whole):
         numbers: list[float] = []
         form_of(whole[name], numbers)

@@ -27,7 +27,7 @@ class Run:
 
     start: int
     end: int
-    level: int  # of the names that begin alike, by the parts that they share; none for a fork and a join
+    level: int  # how many parts at the beginning of their names are equal; 0 for a fork and a join
     name: str  # of the use; empty where nothing tells
     stem: str  # of the block's name
     inner: tuple[str, ...]  # the entries' names in the block
@@ -51,7 +51,7 @@ class Runs:
         given = {each.partition(".")[0] for each in names_in(model.outputs)}
         self.fixed = {self.places[name] for name in given if name in self.places}  # no part of a block
         self.last = [*range(len(self.items))]  # the last entry that takes what each gives
-        self.taken: dict[str, int] = {}  # and that takes an input of the model
+        self.taken: dict[str, int] = {}  # the last entry that takes each input of the model
         for index, (kind, fields) in enumerate(self.items):
             if find_kind(kind) is None or "mask" in fields:  # a model inside; a further call
                 self.fixed |= {index, self.places[fields["layer"]] if kind == "call" else index}
@@ -77,11 +77,11 @@ class Runs:
                 for match in islice(re.finditer("_", name), LEVELS):
                     bounds.setdefault(name[: match.start()], []).append(index)
         for prefix, found in bounds.items():
-            if 4 * len(found) >= 3 * (found[-1] + 1 - found[0]):  # but for some in between
+            if 4 * len(found) >= 3 * (found[-1] + 1 - found[0]):  # few in between have other names
                 yield found[0], found[-1] + 1, prefix
 
     def _joined(self) -> Iterator[tuple[int, int, str]]:
-        """Where the graph forks and joins again: between two places at which one tensor is all that is known."""
+        """Where the graph forks and joins again: between two places at which only one tensor is still needed."""
         count = len(self.items)
         changes = [0] * (count + 2)  # of the number of tensors that are still to be used, before each entry
         for index, last in enumerate(self.last):
@@ -112,7 +112,7 @@ class Runs:
         )
 
     def _is_made(self, index: int) -> bool:
-        """Whether Keras made a name, of the layer's class."""
+        """Whether a name is one that Keras makes from the layer's class."""
         kind, fields = self.items[index]
         return re.fullmatch(rf"{snake_case(kind)}(_\d+)*", fields["name"]) is not None
 

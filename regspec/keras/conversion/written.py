@@ -71,7 +71,7 @@ class Scope:
     """A model, or one inside it, while it is written anew."""
 
     within: WeightPath  # the models around it
-    wanted: Mapping[str, Order]  # the order that each tensor would best have
+    wanted: Mapping[str, Order]  # the preferred order of each tensor
     names: set[str]  # that are taken
     entries: list[dict[str, Any]] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)  # by reference

@@ -101,7 +101,7 @@ class _Calls:
         self.firsts = firsts
 
     def renewed(self, node: Any) -> Item:
-        """A call: the tensors that its first argument is made of each have the other arguments."""
+        """A call; Keras 2 keeps its keyword arguments with each of the tensors of its first argument."""
         keywords: Item = next((each[3] for each in self._arguments(node) if len(each) > 3), {})
         # a layer on one tensor takes it as it is, and not in a list
         first = node[0] if isinstance(node, list) and len(node) == 1 and isinstance(node[0], list) else node

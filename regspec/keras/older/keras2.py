@@ -17,7 +17,7 @@ WRAPPED = ("layer", "backward_layer")  # the fields in which a wrapper has its l
 
 
 def renewed(item: Item, dialect: Dialect, notes: Notes) -> Item:
-    """A layer or a model of Keras 2 as Keras 3 would write it; a layer's class as it was is ``written_as``.
+    """A layer or a model of Keras 2 as Keras 3 would write it; ``written_as`` keeps the old class of a layer.
 
     Raises:
         UnportedError: for an input of ragged tensors.
@@ -66,7 +66,7 @@ CLASSES = {
     "Custom>CustomScaleLayer": "CustomScaleLayer",
     "SyncBatchNormalization": "BatchNormalization",
 }
-# What a class did where the file does not say it, and Keras 3 does otherwise.
+# Defaults of a class, for fields that a file leaves out, where Keras 3 has others.
 DEFAULTS: dict[str, Item] = {
     "CuDNNGRU": {"reset_after": True},
     "GRU": {"reset_after": False},
@@ -77,7 +77,7 @@ ADDED = frozenset({"CuDNNLSTM"})  # with two biases, where the class that comput
 RENAMED = {("Attention", "causal"): "use_causal_mask", ("AdditiveAttention", "causal"): "use_causal_mask"}
 SAME = {("UpSampling2D", "interpolation", "area"): "nearest"}  # values that mean what another does
 SINGLE = frozenset({"axis"})  # fields whose value may be a list of one
-# Weights that a class has of its parent by name only: what is said of them has no effect.
+# Slots that a class inherits from its parent without having such a weight: their fields have no effect.
 INERT = dict.fromkeys(("SeparableConv1D", "SeparableConv2D", "DepthwiseConv1D", "DepthwiseConv2D"), "kernel")
 # Layers that are activation functions and that Keras 3 does not have, with what they say of the function.
 GONE = {"ThresholdedReLU": ("theta",)}
@@ -136,14 +136,14 @@ def _without_slot(slot: str, fields: Item, where: str, notes: Notes) -> Item:
 
 
 def _with_inner_activity(fields: Item) -> Item:
-    """A wrapper with the penalty on what its layer gives as its own: on both directions' outputs, merged."""
+    """A wrapper that takes over its layer's activity penalty, for the merged outputs of both directions."""
     own = fields["layer"]["config"]
     inner = {**fields["layer"], "config": {**own, "activity_regularizer": None}}
     return {**fields, "layer": inner, "activity_regularizer": own.get("activity_regularizer")}
 
 
 def _frozen(item: Item) -> Item:
-    """A layer that is not trained, because that around it is not."""
+    """A layer that is frozen because the layer around it is."""
     return {**item, "config": {**item["config"], "trainable": False}}
 
 

@@ -1,7 +1,7 @@
 """Arrays of Keras 1, of layers for cuDNN, and of other ways to keep a kernel, as those that Keras 3 would have written.
 
 Keras 1 keeps each gate of a recurrent layer by itself, and kernels of convolutions as its backend wants them. Theano
-turns a kernel around before it slides it along; so do the files that were trained with it.
+flips a kernel before it slides it along, so kernels that were trained with it have to be flipped.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Renewed(ArrayFile):
         return found if made is None or kernel is None else {**found, "vars/0": Joined((kernel,), made)}
 
     def _renamed(self, names: list[str]) -> dict[str, str]:
-        """What the file calls the layers that it calls otherwise than the config, as it does those without a name."""
+        """The file's names of layers that the config names otherwise, as it does those without a name of their own."""
         with damaged(self.path):
             known = self.names(self.root, "layer_names")
         missing = [name for name in names if name not in known]
@@ -99,7 +99,7 @@ class Renewed(ArrayFile):
         return array
 
     def _renewed(self, dataset: h5py.Dataset) -> Any:
-        """A dataset, or what is made of it."""
+        """A dataset as it is, or the array that is to be made of it."""
         path = str(dataset.name).removesuffix(":0").split("/")
         item = next((self.items[name] for part in reversed(path) for name in self._names(part)), None)
         if item is None:
@@ -116,7 +116,7 @@ class Renewed(ArrayFile):
             yield from sorted((name for name in self.items if part.startswith(f"{name}_")), key=len)[-1:]
 
     def _turn(self, item: Item, weight: str, dataset: h5py.Dataset) -> Making | None:
-        """What makes Keras 3's array of a weight of that in the file; None where they are the same."""
+        """The function that makes Keras 3's array of a weight from the file's; None where they are the same."""
         written = item.get("written_as" if self.generation == 2 else "class_name")
         config = item["config"]
         if self.generation == 1:
@@ -153,12 +153,12 @@ def _items(item: Any) -> Iterator[tuple[str, Item]]:
 
 # -- Keras 1 -----------------------------------------------------------------------------------------------------------
 
-# It has the kernel, the recurrent kernel and the bias of each gate. By its first gate: at which places Keras 3's are.
+# It has a kernel, a recurrent kernel and a bias for each gate. By the first gate: where Keras 3's gates are among them.
 GATES = {"i": (0, 2, 1, 3), "z": (0, 1, 2)}
 
 
 def _gate(dataset: h5py.Dataset) -> str:
-    """The gate whose kernel a dataset is: ``lstm_1_W_i:0`` is that of i; an empty text for what is none."""
+    """The gate of a dataset that is a gate's kernel: i for ``lstm_1_W_i:0``; an empty text for other datasets."""
     match = re.search(r"_W_([iz])(_\d+)?(:0)?$", str(dataset.name))
     return match[1] if match else ""
 
@@ -211,7 +211,7 @@ def _by_columns(gate: Array) -> Any:
 
 
 def _sum(shape: Shape, bias: Array) -> Any:
-    """The bias, of that of the inputs and that of the state."""
+    """The sum of the bias of the inputs and that of the state."""
     return bias.reshape(2, -1).sum(0)
 
 
@@ -248,7 +248,7 @@ def _local(config: Item) -> Making | None:
 
 
 def _sparse(is_first: bool) -> Making:
-    """Of the numbers in a row: all windows' in order, those of the outputs within a place, or around the places."""
+    """From a row of numbers in the order place, output, cell; with channels first, in the order output, place, cell."""
 
     def made(shape: Shape, row: Array) -> Any:
         places, cells, outputs = shape
@@ -260,7 +260,7 @@ def _sparse(is_first: bool) -> Making:
 
 
 def _dense(config: Item, is_first: bool) -> Making:
-    """Of a matrix from all inputs to all outputs, of which the windows' numbers are used."""
+    """From an array of all inputs by all outputs, of which only the numbers within the windows are used."""
 
     def made(shape: Shape, kernel: Array) -> Any:
         rank = kernel.ndim // 2 - 1

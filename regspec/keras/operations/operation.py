@@ -1,4 +1,4 @@
-"""An operation of a file as data, and what becomes of it: a kind operand_of to tensors, or to what others give.
+"""An operation of a file as data, and what becomes of it: a kind applied to tensors, or to results of others.
 
 Most operations are the kind of their name, with their arguments as its fields; `RULES` has the others.
 """
@@ -22,7 +22,7 @@ Operand: TypeAlias = "KerasTensor | Applied"  # what an operation takes, and wha
 
 @dataclass(frozen=True)
 class Applied:
-    """A kind operand_of to operands: a layer of the spec, after those that its operands are."""
+    """A kind applied to operands: a layer of the spec, which follows the layers of its operands."""
 
     kind: str
     fields: dict[str, Any]
@@ -56,7 +56,7 @@ class Operation:
         return len(shape) if isinstance(shape, (list, tuple)) else None
 
     def axis(self, default: Any = None) -> Any:
-        """The axis that is said; refused where it is none, which takes the batch with the others."""
+        """The axis that is given; refused where it is None or the batch, because that would mix examples."""
         axis = self.arguments.get("axis", default)
         if axis is None or axis == 0 or (isinstance(axis, list) and 0 in axis):
             raise mixing(self.name, "no axis" if axis is None else f"axis {axis}")
@@ -64,7 +64,7 @@ class Operation:
 
 
 def mixing(name: str, how: str) -> UnportedError:
-    """That an operation computes across the batch."""
+    """The error that an operation computes across the batch."""
     return UnportedError(f"{name} with {how} mixes the examples of a batch, and a layer works on each by itself")
 
 

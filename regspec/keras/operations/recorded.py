@@ -17,7 +17,7 @@ from regspec.layers.layer import OPERATIONS
 
 MODULE = "keras.src.ops"
 
-# What the classes are called when their arguments, but for x, may be tensors too.
+# The arguments of each class that may be tensors, in order; x alone for those that are not listed.
 PAIR = ("x1", "x2")
 PAIRS = """
     Add Subtract Multiply Divide TrueDivide DivideNoNan FloorDivide Mod Fmod Power Maximum Minimum Fmax Fmin Arctan2
@@ -57,7 +57,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Resize", "RGBToGrayscale", "ExtractPatches", "PadImages", "CropImages"), ("images",)),
     **dict.fromkeys(("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool", "MultiHot"), ("inputs",)),
 }
-KEYWORDS = {"x": "x1", "y": "x2", "a": "x"}  # of some classes, where these are no names of their own
+KEYWORDS = {"x": "x1", "y": "x2", "a": "x"}  # other names of arguments, where a class has none of these names
 
 
 def is_known(name: str) -> bool:
@@ -66,7 +66,7 @@ def is_known(name: str) -> bool:
 
 
 def is_operation(layer: Mapping[str, Any]) -> bool:
-    """Whether a layer of a config is an operation: by its module; without one, as it says nothing of training."""
+    """Whether a layer of a config is an operation: by its module; or by its name, without a word on training."""
     config = layer.get("config")
     if layer["class_name"] == "InputLayer" or not isinstance(config, dict) or "layers" in config:
         return False

@@ -1,4 +1,4 @@
-"""Operations that are more than the kind of their name: of each number by itself, and along axes."""
+"""Operations that need more than the kind of their name: elementwise ones, and those along axes."""
 
 from __future__ import annotations
 

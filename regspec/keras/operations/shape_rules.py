@@ -1,4 +1,4 @@
-"""Operations that are more than the kind of their name: of axes, parts, products and images; and what can't be."""
+"""Operations that need more than the kind of their name: axes, parts, products, images; and refused ones."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def _shape(operation: Operation, kernel: Any) -> list[int]:
     return shape
 
 
-# -- what can't be -----------------------------------------------------------------------------------------------------
+# -- what can't be ported ----------------------------------------------------------------------------------------------
 
 
 @rule("Outer", "Vdot", "Ravel", "Flipud", "Vstack", "Vsplit", "Kron", "Diag", "Diagflat", "Nonzero", "Unique")

@@ -63,7 +63,7 @@ FUNCTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "Transpose": ("transpose", {}),
     "Unpack": ("unstack", {"axis": "axis"}),
 }
-# Operations whose inputs, but for so many at the end, are one argument.
+# Operations whose inputs are one argument, a list, except this many at the end.
 LISTED = {"ConcatV2": 1, "Pack": 0}
 INDEXED = frozenset({"GatherV2"})  # whose axis is the third input, which the function has by name
 TYPES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_INT32": "int32", "DT_INT64": "int64", "DT_BOOL": "bool"}

@@ -63,7 +63,7 @@ class TensorFlowCall:
         return operand_of(Operation(name, arguments, self.dialect))
 
     def refused(self, why: str) -> UnportedError:
-        """That the call can't be ported."""
+        """The error that the call can't be ported."""
         return UnportedError(f"tf.{self.function} {why}")
 
 
@@ -200,7 +200,7 @@ def _ensure_shape(call: TensorFlowCall) -> Operand:
     return call.to("ConvertToTensor", x=call["x"])
 
 
-# -- what can't be -----------------------------------------------------------------------------------------------------
+# -- what can't be ported ----------------------------------------------------------------------------------------------
 
 
 @special("einsum __operators__.eq __operators__.ne", "equation")

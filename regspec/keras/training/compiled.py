@@ -80,7 +80,7 @@ def _layers(stored: Any) -> Iterator[str]:
 
 
 def _own(stored: Any, key: str, index: int, count: int) -> Any:
-    """Of what is stored for all outputs, what is for one: by its key, by its place, or the same for all."""
+    """The part of a stored value that is for one output: by its key, by its index, or the same for all."""
     if isinstance(stored, dict) and "class_name" not in stored:
         return stored.get(key)
     if isinstance(stored, list) and (count > 1 or any(isinstance(each, list) for each in stored)):

@@ -1,8 +1,8 @@
 """A loss of Keras as torch code: a function of outputs and targets; and metrics as expressions.
 
 The traps are in the outputs: Keras's crossentropies take probabilities unless they are told otherwise, and torch's take
-logits. The logarithm of probabilities is such, so the model's softmax may stay; and where the classes have an axis of
-their own besides positions, torch wants it first.
+logits. The logarithms of probabilities are logits too, so the model's softmax may stay; and where the classes have an
+axis of their own besides positions, torch wants it first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Head:
 
     @classmethod
     def of(cls, program: Program, index: int = 0) -> Head:
-        """That of one of a model's outputs."""
+        """The head of one of a model's outputs."""
         function = {"nn.Softmax": "softmax", "nn.Sigmoid": "sigmoid"}.get(program.last_module(index) or "")
         return cls(function, program.outputs[index].rank)
 
@@ -154,7 +154,7 @@ def _huber(settings: Settings, head: Head, made: Loss) -> str:
 
 
 def _written(*lines: str) -> Callable[[Settings, Head, Loss], str]:
-    """A loss that torch has not: its lines, of which the last is its value."""
+    """A loss that torch lacks: its lines of code, of which the last is its value."""
 
     def make(settings: Settings, head: Head, made: Loss) -> str:
         made.lines += lines[:-1]

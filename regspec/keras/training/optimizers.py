@@ -1,7 +1,7 @@
 """An optimizer of Keras as torch code: its call, its learning rate, and what stands in the loop beside it.
 
-What differs is said in a comment at the place. Nothing of a config goes into the code but numbers, and the names that
-stand here.
+Comments in the code tell where it differs from Keras. Of a config only numbers go into the code, and names that are
+listed here.
 """
 
 from __future__ import annotations

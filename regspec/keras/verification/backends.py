@@ -28,7 +28,7 @@ def _never(layer: Layer, x: Symbol) -> bool:
 
 
 def _counts_padding(layer: AveragePooling, x: Symbol) -> bool:
-    """Where more cells of padding are after than before, it counts them, which a window of two forgives."""
+    """Where padding is uneven, the torch backend counts padded cells in the mean; for a window of two it is right."""
     windows = [*zip(x.shape[2:], layer.pool_size, layer.steps, strict=True)]
     pads = [(0, 1) if size is None else same_padding(size, span, stride) for size, span, stride in windows]
     is_uneven = layer.padding == "same" and any(before != after for before, after in pads)

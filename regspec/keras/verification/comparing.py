@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 BATCHES = (1, 2, 5)
 SUM = "their sum"
-SHAKES = 4  # times that the weights are moved, to see what rounding makes
-MARGIN = 10.0  # times what such moves make is allowed: where a unit turns on or off, it comes in jumps
-SENSITIVE = 2e-4  # what is allowed so must be more than this, or the tolerance stands: the model is not sensitive
-MOST = 0.5  # and it is never more than this, however sensitive the model is
+SHAKES = 4  # how often the weights are perturbed, to measure what rounding does
+MARGIN = 10.0  # the allowed multiple of the error of a perturbation; units that turn on or off make it jump
+SENSITIVE = 2e-4  # such an allowance holds only if it is larger than this; else the model is not sensitive
+MOST = 0.5  # the largest such allowance, however sensitive the model is
 # Errors are relative to the size of a tensor, but to no less than this share of the largest of its sort.
 LEAST = 1e-3
 LEAST_GRADIENT = 1e-2  # of gradients: some are zero but for rounding: of a bias before a batch normalization
@@ -63,7 +63,7 @@ class Comparison:
     tolerance: float
     checks: list[Check] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    is_calm: bool = False  # whether what is random in training was put into evaluation
+    is_calm: bool = False  # whether layers that are random in training are in evaluation mode
     rounding: dict[str, float] = field(default_factory=dict)  # errors that are no larger than what rounding makes
 
     @property
@@ -75,7 +75,7 @@ class Comparison:
     def run(self, weights: Mapping[str, Tensor], *, is_hidden: bool) -> None:
         """Compares all that can be compared, with these weights of the port's, and those that Keras has read.
 
-        Without any, or where what they are could hide (`is_hidden`) that some are swapped, also with random ones.
+        Also with random ones, where there are none, or where these could hide that some are swapped (`is_hidden`).
 
         Raises:
             UnverifiedError: where Keras runs on no inputs.
@@ -110,7 +110,7 @@ class Comparison:
         self._side_by_side("training", weights, xs, with_gradients=True)
 
     def _side_by_side(self, mode: str, weights: str, xs: Sequence[Tensor], *, with_gradients: bool) -> None:
-        """Runs both in a mode, and compares what comes of it; where that is random, once more without what is."""
+        """Runs both in a mode, and compares the results; if they are random, again with random layers in evaluation."""
         training = mode == "training"
         before, values = self.ported.parameters(), self.original.values()
         try:
@@ -155,7 +155,7 @@ class Comparison:
                 self._allow_for_rounding(failed, mode, xs, mine, before)
 
     def _repeats(self, wanted: Outcome, xs: Sequence[Tensor], training: bool, values: Sequence[NDArray[Any]]) -> bool:
-        """Whether Keras gives the same once more: some of its layers draw numbers that they do not use."""
+        """Whether a second run of Keras gives the same: some of its layers draw numbers that they do not use."""
         self.original.restore(values)
         again = self.original.run(xs, training=training)
         pairs = zip(again.outputs, wanted.outputs, strict=True)
@@ -190,7 +190,7 @@ class Comparison:
         }
 
     def _compare(self, mode: str, weights: str, mine: Values, theirs: Values) -> dict[int, Check]:
-        """Adds the checks of everything that is there on both sides; gives those that fail by numbers, by places."""
+        """Adds the checks of everything that is there on both sides; gives failures by numbers, by their index."""
         failed = {}
         for name, gradient in mine.get("gradients", {}).items():
             if theirs["gradients"] and name not in theirs["gradients"] and gradient.any():
@@ -203,7 +203,7 @@ class Comparison:
                 if got is None:
                     if name == SUM or sort == "statistics":
                         got = torch.zeros_like(wanted) if name == SUM else self.ported.parameters()[name]
-                    else:  # of what torch does not train
+                    else:  # torch does not train it
                         continue
                 if sort == "gradients" and got.shape == wanted.shape and not (is_finite := wanted.isfinite()).all():
                     self._leave_out(f"{sort} in {mode}: of {name}, where Keras's are not finite numbers")

@@ -12,7 +12,7 @@ from regspec.graph.network import BlockNode, Graph
 if TYPE_CHECKING:
     import torch
 
-ANY = 8  # whole numbers that index nothing lie below
+ANY = 8  # whole numbers that index nothing are below this
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def limits(graph: Graph) -> list[int | None]:
                 note(x, limit)
         elif node.resolved.layer.index_limit is not None:
             note(node.inputs[0], node.resolved.layer.index_limit)
-        else:  # what it gives is indexed, so what it takes is
+        else:  # the limit of an output holds for the inputs that it comes from
             for limit in [found.get(x) for x in node.outputs]:
                 for x in node.inputs:
                     note(x, limit)

@@ -124,7 +124,7 @@ def _keras(is_torch_wrong: Any) -> Any:
 
 
 def _tf_keras() -> Any:
-    """Keras 2 as it lives on: Keras 3 reads few files of Keras 2 right."""
+    """tf_keras, which is Keras 2: Keras 3 reads few files of Keras 2 right."""
     return _imported("tf_keras", " (Keras 3 reads few files of Keras 2 right)")
 
 

@@ -136,8 +136,8 @@ class Original:
     def parameters(self, instead: Mapping[Itself, NDArray[Any]] | None = None) -> dict[str, Tensor]:
         """Its weights as torch's parameters: saved by Keras, read and moved as the port does it.
 
-        Or other arrays in their places, by Keras's variables, and zeros for those that have none: so gradients take
-        the way that weights take, and nobody needs to know which is which.
+        With ``instead``, other arrays in place of the weights, by Keras's variables, and zeros where there is none. So
+        gradients are converted exactly as weights are.
         """
         kept = self.values()
         try:
@@ -218,7 +218,7 @@ class Original:
         return filled(structure) if structure else xs[0]
 
     def _zeros(self, name: str, like: Any) -> Any:
-        """What an input may be that nothing uses, which the port has left out: of the same batch and backend."""
+        """Zeros for an unused input, which the port has left out: of the batch size and the backend of ``like``."""
         x = self.model.get_layer(name).output
         dtype = str(getattr(x.dtype, "name", x.dtype))
         shape = (len(like), *(size or 1 for size in x.shape[1:]))

@@ -1,7 +1,7 @@
 """What comes of comparing a port with Keras, as a value.
 
 Outputs, penalties and gradients are compared in evaluation and in training, and what a forward in training does to
-moving statistics. What can't be compared is said, and never taken for a success.
+moving statistics. What can't be compared is listed, and never taken for a success.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Verification:
 
     @property
     def error(self) -> float:
-        """The largest relative error, but for what rounding makes."""
+        """The largest relative error, apart from errors that rounding explains."""
         return max(
             (each.error for each in self.checks if each.allowed <= self.tolerance or not each.passed), default=0.0
         )
@@ -197,7 +197,7 @@ def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> It
                 return
             break
         else:
-            return  # which is said
+            return  # the caller reports that nothing was compared
     outputs = port.spec.body.outputs  # where a layer that was folded gave one, it has another name
     names = [outputs] if isinstance(outputs, str) else [*(outputs or ())]
     for name, a, b in zip(names, got, wanted, strict=True):

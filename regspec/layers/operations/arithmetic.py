@@ -98,7 +98,7 @@ Power = made(Arithmetic, "Power", "The power x1 ** x2.", operator="**", verb="ra
 
 
 class Rounded(Arithmetic):
-    """A quotient rounded down, or what it leaves; torch has no gradient of ``number // x`` and of ``number % x``."""
+    """A quotient rounded down, or its remainder. A number x1 becomes a tensor: torch has no gradient of ``1 // x``."""
 
     verb = "divide"
 
@@ -135,7 +135,7 @@ class DivideNoNan(Fractional):
     def combined(self, x1: Value, x2: Value) -> Expression:
         if not isinstance(x2, Expression):
             return Binary("/", x1, x2) if x2 else Binary("*", x1, 0.0)
-        # the denominator is mended too, because where would let nan through in its gradient
+        # the denominator is replaced too: with torch.where alone, the gradient would be nan
         is_zero = Binary("==", x2, 0)
         return call("torch.where", is_zero, 0.0, Binary("/", x1, x2.method("masked_fill", is_zero, 1.0)))
 
@@ -330,6 +330,6 @@ class Where(Pair):
         x1, x2 = (value(name, named[name], like=condition) for name in ("x1", "x2"))
         chosen = call("torch.where", cast(condition, condition.dtype, "bool"), x1, x2)
         wanted = self.output_dtype(*xs)
-        # torch makes single whole numbers int64 where nothing else is one; Keras int32
+        # from single whole numbers alone, torch makes int64 and Keras int32
         made_of = promoted(*dtypes(named[name] for name in ("x1", "x2") if not isinstance(named[name], int)), False)
         return chosen if made_of != "bool" or wanted == "bool" else cast(chosen, "int64", wanted)

@@ -15,7 +15,7 @@ from regspec.layers.reshaping import Moved
 
 
 class Function(Elementwise):
-    """A function of floating-point numbers, which whole numbers become."""
+    """A function of floating-point numbers; whole numbers are converted."""
 
     method: ClassVar[str]  # of a tensor
 

@@ -33,7 +33,7 @@ class Blocks(Rearranged):
         return self.data_format is None
 
     def divided(self, size: int | None, by: int, x: Symbol) -> int | None:
-        """A size that becomes smaller. Raises `ShapeError` where it is no multiple."""
+        """``size / by``; None for an unknown size. Raises `ShapeError` where that is not whole."""
         if size is not None and size % by:
             raise ShapeError(f"takes blocks of {self.block_size}, which do not fit {x.described}")
         return None if size is None else size // by

@@ -122,14 +122,14 @@ class GetItem(Moved):
 
 
 def _in_reverse(item: slice, size: int | None, x: Symbol, dimension: int) -> slice:
-    """The slice of an axis in reverse that a slice with a negative step, which torch lacks, takes of the axis."""
+    """The slice of the flipped axis that equals a slice with a negative step, which torch lacks."""
     if size is not None:
         places = range(*item.indices(size))
         start, stop = size - 1 - places[0], size - places[-1]
         is_to_the_end = len(range(start, size, -item.step)) == len(places)
         return slice(start or None, None if is_to_the_end else stop, None if item.step == -1 else -item.step)
     if any(each is not None and each >= 0 for each in (item.start, item.stop)):
-        x.size(dimension)  # which is not known
+        x.size(dimension)  # raises: it is not known
     first, last = (None if each is None else -each - 1 for each in (item.start, item.stop))
     return slice(first or None, last, None if item.step == -1 else -item.step)
 
@@ -222,7 +222,7 @@ class TakeAlongAxis(Layer):
         dimension = inner_dimension(self.axis, x)
         size = x.shape[dimension]
         count = x.method("size", dimension) if size is None else size
-        # a negative place counts from the end, which torch does not know here
+        # a negative place counts from the end, which torch.take_along_dim does not support
         wrapped = Binary("%", cast(places, places.dtype, "int64"), count)
         return call("torch.take_along_dim", x, wrapped, dim=shown(dimension, x))
 

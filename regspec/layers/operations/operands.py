@@ -17,13 +17,13 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, REFERENCE
 from regspec.layers.layer import Layer, Weight, operation
 
-MAX_NUMBERS = 10_000  # of one operand: more are no text to read
+MAX_NUMBERS = 10_000  # of one operand; more would be unreadable
 
 L = TypeVar("L", bound=type[Layer])
 
 
 def made(base: L, name: str, summary: str, **attributes: Any) -> L:
-    """A kind that is its base with other attributes; it belongs to the base's module, under its name."""
+    """A kind derived from ``base`` with other attributes, as if it were defined in the base's module."""
     own = {"__doc__": summary, "__module__": base.__module__, "__qualname__": name}
     metaclass: Any = type(base)
     cls: L = metaclass(name, (base,), {**own, **attributes})
@@ -32,7 +32,7 @@ def made(base: L, name: str, summary: str, **attributes: Any) -> L:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """Numbers that are loaded with the weights, as they are too many to be read; their shape is known."""
+    """An operand with too many numbers for a text: a spec has its shape, and the numbers come with the weights."""
 
     shape: tuple[int, ...]
 
@@ -88,7 +88,7 @@ _SHAPE = {
     "additionalProperties": False,
     "required": ["shape"],
 }
-# What the schema says of both, once for all the kinds that have them.
+# JSON Schema definitions of both, shared by all kinds that have such fields.
 DEFINITIONS: dict[str, Any] = {
     "numbers": {"description": "A number, or lists of numbers.", "anyOf": _FORMS},
     "operand": {"description": "A number, lists of numbers, or the shape of an array.", "anyOf": [*_FORMS, _SHAPE]},
@@ -179,9 +179,9 @@ def cast(x: Expression, have: str, want: str) -> Expression:
 
 
 def same_shape(verb: str, *operands: Symbol | Numbers) -> Shape:
-    """The shape of operands together, whose last axes meet, as in Keras. Raises `ShapeError`.
+    """The broadcast shape of operands, aligned at their last axes, as in Keras. Raises `ShapeError`.
 
-    Tensors must have the same number of axes: else the examples of one would meet another axis of the other.
+    Tensors must have the same rank: otherwise the batch of one would be aligned with another axis of the other.
     """
     tensors = [each for each in operands if isinstance(each, Symbol)]
     rank = max(each.rank for each in tensors)
@@ -215,7 +215,7 @@ def _named(tensors: Sequence[Symbol]) -> str:
 
 
 class Operands(Layer):
-    """A function of operands: its inputs, in this order, but for those that a field of their name gives as numbers."""
+    """A function of operands: its inputs in this order, except those that a field of the same name gives as numbers."""
 
     operands: ClassVar[tuple[str, ...]]
 
@@ -270,10 +270,10 @@ def array_weight(layer: Layer, name: str, array: Array) -> Weight:
 
 
 def value(name: str, operand: Symbol | Numbers, *, like: Symbol | None = None, held: bool = False) -> Value:
-    """An operand in an expression: a tensor, a number, or an array that the model holds; a number too if ``held``.
+    """An operand in an expression: a tensor, a number, or a buffer for an array; for a number too, if ``held``.
 
-    An array is aligned with the last of the axes as a spec counts them; where the tensor beside it, ``like``, has them
-    in another order, so has the array.
+    An array is aligned with the last axes as a spec counts them, and permuted to the order of axes of ``like``, the
+    other operand.
     """
     if isinstance(operand, Symbol) or not (held or isinstance(operand, (tuple, Array))):
         return operand

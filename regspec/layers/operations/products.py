@@ -78,7 +78,7 @@ class Matmul(Pair):
         return (*outer, *rows, *columns)
 
     def _check_batch(self, x1: Symbol | Numbers, x2: Symbol | Numbers) -> None:
-        """Raises `ShapeError` where the batch would be one of the axes that are multiplied, or meet another axis."""
+        """Raises `ShapeError` where the batch would be multiplied, or aligned with another axis."""
         if isinstance(x1, Symbol) and isinstance(x2, Symbol):
             if x1.rank != x2.rank or x1.rank < 3:
                 what = f"can't multiply {x1.named} and {x2.named}: the batch of one meets an axis of the other"
@@ -94,7 +94,7 @@ class Matmul(Pair):
             raise ShapeError(f"can't multiply {x.named} and numbers of the shape {shape}: the batch is multiplied")
 
     def _broadcast(self, left: Shape, right: Shape) -> Shape | None:
-        """The axes before the matrices, which are aligned at the last; None where they don't fit."""
+        """The broadcast shape of the axes before the matrices; None where they don't fit."""
         rank = max(len(left), len(right))
         merged: list[int | None] = []
         for sizes in zip(*((*(1,) * (rank - len(each)), *each) for each in (left, right)), strict=True):
@@ -143,7 +143,7 @@ class Tensordot(Layer):
         return (array_weight(self, "x2", self.x2),) if isinstance(self.x2, Array) else ()
 
     def _axes(self, x: Symbol) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The axes of the input and of the numbers that meet."""
+        """The axes of the input, and those of the numbers, that are multiplied and summed."""
         rank = len(shape_of(self.x2))
         if isinstance(self.axes, int):
             ours = tuple(range(x.rank - self.axes, x.rank))
@@ -211,7 +211,7 @@ class Einsum(Layer):
         return self
 
     def _terms(self) -> tuple[list[str], str]:
-        """The terms of the operands and that of the output, which is made where it is not said."""
+        """The terms of the operands, and the output's, which is derived where the equation leaves it out."""
         left, arrow, output = self.subscripts.replace(" ", "").partition("->")
         if not arrow:
             once = sorted(letter for letter in {*left} - {",", "."} if left.count(letter) == 1)

@@ -19,7 +19,7 @@ from regspec.layers.reshaping import Moved, spec_order_after, tuples
 
 
 class Rearranged(Moved):
-    """The numbers of the input, elsewhere."""
+    """The numbers of the input at other places."""
 
     is_counted_by_spec = True
 
@@ -72,7 +72,7 @@ class Squeeze(Rearranged):
         if self.axis is None:
             dropped = tuple(index for index, size in enumerate(x.shape) if index and size == 1)
             if not dropped and None in x.shape[1:]:
-                x.size(x.shape.index(None, 1))  # which is not known, so that there is nothing to go by
+                x.size(x.shape.index(None, 1))  # raises: it is not known whether that axis is dropped
             return dropped
         dimensions = tuple(sorted({inner_dimension(axis, x) for axis in self.axis}))
         for dimension in dimensions:
@@ -368,8 +368,8 @@ class Pad(Rearranged):
             return x
         widths = self.pad_width[first:]
         # torch mirrors up to three axes, after one or two others
-        is_torchs = self.mode == "reflect" and x.is_floating and len(widths) < 4 and first < 3
-        if self.mode != "constant" and not is_torchs:
+        is_native = self.mode == "reflect" and x.is_floating and len(widths) < 4 and first < 3
+        if self.mode != "constant" and not is_native:
             return call("mirror_pad", x, widths, symmetric=unless(False, self.mode == "symmetric"))
         cells = tuple(cells for side in reversed(widths) for cells in side)
         constant = self.constant_values if self.mode == "constant" else 0

@@ -84,7 +84,7 @@ class Reduction(Moved):
 
 
 class Whole(Reduction):
-    """A reduction whose result has the type of its input, but at least that of whole numbers of 32 bits."""
+    """A reduction whose result has the type of its input; smaller whole numbers and truth values give int32."""
 
     def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype if x.is_floating or x.dtype == "int64" else "int32"
@@ -94,7 +94,7 @@ class Whole(Reduction):
 
 
 class FloatReduction(Reduction):
-    """A reduction of floating-point numbers, which whole numbers become."""
+    """A reduction of floating-point numbers; whole numbers are converted."""
 
     @property
     def takes_integers(self) -> bool:
@@ -240,7 +240,7 @@ class Median(FloatReduction):
 def quantile(
     x: Symbol, function: str, dimensions: tuple[int, ...], q: float, method: str, keepdims: bool
 ) -> Expression:
-    """The quantile over dimensions, of which torch's function takes one."""
+    """The quantile over dimensions; torch's function takes one, so several are flattened into one."""
     interpolation = unless("linear", method)
     if len(dimensions) == 1:
         dim = shown(dimensions[0], x)

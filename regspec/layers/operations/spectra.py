@@ -22,7 +22,7 @@ def _parts(value: Expression, *swapped: int) -> list[Expression]:
 
 
 def _spectrum(x: Symbol, length: int | None) -> Shape:
-    """The shape of the spectrum of real numbers, whose other half follows."""
+    """The shape of the spectrum of real numbers: the frequencies from 0 up, from which the others follow."""
     size = length or x.shape[-1]
     return (*x.shape[:-1], None if size is None else size // 2 + 1)
 
@@ -30,7 +30,7 @@ def _spectrum(x: Symbol, length: int | None) -> Shape:
 class Transform(Layer):
     """A transform along the last axes."""
 
-    least: ClassVar[int] = 2  # axes of an input, the batch among them
+    least: ClassVar[int] = 2  # the fewest axes of an input, with the batch
 
     def check(self, *xs: Symbol) -> None:
         """Raises `ShapeError` where the batch would be transformed, or where the two parts differ."""

@@ -1,17 +1,18 @@
 """All L1 and L2 penalties of a model as one node of the autograd graph, with the gradient in closed form.
 
-The loop that people write, ``sum(c * w.abs().sum() + ...)``, makes four nodes a term, each with a temporary as large as
-the weight. Here a term is one or two reductions forwards. Backwards, the gradient of a parameter is added to its
-``.grad`` in place when the backward pass ends, without a temporary; that of an output, and of a parameter for which
-somebody has to see the whole gradient before (see `_is_late`), is given to the autograd engine.
+The usual loop, ``sum(c * w.abs().sum() + ...)``, makes four nodes for each term, each with a temporary as large as
+the weight. Here the forward of a term is one or two reductions. In the backward, the gradient of a parameter is added
+to its ``.grad`` in place when the backward pass ends, without a temporary. The gradient of an output goes to the
+autograd engine; so does that of a parameter whose whole gradient is read earlier (see `_is_late`).
 
-Measured on two cores before choosing, over the 54 kernels of ResNet-50, in ms. L1, value: as here, or by a dot product
-with the signs, 4.0; `vector_norm` 37. The gradient of L1 + L2: as here 21, of which 16 are the system's, for new
-memory; by `lerp` 32; in pieces 24 to 34; with foreach 39, because each pass then goes over all weights. So foreach is
-for small tensors, of which a call costs more than what it computes. A sum of squares of 16 M numbers is off by 6e-4 as
-one dot product, and by 4e-8 in pieces, with one thread or two.
-On a GPU, where this has not been measured, foreach norms take a few launches, and nothing is synchronised. They add in
-float64: a norm in float32 adds as it finds time, on a CPU one number after the other, and 16 M are off by 2e-2.
+Measured on two cores, over the 54 kernels of ResNet-50, in ms. The value of L1: as here, or by a dot product with the
+signs, 4.0; by `vector_norm` 37. The gradient of L1 + L2: as here 21, of which 16 is the system's allocation of memory;
+by `lerp` 32; in pieces 24 to 34; with foreach 39, because each of its passes goes over all weights. So foreach is used
+for small tensors only, where a call costs more than the arithmetic. The sum of squares of 16 M numbers has an error of
+6e-4 as one dot product, and of 4e-8 in pieces, with one thread or two.
+On a GPU, where this has not been measured, foreach norms take a few launches, without synchronisation. They add in
+float64, because the order in which a float32 norm adds is not defined: on a CPU it adds one number after the other, and
+for 16 M numbers the error is 2e-2.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from torch import Tensor, nn
 Strengths = tuple[float, float]  # of the sum of absolute values, and of the sum of squares
 Group = tuple[Strengths, list[Tensor]]  # tensors of one device and type
 
-PACKED = 2**15  # so many numbers at most, of several tensors, are computed with by one call
-PIECE = 2**17  # and so many are added at once
+PACKED = 2**15  # the most numbers, of several small tensors together, that one call takes
+PIECE = 2**17  # the most numbers that one sum adds
 
 
 def can_fuse() -> bool:
-    """Whether tensors are computed with as they stand, and not traced or transformed."""
+    """Whether operations run eagerly: neither traced by a compiler nor transformed by functorch."""
     return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
 
 
@@ -65,7 +66,7 @@ class _Penalty(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         groups = _members(ctx.sizes, ctx.saved_tensors)
-        # with create_graph what is computed here is differentiated again; a batch of gradients has no one scale
+        # with create_graph, this is differentiated again; a batch of gradients (vmap) has no single scale
         if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(gradient):
             each = [(gradient * (l1 * x.sign() + 2 * l2 * x)).to(x.dtype) for l1, l2, xs in groups for x in xs]
             return None, *each
@@ -83,7 +84,7 @@ class _Penalty(torch.autograd.Function):
 
 
 def _members(sizes: list[tuple[float, float, int]], xs: tuple[Any, ...]) -> Iterator[tuple[float, float, list[Any]]]:
-    """The strengths of each group, and what of ``xs`` is its own."""
+    """The strengths of each group, with the items of ``xs`` that belong to it."""
     start = 0
     for l1, l2, count in sizes:
         yield l1, l2, [*xs[start : start + count]]
@@ -94,7 +95,7 @@ def _members(sizes: list[tuple[float, float, int]], xs: tuple[Any, ...]) -> Iter
 
 
 def _value(l1: float, l2: float, xs: list[Tensor]) -> float:
-    """The penalty of a group on the CPU. A dot product is the fastest sum, but of more numbers it loses digits."""
+    """The penalty of a group on the CPU. A dot product is the fastest sum, but over many numbers inexact."""
     value = 0.0
     for batch in _batches(xs):
         flat = torch._C._nn.flatten_dense_tensors(batch) if len(batch) > 1 else batch[0].reshape(-1)
@@ -118,7 +119,7 @@ def _value_by_foreach(l1: float, l2: float, xs: list[Tensor]) -> Tensor:
 
 
 def _batches(xs: list[Tensor]) -> list[list[Tensor]]:
-    """What is computed with by one call: small tensors, and a large one by itself, which then stays in the cache."""
+    """Tensors grouped by call: several small ones together, a large one alone, so that it stays in the cache."""
     if not xs or xs[0].is_cuda:
         return [xs]
     batches: list[list[Tensor]] = []
@@ -137,7 +138,7 @@ def _batches(xs: list[Tensor]) -> list[list[Tensor]]:
 
 
 def _gradients(l1: float, l2: float, xs: list[Tensor], scale: Tensor) -> list[Tensor]:
-    """``scale * (l1 * sign(x) + l2 * x)`` for each of a group. To multiply by a tensor is faster than by a number."""
+    """``scale * (l1 * sign(x) + l2 * x)`` for each of a group. Multiplying by a tensor is faster than by a number."""
     gradients: list[Tensor] = []
     for batch in _batches(xs):
         if not l1:
@@ -154,9 +155,9 @@ def _gradients(l1: float, l2: float, xs: list[Tensor], scale: Tensor) -> list[Te
 def _is_late(x: Tensor, node: Any) -> bool:
     """Whether a tensor's gradient may be added to its ``.grad`` when the backward pass ends.
 
-    It is a parameter, and this pass accumulates its gradient; and nobody waits for that: no hook on the parameter, no
-    other thread, and no other process, because DistributedDataParallel sends gradients around while the pass runs. (A
-    hook on the node that accumulates, which few set, can't be seen; it is given the gradient of the rest.)
+    It must be a parameter whose gradient this pass accumulates, and nothing may read that gradient earlier: no hook on
+    the parameter, no other thread, and no other process, because DistributedDataParallel sends gradients while the pass
+    runs. (A hook on the accumulating node, which is rare, can't be detected; it sees the gradient without penalties.)
     """
     if not isinstance(x, nn.Parameter) or x.is_cuda or x._backward_hooks or x._post_accumulate_grad_hooks:
         return False
@@ -189,7 +190,7 @@ def add_gradients(groups: list[tuple[float, float, list[Tensor]]], scale: Tensor
 
 def _add(gradients: list[Tensor], values: list[Tensor] | tuple[Tensor, ...], factor: float, scale: Tensor) -> None:
     """Adds values, times a factor and a scale, to gradients."""
-    if scale.is_cuda:  # its value is not known here
+    if scale.is_cuda:  # reading its value would synchronise
         values = torch._foreach_mul(values, scale)
     else:
         factor *= scale.item()

@@ -1,8 +1,8 @@
 """Penalties of sharded tensors (`DTensor`): each rank reduces its shard, and a small all-reduce joins the results.
 
-Shards are computed with as plain tensors, and not by the operations of `DTensor`, which are not all right (torch 2.13):
-they add norms of pieces of a group as if they were sums; a weight with fewer rows than there are ranks they gather, and
-then give it a gradient that is whole, which FSDP2 takes for that of a shard; and each penalty costs its own all-reduce.
+Shards are handled as plain tensors, because some operations of `DTensor` are wrong (torch 2.13): they add the norms of
+a group's pieces as if those were sums; and they gather a weight that has fewer rows than there are ranks, and return
+its whole gradient, which FSDP2 takes for a shard's. Besides, each penalty would cost an all-reduce of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Reduction = tuple[Any, list[float]]  # a process group, and what each value is m
 
 
 def is_sharded(x: Any) -> bool:
-    """Whether a tensor is spread over ranks. To import `DTensor` takes half a second: who has one has imported it."""
+    """Whether a tensor is a `DTensor`. Importing that takes half a second; if a tensor is one, it was imported."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(x, module.DTensor)
 
@@ -48,7 +48,7 @@ def whole(x: Any) -> Tensor:
 
 
 def shard(x: Any) -> Tensor:
-    """The piece of a tensor that is here, or all of it; what is still to be summed over ranks is."""
+    """The piece of a sharded tensor that this rank has; all of another one; the sum over the ranks of a partial one."""
     if not is_sharded(x) or _is_partial(x):
         return whole(x)
     local: Tensor = x.to_local()
@@ -56,7 +56,7 @@ def shard(x: Any) -> Tensor:
 
 
 def fill(x: Any, value: Tensor) -> None:
-    """Fills a tensor; where it is spread over ranks, each of which has the whole value, with its piece of that."""
+    """Fills a tensor with a value; a sharded one with this rank's piece. Every rank has the whole value."""
     if is_sharded(x):
         tensor = sys.modules["torch.distributed.tensor"]
         everywhere = [tensor.Replicate()] * x.device_mesh.ndim
@@ -69,7 +69,7 @@ def fill(x: Any, value: Tensor) -> None:
 def penalty_of(regularizer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """A regularizer's penalty of a tensor, which may be spread over ranks: a plain scalar.
 
-    What a regularizer without ``of_shard`` computes is not known; it is given the whole.
+    A regularizer without ``of_shard`` can't be computed from pieces: it is given the gathered tensor.
     """
     of_shard = getattr(regularizer, "of_shard", None) if is_sharded(x) else None
     if of_shard is None:
@@ -79,15 +79,15 @@ def penalty_of(regularizer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def join(x: Tensor, value: Tensor, dims: Collection[int] | None = None) -> Tensor:
-    """The sum of a value over the ranks that have other pieces of ``x``, along these dimensions or along all."""
+    """``value`` summed over the ranks that have the other pieces of ``x``: pieces along ``dims``, or along all."""
     return _summed(value, [(group, [1.0]) for group in _groups(x, dims).values()])
 
 
 def joined(values: list[tuple[Tensor, Any]]) -> list[Tensor]:
-    """The sums of values over ranks: of each over those that have other pieces of the weight with which it is given.
+    """Each value summed over the ranks that have the other pieces of its weight; given are pairs (value, weight).
 
-    All are joined in one all-reduce; where weights are split over several dimensions of a mesh that is not the whole
-    world, in one for each dimension. A value that some of these ranks have in common is divided among them.
+    One all-reduce sums them all; or one for each mesh dimension, where weights are split over several dimensions of a
+    mesh that is not the whole world. A value that several of the summed ranks share is divided among them first.
     """
     split = [_groups(x) for _, x in values]
     groups = {name: group for own in split for name, group in own.items()}
@@ -108,7 +108,7 @@ def _summed(values: Tensor, reductions: list[Reduction]) -> Tensor:
 
 
 class _Summed(torch.autograd.Function):
-    """A sum over ranks. What follows from it is the same on each, and so is its gradient, which goes back as it is."""
+    """A sum over ranks. All ranks compute the same from it, so its gradient is passed on unchanged."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, reductions: list[Reduction]) -> Tensor:

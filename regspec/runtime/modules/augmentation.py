@@ -131,7 +131,7 @@ class RandomErasing(Augmentation):
 def _rectangle(x: Tensor, wide: Tensor, high: Tensor, place: Tensor) -> Tensor:
     """Which pixels (batch, 1, height, width) lie in a rectangle of each image.
 
-    Its width and height (batch) are shares of the image's; its place (batch, 2) is a share of what is left and above.
+    Its width and height (batch) are shares of the image's; its place (batch, 2) is given as shares of the free space.
     """
     within = []
     for size, share, start in ((x.shape[-2], high, place[:, 1]), (x.shape[-1], wide, place[:, 0])):

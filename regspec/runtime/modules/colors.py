@@ -35,7 +35,7 @@ class RandomBrightness(Recolor):
 
 
 class RandomContrast(Recolor):
-    """Images whose channels are stretched about their means, by 1 less the lower to 1 plus the upper bound."""
+    """Images whose channels are stretched about their means, by a factor from 1 - the lower to 1 + the upper bound."""
 
     def draw(self, x: Tensor) -> tuple[Tensor]:
         low, high = self.factor
@@ -111,7 +111,7 @@ class RandomInvert(Recolor):
 
 
 class RandomPosterization(Augmentation):
-    """Images in which only the first bits of eight remain: from the lower bound to one less than the upper."""
+    """Images reduced to the first of their eight bits: as many as drawn, from the lower bound to the upper - 1."""
 
     def __init__(self, factor: tuple[int, int], value_range: tuple[float, float] = (0.0, 255.0)) -> None:
         super().__init__()
@@ -139,9 +139,10 @@ class RandomSharpness(Recolor):
 
 
 class Solarization(Augmentation):
-    """Images to which a number is added, and of which what is not below a threshold is made negative, in training.
+    """Images to which a number is added, and whose values from a threshold up are then inverted, in training.
 
-    Both are drawn for each image: on a scale of 255, from the lower bound itself to 255 times the upper, as in Keras.
+    Both numbers are drawn for each image, on a scale of 255: from the lower bound itself to 255 times the upper bound,
+    as in Keras.
     """
 
     def __init__(
@@ -216,8 +217,8 @@ class ContrastLimitedAdaptiveHistogramEqualization(nn.Module):
 
     A tile's histogram is cut off at ``clip_limit`` times its mean, and what is cut off shared out; between the middles
     of tiles their mappings are interpolated. Zuiderveld (1994), Contrast limited adaptive histogram equalization.
-    ``as_on_torch`` does what Keras does there: it cuts the limit to a whole number, and repeats the last pixels beyond
-    the border, where else the image is mirrored.
+    ``as_on_torch`` does what Keras's torch backend does: it cuts the limit to a whole number, and beyond the border it
+    repeats the last pixels, where the other backends mirror the image.
     """
 
     def __init__(
@@ -256,7 +257,7 @@ class ContrastLimitedAdaptiveHistogramEqualization(nn.Module):
         return _rescaled(result, BYTES, self.value_range).to(x.dtype)
 
     def _beyond(self, size: int, wanted: int, like: Tensor) -> Tensor:
-        """Indices that go on beyond ``size``: back from the last, or at the last."""
+        """The indices from 0 to ``wanted`` - 1; from ``size`` on they run backwards, or stay at the last."""
         cells = torch.arange(wanted, device=like.device)
         if self.as_on_torch:
             return cells.clamp_max(size - 1)
@@ -322,7 +323,7 @@ def _red_green_blue(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def _rescaled(x: Tensor, old: tuple[float, float], new: tuple[float, float]) -> Tensor:
-    """Numbers of one range in another."""
+    """Numbers mapped from one range to another."""
     if old == new:
         return x
     return (x - old[0]) / (old[1] - old[0]) * (new[1] - new[0]) + new[0]

@@ -27,6 +27,6 @@ def one_hot(x: Tensor, size: int, *, dim: int = -1) -> Tensor:
 
 
 def take_of_each(x: Tensor, places: Tensor) -> Tensor:
-    """Of each example the slices of axis 1 at its own places, (batch, …), which stand where the axis was."""
+    """``x[b, places[b]]`` for each example b: the slices of axis 1 at the example's own ``places`` (batch, …)."""
     examples = torch.arange(len(x), device=x.device).reshape(-1, *(1,) * (places.ndim - 1))
     return x[examples, places]

@@ -42,7 +42,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         raise NotImplementedError
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The normalized input; in training, by the statistics of what counts by a mask that broadcasts to it."""
+        """The normalized input; in training, by the statistics of where ``mask``, which broadcasts to it, is true."""
         self._check_input_dim(input)
         mean, variance, momentum = self.running_mean, self.running_var, self.momentum
         assert mean is not None
@@ -70,7 +70,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         return output
 
     def _masked(self, input: Tensor, mask: Tensor) -> Tensor:
-        """The input normalized by what of it counts; Keras adds 1e-7 to the number of each channel's."""
+        """The input normalized by its unmasked numbers; Keras adds 1e-7 to how many each channel has."""
         axes = [0, *range(2, input.ndim)]
         number = mask.sum(axes, keepdim=True) + 1e-7
         mean = torch.where(mask, input, 0).sum(axes, keepdim=True) / number

@@ -23,10 +23,10 @@ Step = Callable[[Tensor, States], States]
 
 
 def _run(x: Tensor, states: States, step: Step, mask: Tensor | None = None) -> tuple[Tensor, States]:
-    """All steps' outputs (batch, steps, …) and the last states, from what each step is given (batch, steps, …).
+    """Runs ``step`` over ``x`` (batch, steps, …); gives the outputs of all steps (batch, steps, …) and the last states.
 
-    ``step`` takes that of one step and the states, and gives the new states, the output first. Where a mask (batch,
-    steps) is false, the states stay as they are.
+    ``step`` maps one step's input and the states to the new states, of which the first is the output. Where a mask
+    (batch, steps) is false, the states stay as they are.
     """
     outputs = []
     for index, given in enumerate(x.unbind(1)):
@@ -40,9 +40,9 @@ def _run(x: Tensor, states: States, step: Step, mask: Tensor | None = None) -> t
 
 
 def _shown(output: Tensor, mask: Tensor | None, zero_output_for_mask: bool) -> Tensor:
-    """The outputs that Keras shows: at a step that does not count the last one that did, and zero before the first.
+    """The outputs as Keras returns them: a masked step repeats the output before it, and is zero if there is none.
 
-    With ``zero_output_for_mask`` they are zero at each step that does not count.
+    With ``zero_output_for_mask`` every masked step is zero.
     """
     if mask is None:
         return output
@@ -53,8 +53,8 @@ def _shown(output: Tensor, mask: Tensor | None, zero_output_for_mask: bool) -> T
 class Stateful(nn.Module):
     """A module that, if it is stateful, begins each forward with the last states of the one before.
 
-    The states are no buffers: they belong to a stream of data and not to the model. So they are in no state_dict, and
-    `DistributedDataParallel`, which would give each process those of the first, leaves them alone.
+    The states are no buffers, because they belong to a stream of data and not to the model. So they are in no
+    state_dict, and `DistributedDataParallel`, which copies buffers from the first process to all, leaves them alone.
     """
 
     stateful: bool = False
@@ -84,7 +84,7 @@ class Stateful(nn.Module):
         return tuple(state.to(x, copy=True) for state in self._kept)
 
     def _keep(self, states: States) -> None:
-        """Keeps the last states, without what led to them."""
+        """Keeps the last states, detached from the graph."""
         if self.stateful:
             self._kept = tuple(state.detach().clone() for state in states)
 
@@ -116,7 +116,7 @@ def _noisy_linear(x: Tensor, weight: Tensor, bias: Tensor | None, noise: Tensor 
 
 
 class _Recurrent(Stateful, nn.RNNBase):
-    """What the modules have in common; the class of torch's that each refines comes after it."""
+    """What the modules have in common. Each derives from this class first, and then from the torch class it extends."""
 
     weight_ih_l0: Tensor
     weight_hh_l0: Tensor
@@ -152,7 +152,7 @@ class _Recurrent(Stateful, nn.RNNBase):
         states = self._first(input, first, self.state_count, (input.shape[0], self.hidden_size))
         input_noise = self._noise(input[:, 0], self.input_dropout)
         noise = self._noise(states[0], self.recurrent_dropout)
-        # cuDNN has a backward in training alone
+        # cuDNN has no backward in evaluation mode
         has_backward = self.training or not input.is_cuda or not torch.is_grad_enabled()
         if noise is None and self._is_native() and has_backward:
             x = input if input_noise is None else input * input_noise
@@ -165,7 +165,7 @@ class _Recurrent(Stateful, nn.RNNBase):
         return _shown(output, mask, self.zero_output_for_mask), _as_torch_has(states)
 
     def _natively(self, x: Tensor, states: States, mask: Tensor | None) -> tuple[Tensor, States]:
-        """What torch's own forward gives; it goes over the steps that count alone, which are packed for it."""
+        """The outputs and states of torch's own forward; with a mask, over a packed sequence of the unmasked steps."""
         if mask is None:
             output, last = super().forward(x, _as_torch_has(states))
             return output, (last[0],) if isinstance(last, Tensor) else tuple(state[0] for state in last)
@@ -183,7 +183,7 @@ class _Recurrent(Stateful, nn.RNNBase):
 
     # methods, because torch.compile (2.13) takes a property of `super()` to be always true
     def _is_native(self) -> bool:
-        """Whether torch's own forward computes it, dropout apart."""
+        """Whether torch's own forward can compute it, if there is no dropout in the recurrence."""
         return isinstance(self.activation, nn.Tanh)
 
     def _step(self, x: Tensor, states: States, noise: Tensor | None) -> States:

@@ -16,8 +16,8 @@ _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 class ConvLSTM(Stateful):
     """An LSTM over (batch, steps, channels, …) whose products are convolutions, as of Shi et al. (2015).
 
-    Gates: input, forget, cell, output. The convolution of the state moves by single cells, and is padded to the state's
-    own size. Dropout is drawn once a sequence, for each gate. https://arxiv.org/abs/1506.04214
+    Gates: input, forget, cell, output. The state's convolution has stride 1, and is padded to keep the size. Dropout is
+    drawn once a sequence, for each gate. https://arxiv.org/abs/1506.04214
     """
 
     def __init__(

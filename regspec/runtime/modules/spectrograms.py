@@ -14,7 +14,7 @@ from regspec.runtime.modules.initializers import stft_
 class STFTSpectrogram(nn.Module):
     """The short-time Fourier transform of signals (batch, channels, time), of each channel by itself.
 
-    Gives (batch, channels, frequencies, time). ``mode`` says what of it: ``real``, ``imag``, both one after the other
+    Gives (batch, channels, frequencies, time). ``mode`` is what of it: ``real``, ``imag``, both one after the other
     (``stft``), the ``angle``, the ``magnitude``, its logarithm (``log``), or the power (``psd``).
     """
 
@@ -58,7 +58,7 @@ class STFTSpectrogram(nn.Module):
             return torch.atan2(imag, real)
         power = real.square() + imag.square()
         if self.mode == "psd":
-            return power + F.pad(power[:, :, 1:-1], (0, 0, 1, 1))  # but for the first and the last, each stands for two
+            return power + F.pad(power[:, :, 1:-1], (0, 0, 1, 1))  # all but the first and the last count twice
         magnitude = power.clamp_min(1e-7).sqrt()
         return magnitude.clamp_min(1e-7).log() if self.mode == "log" else magnitude
 

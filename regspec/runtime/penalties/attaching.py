@@ -65,7 +65,7 @@ _classes: dict[Any, Any] = {}  # by the class that an instance had
 
 
 def _regularized(cls: Any) -> Any:
-    """The class of this class's instances with penalties."""
+    """The class that instances of ``cls`` get when penalties are attached to them."""
     if cls not in _classes:
         own = {"__module__": cls.__module__, "__reduce__": _reduce}
         _classes[cls] = type(f"Regularized{cls.__name__}", (Regularized, cls), own)
@@ -78,7 +78,7 @@ def _own(cls: type[nn.Module]) -> type[nn.Module]:
 
 
 def _reduce(self: Regularized) -> tuple[Any, ...]:
-    """How an instance is pickled and copied: by the class that it had, because no module holds the one that it has."""
+    """How an instance is pickled and copied: by its original class, because its present one can't be imported."""
     return _blank, (_own(type(self)),), self.__getstate__()
 
 

@@ -9,18 +9,18 @@ import torch
 
 
 def forget_compiled() -> None:
-    """Has everything compiled anew, if anything is: code that is compiled does not see hooks that are added."""
+    """Drops all compiled code, so that it is compiled anew: compiled code does not see hooks that are added later."""
     dynamo = sys.modules.get("torch._dynamo")
     if dynamo is not None and dynamo.eval_frame.cached_backends:
         torch.compiler.reset()
 
 
 def guard_hooks() -> None:
-    """Has torch.compile look at hooks, which it does not by itself: blocks of one class may have other ones."""
+    """Makes torch.compile guard on hooks, which it skips by default: blocks of one class may have different hooks."""
     dynamo = sys.modules.get("torch._dynamo")
     if dynamo is not None and dynamo not in _guarding:
         dynamo.config.skip_nnmodule_hook_guards = False
         _guarding.append(dynamo)
 
 
-_guarding: list[Any] = []  # torch's compiler, once it is told
+_guarding: list[Any] = []  # torch's compiler, once it guards on hooks

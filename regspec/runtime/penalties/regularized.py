@@ -128,7 +128,7 @@ class Regularized(nn.Module):
 
     @torch.no_grad()
     def apply_constraints(self) -> None:
-        """Projects the weights that have constraints, but frozen ones; call it after each step of the optimizer."""
+        """Projects the weights that have constraints, except frozen ones; call it after each step of the optimizer."""
         for _, module in self._regularized():
             for constraint, paths in module._constraints.values():
                 parameters: list[Tensor] = [attrgetter(path)(module) for path in paths]
@@ -158,7 +158,7 @@ class Regularized(nn.Module):
                 penalty = x if output is None else listener.penalty(unchanged(x, output, version))
                 measured[listener] = measured[listener] + penalty if listener in measured else penalty
             penalties: dict[str, Tensor] = {}
-            pieces: dict[str, Tensor] = {}  # the weights of which a penalty is that of this rank's shard, until the end
+            pieces: dict[str, Tensor] = {}  # weights whose penalty is that of this rank's shard at first
             for name, term, module in self._named_terms():
                 if isinstance(term, Listener):
                     penalty_now = measured.get(term)
@@ -185,7 +185,7 @@ class Regularized(nn.Module):
             RuntimeError: in training, where strengths follow schedules that nothing sets; and where an output with a
                 penalty was not computed in the model's own call.
         """
-        # to set an attribute of a module costs a microsecond, and to look at it would be compiled again
+        # setting a module's attribute costs a microsecond; compiled code would guard on it if it read it, and recompile
         if torch.compiler.is_compiling() or not self._is_read:
             self._is_read = True
         refuse_flat_parameters(self)
@@ -252,7 +252,7 @@ class Regularized(nn.Module):
     def _not_finite(self) -> list[str]:
         """The terms that are not finite; with shards, those whose output or own shard is not.
 
-        Then nothing is summed over ranks: maybe the loss is not finite on this rank alone, and no other would answer.
+        Shards are not summed over ranks here: if the loss is not finite on this rank alone, no other would join in.
         """
         weights = [(term, term.weight(owner)) for _, term, owner in self._named_terms() if isinstance(term, WeightTerm)]
         known = [(term, x) for term, x in (*weights, *(each[:2] for each in self._heard)) if x is not None]
@@ -294,7 +294,7 @@ class Regularized(nn.Module):
             return super().__call__(*args, **kwargs)
         heard: list[Heard] = []
         if torch.compiler.is_compiling():
-            self._heard = [*self._heard] if self._accumulates else []  # to look into it would be compiled again
+            self._heard = [*self._heard] if self._accumulates else []  # reading it would be a guard
         else:
             guard_hooks()
             if not self._accumulates:
@@ -312,14 +312,14 @@ class Regularized(nn.Module):
             if not self._has_run:
                 self._has_run = True
             if not self._accumulates:
-                self._heard.clear()  # of another thread
+                self._heard.clear()  # what another thread may have noted
         self._heard.extend(heard)
         return output
 
     def _watch(self, output: Any) -> None:
         """Warns, once, when a backward reaches an output and nobody has asked for the penalties.
 
-        The first steps are watched: who reads the loss does so in each.
+        Only the first steps are watched: a loop that reads the loss does so in each step.
         """
         if self._watched == WATCHED:
             return
@@ -351,7 +351,7 @@ class Regularized(nn.Module):
 
 
 def _called_if_alive(method: WeakMethod[Any], gradient: Tensor) -> None:
-    """Calls a method of what the graph does not keep alive."""
+    """Calls a method by a weak reference, so that the graph does not keep its object alive."""
     if (found := method()) is not None:
         found(gradient)
 

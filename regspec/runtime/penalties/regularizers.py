@@ -59,7 +59,7 @@ class L1:
         return self.strength * _wide(x).abs().sum()
 
     def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
-        """That of a tensor of this shape, of which ``x`` is a piece; ``join`` sums over the ranks with the others."""
+        """The penalty of a tensor of ``shape``, of which ``x`` is this rank's piece; ``join`` sums over all pieces."""
         return join(self(x))
 
 
@@ -85,7 +85,7 @@ class L1L2:
 
     @property
     def parts(self) -> tuple[L1, L2]:
-        """What it is the sum of."""
+        """The two regularizers that it is the sum of."""
         return L1(self.l1), L2(self.l2)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         x = _wide(x)
-        # in two steps: torch adds the squares one after the other, and of 16 M at once loses the fourth digit
+        # in two steps: torch adds squares one after the other, and over 16 M of them the fourth digit is wrong
         return self.strength * _norm(_norm(x.flatten(1), 1) if x.ndim > 1 else x)
 
     def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:

@@ -1,9 +1,9 @@
 """Strengths that change while a model is trained.
 
-A schedule gives the factor of a strength after so many steps of the optimizer, or so many epochs. The factor is a
-number that eager code multiplies by, and a tensor for code that is compiled, which is filled anew after each step, so
-that nothing is compiled again. It is no buffer of the module: `half()` would round it, and DistributedDataParallel
-would send it around. It is not in the state_dict either: how many steps were taken is saved with the optimizer.
+A schedule gives the factor of a strength after a number of optimizer steps, or of epochs. Eager code multiplies by a
+number; compiled code by a tensor, which is filled anew after each step, so that nothing is compiled again. The tensor
+is no buffer of the module: `half()` would round it, and DistributedDataParallel would send it around. It is not in the
+state_dict either: how many steps were taken is saved with the optimizer.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ Regularizer = Callable[[Tensor], Tensor]
 
 
 class Term:
-    """A regularizer of something: the parts of its sum, each on a route: the loss, unless `regspec.bind` moved it."""
+    """A regularizer in its place, as the parts of its sum; each is on the loss, or where `regspec.bind` moved it."""
 
     def __init__(self, regularizer: Regularizer) -> None:
         self.parts = tuple(_summands(regularizer))
@@ -43,7 +43,7 @@ class Term:
         self.refresh()
 
     def refresh(self) -> None:
-        """Notes what is on the loss: the strengths of its L1 and its L2 as they are now, and the other parts."""
+        """Computes what is on the loss: ``strengths``, of its L1 and L2 as they are now, and ``others``, the rest."""
         l1, l2, others = 0.0, 0.0, []
         for part in self.on_loss():
             own, factor = (part.regularizer, part.factor) if isinstance(part, Scheduled) else (part, 1.0)
@@ -84,7 +84,7 @@ class Term:
 
 
 def _summands(regularizer: Regularizer) -> Iterator[Regularizer]:
-    """What a regularizer is the sum of; each has a schedule of its own."""
+    """The regularizers that one is the sum of, each with the schedules of the whole."""
     if isinstance(regularizer, Scheduled):
         for part in _summands(regularizer.regularizer):
             yield Scheduled(part, *regularizer.schedules)
@@ -105,9 +105,9 @@ class WeightTerm(Term):
         self._ways = tuple(tuple(path.split(".")) for path in parameters)
 
     def weight(self, module: nn.Module) -> Tensor | None:
-        """The weight now; None where it is frozen: a parameter, and not what `functional_call` puts in its place.
+        """The weight now; of a frozen parameter None, or the weight without a gradient if frozen ones count.
 
-        Where frozen ones count, it has no gradient instead.
+        A tensor that `functional_call` puts in the parameter's place is never frozen.
         """
         if len(self._ways) == 1:
             return _parameter(module, self._ways[0], self.counts_frozen)
@@ -116,7 +116,7 @@ class WeightTerm(Term):
 
 
 def _parameter(module: nn.Module, way: tuple[str, ...], counts_frozen: bool) -> Tensor | None:
-    """What a path leads to, if it counts: a parameter, or what is computed from some, as by `weight_norm`."""
+    """The tensor at a path, if it counts: a parameter, or one computed from parameters, as by `weight_norm`."""
     owner: Any = module
     for name in way[:-1]:
         owner = owner._modules.get(name) if name in owner._modules else getattr(owner, name)
@@ -136,7 +136,7 @@ class Listener(Term):
         super().__init__(regularizer)
         self.reduction = reduction
         self.is_missed = False  # whether no forward of the model ran when it was last called
-        self.is_called = False  # whether it ever was, or somebody knows that it was not
+        self.is_called = False  # whether it ever was called, or a warning has said that it was not
         self.is_changed: bool | None = None  # whether the outputs are changed in place later on, once that is known
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -188,7 +188,7 @@ def tensors(output: Any) -> Iterator[Tensor]:
 
 # -- what is heard -----------------------------------------------------------------------------------------------------
 
-# Of a listener: its penalty, with None; or an output (or a copy of it), the output, and its version then.
+# (listener, its penalty, None, 0); or (listener, an output or a copy of it, that output, its version then).
 Heard = tuple[Listener, Tensor, Tensor | None, int]
 
 
@@ -209,7 +209,7 @@ def is_in_backward() -> bool:
 
 
 def settled(heard: list[Heard]) -> list[Heard]:
-    """What was heard, without copies of outputs that nothing has changed; what changes outputs is learnt."""
+    """What was heard, without copies of unchanged outputs; notes for each listener whether its outputs change."""
     if all(
         output is None or (listener.is_changed is False and output._version == version)
         for listener, _, output, version in heard

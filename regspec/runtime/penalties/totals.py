@@ -1,4 +1,4 @@
-"""The sum of a model's penalties, by as few nodes in the graph, and as few messages between ranks, as can be."""
+"""The sum of a model's penalties, with the fewest nodes in the autograd graph and messages between ranks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Total:
         self.shards: dict[Any, tuple[Tensor, Total]] = {}  # by how tensors are sharded: one of them, and their sum
 
     def add(self, term: WeightTerm | Listener, x: Tensor, share: float) -> None:
-        """Adds what of a term is on the loss."""
+        """Adds the parts of a term that are on the loss; ``share`` multiplies its penalty."""
         total, own = self, x
         if self.can_fuse and not is_plain(x) and is_sharded(x):
             how = isinstance(term, WeightTerm), *placement(x)

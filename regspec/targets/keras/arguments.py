@@ -34,10 +34,10 @@ class Arguments:
     needs_partial: bool = False
 
     def layer(self, layer: Frozen, fields: Mapping[str, Any], xs: tuple[Symbol, ...] = ()) -> Doc:
-        """The constructor of a layer; ``fields`` are said besides its own, and instead of them.
+        """The constructor of a layer; ``fields`` are added to the layer's own, and replace them.
 
         Raises:
-            ShapeError: where it says what Keras's class can't.
+            ShapeError: where a field has no counterpart in Keras's class.
         """
         own = self._own(layer, xs)
         given = {**own, **fields}
@@ -46,7 +46,7 @@ class Arguments:
         return called(f"layers.{type(layer).__name__}", arguments)
 
     def _own(self, layer: Frozen, xs: tuple[Symbol, ...]) -> dict[str, Any]:
-        """What a layer's fields say, but for what Keras takes anyway."""
+        """The fields of a layer that differ from Keras's defaults, by Keras's names."""
         kind = type(layer).__name__
         instead: dict[str, Any] = {}
         if isinstance(layer, Layer):
@@ -59,7 +59,7 @@ class Arguments:
             declared = type(layer).model_fields[name]
             value = instead.get(name, getattr(layer, name))
             if name in getattr(layer, "call_fields", ()) or (name == "trainable" and isinstance(value, tuple)):
-                continue  # the one is said where it is called, the other refused there
+                continue  # call fields are arguments of the call; training in part is refused before
             if not declared.is_required() and _is_default(value, declared.default):
                 continue
             if name in getattr(layer, "own_fields", ()):
@@ -127,7 +127,7 @@ class Arguments:
 
 
 def _frozen(value: Any) -> Any:
-    """A layer or cell inside one whose weights are not trained: Keras takes each layer's own word for it."""
+    """A field of a frozen layer: layers and cells in it are frozen too, because Keras reads ``trainable`` of each."""
     if isinstance(value, OnInputs):
         return replace(value, layer=_frozen(value.layer))
     if isinstance(value, tuple):
@@ -150,7 +150,7 @@ def _given(thing: Named) -> dict[str, Any]:
 
 
 def _in_order(cls: type[Frozen]) -> list[str]:
-    """The fields of a class, as a person would write them: what must be given first, what a slot says last."""
+    """The fields of a class, as a person would write them: required ones first, those of slots last."""
     declared = cls.model_fields
     names = [name for each in cls.__mro__ for name in inspect.get_annotations(each) if name in declared]
     return sorted(dict.fromkeys(names), key=lambda name: (not declared[name].is_required(), name.endswith(_OF_SLOTS)))

@@ -54,7 +54,7 @@ class _File:
 
     arguments: Arguments = field(default_factory=Arguments)
     functions: list[str] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)  # of functions, by their texts but for the name
+    names: dict[str, str] = field(default_factory=dict)  # of functions, by their bodies
     problems: Problems = field(default_factory=Problems)
 
     def add(self, graph: Graph) -> str:
@@ -110,7 +110,7 @@ class _Function:
         yield Statement(self._model(), "return ")
 
     def _node(self, node: LayerNode | BlockNode, is_called_again: bool) -> Iterator[Statement]:
-        """What makes a layer, if nothing has, and calls it."""
+        """The statements that make a layer, if none has made it before, and call it."""
         if node.first is not None:
             layer: Doc = self.layers[node.first]
         else:
@@ -168,7 +168,7 @@ class _Function:
     # -- calls --------------------------------------------------------------------------------------------------------
 
     def _called_on(self, node: LayerNode | BlockNode) -> list[Doc]:
-        """The arguments of a call: tensors, masks, and what of a layer's fields is said in each call."""
+        """The arguments of a call: tensors, masks, and the fields of the layer that belong to a call."""
         tensors = [self.variables[x] for x in node.inputs]
         in_list: Doc = tensors[0] if len(tensors) == 1 else Brackets("[", tuple(tensors), "]")
         if isinstance(node, BlockNode):
@@ -211,7 +211,7 @@ class _Function:
         return called("keras.Model", [given, gives, beside("name=", name)])
 
     def _new(self, name: str) -> str:
-        """A variable that nothing else has, no function of the file either."""
+        """A variable's name that no other variable and no function of the file has."""
         if name.startswith("make_"):
             name = f"_{name}"
         while name in self.taken or keyword.iskeyword(name):
@@ -243,6 +243,6 @@ def _in_lists(states: States, variables: Iterator[str]) -> tuple[Doc, ...]:
 
 def _activity(term: Term, node: LayerNode) -> tuple[str, Regularizer | None]:
     """The slot of a term of an output, and what the layer itself says of it."""
-    if term.slot != "activity":  # of a layer inside, which says it
+    if term.slot != "activity":  # of a layer inside, whose own field has it
         return term.slot, term.regularizer
     return "activity", node.resolved.layer.activity if node.resolved.layer.says_activity else None

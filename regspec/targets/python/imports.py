@@ -24,7 +24,7 @@ class Imports:
 
     @property
     def known(self) -> set[str]:
-        """Every name that the file has by them."""
+        """Every name that the statements bind."""
         return {*self.modules, *(here for names in self.names.values() for here in names.values())}
 
     @property

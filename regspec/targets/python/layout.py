@@ -71,11 +71,11 @@ class Statement:
     indent: int = 0  # levels, from the method's own
 
     def filled(self, documents: Mapping[Hashable, Doc]) -> Statement:
-        """Itself with documents in its blanks, by their keys."""
+        """The statement with documents in its blanks, by their keys."""
         return replace(self, value=filled(self.value, documents))
 
     def lines(self, indent: int) -> Iterator[str]:
-        """Itself in lines that fit, so many levels deep."""
+        """The statement in lines that fit, indented by ``indent`` levels and its own."""
         return _lines(self.target, self.value, indent + self.indent, self.end)
 
 
@@ -159,21 +159,21 @@ def _inside(brackets: Brackets, indent: int) -> Iterator[str]:
 
 
 def _opened(pieces: Sequence[Doc]) -> int | None:
-    """Which brackets are opened: the last ones, but for short ones beside longer."""
+    """The index of the brackets that are opened: the last ones longer than `SHORT`, or else the last ones."""
     found = [index for index, piece in enumerate(pieces) if isinstance(piece, Brackets) and piece.role != "index"]
     long = [index for index in found if len(flat(pieces[index])) > SHORT + 1]
     return max(long or found, default=None)
 
 
 def _parts(document: Doc) -> tuple[Doc, ...]:
-    """What stands one below the other where a document is too long: operands, or three links of a chain and more."""
+    """The parts that get lines of their own where a document is too long: operands, or a chain of three or more."""
     if isinstance(document, Infix) or (isinstance(document, Dotted) and len(document.parts) > 2):
         return document.parts
     return ()
 
 
 def _pieces(document: Doc) -> Iterator[Doc]:
-    """What a document is put together of, side by side."""
+    """The documents that make up a document, side by side."""
     if isinstance(document, (Beside, Dotted)):
         for part in document.parts:
             yield from _pieces(part)

@@ -142,7 +142,7 @@ class Printer:
         return [*map(self.document, arguments), *named]
 
     def _method(self, value: Method) -> Doc:
-        """A call of a method; one of what a call gives lengthens its chain."""
+        """A call of a method; on the result of another such call, it extends that chain."""
         of = self.document(value.of, _POSTFIX)
         link = called(f".{value.name}", self._arguments(value.arguments, value.keywords.items()))
         if isinstance(of, Dotted):

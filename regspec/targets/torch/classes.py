@@ -34,12 +34,12 @@ from regspec.targets.torch.variables import variables_of
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
-MODULE = "module"  # the key of the blank in which the module stands that a statement fills
+MODULE = "module"  # the key of the blank for the module whose parameter a statement fills
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """A number, or a tuple of them, that is left open, and what the constructor around it calls it."""
+    """A number, or a tuple of them, that is left open, and the name of the constructor's argument that it is."""
 
     value: Value
     hint: str
@@ -55,14 +55,14 @@ class Outline:
     outputs: tuple[tuple[str, Shape], ...]
     init: tuple[Statement, ...]
     fills: tuple[Statement, ...]
-    casts: tuple[Statement, ...]  # after the fills, which some types can't do
+    casts: tuple[Statement, ...]  # after the fills, because some initializers don't work in all types
     signature: Statement
     forward: tuple[Statement, ...]
     holes: tuple[Hole, ...]  # by the keys of their blanks
 
     @property
     def skeleton(self) -> tuple[object, ...]:
-        """What two outlines share that differ in the values of their holes alone."""
+        """What is equal in outlines that differ in the values of their holes alone."""
         return self.name, self.base, self.init, self.fills, self.signature, self.forward
 
 
@@ -75,7 +75,7 @@ class Outliner:
     block: Callable[[Program], tuple[Doc, list[Hole]]]
     holes: list[Hole] = field(default_factory=list)
     step: Step | None = None  # whose results are being printed
-    bound: Mapping[Symbol, Symbol] = field(default_factory=dict)  # its inputs by those of what it computes
+    bound: Mapping[Symbol, Symbol] = field(default_factory=dict)  # its inputs, by those of its lowered layer
     known: dict[tuple[Itself, tuple[int, ...]], str] = field(default_factory=dict)  # variables of shared expressions
     constructors: dict[Call, Doc] = field(default_factory=dict)  # which equal layers share
     starts: dict[Fill, Doc] = field(default_factory=dict)
@@ -227,7 +227,7 @@ class Outliner:
         return any(isinstance(each, Apply) and each.module.suffix in listened for each in walk(result))
 
     def _enter(self, step: Step) -> None:
-        """Turns to a step, over whose tensors the expressions are from now on."""
+        """Makes a step the current one: expressions that are printed from now on are over its tensors."""
         self.step = step
         self.bound = dict(zip(step.lowered.inputs, step.inputs, strict=True))
         self.known = {}
@@ -236,9 +236,9 @@ class Outliner:
         return self.variables[self.bound[x]]
 
     def _shared(self, step: Step, targets: list[str]) -> Iterator[Statement]:
-        """Statements for what several results need: taken apart, ``sequence, (h, c) = self.lstm(x)``, or as it is.
+        """Statements for what several results need: unpacked, ``sequence, (h, c) = self.lstm(x)``, or as one variable.
 
-        So are modules of which each takes a part of what the one before gives: cells that are stacked.
+        A module that takes a part of another's result, as stacked cells do, gets a statement of its own too.
         """
         pairs = [
             (target, result)
@@ -303,7 +303,7 @@ def _fits(statement: str) -> bool:
 
 
 def _before(part: Part) -> Iterator[Part]:
-    """The parts of other modules' results that the module of this one takes as they are."""
+    """The parts of other modules' results that are arguments of the module of this part."""
     if isinstance(part.whole, Apply):
         yield from (each for each in part.whole.arguments if isinstance(each, Part))
 
@@ -312,7 +312,7 @@ def _casts(program: Program) -> Iterator[Statement]:
     """Statements that convert the model, or parts of it, to the types in which they compute."""
     for dtype, found in _grouped(_typed(program, "self"), lambda each: each[1]):
         paths = [path for path, _ in found]
-        if dtype == "float32":  # as which they are made
+        if dtype == "float32":  # the type in which modules are made
             continue
         if len(paths) > 1:
             yield _loop(paths)
@@ -322,7 +322,7 @@ def _casts(program: Program) -> Iterator[Statement]:
 
 
 def _typed(program: Program, path: str) -> list[tuple[str, str]]:
-    """The modules in a program that hold numbers, with their types; the program's own path where all have one."""
+    """The paths of modules that hold numbers, with their types; the program's path alone where all types are equal."""
     found = []
     for step in program.steps:
         for name, constructor in step.modules.items():
@@ -353,7 +353,7 @@ def _leaf(part: Part) -> str:
 
 
 def _pattern(structure: tuple[object, ...], path: tuple[int, ...], variables: dict[tuple[int, ...], str]) -> str:
-    """The target that takes a structure apart, ``_`` for what is not needed."""
+    """The target of an assignment that unpacks a structure, with ``_`` for what is not needed."""
     if not any(known[: len(path)] == path for known in variables):
         return "_"
     inside = [

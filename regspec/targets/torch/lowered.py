@@ -1,6 +1,6 @@
-"""What a layer does in torch on inputs that lie in certain orders: modules, results, fills, terms; free of its name.
+"""What a layer is in torch, for inputs in certain orders of axes: modules, results, fills, terms; without its name.
 
-Layers that are resolved alike, on inputs that lie alike, share one such value.
+Equal layers on inputs of equal shapes and orders share one such value.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class LoweredLayers:
     known: dict[tuple[object, ...], Lowered] = field(default_factory=dict)
 
     def of(self, resolved: Resolved, inputs: Sequence[Symbol]) -> Lowered:
-        """A layer on inputs that lie like these. Raises `ShapeError` for what torch can't do."""
+        """A layer on inputs of these shapes and orders. Raises `ShapeError` for what torch can't do."""
         key = (resolved, *alike(inputs))
         if key not in self.known:
             self.known[key] = _lowered(resolved, inputs, resolved.layer.precision or self.dtype)
@@ -152,7 +152,7 @@ def _order_of(x: Symbol, layer: Layer, xs: Sequence[Symbol]) -> Order:
 
 
 def _can_be_listened_to(result: Expression) -> bool:
-    """Whether the last step is a module that is applied only there."""
+    """Whether the last step is a module, and one that is applied only once."""
     if not isinstance(result, Apply):
         return False
     return Counter(each.module for each in walk(result) if isinstance(each, Apply))[result.module] == 1

@@ -33,14 +33,14 @@ class Program(Definition):
     steps: tuple[Step, ...]
     outputs: tuple[Symbol, ...]
     masked: tuple[int, ...]  # which inputs' masks it takes
-    masks: Mapping[Symbol, Step]  # what computes them, whether read or not
+    masks: Mapping[Symbol, Step]  # the steps that compute masks, also those that nothing reads
 
     def step(self, name: str) -> Step:
         """The step of a node, by its name."""
         return next(each for each in self.steps if each.node is not None and each.name == name)
 
     def last_module(self, index: int = 0) -> str | None:
-        """The class of torch's that gives an output, such as ``nn.Softmax``; None where none does."""
+        """The torch class whose module computes an output, such as ``nn.Softmax``; None where it is no such module."""
         results = {
             x: result for step in self.steps for x, result in zip(step.outputs, step.lowered.results, strict=True)
         }
@@ -74,7 +74,7 @@ class _Lowering:
     reported: set[tuple[object, str]] = field(default_factory=set)
 
     def program(self, graph: Graph, inputs: Sequence[Symbol], prefix: str) -> Program:
-        """The program of a graph on inputs that lie like these."""
+        """The program of a graph on inputs in these orders of axes."""
         known = dict(zip(graph.inputs, inputs, strict=True))
         known.update((own.mask, x.mask) for own, x in [*known.items()] if own.mask is not None and x.mask is not None)
         taken = {*graph.names}
@@ -82,7 +82,7 @@ class _Lowering:
         places: dict[Node, Step] = {}
         for node in graph.nodes:
             if node.first is not None and node.first not in places:
-                known.update((x, x) for x in node.outputs)  # what it calls again has a fault
+                known.update((x, x) for x in node.outputs)  # the layer that it calls again has a fault
                 continue
             try:
                 if isinstance(node, BlockNode):
@@ -136,7 +136,7 @@ class _Lowering:
         else:
             first = places[node.first]
             attributes = {**first.attributes}
-            if {*lowered.modules} != {*first.lowered.modules}:  # an axis may lie elsewhere
+            if {*lowered.modules} != {*first.lowered.modules}:  # its inputs may be in another order of axes
                 lowered = self.layers.of(
                     node.resolved, [*map(_viewed_like, masked, first.inputs), *masked[len(first.inputs) :]]
                 )

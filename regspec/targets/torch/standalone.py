@@ -63,7 +63,7 @@ def _runtime() -> tuple[dict[str, _Definition], dict[str, tuple[str | None, str]
                 imported.update({alias.name: (None, alias.name) for alias in statement.names})
             elif isinstance(statement, ast.ImportFrom):
                 if (statement.module or "").startswith(PACKAGE):
-                    continue  # a piece itself
+                    continue  # a piece too, and no import
                 imported.update(
                     {alias.asname or alias.name: (statement.module, alias.name) for alias in statement.names}
                 )

@@ -33,7 +33,7 @@ class Step:
     lowered: Lowered
     inputs: tuple[Symbol, ...]
     outputs: tuple[Symbol, ...]
-    node: Node | None = None  # whose it is; none has what adapts a tensor, or computes a mask
+    node: Node | None = None  # the node that it computes; None for an adapter, and for a mask
     attributes: Mapping[str, str] = field(default_factory=dict)  # of the class, by the suffixes of the modules
 
     @property
@@ -86,7 +86,7 @@ def _adapter(kind: str, x: Symbol, adapted: Symbol, result: Expression) -> Step:
 def mask_of_output(lowered: Lowered, name: str, bound: Mapping[Symbol, Symbol], steps: list[Step]) -> Symbol | None:
     """The mask of a layer's output; where it is computed, the step is added to ``steps``.
 
-    ``bound`` has tensors, and masks, by those of the lowered layer.
+    ``bound`` has the tensors and masks in place, by those of the lowered layer.
     """
     if lowered.mask is None:
         return None
@@ -101,9 +101,9 @@ def mask_of_output(lowered: Lowered, name: str, bound: Mapping[Symbol, Symbol], 
 def mask_outside(
     mask: Symbol, known: Mapping[Symbol, Step], bound: dict[Symbol, Symbol], name: str, steps: list[Step]
 ) -> Symbol:
-    """A mask that was made in a block, made once more outside of it, where the block's inputs are those in ``bound``.
+    """A mask of a block, computed again outside of it; ``bound`` has the tensors outside by those in the block.
 
-    ``known`` has the steps that make it and others in the block.
+    ``known`` has the block's steps that compute masks.
     """
     if mask not in bound:
         step = known[mask]

@@ -14,16 +14,17 @@ from regspec.targets.torch.program import Program
 from regspec.targets.torch.steps import Step
 
 CHAINS = ("x", "h", "y", "z")  # variables that hold several tensors, one after the other
-MANY = 12  # tensors that others than the next statement take; with more of them, variables are taken again
+MANY = 12  # tensors that live beyond the next statement; with more of them, variables are reused
 _TAKEN = ("self", "torch", "nn", "F", "_")
-_BUILTINS = frozenset(dir(builtins)) - {"input"}  # which layers are called after, such as sum, but no variable
+_BUILTINS = frozenset(dir(builtins)) - {"input"}  # names for layers, such as sum, but not for variables
 
 
 def variables_of(program: Program) -> dict[Symbol, str]:
     """The variable of each tensor that is used.
 
-    A tensor that only the next statement takes, and takes alone, is called x; any other by its layer. In a long forward
-    that would keep nearly all tensors until it returns, so there a variable is taken again once what it holds is spent.
+    A tensor that only the next statement takes, as its only input, is called x; any other has its layer's name. In a
+    long forward such names would keep nearly all tensors alive until it returns; there, a variable is reused as soon as
+    its tensor is no longer needed.
     """
     steps = program.steps
     uses: dict[Symbol, set[int]] = {}
@@ -59,7 +60,7 @@ def variables_of(program: Program) -> dict[Symbol, str]:
             else:
                 add(x, f"{step.name}_{position}" if position else step.name)
     if len(variables) - len(given) > MANY:
-        return _taken_again(program, given, {x: max(indices) for x, indices in uses.items()})
+        return _reused(program, given, {x: max(indices) for x, indices in uses.items()})
     # an input that only the first statement takes may give its name away
     spent = {variables[x] for x in program.inputs if uses.get(x, set()) <= {0}}
     kept = taken - spent
@@ -82,11 +83,11 @@ def _free(name: str, taken: Container[str]) -> str:
     return name
 
 
-def _taken_again(program: Program, given: dict[Symbol, str], last: dict[Symbol, int]) -> dict[Symbol, str]:
-    """The variables where each is taken again after the last use of what it holds; the first that is free is taken."""
+def _reused(program: Program, given: dict[Symbol, str], last: dict[Symbol, int]) -> dict[Symbol, str]:
+    """The variables where each is reused after the last use of its tensor; the first that is free is taken."""
     variables = dict(given)
     inputs = frozenset(given.values())
-    fixed = inputs.difference(CHAINS)  # inputs keep their names, but for an x
+    fixed = inputs.difference(CHAINS)  # inputs keep their names, except x, h, y and z
     names = (name for name in chain(CHAINS, map("x{}".format, count(1))) if name not in inputs)
     order = {name: place for place, name in enumerate(CHAINS)}
     free = {name for x, name in given.items() if x not in last} - fixed

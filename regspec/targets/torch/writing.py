@@ -47,7 +47,7 @@ def print_source(program: Program, *, standalone: bool = False) -> str:
 
 
 def value_source(constructor: Call, variable: str) -> str:
-    """The text of a file that gives a variable what a constructor call of the runtime's makes."""
+    """The text of a file that assigns the result of a constructor call of the runtime to a variable."""
     file = _File()
     printer = Printer(lambda x: x.source, lambda _: "", lambda _: None, file.function)
     statement = Statement(printer.document(constructor), f"{variable} = ")
@@ -170,7 +170,7 @@ def _parameters(members: Sequence[Outline]) -> dict[tuple[Value, ...], str]:
     for hole, column in zip(members[0].holes, _columns(members), strict=True):
         if len(set(column)) > 1:
             hints.setdefault(column, hole.hint)
-    if len(hints) == 1:  # one size, of what goes in and of what comes out
+    if len(hints) == 1:  # a single size, of inputs and outputs alike: features, not in_features
         hints = {column: re.sub("^(in|out)_", "", hint) for column, hint in hints.items()}
     parameters: dict[tuple[Value, ...], str] = {}
     for column, hint in hints.items():
@@ -213,7 +213,7 @@ def _type(column: tuple[Value, ...]) -> str:
 
 
 def _docstring(group: _Group) -> str:
-    """What goes into a class's forward and what comes out, with shapes; a size is a parameter's where it follows it."""
+    """A class's docstring: what its forward takes and gives, with shapes, in which parameters appear by name."""
     inputs = [
         _sized(group, [member.inputs[index] for member in group.members])
         for index in range(len(group.members[0].inputs))

@@ -25,7 +25,7 @@ MOVES = {"reshape", "permute", "unsqueeze", "squeeze", "flatten", "long", "int",
 
 @dataclass(frozen=True)
 class Bounds:
-    """Which indices an input may hold: below ``limit``, and whether none below 0 (-1 may be none, in a one-hot)."""
+    """The indices that an input may hold: below ``limit``, and none below 0, unless -1 may stand for no class."""
 
     limit: int
     is_from_0: bool

@@ -25,7 +25,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-HELD_OUT = ("val", "test")  # the folders beside train; what tells when to stop is no test, so val comes first
+HELD_OUT = ("val", "test")  # the folders beside train; val first, because data that tells when to stop is no test
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by the number of channels
 
 

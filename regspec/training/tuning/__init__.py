@@ -1,1 +1,1 @@
-"""A search for the best values of the parameters that say where they may lie."""
+"""A search for the best values of a spec's parameters, those that have a search."""

@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 5.2, 4.4  # inches, of one panel
 COLUMNS = 3
 MARKED = 6  # scores off the chart that are written beside their marks
 _BESIDE: Any = {"textcoords": "offset points", "ha": "center", "rotation": 90, "fontsize": 8, "color": QUIET}
-FAR = 4.0  # how many times the distance of most scores from the best makes a score one that would flatten all others
+FAR = 4.0  # the axis is cut where a score is this many times farther from the best than most scores are
 
 
 def png_and_svg(scores: Scores, spec: ModelSpec) -> tuple[bytes, bytes]:

@@ -68,7 +68,7 @@ class _Search:
         self.console.print(line, **PLAIN)
 
     def values(self, tried: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of all parameters that are not as the spec has them, those that are tried among them."""
+        """The values in place of the spec's defaults: those that were given, and those that are tried."""
         return {**self.task.parameters, **tried}
 
     def scores(self, study: Study) -> Scores:
@@ -156,9 +156,9 @@ def _metric(plan: Plan, task: run.Task) -> Metric:
 
 
 def _check(search: _Search) -> None:
-    """Raises where the spec does not take what is to be tried."""
+    """Raises where a value that may be tried makes the spec faulty."""
     searches, options = search.task.spec.search, search.task.options
-    bound_optimizer(search.task.model(), options, 1)  # whose faults are not for the first trial to find
+    bound_optimizer(search.task.model(), options, 1)  # so that its faults are found before the first trial
     for name, each in searches.items():
         for value in ends(each):
             try:
@@ -202,7 +202,7 @@ def _begin(search: _Search, study: Study, total: int) -> None:
 
 @contextmanager
 def _bar(search: _Search, study: Study, total: int) -> Iterator[Callable[[], None]]:
-    """A bar of the trials that are done, where there is a terminal; what is given moves it on."""
+    """A progress bar of the trials, where there is a terminal; yields a function that updates it."""
     best_so_far = TextColumn("{task.description}")
     columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), best_so_far)
     with Progress(*columns, console=search.console, transient=True, disable=not search.console.is_terminal) as progress:

@@ -1,4 +1,4 @@
-"""Where parameters may lie, as Optuna's trials take it."""
+"""The searches of parameters, and their values, as Optuna's trials take them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Searches = Mapping[str, Search]
 
 
 def grid(searches: Searches, trials: int) -> list[dict[str, Any]]:
-    """All combinations of choices, and of as many values of each range that there are about ``trials``.
+    """All combinations of choices and of some values of each range, so many that there are about ``trials``.
 
     Example:
         >>> grid({"strength": Range(low=1e-4, high=1e-2, log=True)}, 3)
@@ -65,7 +65,7 @@ def stored(searches: Searches, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def restored(searches: Searches, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of what a study keeps."""
+    """The values that a study keeps as these parameters: the inverse of `stored`."""
     values: dict[str, Any] = {}
     for name, search in searches.items():
         if isinstance(search, Range):

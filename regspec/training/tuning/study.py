@@ -24,7 +24,7 @@ from regspec.text.problems import Problem, RegspecError
 
 Direction = Literal["maximize", "minimize"]
 NAME = "regspec"
-DIVERGED = "diverged"  # an attribute of trials that failed by themselves: the others that failed were done once more
+DIVERGED = "diverged"  # an attribute of trials that diverged; other failed trials were given back, to be run again
 PATIENCE = 60.0  # seconds to wait for what another process does in milliseconds
 
 
