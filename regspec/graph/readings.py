@@ -43,13 +43,10 @@ def has_two_readings(declared: Input, first: Layer | None, data_format: DataForm
 
 def two_readings(name: str, declared: Input) -> Problem:
     """The fault of an input that may be read in two ways."""
-    space = (
-        ("height", "width") if len(declared.shape) == 3 else ("depth", "height", "width")[-len(declared.shape) + 1 :]
-    )
+    space = ("depth", "height", "width")[-len(declared.shape) + 1 :]
+    sizes = ["?" if size is None else str(size) for size in declared.shape]
     first, last = (
-        ", ".join(
-            f"{meaning} {'?' if size is None else size}" for meaning, size in zip(names, declared.shape, strict=False)
-        )
+        ", ".join(f"{meaning} {size}" for meaning, size in zip(names, sizes, strict=False))
         for names in (("channels", *space), (*space, "channels"))
     )
     return Problem(

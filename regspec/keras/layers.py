@@ -18,7 +18,7 @@ from regspec.keras.quantized import is_quantized, quantized_fields
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, spec_form
 from regspec.language.fields import Frozen
 from regspec.layers.cells import CELLS
-from regspec.layers.layer import BUILT_IN, KINDS, Layer, Spatial
+from regspec.layers.layer import BUILT_IN, KINDS, Layer
 
 # Entries of a config that are no fields of a kind, and that do not change what is computed.
 MEANINGLESS = frozenset(
@@ -142,9 +142,7 @@ def _fields_of(
                 raise
             notes.add(f"{reason} is not ported, which the numbers in the file make up for")
             continue
-        if field == "data_format" and converted == (
-            dialect.data_format if issubclass(cls, Spatial) else "channels_last"
-        ):
+        if field == "data_format" and converted == "channels_last":
             continue
         if not is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted

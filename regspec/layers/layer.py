@@ -151,7 +151,7 @@ class Layer(Frozen):
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:
         """The layer with axes, which its fields count as the spec does, as Keras counts them. Raises `ShapeError`."""
-        fields = {}
+        fields: dict[str, int | tuple[int, ...]] = {}
         for name in self.axis_fields:
             said = getattr(self, name) if name in self.model_fields_set else None
             if isinstance(said, int):

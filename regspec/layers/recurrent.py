@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import Field
 
+from regspec.code import axes
+from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, Part, Value, unless
 from regspec.code.shapes import Shape, ShapeError, States, Symbol, text
 from regspec.language.fields import Frozen

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict, create_model
 
+from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Import, Module, call
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint

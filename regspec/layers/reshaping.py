@@ -62,8 +62,8 @@ class Reshape(Moved):
     )
     axes: Meanings | None = Field(
         None,
-        description="What the axes of an image, a volume or a signal mean, such as [channels, height, width]; not needed "
-        "where the spec has a data_format.",
+        description="What the axes of an image, a volume or a signal mean, such as [channels, height, width]; not "
+        "needed where the spec has a data_format.",
     )
 
     @field_validator("target_shape")

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.code import axes
+from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import NotNegative, Number, Positive, Sequence, Size

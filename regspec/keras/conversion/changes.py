@@ -172,7 +172,7 @@ def _dense(layer: Dense, *xs: Reordered, wanted: Order | None = None) -> Change:
 def _concatenate(layer: Concatenate, *xs: Reordered, wanted: Order | None = None) -> Change | None:
     x = xs[0]
     dimension = layer.dimension(x)
-    default = 1 if x.rank > 3 else x.rank - 1
+    default = x.dimension(-1)
     if all(each.units is None for each in xs):
         is_said = x.has_keras_order and layer.axis is not None
         return Change({} if is_said else {"axis": None if dimension == default else dimension})
@@ -186,7 +186,7 @@ def _concatenate(layer: Concatenate, *xs: Reordered, wanted: Order | None = None
 
 def _channel_normalization(layer: ChannelNormalization, x: Reordered, wanted: Order | None = None) -> Change | None:
     dimension = x.dimension(channel_axis(layer.axis, x))
-    default = channel_axis(None, replace(x, data_format="channels_first"))
+    default = x.dimension(-1)
     fields = {"axis": None if dimension == default else dimension}
     fields = {} if x.has_keras_order and layer.axis is not None and dimension != default else fields
     return Change(fields) if x.units is None else None
@@ -263,7 +263,7 @@ def _each_step(layer: TimeDistributed, x: Reordered, wanted: Order | None = None
     made = change_of(layer.layer, step)
     if made is None or made.units is not None:  # the units of a step can't be reordered
         return None
-    rank = len(layer.output_shape(Symbol(x.logical, x.source, x.dtype, (), x.data_format))) - 1
+    rank = len(layer.output_shape(Symbol(x.logical, x.source, x.dtype))) - 1
     like = axes.identity(rank) if step.has_keras_order else layer.layer.output_order(rank, step)
     order = (0, 1, *(axis + 1 for axis in (made.order or like)[1:]))
     return Change(order=order, nested={"layer": made})

@@ -48,7 +48,7 @@ def _any_order(layer: Layer, x: Symbol) -> Order | None:
 
 def _order_in_torch(layer: Layer, x: Symbol) -> Order | None:
     """The order in which the layer computes on a tensor of a model with channels last."""
-    return layer.order(Symbol(x.logical, x.source, data_format="channels_last"))
+    return layer.order(Symbol(x.logical, x.source))
 
 
 def _order_of_plain(layer: Layer, x: Symbol) -> Order | None:
@@ -102,7 +102,7 @@ def step_of(x: Symbol) -> Reordered:
     """A tensor like each step of ``x``, in the same order where the steps are the second axis."""
     order = (0, *(axis - 1 for axis in x.order[2:])) if x.order[:2] == (0, 1) else ()
     shape = x.shape if order else x.logical
-    return Reordered((None, *shape[2:]), x.source, x.dtype, order, x.data_format)
+    return Reordered((None, *shape[2:]), x.source, x.dtype, order)
 
 
 NEEDED: Mapping[type[Layer], Callable[[Any, Symbol], Order | None]] = {

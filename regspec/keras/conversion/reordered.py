@@ -72,7 +72,7 @@ class Reordered(Symbol):
     @classmethod
     def as_in_keras(cls, x: Symbol) -> Reordered:
         """A tensor of the graph with its axes and units as in Keras."""
-        return cls(x.logical, x.source, x.dtype, data_format="channels_last")
+        return cls(x.logical, x.source, x.dtype)
 
     @property
     def has_keras_order(self) -> bool:
