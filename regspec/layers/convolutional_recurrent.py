@@ -57,7 +57,8 @@ class ConvLSTM(Recurrent, Gated, Even):
     def input_spec_order(self, rank: int) -> Order:
         if self.data_format == "channels_last":
             return axes.identity(rank)
-        return (0, 1, rank - 1, *range(2, rank - 1))
+        is_state = rank < self.spatial_rank + 3
+        return axes.channels_first(rank) if is_state else (0, 1, rank - 1, *range(2, rank - 1))
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         """Of a sequence, or of its last step or a state: the channels stay where a spec counts them."""
@@ -69,7 +70,8 @@ class ConvLSTM(Recurrent, Gated, Even):
     def counted_by_keras(self, *xs: Symbol) -> Layer:
         if self.data_format is None:
             return self
-        if xs[0].spec_order != self.input_spec_order(xs[0].rank):
+        is_first = not xs[0].is_plain
+        if is_first != (self.data_format == "channels_first"):
             raise ShapeError(
                 f"has data_format: {self.data_format}, but {xs[0].described}, has its channels elsewhere",
                 "a layer knows where the channels of its input are: leave data_format out",

@@ -156,7 +156,7 @@ class Permute(Moved):
         return (x.shape[0], *(x.shape[axis] for axis in self.dims))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
-        return x.method("permute", 0, *self.dims)
+        return x if list(self.dims) == sorted(self.dims) else x.method("permute", 0, *self.dims)
 
 
 @kind

@@ -55,7 +55,7 @@ def converted(
     if wanted.data_format not in (None, dialect.data_format):
         if wanted.data_format == "channels_last":
             raise RegspecError(Problem("has channels first already, and is not converted to channels last"))
-        made = _with_channels_first(made, resolve(made.model, made.data_format))
+        made = _with_channels_first(made, resolve)
     if wanted.blocks:
         blocks = _in_blocks(made)
         try:
@@ -72,8 +72,9 @@ def _folded(made: Converted, graph: Graph) -> Converted:
     return replace(made, model=model, arrays=arrays, notes=(*made.notes, *notes))
 
 
-def _with_channels_first(made: Converted, graph: Graph) -> Converted:
-    relaid = layout.channels_first(made.model, graph)
+def _with_channels_first(made: Converted, resolve: Callable[[Model, DataFormat], Graph]) -> Converted:
+    relaid = layout.channels_first(made.model, resolve(made.model, made.data_format))
+    layout.check(relaid, resolve(relaid.model, "channels_first"))
     return replace(
         made,
         model=relaid.model,

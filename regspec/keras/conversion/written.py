@@ -11,6 +11,7 @@ from regspec.code.axes import Order
 from regspec.keras.conversion.reordered import Change, Reordered, Units
 from regspec.keras.models import Model
 from regspec.keras.weights import WeightPath
+from regspec.layers.reshaping import spec_order_after
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,17 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Move:
-    """How an array of Keras's is moved: its axes to this order, and along each the units of a vector."""
+    """How an array of Keras's is moved: along each axis, the units of a vector."""
 
-    order: Order
     units: tuple[Units | None, ...]
 
     def __call__(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
         for axis, units in enumerate(self.units):
             if units is not None:
                 array = array.take(units.indices(), axis)
-        moved: NDArray[np.generic] = array.transpose(self.order)
-        return moved
+        return array
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Relaid:
     inputs: Mapping[str, Order]  # those that lie otherwise than in Keras
     outputs: Mapping[str, Order]
     notes: tuple[str, ...]
+    orders: Mapping[WeightPath, Order]  # of the axes of each layer's first output
 
     def moved(self, arrays: Mapping[WeightPath, NDArray[np.generic]]) -> dict[WeightPath, NDArray[np.generic]]:
         """Keras's arrays as those of the converted model."""
@@ -89,8 +89,10 @@ class Scope:
             while name in self.names:
                 name += "_"
             self.names.add(name)
-            dims = [*axes.between(tensor.x.order, order)[1:]]
-            self.entries.append({"Permute": {"name": name, "inputs": [reference], "dims": dims}})
-            self.tensors[name] = Tensor(tensor.x.permuted(order))
+            dims = axes.between(tensor.x.order, order)
+            view = tensor.x.permuted(order)
+            said = {} if spec_order_after(tensor.x, dims) == order else {"axes": view.meanings}
+            self.entries.append({"Permute": {"name": name, "inputs": [reference], "dims": [*dims[1:]], **said}})
+            self.tensors[name] = Tensor(view)
             self.views[reference, order] = name
         return self.views[reference, order]
