@@ -107,6 +107,10 @@ class Symbol(Expression):
             raise ShapeError(f"has axis {axis}, which is out of range for {self.described}")
         return self.spec_order[axis % self.rank]
 
+    def spec_axis(self, axis: int) -> int:
+        """The number by which a spec counts Keras's axis."""
+        return self.spec_order.index(axis % self.rank)
+
     @property
     def named(self) -> str:
         """``'flatten' (batch, 512)``, for messages about several tensors."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from regspec.code import axes
@@ -34,6 +36,11 @@ class Activation(Elementwise):
 
     def reads_axes(self, x: Symbol) -> bool:
         return self.activation.along is not None and "axis" not in self.activation.model_fields_set
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        if self.activation.along is None or xs[0].is_plain:
+            return {}
+        return {"activation": self.activation.model_copy(update={"axis": xs[0].spec_axis(self.activation.along)})}
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:
         function = self.activation.counted_by_keras(xs[0])

@@ -54,11 +54,14 @@ class ConvLSTM(Recurrent, Gated, Even):
     def output_order(self, rank: int, x: Symbol) -> Order:
         return self._order(rank, x)
 
+    def spatial_order(self, rank: int) -> Order:
+        is_state = rank < self.spatial_rank + 3
+        return axes.channels_first(rank) if is_state else (0, 1, rank - 1, *range(2, rank - 1))
+
     def input_spec_order(self, rank: int) -> Order:
         if self.data_format == "channels_last":
             return axes.identity(rank)
-        is_state = rank < self.spatial_rank + 3
-        return axes.channels_first(rank) if is_state else (0, 1, rank - 1, *range(2, rank - 1))
+        return self.spatial_order(rank)
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         """Of a sequence, or of its last step or a state: the channels stay where a spec counts them."""

@@ -112,6 +112,10 @@ class Layer(Frozen):
         """Values of fields that Keras's class needs in place of the layer's, on these inputs. Raises `ShapeError`."""
         return {}
 
+    def literal_order(self, x: Symbol) -> Order:
+        """The order of axes in which Keras's class, as `keras_fields` has it, takes a tensor like ``x``."""
+        return x.spec_order if self.is_counted_by_spec else axes.identity(x.rank)
+
     @property
     def state_structure(self) -> States:
         """The states that it takes and gives besides its tensors, nested in lists as in Keras."""
@@ -300,6 +304,22 @@ class Elementwise(Layer):
     def reads_axes(self, x: Symbol) -> bool:
         return bool(self.axis_fields) and super().reads_axes(x)
 
+    def literal_order(self, x: Symbol) -> Order:
+        return x.spec_order
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return spec_axes(self, xs[0])
+
+
+def spec_axes(layer: Layer, x: Symbol) -> dict[str, Any]:
+    """The fields that name axes, in the order in which a spec counts them, where that is not Keras's."""
+    named = {name: getattr(layer, name) for name in layer.axis_fields} if not x.is_plain else {}
+    return {
+        name: tuple(map(x.spec_axis, value)) if isinstance(value, tuple) else x.spec_axis(value)
+        for name, value in named.items()
+        if value is not None
+    }
+
 
 class Activated(Layer):
     """A layer with an activation function after its own computation."""
@@ -310,6 +330,14 @@ class Activated(Layer):
         counted = super().counted_by_keras(*xs)
         function = None if self.activation is None else self.activation.counted_by_keras(xs[0])
         return counted if function is self.activation else counted.model_copy(update={"activation": function})
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        fields = super().keras_fields(*xs)
+        is_moved = self.literal_order(xs[0]) != axes.identity(xs[0].rank)
+        if self.activation is None or self.activation.along is None or not is_moved:
+            return fields
+        axis = xs[0].spec_axis(self.activation.along)
+        return {**fields, "activation": self.activation.model_copy(update={"axis": axis})}
 
     def activate(self, x: Expression, like: Symbol) -> Expression:
         """``x`` after the activation; ``like`` is a tensor with the rank and order of its axes."""
@@ -363,8 +391,18 @@ class Spatial(Layer):
         """Keras must be told channels_first; equal sizes are given as one."""
         sizes = {name: getattr(self, name, None) for name in PER_AXIS}
         found = {name: value[0] for name, value in sizes.items() if value and len({*value}) == 1}
-        is_first = self.data_format == "channels_first"
+        is_first = self.data_format == "channels_first" or (bool(xs) and self._has_channels_first(xs[0]))
         return {**found, "data_format": "channels_first" if is_first else None}
+
+    def _has_channels_first(self, x: Symbol) -> bool:
+        return x.spec_order == self.spatial_order(x.rank) != axes.identity(x.rank)
+
+    def spatial_order(self, rank: int) -> Order:
+        """The order of axes that Keras calls channels_first."""
+        return axes.channels_first(rank)
+
+    def literal_order(self, x: Symbol) -> Order:
+        return x.spec_order if self._has_channels_first(x) else axes.identity(x.rank)
 
     def units_of(self, output: Symbol) -> int:
         return 1

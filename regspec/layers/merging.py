@@ -230,8 +230,9 @@ class Concatenate(Moved, Elementwise):
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """The axis that Keras must be told, where it is not the last."""
         x = xs[0]
-        axis = x.order[self.dimension(x)]
-        return {"axis": self.axis if self.axis is not None else None if axis == x.rank - 1 else axis}
+        axis = x.spec_axis(x.order[self.dimension(x)])
+        is_said = self.axis is not None and x.is_plain
+        return {"axis": self.axis if is_said else None if axis == x.rank - 1 else axis}
 
     def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         """A step counts where it does in one of the inputs; those without a mask count with all their steps."""

@@ -14,7 +14,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language.fields import Axes, Axis, Fraction, NotNegative, Size
 from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.language.regularizers import Regularizer
-from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
+from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind, spec_axes
 from regspec.layers.nested import Nested, OnInputs
 from regspec.layers.slots import AffineSlots
 
@@ -31,9 +31,12 @@ class ChannelNormalization(AffineSlots):
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """The axis of the channels, which Keras must be told where it is not the last."""
-        axis = channel_axis(self.axis, xs[0])
+        axis = xs[0].spec_axis(channel_axis(self.axis, xs[0]))
         is_last = axis == xs[0].rank - 1
         return {"axis": None if is_last else axis}
+
+    def literal_order(self, x: Symbol) -> Order:
+        return x.spec_order
 
     def order(self, x: Symbol) -> Order | None:
         axis = channel_axis(self.axis, x)
@@ -153,6 +156,12 @@ class FeatureNormalization(Layer):
     axis: Axes = Field((-1,), description="The axis or axes that are normalized together; the features when absent.")
 
     axis_fields = ("axis",)
+
+    def literal_order(self, x: Symbol) -> Order:
+        return x.spec_order
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return spec_axes(self, xs[0])
 
     def normalized(self, x: Symbol) -> tuple[int, ...]:
         """The axes that are normalized together, in order."""

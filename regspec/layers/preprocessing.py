@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Number, Sequence, Size
 from regspec.language.initializers import ONES, ZEROS
 from regspec.layers.embedding import indices
-from regspec.layers.layer import Elementwise, Layer, Spatial, Weight, channel_axis, kind
+from regspec.layers.layer import Elementwise, Layer, Spatial, Weight, channel_axis, kind, spec_axes
 from regspec.layers.reshaping import Moved
 
 
@@ -42,6 +43,9 @@ class Rescaling(Elementwise):
 
     def reads_axes(self, x: Symbol) -> bool:
         return self.is_per_channel
+
+    def literal_order(self, x: Symbol) -> Order:
+        return axes.identity(x.rank) if self.is_per_channel else x.spec_order
 
     @property
     def is_per_channel(self) -> bool:
@@ -91,6 +95,12 @@ class Normalization(Layer):
 
     def order(self, x: Symbol) -> Order | None:
         return None if len(self.axis or ()) < 2 else super().order(x)
+
+    def literal_order(self, x: Symbol) -> Order:
+        return x.spec_order
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return spec_axes(self, xs[0])
 
     def _kept(self, x: Symbol) -> tuple[int, ...]:
         return tuple(sorted({x.dimension(axis) for axis in self.axis or ()}))

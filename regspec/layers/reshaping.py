@@ -32,6 +32,8 @@ class Moved(Layer):
 class Flatten(Moved):
     """All axes after the batch as one."""
 
+    is_counted_by_spec = True
+
     data_format: DataFormat | None = Field(
         None,
         description="channels_first: the channels are moved last before, as Keras does; else the axes as they are.",
@@ -350,6 +352,12 @@ class Sequential(Spatial):
 
     spatial_rank = 1
     own_fields = frozenset({"data_format"})
+
+    def literal_order(self, x: Symbol) -> Order:
+        return axes.identity(x.rank)
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return {**super().keras_fields(*xs), "data_format": None}
 
 
 @kind

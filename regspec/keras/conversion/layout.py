@@ -40,7 +40,9 @@ def channels_first(model: Model, graph: Graph) -> Relaid:
     Raises:
         RegspecError: naming the layers that can't be converted.
     """
-    first = [f"'{name}'" for name, layer in _all_layers(graph) if getattr(layer, "data_format", None) == "channels_first"]
+    first = [
+        f"'{name}'" for name, layer in _all_layers(graph) if getattr(layer, "data_format", None) == "channels_first"
+    ]
     if first:
         what = f"can't be converted to channels first: {', '.join(first)} have channels first already, others last"
         raise RegspecError(Problem(what, "port the model as it is"))
@@ -256,7 +258,8 @@ class _Round:
         own = node.block.output_names if isinstance(node, BlockNode) else None
         names = own or [str(index) for index in range(len(outputs))]
         scope.tensors[node.name] = outputs[0]
-        self.orders[(*scope.within, node.name)] = outputs[0].x.order
+        path = (*scope.within, node.name)
+        self.orders[path] = outputs[0].x.order
         scope.tensors |= {f"{node.name}.{name}": tensor for name, tensor in zip(names, outputs, strict=True)}
 
     def _move(self, weight: Weight, x: Reordered, path: WeightPath) -> Move | None:
