@@ -80,6 +80,9 @@ class _Resolver:
                 origin = self.spec.body.origin
                 problem = readings.two_readings(name, declared)
                 self._fault(origin and origin / "inputs" / name, problem.what, problem.hint, key=True)
+                made.append(None)
+                self.is_partial = True
+                continue
             spec_order = readings.order_of_input(declared, first, self.spec.data_format)
             made.append(Symbol((None, *declared.shape), name, declared.dtype, spec_order, spec_order))
         return made

@@ -19,6 +19,13 @@ from regspec.layers.operations.operands import dtypes, promoted, value
 from regspec.layers.reshaping import Moved
 
 
+def named_together(*xs: Symbol) -> str:
+    """Several tensors for a message; where they are counted in several ways, in Keras's one."""
+    if len({x.spec_order for x in xs if x.rank == xs[0].rank}) == 1:
+        return " and ".join(x.named for x in xs)
+    return " and ".join(f"'{x.source}' {shapes.text(x.logical)}" for x in xs) + ", features or channels last"
+
+
 class Merge(Moved, Elementwise):
     """A function of the numbers at the same place in several tensors."""
 
@@ -35,7 +42,7 @@ class Merge(Moved, Elementwise):
             wanted = {size for size in sizes if size != 1}
             known = wanted - {None}
             if len(known) > 1:
-                raise ShapeError(f"can't {self.verb} {' and '.join(each.named for each in (x, *others))}")
+                raise ShapeError(f"can't {self.verb} {named_together(x, *others)}")
             merged.append(next(iter(known)) if known else None if wanted else 1)
         return tuple(merged)
 
