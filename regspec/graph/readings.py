@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from regspec.code import axes
-from regspec.code.axes import Order
+from regspec.code.axes import Meaning, Order
 from regspec.code.shapes import DataFormat
 from regspec.layers import Layer
 from regspec.layers.layer import Spatial
@@ -21,37 +21,46 @@ from regspec.text.problems import Problem
 FEW = 4  # as many channels as a picture has
 
 
-def order_of_input(declared: Input, first: Layer | None, data_format: DataFormat | None) -> Order:
-    """The order in which a spec counts the axes of an input that first goes into this layer."""
+def order_of_input(declared: Input, first: Layer | None, data_format: DataFormat | None) -> Order | None:
+    """The order in which a spec counts the axes of an input that first goes into this layer; None for no telling."""
     rank = len(declared.shape) + 1
     if declared.axes is not None:
         return axes.of_meanings(declared.axes)
     if data_format == "channels_last":
         return axes.identity(rank)
-    return Layer.usual_spec_order(rank) if first is None else first.input_spec_order(rank)
+    order = Layer.usual_spec_order(rank) if first is None else first.input_spec_order(rank)
+    return Layer.usual_spec_order(rank) if order is None and data_format is not None else order
 
 
 def has_two_readings(declared: Input, first: Layer | None, data_format: DataFormat | None) -> bool:
     """Whether an input is counted with its channels first, but its sizes look like an image with channels last."""
     rank = len(declared.shape) + 1
+    order = order_of_input(declared, first, data_format)
+    if order is None:
+        return True
     if data_format is not None or declared.axes is not None or rank < 4 or _says_layout(first):
         return False
     *others, last = declared.shape
     looks_last = last is not None and last <= FEW and all(size is None or size > FEW for size in others)
-    return looks_last and order_of_input(declared, first, data_format) == axes.channels_first(rank)
+    return looks_last and order == axes.channels_first(rank)
 
 
-def two_readings(name: str, declared: Input) -> Problem:
-    """The fault of an input that may be read in two ways."""
-    space = ("depth", "height", "width")[-len(declared.shape) + 1 :]
+def two_readings(name: str, declared: Input, order: Order | None) -> Problem:
+    """The fault of an input that may be read in two ways: as channels first, or last, or in steps."""
+    names: tuple[Meaning, ...] = ("depth", "height", "width")
+    space = names[-len(declared.shape) + 1 :]
+    last: tuple[Meaning, ...] = (*space, "channels")
+    if order is None:
+        last = ("steps", "length", "features") if len(last) == 3 else ("steps", *space[1:], "channels")
     sizes = ["?" if size is None else str(size) for size in declared.shape]
-    first, last = (
+    one, other = (
         ", ".join(f"{meaning} {size}" for meaning, size in zip(names, sizes, strict=False))
-        for names in (("channels", *space), (*space, "channels"))
+        for names in (("channels", *space), last)
     )
+    ways = "as torch has it, or" if order is None else "as torch has it, or as Keras does"
+    what = f"the input '{name}' may be ({one}), {ways} ({other})"
     return Problem(
-        f"the input '{name}' may be ({first}), as torch has it, or ({last}), as Keras does",
-        f"say data_format: channels_first or channels_last for the spec, or axes: [{', '.join(space)}, channels] here",
+        what, f"say axes: [{', '.join(last)}] here, or data_format: channels_first or channels_last in the spec"
     )
 
 
@@ -60,7 +69,7 @@ def orders_by_use(first: Layer | None, data_format: DataFormat | None) -> tuple[
     if first is None or data_format == "channels_last":
         return ()
     ranks = (3, 4, 5) if _says_layout(first) else (3,) if data_format is not None else ()
-    return tuple(map(first.input_spec_order, ranks))
+    return tuple(order for rank in ranks if (order := first.input_spec_order(rank)) is not None)
 
 
 def first_uses(body: Body) -> Mapping[str, Layer]:

@@ -76,14 +76,14 @@ class _Resolver:
             if declared is None:
                 made.append(None)
                 continue
-            if readings.has_two_readings(declared, first, self.spec.data_format):
+            spec_order = readings.order_of_input(declared, first, self.spec.data_format)
+            if spec_order is None or readings.has_two_readings(declared, first, self.spec.data_format):
                 origin = self.spec.body.origin
-                problem = readings.two_readings(name, declared)
+                problem = readings.two_readings(name, declared, spec_order)
                 self._fault(origin and origin / "inputs" / name, problem.what, problem.hint, key=True)
                 made.append(None)
                 self.is_partial = True
                 continue
-            spec_order = readings.order_of_input(declared, first, self.spec.data_format)
             made.append(Symbol((None, *declared.shape), name, declared.dtype, spec_order, spec_order))
         return made
 

@@ -136,8 +136,8 @@ class Layer(Frozen):
         """The order in which a spec counts the axes of a tensor of which nothing is said: sequences, and images."""
         return axes.identity(rank) if rank < 4 else axes.channels_first(rank)
 
-    def input_spec_order(self, rank: int) -> Order:
-        """The order in which a spec counts the axes of an input that goes first into this layer."""
+    def input_spec_order(self, rank: int) -> Order | None:
+        """The order in which a spec counts the axes of an input that goes first into this layer; None if open."""
         return self.usual_spec_order(rank)
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
@@ -411,7 +411,7 @@ class Spatial(Layer):
         """Channels first; a layer that has them first in Keras too is given what it wants."""
         return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)
 
-    def input_spec_order(self, rank: int) -> Order:
+    def input_spec_order(self, rank: int) -> Order | None:
         if self.data_format is None:
             return axes.channels_first(rank) if self.takes_signals and rank == 3 else super().input_spec_order(rank)
         return axes.channels_first(rank) if self.data_format == "channels_first" else axes.identity(rank)

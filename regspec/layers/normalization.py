@@ -276,7 +276,7 @@ class SpectralNormalization(Layer):
     def order(self, x: Symbol) -> Order | None:
         return self.layer.order(x)
 
-    def input_spec_order(self, rank: int) -> Order:
+    def input_spec_order(self, rank: int) -> Order | None:
         return self.layer.input_spec_order(rank)
 
     def output_order(self, rank: int, x: Symbol) -> Order:

@@ -17,7 +17,7 @@ from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
 from regspec.layers.cells import Cell
 from regspec.layers.dense import Dense
-from regspec.layers.layer import Layer, Weight, kind
+from regspec.layers.layer import Layer, Spatial, Weight, kind
 from regspec.layers.nested import Nested, OnInputs
 from regspec.layers.recurrent import Chain, Recurrent, as_torch_takes
 
@@ -103,7 +103,7 @@ class Bidirectional(Layer):
     def output_order(self, rank: int, x: Symbol) -> Order:
         return self._forward.output_order(rank, x)
 
-    def input_spec_order(self, rank: int) -> Order:
+    def input_spec_order(self, rank: int) -> Order | None:
         return self._forward.input_spec_order(rank)
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
@@ -277,8 +277,11 @@ class TimeDistributed(Layer):
         shape, spec_order = (None, *x.logical[2:]), axes.without(x.spec_order, {1})
         return Symbol(shape, x.source, x.dtype, (), spec_order, x.is_open, mask=mask)
 
-    def input_spec_order(self, rank: int) -> Order:
-        return _in_steps(self.layer.input_spec_order(rank - 1))
+    def input_spec_order(self, rank: int) -> Order | None:
+        """Signals, images and volumes in steps; of other layers' inputs none can tell whether they are images."""
+        inner = self.layer.input_spec_order(rank - 1)
+        is_clear = rank < 4 or isinstance(self.layer, Spatial)
+        return _in_steps(inner) if inner is not None and is_clear else None
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         (x,) = xs
