@@ -54,14 +54,12 @@ def two_readings(name: str, declared: Input, order: Order | None) -> Problem:
         last = ("steps", "length", "features") if len(last) == 3 else ("steps", *space[1:], "channels")
     sizes = ["?" if size is None else str(size) for size in declared.shape]
     one, other = (
-        ", ".join(f"{meaning} {size}" for meaning, size in zip(names, sizes, strict=False))
-        for names in (("channels", *space), last)
+        ", ".join(f"{meaning} {size}" for meaning, size in zip(each, sizes, strict=False))
+        for each in (("channels", *space), last)
     )
-    ways = "as torch has it, or" if order is None else "as torch has it, or as Keras does"
-    what = f"the input '{name}' may be ({one}), {ways} ({other})"
-    return Problem(
-        what, f"say axes: [{', '.join(last)}] here, or data_format: channels_first or channels_last in the spec"
-    )
+    what = f"the input '{name}' may be ({one}), as torch has it, or ({other}){', as Keras does' * (order is not None)}"
+    hint = f"say data_format: channels_first or channels_last for the spec, or axes: [{', '.join(last)}] here"
+    return Problem(what, hint)
 
 
 def orders_by_use(first: Layer | None, data_format: DataFormat | None) -> tuple[Order, ...]:

@@ -40,12 +40,11 @@ def channels_first(model: Model, graph: Graph) -> Relaid:
     Raises:
         RegspecError: naming the layers that can't be converted.
     """
-    first = [
-        f"'{name}'" for name, layer in _all_layers(graph) if getattr(layer, "data_format", None) == "channels_first"
-    ]
-    if first:
-        what = f"can't be converted to channels first: {', '.join(first)} have channels first already, others last"
-        raise RegspecError(Problem(what, "port the model as it is"))
+    turned = [name for name, layer in _all_layers(graph) if getattr(layer, "data_format", None) == "channels_first"]
+    if turned:
+        names = ", ".join(f"'{name}'" for name in turned)
+        why = f"can't be converted to channels first: {names} have channels first already, others last"
+        raise RegspecError(Problem(why, "port the model as it is"))
     plain: set[WeightPath] = set()
     for _ in range(MAX_ROUNDS):
         last = _Round(plain)
