@@ -145,7 +145,7 @@ class Layer(Frozen):
         alike = next((x for x in xs if x.rank == rank), None)
         if alike is not None:
             return None if alike.is_open else alike.spec_order
-        are_plain = rank < 4 and all(x.is_plain and not x.is_open for x in xs)
+        are_plain = all(x.is_plain and not x.is_open for x in xs)
         return None if self.is_counted_by_spec and not are_plain else axes.identity(rank)
 
     def reads_axes(self, x: Symbol) -> bool:

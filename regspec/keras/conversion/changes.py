@@ -20,7 +20,7 @@ from regspec.language.activations import ActivationFunction
 from regspec.layers.activation import Activation
 from regspec.layers.dense import Dense
 from regspec.layers.dropout import Shaped
-from regspec.layers.layer import Elementwise, Layer
+from regspec.layers.layer import Elementwise, Layer, Spatial
 from regspec.layers.merging import Concatenate, Operator
 from regspec.layers.normalization import (
     BatchNormalization,
@@ -50,6 +50,8 @@ def _by_its_parts(layer: Layer, *xs: Reordered, wanted: Order | None = None) -> 
     """The change to most layers: the axes that their fields name, and that of the activation function."""
     if any(x.units is not None for x in xs):
         return None
+    if isinstance(layer, Spatial) and layer.data_format == "channels_first":
+        return Change({"data_format": None, **_activation_axis(layer, xs[0], is_turned=True)})
     return Change({**_said_axes(layer, xs[0]), **_activation_axis(layer, xs[0])})
 
 
@@ -63,12 +65,12 @@ def _said_axes(layer: Layer, x: Reordered) -> dict[str, Any]:
     return fields
 
 
-def _activation_axis(layer: Layer, x: Reordered) -> dict[str, Any]:
-    """The activation function of a layer, where it says its axis."""
+def _activation_axis(layer: Layer, x: Reordered, *, is_turned: bool = False) -> dict[str, Any]:
+    """The activation function of a layer, where its axis is to be said."""
     function: ActivationFunction | None = getattr(layer, "activation", None)
-    if not isinstance(function, ActivationFunction) or function.along is None or x.has_keras_order:
+    if not isinstance(function, ActivationFunction) or function.along is None:
         return {}
-    if "axis" not in function.model_fields_set:
+    if not is_turned and (x.has_keras_order or "axis" not in function.model_fields_set):
         return {}
     return {"activation": {function.name: {"axis": x.dimension(function.along)}}}
 

@@ -23,7 +23,7 @@ from regspec.graph.network import BlockNode, Graph, LayerNode
 from regspec.keras.conversion.changes import change_of
 from regspec.keras.conversion.needed import chooses_order, needed_order, preferred_order
 from regspec.keras.conversion.reordered import Change, Reordered
-from regspec.keras.conversion.written import FirstCall, Move, Relaid, Scope, Tensor
+from regspec.keras.conversion.written import FirstCall, Move, Relaid, Scope, Tensor, is_turned
 from regspec.keras.layers import weights_last
 from regspec.keras.models import Model
 from regspec.keras.references import names_in
@@ -40,11 +40,10 @@ def channels_first(model: Model, graph: Graph) -> Relaid:
     Raises:
         RegspecError: naming the layers that can't be converted.
     """
-    turned = [name for name, layer in _all_layers(graph) if getattr(layer, "data_format", None) == "channels_first"]
-    if turned:
-        names = ", ".join(f"'{name}'" for name in turned)
-        why = f"can't be converted to channels first: {names} have channels first already, others last"
-        raise RegspecError(Problem(why, "port the model as it is"))
+    for name, layer in _inner_layers(graph):
+        if getattr(layer, "data_format", None) == "channels_first":
+            why = f"can't be converted to channels first: '{name}' wraps a layer that has channels first already"
+            raise RegspecError(Problem(why, "port the model as it is"))
     plain: set[WeightPath] = set()
     for _ in range(MAX_ROUNDS):
         last = _Round(plain)
@@ -73,10 +72,10 @@ def check(relaid: Relaid, graph: Graph, within: WeightPath = ()) -> None:
             check(relaid, node.block, path)
 
 
-def _all_layers(graph: Graph) -> Iterator[tuple[str, Layer]]:
-    """Every layer with the name of its entry, those inside layers too."""
+def _inner_layers(graph: Graph) -> Iterator[tuple[str, Layer]]:
+    """Every layer inside another, with the name of that one's entry."""
     for node in graph.layers():
-        found = [node.resolved.layer]
+        found = [inner for _, inner in node.resolved.layer if isinstance(inner, Layer)]
         for layer in found:
             yield node.name, layer
             found += [inner for _, inner in layer if isinstance(inner, Layer)]
@@ -140,7 +139,7 @@ class _Round:
                 self._block(kind, fields, model.inner[name], node, scope)
             else:
                 self._layer(kind, fields, node, scope)
-        made = replace(model, entries=scope.entries, inner=scope.inner)
+        made = replace(model, entries=scope.entries, inner=scope.inner, outputs=scope.turned_names(model.outputs))
         return made, [scope.tensors[reference] for reference in names_in(model.outputs)]
 
     # -- entries -------------------------------------------------------------------------------------------------------
@@ -152,7 +151,7 @@ class _Round:
         orders = self._orders(layer, [each.x for each in given], path, wanted)
         said, xs = self._viewed(fields["inputs"], orders, scope)
         change = self._change_of(node, xs, given, path, wanted)
-        scope.entries.append({kind: _rewritten({**fields, "inputs": said}, change)})
+        scope.entries.append({kind: _rewritten({**fields, "inputs": scope.turned(layer, said)}, change)})
         moves = {weight.name: move for weight in node.resolved.weights if (move := self._move(weight, xs[0], path))}
         self.moves |= {(*path, name): move for name, move in moves.items()}
         if xs[0].units is not None and moves:
@@ -171,7 +170,8 @@ class _Round:
         if isinstance(node, LayerNode) and [each.x.rank for each in given] != [x.rank for x in first.inputs]:
             orders = self._orders(node.resolved.layer, [each.x for each in given], path, None)
         said, xs = self._viewed(fields["inputs"], orders, scope)
-        scope.entries.append({"call": {**fields, "inputs": said}})
+        layer = node.resolved.layer if isinstance(node, LayerNode) else None
+        scope.entries.append({"call": {**fields, "inputs": said if layer is None else scope.turned(layer, said)}})
         flattened = frozenset().union(*(each.flattened for each in given))
         if isinstance(node, BlockNode):
             if [x.units for x in xs] != [x.units for x in first.inputs]:
@@ -243,13 +243,17 @@ class _Round:
         scope: Scope,
     ) -> tuple[Tensor, ...]:
         """The outputs of a layer."""
-        outputs, layer = [], node.resolved.layer
+        outputs, layer, is_open = [], node.resolved.layer, False
         for each in node.outputs:
             like = change.order or layer.output_spec_order(each.rank, *xs)
+            is_open |= like is None
             x = Reordered.as_in_keras(each).permuted(like or axes.identity(each.rank))
             units = change.units if x.rank == 2 else None
             outputs.append(Tensor(replace(x, units=units), flattened if units is not None else frozenset()))
         self._give(node, outputs, scope)
+        if is_turned(layer) or (is_open and not hasattr(layer, "axes")):
+            scope.tell(node.name, outputs)
+            self.orders.pop((*scope.within, node.name), None)
         return tuple(outputs)
 
     def _give(self, node: LayerNode | BlockNode, outputs: Sequence[Tensor], scope: Scope) -> None:

@@ -32,7 +32,11 @@ def needed_order(layer: Layer, x: Symbol) -> Order | None:
 def preferred_order(layer: Layer, x: Symbol) -> Order | None:
     """The order in which a layer best has the axes of an input: as torch has them where it works along space."""
     order = needed_order(layer, x)
-    return order or (layer.input_spec_order(x.rank) if isinstance(layer, (Spatial, TimeDistributed)) else None)
+    if order is not None or x.rank < 3:
+        return order
+    is_spatial = isinstance(layer, Spatial)
+    preferred = layer.input_spec_order(x.rank)
+    return preferred if is_spatial or preferred != Layer.usual_spec_order(x.rank) else None
 
 
 def chooses_order(layer: Layer) -> bool:
@@ -42,7 +46,8 @@ def chooses_order(layer: Layer) -> bool:
 
 def _order_as_counted(layer: Layer, x: Symbol) -> Order | None:
     """Keras's where the layer counts axes as the spec does; a layer that knows what they mean takes any."""
-    return axes.identity(x.rank) if layer.is_counted_by_spec else None
+    is_first = isinstance(layer, Spatial) and layer.data_format == "channels_first"
+    return axes.identity(x.rank) if layer.is_counted_by_spec or is_first else None
 
 
 def _any_order(layer: Layer, x: Symbol) -> Order | None:
