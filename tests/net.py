@@ -100,6 +100,7 @@ def by_spec() -> Regularized:
 
 
 either = pytest.mark.parametrize("make", [by_rules, by_spec])
+in_either_mode = pytest.mark.parametrize("is_training", [True, False])
 
 
 # -- what is expected --------------------------------------------------------------------------------------------------
@@ -164,18 +165,26 @@ def agree(got: Any, wanted: Any, tolerance: float = 1e-5) -> None:
 
 
 def check(model: Regularized, run: Run | None = None, x: Tensor | None = None, tolerance: float = 1e-5) -> None:
-    """The output, each penalty and their sum; and the gradients of a loss with them, by parameters and the input."""
+    """The output, each penalty and their sum; and the gradients of a loss with them, by parameters and the input.
+
+    They are asked for; and, of a second forward, what a backward pass leaves in each ``.grad``.
+    """
     x = torch.randn(4, 7) if x is None else x
     x = x.to(model.hidden.weight.dtype).requires_grad_()
-    output = model(x) if run is None else run(x)
+    run = model if run is None else run  # a module may not say whether it is true
+    output = run(x)
     wanted_output, wanted = written_out(model, x)
     agree(output, wanted_output, tolerance)
     agree(terms(model), wanted, tolerance)
     penalty, wanted_penalty = model.regularization_loss(), sum(wanted.values())
     agree(penalty, wanted_penalty, tolerance)
     leaves = [x, *(each for each in model.parameters() if each.requires_grad)]
-    got = torch.autograd.grad(output.double().square().sum() + penalty, leaves)
-    agree(got, torch.autograd.grad(wanted_output.square().sum() + wanted_penalty, leaves), 10 * tolerance)
+    gradients = torch.autograd.grad(wanted_output.square().sum() + wanted_penalty, leaves)
+    agree(torch.autograd.grad(output.double().square().sum() + penalty, leaves), gradients, 10 * tolerance)
+    for each in leaves:
+        each.grad = None
+    (run(x).double().square().sum() + model.regularization_loss()).backward()
+    agree(tuple(each.grad for each in leaves), gradients, 10 * tolerance)
 
 
 def check_gradients(loss: Tensor, wanted: Tensor, model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,13 +11,12 @@ from pathlib import Path
 import pytest
 
 import regspec
-from regspec.cli import app
 
-from .commands import ROOT, command, command_apart
+from .commands import ROOT, Done, command, command_apart
+from .runs import write_run
 
 GOOD = "regspec: 1\nname: good\ninputs: {x: {shape: [4]}}\nlayers:\n  - Dense: {units: 3, kernel_regularizer: l2}\n"
 BAD = GOOD.replace("kernel_regularizer", "kernel_regulariser")
-COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
 
 
 @pytest.fixture
@@ -132,6 +132,30 @@ def test_show_as_json() -> None:
     assert shown["trainable"] == sum(parameter.numel() for parameter in model.parameters())
 
 
+def test_show_counts_what_is_trained(tmp_path: Path) -> None:
+    layers = "[Dense: {units: 5, trainable: false}, BatchNormalization: {name: norm}, Dense: {units: 3, name: last}]"
+    (tmp_path / "net.yaml").write_text(f"regspec: 1\ninputs: {{x: {{shape: [4]}}}}\nlayers: {layers}\n")
+    shown = json.loads(command("show", "net.yaml", "--format", "json", cwd=tmp_path).stdout)
+    assert {each["name"]: (each["parameters"], each["trainable"]) for each in shown["layers"]} == {
+        "dense": (4 * 5 + 5, 0),
+        "norm": (4 * 5, 2 * 5),
+        "last": (5 * 3 + 3, 5 * 3 + 3),
+    }
+    assert (shown["parameters"], shown["trainable"]) == (63, 28)
+
+
+def test_show_draws_masks_that_are_named(tmp_path: Path) -> None:
+    layers = "[LSTM: {units: 3, inputs: x, mask: counts, name: lstm}]"
+    inputs = "{x: {shape: [6, 4]}, counts: {shape: [6], dtype: bool}}"
+    (tmp_path / "net.yaml").write_text(f"regspec: 1\ninputs: {inputs}\nlayers: {layers}\n")
+    lines = command("show", "net.yaml", "--graph", cwd=tmp_path).stdout.splitlines()
+    assert [line.strip() for line in lines if "-->" in line] == [
+        "x --> lstm",
+        "counts --> lstm",
+        "lstm --> output_0_out",
+    ]
+
+
 def test_show_as_graph() -> None:
     lines = command("show", "examples/siamese.yaml", "--graph").stdout.splitlines()
     assert lines[0] == "flowchart TD"
@@ -146,6 +170,162 @@ def test_compile_writes_what_source_gives(folder: Path) -> None:
         assert command("compile", "good.yaml", "-o", "out.py", *options, cwd=folder).stdout == ""
         source = regspec.source(folder / "good.yaml", standalone=standalone)
         assert (folder / "out.py").read_text() == source == command("compile", "good.yaml", *options, cwd=folder).stdout
+
+
+# -- files that are there ---------------------------------------------------------------------------------------------
+
+WRITING = {
+    "compile good.yaml -o out": "out",
+    "compile good.yaml -o out --standalone": "out",
+    "compile good.yaml -o out --target keras": "out",
+    "schema -o out": "out",
+    "schema rules -o out": "out",
+    "kinds Dense -o out": "out",
+    "kinds Dense --format json -o out": "out",
+    "kinds Dense --format markdown -o out": "out",
+    "report run -o out": "out",
+    "plot run curves -o out.png": "out.png",
+    "plot run curves -o out.svg": "out.svg",
+    "port model.keras -o out": "out/model.py",
+    "port model.keras -o out ": "out/spec.yaml",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "run", epochs=1)
+
+
+@pytest.mark.parametrize("text", WRITING)
+def test_a_file_that_was_edited_is_kept(text: str, folder: Path, run: Path) -> None:
+    """By every command that writes files, until --force is given."""
+    path = folder / WRITING[text]
+    (folder / "run").symlink_to(run)
+    (folder / "model.keras").symlink_to(ROOT / "examples" / "keras_mlp.keras")
+    assert command(*text.split(), cwd=folder).code == 0
+    made = path.read_bytes()
+    assert command(*text.split(), cwd=folder).code == 0  # the same again is no loss
+    path.write_bytes(b"# mine\n" + made)
+    result = command(*text.split(), cwd=folder)
+    assert result.code == 1
+    assert result.stderr == (
+        f"{WRITING[text]}: error: is there already, and holds something else, which may have been edited by hand\n"
+        "   = --force writes over it; -o names another\n"
+    )
+    assert path.read_bytes() == b"# mine\n" + made
+    assert command(*text.split(), "--force", cwd=folder).code == 0
+    assert path.read_bytes() == made
+
+
+def test_a_source_that_was_edited_anywhere(folder: Path) -> None:
+    """One character is enough; a source of a spec that has changed since can't be told from it, and is kept too."""
+    assert command("compile", "good.yaml", "-o", "out.py", cwd=folder).code == 0
+    made = (folder / "out.py").read_text()
+    (folder / "out.py").write_text(made.replace("nn.Linear(4, 3)", "nn.Linear(4, 3).double()"))
+    assert command("compile", "good.yaml", "-o", "out.py", "--standalone", cwd=folder).code == 1
+    assert ".double()" in (folder / "out.py").read_text()
+    (folder / "out.py").write_text(made)
+    (folder / "good.yaml").write_text(GOOD.replace("units: 3", "units: 5"))
+    assert command("compile", "good.yaml", "-o", "out.py", cwd=folder).code == 1
+    assert command("compile", "good.yaml", "-o", "out.py", "--force", cwd=folder).code == 0
+    assert "nn.Linear(4, 5)" in (folder / "out.py").read_text()
+
+
+# -- the standard input -----------------------------------------------------------------------------------------------
+
+
+def command_on(text: str, *arguments: str, cwd: Path) -> Done:
+    """A command with a text on its standard input."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8"))
+        return command(*arguments, cwd=cwd)
+
+
+RULES = "regspec: 1\nrules: [{types: [Linear], kernel_regularizer: l2}]\n"
+RESNET = "examples.recipes.any_module:ResNet"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "file"),
+    [
+        (["check"], GOOD, "good.yaml"),
+        (["check"], BAD, "bad.yaml"),
+        (["check"], RULES, "rules.yaml"),
+        (["check", "--format", "json"], BAD, "bad.yaml"),
+        (["show"], GOOD, "good.yaml"),
+        (["show", "--graph"], GOOD, "good.yaml"),
+        (["show", "--format", "json"], GOOD, "good.yaml"),
+        (["show"], BAD, "bad.yaml"),
+        (["compile"], GOOD, "good.yaml"),
+        (["compile", "--standalone"], GOOD, "good.yaml"),
+        (["compile", "--target", "keras"], GOOD, "good.yaml"),
+        (["compile"], BAD, "bad.yaml"),
+    ],
+)
+def test_the_standard_input_is_a_file(arguments: list[str], text: str, file: str, folder: Path) -> None:
+    (folder / "rules.yaml").write_text(RULES)
+    name, *options = arguments
+    got = command_on(text, name, "-", *options, cwd=folder)
+    wanted = command(name, file, *options, cwd=folder)
+    assert got.code == wanted.code
+    assert got.stdout.replace("<stdin>", file) == wanted.stdout
+    assert got.stderr.replace("<stdin>", file) == wanted.stderr
+
+
+def test_rules_on_the_standard_input() -> None:
+    text = (ROOT / "examples" / "recipes" / "rules.yaml").read_text()
+    got = command_on(text, "rules", "-", RESNET, cwd=ROOT)
+    assert got == command("rules", "examples/recipes/rules.yaml", RESNET)
+    assert got.code == 0
+
+
+def test_the_standard_input_beside_files(folder: Path) -> None:
+    result = command_on(GOOD, "check", "bad.yaml", "-", "rules.yaml", cwd=folder)
+    assert result.code == 1
+    assert "<stdin>: good, 1 layer" in result.stdout
+    assert "the standard input can be read once" in command_on(GOOD, "check", "-", "-", cwd=folder).stderr
+    block = "regspec: 1\ninputs: {x: {shape: [4]}}\nblocks: {own: {file: good.yaml}}\nlayers: [own]\n"
+    assert "a block's file is found from the folder of the spec" in command_on(block, "check", "-", cwd=folder).stdout
+    assert command_on("", "check", "-", cwd=folder).code == 1
+
+
+@pytest.mark.parametrize("name", ["train", "tune"])
+def test_a_run_keeps_the_file_of_its_spec(name: str, folder: Path) -> None:
+    result = command_on(GOOD, name, "-", cwd=folder)
+    assert result.code == 2
+    assert "standard input" in result.stderr
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "layer"),
+    [
+        ([2147483647], "Dense: {units: 2147483647}"),
+        ([5], "Embedding: {input_dim: 2000000000, output_dim: 2000000}"),
+        ([7, 2000000000], "LSTM: {units: 2000000000}"),
+        ([2000000000, 5, 5], "Conv2D: {filters: 2000000000, kernel_size: 3}"),
+        ([2000000, 2000000], "PReLU"),
+        ([2000000, 2000000], "LayerNormalization: {axis: [1, 2]}"),
+    ],
+)
+def test_more_than_there_is_memory_for(shape: list[int], layer: str, tmp_path: Path) -> None:
+    """Is checked and compiled, which need none, and is a fault of the layer where it is to be built."""
+    text = f"regspec: 1\nname: net\ninputs: {{x: {{shape: {shape}}}}}\nlayers:\n  - {layer}\n"
+    with pytest.raises(regspec.RegspecError, match=r"parameters.*: there is not the memory for them") as caught:
+        regspec.build(text)
+    assert (caught.value.problems[0].line, caught.value.problems[0].column) == (5, 5)
+    (tmp_path / "net.yaml").write_text(text)
+    assert command("check", "net.yaml", cwd=tmp_path).code == 0
+
+
+def test_a_training_without_the_memory(folder: Path) -> None:
+    (folder / "more.yaml").write_text(
+        GOOD.replace("shape: [4]", "shape: [13]") + "  - RepeatVector: {n: 2000000000}\n  - Flatten\n"
+    )
+    result = command("train", "more.yaml", "--data", "wine", cwd=folder)
+    assert (result.code, "Traceback" in result.stderr) == (1, False), result.output
 
 
 def test_standalone_source_needs_torch_alone(folder: Path) -> None:
@@ -168,20 +348,6 @@ def test_imports_what_registers_layers(folder: Path) -> None:
     assert command("check", "own.yaml", cwd=folder).code == 1
     result = command_apart("--import", "mine", "check", "own.yaml", cwd=folder)
     assert result.code == 0, result.output
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_an_example_that_runs(name: str, tmp_path: Path) -> None:
-    text = " ".join(command(name.strip("_"), "--help").stdout.split())
-    example = text.partition("Example: regspec ")[2]
-    assert example, text
-    if name not in ("train", "tune", "report", "plot"):  # which have tests of their own
-        arguments = [
-            str(tmp_path / "out") if ("." in each or "/" in each) and "examples" not in each else each
-            for each in example.split()
-        ]
-        expanded = [str(path) for each in arguments for path in (sorted(ROOT.glob(each)) if "*" in each else [each])]
-        assert command(*expanded).code == 0
 
 
 def test_colours_are_for_terminals(folder: Path) -> None:

@@ -343,7 +343,7 @@ def image_net(shape: str, units: int = 2, dtype: str = "float32", data_format: s
         ("[3, 5, 2]", "channels_first", [[[51]], [[102]], [[255]]]),
     ],
 )
-@pytest.mark.parametrize("dtype", ["float32", "uint8", "int64"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "int64"])
 def test_images_fit_the_input(tmp_path: Path, shape: str, data_format: str, value: object, dtype: str) -> None:
     for number in range(5):
         saved(tmp_path / "a" / f"{number}.png", (51, 102, 255))
@@ -356,7 +356,7 @@ def test_images_fit_the_input(tmp_path: Path, shape: str, data_format: str, valu
     x, y = data.train[[0, 3, 1]]
     assert list(x.shape) == [3, *map(int, shape.strip("[]").split(","))]
     assert x.dtype == getattr(torch, dtype)
-    expected = torch.tensor(value) if dtype != "float32" else torch.tensor(value) / 255
+    expected = torch.tensor(value) / 255 if "float" in dtype else torch.tensor(value)
     assert torch.equal(x, expected.to(x.dtype).expand_as(x))
     assert torch.equal(y, data.train.target[[0, 3, 1]])
     assert sorted(all_of(data)[1].tolist()) == [0] * 5 + [1] * 5

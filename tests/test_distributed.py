@@ -8,6 +8,7 @@ ends (https://github.com/pytorch/pytorch/issues/56297 and 190489). So no group i
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ import regspec
 from regspec.runtime import Regularized
 
 from .commands import PROCESSES
+from .regularizers import OF_WEIGHTS, of_strength
 
 TIMEOUT = 60  # seconds that a process waits for the others
 LIMIT = 150  # seconds that all of it may take, on a machine that has much else to do
@@ -48,8 +50,6 @@ L1_L2 = "{l1: 0.1, l2: 0.2}"
 NORM = "{norm: 0.3}"
 GROUPS_OF_OUTPUTS = "{group_lasso: {strength: 0.1, axis: output}}"
 GROUPS_OF_INPUTS = "{group_lasso: {strength: 0.1, axis: input}}"
-ORTHOGONAL = "{orthogonal: {factor: 0.5, mode: rows}}"
-SPECTRAL = "{spectral: 0.1}"
 SEVERAL = "[{l1: 0.1}, {l2: 0.2}, {norm: 0.3}]"
 
 
@@ -235,7 +235,9 @@ def close(what: str, one: Any, other: Any) -> None:
 
 
 # Left out: activity penalties under tensor_local, which are of this process's units.
-KERNELS = [L1_L2, NORM, GROUPS_OF_OUTPUTS, GROUPS_OF_INPUTS, ORTHOGONAL, SPECTRAL, SEVERAL]
+TOGETHER = ("l1", "l2", "l1_l2")  # which L1_L2 has
+EACH = [json.dumps(of_strength(name, 0.3)) for name in OF_WEIGHTS if name not in TOGETHER]
+KERNELS = [L1_L2, *EACH, GROUPS_OF_INPUTS, SEVERAL]
 WAYS: dict[str, tuple[int, list[Way]]] = {  # of so many processes; the last only with --everything
     "two": (2, [ddp, fsdp, fsdp_as_one, tensor]),
     "four": (4, [fsdp, hybrid, fsdp_and_tensor]),  # what needs four, and shards without a row

@@ -250,6 +250,29 @@ def test_a_signal_is_no_sequence(kind: str) -> None:
     build(spec(f"{before}\n{kind}", "x: {shape: [9, 2]}", "data_format: channels_last"))(torch.randn(2, 9, 2))
 
 
+def test_a_signal_is_no_sequence_beside_one() -> None:
+    """A layer that says the same stands on a sequence of the same shape before."""
+    layers = "GRU: {units: 3, inputs: steps}\nConv1D: {filters: 4, kernel_size: 3, inputs: x}\nGRU: {units: 3}"
+    with pytest.raises(regspec.RegspecError, match=r"'conv1d' gives \(batch, channels, length\)"):
+        spec(layers, "x: {shape: [2, 9]}, steps: {shape: [4, 7]}", "outputs: [gru, gru_1]")
+
+
+def test_sums_of_tensors_with_one_mask_and_with_two() -> None:
+    """The sums say the same, on tensors of the same shapes; a step counts where it does in one of these."""
+    table = "Embedding: {name: %s, inputs: %s, input_dim: 5, output_dim: 4, mask_zero: true}\n"
+    layers = table % ("x", "a") + table % ("y", "b") + "Dense: {name: dense, inputs: x, units: 4}\n"
+    layers += "Add: {name: one, inputs: [x, dense]}\nAdd: {name: two, inputs: [x, y]}\n"
+    layers += "LSTM: {name: first, inputs: one, units: 3}\nLSTM: {name: second, inputs: two, units: 3}"
+    inputs = "a: {shape: [6], dtype: int64}, b: {shape: [6], dtype: int64}"
+    model = build(spec(layers, inputs, "outputs: [first, second]"))
+    a, b = torch.randint(0, 5, (2, 7, 6))
+    a[:, 4:] = 0
+    x = model.x(a)
+    first, second = model.first(x + model.dense(x), mask=a != 0), model.second(x + model.y(b), mask=(a != 0) | (b != 0))
+    for got, (steps, _) in zip(model(a, b), (first, second), strict=True):
+        torch.testing.assert_close(got, steps[:, -1])
+
+
 def test_whole_numbers_stay_whole() -> None:
     """Where nothing is computed but a sum: float32 has no 16777217."""
     inputs = "x: {shape: [2], dtype: int64}, y: {shape: [2], dtype: int64}"

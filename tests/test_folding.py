@@ -82,6 +82,19 @@ def twice() -> Any:
     return keras.Model(x, [BATCH()(given), given])
 
 
+def branched() -> Any:
+    """What is folded is used twice then, so that what follows it is not."""
+    x = keras.Input((9, 8, 4))
+    y = BATCH()(layers.Conv2D(5, 3)(x))
+    return keras.Model(x, layers.Add()([y, BATCH()(y)]))
+
+
+def penalized() -> Any:
+    """What is folded has a penalty, so that what follows it is not."""
+    x = keras.Input((9, 8, 4))
+    return keras.Model(x, BATCH()(BATCH(activity_regularizer="l2")(layers.Conv2D(5, 3)(x))))
+
+
 def inside() -> Any:
     """In a model inside that is called twice; an output by name; a penalty on what the normalization gives."""
     x, y = keras.Input((6, 5, 2)), keras.Input((6, 5, 2))
@@ -103,6 +116,8 @@ CASES: dict[str, tuple[Callable[[], Any], int, list[Tensor]]] = {
     "volume": (volume, 2, [torch.randn(3, 5, 6, 7, 2)]),
     "vector": (vector, 2, [torch.randn(3, 6)]),
     "first": (first, 2, [torch.randn(3, 4, 7, 6)]),
+    "branched": (branched, 1, []),
+    "penalized": (penalized, 1, []),
     "twice": (twice, 0, [torch.randn(3, 6, 6, 6)]),
     "inside": (inside, 2, [torch.randn(3, 6, 5, 2), torch.randn(3, 6, 5, 2)]),
 }

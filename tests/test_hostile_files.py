@@ -360,6 +360,7 @@ def test_compressed_archives(method: int, tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     with zipfile.ZipFile(path, "w", method) as file:
         file.writestr("config.json", json.dumps(GOOD))
+        file.writestr("metadata.json", json.dumps({}))
         file.writestr("model.weights.h5", arrays())
     assert regspec.port(path).build()
     raw = bytearray(path.read_bytes())

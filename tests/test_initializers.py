@@ -144,3 +144,20 @@ def test_every_initializer_of_keras_is_there() -> None:
 def test_every_initializer_is_tested() -> None:
     fixed = {"zeros", "ones", "constant", "identity", "orthogonal", "stft"}
     assert INITIALIZERS.members.keys() == RANDOM.keys() | fixed
+
+
+def test_blocks_that_start_otherwise() -> None:
+    """Blocks that differ in what a parameter says of their initializers alone."""
+    spec = {
+        "inputs": {"x": {"shape": [4]}},
+        "blocks": {
+            "part": {
+                "parameters": {"start": None},
+                "layers": [{"Dense": {"name": "dense", "units": 4, "kernel_initializer": "$start"}}],
+            }
+        },
+        "layers": [{"part": {"name": "first", "start": "zeros"}}, {"part": {"name": "second", "start": "ones"}}],
+    }
+    model = regspec.build(spec)
+    assert (model.first.dense.weight == 0).all()
+    assert (model.second.dense.weight == 1).all()

@@ -69,7 +69,24 @@ layers:
 """
 
 
-PRINTED = {**{path.stem: path for path in EXAMPLES.glob("*.yaml")}, "blocks": BLOCKS, "masks": MASKS, "frozen": FROZEN}
+PRECISION = """\
+regspec: 1
+name: precision
+data_format: channels_last
+inputs: {x: {shape: [4]}}
+layers:
+  - Dense: {units: 5, activation: tanh, kernel_regularizer: l2}
+  - Dense: {units: 3, dtype: float64, bias_regularizer: l1}
+"""
+
+
+PRINTED = {
+    **{path.stem: path for path in EXAMPLES.glob("*.yaml")},
+    "blocks": BLOCKS,
+    "masks": MASKS,
+    "frozen": FROZEN,
+    "precision": PRECISION,
+}
 REFUSED_EXAMPLES = ("sparse_autoencoder", "transformer")  # whose penalties Keras does not have
 
 

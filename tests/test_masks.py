@@ -12,8 +12,10 @@ import torch
 from keras import layers
 from torch import Tensor
 
+import regspec
+
 from .layers import reference
-from .ported import agrees
+from .ported import agrees, flat
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras warns of masks that are destroyed
 
@@ -71,6 +73,9 @@ SEQUENTIAL: dict[str, Callable[[], Any]] = {
     ),
     "relu": embedded(layer("SimpleRNN", 4, activation="relu")),
     "both directions": embedded(layer("Bidirectional", layer("LSTM", 4, return_sequences=True)), LSTM),
+    "both directions, each step": embedded(
+        layer("Bidirectional", layer("LSTM", 4, return_sequences=True)), layer("Conv1D", 3, 2)
+    ),
     "both directions, last": embedded(layer("Bidirectional", layer("GRU", 4), merge_mode="sum")),
     "mean of stacked cells": embedded(
         layer("RNN", lambda: [layers.LSTMCell(4), layers.GRUCell(3, reset_after=False)], return_sequences=True),
@@ -164,3 +169,67 @@ def test_graphs(name: str, tmp_path: Path) -> None:
     model, path = saved(GRAPHS[name], tmp_path)
     is_empty = "blocks" not in name
     agrees(model, path, inputs=[tokens(is_empty=is_empty), tokens(is_empty=is_empty).flip(0)])
+
+
+# -- a layer that is called with a mask and without one ----------------------------------------------------------------
+
+L2 = {"kernel_regularizer": keras.regularizers.L2(0.1), "activity_regularizer": keras.regularizers.L1(0.2)}
+SHARED = {
+    "SimpleRNN": lambda: layers.SimpleRNN(3, recurrent_regularizer="l2"),  # Keras 3 drops the penalty of its output
+    "LSTM": lambda: layers.LSTM(3, return_sequences=True, **L2),
+    "GRU": lambda: layers.GRU(3, go_backwards=True, **L2),
+    "GRU before": lambda: layers.GRU(3, reset_after=False, return_sequences=True, return_state=True),
+    "zeros": lambda: layers.LSTM(3, return_sequences=True, zero_output_for_mask=True),
+    "RNN": lambda: layers.RNN([layers.LSTMCell(3), layers.GRUCell(2)], return_sequences=True),
+    "Bidirectional": lambda: layers.Bidirectional(layers.LSTM(3, kernel_regularizer="l2", return_sequences=True)),
+    "Bidirectional, last": lambda: layers.Bidirectional(layers.GRU(3), merge_mode="sum"),
+    "Bidirectional, apart": lambda: layers.Bidirectional(layers.SimpleRNN(3), merge_mode=None),
+    "Bidirectional, states": lambda: layers.Bidirectional(layers.LSTM(3, return_state=True)),
+    "Bidirectional, two": lambda: layers.Bidirectional(
+        layers.LSTM(3, activation="relu"), backward_layer=layers.GRU(2, go_backwards=True)
+    ),
+    "Bidirectional, a stack": lambda: layers.Bidirectional(layers.RNN([layers.LSTMCell(3), layers.GRUCell(2)])),
+    "Bidirectional, frozen": lambda: layers.Bidirectional(layers.LSTM(3, kernel_regularizer="l2", trainable=False)),
+    "GlobalAveragePooling1D": lambda: layers.GlobalAveragePooling1D(),
+    "BatchNormalization": lambda: layers.BatchNormalization(gamma_regularizer="l2"),
+    "TimeDistributed": lambda: layers.TimeDistributed(layers.Dense(3, kernel_regularizer="l2")),
+    "MultiHeadAttention": lambda: layers.MultiHeadAttention(2, 3, kernel_regularizer="l2"),
+    "Attention": lambda: layers.Attention(use_scale=True),
+}
+
+
+@pytest.mark.parametrize("is_masked_first", [True, False])
+@pytest.mark.parametrize("name", SHARED)
+def test_a_layer_with_a_mask_and_without(name: str, is_masked_first: bool, tmp_path: Path) -> None:
+    """Whichever call is the first, and in whichever form the file is."""
+    words, vectors = keras.Input((6,), dtype="int32", name="words"), keras.Input((6, 4), name="vectors")
+    # two, because attention with heads takes the mask off what it is called on
+    one, other = (layers.Embedding(5, 4, mask_zero=True)(words) for _ in range(2))
+    layer = SHARED[name]()
+    calls: dict[str, Any] = {"MultiHeadAttention": lambda x: layer(x, x), "Attention": lambda x: layer([x, x])}
+    call = calls.get(name, layer)
+    given = (one, vectors, other) if is_masked_first else (vectors, one, vectors)
+    model = keras.Model([words, vectors], keras.tree.flatten([call(x) for x in given]))
+    reference.fill(model, 1)
+    model.save(tmp_path / "model.keras")
+    inputs = [torch.tensor([[1, 2, 0, 3, 0, 0], [0, 0, 4, 1, 2, 3], [0] * 6]).int(), torch.randn(3, 6, 4)]
+    if name == "GlobalAveragePooling1D":  # whose mean over no steps is nan
+        inputs[0][2, 1] = 3
+    agrees(model, tmp_path / "model.keras", inputs=inputs)
+    port = regspec.port(tmp_path / "model.keras")
+    ported = port.build().train()
+    for a, b in zip(flat(ported(*inputs)), flat(model(inputs, training=True)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert "nn.LSTM(" not in regspec.source(port.spec)  # which takes no mask
+
+
+def test_torch_s_own_modules_stay_where_no_call_has_a_mask() -> None:
+    text = """
+regspec: 1
+inputs: {a: {shape: [5, 3]}, b: {shape: [5, 3]}}
+layers:
+  - Bidirectional: {name: both, inputs: a, layer: {LSTM: {units: 2}}}
+  - call: {layer: both, inputs: b, name: again}
+outputs: [both, again]
+"""
+    assert "self.both = nn.LSTM(3, 2, batch_first=True, bidirectional=True)" in regspec.source(regspec.loads(text))

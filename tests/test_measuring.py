@@ -51,6 +51,21 @@ def test_strengths() -> None:
     assert set(regspec.strengths(nn.Sequential(model))) == {f"0.{name}" for name in STRENGTHS}
 
 
+def largest(weight: Tensor) -> Tensor:
+    """The largest magnitude: a penalty without a strength."""
+    return weight.abs().max()
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_function_without_a_strength_has_that_of_its_schedule() -> None:
+    regspec.register_regularizer(largest)
+    layers = [{"Dense": {"units": 3, "kernel_regularizer": {"largest": {}, "schedule": {"warmup": 4}}}}]
+    model = regspec.build({"inputs": {"x": {"shape": [7]}}, "layers": layers})
+    model.set_schedules(1)
+    assert regspec.strengths(model) == {"dense.kernel.largest": 0.25}
+    torch.testing.assert_close(model.regularization_loss(), 0.25 * model.dense.weight.abs().max())
+
+
 def test_sparsity() -> None:
     model = make()
     with torch.no_grad():

@@ -1,272 +1,46 @@
-"""Penalties, in value and gradient, against closed forms, in every setting that people run models in."""
+"""What a penalty is: the terms of a model, and their values and gradients, by closed forms.
+
+That they are the same in every setting in which a model is used is what `test_settings` proves.
+"""
 
 from __future__ import annotations
 
-import copy
-import io
-import pickle
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 import regspec
 from regspec import runtime
+from regspec.runtime.kernels import fused
+from tests.net import Make, agree, by_spec, check, check_gradients, either, in_either_mode, ruled, terms
+from tests.regularizers import NAMES, of_strength
 
-SPEC = """
-regspec: 1
-name: net
-inputs: {x: {shape: [7]}}
-layers:
-  - Dense:
-      name: hidden
-      units: 5
-      activation: relu
-      kernel_regularizer: {l1: 0.1, l2: 0.2}
-      activity_regularizer: {l1: 0.3}
-  - Dense: {name: logits, units: 3, bias_regularizer: {l2: 0.4}, activity_regularizer: {l2: 0.5}}
-"""
+# -- terms -------------------------------------------------------------------------------------------------------------
 
 
-def make(dtype: torch.dtype = torch.float32) -> runtime.Regularized:
-    model = regspec.build(regspec.loads(SPEC), seed=1, dtype=dtype)
-    with torch.no_grad():
-        model.logits.bias.normal_()
-    return model
-
-
-def closed_form(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """The terms of `SPEC` written out, with the model's own parameters."""
-    hidden = torch.relu(x @ model.hidden.weight.T + model.hidden.bias)
-    logits = hidden @ model.logits.weight.T + model.logits.bias
-    kernel = model.hidden.weight.double()
-    return {
-        "hidden.kernel": 0.1 * kernel.abs().sum() + 0.2 * (kernel**2).sum(),
-        "logits.bias": 0.4 * (model.logits.bias.double() ** 2).sum(),
-        "hidden.activity": 0.3 * hidden.double().abs().sum() / max(len(x), 1),
-        "logits.activity": 0.5 * (logits.double() ** 2).sum() / max(len(x), 1),
-    }
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    model.zero_grad()
-    loss.backward()
-    return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
-
-
-def check(model: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor, rtol: float = 1e-5) -> None:
-    """Values by name, their sum, and the gradients of data loss plus penalties."""
-    output = run(x)
-    terms = model.regularization_terms()
-    wanted = closed_form(model, x)
-    assert set(terms) == set(wanted)
-    for name, value in terms.items():
-        torch.testing.assert_close(value.double(), wanted[name], rtol=rtol, atol=1e-7)
-    torch.testing.assert_close(model.regularization_loss().double(), sum(wanted.values()), rtol=rtol, atol=1e-7)
-    got = gradients(model, output.square().sum() + model.regularization_loss())
-    reference = copy.deepcopy(model)
-    again = reference(x)
-    expected = gradients(reference, again.square().sum() + sum(closed_form(reference, x).values()))
-    assert set(got) == set(expected)
-    for name, value in got.items():
-        torch.testing.assert_close(value, expected[name], rtol=max(rtol, 1e-4), atol=1e-5)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_training_and_evaluation(training: bool) -> None:
-    model = make().train(training)
-    check(model, model, torch.randn(4, 7))
-
-
-def test_each_forward_starts_anew() -> None:
-    model = make()
-    for batch in (4, 2, 6):
-        check(model, model, torch.randn(batch, 7))
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_without_gradients(mode: type) -> None:
-    model, x = make(), torch.randn(4, 7)
-    with mode():
-        model(x)
-        for name, value in model.regularization_terms().items():
-            torch.testing.assert_close(value.double(), closed_form(model, x)[name], rtol=1e-5, atol=1e-7)
-            assert not value.requires_grad
-        assert not model.regularization_loss().requires_grad
-
-
-def test_before_the_first_forward_activities_have_no_value() -> None:
-    assert set(make().regularization_terms()) == {"hidden.kernel", "logits.bias"}
-
-
-def test_an_empty_batch_has_no_activity() -> None:
-    model = make()
-    model(torch.randn(0, 7))
-    assert model.regularization_terms()["hidden.activity"] == 0
-    assert model.regularization_loss().isfinite()
-
-
-def test_double_precision() -> None:
-    model = make(torch.float64)
-    check(model, model, torch.randn(4, 7, dtype=torch.float64), rtol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_reduced_in_single(dtype: torch.dtype) -> None:
-    spec = regspec.loads(
-        """
-        regspec: 1
-        inputs: {x: {shape: [1024]}}
-        layers: [{Dense: {name: wide, units: 1024, kernel_regularizer: {l1: 1, l2: 1}, activity_regularizer: {l2: 1}}}]
-        """
-    )
-    model = regspec.build(spec, dtype=dtype)
-    nn.init.normal_(model.wide.weight, std=3)
-    output = model(torch.full((2, 1024), 8.0, dtype=dtype))
-    terms = model.regularization_terms()
-    weight = model.wide.weight.double()
-    torch.testing.assert_close(terms["wide.kernel"].double(), weight.abs().sum() + (weight**2).sum(), rtol=1e-5, atol=0)
-    torch.testing.assert_close(terms["wide.activity"].double(), (output.double() ** 2).sum() / 2, rtol=1e-5, atol=0)
-    assert all(value.dtype is torch.float32 for value in terms.values())
-    model.regularization_loss().backward()
-    expected = weight.sign() + 2 * weight
-    grad = torch.autograd.grad(terms_of_weight(model), model.wide.weight)[0]
-    torch.testing.assert_close(grad.double(), expected, rtol=1e-2, atol=1e-2)
-
-
-def terms_of_weight(model: nn.Module) -> Tensor:
-    return model.regularization_terms()["wide.kernel"]
-
-
-def test_autocast() -> None:
-    model, x = make(), torch.randn(4, 7)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        model(x)
-        terms = model.regularization_terms()
-    for name, value in closed_form(model, x).items():
-        torch.testing.assert_close(terms[name].double(), value, rtol=2e-2, atol=1e-3)
-        assert terms[name].dtype is torch.float32
-    for name in ("hidden.kernel", "logits.bias"):
-        torch.testing.assert_close(terms[name].double(), closed_form(model, x)[name], rtol=1e-5, atol=1e-7)
-
-
-def test_deepcopy_after_a_forward() -> None:
-    model = make()
+@either
+def test_activities_are_those_of_the_last_forward(make: Make) -> None:
+    """There are none before the first, and none after one that fails; then a forward begins anew."""
+    model, weights = make(), {"hidden.kernel", "logits.bias"}
+    assert set(terms(model)) == weights
     model(torch.randn(4, 7))
-    copied = copy.deepcopy(model)
-    assert type(copied) is type(model)
-    assert set(copied.regularization_terms()) == {"hidden.kernel", "logits.bias"}
-    with torch.no_grad():
-        copied.hidden.weight.zero_()
-    check(copied, copied, torch.randn(4, 7))
-    check(model, model, torch.randn(4, 7))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        model(torch.randn(4, 8))
+    assert set(terms(model)) == weights
+    check(model)
 
 
-def test_pickle_and_torch_save() -> None:
-    model = make()
-    model(torch.randn(4, 7))
-    buffer = io.BytesIO()
-    torch.save(model, buffer)
-    buffer.seek(0)
-    for restored in (pickle.loads(pickle.dumps(model)), torch.load(buffer, weights_only=False)):
-        check(restored, restored, torch.randn(4, 7))
-
-
-def test_the_state_dict_holds_parameters_only() -> None:
-    model = make()
-    model(torch.randn(4, 7))
-    assert list(model.state_dict()) == ["hidden.weight", "hidden.bias", "logits.weight", "logits.bias"]
-
-
-def test_frozen_weights_have_no_term_until_they_thaw() -> None:
-    model = make()
-    model.hidden.requires_grad_(False)
-    model(torch.randn(4, 7))
-    assert set(model.regularization_terms()) == {"logits.bias", "hidden.activity", "logits.activity"}
-    model.hidden.requires_grad_(True)
-    check(model, model, torch.randn(4, 7))
-
-
-class Checkpointed(nn.Module):
-    """The hidden layer of `SPEC`'s model under checkpointing."""
-
-    def __init__(self, module: nn.Module, activation: nn.Module) -> None:
-        super().__init__()
-        self.module, self.activation = module, activation
-
-    def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(lambda value: self.activation(self.module(value)), x, use_reentrant=False)
-
-
-def test_checkpointing_of_a_part() -> None:
-    model = make()
-    linear, activation = model.hidden, model.hidden_activation
-    part = Checkpointed(linear, activation)
-
-    def run(x: Tensor) -> Tensor:
-        original = type(model).forward
-        type(model).forward = lambda self, x: self.logits(part(x))
-        try:
-            return model(x)
-        finally:
-            type(model).forward = original
-
-    check(model, run, torch.randn(4, 7))
-
-
-def test_checkpointing_of_the_whole() -> None:
-    model = make()
-    check(model, lambda x: checkpoint(model, x, use_reentrant=False), torch.randn(4, 7))
-    assert set(model.regularization_terms()) == set(closed_form(model, torch.randn(4, 7)))
-
-
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compiled(backend: str) -> None:
-    torch._dynamo.reset()
-    model = make()
-    compiled = torch.compile(model, fullgraph=True, backend=backend)
-    for batch in (4, 4, 6):
-        check(model, compiled, torch.randn(batch, 7))
-    assert set(compiled.regularization_terms()) == set(model.regularization_terms())
-
-
-def test_a_compiled_step() -> None:
-    torch._dynamo.reset()
-    model, x = make(), torch.randn(4, 7)
-
-    @torch.compile(fullgraph=True, backend="aot_eager")
-    def step(x: Tensor) -> Tensor:
-        return model(x).square().sum() + model.regularization_loss()
-
-    got = gradients(model, step(x))
-    expected = gradients(model, model(x).square().sum() + sum(closed_form(model, x).values()))
-    for name, value in got.items():
-        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
-
-
-def test_compiled_in_place() -> None:
-    torch._dynamo.reset()
-    model = make()
-    model.compile(fullgraph=True, backend="eager")
-    check(model, model, torch.randn(4, 7))
-
-
-def test_export_leaves_the_penalties_out() -> None:
-    model, x = make().eval(), torch.randn(4, 7)
-    exported = torch.export.export(model, (x,))
-    torch.testing.assert_close(exported.module()(x), model(x))
-
-
-def test_a_model_inside_another() -> None:
-    """The values are those of the outer forward's call; the outer module sees them through the inner one."""
-    inner = make()
-    outer = nn.Sequential(inner, nn.Linear(3, 2))
-    x = torch.randn(4, 7)
-    outer(x)
-    for name, value in inner.regularization_terms().items():
-        torch.testing.assert_close(value.double(), closed_form(inner, x)[name], rtol=1e-5, atol=1e-7)
+def test_a_model_without_terms_has_no_loss() -> None:
+    spec = regspec.loads("{regspec: 1, inputs: {x: {shape: [3]}}, layers: [{Dense: {units: 2}}]}")
+    loss = regspec.build(spec).regularization_loss()
+    assert loss == 0
+    assert loss.ndim == 0
 
 
 BLOCKS = """
@@ -288,195 +62,241 @@ def test_blocks_and_calls() -> None:
     once = model.first.linear(x)
     twice = model.first.linear(once)
     last = model.second.linear(twice)
-    terms = model.regularization_terms()
-    assert list(terms) == [
-        "first.linear.kernel",
-        "first.linear.activity",
-        "second.linear.kernel",
-        "second.linear.activity",
-    ]
-    torch.testing.assert_close(terms["first.linear.kernel"], 0.1 * model.first.linear.weight.square().sum())
-    torch.testing.assert_close(terms["first.linear.activity"], 0.2 * (once.abs().sum() + twice.abs().sum()) / 3)
-    torch.testing.assert_close(terms["second.linear.activity"], 0.2 * last.abs().sum() / 3)
+    wanted = {
+        "first.linear.kernel": 0.1 * model.first.linear.weight.square().sum(),
+        "first.linear.activity": 0.2 * (once.abs().sum() + twice.abs().sum()) / 3,
+        "second.linear.kernel": 0.1 * model.second.linear.weight.square().sum(),
+        "second.linear.activity": 0.2 * last.abs().sum() / 3,
+    }
+    found = model.regularization_terms()
+    assert list(found) == list(wanted)
+    agree(found, wanted)
 
 
 def test_a_block_by_itself_and_shared_by_two_models() -> None:
     first, second = (regspec.build(regspec.loads(BLOCKS), seed=seed) for seed in (0, 1))
     second.second = first.second
-    x = torch.randn(3, 5)
-    first(x)
+    first(torch.randn(3, 5))
     before = {name: value.clone() for name, value in first.regularization_terms().items()}
     second(torch.randn(4, 5))
     first.second(torch.randn(2, 5))
-    first.first.linear(x)
-    after = first.regularization_terms()
-    assert before.keys() == after.keys()
-    for name, value in after.items():
-        torch.testing.assert_close(value, before[name])
+    first.first.linear(torch.randn(3, 5))
+    agree(first.regularization_terms(), before)
     assert set(first.second.regularization_terms()) == {"linear.kernel", "linear.activity"}
 
 
-def test_a_forward_that_fails_leaves_no_values() -> None:
-    model = make()
+@in_either_mode
+def test_terms_can_be_detached(is_training: bool) -> None:
+    model = by_spec().train(is_training)
     model(torch.randn(4, 7))
-    with pytest.raises(RuntimeError):
-        model(torch.randn(4, 8))
-    assert set(model.regularization_terms()) == {"hidden.kernel", "logits.bias"}
-    check(model, model, torch.randn(4, 7))
+    found, detached = model.regularization_terms(), model.regularization_terms(detach=True)
+    assert all(value.requires_grad for value in found.values())
+    assert not any(value.requires_grad for value in detached.values())
+    agree(detached, {name: value.detach() for name, value in found.items()}, 0)
 
 
-def test_a_model_without_terms_has_no_loss() -> None:
-    spec = regspec.loads("{regspec: 1, inputs: {x: {shape: [3]}}, layers: [{Dense: {units: 2}}]}")
-    loss = regspec.build(spec).regularization_loss()
+def test_scalars_and_integers() -> None:
+    """A weight without axes counts; numbers that can't be trained are frozen, and buffers are no parameters."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(-1.5))
+            self.sizes = nn.Parameter(torch.tensor([2, 3]), requires_grad=False)
+            self.register_buffer("steps", torch.tensor(4))
+
+    model = ruled(Scaled(), {"parameters": ".*", "regularizer": {"l1": 0.1, "l2": 0.2}})
+    agree(model.regularization_terms(), {"scale": torch.tensor(0.1 * 1.5 + 0.2 * 1.5**2)})
+    agree(torch.autograd.grad(model.regularization_loss(), model.scale)[0], torch.tensor(-0.1 - 0.4 * 1.5))
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+class Two(NamedTuple):
+    first: Tensor
+    second: Tensor
+
+
+@dataclass
+class Record:
+    first: Tensor
+    second: Tensor
+
+
+OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], float]] = {  # and how often the sum of x's squares counts
+    "a tuple": (lambda x: (x, 2 * x), 5),
+    "a list": (lambda x: [x, 2 * x], 5),
+    "a dict": (lambda x: {"a": x, "b": 2 * x}, 5),
+    "an ordered dict": (lambda x: OrderedDict(a=x, b=2 * x), 5),
+    "a named tuple": (lambda x: Two(x, 2 * x), 5),
+    "nested": (lambda x: ({"a": [x, None]}, "text", 3.0, (x.argmax(1), (2 * x,))), 5),
+    "the same twice": (lambda x: (x, x[:, :]), 2),
+    "a scalar": (lambda x: 2 * x.square().sum().sqrt(), 16),  # not divided by the batch, which is 4
+    "no numbers": (lambda x: {"index": x.argmax(1)}, 0),
+    "a dataclass": (lambda x: Record(x, 2 * x), 5),
+}
+
+
+class Packed(nn.Module):
+    def __init__(self, pack: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(7, 5)
+        self.pack = pack
+
+    def forward(self, x: Tensor) -> Any:
+        return self.pack(self.linear(x))
+
+
+@pytest.mark.parametrize("kind", [*OUTPUTS])
+@in_either_mode
+def test_outputs(is_training: bool, kind: str) -> None:
+    """Each tensor of floating-point numbers counts, wherever it is."""
+    pack, count = OUTPUTS[kind]
+    model, x = ruled(Packed(pack), {"types": ["Packed"], "activity_regularizer": {"l2": 0.5}}), torch.randn(4, 7)
+    model.train(is_training)(x)
+    wanted = 0.5 * count * model.linear(x).square().sum() / 4
+    with nullcontext() if count else pytest.warns(UserWarning, match="activity: nothing was heard"):
+        loss = model.regularization_loss()
+    agree(loss, wanted)
+    if count:
+        check_gradients(loss, wanted, model)
+
+
+def test_memory_formats_and_strides() -> None:
+    """Weights and outputs that do not lie in order, or whose numbers are many times the same."""
+
+    class Repeated(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[..., :1].expand_as(x)
+
+    rules = {"kernel_regularizer": {"l1": 0.1, "l2": 0.2}, "activity_regularizer": {"l1": 0.3}}
+    model = ruled(nn.Sequential(nn.Conv2d(3, 4, 3), Repeated()), {"types": ["Conv2d", "Repeated"], **rules})
+    model.to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 5, 7).to(memory_format=torch.channels_last)
+    model(x)
+    weight, output = model[0].weight, model[0](x)
+    wanted = 0.1 * weight.abs().sum() + 0.2 * weight.square().sum()
+    wanted = wanted + 0.3 * (output.abs().sum() + 5 * output[..., :1].abs().sum()) / 2
+    check_gradients(model.regularization_loss(), wanted, model)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_batch_of_each_regularizer(name: str) -> None:
+    net = nn.Sequential(nn.Linear(7, 5), nn.Sigmoid())
+    model = ruled(net, {"types": ["Sigmoid"], "activity_regularizer": of_strength(name, 0.1)})
+    output = model(torch.randn(0, 7))
+    loss = model.regularization_loss()
     assert loss == 0
-    assert loss.ndim == 0
+    agree(torch.autograd.grad(output.sum() + loss, model[0].weight)[0], torch.zeros(5, 7))
 
 
-def test_double_backward() -> None:
-    model, x = make(torch.float64), torch.randn(4, 7, dtype=torch.float64)
-    model(x)
-    parameters = list(model.parameters())
-    first = torch.autograd.grad(model.regularization_loss(), parameters, create_graph=True)
-    second = torch.autograd.grad(sum(each.square().sum() for each in first), parameters)
-    total = sum(closed_form(model, x).values())
-    wanted = torch.autograd.grad(total, parameters, create_graph=True)
-    again = torch.autograd.grad(sum(each.square().sum() for each in wanted), parameters)
-    for a, b in zip(second, again, strict=True):
-        torch.testing.assert_close(a, b)
+def test_weights_of_several_types() -> None:
+    model = ruled(nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3)), {"types": ["Linear"], "kernel_regularizer": "l2"})
+    model[0].double()
+    loss, weights = model.regularization_loss(), [model[0].weight, model[1].weight]
+    assert loss.dtype is torch.float64
+    agree(loss, 0.01 * sum(each.double().square().sum() for each in weights))
+    agree(torch.autograd.grad(loss, weights), [0.02 * each for each in weights])
 
 
-def test_evaluation_keeps_scalars_only() -> None:
-    model = make().eval()
-    with torch.no_grad():
-        model(torch.randn(4, 7))
-    assert all(value.ndim == 0 for _, value, *_ in model._heard)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_wide_weight_in_half_precision(dtype: torch.dtype) -> None:
+    """Sums of squares beyond what float16 holds, of a weight of deviation 3 and of its output."""
+    rules = {"kernel_regularizer": {"l1": 0.5, "l2": 0.25}, "activity_regularizer": {"l2": 0.5}}
+    model = ruled(nn.Sequential(nn.Linear(1024, 1024, bias=False)), {"types": ["Linear"], **rules}).to(dtype)
+    weight = nn.init.normal_(model[0].weight, std=3)
+    output = model(torch.full((2, 1024), 2.0, dtype=dtype))
+    wide, wide_output = weight.detach().double(), output.detach().double()
+    assert min(wide.square().sum(), wide_output.square().sum()) > torch.finfo(torch.float16).max
+    wanted = 0.5 * wide.abs().sum() + 0.25 * wide.square().sum() + 0.5 * wide_output.square().sum() / 2
+    of_weight, of_output = model.regularization_terms().values()
+    for loss in (model.regularization_loss(), of_weight + of_output):
+        assert loss.dtype is torch.float32
+        agree(loss / wanted, torch.ones(()))
+        by_weight, by_output = torch.autograd.grad(loss, [weight, output], retain_graph=True)
+        agree(by_output, 0.5 * wide_output, 1e-2)
+        through_output = 2 * 2 * by_output[0].double()[:, None]  # two examples, whose inputs are all 2
+        agree(by_weight / 64, (0.5 * wide.sign() + 0.5 * wide + through_output) / 64, 2e-2)
 
 
-# -- outputs that are kept ---------------------------------------------------------------------------------------------
-
-
-class InPlace(runtime.Regularized):
-    """A layer whose output is changed in place after it was heard; its gradient needs the output as it was."""
-
-    def __init__(self, *, is_in_place: bool = True) -> None:
+class Complex(nn.Module):
+    def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear(7, 5)
-        self.scale = nn.Identity()
-        self.is_in_place = is_in_place
-        self.add_activity_terms(runtime.L1L2(0.3, 0.2), {"scale.activity": "scale"})
+        self.weight = nn.Parameter(torch.randn(7, 5, dtype=torch.complex64))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.scale(self.linear(x) * 2)
-        return x.relu_() if self.is_in_place else x
+        return x.to(torch.complex64) @ self.weight
 
 
-def in_place_penalty(model: nn.Module, x: Tensor) -> Tensor:
-    heard = model.linear(x) * 2
-    return (0.3 * heard.abs().sum() + 0.2 * heard.square().sum()) / len(x)
-
-
-@pytest.mark.parametrize("is_in_place", [True, False])
-def test_an_operation_in_place_after_an_output(is_in_place: bool) -> None:
-    """In the first forward and in those after it."""
-    model, x = InPlace(is_in_place=is_in_place), torch.randn(4, 7)
-    for _ in range(3):
-        model(x)
-        wanted = in_place_penalty(model, x)
-        torch.testing.assert_close(model.regularization_loss(), wanted)
-        got, expected = gradients(model, model.regularization_loss()), gradients(model, wanted)
-        torch.testing.assert_close(got, expected)
-
-
-def test_an_operation_that_becomes_in_place_is_refused_once() -> None:
-    model, x = InPlace(is_in_place=False), torch.randn(4, 7)
-    model(x)
-    model.is_in_place = True
-    with pytest.raises(RuntimeError, match="changed in place before its penalty was read"):
-        model(x)
-    model(x)
-    torch.testing.assert_close(model.regularization_loss(), in_place_penalty(model, x))
-
-
-def test_a_change_after_the_forward_is_refused() -> None:
-    model = InPlace(is_in_place=False)
-    model(torch.randn(4, 7)).relu_()
-    with pytest.raises(RuntimeError, match="changed in place before its penalty was read"):
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"parameters": "weight", "regularizer": {"l1": 0.1, "l2": 0.2}},
+        {"parameters": "weight", "regularizer": {"norm": 0.3}},
+        {"types": ["Complex"], "activity_regularizer": {"l2": 0.2}},
+    ],
+    ids=str,
+)
+def test_complex_numbers_are_refused(rule: dict[str, Any]) -> None:
+    model = ruled(Complex(), rule)
+    model(torch.randn(4, 7))
+    with pytest.raises(TypeError, match="complex numbers have no penalties"):
         model.regularization_loss()
-
-
-def test_reentrant_checkpoints_are_refused() -> None:
-    model, x = make(), torch.randn(4, 7, requires_grad=True)
-    with pytest.raises(RuntimeError, match="use_reentrant=False"):
-        checkpoint(model, x, use_reentrant=True)
-    with torch.no_grad():
-        model(x)
-
-
-def test_several_forwards_are_accumulated() -> None:
-    model, xs = make(), [torch.randn(4, 7), torch.randn(3, 7)]
-    with regspec.accumulate(model):
-        for x in xs:
-            model(x)
-    wanted = [closed_form(model, x) for x in xs]
-    got = model.regularization_terms()
-    for name in got:
-        total = wanted[0][name] + wanted[1][name] if name.endswith("activity") else wanted[0][name]
-        torch.testing.assert_close(got[name].double(), total, rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(model.regularization_loss(), sum(got.values()))
-    check(model, model, xs[0])
-
-
-class Several(runtime.Regularized):
-    """A module whose part gives a tuple or a mapping."""
-
-    def __init__(self, *, is_mapping: bool) -> None:
-        super().__init__()
-        self.linear = nn.Linear(7, 5)
-        self.part = Pair(is_mapping=is_mapping)
-        self.add_activity_terms(runtime.L2(0.5), {"part": "part"})
-
-    def forward(self, x: Tensor) -> Tensor:
-        made = self.part(self.linear(x))
-        return made["a"] if isinstance(made, dict) else made[0]
-
-
-class Pair(nn.Module):
-    def __init__(self, *, is_mapping: bool) -> None:
-        super().__init__()
-        self.is_mapping = is_mapping
-
-    def forward(self, x: Tensor) -> object:
-        made = {"a": x, "b": [2 * x, x.argmax(1)]}
-        return made if self.is_mapping else tuple(made.values())
-
-
-@pytest.mark.parametrize("is_mapping", [True, False])
-def test_outputs_of_several_tensors(is_mapping: bool) -> None:
-    """Every floating-point tensor counts."""
-    model, x = Several(is_mapping=is_mapping), torch.randn(4, 7)
-    model(x)
-    wanted = 0.5 * 5 * model.linear(x).square().sum() / 4
-    torch.testing.assert_close(model.regularization_loss(), wanted)
-    torch.testing.assert_close(gradients(model, model.regularization_loss()), gradients(model, wanted))
 
 
 # -- nothing silent ----------------------------------------------------------------------------------------------------
 
 
 def test_a_loss_that_nobody_reads_warns_once() -> None:
-    model, x = make(), torch.randn(4, 7)
-    with pytest.warns(
-        UserWarning, match=r"nobody has read the regularization loss of hidden\.kernel, hidden\.activity"
-    ):
+    model, x = by_spec(), torch.randn(4, 7)
+    unread = r"nobody has read the regularization loss of hidden\.kernel, hidden\.activity"
+    with pytest.warns(UserWarning, match=unread):
         model(x).sum().backward()
     model(x).sum().backward()
-    read = make()
+    read = by_spec()
     (read(x).sum() + read.regularization_loss()).backward()
     read(x).sum().backward()
 
 
+INNER: dict[str, Callable[[Tensor, Tensor, Any], Any]] = {
+    "a derivative by the inputs": lambda y, x, model: torch.autograd.grad(y.sum(), x, create_graph=True)[0],
+    "one that is not differentiated": lambda y, x, model: torch.autograd.grad(y.sum(), x, retain_graph=True)[0],
+    "backward to the inputs": lambda y, x, model: y.sum().backward(inputs=[x], retain_graph=True) or x.grad,
+    "by parameters, differentiated": lambda y, x, model: torch.autograd.grad(
+        y.sum(), model.hidden.weight, create_graph=True
+    )[0],
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", INNER)
+def test_an_inner_gradient_is_no_training(name: str) -> None:
+    """As in a physics-informed net, or a step inside a step; the loss is made of it, and of the penalties."""
+    model, x = by_spec(), torch.randn(4, 7, requires_grad=True)
+    y = model(x)
+    inner = INNER[name](y, x, model)
+    (y.square().mean() + inner.square().mean() + model.regularization_loss()).backward()
+
+
+TRAININGS: dict[str, Callable[[Tensor, list[nn.Parameter]], Any]] = {
+    "a backward": lambda loss, parameters: loss.backward(),
+    "gradients": lambda loss, parameters: torch.autograd.grad(loss, parameters, allow_unused=True),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_an_inner_gradient_hides_no_training(name: str) -> None:
+    """Where nobody reads the penalties in the end, either."""
+    model, x = by_spec(), torch.randn(4, 7, requires_grad=True)
+    y = model(x)
+    loss = torch.autograd.grad(y.sum(), x, create_graph=True)[0].square().mean() + y.square().mean()
+    with pytest.warns(UserWarning, match="nobody has read the regularization loss"):
+        TRAININGS[name](loss, [*model.parameters()])
+
+
 def test_a_loss_that_is_not_finite_names_its_terms() -> None:
-    model = make()
+    model = by_spec()
     with torch.no_grad():
         model.hidden.weight[0, 0] = float("inf")
     model.eval()(torch.zeros(2, 7))
@@ -484,91 +304,22 @@ def test_a_loss_that_is_not_finite_names_its_terms() -> None:
         model.regularization_loss()
 
 
-def test_terms_can_be_detached() -> None:
-    model, x = make(), torch.randn(4, 7)
-    model(x)
-    detached = model.regularization_terms(detach=True)
-    assert not any(value.requires_grad for value in detached.values())
-    torch.testing.assert_close(detached, {name: value.detach() for name, value in model.regularization_terms().items()})
+def test_a_part_that_is_never_called() -> None:
+    """A rule that matches a part whose output nobody hears is as good as one that matches nothing."""
+    layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)
+    model = ruled(layer, {"modules": r"self_attn\.out_proj", "activity_regularizer": "l2"})
+    model(torch.randn(2, 3, 6))
+    with pytest.warns(UserWarning, match=r"self_attn\.out_proj\.activity: nothing was heard"):
+        model.regularization_loss()
+    model.regularization_loss()  # it is said once
 
 
-# -- functional calls and transforms -----------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore:a backward ran")
-def test_functional_calls() -> None:
-    """The parameters that are given are those that are penalized."""
-    model, x = make(), torch.randn(4, 7)
-    given = {name: torch.randn_like(each) for name, each in model.named_parameters()}
-
-    def loss(parameters: dict[str, Tensor]) -> Tensor:
-        return torch.func.functional_call(
-            Loss(model), {f"model.{name}": each for name, each in parameters.items()}, (x,)
-        )
-
-    value, gradient = torch.func.vjp(loss, given)
-    other = make()
-    other.load_state_dict(given)
-    wanted = other(x).square().sum() + sum(closed_form(other, x).values())
-    torch.testing.assert_close(value.double(), wanted.double(), rtol=1e-5, atol=1e-6)
-    expected = gradients(other, wanted)
-    torch.testing.assert_close(gradient(torch.ones_like(value))[0], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_vmap_over_parameters() -> None:
-    """An ensemble's losses at once."""
-    models, x = [make() for _ in range(3)], torch.randn(4, 7)
-    for model in models:
-        model.hidden.weight.data.normal_()
-    parameters, _ = torch.func.stack_module_state(models)
-
-    def loss(parameters: dict[str, Tensor]) -> Tensor:
-        return torch.func.functional_call(Loss(models[0]), {f"model.{k}": v for k, v in parameters.items()}, (x,))
-
-    got = torch.func.vmap(loss)(parameters)
-    wanted = [model(x).square().sum() + sum(closed_form(model, x).values()) for model in models]
-    torch.testing.assert_close(got.double(), torch.stack(wanted).double(), rtol=1e-5, atol=1e-6)
-
-
-class Loss(nn.Module):
-    """The data loss and the penalties of a model."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x).square().sum() + self.model.regularization_loss()
-
-
-def test_memory_stays_flat() -> None:
-    """Nothing of a forward outlives the next."""
-    import gc
-    import weakref
-
-    model = make()
-    outputs = []
-    for _ in range(5):
-        model(torch.randn(4, 7))
-        outputs.append(weakref.ref(model._heard[0][1]))
-    gc.collect()
-    assert [each() is None for each in outputs] == [True] * 4 + [False]
-
-
-def test_tied_weights_count_once_a_term() -> None:
-    """Two names for one parameter: a term is of a name, so a tied weight that has a term under one name has it once."""
-    model = make()
-    other = nn.Linear(7, 5, bias=False)
-    other.weight = model.hidden.weight
-    model.add_module("tied", other)
-    check(model, model, torch.randn(4, 7))
+# -- all at once -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("foreach", [True, False])
 def test_fused_penalties(foreach: bool) -> None:
     """By either way that they are computed, in sizes small and large, of several types."""
-    from regspec.runtime.kernels import fused
-
     shapes = [(3, 5), (300, 700), (7,), (2, 3, 4, 5), ()]
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         xs = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
@@ -590,8 +341,6 @@ def test_fused_penalties(foreach: bool) -> None:
 
 def test_large_weights_are_summed_exactly() -> None:
     """A sum in float32 of so many numbers loses digits, unless it is taken in pieces."""
-    from regspec.runtime.kernels import fused
-
     x = torch.randn(1111, 4501) * 0.05
     for l1, l2 in ((1.0, 0.0), (0.0, 1.0)):
         wanted = l1 * x.double().abs().sum() + l2 * x.double().square().sum()
@@ -600,52 +349,50 @@ def test_large_weights_are_summed_exactly() -> None:
     torch.testing.assert_close(runtime.Norm(0.5)(x).double(), 0.5 * x.double().square().sum().sqrt(), rtol=1e-6, atol=0)
 
 
-# -- how gradients reach the parameters -------------------------------------------------------------------------------
+def lasso(groups: Tensor) -> Tensor:
+    """The sum over rows of the root of their size times their norm."""
+    return groups.shape[1] ** 0.5 * groups.norm(dim=1).sum()
 
 
-@pytest.mark.parametrize("watch", ["register_hook", "register_post_accumulate_grad_hook", "register_multi_grad_hook"])
-def test_hooks_of_parameters_see_the_whole_gradient(watch: str) -> None:
-    model, x = make(), torch.randn(4, 7)
-    parameters, seen = [*model.parameters()], []
-    if watch == "register_hook":
-        for each in parameters:
-            each.register_hook(lambda gradient: seen.append(gradient.clone()))
-    elif watch == "register_post_accumulate_grad_hook":
-        for each in parameters:
-            each.register_post_accumulate_grad_hook(lambda parameter: seen.append(parameter.grad.clone()))
-    else:
-        torch.autograd.graph.register_multi_grad_hook(parameters, lambda gradients: seen.extend(gradients))
-    loss = model(x).square().sum() + model.regularization_loss()
-    loss.backward()
-    assert sorted(each.norm().item() for each in seen) == sorted(each.grad.norm().item() for each in parameters)
-    reference = copy.deepcopy(model)
-    wanted = reference(x).square().sum() + sum(closed_form(reference, x).values())
-    expected = torch.autograd.grad(wanted, [*reference.parameters()])
-    torch.testing.assert_close([each.grad for each in parameters], [*expected], rtol=1e-4, atol=1e-5)
+# By kind: its fields and its slot, the shape of its input, the parameter, and how torch has it: as outputs and inputs.
+GROUPS: dict[str, tuple[dict[str, object], str, list[int], str, str]] = {
+    "Dense": ({"units": 5}, "kernel", [4], "weight", "oi"),
+    "Conv2D": ({"filters": 5, "kernel_size": [3, 2]}, "kernel", [4, 6, 7], "weight", "oihw"),
+    "Conv2DTranspose": ({"filters": 5, "kernel_size": [3, 2]}, "kernel", [4, 6, 7], "weight", "iohw"),
+    "SeparableConv2D": ({"filters": 5, "kernel_size": [3, 2]}, "pointwise", [4, 6, 7], "pointwise.weight", "oihw"),
+    "LSTM": ({"units": 5}, "recurrent", [6, 4], "weight_hh_l0", "oi"),
+}
 
 
-@pytest.mark.filterwarnings("ignore:a backward ran")
-@pytest.mark.parametrize("way", ["grad", "some of grad", "inputs", "retained", "accumulated", "sparse"])
-def test_ways_to_ask_for_gradients(way: str) -> None:
-    """Of penalties by regspec, against those of the closed form."""
-    gradients = []
-    for is_ours in (True, False):
-        torch.manual_seed(0)
-        model, x = make(), torch.randn(4, 7)
-        loss = model(x).square().sum()
-        loss = loss + (model.regularization_loss() if is_ours else sum(closed_form(model, x).values()).float())
-        if way == "grad":
-            gradients.append(torch.autograd.grad(loss, [*model.parameters()]))
-            continue
-        if way == "some of grad":
-            gradients.append(torch.autograd.grad(loss, [model.logits.bias, model.hidden.weight]))
-            continue
-        if way == "sparse":
-            model.hidden.weight.grad = torch.eye(5, 7).to_sparse()
-        if way == "retained":
-            loss.backward(retain_graph=True)
-        if way == "accumulated":
-            (model(x).sum() + model.regularization_loss()).backward()
-        loss.backward(inputs=[model.hidden.weight] if way == "inputs" else None)
-        gradients.append([each.grad for each in model.parameters() if each.grad is not None])
-    torch.testing.assert_close([*gradients[0]], [*gradients[1]], rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("axis", ["output", "input"])
+@pytest.mark.parametrize("kind", GROUPS)
+def test_groups_of_weights(kind: str, axis: str) -> None:
+    """A group holds the weights of one output, or of one input, wherever torch has them."""
+    fields, slot, shape, path, axes = GROUPS[kind]
+    regularizer = {f"{slot}_regularizer": {"group_lasso": {"strength": 0.1, "axis": axis}}}
+    layers = [{kind: {"name": "layer", **fields, **regularizer}}]
+    model = regspec.build({"inputs": {"x": {"shape": shape}}, "layers": layers}, seed=1)
+    name, _, last = f"layer.{path}".replace("layer.pointwise", "layer_pointwise").rpartition(".")
+    weight = getattr(model.get_submodule(name), last).detach()
+    groups = weight.movedim(axes.index(axis[0]), 0).flatten(1)
+    torch.testing.assert_close(model.regularization_terms()[f"layer.{slot}"], 0.1 * lasso(groups))
+
+
+def test_groups_of_a_table_and_of_depthwise_filters() -> None:
+    """A table's outputs are its columns; a channel's filters lie in one dimension of torch's, with the channel."""
+    spec = {
+        "inputs": {"tokens": {"shape": [3], "dtype": "int64"}, "image": {"shape": [4, 6, 7]}},
+        "layers": [
+            {"Embedding": {"input_dim": 7, "output_dim": 5, "inputs": "tokens", "embeddings_regularizer": LASSO}},
+            {"DepthwiseConv2D": {"kernel_size": [3, 2], "inputs": "image", "depthwise_regularizer": LASSO}},
+        ],
+        "outputs": ["embedding", "depthwise_conv2d"],
+    }
+    model = regspec.build(spec, seed=1)
+    terms = model.regularization_terms()
+    table, filters = model.embedding.weight.detach(), model.depthwise_conv2d.weight.detach()
+    torch.testing.assert_close(terms["embedding.embeddings"], 0.1 * lasso(table))
+    torch.testing.assert_close(terms["depthwise_conv2d.depthwise"], 0.1 * lasso(filters.flatten(1)))
+
+
+LASSO = {"group_lasso": {"strength": 0.1, "axis": "input"}}

@@ -292,7 +292,10 @@ def test_by_hand(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(ported(keras.Model(x, case(x)), tmp_path)(i), by_hand(i), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["nanmax", "nanmin", "nanstd", "nanvar", "nanprod", "nansum", "nanmean", "nanmedian"])
+NAN = ("max", "min", "std", "var", "prod", "sum", "mean", "median", "cumsum", "cumprod")
+
+
+@pytest.mark.parametrize("name", [f"nan{name}" for name in NAN])
 def test_what_is_no_number_is_left_out(name: str, tmp_path: Path) -> None:
     x, values = keras.Input((7, 5)), torch.randn(3, 7, 5)
     values[values > 1] = torch.nan

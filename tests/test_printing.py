@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import operator
 import subprocess
 import sys
@@ -166,3 +167,12 @@ def test_nothing_but_literals() -> None:
     with pytest.raises(TypeError):
         PRINTER.text(Listed((len,)))
     assert PRINTER.text(Binary("+", X, "'; import os #")) == 'x + "\'; import os #"'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "'", '"', "\"'", 'it\'s "so"', "\\", "\\'", '\\"', "\n\x00\u2028", '"""', "{x}", "ä"]
+)
+def test_a_text_stays_one_literal(text: str) -> None:
+    parsed = ast.parse(PRINTER.text(Listed((text,))), mode="eval").body
+    assert isinstance(parsed, ast.List)
+    assert [ast.literal_eval(each) for each in parsed.elts] == [text]

@@ -47,6 +47,19 @@ def test_modules_with_torchs_defaults_are_torchs(own: Any, native: Any, bias: bo
         torch.testing.assert_close(ours.train("dropout" not in options)(x), theirs(x))
 
 
+@pytest.mark.parametrize("own", [LSTM, GRU, SimpleRNN])
+@pytest.mark.parametrize("activation", [None, nn.Softsign()], ids=["by torch", "in steps"])
+def test_a_sequence_of_padding_alone_keeps_its_states(own: Any, activation: nn.Module | None) -> None:
+    module = own(5, 4, activation=activation)
+    first = tuple(torch.randn(1, 3, 4) for _ in range(2 if own is LSTM else 1))
+    mask = torch.tensor([[True] * 6, [False] * 6, [False, True] * 3])
+    output, last = module(torch.randn(3, 6, 5), first if own is LSTM else first[0], mask)
+    for before, after in zip(first, last if own is LSTM else (last,), strict=True):
+        torch.testing.assert_close(after[:, 1], before[:, 1], rtol=0, atol=0)
+        assert not torch.isclose(after[:, [0, 2]], before[:, [0, 2]]).any()
+    assert not output[1].any()
+
+
 def test_noise_of_each_gate() -> None:
     """With recurrent dropout, each gate sees the input times noise of its own, the same in each step; else all alike.
 

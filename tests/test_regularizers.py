@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from regspec import runtime
+
+from .regularizers import NAMES, class_of
 
 RNG = np.random.default_rng(0)
 MATRIX = RNG.standard_normal((5, 4))  # torch's layout: outputs first
@@ -26,7 +34,14 @@ def orthogonal(rows: np.ndarray) -> float:
     return float(np.sum(pairs) / len(pairs))
 
 
-CASES = {
+def divergence(activity: np.ndarray, target: float) -> float:
+    """The sum over units, which lie along the last axis, of KL(target || mean activity), which is cut to 0…1."""
+    rate = activity.mean(axis=tuple(range(activity.ndim - 1))).clip(1e-7, 1 - 1e-7)
+    return float((target * np.log(target / rate) + (1 - target) * np.log((1 - target) / (1 - rate))).sum())
+
+
+# The regularizer, and its formula.
+CASES: dict[str, tuple[Any, Callable[[Any], float]]] = {
     "L1": (runtime.L1(0.3), lambda w: 0.3 * np.abs(w).sum()),
     "L2": (runtime.L2(0.3), lambda w: 0.3 * (w**2).sum()),
     "L1L2": (runtime.L1L2(0.3, 0.2), lambda w: 0.3 * np.abs(w).sum() + 0.2 * (w**2).sum()),
@@ -43,8 +58,16 @@ CASES = {
     ),
     "Orthogonal rows": (runtime.Orthogonal(0.3), lambda w: 0.3 * orthogonal(columns(w))),
     "Orthogonal columns": (runtime.Orthogonal(0.3, mode="columns"), lambda w: 0.3 * orthogonal(columns(w).T)),
+    "KLSparsity": (runtime.KLSparsity(0.3, target=0.1), lambda w: 0.3 * divergence(w, 0.1)),
     "Sum": (runtime.Sum(runtime.L1(0.3), runtime.Norm(0.2)), lambda w: 0.3 * np.abs(w).sum() + 0.2 * np.linalg.norm(w)),
 }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_regularizer_has_a_case(name: str) -> None:
+    cls = class_of(name)
+    is_there = any(type(regularizer) is cls for regularizer, _ in CASES.values())
+    assert is_there, f"add {cls.__name__} and its formula to CASES in tests/test_regularizers.py"
 
 
 @pytest.mark.parametrize("weight", [MATRIX, KERNEL], ids=["matrix", "kernel"])
@@ -70,6 +93,46 @@ def test_finite_at_zero(name: str) -> None:
         assert value.isfinite()
         assert weight.grad is not None
         assert weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("count", [2, 6])  # the last of six pieces has nothing
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("weight", [MATRIX, KERNEL, 0 * MATRIX], ids=["matrix", "kernel", "zeros"])
+@pytest.mark.parametrize("name", [name for name, (regularizer, _) in CASES.items() if hasattr(regularizer, "of_shard")])
+def test_of_pieces(name: str, weight: np.ndarray, dim: int, count: int) -> None:
+    """Of a tensor that is cut along one dimension, each rank has the penalty of all, and the gradient of its piece."""
+    regularizer, _ = CASES[name]
+    whole = torch.tensor(weight, requires_grad=True)
+    pieces = [piece.detach().requires_grad_() for piece in whole.tensor_split(count, dim)]
+    wanted = regularizer(whole)
+    for penalty, piece in zip(of_pieces(regularizer, pieces, whole.shape, dim), pieces, strict=True):
+        torch.testing.assert_close(penalty, wanted)
+        penalty.backward()
+        assert piece.grad is not None
+    (gradient,) = torch.autograd.grad(wanted, whole)
+    torch.testing.assert_close(torch.cat([piece.grad for piece in pieces if piece.grad is not None], dim), gradient)
+
+
+def of_pieces(regularizer: Any, pieces: list[Tensor], shape: Sequence[int], dim: int) -> list[Tensor]:
+    """What each rank computes, in a thread of its own; where all have called `join`, it adds what the others gave."""
+    given = [torch.zeros(()) for _ in pieces]
+    barrier = Barrier(len(pieces), timeout=10)
+
+    def of_rank(rank: int) -> Tensor:
+        def join(value: Tensor, dims: Collection[int] | None = None) -> Tensor:
+            if dims is not None and dim not in dims:
+                return value
+            given[rank] = value.detach()
+            barrier.wait()
+            others = [each for other, each in enumerate(given) if other != rank]
+            barrier.wait()
+            return value + torch.stack(others).sum(0)
+
+        penalty: Tensor = regularizer.of_shard(pieces[rank], shape, join)
+        return penalty
+
+    with ThreadPoolExecutor(len(pieces)) as pool:
+        return [*pool.map(of_rank, range(len(pieces)))]
 
 
 def test_orthogonal_of_one_row_is_zero() -> None:

@@ -216,6 +216,15 @@ def test_rules_that_are_wrong_change_nothing(rule: dict[str, object], message: s
     assert not any(part._forward_hooks for part in module.modules())
 
 
+def test_a_parameter_that_modules_share_has_one_penalty() -> None:
+    model = nn.ModuleDict({"table": nn.Embedding(5, 4), "head": nn.Linear(4, 5, bias=False)})
+    model["head"].weight = model["table"].weight
+    rules = [{"parameters": r".*\.weight", "regularizer": {"l2": 0.5}}]
+    assert [each.name for each in coverage(model, rules)] == ["table.weight"]
+    loss = regspec.regularize(model, rules).regularization_loss()
+    torch.testing.assert_close(loss, 0.5 * model["table"].weight.square().sum())
+
+
 def test_optional_rules_may_match_nothing() -> None:
     optional = {"types": ["LSTM"], "kernel_regularizer": "l2", "optional": True}
     rules = {"regspec": 1, "rules": [*RULES["rules"], optional]}
@@ -254,7 +263,7 @@ def test_a_kernel_is_a_matrix_unless_its_type_is_named() -> None:
 
 
 def test_the_weights_of_recurrence() -> None:
-    """Each layer and direction; the second bias is the first one's twin, and not penalized."""
+    """Each layer and direction; the bias is the sum of two."""
     model = nn.Sequential(nn.GRU(3, 5, num_layers=2, bidirectional=True))
     rule = {"types": ["GRU"], "kernel_regularizer": {"l1": 0.1}, "recurrent_regularizer": {"l2": 0.2}}
     regspec.regularize(model, [{**rule, "bias_regularizer": {"l2": 0.3}}])
@@ -265,5 +274,6 @@ def test_the_weights_of_recurrence() -> None:
         elif "weight_hh" in name:
             wanted[name] = 0.2 * each.square().sum()
         elif "bias_ih" in name:
-            wanted[name] = 0.3 * each.square().sum()
+            both = each + model.get_parameter(name.replace("_ih", "_hh"))
+            wanted[name.replace("_ih", "")] = 0.3 * both.square().sum()
     torch.testing.assert_close(model.regularization_terms(), wanted)

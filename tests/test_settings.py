@@ -1,4 +1,8 @@
-"""Every setting that people run models in: penalties in value and gradient, as they are written out in `tests.net`.
+"""Every setting in which a model is used: its penalties in value and gradient, as they are written out in `tests.net`.
+
+Runs, contexts, types, checkpoints, operations in place, several models and threads, copies, memory, weights that are
+frozen, replaced or computed, and rules that are taken off. What a penalty is stands in `test_penalties`, what belongs
+to a backward pass or to an optimizer in `test_steps`, and what is compiled, exported or traced in `test_compiled`.
 
 A test that is marked as expected to fail shows a fault of the library, which its reason names.
 """
@@ -11,12 +15,10 @@ import io
 import pickle
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +46,8 @@ from tests.net import (
     check_gradients,
     count_tensors,
     either,
+    fault,
+    in_either_mode,
     in_threads,
     loss_of,
     ruled,
@@ -52,8 +56,12 @@ from tests.net import (
     written_out,
 )
 
-in_either_mode = pytest.mark.parametrize("is_training", [True, False])
 without_gradients = pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+
+
+def square(strength: float) -> dict[str, dict[str, float]]:
+    return {"activity_regularizer": {"l2": strength}}
+
 
 # -- how it is run -----------------------------------------------------------------------------------------------------
 
@@ -65,6 +73,13 @@ def hooked(model: nn.Module) -> nn.Module:
     return model
 
 
+def tied(model: nn.Module) -> nn.Module:
+    """Its kernel is another part's weight, too, and has one penalty."""
+    model.other = nn.Linear(7, 5, bias=False)
+    model.other.weight = model.hidden.weight
+    return model
+
+
 RUNS: dict[str, Callable[[nn.Module], Run]] = {
     "training": lambda model: model,
     "evaluation": lambda model: model.eval(),
@@ -72,6 +87,7 @@ RUNS: dict[str, Callable[[nn.Module], Run]] = {
     "in a container": nn.Sequential,
     "DataParallel": nn.DataParallel,
     "hooked": hooked,
+    "tied": tied,
     "checkpointed": lambda model: partial(checkpoint, model, use_reentrant=False),
     "checkpointed in evaluation": lambda model: partial(checkpoint, model.eval(), use_reentrant=False),
 }
@@ -107,11 +123,7 @@ CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 
 @either
-@pytest.mark.parametrize(
-    "context",
-    CONTEXTS.values(),
-    ids=CONTEXTS,
-)
+@pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 def test_contexts(context: Callable[[], AbstractContextManager[Any]], make: Make) -> None:
     model, x = make(), torch.randn(4, 7)
@@ -176,29 +188,12 @@ def test_moved_to_a_type(dtype: torch.dtype, make: Make) -> None:
     check(model.float())
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_wide_weight_in_half_precision(dtype: torch.dtype) -> None:
-    """Sums of squares beyond what float16 holds, of a weight of deviation 3 and of its output."""
-    rules = {"kernel_regularizer": {"l1": 0.5, "l2": 0.25}, "activity_regularizer": {"l2": 0.5}}
-    model = ruled(nn.Sequential(nn.Linear(1024, 1024, bias=False)), {"types": ["Linear"], **rules}).to(dtype)
-    weight = nn.init.normal_(model[0].weight, std=3)
-    output = model(torch.full((2, 1024), 2.0, dtype=dtype))
-    wide, wide_output = weight.detach().double(), output.detach().double()
-    assert min(wide.square().sum(), wide_output.square().sum()) > torch.finfo(torch.float16).max
-    wanted = 0.5 * wide.abs().sum() + 0.25 * wide.square().sum() + 0.5 * wide_output.square().sum() / 2
-    loss = model.regularization_loss()
-    agree(loss / wanted, torch.ones(()))
-    by_weight, by_output = torch.autograd.grad(loss, [weight, output])
-    agree(by_output, 0.5 * wide_output, 1e-2)
-    through_output = 2 * 2 * by_output[0].double()[:, None]  # two examples, whose inputs are all 2
-    agree(by_weight / 64, (0.5 * wide.sign() + 0.5 * wide + through_output) / 64, 2e-2)
-
-
+@either
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_autocast(dtype: torch.dtype) -> None:
+def test_autocast(dtype: torch.dtype, make: Make) -> None:
     """Weights of any type: all penalties are float32, and those of weights as without."""
     half = torch.bfloat16 if dtype is torch.float32 else dtype
-    model, x = by_rules().to(dtype), torch.randn(4, 7).to(dtype)
+    model, x = make().to(dtype), torch.randn(4, 7).to(dtype)
     with torch.autocast("cpu", dtype=half):
         output = model(x)
         loss, found = model.regularization_loss(), terms(model)
@@ -210,15 +205,6 @@ def test_autocast(dtype: torch.dtype) -> None:
         agree(found[name], wanted[name])
     parameters = [*model.parameters()]
     agree(torch.autograd.grad(loss, parameters), torch.autograd.grad(sum(wanted.values()), parameters), 5e-2)
-
-
-def test_weights_of_several_types() -> None:
-    model = ruled(nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3)), {"types": ["Linear"], "kernel_regularizer": "l2"})
-    model[0].double()
-    loss, weights = model.regularization_loss(), [model[0].weight, model[1].weight]
-    assert loss.dtype is torch.float64
-    agree(loss, 0.01 * sum(each.double().square().sum() for each in weights))
-    agree(torch.autograd.grad(loss, weights), [0.02 * each for each in weights])
 
 
 @either
@@ -243,79 +229,6 @@ def test_a_model_that_is_partly_on_the_meta_device() -> None:
     assert model.regularization_loss().is_meta
 
 
-class Complex(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(7, 5, dtype=torch.complex64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.to(torch.complex64) @ self.weight
-
-
-@pytest.mark.filterwarnings("ignore:Casting complex values")
-@pytest.mark.parametrize("regularizer", [{"l1": 0.1, "l2": 0.2}, {"norm": 0.3}], ids=str)
-def test_complex_weights(regularizer: dict[str, float]) -> None:
-    model = ruled(Complex(), {"parameters": "weight", "regularizer": regularizer})
-    with pytest.raises(TypeError, match="complex numbers have no penalties"):
-        model.regularization_loss()
-
-
-def test_complex_outputs() -> None:
-    model = ruled(Complex(), {"types": ["Complex"], "activity_regularizer": {"l2": 0.2}})
-    model(torch.randn(4, 7))
-    with pytest.raises(TypeError, match="complex numbers have no penalties"):
-        model.regularization_loss()
-
-
-def test_scalars_and_integers() -> None:
-    """A weight without axes counts; numbers that can't be trained are frozen, and buffers are no parameters."""
-
-    class Scaled(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.tensor(-1.5))
-            self.sizes = nn.Parameter(torch.tensor([2, 3]), requires_grad=False)
-            self.register_buffer("steps", torch.tensor(4))
-
-    model = ruled(Scaled(), {"parameters": ".*", "regularizer": {"l1": 0.1, "l2": 0.2}})
-    agree(model.regularization_terms(), {"scale": torch.tensor(0.1 * 1.5 + 0.2 * 1.5**2)})
-    agree(torch.autograd.grad(model.regularization_loss(), model.scale)[0], torch.tensor(-0.1 - 0.4 * 1.5))
-
-
-def test_memory_formats_and_strides() -> None:
-    """Weights and outputs that do not lie in order, or whose numbers are many times the same."""
-
-    class Repeated(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x[..., :1].expand_as(x)
-
-    rules = {"kernel_regularizer": {"l1": 0.1, "l2": 0.2}, "activity_regularizer": {"l1": 0.3}}
-    model = ruled(nn.Sequential(nn.Conv2d(3, 4, 3), Repeated()), {"types": ["Conv2d", "Repeated"], **rules})
-    model.to(memory_format=torch.channels_last)
-    x = torch.randn(2, 3, 5, 7).to(memory_format=torch.channels_last)
-    model(x)
-    weight, output = model[0].weight, model[0](x)
-    wanted = 0.1 * weight.abs().sum() + 0.2 * weight.square().sum()
-    wanted = wanted + 0.3 * (output.abs().sum() + 5 * output[..., :1].abs().sum()) / 2
-    check_gradients(model.regularization_loss(), wanted, model)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("l1", "l2", "norm", "hoyer", "spectral", "orthogonal", "group_lasso"),
-        "kl_sparsity",
-    ],
-)
-def test_an_empty_batch_of_each_regularizer(name: str) -> None:
-    net = nn.Sequential(nn.Linear(7, 5), nn.Sigmoid())
-    model = ruled(net, {"types": ["Sigmoid"], "activity_regularizer": {name: 0.1}})
-    output = model(torch.randn(0, 7))
-    loss = model.regularization_loss()
-    assert loss == 0
-    agree(torch.autograd.grad(output.sum() + loss, model[0].weight)[0], torch.zeros(5, 7))
-
-
 # -- checkpoints -------------------------------------------------------------------------------------------------------
 
 
@@ -337,11 +250,32 @@ class Reentrant(Checkpointed):
     use_reentrant = True
 
 
-@pytest.mark.parametrize("is_training", [True, False])
-def test_a_reentrant_checkpoint_is_refused(is_training: bool) -> None:
-    model = ruled(Reentrant(), HIDDEN).train(is_training)
+def around_a_part(is_training: bool) -> Run:
+    """A model with a checkpoint in its forward."""
+    return ruled(Reentrant(), HIDDEN).train(is_training)
+
+
+def around_the_whole(is_training: bool) -> Run:
+    """A model in a checkpoint."""
+    return partial(checkpoint, by_spec().train(is_training), use_reentrant=True)
+
+
+NOT_REFUSED = fault("a whole model in evaluation is not refused, and loses its gradient", pytest.fail.Exception)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "is_training"),
+    [
+        (around_a_part, True),
+        (around_a_part, False),
+        (around_the_whole, True),
+        pytest.param(around_the_whole, False, marks=NOT_REFUSED),
+    ],
+)
+def test_a_reentrant_checkpoint_is_refused(prepare: Callable[[bool], Run], is_training: bool) -> None:
+    run = prepare(is_training)
     with pytest.raises(RuntimeError, match="use_reentrant=False"):
-        model(torch.randn(4, 7, requires_grad=True))
+        run(torch.randn(4, 7, requires_grad=True))
 
 
 def test_a_reentrant_checkpoint_without_outputs_in_it() -> None:
@@ -370,15 +304,8 @@ def test_a_checkpoint_that_a_forward_differentiates() -> None:
 # -- operations in place -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("is_checkpointed", "is_training"),
-    [
-        (False, True),
-        (True, True),
-        (False, False),
-        (True, False),
-    ],
-)
+@pytest.mark.parametrize("is_checkpointed", [False, True])
+@in_either_mode
 def test_an_output_that_is_changed_in_place(is_checkpointed: bool, is_training: bool) -> None:
     model = ruled(InPlace(is_checkpointed), {"modules": "scale", "activity_regularizer": {"l1": 0.3, "l2": 0.2}})
     model.train(is_training)
@@ -387,6 +314,24 @@ def test_an_output_that_is_changed_in_place(is_checkpointed: bool, is_training: 
         output, heard = model(x), model.linear(x) * 2
         wanted = heard.relu().square().sum() + (0.3 * heard.abs().sum() + 0.2 * heard.square().sum()) / batch
         check_gradients(output.square().sum() + model.regularization_loss(), wanted, model)
+
+
+def test_an_output_that_becomes_changed_in_place() -> None:
+    """Is refused once: what is changed is learnt."""
+    model, x = ruled(nn.Sequential(nn.Linear(7, 5), nn.ReLU()), {"modules": "0", **square(0.3)}), torch.randn(4, 7)
+    model(x)
+    model[1].inplace = True
+    with pytest.raises(RuntimeError, match="changed in place before its penalty was read"):
+        model(x)
+    model(x)
+    check_gradients(model.regularization_loss(), 0.3 * model[0](x).square().sum() / 4, model)
+
+
+def test_an_output_that_is_changed_after_the_forward() -> None:
+    model = ruled(Net(), LOGITS)
+    model(torch.randn(4, 7)).relu_()
+    with pytest.raises(RuntimeError, match="changed in place before its penalty was read"):
+        model.regularization_loss()
 
 
 def test_a_weight_that_is_changed_before_the_backward_pass() -> None:
@@ -398,68 +343,16 @@ def test_a_weight_that_is_changed_before_the_backward_pass() -> None:
         loss.backward()
 
 
-# -- outputs -----------------------------------------------------------------------------------------------------------
-
-
-class Two(NamedTuple):
-    first: Tensor
-    second: Tensor
-
-
-@dataclass
-class Record:
-    first: Tensor
-    second: Tensor
-
-
-OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], float]] = {  # and how often the sum of x's squares counts
-    "a tuple": (lambda x: (x, 2 * x), 5),
-    "a list": (lambda x: [x, 2 * x], 5),
-    "a dict": (lambda x: {"a": x, "b": 2 * x}, 5),
-    "an ordered dict": (lambda x: OrderedDict(a=x, b=2 * x), 5),
-    "a named tuple": (lambda x: Two(x, 2 * x), 5),
-    "nested": (lambda x: ({"a": [x, None]}, "text", 3.0, (x.argmax(1), (2 * x,))), 5),
-    "the same twice": (lambda x: (x, x[:, :]), 2),
-    "a scalar": (lambda x: 2 * x.square().sum().sqrt(), 16),  # not divided by the batch, which is 4
-    "no numbers": (lambda x: {"index": x.argmax(1)}, 0),
-    "a dataclass": (lambda x: Record(x, 2 * x), 5),
-}
-
-
-class Packed(nn.Module):
-    def __init__(self, pack: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.linear = nn.Linear(7, 5)
-        self.pack = pack
-
-    def forward(self, x: Tensor) -> Any:
-        return self.pack(self.linear(x))
-
-
-@pytest.mark.parametrize("kind", [*OUTPUTS])
-@in_either_mode
-def test_outputs(is_training: bool, kind: str) -> None:
-    """Each tensor of floating-point numbers counts, wherever it is."""
-    pack, count = OUTPUTS[kind]
-    model, x = ruled(Packed(pack), {"types": ["Packed"], "activity_regularizer": {"l2": 0.5}}), torch.randn(4, 7)
-    model.train(is_training)(x)
-    wanted = 0.5 * count * model.linear(x).square().sum() / 4
-    with nullcontext() if count else pytest.warns(UserWarning, match="activity: nothing was heard"):
-        loss = model.regularization_loss()
-    agree(loss, wanted)
-    if count:
-        check_gradients(loss, wanted, model)
-
-
 # -- several forwards, models and threads ------------------------------------------------------------------------------
 
 
 @either
 @pytest.mark.parametrize("prepare", ["training", "evaluation", "checkpointed"])
 def test_several_forwards(prepare: str, make: Make) -> None:
-    """Activity penalties are summed, those of weights are not; and then a forward begins anew."""
+    """Activity penalties are summed, those of weights are not; before it, and after it, a forward stands alone."""
     model, xs = make(), [torch.randn(batch, 7) for batch in (4, 3, 6)]
     run = RUNS[prepare](model)
+    run(torch.randn(2, 7))
     with regspec.accumulate(model):
         for x in xs:
             run(x)
@@ -480,10 +373,6 @@ def test_several_forwards_of_a_wrapper() -> None:
         wrapper(x)
         wrapper(x)
     agree(terms(model)["hidden.activity"], 2 * written_out(model, x)[1]["hidden.activity"])
-
-
-def square(strength: float) -> dict[str, dict[str, float]]:
-    return {"activity_regularizer": {"l2": strength}}
 
 
 def check_heard(model: Regularized, strength: float, *heard: Tensor) -> None:
@@ -587,6 +476,7 @@ def test_copies(make: Make, duplicate: Callable[[nn.Module], nn.Module]) -> None
     other = duplicate(model)
     assert type(other) is type(model)
     assert set(terms(other)) == {"hidden.kernel", "logits.bias"}
+    nn.init.normal_(other.hidden.weight)
     check(other)
     check(model)
 
@@ -679,13 +569,16 @@ def test_frozen_and_thawed_while_training(make: Make) -> None:
     """With an optimizer that has all parameters: what is frozen stays, and the rest goes on."""
     model = make()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    for is_trained in (True, False, False, True):
-        model.hidden.weight.requires_grad_(is_trained)
-        before = model.hidden.weight.detach().clone()
+    for frozen in ([], ["weight"], ["weight", "bias"], []):
+        for name, parameter in model.hidden.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+        before, x = model.hidden.weight.detach().clone(), torch.randn(4, 7)
         optimizer.zero_grad()
-        loss_of(model, torch.randn(4, 7)).backward()
+        loss = loss_of(model, x)
+        agree(loss, wanted_loss(model, x))
+        loss.backward()
         optimizer.step()
-        assert torch.equal(model.hidden.weight, before) is not is_trained
+        assert torch.equal(model.hidden.weight, before) is bool(frozen)
         check(model)
 
 
@@ -798,16 +691,6 @@ def test_penalties_that_the_forward_reads() -> None:
 
     model, x = ruled(Whole(), *RULES), torch.randn(4, 7)
     agree(model(x), wanted_loss(model, x))
-
-
-def test_a_part_that_is_never_called() -> None:
-    """A rule that matches a part whose output nobody hears is as good as one that matches nothing."""
-    layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)
-    model = ruled(layer, {"modules": r"self_attn\.out_proj", "activity_regularizer": "l2"})
-    model(torch.randn(2, 3, 6))
-    with pytest.warns(UserWarning, match=r"self_attn\.out_proj\.activity: nothing was heard"):
-        model.regularization_loss()
-    model.regularization_loss()  # it is said once
 
 
 @in_either_mode

@@ -97,6 +97,12 @@ def test_numbers_mean_numbers(number: Any) -> None:
     assert regspec.strengths(model) == {"dense.kernel.l2": 1e-4}
 
 
+@pytest.mark.parametrize("text", ["1e3 ways", "1e3_", "v1e3", "1e-4-5e-4"])
+def test_texts_that_hold_numbers_stay_texts(text: str) -> None:
+    spec = {"inputs": {"x": {"shape": [4]}}, "parameters": {"note": text}, "layers": ["Flatten"]}
+    assert regspec.load(spec).parameters == {"note": text}
+
+
 def test_a_fault_of_a_mapping_has_its_place() -> None:
     with pytest.raises(regspec.RegspecError) as caught:
         regspec.build({"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": {"unit": 3}}]})

@@ -18,6 +18,8 @@ from regspec.keras.values import UnportedError
 DIALECT = Dialect(generation=2)
 X, Y = ("x", 0, 0), ("y", 0, 0)
 BATCH_SIZE = SizeOf(X, 0)
+FLIPPED = Applied("Flip", {"axis": 1}, (X,))
+FROM_END = Applied("Flip", {"axis": 1}, (Applied("Cumsum", {"axis": 1}, (FLIPPED,)),))
 # What a function becomes; checked against TensorFlow 2.21 when it was written.
 BECOMES: list[tuple[str, list[Any], dict[str, Any], Any]] = [
     ("__operators__.add", [X], {"y": Y, "name": None}, Applied("Add", {}, (X, Y))),
@@ -46,6 +48,12 @@ BECOMES: list[tuple[str, list[Any], dict[str, Any], Any]] = [
         [X],
         {"num_or_size_splits": [2, 3], "axis": 2},
         Applied("Split", {"indices_or_sections": [2], "axis": 2}, (X,)),
+    ),
+    (
+        "math.cumsum",
+        [X],
+        {"axis": 1, "exclusive": True, "reverse": True},  # the sum of what follows
+        Applied("Subtract", {}, (FROM_END, X)),
     ),
     ("math.l2_normalize", [X], {"axis": -1}, Applied("Normalize", {"epsilon": 1e-6}, (X,))),
     (

@@ -21,6 +21,7 @@ from regspec.cli import app
 from regspec.graph.loading import graph_of
 from regspec.targets.torch.program import program_of
 from regspec.training.activities import activities
+from regspec.training.batches import Batches
 from regspec.training.module import DataLoss
 from regspec.training.options import Options
 from regspec.training.run import Run, resume, train
@@ -90,6 +91,34 @@ def test_data_loss_of_classes(units: int, gives_probabilities: bool, is_weighted
     output = (shares if units > 1 else shares[:, 1:]) if gives_probabilities else scores
     logarithms = -shares[torch.arange(7), target].log() * (1 if weights is None else weights[target])
     torch.testing.assert_close(loss(output, target), logarithms.sum() / 7)
+
+
+@pytest.mark.parametrize(
+    ("gives_probabilities", "output", "wanted"),
+    [
+        (True, [[0.3], [0.6], [0.9], [0.2]], 0.75),  # against no, yes, yes, yes
+        (False, [[-2.0], [0.3], [3.0], [-0.1]], 0.75),
+        (True, [[0.6, 0.4], [0.3, 0.7], [0.9, 0.1], [0.8, 0.2]], 0.5),
+        (False, [[3.0, 4.0], [-2.0, -1.0], [0.9, 0.1], [0.8, 1.2]], 0.5),
+    ],
+)
+def test_accuracy(gives_probabilities: bool, output: list[list[float]], wanted: float) -> None:
+    """A probability of more than a half, and a score above 0, is a yes; of several the largest counts."""
+    loss = DataLoss(is_classification=True, gives_probabilities=gives_probabilities)
+    assert loss.accuracy(torch.tensor(output), torch.tensor([0, 1, 1, 1])) == wanted
+
+
+def test_each_epoch_has_an_order_of_its_own() -> None:
+    """In which each example stands once; the seed and the epoch say which it is."""
+    orders = {}
+    for seed in (1, 2):
+        batches = Batches(20, 6, seed=seed)
+        for epoch in (0, 1, 2):
+            batches.set_epoch(epoch)
+            orders[seed, epoch] = tuple(row for rows in batches for row in rows)
+            assert orders[seed, epoch] == tuple(row for rows in batches for row in rows)
+    assert all(sorted(order) == [*range(20)] for order in orders.values())
+    assert len({*orders.values()}) == len(orders)
 
 
 def test_same_seed_same_run(tmp_path: Path) -> None:

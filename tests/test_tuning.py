@@ -519,6 +519,7 @@ def test_values_in_place_of_defaults() -> None:
     ("arguments", "code", "printed"),
     [
         (["compile", "net.yaml", "--set", "strength=0.5"], 0, "L2(0.5)"),
+        (["show", "net.yaml", "--set", "strength=0.5"], 0, "kernel l2 0.5"),
         (["show", "net.yaml", "--set", "strenght=0.5"], 1, "did you mean 'strength'"),
         (["compile", "net.yaml", "--set", "strength"], 2, "is not NAME=VALUE"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -84,11 +85,13 @@ def test_a_config_is_compared_with_random_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("structure", [list, lambda xs: dict(zip("cba", xs, strict=True))], ids=["list", "mapping"])
 def test_inputs_that_nothing_uses(structure: Callable[[Any], Any], tmp_path: Path) -> None:
-    """The port leaves them out; Keras wants them."""
+    """The port takes them, as Keras does."""
     unused, x, y = keras.Input((None, 3), name="c"), keras.Input((4,), name="b"), keras.Input((4,), name="a")
     model = keras.Model(structure([unused, x, y]), layers.Subtract()([layers.Dense(4)(x), y]))
     model.save(tmp_path / "model.keras")
-    verification = regspec.port(tmp_path / "model.keras").verify()
+    port = regspec.port(tmp_path / "model.keras")
+    assert [*inspect.signature(port.build().forward).parameters] == [*port.spec.inputs] == ["c", "b", "a"]
+    verification = port.verify()
     assert verification.reference is not None, verification.left_out
     assert verification.passed
     assert "outputs in evaluation" in sorts(verification)
@@ -308,24 +311,35 @@ def test_differences(got: list[float], wanted: list[float], floor: float, error:
 
 def test_what_rounding_alone_makes_is_allowed_and_said(tmp_path: Path) -> None:
     """A small difference of large numbers: where the last digits of weights differ, the third of outputs do."""
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(6, name="dense"), layers.LayerNormalization()])
-    rows.fill(model, 1)
-    rng = np.random.default_rng(0)
-    model.layers[0].bias.assign(100 + rng.standard_normal(6) * 0.1)
-    model.layers[0].kernel.assign(rng.standard_normal((4, 6)) * 0.1)
-    model.save(tmp_path / "model.keras")
-    port = regspec.port(tmp_path / "model.keras")
+    port = cancelling(100, tmp_path)
     assert port.verify().passed
-
-    def off(share: float) -> Verification:
-        bias = port.weights["dense.bias"] * (1 + share * rng.standard_normal(6)).astype("float32")
-        return replace(port, weights={**port.weights, "dense.bias": bias}).verify()
-
-    verification = off(1e-6)
+    verification = off(port, 1e-6)
     assert max(each.error for each in verification.checks) > verification.tolerance > verification.error
     assert verification.passed
     assert any("so that rounding alone does" in each for each in verification.left_out)
-    assert off(1e-4).verdict.startswith("failed: outputs in evaluation")
+    assert off(port, 1e-4).verdict.startswith("failed: outputs in evaluation")
+
+
+def test_half_of_an_output_is_never_due_to_rounding(tmp_path: Path) -> None:
+    """Where the last digits of weights make all of it."""
+    assert off(cancelling(1e5, tmp_path), 2e-6).verdict.startswith("failed: outputs in evaluation")
+
+
+def cancelling(size: float, folder: Path) -> regspec.Port:
+    """The port of a model whose outputs are small differences of numbers of this size."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(6, name="dense"), layers.LayerNormalization()])
+    rows.fill(model, 1)
+    rng = np.random.default_rng(0)
+    model.layers[0].bias.assign(size + rng.standard_normal(6) * 0.1)
+    model.layers[0].kernel.assign(rng.standard_normal((4, 6)) * 0.1)
+    model.save(folder / "model.keras")
+    return regspec.port(folder / "model.keras")
+
+
+def off(port: regspec.Port, share: float) -> Verification:
+    """The verification of a port whose bias is wrong by about this share."""
+    bias = port.weights["dense.bias"] * (1 + share * np.random.default_rng(1).standard_normal(6)).astype("float32")
+    return replace(port, weights={**port.weights, "dense.bias": bias}).verify()
 
 
 # -- conversions -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +22,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec, as a YAML file.", show_default=False)]
+Spec = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="A spec, as a YAML file; - for the standard input.", show_default=False)
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -30,6 +35,8 @@ Set = Annotated[
     ),
 ]
 
+Force = Annotated[bool, typer.Option("--force", help="Write over a file that is there and holds something else.")]
+
 
 class Format(str, Enum):
     """How results are printed."""
@@ -38,12 +45,41 @@ class Format(str, Enum):
     json = "json"
 
 
-def write(text: str, path: Path | None) -> None:
-    """Prints a text, or writes it to a file."""
+def write(
+    text: str | bytes, path: Path | None, *, force: bool = False, may_go: Callable[[bytes], bool] | None = None
+) -> None:
+    """Prints a text, or writes it to a file. Raises `RegspecError` where that would lose something.
+
+    Args:
+        text: the text, or the bytes of a file.
+        path: the file; None to print.
+        force: whether what is there may be lost.
+        may_go: whether it is no loss; of what a program writes anew when absent: whether it begins alike.
+    """
     if path is None:
         typer.echo(text, nl=False)
-    else:
-        files.write(path, text)
+        return
+    if not force:
+        files.check_kept(path, text, may_go or partial(files.is_alike, text))
+    files.write(path, text)
+
+
+STDIN = Path("-")  # as the name of a file
+
+
+def document_in(path: Path) -> document.Document:
+    """The document in a file, or on the standard input. Raises `RegspecError`."""
+    if path != STDIN:
+        return document.read(path)
+    return document.decoded(sys.stdin.buffer.read(document.MAX_BYTES + 1), "<stdin>")
+
+
+def no_input(path: Path, command: str) -> None:
+    """Raises `BadParameter` where a command that keeps a spec's file is given the standard input."""
+    if path == STDIN:
+        raise typer.BadParameter(
+            f"{command} keeps the spec's file, and can't take the standard input", param_hint="SPEC"
+        )
 
 
 def parameters(pairs: list[str] | None) -> dict[str, Any]:

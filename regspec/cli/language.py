@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from regspec.cli.application import app, write
+from regspec.cli.application import Force, app, write
 
 
 class Format(str, Enum):
@@ -39,6 +39,7 @@ def kinds(
         Path | None,
         typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Show what a spec may name: kinds of layers with their fields, activation functions, regularizers and so on.
 
@@ -49,9 +50,9 @@ def kinds(
 
     part = reference() if name is None else found(name)
     if format is Format.json:
-        write(json.dumps(part.as_dict(), indent=1, ensure_ascii=False) + "\n", output)
+        write(json.dumps(part.as_dict(), indent=1, ensure_ascii=False) + "\n", output, force=force)
     elif format is Format.markdown:
-        write(page(part), output)
+        write(page(part), output, force=force)
     else:
         from regspec.cli.tables import print_reference
 
@@ -61,4 +62,4 @@ def kinds(
         else:
             text = io.StringIO()
             print_reference(shown, text)
-            write(text.getvalue(), output)
+            write(text.getvalue(), output, force=force)

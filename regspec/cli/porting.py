@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from regspec.cli.application import app
+from regspec.cli.application import Force, app
 from regspec.graph.loading import graph_of
+from regspec.targets.source import source
+from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
 from regspec.views.summary import summarize
 
@@ -26,6 +28,13 @@ class DataFormat(str, Enum):
 
     channels_first = "channels_first"
     channels_last = "channels_last"
+
+
+class Backend(str, Enum):
+    """What trained a model of Keras 1 or 2."""
+
+    tensorflow = "tensorflow"
+    theano = "theano"
 
 
 @app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/ --verify`")
@@ -52,6 +61,14 @@ def port(
         Reduction | None,
         typer.Option(
             help="Whether activity penalties were divided by the batch size, where the file does not tell.",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[
+        Backend | None,
+        typer.Option(
+            help="What trained a file of Keras 1 or 2 that does not say so, as none of Keras 1 does: Theano turns the "
+            "kernels of convolutions around, and pads otherwise.",
             show_default=False,
         ),
     ] = None,
@@ -89,6 +106,7 @@ def port(
     tolerance: Annotated[
         float, typer.Option(min=0, help="The largest relative error that passes, with --verify.")
     ] = 2e-4,
+    force: Force = False,
 ) -> None:
     """Port a Keras model to a spec, a PyTorch class and its weights. Needs neither Keras nor TensorFlow.
 
@@ -103,12 +121,16 @@ def port(
         file,
         weights=weights,
         activity_reduction=None if activity_reduction is None else activity_reduction.value,
+        backend=None if backend is None else backend.value,
         data_format=None if data_format is None else data_format.value,
         fold=fold,
         blocks=blocks,
         keeps_quirks=not no_quirks,
         replace=dict(_pair(each) for each in replace or ()),
     )
+    if not force:  # before the verification, which takes a while
+        for name, text in (("spec.yaml", made.text), ("model.py", source(made.spec))):
+            files.check_kept(output / name, text, lambda there: False)
     verification = made.verify(tolerance=tolerance) if verify else None
     made.save(output, verification=verification)
     summary = summarize(graph_of(made.spec))

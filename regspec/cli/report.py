@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from regspec.cli.application import app
+from regspec.cli.application import Force, app, write
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
 
@@ -25,6 +25,7 @@ def report(
             "--output", "-o", help="The file to write; report.html in the first folder when absent.", show_default=False
         ),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Write one HTML page on what came out of runs: curves, penalties, weights, sparsity, activities, the model.
 
@@ -36,7 +37,7 @@ def report(
         raise RegspecError(_needs("report", error)) from None
     text = page(runs)
     output = output or runs[0] / "report.html"
-    files.write(output, text)
+    write(text, output, force=force)
     typer.echo(f"report: {output}")
 
 
@@ -60,6 +61,7 @@ def plot(
             show_default=False,
         ),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Write figures of a run as files: one, or all of them as PNG into a folder."""
     try:
@@ -73,7 +75,7 @@ def plot(
         typer.echo(f"figures: {', '.join(str(folder / each) for each in made)}")
     else:
         output = output or run / f"{name}.png"
-        files.write(output, image(run, name, output.suffix.removeprefix(".")))
+        write(image(run, name, output.suffix.removeprefix(".")), output, force=force)
         typer.echo(f"figure: {output}")
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from regspec.cli.application import Format, Set, Spec, app, parameters, write
+from regspec.cli.application import STDIN, Force, Format, Set, Spec, app, document_in, parameters, write
 from regspec.graph.loading import checked, graph_of, in_order
 from regspec.language.registration import called, load_entry_points
 from regspec.specs.loading import rules_from
+from regspec.specs.model import ModelSpec
 from regspec.targets.source import TARGETS, source
 from regspec.targets.torch.program import program_of
-from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
 from regspec.views.summary import mermaid, plural, summarize
 
@@ -25,11 +27,16 @@ from regspec.views.summary import mermaid, plural, summarize
 @app.command(epilog="Example: `regspec check examples/*.yaml`")
 def check(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILES…", help="Specs, or rules for modules.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="FILES…", help="Specs, or rules for modules; - for the standard input.", show_default=False
+        ),
     ],
     format: Annotated[Format, typer.Option(help="Text for people, or JSON for programs.")] = Format.text,
 ) -> None:
     """Check specs and rules: fields, names, and the shapes of every layer. Needs no torch."""
+    if files.count(STDIN) > 1:
+        raise typer.BadParameter("the standard input can be read once", param_hint="FILES…")
     problems: list[Problem] = []
     for file in files:
         try:
@@ -48,16 +55,16 @@ def check(
 
 def _line(path: Path) -> str:
     """What a file of a spec or of rules holds, in a line, if nothing is wrong with it. Raises `RegspecError`."""
-    text = document.read(path)
+    text = document_in(path)
     if isinstance(text.data, dict) and "rules" in text.data:
         rules, problems = rules_from(text)
         if rules is None:
             raise RegspecError(in_order(problems))
-        return f"{path}: {plural(len(rules.rules), 'rule', 'rules')}"
+        return f"{text.path}: {plural(len(rules.rules), 'rule', 'rules')}"
     graph = graph_of(checked(text))
     program_of(graph)  # which finds what torch can't do
     summary = summarize(graph)
-    return f"{path}: {summary.name}, {summary.totals}"
+    return f"{text.path}: {summary.name}, {summary.totals}"
 
 
 @app.command(epilog="Example: `regspec show examples/digits_cnn.yaml`")
@@ -68,7 +75,7 @@ def show(
     set: Set = None,
 ) -> None:
     """Show a spec's layers with output shapes, parameters and penalties, and the totals. Needs no torch."""
-    resolved = graph_of(spec, parameters=parameters(set))
+    resolved = graph_of(checked(document_in(spec), parameters(set)))
     if graph:
         typer.echo(mermaid(resolved), nl=False)
     elif format is Format.json:
@@ -94,14 +101,35 @@ def compile_(
         typer.Option(metavar="|".join(TARGETS), help="A class for torch, or a function that makes a model of Keras 3."),
     ] = "torch",
     set: Set = None,
+    force: Force = False,
 ) -> None:
-    """Compile a spec to the Python source of a PyTorch class, or to Keras 3 functional code. Needs no torch."""
-    write(source(spec, target=target, standalone=standalone, parameters=parameters(set)), output)
+    """Compile a spec to the Python source of a PyTorch class, or to Keras 3 functional code. Needs no torch.
+
+    A file that is there and holds something else, such as a source that was edited, is kept, unless --force is given.
+    """
+    compiled = checked(document_in(spec), parameters(set))
+
+    def is_of_the_spec(there: bytes) -> bool:
+        """Whether it is the spec's source in another form, which is no loss."""
+        return any(form.encode() == there for form in _forms(compiled))
+
+    write(source(compiled, target=target, standalone=standalone), output, force=force, may_go=is_of_the_spec)
+
+
+def _forms(spec: ModelSpec) -> Iterator[str]:
+    """The sources of a spec, for every target that it has one for."""
+    for target in TARGETS:
+        for standalone in (False, True):
+            with suppress(RegspecError):
+                yield source(spec, target=target, standalone=standalone)
 
 
 @app.command(epilog="Example: `regspec rules examples/recipes/rules.yaml examples.recipes.any_module:ResNet`")
 def rules(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Rules, as a YAML file.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Rules, as a YAML file; - for the standard input.", show_default=False),
+    ],
     target: Annotated[
         str,
         typer.Argument(
@@ -114,7 +142,7 @@ def rules(
     from regspec.cli.tables import print_coverage
     from regspec.modules.regularizing import coverage
 
-    selected = coverage(called(target), file)
+    selected = coverage(called(target), document_in(file))
     if format is Format.json:
         typer.echo(json.dumps([each.as_dict() for each in selected], indent=2))
     else:
@@ -135,6 +163,7 @@ def schema(
         Path | None,
         typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Write the JSON Schema by which editors check and complete specs. Needs no torch.
 
@@ -145,7 +174,7 @@ def schema(
     for group in ("regspec.layers", "regspec.regularizers"):
         load_entry_points(group)
     described = spec_schema() if of is Described.spec else rules_schema()
-    write(json.dumps(described, indent=1) + "\n", output)
+    write(json.dumps(described, indent=1) + "\n", output, force=force)
 
 
 def _styled(error: RegspecError) -> str:

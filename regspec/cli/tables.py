@@ -48,7 +48,7 @@ def print_coverage(selected: Sequence[Selected]) -> None:
     table.add_column("rule", justify="right")
     table.add_column("penalty", overflow="fold")
     for each in selected:
-        shape = "output" if each.shape is None else " x ".join(map(str, each.shape))
+        shape = _output(each) if each.shape is None else " x ".join(map(str, each.shape))
         rule = "" if each.rule is None else str(each.rule + 1)
         table.add_row(each.name, shape, rule, "" if each.regularizer is None else str(each.regularizer))
     console = Console(width=None if sys.stdout.isatty() else 240)
@@ -61,6 +61,16 @@ def print_coverage(selected: Sequence[Selected]) -> None:
         f"{plural(outputs, 'output', 'outputs')}",
         highlight=False,
     )
+
+
+def _output(selected: Selected) -> str:
+    """An output, and what its rule says of it."""
+    given = selected.given
+    if given is None:
+        return "output"
+    path = " all" if given.path is None else "".join(f" {part}" for part in given.path)
+    axes = {"batch axis": given.batch, "channel axis": given.units}
+    return ", ".join([f"output{path}", *(f"{name} {axis}" for name, axis in axes.items() if axis is not None)])
 
 
 def print_verification(verification: Verification) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regspec.cli.application import Set, app, parameters
+from regspec.cli.application import Set, app, no_input, parameters
 from regspec.cli.options import with_options
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.options import Option, Options
@@ -38,7 +38,8 @@ def train(
     """Train a spec's model with its penalties, and keep spec, source, weights and metrics in a folder.
 
     A fifth of the data is held out, where the data does not say what is. Ctrl-C stops; --resume goes on from the last
-    whole epoch. On a table: `regspec train net.yaml --data prices.csv --target price --route l1=proximal`.
+    whole epoch. On a table, for weights that are zero:
+    `regspec train net.yaml --data prices.csv --target price --optimizer 'sgd momentum=0.9' --route l1=proximal`.
     On many machines: `torchrun --nnodes 2 --nproc-per-node 8 … -m regspec train …`.
     """
     try:
@@ -50,6 +51,7 @@ def train(
     elif spec is None:
         raise typer.BadParameter("give a spec, or --resume RUN", param_hint="SPEC")
     else:
+        no_input(spec, "train")
         run.train(spec, options, output, parameters=parameters(set))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from regspec.cli.application import Set, Spec, app, parameters
+from regspec.cli.application import Set, app, no_input, parameters
 from regspec.cli.options import with_options
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.options import Options
@@ -18,7 +18,7 @@ from regspec.training.tuning.plan import Plan
 @app.command(epilog="Example: `regspec tune examples/digits_search.yaml --sampler grid --trials 12`")
 @partial(with_options, is_for_trials=True)
 def tune(
-    spec: Spec,
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A spec, as a YAML file.", show_default=False)],
     plan: Plan,
     options: Options,
     set: Set = None,
@@ -43,4 +43,5 @@ def tune(
         from regspec.training.tuning import search
     except ImportError as error:
         raise RegspecError(Problem(f"tune needs {error.name}", "pip install 'regspec[tune]'")) from None
+    no_input(spec, "tune")
     search.tune(spec, options, plan, output, parameters=parameters(set))

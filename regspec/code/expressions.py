@@ -213,6 +213,26 @@ class Part(Expression):
         yield self.whole
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Local(Expression):
+    """The variable of a loop in an expression, which is seen only there; whoever makes it chooses the name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Each(Expression):
+    """``[body for variable in over]``; of several variables, each is taken from its own, side by side."""
+
+    body: Expression
+    variables: tuple[Local, ...]
+    over: tuple[Value, ...]
+
+    def parts(self) -> Iterator[Value]:
+        yield from self.over
+        yield self.body
+
+
 class Itself:
     """A value as a dict key that is compared by identity: for values that equal others, or are slow to compare."""
 

@@ -42,6 +42,7 @@ class Symbol(Expression):
     is_open: bool = False  # whether nothing says if its channels are first or last, as a spec counts them
     mask: Symbol | None = None  # which steps count, (batch, steps) of true and false; None where all do
     attention_mask: Symbol | None = None  # which steps each step sees, (batch, steps, others)
+    is_masked_elsewhere: bool = False  # whether what takes it takes a mask in another call, though not in this one
 
     def __post_init__(self) -> None:
         for name in ("order", "spec_order"):

@@ -38,7 +38,8 @@ class Term:
 class Resolved:
     """A layer on inputs of certain shapes."""
 
-    layer: Layer
+    layer: Layer  # with axes as Keras counts them
+    said: Layer  # as the spec has it
     inputs: tuple[Symbol, ...]  # in the types and the orders of axes in which it takes them
     outputs: tuple[Symbol, ...]  # by Keras's axes
     weights: tuple[Weight, ...]
@@ -83,7 +84,7 @@ class ResolvedLayers:
         if key not in self.known:
             counted = layer if self.data_format == "channels_last" else layer.counted_by_keras(*inputs)
             made = _resolved(counted, inputs, activity, layer.precision or self.dtype)
-            self.known[key] = replace(made, outputs=tuple(self._counted(x, read_as) for x in made.outputs))
+            self.known[key] = replace(made, said=layer, outputs=tuple(self._counted(x, read_as) for x in made.outputs))
         return self.known[key]
 
     def _counted(self, x: Symbol, read_as: tuple[Order, ...]) -> Symbol:
@@ -103,7 +104,7 @@ def alike(inputs: Sequence[Symbol]) -> Iterator[object]:
     masks = [x.mask for x in inputs]
     yield from map(masks.index, masks)
     for x in inputs:
-        yield x.shape, x.order, x.dtype, x.spec_order, x.is_open
+        yield x.shape, x.order, x.dtype, x.spec_order, x.is_open, x.is_masked_elsewhere
         yield from (None if mask is None else mask.shape for mask in (x.mask, x.attention_mask))
 
 
@@ -163,6 +164,7 @@ def _resolved(layer: Layer, inputs: Sequence[Symbol], activity: Regularizer | No
             weight.constraint.check(weight.pattern)
     return Resolved(
         layer,
+        said=layer,
         inputs=xs,
         outputs=outputs,
         weights=weights,

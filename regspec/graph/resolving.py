@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +19,7 @@ from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec
+from regspec.specs.patterns import pattern_hint
 from regspec.specs.rules import LayerRule
 from regspec.text import faults
 from regspec.text.faults import Origin
@@ -146,19 +148,37 @@ class _Resolver:
             return None
 
     def _check_use(self, body: Body, scope: _Scope) -> None:
-        """Reports the inputs and layers whose output nothing takes."""
+        """Reports the inputs and layers whose output nothing takes, but for those whose penalty is their use."""
         for index, entry in enumerate(body.entries):
-            if entry.name not in scope.used:
+            node = scope.nodes.get(_names_of(entry)[-1])
+            if entry.name not in scope.used and node is not None and not self._is_penalized(node):
                 origin = body.origins[index] if body.origins else None
                 what = f"nothing uses the output of '{entry.name}'"
                 self._fault(origin, what, "name it in 'outputs', or take it out", key=True)
         for name in body.inputs:
-            if name not in scope.used:
-                origin = None if body.origin is None else body.origin / "inputs" / name
-                hint = f"a layer without 'inputs' takes what stands before it, the first one '{body.inputs[-1]}'"
-                self._fault(
-                    origin, f"nothing uses the input '{name}'", hint if name != body.inputs[-1] else None, key=True
-                )
+            origin = None if body.origin is None else body.origin / "inputs" / name
+            if name in scope.used and name in body.unused:
+                self._fault(origin, f"the input '{name}' is used, but says that it is unused", key=True)
+            elif name not in scope.used and name not in body.unused:
+                way_out = "say 'unused: true' at it" if body.declared else f"say 'unused: [{name}]' at the block"
+                hint = f"if the signature alone needs it, {way_out}"
+                if name != body.inputs[-1]:
+                    taken = f"a layer without 'inputs' takes what stands before it, the first one '{body.inputs[-1]}'"
+                    hint = f"{taken}; {hint}"
+                self._fault(origin, f"nothing uses the input '{name}'", hint, key=True)
+
+    def _is_penalized(self, node: LayerNode | BlockNode) -> bool:
+        """Whether a node adds to the regularization loss by itself, so that it counts where nothing takes its output.
+
+        A further call adds what its output has. A rule for the weights of many layers says nothing of this one.
+        """
+        if isinstance(node, BlockNode):
+            return any(map(self._is_penalized, node.block.nodes))
+        counts_frozen = self.spec.frozen_penalties == "counted"
+        has_weights = not node.is_again and any(
+            weight.regularizer is not None and (counts_frozen or not weight.frozen) for weight in node.resolved.weights
+        )
+        return has_weights or any(term.is_activity for term in node.resolved.terms)
 
     def _entry(self, entry: Entry, scope: _Scope, prefix: str, rules: _ScopedRules, origin: Origin | None) -> Nodes:
         """The nodes of an entry; none where it has a fault."""
@@ -233,15 +253,19 @@ class _Resolver:
             if entry.layer in scope.tensors and scope.tensors[entry.layer] is None:
                 raise _ReportedError
             scope.is_misnamed = True
-            hint = did_you_mean(entry.layer, scope.nodes)
-            self._fault(origin and origin / "layer", f"no layer above is called '{entry.layer}'", hint)
+            what, hint = f"no layer above is called '{entry.layer}'", did_you_mean(entry.layer, scope.nodes)
+            copies = [name for name in scope.nodes if re.fullmatch(rf"{re.escape(entry.layer)}_[0-9]+", name)]
+            if entry.layer in scope.tensors and copies:
+                what = f"'{entry.layer}' is a repeated block, which can't be called again as one"
+                hint = f"call one of its copies: {copies[0]}" + (f" to {copies[-1]}" if len(copies) > 1 else "")
+            self._fault(origin and origin / "layer", what, hint)
             raise _ReportedError
         first = scope.nodes[entry.layer]
         if isinstance(first, BlockNode):
             _check_block_again(first, inputs)
             again: LayerNode | BlockNode = block_in_place(entry.name, first.block, inputs, first=first, origin=origin)
         else:
-            layer = self._with_arguments(first.resolved.layer, entry, origin)
+            layer = self._with_arguments(first.resolved.said, entry, origin)
             masked = self._masked(entry.mask, layer, inputs, scope, origin)
             resolved = self.layers.again(layer, masked, first.resolved.activity, self._read_as(entry.name, scope))
             if _shapes_of(resolved.weights) != _shapes_of(first.resolved.weights):
@@ -366,11 +390,12 @@ def _names(body: Body) -> Iterator[str]:
         yield from _names_of(entry)
 
 
-def _names_of(entry: Entry) -> Iterator[str]:
-    """The names by which an entry can be referred to."""
-    yield entry.name
+def _names_of(entry: Entry) -> list[str]:
+    """The names by which an entry can be referred to; the last is that of its last node."""
+    names = [entry.name]
     if isinstance(entry, BlockUse) and entry.repeat is not None:
-        yield from (f"{entry.name}_{index + 1}" for index in range(entry.repeat))
+        names += (f"{entry.name}_{index + 1}" for index in range(entry.repeat))
+    return names
 
 
 def calls_what_is_made_for_others(first: LayerNode, inputs: Sequence[Symbol]) -> str:
@@ -409,4 +434,4 @@ def _fits(shape: shapes.Shape, declared: shapes.Shape) -> bool:
 
 def _nearest(rule: LayerRule, body: Body) -> str | None:
     """The name nearest to a rule's pattern, as a hint."""
-    return None if rule.layers is None else did_you_mean(rule.layers, _names(body))
+    return None if rule.layers is None else pattern_hint(rule.layers, list(_names(body)))

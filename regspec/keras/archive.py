@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,8 @@ MAX_CONFIG = 10 * 2**20  # bytes; once parsed, the worst config takes thirty tim
 MAX_VALUES = 300_000  # in a config, several times those of the largest of keras.applications
 MAX_WEIGHTS = 64 * 2**30
 MAX_NESTING = 250  # of values in the values of a config
-MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
+WEIGHTS = "model.weights.h5"
+MEMBERS = ("config.json", "metadata.json", WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def read(path: Path, weights: Path | None = None) -> Archive:
         with path.open("rb") as file:
             start = file.read(8)
         if start[:4] == b"PK\x03\x04":
-            archive = _zip(path)
+            archive = _zip(path, has_others=weights is not None)
         elif start == b"\x89HDF\r\n\x1a\n":
             archive = _hdf5(path)
         else:
@@ -67,16 +68,15 @@ def read(path: Path, weights: Path | None = None) -> Archive:
     return replace(archive, arrays=_arrays(weights, weights))
 
 
-def _zip(path: Path) -> Archive:
+def _zip(path: Path, *, has_others: bool) -> Archive:
+    """What an archive says; with the weights in it, unless those of another file are given."""
     with damaged(path), zipfile.ZipFile(path) as archive:
+        _check_members(archive, path, [name for name in MEMBERS if name != WEIGHTS or not has_others])
         config = _parsed(_member(archive, "config.json", MAX_CONFIG, path), path)
-        metadata = {}
-        if "metadata.json" in archive.namelist():
-            metadata = _parsed(_member(archive, "metadata.json", MAX_CONFIG, path), path)
+        metadata = _parsed(_member(archive, "metadata.json", MAX_CONFIG, path), path)
         arrays = None
-        if "model.weights.h5" in archive.namelist():
-            raw = _member(archive, "model.weights.h5", MAX_WEIGHTS, path)
-            arrays = _arrays(io.BytesIO(raw), path)
+        if not has_others:
+            arrays = _arrays(io.BytesIO(_member(archive, WEIGHTS, MAX_WEIGHTS, path)), path)
         others = tuple(name for name in archive.namelist() if name not in MEMBERS)
     return Archive(
         path,
@@ -89,12 +89,42 @@ def _zip(path: Path) -> Archive:
     )
 
 
+# What is not known where a member is missing, and the way out.
+MISSING = {
+    "config.json": (
+        "what its layers are",
+        "save the whole model, by model.save('model.keras'); of weights alone, give the model's config: "
+        "regspec port model.json --weights FILE",
+    ),
+    "metadata.json": (
+        "which Keras wrote it, on which the meaning of its config depends",
+        "save the model again; or unpack its config.json, and port that: regspec port config.json --weights FILE",
+    ),
+    WEIGHTS: (
+        "what its weights are",
+        "save the model again, or give its weights: regspec port FILE --weights model.weights.h5; "
+        "to port it with random weights, unpack its config.json, and port that",
+    ),
+}
+
+
+def _check_members(archive: zipfile.ZipFile, path: Path, wanted: Sequence[str]) -> None:
+    """Raises `RegspecError` where members are missing without which an archive is no whole model."""
+    there = archive.namelist()
+    if missing := [name for name in wanted if name not in there]:
+        if len(missing) == len(wanted):
+            raise RegspecError(Problem(f"has no {missing[0]}: it is no model of Keras", path=str(path)))
+        raise RegspecError(
+            [
+                Problem(f"has no {name}, so that it is not known {MISSING[name][0]}", MISSING[name][1], str(path))
+                for name in missing
+            ]
+        )
+
+
 def _member(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> bytes:
-    """A member's bytes. Raises `RegspecError` for one that is not there, or too large."""
-    try:
-        member = archive.getinfo(name)
-    except KeyError:
-        raise RegspecError(Problem(f"has no {name}: it is no model of Keras", path=str(path))) from None
+    """The bytes of a member that is there. Raises `RegspecError` for one that is too large."""
+    member = archive.getinfo(name)
     if member.file_size > most or member.file_size > MAX_INFLATION * max(member.compress_size, 2**20):
         raise RegspecError(Problem(f"says that its {name} has {member.file_size:,} bytes", path=str(path)))
     with archive.open(member) as file:

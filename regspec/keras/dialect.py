@@ -20,6 +20,8 @@ class Dialect:
     has_arrays: bool = False  # whether the file holds the weights too
     data_format: DataFormat = "channels_last"  # of the model: channels_last, unless all its layers say otherwise
     dtype: Precision = "float32"  # of the model: that of most of its layers
+    is_frozen: bool = False  # whether the whole model is, whatever its layers say
+    backend: str | None = None  # that trained it, of Keras 1 and 2, as far as that is known
     keeps_quirks: bool = True  # whether behaviour of Keras that is surely not intended is reproduced
     replacements: Replacements = field(default_factory=Replacements)
 

@@ -13,6 +13,7 @@ from regspec.keras import quirks
 from regspec.keras.dialect import Dialect
 from regspec.keras.kinds import CLASSES, kind_of
 from regspec.keras.notes import Notes
+from regspec.keras.older import theano
 from regspec.keras.precision import note_of, policy_of
 from regspec.keras.quantized import is_quantized, quantized_fields
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, spec_form
@@ -79,7 +80,8 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
     """
     class_name = item["class_name"]
     if (kind := notes.replacement(item, dialect.replacements)) is not None:
-        return {kind: _replaced(KINDS[kind], class_name, item.get("config") or {}, notes)}
+        fields = _replaced(KINDS[kind], class_name, item.get("config") or {}, notes)
+        return {kind: {**fields, "trainable": False} if dialect.is_frozen else fields}
     config = quirks.heeded(class_name, item.get("config") or {}, dialect, notes)
     cls = kind_of(class_name)
     if cls is None or (is_foreign(item) and class_name in BUILT_IN.union(CLASSES)):
@@ -95,6 +97,9 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
     fields |= quantized_fields(class_name, config, notes)
     if config.get("trainable") is False:
         fields["trainable"] = False
+    elif dialect.is_frozen and cls.weights is not Layer.weights:  # it may still follow the statistics of batches
+        fields["trainable"] = []
+        notes.add("the model is frozen as a whole, so that Keras trains none of its weights, whatever its layers say")
     if class_name in NOTES:
         notes.add(NOTES[class_name])
     return {cls.__name__: weights_last(fields)}
@@ -208,8 +213,16 @@ def _in_both_directions(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**fields, **sides}.items() if key != "backward_layer" or value != made}
 
 
-# For classes some of whose fields follow from others: a function that leaves these out.
-SHORTER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"Bidirectional": _in_both_directions}
+def _with_statistics(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a Normalization; without numbers of its own, these lie among the weights."""
+    return fields if "mean" in fields else {**fields, "mean": "loaded", "variance": "loaded"}
+
+
+# For classes some of whose fields follow from others, or are said otherwise than in a config: what a spec says.
+SHORTER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "Bidirectional": _in_both_directions,
+    "Normalization": _with_statistics,
+}
 
 
 def _precision(class_name: str, config: Mapping[str, Any], dialect: Dialect, notes: Notes) -> str:
@@ -253,12 +266,15 @@ def _value(field: str, value: Any, dialect: Dialect, notes: Notes) -> Any:
 
 
 def _inner(item: Any, dialect: Dialect, notes: Notes) -> dict[str, dict[str, Any]]:
-    """A layer inside another, whose precision it has."""
+    """A layer inside another, whose precision it has, and which freezes its weights where the whole model is frozen."""
     own = item.get("config") or {}
     if is_quantized(own) or own.get("lora_rank"):
         raise UnportedError("a layer inside another whose weights are quantized, or have a low-rank update")
+    if dialect.backend == "theano" and theano.padding_of(item, dialect.generation) is not None:
+        raise UnportedError("a layer inside another with padding = same as Theano computes it")
     ((kind, fields),) = layer_of(item, dialect, notes).items()
-    return {kind: {field: value for field, value in fields.items() if field != "dtype"}}
+    fields = {field: value for field, value in fields.items() if field != "dtype"}
+    return {kind: {field: value for field, value in fields.items() if (field, value) != ("trainable", [])}}
 
 
 def _sort(field: str) -> str | None:

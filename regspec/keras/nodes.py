@@ -160,6 +160,33 @@ def _constants(value: Any) -> Iterator[Any]:
         yield value
 
 
+def nested_tensors(
+    value: Any, path: tuple[str | int, ...] = (), *, is_sorted: bool = True
+) -> Iterator[tuple[tuple[str | int, ...], KerasTensor]]:
+    """The tensors in a structure of ``[layer, node, output]``, each with the keys that lead to it.
+
+    Keras sorts the keys of mappings when it flattens them; ``is_sorted`` is whether those of the outermost are sorted.
+    """
+    if isinstance(value, dict):
+        for key in sorted(value) if is_sorted else value:
+            yield from nested_tensors(value[key], (*path, key))
+    elif isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
+        yield path, (value[0], int(value[1]), int(value[2]))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from nested_tensors(each, (*path, index))
+
+
+def has_loose_keys(value: Any, is_inside: bool = False) -> bool:
+    """Whether a mapping in a mapping has its keys in another order than their own, in which Keras may flatten it.
+
+    Keras 3 sorts all keys where it has optree; on torch without it those of the outermost mapping alone.
+    """
+    if isinstance(value, dict):
+        return (is_inside and [*value] != sorted(value)) or any(has_loose_keys(each, True) for each in value.values())
+    return isinstance(value, list) and any(has_loose_keys(each, is_inside) for each in value)
+
+
 def tensors_in(value: Any) -> Iterator[KerasTensor]:
     """The tensors in a structure of ``[layer, node, output]``."""
     if isinstance(value, dict):

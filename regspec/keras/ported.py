@@ -33,6 +33,7 @@ class Provenance:
     training: Mapping[str, Any]  # what the model was compiled with
     model: Model
     account: Account | None  # of the arrays, if there are any
+    backend: str | None = None  # that trained it, of Keras 1 and 2, as far as that is known
     imports: tuple[str, ...] = ()  # what registers the user's kinds: modules, and module:Class
 
 

@@ -18,12 +18,12 @@ from regspec.keras.conversion.converting import Wanted, converted
 from regspec.keras.dialect import Dialect
 from regspec.keras.models import Model, with_configs
 from regspec.keras.notes import Notes
-from regspec.keras.older import keras1, keras2, legacy
+from regspec.keras.older import keras1, keras2, legacy, theano
 from regspec.keras.ported import PortedModel, Provenance
 from regspec.keras.reader import Reader
 from regspec.keras.reading import model_of
 from regspec.keras.replacing import Replacements
-from regspec.keras.settings import data_format_of, layers_in, precision_in, reduction_in, settings_of
+from regspec.keras.settings import data_format_of, is_frozen, layers_in, precision_in, reduction_in, settings_of
 from regspec.keras.text import text_of
 from regspec.keras.values import UnportedError
 from regspec.keras.weights import NO_WEIGHTS, WeightPath, arrays_of, constants_of, parameters_of
@@ -100,6 +100,7 @@ def port(
     weights: str | Path | None = None,
     activity_reduction: Literal["mean", "sum"] | None = None,
     keeps_quirks: bool = True,
+    backend: Literal["tensorflow", "theano"] | None = None,
     data_format: Literal["channels_first", "channels_last"] | None = None,
     fold: bool = False,
     blocks: bool = False,
@@ -114,6 +115,8 @@ def port(
             file does not tell.
         keeps_quirks: whether behaviour of Keras that is surely not intended, such as a penalty that it drops, is
             reproduced; the notes name each case.
+        backend: what trained a file of Keras 1 or 2, where it does not say so, as no file of Keras 1 does; theano turns
+            the kernels of convolutions around, and pads otherwise.
         data_format: channels_first converts a model with channels last: its images are (batch, channels, height,
             width), and its weights go with them, those after a Flatten included.
         fold: whether a BatchNormalization that stands alone behind a convolution or a Dense becomes part of it, for
@@ -140,6 +143,7 @@ def port(
     dialect = changed(
         Dialect.of(stored.version, stored.config),
         has_arrays=stored.arrays is not None,
+        backend=backend or _backend_of(stored),
         keeps_quirks=keeps_quirks,
         replacements=Replacements.of(replace or {}),
     )
@@ -167,6 +171,7 @@ def port(
         training=stored.training,
         model=model,
         account=account,
+        backend=dialect.backend,
         imports=imports,
     )
     original = Port(
@@ -195,6 +200,13 @@ def port(
     )
 
 
+def _backend_of(stored: archive.Archive) -> str | None:
+    """The backend that trained a file, if it or its weights say so."""
+    said = stored.config.get("backend")
+    found = None if stored.arrays is None else legacy.backend_in(stored.arrays)
+    return found or (said if isinstance(said, str) else None)
+
+
 # What a damaged config may raise, anywhere in the port.
 DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 
@@ -207,7 +219,12 @@ def _model_in(stored: archive.Archive, dialect: Dialect, notes: Notes) -> tuple[
     """
     try:
         config = _renewed(stored, dialect, notes)
-        dialect = changed(dialect, data_format=data_format_of(config), dtype=precision_in(config))
+        dialect = changed(
+            dialect,
+            data_format=data_format_of(config),
+            dtype=precision_in(config),
+            is_frozen=dialect.generation == 3 and is_frozen(config),
+        )
         config = with_configs(config)
         reader = Reader(dialect, notes)
         model = model_of(config, reader)
@@ -247,7 +264,7 @@ def _arrays(
     if found is None:
         return arrays, None
     if dialect.generation < 3:
-        found = legacy.Renewed(found, dict(config), dialect.generation)
+        found = legacy.Renewed(found, dict(config), dialect.generation, dialect.backend)
     arrays |= arrays_of(graph, model, config["config"], found)
     account = found.account(NO_WEIGHTS)
     _check_account(account, found.path)
@@ -289,4 +306,9 @@ def _renewed(stored: archive.Archive, dialect: Dialect, notes: Notes) -> dict[st
             what = "is shared between models; here each has a copy, whose penalties count by themselves"
             notes.add(f"'{layer['config'].get('name')}' {what}")
     config = keras1.renewed(stored.config, dialect, notes) if dialect.generation == 1 else stored.config
+    if dialect.generation == 1 and dialect.backend is None and theano.has_convolutions(stored.config):
+        notes.add(
+            "Keras 1 does not say which backend trained it, and TensorFlow is assumed: where it was Theano, whose "
+            "convolutions turn their kernels around, give backend='theano' (--backend theano)"
+        )
     return keras2.renewed(config, dialect, notes) if dialect.generation < 3 else config

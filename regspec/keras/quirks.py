@@ -12,13 +12,22 @@ from regspec.keras.values import UnportedError
 Config = dict[str, Any]
 Quirk: TypeAlias = Callable[[Config, Dialect, Notes], Config]
 
-# Classes whose weights are those of layers that they hold.
+ATTENTION = ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")
+# Classes whose weights are those of layers that they are given, or make without a word on whether these are trained.
 HOLDERS = frozenset(
     (
         *("RNN", "StackedRNNCells", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
         *("Bidirectional", "TimeDistributed", "SpectralNormalization"),
+        *ATTENTION,  # whose projections are made when the file has been read
     )
 )
+
+
+# Classes that compute by their whole batch, or take their weights on at each call, in training.
+OF_BATCHES = ("BatchNormalization", "SyncBatchNormalization", "SpectralNormalization", "RandomCrop")
+
+
+TABLES = ("Embedding", "ReversibleEmbedding")  # of vectors, which whole numbers index
 
 
 def heeded(class_name: str, config: Config, dialect: Dialect, notes: Notes) -> Config:
@@ -41,6 +50,15 @@ def _unheard(config: Config, dialect: Dialect, notes: Notes) -> Config:
         return config
     notes.add(f"{where}, and so it is left out; keeps_quirks=False applies it")
     return {**config, "layer": {**inner, "config": {**own, "activity_regularizer": None}}}
+
+
+def _at_once(config: Config, dialect: Dialect, notes: Notes) -> Config:
+    """With all steps as one batch of a layer that reads its batch, which Keras has had as so many since Keras 3."""
+    inner, reads_batch = config.get("layer"), False
+    while isinstance(inner, dict) and not reads_batch:
+        reads_batch = inner.get("class_name") in OF_BATCHES
+        inner = (inner.get("config") or {}).get("layer")
+    return {**config, "steps_at_once": True} if reads_batch else config
 
 
 def _off_center(config: Config, dialect: Dialect, notes: Notes) -> Config:
@@ -81,14 +99,27 @@ def _as_on_torch(config: Config, dialect: Dialect, notes: Notes) -> Config:
 
 
 def _unfrozen(config: Config, dialect: Dialect, notes: Notes) -> Config:
-    """Trained, though the config says frozen: when Keras reads it, the layers inside are not frozen."""
-    if config.get("trainable") is not False or not dialect.keeps_quirks:
+    """Trained, though the config says frozen: Keras freezes none of the layers that a constructor is given or makes."""
+    if config.get("trainable") is not False or not dialect.keeps_quirks or dialect.is_frozen:
         return config
     held = _held(config)
     if not held or any(map(_is_trained, held)):
         what = f"'{config.get('name')}' is frozen, but not what it holds, which Keras trains once it has read the file"
         notes.add(f"{what}, and so does the port; with keeps_quirks=False it is frozen")
     return {**config, "trainable": True}
+
+
+def _cut_off(config: Config, dialect: Dialect, notes: Notes) -> Config:
+    """With an output of the input's type, which are whole numbers where the layer inside is a table of vectors."""
+    inner = config.get("layer")
+    if not isinstance(inner, dict) or inner.get("class_name") not in TABLES:
+        return config
+    what = f"'{config.get('name')}' is around an embedding, whose vectors Keras 3 cuts to whole numbers"
+    if not dialect.keeps_quirks:
+        notes.add(f"{what} where the input has these; here they stay as they are")
+        return config
+    notes.add(f"{what} where the input has these, and so does the port; keeps_quirks=False leaves them")
+    return {**config, "cuts_off": True}
 
 
 def _is_trained(item: dict[str, Any]) -> bool:
@@ -107,12 +138,15 @@ def _held(config: Config) -> list[dict[str, Any]]:
 
 # By the generation of Keras, and the classes.
 QUIRKS: tuple[tuple[int, Collection[str], Quirk], ...] = (
+    (1, ("TimeDistributed",), _at_once),
+    (2, ("TimeDistributed",), _at_once),
     (2, ("UpSampling2D",), _off_center),
     (3, ("TimeDistributed",), _unheard),
-    (3, ("MultiHeadAttention",), _projected),
-    (3, ("GroupQueryAttention", "GroupedQueryAttention"), _projected_too),
+    (3, ATTENTION[:1], _projected),
+    (3, ATTENTION[1:], _projected_too),
     (3, ("ContrastLimitedAdaptiveHistogramEqualization",), _as_on_torch),
     (3, HOLDERS, _unfrozen),
+    (3, ("SpectralNormalization",), _cut_off),
 )
 
 

@@ -12,7 +12,8 @@ from regspec.keras.kinds import kind_of
 from regspec.keras.layers import layer_of
 from regspec.keras.models import GRAPHS, MODELS, Entry, Model, name_of
 from regspec.keras.modes import note_on_training
-from regspec.keras.nodes import RecordedCall, is_said, ordered, tensors_in
+from regspec.keras.nodes import RecordedCall, has_loose_keys, is_said, nested_tensors, ordered, tensors_in
+from regspec.keras.older import theano
 from regspec.keras.operations.functions import function_of, is_function, refuse_sizes, short_name
 from regspec.keras.operations.operation import KerasTensor, Operand, Stored
 from regspec.keras.operations.recorded import is_operation, operation_of
@@ -71,6 +72,7 @@ class _Body:
     names: dict[str, str] = field(default_factory=dict)
     arrays: list[tuple[str, str, NDArray[np.generic]]] = field(default_factory=list)
     operations: set[str] = field(default_factory=set)
+    paddings: dict[str, str] = field(default_factory=dict)  # the entries of zeros before those of layers
     recorded_masks: dict[str, list[str | None]] = field(default_factory=dict)
 
     def model(self, name: str) -> Model:
@@ -115,9 +117,10 @@ class _Body:
     def functional(self, config: Mapping[str, Any]) -> None:
         """Reads layers that call each other."""
         declared = config.get("input_layers")
-        if self.depth and isinstance(declared, dict):  # the order in which a call of the model gives them
-            declared = dict(sorted(declared.items()))
-        inputs = dict.fromkeys(name for name, _, _ in tensors_in(declared))
+        if self.depth:  # the order in which a call of the model gives them
+            inputs = dict.fromkeys(name for _, (name, _, _) in nested_tensors(declared))
+        else:
+            inputs = dict.fromkeys(name for name, _, _ in tensors_in(declared))
         order = {name: place for place, name in enumerate(inputs)}
         layers = sorted(config["layers"], key=lambda layer: order.get(name_of(layer), -1))
         for layer in layers:
@@ -146,35 +149,40 @@ class _Body:
         self._check_inputs()
 
     def _check_inputs(self) -> None:
-        """Takes out the inputs that nothing uses, which Keras allows."""
+        """Marks the inputs that nothing uses, which Keras allows, and which a call of the model gives all the same."""
         used = {*names_in(self.outputs)}
         used.update(each for entry in self.entries for fields in entry.values() for each in fields["inputs"])
         used.update(mask for masks in self.recorded_masks.values() for mask in masks if mask is not None)
         for there, name in self.names.items() if not self.reader.problems else ():
             if name in self.inputs and name not in used:
-                if self.depth:
-                    raise UnportedError(f"an input that nothing in it uses, '{there}'")
-                self.reader.notes.add(f"nothing uses the input '{there}', which is left out")
-                del self.inputs[name]
+                self.reader.notes.add(f"nothing uses the input '{there}', which the model takes all the same")
+                self.inputs[name] = {**self.inputs[name], "unused": True}
 
     def _outputs(self, value: Any) -> Any:
-        """The outputs of a spec: a name, a list of names, or a mapping to them."""
-
-        def name(tensor: Any) -> str:
-            (found,) = tensors_in(tensor)
-            return self.reference(found)
-
-        if isinstance(value, dict):
-            taken: set[str] = set()
-            keys = {key: identifier(key, taken) for key in (sorted(value) if self.depth else value)}
-            for key, made in keys.items():
-                if made != key:
-                    self.reader.notes.add(f"the output '{key}' is called '{made}'")
-            return {made: name(value[key]) for key, made in keys.items()}
-        if isinstance(value, list) and value and isinstance(value[0], str):
-            return name(value)
-        names = [self.reference(each) for each in tensors_in(value)]
-        return names[0] if len(names) == 1 else names
+        """The outputs of a spec: a name, a list of names, or a mapping to them; what is nested in these is flat."""
+        # of the whole model as the file lists them; of one inside in the order in which Keras numbers them
+        if self.depth and has_loose_keys(value):
+            what = "outputs that nest mappings whose keys are in no order: which is which depends on how Keras was "
+            raise UnportedError(f"{what}installed, with optree or without, and the file does not tell")
+        outputs = [*nested_tensors(value, is_sorted=self.depth > 0)]
+        names = [self.reference(tensor) for _, tensor in outputs]
+        is_nested = any(len(path) > 1 for path, _ in outputs)
+        if not isinstance(value, dict):
+            if is_nested and not self.depth:
+                places = ", ".join("".join(f"[{key!r}]" for key in path) for path, _ in outputs)
+                self.reader.notes.add(f"the outputs, which the file nests, are one after the other: {places}")
+            return names[0] if len(names) == 1 else names
+        taken: set[str] = set()
+        paths = sorted((path for path, _ in outputs), key=lambda path: len(path) > 1)  # those that are names come first
+        by_path = {path: identifier("_".join(map(str, path)), taken) for path in paths}
+        made = [by_path[path] for path, _ in outputs]
+        for name, (path, _) in zip(made, outputs, strict=True) if not self.depth else ():
+            if len(path) > 1:
+                place = "".join(f"[{key!r}]" for key in path)
+                self.reader.notes.add(f"the output {place}, which the file nests, is called '{name}'")
+            elif name != path[0]:
+                self.reader.notes.add(f"the output '{path[0]}' is called '{name}'")
+        return dict(zip(made, names, strict=True))
 
     def reference(self, tensor: KerasTensor) -> str:
         """How an entry refers to a tensor."""
@@ -224,6 +232,11 @@ class _Body:
         else:
             name = identifier(f"{name_of(layer)}_{index + 1}", self.taken)
             first = self.names[name_of(layer)]
+            if first in self.paddings:
+                again = identifier(f"{name}_padding", self.taken)
+                self.operations.add(again)
+                self.entries.append({"call": {"layer": self.paddings[first], "inputs": inputs, "name": again}})
+                inputs = [again]
             self.entries.append({"call": {"layer": first, "inputs": inputs, "name": name, **given}})
             if first in self.keys:
                 self.keys[name] = self.keys[first]
@@ -283,6 +296,23 @@ class _Body:
         self.arrays.append((name, key, array))
         return {"shape": [*array.shape]}
 
+    def _zeros_around(self, layer: Mapping[str, Any]) -> list[list[int]] | None:
+        """The zeros that Theano puts around a layer's input, where that is another padding than the layer says."""
+        dialect = self.reader.dialect
+        return theano.padding_of(layer, dialect.generation) if dialect.backend == "theano" else None
+
+    def _padded(self, name: str, kind: str, fields: dict[str, Any], inputs: list[str], sides: list[list[int]]) -> str:
+        """The entry of zeros around the input of a layer, which has no padding of its own then."""
+        del fields["padding"]
+        self.paddings[name] = identifier(f"{name}_padding", self.taken)
+        format_said = {key: value for key, value in fields.items() if key == "data_format"}
+        zeros = {"padding": sides if len(sides) > 1 else sides[0], **format_said}
+        self.operations.add(self.paddings[name])
+        self.entries.append({f"ZeroPadding{len(sides)}D": {"name": self.paddings[name], "inputs": inputs, **zeros}})
+        what = f"'{name}' was padded by Theano, which begins elsewhere with padding = same"
+        self.reader.notes.add(f"{what}: its zeros are those of '{self.paddings[name]}'")
+        return self.paddings[name]
+
     def layer(self, layer: Mapping[str, Any], inputs: list[str], given: Mapping[str, Any] | None = None) -> str:
         """The entry of a layer, or of a model inside; with what its call says."""
         name = identifier(name_of(layer), self.taken)
@@ -299,6 +329,8 @@ class _Body:
                 entry: Entry = {block: {"name": name, "inputs": inputs}}
             else:
                 ((kind, fields),) = layer_of(layer, self.reader.dialect, self.reader.notes).items()
+                if (sides := self._zeros_around(layer)) is not None:
+                    inputs = [self._padded(name, kind, fields, inputs, sides)]
                 entry = {kind: {"name": name, "inputs": inputs, **fields, **(given or {})}}
         except UnportedError as reason:
             self.reader.report(layer, reason)

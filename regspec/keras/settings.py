@@ -32,6 +32,12 @@ def precision_in(config: Any) -> Precision:
     return precision_of(layer["config"].get("dtype") for layer in layers)
 
 
+def is_frozen(config: Any) -> bool:
+    """Whether a graph is frozen as a whole: Keras 3 heeds that of the outermost model, and none of a Sequential."""
+    own = config.get("config")
+    return config.get("class_name") != "Sequential" and isinstance(own, dict) and own.get("trainable") is False
+
+
 def layers_in(config: Any) -> list[Any]:
     """All layers of a config, wherever in it they are."""
     items = [

@@ -32,6 +32,8 @@ def text_of(model: Model, data_format: DataFormat, settings: Mapping[str, str]) 
                 lines.append(f"    parameters: {_flow(block.parameters)}")
             if [*block.inputs] != ["input"]:
                 lines.append(f"    inputs: {_flow([*block.inputs])}")
+            if unused := [name for name, declared in block.inputs.items() if declared.get("unused")]:
+                lines.append(f"    unused: {_flow(unused)}")
             lines.append("    layers:")
             lines += [f"      - {entry}" for entry in _entries(block)]
             if block.outputs not in [fields["name"] for fields in block.entries[-1].values()]:

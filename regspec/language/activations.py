@@ -34,7 +34,38 @@ class ActivationFunction(Named):
         return shape
 
 
-ACTIVATIONS: Family[ActivationFunction] = Family("activation function")
+_SYNONYMS = {
+    "none": "linear",
+    "identity": "linear",
+    "exp": "exponential",
+    "lrelu": "leaky_relu",
+    "leakyrelu": "leaky_relu",
+    "hardswish": "hard_silu",
+    "hardsigmoid": "hard_sigmoid",
+    "hardtanh": "hard_tanh",
+    "hsigmoid": "hard_sigmoid",
+    "hswish": "hard_silu",
+    "logsoftmax": "log_softmax",
+    "logsigmoid": "log_sigmoid",
+    "logistic": "sigmoid",
+    "clipped_relu": "relu6",
+}
+# functions that are layers: their names in small letters, and what a spec calls them
+_LAYERS = {
+    **{name.lower(): name for name in ("Sin", "Cos", "Tan", "Sinh", "Cosh", "Sign", "Sqrt", "Square", "Log", "Erf")},
+    **{name.lower(): name for name in ("Log1p", "Expm1", "Rsqrt", "Reciprocal", "Negative", "Round", "Floor", "Ceil")},
+    "sine": "Sin",
+    "cosine": "Cos",
+    "abs": "Absolute",
+    "absolute": "Absolute",
+    "arctan": "Arctan",
+    "atan": "Arctan",
+    "prelu": "PReLU",
+}
+_EXPLAINED = {name: f"'{kind}' is a layer: write '- {kind}' after this one" for name, kind in _LAYERS.items()}
+_EXPLAINED["lambda"] = "code is no part of a spec: register a layer of your own"
+
+ACTIVATIONS: Family[ActivationFunction] = Family("activation function", synonyms=_SYNONYMS, explained=_EXPLAINED)
 
 
 @ACTIVATIONS.add

@@ -23,7 +23,19 @@ class WeightConstraint(Named):
         raise NotImplementedError
 
 
-CONSTRAINTS: Family[WeightConstraint] = Family("constraint")
+_SYNONYMS = {
+    "nonneg": "non_neg",
+    "nonnegative": "non_neg",
+    "positive": "non_neg",
+    "unitnorm": "unit_norm",
+    "normalize": "unit_norm",
+    "clip": "max_norm",
+    "clip_norm": "max_norm",
+    "norm": "max_norm",
+    "min_norm": "min_max_norm",
+}
+
+CONSTRAINTS: Family[WeightConstraint] = Family("constraint", synonyms=_SYNONYMS)
 
 
 def _dimensions(axes: tuple[int, ...], pattern: Pattern) -> int | tuple[int, ...]:

@@ -6,7 +6,7 @@ where one argument matters most, ``{leaky_relu: 0.1}``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -53,8 +53,12 @@ def at(step: str | int) -> Iterator[None]:
 class Family(Generic[T]):
     """The named things of one sort. As an annotation of a pydantic field it validates all their forms."""
 
-    def __init__(self, sort: str) -> None:
+    def __init__(
+        self, sort: str, *, synonyms: Mapping[str, str] | None = None, explained: Mapping[str, str] | None = None
+    ) -> None:
         self.sort = sort
+        self.synonyms = synonyms or {}  # what others call a member, in small letters
+        self.explained = explained or {}  # hints for names that mean something else
         self.members: dict[str, type[T]] = {}
         self.aliases: dict[str, str] = {}
 
@@ -101,7 +105,7 @@ class Family(Generic[T]):
         """The thing called ``name``, with its arguments; ``at`` leads to them from the field's value."""
         cls = self.get(name)
         if cls is None:
-            hint = did_you_mean(name, [*self.members, *self.aliases])
+            hint = self.hint(name)
             raise PydanticCustomError(
                 "unknown_name", "names no {sort}: '{name}'", {"sort": self.sort, "name": name, "at": at, "hint": hint}
             )
@@ -119,6 +123,16 @@ class Family(Generic[T]):
                 "fields": [*cls.model_fields],
             }
             raise PydanticCustomError("nested", "{name}", context) from None
+
+    def hint(self, name: str) -> str:
+        """What to write instead of a name that nobody knows: what it means elsewhere, one that is near, or all."""
+        folded = snake_case(name).strip("_")
+        for each in (folded, folded.replace("_", "")):
+            if each in self.explained:
+                return self.explained[each]
+            if each in self.synonyms:
+                return f"did you mean '{self.synonyms[each]}'?"
+        return did_you_mean(name, [*self.members, *self.aliases]) or f"there are {', '.join(self.members)}"
 
     @property
     def _article(self) -> str:

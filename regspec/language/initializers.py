@@ -72,7 +72,29 @@ class WeightInitializer(Named):
         raise NotImplementedError
 
 
-INITIALIZERS: Family[WeightInitializer] = Family("initializer")
+# of torch.nn.init, of the papers' authors, and of what is left of a name without its distribution
+_SYNONYMS = {
+    "glorot": "glorot_uniform",
+    "xavier": "glorot_uniform",
+    "xavier_uniform": "glorot_uniform",
+    "xavier_normal": "glorot_normal",
+    "he": "he_normal",
+    "kaiming": "he_normal",
+    "kaiming_uniform": "he_uniform",
+    "kaiming_normal": "he_normal",
+    "msra": "he_normal",
+    "lecun": "lecun_normal",
+    "gaussian": "random_normal",
+    "randn": "random_normal",
+    "rand": "random_uniform",
+    "trunc_normal": "truncated_normal",
+    "eye": "identity",
+    "dirac": "identity",
+    "fill": "constant",
+    "value": "constant",
+}
+
+INITIALIZERS: Family[WeightInitializer] = Family("initializer", synonyms=_SYNONYMS)
 
 
 class Random(WeightInitializer):

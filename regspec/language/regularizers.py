@@ -25,38 +25,73 @@ from regspec.language.schedules import Schedule, parse_schedules
 from regspec.text.problems import RegspecError
 
 
+@dataclass(frozen=True)
+class Dimensions:
+    """Where, in a tensor of torch, the units of an output lie; or the outputs and inputs of a weight."""
+
+    units: int
+    inputs: int | None = None
+    blocks: int = 1  # the first dimension has so many, each with channels of its own along the second: a grouped kernel
+    kernels: int = 1  # which lie one below the other along the first dimension
+
+
 class Penalty(Named):
     """One regularizer: a function of a tensor to a scalar."""
 
     reads_axes: ClassVar[bool] = False  # whether it must see the axes as Keras counts them
+    reads_units: ClassVar[bool] = False  # whether it is by units, so that it must know where they lie
     for_weights: ClassVar[bool] = True
+    adds_up: ClassVar[bool] = False  # whether the penalty of kernels in one tensor is the sum of theirs
 
     @property
     def needs_inputs(self) -> bool:
         """Whether it is for weights that have an axis of inputs."""
         return False
 
-    def lower(self, units: int, inputs: int | None = None) -> Call:
-        """The constructor of the runtime's regularizer.
-
-        ``units`` is the dimension of the weight that holds its outputs, or of an output that holds its units;
-        ``inputs`` that of a weight's inputs, if it has one.
-        """
+    def lower(self, at: Dimensions) -> Call:
+        """The constructor of the runtime's regularizer of what lies so."""
         raise NotImplementedError
 
 
-REGULARIZERS: Family[Penalty] = Family("regularizer")
+DECAY = "an optimizer's weight_decay of d is {l2: d / 2}: its gradient is d * w, that of {l2: c} 2 * c * w"
+_SYNONYMS = {
+    "lasso": "l1",
+    "ridge": "l2",
+    "tikhonov": "l2",
+    "l1l2": "l1_l2",
+    "elastic_net": "l1_l2",
+    "elasticnet": "l1_l2",
+    "group": "group_lasso",
+    "grouplasso": "group_lasso",
+    "l21": "group_lasso",
+    "l2_1": "group_lasso",
+    "ortho": "orthogonal",
+    "orthogonal_regularizer": "orthogonal",
+    "orthonormal": "orthogonal",
+    "spectral_norm": "spectral",
+    "spectralnorm": "spectral",
+    "kl": "kl_sparsity",
+    "kl_divergence": "kl_sparsity",
+    "sparsity": "kl_sparsity",
+    "frobenius": "norm",
+    "l2_norm": "norm",
+}
+
+REGULARIZERS: Family[Penalty] = Family(
+    "regularizer", synonyms=_SYNONYMS, explained={"weight_decay": DECAY, "weightdecay": DECAY, "decay": DECAY}
+)
 
 
 @REGULARIZERS.add
 class L1(Penalty):
     """strength * sum(abs(w))."""
 
+    adds_up = True
     main = "strength"
     example = "1e-4"
     strength: NotNegative = 0.01
 
-    def lower(self, units: int, inputs: int | None = None) -> Call:
+    def lower(self, at: Dimensions) -> Call:
         return call("L1", self.strength)
 
 
@@ -64,11 +99,12 @@ class L1(Penalty):
 class L2(Penalty):
     """strength * sum(w**2), without a half."""
 
+    adds_up = True
     main = "strength"
     example = "1e-4"
     strength: NotNegative = 0.01
 
-    def lower(self, units: int, inputs: int | None = None) -> Call:
+    def lower(self, at: Dimensions) -> Call:
         return call("L2", self.strength)
 
 
@@ -76,6 +112,7 @@ class L2(Penalty):
 class L1L2(Penalty):
     """l1 * sum(abs(w)) + l2 * sum(w**2); 0.01 for both where neither is given."""
 
+    adds_up = True
     example = "{l1: 1e-5, l2: 1e-4}"
     name = "l1_l2"
     l1: NotNegative = 0.0
@@ -87,7 +124,7 @@ class L1L2(Penalty):
         """Keras's documented strengths, where none is given."""
         return value or {"l1": 0.01, "l2": 0.01}
 
-    def lower(self, units: int, inputs: int | None = None) -> Call:
+    def lower(self, at: Dimensions) -> Call:
         return call("L1L2", l1=self.l1, l2=self.l2)
 
 
@@ -96,11 +133,12 @@ class Orthogonal(Penalty):
     """factor * the mean absolute cosine between the rows (or columns) of the weight as a matrix."""
 
     main = "factor"
+    reads_units = True
     factor: NotNegative = 0.01
     mode: Literal["rows", "columns"] = "rows"
 
-    def lower(self, units: int, inputs: int | None = None) -> Call:
-        return call("Orthogonal", self.factor, mode=unless("rows", self.mode), dim=units)
+    def lower(self, at: Dimensions) -> Call:
+        return call("Orthogonal", self.factor, mode=unless("rows", self.mode), dim=at.units)
 
 
 @REGULARIZERS.add
@@ -111,7 +149,7 @@ class Norm(Penalty):
     example = "1e-3"
     strength: NotNegative
 
-    def lower(self, units: int, inputs: int | None = None) -> Call:
+    def lower(self, at: Dimensions) -> Call:
         return call("Norm", self.strength)
 
 
@@ -119,8 +157,10 @@ class Norm(Penalty):
 class GroupLasso(Penalty):
     """strength * the sum over groups of sqrt(size) * norm; a group holds the weights of one output (or input)."""
 
+    adds_up = True
     main = "strength"
     example = "{strength: 1e-3, axis: output}"
+    reads_units = True
     strength: NotNegative
     axis: Literal["output", "input"] = "output"
 
@@ -128,8 +168,11 @@ class GroupLasso(Penalty):
     def needs_inputs(self) -> bool:
         return self.axis == "input"
 
-    def lower(self, units: int, inputs: int | None = None) -> Call:
-        return call("GroupLasso", self.strength, dim=inputs if self.axis == "input" else units)
+    def lower(self, at: Dimensions) -> Call:
+        dim = at.inputs if self.axis == "input" else at.units
+        if dim == 1 and at.blocks * at.kernels > 1:
+            return call("GroupLassoOfBlocks", self.strength, at.blocks * at.kernels)
+        return call("GroupLasso", self.strength, dim=dim)
 
 
 @REGULARIZERS.add
@@ -140,7 +183,7 @@ class Hoyer(Penalty):
     example = "1e-4"
     strength: NotNegative
 
-    def lower(self, units: int, inputs: int | None = None) -> Call:
+    def lower(self, at: Dimensions) -> Call:
         return call("Hoyer", self.strength)
 
 
@@ -150,10 +193,11 @@ class Spectral(Penalty):
 
     main = "strength"
     example = "1e-3"
+    reads_units = True
     strength: NotNegative
 
-    def lower(self, units: int, inputs: int | None = None) -> Call:
-        return call("Spectral", self.strength, dim=units)
+    def lower(self, at: Dimensions) -> Call:
+        return call("Spectral", self.strength, dim=at.units)
 
 
 @REGULARIZERS.add
@@ -162,12 +206,13 @@ class KlSparsity(Penalty):
 
     main = "strength"
     example = "{strength: 1e-3, target: 0.05}"
+    reads_units = True
     for_weights = False
     strength: NotNegative
     target: Annotated[Fraction, Field(gt=0, lt=1)] = 0.05
 
-    def lower(self, units: int, inputs: int | None = None) -> Call:
-        return call("KLSparsity", self.strength, target=unless(0.05, self.target), dim=unless(-1, units))
+    def lower(self, at: Dimensions) -> Call:
+        return call("KLSparsity", self.strength, target=unless(0.05, self.target), dim=unless(-1, at.units))
 
 
 @dataclass(frozen=True)
@@ -207,37 +252,47 @@ class Regularizer:
         return any(part.reads_axes for part in self._penalties)
 
     @property
+    def reads_units(self) -> bool:
+        """Whether a part of it is by units, so that it must know where they lie."""
+        return any(part.reads_units for part in self._penalties)
+
+    @property
     def _penalties(self) -> list[Penalty]:
         """The penalties of the parts, without their schedules."""
         return [part.penalty if isinstance(part, Scheduled) else part for part in self.parts]
 
-    def check(self, slot: str, *, has_inputs: bool) -> None:
-        """Raises `ShapeError` where a part has no meaning for the slot, which may have an axis of inputs."""
+    def check(self, slot: str, *, has_inputs: bool, has_outputs: bool = True) -> None:
+        """Raises `ShapeError` where a part has no meaning for the slot, which may have axes of inputs and outputs."""
         for part in self._penalties:
             if slot != "activity" and not part.for_weights:
                 raise ShapeError(f"has {part.name} on its {slot}, but that is a regularizer of activities")
             if part.needs_inputs and not has_inputs:
                 raise ShapeError(f"has {part.name} over the input axis, but there is none")
+            if part.reads_units and not has_outputs and slot != "activity":
+                raise ShapeError(f"has {part.name}, which is by outputs, but it is a scale, and has none")
 
-    def lower(self, units: int, inputs: int | None = None) -> Call:
-        """The constructor of the runtime's regularizer."""
+    def lower(self, at: Dimensions) -> Call:
+        """The constructor of the runtime's regularizer of what lies so."""
         alike: dict[tuple[Schedule, ...], list[Penalty]] = {}
         for part in self.parts:
             penalty, schedules = (part.penalty, part.schedules) if isinstance(part, Scheduled) else (part, ())
             alike.setdefault(schedules, []).append(penalty)
         calls = []
         for schedules, penalties in alike.items():
-            own = _sum(penalties, units, inputs)
+            own = _sum(penalties, at)
             calls.append(call("Scheduled", own, *[each.lower() for each in schedules]) if schedules else own)
         return calls[0] if len(calls) == 1 else call("Sum", *calls)
 
 
-def _sum(penalties: list[Penalty], units: int, inputs: int | None) -> Call:
+def _sum(penalties: list[Penalty], at: Dimensions) -> Call:
     """The constructor of the sum of penalties."""
     strengths = {part.name: part.strength for part in penalties if isinstance(part, (L1, L2))}
     if len(strengths) == len(penalties) == 2:
         return call("L1L2", l1=strengths["l1"], l2=strengths["l2"])
-    calls = [part.lower(units, inputs) for part in penalties]
+    calls = [
+        part.lower(at) if part.adds_up or at.kernels == 1 else call("Apart", part.lower(at), at.kernels)
+        for part in penalties
+    ]
     return calls[0] if len(calls) == 1 else call("Sum", *calls)
 
 
@@ -317,7 +372,7 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
         reads_axes = True
         is_registered = True
 
-        def lower(self, units: int, inputs: int | None = None) -> Call:
+        def lower(self, at: Dimensions) -> Call:
             arguments = {field: getattr(self, field) for field in type(self).model_fields}
             if inspect.isclass(function):
                 return call(target, **arguments)

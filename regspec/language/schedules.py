@@ -27,7 +27,20 @@ class Schedule(Named):
         return call(f"{type(self).__name__}Schedule", **given)
 
 
-SCHEDULES: Family[Schedule] = Family("schedule")
+_SYNONYMS = {
+    "cosine_annealing": "cosine",
+    "cosine_decay": "cosine",
+    "exponential_decay": "exponential",
+    "linear_decay": "linear",
+    "polynomial": "linear",
+    "ramp": "warmup",
+    "step": "steps",
+    "multi_step": "steps",
+    "piecewise_constant": "steps",
+    "delay": "constant",
+}
+
+SCHEDULES: Family[Schedule] = Family("schedule", synonyms=_SYNONYMS)
 
 
 @SCHEDULES.add

@@ -15,7 +15,7 @@ from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol
 from regspec.language.fields import Count, Number, Positive, Sequence, Size, Sizes
 from regspec.layers.dropout import Noise
-from regspec.layers.layer import Elementwise, Spatial, kind
+from regspec.layers.layer import Elementwise, Layer, Spatial, kind
 from regspec.layers.preprocessing import Sized
 from regspec.layers.reshaping import Moved
 
@@ -92,6 +92,14 @@ class Augmentation(Noise, Images):
     supports_masking = False
 
 
+class OfBatch(Layer):
+    """A layer that draws, or counts, once for all images of a batch."""
+
+    @property
+    def reads_batch(self) -> bool:
+        return True
+
+
 class Valued(Spatial):
     """A layer on images whose values have a range."""
 
@@ -110,7 +118,7 @@ class RandomFlip(Augmentation):
 
 
 @kind
-class RandomCrop(Augmentation, Sized):
+class RandomCrop(OfBatch, Augmentation, Sized):
     """A window at a random place, one for the batch, in training; in evaluation the middle, resized."""
 
 
@@ -136,7 +144,7 @@ class RandomErasing(Augmentation, Valued):
 
 
 @kind
-class RandomGaussianBlur(Augmentation, Valued):
+class RandomGaussianBlur(OfBatch, Augmentation, Valued):
     """Images blurred, in training."""
 
     factor: Probability = Field((0.0, 1.0), description=CHANCE)
@@ -155,14 +163,14 @@ class RandomGaussianBlur(Augmentation, Valued):
 
 
 @kind
-class MixUp(Augmentation):
+class MixUp(OfBatch, Augmentation):
     """Each image mixed with another of the batch, in training. Labels are not mixed."""
 
     alpha: Positive = Field(0.2, description="The weight is drawn from Beta(alpha, alpha).")
 
 
 @kind
-class CutMix(Augmentation):
+class CutMix(OfBatch, Augmentation):
     """Images with a rectangle of another of the batch, in training. Labels are not mixed."""
 
     factor: Probability = Field(
@@ -170,7 +178,7 @@ class CutMix(Augmentation):
     )
 
 
-class Policy(Augmentation, Valued):
+class Policy(OfBatch, Augmentation, Valued):
     """Several augmentations in a row, drawn from a list."""
 
     interpolation: Literal["nearest", "bilinear"] = Field(

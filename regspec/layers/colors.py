@@ -14,6 +14,7 @@ from regspec.layers.augmentation import (
     Augmentation,
     Bounds,
     Images,
+    OfBatch,
     Probability,
     Signed,
     Valued,
@@ -167,7 +168,7 @@ class AutoContrast(Images, Valued):
 
 
 @kind
-class Equalization(Images, Valued):
+class Equalization(OfBatch, Images, Valued):
     """Images whose values are spread evenly, by one histogram for each channel of the batch, in training."""
 
     bins: Size = Field(256, description="The number of bins of the histogram.")

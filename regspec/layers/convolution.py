@@ -90,7 +90,7 @@ class Convolution(KernelSlot, BiasSlot, Activated, Window):
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         axes = AXES[self.spatial_rank]
         shape = (*self.kernel_size, x.size(1) // self.groups, self.filters)
-        kernel = self.weight("kernel", f"{axes} i o -> o i {axes}", shape)
+        kernel = self.weight("kernel", f"{axes} i o -> o i {axes}", shape, blocks=self.groups)
         bias = self.weight("bias", "o", (self.filters,), parameters=("bias",))
         return (kernel, bias) if self.use_bias else (kernel,)
 
@@ -256,7 +256,10 @@ class DepthwiseConvolution(BiasSlot, Activated, Depthwise):
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         depthwise = self.weight(
-            "depthwise", self.depthwise_pattern, (*self.kernel_size, x.size(1), self.depth_multiplier)
+            "depthwise",
+            self.depthwise_pattern,
+            (*self.kernel_size, x.size(1), self.depth_multiplier),
+            blocks=x.size(1),
         )
         bias = self.weight("bias", "o", (x.size(1) * self.depth_multiplier,), parameters=("bias",))
         return (depthwise, bias) if self.use_bias else (depthwise,)
@@ -295,7 +298,9 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
         channels = x.size(1)
         depthwise_shape = (*self.kernel_size, channels, self.depth_multiplier)
         pointwise_shape = (*ones, channels * self.depth_multiplier, self.filters)
-        depthwise = self.weight("depthwise", self.depthwise_pattern, depthwise_shape, module="depthwise")
+        depthwise = self.weight(
+            "depthwise", self.depthwise_pattern, depthwise_shape, module="depthwise", blocks=channels
+        )
         pointwise = self.weight("pointwise", f"{axes} i o -> o i {axes}", pointwise_shape, module="pointwise")
         bias = self.weight("bias", "o", (self.filters,), parameters=("bias",), module="pointwise")
         return (depthwise, pointwise, bias) if self.use_bias else (depthwise, pointwise)

@@ -54,6 +54,10 @@ class Shaped(Rated):
             raise ShapeError(f"has a noise_shape of {len(self.noise_shape)} axes, but is given {x.described}")
         return self.noise_shape and axes.permute(self.noise_shape, x.order)
 
+    @property
+    def reads_batch(self) -> bool:
+        return self.noise_shape is not None and self.noise_shape[:1] != (None,)
+
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         self.noise(x)  # raises if its shape does not fit
         return x.shape

@@ -16,7 +16,6 @@ class Table(EmbeddingsSlot):
     """A table of vectors."""
 
     example = "{input_dim: 1000, output_dim: 64, embeddings_regularizer: {l2: 1e-6}}"
-    indexes_rows = True
 
     input_dim: Size = Field(description="The number of rows: the largest index plus one.")
     output_dim: Size = Field(description="The size of each row.")
@@ -34,6 +33,10 @@ class Table(EmbeddingsSlot):
 
     def input_spec_order(self, rank: int) -> Order | None:
         return identity(rank)  # indices have no channels
+
+    @property
+    def indexes_rows(self) -> bool:
+        return True
 
     def table(self) -> Weight:
         """The table as a weight."""

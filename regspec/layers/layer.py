@@ -23,7 +23,7 @@ from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.language.initializers import Drawn, WeightInitializer
 from regspec.language.registration import load_entry_points
-from regspec.language.regularizers import Regularizer, RegularizerField
+from regspec.language.regularizers import Dimensions, Regularizer, RegularizerField
 
 parse_pattern = cache(Pattern.parse)
 
@@ -39,6 +39,7 @@ class Weight:
     parameters: tuple[str, ...] = ("weight",)  # attributes of its module; several are stacked along a first axis
     module: str = ""  # the suffix of its module
     trainable: bool = True  # by its kind: a moving average is not
+    is_loaded: bool = False  # whether it has no first value, and comes with a state_dict
     frozen: bool = False  # by the spec
     initializer: WeightInitializer | None = None
     constructed: WeightInitializer | None = None  # what the module's constructor fills it with
@@ -47,8 +48,16 @@ class Weight:
     explicit: bool = False  # whether the layer itself says what its regularizer is
     fans: tuple[int, int] | None = None  # where Keras does not count them from the shape
     ones: tuple[int, int] | None = None  # rows that start at one: an LSTM's forget gate
+    blocks: int | None = None  # of a kernel of groups: how many there are, one below the other in torch
     chunks: tuple[int, ...] | None = None  # Keras's gates, in the order in which torch stores them
     along: tuple[int | None, ...] = ()  # for each of its axes, the Keras axis of the input that decides its size
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """Where its outputs and inputs lie in torch."""
+        if self.blocks is None:
+            return Dimensions(self.pattern.output, self.pattern.input)
+        return Dimensions(self.pattern.output, 1, self.blocks)
 
     @property
     def drawn(self) -> Drawn | None:
@@ -99,7 +108,6 @@ class Layer(Frozen):
     call_fields: ClassVar[frozenset[str]] = frozenset()  # fields that a further call of the layer may set anew
     gives: ClassVar[str | None] = None  # the type of the floating-point numbers that its module gives, if fixed
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
-    indexes_rows: ClassVar[bool] = False  # whether its input holds indices of rows, of which none is below 0
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
     takes_attention_mask: ClassVar[bool] = False  # whether the 'mask' that a spec gives it is one of scores
     is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
@@ -200,9 +208,19 @@ class Layer(Frozen):
         return False
 
     @property
+    def reads_batch(self) -> bool:
+        """Whether in training an example's output depends on its batch, or on how often the layer was called before."""
+        return self.is_opaque  # only the user knows
+
+    @property
     def index_limit(self) -> int | None:
         """How many indices its input may hold, from 0 up; None where it takes any numbers."""
         return None
+
+    @property
+    def indexes_rows(self) -> bool:
+        """Whether its input holds indices of rows, of which none is below 0."""
+        return False
 
     @property
     def activity(self) -> Regularizer | None:

@@ -79,6 +79,10 @@ class BatchNormalization(ChannelNormalization):
         if x.mask is not None and (self.renorm or x.mask.rank != x.rank - 1):
             raise ShapeError(f"has a mask of {text(x.mask.shape)}, which does not fit {x.described}")
 
+    @property
+    def reads_batch(self) -> bool:
+        return self.trainable is not False
+
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         size, along = (x.size(1),), (x.order[1],)
         mean = self.weight(
@@ -110,7 +114,7 @@ class BatchNormalization(ChannelNormalization):
             clipping=unless((None, None, None), bounds) if self.renorm else OMIT,
             scale=unless(True, self.scale),
             center=unless(True, self.center),
-            frozen=unless(False, not self.trainable),
+            frozen=unless(False, self.trainable is False),  # statistics may move though no weight is trained
         )
         if x.mask is None:
             return Module(constructor)(x)
@@ -261,9 +265,22 @@ class SpectralNormalization(Layer):
 
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}; it must have a kernel or embeddings.")
     power_iterations: Size = Field(1, description="How many iterations estimate the singular value in each step.")
+    cuts_off: bool = Field(
+        False,
+        description="Whether the output is cut to whole numbers where the input has these, as that of an embedding; "
+        "Keras 3 does so.",
+    )
+
+    own_fields = frozenset({"cuts_off"})
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        return {"layer": OnInputs(self.layer, xs)}
+        if self._is_cut(xs[0]) != (self.takes_integers and not xs[0].is_floating):
+            raise ShapeError("is on whole numbers without cuts_off: true, and Keras cuts its output to such numbers")
+        return {"layer": OnInputs(self.layer, xs), "cuts_off": False}
+
+    def _is_cut(self, x: Symbol) -> bool:
+        """Whether the output has the type of an input of whole numbers."""
+        return self.cuts_off and self.takes_integers and not x.is_floating
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -303,11 +320,19 @@ class SpectralNormalization(Layer):
     def index_limit(self) -> int | None:
         return self.layer.index_limit
 
+    @property
+    def indexes_rows(self) -> bool:
+        return self.layer.indexes_rows
+
     def output_dtype(self, x: Symbol, *_: Symbol) -> str | list[str] | None:
-        return self.layer.output_dtype(x)
+        return x.dtype if self._is_cut(x) else self.layer.output_dtype(x)
 
     def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         return self.layer.output_mask(x, *others)
+
+    @property
+    def reads_batch(self) -> bool:
+        return True  # each call takes the kernel on
 
     def _kernel(self, x: Symbol) -> Weight:
         """The weight that is normalized: Keras's kernel or embeddings, of a layer that is one module."""
@@ -349,4 +374,6 @@ class SpectralNormalization(Layer):
         )
         normalized = Module(constructor)(*main.arguments, **main.keywords)
         result = replaced(result, {main: normalized})
+        if self._is_cut(x):
+            result = result.method("type_as", x)
         return Module(call("nn.Identity"), "layer_activity")(result) if self.inner_activities else result

@@ -13,7 +13,6 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Number, Sequence, Size
-from regspec.language.initializers import ONES, ZEROS
 from regspec.layers.embedding import indices
 from regspec.layers.layer import Elementwise, Layer, Spatial, Weight, channel_axis, kind, spec_axes
 from regspec.layers.reshaping import Moved
@@ -24,10 +23,23 @@ def _numbers(value: Any) -> Any:
 
 
 _NUMBER = {"type": "number"}
-Numbers = Annotated[
-    Number | tuple[Number, ...],
-    BeforeValidator(_numbers),
-    WithJsonSchema({"anyOf": [_NUMBER, {"type": "array", "items": _NUMBER, "minItems": 1}]}),
+_NUMBERS = [_NUMBER, {"type": "array", "items": _NUMBER, "minItems": 1}]
+Numbers = Annotated[Number | tuple[Number, ...], BeforeValidator(_numbers), WithJsonSchema({"anyOf": _NUMBERS})]
+
+LOADED: Literal["loaded"] = "loaded"  # stands for numbers that come with the weights
+
+
+def _statistic(value: Any) -> Any:
+    if isinstance(value, str) and value != LOADED:
+        expected = {"expected": "a number, one for each channel, or loaded", "received": value}
+        raise PydanticCustomError("form", "must be {expected}", expected)
+    return _numbers(value)
+
+
+Statistic = Annotated[
+    Number | tuple[Number, ...] | Literal["loaded"],
+    BeforeValidator(_statistic),
+    WithJsonSchema({"anyOf": [*_NUMBERS, {"const": LOADED}]}),
 ]
 
 
@@ -69,6 +81,7 @@ class Rescaling(Elementwise):
 class Normalization(Layer):
     """(x - mean) / sqrt(variance), by given numbers or by ones that are loaded with the weights."""
 
+    example = "{mean: 0.5, variance: 0.25}"
     supports_masking = True
 
     axis: Axes | None = Field(
@@ -76,15 +89,32 @@ class Normalization(Layer):
         description="The axes that have their own mean and variance; null for one of all, the features when absent.",
     )
     axis_fields = ("axis",)
-    mean: Numbers | None = Field(None, description="The means; zero until they are loaded when absent.")
-    variance: Numbers | None = Field(None, description="The variances; one until they are loaded when absent.")
+    mean: Statistic | None = Field(
+        None, description="The means; loaded, where they come with the weights. Must be said: nothing adapts them here."
+    )
+    variance: Statistic | None = Field(
+        None, description="The variances; loaded, where they come with the weights. Must be said, as the means."
+    )
     invert: bool = Field(False, description="Whether to go back: x * sqrt(variance) + mean.")
 
     @model_validator(mode="after")
-    def _has_both(self) -> Normalization:
-        if (self.mean is None) != (self.variance is None):
-            raise PydanticCustomError("pair", "needs both 'mean' and 'variance', or neither")
+    def _is_known(self) -> Normalization:
+        """Without numbers it would be the identity, of which nobody hears."""
+        hint = "give those of the data, or say 'mean: loaded, variance: loaded' where they come with the weights"
+        if self.mean is None or self.variance is None:
+            raise PydanticCustomError("pair", "needs both 'mean' and 'variance'", {"hint": hint})
+        if (self.mean == LOADED) != (self.variance == LOADED):
+            raise PydanticCustomError("pair", "needs numbers as both 'mean' and 'variance', or both loaded")
         return self
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether its numbers come with the weights."""
+        return self.mean == LOADED
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        numbers = dict.fromkeys(("mean", "variance")) if self.is_loaded else {}
+        return {**numbers, **spec_axes(self, xs[0])}
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         size = math.prod(self._size(x))
@@ -99,9 +129,6 @@ class Normalization(Layer):
     def literal_order(self, x: Symbol) -> Order:
         return x.spec_order
 
-    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        return spec_axes(self, xs[0])
-
     def _kept(self, x: Symbol) -> tuple[int, ...]:
         return tuple(sorted({x.dimension(axis) for axis in self.axis or ()}))
 
@@ -109,7 +136,7 @@ class Normalization(Layer):
         return tuple(x.size(axis) for axis in self._kept(x))
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
-        if self.mean is not None:
+        if not self.is_loaded:
             return ()
         shape = self._size(x)
         names = " ".join("abcdefgh"[: len(shape)])
@@ -121,11 +148,10 @@ class Normalization(Layer):
                 shape,
                 parameters=(slot,),
                 trainable=False,
-                initializer=start,
-                constructed=start,
+                is_loaded=True,
                 along=along,
             )
-            for slot, start in (("mean", ZEROS), ("variance", ONES))
+            for slot in ("mean", "variance")
         )
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
@@ -137,14 +163,14 @@ class Normalization(Layer):
             "Normalization",
             size,
             shape,
-            mean=unless(None, self.mean),
-            variance=unless(None, self.variance),
+            mean=unless(LOADED, self.mean),
+            variance=unless(LOADED, self.variance),
             invert=unless(False, self.invert),
         )
         return Module(constructor)(x)
 
 
-def _is_one(numbers: float | tuple[float, ...] | None) -> bool:
+def _is_one(numbers: float | tuple[float, ...] | str | None) -> bool:
     return isinstance(numbers, (int, float)) or (isinstance(numbers, tuple) and len(numbers) == 1)
 
 

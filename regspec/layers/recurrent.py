@@ -63,6 +63,10 @@ class Recurrent(Layer):
         """The mask by which it skips steps of its input."""
         return None if self.ignores_mask else x.mask
 
+    def takes_mask(self, x: Symbol) -> bool:
+        """Whether its modules must be able to take a mask: in this call, or in another one."""
+        return self.mask_of(x) is not None or (x.is_masked_elsewhere and not self.ignores_mask)
+
     @property
     def state_count(self) -> int:
         """How many states it has."""
@@ -96,7 +100,7 @@ class Recurrent(Layer):
 
     def options_for(self, x: Symbol) -> dict[str, Any]:
         """Keyword arguments of the runtime's modules besides those of a cell."""
-        is_zero = self.mask_of(x) is not None and self.zero_output_for_mask
+        is_zero = self.takes_mask(x) and self.zero_output_for_mask
         return {"stateful": unless(False, self.stateful), "zero_output_for_mask": unless(False, is_zero)}
 
     def mask_for(self, x: Symbol) -> dict[str, Value]:
@@ -208,7 +212,7 @@ class Chain(Recurrent):
         features, unused = x.size(-1), [state.method("unsqueeze", 0) for state in initial]
         states: list[Expression] = []
         for path, cell in self.cells:
-            constructor = cell.constructor(features, is_masked=self.mask_of(x) is not None, **self.options_for(x))
+            constructor = cell.constructor(features, is_masked=self.takes_mask(x), **self.options_for(x))
             module = Module(constructor, "_".join((*owner, *path)))
             given, unused = unused[: len(cell.states)], unused[len(cell.states) :]
             whole = module(sequence, *as_torch_takes(given), **self.mask_for(x))

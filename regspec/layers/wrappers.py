@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from regspec.code import axes
 from regspec.code.axes import Order
-from regspec.code.expressions import Expression, Module, Part, call
+from regspec.code.expressions import Each, Expression, Local, Module, Part, call, walk
 from regspec.code.shapes import Shape, ShapeError, States, Symbol, text
 from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
@@ -83,7 +83,7 @@ class Bidirectional(Layer):
         """The cell, if one bidirectional module of torch can compute both directions; else None."""
         forward = self._forward
         is_plain = not (forward.go_backwards or forward.return_state or forward.stateful)
-        if x.mask is not None or self.backward_layer is not None or not is_plain:
+        if x.mask is not None or x.is_masked_elsewhere or self.backward_layer is not None or not is_plain:
             return None
         cell = forward.lone_cell if isinstance(forward, Chain) else None
         return cell if cell is not None and cell.is_native and forward.activity is None else None
@@ -242,13 +242,20 @@ def _in_steps(order: Order) -> Order:
 class TimeDistributed(Layer):
     """A layer applied to each step of a sequence by itself.
 
-    The layer's batch is the steps of all sequences, so its own activity penalty is divided by their number.
+    The layer's batch is the steps of all sequences, so its own activity penalty is divided by their number. A layer
+    that reads its batch, such as a batch normalization, gets one step of all sequences after the other instead.
     """
 
     example = "{layer: {Dense: {units: 64, kernel_regularizer: {l2: 1e-4}}}}"
 
     layer: Nested = Field(description="The layer, such as Dense: {units: 32}.")
+    steps_at_once: bool = Field(
+        False,
+        description="Whether a layer that reads its batch has all steps as one batch, as in Keras 2; else it has one "
+        "step after the other, as in Keras 3.",
+    )
 
+    own_fields = frozenset({"steps_at_once"})
     supports_masking = True
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
@@ -269,10 +276,20 @@ class TimeDistributed(Layer):
         if isinstance(self.layer, (Recurrent, Bidirectional)) and self.layer.stateful:
             raise ShapeError("wraps a stateful layer, whose state would go from each step's sequence to the next")
 
+    @property
+    def reads_batch(self) -> bool:
+        return self.layer.reads_batch
+
+    @property
+    def _is_in_turn(self) -> bool:
+        """Whether the layer has one step after the other."""
+        return self.layer.reads_batch and not self.steps_at_once
+
     def _step(self, x: Symbol) -> Symbol:
         """A tensor like all steps of ``x``, one after the other."""
         mask = None
-        if x.mask is not None and x.mask.rank > 2:  # each step is a sequence with a mask of its own
+        # each step is a sequence with a mask of its own; or the mask says which examples of its batch count
+        if x.mask is not None and (x.mask.rank > 2 or self._is_in_turn):
             mask = Symbol((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
         shape, spec_order = (None, *x.logical[2:]), axes.without(x.spec_order, {1})
         return Symbol(shape, x.source, x.dtype, (), spec_order, x.is_open, mask=mask)
@@ -312,15 +329,33 @@ class TimeDistributed(Layer):
     def index_limit(self) -> int | None:
         return self.layer.index_limit
 
+    @property
+    def indexes_rows(self) -> bool:
+        return self.layer.indexes_rows
+
     def output_dtype(self, x: Symbol, *_: Symbol) -> str | list[str] | None:
         return self.layer.output_dtype(x)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if isinstance(self.layer, Dense) and self.layer.is_along_last_axis and not self.inner_activities:
             return nested.lower(self.layer, x, x)  # Dense works along the last axis, whatever axes are before it
-        steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
+        if self._is_in_turn:
+            result = call("torch.stack", self._step_by_step(x), dim=1)
+            return self._listened(result.method("flatten", 0, 1), x) if self.inner_activities else result
         mask = None if x.mask is None else x.mask.method("flatten", 0, 1)
-        result = nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1), mask)
+        return self._listened(nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1), mask), x)
+
+    def _step_by_step(self, x: Symbol) -> Expression:
+        """A list of the outputs of all steps."""
+        own, step, mask = self._step(x), Local("step"), Local("mask")
+        result = nested.lower(self.layer, own, step, mask)
+        if own.mask is None or x.mask is None or not any(each is mask for each in walk(result)):
+            return Each(result, (step,), (x.method("unbind", 1),))
+        return Each(result, (step, mask), (x.method("unbind", 1), x.mask.method("unbind", 1)))
+
+    def _listened(self, result: Expression, x: Symbol) -> Expression:
+        """The outputs (batch, steps, …) of those of all steps, through a module to listen on if they have a penalty."""
+        steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
         if self.inner_activities:
             result = Module(call("nn.Identity"), "layer_activity")(result)
         return result.method("unflatten", 0, steps)

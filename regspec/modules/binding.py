@@ -10,11 +10,9 @@ clipped; with the loss route it is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Any, Literal
 
 import torch
@@ -22,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
 from regspec.modules.measuring import outermost
-from regspec.runtime import L1, L2, GroupLasso, Regularized
+from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, Regularized
 from regspec.runtime.kernels.fused import add_gradients
 from regspec.runtime.kernels.sharded import fill, penalty_of, whole
 from regspec.runtime.penalties.schedules import Scheduled
@@ -31,7 +29,7 @@ from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 Route = Literal["loss", "gradient", "decay", "proximal"]
 ROUTES = ("loss", "gradient", "decay", "proximal")
-KINDS = {L1: "l1", L2: "l2", GroupLasso: "group_lasso"}
+KINDS = {L1: "l1", L2: "l2", GroupLasso: "group_lasso", GroupLassoOfBlocks: "group_lasso"}
 SHOWN = 8  # terms in a message
 STEPS = "regspec_steps"  # in the optimizer's first group, as learning-rate schedulers keep their initial_lr in groups
 COUPLED = (SGD, Adam, NAdam, RAdam, Adagrad, RMSprop)  # whose weight_decay is added to the gradient
@@ -167,10 +165,13 @@ def _routed(
     named: Mapping[str, tuple[Any, Regularized]], routes: Mapping[str, Route], terms: Mapping[str, Route]
 ) -> Iterator[_Part]:
     """The parts of terms that leave the loss route."""
+    known: dict[tuple[Tensor, ...], tuple[Regularized, tuple[str, ...]]] = {}
     for name, (term, owner) in named.items():
         if not isinstance(term, WeightTerm):
             continue
-        parameters = tuple(attrgetter(path)(owner) for path in term.parameters)
+        parameters: tuple[Any, ...] = term.tensors(owner)
+        if known.setdefault(parameters, (owner, term.parameters)) != (owner, term.parameters):
+            continue  # tied to a weight that has a term
         for index, part in enumerate(term.parts):
             own = part.regularizer if isinstance(part, Scheduled) else part
             kind = KINDS.get(type(own), "other")
@@ -185,7 +186,9 @@ def _refused(part: _Part, optimizer: Optimizer, decoupled: bool) -> Iterator[Pro
     if any(parameter not in optimized for parameter in part.parameters):
         yield Problem(f"the weight of '{part.name}' is none of the optimizer's parameters")
     kind = type(optimizer).__name__
-    if part.route == "decay":
+    if part.term.adds_parameters and part.route in ("decay", "proximal"):
+        yield Problem(f"'{part.name}' is of the sum of two parameters, which has the loss and gradient routes only")
+    elif part.route == "decay":
         if part.kind != "l2":
             yield Problem(f"'{part.name}' can't be on the decay route: a weight decay is the gradient of an L2 alone")
         elif isinstance(optimizer, AdamW) or optimizer.defaults.get("decoupled_weight_decay"):
@@ -316,13 +319,13 @@ def _add_gradients(parts: list[_Part], scale: Tensor) -> None:
     groups: dict[tuple[Any, ...], list[Tensor]] = {}
     for part in parts:
         parameters = [parameter for parameter in part.parameters if parameter.requires_grad]
-        if part.kind in ("l1", "l2"):
+        if part.kind in ("l1", "l2") and not part.term.adds_parameters:
             strengths = (part.strength, 0.0) if part.kind == "l1" else (0.0, 2 * part.strength)
             for parameter in parameters:
                 groups.setdefault((*strengths, parameter.dtype, parameter.device), []).append(parameter)
         elif parameters:
             with torch.enable_grad():
-                weight = parameters[0] if len(parameters) == 1 else torch.stack([whole(each) for each in parameters])
+                weight = part.term.joined(part.parameters if part.term.adds_parameters else parameters)
                 gradients = torch.autograd.grad(penalty_of(part.regularizer, weight), parameters)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 gradient = gradient * (part.factor * scale)
@@ -353,10 +356,4 @@ def _shrink(part: _Part, sizes: Mapping[Tensor, Any]) -> None:
         if part.kind == "l1":
             parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
             continue
-        weight = whole(parameter)
-        dim = part.regularizer.dim % weight.ndim
-        rest = tuple(axis for axis in range(weight.ndim) if axis != dim)
-        norms = torch.linalg.vector_norm(weight, dim=rest, keepdim=True)
-        size = weight.numel() // weight.shape[dim]
-        tiny = torch.finfo(norms.dtype).tiny
-        fill(parameter, weight * (1 - threshold * math.sqrt(size) / norms.clamp_min(tiny)).clamp_min(0))
+        fill(parameter, part.regularizer.shrunk(whole(parameter), threshold))

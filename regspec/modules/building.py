@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import linecache
+import math
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partialmethod
 from types import ModuleType
@@ -17,9 +20,11 @@ from torch import nn
 from regspec.code.expressions import Call
 from regspec.code.shapes import Precision
 from regspec.graph.loading import AnySpec, graph_of
+from regspec.graph.network import Graph, LayerNode
 from regspec.runtime import Regularized
 from regspec.targets.torch.program import program_of
 from regspec.targets.torch.writing import print_source, value_source
+from regspec.text.problems import Problem, RegspecError
 
 PRECISIONS: dict[torch.dtype | None, Precision] = {getattr(torch, each): each for each in get_args(Precision)}
 
@@ -52,11 +57,49 @@ def build(
     with torch.random.fork_rng(devices=(), enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        text = print_source(program_of(graph_of(spec, PRECISIONS.get(dtype), parameters=parameters)))
-        model: Regularized = SOURCES.executed(text).main()
-    if dtype in PRECISIONS:
-        dtype = None
-    return model if device is None and dtype is None else model.to(device=device, dtype=dtype)
+        graph = graph_of(spec, PRECISIONS.get(dtype), parameters=parameters)
+        cls = SOURCES.executed(print_source(program_of(graph))).main
+        with _allocated(graph):
+            model: Regularized = cls()
+            if dtype in PRECISIONS:
+                dtype = None
+            return model if device is None and dtype is None else model.to(device=device, dtype=dtype)
+
+
+@contextmanager
+def _allocated(graph: Graph) -> Iterator[None]:
+    """Makes a `RegspecError` of what torch raises where there is not the memory for a graph's parameters."""
+    try:
+        yield
+    except (MemoryError, OverflowError, RuntimeError) as error:
+        if not is_for_memory(error):
+            raise
+        raise RegspecError(_too_large(graph)) from None
+
+
+# what torch says on a CPU, on an accelerator (`torch.OutOfMemoryError`), and of sizes that no number counts
+_NO_MEMORY = re.compile(r"allocat|out of memory|[Ss]torage size calculation overflowed|numel: integer multiplication")
+
+
+def is_for_memory(error: Exception) -> bool:
+    """Whether an error says that there is not enough memory."""
+    return not isinstance(error, RuntimeError) or _NO_MEMORY.search(str(error)) is not None
+
+
+def _too_large(graph: Graph) -> Problem:
+    """What is wrong with a graph whose parameters do not fit into memory: its largest layer."""
+    sizes = {node: _size(node) for node in graph.layers()}
+    largest = max(sizes, key=lambda node: sizes[node])
+    total = sum(sizes.values())
+    of_all = "" if total == sizes[largest] else f", of {total:,} in all"
+    what = f"'{largest.name}' has {sizes[largest]:,} parameters{of_all}: there is not the memory for them"
+    hint = "smaller sizes, or a dtype with fewer bytes"
+    return Problem(what, hint) if largest.origin is None else largest.origin.problem(what, hint, key=True)
+
+
+def _size(node: LayerNode) -> int:
+    """How many numbers the weights of a layer hold."""
+    return 0 if node.is_again else sum(math.prod(weight.shape or ()) for weight in node.resolved.weights)
 
 
 def value_of(constructor: Call) -> Any:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from regspec.language.fields import snake_case
-from regspec.runtime import Regularized
+from regspec.runtime import Apart, Regularized
 from regspec.runtime.penalties.schedules import Scheduled
-from regspec.runtime.penalties.terms import WeightTerm
+from regspec.runtime.penalties.terms import Seen, WeightTerm
 from regspec.text.problems import Problem, RegspecError
 
 
@@ -92,6 +92,7 @@ def strengths(module: nn.Module) -> dict[str, float]:
         for name, term, _ in root._named_terms():
             for part in term.parts:
                 own: Any = part.regularizer if isinstance(part, Scheduled) else part
+                own = own.regularizer if isinstance(own, Apart) else own
                 factor = part.factor if isinstance(part, Scheduled) else 1.0
                 strength = own.keywords.get("strength") if isinstance(own, partial) else getattr(own, "strength", None)
                 function = own.func if isinstance(own, partial) else own
@@ -119,8 +120,9 @@ def sparsity(module: nn.Module, *, threshold: float = 0.0) -> dict[str, Tensor]:
     """
     found = {}
     for prefix, root in outermost(module):
+        seen: Seen = {}
         for name, term, owner in root._named_terms():
-            if isinstance(term, WeightTerm) and (weight := term.weight(owner)) is not None:
+            if isinstance(term, WeightTerm) and (weight := term.weight(owner, seen)) is not None:
                 share = (weight.abs() <= threshold).float().mean()
                 found[_joined(prefix, name)] = share.full_tensor() if hasattr(share, "full_tensor") else share
     return found

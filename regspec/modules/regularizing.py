@@ -9,18 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import is_parametrized
 
 from regspec.code.shapes import ShapeError
-from regspec.language.regularizers import Regularizer
+from regspec.language.regularizers import Dimensions, Regularizer
 from regspec.modules.building import value_of
+from regspec.modules.outputs import Output, reading_of
+from regspec.modules.weights import Weight, weight_of
 from regspec.runtime import Regularized
 from regspec.runtime.penalties.attaching import attach, detach
+from regspec.runtime.penalties.readings import Reading
 from regspec.specs import loading
+from regspec.specs.patterns import pattern_hint
 from regspec.specs.rules import ModuleRule, RulesFile
 from regspec.text.document import Document, document_of
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
+SHOWN = 8  # names in a message
 Rules = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
@@ -32,12 +38,17 @@ class Selected:
     shape: tuple[int, ...] | None  # of a parameter
     rule: int | None = None  # counted from 0; None where no rule selects it
     regularizer: Regularizer | None = None
+    given: Output | None = None  # of an output, what the rule says of it
+    weight: Weight | None = None  # of a parameter, what it is
+    is_named: bool = False  # whether a rule names the parameter itself
 
     @property
     def term(self) -> str:
         """The term's name: the parameter's, or that of the module's activity."""
         if self.shape is not None:
-            return self.name
+            owner, _, own = self.name.rpartition(".")
+            own = own if self.weight is None or self.is_named else self.weight.whole or own
+            return f"{owner}.{own}" if owner else own
         return f"{self.name}.activity" if self.name else "activity"
 
     def as_dict(self) -> dict[str, Any]:
@@ -75,26 +86,29 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
     """
     text = _document(rules)
     selected = [each for each in coverage(module, text) if each.regularizer is not None]
-    made = [(each, _made(module, each, text)) for each in selected]
+    made = [(each, *_made(module, each, text)) for each in selected]
     known = {
         f"{name}.{term}" if name else term
         for name, part in module.named_modules()
         if isinstance(part, Regularized)
         for term in part._terms
     }
-    for each, _ in made:
+    weights: dict[str, list[str]] = {}  # the parameters of each weight, by its term
+    for each, *_ in made:
         if each.term in known:
             raise RegspecError(_problem(text, each.rule, f"there is a term '{each.term}' already"))
+        weights.setdefault(each.term, []).append(each.name)
     try:
         model = attach(module)
     except TypeError as error:
         raise RegspecError(str(error)) from None
-    for each, regularizer in made:
+    for each, regularizer, reading in made:
         if each.shape is not None:
-            model.add_weight_terms(regularizer, {each.term: each.name})
+            if each.name == (own := weights[each.term])[0]:
+                model.add_weight_terms(regularizer, {each.term: tuple(own)}, adds_parameters=len(own) > 1)
         else:
-            model.add_activity_terms(regularizer, {each.term: each.name})
-    model._attached.extend(each.term for each, _ in made)
+            model.add_activity_terms(regularizer, {each.term: each.name}, reading=reading)
+    model._attached.extend(dict.fromkeys(each.term for each, *_ in made))
     return model
 
 
@@ -130,6 +144,10 @@ def coverage(module: nn.Module, rules: Rules | Document) -> list[Selected]:
     loaded, problems = loading.rules_from(text)
     if loaded is None:
         raise RegspecError(problems)
+    for name, part in module.named_modules():
+        if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():  # type: ignore[misc]
+            what = f"'{name}', a {type(part).__name__}, has no weights before its first call"
+            raise RegspecError(Problem(what, "call the model once, with a batch, and regularize it then"))
     selected = [*_parameters(module, loaded), *_outputs(module, loaded)]
     matched = {each.rule for each in selected}
     unmatched = [index for index, rule in enumerate(loaded.rules) if index not in matched and not rule.optional]
@@ -147,13 +165,17 @@ def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
             if own in part._parameters and qualified not in named:
                 continue
             parameter = getattr(part, own)
+            weight = weight_of(part, own, parameter)
             for index, rule in enumerate(rules.rules):
-                regularizer = _for_parameter(rule, qualified, owner, part, own, parameter)
+                regularizer = _for_parameter(rule, qualified, owner, part, weight)
                 if regularizer is not None:
-                    yield Selected(qualified, tuple(parameter.shape), index, regularizer)
+                    is_named = rule.parameters is not None
+                    yield Selected(
+                        qualified, tuple(parameter.shape), index, regularizer, weight=weight, is_named=is_named
+                    )
                     break
             else:
-                yield Selected(qualified, tuple(parameter.shape))
+                yield Selected(qualified, tuple(parameter.shape), weight=weight)
 
 
 def _computed(part: nn.Module) -> list[str]:
@@ -164,28 +186,29 @@ def _computed(part: nn.Module) -> list[str]:
     return [name for name in names if isinstance(getattr(part, name, None), Tensor)]
 
 
-def _for_parameter(
-    rule: ModuleRule, qualified: str, owner: str, part: nn.Module, own: str, parameter: Tensor
-) -> Regularizer | None:
+def _for_parameter(rule: ModuleRule, qualified: str, owner: str, part: nn.Module, weight: Weight) -> Regularizer | None:
     """The regularizer that a rule gives a parameter."""
     if rule.parameters is not None:
         return rule.regularizer if _is_named(rule, rule.parameters, qualified) else None
-    if not _selects(rule, owner, part):
+    return _by_slot(rule, weight) if _selects(rule, owner, part) else None
+
+
+def _by_slot(rule: ModuleRule, weight: Weight) -> Regularizer | None:
+    """The regularizer that a rule gives a parameter of this slot in a module that it selects."""
+    if weight.slot == "scale":  # of a normalization: no kernel, unless a rule says so
+        return rule.kernel_regularizer if rule.types is not None else None
+    if weight.slot is None:
         return None
-    if own == "weight":  # the scale of a normalization is no kernel, unless a rule says so
-        return rule.kernel_regularizer if parameter.ndim > 1 or rule.types is not None else None
-    if own.startswith("weight_ih"):
-        return rule.kernel_regularizer
-    if own.startswith("weight_hh"):
-        return rule.recurrent_regularizer
-    return rule.bias_regularizer if own == "bias" or own.startswith("bias_ih") else None
+    found: Regularizer | None = getattr(rule, f"{weight.slot}_regularizer")
+    return found
 
 
 def _outputs(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
     for name, part in module.named_modules():
         for index, rule in enumerate(rules.rules):
             if rule.activity_regularizer is not None and _selects(rule, name, part):
-                yield Selected(name, None, index, rule.activity_regularizer)
+                given = Output(rule.output_path, rule.batch_axis, rule.channel_axis)
+                yield Selected(name, None, index, rule.activity_regularizer, given)
                 break
 
 
@@ -208,22 +231,25 @@ def _is_named(rule: ModuleRule, pattern: str | None, name: str) -> bool:
 # -- regularizers and faults ------------------------------------------------------------------------------------------
 
 
-def _made(module: nn.Module, selected: Selected, text: Document) -> Any:
-    """The runtime's regularizer for what a rule selects."""
+def _made(module: nn.Module, selected: Selected, text: Document) -> tuple[Any, Reading]:
+    """The runtime's regularizer for what a rule selects, and how an output is read."""
     regularizer = selected.regularizer
     assert regularizer is not None
-    owner = module.get_submodule(selected.name if selected.shape is None else selected.name.rpartition(".")[0])
     try:
         if selected.shape is None:
-            # the channels of images lie behind the batch
-            is_image = isinstance(owner, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm))
             regularizer.check("activity", has_inputs=False)
-            return value_of(regularizer.lower(1 if is_image else -1))
-        regularizer.check(selected.name, has_inputs=len(selected.shape) > 1)
-        if len(selected.shape) < 2:
-            return value_of(regularizer.lower(0))
-        is_transposed = isinstance(owner, (nn.modules.conv._ConvTransposeNd, nn.Embedding))
-        return value_of(regularizer.lower(1, 0) if is_transposed else regularizer.lower(0, 1))
+            reading, units = reading_of(
+                module, selected.name, selected.given or Output(), by_units=regularizer.reads_units
+            )
+            return value_of(regularizer.lower(Dimensions(units))), reading
+        at = None if selected.weight is None else selected.weight.at
+        is_table = len(selected.shape) > 1
+        regularizer.check(
+            selected.name,
+            has_inputs=at is not None and at.inputs is not None,
+            has_outputs=at is not None or not is_table,
+        )
+        return value_of(regularizer.lower(at or Dimensions(0))), Reading()
     except ShapeError as error:
         raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}")) from None
 
@@ -237,14 +263,37 @@ def _document(rules: Rules) -> Document:
 
 def _nothing(text: Document, index: int, rule: ModuleRule, module: nn.Module) -> Problem:
     """The fault of a rule that matches nothing, with a name that is near."""
+    chosen = [part for name, part in module.named_modules() if _selects(rule, name, part)]
+    if chosen:
+        return _problem(text, index, *_without_slots(rule, chosen))
     if rule.parameters is not None:
-        hint = did_you_mean(rule.parameters, [name for name, _ in module.named_parameters()])
+        hint = pattern_hint(rule.parameters, [name for name, _ in module.named_parameters()])
     elif rule.types is not None:
         names = {type(part).__name__ for part in module.modules()}
         hint = did_you_mean(rule.types[0], names) or f"there are {', '.join(sorted(names))}"
     else:
-        hint = did_you_mean(rule.modules or "", [name for name, _ in module.named_modules() if name])
+        hint = pattern_hint(rule.modules or "", [name for name, _ in module.named_modules() if name])
     return _problem(text, index, "this rule matches nothing", hint or "'optional: true' allows that")
+
+
+def _without_slots(rule: ModuleRule, chosen: Sequence[nn.Module]) -> tuple[str, str]:
+    """The fault of a rule that selects modules, but nothing of them; and what they have."""
+    slots = {
+        slot: "scale of a normalization" if slot == "scale" else slot
+        for part in chosen
+        for own in (*part._parameters, *_computed(part))
+        if (parameter := getattr(part, own)) is not None and (slot := weight_of(part, own, parameter).slot) is not None
+    }
+    kinds = ", ".join(sorted({type(part).__name__ for part in chosen})[:SHOWN])
+    asked = {"kernel": "kernel", "recurrent": "recurrent kernel", "bias": "bias"}
+    given = [name for slot, name in asked.items() if getattr(rule, f"{slot}_regularizer") is not None]
+    what = f"this rule matches nothing: {kinds} has no {' and no '.join(given)} of its own"
+    if not slots:
+        return what, "its weights are those of the modules in it, which other types select"
+    if "scale" in slots and rule.types is None and rule.kernel_regularizer is not None:
+        return what, "a scale counts as a kernel where 'types' names the class"
+    fields = [f"{slot}_regularizer" for slot in asked if slot in slots]
+    return what, f"it has {', '.join(slots.values())}" + f": {', '.join(fields)}" * bool(fields)
 
 
 def _problem(text: Document, index: int | None, what: str, hint: str | None = None) -> Problem:

@@ -85,10 +85,13 @@ from .penalties.constraints import NonNeg as NonNeg
 from .penalties.constraints import UnitNorm as UnitNorm
 from .penalties.regularized import Regularized as Regularized
 from .penalties.regularized import accumulate as accumulate
+from .penalties.regularized import is_for_parameters as is_for_parameters
 from .penalties.regularizers import L1 as L1
 from .penalties.regularizers import L1L2 as L1L2
 from .penalties.regularizers import L2 as L2
+from .penalties.regularizers import Apart as Apart
 from .penalties.regularizers import GroupLasso as GroupLasso
+from .penalties.regularizers import GroupLassoOfBlocks as GroupLassoOfBlocks
 from .penalties.regularizers import Hoyer as Hoyer
 from .penalties.regularizers import KLSparsity as KLSparsity
 from .penalties.regularizers import Norm as Norm

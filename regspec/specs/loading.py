@@ -123,6 +123,7 @@ class _Loader:
             self.parameters,
             top,
             declared=_in_precision(sections["inputs"] or {}, sections["dtype"]),
+            unused=frozenset(name for name, each in (sections["inputs"] or {}).items() if each.unused),
             rules=sections["regularizers"],
         )
         for name, block in self.blocks.items():
@@ -136,7 +137,7 @@ class _Loader:
         """Every section of the file, validated by itself, so that a fault in one leaves the others to be checked."""
         for name in data:
             if name not in SpecSections.model_fields:
-                hint = did_you_mean(name, SpecSections.model_fields)
+                hint = faults.section_hint(name, SpecSections.model_fields)
                 self._fault(top / name, f"the spec has no field '{name}'", hint, key=True)
         sections = {"parameters": self._section("parameters", data, top)}
         self.search = self._searches(sections["parameters"], top / "parameters")
@@ -196,7 +197,7 @@ class _Loader:
             for position, kind in enumerate(kinds if isinstance(kinds, list) else ()):
                 if isinstance(kind, str) and "$" not in kind and find_kind(kind) is None:
                     here = origin / index / "kinds" / position
-                    self._fault(here, f"no kind of layer is called '{kind}'", did_you_mean(kind, KINDS))
+                    self._fault(here, f"no kind of layer is called '{kind}'", synonyms.kind_hint(kind, KINDS))
 
     def _body(
         self,
@@ -232,7 +233,7 @@ class _Loader:
             is_faulty = False
             if not isinstance(fields, dict):
                 what = f"{kind} takes a mapping of its fields, but is {faults.shown(fields)}"
-                self._fault(here, what, None if kind.isidentifier() else synonyms.COLON)
+                self._fault(here, what, _in_first_field(kind, fields) if kind.isidentifier() else synonyms.COLON)
                 fields, is_faulty = {}, True
             name = fields.get("name")
             items.append(_Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
@@ -350,7 +351,8 @@ class _Loader:
             else:
                 written = self.document.data["blocks"][name].get("layers") or []
                 scope = {**self.parameters, **values}
-                self.bodies[key] = self._body(written, block.inputs, block.outputs, scope, origin)
+                unused = frozenset(block.unused or ())
+                self.bodies[key] = self._body(written, block.inputs, block.outputs, scope, origin, unused=unused)
             self.unfolding.pop()
         return self.bodies[key]
 
@@ -361,6 +363,11 @@ class _Loader:
             here = origin / "parameters" / parameter / "search"
             self._fault(here, f"'{parameter}' is a block's parameter, and can't be searched", hint, key=True)
         own = defaults(block.parameters)
+        for index, each in enumerate(block.unused or ()):
+            if each not in block.inputs:
+                self._fault(
+                    origin / "unused" / index, f"'{each}' is no input of the block", did_you_mean(each, block.inputs)
+                )
         if (block.file is None) == (block.layers is None):
             self._fault(origin, f"block '{name}' needs either 'layers' or 'file'", key=True)
         elif find_kind(name) is not None or name == "call":
@@ -442,6 +449,13 @@ def _real(path: str | Path) -> str:
         return os.path.realpath(path)
     except ValueError:  # a zero byte
         return str(path)
+
+
+def _in_first_field(kind: str, value: Any) -> str | None:
+    """How to write a kind that was given a value in place of its fields, as a hint."""
+    cls = find_kind(kind)
+    required = [] if cls is None else [name for name, each in cls.model_fields.items() if each.is_required()]
+    return f"write '- {kind}: {{{required[0]}: {value}}}'" if required and not isinstance(value, list) else None
 
 
 def _size(body: Body) -> int:

@@ -71,6 +71,7 @@ class Body:
     outputs: Outputs = None
     declared: Mapping[str, Input] = field(default_factory=dict)  # the inputs' shapes, where the body fixes them
     rules: tuple[LayerRule, ...] = ()
+    unused: frozenset[str] = frozenset()  # the inputs that say that nothing uses them
     origin: Origin | None = field(default=None, compare=False, repr=False)  # of the mapping with layers, outputs, …
     origins: tuple[Origin, ...] = field(default=(), compare=False, repr=False)  # of the entries
 

@@ -22,7 +22,7 @@ from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 MAX_TEXT = 1_000  # of a text with references in it, so that it can't grow without bound
 
-_REFERENCE = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*)")
+_REFERENCE = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*|\{[^{}]*\})")  # the last as others write one
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -278,6 +278,12 @@ def _text(text: str, parameters: Mapping[str, Any], origin: Origin, problems: li
 
 
 def _lookup(name: str, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]) -> Any:
+    if name.startswith("{"):
+        written, *_ = re.findall(r"\w+$", name[1:-1].strip()) or ["name"]
+        problems.append(
+            origin.problem(f"'${name}' is no reference to a parameter", f"write ${written}, without braces")
+        )
+        return UNKNOWN
     if name not in parameters:
         hint = did_you_mean(name, parameters) or "a literal dollar is written '$$'"
         problems.append(origin.problem(f"no parameter is called '{name}'", hint))

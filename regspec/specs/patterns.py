@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -110,3 +112,18 @@ def _most(quantifier: str) -> float:
 Pattern = Annotated[
     str, BeforeValidator(_checked), Field(description="A regular expression that the whole name must match.")
 ]
+
+
+def pattern_hint(pattern: str, names: Sequence[str]) -> str | None:
+    """The name nearest to a pattern that matches none of them whole, as a hint; None where there are no names."""
+    if not names:
+        return None
+    inside = next((name for name in names if re.search(pattern, name)), None)
+    if inside is not None:
+        return f"a pattern must match a whole name, and '{inside}' it matches in part"
+    literal = re.sub(r"\\(?=\W)|[\^$()?*+|\[\]]|\(\?:|\.(?=[*+])|\{[\d,]*\}|\\[dwsDWS]", "", pattern).casefold()
+
+    def likeness(name: str) -> float:
+        return difflib.SequenceMatcher(None, literal, name.casefold()).ratio()
+
+    return f"did you mean '{max(names, key=likeness)}'?"

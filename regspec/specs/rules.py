@@ -14,6 +14,8 @@ from regspec.specs.patterns import Pattern
 
 KindName = Annotated[str, Field(description="A kind of layer, such as Conv2D.")]
 _Slot = RegularizerField | None
+_Part = int | str
+OutputPath = _Part | Annotated[tuple[_Part, ...], Sequence, Field(min_length=1)]
 
 
 class LayerRule(Frozen):
@@ -70,13 +72,26 @@ class ModuleRule(Frozen):
     optional: bool = Field(False, description="True allows a rule that matches nothing.")
     regularizer: RegularizerField | None = Field(None, description="The regularizer of the parameters.")
     kernel_regularizer: RegularizerField | None = Field(
-        None, description="Of the parameters called weight; without types, of those of two axes or more."
+        None, description="Of kernels; without types, the scale of a normalization is none."
     )
     recurrent_regularizer: RegularizerField | None = Field(
         None, description="Of the parameters called weight_hh, which LSTM, GRU and RNN have."
     )
-    bias_regularizer: RegularizerField | None = Field(None, description="Of the parameters called bias.")
+    bias_regularizer: RegularizerField | None = Field(
+        None, description="Of biases; that of LSTM, GRU and RNN is the sum of bias_ih and bias_hh."
+    )
     activity_regularizer: RegularizerField | None = Field(None, description="The regularizer of the modules' outputs.")
+    output: OutputPath | None = Field(
+        None,
+        description="Which output, where a module gives several: an index, a name, a list of these that leads into "
+        "tuples and mappings, or all. Not needed for torch's own modules.",
+    )
+    batch_axis: int | None = Field(
+        None, description="The axis of the output that is the batch. Not needed for torch's own modules."
+    )
+    channel_axis: int | None = Field(
+        None, description="The axis of the output that holds the units, for regularizers that are by units."
+    )
 
     @model_validator(mode="after")
     def _selects_and_penalizes(self) -> ModuleRule:
@@ -92,7 +107,21 @@ class ModuleRule(Frozen):
             raise PydanticCustomError("rule", "'parameters' and 'regularizer' go together")
         if self.parameters is not None and any(value is not None for value in (*by_module, self.types, self.modules)):
             raise PydanticCustomError("rule", "selects either parameters by name or modules, not both")
+        of_outputs = [name for name in ("output", "batch_axis", "channel_axis") if getattr(self, name) is not None]
+        if of_outputs and self.activity_regularizer is None:
+            raise PydanticCustomError(
+                "rule", "says '{field}', which is for an activity_regularizer, but has none", {"field": of_outputs[0]}
+            )
+        if self.batch_axis is not None and self.batch_axis == self.channel_axis:
+            raise PydanticCustomError("rule", "has one axis for batch_axis and channel_axis")
         return self
+
+    @property
+    def output_path(self) -> tuple[int | str, ...] | None:
+        """The way to the tensor that is meant; None for all, and empty where the rule does not say."""
+        if self.output == "all":
+            return None
+        return () if self.output is None else self.output if isinstance(self.output, tuple) else (self.output,)
 
 
 class RulesFile(Frozen):

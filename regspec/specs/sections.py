@@ -63,6 +63,7 @@ class Input(Frozen):
 
     shape: Shape = Field(description="Its sizes without the batch; null for a size that may vary.")
     dtype: Dtype = Field("float32", description="The type of its numbers; the model's dtype when absent.")
+    unused: bool = Field(False, description="True for one that nothing uses: the model takes it, and does without it.")
     axes: Meanings | None = Field(
         None,
         description="What its axes mean, such as [height, width, channels]; by the model's data_format, and the layer "
@@ -87,6 +88,7 @@ class BlockSection(Frozen):
         {}, description="Parameters with their defaults; null for one that each use must give."
     )
     inputs: Names = Field(("input",), description="The names of the block's inputs within it.")
+    unused: Names | None = Field(None, description="Those of its inputs that nothing in it uses; none when absent.")
     layers: Annotated[tuple[Any, ...], Sequence, Field(min_length=1)] | None = Field(
         None, description="The layers, in order."
     )

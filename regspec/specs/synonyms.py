@@ -12,14 +12,37 @@ COLON = "write '- Dense: {units: 10}', with a colon and a space"
 
 # Names whose spelling is not near enough to the right kind's, or nearer to another's.
 _KINDS = {
+    "batchnorm": "BatchNormalization",
+    "cat": "Concatenate",
     "concat": "Concatenate",
+    "depthwise": "DepthwiseConv2D",
+    "fullyconnected": "Dense",
+    "fc": "Dense",
+    "groupnorm": "GroupNormalization",
+    "layernorm": "LayerNormalization",
     "linear": "Dense",
+    "maxout": "Maximum",
+    "multiheadattention": "MultiHeadAttention",
+    "residual": "Add",
+    "rmsnorm": "RMSNormalization",
+    "selfattention": "MultiHeadAttention",
+    "unflatten": "Reshape",
+    "view": "Reshape",
+    "transpose": "Permute",
     "rnn": "RNN",
     "upsample": "UpSampling2D",
     **{f"avgpool{rank}d": f"AveragePooling{rank}D" for rank in (1, 2, 3)},
     **{f"maxpool{rank}d": f"MaxPooling{rank}D" for rank in (1, 2, 3)},
     **{f"globalavgpool{rank}d": f"GlobalAveragePooling{rank}D" for rank in (1, 2, 3)},
     **{f"globalmaxpool{rank}d": f"GlobalMaxPooling{rank}D" for rank in (1, 2, 3)},
+    **{f"batchnorm{rank}d": "BatchNormalization" for rank in (1, 2, 3)},
+    **{f"instancenorm{rank}d": "GroupNormalization" for rank in (1, 2, 3)},
+    **{f"dropout{rank}d": f"SpatialDropout{rank}D" for rank in (1, 2, 3)},
+    **{f"convtranspose{rank}d": f"Conv{rank}DTranspose" for rank in (1, 2, 3)},
+    **{f"deconv{rank}d": f"Conv{rank}DTranspose" for rank in (1, 2, 3)},
+    **{f"zeropad{rank}d": f"ZeroPadding{rank}D" for rank in (1, 2, 3)},
+    **{f"adaptiveavgpool{rank}d": f"AdaptiveAveragePooling{rank}D" for rank in (1, 2, 3)},
+    **{f"adaptivemaxpool{rank}d": f"AdaptiveMaxPooling{rank}D" for rank in (1, 2, 3)},
     **{f"convolution{rank}d": f"Conv{rank}D" for rank in (1, 2, 3)},
 }
 _CELL = "a cell stands in an RNN: write '- RNN: {cell: {LSTMCell: {units: 10}}}'"
@@ -28,7 +51,12 @@ _EXPLAINED = {
     "inputlayer": "an input is declared under 'inputs'",
     "lambda": "code is no part of a spec: register a layer of your own",
     **dict.fromkeys(("grucell", "lstmcell", "rnncell", "simplernncell", "stackedrnncells"), _CELL),
-    "sequential": "one model inside another is a block",
+    **dict.fromkeys(("sequential", "functional", "model", "module"), "one model inside another is a block"),
+    **dict.fromkeys(
+        ("textvectorization", "stringlookup", "hashing", "hashedcrossing", "featurespace"),
+        "words are no tensors: turn them into numbers where the data is prepared",
+    ),
+    "integerlookup": "number the values where the data is prepared, or take 'CategoryEncoding: {num_tokens: 10}'",
 }
 
 

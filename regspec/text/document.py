@@ -37,6 +37,7 @@ _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+")  # which YAML 1.1 may take for a text
+_BRACED = re.compile(r"\$\{\s*(\w+)\s*\}?")  # a parameter as others write it
 _FIRST_OF_OTHERS = frozenset(["", *"~nNtTfF+-.0123456789"])  # a plain scalar that begins otherwise is a string
 
 
@@ -109,15 +110,20 @@ def read(path: str | Path) -> Document:
     except (OSError, ValueError) as error:  # a ValueError for a zero byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise RegspecError(Problem(f"can't be read: {reason}", path=str(path))) from None
+    return decoded(raw, str(path))
+
+
+def decoded(raw: bytes, path: str) -> Document:
+    """The document in the bytes of a file; ``path`` is what messages call it. Raises `RegspecError`."""
     if len(raw) > MAX_BYTES:
-        raise RegspecError(Problem(f"is larger than {MAX_BYTES // 2**20} MiB", path=str(path)))
+        raise RegspecError(Problem(f"is larger than {MAX_BYTES // 2**20} MiB", path=path))
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         what = f"is not UTF-8: byte 0x{raw[error.start]:02x} in line {line}"
-        raise RegspecError(Problem(what, path=str(path))) from None
-    return parse(text, str(path))
+        raise RegspecError(Problem(what, path=path)) from None
+    return parse(text, path)
 
 
 def document_of(given: Given, name: str) -> Document:
@@ -167,6 +173,8 @@ def parse(text: str, path: str = "<text>") -> Document:
         what, hint = f"not valid YAML: {error.problem or error.context}", None
         if mark is not None and text[mark.index : mark.index + 1] == "\t":
             what, hint = "a tab, which may not indent YAML", "indent with spaces"
+        elif mark is not None and (braced := _BRACED.search(_lines(text)[min(mark.line, len(_lines(text)) - 1)])):
+            hint = f"a parameter is written ${braced[1]}, without braces"
         raise RegspecError(_problem(path, text, what, hint, mark, mark)) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]

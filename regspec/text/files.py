@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from regspec.text.problems import Problem, RegspecError
@@ -21,6 +21,29 @@ def write(path: Path, content: str | bytes) -> None:
             draft.unlink(missing_ok=True)
     except OSError as error:
         raise RegspecError(Problem(f"can't be written: {error.strerror}", path=str(path))) from None
+
+
+def check_kept(path: Path, content: str | bytes, may_go: Callable[[bytes], bool]) -> None:
+    """Raises `RegspecError` where a file is there whose content is another, which somebody may have edited.
+
+    Args:
+        path: the file.
+        content: what is to be written.
+        may_go: whether what is there is no loss, because it can be made again.
+    """
+    try:
+        there = path.read_bytes() if path.is_file() else _raw(content)
+    except OSError as error:
+        raise RegspecError(Problem(f"can't be read: {error.strerror}", path=str(path))) from None
+    if there != _raw(content) and not may_go(there):
+        what = "is there already, and holds something else, which may have been edited by hand"
+        raise RegspecError(Problem(what, "--force writes over it; -o names another", str(path)))
+
+
+def is_alike(content: str | bytes, there: bytes) -> bool:
+    """Whether two files begin as the same program writes them: the form of an image, or the head of a text."""
+    head = _raw(content)[: 8 if isinstance(content, bytes) else 60]
+    return there.startswith(head)
 
 
 def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> None:

@@ -50,7 +50,10 @@ class Options:
     target: Annotated[str | None, Option("The target's column or array; the last column, or y, when absent.")] = None
     epochs: Annotated[int, Option("How often to go over the data.", least=1, is_changeable=True)] = 30
     batch_size: Annotated[int, Option("Examples in a step, over all processes.", least=2)] = 64
-    optimizer: Annotated[str, Option("One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true'.")] = "adam"
+    optimizer: Annotated[
+        str,
+        Option("One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true', 'adam betas=(0.9,0.99)'."),
+    ] = "adam"
     lr: Annotated[float, Option("The learning rate.", least=0)] = 1e-3
     seed: Annotated[
         int, Option("Of weights, split and order of the data, and what layers draw.", least=0, most=2**32 - 1)

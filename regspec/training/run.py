@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from regspec import __version__
 from regspec.graph.loading import graph_of, load
 from regspec.graph.network import Graph
-from regspec.modules.building import build
+from regspec.modules.building import build, is_for_memory
 from regspec.runtime import Regularized
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
@@ -76,6 +76,7 @@ class Task:
         """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it."""
         spec = load(spec_file, parameters=parameters)
         graph = graph_of(spec)
+        _check_starts(graph, str(spec_file))
         loaded = data.load_data(options.data, graph, target=options.target, seed=options.seed)
         return cls(spec_file, parameters or {}, spec, graph, loaded, options)
 
@@ -119,6 +120,19 @@ class Task:
             "finished": False,
             "seconds": 0.0,
         }
+
+
+def _check_starts(graph: Graph, path: str) -> None:
+    """Raises `RegspecError` where a layer takes numbers from a state_dict, which a training does not begin with."""
+    problems = []
+    for node in graph.layers():
+        slots = [weight.slot for weight in node.resolved.weights if weight.is_loaded]
+        if slots:
+            what = f"'{node.name}' has {' and '.join(slots)} that are loaded, but a training begins without weights"
+            hint = f"give numbers as {' and '.join(map(repr, slots))}"
+            problems.append(node.origin.problem(what, hint) if node.origin else Problem(what, hint, path))
+    if problems:
+        raise RegspecError(problems)
 
 
 def train(
@@ -248,6 +262,11 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         raise SystemExit(130) from None  # as a shell has it for an interrupt
     except IndexError as error:  # an index that an embedding does not have
         raise RegspecError(Problem(f"'{options.data}' does not fit the model: {error}")) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_for_memory(error):
+            raise
+        hint = "a smaller --batch-size, smaller layers, or an optimizer that keeps less, such as sgd"
+        raise RegspecError(Problem("there is not the memory for a step of the training", hint)) from None
     epochs.finish(trainer)
     if len(epochs.rows) < options.epochs:
         why = f"the held-out loss was not better for {options.patience}"

@@ -1,4 +1,4 @@
-"""Rows of the layer table on images and signals, and of the layers of keras.applications: as arguments of `Row`."""
+"""Rows of the layer table on images and signals: as arguments of `Row`."""
 
 from __future__ import annotations
 
@@ -85,11 +85,6 @@ IMAGE_ROWS: list[Fields] = [
         _row("Resizing", (9, 8, 3), _more={"has_reference": False}, height=4, width=11, antialias=True, **fields)
         for fields in ({"interpolation": "lanczos3"}, {"interpolation": "lanczos5"})
     ),
-    # of keras.applications
-    _row("LayerScale", (4, 5), init_values=1e-6, projection_dim=5),
-    _row("LayerScale", (5,), init_values=0.5, projection_dim=5),
-    _row("StochasticDepth", (4, 7, 5), _more={"is_random": True}, drop_path_rate=0.3),
-    _row("CustomScaleLayer", (4, 7, 5), (4, 7, 5), scale=0.3),
     # signals
     *(
         _row("STFTSpectrogram", (23, 2), mode=mode, frame_length=6)

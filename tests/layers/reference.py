@@ -42,7 +42,9 @@ def keras_layer(kind: str, fields: dict[str, Any], data_format: str, rank: int =
         fields.setdefault("axis", 1)
     if data_format == "channels_first" and kind == "Concatenate" and rank > 3:
         fields.setdefault("axis", 1)
-    return _frozen_if_said(OWN.get(kind, getattr(keras.layers, kind, None))(**fields), fields)
+    cls = OWN.get(kind, getattr(keras.layers, kind, None))
+    assert cls is not None, f"Keras has no {kind}: say has_reference=False in its rows"
+    return _frozen_if_said(cls(**fields), fields)
 
 
 def _frozen_if_said(layer: keras.layers.Layer, fields: dict[str, Any]) -> keras.layers.Layer:
@@ -71,6 +73,8 @@ def _value(name: str, value: Any, data_format: str) -> Any:
         return keras_layer(kind, fields, data_format)
     if name == "cell":
         return cells_of(value)
+    if value == "loaded":  # of a Normalization, which has a file's then
+        return None
     if isinstance(value, list):
         return tuple(tuple(each) if isinstance(each, list) else each for each in value)
     return value

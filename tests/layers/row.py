@@ -21,7 +21,7 @@ class Row:
     has_gradient: bool = True  # in Keras
     has_nan: bool = False  # whether some of the input's numbers are nan
     is_random: bool = False  # in training
-    has_reference: bool = True  # whether Keras's torch backend is one (see shared facts on where it is wrong)
+    has_reference: bool = True  # whether Keras's torch backend is one; where not, `FORMULAS` has the formula
     tolerance: float = 1e-4
 
     @property

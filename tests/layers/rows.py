@@ -148,6 +148,7 @@ def _normalizations() -> list[Row]:
         row("UnitNormalization", (4, 7, 5), axis=[1, 3]),
         row("SpectralNormalization", (5,), layer={"Dense": {"units": 4}}),
         row("SpectralNormalization", (5,), layer={"Dense": {"units": 4, "activation": "relu"}}, power_iterations=3),
+        row("SpectralNormalization", (6, 7, 3), layer={"Conv2DTranspose": {"filters": 4, "kernel_size": [3, 2]}}),
         row(
             "SpectralNormalization",
             (6, 7, 3),
@@ -337,6 +338,12 @@ def _recurrents() -> list[Row]:
         ),
         row("TimeDistributed", (3, 6, 7, 2), layer={"GlobalAveragePooling2D": {}}),
         row("TimeDistributed", (4, 7, 5), layer={"LSTM": {"units": 3}}),
+        # one step after the other, because these compute by their batch
+        row("TimeDistributed", (4, 7), layer={"BatchNormalization": {"momentum": 0.9}}),
+        row("TimeDistributed", (4, 5, 6, 3), layer={"BatchNormalization": {"momentum": 0.9}}),
+        row("TimeDistributed", (4, 7), layer={"BatchNormalization": {"renorm": True, "momentum": 0.9}}),
+        row("TimeDistributed", (4, 7), layer={"BatchNormalization": {"trainable": False}}),
+        row("TimeDistributed", (3, 4, 7), layer={"TimeDistributed": {"layer": {"BatchNormalization": {}}}}),
     ]
 
 
@@ -465,8 +472,8 @@ def _preprocessings() -> list[Row]:
         row("Rescaling", (4, 7, 3), scale=0.5, offset=-1.0),
         row("Rescaling", (4, 7, 3), scale=2),
         row("Rescaling", (4, 7, 3), scale=[0.5, 2.0, 3.0], offset=[1.0, 0.0, -1.0]),
-        row("Normalization", (4, 7, 3)),
-        row("Normalization", (7, 3), axis=1),
+        row("Normalization", (4, 7, 3), mean="loaded", variance="loaded"),
+        row("Normalization", (7, 3), axis=1, mean="loaded", variance="loaded"),
         row("Normalization", (4, 7, 3), mean=[0.1, 0.2, 0.3], variance=[1.0, 0.0, 2.0]),
         row("Normalization", (4, 7, 3), mean=0.5, variance=2.0, axis=None),
         row("Normalization", (7, 3), mean=[0.1, 0.2, 0.3], variance=[1.0, 1.5, 2.0], invert=True),
@@ -506,6 +513,17 @@ def _denses() -> list[Row]:
         row("EinsumDense", (5,), equation="ab,b->a", output_shape=[]),
         row("EinsumDense", (7, 5), equation="abc,bc->a", output_shape=[], activation="tanh"),
         row("EinsumDense", (7, 5), equation="abc,cd->adb", output_shape=[4, 7], bias_axes="d"),
+    ]
+
+
+def _applications() -> list[Row]:
+    return [
+        row("LayerScale", (4, 5), init_values=1e-6, projection_dim=5),
+        row("LayerScale", (5,), init_values=0.5, projection_dim=5),
+        # Keras's own knows the last axis alone
+        Row("LayerScale", {"init_values": 0.5, "projection_dim": 7, "axis": 2}, ((4, 7, 5),), has_reference=False),
+        Row("StochasticDepth", {"drop_path_rate": 0.3}, ((4, 7, 5),), is_random=True),
+        row("CustomScaleLayer", (4, 7, 5), (4, 7, 5), scale=0.3),
     ]
 
 
@@ -552,6 +570,7 @@ ROWS = _in_both_formats(
         *_attentions(),
         *_preprocessings(),
         *(Row(**each) for each in IMAGE_ROWS),
+        *_applications(),
         *OPERATIONS,
     ]
 )

@@ -53,6 +53,16 @@ def spec_of(row: Row, fields: dict[str, Any]) -> regspec.ModelSpec:
     return spec
 
 
+def built(spec: regspec.ModelSpec) -> Any:
+    """The model of a spec in evaluation, with numbers for what it waits to be loaded."""
+    model = regspec.build(spec, seed=0).eval()
+    generator = torch.Generator().manual_seed(0)
+    for buffer in model.buffers():
+        if buffer.is_floating_point() and buffer.isnan().all():
+            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+    return model
+
+
 def step_of(spec: regspec.ModelSpec) -> Step:
     """The step of a spec's one layer, in torch."""
     return program_of(graph_of(spec)).step("layer")

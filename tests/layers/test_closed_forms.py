@@ -2,50 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import regspec
 
+from . import reference
 from .operating import is_operation
 from .rows import ROWS, Row
-from .specs import spec_of
+from .specs import document_of, spec_of
+
+Formula = Callable[..., Tensor]  # of a row, its model and its inputs, with channels last; it changes none in place
+FORMULAS: dict[str, Formula] = {}  # what a row of each kind should give
 
 
-def by_hand(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
-    """What a row should give for an input that lies as Keras's does."""
-    if row.kind.startswith("AveragePooling"):
-        return average_pooling(row, x)
-    if row.kind in ("LayerNormalization", "RMSNormalization"):
-        axis = row.fields["axis"]
-        shape = [x.shape[axis] if each == axis else 1 for each in range(x.ndim)]
-        weight = model.layer.weight.reshape(shape)
-        if row.kind == "RMSNormalization":
-            return x / (x.square().mean(axis, keepdim=True) + 1e-6).sqrt() * weight
-        if row.fields.get("rms_scaling"):
-            return x / (x.var(axis, correction=0, keepdim=True) + 1e-3).sqrt() * weight
-        centred = x - x.mean(axis, keepdim=True)
-        scaled = centred / (centred.square().mean(axis, keepdim=True) + 1e-3).sqrt()
-        return scaled * weight + model.layer.bias.reshape(shape)
-    if row.kind in ("UpSampling2D", "Resizing"):
-        return resized(row, x)
-    if row.kind.startswith("LocallyConnected"):
-        return locally_connected(row, x, model)
-    if row.kind == "Activation":
-        return torch.minimum(torch.maximum(row.fields["activation"]["hard_sigmoid"] * x + 0.5, 0 * x), 0 * x + 1)
-    if row.kind == "AutoContrast":
-        return keras.layers.AutoContrast(**row.fields)(x)
-    if row.kind == "ContrastLimitedAdaptiveHistogramEqualization":
-        return equalized(row, x)
-    assert row.kind == "SpectralNormalization"
-    return model.layer.layer.weight[x]
+def formula(*kinds: str) -> Callable[[Formula], Formula]:
+    """Adds a function to the formulas, for these kinds; a decorator."""
+
+    def add(function: Formula) -> Formula:
+        FORMULAS.update(dict.fromkeys(kinds, function))
+        return function
+
+    return add
 
 
-def average_pooling(row: Row, x: torch.Tensor) -> torch.Tensor:
+@formula("LayerScale")
+def layer_scale(row: Row, model: Any, x: Tensor) -> Tensor:
+    return x * along(row.fields["axis"], model.layer.weight, x)
+
+
+@formula("LayerNormalization")
+def layer_normalization(row: Row, model: Any, x: Tensor) -> Tensor:
+    axis = row.fields["axis"]
+    if row.fields.get("rms_scaling"):
+        return x / (x.var(axis, correction=0, keepdim=True) + 1e-3).sqrt() * along(axis, model.layer.weight, x)
+    centred = x - x.mean(axis, keepdim=True)
+    scaled = centred / (centred.square().mean(axis, keepdim=True) + 1e-3).sqrt()
+    return scaled * along(axis, model.layer.weight, x) + along(axis, model.layer.bias, x)
+
+
+@formula("RMSNormalization")
+def rms_normalization(row: Row, model: Any, x: Tensor) -> Tensor:
+    axis = row.fields["axis"]
+    return x / (x.square().mean(axis, keepdim=True) + 1e-6).sqrt() * along(axis, model.layer.weight, x)
+
+
+def along(axis: int, weight: Tensor, x: Tensor) -> Tensor:
+    """A weight with a number for each place along an axis, so that it can be multiplied with ``x``."""
+    return weight.reshape([-1 if each == axis else 1 for each in range(x.ndim)])
+
+
+@formula("Activation")
+def hard_sigmoid(row: Row, model: Any, x: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(row.fields["activation"]["hard_sigmoid"] * x + 0.5, 0 * x), 0 * x + 1)
+
+
+@formula("AutoContrast")
+def auto_contrast(row: Row, model: Any, x: Tensor) -> Tensor:
+    """Keras's own layer, which takes the wrong axes of images with channels first alone."""
+    output: Tensor = keras.layers.AutoContrast(**row.fields)(x)
+    return output
+
+
+@formula("SpectralNormalization")
+def embedding_in_evaluation(row: Row, model: Any, x: Tensor) -> Tensor:
+    table: Tensor = model.layer.layer.weight
+    return table[x]
+
+
+@formula("AveragePooling1D", "AveragePooling2D", "AveragePooling3D")
+def average_pooling(row: Row, model: Any, x: Tensor) -> Tensor:
     """The mean of the cells that lie in each window, as TensorFlow's, with uneven padding."""
     sizes = x.shape[1:-1]
     window = row.fields["pool_size"]
@@ -63,7 +96,8 @@ def average_pooling(row: Row, x: torch.Tensor) -> torch.Tensor:
     return output
 
 
-def locally_connected(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+@formula("LocallyConnected1D", "LocallyConnected2D")
+def locally_connected(row: Row, model: Any, x: Tensor) -> Tensor:
     """Window by window; the cells of a window are counted along its axes, and the channels before them or after."""
     rank = x.ndim - 2
     window, strides = (row.fields.get(field, 1) for field in ("kernel_size", "strides"))
@@ -81,7 +115,8 @@ def locally_connected(row: Row, x: torch.Tensor, model: torch.nn.Module) -> torc
     return output.relu() if "activation" in row.fields else output
 
 
-def resized(row: Row, x: torch.Tensor) -> torch.Tensor:
+@formula("UpSampling2D", "Resizing")
+def resized(row: Row, model: Any, x: Tensor) -> Tensor:
     """Keras's own scale_and_translate has TensorFlow's kernels, unlike its resize on torch."""
     height, width = x.shape[1:3]
     if row.kind == "Resizing":
@@ -98,33 +133,80 @@ def resized(row: Row, x: torch.Tensor) -> torch.Tensor:
     )
 
 
-def equalized(row: Row, x: torch.Tensor) -> torch.Tensor:
+@formula("ContrastLimitedAdaptiveHistogramEqualization")
+def equalized(row: Row, model: Any, x: Tensor) -> Tensor:
     """Keras's own layer, with floating-point counts and symmetric padding, as its other backends have them."""
     layer = keras.layers.ContrastLimitedAdaptiveHistogramEqualization(**row.fields)
     nn, numpy, counts = layer.backend.nn, layer.backend.numpy, layer.backend.nn.one_hot
     with (
         mock.patch.object(nn, "one_hot", lambda *arguments: counts(*arguments).float()),
-        mock.patch.object(numpy, "pad", lambda x, width, mode: torch.as_tensor(np.pad(x.numpy(), width, mode))),
+        mock.patch.object(numpy, "pad", padded),
     ):
-        return layer(x)
+        output: Tensor = layer(x)
+        return output
+
+
+def padded(x: Tensor, width: Any, mode: Any) -> Tensor:
+    """As NumPy pads, with a gradient: the places are padded, and then read."""
+    places = np.pad(np.arange(x.numel()).reshape(x.shape), width, mode)
+    return x.flatten()[torch.as_tensor(places)]
 
 
 WITHOUT = [row for row in ROWS if not row.has_reference and not is_operation(row.kind, row.fields)]
 
 
-@pytest.mark.parametrize("row", WITHOUT, ids=[row.id for row in WITHOUT])
-def test_closed_form(row: Row) -> None:
-    model = regspec.build(spec_of(row, row.fields), seed=0).eval()
+def is_permutable(row: Row) -> bool:
+    """Whether its inputs may come in another order of axes: those of images or sequences with channels last."""
+    is_plain = row.data_format == "channels_last" and {*row.types} == {"float32"}
+    return is_plain and all(1 < len(shape) < 5 for shape in row.shapes)
+
+
+CASES = [
+    *(pytest.param(row, False, id=row.id) for row in WITHOUT),
+    *(pytest.param(row, True, id=f"{row.id}-behind-poolings") for row in WITHOUT if is_permutable(row)),
+]
+
+
+@pytest.mark.parametrize(("row", "is_behind"), CASES)
+def test_closed_form(row: Row, is_behind: bool) -> None:
+    """The output, a penalty on it, and the gradients of both; also behind poolings, which give channels first.
+
+    Poolings over one cell change nothing but the order of axes. A layer finds Keras's axis by ``x.dimension(axis)``.
+    """
+    assert row.kind in FORMULAS, f"add the formula of {row.kind} to FORMULAS in tests/layers/test_closed_forms.py"
+    fields = {**row.fields, "activity_regularizer": {"l1": 0.3, "l2": 0.2}}
+    model = regspec.build((behind_poolings if is_behind else document_of)(row, fields), seed=0).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_()
-    shape = row.shapes[0]
     is_first = row.data_format == "channels_first"
-    last = (3, *shape[1:], shape[0]) if is_first else (3, *shape)
-    x = torch.randint(0, row.high, last) if "int" in row.dtype else torch.randn(last)
-    output = model(x.movedim(-1, 1) if is_first else x)
+    xs = [torch.as_tensor(x) for x in reference.inputs_of(row, seed=0)]
+    for x in xs:
+        x.requires_grad_(row.has_gradient and x.is_floating_point())
+    output = model(*xs)
     output = output.movedim(1, -1) if is_first else output
-    torch.testing.assert_close(output, by_hand(row, x, model), rtol=1e-4, atol=1e-4)
+    wanted = FORMULAS[row.kind](row, model, *(x.movedim(1, -1) if is_first else x for x in xs))
+    torch.testing.assert_close(output, wanted, rtol=1e-4, atol=1e-4)
+    penalty = (0.3 * wanted.abs().sum() + 0.2 * wanted.square().sum()) / 3
+    torch.testing.assert_close(model.regularization_loss(), penalty, rtol=1e-4, atol=1e-4)
+    sources = [x for x in (*xs, *model.parameters()) if x.requires_grad]
+    assert output.requires_grad == wanted.requires_grad
+    if wanted.requires_grad:
+        direction = torch.randn_like(wanted)
+        got = torch.autograd.grad((output * direction).sum() + model.regularization_loss(), sources)
+        gradients = torch.autograd.grad((wanted * direction).sum() + penalty, sources)
+        torch.testing.assert_close(got, gradients, rtol=1e-3, atol=1e-3)
+
+
+def behind_poolings(row: Row, fields: dict[str, Any]) -> dict[str, Any]:
+    """The spec of a row, with a pooling over one cell behind each of its inputs."""
+    document = document_of(row, fields)
+    poolings = [
+        {f"MaxPooling{len(shape) - 1}D": {"name": f"pooled_{place}", "inputs": name, "pool_size": 1}}
+        for place, (name, shape) in enumerate(zip(document["inputs"], row.shapes, strict=True))
+    ]
+    layer = {**fields, "name": "layer", "inputs": [f"pooled_{place}" for place in range(len(poolings))]}
+    return {**document, "layers": [*poolings, {row.kind: layer}]}
 
 
 def test_spectral_normalization_of_an_embedding() -> None:

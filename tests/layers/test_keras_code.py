@@ -10,6 +10,8 @@ import keras
 import pytest
 
 import regspec
+from regspec.layers import KINDS
+from regspec.layers.layer import OPERATIONS
 
 from . import reference
 from .operating import is_operation
@@ -19,9 +21,7 @@ from .specs import spec_of, with_penalties
 
 pytestmark = pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")
 
-# What Keras 3 has no layer of, or none that can stand in a functional model.
-NOT_IN_KERAS = ("LayerScale", "StochasticDepth", "CustomScaleLayer", "LocallyConnected1D", "LocallyConnected2D",
-                "Equalization")  # fmt: skip
+NOT_IN_FUNCTIONAL_MODELS = {"Equalization"}  # which gives the symbol of its input there
 # Fields that may be one number in Keras, and what it stands for, in multiples of it.
 FACTORS = {"height_factor": (-1, 1), "brightness_factor": (-1, 1), "contrast_factor": (0, 1)}
 PARTLY_IN_KERAS = {("Activation", "hard_sigmoid")}  # whose slope it does not have
@@ -31,10 +31,17 @@ def is_refused(row: Row) -> bool:
     activation = row.fields.get("activation")
     return (
         is_operation(row.kind, row.fields)
-        or row.kind in NOT_IN_KERAS
+        or row.kind in NOT_IN_FUNCTIONAL_MODELS
+        or not hasattr(keras.layers, row.kind)
         or any(field in row.fields for field in reference.OURS)
         or (isinstance(activation, dict) and (row.kind, *activation) in PARTLY_IN_KERAS)
     )
+
+
+@pytest.mark.parametrize("kind", sorted({row.kind for row in ROWS}))
+def test_a_kind_says_whether_keras_has_it(kind: str) -> None:
+    has_layer = kind not in OPERATIONS and hasattr(keras.layers, kind)
+    assert KINDS[kind].is_in_keras == has_layer, f"set is_in_keras = {has_layer} in the class {kind}"
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.id) for row in ROWS])

@@ -11,14 +11,22 @@ import torch
 import regspec
 from regspec.keras.weights import to_parameters
 from regspec.layers import KINDS
+from regspec.layers.layer import OPERATIONS, Elementwise
 from regspec.layers.registration import Registered
 from regspec.targets.torch.steps import Step
 
 from . import reference
-from .rows import ROWS
+from .rows import ROWS, Row
 from .specs import outputs_of, spec_of, step_of, with_penalties
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tensor.T is deprecated")  # of Keras, in Equalization
+
+# A row of each elementwise kind, with a reference if it has one; without operations, which have no masks in Keras.
+ELEMENTWISE = {
+    row.kind: row
+    for row in sorted(ROWS, key=lambda row: row.has_reference)
+    if issubclass(KINDS[row.kind], Elementwise) and row.kind not in OPERATIONS
+}
 
 
 def load_keras_weights(model: torch.nn.Module, step: Step, layer: Any) -> dict[str, tuple[Any, Any]]:
@@ -90,6 +98,16 @@ def test_agrees_with_keras(index: int) -> None:
         terms = model.regularization_terms()
         torch.testing.assert_close(model.regularization_loss(), sum(terms.values(), torch.zeros(())))
         check_gradients(model, layer, moved, (got, wanted), (ours, theirs), penalty)
+        check_statistics(model, moved)
+
+
+def check_statistics(model: Any, moved: Any) -> None:
+    """What is not trained is moved by training as in Keras."""
+    for path, buffer in model.named_buffers():
+        if path in moved:
+            variable, weight = moved[path]
+            expected = to_parameters(weight, variable.value.detach().numpy())[path.partition(".")[2]]
+            torch.testing.assert_close(buffer, torch.as_tensor(np.array(expected)), rtol=1e-4, atol=1e-5)
 
 
 def check_gradients(model: Any, layer: Any, moved: Any, outputs: Any, inputs: Any, penalty: torch.Tensor) -> None:
@@ -121,4 +139,16 @@ def check_gradients(model: Any, layer: Any, moved: Any, outputs: Any, inputs: An
 
 
 def test_every_kind_has_a_row() -> None:
-    assert {row.kind for row in ROWS} == {name for name, kind in KINDS.items() if not issubclass(kind, Registered)}
+    kinds = {name for name, kind in KINDS.items() if not issubclass(kind, Registered)}
+    missing = sorted(kinds - {row.kind for row in ROWS})
+    assert not missing, f"add rows for {', '.join(missing)} to tests/layers/rows.py"
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=kind) for kind, row in ELEMENTWISE.items()])
+def test_an_elementwise_layer_keeps_the_mask(row: Row) -> None:
+    """Unless Keras's layer of the same name drops it."""
+    drops_mask = False
+    if row.has_reference:
+        rank = len(row.shapes[0]) + 1
+        drops_mask = not reference.keras_layer(row.kind, row.fields, row.data_format, rank).supports_masking
+    assert KINDS[row.kind].supports_masking or drops_mask, f"set supports_masking = True in the class {row.kind}"

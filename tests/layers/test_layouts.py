@@ -76,3 +76,15 @@ def test_means_the_same(index: int) -> None:
     graph = graph_of(regspec.loads(json.dumps(open_)))
     for a, b, x in zip(got, wanted, graph.outputs, strict=True):
         torch.testing.assert_close(a, b.permute(x.spec_order), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def test_an_axis_is_counted_once() -> None:
+    """Of a layer that is called again."""
+    layers = [
+        {"LayerNormalization": {"name": "norm", "axis": 1, "inputs": "image"}},
+        {"call": {"layer": "norm", "name": "again", "inputs": "norm"}},
+    ]
+    spec = {"inputs": {"image": {"shape": [3, 5, 7]}}, "layers": layers}
+    model, x = regspec.build(spec), torch.randn(2, 3, 5, 7)
+    wanted = torch.layer_norm(x.movedim(1, -1), (3,), eps=1e-3)
+    torch.testing.assert_close(model(x), torch.layer_norm(wanted, (3,), eps=1e-3).movedim(-1, 1))

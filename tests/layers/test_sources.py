@@ -25,7 +25,7 @@ from regspec.views.schema import spec_schema
 
 from . import reference
 from .rows import ROWS, Row
-from .specs import document_of, outputs_of, spec_of, with_penalties
+from .specs import built, document_of, outputs_of, spec_of, with_penalties
 
 RUFF = """
 line-length = 120
@@ -44,7 +44,7 @@ def test_every_row(index: int) -> None:
     fields = with_penalties(row)
     assert [error.message for error in validator().iter_errors(document_of(row, fields))] == [], "the schema"
     spec = spec_of(row, fields)
-    model = regspec.build(spec, seed=0).eval()
+    model = built(spec)
     assert all(re.fullmatch(KEY, key) for key in model.state_dict()), [*model.state_dict()]
     inputs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
     outputs = outputs_of(model(*inputs))

@@ -15,7 +15,7 @@ from regspec.targets.torch.program import program_of
 
 from . import reference
 from .rows import ROWS, Row
-from .specs import outputs_of, spec_of
+from .specs import built, outputs_of, spec_of
 
 # Of these, some rows have weights, or a result, of the sizes in question.
 SIZED = (
@@ -71,7 +71,7 @@ def test_computes_the_same(index: int) -> None:
         assert any(reason in refusal for reason in REASONS)
         return
     spec = spec_of(unknown(row), row.fields)
-    sized, unsized = regspec.build(spec_of(row, row.fields), seed=0).eval(), regspec.build(spec, seed=0).eval()
+    sized, unsized = built(spec_of(row, row.fields)), built(spec)
     unsized.load_state_dict(sized.state_dict())
     inputs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
     for got, wanted in zip(outputs_of(unsized(*inputs)), outputs_of(sized(*inputs)), strict=True):

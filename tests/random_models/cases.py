@@ -26,7 +26,6 @@ class Case:
     model: keras.Model
     lines: list[str]
     is_ordered: bool = False  # whether the order of its calls matters, in training; Keras's is by depth
-    unused: frozenset[str] = frozenset()  # inputs that the port has left out
 
     def __str__(self) -> str:
         return "\n".join([f"random_model({self.seed}, steps={self.steps})", *self.lines])

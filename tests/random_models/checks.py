@@ -68,8 +68,6 @@ def check(case: Case, folder: Path, form: str | None = None) -> None:
     check_text(port, files)
     check_sizes(model, port)
     ported = port.build()
-    unused = {note.split("'")[1] for note in port.notes if note.startswith("nothing uses the input '")}
-    case = replace(case, unused=frozenset(unused))
     for training in (False,) if case.is_random or case.is_ordered else (False, True, False):
         ported.train(training)
         for batch, length in BATCHES[training:]:
@@ -207,8 +205,7 @@ def in_order(case: Case, arrays: list[Any]) -> Iterator[Tensor]:
     by_name = {tensor._keras_history.operation.name: each for tensor, each in zip(inputs, arrays, strict=True)}
     listed = case.model.get_config()["input_layers"]
     for name, *_ in listed.values() if isinstance(listed, dict) else [listed] if isinstance(listed[0], str) else listed:
-        if name not in case.unused:
-            yield torch.as_tensor(by_name[name])
+        yield torch.as_tensor(by_name[name])
 
 
 def flat(output: Any) -> list[Tensor]:

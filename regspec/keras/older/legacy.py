@@ -47,15 +47,14 @@ class Joined:
 class Renewed(ArrayFile):
     """The arrays of a file, as Keras 3 would have them."""
 
-    def __init__(self, arrays: ArrayFile, config: Item, generation: int) -> None:
+    def __init__(self, arrays: ArrayFile, config: Item, generation: int, backend: str | None) -> None:
         super().__init__(arrays.file, arrays.path)
         self.items = dict(_items(config))  # layers by name
         self.generation = generation
         layers = [each for each in config["config"]["layers"] if each["class_name"] != "InputLayer"]
         self.renamed = self._renamed([name_of(each) for each in layers])
         self.local = dict(_local_groups(config["config"]))
-        with damaged(self.path):
-            self.is_turned = "theano" in (_backend(self.root), _backend(self.file))
+        self.is_turned = backend == "theano"
 
     def of_layer(self, name: str) -> list[Any]:
         """The arrays of a layer, in order."""
@@ -120,21 +119,27 @@ class Renewed(ArrayFile):
         written = item.get("written_as" if self.generation == 2 else "class_name")
         config = item["config"]
         if self.generation == 1:
+            if len(dataset.shape) < 3:  # a bias
+                return None
             kernel = KERNELS.get((written, config.get("data_format", "channels_last")))
-            return kernel if kernel is not None and len(dataset.shape) > 2 else None
+            if not (self.is_turned and written in TURNED):
+                return kernel
+            return _turned if kernel is None else _turned_after(kernel)
         if written in CUDNN:
             return CUDNN[written].get(weight)
         if written in LOCAL and weight == "kernel":
             return _local(config)
-        if self.is_turned and written in TURNED and weight == "kernel":
+        if self.is_turned and weight in TURNED.get(written, ()):
             return _turned
         return None
 
 
-def _backend(group: h5py.Group) -> str:
-    """The backend with which a file was written."""
-    backend = group.attrs.get("backend", "")
-    return backend.decode("utf-8", "replace") if isinstance(backend, bytes) else str(backend)
+def backend_in(arrays: ArrayFile) -> str | None:
+    """The backend with which a file was written, if it says so."""
+    with damaged(arrays.path):
+        said = [group.attrs.get("backend") for group in (arrays.root, arrays.file)]
+    found = [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in said if each]
+    return "theano" if "theano" in found else next(iter(found), None)
 
 
 def _items(item: Any) -> Iterator[tuple[str, Item]]:
@@ -186,12 +191,25 @@ KERNELS: dict[tuple[Any, str], Making] = {
 
 # -- kernels that Theano slides along ----------------------------------------------------------------------------------
 
-TURNED = frozenset({"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose"})
+# By the weights of them that it slides along. Keras turns the kernels of depthwise convolutions by itself.
+TURNED: dict[Any, tuple[str, ...]] = {
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose"), ("kernel",)),
+    "ConvLSTM2D": ("kernel", "recurrent_kernel"),
+}
 
 
 def _turned(shape: Shape, kernel: Array) -> Any:
     """A kernel that is turned around."""
     return np.flip(kernel, tuple(range(kernel.ndim - 2))).copy()  # torch takes no negative strides
+
+
+def _turned_after(make: Making) -> Making:
+    """A kernel that is made of another, turned around."""
+
+    def made(shape: Shape, kernel: Array) -> Any:
+        return _turned(shape, make(shape, kernel))
+
+    return made
 
 
 # -- cuDNN -------------------------------------------------------------------------------------------------------------

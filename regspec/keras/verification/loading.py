@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from regspec.graph.network import BlockNode, Graph
 from regspec.keras import archive
+from regspec.keras.older import theano
 from regspec.keras.verification.backends import differs_on_torch
 from regspec.keras.verification.original import Original, UnverifiedError, first_sentence
 from regspec.text.problems import RegspecError
@@ -51,6 +52,8 @@ def original_of(provenance: Provenance, graph: Graph) -> Original:
         raise UnverifiedError(f"Keras is not asked to load the file: it {error.problems[0].what}") from None
     if stored.others:
         raise UnverifiedError(f"Keras is not asked to load a file that holds {stored.others[0]}")
+    if provenance.backend == "theano" and theano.is_padded(provenance.renewed, provenance.generation):
+        raise UnverifiedError("Theano trained the file, whose padding no Keras of today computes")
     package = _tf_keras() if provenance.generation < 3 else _keras(_is_torch_wrong(graph))
     backend = "tensorflow" if package.__name__ == "tf_keras" else package.backend.backend()
     if backend == "torch" and (wrong := _is_torch_wrong(graph)):

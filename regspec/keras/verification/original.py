@@ -177,7 +177,8 @@ class Original:
         """The arrays of a file that was written just now, as the port reads them."""
         origin = self.provenance
         if origin.generation < 3:
-            arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation)
+            # which the Keras that has read the file has turned already
+            arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation, None)
         found = weights.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
         return {**weights.constants_of(origin.model), **found}
 
@@ -209,23 +210,12 @@ class Original:
             if isinstance(structure, dict):
                 return {key: filled(each) for key, each in structure.items()}
             if isinstance(structure, list) and structure and isinstance(structure[0], str):
-                x = given.get(names[structure[0]])
-                return self._zeros(structure[0], xs[0]) if x is None else x
+                return given[names[structure[0]]]
             return [filled(each) for each in structure]
 
         own = self.provenance.config["config"]
         structure = own.get("input_layers") if isinstance(own, dict) else None
         return filled(structure) if structure else xs[0]
-
-    def _zeros(self, name: str, like: Any) -> Any:
-        """Zeros for an unused input, which the port has left out: of the batch size and the backend of ``like``."""
-        x = self.model.get_layer(name).output
-        dtype = str(getattr(x.dtype, "name", x.dtype))
-        shape = (len(like), *(size or 1 for size in x.shape[1:]))
-        array = np.zeros(shape, "float32" if "float" in dtype else dtype)
-        if isinstance(like, Tensor):
-            return torch.as_tensor(array)
-        return array if isinstance(like, np.ndarray) else importlib.import_module("tensorflow").constant(array)
 
     def _flat(self, outputs: Any) -> list[Any]:
         """The outputs in the order of the port's."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from regspec.graph.network import Graph
 from regspec.runtime import Regularized
-from regspec.runtime.penalties.terms import tensors
+from regspec.runtime.penalties.readings import tensors
 
 
 @dataclass(frozen=True)

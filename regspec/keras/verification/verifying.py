@@ -27,7 +27,7 @@ from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.weights import constants_of, parameters_of, weights_of
 from regspec.modules.building import build
 from regspec.runtime import Regularized
-from regspec.runtime.penalties.terms import tensors
+from regspec.runtime.penalties.readings import tensors
 from regspec.targets.torch.program import program_of
 
 if TYPE_CHECKING:

@@ -243,9 +243,12 @@ class SpectralNormalization(nn.Module):
         nn.init.trunc_normal_(self.vector_u, std=0.02, a=-0.04, b=0.04)
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        weights: dict[str, Tensor] = {}
         if self.training:
             self._normalize()
-        output: Tensor = self.layer(*inputs)
+            # a copy, so that the next forward may overwrite the weight before this one's backward
+            weights[self.parameter] = self.layer.get_parameter(self.parameter).clone()
+        output: Tensor = torch.func.functional_call(self.layer, weights, inputs)
         return output
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ class Normalization(nn.Module):
     """``(x - mean) / max(sqrt(variance), 1e-7)``, or the inverse.
 
     The statistics have ``size``, and are seen as ``shape``, an example's with ones where it shares them. Without
-    given numbers they are buffers of the state_dict, zero and one until they are loaded.
+    given numbers they are buffers of the state_dict, which are nan until they are loaded.
     """
 
     mean: Tensor
@@ -45,15 +45,26 @@ class Normalization(nn.Module):
         super().__init__()
         self.shape = shape
         self.invert = invert
-        for name, given, default in (("mean", mean, 0.0), ("variance", variance, 1.0)):
-            statistic = torch.tensor(default if given is None else given)
+        self.is_known = mean is not None
+        for name, given in (("mean", mean), ("variance", variance)):
+            statistic = torch.tensor(torch.nan if given is None else given)
             statistic = statistic.reshape(size) if statistic.numel() > 1 else statistic.reshape(()).expand(size).clone()
             self.register_buffer(name, statistic, persistent=given is None)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.is_known and not torch.compiler.is_compiling():
+            self._check()
         mean = self.mean.view(self.shape)
         deviation = self.variance.view(self.shape).sqrt().clamp_min(1e-7)
         return x * deviation + mean if self.invert else (x - mean) / deviation
+
+    def _check(self) -> None:
+        """Raises where nothing was loaded; once it was, nothing is asked any more."""
+        if self.mean.is_meta or torch._C._get_tracing_state() is not None:
+            return
+        if self.mean.isnan().any() or self.variance.isnan().any():
+            raise RuntimeError("Normalization has no mean and variance yet: load a state_dict that has them")
+        self.is_known = True
 
     def extra_repr(self) -> str:
         return f"{self.shape}, invert={self.invert}"

@@ -3,16 +3,22 @@
 Two ways were weighed: a wrapper around the module, which changes its type and the keys of its state_dict; or, as here
 and as `torch.nn.utils.parametrize` does, a class of its own for the instance, that derives from `Regularized` and from
 the class that it had. So it stays what it was for ``isinstance``, for its state_dict, and for whoever holds it.
+
+What a class does with itself is done by the class that it was: ``type(module)(...)``, as a slice of a Sequential calls
+it, makes a module without penalties; a copy or a pickle is made as that class says, and gets the penalties then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
 from regspec.runtime.penalties.regularized import Regularized
-from regspec.runtime.penalties.terms import Listener
+from regspec.runtime.penalties.terms import without_listeners
 
 
 def attach(module: nn.Module) -> Regularized:
@@ -47,42 +53,125 @@ def detach(module: nn.Module) -> nn.Module:
         raise TypeError(f"{type(module).__name__} is bound to an optimizer: remove the binding first")
     attached = {module._terms.pop(name) for name in module._attached}
     module._attached = []
-    for part in module.modules():
-        for number, hook in list(part._forward_hooks.items()):
-            if isinstance(hook, Listener) and hook in attached:
-                del part._forward_hooks[number]
-    if type(module) not in _classes.values():
+    without_listeners(module, attached)
+    if type(module) not in _owns:
         return module  # it had penalties of its own before
-    for name in _STATE:
-        delattr(module, name)
-    restored: Any = module
-    restored.__class__ = _own(type(module))
-    return module
+    return _plain(module)
 
 
 _STATE = {*vars(Regularized())} - {*vars(nn.Module())}  # the attributes of an instance
 _classes: dict[Any, Any] = {}  # by the class that an instance had
+_owns: dict[Any, Any] = {}  # the other way
 
 
 def _regularized(cls: Any) -> Any:
     """The class that instances of ``cls`` get when penalties are attached to them."""
     if cls not in _classes:
-        own = {"__module__": cls.__module__, "__reduce__": _reduce}
-        _classes[cls] = type(f"Regularized{cls.__name__}", (Regularized, cls), own)
+        kind = type(f"Regularized{type(cls).__name__}", (_Constructing, type(cls)), {})
+        own: dict[str, Any] = {"__module__": cls.__module__, "__reduce_ex__": _reduce_ex, "__setstate__": _set_state}
+        own["__prepare_scriptable__"] = _prepare_scriptable
+        for name, method in {"__deepcopy__": _deepcopy, "__copy__": _copy}.items():
+            if hasattr(cls, name):
+                own[name] = method
+        if issubclass(cls, fx.GraphModule):  # which writes its forward into its class
+            own.update({name: _by_its_own(name) for name in ("recompile", "real_recompile") if hasattr(cls, name)})
+        _classes[cls] = kind(f"Regularized{cls.__name__}", (Regularized, cls), own)
+        _owns[_classes[cls]] = cls
     return _classes[cls]
 
 
-def _own(cls: type[nn.Module]) -> type[nn.Module]:
-    """The class that an instance had before."""
-    return cls.__bases__[-1]
+class _Constructing(type):
+    """The class of a class whose instances got penalties: to call it makes one of the class that it was."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return _own(cls)(*args, **kwargs)
 
 
-def _reduce(self: Regularized) -> tuple[Any, ...]:
-    """How an instance is pickled and copied: by its original class, because its present one can't be imported."""
-    return _blank, (_own(type(self)),), self.__getstate__()
+def _own(cls: type) -> Any:
+    """The class that an instance had before; FSDP derives from the one that it has."""
+    return next(_owns[each] for each in cls.__mro__ if each in _owns)
 
 
-def _blank(cls: type[nn.Module]) -> Regularized:
+def _plain(module: nn.Module) -> nn.Module:
+    """The module itself, of the class that it had, without what it has for its penalties."""
+    for name in _STATE:
+        module.__dict__.pop(name, None)
+    restored: Any = module
+    restored.__class__ = _own(type(module))
+    return module
+
+
+@contextmanager
+def _as_it_was(module: Any) -> Iterator[Any]:
+    """The module, for a while of the class that it had, without what it has for its penalties."""
+    attached, state = type(module), {name: module.__dict__[name] for name in _STATE}
+    try:
+        yield _plain(module)
+    finally:
+        module.__class__ = attached
+        module.__dict__.update(state)
+
+
+def _by_its_own(name: str) -> Any:
+    """A method that does what it does as that of the class that the module had."""
+
+    def method(self: Regularized, *args: Any, **kwargs: Any) -> Any:
+        with _as_it_was(self) as plain:
+            return getattr(plain, name)(*args, **kwargs)
+
+    return method
+
+
+# -- copies ------------------------------------------------------------------------------------------------------------
+
+
+def _kept(self: Regularized) -> dict[str, Any]:
+    """What a copy has of an instance's penalties."""
+    return {**{name: self.__dict__[name] for name in _STATE}, **self._state_of_copies()}
+
+
+def _reduce_ex(self: Regularized, protocol: Any) -> Any:
+    """How an instance is pickled and copied: as one of the class that it had, which then gets the other."""
+    kept = _kept(self)
+    with _as_it_was(self) as plain:
+        function, arguments, *rest = plain.__reduce_ex__(protocol)
+    state, *others = rest or [None]
+    return _remade, (function, arguments), (state, kept), *others
+
+
+def _remade(function: Any, arguments: tuple[Any, ...]) -> Any:
     """An instance without its state."""
-    made: type[Regularized] = _regularized(cls)
-    return made.__new__(made)
+    made = function(*arguments)
+    made.__class__ = _regularized(type(made))
+    return made
+
+
+def _set_state(self: Regularized, state: tuple[Any, dict[str, Any]]) -> None:
+    own, kept = state
+    if own is not None:
+        _own(type(self)).__setstate__(self, own)
+    self.__dict__.update(kept)
+
+
+def _deepcopy(self: Regularized, memo: dict[int, Any]) -> Any:
+    """A copy as the class says that it had, with the same penalties."""
+    kept = _kept(self)
+    with _as_it_was(self) as plain:
+        copied = plain.__deepcopy__(memo)
+    copied.__class__ = _regularized(type(copied))
+    copied.__dict__.update(deepcopy(kept, memo))
+    return copied
+
+
+def _copy(self: Regularized) -> Any:
+    kept = _kept(self)
+    with _as_it_was(self) as plain:
+        copied = plain.__copy__()
+    copied.__class__ = _regularized(type(copied))
+    copied.__dict__.update(kept)
+    return copied
+
+
+def _prepare_scriptable(self: Regularized) -> nn.Module:
+    """What `torch.jit.script` compiles: the module as it was, with the same parameters."""
+    return _plain(Regularized.__prepare_scriptable__(self))

@@ -8,11 +8,12 @@ called by itself, gives each its own values, and nothing has to be cleared by ha
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
-from operator import attrgetter
 from typing import Any
 from weakref import WeakMethod
 
@@ -23,18 +24,22 @@ from regspec.runtime.kernels.fused import is_plain
 from regspec.runtime.kernels.sharded import fill, is_sharded, joined, refuse_flat_parameters, shard, whole
 from regspec.runtime.penalties.compiling import forget_compiled, guard_hooks
 from regspec.runtime.penalties.notebook import module_html
+from regspec.runtime.penalties.readings import Reading, tensors
 from regspec.runtime.penalties.terms import (
     Heard,
     Listener,
     Regularizer,
+    Seen,
     WeightTerm,
     is_in_backward,
+    is_recorded,
     listening,
     settled,
-    tensors,
     unchanged,
+    without_listeners,
 )
 from regspec.runtime.penalties.totals import Total
+from regspec.runtime.penalties.weights import tensor_at
 
 WATCHED = 3  # forwards in training after which a backward warns if the penalties were not read
 
@@ -83,25 +88,39 @@ class Regularized(nn.Module):
     # -- what is regularized ------------------------------------------------------------------------------------------
 
     def add_weight_terms(
-        self, regularizer: Regularizer, weights: Mapping[str, str | tuple[str, ...]], *, counts_frozen: bool = False
+        self,
+        regularizer: Regularizer,
+        weights: Mapping[str, str | tuple[str, ...]],
+        *,
+        counts_frozen: bool = False,
+        adds_parameters: bool = False,
     ) -> None:
         """Adds a term for each parameter: the term's name -> the parameter's path, or paths of several to stack.
 
-        While a parameter is frozen its term has no value; with ``counts_frozen`` it has one, without a gradient.
+        While a parameter is frozen its term has no value; with ``counts_frozen`` it has one, without a gradient. With
+        ``adds_parameters`` the weight is the sum of several. A parameter that two terms have, by different paths, has
+        the first one's penalty.
 
         Raises:
             ValueError: where there is a term of the name already.
         """
         for name, paths in weights.items():
-            self._add_term(name, WeightTerm(regularizer, (paths,) if isinstance(paths, str) else paths, counts_frozen))
+            own = (paths,) if isinstance(paths, str) else paths
+            self._add_term(name, WeightTerm(regularizer, own, counts_frozen, adds_parameters))
 
     def add_activity_terms(
-        self, regularizer: Regularizer, outputs: Mapping[str, str], *, reduction: str = "mean"
+        self,
+        regularizer: Regularizer,
+        outputs: Mapping[str, str],
+        *,
+        reduction: str = "mean",
+        reading: Reading | None = None,
     ) -> None:
         """Adds a term for each module's output: term's name -> path of the module.
 
         With ``reduction="mean"`` the penalty is divided by the batch size, the output's first axis; with "sum" it is
-        not. Of an output that is a tuple, a list or a mapping, every floating-point tensor counts.
+        not. Of an output that is a tuple, a list or a mapping, every floating-point tensor counts. A ``reading`` says
+        otherwise: which tensor counts, and which axis is the batch.
 
         Raises:
             ValueError: where there is a term of the name already.
@@ -109,7 +128,7 @@ class Regularized(nn.Module):
         """
         for name, path in outputs.items():
             module = self.get_submodule(path)
-            listener = Listener(regularizer, reduction)
+            listener = Listener(regularizer, reduction, reading)
             self._add_term(name, listener)
             module.register_forward_hook(listener)
         forget_compiled()
@@ -131,7 +150,7 @@ class Regularized(nn.Module):
         """Projects the weights that have constraints, except frozen ones; call it after each step of the optimizer."""
         for _, module in self._regularized():
             for constraint, paths in module._constraints.values():
-                parameters: list[Tensor] = [attrgetter(path)(module) for path in paths]
+                parameters = [tensor_at(module, tuple(path.split("."))) for path in paths]
                 if not parameters[0].requires_grad:
                     continue
                 if len(parameters) == 1:
@@ -154,15 +173,16 @@ class Regularized(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
             measured: dict[Listener, Tensor] = {}
             listeners = {term for _, term, _ in self._named_terms() if isinstance(term, Listener)}
-            for listener, x, output, version in self._heard_by(listeners):
-                penalty = x if output is None else listener.penalty(unchanged(x, output, version))
+            for listener, x, output, version, share in self._heard_by(listeners):
+                penalty = x if output is None else listener.penalty(unchanged(x, output, version), share=share)
                 measured[listener] = measured[listener] + penalty if listener in measured else penalty
             penalties: dict[str, Tensor] = {}
-            pieces: dict[str, Tensor] = {}  # weights whose penalty is that of this rank's shard at first
+            seen: Seen = {}
+            pieces: dict[str, Tensor] = {}  # the weights of which a penalty is that of this rank's shard, until the end
             for name, term, module in self._named_terms():
                 if isinstance(term, Listener):
                     penalty_now = measured.get(term)
-                elif (weight := term.weight(module)) is None:
+                elif (weight := term.weight(module, seen)) is None:
                     penalty_now = None
                 elif term.adds_up and is_sharded(weight):
                     penalty_now = term.penalty(shard(weight))
@@ -191,19 +211,20 @@ class Regularized(nn.Module):
         refuse_flat_parameters(self)
         total = Total()
         listeners: set[Listener] = set()
+        seen: Seen = {}
         for _, module in self._regularized():
             for term in module._terms.values():
                 if isinstance(term, Listener):
                     listeners.add(term)
-                elif (weight := term.weight(module)) is not None:
+                elif (weight := term.weight(module, seen)) is not None:
                     total.add(term, weight, 1.0)
                 if term.scheduled and not term.scheduled[0].is_set and self.training and torch.is_grad_enabled():
                     raise RuntimeError(_UNSET)
-        for listener, x, output, version in self._heard_by(listeners):
+        for listener, x, output, version, share in self._heard_by(listeners):
             if output is None:
                 total.penalties.append(x)
             else:
-                total.add(listener, unchanged(x, output, version), listener.share(x))
+                total.add(listener, unchanged(x, output, version), share)
         loss = total.sum()
         if loss is None:
             parameter = next(self.parameters(), None)
@@ -290,7 +311,7 @@ class Regularized(nn.Module):
     # -- the forward --------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if listening.heard is not None or torch.compiler.is_exporting() or is_in_backward():
+        if listening.heard is not None or torch.compiler.is_exporting() or is_in_backward() or is_recorded():
             return super().__call__(*args, **kwargs)
         heard: list[Heard] = []
         if torch.compiler.is_compiling():
@@ -317,7 +338,7 @@ class Regularized(nn.Module):
         return output
 
     def _watch(self, output: Any) -> None:
-        """Warns, once, when a backward reaches an output and nobody has asked for the penalties.
+        """Warns, once, when a backward to parameters reaches an output and nobody has asked for the penalties.
 
         Only the first steps are watched: a loop that reads the loss does so in each step.
         """
@@ -330,7 +351,7 @@ class Regularized(nn.Module):
                 return
 
     def _warn_if_unread(self, gradient: Tensor) -> None:
-        if not self._is_read:
+        if not self._is_read and is_for_parameters(self):
             self._is_read = True
             names = [name for name, _, _ in self._named_terms()]
             if names:
@@ -342,12 +363,76 @@ class Regularized(nn.Module):
         """Itself in a notebook: a line, and on demand its layers and its terms. Penalties are not computed for it."""
         return module_html(self, {name: term.parts for name, term, _ in self._named_terms()})
 
+    # -- copies -------------------------------------------------------------------------------------------------------
+
     def __getstate__(self) -> dict[str, Any]:
-        # penalties belong to a forward, not to the module; and tensors with a graph can't be copied
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]  # torch's method has no types
+        return {**state, **self._state_of_copies()}
+
+    def _state_of_copies(self) -> dict[str, Any]:
+        """What differs in a copy: it is bound to no optimizer, and has heard nothing.
+
+        Penalties belong to a forward, and not to the module; and tensors with a graph can't be copied.
+        """
         terms = {name: term.unbound() for name, term in self._terms.items()}
-        # and a copy is bound to no optimizer
-        return {**state, "_terms": terms, "_heard": [], "_is_bound": False}
+        return {"_terms": terms, "_heard": [], "_is_bound": False}
+
+    def _replicate_for_data_parallel(self) -> Any:
+        """A replica, of which `nn.DataParallel` makes one for each device, and forgets them after the forward.
+
+        Raises:
+            RuntimeError: where outputs have penalties: each replica would have those of its part of the batch.
+        """
+        if outputs := [name for name, term, _ in self._named_terms() if isinstance(term, Listener)]:
+            raise RuntimeError(
+                f"{', '.join(outputs[:5])}: nn.DataParallel runs replicas, whose outputs are lost to the penalties: "
+                "take DistributedDataParallel"
+            )
+        return super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]  # torch's method has no types
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` compiles: a twin that shares the parameters, and has no penalties.
+
+        Raises:
+            RuntimeError: where it is a part of what is compiled, in which torch would leave the twin for good.
+        """
+        if "_terms" not in self.__dict__:
+            return self  # it is a part of such a twin
+        if _is_part_of_script():
+            raise RuntimeError(
+                f"torch.jit.script of a model with a {type(self).__name__} in it would take the penalties off that: "
+                "script a copy.deepcopy of the model, after regspec.unregularize, or use torch.jit.trace"
+            )
+        shared: dict[int, Any] = {id(x): x for x in (*self.parameters(), *self.buffers())}
+        twin = without_listeners(deepcopy(self, shared))
+        for part in twin.modules():
+            if isinstance(part, Regularized):
+                for name in Regularized.__annotations__:
+                    part.__dict__.pop(name, None)
+        return twin
+
+
+def _is_part_of_script() -> bool:
+    """Whether `torch.jit.script` prepares a module that is in another."""
+    frame, depth = sys._getframe(1).f_back, 0
+    while frame is not None:
+        depth += frame.f_code.co_name == "call_prepare_scriptable_func_impl"
+        frame = frame.f_back
+    return depth > 1
+
+
+def is_for_parameters(module: nn.Module) -> bool:
+    """Whether the backward that runs is the one that trains: not a derivative by inputs, or one that is differentiated.
+
+    Such an inner gradient belongs to a loss that is not there yet, as in a physics-informed net.
+    """
+    if torch.is_grad_enabled():  # by create_graph=True
+        return False
+    edges = [torch.autograd.graph.get_gradient_edge(each) for each in module.parameters() if each.requires_grad]
+    try:
+        return any(torch._C._will_engine_execute_node(edge.node) for edge in edges)
+    except RuntimeError:  # where torch.autograd.grad is asked for the gradient of a parameter itself
+        return True
 
 
 def _called_if_alive(method: WeakMethod[Any], gradient: Tensor) -> None:

@@ -152,6 +152,57 @@ class GroupLasso:
         size = math.prod(shape) // shape[dim]
         return join(self.strength * math.sqrt(size) * norms.sum(), (dim,))
 
+    def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
+        """The proximal step: a soft threshold of each group's norm.
+
+        Parikh and Boyd (2014), Proximal algorithms, section 6.5.4.
+        """
+        dim = self.dim % x.ndim
+        rest = tuple(axis for axis in range(x.ndim) if axis != dim)
+        norms = torch.linalg.vector_norm(x, dim=rest, keepdim=True)
+        size = math.sqrt(x.numel() // x.shape[dim])
+        kept: Tensor = 1 - threshold * size / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+        return x * kept.clamp_min(0)
+
+
+@dataclass(frozen=True)
+class GroupLassoOfBlocks:
+    """A group lasso of a weight whose first dimension is blocks, each with slices of its own along ``dim``.
+
+    So the kernel of a grouped convolution lies: what reads (or of a transposed one makes) a channel is a slice of one
+    block.
+    """
+
+    strength: float
+    blocks: int
+    dim: int = 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return GroupLasso(self.strength, dim=0)(self._by_channels(x))
+
+    def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
+        """The proximal step: a soft threshold of each group's norm."""
+        shrunk = GroupLasso(self.strength, dim=0).shrunk(self._by_channels(x), threshold)
+        in_blocks: Tensor = x.unflatten(0, (self.blocks, -1))
+        return shrunk.reshape(in_blocks.movedim(self.dim + 1, 1).shape).movedim(1, self.dim + 1).reshape(x.shape)
+
+    def _by_channels(self, x: Tensor) -> Tensor:
+        """The channels of all blocks along the first dimension."""
+        in_blocks: Tensor = x.unflatten(0, (self.blocks, -1))
+        return in_blocks.movedim(self.dim + 1, 1).flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The sum of the penalties of kernels that lie one below the other in a weight."""
+
+    regularizer: Callable[[Tensor], Tensor]
+    kernels: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        first, *others = [self.regularizer(kernel) for kernel in x.chunk(self.kernels)]
+        return sum(others, first)
+
 
 @dataclass(frozen=True)
 class Hoyer:

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -25,8 +24,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointFunction
 
 from regspec.runtime.kernels.sharded import penalty_of, whole
+from regspec.runtime.penalties.readings import Reading
 from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Sum
 from regspec.runtime.penalties.schedules import Scheduled
+from regspec.runtime.penalties.weights import identity_at, tensor_at, weight_at
 
 Regularizer = Callable[[Tensor], Tensor]
 
@@ -69,18 +70,16 @@ class Term:
         """The parts that are on the loss."""
         return [part for part, route in zip(self.parts, self.routes, strict=True) if route == "loss"]
 
-    def penalty(self, x: Tensor, parts: Iterable[Regularizer] | None = None) -> Tensor:
-        """The penalty of a tensor, a scalar; or some parts of it."""
-        share = self.share(x)
+    def penalty(self, x: Tensor, parts: Iterable[Regularizer] | None = None, share: float = 1.0) -> Tensor:
+        """The penalty of a tensor, a scalar; or some parts of it.
+
+        It is multiplied by ``share``, unless it is a mean over the batch by itself.
+        """
         penalties = []
         for part in self.parts if parts is None else parts:
             penalty = penalty_of(part, x)
             penalties.append(penalty if share == 1.0 or getattr(part, "averages_batch", False) else penalty * share)
         return sum(penalties[1:], penalties[0])
-
-    def share(self, x: Tensor) -> float:
-        """What a penalty is multiplied by, unless it is a mean over the batch by itself."""
-        return 1.0
 
 
 def _summands(regularizer: Regularizer) -> Iterator[Regularizer]:
@@ -96,57 +95,77 @@ def _summands(regularizer: Regularizer) -> Iterator[Regularizer]:
 
 
 class WeightTerm(Term):
-    """A regularizer of one parameter, or of several stacked, by their paths in the module."""
+    """A regularizer of one parameter, or of several, stacked or added, by their paths in the module."""
 
-    def __init__(self, regularizer: Regularizer, parameters: tuple[str, ...], counts_frozen: bool = False) -> None:
+    def __init__(
+        self,
+        regularizer: Regularizer,
+        parameters: tuple[str, ...],
+        counts_frozen: bool = False,
+        adds_parameters: bool = False,
+    ) -> None:
         super().__init__(regularizer)
         self.parameters = parameters
         self.counts_frozen = counts_frozen
+        self.adds_parameters = adds_parameters
         self._ways = tuple(tuple(path.split(".")) for path in parameters)
 
-    def weight(self, module: nn.Module) -> Tensor | None:
-        """The weight now; of a frozen parameter None, or the weight without a gradient if frozen ones count.
+    def weight(self, module: nn.Module, seen: Seen | None = None) -> Tensor | None:
+        """The weight now; None where it is frozen, and where another term has it that was ``seen``.
 
         A tensor that `functional_call` puts in the parameter's place is never frozen.
         """
+        if seen is not None and self._is_seen(module, seen):
+            return None
         if len(self._ways) == 1:
-            return _parameter(module, self._ways[0], self.counts_frozen)
-        parameters = [each for way in self._ways if (each := _parameter(module, way, self.counts_frozen)) is not None]
-        return torch.stack([whole(each) for each in parameters]) if len(parameters) == len(self._ways) else None
+            return weight_at(module, self._ways[0], self.counts_frozen)
+        found = [weight_at(module, way, self.counts_frozen) for way in self._ways]
+        if self.adds_parameters and any(each is not None for each in found):
+            pairs = zip(found, self._ways, strict=True)
+            found = [tensor_at(module, way).detach() if each is None else each for each, way in pairs]
+        parameters = [each for each in found if each is not None]
+        return self.joined(parameters) if len(parameters) == len(self._ways) else None
+
+    def joined(self, parameters: Sequence[Tensor]) -> Tensor:
+        """The weight that parameters make up."""
+        if len(parameters) == 1:
+            return parameters[0]
+        wholes = [whole(each) for each in parameters]
+        return sum(wholes[1:], wholes[0]) if self.adds_parameters else torch.stack(wholes)
+
+    def tensors(self, module: nn.Module) -> tuple[Tensor, ...]:
+        """The parameters that make up the weight, frozen or not."""
+        return tuple(tensor_at(module, way) for way in self._ways)
+
+    def _is_seen(self, module: nn.Module, seen: Seen) -> bool:
+        """Whether another term has the weight: they were tied. One weight may have several terms."""
+        first, *others = [identity_at(module, way) for way in self._ways]
+        term, owner = seen.setdefault((first, *others) if others else first, (self, module))
+        return term is not self and (owner is not module or term.parameters != self.parameters)
 
 
-def _parameter(module: nn.Module, way: tuple[str, ...], counts_frozen: bool) -> Tensor | None:
-    """The tensor at a path, if it counts: a parameter, or one computed from parameters, as by `weight_norm`."""
-    owner: Any = module
-    for name in way[:-1]:
-        owner = owner._modules.get(name) if name in owner._modules else getattr(owner, name)
-    parameter: Tensor | None = owner._parameters.get(way[-1])  # `getattr` would take longer
-    if parameter is None:
-        is_counted = counts_frozen or any(each.requires_grad for each in owner.parameters())
-        return getattr(owner, way[-1]) if is_counted else None
-    if isinstance(parameter, nn.Parameter) and not parameter.requires_grad:
-        return parameter.detach() if counts_frozen else None
-    return parameter
+Seen = dict[object, tuple[WeightTerm, nn.Module]]  # of each weight, the first term and its module
 
 
 class Listener(Term):
     """A regularizer of a module's outputs: a forward hook."""
 
-    def __init__(self, regularizer: Regularizer, reduction: str = "mean") -> None:
+    def __init__(self, regularizer: Regularizer, reduction: str = "mean", reading: Reading | None = None) -> None:
         super().__init__(regularizer)
         self.reduction = reduction
+        self.reading = Reading() if reading is None else reading
         self.is_missed = False  # whether no forward of the model ran when it was last called
         self.is_called = False  # whether it ever was called, or a warning has said that it was not
         self.is_changed: bool | None = None  # whether the outputs are changed in place later on, once that is known
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or is_recorded(output):
             return
-        for x in (output,) if isinstance(output, Tensor) else tensors(output):
+        for x, samples in self.reading.read(output):
             if x.is_floating_point() or x.is_complex():
-                self._hear(module, x)
+                self._hear(module, x, 1.0 if self.reduction == "sum" or samples == 1 else 1.0 / max(samples, 1))
 
-    def _hear(self, module: nn.Module, x: Tensor) -> None:
+    def _hear(self, module: nn.Module, x: Tensor, share: float) -> None:
         heard = listening.heard
         is_traced = torch.compiler.is_compiling()
         if is_in_backward():
@@ -160,36 +179,28 @@ class Listener(Term):
             is_without = heard is not None and not is_traced and not torch.is_grad_enabled()
             if is_without and (module.training or listening.has_gradients):
                 _refuse_reentrant_checkpoints()
-            penalty = self.penalty(x.clone() if has_gradient else x)  # an operation in place may change x later on
+            # an operation in place may change x later on
+            penalty = self.penalty(x.clone() if has_gradient else x, share=share)
             if heard is not None:
-                heard.append((self, penalty, None, 0))
+                heard.append((self, penalty, None, 0, 1.0))
         elif heard is not None:
-            heard.append((self, x if self.is_changed is False else x.clone(), x, x._version))
-
-    def share(self, x: Tensor) -> float:
-        """One over the size of the batch, the first axis, unless the penalty is a sum."""
-        return 1.0 if self.reduction == "sum" or x.ndim == 0 else 1.0 / max(x.shape[0], 1)
+            heard.append((self, x if self.is_changed is False else x.clone(), x, x._version, share))
 
 
-def tensors(output: Any) -> Iterator[Tensor]:
-    """The tensors in what a module gives: one, or those of a tuple, a list, a mapping or a dataclass."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, (tuple, list)):
-        for each in output:
-            yield from tensors(each)
-    elif isinstance(output, Mapping):
-        for each in output.values():
-            yield from tensors(each)
-    elif is_dataclass(output):
-        for field in fields(output):
-            yield from tensors(getattr(output, field.name))
+def without_listeners(module: nn.Module, listeners: Collection[Any] | None = None) -> nn.Module:
+    """The module itself, without the hooks that listen to outputs, or without these of them."""
+    for part in module.modules():
+        for number, hook in list(part._forward_hooks.items()):
+            if isinstance(hook, Listener) and (listeners is None or hook in listeners):
+                del part._forward_hooks[number]
+    return module
 
 
 # -- what is heard -----------------------------------------------------------------------------------------------------
 
-# (listener, its penalty, None, 0); or (listener, an output or a copy of it, that output, its version then).
-Heard = tuple[Listener, Tensor, Tensor | None, int]
+# Of a listener: its penalty, with None; or an output (or a copy of it), the output, and its version then. At last what
+# a sum over the output is multiplied by: one over the samples in it.
+Heard = tuple[Listener, Tensor, Tensor | None, int, float]
 
 
 class Listening(threading.local):
@@ -208,22 +219,29 @@ def is_in_backward() -> bool:
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
+def is_recorded(output: Any = None) -> bool:
+    """Whether what runs is written down by `torch.jit.trace` or `torch.fx`: what they make has no penalties."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._get_tracing_state() is not None or isinstance(output, torch.fx.Proxy)
+
+
 def settled(heard: list[Heard]) -> list[Heard]:
     """What was heard, without copies of unchanged outputs; notes for each listener whether its outputs change."""
     if all(
         output is None or (listener.is_changed is False and output._version == version)
-        for listener, _, output, version in heard
+        for listener, _, output, version, _ in heard
     ):
         return heard
-    changed = {listener for listener, _, output, version in heard if output is not None and output._version != version}
-    for listener in {listener for listener, _, output, _ in heard if output is not None}:
+    changed = {each[0] for each in heard if each[2] is not None and each[2]._version != each[3]}
+    for listener in {each[0] for each in heard if each[2] is not None}:
         if listener.is_changed is False and listener in changed:
             listener.is_changed = True
             raise RuntimeError(_CHANGED)
         listener.is_changed = bool(listener.is_changed) or listener in changed
     return [
-        (listener, x if output is None or listener.is_changed else output, output, version)
-        for listener, x, output, version in heard
+        (listener, x if output is None or listener.is_changed else output, output, version, share)
+        for listener, x, output, version, share in heard
     ]
 
 

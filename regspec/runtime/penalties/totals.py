@@ -30,13 +30,13 @@ class Total:
             own = shard(x)
         if not (self.can_fuse and is_plain(own)):
             if parts := term.on_loss():
-                self.penalties.append(term.penalty(x, parts))
+                self.penalties.append(term.penalty(x, parts, share))
             return
         l1, l2 = term.strengths
         if l1 or l2:
             total.groups.setdefault((l1 * share, l2 * share, own.dtype, own.get_device()), []).append(own)
         if term.others:
-            self.penalties.append(term.penalty(x, term.others))
+            self.penalties.append(term.penalty(x, term.others, share))
 
     def sum(self) -> Tensor | None:
         """The sum, on the device of the first; None where there is nothing."""

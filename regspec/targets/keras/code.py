@@ -103,8 +103,11 @@ class _Function:
             more = [] if x.dtype == "float32" else [beside("dtype=", literal(x.dtype))]
             name = beside("name=", literal(x.source))
             yield Statement(called("keras.Input", [shape, *more, name]), f"{self.variables[x]} = ")
+        kept = _leading_to_outputs(graph)
         for node in graph.nodes:
             try:
+                if node not in kept and _is_penalized(node):
+                    raise ShapeError("adds a penalty and leads to no output: Keras's functional models leave it out")
                 yield from self._node(node, node in called_again)
             except ShapeError as error:
                 self._report(node, error)
@@ -262,6 +265,26 @@ def _literal_orders(node: LayerNode | BlockNode) -> list[Order]:
         return [x.spec_order for x in node.inputs]
     first = node.resolved.layer.literal_order(node.inputs[0])
     return [first if x.rank == len(first) else axes.identity(x.rank) for x in node.inputs]
+
+
+def _leading_to_outputs(graph: Graph) -> set[Node]:
+    """The nodes that an output depends on."""
+    kept, wanted = set[Node](), {*graph.outputs}
+    for node in reversed(graph.nodes):
+        if wanted.isdisjoint(node.outputs):
+            continue
+        kept.add(node)
+        wanted.update(node.inputs)
+        if isinstance(node, LayerNode):
+            wanted.update(mask for mask in (*node.masks, node.attention_mask) if mask is not None)
+    return kept
+
+
+def _is_penalized(node: LayerNode | BlockNode) -> bool:
+    """Whether a node adds to the regularization loss; a further call of a layer does by its output alone."""
+    if isinstance(node, BlockNode):
+        return any(map(_is_penalized, node.block.nodes))
+    return any(term.is_activity or not node.is_again for term in node.resolved.terms)
 
 
 def _as_given(node: LayerNode | BlockNode, variables: list[str]) -> tuple[Doc, ...]:

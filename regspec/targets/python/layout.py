@@ -39,12 +39,17 @@ class Brackets:
     opening: str
     items: tuple[Doc, ...]
     closing: str
-    role: str = "display"  # or call, whose items may share a line; or index, which stays closed
+    role: str = "display"  # or call, whose items may share a line; index, which stays closed; loop, without commas
 
     @property
     def has_commas(self) -> bool:
         """Whether a comma stands in them, as after the only item of a tuple."""
-        return len(self.items) > 1 or self.closing == ",)"
+        return (len(self.items) > 1 or self.closing == ",)") and self.role != "loop"
+
+    @property
+    def between(self) -> str:
+        """What stands between the items on one line."""
+        return " " if self.role == "loop" else ", "
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def flat(document: Doc) -> str:
     if isinstance(document, str):
         return document
     if isinstance(document, Brackets):
-        return document.opening + ", ".join([*map(flat, document.items)]) + document.closing
+        return document.opening + document.between.join([*map(flat, document.items)]) + document.closing
     if isinstance(document, Blank):
         raise ValueError(f"a blank is not filled: {document.key}")
     return (" " if isinstance(document, Infix) else "").join([*map(flat, document.parts)])
@@ -153,7 +158,7 @@ def _inside(brackets: Brackets, indent: int) -> Iterator[str]:
     if brackets.role == "call" and len(INDENT) * indent + len(body) <= WIDTH:
         yield INDENT * indent + body
         return
-    comma = "," if brackets.has_commas or brackets.opening != "(" else ""
+    comma = "," if brackets.has_commas or (brackets.opening != "(" and brackets.role != "loop") else ""
     for item in brackets.items:
         yield from _lines("", item, indent, comma)
 

@@ -11,11 +11,13 @@ from regspec.code.expressions import (
     Apply,
     Binary,
     Call,
+    Each,
     Expression,
     Held,
     Import,
     Index,
     Listed,
+    Local,
     Method,
     Part,
     Unary,
@@ -91,6 +93,10 @@ class Printer:
             return self.module(value)
         if isinstance(value, Listed):
             return literal([*value.items], self.document)
+        if isinstance(value, Local):
+            return value.name
+        if isinstance(value, Each):
+            return self._each(value)
         if isinstance(value, Apply):
             return called(self.module(value), self._arguments(value.arguments, value.keywords.items()))
         if isinstance(value, Call):
@@ -140,6 +146,13 @@ class Printer:
     def _arguments(self, arguments: Iterable[Value], keywords: Iterable[tuple[str, Value]]) -> list[Doc]:
         named = [beside(f"{name}=", self.document(value)) for name, value in keywords]
         return [*map(self.document, arguments), *named]
+
+    def _each(self, value: Each) -> Doc:
+        """A list that a loop makes."""
+        names = ", ".join(variable.name for variable in value.variables)
+        over = [self.document(each) for each in value.over]
+        together = over[0] if len(over) == 1 else called("zip", [*over, "strict=True"])
+        return Brackets("[", (self.document(value.body), beside(f"for {names} in ", together)), "]", "loop")
 
     def _method(self, value: Method) -> Doc:
         """A call of a method; on the result of another such call, it extends that chain."""

@@ -14,6 +14,7 @@ from regspec.code.axes import Order
 from regspec.code.expressions import CASTS, Apply, Call, Expression, Module, call, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.resolved import Resolved, Term, alike, slot_of_inner, taken, weights_of
+from regspec.language.regularizers import Dimensions
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 
@@ -91,7 +92,8 @@ def _lowered(resolved: Resolved, inputs: Sequence[Symbol], dtype: str) -> Lowere
     layer = resolved.layer
     xs = taken(layer, inputs, dtype)
     outputs, results = _computed(resolved, xs)
-    lies_alike = [x.order for x in xs] == [x.order for x in resolved.inputs]
+    lies_alike = not any(x.is_masked_elsewhere for x in xs)
+    lies_alike = lies_alike and [x.order for x in xs] == [x.order for x in resolved.inputs]
     weights = {each.name: each for each in (resolved.weights if lies_alike else weights_of(layer, xs))}
     absent = tuple(_absent(parameter) for parameter in layer.absent(*xs))
     fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
@@ -170,13 +172,15 @@ def _penalized(
     """A term at its place. ``inner`` has the modules of outputs inside the layer, by the slots of their terms."""
     if term.weight is not None:
         weight = weights[term.weight]
-        constructor = term.regularizer.lower(weight.pattern.output, weight.pattern.input)
+        constructor = term.regularizer.lower(weight.dimensions)
         return Penalized(term.slot, constructor, _places(weight), is_activity=False)
     if term.slot in inner:
         module, _, part = inner[term.slot].partition(".")
-        return Penalized(term.slot, term.regularizer.lower(-1), (Place(module, part),), is_activity=True)
+        return Penalized(term.slot, term.regularizer.lower(Dimensions(-1)), (Place(module, part),), is_activity=True)
     listened = next(Place(result.module.suffix) for result in results if isinstance(result, Apply))
-    return Penalized(term.slot, term.regularizer.lower(layer.units_of(output)), (listened,), is_activity=True)
+    return Penalized(
+        term.slot, term.regularizer.lower(Dimensions(layer.units_of(output))), (listened,), is_activity=True
+    )
 
 
 def _frozen(weights: Sequence[Weight]) -> Iterator[Place]:

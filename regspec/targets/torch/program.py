@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from regspec.code.expressions import Apply, Call, Definition, Module, Part
@@ -80,6 +80,7 @@ class _Lowering:
         taken = {*graph.names}
         steps: list[Step] = []
         places: dict[Node, Step] = {}
+        masked_calls = _masked_calls(graph)
         for node in graph.nodes:
             if node.first is not None and node.first not in places:
                 known.update((x, x) for x in node.outputs)  # the layer that it calls again has a fault
@@ -88,7 +89,7 @@ class _Lowering:
                 if isinstance(node, BlockNode):
                     steps += self._block(node, known, places, prefix)
                 else:
-                    steps += self._layer(node, known, places, taken)
+                    steps += self._layer(node, known, places, taken, masked_calls.get(node.first or node, ()))
                 places[node] = steps[-1]
                 outputs = steps[-1].outputs
             except ShapeError as error:
@@ -121,11 +122,17 @@ class _Lowering:
         known: Mapping[Symbol, Symbol],
         places: Mapping[Node, Step],
         taken: set[str],
+        masked_inputs: Collection[int],
     ) -> list[Step]:
-        """The steps of a layer, its own the last."""
+        """The steps of a layer, its own the last; ``masked_inputs`` are those that have a mask in any call of it."""
         inputs = [known[x] for x in node.inputs]
         masked = [
-            replace(x, mask=None if mask is None else known[mask]) for x, mask in zip(inputs, node.masks, strict=True)
+            replace(
+                x,
+                mask=None if mask is None else known[mask],
+                is_masked_elsewhere=mask is None and index in masked_inputs,
+            )
+            for index, (x, mask) in enumerate(zip(inputs, node.masks, strict=True))
         ]
         if node.attention_mask is not None:
             masked[0] = replace(masked[0], attention_mask=known[node.attention_mask])
@@ -200,6 +207,17 @@ class _Lowering:
         elif (place := (node.origin.document.path, node.origin.location), error.what) not in self.reported:
             self.reported.add((place, error.what))
             self.problems.append(node.origin.problem(f"{prefix}{node.name} {error.what}", error.hint, key=True))
+
+
+def _masked_calls(graph: Graph) -> dict[Node, set[int]]:
+    """For each layer that is called again, by its first node, the inputs that have a mask in any of its calls."""
+    again = {node.first for node in graph.nodes if node.first is not None}
+    found: dict[Node, set[int]] = {}
+    for node in graph.nodes:
+        if isinstance(node, LayerNode) and (first := node.first or node) in again:
+            masked = (index for index, mask in enumerate(node.masks) if mask is not None)
+            found.setdefault(first, set()).update(masked)
+    return found
 
 
 def block_of(step: Step) -> Program | None:

@@ -1,0 +1,406 @@
+"""The breaks of the package that the gate's tests must see, room by room; `mutations.py` runs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A single break: a text that stands once in a file of the package, and what stands there instead."""
+
+    what: str
+    file: str
+    before: str
+    after: str
+    tests: str  # which fail, most likely, as arguments of pytest: tried before the whole gate
+
+    def path(self, root: Path) -> Path:
+        """The file in the copy of the repository that lies at ``root``."""
+        return root / "regspec" / self.file
+
+    def mutated(self, root: Path) -> str:
+        """The file's text with the break. Raises where the text that it changes does not stand there once."""
+        whole = self.path(root).read_text(encoding="utf-8")
+        if whole.count(self.before) != 1:
+            raise ValueError(f"{self.file} has {whole.count(self.before)} times what '{self.what}' changes")
+        return whole.replace(self.before, self.after)
+
+    def apply(self, root: Path) -> str:
+        """Breaks the copy; gives the file's text before."""
+        whole, broken = self.path(root).read_text(encoding="utf-8"), self.mutated(root)
+        self.path(root).write_text(broken, encoding="utf-8")
+        return whole
+
+
+MUTANTS = (
+    # -- text ----------------------------------------------------------------------------------------------------------
+    Mutant(
+        "an interrupt leaves a folder half written",
+        "text/files.py",
+        "except BaseException:  # an interrupt too",
+        "except Exception:",
+        "tests/test_files.py",
+    ),
+    Mutant(
+        "a text that begins with a number is taken for one",
+        "text/document.py",
+        "float(value) if _EXPONENT.fullmatch(value) else value",
+        "float(value) if _EXPONENT.match(value) else value",
+        "tests/test_surface.py -k texts",
+    ),
+    # -- code ----------------------------------------------------------------------------------------------------------
+    Mutant(
+        "outputs of a transposed convolution are looked for along its last axis",
+        "code/axes.py",
+        'return self._dimension("o" if "o" in self.keras else self.keras[-1])',
+        "return self._dimension(self.keras[-1])",
+        "tests/test_penalties.py -k groups",
+    ),
+    Mutant(
+        "inputs of a depthwise kernel are looked for along its first axis",
+        "code/axes.py",
+        'return self._dimension("i" if "i" in self.keras else self.keras[-2])',
+        'return self._dimension("i" if "i" in self.keras else self.keras[0])',
+        "tests/test_penalties.py -k groups",
+    ),
+    # -- language ------------------------------------------------------------------------------------------------------
+    Mutant(
+        "the seed of an initializer that torch has is lost",
+        "language/initializers.py",
+        "return call(same.function, *same.arguments, **dict(same.keywords), generator=self.generator)",
+        "return call(same.function, *same.arguments, **dict(same.keywords))",
+        "tests/test_initializers.py -k seed",
+    ),
+    Mutant(
+        "only the first of several penalties is checked for its slot",
+        "language/regularizers.py",
+        ("        for part in self._penalties:\n            if slot"),
+        ("        for part in self._penalties[:1]:\n            if slot"),
+        "tests/test_faults.py",
+    ),
+    Mutant(
+        "a constraint over a folded axis is not refused",
+        "language/constraints.py",
+        "if any(not set(pattern.torch[index]) <= names for index in groups):",
+        "if False:",
+        "tests/test_faults.py",
+    ),
+    # -- specs ---------------------------------------------------------------------------------------------------------
+    Mutant(
+        "an exception of a rule matches the beginnings of names",
+        "specs/rules.py",
+        (
+            "        if self.layers is not None and not re.fullmatch(self.layers, name):\n"
+            "            return False\n"
+            "        return self.except_ is None or not re.fullmatch(self.except_, name)"
+        ),
+        (
+            "        if self.layers is not None and not re.fullmatch(self.layers, name):\n"
+            "            return False\n"
+            "        return self.except_ is None or not re.match(self.except_, name)"
+        ),
+        "tests/test_patterns.py",
+    ),
+    Mutant(
+        "a choice inside two pairs of parentheses may be repeated",
+        "specs/patterns.py",
+        "groups[-1].chooses = groups[-1].chooses or last.chooses or last.is_choice",
+        "groups[-1].chooses = groups[-1].chooses or last.is_choice",
+        "tests/test_patterns.py",
+    ),
+    # -- layers --------------------------------------------------------------------------------------------------------
+    Mutant(
+        "the forget gate's ones are at the input gate",
+        "layers/cells.py",
+        "ones = (self.units, 2 * self.units) if self.unit_forget_bias",
+        "ones = (0, self.units) if self.unit_forget_bias",
+        "tests/test_recurrent.py -k chain",
+    ),
+    Mutant(
+        "renorm takes the momentum of the moving averages",
+        "layers/normalization.py",
+        "renorm_momentum=unless(0.01, round(1 - self.renorm_momentum, 12))",
+        "renorm_momentum=unless(0.01, round(1 - self.momentum, 12))",
+        "tests/layers/test_layers.py -k renorm",
+    ),
+    Mutant(
+        "the kernel of a transposed convolution is normalized along its outputs",
+        "layers/normalization.py",
+        "dim=unless(0, kernel.pattern.last),",
+        "dim=unless(0, kernel.pattern.output),",
+        "tests/layers/test_layers.py -k Spectral",
+    ),
+    Mutant(
+        "a Bidirectional layer shows the last state at masked steps",
+        "layers/wrappers.py",
+        'return layer.model_copy(update={"zero_output_for_mask": layer.return_sequences})',
+        "return layer",
+        "tests/test_masks.py -k directions",
+    ),
+    Mutant(
+        "a sum has a mask where one of its inputs has",
+        "layers/merging.py",
+        (
+            "        masks = [each.mask for each in (x, *others) if each.mask is not None]\n"
+            "        return _either(masks) if len(masks) == len(others) + 1 else None\n"
+            "\n"
+            "    def lower"
+        ),
+        (
+            "        masks = [each.mask for each in (x, *others) if each.mask is not None]\n"
+            "        return _either(masks) if masks else None\n"
+            "\n"
+            "    def lower"
+        ),
+        "tests/test_masks.py -k smallest",
+    ),
+    # -- graph ---------------------------------------------------------------------------------------------------------
+    Mutant(
+        "layers on inputs that share a mask are those on inputs that do not",
+        "graph/resolved.py",
+        ("    yield from map(masks.index, masks)\n"),
+        "",
+        "tests/test_edges.py -k sums",
+    ),
+    Mutant(
+        "layers on signals are those on sequences",
+        "graph/resolved.py",
+        "yield x.shape, x.order, x.dtype, x.is_signal",
+        "yield x.shape, x.order, x.dtype",
+        "tests/test_edges.py -k signal",
+    ),
+    Mutant(
+        "a kind is known by a field",
+        "graph/resolved.py",
+        "takes_indices = layer.index_limit is not None",
+        'takes_indices = hasattr(layer, "input_dim")',
+        "tests/test_house.py -k kind",
+    ),
+    Mutant(
+        "a kind is known by its name, in a table",
+        "graph/resolved.py",
+        "is_signal = layer.gives_signal(*xs) and len(shape) == 3",
+        'is_signal = {"Permute": False}.get(type(layer).__name__, layer.gives_signal(*xs)) and len(shape) == 3',
+        "tests/test_house.py -k kind",
+    ),
+    # -- views ---------------------------------------------------------------------------------------------------------
+    Mutant(
+        "frozen weights count as trained",
+        "views/summary.py",
+        "trained = [weight for weight in weights if weight.trainable and not weight.frozen]",
+        "trained = [weight for weight in weights if weight.trainable]",
+        "tests/test_cli.py -k show",
+    ),
+    Mutant(
+        "a diagram leaves out masks that are named",
+        "views/summary.py",
+        "for x in (*node.inputs, *named))",
+        "for x in node.inputs)",
+        "tests/test_cli.py -k show",
+    ),
+    # -- targets -------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a quote in a text is not escaped",
+        "targets/python/printing.py",
+        "if single.startswith(\"'\") and '\"' not in text:",
+        'if single.startswith("\'"):',
+        "tests/test_printing.py -k literal",
+    ),
+    Mutant(
+        "blocks that start otherwise are one class",
+        "targets/torch/classes.py",
+        "self.init, self.fills, self.signature",
+        "self.init, self.signature",
+        "tests/test_initializers.py -k otherwise",
+    ),
+    Mutant(
+        "the decorators of the runtime's classes are left out",
+        "targets/torch/standalone.py",
+        "first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])",
+        "first = statement.lineno",
+        "tests/test_edges.py -k alone",
+    ),
+    Mutant(
+        "the type of a layer is not said in Keras's code",
+        "targets/keras/code.py",
+        "dtype = layer.precision or self.graph.dtype",
+        "dtype = self.graph.dtype",
+        "tests/test_keras_code.py -k precision",
+    ),
+    # -- runtime -------------------------------------------------------------------------------------------------------
+    Mutant(
+        "the output of evaluation that is changed in place later is not copied",
+        "runtime/penalties/terms.py",
+        "self.penalty(x.clone() if has_gradient else x)",
+        "self.penalty(x)",
+        "tests/test_penalties.py -k place",
+    ),
+    Mutant(
+        "the gradient that is differentiated again lacks the factor of 2",
+        "runtime/kernels/fused.py",
+        "(gradient * (l1 * x.sign() + 2 * l2 * x))",
+        "(gradient * (l1 * x.sign() + l2 * x))",
+        "tests/test_penalties.py -k double",
+    ),
+    Mutant(
+        "a value that ranks have in common is counted by each",
+        "runtime/kernels/sharded.py",
+        "[1.0 if name in own else 1 / group.size() for own in split]",
+        "[1.0 for own in split]",
+        "tests/test_distributed.py",
+    ),
+    Mutant(
+        "gates share the noise of their inputs",
+        "runtime/modules/recurrent.py",
+        "gates = self.gates if self.recurrent_dropout else 1",
+        "gates = 1",
+        "tests/test_recurrent.py -k noise",
+    ),
+    Mutant(
+        "a sequence of padding alone has the state of its first step",
+        "runtime/modules/recurrent.py",
+        "return output, tuple(torch.where(has_any, new, old) for new, old in zip(after, states, strict=True))",
+        "return output, after",
+        "tests/test_recurrent.py -k alone",
+    ),
+    Mutant(
+        "rounding passes no gradient on",
+        "runtime/modules/layers.py",
+        "return x + (rounded - x).detach()",
+        "return x + (rounded - x)",
+        "tests/test_port_quantized.py -k rounded",
+    ),
+    # -- modules -------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a group lasso on the gradient route does not follow its schedule",
+        "modules/binding.py",
+        "gradient = gradient * (part.factor * scale)",
+        "gradient = gradient * scale",
+        "tests/test_schedules.py -k routes",
+    ),
+    Mutant(
+        "an embedding's outputs are its rows",
+        "modules/regularizing.py",
+        "isinstance(owner, (nn.modules.conv._ConvTransposeNd, nn.Embedding))",
+        "isinstance(owner, nn.modules.conv._ConvTransposeNd)",
+        "tests/test_regularizing.py -k encoder",
+    ),
+    Mutant(
+        "a parameter that modules share has a penalty for each",
+        "modules/regularizing.py",
+        "named = {name for name, _ in module.named_parameters()}",
+        "named = {name for name, _ in module.named_parameters(remove_duplicate=False)}",
+        "tests/test_regularizing.py -k share",
+    ),
+    Mutant(
+        "the strength of a function that has none is 1",
+        "modules/measuring.py",
+        "factor if strength is None else strength * factor",
+        "1.0 if strength is None else strength * factor",
+        "tests/test_measuring.py -k schedule",
+    ),
+    # -- keras ---------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a frozen wrapper freezes what Keras trains",
+        "keras/quirks.py",
+        'return {**config, "trainable": True}',
+        "return config",
+        "tests/test_recurrent.py -k frozen",
+    ),
+    Mutant(
+        "a normalization is folded past a penalty on what it gives",
+        "keras/conversion/folding.py",
+        ("            closed |= {before} if activity else set()\n"),
+        "",
+        "tests/test_folding.py -k penalized",
+    ),
+    Mutant(
+        "a normalization is folded into what another layer takes too",
+        "keras/conversion/folding.py",
+        ("            uses[before] = uses[name]\n"),
+        "",
+        "tests/test_folding.py -k branched",
+    ),
+    Mutant(
+        "numbers that are not finite on one side only pass",
+        "keras/verification/comparing.py",
+        "is_same = (a == b) | (a.isnan() & b.isnan())",
+        "is_same = (a == b) | a.isnan() | b.isnan()",
+        "tests/test_verifying.py -k differences",
+    ),
+    Mutant(
+        "an error as large as rounding makes is allowed without a bound",
+        "keras/verification/comparing.py",
+        "allowed = min(MARGIN * moves[check.sort], MOST)",
+        "allowed = MARGIN * moves[check.sort]",
+        "tests/test_verifying.py -k rounding",
+    ),
+    Mutant(
+        "numbers that are none count as 0 in a running product",
+        "keras/operations/rules.py",
+        'number = {"nan": 1.0} if operation.name.endswith("prod") else {}',
+        "number: dict[str, float] = {}",
+        "tests/test_port_operations.py -k nancumprod",
+    ),
+    Mutant(
+        "a running sum from the end that leaves itself out is not",
+        "keras/operations/tensorflow_math.py",
+        'return call.to("Subtract", x1=total, x2=x) if call["exclusive"] else total',
+        'return call.to("Subtract", x1=total, x2=turned) if call["exclusive"] else total',
+        "tests/test_tensorflow_functions.py",
+    ),
+    # -- report --------------------------------------------------------------------------------------------------------
+    Mutant(
+        "the term of a block has no regularizer in the table of terms",
+        "report/findings.py",
+        'found += [] if node.is_again else _regularizers(node.block, f"{prefix}{node.name}.")',
+        "found += [] if node.is_again else _regularizers(node.block, prefix)",
+        "tests/test_report.py -k blocks",
+    ),
+    Mutant(
+        "a metric that is missing in an epoch is left out",
+        "report/runs.py",
+        "for name, values in found.items() if np.isfinite(values).any()}",
+        "for name, values in found.items() if np.isfinite(values).all()}",
+        "tests/test_report.py -k blocks",
+    ),
+    # -- training ------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a probability above 0 is a yes",
+        "training/module.py",
+        "(0.5 if self.gives_probabilities else 0.0)",
+        "0.0",
+        "tests/test_training.py -k accuracy",
+    ),
+    Mutant(
+        "each epoch takes the examples in the same order",
+        "training/batches.py",
+        "self.seed * 1_000_003 + self.epoch",
+        "self.seed * 1_000_003",
+        "tests/test_training.py -k epoch",
+    ),
+    Mutant(
+        "images are not scaled where they are in half precision",
+        "training/data/images.py",
+        "if self.form.dtype.is_floating_point:",
+        "if self.form.dtype == torch.float32:",
+        "tests/test_data.py -k images_fit",
+    ),
+    # -- cli -----------------------------------------------------------------------------------------------------------
+    Mutant(
+        "the tolerance of a verification is not passed on",
+        "cli/porting.py",
+        "made.verify(tolerance=tolerance) if verify",
+        "made.verify() if verify",
+        "tests/test_verifying.py -k command",
+    ),
+    Mutant(
+        "a command has vanished",
+        "cli/language.py",
+        '@app.command(epilog="Example: `regspec kinds Dense`")\n',
+        "",
+        "tests/test_readme.py -k table",
+    ),
+)

@@ -1,0 +1,232 @@
+"""What a message suggests for a wrong word: tables over regularizers and their like, layers, fields, sections."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import regspec
+from regspec.language.activations import _LAYERS, ACTIVATIONS
+from regspec.language.constraints import CONSTRAINTS
+from regspec.language.initializers import INITIALIZERS
+from regspec.language.regularizers import REGULARIZERS
+from regspec.language.schedules import SCHEDULES
+from regspec.layers import KINDS
+from regspec.specs import synonyms
+from regspec.specs.sections import SpecSections
+from regspec.text import faults
+
+from .markdown import ROOT
+
+HEAD = "regspec: 1\nname: net\ninputs: {x: {shape: [9, 4]}}\nparameters: {width: 4}\n"
+ALL = "there are l1, l2, l1_l2, orthogonal, norm, group_lasso, hoyer, spectral, kl_sparsity"
+HALF = "an optimizer's weight_decay of d is {}{{l2: d / 2}}{}: its gradient is d * w, that of {{l2: c}} 2 * c * w"
+IN_LIST, OF_KERNEL = HALF.format("", ""), HALF.format("'kernel_regularizer: ", "'")
+INFERRED = "it is inferred from the layer's input: leave it out"
+
+LAYERS: list[tuple[str, str]] = [
+    # regularizers
+    ("Dense: {units: 3, kernel_regularizer: l3}", ALL),
+    ("Dense: {units: 3, kernel_regularizer: {l3: 1e-4}}", ALL),
+    ("Dense: {units: 3, kernel_regularizer: [l2, {smooth: 1e-4}]}", ALL),
+    ("Dense: {units: 3, activity_regularizer: {l0: 1e-4}}", ALL),
+    ("Dense: {units: 3, kernel_regularizer: L_2}", "did you mean 'l2'?"),
+    ("Dense: {units: 3, kernel_regularizer: lasso}", "did you mean 'l1'?"),
+    ("Dense: {units: 3, kernel_regularizer: {ridge: 0.1}}", "did you mean 'l2'?"),
+    ("Dense: {units: 3, kernel_regularizer: elastic_net}", "did you mean 'l1_l2'?"),
+    ("Dense: {units: 3, kernel_regularizer: GroupLaso}", "did you mean 'group_lasso'?"),
+    ("Dense: {units: 3, kernel_regularizer: {weight_decay: 1e-4}}", IN_LIST),
+    ("Dense: {units: 3, kernel_regularizer: {l2: {lambda: 1e-4}}}", "did you mean 'strength'?"),
+    ("Dense: {units: 3, kernel_regularizer: {l2: {alpha: 1e-4}}}", "did you mean 'strength'?"),
+    ("Dense: {units: 3, kernel_regularizer: {orthogonal: {strength: 1e-4}}}", "did you mean 'factor'?"),
+    ("Dense: {units: 3, kernel_regularizer: {l2: 0.1, schedule: {cosine_decay: 9}}}", "did you mean 'cosine'?"),
+    (
+        "Dense: {units: 3, kernel_regularizer: {l2: 0.1, schedule: {sawtooth: 9}}}",
+        "there are constant, linear, cosine, exponential, warmup, steps",
+    ),
+    # initializers and constraints
+    ("Dense: {units: 3, kernel_initializer: glorot}", "did you mean 'glorot_uniform'?"),
+    ("Dense: {units: 3, kernel_initializer: xavier}", "did you mean 'glorot_uniform'?"),
+    ("Dense: {units: 3, kernel_initializer: xavier_uniform}", "did you mean 'glorot_uniform'?"),
+    ("Dense: {units: 3, kernel_initializer: xavier_uniform_}", "did you mean 'glorot_uniform'?"),
+    ("Dense: {units: 3, kernel_initializer: XavierUniform}", "did you mean 'glorot_uniform'?"),
+    ("Dense: {units: 3, kernel_initializer: xavier_normal}", "did you mean 'glorot_normal'?"),
+    ("Dense: {units: 3, kernel_initializer: kaiming}", "did you mean 'he_normal'?"),
+    ("Dense: {units: 3, kernel_initializer: kaiming_uniform}", "did you mean 'he_uniform'?"),
+    ("Dense: {units: 3, kernel_initializer: {kaiming_normal_: {}}}", "did you mean 'he_normal'?"),
+    ("Dense: {units: 3, kernel_initializer: he}", "did you mean 'he_normal'?"),
+    ("Dense: {units: 3, kernel_initializer: lecun}", "did you mean 'lecun_normal'?"),
+    ("Dense: {units: 3, kernel_initializer: trunc_normal}", "did you mean 'truncated_normal'?"),
+    ("Dense: {units: 3, kernel_initializer: {random_normal: {std: 0.1}}}", "did you mean 'stddev'?"),
+    ("Dense: {units: 3, kernel_initializer: {random_uniform: {low: 0.1}}}", "did you mean 'minval'?"),
+    ("Dense: {units: 3, kernel_constraint: nonneg}", "did you mean 'non_neg'?"),
+    ("Dense: {units: 3, kernel_constraint: {max_norm: {max: 2}}}", "did you mean 'max_value'?"),
+    ("Dense: {units: 3, kernel_constraint: tight}", "there are max_norm, min_max_norm, non_neg, unit_norm"),
+    # activations
+    ("Dense: {units: 3, activation: sin}", "'Sin' is a layer: write '- Sin' after this one"),
+    ("Dense: {units: 3, activation: Cos}", "'Cos' is a layer: write '- Cos' after this one"),
+    ("Dense: {units: 3, activation: abs}", "'Absolute' is a layer: write '- Absolute' after this one"),
+    ("Dense: {units: 3, activation: prelu}", "'PReLU' is a layer: write '- PReLU' after this one"),
+    ("Dense: {units: 3, activation: lrelu}", "did you mean 'leaky_relu'?"),
+    ("Dense: {units: 3, activation: identity}", "did you mean 'linear'?"),
+    ("Dense: {units: 3, activation: Hardswish}", "did you mean 'hard_silu'?"),
+    ("Dense: {units: 3, activation: {leaky_relu: {alpha: 0.1}}}", "did you mean 'negative_slope'?"),
+    ("Dense: {units: 3, activation: {leaky_relu: {slope: 0.1}}}", "did you mean 'negative_slope'?"),
+    # fields
+    ("Dense: {units: 3, weight_decay: 1e-4}", OF_KERNEL),
+    ("Dense: {units: 3, l2: 1e-4}", "write 'kernel_regularizer: {l2: 1e-4}'"),
+    ("Dense: {units: 3, l1: 1e-4}", "write 'kernel_regularizer: {l1: 1e-4}'"),
+    ("Dense: {units: 3, regularizer: l2}", "did you mean 'kernel_regularizer'?"),
+    ("Dense: {units: 3, activation_regularizer: l2}", "did you mean 'activity_regularizer'?"),
+    ("Dense: {units: 3, bias: false}", "did you mean 'use_bias'?"),
+    ("Dense: {units: 3, in_features: 4}", INFERRED),
+    ("Dense: {units: 3, input_shape: [4]}", INFERRED),
+    ("Dense: {units: 3, nonlinearity: relu}", "did you mean 'activation'?"),
+    ("Dense: {units: 3, requires_grad: false}", "did you mean 'trainable'?"),
+    ("Dense: {units: 3, input: x}", "did you mean 'inputs'?"),
+    ("Dense: {out_features: 3}", "did you mean 'units'?"),
+    ("LeakyReLU: {alpha: 0.3}", "did you mean 'negative_slope'?"),
+    ("Dropout: {p: 0.3}", "did you mean 'rate'?"),
+    ("LSTM: {units: 3, initial_state: [x, x]}", "states are inputs, after the sequence: 'inputs: [sequence, state]'"),
+    ("GRU: {units: 3, batch_first: true}", "a batch comes first here: leave it out"),
+    ("LSTM: {units: 3, bidirectional: true}", "wrap it: 'Bidirectional: {layer: {…}}'"),
+    ("LSTM: {hidden_size: 3}", "did you mean 'units'?"),
+    ("Conv1D: {out_channels: 3, kernel_size: 1}", "did you mean 'filters'?"),
+    ("Conv1D: {filters: 3, kernel: 1}", "did you mean 'kernel_size'?"),
+    ("Conv1D: {filters: 3, kernel_size: 1, stride: 2}", "did you mean 'strides'?"),
+    ("MultiHeadAttention: {heads: 3, key_dim: 2, inputs: [x, x]}", "did you mean 'num_heads'?"),
+    ("LayerNormalization: {eps: 1e-4}", "did you mean 'epsilon'?"),
+    ("Discretization: {num_bins: 3}", "did you mean 'bin_boundaries'?"),
+    ("TimeDistributed: {layer: {Dense: {out_features: 3}}}", "did you mean 'units'?"),
+    # kinds
+    ("Linear: {units: 3}", "did you mean 'Dense'?"),
+    ("sin", "did you mean 'Sin'?"),
+    ("BatchNorm1d", "did you mean 'BatchNormalization'?"),
+    ("InstanceNorm1d", "did you mean 'GroupNormalization'?"),
+    ("ConvTranspose1d: {filters: 3}", "did you mean 'Conv1DTranspose'?"),
+    ("Dropout2d: {rate: 0.5}", "did you mean 'SpatialDropout2D'?"),
+    ("Dropout: 0.5", "write '- Dropout: {rate: 0.5}'"),
+    ("Dense: 10", "write '- Dense: {units: 10}'"),
+    ("AdaptiveAvgPool2d: {output_size: 1}", "did you mean 'AdaptiveAveragePooling2D'?"),
+    ("Model: {}", "one model inside another is a block"),
+    ("TextVectorization", "words are no tensors: turn them into numbers where the data is prepared"),
+    ("Hashing: {num_bins: 3}", "words are no tensors: turn them into numbers where the data is prepared"),
+    ("Lambda", "code is no part of a spec: register a layer of your own"),
+    # references
+    ('Dense: {units: "${width}"}', "write $width, without braces"),
+    ("Dense: {units: ${width}}", "a parameter is written $width, without braces"),
+    ('Dense: {units: "${parameters.width}"}', "write $width, without braces"),
+    ('Dense: {units: 3, kernel_regularizer: {l2: "${width}"}}', "write $width, without braces"),
+    ('Dense: {units: "${}"}', "write $name, without braces"),
+    ("Dense: {units: $widht}", "did you mean 'width'?"),
+]
+
+
+def hints_of(text: str) -> list[str | None]:
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.loads(text)
+    return [problem.hint for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(("layer", "hint"), LAYERS, ids=[layer for layer, _ in LAYERS])
+def test_in_a_layer(layer: str, hint: str) -> None:
+    assert hints_of(f"{HEAD}layers:\n  - {layer}\n")[0] == hint
+
+
+@pytest.mark.parametrize(
+    ("section", "hint"),
+    [
+        ("output: x", "did you mean 'outputs'?"),
+        ("regularizer: []", "did you mean 'regularizers'?"),
+        ("rule: []", "did you mean 'regularizers'?"),
+        ("rules: []", "did you mean 'regularizers'?"),
+        ("params: {}", "did you mean 'parameters'?"),
+        ("variables: {}", "did you mean 'parameters'?"),
+        ("precision: float16", "did you mean 'dtype'?"),
+        ("layout: channels_last", "did you mean 'data_format'?"),
+        ("model: []", "did you mean 'layers'?"),
+        ("definitions: {}", "did you mean 'blocks'?"),
+        ("optimizer: adam", "a spec says nothing of training: 'regspec train --help' has the options"),
+        ("epochs: 3", "a spec says nothing of training: 'regspec train --help' has the options"),
+        ("frozen: counted", "did you mean 'frozen_penalties'?"),
+    ],
+)
+def test_of_a_section(section: str, hint: str) -> None:
+    assert hints_of(f"{HEAD}layers: [Flatten]\n{section}\n")[0] == hint
+
+
+@pytest.mark.parametrize(
+    ("rule", "hint"),
+    [
+        ("{kinds: [Dense], weight_decay: 1e-4}", HALF.format("'kernel: ", "'")),
+        ("{kinds: [Dense], l2: 1e-4}", "write 'kernel: {l2: 1e-4}'"),
+        ("{kinds: [Dense], activity_regularizer: l2}", "did you mean 'activity'?"),
+        ("{kinds: [Linear], kernel: l2}", "did you mean 'Dense'?"),
+        ("{layers: hid, kernel: l2}", "a pattern must match a whole name, and 'hidden' it matches in part"),
+        ("{layers: 'hiden.*', kernel: l2}", "did you mean 'hidden'?"),
+        ("{layers: 'lgits', kernel: l2}", "did you mean 'logits'?"),
+    ],
+)
+def test_of_a_rule(rule: str, hint: str) -> None:
+    layers = "[{Dense: {name: hidden, units: 3}}, {Dense: {name: logits, units: 3}}]"
+    assert hint in hints_of(f"{HEAD}layers: {layers}\nregularizers: [{rule}]\n")
+
+
+@pytest.mark.parametrize(
+    ("repeat", "hint"), [(1, "call one of its copies: own_1"), (3, "call one of its copies: own_1 to own_3")]
+)
+def test_a_call_of_a_repeated_block(repeat: int, hint: str) -> None:
+    text = (
+        f"{HEAD}blocks: {{twice: {{layers: [Dense: {{units: 4}}]}}}}\n"
+        f"layers:\n  - twice: {{name: own, repeat: {repeat}}}\n  - call: {{layer: own, name: again}}\n"
+    )
+    with pytest.raises(regspec.RegspecError, match="'own' is a repeated block") as caught:
+        regspec.loads(text)
+    assert caught.value.problems[0].hint == hint
+    assert regspec.loads(text.replace("layer: own,", "layer: own_1,")).layers[0].name == "own"
+
+
+class Net(nn.Module):
+    """A network with names as torchvision has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1 = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+        self.layer4 = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())
+        self.classifier = nn.ModuleDict({"fc": nn.Linear(4, 2)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier["fc"](self.layer4(self.layer1(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "hint"),
+    [
+        ({"modules": r"layr4\.0", "kernel_regularizer": "l2"}, "did you mean 'layer4.0'?"),
+        ({"modules": r"layer5\.0", "kernel_regularizer": "l2"}, "did you mean 'layer"),
+        ({"modules": r"clasifier\..*", "kernel_regularizer": "l2"}, "did you mean 'classifier'?"),
+        ({"modules": r"^model\.classifier\.fc$", "kernel_regularizer": "l2"}, "did you mean 'classifier.fc'?"),
+        ({"modules": "fc", "kernel_regularizer": "l2"}, "a whole name, and 'classifier.fc' it matches in part"),
+        ({"modules": "zzz", "kernel_regularizer": "l2"}, "did you mean '"),
+        ({"parameters": r"classifier\.fc\.wieght", "regularizer": "l2"}, "did you mean 'classifier.fc.weight'?"),
+        ({"parameters": "weight", "regularizer": "l2"}, "and 'layer1.0.weight' it matches in part"),
+        ({"types": ["Linaer"], "kernel_regularizer": "l2"}, "did you mean 'Linear'?"),
+    ],
+)
+def test_of_a_rule_for_a_module(rule: dict[str, object], hint: str) -> None:
+    with pytest.raises(regspec.RegspecError, match="this rule matches nothing") as caught:
+        regspec.regularize(Net(), [rule])
+    assert hint in (caught.value.problems[0].hint or "")
+
+
+def test_what_is_suggested_is_there() -> None:
+    """Every synonym leads to a name that a spec may say, and none is a name itself."""
+    for family in (REGULARIZERS, INITIALIZERS, CONSTRAINTS, ACTIVATIONS, SCHEDULES):
+        assert {*family.synonyms.values()} <= family.members.keys(), family.sort
+        assert not {*family.synonyms, *family.explained} & {*family.members, *family.aliases}, family.sort
+    assert {*_LAYERS.values(), *synonyms._KINDS.values()} <= KINDS.keys()
+    assert {*faults._SECTIONS.values()} <= SpecSections.model_fields.keys()
+    fields = (ROOT / "schemas" / "model.schema.json").read_text(encoding="utf-8")
+    missing = {name for names in faults._SYNONYMS.values() for name in names if f'"{name}"' not in fields}
+    assert missing == set()
