@@ -21,9 +21,14 @@ class ActivationFunction(Named):
 
     def counted_by_keras(self, x: Symbol) -> ActivationFunction:
         """The function along the axis that it says, as a spec counts it, in Keras's numbers. Raises `ShapeError`."""
-        if self.along is None or "axis" not in self.model_fields_set or x.is_plain:
-            return self
-        return self.model_copy(update={"axis": x.keras_axis(self.along)})
+        axis = self.said_axis
+        return self if axis is None or x.is_plain else self.model_copy(update={"axis": x.keras_axis(axis)})
+
+    @property
+    def said_axis(self) -> int | None:
+        """The axis, where it is said and not the default."""
+        axis: int | None = self.model_dump(exclude_unset=True).get("axis")
+        return axis
 
     def lower(self, dimension: int) -> Call | None:
         """The constructor of its torch module; None for the identity. ``dimension`` is where its axis lies in torch."""

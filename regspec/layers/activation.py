@@ -35,7 +35,7 @@ class Activation(Elementwise):
     activation: activations.Activation = Field(description="The activation function.")
 
     def reads_axes(self, x: Symbol) -> bool:
-        return self.activation.along is not None and "axis" not in self.activation.model_fields_set
+        return self.activation.along is not None and self.activation.said_axis is None
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         if self.activation.along is None or xs[0].is_plain:

@@ -114,6 +114,7 @@ class Layer(Frozen):
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
     takes_inputs_apart: ClassVar[bool] = False  # whether Keras's class takes its inputs as separate arguments
     is_counted_by_spec: ClassVar[bool] = False  # whether it counts the axes of its inputs as the spec, and not as Keras
+    says_axes: ClassVar[bool] = False  # whether a field of it, axes, says what those of its output mean
     axis_fields: ClassVar[tuple[str, ...]] = ()  # fields with axes of its input, as the spec counts them
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:

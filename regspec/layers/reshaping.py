@@ -57,6 +57,7 @@ class Reshape(Moved):
 
     example = "{target_shape: [-1, 8]}"
     is_counted_by_spec = True
+    says_axes = True
     own_fields = frozenset({"axes"})
 
     target_shape: Annotated[tuple[int, ...], Sequence] = Field(
@@ -133,6 +134,7 @@ class Permute(Moved):
     example = "{dims: [2, 3, 1]}"
 
     is_counted_by_spec = True
+    says_axes = True
     own_fields = frozenset({"axes"})
 
     dims: Annotated[tuple[Size, ...], Sequence] = Field(

@@ -70,7 +70,7 @@ def _activation_axis(layer: Layer, x: Reordered, *, is_turned: bool = False) -> 
     function: ActivationFunction | None = getattr(layer, "activation", None)
     if not isinstance(function, ActivationFunction) or function.along is None:
         return {}
-    if not is_turned and (x.has_keras_order or "axis" not in function.model_fields_set):
+    if not is_turned and (x.has_keras_order or function.said_axis is None):
         return {}
     return {"activation": {function.name: {"axis": x.dimension(function.along)}}}
 

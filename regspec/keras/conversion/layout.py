@@ -251,7 +251,7 @@ class _Round:
             units = change.units if x.rank == 2 else None
             outputs.append(Tensor(replace(x, units=units), flattened if units is not None else frozenset()))
         self._give(node, outputs, scope)
-        if is_turned(layer) or (is_open and not hasattr(layer, "axes")):
+        if is_turned(layer) or (is_open and not layer.says_axes):
             scope.tell(node.name, outputs)
             self.orders.pop((*scope.within, node.name), None)
         return tuple(outputs)
