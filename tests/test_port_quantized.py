@@ -313,4 +313,55 @@ def test_numbers_of_four_bits() -> None:
 def test_notes_name_the_layer(tmp_path: Path) -> None:
     port = regspec.port(quantized(tmp_path, layers.Dense(3, name="head")))
     assert port.notes == ("'head' has the numbers that its weights of 8 bits stand for, frozen as in Keras",)
-    assert "{name: head, units: 3, trainable: [bias], rounds_inputs: true}" in port.text
+    assert "{name: head, units: 3, trainable: [bias], rounds_inputs: true, rounds_kernel: true}" in port.text
+
+
+DEEP: dict[str, Callable[[Any], Any]] = {
+    "Dense": lambda x: [layers.Dense(64, activation="relu"), layers.Dense(64, activation="tanh"), layers.Dense(10)],
+    "EinsumDense": lambda x: [
+        layers.EinsumDense("abc,cde->abde", (None, 2, 24), bias_axes="de", activation="relu"),
+        layers.EinsumDense("abcd,cde->abe", (None, 16)),
+        layers.Dense(5, use_bias=False),
+    ],
+}
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize("name", DEEP)
+def test_layers_that_round_what_others_give(name: str, mode: str, tmp_path: Path) -> None:
+    """Where a number is off by its last digit, the next layer rounds it to another one, and the error is 1e-3.
+
+    So a layer gives the same numbers as Keras's, and not such that are close.
+    """
+    shape = (7, 32)
+    x = keras.Input(shape)
+    y = x
+    for layer in DEEP[name](x):
+        y = layer(y)
+    model = filled(x, y)
+    model.quantize(mode)
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    ported = port.build()
+    for seed in range(3):
+        given = torch.randn(128, *shape, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            torch.testing.assert_close(ported(given), model(given, training=False), rtol=1e-6, atol=1e-6)
+    folded = regspec.port(tmp_path / "model.keras", fold=True)
+    assert folded.text == port.text
+
+
+def test_a_normalization_is_not_folded_into_whole_numbers(tmp_path: Path) -> None:
+    x = keras.Input((4,))
+    model = filled(x, layers.BatchNormalization()(layers.Dense(3)(x)))
+    model.quantize("int8")
+    model.save(tmp_path / "model.keras")
+    port, given = regspec.port(tmp_path / "model.keras", fold=True), torch.randn(9, 4)
+    torch.testing.assert_close(port.build()(given), model(given), rtol=1e-5, atol=1e-5)
+    assert "BatchNormalization" in port.text
+
+
+def test_a_kernel_that_is_rounded_alone() -> None:
+    for layer in ("Dense: {units: 3", 'EinsumDense: {equation: "abc,cd->abd", output_shape: [null, 3]'):
+        with pytest.raises(regspec.RegspecError, match="needs rounds_inputs: true"):
+            spec(f"{layer}, rounds_kernel: true}}")

@@ -38,7 +38,7 @@ def quantized_fields(class_name: str, config: Mapping[str, Any], notes: Notes) -
     fields: dict[str, Any] = {"trainable": _trained(config, mode) or False}
     if mode is not None:
         if _rounds_inputs(config, mode) and main == "kernel":
-            fields["rounds_inputs"] = True
+            fields |= {"rounds_inputs": True, "rounds_kernel": True}
         bits = mode.removeprefix("int")
         what = f"'{config.get('name')}' has the numbers that its weights of {bits} bits stand for, frozen as in Keras"
     else:
@@ -114,7 +114,8 @@ def _dequantized(
     is_grouped = mode == "int4" and scale.ndim == 2  # a scale and a zero for each group of numbers
     zero, groups = (left.pop(0), left.pop(0).astype(int)) if is_grouped else (None, None)
     if class_name in EQUATIONS and mode == "int8":
-        found[main] = found[main] / _along_kernel(scale, str(config.get("equation")), found[main].shape)
+        scale = _along_kernel(scale, str(config.get("equation")), found[main].shape)
+        found[main] = found[main] / scale
     elif main == "kernel":
         size = scale.shape[-1]
         whole = found[main] if mode == "int8" else _unpacked(found[main], size, axis=-1)
@@ -135,6 +136,8 @@ def _dequantized(
             found["reverse_embeddings"] = (
                 whole / scale if zero is None else (whole - zero[groups].astype("f4")) * scale[groups]
             )
+    if "kernel_scale" in shapes:
+        found["kernel_scale"] = scale
     if left:
         raise ValueError(f"{len(left)} arrays that a quantized {class_name} does not have")
     return {name: array.astype("f4") for name, array in found.items()}

@@ -7,14 +7,14 @@ import re
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from pydantic import Field, WithJsonSchema, field_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint
 from regspec.language.fields import OneOrMore, Size
-from regspec.language.initializers import ZEROS, Initializer
+from regspec.language.initializers import ONES, ZEROS, Initializer
 from regspec.language.regularizers import RegularizerField
 from regspec.layers.layer import Activated, Weight, kind
 from regspec.layers.slots import BiasSlot, KernelSlot
@@ -24,6 +24,17 @@ ROUNDS_INPUTS: Any = Field(
     description="Whether inputs are rounded to 255 steps between plus and minus the largest magnitude of the numbers "
     "that are summed, as Keras's int8 layers do; gradients pass as if they were not.",
 )
+ROUNDS_KERNEL: Any = Field(
+    False,
+    description="Whether, with rounds_inputs, the kernel is whole numbers over a kernel_scale too, and these are "
+    "summed as they are, so that the output is to the last digit what Keras's int8 layers give.",
+)
+
+
+def _check_rounding(rounds_inputs: bool, rounds_kernel: bool) -> None:
+    """Raises where the kernel alone is rounded."""
+    if rounds_kernel and not rounds_inputs:
+        raise PydanticCustomError("rounding", "has rounds_kernel, which needs rounds_inputs: true")
 
 
 @kind
@@ -32,20 +43,32 @@ class Dense(KernelSlot, BiasSlot, Activated):
 
     example = "{units: 64, activation: relu, kernel_regularizer: {l2: 1e-4}}"
     supports_masking = True
-    own_fields = frozenset({"rounds_inputs"})
+    own_fields = frozenset({"rounds_inputs", "rounds_kernel"})
 
     units: Size = Field(description="The size of the output's last axis.")
     rounds_inputs: bool = ROUNDS_INPUTS
+    rounds_kernel: bool = ROUNDS_KERNEL
+
+    @model_validator(mode="after")
+    def _rounds_both(self) -> Dense:
+        _check_rounding(self.rounds_inputs, self.rounds_kernel)
+        return self
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         kernel = self.weight("kernel", "i o -> o i", (x.size(-1), self.units), along=(x.rank - 1, None))
         bias = self.weight("bias", "o", (self.units,), parameters=("bias",))
-        return (kernel, bias) if self.use_bias else (kernel,)
+        scale = self.weight(
+            "kernel_scale", "o", (self.units,), parameters=("scale",), constructed=ONES, trainable=False
+        )
+        return (kernel, *(bias,) * self.use_bias, *(scale,) * self.rounds_kernel)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.activated_shape((*x.shape[:-1], self.units), x)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
+        if self.rounds_kernel:
+            rounding = call("RoundedLinear", x.size(-1), self.units, bias=unless(True, self.use_bias))
+            return self.activate(Module(rounding)(x), x)
         linear = Module(call("nn.Linear", x.size(-1), self.units, bias=unless(True, self.use_bias)))
         rounded = Module(call("Rounding"), "rounding")(x) if self.rounds_inputs else x
         return self.activate(linear(rounded), x)
@@ -63,7 +86,7 @@ OutputSizes = Annotated[
 class EinsumDense(KernelSlot, Activated):
     """activation(einsum(equation, x, kernel) + bias)."""
 
-    own_fields = frozenset({"rounds_inputs"})
+    own_fields = frozenset({"rounds_inputs", "rounds_kernel"})
     is_counted_by_spec = True
 
     example = "{equation: 'abc,cd->abd', output_shape: [null, 64], bias_axes: d, kernel_regularizer: {l2: 1e-4}}"
@@ -82,6 +105,12 @@ class EinsumDense(KernelSlot, Activated):
     bias_regularizer: RegularizerField | None = None
     bias_constraint: Constraint | None = None
     rounds_inputs: bool = ROUNDS_INPUTS
+    rounds_kernel: bool = ROUNDS_KERNEL
+
+    @model_validator(mode="after")
+    def _rounds_both(self) -> EinsumDense:
+        _check_rounding(self.rounds_inputs, self.rounds_kernel)
+        return self
 
     @field_validator("equation")
     @classmethod
@@ -105,7 +134,10 @@ class EinsumDense(KernelSlot, Activated):
         kernel = self.weight("kernel", axes, shapes.kernel, fans=shapes.fans)
         names = " ".join("abcdefgh"[: len(shapes.bias or ())])
         bias = (self.weight("bias", names, shapes.bias, parameters=("bias",)),) if shapes.bias is not None else ()
-        return (kernel, *bias)
+        scale = self.weight(
+            "kernel_scale", axes, shapes.scale, parameters=("scale",), constructed=ONES, trainable=False
+        )
+        return (kernel, *bias, *(scale,) * self.rounds_kernel)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         shape = self._shapes(x).output
@@ -113,6 +145,16 @@ class EinsumDense(KernelSlot, Activated):
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         shapes = self._shapes(x)
+        if self.rounds_kernel:
+            rounding = call(
+                "RoundedEinsumDense",
+                self.equation,
+                shapes.kernel,
+                shapes.scale,
+                dim=shapes.reduced,
+                bias_shape=unless(None, shapes.bias),
+            )
+            return self.activate(Module(rounding)(x), replace(x, shape=shapes.output, order=()))
         einsum = Module(call("EinsumDense", self.equation, shapes.kernel, bias_shape=unless(None, shapes.bias)))
         rounded = Module(call("Rounding", dim=shapes.reduced), "rounding")(x) if self.rounds_inputs else x
         return self.activate(einsum(rounded), replace(x, shape=shapes.output, order=()))
@@ -131,6 +173,7 @@ class EinsumShapes:
     output: Shape
     fans: tuple[int, int]
     reduced: tuple[int, ...]  # dimensions of the input that are summed over
+    scale: tuple[int, ...]  # of the kernel, with one where it is summed over
 
 
 def einsum_shapes(equation: str, x: Symbol, output_size: tuple[int | None, ...], bias_axes: str | None) -> EinsumShapes:
@@ -180,5 +223,11 @@ def einsum_shapes(equation: str, x: Symbol, output_size: tuple[int | None, ...],
         bias = (*(size or 0 for size in wanted), *((1,) * elided if not left else ()))
     reduced = tuple(start + index for index, letter in enumerate(inputs) if letter not in outputs)
     return EinsumShapes(
-        kernel=kernel, kernel_axes=kernel_axes, bias=bias, output=output, fans=(fan_in, fan_out), reduced=reduced
+        kernel=kernel,
+        kernel_axes=kernel_axes,
+        bias=bias,
+        output=output,
+        fans=(fan_in, fan_out),
+        reduced=reduced,
+        scale=tuple(size if letter in outputs else 1 for letter, size in zip(kernel_axes, kernel, strict=True)),
     )

@@ -46,6 +46,8 @@ from .modules.layers import EinsumDense as EinsumDense
 from .modules.layers import LayerScale as LayerScale
 from .modules.layers import LocallyConnected as LocallyConnected
 from .modules.layers import ReversibleEmbedding as ReversibleEmbedding
+from .modules.layers import RoundedEinsumDense as RoundedEinsumDense
+from .modules.layers import RoundedLinear as RoundedLinear
 from .modules.layers import Rounding as Rounding
 from .modules.layers import SameAvgPool as SameAvgPool
 from .modules.layers import SamePadding as SamePadding

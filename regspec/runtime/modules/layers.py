@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def _scale_of(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """What makes 127 of the largest magnitude along ``dim``."""
+    most = x.abs().amax(dim, keepdim=True) + 1e-7
+    return torch.full_like(most, 127) / most  # of a number, torch would multiply by the reciprocal, and round twice
 
 
 class Rounding(nn.Module):
@@ -21,7 +29,7 @@ class Rounding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            scale = 127 / (x.abs().amax(self.dim, keepdim=True) + 1e-7)
+            scale = _scale_of(x, self.dim)
             rounded = (x * scale).round().clamp(-127, 127) / scale
         return x + (rounded - x).detach()
 
@@ -47,6 +55,82 @@ class EinsumDense(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.equation!r}, {tuple(self.weight.shape)}"
+
+
+class _Instead(torch.autograd.Function):
+    """A value with the gradient of another."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, other: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
+
+
+def _instead(value: Tensor, other: Tensor) -> Tensor:
+    """``value``, with the gradient of ``other``."""
+    apply: Callable[..., Tensor] = _Instead.apply
+    return apply(value, other)
+
+
+class RoundedEinsumDense(EinsumDense):
+    """`EinsumDense` of whole numbers of 8 bits: of the input's over its scale, and of the weight's over ``scale``.
+
+    The products are summed without rounding, and divided by both scales in the end, as Keras's int8 layers do it; so
+    the result is the same number, and what follows rounds it to the same one. ``dim`` are the dimensions of the input
+    that are summed over. The gradient is that of the product of input and weight.
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self,
+        equation: str,
+        weight_shape: tuple[int, ...],
+        scale_shape: tuple[int, ...],
+        *,
+        dim: int | tuple[int, ...] = -1,
+        bias_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(equation, weight_shape, bias_shape=bias_shape)
+        self.dim = dim
+        self.register_buffer("scale", torch.ones(scale_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            own = _scale_of(x, self.dim)
+            whole = (x * own).round().clamp(-127, 127)
+            product = torch.einsum(self.equation, whole.double(), (self.weight * self.scale).round().double())
+            ones = self.scale.new_ones((1,) * self.scale.ndim)
+            scales = torch.einsum(self.equation, own, ones) * torch.einsum(
+                self.equation, torch.ones_like(own), self.scale
+            )
+            product = product.to(x.dtype) / scales
+        if torch.is_grad_enabled():
+            product = _instead(product, torch.einsum(self.equation, x, self.weight))
+        return product if self.bias is None else product + self.bias
+
+
+class RoundedLinear(nn.Linear):
+    """A linear map of whole numbers of 8 bits, see `RoundedEinsumDense`; ``scale`` is a number for each output."""
+
+    scale: Tensor
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.register_buffer("scale", torch.ones(out_features))
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.no_grad():
+            own = _scale_of(input, -1)
+            whole = (input * own).round().clamp(-127, 127)
+            weight = (self.weight * self.scale.unsqueeze(-1)).round()
+            product = F.linear(whole.double(), weight.double()).to(input.dtype) / (self.scale * own)
+        if torch.is_grad_enabled():
+            product = _instead(product, F.linear(input, self.weight))
+        return product if self.bias is None else product + self.bias
 
 
 class LocallyConnected(nn.Module):
