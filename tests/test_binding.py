@@ -178,7 +178,8 @@ def test_exact_zeros() -> None:
         (torch.optim.SGD, {"l2": "proximal"}, "can't be on the proximal route"),
         (torch.optim.SGD, {"l2": "decya"}, "did you mean 'decay'"),
         (torch.optim.SGD, {"terms": {"hidden.kernal": "decay"}}, r"did you mean 'hidden\.kernel'"),
-        (torch.optim.SGD, {"terms": {"hidden.activity": "gradient"}}, "is of an output"),
+        (torch.optim.SGD, {"terms": {"hidden.activity": "decay"}}, "is of an output"),
+        (torch.optim.SGD, {"activity": "proximal"}, "of outputs have the loss and the gradient route only"),
     ],
 )
 def test_refused(optimizer: Any, routes: dict[str, Any], message: str) -> None:

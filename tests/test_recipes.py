@@ -15,7 +15,15 @@ from .commands import run_script, started
 from .test_examples import FOLDER, module_of
 
 RECIPES = FOLDER / "recipes"
-TESTED = {"one_layer", "activations", "weight_decay", "l1_by_gradient", "l1_regularization_method", "mixed_norm"}
+TESTED = {
+    "one_layer",
+    "activations",
+    "weight_decay",
+    "l1_by_gradient",
+    "l1_penalty",
+    "l1_regularization_method",
+    "mixed_norm",
+}
 CLOSE = 1e-6
 
 
@@ -74,6 +82,10 @@ def test_l1_by_gradient_and_the_hook_that_reaches_the_first_layer_only() -> None
     difference, changed = recipe("l1_by_gradient").main()
     assert difference < CLOSE
     assert changed == {"None": ["0.weight", "0.bias"], "zero": ["0.weight", "0.bias"]}
+
+
+def test_l1_penalty_of_legacy_torch() -> None:
+    assert max(recipe("l1_penalty").main()) < CLOSE
 
 
 def test_l1_regularization_method() -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from regspec.modules.binding import bind
 from regspec.modules.measuring import strengths
 from regspec.runtime import Regularized
+from regspec.runtime.penalties.terms import Listener
 from regspec.targets.torch.program import Program
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.batches import Batches
@@ -144,13 +145,17 @@ class Training(lightning.LightningModule):
         self.counts.clear()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return bound_optimizer(self.model, self.options, len(self.batches), is_penalized=self.is_penalized)
+        is_spread = self.trainer.world_size > 1
+        steps = len(self.batches)
+        return bound_optimizer(self.model, self.options, steps, is_penalized=self.is_penalized, is_spread=is_spread)
 
 
 def bound_optimizer(
-    model: Regularized, options: Options, steps: int, *, is_penalized: bool = True
+    model: Regularized, options: Options, steps: int, *, is_penalized: bool = True, is_spread: bool = False
 ) -> torch.optim.Optimizer:
     """The optimizer of a model's parameters, with its terms on their routes; ``steps`` make an epoch.
+
+    Where training ``is_spread`` over several processes, each has its part of a batch, by which its loss is scaled.
 
     Raises:
         RegspecError: where there is no such optimizer, it does not take its arguments, or a route is not possible.
@@ -164,10 +169,15 @@ def bound_optimizer(
     except (TypeError, ValueError) as error:
         raise RegspecError(Problem(f"'{options.optimizer}' is no optimizer: {error}")) from None
     routes = options.routes_of() if is_penalized else {}
-    bind(model, optimizer, **routes, steps_per_epoch=steps)
-    for kind in routes.keys() - {"terms"}:
+    binding = bind(model, optimizer, **routes, steps_per_epoch=steps)
+    if any(isinstance(part.term, Listener) for part in binding.parts) and (is_spread or options.precision[:2] == "16"):
+        what = "penalties of outputs have no gradient route in half precision that is scaled, or on several processes"
+        raise RegspecError(Problem(what, "leave them on the loss"))
+    if "activity" in routes and not any(isinstance(term, Listener) for _, term, _ in model._named_terms()):
+        raise RegspecError(Problem("no output has a penalty, and a route is given for them"))
+    for kind in routes.keys() - {"terms", "activity"}:
         if not any(name.endswith(f".{kind}") and not name.endswith(f".activity.{kind}") for name in strengths(model)):
             raise RegspecError(
-                Problem(f"no weight has the {kind} that a route is given for", "outputs have the loss route only")
+                Problem(f"no weight has the {kind} that a route is given for", "that of outputs is activity=gradient")
             )
     return optimizer

@@ -61,7 +61,7 @@ class Options:
     route: Annotated[
         tuple[str, ...],
         Option(
-            "Another route than the loss: l1=proximal, l2=decay, hidden.kernel=gradient. Repeatable.",
+            "Another route than the loss: l1=proximal, l2=decay, activity=gradient, hidden.kernel=decay. Repeatable.",
             metavar="TERMS=ROUTE",
         ),
     ] = ()
@@ -108,7 +108,7 @@ class Options:
                 raise RegspecError(Problem(f"'{each}' is no route", "write l1=proximal, or hidden.kernel=decay"))
             if what in routes or what in routes.get("terms", {}):
                 raise RegspecError(Problem(f"there are two routes of '{what}'"))
-            if what in ("l1", "l2", "group_lasso"):
+            if what in ("l1", "l2", "group_lasso", "activity"):
                 routes[what] = route
             else:
                 routes.setdefault("terms", {})[what] = route

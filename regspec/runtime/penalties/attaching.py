@@ -49,7 +49,7 @@ def detach(module: nn.Module) -> nn.Module:
     """
     if not isinstance(module, Regularized) or not module._attached:
         raise TypeError(f"{type(module).__name__} has no penalties that were attached")
-    if module._is_bound:
+    if module._bindings:
         raise TypeError(f"{type(module).__name__} is bound to an optimizer: remove the binding first")
     attached = {module._terms.pop(name) for name in module._attached}
     module._attached = []

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
+
+# Of a tensor in an output, what is read of it, and its samples: what stands in its place.
+Carrier = Callable[[Tensor, Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,26 @@ class Reading:
         if isinstance(output, Tensor) and not output.is_nested:  # no generator, of which torch.compile makes more
             return [(output, self._samples(output))]
         return self._several(output)
+
+    def replaced(self, output: Any, function: Carrier) -> Any:
+        """An output in which each tensor that has the penalty is what a function makes of it."""
+        if isinstance(output, Tensor) and not self.path and not output.is_nested:
+            return function(output, output, self._samples(output))
+        for _ in self.read(output):  # where it is not known what has the penalty, this raises
+            pass
+
+        def each(x: Tensor | PackedSequence) -> Any:
+            if not _is_number(x):
+                return x
+            ((read, samples),) = self._of(x)
+            if isinstance(x, PackedSequence):
+                return x._replace(data=function(x.data, read, samples))
+            if x.is_nested and x.layout == torch.strided and samples:
+                first, *others = x.unbind()  # an autograd function takes a row, but not the whole
+                return torch.nested.as_nested_tensor([function(first, read, samples), *others])
+            return function(x, read, samples)
+
+        return _with_part(output, self.path or (), lambda part: _with_tensors(part, each))
 
     def _several(self, output: Any) -> Iterator[tuple[Tensor, int]]:
         found = [pair for each in whole_tensors(output) if _is_number(each) for pair in self._of(each)]
@@ -98,6 +122,53 @@ def whole_tensors(output: Any) -> Iterator[Tensor | PackedSequence]:
     elif is_dataclass(output):
         for field in fields(output):
             yield from whole_tensors(getattr(output, field.name))
+
+
+def _with_part(output: Any, path: Sequence[int | str], function: Callable[[Any], Any]) -> Any:
+    """What a module gives, in which the part that a path leads to is what a function makes of it."""
+    if not path:
+        return function(output)
+    part, *others = path
+    if isinstance(output, Tensor) and part == 0:
+        return _with_part(output, others, function)
+    own = _part(output, part)
+    new = _with_part(own, others, function)
+    if isinstance(output, (tuple, list)):
+        values = [*output]
+        values[part if isinstance(part, int) else next(i for i, each in enumerate(values) if each is own)] = new
+        return _remade(output, values)
+    made: Any = copy(output)
+    if isinstance(part, int):
+        part = [field.name for field in fields(output)][part] if is_dataclass(output) else [*output][part]
+    if isinstance(output, Mapping):
+        made[part] = new
+    else:
+        object.__setattr__(made, part, new)
+    return made
+
+
+def _with_tensors(output: Any, function: Callable[[Tensor | PackedSequence], Any]) -> Any:
+    """What a module gives, in which each of its tensors is what a function makes of it."""
+    if isinstance(output, (Tensor, PackedSequence)):
+        return function(output)
+    if isinstance(output, (tuple, list)):
+        return _remade(output, [_with_tensors(each, function) for each in output])
+    if isinstance(output, Mapping):
+        made: Any = copy(output)
+        for key, value in output.items():
+            made[key] = _with_tensors(value, function)
+        return made
+    if is_dataclass(output):
+        made = copy(output)
+        for field in fields(output):
+            object.__setattr__(made, field.name, _with_tensors(getattr(output, field.name), function))
+        return made
+    return output
+
+
+def _remade(output: Any, values: list[Any]) -> Any:
+    """A tuple or a list of the same kind."""
+    return output._make(values) if hasattr(output, "_make") else type(output)(values)
 
 
 def tensors(output: Any) -> Iterator[Tensor]:

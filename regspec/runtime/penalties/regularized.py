@@ -26,6 +26,7 @@ from regspec.runtime.penalties.compiling import forget_compiled, guard_hooks
 from regspec.runtime.penalties.notebook import module_html
 from regspec.runtime.penalties.readings import Reading, tensors
 from regspec.runtime.penalties.terms import (
+    CARRIED,
     Heard,
     Listener,
     Regularizer,
@@ -67,7 +68,7 @@ class Regularized(nn.Module):
     _watched: int  # how many forwards in training were watched
     _has_run: bool  # whether a forward has ended that was not compiled
     _attached: list[str]  # the terms that `regspec.regularize` gave it
-    _is_bound: bool  # whether terms are on other routes than the loss
+    _bindings: list[Any]  # to optimizers, by `regspec.bind`
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +84,7 @@ class Regularized(nn.Module):
         self._watched = 0
         self._has_run = False
         self._attached = []
-        self._is_bound = False
+        self._bindings = []
 
     # -- what is regularized ------------------------------------------------------------------------------------------
 
@@ -150,15 +151,20 @@ class Regularized(nn.Module):
         """Projects the weights that have constraints, except frozen ones; call it after each step of the optimizer."""
         for _, module in self._regularized():
             for constraint, paths in module._constraints.values():
-                parameters = [tensor_at(module, tuple(path.split("."))) for path in paths]
-                if not parameters[0].requires_grad:
-                    continue
-                if len(parameters) == 1:
-                    fill(parameters[0], constraint(whole(parameters[0])))
-                else:
-                    projected = constraint(torch.stack([whole(each) for each in parameters]))
-                    for parameter, value in zip(parameters, projected, strict=True):
-                        fill(parameter, value)
+                module._project(constraint, paths)
+
+    @torch.no_grad()
+    def _project(self, constraint: Callable[[Tensor], Tensor], paths: tuple[str, ...]) -> None:
+        """Projects a weight, a parameter or several that are stacked, unless it is frozen."""
+        parameters = [tensor_at(self, tuple(path.split("."))) for path in paths]
+        if not parameters[0].requires_grad:
+            return
+        if len(parameters) == 1:
+            fill(parameters[0], constraint(whole(parameters[0])))
+        else:
+            projected = constraint(torch.stack([whole(each) for each in parameters]))
+            for parameter, value in zip(parameters, projected, strict=True):
+                fill(parameter, value)
 
     # -- the penalties ------------------------------------------------------------------------------------------------
 
@@ -174,7 +180,8 @@ class Regularized(nn.Module):
             measured: dict[Listener, Tensor] = {}
             listeners = {term for _, term, _ in self._named_terms() if isinstance(term, Listener)}
             for listener, x, output, version, share in self._heard_by(listeners):
-                penalty = x if output is None else listener.penalty(unchanged(x, output, version), share=share)
+                parts = listener.on_loss() if listener.carried else None  # those that are carried were heard alone
+                penalty = x if output is None else listener.penalty(unchanged(x, output, version), parts, share)
                 measured[listener] = measured[listener] + penalty if listener in measured else penalty
             penalties: dict[str, Tensor] = {}
             seen: Seen = {}
@@ -215,14 +222,16 @@ class Regularized(nn.Module):
         for _, module in self._regularized():
             for term in module._terms.values():
                 if isinstance(term, Listener):
-                    listeners.add(term)
+                    if not term.carried or term.on_loss():
+                        listeners.add(term)
                 elif (weight := term.weight(module, seen)) is not None:
                     total.add(term, weight, 1.0)
                 if term.scheduled and not term.scheduled[0].is_set and self.training and torch.is_grad_enabled():
                     raise RuntimeError(_UNSET)
         for listener, x, output, version, share in self._heard_by(listeners):
             if output is None:
-                total.penalties.append(x)
+                if version != CARRIED:
+                    total.penalties.append(x)
             else:
                 total.add(listener, unchanged(x, output, version), share)
         loss = total.sum()
@@ -330,6 +339,10 @@ class Regularized(nn.Module):
                 heard = settled(heard)
             if not self._is_read and self.training:
                 self._watch(output)
+            if self._bindings and self.training and torch.is_grad_enabled():
+                for binding in self._bindings:
+                    if binding.is_watching:
+                        binding.watch()
             if not self._has_run:
                 self._has_run = True
             if not self._accumulates:
@@ -375,7 +388,7 @@ class Regularized(nn.Module):
         Penalties belong to a forward, and not to the module; and tensors with a graph can't be copied.
         """
         terms = {name: term.unbound() for name, term in self._terms.items()}
-        return {"_terms": terms, "_heard": [], "_is_bound": False}
+        return {"_terms": terms, "_heard": [], "_bindings": []}
 
     def _replicate_for_data_parallel(self) -> Any:
         """A replica, of which `nn.DataParallel` makes one for each device, and forgets them after the forward.

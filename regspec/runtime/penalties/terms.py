@@ -9,6 +9,10 @@ a scalar. What follows from keeping outputs:
 - Under checkpointing, an output that is kept stays in memory, though what is behind it does not.
 - A forward that is recomputed in the backward pass notes nothing; its hooks compute what they did in the forward, so
   that the saved tensors correspond.
+
+On the gradient route an output goes on as it is, and takes the gradient of its penalty with it in the backward pass.
+Two ways were weighed: a hook on the output's gradient, which compiled code does not take; or, as here, an autograd
+function of the output and its penalty, which gives the penalty a gradient of one. So every regularizer has the route.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,6 +50,9 @@ class Term:
 
     def refresh(self) -> None:
         """Computes what is on the loss: ``strengths``, of its L1 and L2 as they are now, and ``others``, the rest."""
+        self.carried = tuple(
+            part for part, route in zip(self.parts, self.routes, strict=True) if route == "gradient"
+        )  # of an output: by the backward pass
         l1, l2, others = 0.0, 0.0, []
         for part in self.on_loss():
             own, factor = (part.regularizer, part.factor) if isinstance(part, Scheduled) else (part, 1.0)
@@ -59,12 +67,15 @@ class Term:
 
     def unbound(self) -> Any:
         """Itself, if all its parts are on the loss, or else a copy that has them there."""
+        return self if set(self.routes) <= {"loss"} else copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
         if set(self.routes) <= {"loss"}:
-            return self
-        made = copy(self)
-        made.routes = ["loss"] * len(self.parts)
+            return self.__dict__
+        made = object.__new__(type(self))  # a copy is bound to no optimizer
+        made.__dict__.update(self.__dict__, routes=["loss"] * len(self.parts))
         made.refresh()
-        return made
+        return made.__dict__
 
     def on_loss(self) -> Iterable[Regularizer]:
         """The parts that are on the loss."""
@@ -108,23 +119,23 @@ class WeightTerm(Term):
         self.parameters = parameters
         self.counts_frozen = counts_frozen
         self.adds_parameters = adds_parameters
-        self._ways = tuple(tuple(path.split(".")) for path in parameters)
+        self.ways = tuple(tuple(path.split(".")) for path in parameters)
 
     def weight(self, module: nn.Module, seen: Seen | None = None) -> Tensor | None:
         """The weight now; None where it is frozen, and where another term has it that was ``seen``.
 
         A tensor that `functional_call` puts in the parameter's place is never frozen.
         """
-        if seen is not None and self._is_seen(module, seen):
+        if seen is not None and self.is_seen(module, seen):
             return None
-        if len(self._ways) == 1:
-            return weight_at(module, self._ways[0], self.counts_frozen)
-        found = [weight_at(module, way, self.counts_frozen) for way in self._ways]
+        if len(self.ways) == 1:
+            return weight_at(module, self.ways[0], self.counts_frozen)
+        found = [weight_at(module, way, self.counts_frozen) for way in self.ways]
         if self.adds_parameters and any(each is not None for each in found):
-            pairs = zip(found, self._ways, strict=True)
+            pairs = zip(found, self.ways, strict=True)
             found = [tensor_at(module, way).detach() if each is None else each for each, way in pairs]
         parameters = [each for each in found if each is not None]
-        return self.joined(parameters) if len(parameters) == len(self._ways) else None
+        return self.joined(parameters) if len(parameters) == len(self.ways) else None
 
     def joined(self, parameters: Sequence[Tensor]) -> Tensor:
         """The weight that parameters make up."""
@@ -133,13 +144,9 @@ class WeightTerm(Term):
         wholes = [whole(each) for each in parameters]
         return sum(wholes[1:], wholes[0]) if self.adds_parameters else torch.stack(wholes)
 
-    def tensors(self, module: nn.Module) -> tuple[Tensor, ...]:
-        """The parameters that make up the weight, frozen or not."""
-        return tuple(tensor_at(module, way) for way in self._ways)
-
-    def _is_seen(self, module: nn.Module, seen: Seen) -> bool:
+    def is_seen(self, module: nn.Module, seen: Seen) -> bool:
         """Whether another term has the weight: they were tied. One weight may have several terms."""
-        first, *others = [identity_at(module, way) for way in self._ways]
+        first, *others = [identity_at(module, way) for way in self.ways]
         term, owner = seen.setdefault((first, *others) if others else first, (self, module))
         return term is not self and (owner is not module or term.parameters != self.parameters)
 
@@ -154,16 +161,42 @@ class Listener(Term):
         super().__init__(regularizer)
         self.reduction = reduction
         self.reading = Reading() if reading is None else reading
+        self.direction = 1.0  # -1 where the optimizer climbs along gradients, and the penalty is carried by them
         self.is_missed = False  # whether no forward of the model ran when it was last called
         self.is_called = False  # whether it ever was called, or a warning has said that it was not
         self.is_changed: bool | None = None  # whether the outputs are changed in place later on, once that is known
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def unbound(self) -> Any:
+        """Itself: the hook of a module is the same object, also in a copy, which `__getstate__` puts on the loss."""
+        return self
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         if torch.compiler.is_exporting() or is_recorded(output):
-            return
+            return None
+        if self.carried:
+            return self.reading.replaced(output, partial(self._carry, module))
         for x, samples in self.reading.read(output):
             if x.is_floating_point() or x.is_complex():
-                self._hear(module, x, 1.0 if self.reduction == "sum" or samples == 1 else 1.0 / max(samples, 1))
+                self._hear(module, x, self._share(samples))
+        return None
+
+    def _share(self, samples: int) -> float:
+        """What a sum over an output is multiplied by: one over the samples in it, unless the penalty is a sum."""
+        return 1.0 if self.reduction == "sum" or samples == 1 else 1.0 / max(samples, 1)
+
+    def _carry(self, module: nn.Module, output: Tensor, x: Tensor, samples: int) -> Tensor:
+        """An output as it is, with the gradient of its penalty, which is that of ``x``."""
+        if not (x.is_floating_point() or x.is_complex()):
+            return output
+        share = self._share(samples)
+        self._hear(module, x, share)
+        penalty = self.penalty(x, self.carried, share)
+        if listening.heard is not None and not is_in_backward():
+            listening.heard.append((self, penalty.detach(), None, CARRIED, 1.0))
+        if not penalty.requires_grad:
+            return output
+        apply: Callable[..., Tensor] = _Carried.apply
+        return apply(output, penalty, self.direction)
 
     def _hear(self, module: nn.Module, x: Tensor, share: float) -> None:
         heard = listening.heard
@@ -174,17 +207,55 @@ class Listener(Term):
             self.is_missed = True
         elif not is_traced:
             self.is_missed, self.is_called = False, True
+        parts = self.on_loss() if self.carried else self.parts
+        if not parts:
+            return
         has_gradient = x.requires_grad and torch.is_grad_enabled()
         if is_traced or not (has_gradient and module.training):
             is_without = heard is not None and not is_traced and not torch.is_grad_enabled()
             if is_without and (module.training or listening.has_gradients):
                 _refuse_reentrant_checkpoints()
             # an operation in place may change x later on
-            penalty = self.penalty(x.clone() if has_gradient else x, share=share)
+            penalty = self.penalty(x.clone() if has_gradient else x, parts, share)
             if heard is not None:
                 heard.append((self, penalty, None, 0, 1.0))
         elif heard is not None:
             heard.append((self, x if self.is_changed is False else x.clone(), x, x._version, share))
+
+
+class _Carried(torch.autograd.Function):
+    """A copy of an output; in the backward pass the penalty has a gradient of one, and so its own reaches the output.
+
+    It is a copy, because an operation in place may change it, and the penalty's gradient needs what was there before.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, penalty: Tensor, direction: float) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+        ctx.dtype, ctx.direction = inputs[1].dtype, inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        if _is_differentiated():
+            raise RuntimeError(
+                "a gradient that is differentiated again, by create_graph, would take the gradient of an activity "
+                "penalty with it twice: put that penalty on the loss route"
+            )
+        return gradient, torch.full((), ctx.direction, dtype=ctx.dtype, device=gradient.device), None
+
+
+def _is_differentiated() -> bool:
+    """Whether the gradients of this backward pass are differentiated again; `torch.func.grad` alone does not do so."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return False
+    functorch = torch._C._functorch
+    stack = functorch.get_interpreter_stack() or []
+    return sum(each.key() == functorch.TransformType.Grad for each in stack) != 1
 
 
 def without_listeners(module: nn.Module, listeners: Collection[Any] | None = None) -> nn.Module:
@@ -201,6 +272,7 @@ def without_listeners(module: nn.Module, listeners: Collection[Any] | None = Non
 # Of a listener: its penalty, with None; or an output (or a copy of it), the output, and its version then. At last what
 # a sum over the output is multiplied by: one over the samples in it.
 Heard = tuple[Listener, Tensor, Tensor | None, int, float]
+CARRIED = -1  # in place of the version: the penalty is on the gradient route
 
 
 class Listening(threading.local):

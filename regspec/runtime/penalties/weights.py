@@ -49,6 +49,21 @@ def identity_at(module: nn.Module, way: Way) -> object:
     return (owner, way[-1]) if parameter is None else parameter
 
 
+def sources_at(module: nn.Module, way: Way) -> tuple[tuple[nn.Parameter, ...], bool]:
+    """The parameter to which a way leads, and False; where the weight is computed, all that it may be from, and True.
+
+    Raises:
+        RuntimeError: where it is gone.
+    """
+    found: Any = identity_at(module, way)
+    if isinstance(found, Tensor):
+        return (found,), False  # type: ignore[return-value]  # a parameter, outside of `functional_call`
+    owner, name = found
+    if name not in owner._modules.get("parametrizations", ()):  # which would compute it
+        tensor_at(module, way)  # or raise
+    return tuple(owner.parameters()), True
+
+
 def owner_at(module: nn.Module, way: Way) -> nn.Module:
     """The module that has a weight. Raises `RuntimeError` where it is gone."""
     owner = module
