@@ -30,6 +30,19 @@ class ShapeError(ValueError):
         self.hint = hint
 
 
+class RankError(ShapeError):
+    """A layer that takes so many axes, which are named, is given another number of them."""
+
+    def __init__(self, names: tuple[str, ...], source: str, shape: Shape) -> None:
+        super().__init__(f"takes {len(names)}-D input ({', '.join(names)}), but '{source}' gives {text(shape)}")
+        self.names, self.source, self.shape = names, source, shape
+
+    def with_channels_last(self) -> RankError:
+        """The same fault, for who counts axes as Keras does."""
+        names = sorted(self.names, key="channels".__eq__)
+        return RankError(tuple(names), self.source, self.shape)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Symbol(Expression):
     """A tensor between layers before it has numbers: its shape in torch's order, its type, order of axes and mask."""
@@ -89,7 +102,8 @@ class Symbol(Expression):
         """The size of a dimension in torch, which must be known."""
         size = self.shape[dimension]
         if size is None:
-            raise ShapeError(f"needs to know the size of axis {self.order[dimension]} of {self.described}")
+            axis = self.spec_axis(self.order[dimension])
+            raise ShapeError(f"needs to know the size of axis {axis} of {self.described}")
         return size
 
     def dimension(self, axis: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Itself, walk
-from regspec.code.shapes import DataFormat, ShapeError, Symbol
+from regspec.code.shapes import DataFormat, RankError, ShapeError, Symbol
 from regspec.graph.masks import Mask
 from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
@@ -83,7 +83,10 @@ class ResolvedLayers:
         key = (Itself(layer), Itself(activity), read_as, *alike(inputs))
         if key not in self.known:
             counted = layer if self.data_format == "channels_last" else layer.counted_by_keras(*inputs)
-            made = _resolved(counted, inputs, activity, layer.precision or self.dtype)
+            try:
+                made = _resolved(counted, inputs, activity, layer.precision or self.dtype)
+            except RankError as error:
+                raise (error.with_channels_last() if self.data_format == "channels_last" else error) from None
             self.known[key] = replace(made, said=layer, outputs=tuple(self._counted(x, read_as) for x in made.outputs))
         return self.known[key]
 

@@ -19,7 +19,7 @@ from regspec.keras.quantized import is_quantized, quantized_fields
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, spec_form
 from regspec.language.fields import Frozen
 from regspec.layers.cells import CELLS
-from regspec.layers.layer import BUILT_IN, KINDS, Layer
+from regspec.layers.layer import BUILT_IN, KINDS, Layer, Spatial
 
 # Entries of a config that are no fields of a kind, and that do not change what is computed.
 MEANINGLESS = frozenset(
@@ -151,6 +151,9 @@ def _fields_of(
             continue
         if not is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
+    is_unsaid = issubclass(cls, Spatial) and "data_format" not in {*config, *cls.own_fields}
+    if is_unsaid and dialect.data_format == "channels_first":  # as an old Keras does not say it everywhere
+        fields["data_format"] = dialect.data_format
     return fields
 
 

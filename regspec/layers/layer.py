@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order, Pattern
 from regspec.code.expressions import Expression, Module, unless
-from regspec.code.shapes import DataFormat, Precision, Shape, ShapeError, States, Symbol, text
+from regspec.code.shapes import DataFormat, Precision, RankError, Shape, ShapeError, States, Symbol, text
 from regspec.language.activations import Activation
 from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
@@ -282,10 +282,7 @@ class Layer(Frozen):
             raise ShapeError(f"takes {count} input{'s' * (count != '1')}, but is given {len(xs)}")
         for x in xs:
             if self.takes is not None and x.rank != len(self.takes):
-                names = self.takes
-                raise ShapeError(
-                    f"takes {len(names)}-D input ({', '.join(names)}), but '{x.source}' gives {text(x.spec_shape)}"
-                )
+                raise RankError(self.takes, x.source, x.spec_shape)
             is_beside_others = any(other.rank == x.rank > 2 and not other.is_plain for other in xs)
             reads = self.reads_axes(x) and (x.rank > 3 or isinstance(self, Spatial))
             if x.is_open and (reads or is_beside_others):

@@ -125,7 +125,9 @@ class Recurrent(Layer):
             for state, shape in zip(states, self.state_shapes(x), strict=True):
                 pairs = zip(state.shape[1:], shape[1:], strict=False)
                 if state.rank != len(shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
-                    wanted = replace(state, shape=shape, order=self.output_order(len(shape), x))
+                    order = self.output_order(len(shape), x)
+                    counted = self.output_spec_order(len(shape), x) or order
+                    wanted = replace(state, shape=shape, order=order, spec_order=counted)
                     raise ShapeError(
                         f"takes an initial state of {text(wanted.spec_shape)}, but is given {state.described}"
                     )

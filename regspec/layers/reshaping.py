@@ -91,6 +91,9 @@ class Reshape(Moved):
             return axes.of_meanings(self.axes)
         return axes.identity(rank) if rank < 3 else None
 
+    def output_order(self, rank: int, x: Symbol) -> Order:
+        return self.output_spec_order(rank, x) or axes.identity(rank)
+
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         known = math.prod(size for size in self.target_shape if size != -1)
         total = None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:])

@@ -297,7 +297,7 @@ class TimeDistributed(Layer):
     def input_spec_order(self, rank: int) -> Order | None:
         """Signals, images and volumes in steps; of other layers' inputs none can tell whether they are images."""
         inner = self.layer.input_spec_order(rank - 1)
-        is_clear = rank < 4 or isinstance(self.layer, Spatial)
+        is_clear = rank < 4 or isinstance(self.layer, (Spatial, Chain, Bidirectional))
         return _in_steps(inner) if inner is not None and is_clear else None
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:

@@ -29,6 +29,7 @@ from regspec.layers.normalization import (
 )
 from regspec.layers.operations.along import Normalize
 from regspec.layers.operations.operands import Array, Numbers, Operands, shape_of
+from regspec.layers.operations.products import Matmul
 from regspec.layers.operations.reductions import Reduction
 from regspec.layers.preprocessing import Normalization, Rescaling
 from regspec.layers.reshaping import Flatten, Permute, Reshape, keeps_places, spec_order_after
@@ -60,8 +61,11 @@ def _said_axes(layer: Layer, x: Reordered) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name in layer.axis_fields:
         value = getattr(layer, name) if name in layer.model_fields_set else None
-        if value is not None:
-            fields |= x.axes_field(value if isinstance(value, tuple) else (value,), name)
+        axes_said = value if isinstance(value, tuple) else (value,)
+        if name == "axis" and not x.has_keras_order and axes_said in ((-1,), (x.rank - 1,)):
+            fields[name] = None  # the features, wherever they are
+        elif value is not None:
+            fields |= x.axes_field(axes_said, name)
     return fields
 
 
@@ -242,6 +246,7 @@ CHANGES: dict[type[Layer], Callable[..., Change | None]] = {
     Elementwise: _elementwise,
     FeatureNormalization: _along_axes,
     Flatten: _flatten,
+    Matmul: _by_its_parts,
     Normalization: _normalization,
     Normalize: _along_axes,
     Operands: _operands,

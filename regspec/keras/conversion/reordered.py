@@ -86,8 +86,8 @@ class Reordered(Symbol):
         names: tuple[Meaning, ...] = (*space[-(self.rank - 2) :], "channels")
         if self.rank == 3:
             names = ("steps", "features") if self.has_keras_order else ("length", "channels")
-        if self.rank == 5 and self.order[1] == 1:  # a sequence of images
-            names = ("steps", "height", "width", "channels")
+        if self.rank == 6 or (self.rank == 5 and self.order[1] == 1):  # a sequence of images or volumes
+            names = ("steps", *space[-(self.rank - 3) :], "channels")
         return [names[axis - 1] for axis in self.order[1:]] if len(names) == self.rank - 1 else []
 
     @property

@@ -117,7 +117,7 @@ class TopK(Moved):
     sorted: bool = Field(True, description="Whether they are in order.")
 
     def output_shape(self, x: Symbol, *_: Symbol) -> list[Shape]:
-        x.dimension(-1)
+        inner_dimension(x.spec_axis(-1), x)
         size = x.shape[-1]
         if size is not None and size < self.k:
             raise ShapeError(f"takes the {self.k} largest numbers of the last axis of {x.described}")
@@ -298,7 +298,7 @@ class ExtractSequences(Moved):
     sequence_stride: Size = Field(description="How far apart windows begin.")
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
-        x.dimension(-1)
+        inner_dimension(x.spec_axis(-1), x)
         count = windowed(x.shape[-1], self.sequence_length, self.sequence_stride, is_padded=False)
         if count is not None and count < 1:
             raise ShapeError(f"takes windows of {self.sequence_length} from the last axis of {x.described}")
