@@ -62,7 +62,8 @@ def _said_axes(layer: Layer, x: Reordered) -> dict[str, Any]:
     for name in layer.axis_fields:
         value = getattr(layer, name) if name in layer.model_fields_set else None
         axes_said = value if isinstance(value, tuple) else (value,)
-        if name == "axis" and not x.has_keras_order and axes_said in ((-1,), (x.rank - 1,)):
+        has_default = not type(layer).model_fields[name].is_required()
+        if name == "axis" and has_default and not x.has_keras_order and axes_said in ((-1,), (x.rank - 1,)):
             fields[name] = None  # the features, wherever they are
         elif value is not None:
             fields |= x.axes_field(axes_said, name)
