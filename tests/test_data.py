@@ -613,7 +613,7 @@ def test_arrays_that_are_wrong(tmp_path: Path, arrays: dict[str, np.ndarray], me
         (
             (8, 8, 3),
             "[3, 8, 8]",
-            r"(?s)\(batch, 8, 8, 3\) for 'x', .* \(batch, 3, 8, 8\).*data_format is channels_first",
+            r"(?s)\(batch, 8, 8, 3\) for 'x', .* \(batch, 3, 8, 8\).*counts the channels first",
         ),
         ((6, 2), "[3, 4]", r"gives \(batch, 6, 2\) for 'x', but the spec takes \(batch, 3, 4\)"),
         ((5,), "[3, 4]", r"gives \(batch, 5\)"),

@@ -62,7 +62,7 @@ def check(text: str) -> None:
         assert model.regularization_loss().shape == ()
     for x, inferred in zip(outputs_of(outputs), graph.outputs, strict=True):
         assert x.ndim == inferred.rank
-        assert all(wanted in (None, size) for size, wanted in zip(x.shape[1:], inferred.logical[1:], strict=True))
+        assert all(wanted in (None, size) for size, wanted in zip(x.shape[1:], inferred.spec_shape[1:], strict=True))
         assert str(x.dtype) == f"torch.{inferred.dtype}"
 
 

@@ -168,5 +168,6 @@ def test_all_steps_at_once(version: str, tmp_path: Path) -> None:
 
 
 def test_layers_that_do_not_read_their_batch_are_as_they_were() -> None:
-    text = "regspec: 1\ninputs: {x: {shape: [3, 5, 4]}}\nlayers: [{TimeDistributed: {layer: {LSTM: {units: 2}}}}]"
+    inputs = "{x: {shape: [3, 5, 4], axes: [steps, length, features]}}"
+    text = f"regspec: 1\ninputs: {inputs}\nlayers: [{{TimeDistributed: {{layer: {{LSTM: {{units: 2}}}}}}}}]"
     assert "for step in" not in regspec.source(regspec.loads(text))

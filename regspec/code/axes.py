@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Order = tuple[int, ...]  # order[i] is the Keras axis that is stored at torch's dimension i
+# What an axis may mean, in the order in which Keras has them.
+Meaning = Literal["steps", "depth", "height", "width", "length", "features", "channels"]
+MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
 
 
 def identity(rank: int) -> Order:
@@ -22,6 +26,18 @@ def identity(rank: int) -> Order:
 def channels_first(rank: int) -> Order:
     """The order that moves the last axis, Keras's channels, to dimension 1: (0, 3, 1, 2) for images."""
     return (0, rank - 1, *range(1, rank - 1))
+
+
+def of_meanings(names: Sequence[Meaning]) -> Order:
+    """The order of axes that mean this, without the batch: (0, 3, 1, 2) for channels, height, width."""
+    ranked = sorted(names, key=MEANINGS.index)
+    return (0, *(1 + ranked.index(name) for name in names))
+
+
+def without(order: Order, gone: Collection[int]) -> Order:
+    """The order of the axes that are left where some are gone."""
+    kept = [axis for axis in order if axis not in gone]
+    return tuple(sorted(kept).index(axis) for axis in kept)
 
 
 def permute(values: tuple[int | None, ...], order: Order) -> tuple[int | None, ...]:

@@ -30,6 +30,19 @@ class ShapeError(ValueError):
         self.hint = hint
 
 
+class RankError(ShapeError):
+    """A layer that takes so many axes, which are named, is given another number of them."""
+
+    def __init__(self, names: tuple[str, ...], source: str, shape: Shape) -> None:
+        super().__init__(f"takes {len(names)}-D input ({', '.join(names)}), but '{source}' gives {text(shape)}")
+        self.names, self.source, self.shape = names, source, shape
+
+    def with_channels_last(self) -> RankError:
+        """The same fault, for who counts axes as Keras does."""
+        names = sorted(self.names, key="channels".__eq__)
+        return RankError(tuple(names), self.source, self.shape)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Symbol(Expression):
     """A tensor between layers before it has numbers: its shape in torch's order, its type, order of axes and mask."""
@@ -38,15 +51,16 @@ class Symbol(Expression):
     source: str  # the layer or input that it comes from, for messages
     dtype: str = "float32"
     order: Order = ()  # of Keras's axes, as they lie in torch
-    data_format: DataFormat = "channels_first"  # of the model
-    is_signal: bool = False  # whether it is (batch, channels, length), and not (batch, steps, features)
+    spec_order: Order = ()  # of Keras's axes, as a spec counts them
+    is_open: bool = False  # whether nothing says if its channels are first or last, as a spec counts them
     mask: Symbol | None = None  # which steps count, (batch, steps) of true and false; None where all do
     attention_mask: Symbol | None = None  # which steps each step sees, (batch, steps, others)
     is_masked_elsewhere: bool = False  # whether what takes it takes a mask in another call, though not in this one
 
     def __post_init__(self) -> None:
-        if not self.order:
-            object.__setattr__(self, "order", axes.identity(len(self.shape)))
+        for name in ("order", "spec_order"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, axes.identity(len(self.shape)))
 
     @property
     def rank(self) -> int:
@@ -59,15 +73,37 @@ class Symbol(Expression):
         return "float" in self.dtype
 
     @property
+    def is_plain(self) -> bool:
+        """Whether a spec counts its axes as Keras does."""
+        return self.spec_order == axes.identity(self.rank)
+
+    @property
+    def is_read_in_order(self) -> bool:
+        """Whether its numbers follow each other in torch as a spec counts its axes: only axes of one lie elsewhere."""
+        here, counted = ([axis for axis in order if self.logical[axis] != 1] for order in (self.order, self.spec_order))
+        return here == counted
+
+    @property
     def logical(self) -> Shape:
         """The shape by Keras's axes, whatever their order in torch."""
         return axes.permute(self.shape, axes.inverse(self.order))
+
+    def counted(self: S, spec_order: Order) -> S:
+        """A tensor that a spec counts alike, but whose axes mean something else: Keras's axes in another order."""
+        order = tuple(spec_order[self.spec_order.index(axis)] for axis in self.order)
+        return replace(self, order=order, spec_order=spec_order, is_open=False)
+
+    @property
+    def spec_shape(self) -> Shape:
+        """The shape as a spec counts its axes, and as who calls the model sees it."""
+        return axes.permute(self.logical, self.spec_order)
 
     def size(self, dimension: int) -> int:
         """The size of a dimension in torch, which must be known."""
         size = self.shape[dimension]
         if size is None:
-            raise ShapeError(f"needs to know the size of axis {self.order[dimension]} of {self.described}")
+            axis = self.spec_axis(self.order[dimension])
+            raise ShapeError(f"needs to know the size of axis {axis} of {self.described}")
         return size
 
     def dimension(self, axis: int) -> int:
@@ -80,15 +116,25 @@ class Symbol(Expression):
         """A tensor like this one, in another order of axes."""
         return replace(self, shape=axes.permute(self.shape, axes.between(self.order, order)), order=order)
 
+    def keras_axis(self, axis: int) -> int:
+        """Keras's axis that a spec counts as this one, which may count from the end."""
+        if not -self.rank <= axis < self.rank:
+            raise ShapeError(f"has axis {axis}, which is out of range for {self.described}")
+        return self.spec_order[axis % self.rank]
+
+    def spec_axis(self, axis: int) -> int:
+        """The number by which a spec counts Keras's axis."""
+        return self.spec_order.index(axis % self.rank)
+
     @property
     def named(self) -> str:
         """``'flatten' (batch, 512)``, for messages about several tensors."""
-        return f"'{self.source}' {text(self.logical)}"
+        return f"'{self.source}' {text(self.spec_shape)}"
 
     @property
     def described(self) -> str:
         """``'flatten', which gives (batch, 512)``, for messages."""
-        return f"'{self.source}', which gives {text(self.logical)}"
+        return f"'{self.source}', which gives {text(self.spec_shape)}"
 
 
 def text(shape: Shape) -> str:

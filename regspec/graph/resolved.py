@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from regspec.code import axes
+from regspec.code.axes import Order
 from regspec.code.expressions import Itself, walk
-from regspec.code.shapes import ShapeError, Symbol
+from regspec.code.shapes import DataFormat, RankError, ShapeError, Symbol
 from regspec.graph.masks import Mask
 from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
@@ -37,7 +38,8 @@ class Term:
 class Resolved:
     """A layer on inputs of certain shapes."""
 
-    layer: Layer
+    layer: Layer  # with axes as Keras counts them
+    said: Layer  # as the spec has it
     inputs: tuple[Symbol, ...]  # in the types and the orders of axes in which it takes them
     outputs: tuple[Symbol, ...]  # by Keras's axes
     weights: tuple[Weight, ...]
@@ -51,12 +53,16 @@ class ResolvedLayers:
     """The resolved layers of a spec, by what they depend on."""
 
     dtype: str  # of the model
+    data_format: DataFormat | None  # that the spec says
     known: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
 
-    def of(self, layer: Layer, inputs: Sequence[Symbol], rules: Rules) -> Resolved:
-        """A layer on these inputs; what it says itself of a slot wins over the rules. Raises `ShapeError`."""
+    def of(self, layer: Layer, inputs: Sequence[Symbol], rules: Rules, read_as: tuple[Order, ...] = ()) -> Resolved:
+        """A layer on these inputs; what it says itself of a slot wins over the rules. Raises `ShapeError`.
+
+        ``read_as`` is how what follows reads the axes of an output that says nothing of them itself, by rank.
+        """
         by_rule = rules("activity")  # which counts as a match of the rule, even where the layer has its own
-        resolved = self.again(layer, inputs, layer.activity if layer.says_activity else by_rule)
+        resolved = self.again(layer, inputs, layer.activity if layer.says_activity else by_rule, read_as)
         asked = [(weight.explicit, rules(weight.slot)) for weight in resolved.weights]
         ruled = [None if is_explicit else by_rule for is_explicit, by_rule in asked]
         if not any(ruled):
@@ -66,12 +72,34 @@ class ResolvedLayers:
             self.known[key] = _ruled(resolved, ruled)
         return self.known[key]
 
-    def again(self, layer: Layer, inputs: Sequence[Symbol], activity: Regularizer | None) -> Resolved:
+    def again(
+        self,
+        layer: Layer,
+        inputs: Sequence[Symbol],
+        activity: Regularizer | None,
+        read_as: tuple[Order, ...] = (),
+    ) -> Resolved:
         """A layer with this regularizer of its output, and without rules for its weights."""
-        key = (Itself(layer), Itself(activity), *alike(inputs))
+        key = (Itself(layer), Itself(activity), read_as, *alike(inputs))
         if key not in self.known:
-            self.known[key] = _resolved(layer, inputs, activity, layer.precision or self.dtype)
+            counted = layer if self.data_format == "channels_last" else layer.counted_by_keras(*inputs)
+            try:
+                made = _resolved(counted, inputs, activity, layer.precision or self.dtype)
+            except RankError as error:
+                raise (error.with_channels_last() if self.data_format == "channels_last" else error) from None
+            self.known[key] = replace(made, said=layer, outputs=tuple(self._counted(x, read_as) for x in made.outputs))
         return self.known[key]
+
+    def _counted(self, x: Symbol, read_as: tuple[Order, ...]) -> Symbol:
+        """An output with its axes as the spec counts them."""
+        if self.data_format == "channels_last":
+            return replace(x, spec_order=axes.identity(x.rank), is_open=False)
+        order = next((each for each in read_as if len(each) == x.rank), None)
+        if x.is_open and order is not None:
+            return x.counted(order)
+        if x.is_open and self.data_format == "channels_first" and x.rank > 3:
+            return x.counted(axes.channels_first(x.rank))
+        return x
 
 
 def alike(inputs: Sequence[Symbol]) -> Iterator[object]:
@@ -79,7 +107,7 @@ def alike(inputs: Sequence[Symbol]) -> Iterator[object]:
     masks = [x.mask for x in inputs]
     yield from map(masks.index, masks)
     for x in inputs:
-        yield x.shape, x.order, x.dtype, x.is_signal, x.is_masked_elsewhere
+        yield x.shape, x.order, x.dtype, x.spec_order, x.is_open, x.is_masked_elsewhere
         yield from (None if mask is None else mask.shape for mask in (x.mask, x.attention_mask))
 
 
@@ -139,6 +167,7 @@ def _resolved(layer: Layer, inputs: Sequence[Symbol], activity: Regularizer | No
             weight.constraint.check(weight.pattern)
     return Resolved(
         layer,
+        said=layer,
         inputs=xs,
         outputs=outputs,
         weights=weights,
@@ -156,9 +185,9 @@ def _outputs(layer: Layer, xs: tuple[Symbol, ...], dtype: str) -> tuple[Symbol, 
     dtypes = own if isinstance(own, list) else [own or dtype] * len(shapes)
     outputs = []
     for shape, given in zip(shapes, dtypes, strict=True):
+        spec_order = layer.output_spec_order(len(shape), *xs)
         logical = axes.permute(shape, axes.inverse(layer.output_order(len(shape), xs[0])))
-        is_signal = layer.gives_signal(*xs) and len(shape) == 3
-        outputs.append(Symbol(logical, "", given, (), xs[0].data_format, is_signal))
+        outputs.append(Symbol(logical, "", given, (), spec_order or (), is_open=spec_order is None))
     return tuple(outputs)
 
 

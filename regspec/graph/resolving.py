@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from pydantic import ValidationError
 
 from regspec.code import shapes
+from regspec.code.axes import Order
 from regspec.code.expressions import Itself
 from regspec.code.shapes import ShapeError, Symbol
+from regspec.graph import readings
 from regspec.graph.network import BlockNode, Graph, LayerNode, block_in_place, inside, layer_in_place
 from regspec.graph.resolved import ResolvedLayers
 from regspec.language.regularizers import Regularizer
@@ -29,11 +31,7 @@ Nodes = list[LayerNode | BlockNode]
 def resolve(spec: ModelSpec, *, is_whole: bool = True) -> tuple[Graph | None, list[Problem]]:
     """The graph of a spec; or None, and what is wrong. Unless the spec ``is_whole``, a rule may match nothing."""
     resolver = _Resolver(spec)
-    inputs = [
-        Symbol((None, *declared.shape), name, declared.dtype, (), spec.data_format) if declared is not None else None
-        for name, declared in ((name, spec.inputs.get(name)) for name in spec.body.inputs)
-    ]
-    graph = resolver.graph(spec.name, spec.body, inputs, "", ())
+    graph = resolver.graph(spec.name, spec.body, resolver.inputs(), "", ())
     if is_whole and not resolver.problems:
         resolver.check_rules(spec.body)
     return (None if resolver.problems else graph), resolver.problems
@@ -48,6 +46,7 @@ class _Scope:
     """What the entries of one body may name."""
 
     names: frozenset[str]  # of all its entries and inputs
+    uses: Mapping[str, Layer]  # what tensors first go into
     tensors: dict[str, Mapping[str, Symbol] | None] = field(default_factory=dict)  # by output; None after a fault
     nodes: dict[str, LayerNode | BlockNode] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
@@ -69,7 +68,26 @@ class _Resolver:
     is_partial: bool = False  # whether a part was left out because of a fault
 
     def __post_init__(self) -> None:
-        self.layers = ResolvedLayers(self.spec.dtype)
+        self.layers = ResolvedLayers(self.spec.dtype, self.spec.data_format)
+
+    def inputs(self) -> list[Symbol | None]:
+        """The inputs of the spec; None for one with a fault."""
+        uses, made = readings.first_uses(self.spec.body), list[Symbol | None]()
+        for name in self.spec.body.inputs:
+            declared, first = self.spec.inputs.get(name), uses.get(name)
+            if declared is None:
+                made.append(None)
+                continue
+            spec_order = readings.order_of_input(declared, first, self.spec.data_format)
+            if spec_order is None or readings.has_two_readings(declared, first, self.spec.data_format):
+                origin = self.spec.body.origin
+                problem = readings.two_readings(name, declared, spec_order)
+                self._fault(origin and origin / "inputs" / name, problem.what, problem.hint, key=True)
+                made.append(None)
+                self.is_partial = True
+                continue
+            made.append(Symbol((None, *declared.shape), name, declared.dtype, spec_order, spec_order))
+        return made
 
     def graph(
         self, name: str, body: Body, inputs: Sequence[Symbol | None], prefix: str, rules: _ScopedRules
@@ -77,7 +95,7 @@ class _Resolver:
         """The graph of a body on these inputs; None where a fault stands in the way."""
         rules = (*rules, *((prefix, rule) for rule in body.rules))
         names = frozenset(_names(body))
-        scope = _Scope(names)
+        scope = _Scope(names, readings.first_uses(body))
         if prefix:
             scope.sees = f"a block sees its own layers and inputs only: {', '.join(body.inputs)}"
         for input_name, tensor in zip(body.inputs, inputs, strict=False):
@@ -223,7 +241,7 @@ class _Resolver:
             return found
 
         masked = self._masked(entry.mask, layer, inputs, scope, origin)
-        resolved = self.layers.of(layer, masked, rule_for)
+        resolved = self.layers.of(layer, masked, rule_for, self._read_as(name, scope))
         node = layer_in_place(name, resolved, inputs, masked, origin=origin)
         self._know(node, scope)
         return node
@@ -247,14 +265,18 @@ class _Resolver:
             _check_block_again(first, inputs)
             again: LayerNode | BlockNode = block_in_place(entry.name, first.block, inputs, first=first, origin=origin)
         else:
-            layer = self._with_arguments(first.resolved.layer, entry, origin)
+            layer = self._with_arguments(first.resolved.said, entry, origin)
             masked = self._masked(entry.mask, layer, inputs, scope, origin)
-            resolved = self.layers.again(layer, masked, first.resolved.activity)
+            resolved = self.layers.again(layer, masked, first.resolved.activity, self._read_as(entry.name, scope))
             if _shapes_of(resolved.weights) != _shapes_of(first.resolved.weights):
                 raise ShapeError(calls_what_is_made_for_others(first, inputs))
             again = layer_in_place(entry.name, resolved, inputs, masked, first=first, origin=origin)
         self._know(again, scope)
         return again
+
+    def _read_as(self, name: str, scope: _Scope) -> tuple[Order, ...]:
+        """How the layer that an output first goes into reads its axes, where that layer or the spec says a layout."""
+        return readings.orders_by_use(scope.uses.get(name), self.spec.data_format)
 
     def _with_arguments(self, layer: Layer, entry: LayerCall, origin: Origin | None) -> Layer:
         """The layer with the fields that a further call sets anew."""
@@ -307,7 +329,7 @@ class _Resolver:
             raise ShapeError(f"takes {len(wanted)} inputs ({', '.join(wanted)}), but is given {len(inputs)}")
         for x, name in zip(inputs, wanted, strict=True):
             declared = entry.body.declared.get(name)
-            if declared is not None and not _fits(x.logical[1:], declared.shape):
+            if declared is not None and not _fits(x.spec_shape[1:], declared.shape):
                 raise ShapeError(
                     f"takes {shapes.text((None, *declared.shape))} as '{name}', but is given {x.described}"
                 )
@@ -378,7 +400,7 @@ def _names_of(entry: Entry) -> list[str]:
 
 def calls_what_is_made_for_others(first: LayerNode, inputs: Sequence[Symbol]) -> str:
     """What is wrong with a further call of a layer whose weights or modules can't take these inputs."""
-    made_for = " and ".join(shapes.text(x.logical) for x in first.inputs)
+    made_for = " and ".join(shapes.text(x.spec_shape) for x in first.inputs)
     given = " and ".join(x.described for x in inputs)
     return f"calls '{first.name}', whose modules are made for {made_for}, on {given}"
 
@@ -392,7 +414,7 @@ def _check_block_again(first: BlockNode, inputs: Sequence[Symbol]) -> None:
 
 def _likeness(x: Symbol) -> tuple[object, ...]:
     """What two tensors have in common that one block can be called on."""
-    return x.logical, x.dtype, x.mask is None
+    return x.logical, x.spec_order, x.is_open, x.dtype, x.mask is None
 
 
 def _described(x: Symbol) -> str:

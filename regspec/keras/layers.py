@@ -147,12 +147,13 @@ def _fields_of(
                 raise
             notes.add(f"{reason} is not ported, which the numbers in the file make up for")
             continue
-        if field == "data_format" and converted == (
-            dialect.data_format if issubclass(cls, Spatial) else "channels_last"
-        ):
+        if field == "data_format" and converted == "channels_last":
             continue
         if not is_default(cls, field, converted):
             fields[cls.model_fields[field].alias or field] = converted
+    is_unsaid = issubclass(cls, Spatial) and "data_format" not in {*config, *cls.own_fields}
+    if is_unsaid and dialect.data_format == "channels_first":  # as an old Keras does not say it everywhere
+        fields["data_format"] = dialect.data_format
     return fields
 
 

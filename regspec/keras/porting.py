@@ -155,7 +155,7 @@ def port(
     def resolved(model: Model, data_format: DataFormat) -> tuple[str, ModelSpec, Graph]:
         return _resolved(model, data_format, settings, imports, stored.path)
 
-    text, spec, graph = resolved(model, dialect.data_format)
+    text, spec, graph = resolved(model, "channels_last")
     if misaligned := [*ranks.problems(model, graph)]:
         raise RegspecError(misaligned)
     arrays, account = _arrays(model, graph, config, stored, dialect)
@@ -287,7 +287,7 @@ def _with_settled_masks(model: Model, dialect: Dialect, settings: Mapping[str, s
         return model
 
     def program(model: Model) -> Program:
-        return program_of(graph_of(loads(text_of(model, dialect.data_format, settings), PORTED)))
+        return program_of(graph_of(loads(text_of(model, "channels_last", settings), PORTED)))
 
     try:
         settled, reasons = masks.settled(model, program, unmasks=dialect.generation == 3 and dialect.keeps_quirks)

@@ -70,9 +70,9 @@ def _use(port: PortedModel, graph: Graph) -> Iterator[str]:
     yield f"outputs = model({shown})"
     yield "loss = criterion(outputs, targets) + model.regularization_loss()"
     yield from ("```", "")
-    inputs = [f"`{x.source}` {shapes.text(x.logical)} {x.dtype}" for x in graph.inputs]
+    inputs = [f"`{x.source}` {shapes.text(x.spec_shape)} {x.dtype}" for x in graph.inputs]
     names = graph.output_names or tuple(x.source for x in graph.outputs)
-    outputs = [f"`{name}` {shapes.text(x.logical)}" for name, x in zip(names, graph.outputs, strict=True)]
+    outputs = [f"`{name}` {shapes.text(x.spec_shape)}" for name, x in zip(names, graph.outputs, strict=True)]
     form = "" if graph.is_single else ", a mapping" if graph.output_names else ", a tuple"
     yield f"Takes {', '.join(inputs)}; gives {', '.join(outputs)}{form}."
     if port.spec.data_format == "channels_last" and any(x.rank > 3 for x in graph.inputs):

@@ -20,7 +20,7 @@ PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")  # texts that need no quotes, excep
 def text_of(model: Model, data_format: DataFormat, settings: Mapping[str, str]) -> str:
     """The text of a model's spec; ``settings`` are further sections of it."""
     lines = ["regspec: 1", f"name: {_flow(model.name)}"]
-    lines += ["data_format: channels_last"] * (data_format == "channels_last")
+    lines.append(f"data_format: {data_format}")
     lines += [f"{name}: {value}" for name, value in settings.items()]
     lines += ["inputs:", *(f"  {_flow(name)}: {_flow(declared)}" for name, declared in model.inputs.items())]
     blocks = _blocks(model)

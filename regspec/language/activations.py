@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from regspec.code.expressions import OMIT, Call, call, unless
-from regspec.code.shapes import Shape, ShapeError
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axis, NotNegative, Number, Positive
 from regspec.language.forms import Family, Named
 
@@ -17,6 +17,17 @@ class ActivationFunction(Named):
     def along(self) -> int | None:
         """The axis that it works along; None where it takes each number by itself."""
         axis: int | None = getattr(self, "axis", None)
+        return axis
+
+    def counted_by_keras(self, x: Symbol) -> ActivationFunction:
+        """The function along the axis that it says, as a spec counts it, in Keras's numbers. Raises `ShapeError`."""
+        axis = self.said_axis
+        return self if axis is None or x.is_plain else self.model_copy(update={"axis": x.keras_axis(axis)})
+
+    @property
+    def said_axis(self) -> int | None:
+        """The axis, where it is said and not the default."""
+        axis: int | None = self.model_dump(exclude_unset=True).get("axis")
         return axis
 
     def lower(self, dimension: int) -> Call | None:

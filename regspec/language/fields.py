@@ -7,9 +7,20 @@ import re
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    WithJsonSchema,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from regspec.code.axes import Meaning
 
 MAX_SIZE = 2**31 - 1
 
@@ -77,6 +88,15 @@ Trainable = Annotated[
 ]
 Shape = Annotated[tuple[Size | None, ...], BeforeValidator(_sequence)]
 Sequence = BeforeValidator(_sequence)
+
+
+def _meanings(value: tuple[Meaning, ...]) -> tuple[Meaning, ...]:
+    if len({*value}) < len(value) or not {"channels", "features"} & {*value}:
+        raise PydanticCustomError("axes", "must name each axis once, and one of them channels or features")
+    return value
+
+
+Meanings = Annotated[tuple[Meaning, ...], Sequence, AfterValidator(_meanings)]
 
 MAX_NAME = 100
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from regspec.code import axes
@@ -13,7 +15,7 @@ from regspec.language.constraints import Constraint
 from regspec.language.fields import Axes, NotNegative, Number
 from regspec.language.initializers import ZEROS, Initializer
 from regspec.language.regularizers import RegularizerField
-from regspec.layers.layer import Elementwise, Weight, kind
+from regspec.layers.layer import Elementwise, Layer, Weight, kind
 
 
 def applied(function: ActivationFunction, x: Symbol) -> Expression:
@@ -31,6 +33,18 @@ class Activation(Elementwise):
     supports_masking = True
 
     activation: activations.Activation = Field(description="The activation function.")
+
+    def reads_axes(self, x: Symbol) -> bool:
+        return self.activation.along is not None and self.activation.said_axis is None
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        if self.activation.along is None or xs[0].is_plain:
+            return {}
+        return {"activation": self.activation.model_copy(update={"axis": xs[0].spec_axis(self.activation.along)})}
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        function = self.activation.counted_by_keras(xs[0])
+        return self if function is self.activation else self.model_copy(update={"activation": function})
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         along = self.activation.along
@@ -87,7 +101,11 @@ class Softmax(Elementwise):
 
     supports_masking = True
 
-    axis: Axes = Field((-1,), description="The axis along which the output sums to one, or several together.")
+    axis: Axes = Field(
+        (-1,), description="The axis along which the output sums to one, or several together; the features when absent."
+    )
+
+    axis_fields = ("axis",)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         for axis in self.axis:
@@ -122,6 +140,11 @@ class PReLU(Elementwise):
     alpha_regularizer: RegularizerField | None = None
     alpha_constraint: Constraint | None = None
     shared_axes: Axes | None = Field(None, description="Axes that share their alphas; 1 is the first after the batch.")
+
+    axis_fields = ("shared_axes",)
+
+    def reads_axes(self, x: Symbol) -> bool:
+        return False
 
     def _shape(self, x: Symbol) -> tuple[int, ...]:
         """The shape of alpha as it lies in torch."""

@@ -25,7 +25,9 @@ class LayerScale(Elementwise):
 
     init_values: Number = Field(description="What every factor starts as.")
     projection_dim: Size = Field(description="The size of the axis.")
-    axis: Axis = Field(-1, description="The axis that has the factors.")
+    axis: Axis = Field(-1, description="The axis that has the factors; that of the features when absent.")
+
+    axis_fields = ("axis",)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         size = x.shape[x.dimension(self.axis)]

@@ -12,7 +12,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Count, Fraction, Size, Sizes
 from regspec.language.initializers import GLOROT_UNIFORM, ONES
 from regspec.language.regularizers import Regularizer, RegularizerField
-from regspec.layers.layer import Layer, Weight, kind, refuse_signals
+from regspec.layers.layer import Layer, Weight, kind
 from regspec.layers.slots import BiasSlot, KernelSlot
 
 
@@ -62,7 +62,6 @@ class PlainAttention(Attending):
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
-        refuse_signals(*xs)
         query, value, key = self.inputs_of(xs)
         if {query.rank, value.rank, key.rank} != {3}:
             raise ShapeError(
@@ -190,7 +189,6 @@ class Projected(KernelSlot, BiasSlot, Attending):
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
-        refuse_signals(*xs)
         query, value, key = self.inputs_of(xs)
         if min(query.rank, value.rank, key.rank) < 3 or value.logical[1:-1] != key.logical[1:-1]:
             given = ", and ".join(x.described for x in xs)
@@ -210,8 +208,13 @@ class MultiHeadAttention(Projected):
         None, alias="output_shape", description="The sizes of the output's last axes; the query's when absent."
     )
     attention_axes: Axes | None = Field(
-        None, description="The axes over which attention goes; all but the batch and the last when absent."
+        None, description="The axes over which attention goes; all but the batch and the features when absent."
     )
+
+    axis_fields = ("attention_axes",)
+
+    def reads_axes(self, x: Symbol) -> bool:
+        return True
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)

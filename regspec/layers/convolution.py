@@ -27,6 +27,8 @@ def compact(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
 class Window(Spatial):
     """A window that moves along the spatial axes."""
 
+    takes_signals = True
+
     strides: Sizes = Field((1,), validate_default=True, description="The step of the window along each spatial axis.")
     padding: Literal["valid", "same", "causal"] = Field(
         "valid",

@@ -14,11 +14,11 @@ from pydantic import Field
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Call, Expression, Module, Part, call, replaced, unless
-from regspec.code.shapes import Shape, Symbol
+from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Size
 from regspec.layers.cells import Gated, Names
 from regspec.layers.convolution import AXES, Even, compact
-from regspec.layers.layer import Weight, kind
+from regspec.layers.layer import Layer, Weight, kind
 from regspec.layers.recurrent import Recurrent
 
 
@@ -43,7 +43,7 @@ class ConvLSTM(Recurrent, Gated, Even):
 
     def _order(self, rank: int, x: Symbol) -> Order:
         """The order of axes of a sequence, or of a state, which has no axis of steps."""
-        if (self.data_format or x.data_format) == "channels_first":
+        if self.data_format == "channels_first":
             return axes.identity(rank)
         first = 1 if rank < self.spatial_rank + 3 else 2
         return (*range(first), rank - 1, *range(first, rank - 1))
@@ -53,6 +53,33 @@ class ConvLSTM(Recurrent, Gated, Even):
 
     def output_order(self, rank: int, x: Symbol) -> Order:
         return self._order(rank, x)
+
+    def spatial_order(self, rank: int) -> Order:
+        is_state = rank < self.spatial_rank + 3
+        return axes.channels_first(rank) if is_state else (0, 1, rank - 1, *range(2, rank - 1))
+
+    def input_spec_order(self, rank: int) -> Order:
+        if self.data_format == "channels_last":
+            return axes.identity(rank)
+        return self.spatial_order(rank)
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        """Of a sequence, or of its last step or a state: the channels stay where a spec counts them."""
+        x = xs[0]
+        if x.rank == rank:
+            return x.spec_order
+        return axes.identity(rank) if x.is_plain else axes.channels_first(rank)
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        if self.data_format is None:
+            return self
+        is_first = not xs[0].is_plain
+        if is_first != (self.data_format == "channels_first"):
+            raise ShapeError(
+                f"has data_format: {self.data_format}, but {xs[0].described}, has its channels elsewhere",
+                "a layer knows where the channels of its input are: leave data_format out",
+            )
+        return self.model_copy(update={"data_format": None})
 
     def units_of(self, output: Symbol) -> int:
         return -1 - self.spatial_rank

@@ -87,6 +87,7 @@ class EinsumDense(KernelSlot, Activated):
     """activation(einsum(equation, x, kernel) + bias)."""
 
     own_fields = frozenset({"rounds_inputs", "rounds_kernel"})
+    is_counted_by_spec = True
 
     example = "{equation: 'abc,cd->abd', output_shape: [null, 64], bias_axes: d, kernel_regularizer: {l2: 1e-4}}"
 

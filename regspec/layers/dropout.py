@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -64,6 +64,22 @@ class Shaped(Rated):
 
     def order(self, x: Symbol) -> Order | None:
         return None
+
+    def reads_axes(self, x: Symbol) -> bool:
+        return False
+
+    def literal_order(self, x: Symbol) -> Order:
+        return x.spec_order
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        if self.noise_shape is None or xs[0].is_plain:
+            return {}
+        return {"noise_shape": axes.permute(self.noise_shape, xs[0].spec_order)}
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        if self.noise_shape is None or len(self.noise_shape) != xs[0].rank or xs[0].is_plain:
+            return self
+        return self.model_copy(update={"noise_shape": axes.permute(self.noise_shape, axes.inverse(xs[0].spec_order))})
 
 
 @kind

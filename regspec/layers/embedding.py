@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from regspec.code.axes import Order, identity
 from regspec.code.expressions import Binary, Expression, Module, call, unless
 from regspec.code.shapes import Precision, Shape, ShapeError, Symbol
 from regspec.language.fields import Positive, Size
@@ -29,6 +30,9 @@ class Table(EmbeddingsSlot):
     @property
     def index_limit(self) -> int | None:
         return self.input_dim
+
+    def input_spec_order(self, rank: int) -> Order | None:
+        return identity(rank)  # indices have no channels
 
     @property
     def indexes_rows(self) -> bool:

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code import axes
 from regspec.code.axes import Order, Pattern
 from regspec.code.expressions import Expression, Module, unless
-from regspec.code.shapes import DataFormat, Precision, Shape, ShapeError, States, Symbol, text
+from regspec.code.shapes import DataFormat, Precision, RankError, Shape, ShapeError, States, Symbol, text
 from regspec.language.activations import Activation
 from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
@@ -113,10 +113,17 @@ class Layer(Frozen):
     is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
     takes_inputs_apart: ClassVar[bool] = False  # whether Keras's class takes its inputs as separate arguments
+    is_counted_by_spec: ClassVar[bool] = False  # whether it counts the axes of its inputs as the spec, and not as Keras
+    says_axes: ClassVar[bool] = False  # whether a field of it, axes, says what those of its output mean
+    axis_fields: ClassVar[tuple[str, ...]] = ()  # fields with axes of its input, as the spec counts them
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """Values of fields that Keras's class needs in place of the layer's, on these inputs. Raises `ShapeError`."""
         return {}
+
+    def literal_order(self, x: Symbol) -> Order:
+        """The order of axes in which Keras's class, as `keras_fields` has it, takes a tensor like ``x``."""
+        return x.spec_order if self.is_counted_by_spec else axes.identity(x.rank)
 
     @property
     def state_structure(self) -> States:
@@ -125,11 +132,46 @@ class Layer(Frozen):
 
     def order(self, x: Symbol) -> Order | None:
         """The order of axes in which it wants an input; None takes any that its inputs share."""
-        return axes.identity(x.rank)
+        return x.spec_order if self.is_counted_by_spec else axes.identity(x.rank)
 
     def output_order(self, rank: int, x: Symbol) -> Order:
         """The order of axes in which an output of this rank lies, where the first input is ``x``."""
-        return x.order if rank == x.rank else axes.identity(rank)
+        if rank == x.rank:
+            return x.order
+        return (self.is_counted_by_spec and self.output_spec_order(rank, x)) or axes.identity(rank)
+
+    @classmethod
+    def usual_spec_order(cls, rank: int) -> Order:
+        """The order in which a spec counts the axes of a tensor of which nothing is said: sequences, and images."""
+        return axes.identity(rank) if rank < 4 else axes.channels_first(rank)
+
+    def input_spec_order(self, rank: int) -> Order | None:
+        """The order in which a spec counts the axes of an input that goes first into this layer; None if open."""
+        return self.usual_spec_order(rank)
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        """The order in which a spec counts the axes of an output of this rank; None where nothing says that."""
+        alike = next((x for x in xs if x.rank == rank), None)
+        if alike is not None:
+            return None if alike.is_open else alike.spec_order
+        are_plain = all(x.is_plain and not x.is_open for x in xs)
+        return None if self.is_counted_by_spec and not are_plain else axes.identity(rank)
+
+    def reads_axes(self, x: Symbol) -> bool:
+        """Whether it asks which axis of ``x`` holds the features or channels."""
+        said = self.axis_fields and self.axis_fields[0] in self.model_fields_set
+        return not (self.is_counted_by_spec or said)
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        """The layer with axes, which its fields count as the spec does, as Keras counts them. Raises `ShapeError`."""
+        fields: dict[str, int | tuple[int, ...]] = {}
+        for name in self.axis_fields:
+            said = getattr(self, name) if name in self.model_fields_set else None
+            if isinstance(said, int):
+                fields[name] = xs[0].keras_axis(said)
+            elif said is not None:
+                fields[name] = tuple(xs[0].keras_axis(axis) for axis in said)
+        return self.model_copy(update=fields) if fields and not xs[0].is_plain else self
 
     def weights(self, x: Symbol, *others: Symbol) -> tuple[Weight, ...]:
         """Its weights, in Keras's order."""
@@ -205,13 +247,9 @@ class Layer(Frozen):
         """The type of its output's numbers, where it is not the one in which it computes; or those of several."""
         return None
 
-    def gives_signal(self, *xs: Symbol) -> bool:
-        """Whether it gives (batch, channels, length), where a recurrent layer would read (batch, steps, features)."""
-        return False
-
     def units_of(self, output: Symbol) -> int:
-        """The dimension of an output that holds its units: the channels of images, else Keras's last axis."""
-        dimension = 1 if output.data_format == "channels_first" and output.rank > 3 else output.dimension(-1)
+        """The dimension of an output that holds its units: features or channels, which are Keras's last axis."""
+        dimension = output.dimension(-1)
         return -1 if dimension == output.rank - 1 else dimension
 
     def weight(self, slot: str, pattern: str, shape: tuple[int, ...], **more: Any) -> Weight:
@@ -244,20 +282,23 @@ class Layer(Frozen):
             raise ShapeError(f"takes {count} input{'s' * (count != '1')}, but is given {len(xs)}")
         for x in xs:
             if self.takes is not None and x.rank != len(self.takes):
-                names = self.takes
-                if x.data_format == "channels_last" or getattr(self, "data_format", None) == "channels_last":
-                    names = (*(name for name in names if name != "channels"), "channels")
-                raise ShapeError(
-                    f"takes {len(names)}-D input ({', '.join(names)}), but '{x.source}' gives {text(x.logical)}"
-                )
+                raise RankError(self.takes, x.source, x.spec_shape)
+            is_beside_others = any(other.rank == x.rank > 2 and not other.is_plain for other in xs)
+            reads = self.reads_axes(x) and (x.rank > 3 or isinstance(self, Spatial))
+            if x.is_open and (reads or is_beside_others):
+                raise _two_readings(x)
 
 
-def refuse_signals(*xs: Symbol) -> None:
-    """Raises `ShapeError` where an input is a signal, which a layer would read as a sequence."""
-    for x in xs:
-        if x.is_signal:
-            what = f"takes (batch, steps, features), but '{x.source}' gives (batch, channels, length)"
-            raise ShapeError(what, "put 'Permute: {dims: [2, 1]}' between, or set data_format: channels_last")
+def _two_readings(x: Symbol) -> ShapeError:
+    """The fault of a tensor whose channels may be first or last."""
+    names = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")}.get(x.rank)
+    if names is None:
+        what = f"must know which axis of {x.described}, has the channels"
+        return ShapeError(what, "set data_format in the spec")
+    first, last = ", ".join(("channels", *names)), ", ".join((*names, "channels"))
+    what = f"takes {x.described}, which may be ({first}) or ({last})"
+    hint = f"say axes: [{first}] at a Reshape or Permute before it, or data_format in the spec"
+    return ShapeError(what, hint)
 
 
 def spread(mask: Symbol, x: Symbol) -> Expression:
@@ -276,14 +317,43 @@ class Elementwise(Layer):
     def order(self, x: Symbol) -> Order | None:
         return None
 
-    def gives_signal(self, *xs: Symbol) -> bool:
-        return any(x.is_signal for x in xs)
+    def reads_axes(self, x: Symbol) -> bool:
+        return bool(self.axis_fields) and super().reads_axes(x)
+
+    def literal_order(self, x: Symbol) -> Order:
+        return x.spec_order
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return spec_axes(self, xs[0])
+
+
+def spec_axes(layer: Layer, x: Symbol) -> dict[str, Any]:
+    """The fields that name axes, in the order in which a spec counts them, where that is not Keras's."""
+    named = {name: getattr(layer, name) for name in layer.axis_fields} if not x.is_plain else {}
+    return {
+        name: tuple(map(x.spec_axis, value)) if isinstance(value, tuple) else x.spec_axis(value)
+        for name, value in named.items()
+        if value is not None
+    }
 
 
 class Activated(Layer):
     """A layer with an activation function after its own computation."""
 
     activation: Activation | None = Field(None, description="The activation function; none when absent.")
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        counted = super().counted_by_keras(*xs)
+        function = None if self.activation is None else self.activation.counted_by_keras(xs[0])
+        return counted if function is self.activation else counted.model_copy(update={"activation": function})
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        fields = super().keras_fields(*xs)
+        is_moved = self.literal_order(xs[0]) != axes.identity(xs[0].rank)
+        if self.activation is None or self.activation.along is None or not is_moved:
+            return fields
+        axis = xs[0].spec_axis(self.activation.along)
+        return {**fields, "activation": self.activation.model_copy(update={"axis": axis})}
 
     def activate(self, x: Expression, like: Symbol) -> Expression:
         """``x`` after the activation; ``like`` is a tensor with the rank and order of its axes."""
@@ -320,6 +390,7 @@ class Spatial(Layer):
     )
 
     spatial_rank: ClassVar[int]
+    takes_signals: ClassVar[bool] = False  # whether an input that goes first into it is (channels, length)
 
     @field_validator(*PER_AXIS, check_fields=False)
     @classmethod
@@ -336,18 +407,49 @@ class Spatial(Layer):
         """Keras must be told channels_first; equal sizes are given as one."""
         sizes = {name: getattr(self, name, None) for name in PER_AXIS}
         found = {name: value[0] for name, value in sizes.items() if value and len({*value}) == 1}
-        is_first = (self.data_format or (xs[0].data_format if xs else "channels_last")) == "channels_first"
+        is_first = self.data_format == "channels_first" or (bool(xs) and self._has_channels_first(xs[0]))
         return {**found, "data_format": "channels_first" if is_first else None}
 
-    def gives_signal(self, *xs: Symbol) -> bool:
-        return self.order(xs[0]) == axes.identity(xs[0].rank)
+    def _has_channels_first(self, x: Symbol) -> bool:
+        return x.spec_order == self.spatial_order(x.rank) != axes.identity(x.rank)
+
+    def spatial_order(self, rank: int) -> Order:
+        """The order of axes that Keras calls channels_first."""
+        return axes.channels_first(rank)
+
+    def literal_order(self, x: Symbol) -> Order:
+        return x.spec_order if self._has_channels_first(x) else axes.identity(x.rank)
 
     def units_of(self, output: Symbol) -> int:
         return 1
 
     def order(self, x: Symbol) -> Order | None:
-        last = (self.data_format or x.data_format) == "channels_last"
-        return axes.channels_first(x.rank) if last else axes.identity(x.rank)
+        """Channels first; a layer that has them first in Keras too is given what it wants."""
+        return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)
+
+    def input_spec_order(self, rank: int) -> Order | None:
+        if self.data_format is None:
+            return axes.channels_first(rank) if self.takes_signals and rank == 3 else super().input_spec_order(rank)
+        return axes.channels_first(rank) if self.data_format == "channels_first" else axes.identity(rank)
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        """Images and volumes have their channels first; a sequence stays one."""
+        if rank > 3 and self.data_format != "channels_first":
+            return axes.channels_first(rank)
+        return super().output_spec_order(rank, *xs)
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        """The layer without a data_format, which must be that of its input. Raises `ShapeError`."""
+        if self.data_format is None:
+            return super().counted_by_keras(*xs)
+        is_first = xs[0].spec_order == axes.channels_first(xs[0].rank)
+        if is_first != (self.data_format == "channels_first") and xs[0].rank > 2:
+            where = "first" if is_first else "last"
+            raise ShapeError(
+                f"has data_format: {self.data_format}, but {xs[0].described}, has its channels {where}",
+                "a layer knows where the channels of its input are: leave data_format out",
+            )
+        return self.model_copy(update={"data_format": None})
 
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
@@ -361,10 +463,10 @@ class Spatial(Layer):
 
 
 def channel_axis(axis: Axis | None, x: Symbol) -> int:
-    """The axis of the channels: ``axis`` where it is given, else where the model's data format puts them."""
+    """The axis of the channels, as Keras counts them: ``axis`` where it is given, else the last."""
     if axis is not None:
         return axis % x.rank if -x.rank <= axis < x.rank else x.dimension(axis)
-    return 1 if x.data_format == "channels_first" and x.rank > 2 else x.rank - 1
+    return x.rank - 1
 
 
 KINDS: dict[str, type[Layer]] = {}

@@ -56,7 +56,7 @@ class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
             self.kernel_size,
             stride=unless(1, compact(self.strides)),
             bias=unless(True, self.use_bias),
-            channels_last=unless(True, (self.data_format or x.data_format) == "channels_last"),
+            channels_last=unless(True, x.is_plain and self.data_format != "channels_first"),
         )
         return self.activate(Module(constructor)(x), x)
 

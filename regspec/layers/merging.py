@@ -19,6 +19,13 @@ from regspec.layers.operations.operands import dtypes, promoted, value
 from regspec.layers.reshaping import Moved
 
 
+def named_together(*xs: Symbol) -> str:
+    """Several tensors for a message; where they are counted in several ways, in Keras's one."""
+    if len({x.spec_order for x in xs if x.rank == xs[0].rank}) == 1:
+        return " and ".join(x.named for x in xs)
+    return " and ".join(f"'{x.source}' {shapes.text(x.logical)}" for x in xs) + ", features or channels last"
+
+
 class Merge(Moved, Elementwise):
     """A function of the numbers at the same place in several tensors."""
 
@@ -35,7 +42,7 @@ class Merge(Moved, Elementwise):
             wanted = {size for size in sizes if size != 1}
             known = wanted - {None}
             if len(known) > 1:
-                raise ShapeError(f"can't {self.verb} {' and '.join(each.named for each in (x, *others))}")
+                raise ShapeError(f"can't {self.verb} {named_together(x, *others)}")
             merged.append(next(iter(known)) if known else None if wanted else 1)
         return tuple(merged)
 
@@ -220,8 +227,9 @@ class Concatenate(Moved, Elementwise):
 
     axis: Axis | None = Field(
         None,
-        description="The axis along which they follow each other: the channels of images, else the last, when absent.",
+        description="The axis along which they follow each other: that of the features or channels when absent.",
     )
+    axis_fields = ("axis",)
 
     arity = (1, None)
     supports_masking = True
@@ -229,8 +237,9 @@ class Concatenate(Moved, Elementwise):
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """The axis that Keras must be told, where it is not the last."""
         x = xs[0]
-        axis = x.order[self.dimension(x)]
-        return {"axis": self.axis if self.axis is not None else None if axis == x.rank - 1 else axis}
+        axis = x.spec_axis(x.order[self.dimension(x)])
+        is_said = self.axis is not None and x.is_plain
+        return {"axis": self.axis if is_said else None if axis == x.rank - 1 else axis}
 
     def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         """A step counts where it does in one of the inputs; those without a mask count with all their steps."""
@@ -244,13 +253,13 @@ class Concatenate(Moved, Elementwise):
     def dimension(self, x: Symbol) -> int:
         if self.axis is not None:
             return x.dimension(self.axis)
-        return x.dimension(1 if x.data_format == "channels_first" and x.rank > 3 else -1)
+        return x.dimension(-1)
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         dimension = self.dimension(x)
         if dimension == 0:
             raise ShapeError("concatenates along axis 0, which is the batch")
-        listed = " and ".join(shapes.text(each.logical) for each in (x, *others))
+        listed = " and ".join(shapes.text(each.spec_shape) for each in (x, *others))
         merged: list[int | None] = []
         if any(each.rank != x.rank for each in others):
             raise ShapeError(f"can't concatenate {listed}")
@@ -260,7 +269,7 @@ class Concatenate(Moved, Elementwise):
                 merged.append(None if None in sizes else sum(size or 0 for size in sizes))
                 continue
             if len(known) > 1:
-                axis = x.order[dimension]
+                axis = x.spec_order.index(x.order[dimension])
                 raise ShapeError(f"can't concatenate {listed} along axis {axis}")
             merged.append(next(iter(known), None))
         return tuple(merged)
@@ -292,11 +301,13 @@ class Dot(Layer):
 
     arity = (2, 2)
 
+    is_counted_by_spec = True
+
     def _axes(self, x: Symbol, y: Symbol) -> tuple[int, int]:
         pair = self.axes * 2 if len(self.axes) == 1 else self.axes
         if len(pair) != 2:
             raise ShapeError(f"takes one axis, or one for each input, but {len(pair)} are given")
-        first, second = x.dimension(pair[0]), y.dimension(pair[1])
+        first, second = x.dimension(x.keras_axis(pair[0])), y.dimension(y.keras_axis(pair[1]))
         if 0 in (first, second):
             raise ShapeError("multiplies along axis 0, which is the batch")
         return first, second
@@ -309,7 +320,8 @@ class Dot(Layer):
         first, second = self._axes(x, y)
         if None not in (x.shape[first], y.shape[second]) and x.shape[first] != y.shape[second]:
             raise ShapeError(
-                f"can't multiply {shapes.text(x.logical)} and {shapes.text(y.logical)} along axes {first} and {second}"
+                f"can't multiply {shapes.text(x.spec_shape)} and {shapes.text(y.spec_shape)} along axes "
+                f"{x.spec_order[first]} and {y.spec_order[second]}"
             )
         left = [size for axis, size in enumerate(x.shape) if axis != first]
         right = [size for axis, size in enumerate(y.shape) if axis not in (0, second)]

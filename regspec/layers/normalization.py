@@ -14,7 +14,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language.fields import Axes, Axis, Fraction, NotNegative, Size
 from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.language.regularizers import Regularizer
-from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind
+from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind, spec_axes
 from regspec.layers.nested import Nested, OnInputs
 from regspec.layers.slots import AffineSlots
 
@@ -24,20 +24,19 @@ class ChannelNormalization(AffineSlots):
 
     example = "{gamma_regularizer: {l1: 1e-4}}"
     supports_masking = True
+    axis_fields = ("axis",)
 
-    axis: Axis | None = Field(
-        None, description="The axis of the channels; where the model's data_format puts them when absent."
-    )
+    axis: Axis | None = Field(None, description="The axis of the channels; wherever they lie when absent.")
     epsilon: NotNegative = Field(1e-3, description="Added to the variance.")
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """The axis of the channels, which Keras must be told where it is not the last."""
-        axis = channel_axis(self.axis, xs[0])
+        axis = xs[0].spec_axis(channel_axis(self.axis, xs[0]))
         is_last = axis == xs[0].rank - 1
         return {"axis": None if is_last else axis}
 
-    def gives_signal(self, *xs: Symbol) -> bool:
-        return xs[0].is_signal
+    def literal_order(self, x: Symbol) -> Order:
+        return x.spec_order
 
     def order(self, x: Symbol) -> Order | None:
         axis = channel_axis(self.axis, x)
@@ -158,7 +157,15 @@ class GroupNormalization(ChannelNormalization):
 class FeatureNormalization(Layer):
     """A normalization over one axis or several, which it wants last."""
 
-    axis: Axes = Field((-1,), description="The axis or axes that are normalized together.")
+    axis: Axes = Field((-1,), description="The axis or axes that are normalized together; the features when absent.")
+
+    axis_fields = ("axis",)
+
+    def literal_order(self, x: Symbol) -> Order:
+        return x.spec_order
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return spec_axes(self, xs[0])
 
     def normalized(self, x: Symbol) -> tuple[int, ...]:
         """The axes that are normalized together, in order."""
@@ -236,7 +243,9 @@ class UnitNormalization(Elementwise):
 
     supports_masking = True
 
-    axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken.")
+    axis: Axes = Field((-1,), description="The axis or axes along which the norm is taken; the features when absent.")
+
+    axis_fields = ("axis",)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         for axis in self.axis:
@@ -283,6 +292,21 @@ class SpectralNormalization(Layer):
 
     def order(self, x: Symbol) -> Order | None:
         return self.layer.order(x)
+
+    def input_spec_order(self, rank: int) -> Order | None:
+        return self.layer.input_spec_order(rank)
+
+    def output_order(self, rank: int, x: Symbol) -> Order:
+        return self.layer.output_order(rank, x)
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return self.layer.output_spec_order(rank, *xs)
+
+    def reads_axes(self, x: Symbol) -> bool:
+        return self.layer.reads_axes(x)
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        return self.model_copy(update={"layer": self.layer.counted_by_keras(*xs)})
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)

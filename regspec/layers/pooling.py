@@ -23,6 +23,8 @@ from regspec.layers.layer import Spatial, kind
 class Pooling(Spatial):
     """A maximum or mean over a window that moves."""
 
+    takes_signals = True
+
     example = "{pool_size: 2}"
 
     pool_size: Sizes = Field(description="The size of the window along each spatial axis.")
@@ -174,7 +176,7 @@ class GlobalPooling(Spatial):
 
     def channels(self, x: Symbol) -> int:
         """Where the channels lie."""
-        return x.dimension(-1 if (self.data_format or x.data_format) == "channels_last" else 1)
+        return x.dimension(1 if self.data_format == "channels_first" else -1)
 
     def _spatial(self, x: Symbol) -> tuple[int, ...]:
         """Where the spatial axes lie."""
@@ -258,6 +260,8 @@ class GlobalAveragePooling3D(GlobalAveragePooling):
 
 class AdaptivePooling(Spatial):
     """A maximum or mean over windows whose sizes give the output the size that is wanted."""
+
+    takes_signals = True
 
     example = "{output_size: 2}"
 

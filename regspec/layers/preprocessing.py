@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Number, Sequence, Size
 from regspec.layers.embedding import indices
-from regspec.layers.layer import Elementwise, Layer, Spatial, Weight, channel_axis, kind
+from regspec.layers.layer import Elementwise, Layer, Spatial, Weight, channel_axis, kind, spec_axes
 from regspec.layers.reshaping import Moved
 
 
@@ -52,6 +53,12 @@ class Rescaling(Elementwise):
     scale: Numbers = Field(description="The factor, or one for each channel.")
     offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
 
+    def reads_axes(self, x: Symbol) -> bool:
+        return self.is_per_channel
+
+    def literal_order(self, x: Symbol) -> Order:
+        return axes.identity(x.rank) if self.is_per_channel else x.spec_order
+
     @property
     def is_per_channel(self) -> bool:
         return isinstance(self.scale, tuple) or isinstance(self.offset, tuple)
@@ -77,7 +84,11 @@ class Normalization(Layer):
     example = "{mean: 0.5, variance: 0.25}"
     supports_masking = True
 
-    axis: Axes | None = Field((-1,), description="The axes that have their own mean and variance; null for one of all.")
+    axis: Axes | None = Field(
+        (-1,),
+        description="The axes that have their own mean and variance; null for one of all, the features when absent.",
+    )
+    axis_fields = ("axis",)
     mean: Statistic | None = Field(
         None, description="The means; loaded, where they come with the weights. Must be said: nothing adapts them here."
     )
@@ -102,7 +113,8 @@ class Normalization(Layer):
         return self.mean == LOADED
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        return dict.fromkeys(("mean", "variance")) if self.is_loaded else {}
+        numbers = dict.fromkeys(("mean", "variance")) if self.is_loaded else {}
+        return {**numbers, **spec_axes(self, xs[0])}
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         size = math.prod(self._size(x))
@@ -113,6 +125,9 @@ class Normalization(Layer):
 
     def order(self, x: Symbol) -> Order | None:
         return None if len(self.axis or ()) < 2 else super().order(x)
+
+    def literal_order(self, x: Symbol) -> Order:
+        return x.spec_order
 
     def _kept(self, x: Symbol) -> tuple[int, ...]:
         return tuple(sorted({x.dimension(axis) for axis in self.axis or ()}))

@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import Field
 
+from regspec.code import axes
+from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, Part, Value, unless
 from regspec.code.shapes import Shape, ShapeError, States, Symbol, text
 from regspec.language.fields import Frozen
@@ -25,7 +27,7 @@ from regspec.layers.cells import (
     StackedRNNCells,
     stacked,
 )
-from regspec.layers.layer import Layer, Weight, kind, refuse_signals
+from regspec.layers.layer import Layer, Weight, kind
 
 
 class Recurrent(Layer):
@@ -123,9 +125,11 @@ class Recurrent(Layer):
             for state, shape in zip(states, self.state_shapes(x), strict=True):
                 pairs = zip(state.shape[1:], shape[1:], strict=False)
                 if state.rank != len(shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
-                    wanted = replace(state, shape=shape, order=self.output_order(len(shape), x))
+                    order = self.output_order(len(shape), x)
+                    counted = self.output_spec_order(len(shape), x) or order
+                    wanted = replace(state, shape=shape, order=order, spec_order=counted)
                     raise ShapeError(
-                        f"takes an initial state of {text(wanted.logical)}, but is given {state.described}"
+                        f"takes an initial state of {text(wanted.spec_shape)}, but is given {state.described}"
                     )
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
@@ -163,6 +167,9 @@ class Chain(Recurrent):
 
     takes = ("batch", "steps", "features")
 
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return axes.identity(rank)  # a sequence, also of a signal
+
     @property
     def cells(self) -> tuple[tuple[Names, Cell], ...]:
         """The cells in the order in which they run, each with the names that lead to it."""
@@ -186,7 +193,6 @@ class Chain(Recurrent):
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
-        refuse_signals(xs[0])
         if any(cell.bias_regularizer is not None and not cell.use_bias for _, cell in self.cells):
             raise ShapeError("has a bias_regularizer, but no bias")
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict, create_model
 
+from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Import, Module, call
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint
@@ -30,11 +31,16 @@ class Registered(Layer):
     module_fields: ClassVar[tuple[str, ...]]
     slots: ClassVar[Mapping[str, str]]
     is_opaque = True
+    is_counted_by_spec = True
     shape_function: ClassVar[OutputShape | None]
 
     @property
     def takes_integers(self) -> bool:
         return True
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        """A module of the user's gives images as torch has them."""
+        return super().output_spec_order(rank, *xs) or self.usual_spec_order(rank)
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return tuple(
@@ -111,6 +117,8 @@ def register_layer(
     if kind in BUILT_IN:
         raise RegspecError(f"'{kind}' can't be registered: it is a kind of regspec's own")
     KINDS[kind] = cls if issubclass(cls, Layer) else _kind_of(cls, kind, output_shape, dict(weights or {}))
+    if issubclass(cls, Layer) and cls.order is Layer.order:  # it is given tensors as its user sees them
+        cls.is_counted_by_spec = True
     return cls
 
 

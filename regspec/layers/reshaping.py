@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
-from regspec.language.fields import Count, Sequence, Size, Sizes
+from regspec.language.fields import Count, Meanings, Sequence, Size, Sizes
 from regspec.layers.convolution import compact
 from regspec.layers.layer import Layer, Spatial, kind
 
@@ -32,6 +32,8 @@ class Moved(Layer):
 class Flatten(Moved):
     """All axes after the batch as one."""
 
+    is_counted_by_spec = True
+
     data_format: DataFormat | None = Field(
         None,
         description="channels_first: the channels are moved last before, as Keras does; else the axes as they are.",
@@ -39,8 +41,8 @@ class Flatten(Moved):
 
     def order(self, x: Symbol) -> Order | None:
         if self.data_format == "channels_first" and x.rank > 2:
-            return (0, *range(2, x.rank), 1)
-        return None if keeps_places(x.logical, x.order) else axes.identity(x.rank)
+            return (0, *range(2, x.rank), 1) if x.is_plain else axes.identity(x.rank)
+        return None if x.is_read_in_order else x.spec_order
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (x.shape[0], None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:]))
@@ -51,12 +53,20 @@ class Flatten(Moved):
 
 @kind
 class Reshape(Moved):
-    """The numbers in another shape, in Keras's order of axes."""
+    """The numbers in another shape."""
 
     example = "{target_shape: [-1, 8]}"
+    is_counted_by_spec = True
+    says_axes = True
+    own_fields = frozenset({"axes"})
 
     target_shape: Annotated[tuple[int, ...], Sequence] = Field(
         description="The shape without the batch; -1 for one size to infer."
+    )
+    axes: Meanings | None = Field(
+        None,
+        description="What the axes of an image, a volume or a signal mean, such as [channels, height, width]; not "
+        "needed where the spec has a data_format.",
     )
 
     @field_validator("target_shape")
@@ -66,17 +76,29 @@ class Reshape(Moved):
             raise PydanticCustomError("shape", "must have sizes of 1 or more, and at most one -1")
         return value
 
+    @model_validator(mode="after")
+    def _has_as_many_axes(self) -> Reshape:
+        if self.axes is not None and len(self.axes) != len(self.target_shape):
+            what = "names {axes} axes, but has a target_shape of {sizes}"
+            raise PydanticCustomError("axes", what, {"axes": len(self.axes), "sizes": len(self.target_shape)})
+        return self
+
     def order(self, x: Symbol) -> Order | None:
-        return None if keeps_places(x.logical, x.order) else axes.identity(x.rank)
+        return None if x.is_read_in_order else x.spec_order
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        if self.axes is not None:
+            return axes.of_meanings(self.axes)
+        return axes.identity(rank) if rank < 3 else None
 
     def output_order(self, rank: int, x: Symbol) -> Order:
-        return axes.identity(rank)
+        return self.output_spec_order(rank, x) or axes.identity(rank)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         known = math.prod(size for size in self.target_shape if size != -1)
         total = None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:])
         if total is not None and (total % known if -1 in self.target_shape else total != known):
-            raise ShapeError(f"can't reshape {text(x.logical)} to {self.target_shape}")
+            raise ShapeError(f"can't reshape {text(x.spec_shape)} to {self.target_shape}")
         inferred = None if total is None else total // known
         return (x.shape[0], *(inferred if size == -1 else size for size in self.target_shape))
 
@@ -93,15 +115,47 @@ def keeps_places(shape: Shape, order: Order) -> bool:
     return kept == sorted(kept)
 
 
+def spec_order_after(x: Symbol, dims: tuple[int, ...]) -> Order | None:
+    """How a spec counts the axes of ``x`` after they, the batch among them, are put in another order.
+
+    The channels of images and signals stay that, wherever they go. The last axis of a sequence that is turned is its
+    features for Keras, whichever it was before; None says that it may be meant otherwise.
+    """
+    if x.is_open:
+        return None
+    features = dims.index(x.spec_order.index(x.rank - 1))
+    if x.is_plain and features != x.rank - 1:
+        return None
+    rest = iter(range(x.rank - 1))
+    return tuple(x.rank - 1 if place == features else next(rest) for place in range(x.rank))
+
+
 @kind
 class Permute(Moved):
     """The axes after the batch in another order."""
 
     example = "{dims: [2, 3, 1]}"
 
+    is_counted_by_spec = True
+    says_axes = True
+    own_fields = frozenset({"axes"})
+
     dims: Annotated[tuple[Size, ...], Sequence] = Field(
         description="The axes in their new order; 1 is the first after the batch."
     )
+    axes: Meanings | None = Field(
+        None, description="What the axes mean in their new order, such as [channels, length], where that is not clear."
+    )
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        if self.axes is not None:
+            if len(self.axes) != rank - 1:
+                raise ShapeError(f"names {len(self.axes)} axes, but is given {xs[0].described}")
+            return axes.of_meanings(self.axes)
+        return spec_order_after(xs[0], (0, *self.dims))
+
+    def output_order(self, rank: int, x: Symbol) -> Order:
+        return self.output_spec_order(rank, x) or axes.identity(rank)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if sorted(self.dims) != list(range(1, x.rank)):
@@ -109,7 +163,7 @@ class Permute(Moved):
         return (x.shape[0], *(x.shape[axis] for axis in self.dims))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
-        return x.method("permute", 0, *self.dims)
+        return x if list(self.dims) == sorted(self.dims) else x.method("permute", 0, *self.dims)
 
 
 @kind
@@ -299,22 +353,16 @@ class UpSampling3D(UpSampling):
 
 
 class Sequential(Spatial):
-    """A layer that has no data_format in Keras: it takes (batch, steps, features) unless its field says otherwise."""
-
-    data_format: DataFormat | None = Field(
-        None,
-        description="channels_first for (batch, features, steps); (batch, steps, features), as in Keras, when absent.",
-    )
+    """A layer along steps, which has no data_format in Keras."""
 
     spatial_rank = 1
     own_fields = frozenset({"data_format"})
 
-    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        is_first = self.data_format == "channels_first"
-        return {**super().keras_fields(*xs), "data_format": self.data_format if is_first else None}
+    def literal_order(self, x: Symbol) -> Order:
+        return axes.identity(x.rank)
 
-    def order(self, x: Symbol) -> Order | None:
-        return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return {**super().keras_fields(*xs), "data_format": None}
 
 
 @kind

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.code import axes
+from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import NotNegative, Number, Positive, Sequence, Size
@@ -47,6 +49,7 @@ class STFTSpectrogram(Spatial):
     expand_dims: bool = Field(False, description="Whether frequencies have an axis of their own beside the channels.")
 
     spatial_rank = 1
+    takes_signals = True
 
     @model_validator(mode="after")
     def _fits(self) -> STFTSpectrogram:
@@ -86,12 +89,12 @@ class STFTSpectrogram(Spatial):
         channels, frequencies = x.shape[1], self._frequencies * (2 if self.mode == "stft" else 1)
         if not self.expand_dims:
             return (x.shape[0], None if channels is None else channels * frequencies, time)
-        if self._is_last(x):
-            return (x.shape[0], time, frequencies, channels)
         return (x.shape[0], channels, time, frequencies)
 
-    def _is_last(self, x: Symbol) -> bool:
-        return (self.data_format or x.data_format) == "channels_last"
+    def output_order(self, rank: int, x: Symbol) -> Order:
+        if rank == x.rank or self.data_format == "channels_first":
+            return super().output_order(rank, x)
+        return axes.channels_first(rank)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         constructor = call(
@@ -108,7 +111,7 @@ class STFTSpectrogram(Spatial):
         spectrum = Module(constructor)(x)
         if not self.expand_dims:
             return spectrum.method("flatten", 1, 2)
-        return spectrum.method("permute", 0, 3, 2, 1) if self._is_last(x) else spectrum.method("transpose", 2, 3)
+        return spectrum.method("transpose", 2, 3)
 
 
 @kind

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Each, Expression, Local, Module, Part, call, walk
 from regspec.code.shapes import Shape, ShapeError, States, Symbol, text
@@ -16,7 +17,7 @@ from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
 from regspec.layers.cells import Cell
 from regspec.layers.dense import Dense
-from regspec.layers.layer import Layer, Weight, kind
+from regspec.layers.layer import Layer, Spatial, Weight, kind
 from regspec.layers.nested import Nested, OnInputs
 from regspec.layers.recurrent import Chain, Recurrent, as_torch_takes
 
@@ -102,8 +103,16 @@ class Bidirectional(Layer):
     def output_order(self, rank: int, x: Symbol) -> Order:
         return self._forward.output_order(rank, x)
 
-    def gives_signal(self, *xs: Symbol) -> bool:
-        return self._forward.gives_signal(*xs)
+    def input_spec_order(self, rank: int) -> Order | None:
+        return self._forward.input_spec_order(rank)
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return self._forward.output_spec_order(rank, *xs)
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        both = {"layer": self.layer, "backward_layer": self.backward_layer}
+        counted = {name: layer.counted_by_keras(*xs) for name, layer in both.items() if layer is not None}
+        return self.model_copy(update=counted)
 
     def units_of(self, output: Symbol) -> int:
         return self._forward.units_of(output)
@@ -224,6 +233,11 @@ _SHARED = ("return_sequences", "return_state", "stateful")  # what both directio
 _METHODS = {"sum": "sum", "mul": "prod", "ave": "mean"}
 
 
+def _in_steps(order: Order) -> Order:
+    """The order of axes of many steps, each of which has its own in this order."""
+    return (0, 1, *(axis + 1 for axis in order[1:]))
+
+
 @kind
 class TimeDistributed(Layer):
     """A layer applied to each step of a sequence by itself.
@@ -277,7 +291,25 @@ class TimeDistributed(Layer):
         # each step is a sequence with a mask of its own; or the mask says which examples of its batch count
         if x.mask is not None and (x.mask.rank > 2 or self._is_in_turn):
             mask = Symbol((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
-        return Symbol((None, *x.shape[2:]), x.source, x.dtype, (), x.data_format, mask=mask)
+        shape, spec_order = (None, *x.logical[2:]), axes.without(x.spec_order, {1})
+        return Symbol(shape, x.source, x.dtype, (), spec_order, x.is_open, mask=mask)
+
+    def input_spec_order(self, rank: int) -> Order | None:
+        """Signals, images and volumes in steps; of other layers' inputs none can tell whether they are images."""
+        inner = self.layer.input_spec_order(rank - 1)
+        is_clear = rank < 4 or isinstance(self.layer, (Spatial, Chain, Bidirectional))
+        return _in_steps(inner) if inner is not None and is_clear else None
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        (x,) = xs
+        inner = self.layer.output_spec_order(rank - 1, self._step(x))
+        return x.spec_order if rank == x.rank and inner is not None else inner and _in_steps(inner)
+
+    def reads_axes(self, x: Symbol) -> bool:
+        return True
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        return self.model_copy(update={"layer": self.layer.counted_by_keras(self._step(xs[0]))})
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         weights = nested.weights(self.layer, self._step(x))

@@ -97,7 +97,7 @@ def laid_out(graph: Graph) -> tuple[list[Box], list[Way]]:
 
 def _boxes(graph: Graph) -> list[Box]:
     """A box for each input, layer and output, those that it takes before it."""
-    made = {x: Box(x.source, (shapes.text(x.logical),), "input") for x in graph.inputs}
+    made = {x: Box(x.source, (shapes.text(x.spec_shape),), "input") for x in graph.inputs}
     boxes = list(made.values())
     for node in graph.nodes:
         box = Box(*_described(node), tuple(dict.fromkeys(made[x] for x in node.inputs)))
@@ -107,14 +107,14 @@ def _boxes(graph: Graph) -> list[Box]:
         "output" if graph.is_single else f"output {index + 1}" for index in range(len(graph.outputs))
     )
     for name, x in zip(names, graph.outputs, strict=True):
-        boxes.append(Box(name, (shapes.text(x.logical),), "output", (made[x],)))
+        boxes.append(Box(name, (shapes.text(x.spec_shape),), "output", (made[x],)))
     return boxes
 
 
 def _described(node: LayerNode | BlockNode) -> tuple[str, tuple[str, ...], str]:
     """What stands in a node's box: its name and kind; its shape, and its penalties; and its role."""
     title = f"{node.name} · {node.kind}{' (again)' * node.is_again}"
-    lines = [", ".join(shapes.text(x.logical) for x in node.outputs)]
+    lines = [", ".join(shapes.text(x.spec_shape) for x in node.outputs)]
     if isinstance(node, LayerNode):
         return title, (*lines, *(f"{term.slot}: {term.regularizer}" for term in node.resolved.terms)), "layer"
     terms = sum(len(each.resolved.terms) for each in node.block.layers())

@@ -89,7 +89,7 @@ class ModelSpec:
 
     name: str
     body: Body
-    data_format: DataFormat = "channels_first"
+    data_format: DataFormat | None = None  # None where nothing is said, which counts as channels_first
     activity_reduction: Reduction = "mean"
     frozen_penalties: FrozenPenalties = "omitted"
     parameters: Mapping[str, Any] = field(default_factory=dict)  # their values in this spec

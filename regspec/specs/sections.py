@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.code.shapes import DataFormat, Dtype, Precision
-from regspec.language.fields import Frozen, Name, NameForm, Names, NamesIfAny, Sequence, Shape, Size
+from regspec.language.fields import Frozen, Meanings, Name, NameForm, Names, NamesIfAny, Sequence, Shape, Size
 from regspec.specs.rules import LayerRule
 
 Reduction = Literal["mean", "sum"]
@@ -64,6 +64,18 @@ class Input(Frozen):
     shape: Shape = Field(description="Its sizes without the batch; null for a size that may vary.")
     dtype: Dtype = Field("float32", description="The type of its numbers; the model's dtype when absent.")
     unused: bool = Field(False, description="True for one that nothing uses: the model takes it, and does without it.")
+    axes: Meanings | None = Field(
+        None,
+        description="What its axes mean, such as [height, width, channels]; by the model's data_format, and the layer "
+        "that takes it, when absent.",
+    )
+
+    @model_validator(mode="after")
+    def _has_as_many_axes(self) -> Input:
+        if self.axes is not None and len(self.axes) != len(self.shape):
+            what = "has {axes} axes, but a shape of {sizes}"
+            raise PydanticCustomError("axes", what, {"axes": len(self.axes), "sizes": len(self.shape)})
+        return self
 
 
 class BlockSection(Frozen):
@@ -90,8 +102,10 @@ class SpecSections(Frozen):
     name: ModelName | None = Field(
         None, description="The model's name, of which the class's is made; the file's when absent."
     )
-    data_format: DataFormat = Field(
-        "channels_first", description="Where channels lie: after the batch, as in torch, or last, as in Keras."
+    data_format: DataFormat | None = Field(
+        None,
+        description="How axes are counted: channels_first for images, volumes and signals as in torch, and (steps, "
+        "features) for sequences, which is so when absent too; channels_last as in Keras.",
     )
     dtype: Precision = Field("float32", description="The type in which layers compute and keep their weights.")
     activity_reduction: Reduction = Field(

@@ -95,14 +95,14 @@ def error_text(error: float) -> str:
 
 def summarize(graph: Graph) -> Summary:
     """The summary of a model's graph."""
-    inputs = {x.source: shapes.text(x.logical) for x in graph.inputs}
+    inputs = {x.source: shapes.text(x.spec_shape) for x in graph.inputs}
     return Summary(graph.name, inputs, tuple(_rows(graph, "")))
 
 
 def _rows(graph: Graph, prefix: str) -> Iterator[Row]:
     for node in graph.nodes:
         name = prefix + node.name
-        outputs = tuple(shapes.text(x.logical) for x in node.outputs)
+        outputs = tuple(shapes.text(x.spec_shape) for x in node.outputs)
         if node.is_again:
             yield Row(name, node.kind, outputs, 0, 0, is_call=True)
         elif isinstance(node, BlockNode):
@@ -126,7 +126,7 @@ def mermaid(graph: Graph) -> str:
     lines = ["flowchart TD"]
     places: dict[Symbol, str] = {}
     for x in graph.inputs:
-        lines.append(f'    {x.source}[/"{x.source}<br/>{shapes.text(x.logical)}"/]')
+        lines.append(f'    {x.source}[/"{x.source}<br/>{shapes.text(x.spec_shape)}"/]')
         places[x] = x.source
     lines.extend(_drawn(graph, "", places, 1))
     names = graph.output_names or tuple(f"output_{index}" for index in range(len(graph.outputs)))
@@ -150,7 +150,7 @@ def _drawn(graph: Graph, prefix: str, places: dict[Symbol, str], indent: int) ->
             continue
         place = f"{prefix}{node.name}"
         penalties = "".join(f"<br/>{term.slot} {term.regularizer}" for term in node.resolved.terms)
-        outputs = ", ".join(shapes.text(x.logical) for x in node.outputs)
+        outputs = ", ".join(shapes.text(x.spec_shape) for x in node.outputs)
         yield f'{margin}{place}["{node.name}: {node.kind}<br/>{outputs}{penalties}"]'
         masks = [mask for x, mask in zip(node.inputs, node.masks, strict=True) if mask is not x.mask]
         named = [mask for mask in (*masks, node.attention_mask) if mask is not None]

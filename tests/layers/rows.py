@@ -532,6 +532,8 @@ def _in_both_formats(rows: list[Row]) -> list[Row]:
     both = list(rows)
     for each in rows:
         kind = KINDS[each.kind]
+        if each.fields.get("activation") == "softmax" or isinstance(each.fields.get("activation"), dict):
+            continue  # Keras works along the last axis there, whatever it is
         if issubclass(kind, Spatial) and not each.kind.endswith(("Cropping1D", "UpSampling1D", "SpatialDropout1D")):
             kept = 1 if each.kind.startswith("ConvLSTM") else 0  # the axis of steps comes before the channels
             first, *states = each.shapes

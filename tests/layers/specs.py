@@ -10,6 +10,7 @@ import torch
 import regspec
 from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
+from regspec.layers.layer import Spatial
 from regspec.targets.torch.program import program_of
 from regspec.targets.torch.steps import Step
 
@@ -28,11 +29,17 @@ def document_of(row: Row, fields: dict[str, Any]) -> dict[str, Any]:
         "name": "row",
         "data_format": row.data_format,
         "inputs": {
-            name: {"shape": list(shape), "dtype": dtype}
+            name: {"shape": list(shape), "dtype": dtype, **_axes(row, shape)}
             for name, shape, dtype in zip(names, row.shapes, row.types, strict=True)
         },
         "layers": [{row.kind: {**fields, "name": "layer", "inputs": names}}],
     }
+
+
+def _axes(row: Row, shape: tuple[int | None, ...]) -> dict[str, Any]:
+    """What the axes of a signal mean, which a spec else counts as (steps, features)."""
+    is_signal = row.data_format == "channels_first" and len(shape) == 2 and issubclass(KINDS[row.kind], Spatial)
+    return {"axes": ["channels", "length"]} if is_signal else {}
 
 
 def spec_of(row: Row, fields: dict[str, Any]) -> regspec.ModelSpec:

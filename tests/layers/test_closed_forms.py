@@ -266,7 +266,7 @@ def test_activity_inside_a_time_distributed_layer(layer: str) -> None:
     spec = regspec.loads(
         f"""
         regspec: 1
-        inputs: {{x: {{shape: [7, 3, 4, 5]}}}}
+        inputs: {{x: {{shape: [7, 3, 4, 5], axes: [steps, height, width, channels]}}}}
         layers:
           - TimeDistributed: {{name: steps, layer: {{{inner}}}, activity_regularizer: {{l2: 0.3}}}}
         """

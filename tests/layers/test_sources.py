@@ -67,7 +67,7 @@ def validator() -> jsonschema.Draft202012Validator:
 def check_shapes(graph: Graph, outputs: list[Tensor]) -> None:
     """They are inferred as torch gives them, and so are the types."""
     for x, tensor in zip(outputs, graph.outputs, strict=True):
-        assert tuple(x.shape)[1:] == tensor.logical[1:], "an inferred shape"
+        assert tuple(x.shape)[1:] == tensor.spec_shape[1:], "an inferred shape"
         assert str(x.dtype) == f"torch.{tensor.dtype}", "an inferred type"
 
 

@@ -13,29 +13,26 @@ from typing import Any
 
 from regspec.code import axes
 from regspec.code.axes import Order
-from regspec.code.shapes import Symbol
-from regspec.keras.conversion.needed import has_axes, step_of
+from regspec.keras.conversion.needed import step_of
 from regspec.keras.conversion.reordered import MAX_PARTS, Change, Reordered, Units
 from regspec.keras.kinds import nearest
-from regspec.layers.activation import Activation, PReLU
-from regspec.layers.convolutional_recurrent import ConvLSTM
+from regspec.language.activations import ActivationFunction
+from regspec.layers.activation import Activation
 from regspec.layers.dense import Dense
 from regspec.layers.dropout import Shaped
-from regspec.layers.layer import Activated, Elementwise, Layer, Spatial, channel_axis
+from regspec.layers.layer import Elementwise, Layer, Spatial
 from regspec.layers.merging import Concatenate, Operator
 from regspec.layers.normalization import (
     BatchNormalization,
-    ChannelNormalization,
     FeatureNormalization,
     SpectralNormalization,
 )
-from regspec.layers.operations.along import Along, Normalize
+from regspec.layers.operations.along import Normalize
 from regspec.layers.operations.operands import Array, Numbers, Operands, shape_of
+from regspec.layers.operations.products import Matmul
 from regspec.layers.operations.reductions import Reduction
-from regspec.layers.pooling import GlobalPooling
 from regspec.layers.preprocessing import Normalization, Rescaling
-from regspec.layers.reshaping import Flatten, Permute, Reshape, Sequential, keeps_places
-from regspec.layers.spectrograms import STFTSpectrogram
+from regspec.layers.reshaping import Flatten, Permute, Reshape, keeps_places, spec_order_after
 from regspec.layers.wrappers import TimeDistributed
 
 
@@ -51,50 +48,46 @@ def change_of(layer: Layer, *xs: Reordered, wanted: Order | None = None) -> Chan
 
 
 def _by_its_parts(layer: Layer, *xs: Reordered, wanted: Order | None = None) -> Change | None:
-    """The change to most layers: of the field for the channels, and of the activation's axis, if they have these."""
+    """The change to most layers: the axes that their fields name, and that of the activation function."""
     if any(x.units is not None for x in xs):
         return None
-    made = _as_in_keras(layer)
-    return replace(made, fields={**made.fields, **_channels(layer), **_activation_axis(layer, xs[0])})
+    if isinstance(layer, Spatial) and layer.data_format == "channels_first":
+        return Change({"data_format": None, **_activation_axis(layer, xs[0], is_turned=True)})
+    return Change({**_said_axes(layer, xs[0]), **_activation_axis(layer, xs[0])})
 
 
-def _as_in_keras(layer: Layer) -> Change:
-    """The change to a layer, and to those inside it, that still gets tensors with channels last."""
-    nested = {name: _as_in_keras(inner) for name, inner in layer if isinstance(inner, Layer)}
-    return Change({"data_format": "channels_last"} if getattr(layer, "data_format", "") is None else {}, nested=nested)
+def _said_axes(layer: Layer, x: Reordered) -> dict[str, Any]:
+    """The fields that name axes, as the converted spec counts them."""
+    fields: dict[str, Any] = {}
+    for name in layer.axis_fields:
+        value = getattr(layer, name) if name in layer.model_fields_set else None
+        axes_said = value if isinstance(value, tuple) else (value,)
+        has_default = not type(layer).model_fields[name].is_required()
+        if name == "axis" and has_default and not x.has_keras_order and axes_said in ((-1,), (x.rank - 1,)):
+            fields[name] = None  # the features, wherever they are
+        elif value is not None:
+            fields |= x.axes_field(axes_said, name)
+    return fields
 
 
-def _channels(layer: Layer) -> dict[str, Any]:
-    """The field of a layer over space or time, whose channels are now where the model's data_format has them."""
-    return {"data_format": None} if isinstance(layer, Spatial) else {}
-
-
-def _activation_axis(layer: Layer, x: Reordered) -> dict[str, Any]:
-    """The activation function of a layer along the same axis as in Keras."""
-    function = layer.activation if isinstance(layer, Activated) else None
-    if function is None or function.along is None or x.has_keras_order:
+def _activation_axis(layer: Layer, x: Reordered, *, is_turned: bool = False) -> dict[str, Any]:
+    """The activation function of a layer, where its axis is to be said."""
+    function: ActivationFunction | None = getattr(layer, "activation", None)
+    if not isinstance(function, ActivationFunction) or function.along is None:
+        return {}
+    if not is_turned and (x.has_keras_order or function.said_axis is None):
         return {}
     return {"activation": {function.name: {"axis": x.dimension(function.along)}}}
 
 
 def _elementwise(layer: Layer, *xs: Reordered, wanted: Order | None = None) -> Change | None:
     are_shared, units = Units.shared(xs)
-    axis = getattr(layer, "axis", None)
-    chosen = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
-    return Change(xs[0].axes_field(chosen), units=units) if are_shared else None
+    return Change(_said_axes(layer, xs[0]), units=units) if are_shared else None
 
 
 def _along_axes(layer: Any, x: Reordered, wanted: Order | None = None) -> Change:
     """The axes are renumbered; the order of other axes, and of units, does not matter."""
-    return Change(x.axes_field(layer.axis), units=x.units)
-
-
-def _along_an_axis(layer: Along, x: Reordered, wanted: Order | None = None) -> Change | None:
-    return None if x.units is not None else Change(x.axes_field((layer.axis,)))
-
-
-def _sequential(layer: Sequential, x: Reordered, wanted: Order | None = None) -> Change:
-    return Change({} if x.has_keras_order else {"data_format": "channels_first"})
+    return Change(_said_axes(layer, x), units=x.units)
 
 
 def _operands(layer: Operands, *xs: Reordered, wanted: Order | None = None) -> Change | None:
@@ -160,42 +153,25 @@ def _activation(layer: Activation, *xs: Reordered, wanted: Order | None = None) 
     return replace(made, fields={} if x.has_keras_order else {"activation": function})
 
 
-def _prelu(layer: PReLU, x: Reordered, wanted: Order | None = None) -> Change | None:
-    made = _elementwise(layer, x)
-    return made and replace(made, fields=x.axes_field(layer.shared_axes or (), "shared_axes"))
-
-
 def _dense(layer: Dense, *xs: Reordered, wanted: Order | None = None) -> Change:
     return Change()  # the rows of its kernel follow the order of its input's units
 
 
 def _concatenate(layer: Concatenate, *xs: Reordered, wanted: Order | None = None) -> Change | None:
     x = xs[0]
-    dimension = layer.dimension(x)
-    default = 1 if x.rank > 3 else x.rank - 1
     if all(each.units is None for each in xs):
-        is_said = x.has_keras_order and layer.axis is not None
-        return Change({} if is_said else {"axis": None if dimension == default else dimension})
+        return Change(_said_axes(layer, x))
     are_known = all(each.rank == 2 and each.shape[1] is not None for each in xs)
     is_short = sum(1 if each.units is None else len(each.units.parts) for each in xs) <= MAX_PARTS
-    return Change(units=Units.joined(xs)) if are_known and is_short and dimension == 1 else None
+    return Change(units=Units.joined(xs)) if are_known and is_short and layer.dimension(x) == 1 else None
 
 
 # -- normalizations, and numbers for each channel ----------------------------------------------------------------------
 
 
-def _channel_normalization(layer: ChannelNormalization, x: Reordered, wanted: Order | None = None) -> Change | None:
-    dimension = x.dimension(channel_axis(layer.axis, x))
-    default = channel_axis(None, replace(x, data_format="channels_first"))
-    fields = {"axis": None if dimension == default else dimension}
-    fields = {} if x.has_keras_order and layer.axis is not None and dimension != default else fields
-    return Change(fields) if x.units is None else None
-
-
 def _batch_normalization(layer: BatchNormalization, x: Reordered, wanted: Order | None = None) -> Change | None:
     """It normalizes each unit by itself, so its weights follow the order of the units."""
-    made = _channel_normalization(layer, replace(x, units=None))
-    return made and replace(made, units=x.units)
+    return Change(_said_axes(layer, x), units=x.units)
 
 
 def _rescaling(layer: Rescaling, x: Reordered, wanted: Order | None = None) -> Change | None:
@@ -205,7 +181,7 @@ def _rescaling(layer: Rescaling, x: Reordered, wanted: Order | None = None) -> C
 def _normalization(layer: Normalization, x: Reordered, wanted: Order | None = None) -> Change | None:
     if x.units is not None and (isinstance(layer.mean, tuple) or isinstance(layer.variance, tuple)):
         return None
-    return Change(x.axes_field(layer.axis or ()), units=x.units)
+    return Change(_said_axes(layer, x), units=x.units)
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------
@@ -223,31 +199,26 @@ def _reshape(layer: Reshape, x: Reordered, wanted: Order | None = None) -> Chang
     shape = layer.output_shape(x)
     plain = axes.identity(len(shape))
     if wanted is None or wanted == plain or len(wanted) != len(shape) or not keeps_places(shape, wanted):
-        return Change(order=plain)
-    return Change({"target_shape": [layer.target_shape[axis - 1] for axis in wanted[1:]]}, wanted)
+        is_told = len(shape) < 3 or (wanted is None and len(shape) == 3)
+        return Change({} if is_told else _axes_said(plain), plain)
+    fields = {"target_shape": [layer.target_shape[axis - 1] for axis in wanted[1:]]}
+    return Change(
+        {**fields, **({} if len(shape) > 3 and wanted == axes.channels_first(len(shape)) else _axes_said(wanted))},
+        wanted,
+    )
+
+
+def _axes_said(order: Order) -> dict[str, Any]:
+    """The field by which a layer says what the axes of its output, in this order, mean."""
+    return {"axes": Reordered((None,) * len(order), "", order=order).meanings}
 
 
 def _permute(layer: Permute, x: Reordered, wanted: Order | None = None) -> Change:
     order = axes.identity(x.rank) if wanted is None else wanted
     taken = (0, *layer.dims)
-    return Change({"dims": [x.dimension(taken[axis]) for axis in order[1:]]}, order, x.units)
-
-
-# -- pooling, spectrograms, recurrent layers ---------------------------------------------------------------------------
-
-
-def _global_pooling(layer: GlobalPooling, x: Reordered, wanted: Order | None = None) -> Change:
-    return Change({"data_format": None if layer.channels(x) == 1 else "channels_last"})
-
-
-def _spectrogram(layer: STFTSpectrogram, x: Reordered, wanted: Order | None = None) -> Change | None:
-    made = _by_its_parts(layer, x)
-    is_moved = layer.expand_dims and not x.has_keras_order
-    return made and replace(made, order=axes.channels_first(4) if is_moved else None)
-
-
-def _convolutional_lstm(layer: ConvLSTM, *xs: Reordered, wanted: Order | None = None) -> Change | None:
-    return _as_in_keras(layer) if has_axes(layer) else _by_its_parts(layer, *xs)
+    dims = tuple(x.dimension(taken[axis]) for axis in order)
+    is_told = x.rank < 3 or spec_order_after(x, dims) == order
+    return Change({"dims": [*dims[1:]], **({} if is_told else _axes_said(order))}, order, x.units)
 
 
 # -- wrappers ----------------------------------------------------------------------------------------------------------
@@ -259,14 +230,10 @@ def _wrapped(layer: SpectralNormalization, *xs: Reordered, wanted: Order | None 
 
 
 def _each_step(layer: TimeDistributed, x: Reordered, wanted: Order | None = None) -> Change | None:
-    step = step_of(x)
-    made = change_of(layer.layer, step)
-    if made is None or made.units is not None:  # the units of a step can't be reordered
+    made = change_of(layer.layer, step_of(x))
+    if made is None or made.units is not None:  # the units of each step
         return None
-    rank = len(layer.output_shape(Symbol(x.logical, x.source, x.dtype, (), x.data_format))) - 1
-    like = axes.identity(rank) if step.has_keras_order else layer.layer.output_order(rank, step)
-    order = (0, 1, *(axis + 1 for axis in (made.order or like)[1:]))
-    return Change(order=order, nested={"layer": made})
+    return Change(nested={"layer": made})
 
 
 # -- the answers by kinds and families ---------------------------------------------------------------------------------
@@ -274,28 +241,22 @@ def _each_step(layer: TimeDistributed, x: Reordered, wanted: Order | None = None
 CHANGES: dict[type[Layer], Callable[..., Change | None]] = {
     Layer: _by_its_parts,
     Activation: _activation,
-    Along: _along_an_axis,
     BatchNormalization: _batch_normalization,
-    ChannelNormalization: _channel_normalization,
     Concatenate: _concatenate,
-    ConvLSTM: _convolutional_lstm,
     Dense: _dense,
     Elementwise: _elementwise,
     FeatureNormalization: _along_axes,
     Flatten: _flatten,
-    GlobalPooling: _global_pooling,
+    Matmul: _by_its_parts,
     Normalization: _normalization,
     Normalize: _along_axes,
     Operands: _operands,
     Operator: _operands,  # which is elementwise too
     Permute: _permute,
-    PReLU: _prelu,
     Reduction: _reduction,
     Rescaling: _rescaling,
     Reshape: _reshape,
-    Sequential: _sequential,
     Shaped: _noise,
     SpectralNormalization: _wrapped,
-    STFTSpectrogram: _spectrogram,
     TimeDistributed: _each_step,
 }

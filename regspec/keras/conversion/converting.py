@@ -32,7 +32,7 @@ class Converted:
 
     model: Model
     arrays: Arrays
-    data_format: DataFormat
+    data_format: DataFormat = "channels_last"
     inputs: Mapping[str, Order] = field(default_factory=dict)
     outputs: Mapping[str, Order] = field(default_factory=dict)
     moves: tuple[Moving, ...] = ()  # the functions that changed the arrays, in order
@@ -47,15 +47,15 @@ def converted(
     Raises:
         RegspecError: where it can't be done.
     """
-    made = Converted(model, arrays, dialect.data_format)
+    made = Converted(model, arrays)
     if wanted.fold:
         if not dialect.has_arrays:
             raise RegspecError(Problem("has no weights, so that no normalization can be folded", "give its weights"))
         made = _folded(made, resolve(made.model, made.data_format))
-    if wanted.data_format not in (None, made.data_format):
+    if wanted.data_format not in (None, dialect.data_format):
         if wanted.data_format == "channels_last":
             raise RegspecError(Problem("has channels first already, and is not converted to channels last"))
-        made = _with_channels_first(made, resolve(made.model, made.data_format))
+        made = _with_channels_first(made, resolve)
     if wanted.blocks:
         blocks = _in_blocks(made)
         try:
@@ -72,8 +72,9 @@ def _folded(made: Converted, graph: Graph) -> Converted:
     return replace(made, model=model, arrays=arrays, notes=(*made.notes, *notes))
 
 
-def _with_channels_first(made: Converted, graph: Graph) -> Converted:
-    relaid = layout.channels_first(made.model, graph)
+def _with_channels_first(made: Converted, resolve: Callable[[Model, DataFormat], Graph]) -> Converted:
+    relaid = layout.channels_first(made.model, resolve(made.model, made.data_format))
+    layout.check(relaid, resolve(relaid.model, "channels_first"))
     return replace(
         made,
         model=relaid.model,

@@ -12,7 +12,7 @@ that they come from restores Keras's order. One round finds such layers, and the
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,14 +21,13 @@ from regspec.code.axes import Order
 from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode, Graph, LayerNode
 from regspec.keras.conversion.changes import change_of
-from regspec.keras.conversion.needed import chooses_order, needed_order
+from regspec.keras.conversion.needed import chooses_order, needed_order, preferred_order
 from regspec.keras.conversion.reordered import Change, Reordered
-from regspec.keras.conversion.written import FirstCall, Move, Relaid, Scope, Tensor
+from regspec.keras.conversion.written import FirstCall, Move, Relaid, Scope, Tensor, is_turned
 from regspec.keras.layers import weights_last
 from regspec.keras.models import Model
 from regspec.keras.references import names_in
 from regspec.keras.weights import WeightPath
-from regspec.language.regularizers import Dimensions
 from regspec.layers.layer import Layer, Weight
 from regspec.text.problems import Problem, RegspecError
 
@@ -41,6 +40,10 @@ def channels_first(model: Model, graph: Graph) -> Relaid:
     Raises:
         RegspecError: naming the layers that can't be converted.
     """
+    for name, layer in _inner_layers(graph):
+        if getattr(layer, "data_format", None) == "channels_first":
+            why = f"can't be converted to channels first: '{name}' wraps a layer that has channels first already"
+            raise RegspecError(Problem(why, "port the model as it is"))
     plain: set[WeightPath] = set()
     for _ in range(MAX_ROUNDS):
         last = _Round(plain)
@@ -57,6 +60,27 @@ def channels_first(model: Model, graph: Graph) -> Relaid:
     return relaid
 
 
+def check(relaid: Relaid, graph: Graph, within: WeightPath = ()) -> None:
+    """Raises where the converted spec counts the axes of a tensor otherwise than they were written."""
+    for node in graph.nodes:
+        path = (*within, node.name)
+        x = node.outputs[0]
+        if path in relaid.orders and x.rank > 2 and relaid.orders[path] != x.spec_order:
+            what = f"'{'.'.join(path)}' can't be converted to channels first: what its axes mean can't be said"
+            raise RegspecError(Problem(what, "port the model as it is, with channels last"))
+        if isinstance(node, BlockNode):
+            check(relaid, node.block, path)
+
+
+def _inner_layers(graph: Graph) -> Iterator[tuple[str, Layer]]:
+    """Every layer inside another, with the name of that one's entry."""
+    for node in graph.layers():
+        found = [inner for _, inner in node.resolved.layer if isinstance(inner, Layer)]
+        for layer in found:
+            yield node.name, layer
+            found += [inner for _, inner in layer if isinstance(inner, Layer)]
+
+
 class _Everything(Container[WeightPath]):
     def __contains__(self, _: object) -> bool:
         return True
@@ -70,6 +94,7 @@ class _Round:
     unfit: dict[WeightPath, str] = field(default_factory=dict)  # and why
     moves: dict[WeightPath, Move] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    orders: dict[WeightPath, Order] = field(default_factory=dict)  # of the axes of first outputs
     preferences: dict[Graph, dict[str, Order]] = field(default_factory=dict)
 
     def root(self, model: Model, graph: Graph) -> Relaid:
@@ -87,13 +112,14 @@ class _Round:
         gives = {name: tensor.x for name, tensor in zip(names, outputs, strict=True) if not tensor.x.has_keras_order}
         self.notes += [f"the input '{name}' takes {shapes.text(x.shape)}" for name, x in given.items()]
         self.notes += [f"the output '{name}' gives {shapes.text(x.shape)}" for name, x in gives.items()]
-        declared = {name: {**said, "shape": [*inputs[name].x.shape[1:]]} for name, said in model.inputs.items()}
+        declared = {name: {**said, **_declared(inputs[name].x)} for name, said in model.inputs.items()}
         return Relaid(
             replace(made, inputs=declared),
             self.moves,
             inputs={name: x.order for name, x in given.items()},
             outputs={name: x.order for name, x in gives.items()},
             notes=tuple(self.notes),
+            orders=self.orders,
         )
 
     def body(
@@ -113,7 +139,7 @@ class _Round:
                 self._block(kind, fields, model.inner[name], node, scope)
             else:
                 self._layer(kind, fields, node, scope)
-        made = replace(model, entries=scope.entries, inner=scope.inner)
+        made = replace(model, entries=scope.entries, inner=scope.inner, outputs=scope.turned_names(model.outputs))
         return made, [scope.tensors[reference] for reference in names_in(model.outputs)]
 
     # -- entries -------------------------------------------------------------------------------------------------------
@@ -125,7 +151,7 @@ class _Round:
         orders = self._orders(layer, [each.x for each in given], path, wanted)
         said, xs = self._viewed(fields["inputs"], orders, scope)
         change = self._change_of(node, xs, given, path, wanted)
-        scope.entries.append({kind: _rewritten({**fields, "inputs": said}, change)})
+        scope.entries.append({kind: _rewritten({**fields, "inputs": scope.turned(layer, said)}, change)})
         moves = {weight.name: move for weight in node.resolved.weights if (move := self._move(weight, xs[0], path))}
         self.moves |= {(*path, name): move for name, move in moves.items()}
         if xs[0].units is not None and moves:
@@ -144,7 +170,8 @@ class _Round:
         if isinstance(node, LayerNode) and [each.x.rank for each in given] != [x.rank for x in first.inputs]:
             orders = self._orders(node.resolved.layer, [each.x for each in given], path, None)
         said, xs = self._viewed(fields["inputs"], orders, scope)
-        scope.entries.append({"call": {**fields, "inputs": said}})
+        layer = node.resolved.layer if isinstance(node, LayerNode) else None
+        scope.entries.append({"call": {**fields, "inputs": said if layer is None else scope.turned(layer, said)}})
         flattened = frozenset().union(*(each.flattened for each in given))
         if isinstance(node, BlockNode):
             if [x.units for x in xs] != [x.units for x in first.inputs]:
@@ -216,13 +243,17 @@ class _Round:
         scope: Scope,
     ) -> tuple[Tensor, ...]:
         """The outputs of a layer."""
-        outputs, layer = [], node.resolved.layer
+        outputs, layer, is_open = [], node.resolved.layer, False
         for each in node.outputs:
-            like = axes.identity(each.rank) if xs[0].has_keras_order else layer.output_order(each.rank, xs[0])
-            x = Reordered.as_in_keras(each).permuted(change.order or like)
+            like = change.order or layer.output_spec_order(each.rank, *xs)
+            is_open |= like is None
+            x = Reordered.as_in_keras(each).permuted(like or axes.identity(each.rank))
             units = change.units if x.rank == 2 else None
             outputs.append(Tensor(replace(x, units=units), flattened if units is not None else frozenset()))
         self._give(node, outputs, scope)
+        if is_turned(layer) or (is_open and not layer.says_axes):
+            scope.tell(node.name, outputs)
+            self.orders.pop((*scope.within, node.name), None)
         return tuple(outputs)
 
     def _give(self, node: LayerNode | BlockNode, outputs: Sequence[Tensor], scope: Scope) -> None:
@@ -230,6 +261,8 @@ class _Round:
         own = node.block.output_names if isinstance(node, BlockNode) else None
         names = own or [str(index) for index in range(len(outputs))]
         scope.tensors[node.name] = outputs[0]
+        path = (*scope.within, node.name)
+        self.orders[path] = outputs[0].x.order
         scope.tensors |= {f"{node.name}.{name}": tensor for name, tensor in zip(names, outputs, strict=True)}
 
     def _move(self, weight: Weight, x: Reordered, path: WeightPath) -> Move | None:
@@ -238,16 +271,7 @@ class _Round:
             return None
         sizes = zip(weight.along, weight.shape, strict=True)
         units = tuple(x.units if along == x.rank - 1 and size != 1 else None for along, size in sizes)
-        order = axes.identity(len(units))
-        if None not in weight.along:
-            order = tuple(sorted(order, key=lambda axis: x.dimension(weight.along[axis] or 0)))
-        penalty = weight.regularizer
-        matters = penalty is not None and (
-            penalty.reads_axes or penalty.lower(Dimensions(0, 1)) != penalty.lower(Dimensions(1, 0))
-        )
-        if order != axes.identity(len(units)) and (matters or weight.constraint is not None):
-            self._report([path], f"the order of the axes of its {weight.name} matters")
-        return Move(order, units) if any(units) or order != axes.identity(len(units)) else None
+        return Move(units) if any(units) else None
 
     def _wanted(self, model: Model, graph: Graph) -> dict[str, Order]:
         """The preferred order of each tensor, where a layer that takes it, directly or further on, needs one."""
@@ -274,10 +298,16 @@ class _Round:
             inner = model.inner[name]
             return self._wanted(inner, node.block).get([*inner.inputs][index])
         layer = node.resolved.layer
-        order = needed_order(layer, Reordered.as_in_keras(x))
+        order = preferred_order(layer, Reordered.as_in_keras(x))
         if order is None and not chooses_order(layer) and node.outputs[0].rank == x.rank:
             return wanted.get(node.name)
         return order
+
+
+def _declared(x: Reordered) -> dict[str, Any]:
+    """The shape of an input, and what its axes mean where a spec would count them otherwise."""
+    is_usual = x.rank < 5 and x.order == Layer.usual_spec_order(x.rank)
+    return {"shape": [*x.shape[1:]], **({} if is_usual else {"axes": x.meanings})}
 
 
 def _rewritten(fields: Mapping[str, Any], change: Change) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def linear_weight(layer: Layer, x: Symbol) -> tuple[str, int] | None:
     ``x`` is its input, as it takes it.
     """
     found = nearest(LINEAR, type(layer))
-    is_rounded = isinstance(layer, Dense) and (layer.rounds_inputs or layer.rounds_kernel)
+    is_rounded = any(getattr(layer, name, False) for name in ("rounds_inputs", "rounds_kernel"))
     if found is None or is_rounded or (isinstance(layer, Activated) and _is_activated(layer)):
         return None
     weight, axis_of = found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from regspec.code import axes
-from regspec.code.axes import Order
+from regspec.code.axes import Meaning, Order
 from regspec.code.shapes import Symbol
 
 if TYPE_CHECKING:
@@ -72,7 +72,23 @@ class Reordered(Symbol):
     @classmethod
     def as_in_keras(cls, x: Symbol) -> Reordered:
         """A tensor of the graph with its axes and units as in Keras."""
-        return cls(x.logical, x.source, x.dtype, data_format="channels_last")
+        return cls(x.logical, x.source, x.dtype)
+
+    def permuted(self, order: Order) -> Reordered:
+        """The tensor with its axes in another order, in which the converted spec counts them too."""
+        shape = axes.permute(self.shape, axes.between(self.order, order))
+        return replace(self, shape=shape, order=order, spec_order=order)
+
+    @property
+    def meanings(self) -> list[Meaning]:
+        """What its axes mean, as a spec names them; none where there is no name for so many."""
+        space: tuple[Meaning, ...] = ("depth", "height", "width")
+        names: tuple[Meaning, ...] = (*space[-(self.rank - 2) :], "channels")
+        if self.rank == 3:
+            names = ("steps", "features") if self.has_keras_order else ("length", "channels")
+        if self.rank == 6 or (self.rank == 5 and self.order[1] == 1):  # a sequence of images or volumes
+            names = ("steps", *space[-(self.rank - 3) :], "channels")
+        return [names[axis - 1] for axis in self.order[1:]] if len(names) == self.rank - 1 else []
 
     @property
     def has_keras_order(self) -> bool:

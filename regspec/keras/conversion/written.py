@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from regspec.code.axes import Order
 from regspec.keras.conversion.reordered import Change, Reordered, Units
 from regspec.keras.models import Model
 from regspec.keras.weights import WeightPath
+from regspec.layers.layer import Layer, Spatial
+from regspec.layers.reshaping import spec_order_after
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,17 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Move:
-    """How an array of Keras's is moved: its axes to this order, and along each the units of a vector."""
+    """How an array of Keras's is moved: along each axis, the units of a vector."""
 
-    order: Order
     units: tuple[Units | None, ...]
 
     def __call__(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
         for axis, units in enumerate(self.units):
             if units is not None:
                 array = array.take(units.indices(), axis)
-        moved: NDArray[np.generic] = array.transpose(self.order)
-        return moved
+        return array
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Relaid:
     inputs: Mapping[str, Order]  # those that lie otherwise than in Keras
     outputs: Mapping[str, Order]
     notes: tuple[str, ...]
+    orders: Mapping[WeightPath, Order]  # of the axes of each layer's first output
 
     def moved(self, arrays: Mapping[WeightPath, NDArray[np.generic]]) -> dict[WeightPath, NDArray[np.generic]]:
         """Keras's arrays as those of the converted model."""
@@ -78,19 +79,69 @@ class Scope:
     views: dict[tuple[str, Order], str] = field(default_factory=dict)  # by reference and order
     inner: dict[str, Model] = field(default_factory=dict)
     first: dict[str, FirstCall] = field(default_factory=dict)  # by the names of layers
+    turns: dict[str, str] = field(default_factory=dict)  # by reference, what has its axes in the meaning of Keras
 
     def ordered(self, reference: str, order: Order) -> str:
         """The reference to a tensor with its axes in this order; a Permute is added where there is none."""
         tensor = self.tensors[reference]
         if tensor.x.order == order:
-            return reference
+            return self.turns.get(reference, reference)
         if (reference, order) not in self.views:
             name = f"{reference.replace('.', '_')}_permuted"
             while name in self.names:
                 name += "_"
             self.names.add(name)
-            dims = [*axes.between(tensor.x.order, order)[1:]]
-            self.entries.append({"Permute": {"name": name, "inputs": [reference], "dims": dims}})
-            self.tensors[name] = Tensor(tensor.x.permuted(order))
+            dims = axes.between(tensor.x.order, order)
+            view = tensor.x.permuted(order)
+            said = {} if spec_order_after(tensor.x, dims) == order else {"axes": view.meanings}
+            given = self.turns.get(reference, reference)
+            self.entries.append({"Permute": {"name": name, "inputs": [given], "dims": [*dims[1:]], **said}})
+            self.tensors[name] = Tensor(view)
             self.views[reference, order] = name
         return self.views[reference, order]
+
+    # A layer that says channels_first in a model with channels last takes Keras's second axis for the channels. The
+    # spec is told so before it, and after it that the last axis is: a Permute that moves nothing says what axes mean.
+
+    def turned(self, layer: Layer, references: list[str]) -> list[str]:
+        """References to inputs, in Keras's order, whose axes mean what such a layer takes them for; others as given."""
+        if not is_turned(layer):
+            return references
+        return [self._told(each, channels_first=True) for each in references]
+
+    def tell(self, name: str, outputs: Sequence[Tensor]) -> None:
+        """Tells what the axes of the outputs of such a layer, or one that can't be told by itself, mean."""
+        for index, tensor in enumerate(outputs):
+            if tensor.x.rank > 2:
+                reference = f"{name}.{index}"
+                told = self._told(reference if index else name, channels_first=False)
+                self.turns |= {reference: told} if index else {name: told, reference: told}
+
+    def turned_names(self, outputs: Any) -> Any:
+        """The outputs of a model, by what has their axes in the meaning of Keras."""
+        if isinstance(outputs, dict):
+            return {key: self.turns.get(name, name) for key, name in outputs.items()}
+        if isinstance(outputs, str):
+            return self.turns.get(outputs, outputs)
+        return [self.turns.get(name, name) for name in outputs]
+
+    def _told(self, reference: str, *, channels_first: bool) -> str:
+        x = self.tensors[reference].x if reference in self.tensors else None
+        rank = 0 if x is None else x.rank
+        if x is None or rank < 3:
+            return reference
+        order = axes.channels_first(rank) if channels_first else axes.identity(rank)
+        meanings = Reordered((None,) * rank, "", order=order, spec_order=order).meanings
+        name = f"{reference.replace('.', '_')}_{'turned' if channels_first else 'told'}"
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        dims = [*range(1, rank)]
+        self.entries.append({"Permute": {"name": name, "inputs": [reference], "dims": dims, "axes": meanings}})
+        self.tensors[name] = self.tensors[reference]
+        return name
+
+
+def is_turned(layer: Layer) -> bool:
+    """Whether a layer takes Keras's second axis for the channels."""
+    return isinstance(layer, Spatial) and layer.data_format == "channels_first"

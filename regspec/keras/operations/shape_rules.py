@@ -184,7 +184,7 @@ def _attention(operation: Operation) -> Applied:
 def _data_format(operation: Operation, fields: dict[str, Any]) -> dict[str, Any]:
     """The fields with the data format, where it is not the model's."""
     own = operation["data_format"] or "channels_last"
-    return fields if own == operation.dialect.data_format else {**fields, "data_format": own}
+    return fields if own == "channels_last" else {**fields, "data_format": own}
 
 
 @rule("DepthToSpace", "SpaceToDepth", "ExtractPatches")

@@ -40,7 +40,7 @@ def _is_bicubic(layer: Resizing | UpSampling2D, x: Symbol) -> bool:
 
 
 def _in_a_step(layer: TimeDistributed, x: Symbol) -> bool:
-    step = Symbol((None, *x.shape[2:]), x.source, x.dtype, data_format=x.data_format)
+    step = Symbol((None, *x.shape[2:]), x.source, x.dtype)
     return differs_on_torch(layer.layer, wanted(layer.layer, step))
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
@@ -24,12 +25,14 @@ class Along(Moved):
     def order(self, x: Symbol) -> Order | None:
         return None
 
-    def gives_signal(self, *xs: Symbol) -> bool:
-        return any(x.is_signal for x in xs)
+    axis_fields = ("axis",)
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        return self  # whose axis is the spec's where it is said
 
     def dimension(self, x: Symbol) -> int:
-        """The dimension in torch of the axis."""
-        return inner_dimension(self.axis, x)
+        """The dimension in torch of the axis; of the features where none is said."""
+        return inner_dimension(self.axis, x) if "axis" in self.model_fields_set else x.dimension(-1)
 
     def dim(self, x: Symbol) -> int:
         """The argument ``dim`` of torch's functions."""
@@ -114,7 +117,7 @@ class TopK(Moved):
     sorted: bool = Field(True, description="Whether they are in order.")
 
     def output_shape(self, x: Symbol, *_: Symbol) -> list[Shape]:
-        inner_dimension(-1, x)
+        inner_dimension(x.spec_axis(-1), x)
         size = x.shape[-1]
         if size is not None and size < self.k:
             raise ShapeError(f"takes the {self.k} largest numbers of the last axis of {x.described}")
@@ -139,6 +142,7 @@ class ArgExtreme(Layer):
     dtype: Literal["int32", "int64"] = Field("int32", description="The type of the place.")  # type: ignore[assignment]
 
     function: ClassVar[str]
+    is_counted_by_spec = True
 
     @property
     def takes_integers(self) -> bool:
@@ -157,7 +161,9 @@ class ArgExtreme(Layer):
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         number = x.method("byte") if x.dtype == "bool" else x
-        place = number.method(self.function, dim=shown(x.dimension(self.axis), x), keepdim=unless(False, self.keepdims))
+        place = number.method(
+            self.function, dim=shown(inner_dimension(self.axis, x), x), keepdim=unless(False, self.keepdims)
+        )
         return cast(place, "int64", self.dtype)
 
 
@@ -170,27 +176,33 @@ class Normalize(Layer):
     """x / max(norm(x), epsilon) along an axis."""
 
     axis: Axes = Field((-1,), description="The axis, or several together; 1 is the first after the batch.")
+    axis_fields = ("axis",)
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        return self  # whose axis is the spec's where it is said
+
     norm_order: int = Field(2, alias="order", ge=1, le=64, description="The order of the norm.")
     epsilon: Positive | None = Field(None, description="What the norm is at least; 1e-7 when absent.")
 
     def order(self, x: Symbol) -> Order | None:
         return None
 
-    def gives_signal(self, *xs: Symbol) -> bool:
-        return any(x.is_signal for x in xs)
-
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if self.norm_order != 2 and len(self.axis) > 1:
             raise ShapeError(f"takes a norm of order {self.norm_order} along one axis, but {len(self.axis)} are given")
-        for axis in self.axis:
-            inner_dimension(axis, x)
+        self._dimensions(x)
         return x.shape
+
+    def _dimensions(self, x: Symbol) -> tuple[int, ...]:
+        if "axis" not in self.model_fields_set:
+            return (x.dimension(-1),)
+        return tuple(sorted({inner_dimension(axis, x) for axis in self.axis}))
 
     def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
-        dimensions = tuple(sorted({x.dimension(axis) for axis in self.axis}))
+        dimensions = self._dimensions(x)
         dim = dimensions if len(dimensions) > 1 else shown(dimensions[0], x)
         epsilon = 1e-7 if self.epsilon is None else self.epsilon
         return call(
@@ -203,9 +215,6 @@ class Intervals(Moved):
 
     def order(self, x: Symbol) -> Order | None:
         return None
-
-    def gives_signal(self, *xs: Symbol) -> bool:
-        return any(x.is_signal for x in xs)
 
     def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return "int32"
@@ -250,15 +259,32 @@ class Trapezoid(Layer):
     axis: Axis = Field(-1, description="The axis to reduce; 1 is the first after the batch.")
     dx: Number = Field(1.0, description="The distance between two numbers.")
 
+    axis_fields = ("axis",)
+
+    def counted_by_keras(self, *xs: Symbol) -> Layer:
+        return self  # whose axis is the spec's where it is said
+
+    def order(self, x: Symbol) -> Order | None:
+        return x.spec_order
+
+    def _dimension(self, x: Symbol) -> int:
+        return inner_dimension(self.axis, x) if "axis" in self.model_fields_set else x.dimension(-1)
+
+    def output_order(self, rank: int, x: Symbol) -> Order:
+        return axes.without(x.order, {x.order[self._dimension(x)]})
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return None if xs[0].is_open else self.output_order(rank, xs[0])
+
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
-        dimension = inner_dimension(self.axis, x)
+        dimension = self._dimension(x)
         return (*x.shape[:dimension], *x.shape[dimension + 1 :])
 
     def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
-        dim = shown(x.dimension(self.axis), x)
+        dim = shown(self._dimension(x), x)
         return call("torch.trapezoid", x, dx=unless(1.0, self.dx), dim=unless(-1, dim))
 
 
@@ -272,7 +298,7 @@ class ExtractSequences(Moved):
     sequence_stride: Size = Field(description="How far apart windows begin.")
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
-        inner_dimension(-1, x)
+        inner_dimension(x.spec_axis(-1), x)
         count = windowed(x.shape[-1], self.sequence_length, self.sequence_stride, is_padded=False)
         if count is not None and count < 1:
             raise ShapeError(f"takes windows of {self.sequence_length} from the last axis of {x.described}")

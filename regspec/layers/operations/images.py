@@ -26,8 +26,11 @@ class Blocks(Rearranged):
     takes = ("batch", "height", "width", "channels")
 
     def is_first(self, x: Symbol) -> bool:
-        """Whether the channels lie first."""
-        return (self.data_format or x.data_format) == "channels_first"
+        """Whether the channels lie first, as a spec counts them."""
+        return self.data_format == "channels_first" if self.data_format is not None else not x.is_plain
+
+    def reads_axes(self, x: Symbol) -> bool:
+        return self.data_format is None
 
     def divided(self, size: int | None, by: int, x: Symbol) -> int | None:
         """``size / by``; None for an unknown size. Raises `ShapeError` where that is not whole."""
@@ -108,7 +111,11 @@ class ExtractPatches(Rearranged):
         return (size[0], size[1]), (strides[0], strides[-1])
 
     def _axes(self, x: Symbol) -> tuple[int, int, int]:
-        return (2, 3, 1) if (self.data_format or x.data_format) == "channels_first" else (1, 2, 3)
+        is_first = self.data_format == "channels_first" if self.data_format is not None else not x.is_plain
+        return (2, 3, 1) if is_first else (1, 2, 3)
+
+    def reads_axes(self, x: Symbol) -> bool:
+        return self.data_format is None
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         *places, channels = self._axes(x)

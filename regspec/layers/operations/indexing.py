@@ -52,6 +52,8 @@ def _key(items: Any) -> tuple[int | str | None, ...]:
 class GetItem(Moved):
     """A part of the input, by an index for each axis."""
 
+    is_counted_by_spec = True
+
     example = "{key: [':', 0]}"
 
     key: Annotated[
@@ -138,6 +140,8 @@ class Take(Moved):
 
     example = "{indices: 0, axis: 1}"
 
+    is_counted_by_spec = True
+
     indices: Inline | None = Field(
         None, description="The place, or lists of places, whose axes stand where the axis was."
     )
@@ -175,7 +179,7 @@ class Take(Moved):
         if shape:
             is_short = len(shape) == 1 and shape[0] <= SHORT
             places = Listed(self.indices) if is_short else value("indices", self.indices)
-        index = (*(slice(None),) * x.dimension(self.axis), places)
+        index = (*(slice(None),) * inner_dimension(self.axis, x), places)
         return x[index]
 
 
@@ -188,6 +192,7 @@ class TakeAlongAxis(Layer):
     axis: Axis = Field(description="The axis; 1 is the first after the batch.")
 
     arity = (2, 2)
+    is_counted_by_spec = True
 
     @property
     def takes_integers(self) -> bool:
@@ -214,7 +219,7 @@ class TakeAlongAxis(Layer):
 
     def lower(self, x: Symbol, *others: Symbol) -> Expression:
         (places,) = others
-        dimension = x.dimension(self.axis)
+        dimension = inner_dimension(self.axis, x)
         size = x.shape[dimension]
         count = x.method("size", dimension) if size is None else size
         # a negative place counts from the end, which torch.take_along_dim does not support

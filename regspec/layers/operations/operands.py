@@ -197,7 +197,8 @@ def same_shape(verb: str, *operands: Symbol | Numbers) -> Shape:
             if len(shape) > rank or (len(shape) == rank and shape[0] != 1):
                 what = f"can't {verb} {_named(tensors)} and numbers of the shape {shape}, which count examples"
                 raise ShapeError(what)
-            shape = axes.permute((1,) * (rank - len(shape)) + shape, tensors[0].order)
+            whole = (1,) * (rank - len(shape)) + shape
+            shape = axes.permute(whole, axes.between(tensors[0].spec_order, tensors[0].order))
         known.append(shape)
     merged = []
     for sizes in zip(*known, strict=True):
@@ -240,13 +241,13 @@ class Operands(Layer):
             raise ShapeError(what)
 
     def order(self, x: Symbol) -> Order | None:
-        return axes.identity(x.rank) if any(isinstance(each, Array) for each in self.numbers.values()) else None
+        return x.spec_order if any(isinstance(each, Array) for each in self.numbers.values()) else None
+
+    def reads_axes(self, x: Symbol) -> bool:
+        return False
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         return tuple(array_weight(self, name, each) for name, each in self.numbers.items() if isinstance(each, Array))
-
-    def gives_signal(self, *xs: Symbol) -> bool:
-        return any(x.is_signal for x in xs)
 
     def named(self, xs: Sequence[Symbol]) -> dict[str, Symbol | Numbers]:
         """All operands by name."""
@@ -271,7 +272,8 @@ def array_weight(layer: Layer, name: str, array: Array) -> Weight:
 def value(name: str, operand: Symbol | Numbers, *, like: Symbol | None = None, held: bool = False) -> Value:
     """An operand in an expression: a tensor, a number, or a buffer for an array; for a number too, if ``held``.
 
-    An array is aligned with the last of Keras's axes, and permuted to the order of axes of ``like``, the other operand.
+    An array is aligned with the last axes as a spec counts them, and permuted to the order of axes of ``like``, the
+    other operand.
     """
     if isinstance(operand, Symbol) or not (held or isinstance(operand, (tuple, Array))):
         return operand
@@ -279,11 +281,12 @@ def value(name: str, operand: Symbol | Numbers, *, like: Symbol | None = None, h
         return Held(Module(call("nn.Buffer", call("torch.zeros", *operand.shape)), name), (), {})
     array: Expression = call("torch.tensor", _listed(operand))
     shape = shape_of(operand)
-    if like is not None and shape and like.order != axes.identity(like.rank):
+    if like is not None and shape and like.order != like.spec_order:
         whole = (1,) * (like.rank - len(shape)) + shape
-        moved = axes.permute(whole, like.order)
+        order = axes.between(like.spec_order, like.order)
+        moved = axes.permute(whole, order)
         if sum(size != 1 for size in whole) > 1:
-            array = array.method("reshape", *whole).method("permute", *like.order)
+            array = array.method("reshape", *whole).method("permute", *order)
         else:
             array = array.method("reshape", *moved)
     return Held(Module(call("nn.Buffer", array, persistent=False), name), (), {})

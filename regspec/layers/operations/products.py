@@ -58,6 +58,9 @@ class Matmul(Pair):
     def order(self, x: Symbol) -> Order | None:
         return axes.identity(x.rank)
 
+    def reads_axes(self, x: Symbol) -> bool:
+        return True
+
     def output_shape(self, *xs: Symbol) -> Shape:
         x1, x2 = self.named(xs).values()
         self._check_batch(x1, x2)
@@ -121,6 +124,8 @@ def _pair_of_axes(value: Any) -> Any:
 class Tensordot(Layer):
     """The sum of products with numbers over axes of both."""
 
+    is_counted_by_spec = True
+
     example = "{x2: [1.0, 2.0, 3.0, 4.0, 5.0], axes: 1}"
 
     x2: Operand = Field(description="The numbers, as nested lists.")
@@ -178,6 +183,8 @@ _TERM = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*", re.ASCII)
 @operation
 class Einsum(Layer):
     """The sum of products over named axes: ``bij,bjk->bik``."""
+
+    is_counted_by_spec = True
 
     example = "{subscripts: 'abc,adc->abd', inputs: [a, b]}"
 

@@ -15,11 +15,13 @@ from regspec.language.fields import MAX_SIZE, Axes, Axis, Count, OneOrMore, Sequ
 from regspec.layers.layer import operation
 from regspec.layers.operations.operands import MAX_NUMBERS, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, shown
-from regspec.layers.reshaping import Moved, tuples
+from regspec.layers.reshaping import Moved, spec_order_after, tuples
 
 
 class Rearranged(Moved):
     """The numbers of the input at other places."""
+
+    is_counted_by_spec = True
 
     def output_dtype(self, x: Symbol, *others: Symbol) -> str:
         return promoted(*(each.dtype for each in (x, *others)))
@@ -107,6 +109,15 @@ class Swapaxes(Rearranged):
         order[one], order[other] = other, one
         return axes.permute(x.shape, tuple(order))
 
+    def output_order(self, rank: int, x: Symbol) -> Order:
+        return self.output_spec_order(rank, x) or axes.identity(rank)
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        one, other = self._dimensions(xs[0])
+        dims = [*range(rank)]
+        dims[one], dims[other] = other, one
+        return spec_order_after(xs[0], tuple(dims))
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("transpose", *self._dimensions(x))
 
@@ -127,12 +138,21 @@ class Moveaxis(Rearranged):
             raise ShapeError(f"moves axes {[*self.source]} to {[*self.destination]}: as many, and none twice")
         return source, destination
 
-    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
+    def _dims(self, x: Symbol) -> Order:
         source, destination = self._places(x)
         order = [index for index in range(x.rank) if index not in source]
         for place, index in sorted(zip(destination, source, strict=True)):
             order.insert(place, index)
-        return axes.permute(x.shape, tuple(order))
+        return tuple(order)
+
+    def output_order(self, rank: int, x: Symbol) -> Order:
+        return self.output_spec_order(rank, x) or axes.identity(rank)
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return spec_order_after(xs[0], self._dims(xs[0]))
+
+    def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
+        return axes.permute(x.shape, self._dims(x))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         source, destination = self._places(x)
@@ -153,16 +173,13 @@ class Flip(Rearranged):
     def order(self, x: Symbol) -> Order | None:
         return None
 
-    def gives_signal(self, *xs: Symbol) -> bool:
-        return any(x.is_signal for x in xs)
-
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         for axis in self.axis:
             inner_dimension(axis, x)
         return x.shape
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
-        dimensions = sorted({x.dimension(axis) for axis in self.axis})
+        dimensions = sorted({inner_dimension(axis, x) for axis in self.axis})
         return x.method("flip", *(dimensions if len(dimensions) > 1 else [shown(dimensions[0], x)]))
 
 
@@ -188,9 +205,6 @@ class Roll(Rearranged):
             raise PydanticCustomError("shift", "needs one 'shift', or one for each axis")
         return self
 
-    def gives_signal(self, *xs: Symbol) -> bool:
-        return any(x.is_signal for x in xs)
-
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         for axis in self.axis:
             inner_dimension(axis, x)
@@ -198,7 +212,7 @@ class Roll(Rearranged):
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         shifts = self.shift if len(self.shift) == len(self.axis) else self.shift * len(self.axis)
-        dimensions = tuple(x.dimension(axis) for axis in self.axis)
+        dimensions = tuple(inner_dimension(axis, x) for axis in self.axis)
         if len(dimensions) == 1:
             return x.method("roll", shifts[0], dims=shown(dimensions[0], x))
         return x.method("roll", shifts, dims=dimensions)
@@ -260,8 +274,8 @@ class Repeat(Rearranged):
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         repeats = self.repeats[0] if len(self.repeats) == 1 else value("repeats", self.repeats)
-        size = OMIT if len(self.repeats) == 1 else sum(self.repeats)  # so that no device is asked for it
-        return x.method("repeat_interleave", repeats, dim=shown(x.dimension(self.axis), x), output_size=size)
+        size = OMIT if len(self.repeats) == 1 else sum(self.repeats)  # so that the device is not asked for it
+        return x.method("repeat_interleave", repeats, dim=shown(inner_dimension(self.axis, x), x), output_size=size)
 
 
 @operation
@@ -306,7 +320,7 @@ class BroadcastTo(Rearranged):
             raise ShapeError(f"is of the shape {[*self.shape]}, but is given {x.described}", hint)
         new = tuple(old if size in (None, -1) else size for size, old in zip(self.shape, x.shape, strict=True))
         if any(old not in (1, None, size) or size == 0 for old, size in zip(x.shape[1:], new[1:], strict=True)):
-            raise ShapeError(f"can't repeat {text(x.logical)} to {text(new)}")
+            raise ShapeError(f"can't repeat {text(x.spec_shape)} to {text(new)}")
         return new
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:

@@ -17,8 +17,8 @@ from regspec.layers.reshaping import Moved
 
 
 def inner_dimension(axis: int, x: Symbol) -> int:
-    """The dimension in torch of an axis, which may not be the batch. Raises `ShapeError`."""
-    dimension = x.dimension(axis)
+    """The dimension in torch of an axis as a spec counts it, which may not be the batch. Raises `ShapeError`."""
+    dimension = x.dimension(x.keras_axis(axis))
     if dimension == 0:
         raise ShapeError(
             f"has axis {axis}, which is the batch of {x.described}", "a layer works on each example by itself"
@@ -45,13 +45,20 @@ class Reduction(Moved):
         """The dimensions in torch that are reduced."""
         return tuple(sorted({inner_dimension(axis, x) for axis in self.axis}))
 
-    def order(self, x: Symbol) -> Order | None:
-        reduced = {axis % x.rank for axis in self.axis}
-        kept = [axis for axis in x.order if axis not in reduced]
-        return None if self.keepdims or kept == sorted(kept) else axes.identity(x.rank)
+    is_counted_by_spec = True
 
-    def gives_signal(self, *xs: Symbol) -> bool:
-        return any(x.is_signal for x in xs) and self.keepdims
+    def order(self, x: Symbol) -> Order | None:
+        reduced = {x.order[dimension] for dimension in self.dimensions(x)}
+        kept, counted = ([axis for axis in order if axis not in reduced] for order in (x.order, x.spec_order))
+        return None if self.keepdims or kept == counted else x.spec_order
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        x = xs[0]
+        reduced = {x.order[dimension] for dimension in self.dimensions(x)}
+        if self.keepdims or x.is_open:
+            return super().output_spec_order(rank, *xs)
+        has_channels = x.is_plain or x.rank - 1 not in reduced
+        return axes.without(x.spec_order, reduced) if rank < 3 or has_channels else None
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape | list[Shape]:
         return self.reduced_shape(x)
@@ -262,10 +269,11 @@ class Norm(FloatReduction):
         return self.reduced_shape(x)
 
     def order(self, x: Symbol) -> Order | None:
-        return axes.identity(x.rank)
+        return x.spec_order
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         order = float(self.ord) if self.ord in ("inf", "-inf") else self.ord
         # of a matrix's axes the first holds its rows
-        dim = shown(x.dimension(self.axis[0]), x) if len(self.axis) == 1 else tuple(map(x.dimension, self.axis))
+        dims = tuple(inner_dimension(axis, x) for axis in self.axis)
+        dim = shown(dims[0], x) if len(dims) == 1 else dims
         return call("torch.linalg.norm", x, ord=unless(None, order), dim=dim, keepdim=unless(False, self.keepdims))

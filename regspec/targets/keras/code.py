@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from regspec.code import axes
+from regspec.code.axes import Order
 from regspec.code.shapes import ShapeError, States, Symbol, text
 from regspec.graph.loading import in_order
 from regspec.graph.network import BlockNode, Graph, LayerNode, Node
@@ -68,8 +70,8 @@ class _File:
                 number += 1
                 name = f"make_{graph.name}_{number}"
             self.names[body] = name
-            inputs = ", ".join(f"{x.source} {text(x.logical)}" for x in graph.inputs)
-            outputs = ", ".join(f"{name} {text(x.logical)}" for name, x in _named_outputs(graph))
+            inputs = ", ".join(f"{x.source} {text(x.spec_shape)}" for x in graph.inputs)
+            outputs = ", ".join(f"{name} {text(x.spec_shape)}" for name, x in _named_outputs(graph))
             parameters = [] if graph.is_root else ["name: str"]
             head = Statement(beside(called(name, parameters), " -> keras.Model"), "def ", ":").lines(0)
             self.functions.append("\n".join([*head, f'    """{inputs} -> {outputs}"""', body]))
@@ -97,7 +99,7 @@ class _Function:
         called_again = {node.first for node in graph.nodes if node.first is not None}
         for x in graph.inputs:
             self.variables[x] = self._new(x.source)
-            shape = Brackets("(", tuple(literal(size) for size in x.logical[1:]), ",)" if x.rank == 2 else ")")
+            shape = Brackets("(", tuple(literal(size) for size in x.spec_shape[1:]), ",)" if x.rank == 2 else ")")
             more = [] if x.dtype == "float32" else [beside("dtype=", literal(x.dtype))]
             name = beside("name=", literal(x.source))
             yield Statement(called("keras.Input", [shape, *more, name]), f"{self.variables[x]} = ")
@@ -122,7 +124,7 @@ class _Function:
                 self.layers[node] = self._new(f"{node.name}_layer")
                 yield Statement(layer, f"{self.layers[node]} = ")
                 layer = self.layers[node]
-        value = called(layer, self._called_on(node))
+        value = self._as_spec_counts(node, called(layer, self._called_on(node)))
         names = node.block.output_names if isinstance(node, BlockNode) else None
         if names is not None:
             whole = self._new(node.name)
@@ -172,7 +174,7 @@ class _Function:
 
     def _called_on(self, node: LayerNode | BlockNode) -> list[Doc]:
         """The arguments of a call: tensors, masks, and the fields of the layer that belong to a call."""
-        tensors = [self.variables[x] for x in node.inputs]
+        tensors = [self._literal(node, x, order) for x, order in zip(node.inputs, _literal_orders(node), strict=True)]
         in_list: Doc = tensors[0] if len(tensors) == 1 else Brackets("[", tuple(tensors), "]")
         if isinstance(node, BlockNode):
             return [in_list]
@@ -187,6 +189,34 @@ class _Function:
         said = {name: getattr(layer, name) for name in sorted(layer.call_fields)}
         flags = [beside(f"{name}=", literal(value)) for name, value in said.items() if value]
         return [*given, *self._masks(node), *flags]
+
+    def _literal(self, node: LayerNode | BlockNode, x: Symbol, order: Order) -> Doc:
+        """An input with its axes in the order in which Keras's layer takes them."""
+        return self._permuted(self.variables[x], x.spec_order, order, f"{x.source}_for_{node.name}")
+
+    def _as_spec_counts(self, node: LayerNode | BlockNode, value: Doc) -> Doc:
+        """The value of a call with its axes as the spec counts them. Raises `ShapeError` for one of several."""
+        if isinstance(node, BlockNode):
+            return value
+        first, layer = _literal_orders(node)[0], node.resolved.layer
+        for index, x in enumerate(node.outputs):
+            order = first if x.rank == node.inputs[0].rank else axes.channels_first(x.rank)
+            if layer.is_counted_by_spec:
+                order = x.spec_order
+            elif first == axes.identity(len(first)):
+                order = axes.identity(x.rank)
+            if order != x.spec_order and len(node.outputs) > 1:
+                raise ShapeError("has several outputs with channels first", "say data_format: channels_last")
+            if not index:
+                value = self._permuted(value, order, x.spec_order, f"{node.name}_as_counted")
+        return value
+
+    def _permuted(self, value: Doc, have: Order, want: Order, name: str) -> Doc:
+        if have == want:
+            return value
+        dims = Brackets("(", tuple(literal(axis) for axis in axes.between(have, want)[1:]), ")")
+        self.file.arguments.modules.add("layers")
+        return called(called("layers.Permute", [dims, beside("name=", literal(self._new(name)))]), [value])
 
     def _masks(self, node: LayerNode) -> Iterator[Doc]:
         """The masks that are named for a layer, in place of those that its inputs have."""
@@ -229,6 +259,14 @@ class _Function:
         )
 
 
+def _literal_orders(node: LayerNode | BlockNode) -> list[Order]:
+    """The order of axes in which Keras's layer takes each input; a block takes them as the spec counts them."""
+    if isinstance(node, BlockNode) or node.resolved.layer.is_counted_by_spec:
+        return [x.spec_order for x in node.inputs]
+    first = node.resolved.layer.literal_order(node.inputs[0])
+    return [first if x.rank == len(first) else axes.identity(x.rank) for x in node.inputs]
+
+
 def _leading_to_outputs(graph: Graph) -> set[Node]:
     """The nodes that an output depends on."""
     kept, wanted = set[Node](), {*graph.outputs}
@@ -260,7 +298,7 @@ def _count(states: States | None) -> int:
     return 1 if states is None else sum(map(_count, states))
 
 
-def _in_lists(states: States, variables: Iterator[str]) -> tuple[Doc, ...]:
+def _in_lists(states: States, variables: Iterator[Doc]) -> tuple[Doc, ...]:
     return tuple(next(variables) if each is None else Brackets("[", _in_lists(each, variables), "]") for each in states)
 
 

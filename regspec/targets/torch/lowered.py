@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from regspec.code import axes
+from regspec.code.axes import Order
 from regspec.code.expressions import CASTS, Apply, Call, Expression, Module, call, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.resolved import Resolved, Term, alike, slot_of_inner, taken, weights_of
@@ -131,7 +132,7 @@ def _computed(resolved: Resolved, xs: tuple[Symbol, ...]) -> tuple[tuple[Symbol,
         result.method(CASTS[x.dtype]) if x.dtype in CASTS and layer.gives not in (None, x.dtype) else result
         for x, result in zip(resolved.outputs, found if isinstance(found, list) else [found], strict=True)
     )
-    outputs = tuple(replace(x).permuted(layer.output_order(x.rank, xs[0])) for x in resolved.outputs)
+    outputs = tuple(replace(x).permuted(_order_of(x, layer, xs)) for x in resolved.outputs)
     if activity is None:
         return outputs, results
     if activity.reads_axes:
@@ -144,6 +145,13 @@ def _computed(resolved: Resolved, xs: tuple[Symbol, ...]) -> tuple[tuple[Symbol,
         return outputs, results
     listener = Module(call("nn.Identity"), "activity")
     return outputs, tuple(listener(result) for result in results)
+
+
+def _order_of(x: Symbol, layer: Layer, xs: Sequence[Symbol]) -> Order:
+    """The order in which an output lies. One whose axes its use tells lies as the spec counts them."""
+    order = layer.output_order(x.rank, xs[0])
+    is_told = layer.output_spec_order(x.rank, *xs) is not None
+    return order if is_told else tuple(x.spec_order[axis] for axis in order)
 
 
 def _can_be_listened_to(result: Expression) -> bool:

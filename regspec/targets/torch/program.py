@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from regspec.code import axes
 from regspec.code.expressions import Apply, Call, Definition, Module, Part
 from regspec.code.shapes import ShapeError, Symbol
 from regspec.graph.loading import in_order
@@ -104,7 +103,7 @@ class _Lowering:
             )
         given = [known[x] for x in graph.outputs]
         if graph.is_root:
-            given = [ordered(x, axes.identity(x.rank), steps) for x in given]
+            given = [ordered(x, x.spec_order, steps) for x in given]
         kept = without_unread_masks(steps, given)
         read = {x for step in kept for x in step.inputs}
         masked = tuple(index for index, x in enumerate(inputs) if x.mask in read)

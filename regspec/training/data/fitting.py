@@ -52,7 +52,7 @@ def fitted_inputs(arrays: Mapping[str, Array], graph: Graph, source: str) -> tup
 
 def _shaped(array: Array, x: Symbol, source: str) -> Array:
     """An array in an input's shape; numbers in a row, and axes of size 1, fit in if the count is right."""
-    given, wanted = array.shape[1:], x.logical[1:]
+    given, wanted = array.shape[1:], x.spec_shape[1:]
     if len(given) == len(wanted) and all(b in (None, a) for a, b in zip(given, wanted, strict=True)):
         return array
     known, unknown = math.prod(size or 1 for size in wanted), wanted.count(None)
@@ -62,9 +62,10 @@ def _shaped(array: Array, x: Symbol, source: str) -> Array:
     is_alike = min(len(given), len(wanted)) <= 1 or [*_wide(given)] == [*_wide(wanted)]
     if total and fits and is_alike:
         return array.reshape(len(array), *(-1 if size is None else size for size in wanted))
-    what = f"'{source}' gives {text((None, *given))} for '{x.source}', but the spec takes {text(x.logical)}"
+    what = f"'{source}' gives {text((None, *given))} for '{x.source}', but the spec takes {text(x.spec_shape)}"
     is_turned = sorted(given) == sorted(size or 0 for size in wanted)
-    hint = f"the axes are in another order; data_format is {x.data_format}" if is_turned else None
+    where = "last" if x.is_plain else "first"
+    hint = f"the axes are in another order: the spec counts the channels {where}" if is_turned else None
     raise RegspecError(Problem(what, hint))
 
 

@@ -80,20 +80,19 @@ def form_of(graph: Graph, source: str) -> Form:
         names = ", ".join(x.source for x in graph.inputs)
         raise RegspecError(Problem(f"the images in '{source}' are one input, but the spec takes {names}"))
     x = graph.inputs[0]
-    is_last = x.data_format == "channels_last"
     sizes = x.logical[1:]
     if len(sizes) == 3:
-        height, width, channels = sizes if is_last else (*sizes[1:], sizes[0])
+        height, width, channels = sizes
     else:
         height, width, channels = (*sizes, 1) if len(sizes) == 2 else (None, None, None)
     if height is None or width is None or channels not in MODES:
-        axes = "(batch, height, width, channels)" if is_last else "(batch, channels, height, width)"
-        what = f"'{source}' gives images {axes}, but the spec takes {text(x.logical)} for '{x.source}'"
+        axes = "(batch, height, width, channels)" if x.is_plain else "(batch, channels, height, width)"
+        what = f"'{source}' gives images {axes}, but the spec takes {text(x.spec_shape)} for '{x.source}'"
         raise RegspecError(Problem(what, "give it a height and a width, and 1, 3 or 4 channels"))
     if x.dtype in ("bool", "int8"):
         what = f"'{source}' gives images of numbers 0 to 255, but the spec takes {x.dtype} for '{x.source}'"
         raise RegspecError(Problem(what, "float32 (0 to 1) or uint8 (0 to 255) holds images"))
-    order = None if len(sizes) == 2 else (0, 1, 2, 3) if is_last else (0, 3, 1, 2)
+    order = None if len(sizes) == 2 else x.spec_order
     return Form(MODES[channels], height, width, order, getattr(torch, x.dtype))
 
 

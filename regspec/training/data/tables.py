@@ -115,7 +115,7 @@ def _columns_of(x: Symbol, names: Sequence[str], path: str) -> Sequence[str]:
         return found
     wanted = f"'{x.source}'" if width == 1 else f"'{x.source}_0' to '{x.source}_{(width or 2) - 1}'"
     has = f"{', '.join(found or names)}"
-    what = f"the spec takes {text(x.logical)} for '{x.source}', the columns {wanted}, but the file has {has}"
+    what = f"the spec takes {text(x.spec_shape)} for '{x.source}', the columns {wanted}, but the file has {has}"
     raise RegspecError(Problem(what, path=path))
 
 

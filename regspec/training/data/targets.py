@@ -53,7 +53,7 @@ def _shape(goal: Array) -> str:
 
 def _quantities(goal: Array, graph: Graph, source: str) -> torch.Tensor:
     """Quantities that the model's output has a place for."""
-    output, expected = graph.outputs[0].logical, goal.shape[1:] or (1,)
+    output, expected = graph.outputs[0].spec_shape, goal.shape[1:] or (1,)
     fits = len(output) == len(expected) + 1 and all(b in (None, a) for a, b in zip(expected, output[1:], strict=True))
     if not fits:
         what = f"the model gives {text(output)}, but the target of '{source}' is {_shape(goal)}: quantities"
@@ -67,7 +67,7 @@ def _quantities(goal: Array, graph: Graph, source: str) -> torch.Tensor:
 
 def _classes(target: torch.Tensor, names: Names, graph: Graph, source: str) -> tuple[str, ...]:
     """The names of the classes, for which the model's output has a place."""
-    output = graph.outputs[0].logical
+    output = graph.outputs[0].spec_shape
     seen = target.unique().tolist()
     shown = names if names is not None else tuple(map(str, seen))
     what = f"'{source}' has the classes {', '.join(shown[:SHOWN])}{', …' * (len(shown) > SHOWN)}"
