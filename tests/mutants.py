@@ -165,11 +165,11 @@ MUTANTS = (
         "tests/test_edges.py -k sums",
     ),
     Mutant(
-        "layers on signals are those on sequences",
+        "layers on tensors whose axes a spec counts otherwise are one",
         "graph/resolved.py",
-        "yield x.shape, x.order, x.dtype, x.is_signal",
-        "yield x.shape, x.order, x.dtype",
-        "tests/test_edges.py -k signal",
+        "yield x.shape, x.order, x.dtype, x.spec_order, x.is_open",
+        "yield x.shape, x.order, x.dtype, x.is_open",
+        "tests/layers/test_layouts.py -k beside",
     ),
     Mutant(
         "a kind is known by a field",
@@ -181,8 +181,8 @@ MUTANTS = (
     Mutant(
         "a kind is known by its name, in a table",
         "graph/resolved.py",
-        "is_signal = layer.gives_signal(*xs) and len(shape) == 3",
-        'is_signal = {"Permute": False}.get(type(layer).__name__, layer.gives_signal(*xs)) and len(shape) == 3',
+        "spec_order = layer.output_spec_order(len(shape), *xs)",
+        'spec_order = None if type(layer).__name__ in {"Permute"} else layer.output_spec_order(len(shape), *xs)',
         "tests/test_house.py -k kind",
     ),
     # -- views ---------------------------------------------------------------------------------------------------------
@@ -233,8 +233,8 @@ MUTANTS = (
     Mutant(
         "the output of evaluation that is changed in place later is not copied",
         "runtime/penalties/terms.py",
-        "self.penalty(x.clone() if has_gradient else x)",
-        "self.penalty(x)",
+        "self.penalty(x.clone() if has_gradient else x, parts, share)",
+        "self.penalty(x, parts, share)",
         "tests/test_penalties.py -k place",
     ),
     Mutant(
@@ -275,16 +275,16 @@ MUTANTS = (
     # -- modules -------------------------------------------------------------------------------------------------------
     Mutant(
         "a group lasso on the gradient route does not follow its schedule",
-        "modules/binding.py",
-        "gradient = gradient * (part.factor * scale)",
-        "gradient = gradient * scale",
+        "modules/stepping.py",
+        "gradient = gradient * (part.factor * scale * signs[parameter])",
+        "gradient = gradient * (scale * signs[parameter])",
         "tests/test_schedules.py -k routes",
     ),
     Mutant(
         "an embedding's outputs are its rows",
-        "modules/regularizing.py",
-        "isinstance(owner, (nn.modules.conv._ConvTransposeNd, nn.Embedding))",
-        "isinstance(owner, nn.modules.conv._ConvTransposeNd)",
+        "modules/weights.py",
+        "isinstance(part, (nn.Embedding, nn.EmbeddingBag))",
+        "isinstance(part, nn.EmbeddingBag)",
         "tests/test_regularizing.py -k encoder",
     ),
     Mutant(

@@ -90,3 +90,18 @@ def test_an_axis_is_counted_once() -> None:
     model, x = regspec.build(spec), torch.randn(2, 3, 5, 7)
     wanted = torch.layer_norm(x.movedim(1, -1), (3,), eps=1e-3)
     torch.testing.assert_close(model(x), torch.layer_norm(wanted, (3,), eps=1e-3).movedim(-1, 1))
+
+
+def test_equal_layers_on_a_signal_and_beside_it_on_a_sequence() -> None:
+    """Both have as many steps and features; what each gives is counted as what it takes."""
+    layers = [
+        {"Conv1D": {"name": "conv", "filters": 4, "kernel_size": 1, "inputs": "signal"}},
+        {"Softmax": {"name": "one", "inputs": "conv"}},
+        {"Dense": {"name": "dense", "units": 4, "inputs": "steps"}},
+        {"Softmax": {"name": "other", "inputs": "dense"}},
+    ]
+    inputs = {"signal": {"shape": [3, 7]}, "steps": {"shape": [7, 5]}}
+    model = regspec.build({"inputs": inputs, "layers": layers, "outputs": ["one", "other"]})
+    one, other = model(torch.randn(2, 3, 7), torch.randn(2, 7, 5))
+    assert (one.shape, other.shape) == ((2, 4, 7), (2, 7, 4))
+    torch.testing.assert_close((one.sum(1), other.sum(2)), (torch.ones(2, 7), torch.ones(2, 7)))
