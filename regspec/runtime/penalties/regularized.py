@@ -326,7 +326,7 @@ class Regularized(nn.Module):
         if torch.compiler.is_compiling():
             self._heard = [*self._heard] if self._accumulates else []  # reading it would be a guard
         else:
-            guard_hooks()
+            guard_hooks(Regularized)
             if not self._accumulates:
                 self._heard.clear()
         listening.heard, listening.has_gradients = heard, torch.is_grad_enabled()
