@@ -19,7 +19,7 @@ from regspec.cli import app
 from regspec.keras.conversion import changes
 from regspec.keras.porting import Port
 from regspec.layers import KINDS
-from regspec.layers.layer import Elementwise
+from regspec.layers.families import Elementwise
 
 from .layers import reference
 from .layers.rows import ROWS

@@ -15,7 +15,7 @@ from keras import layers
 import regspec
 from regspec.keras.values import FAMILIES, UnportedError, spec_form
 from regspec.language.regularizers import REGULARIZERS
-from regspec.layers.layer import KINDS
+from regspec.layers.kinds import KINDS
 
 from .layers import reference
 from .ported import agrees

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import regspec
 from regspec.keras.weights import to_parameters
-from regspec.layers.layer import OPERATIONS
+from regspec.layers.kinds import OPERATIONS
 
 from .layers import reference
 from .layers.rows import ROWS, Row

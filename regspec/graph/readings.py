@@ -13,7 +13,7 @@ from regspec.code import axes
 from regspec.code.axes import Meaning, Order
 from regspec.code.shapes import DataFormat
 from regspec.layers import Layer
-from regspec.layers.layer import Spatial
+from regspec.layers.families import Spatial
 from regspec.specs.model import BlockUse, Body, LayerCall, LayerUse
 from regspec.specs.sections import Input
 from regspec.text.problems import Problem
@@ -40,6 +40,8 @@ def has_two_readings(declared: Input, first: Layer | None, data_format: DataForm
         return True
     if data_format is not None or declared.axes is not None or rank < 4 or _says_layout(first):
         return False
+    if first is not None and first.takes is not None and len(first.takes) != rank:
+        return False  # which is the fault
     *others, last = declared.shape
     looks_last = last is not None and last <= FEW and all(size is None or size > FEW for size in others)
     return looks_last and order == axes.channels_first(rank)

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from regspec.layers.layer import KINDS, OPERATIONS, Layer
+from regspec.layers.kinds import KINDS, OPERATIONS
+from regspec.layers.layer import Layer
 
 Answer = TypeVar("Answer")
 

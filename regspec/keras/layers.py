@@ -19,7 +19,9 @@ from regspec.keras.quantized import is_quantized, quantized_fields
 from regspec.keras.values import FAMILIES, UnportedError, is_foreign, spec_form
 from regspec.language.fields import Frozen
 from regspec.layers.cells import CELLS
-from regspec.layers.layer import BUILT_IN, KINDS, Layer, Spatial
+from regspec.layers.families import Spatial
+from regspec.layers.kinds import BUILT_IN, KINDS
+from regspec.layers.layer import Layer
 
 # Entries of a config that are no fields of a kind, and that do not change what is computed.
 MEANINGLESS = frozenset(

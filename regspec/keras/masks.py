@@ -20,7 +20,8 @@ from regspec.keras.models import Entry, Fields, Model
 from regspec.keras.references import names_in
 from regspec.keras.values import UnportedError
 from regspec.layers.attention import MultiHeadAttention
-from regspec.layers.layer import KINDS, Layer
+from regspec.layers.kinds import KINDS
+from regspec.layers.layer import Layer
 from regspec.layers.masking import Masking
 from regspec.layers.recurrent import Recurrent
 from regspec.targets.torch.program import Program, block_of

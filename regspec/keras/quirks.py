@@ -21,12 +21,8 @@ HOLDERS = frozenset(
         *ATTENTION,  # whose projections are made when the file has been read
     )
 )
-
-
-# Classes that compute by their whole batch, or take their weights on at each call, in training.
+# Classes whose output in training depends on the whole batch, or on how often they were called.
 OF_BATCHES = ("BatchNormalization", "SyncBatchNormalization", "SpectralNormalization", "RandomCrop")
-
-
 TABLES = ("Embedding", "ReversibleEmbedding")  # of vectors, which whole numbers index
 
 
@@ -53,7 +49,7 @@ def _unheard(config: Config, dialect: Dialect, notes: Notes) -> Config:
 
 
 def _at_once(config: Config, dialect: Dialect, notes: Notes) -> Config:
-    """With all steps as one batch of a layer that reads its batch, which Keras has had as so many since Keras 3."""
+    """With all steps in one batch: before Keras 3, which has one step after the other for a layer that reads it."""
     inner, reads_batch = config.get("layer"), False
     while isinstance(inner, dict) and not reads_batch:
         reads_batch = inner.get("class_name") in OF_BATCHES

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from regspec.keras.arrays import ArrayFile
-from regspec.layers.layer import BUILT_IN, KINDS, Layer
+from regspec.layers.kinds import BUILT_IN, KINDS
+from regspec.layers.layer import Layer
 from regspec.layers.registration import Registered, registered_as
 from regspec.text.problems import Problem, Problems, did_you_mean
 

@@ -11,7 +11,7 @@ from regspec.keras.kinds import kind_of
 from regspec.keras.notes import Notes
 from regspec.keras.older import keras2
 from regspec.keras.precision import precision_of
-from regspec.layers.layer import Spatial
+from regspec.layers.families import Spatial
 from regspec.text.problems import Problem, RegspecError
 
 

@@ -57,7 +57,7 @@ def _sizes_schema(least: int) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [item, {"type": "array", "items": item, PER_AXIS: True}]})
 
 
-# One size for all spatial axes, or one for each; the kind fixes how many there are (see `layers.layer.Spatial`).
+# One size for all spatial axes, or one for each; the kind fixes how many there are (see `layers.families.Spatial`).
 Sizes = Annotated[tuple[Size, ...], OneOrMore, _sizes_schema(1)]
 Counts = Annotated[tuple[Count, ...], OneOrMore, _sizes_schema(0)]
 Axes = Annotated[
@@ -97,6 +97,14 @@ def _meanings(value: tuple[Meaning, ...]) -> tuple[Meaning, ...]:
 
 
 Meanings = Annotated[tuple[Meaning, ...], Sequence, AfterValidator(_meanings)]
+
+
+def check_meanings(names: tuple[Meaning, ...] | None, sizes: tuple[int | None, ...]) -> None:
+    """Raises a pydantic error where names are given, and are not as many as the sizes beside them."""
+    if names is not None and len(names) != len(sizes):
+        context = {"names": len(names), "sizes": len(sizes)}
+        raise PydanticCustomError("axes", "names {names} axes, but has {sizes} sizes", context)
+
 
 MAX_NAME = 100
 

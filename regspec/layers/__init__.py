@@ -7,7 +7,8 @@ takes, to shapes, weights and the expression that computes it. Importing the pac
 from importlib import import_module
 from pkgutil import walk_packages
 
-from regspec.layers.layer import KINDS, Layer, find_kind
+from regspec.layers.kinds import KINDS, find_kind
+from regspec.layers.layer import Layer
 
 for _module in walk_packages(__path__, f"{__name__}."):
     import_module(_module.name)

@@ -15,7 +15,9 @@ from regspec.language.constraints import Constraint
 from regspec.language.fields import Axes, NotNegative, Number
 from regspec.language.initializers import ZEROS, Initializer
 from regspec.language.regularizers import RegularizerField
-from regspec.layers.layer import Elementwise, Layer, Weight, kind
+from regspec.layers.families import Elementwise
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Layer, Weight
 
 
 def applied(function: ActivationFunction, x: Symbol) -> Expression:

@@ -11,7 +11,9 @@ from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axis, Fraction, Number, Size
 from regspec.language.initializers import Constant
-from regspec.layers.layer import Elementwise, Weight, kind
+from regspec.layers.families import Elementwise
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Weight
 from regspec.layers.merging import Merge
 
 

@@ -12,7 +12,8 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Count, Fraction, Size, Sizes
 from regspec.language.initializers import GLOROT_UNIFORM, ONES
 from regspec.language.regularizers import Regularizer, RegularizerField
-from regspec.layers.layer import Layer, Weight, kind
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Layer, Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
 
 

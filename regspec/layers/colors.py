@@ -19,7 +19,8 @@ from regspec.layers.augmentation import (
     Signed,
     Valued,
 )
-from regspec.layers.layer import Layer, kind
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Layer
 from regspec.layers.reshaping import Moved
 
 

@@ -13,7 +13,9 @@ from pydantic import Field
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, same_padding, windowed
 from regspec.language.fields import Counts, Size, Sizes
-from regspec.layers.layer import Activated, Spatial, Weight, kind
+from regspec.layers.families import Activated, Spatial
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, DepthwiseSlot, KernelSlot, PointwiseSlot
 
 AXES = {1: "l", 2: "h w", 3: "d h w"}

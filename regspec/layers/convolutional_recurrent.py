@@ -18,7 +18,8 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Size
 from regspec.layers.cells import Gated, Names
 from regspec.layers.convolution import AXES, Even, compact
-from regspec.layers.layer import Layer, Weight, kind
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Layer, Weight
 from regspec.layers.recurrent import Recurrent
 
 

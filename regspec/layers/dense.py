@@ -16,7 +16,9 @@ from regspec.language.constraints import Constraint
 from regspec.language.fields import OneOrMore, Size
 from regspec.language.initializers import ONES, ZEROS, Initializer
 from regspec.language.regularizers import RegularizerField
-from regspec.layers.layer import Activated, Weight, kind
+from regspec.layers.families import Activated
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
 
 ROUNDS_INPUTS: Any = Field(

@@ -8,7 +8,8 @@ from regspec.code.axes import Order, identity
 from regspec.code.expressions import Binary, Expression, Module, call, unless
 from regspec.code.shapes import Precision, Shape, ShapeError, Symbol
 from regspec.language.fields import Positive, Size
-from regspec.layers.layer import Weight, kind, parse_pattern
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Weight, parse_pattern
 from regspec.layers.slots import EmbeddingsSlot
 
 

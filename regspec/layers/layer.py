@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from regspec.code import axes
 from regspec.code.axes import Order, Pattern
-from regspec.code.expressions import Expression, Module, unless
-from regspec.code.shapes import DataFormat, Precision, RankError, Shape, ShapeError, States, Symbol, text
-from regspec.language.activations import Activation
+from regspec.code.expressions import Expression, unless
+from regspec.code.shapes import Precision, RankError, Shape, ShapeError, States, Symbol
 from regspec.language.constraints import WeightConstraint
-from regspec.language.fields import Axis, Frozen, Name, Names, NamesIfAny, Trainable
+from regspec.language.fields import Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.language.initializers import Drawn, WeightInitializer
-from regspec.language.registration import load_entry_points
 from regspec.language.regularizers import Dimensions, Regularizer, RegularizerField
 
 parse_pattern = cache(Pattern.parse)
@@ -115,6 +112,7 @@ class Layer(Frozen):
     takes_inputs_apart: ClassVar[bool] = False  # whether Keras's class takes its inputs as separate arguments
     is_counted_by_spec: ClassVar[bool] = False  # whether it counts the axes of its inputs as the spec, and not as Keras
     says_axes: ClassVar[bool] = False  # whether a field of it, axes, says what those of its output mean
+    open_rank: ClassVar[int] = 4  # from how many axes on it must be told which one has the channels
     axis_fields: ClassVar[tuple[str, ...]] = ()  # fields with axes of its input, as the spec counts them
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
@@ -284,7 +282,7 @@ class Layer(Frozen):
             if self.takes is not None and x.rank != len(self.takes):
                 raise RankError(self.takes, x.source, x.spec_shape)
             is_beside_others = any(other.rank == x.rank > 2 and not other.is_plain for other in xs)
-            reads = self.reads_axes(x) and (x.rank > 3 or isinstance(self, Spatial))
+            reads = self.reads_axes(x) and x.rank >= self.open_rank
             if x.is_open and (reads or is_beside_others):
                 raise _two_readings(x)
 
@@ -299,199 +297,3 @@ def _two_readings(x: Symbol) -> ShapeError:
     what = f"takes {x.described}, which may be ({first}) or ({last})"
     hint = f"say axes: [{first}] at a Reshape or Permute before it, or data_format in the spec"
     return ShapeError(what, hint)
-
-
-def spread(mask: Symbol, x: Symbol) -> Expression:
-    """A mask with an axis of size one where ``x`` has its features, so that it can be applied to ``x``."""
-    if mask.rank != x.rank - 1:
-        raise ShapeError(f"has a mask of {text(mask.shape)}, which does not fit {x.described}")
-    steps = tuple(axis for axis in x.order if axis != x.rank - 1)
-    lying: Expression = mask if steps == tuple(sorted(steps)) else mask.method("permute", *steps)
-    feature = x.dimension(-1)
-    return lying.method("unsqueeze", -1 if feature == x.rank - 1 else feature)
-
-
-class Elementwise(Layer):
-    """A layer that computes each number of its output from the numbers at the same place: any order of axes will do."""
-
-    def order(self, x: Symbol) -> Order | None:
-        return None
-
-    def reads_axes(self, x: Symbol) -> bool:
-        return bool(self.axis_fields) and super().reads_axes(x)
-
-    def literal_order(self, x: Symbol) -> Order:
-        return x.spec_order
-
-    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        return spec_axes(self, xs[0])
-
-
-def spec_axes(layer: Layer, x: Symbol) -> dict[str, Any]:
-    """The fields that name axes, in the order in which a spec counts them, where that is not Keras's."""
-    named = {name: getattr(layer, name) for name in layer.axis_fields} if not x.is_plain else {}
-    return {
-        name: tuple(map(x.spec_axis, value)) if isinstance(value, tuple) else x.spec_axis(value)
-        for name, value in named.items()
-        if value is not None
-    }
-
-
-class Activated(Layer):
-    """A layer with an activation function after its own computation."""
-
-    activation: Activation | None = Field(None, description="The activation function; none when absent.")
-
-    def counted_by_keras(self, *xs: Symbol) -> Layer:
-        counted = super().counted_by_keras(*xs)
-        function = None if self.activation is None else self.activation.counted_by_keras(xs[0])
-        return counted if function is self.activation else counted.model_copy(update={"activation": function})
-
-    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        fields = super().keras_fields(*xs)
-        is_moved = self.literal_order(xs[0]) != axes.identity(xs[0].rank)
-        if self.activation is None or self.activation.along is None or not is_moved:
-            return fields
-        axis = xs[0].spec_axis(self.activation.along)
-        return {**fields, "activation": self.activation.model_copy(update={"axis": axis})}
-
-    def activate(self, x: Expression, like: Symbol) -> Expression:
-        """``x`` after the activation; ``like`` is a tensor with the rank and order of its axes."""
-        if self.activation is None:
-            return x
-        constructor = self.activation.lower(self._dimension(like))
-        return x if constructor is None else Module(constructor, "activation")(x)
-
-    def activated_shape(self, shape: Shape, like: Symbol) -> Shape:
-        """``shape`` after the activation."""
-        return shape if self.activation is None else self.activation.output_shape(shape, self._dimension(like))
-
-    @property
-    def is_along_last_axis(self) -> bool:
-        """Whether the activation, if any, has no axis other than the last."""
-        return self.activation is None or self.activation.along in (None, -1)
-
-    def _dimension(self, like: Symbol) -> int:
-        axis = None if self.activation is None else self.activation.along
-        if axis is None:
-            return -1
-        dimension = like.dimension(axis)
-        return -1 if dimension == like.rank - 1 else dimension
-
-
-PER_AXIS = ("kernel_size", "strides", "dilation_rate", "pool_size", "size", "output_size", "output_padding")
-
-
-class Spatial(Layer):
-    """A layer that works along space or time, one axis of channels apart; written for channels first."""
-
-    data_format: DataFormat | None = Field(
-        None, description="Where the channels lie; the model's data_format when absent."
-    )
-
-    spatial_rank: ClassVar[int]
-    takes_signals: ClassVar[bool] = False  # whether an input that goes first into it is (channels, length)
-
-    @field_validator(*PER_AXIS, check_fields=False)
-    @classmethod
-    def _per_axis(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        """One size for each spatial axis."""
-        if value is None or len(value) == cls.spatial_rank:
-            return value
-        if len(value) == 1:
-            return value * cls.spatial_rank
-        wanted = {"wanted": cls.spatial_rank, "given": len(value)}
-        raise PydanticCustomError("sizes", "must be one size or {wanted}, but has {given}", wanted)
-
-    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        """Keras must be told channels_first; equal sizes are given as one."""
-        sizes = {name: getattr(self, name, None) for name in PER_AXIS}
-        found = {name: value[0] for name, value in sizes.items() if value and len({*value}) == 1}
-        is_first = self.data_format == "channels_first" or (bool(xs) and self._has_channels_first(xs[0]))
-        return {**found, "data_format": "channels_first" if is_first else None}
-
-    def _has_channels_first(self, x: Symbol) -> bool:
-        return x.spec_order == self.spatial_order(x.rank) != axes.identity(x.rank)
-
-    def spatial_order(self, rank: int) -> Order:
-        """The order of axes that Keras calls channels_first."""
-        return axes.channels_first(rank)
-
-    def literal_order(self, x: Symbol) -> Order:
-        return x.spec_order if self._has_channels_first(x) else axes.identity(x.rank)
-
-    def units_of(self, output: Symbol) -> int:
-        return 1
-
-    def order(self, x: Symbol) -> Order | None:
-        """Channels first; a layer that has them first in Keras too is given what it wants."""
-        return axes.identity(x.rank) if self.data_format == "channels_first" else axes.channels_first(x.rank)
-
-    def input_spec_order(self, rank: int) -> Order | None:
-        if self.data_format is None:
-            return axes.channels_first(rank) if self.takes_signals and rank == 3 else super().input_spec_order(rank)
-        return axes.channels_first(rank) if self.data_format == "channels_first" else axes.identity(rank)
-
-    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
-        """Images and volumes have their channels first; a sequence stays one."""
-        if rank > 3 and self.data_format != "channels_first":
-            return axes.channels_first(rank)
-        return super().output_spec_order(rank, *xs)
-
-    def counted_by_keras(self, *xs: Symbol) -> Layer:
-        """The layer without a data_format, which must be that of its input. Raises `ShapeError`."""
-        if self.data_format is None:
-            return super().counted_by_keras(*xs)
-        is_first = xs[0].spec_order == axes.channels_first(xs[0].rank)
-        if is_first != (self.data_format == "channels_first") and xs[0].rank > 2:
-            where = "first" if is_first else "last"
-            raise ShapeError(
-                f"has data_format: {self.data_format}, but {xs[0].described}, has its channels {where}",
-                "a layer knows where the channels of its input are: leave data_format out",
-            )
-        return self.model_copy(update={"data_format": None})
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
-        rank = getattr(cls, "spatial_rank", None)
-        if rank is not None:
-            cls.takes = (
-                "batch",
-                "channels",
-                *{1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[rank],
-            )
-
-
-def channel_axis(axis: Axis | None, x: Symbol) -> int:
-    """The axis of the channels, as Keras counts them: ``axis`` where it is given, else the last."""
-    if axis is not None:
-        return axis % x.rank if -x.rank <= axis < x.rank else x.dimension(axis)
-    return x.rank - 1
-
-
-KINDS: dict[str, type[Layer]] = {}
-BUILT_IN: set[str] = set()  # the kinds of this package, under whose names users can't register classes
-OPERATIONS: set[str] = set()  # the built-in kinds that are operations in Keras, and no layers
-
-L = TypeVar("L", bound=type[Layer])
-
-
-def kind(cls: L) -> L:
-    """Adds a kind to the language, under its class's name; a decorator."""
-    KINDS[cls.__name__] = cls
-    BUILT_IN.add(cls.__name__)
-    return cls
-
-
-def operation(cls: L) -> L:
-    """Adds a kind that is an operation in Keras, and no layer; a decorator."""
-    OPERATIONS.add(cls.__name__)
-    cls.is_in_keras = False
-    return kind(cls)
-
-
-def find_kind(name: str) -> type[Layer] | None:
-    """The kind of a name: of this package, registered, or offered by an entry point of the group ``regspec.layers``."""
-    if name not in KINDS and name[:1].isupper():
-        load_entry_points("regspec.layers", name)
-    return KINDS.get(name)

@@ -11,7 +11,9 @@ from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import Size, Sizes
 from regspec.layers.convolution import compact
-from regspec.layers.layer import Activated, Spatial, Weight, kind
+from regspec.layers.families import Activated, Spatial
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
 
 

@@ -7,7 +7,8 @@ from pydantic import Field
 from regspec.code.expressions import Binary, Expression, call
 from regspec.code.shapes import ShapeError, Symbol
 from regspec.language.fields import Number
-from regspec.layers.layer import Layer, kind
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Layer
 
 
 @kind

@@ -13,7 +13,9 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Binary, Expression, Value, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Axis
-from regspec.layers.layer import Elementwise, Layer, kind, spread
+from regspec.layers.families import Elementwise, spread
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Layer
 from regspec.layers.operations.arithmetic import Pair, as_number
 from regspec.layers.operations.operands import dtypes, promoted, value
 from regspec.layers.reshaping import Moved

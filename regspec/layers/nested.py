@@ -14,7 +14,8 @@ from regspec.code import axes
 from regspec.code.expressions import Expression, replaced
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import REFERENCE, Frozen
-from regspec.layers.layer import KINDS, Layer, Weight, find_kind
+from regspec.layers.kinds import KINDS, find_kind
+from regspec.layers.layer import Layer, Weight
 from regspec.text.problems import did_you_mean
 
 

@@ -14,7 +14,9 @@ from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language.fields import Axes, Axis, Fraction, NotNegative, Size
 from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.language.regularizers import Regularizer
-from regspec.layers.layer import Elementwise, Layer, Weight, channel_axis, kind, spec_axes
+from regspec.layers.families import Elementwise, channel_axis, spec_axes
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Layer, Weight
 from regspec.layers.nested import Nested, OnInputs
 from regspec.layers.slots import AffineSlots
 

@@ -17,7 +17,8 @@ from regspec.code.expressions import OMIT, Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, same_padding, windowed
 from regspec.language.fields import Sizes
 from regspec.layers.convolution import compact
-from regspec.layers.layer import Spatial, kind
+from regspec.layers.families import Spatial
+from regspec.layers.kinds import kind
 
 
 class Pooling(Spatial):

@@ -27,7 +27,8 @@ from regspec.layers.cells import (
     StackedRNNCells,
     stacked,
 )
-from regspec.layers.layer import Layer, Weight, kind
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Layer, Weight
 
 
 class Recurrent(Layer):

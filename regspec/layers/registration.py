@@ -15,7 +15,8 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint
 from regspec.language.registration import fields_of, found, importable
 from regspec.language.regularizers import RegularizerField
-from regspec.layers.layer import BUILT_IN, KINDS, Layer, Placement, Weight, parse_pattern
+from regspec.layers.kinds import BUILT_IN, KINDS
+from regspec.layers.layer import Layer, Placement, Weight, parse_pattern
 from regspec.text.problems import Problem, RegspecError
 
 OutputShape = Callable[..., "tuple[int | None, ...]"]

@@ -12,9 +12,11 @@ from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
-from regspec.language.fields import Count, Meanings, Sequence, Size, Sizes
+from regspec.language.fields import Count, Meanings, Sequence, Size, Sizes, check_meanings
 from regspec.layers.convolution import compact
-from regspec.layers.layer import Layer, Spatial, kind
+from regspec.layers.families import Spatial
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Layer
 
 
 class Moved(Layer):
@@ -78,9 +80,7 @@ class Reshape(Moved):
 
     @model_validator(mode="after")
     def _has_as_many_axes(self) -> Reshape:
-        if self.axes is not None and len(self.axes) != len(self.target_shape):
-            what = "names {axes} axes, but has a target_shape of {sizes}"
-            raise PydanticCustomError("axes", what, {"axes": len(self.axes), "sizes": len(self.target_shape)})
+        check_meanings(self.axes, self.target_shape)
         return self
 
     def order(self, x: Symbol) -> Order | None:
@@ -147,10 +147,13 @@ class Permute(Moved):
         None, description="What the axes mean in their new order, such as [channels, length], where that is not clear."
     )
 
+    @model_validator(mode="after")
+    def _has_as_many_axes(self) -> Permute:
+        check_meanings(self.axes, self.dims)
+        return self
+
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         if self.axes is not None:
-            if len(self.axes) != rank - 1:
-                raise ShapeError(f"names {len(self.axes)} axes, but is given {xs[0].described}")
             return axes.of_meanings(self.axes)
         return spec_order_after(xs[0], (0, *self.dims))
 

@@ -14,7 +14,9 @@ from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import NotNegative, Number, Positive, Sequence, Size
 from regspec.language.initializers import STFT, Window
-from regspec.layers.layer import Layer, Spatial, Weight, kind
+from regspec.layers.families import Spatial
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Layer, Weight
 
 _NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 1}
 Weights = Annotated[tuple[Number, ...], Sequence, WithJsonSchema(_NUMBERS)]

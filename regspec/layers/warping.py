@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from regspec.language.fields import Fraction, Number
 from regspec.layers.augmentation import CHANCE, Augmentation, Bounds, Probability, Signed, Valued
-from regspec.layers.layer import kind
+from regspec.layers.kinds import kind
 
 Share = Annotated[tuple[float, float], Bounds(-1, 1, is_strict=True)]
 Shear = Annotated[tuple[float, float], Bounds(0, 1, least=-1, is_strict=True)]

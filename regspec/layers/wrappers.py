@@ -17,7 +17,9 @@ from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
 from regspec.layers.cells import Cell
 from regspec.layers.dense import Dense
-from regspec.layers.layer import Layer, Spatial, Weight, kind
+from regspec.layers.families import Spatial
+from regspec.layers.kinds import kind
+from regspec.layers.layer import Layer, Weight
 from regspec.layers.nested import Nested, OnInputs
 from regspec.layers.recurrent import Chain, Recurrent, as_torch_takes
 
@@ -309,6 +311,8 @@ class TimeDistributed(Layer):
         return True
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:
+        if xs[0].rank < 3:
+            return self  # to be checked first
         return self.model_copy(update={"layer": self.layer.counted_by_keras(self._step(xs[0]))})
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:

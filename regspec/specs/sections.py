@@ -8,7 +8,18 @@ from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from regspec.code.shapes import DataFormat, Dtype, Precision
-from regspec.language.fields import Frozen, Meanings, Name, NameForm, Names, NamesIfAny, Sequence, Shape, Size
+from regspec.language.fields import (
+    Frozen,
+    Meanings,
+    Name,
+    NameForm,
+    Names,
+    NamesIfAny,
+    Sequence,
+    Shape,
+    Size,
+    check_meanings,
+)
 from regspec.specs.rules import LayerRule
 
 Reduction = Literal["mean", "sum"]
@@ -72,9 +83,7 @@ class Input(Frozen):
 
     @model_validator(mode="after")
     def _has_as_many_axes(self) -> Input:
-        if self.axes is not None and len(self.axes) != len(self.shape):
-            what = "has {axes} axes, but a shape of {sizes}"
-            raise PydanticCustomError("axes", what, {"axes": len(self.axes), "sizes": len(self.shape)})
+        check_meanings(self.axes, self.shape)
         return self
 
 

@@ -21,7 +21,8 @@ from regspec.language.regularizers import REGULARIZERS
 from regspec.language.schedules import SCHEDULES
 from regspec.layers import KINDS, Layer
 from regspec.layers.cells import CELLS
-from regspec.layers.layer import BUILT_IN, OPERATIONS, Placement
+from regspec.layers.kinds import BUILT_IN, OPERATIONS
+from regspec.layers.layer import Placement
 from regspec.specs.synonyms import kind_hint
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.views.schema import model_schema

@@ -20,7 +20,8 @@ from regspec.language.regularizers import REGULARIZERS, Regularizer
 from regspec.language.schedules import SCHEDULES
 from regspec.layers import KINDS, Layer
 from regspec.layers.cells import CELLS
-from regspec.layers.layer import Placement, Spatial
+from regspec.layers.families import Spatial
+from regspec.layers.layer import Placement
 from regspec.layers.operations.operands import DEFINITIONS
 from regspec.specs.parameters import Choices, Range, Searched
 from regspec.specs.rules import RulesFile

@@ -12,7 +12,7 @@ from keras.src.ops import core, image, linalg, math, nn
 from keras.src.ops import numpy as numpy_ops
 
 from regspec.layers import KINDS
-from regspec.layers.layer import OPERATIONS
+from regspec.layers.kinds import OPERATIONS
 
 MODULES = (core, math, linalg, nn, image, numpy_ops)
 LISTED = ("Stack", "FFT", "FFT2", "IFFT2", "IRFFT")  # which take their tensors in one list

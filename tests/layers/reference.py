@@ -14,7 +14,7 @@ from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from regspec.language.fields import snake_case
 from regspec.layers import KINDS
-from regspec.layers.layer import Spatial
+from regspec.layers.families import Spatial
 
 from .operating import Operated, is_operation
 from .rows import Row

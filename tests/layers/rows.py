@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from regspec.layers import KINDS
-from regspec.layers.layer import Spatial
+from regspec.layers.families import Spatial
 
 from .image_rows import IMAGE_ROWS
 from .operations import OPERATIONS

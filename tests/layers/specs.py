@@ -10,7 +10,7 @@ import torch
 import regspec
 from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
-from regspec.layers.layer import Spatial
+from regspec.layers.families import Spatial
 from regspec.targets.torch.program import program_of
 from regspec.targets.torch.steps import Step
 

@@ -11,7 +11,7 @@ import pytest
 
 import regspec
 from regspec.layers import KINDS
-from regspec.layers.layer import OPERATIONS
+from regspec.layers.kinds import OPERATIONS
 
 from . import reference
 from .operating import is_operation

@@ -11,7 +11,8 @@ import torch
 import regspec
 from regspec.keras.weights import to_parameters
 from regspec.layers import KINDS
-from regspec.layers.layer import OPERATIONS, Elementwise
+from regspec.layers.families import Elementwise
+from regspec.layers.kinds import OPERATIONS
 from regspec.layers.registration import Registered
 from regspec.targets.torch.steps import Step
 

@@ -12,7 +12,7 @@ import torch
 import regspec
 from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
-from regspec.layers.layer import OPERATIONS
+from regspec.layers.kinds import OPERATIONS
 from regspec.layers.operations.operands import promoted
 
 from . import reference

@@ -10,7 +10,8 @@ import torch
 import regspec
 from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
-from regspec.layers.layer import OPERATIONS, Spatial
+from regspec.layers.families import Spatial
+from regspec.layers.kinds import OPERATIONS
 from regspec.targets.torch.program import program_of
 
 from . import reference

@@ -20,7 +20,8 @@ from regspec.language.activations import ActivationFunction
 from regspec.layers.activation import Activation
 from regspec.layers.dense import Dense
 from regspec.layers.dropout import Shaped
-from regspec.layers.layer import Elementwise, Layer, Spatial
+from regspec.layers.families import Elementwise, Spatial
+from regspec.layers.layer import Layer
 from regspec.layers.merging import Concatenate, Operator
 from regspec.layers.normalization import (
     BatchNormalization,

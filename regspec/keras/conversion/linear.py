@@ -12,7 +12,8 @@ from regspec.code.shapes import Symbol
 from regspec.keras.kinds import nearest
 from regspec.layers.convolution import Convolution, DepthwiseConvolution, SeparableConvolution, Transposed
 from regspec.layers.dense import Dense
-from regspec.layers.layer import Activated, Layer
+from regspec.layers.families import Activated
+from regspec.layers.layer import Layer
 from regspec.layers.normalization import BatchNormalization
 
 

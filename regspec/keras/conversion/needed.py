@@ -15,7 +15,8 @@ from regspec.code.axes import Order
 from regspec.code.shapes import Symbol
 from regspec.keras.conversion.reordered import Reordered
 from regspec.keras.kinds import nearest
-from regspec.layers.layer import Layer, Spatial
+from regspec.layers.families import Spatial
+from regspec.layers.layer import Layer
 from regspec.layers.normalization import SpectralNormalization
 from regspec.layers.operations.along import Along
 from regspec.layers.operations.operands import Array, Operands

@@ -12,7 +12,8 @@ from typing import Any
 from regspec.keras.models import Model
 from regspec.keras.references import names_in, referred
 from regspec.language.fields import RESERVED, snake_case
-from regspec.layers.layer import Elementwise, find_kind
+from regspec.layers.families import Elementwise
+from regspec.layers.kinds import find_kind
 
 LEAST = 3  # entries of a block
 MOST = 200

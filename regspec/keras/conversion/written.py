@@ -11,7 +11,8 @@ from regspec.code.axes import Order
 from regspec.keras.conversion.reordered import Change, Reordered, Units
 from regspec.keras.models import Model
 from regspec.keras.weights import WeightPath
-from regspec.layers.layer import Layer, Spatial
+from regspec.layers.families import Spatial
+from regspec.layers.layer import Layer
 from regspec.layers.reshaping import spec_order_after
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, get_args
 from regspec.keras.dialect import Dialect
 from regspec.keras.layers import is_default
 from regspec.keras.values import UnportedError
-from regspec.layers.layer import KINDS
+from regspec.layers.kinds import KINDS
 from regspec.layers.operations.operands import MAX_NUMBERS
 
 KerasTensor: TypeAlias = "tuple[str, int, int]"  # a tensor of the file: its layer, the layer's node, the output

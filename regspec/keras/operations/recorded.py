@@ -13,7 +13,7 @@ from regspec.keras.dialect import Dialect
 from regspec.keras.operations.operation import RENAMED, KerasTensor, Operand, Operation
 from regspec.keras.operations.rules import RULES, operand_of
 from regspec.keras.values import UnportedError
-from regspec.layers.layer import OPERATIONS
+from regspec.layers.kinds import OPERATIONS
 
 MODULE = "keras.src.ops"
 

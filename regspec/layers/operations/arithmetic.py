@@ -9,7 +9,7 @@ from pydantic import Field
 from regspec.code.expressions import Binary, Expression, Value, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import NotNegative
-from regspec.layers.layer import operation
+from regspec.layers.kinds import operation
 from regspec.layers.operations.operands import (
     Array,
     Numbers,

@@ -9,7 +9,7 @@ from pydantic import Field
 from regspec.code.expressions import Expression, call
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, same_padding, windowed
 from regspec.language.fields import Size, Sizes
-from regspec.layers.layer import operation
+from regspec.layers.kinds import operation
 from regspec.layers.operations.rearranging import Rearranged
 
 

@@ -11,7 +11,8 @@ from pydantic_core import PydanticCustomError
 from regspec.code.expressions import Binary, Expression, Listed, call, unless
 from regspec.code.shapes import Dtype, Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, Axis, Size
-from regspec.layers.layer import Layer, operation
+from regspec.layers.kinds import operation
+from regspec.layers.layer import Layer
 from regspec.layers.operations.operands import Inline, cast, flat, shape_of, value
 from regspec.layers.operations.reductions import inner_dimension, shown
 from regspec.layers.reshaping import Moved

@@ -15,7 +15,8 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Held, Listed, Module, Value, call
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, REFERENCE
-from regspec.layers.layer import Layer, Weight, operation
+from regspec.layers.kinds import operation
+from regspec.layers.layer import Layer, Weight
 
 MAX_NUMBERS = 10_000  # of one operand; more would be unreadable
 

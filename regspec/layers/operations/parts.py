@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from regspec.code.expressions import Expression, Part, call
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, Axis, Size
-from regspec.layers.layer import operation
+from regspec.layers.kinds import operation
 from regspec.layers.operations.operands import cast, made
 from regspec.layers.operations.rearranging import Rearranged
 from regspec.layers.operations.reductions import inner_dimension, shown

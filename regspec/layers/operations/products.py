@@ -14,7 +14,8 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Binary, Expression, Value, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axis, Number
-from regspec.layers.layer import Layer, Weight, operation
+from regspec.layers.kinds import operation
+from regspec.layers.layer import Layer, Weight
 from regspec.layers.operations.arithmetic import Pair
 from regspec.layers.operations.operands import (
     Array,

@@ -9,7 +9,8 @@ from pydantic import Field
 from regspec.code.expressions import Expression, Held, Module, Part, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Size
-from regspec.layers.layer import Layer, operation
+from regspec.layers.kinds import operation
+from regspec.layers.layer import Layer
 from regspec.layers.operations.operands import made
 from regspec.layers.operations.products import met
 

@@ -16,7 +16,7 @@ from regspec.language.initializers import WeightInitializer
 from regspec.language.regularizers import L1, L1L2, L2, Orthogonal, Penalty, Regularizer, Scheduled
 from regspec.layers import Layer
 from regspec.layers.cells import CELLS
-from regspec.layers.layer import BUILT_IN
+from regspec.layers.kinds import BUILT_IN
 from regspec.layers.nested import OnInputs
 from regspec.targets.python.layout import Brackets, Doc, beside, called
 from regspec.targets.python.printing import literal

@@ -1,0 +1,35 @@
+"""The table of kinds: the layers and operations that specs may name."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from regspec.language.registration import load_entry_points
+from regspec.layers.layer import Layer
+
+KINDS: dict[str, type[Layer]] = {}
+BUILT_IN: set[str] = set()  # the kinds of this package, under whose names users can't register classes
+OPERATIONS: set[str] = set()  # the built-in kinds that are operations in Keras, and no layers
+
+L = TypeVar("L", bound=type[Layer])
+
+
+def kind(cls: L) -> L:
+    """Adds a kind to the language, under its class's name; a decorator."""
+    KINDS[cls.__name__] = cls
+    BUILT_IN.add(cls.__name__)
+    return cls
+
+
+def operation(cls: L) -> L:
+    """Adds a kind that is an operation in Keras, and no layer; a decorator."""
+    OPERATIONS.add(cls.__name__)
+    cls.is_in_keras = False
+    return kind(cls)
+
+
+def find_kind(name: str) -> type[Layer] | None:
+    """The kind of a name: of this package, registered, or offered by an entry point of the group ``regspec.layers``."""
+    if name not in KINDS and name[:1].isupper():
+        load_entry_points("regspec.layers", name)
+    return KINDS.get(name)
