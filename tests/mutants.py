@@ -275,7 +275,7 @@ MUTANTS = (
     # -- modules -------------------------------------------------------------------------------------------------------
     Mutant(
         "a group lasso on the gradient route does not follow its schedule",
-        "modules/stepping.py",
+        "modules/routes.py",
         "gradient = gradient * (part.factor * scale * signs[parameter])",
         "gradient = gradient * (scale * signs[parameter])",
         "tests/test_schedules.py -k routes",

@@ -25,7 +25,8 @@ from regspec.modules.optimizers import (
     is_decoupled,
     parameters_of,
 )
-from regspec.modules.stepping import Binding, Part, Route, is_of_forward, weights_of
+from regspec.modules.parts import Part, Route, is_of_forward, weights_of
+from regspec.modules.stepping import Binding
 from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, Regularized
 from regspec.runtime.penalties.schedules import Scheduled
 from regspec.runtime.penalties.terms import Listener, Seen

@@ -11,15 +11,14 @@ and the further parameter groups, and goes through its bindings.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from regspec.modules.decays import STEPS, Decays
 from regspec.modules.optimizers import (
     directions,
     is_nested,
@@ -29,118 +28,13 @@ from regspec.modules.optimizers import (
     stands_still,
     step_size,
 )
+from regspec.modules.parts import Part, Route, remove_first, weights_of
+from regspec.modules.routes import add_gradients, penalty_on_gradient, shrink
 from regspec.runtime import Regularized
-from regspec.runtime.kernels.fused import add_gradients
-from regspec.runtime.kernels.sharded import fill, is_sharded, penalty_of, whole
-from regspec.runtime.penalties.compiling import forget_compiled
-from regspec.runtime.penalties.schedules import Scheduled
 from regspec.runtime.penalties.terms import Listener, Seen, WeightTerm
-from regspec.runtime.penalties.weights import owner_at, sources_at, tensor_at
+from regspec.runtime.penalties.weights import tensor_at
 
-Route = Literal["loss", "gradient", "decay", "proximal"]
-STEPS = "regspec_steps"  # in the optimizer's first group, as learning-rate schedulers keep their initial_lr in groups
 CHANGES = 3  # so often the weights may change between forwards before a warning that no step is seen
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a term, on a route other than the loss."""
-
-    name: str
-    kind: str  # l1, l2, group_lasso, other
-    route: Route
-    term: WeightTerm | Listener
-    index: int  # in the term
-    owner: Regularized
-    parameters: tuple[nn.Parameter, ...]  # when it was bound; what the weight is computed from, if it is
-    is_computed: bool
-    direction: float = 1.0  # of an output's, whose gradient a climbing optimizer takes the other way
-
-    @property
-    def adds_parameters(self) -> bool:
-        """Whether it is of the sum of several parameters."""
-        return isinstance(self.term, WeightTerm) and self.term.adds_parameters
-
-    @property
-    def scheduled(self) -> Scheduled | None:
-        """The part, if its strength follows a schedule."""
-        part = self.term.parts[self.index]
-        return part if isinstance(part, Scheduled) else None
-
-    @property
-    def regularizer(self) -> Any:
-        """The part without its schedule."""
-        return self.term.parts[self.index] if self.scheduled is None else self.scheduled.regularizer
-
-    @property
-    def factor(self) -> float:
-        """What the schedule multiplies the strength by now."""
-        return 1.0 if self.scheduled is None else self.scheduled.factor
-
-    @property
-    def strength(self) -> float:
-        """The strength of an L1, an L2 or a group lasso now."""
-        strength: float = self.regularizer.strength
-        return strength * self.factor
-
-    def put(self, route: Route) -> None:
-        """Puts it on a route."""
-        self.term.routes[self.index] = route
-        self.term.refresh()
-        if isinstance(self.term, Listener):
-            self.term.direction = self.direction if self.term.carried else 1.0
-            forget_compiled()
-
-    def now(self) -> tuple[tuple[nn.Parameter, ...], bool]:
-        """The parameters of the weight now, and whether it is computed from them.
-
-        Raises:
-            RuntimeError: where the weight is gone; or where it is another one, and the route is not the gradient's.
-        """
-        assert isinstance(self.term, WeightTerm)
-        with _remove_first():
-            parameters, is_computed = weights_of(self.owner, self.term)
-        if not is_computed and _are_same(parameters, self.parameters):
-            return self.parameters, False
-        if self.route == "gradient" and not is_of_forward(self.owner, self.term):
-            return parameters, is_computed
-        what = "computed now, as by a parametrization" if is_computed else "another parameter"
-        raise RuntimeError(f"the weight of '{self.name}', on the {self.route} route, has become {what}. {_AGAIN}")
-
-
-_AGAIN = "Remove the binding, and bind the model again"
-
-
-@contextmanager
-def _remove_first() -> Iterator[None]:
-    """Says of a weight that is gone what has to be done first, because a model that is bound keeps its penalties."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise RuntimeError(f"{error}. Remove the binding before that") from None
-
-
-def weights_of(owner: Regularized, term: WeightTerm) -> tuple[tuple[nn.Parameter, ...], bool]:
-    """The parameters of a term's weight; where it is computed, those of the module that has it, and True.
-
-    Raises:
-        RuntimeError: where the weight is gone.
-    """
-    found = [sources_at(owner, way) for way in term.ways]
-    parameters = [each for sources, _ in found for each in sources]
-    is_computed = any(each for _, each in found)
-    return tuple(dict.fromkeys(parameters) if is_computed else parameters), is_computed
-
-
-def is_of_forward(owner: Regularized, term: WeightTerm) -> bool:
-    """Whether a weight is computed in the forward, as pruning does: a backward frees its graph."""
-    return any(way[-1] in vars(owner_at(owner, way)) for way in term.ways)
-
-
-def _are_same(parameters: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
-    """Whether they are the same; FSDP puts a plain parameter in the place of a sharded one while a module computes."""
-    pairs = [*zip(parameters, others, strict=True)] if len(parameters) == len(others) else [(None, 0)]
-    return all(one is other or (is_sharded(other) and not is_sharded(one)) for one, other in pairs)
 
 
 class Binding:
@@ -201,7 +95,7 @@ class Binding:
         for root in self.roots if any(part.route == "gradient" for part in self.parts) else ():
             seen: Seen = {}
             for _, term, owner in root._named_terms():
-                with _remove_first():
+                with remove_first():
                     is_tied = isinstance(term, WeightTerm) and term.is_seen(owner, seen)
                 if is_tied:
                     yield term
@@ -379,7 +273,7 @@ class Steps:
         signs = directions(optimizer.param_groups)
         if closure is None:
             scale = getattr(optimizer, "grad_scale", None)
-            _add_gradients(added, torch.ones(()) if scale is None else scale, signs)
+            add_gradients(added, torch.ones(()) if scale is None else scale, signs)
             return None
 
         def closed() -> Any:
@@ -389,8 +283,8 @@ class Steps:
             """
             loss = closure()
             with torch.no_grad():
-                penalty = _penalty(added, signs)
-            _add_gradients(added, torch.ones(()), signs)
+                penalty = penalty_on_gradient(added, signs)
+            add_gradients(added, torch.ones(()), signs)
             if penalty is None or loss is None:
                 return loss
             return loss + (penalty.to(loss) if isinstance(loss, Tensor) else penalty.item())
@@ -412,7 +306,7 @@ class Steps:
         groups = optimizer.param_groups if proximal else []
         sizes = {parameter: step_size(group) for group in groups for parameter in group["params"]}
         for part in proximal:
-            _shrink(part, sizes)
+            shrink(part, sizes)
         constrained = [each for each in self.bindings if any(module._constraints for module in each.modules())]
         if constrained and not stands_still(optimizer):
             for binding in constrained:
@@ -435,158 +329,3 @@ class Steps:
             for binding in scheduled:
                 binding.set_schedules(steps)
             self.decays.update()
-
-
-# -- the decay route ---------------------------------------------------------------------------------------------------
-
-
-class Decays:
-    """Further parameter groups of an optimizer, whose weight decay is that of their parameters' penalties.
-
-    Groups are known by their parameters, because an optimizer makes them anew when it loads a state.
-    """
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer = optimizer
-        self.orders: list[list[nn.Parameter]] = []  # the parameters of each group, as they were before any was added
-        self.parts: dict[nn.Parameter, list[Part]] = {}  # of those that are in further groups
-
-    def _groups(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The groups that the user made, and those that were added here."""
-        own: list[dict[str, Any]] = []
-        added: list[dict[str, Any]] = []
-        for group in self.optimizer.param_groups:
-            (added if group["params"] and group["params"][0] in self.parts else own).append(group)
-        return own, added
-
-    def arrange(self, parts: Iterable[Part]) -> None:
-        """Has the parameters of these parts in further groups, and all others where the user has put them."""
-        own, added = self._groups()
-        if not self.parts:
-            self.orders = []
-        self.orders += [[*group["params"]] for group in own[len(self.orders) :]]
-        held = {parameter: group for group in added for parameter in group["params"]}
-        decaying: dict[nn.Parameter, list[Part]] = {}
-        for part in parts:
-            for parameter in part.parameters:
-                decaying.setdefault(parameter, []).append(part)
-        made: list[dict[str, Any]] = []
-        for group, order in zip(own, self.orders, strict=True):
-            alike: dict[Any, dict[str, Any]] = {}
-            for parameter in order:
-                if own_parts := decaying.get(parameter):
-                    # those that decay alike, now and later, are in one group
-                    key = tuple((part.strength, part.scheduled and part.scheduled.schedules) for part in own_parts)
-                    before = held.get(parameter, group)
-                    if (key, id(before)) not in alike:
-                        options = {name: value for name, value in before.items() if name != STEPS}
-                        alike[key, id(before)] = {**options, "params": []}
-                    alike[key, id(before)]["params"].append(parameter)
-            group["params"] = [parameter for parameter in order if parameter not in decaying]
-            made += alike.values()
-        self.parts = decaying
-        self.optimizer.param_groups[:] = [*own, *made]
-        self.update()
-
-    def update(self, *, is_off: bool = False) -> None:
-        """Sets the decay of each further group by its penalties' strengths now, or to what it is without them."""
-        if not self.parts:
-            return
-        own, added = self._groups()
-        origins = {parameter: group for group, order in zip(own, self.orders, strict=False) for parameter in order}
-        for group in added:
-            first = group["params"][0]
-            penalties = 0.0 if is_off else 2 * sum(part.strength for part in self.parts[first])
-            group["weight_decay"] = origins[first]["weight_decay"] + penalties
-
-    def originals(self) -> list[dict[str, Any]]:
-        """The groups as they would be without further ones."""
-        own, _ = self._groups()
-        orders = self.orders if self.parts else []
-        return [
-            {**group, "params": orders[index] if index < len(orders) else group["params"]}
-            for index, group in enumerate(own)
-        ]
-
-
-# -- the gradient route ------------------------------------------------------------------------------------------------
-
-
-def _add_gradients(parts: list[Part], scale: Tensor, signs: Mapping[nn.Parameter, float]) -> None:
-    """Adds the gradients of parts to the ``.grad`` of their parameters.
-
-    They are times a scale that the optimizer takes out, and against the gradient for one that climbs along it.
-    """
-    groups: dict[tuple[Any, ...], list[Tensor]] = {}
-    for part in parts:
-        parameters, is_computed = part.now()
-        moving = [parameter for parameter in parameters if parameter.requires_grad]
-        trained = [parameter for parameter in moving if parameter in signs]
-        if moving and not trained:
-            raise RuntimeError(f"the weight of '{part.name}' is none of the optimizer's parameters any more. {_AGAIN}")
-        if part.kind in ("l1", "l2") and not is_computed and not part.adds_parameters:
-            strengths = (part.strength, 0.0) if part.kind == "l1" else (0.0, 2 * part.strength)
-            for parameter in trained:
-                sign = signs[parameter]
-                key = (sign * strengths[0], sign * strengths[1], parameter.dtype, parameter.device)
-                groups.setdefault(key, []).append(parameter)
-        elif trained:
-            with torch.enable_grad():
-                penalty = _own_penalty(part, parameters, is_computed)
-                gradients = _gradients(penalty, trained)
-            for parameter, gradient in zip(trained, gradients, strict=True):
-                if gradient is not None:
-                    gradient = gradient * (part.factor * scale * signs[parameter])
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-    with torch.no_grad():
-        add_gradients([(l1, l2, xs) for (l1, l2, *_), xs in groups.items()], scale)
-
-
-def _gradients(penalty: Tensor | None, parameters: list[nn.Parameter]) -> list[Tensor | None]:
-    if penalty is None or not penalty.requires_grad:
-        return [None] * len(parameters)
-    return [*torch.autograd.grad(penalty, parameters, allow_unused=True)]
-
-
-def _own_penalty(part: Part, parameters: tuple[nn.Parameter, ...], is_computed: bool) -> Tensor | None:
-    """The penalty of a part's weight as it is now, its schedule apart; None where it is frozen."""
-    assert isinstance(part.term, WeightTerm)
-    weight: Tensor | None
-    if is_computed:
-        weight = part.term.weight(part.owner)
-    elif part.adds_parameters or all(parameter.requires_grad for parameter in parameters):
-        weight = part.term.joined(parameters)
-    else:
-        weight = None
-    return None if weight is None else penalty_of(part.regularizer, weight)
-
-
-def _penalty(parts: list[Part], signs: Mapping[nn.Parameter, float]) -> Tensor | None:
-    """The sum of the penalties of parts, less those of parameters that climb; None where all weights are frozen."""
-    penalties = []
-    for part in parts:
-        parameters, is_computed = part.now()
-        trained = [parameter for parameter in parameters if parameter.requires_grad and parameter in signs]
-        penalty = _own_penalty(part, parameters, is_computed) if trained else None
-        if penalty is not None:
-            penalties.append(part.factor * signs[trained[0]] * penalty)
-    return torch.stack([each.to(penalties[0]) for each in penalties]).sum() if penalties else None
-
-
-# -- the proximal route ------------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def _shrink(part: Part, sizes: Mapping[Tensor, Any]) -> None:
-    """The proximal step: a soft threshold of each weight, or of each group's norm, by the size of its step.
-
-    Parikh and Boyd (2014), Proximal algorithms, sections 6.5.2 and 6.5.4.
-    """
-    for parameter in part.parameters:
-        if not parameter.requires_grad or parameter.grad is None:
-            continue  # the optimizer left it alone
-        threshold = sizes[parameter] * part.strength
-        if part.kind == "l1":
-            parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
-            continue
-        fill(parameter, part.regularizer.shrunk(whole(parameter), threshold))

@@ -1,0 +1,120 @@
+"""Parts of terms that are on another route than the loss, and the weights that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from regspec.runtime import Regularized
+from regspec.runtime.kernels.sharded import is_sharded
+from regspec.runtime.penalties.compiling import forget_compiled
+from regspec.runtime.penalties.schedules import Scheduled
+from regspec.runtime.penalties.terms import Listener, WeightTerm
+from regspec.runtime.penalties.weights import owner_at, sources_at
+
+Route = Literal["loss", "gradient", "decay", "proximal"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a term, on a route other than the loss."""
+
+    name: str
+    kind: str  # l1, l2, group_lasso, other
+    route: Route
+    term: WeightTerm | Listener
+    index: int  # in the term
+    owner: Regularized
+    parameters: tuple[nn.Parameter, ...]  # when it was bound; what the weight is computed from, if it is
+    is_computed: bool
+    direction: float = 1.0  # of an output's, whose gradient a climbing optimizer takes the other way
+
+    @property
+    def adds_parameters(self) -> bool:
+        """Whether it is of the sum of several parameters."""
+        return isinstance(self.term, WeightTerm) and self.term.adds_parameters
+
+    @property
+    def scheduled(self) -> Scheduled | None:
+        """The part, if its strength follows a schedule."""
+        part = self.term.parts[self.index]
+        return part if isinstance(part, Scheduled) else None
+
+    @property
+    def regularizer(self) -> Any:
+        """The part without its schedule."""
+        return self.term.parts[self.index] if self.scheduled is None else self.scheduled.regularizer
+
+    @property
+    def factor(self) -> float:
+        """What the schedule multiplies the strength by now."""
+        return 1.0 if self.scheduled is None else self.scheduled.factor
+
+    @property
+    def strength(self) -> float:
+        """The strength of an L1, an L2 or a group lasso now."""
+        strength: float = self.regularizer.strength
+        return strength * self.factor
+
+    def put(self, route: Route) -> None:
+        """Puts it on a route."""
+        self.term.routes[self.index] = route
+        self.term.refresh()
+        if isinstance(self.term, Listener):
+            self.term.direction = self.direction if self.term.carried else 1.0
+            forget_compiled()
+
+    def now(self) -> tuple[tuple[nn.Parameter, ...], bool]:
+        """The parameters of the weight now, and whether it is computed from them.
+
+        Raises:
+            RuntimeError: where the weight is gone; or where it is another one, and the route is not the gradient's.
+        """
+        assert isinstance(self.term, WeightTerm)
+        with remove_first():
+            parameters, is_computed = weights_of(self.owner, self.term)
+        if not is_computed and _are_same(parameters, self.parameters):
+            return self.parameters, False
+        if self.route == "gradient" and not is_of_forward(self.owner, self.term):
+            return parameters, is_computed
+        what = "computed now, as by a parametrization" if is_computed else "another parameter"
+        raise RuntimeError(f"the weight of '{self.name}', on the {self.route} route, has become {what}. {AGAIN}")
+
+
+AGAIN = "Remove the binding, and bind the model again"
+
+
+@contextmanager
+def remove_first() -> Iterator[None]:
+    """Says of a weight that is gone what has to be done first, because a model that is bound keeps its penalties."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}. Remove the binding before that") from None
+
+
+def weights_of(owner: Regularized, term: WeightTerm) -> tuple[tuple[nn.Parameter, ...], bool]:
+    """The parameters of a term's weight; where it is computed, those of the module that has it, and True.
+
+    Raises:
+        RuntimeError: where the weight is gone.
+    """
+    found = [sources_at(owner, way) for way in term.ways]
+    parameters = [each for sources, _ in found for each in sources]
+    is_computed = any(each for _, each in found)
+    return tuple(dict.fromkeys(parameters) if is_computed else parameters), is_computed
+
+
+def is_of_forward(owner: Regularized, term: WeightTerm) -> bool:
+    """Whether a weight is computed in the forward, as pruning does: a backward frees its graph."""
+    return any(way[-1] in vars(owner_at(owner, way)) for way in term.ways)
+
+
+def _are_same(parameters: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    """Whether they are the same; FSDP puts a plain parameter in the place of a sharded one while a module computes."""
+    pairs = [*zip(parameters, others, strict=True)] if len(parameters) == len(others) else [(None, 0)]
+    return all(one is other or (is_sharded(other) and not is_sharded(one)) for one, other in pairs)

@@ -1,0 +1,96 @@
+"""What the gradient and the proximal route do at a step of the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regspec.modules.parts import AGAIN, Part
+from regspec.runtime.kernels.fused import add_gradients as add_fused
+from regspec.runtime.kernels.sharded import fill, penalty_of, whole
+from regspec.runtime.penalties.terms import WeightTerm
+
+# -- the gradient route ------------------------------------------------------------------------------------------------
+
+
+def add_gradients(parts: list[Part], scale: Tensor, signs: Mapping[nn.Parameter, float]) -> None:
+    """Adds the gradients of parts to the ``.grad`` of their parameters.
+
+    They are times a scale that the optimizer takes out, and against the gradient for one that climbs along it.
+    """
+    groups: dict[tuple[Any, ...], list[Tensor]] = {}
+    for part in parts:
+        parameters, is_computed = part.now()
+        moving = [parameter for parameter in parameters if parameter.requires_grad]
+        trained = [parameter for parameter in moving if parameter in signs]
+        if moving and not trained:
+            raise RuntimeError(f"the weight of '{part.name}' is none of the optimizer's parameters any more. {AGAIN}")
+        if part.kind in ("l1", "l2") and not is_computed and not part.adds_parameters:
+            strengths = (part.strength, 0.0) if part.kind == "l1" else (0.0, 2 * part.strength)
+            for parameter in trained:
+                sign = signs[parameter]
+                key = (sign * strengths[0], sign * strengths[1], parameter.dtype, parameter.device)
+                groups.setdefault(key, []).append(parameter)
+        elif trained:
+            with torch.enable_grad():
+                penalty = _own_penalty(part, parameters, is_computed)
+                gradients = _gradients(penalty, trained)
+            for parameter, gradient in zip(trained, gradients, strict=True):
+                if gradient is not None:
+                    gradient = gradient * (part.factor * scale * signs[parameter])
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    with torch.no_grad():
+        add_fused([(l1, l2, xs) for (l1, l2, *_), xs in groups.items()], scale)
+
+
+def _gradients(penalty: Tensor | None, parameters: list[nn.Parameter]) -> list[Tensor | None]:
+    if penalty is None or not penalty.requires_grad:
+        return [None] * len(parameters)
+    return [*torch.autograd.grad(penalty, parameters, allow_unused=True)]
+
+
+def _own_penalty(part: Part, parameters: tuple[nn.Parameter, ...], is_computed: bool) -> Tensor | None:
+    """The penalty of a part's weight as it is now, its schedule apart; None where it is frozen."""
+    assert isinstance(part.term, WeightTerm)
+    weight: Tensor | None
+    if is_computed:
+        weight = part.term.weight(part.owner)
+    elif part.adds_parameters or all(parameter.requires_grad for parameter in parameters):
+        weight = part.term.joined(parameters)
+    else:
+        weight = None
+    return None if weight is None else penalty_of(part.regularizer, weight)
+
+
+def penalty_on_gradient(parts: list[Part], signs: Mapping[nn.Parameter, float]) -> Tensor | None:
+    """The sum of the penalties of parts, less those of parameters that climb; None where all weights are frozen."""
+    penalties = []
+    for part in parts:
+        parameters, is_computed = part.now()
+        trained = [parameter for parameter in parameters if parameter.requires_grad and parameter in signs]
+        penalty = _own_penalty(part, parameters, is_computed) if trained else None
+        if penalty is not None:
+            penalties.append(part.factor * signs[trained[0]] * penalty)
+    return torch.stack([each.to(penalties[0]) for each in penalties]).sum() if penalties else None
+
+
+# -- the proximal route ------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def shrink(part: Part, sizes: Mapping[Tensor, Any]) -> None:
+    """The proximal step: a soft threshold of each weight, or of each group's norm, by the size of its step.
+
+    Parikh and Boyd (2014), Proximal algorithms, sections 6.5.2 and 6.5.4.
+    """
+    for parameter in part.parameters:
+        if not parameter.requires_grad or parameter.grad is None:
+            continue  # the optimizer left it alone
+        threshold = sizes[parameter] * part.strength
+        if part.kind == "l1":
+            parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
+            continue
+        fill(parameter, part.regularizer.shrunk(whole(parameter), threshold))
