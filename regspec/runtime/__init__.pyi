@@ -87,7 +87,6 @@ from .penalties.constraints import NonNeg as NonNeg
 from .penalties.constraints import UnitNorm as UnitNorm
 from .penalties.regularized import Regularized as Regularized
 from .penalties.regularized import accumulate as accumulate
-from .penalties.regularized import is_for_parameters as is_for_parameters
 from .penalties.regularizers import L1 as L1
 from .penalties.regularizers import L1L2 as L1L2
 from .penalties.regularizers import L2 as L2

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import keyword
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from regspec.language.fields import MAX_NAME, RESERVED, Frozen, snake_case
+from regspec.language.fields import MAX_NAME, Frozen
 from regspec.layers import KINDS, Layer, find_kind
 from regspec.layers.layer import Placement
 from regspec.specs import synonyms
+from regspec.specs.items import MAX_ENTRIES, Item, items_of, name_items, refuse_size
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec, Outputs
 from regspec.specs.parameters import Search, Searched, defaults, is_searched, substitute
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
@@ -25,8 +25,6 @@ from regspec.text import faults
 from regspec.text.document import Document, read
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
-
-MAX_ENTRIES = 100_000  # layers of a spec, with its blocks unfolded
 
 F = TypeVar("F", bound=Frozen)
 
@@ -58,33 +56,6 @@ def rules_from(document: Document) -> tuple[RulesFile | None, list[Problem]]:
         found = Problems()
         found.extend(faults.problems(error.errors(include_url=False), top, "the rules", known))
         return None, found
-
-
-@dataclass(slots=True)
-class _Item:
-    """An entry as it is written: its kind, its fields with parameters put in, and its name, given or made."""
-
-    kind: str
-    fields: dict[str, Any]
-    name: str
-    origin: Origin
-    is_faulty: bool = False  # has a fault that is reported already
-
-    @property
-    def copies(self) -> int:
-        """How often a block is repeated, if it is."""
-        repeat = self.fields.get("repeat")
-        return repeat if isinstance(repeat, int) and repeat > 0 else 0
-
-    def names(self) -> list[str]:
-        """The names that it takes: of a repeated block, its own and each copy's."""
-        return [self.name, *(f"{self.name}_{index + 1}" for index in range(self.copies))]
-
-    @property
-    def stem(self) -> str:
-        """What its name is made from."""
-        called = self.fields.get("layer") if self.kind == "call" else self.kind
-        return snake_case(called if isinstance(called, str) else self.kind) or "layer"
 
 
 @dataclass
@@ -209,70 +180,15 @@ class _Loader:
         **more: Any,
     ) -> Body:
         """The entries of a list of layers; ``origin`` is the mapping that holds it."""
-        items = self._items(layers, parameters, origin / "layers")
-        self._name(items, set(inputs))
+        items = items_of(layers, parameters, origin / "layers", self.problems)
+        name_items(items, set(inputs), self.problems)
         entries = tuple(self._entry(item) for item in items)
         return Body(inputs, entries, outputs, origin=origin, origins=tuple(item.origin for item in items), **more)
 
-    def _items(self, layers: list[Any], parameters: Mapping[str, Any], origin: Origin) -> list[_Item]:
-        items = []
-        for index, written in enumerate(layers):
-            if isinstance(written, str):
-                written = {written: None}
-            if not isinstance(written, dict) or len(written) != 1:
-                received, hint = f"is {faults.shown(written)}", None
-                if isinstance(written, dict):
-                    received = f"has {len(written)} keys"
-                    hint = "write '- Dense: {units: 10}', with the fields inside the kind"
-                what = f"a layer is one kind with a mapping of its fields, but this {received}"
-                self._fault(origin / index, what, hint)
-                continue
-            ((kind, fields),) = written.items()
-            here = origin / index / kind
-            fields = substitute({} if fields is None else fields, parameters, here, self.problems)
-            is_faulty = False
-            if not isinstance(fields, dict):
-                what = f"{kind} takes a mapping of its fields, but is {faults.shown(fields)}"
-                self._fault(here, what, _in_first_field(kind, fields) if kind.isidentifier() else synonyms.COLON)
-                fields, is_faulty = {}, True
-            name = fields.get("name")
-            items.append(_Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
-        return items
-
-    def _name(self, items: list[_Item], taken: set[str]) -> None:
-        """Names the items that have no name, as Keras does: ``dense``, ``dense_1``."""
-        copies = 0
-        for item in items:
-            copies += item.copies
-            if copies > MAX_ENTRIES:
-                self._refuse_size(item)
-            for name in item.names() if item.name else ():
-                if name in taken:
-                    self._fault(item.origin / "name", f"'{name}' is the name of another layer or input")
-                taken.add(name)
-
-        def is_taken(name: str) -> bool:
-            return name in taken or name in RESERVED or keyword.iskeyword(name)
-
-        counts: dict[str, int] = {}
-        for item in items:
-            if item.name:
-                continue
-            stem = item.stem
-            while not item.name or any(map(is_taken, item.names())):
-                count = counts.get(stem, 0)
-                item.name = f"{stem}_{count}" if count else stem
-                counts[stem] = count + 1
-            taken.update(item.names())
-
-    def _refuse_size(self, item: _Item) -> NoReturn:
-        self._fault(item.origin, f"the blocks unfold to more than {MAX_ENTRIES:,} layers")
-        raise RegspecError(self.problems)
-
-    def _entry(self, item: _Item) -> Entry:
+    def _entry(self, item: Item) -> Entry:
         self.count += 1
         if self.count > MAX_ENTRIES:
-            self._refuse_size(item)
+            refuse_size(item, self.problems)
         if item.is_faulty or item.kind in self.faulty_blocks:
             return Invalid(item.name)
         if item.kind == "call":
@@ -291,7 +207,7 @@ class _Loader:
             return Invalid(item.name)
         return LayerUse(item.name, layer, placement.inputs, placement.mask)
 
-    def _layer(self, cls: type[Layer], fields: dict[str, Any], item: _Item) -> Layer | None:
+    def _layer(self, cls: type[Layer], fields: dict[str, Any], item: Item) -> Layer | None:
         """The layer with these fields; entries with equal fields share one."""
         key = (item.kind, repr(fields))
         if key in self.layers:
@@ -301,14 +217,14 @@ class _Loader:
             self.layers[key] = layer
         return layer
 
-    def _call(self, item: _Item) -> Entry:
+    def _call(self, item: Item) -> Entry:
         fields, arguments = _split(item.fields, CallEntry)
         call = self._validated(CallEntry, fields, item.origin, "a call")
         return (
             Invalid(item.name) if call is None else LayerCall(item.name, call.layer, call.inputs, arguments, call.mask)
         )
 
-    def _use(self, item: _Item) -> Entry:
+    def _use(self, item: Item) -> Entry:
         block = self.blocks[item.kind]
         fields, arguments = _split(item.fields, UseEntry)
         use = self._validated(UseEntry, fields, item.origin, f"block '{item.kind}'")
@@ -321,10 +237,10 @@ class _Loader:
             return Invalid(item.name)
         self.count += (use.repeat or 1) * _size(body)
         if self.count > MAX_ENTRIES:
-            self._refuse_size(item)
+            refuse_size(item, self.problems)
         return BlockUse(item.name, item.kind, use.inputs, use.repeat, body)
 
-    def _arguments(self, item: _Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    def _arguments(self, item: Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """The values of a block's parameters at a use of it; None where one is unknown or missing."""
         origin = Origin(self.document, ("blocks", item.kind, "parameters"))
         known = substitute(defaults(block.parameters), self.parameters, origin, self.problems)
@@ -449,13 +365,6 @@ def _real(path: str | Path) -> str:
         return os.path.realpath(path)
     except ValueError:  # a zero byte
         return str(path)
-
-
-def _in_first_field(kind: str, value: Any) -> str | None:
-    """How to write a kind that was given a value in place of its fields, as a hint."""
-    cls = find_kind(kind)
-    required = [] if cls is None else [name for name, each in cls.model_fields.items() if each.is_required()]
-    return f"write '- {kind}: {{{required[0]}: {value}}}'" if required and not isinstance(value, list) else None
 
 
 def _size(body: Body) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from regspec.runtime.penalties.terms import is_in_backward
+from regspec.runtime.penalties.passes import is_in_backward
 
 States = tuple[Tensor, ...]
 Step = Callable[[Tensor, States], States]

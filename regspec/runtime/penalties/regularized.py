@@ -8,7 +8,6 @@ called by itself, gives each its own values, and nothing has to be cleared by ha
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from regspec.runtime.kernels.fused import is_plain
 from regspec.runtime.kernels.sharded import fill, is_sharded, joined, refuse_flat_parameters, shard, whole
 from regspec.runtime.penalties.compiling import forget_compiled, guard_hooks
 from regspec.runtime.penalties.notebook import module_html
+from regspec.runtime.penalties.passes import is_for_parameters, is_in_backward, is_part_of_script, is_recorded
 from regspec.runtime.penalties.readings import Reading, tensors
 from regspec.runtime.penalties.terms import (
     CARRIED,
@@ -32,8 +32,6 @@ from regspec.runtime.penalties.terms import (
     Regularizer,
     Seen,
     WeightTerm,
-    is_in_backward,
-    is_recorded,
     listening,
     settled,
     unchanged,
@@ -411,7 +409,7 @@ class Regularized(nn.Module):
         """
         if "_terms" not in self.__dict__:
             return self  # it is a part of such a twin
-        if _is_part_of_script():
+        if is_part_of_script():
             raise RuntimeError(
                 f"torch.jit.script of a model with a {type(self).__name__} in it would take the penalties off that: "
                 "script a copy.deepcopy of the model, after regspec.unregularize, or use torch.jit.trace"
@@ -423,29 +421,6 @@ class Regularized(nn.Module):
                 for name in Regularized.__annotations__:
                     part.__dict__.pop(name, None)
         return twin
-
-
-def _is_part_of_script() -> bool:
-    """Whether `torch.jit.script` prepares a module that is in another."""
-    frame, depth = sys._getframe(1).f_back, 0
-    while frame is not None:
-        depth += frame.f_code.co_name == "call_prepare_scriptable_func_impl"
-        frame = frame.f_back
-    return depth > 1
-
-
-def is_for_parameters(module: nn.Module) -> bool:
-    """Whether the backward that runs is the one that trains: not a derivative by inputs, or one that is differentiated.
-
-    Such an inner gradient belongs to a loss that is not there yet, as in a physics-informed net.
-    """
-    if torch.is_grad_enabled():  # by create_graph=True
-        return False
-    edges = [torch.autograd.graph.get_gradient_edge(each) for each in module.parameters() if each.requires_grad]
-    try:
-        return any(torch._C._will_engine_execute_node(edge.node) for edge in edges)
-    except RuntimeError:  # where torch.autograd.grad is asked for the gradient of a parameter itself
-        return True
 
 
 def _called_if_alive(method: WeakMethod[Any], gradient: Tensor) -> None:

@@ -17,7 +17,6 @@ function of the output and its penalty, which gives the penalty a gradient of on
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy
@@ -26,9 +25,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import CheckpointFunction
 
 from regspec.runtime.kernels.sharded import penalty_of, whole
+from regspec.runtime.penalties.passes import (
+    is_differentiated,
+    is_in_backward,
+    is_in_reentrant_checkpoint,
+    is_recorded,
+)
 from regspec.runtime.penalties.readings import Reading
 from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Sum
 from regspec.runtime.penalties.schedules import Scheduled
@@ -213,8 +217,8 @@ class Listener(Term):
         has_gradient = x.requires_grad and torch.is_grad_enabled()
         if is_traced or not (has_gradient and module.training):
             is_without = heard is not None and not is_traced and not torch.is_grad_enabled()
-            if is_without and (module.training or listening.has_gradients):
-                _refuse_reentrant_checkpoints()
+            if is_without and (module.training or listening.has_gradients) and is_in_reentrant_checkpoint():
+                raise RuntimeError(_REENTRANT)
             # an operation in place may change x later on
             penalty = self.penalty(x.clone() if has_gradient else x, parts, share)
             if heard is not None:
@@ -241,21 +245,12 @@ class _Carried(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        if _is_differentiated():
+        if is_differentiated():
             raise RuntimeError(
                 "a gradient that is differentiated again, by create_graph, would take the gradient of an activity "
                 "penalty with it twice: put that penalty on the loss route"
             )
         return gradient, torch.full((), ctx.direction, dtype=ctx.dtype, device=gradient.device), None
-
-
-def _is_differentiated() -> bool:
-    """Whether the gradients of this backward pass are differentiated again; `torch.func.grad` alone does not do so."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return False
-    functorch = torch._C._functorch
-    stack = functorch.get_interpreter_stack() or []
-    return sum(each.key() == functorch.TransformType.Grad for each in stack) != 1
 
 
 def without_listeners(module: nn.Module, listeners: Collection[Any] | None = None) -> nn.Module:
@@ -284,18 +279,6 @@ class Listening(threading.local):
 
 
 listening = Listening()
-
-
-def is_in_backward() -> bool:
-    """Whether a backward pass runs, which computes again what a checkpoint left out."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
-def is_recorded(output: Any = None) -> bool:
-    """Whether what runs is written down by `torch.jit.trace` or `torch.fx`: what they make has no penalties."""
-    if torch.compiler.is_compiling():
-        return False
-    return torch._C._get_tracing_state() is not None or isinstance(output, torch.fx.Proxy)
 
 
 def settled(heard: list[Heard]) -> list[Heard]:
@@ -328,15 +311,7 @@ _CHANGED = (
     "an output with a penalty was changed in place before its penalty was read, as it was not in the first forward: "
     "use an operation that is not in place, or read the penalties before"
 )
-
-
-def _refuse_reentrant_checkpoints() -> None:
-    """Raises where the forward runs in a checkpoint of the re-entrant kind, which loses the gradients of penalties."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        if frame.f_code is CheckpointFunction.forward.__code__:
-            raise RuntimeError(
-                "re-entrant checkpointing loses the gradient of activity penalties: "
-                "call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
-            )
-        frame = frame.f_back
+_REENTRANT = (
+    "re-entrant checkpointing loses the gradient of activity penalties: "
+    "call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+)
