@@ -49,11 +49,19 @@ def _unheard(config: Config, dialect: Dialect, notes: Notes) -> Config:
 
 
 def _at_once(config: Config, dialect: Dialect, notes: Notes) -> Config:
-    """With all steps in one batch: before Keras 3, which has one step after the other for a layer that reads it."""
+    """With all steps in one batch: before Keras 3, which has one step after the other for a layer that reads it.
+
+    So does one with a penalty on an output inside it, which is a mean over the batch.
+    """
     inner, reads_batch = config.get("layer"), False
     while isinstance(inner, dict) and not reads_batch:
-        reads_batch = inner.get("class_name") in OF_BATCHES
-        inner = (inner.get("config") or {}).get("layer")
+        own = inner.get("config") or {}
+        wrapped = [
+            own[key].get("config") or {} for key in ("layer", "backward_layer") if isinstance(own.get(key), dict)
+        ]
+        has_penalty = any(each.get("activity_regularizer") is not None for each in wrapped)
+        reads_batch = inner.get("class_name") in OF_BATCHES or has_penalty
+        inner = own.get("layer")
     return {**config, "steps_at_once": True} if reads_batch else config
 
 
@@ -150,7 +158,7 @@ def mistaken(fields: Config, dialect: Dialect, notes: Notes) -> Config:
     """A gated layer of Keras 1.2, which takes the penalty of the kernel for its recurrent kernel too."""
     if fields.get("recurrent_regularizer") == fields.get("kernel_regularizer"):
         return fields
-    where = f"'{fields.get('name')}' has the penalty of its kernel on its recurrent kernel too, whatever that's own is"
+    where = f"'{fields.get('name')}' has the penalty of its kernel on its recurrent kernel too, not that one's own"
     if not dialect.keeps_quirks:
         notes.add(f"{where}, in Keras 1.2; here it has its own")
         return fields
