@@ -140,10 +140,11 @@ def port(
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
     notes = Notes()
+    dialect = Dialect.of(stored.version, stored.config)
     dialect = changed(
-        Dialect.of(stored.version, stored.config),
+        dialect,
         has_arrays=stored.arrays is not None,
-        backend=backend or _backend_of(stored),
+        backend=_backend_of(stored, dialect, backend),
         keeps_quirks=keeps_quirks,
         replacements=Replacements.of(replace or {}),
     )
@@ -200,11 +201,24 @@ def port(
     )
 
 
-def _backend_of(stored: archive.Archive) -> str | None:
-    """The backend that trained a file, if it or its weights say so."""
+def _backend_of(stored: archive.Archive, dialect: Dialect, given: str | None) -> str | None:
+    """The backend that trained a file: as it or its weights say, or as it is given.
+
+    Raises:
+        RegspecError: where what is given can't be.
+    """
     said = stored.config.get("backend")
     found = None if stored.arrays is None else legacy.backend_in(stored.arrays)
-    return found or (said if isinstance(said, str) else None)
+    known = found or (said if isinstance(said, str) else None)
+    if given is None or given == known:
+        return known
+    if dialect.generation == 3:
+        what = f"is of Keras 3, whose files mean the same with any backend, so 'backend={given}' says nothing of it"
+        raise RegspecError(Problem(what, "leave 'backend' out", str(stored.path)))
+    if known is not None:
+        what = f"says that {known} trained it, and not {given}"
+        raise RegspecError(Problem(what, "leave 'backend' out", str(stored.path)))
+    return given
 
 
 # What a damaged config may raise, anywhere in the port.
