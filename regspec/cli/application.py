@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +45,11 @@ class Format(str, Enum):
 
 
 def write(
-    text: str | bytes, path: Path | None, *, force: bool = False, may_go: Callable[[bytes], bool] | None = None
+    text: str | bytes,
+    path: Path | None,
+    *,
+    force: bool = False,
+    may_go: Callable[[bytes], bool] = lambda there: False,
 ) -> None:
     """Prints a text, or writes it to a file. Raises `RegspecError` where that would lose something.
 
@@ -54,13 +57,13 @@ def write(
         text: the text, or the bytes of a file.
         path: the file; None to print.
         force: whether what is there may be lost.
-        may_go: whether it is no loss; of what a program writes anew when absent: whether it begins alike.
+        may_go: whether it is no loss, because it can be made again; nothing is when absent.
     """
     if path is None:
         typer.echo(text, nl=False)
         return
     if not force:
-        files.check_kept(path, text, may_go or partial(files.is_alike, text))
+        files.check_kept(path, text, may_go)
     files.write(path, text)
 
 

@@ -10,7 +10,6 @@ import typer
 
 from regspec.cli.application import Force, app
 from regspec.graph.loading import graph_of
-from regspec.targets.source import source
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
 from regspec.views.summary import summarize
@@ -114,6 +113,7 @@ def port(
     gradients and moving statistics are compared with Keras's on random inputs.
     """
     try:
+        from regspec.keras.porting import contents
         from regspec.keras.porting import port as ported
     except ImportError as error:
         raise RegspecError(Problem(f"port needs {error.name}", "pip install 'regspec[keras]'")) from None
@@ -128,9 +128,11 @@ def port(
         keeps_quirks=not no_quirks,
         replace=dict(_pair(each) for each in replace or ()),
     )
-    if not force:  # before the verification, which takes a while
-        for name, text in (("spec.yaml", made.text), ("model.py", source(made.spec))):
-            files.check_kept(output / name, text, lambda there: False)
+    if not force and output.is_dir():  # before the verification, which takes a while
+        made_files = contents(made)
+        title = made_files["report.md"].partition(b"\n")[0]  # what follows it is not the same with a verification
+        for name, content in made_files.items():
+            files.check_kept(output / name, content, lambda there: there.partition(b"\n")[0] == title)
     verification = made.verify(tolerance=tolerance) if verify else None
     made.save(output, verification=verification)
     summary = summarize(graph_of(made.spec))

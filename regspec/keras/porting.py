@@ -79,19 +79,23 @@ class Port(PortedModel):
         Raises:
             RegspecError: where the folder can't be written.
         """
-        import safetensors.torch
+        files.write_folder(Path(folder), contents(self, verification))
 
-        from regspec.keras.report import report
 
-        # each a tensor of its own, as this format wants them
-        state = {name: value.detach().clone() for name, value in self.build().state_dict().items()}
-        contents: dict[str, str | bytes] = {
-            "spec.yaml": self.text,
-            "model.py": source(self.spec),
-            "weights.safetensors": safetensors.torch.save(state),
-            "report.md": report(self, verification),
-        }
-        files.write_folder(Path(folder), contents)
+def contents(port: Port, verification: Verification | None = None) -> dict[str, bytes]:
+    """The files that are saved of a port, by name."""
+    import safetensors.torch
+
+    from regspec.keras.report import report
+
+    # each a tensor of its own, as this format wants them
+    state = {name: value.detach().clone() for name, value in port.build().state_dict().items()}
+    return {
+        "spec.yaml": port.text.encode(),
+        "model.py": source(port.spec).encode(),
+        "weights.safetensors": safetensors.torch.save(state),
+        "report.md": report(port, verification).encode(),
+    }
 
 
 def port(
