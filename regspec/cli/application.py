@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -37,11 +36,7 @@ Set = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Write over a file that is there and holds something else.")]
 
 
-class Format(str, Enum):
-    """How results are printed."""
-
-    text = "text"
-    json = "json"
+Format = Literal["text", "json"]  # of results that are printed
 
 
 def write(

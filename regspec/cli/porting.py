@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,27 +12,6 @@ from regspec.graph.loading import graph_of
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
 from regspec.views.summary import summarize
-
-
-class Reduction(str, Enum):
-    """What activity penalties are: means over the batch, or sums."""
-
-    mean = "mean"
-    sum = "sum"
-
-
-class DataFormat(str, Enum):
-    """Where the channels of images lie."""
-
-    channels_first = "channels_first"
-    channels_last = "channels_last"
-
-
-class Backend(str, Enum):
-    """What trained a model of Keras 1 or 2."""
-
-    tensorflow = "tensorflow"
-    theano = "theano"
 
 
 @app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/ --verify`")
@@ -57,14 +35,14 @@ def port(
         Path | None, typer.Option(help="A .weights.h5 file, for a config without weights.", show_default=False)
     ] = None,
     activity_reduction: Annotated[
-        Reduction | None,
+        Literal["mean", "sum"] | None,
         typer.Option(
             help="Whether activity penalties were divided by the batch size, where the file does not tell.",
             show_default=False,
         ),
     ] = None,
     backend: Annotated[
-        Backend | None,
+        Literal["tensorflow", "theano"] | None,
         typer.Option(
             help="What trained a file of Keras 1 or 2 that does not say so, as none of Keras 1 does: Theano turns the "
             "kernels of convolutions around, and pads otherwise.",
@@ -72,7 +50,7 @@ def port(
         ),
     ] = None,
     data_format: Annotated[
-        DataFormat | None,
+        Literal["channels_first", "channels_last"] | None,
         typer.Option(
             help="Convert a model with channels last to channels_first, with its weights, those after a Flatten too.",
             show_default=False,
@@ -120,9 +98,9 @@ def port(
     made = ported(
         file,
         weights=weights,
-        activity_reduction=None if activity_reduction is None else activity_reduction.value,
-        backend=None if backend is None else backend.value,
-        data_format=None if data_format is None else data_format.value,
+        activity_reduction=activity_reduction,
+        backend=backend,
+        data_format=data_format,
         fold=fold,
         blocks=blocks,
         keeps_quirks=not no_quirks,

@@ -64,7 +64,7 @@ class Binding:
                 is_on_loss = any([*term.on_loss()] for _, term, _ in root._named_terms())
                 root._is_read = root._is_read or not is_on_loss
             Steps.of(self.optimizer).add(self)
-        except BaseException:
+        except BaseException:  # an interrupt too: it is bound whole or not at all
             self.remove()
             raise
 

@@ -79,6 +79,7 @@ def page(folders: Sequence[Path]) -> str:
 
 def highlighted(text: str, language: str) -> Markup:
     """A text as HTML, its words in classes by what they are."""
+    # pygments has no types
     from pygments import highlight  # type: ignore[import-untyped]
     from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
     from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
