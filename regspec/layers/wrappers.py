@@ -304,8 +304,16 @@ class TimeDistributed(Layer):
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         (x,) = xs
-        inner = self.layer.output_spec_order(rank - 1, self._step(x))
-        return x.spec_order if rank == x.rank and inner is not None else inner and _in_steps(inner)
+        step = self._step(x)
+        inner = self.layer.output_spec_order(rank - 1, step)
+        is_kept = inner == step.spec_order or (rank == x.rank and not self._is_by_place)
+        return x.spec_order if is_kept and inner is not None else inner and _in_steps(inner)
+
+    @property
+    def _is_by_place(self) -> bool:
+        """Whether the layer takes the axes of a step by number, and so may give them in another order."""
+        inner = self.layer
+        return inner._is_by_place if isinstance(inner, TimeDistributed) else inner.is_counted_by_spec
 
     def reads_axes(self, x: Symbol) -> bool:
         return True

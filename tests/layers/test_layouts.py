@@ -13,16 +13,30 @@ import pytest
 import torch
 
 import regspec
-from regspec.code import axes
-from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
 
 from . import reference
+from .layout_pairs import PAIRS
+from .layouts import open_document, order_beside, orders_of
 from .rows import ROWS, Row
 from .specs import document_of, outputs_of
 
 # Kinds whose weights lie by places, and one for vectors.
 BY_PLACE = ("LocallyConnected1D", "LocallyConnected2D", "CategoryEncoding")
+MORE = [
+    Row("Activation", {"activation": {"softmax": {"axis": 1}}}, ((4, 7, 5),)),
+    Row("Activation", {"activation": {"glu": {"axis": 2}}}, ((4, 6, 5),)),
+    Row("Conv2D", {"filters": 4, "kernel_size": 2, "activation": {"softmax": {"axis": 1}}}, ((4, 7, 5),)),
+    Row("Dense", {"units": 3, "activation": {"softmax": {"axis": 2}}}, ((4, 7, 5),)),
+    Row("SpectralNormalization", {"layer": {"Conv1D": {"filters": 4, "kernel_size": 2}}}, ((7, 5),)),
+    Row("SpectralNormalization", {"layer": {"Dense": {"units": 4, "activation": "softmax"}}}, ((4, 7, 5),)),
+    Row("TimeDistributed", {"layer": {"Conv1D": {"filters": 4, "kernel_size": 2}}}, ((4, 7, 5),)),
+    Row("TimeDistributed", {"layer": {"Conv3D": {"filters": 4, "kernel_size": 2}}}, ((4, 2, 3, 5, 7),)),
+    Row("TimeDistributed", {"layer": {"Softmax": {"axis": 1}}}, ((4, 6, 7, 2),)),
+    Row("TimeDistributed", {"layer": {"LayerNormalization": {"axis": [1, 2]}}}, ((4, 6, 7, 2),)),
+    Row("TimeDistributed", {"layer": {"GlobalMaxPooling3D": {}}}, ((4, 2, 3, 5, 7),)),
+]
+EVERY = [*ROWS, *MORE]
 
 
 def is_same(row: Row) -> bool:
@@ -33,51 +47,43 @@ def is_same(row: Row) -> bool:
         and not row.is_random
         and not kind.is_counted_by_spec
         and row.kind not in BY_PLACE
-        and "layer" not in row.fields
-        and "noise_shape" not in row.fields
-        and not isinstance(row.fields.get("activation"), dict)
         and row.fields.get("mean") != "loaded"
+        and "TimeDistributed" not in row.fields.get("layer", {})  # steps of steps, whose axes have no names
         and any(len(shape) > 1 for shape in row.shapes)
     )
 
 
-def numbered(row: Row, order: axes.Order) -> dict[str, Any]:
-    """The fields, with the axes that they name in another order."""
-    fields = dict(row.fields)
-    for name in KINDS[row.kind].axis_fields:
-        value = fields.get(name)
-        if isinstance(value, int):
-            fields[name] = order.index(value % len(order))
-        elif value is not None:
-            fields[name] = [order.index(axis % len(order)) for axis in value]
-    return fields
-
-
-@pytest.mark.parametrize("index", [pytest.param(i, id=row.id) for i, row in enumerate(ROWS) if is_same(row)])
-def test_means_the_same(index: int) -> None:
-    row = ROWS[index]
-    kept = document_of(row, row.fields)
-    (node,) = graph_of(regspec.loads(json.dumps(kept))).layers()
-    orders = [node.resolved.layer.input_spec_order(len(shape) + 1) for shape in row.shapes]
-    said = {
-        name: {**each, "shape": [*axes.permute((None, *each["shape"]), order)[1:]]}
-        for (name, each), order in zip(kept["inputs"].items(), orders, strict=True)
-    }
-    fields = numbered(row, orders[0])
-    open_ = {**document_of(row, fields), "inputs": said}
-    del open_["data_format"]
-    for declared, order in zip(said.values(), orders, strict=True):
-        if order == axes.channels_first(4):  # whose sizes may look as if channels were last
-            declared["axes"] = ["channels", "height", "width"]
-    models = [regspec.build(regspec.loads(json.dumps(each)), seed=0).eval() for each in (kept, open_)]
+def alike(documents: tuple[dict[str, Any], dict[str, Any]]) -> list[Any]:
+    """The models of two specs in evaluation, with the same weights."""
+    models = [regspec.build(regspec.loads(json.dumps(each)), seed=0).eval() for each in documents]
+    for parameter in models[0].parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
     shapes = {name: value.shape for name, value in models[1].state_dict().items()}
     models[1].load_state_dict({name: value.reshape(shapes[name]) for name, value in models[0].state_dict().items()})
-    inputs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
+    return models
+
+
+@pytest.mark.parametrize("index", [pytest.param(i, id=row.id) for i, row in enumerate(EVERY) if is_same(row)])
+def test_means_the_same(index: int) -> None:
+    row = EVERY[index]
+    documents = (document_of(row, row.fields), open_document(row, row.fields))
+    models = alike(documents)
+    inputs, orders = [torch.as_tensor(x) for x in reference.inputs_of(row, index)], orders_of(row)
     wanted = outputs_of(models[0](*inputs))
     got = outputs_of(models[1](*(x.permute(order) for x, order in zip(inputs, orders, strict=True))))
-    graph = graph_of(regspec.loads(json.dumps(open_)))
-    for a, b, x in zip(got, wanted, graph.outputs, strict=True):
-        torch.testing.assert_close(a, b.permute(x.spec_order), rtol=1e-4, atol=1e-5, equal_nan=True)
+    for a, b in zip(got, wanted, strict=True):
+        order = order_beside(row.kind, row.fields, orders[0], b.ndim)
+        torch.testing.assert_close(a, b.permute(order), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs(name: str) -> None:
+    pair = PAIRS[name]
+    last, first = alike(pair.documents())
+    inputs = [(order, torch.randn(2, *sizes)) for order, sizes in pair.inputs.values()]
+    got = outputs_of(first(*(x.permute(order) for order, x in inputs)))
+    for a, b, order in zip(got, outputs_of(last(*(x for _, x in inputs))), pair.outputs, strict=True):
+        torch.testing.assert_close(a, b.permute(order), rtol=1e-4, atol=1e-5)
 
 
 def test_an_axis_is_counted_once() -> None:
