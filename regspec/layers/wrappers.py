@@ -45,8 +45,10 @@ class Bidirectional(Layer):
         return (*self._forward.state_structure, *self._backward.state_structure)
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """Both layers with channels last: Keras's class concatenates the last axis of both outputs, whichever it is."""
         both = {"layer": self.layer, "backward_layer": self.backward_layer}
-        return {name: OnInputs(layer, xs) for name, layer in both.items() if layer is not None}
+        plain = tuple(replace(x, spec_order=axes.identity(x.rank)) for x in xs)
+        return {name: OnInputs(layer, plain) for name, layer in both.items() if layer is not None}
 
     @model_validator(mode="after")
     def _wraps_recurrent_layers(self) -> Bidirectional:
@@ -295,6 +297,12 @@ class TimeDistributed(Layer):
             mask = Symbol((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
         shape, spec_order = (None, *x.logical[2:]), axes.without(x.spec_order, {1})
         return Symbol(shape, x.source, x.dtype, (), spec_order, x.is_open, mask=mask)
+
+    def literal_order(self, x: Symbol) -> Order:
+        return _in_steps(self.layer.literal_order(self._step(x)))
+
+    def literal_output_order(self, output: Symbol, *xs: Symbol) -> Order:
+        return _in_steps(self.layer.literal_output_order(self._step(output), *map(self._step, xs)))
 
     def input_spec_order(self, rank: int) -> Order | None:
         """Signals, images and volumes in steps; of other layers' inputs none can tell whether they are images."""
