@@ -13,16 +13,25 @@ import pytest
 import torch
 
 import regspec
+from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
 
 from . import reference
 from .layout_pairs import PAIRS
-from .layouts import open_document, order_beside, orders_of
+from .layouts import MEANINGS, open_document, order_beside, orders_of
+from .operating import is_operation
 from .rows import ROWS, Row
 from .specs import document_of, outputs_of
 
 # Kinds whose weights lie by places, and one for vectors.
 BY_PLACE = ("LocallyConnected1D", "LocallyConnected2D", "CategoryEncoding")
+# Operations on axes of a meaning: of images, and along the features where they name no axis.
+BY_MEANING = (
+    "DepthToSpace", "SpaceToDepth", "ExtractPatches", "ExtractSequences", "FFT", "RFFT", "IRFFT", "MultiHot", "TopK",
+)  # fmt: skip
+HEADS = ("DotProductAttention",)  # of (steps, heads, features), which are no image
+# Operations that still take Keras's last axes, and not those that a spec counts as the last.
+BY_KERAS = ("CDist", "IFFT2", "Inv", "Matmul", "OneHot", "Qr", "SVD", "Solve", "SolveTriangular")
 MORE = [
     Row("Activation", {"activation": {"softmax": {"axis": 1}}}, ((4, 7, 5),)),
     Row("Activation", {"activation": {"glu": {"axis": 2}}}, ((4, 6, 5),)),
@@ -46,10 +55,22 @@ def is_same(row: Row) -> bool:
         row.data_format == "channels_last"
         and not row.is_random
         and not kind.is_counted_by_spec
-        and row.kind not in BY_PLACE
+        and row.kind not in (*BY_PLACE, *HEADS)
         and row.fields.get("mean") != "loaded"
         and "TimeDistributed" not in row.fields.get("layer", {})  # steps of steps, whose axes have no names
         and any(len(shape) > 1 for shape in row.shapes)
+    )
+
+
+def is_by_number(row: Row) -> bool:
+    """Whether a row is an operation on signals, images or volumes that says which axes it works on."""
+    return (
+        is_operation(row.kind, row.fields)
+        and row.kind not in (*BY_MEANING, *BY_KERAS, *HEADS)
+        and not (row.kind == "Normalize" and not row.fields)
+        and row.has_reference
+        and row.data_format == "channels_last"
+        and any(1 < len(shape) < 5 for shape in row.shapes)
     )
 
 
@@ -111,3 +132,22 @@ def test_equal_layers_on_a_signal_and_beside_it_on_a_sequence() -> None:
     one, other = model(torch.randn(2, 3, 7), torch.randn(2, 7, 5))
     assert (one.shape, other.shape) == ((2, 4, 7), (2, 7, 4))
     torch.testing.assert_close((one.sum(1), other.sum(2)), (torch.ones(2, 7), torch.ones(2, 7)))
+
+
+@pytest.mark.parametrize("index", [pytest.param(i, id=row.id) for i, row in enumerate(ROWS) if is_by_number(row)])
+def test_an_operation_takes_the_axes_that_it_names(index: int) -> None:
+    """Of signals, images and volumes: what it computes by their numbers is what Keras's operation does of the array."""
+    row = ROWS[index]
+    document = document_of(row, row.fields)
+    del document["data_format"]
+    for declared in document["inputs"].values():
+        if len(declared["shape"]) > 1:
+            declared["axes"] = MEANINGS[len(declared["shape"]) + 1]
+    outputs = len(graph_of(regspec.loads(json.dumps(document))).nodes[0].outputs)
+    if outputs > 1:
+        document["outputs"] = [f"layer.{number}" for number in range(outputs)]
+    model = regspec.build(regspec.loads(json.dumps(document)))
+    inputs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
+    wanted = reference.call(reference.keras_layer(row.kind, row.fields, "channels_last"), row, inputs, False)
+    for a, b in zip(outputs_of(model(*inputs)), wanted, strict=True):
+        torch.testing.assert_close(a, b.to(a.dtype), rtol=1e-4, atol=1e-5, equal_nan=True)
