@@ -239,8 +239,8 @@ MUTANTS = (
     Mutant(
         "Keras's code names the axes of a normalization that its torch backend takes for the last",
         "layers/normalization.py",
-        "if x.is_plain or order[-len(self.normalized(x)) :] == self.normalized(x):",
-        "if order:",
+        "return x.spec_order if places == sorted(places) and places[-1] == x.rank - 1 else self.order(x)",
+        "return x.spec_order",
         "tests/layers/test_keras_layouts.py -k RMSNormalization",
     ),
     Mutant(

@@ -164,19 +164,15 @@ class FeatureNormalization(Layer):
     axis_fields = ("axis",)
 
     def literal_order(self, x: Symbol) -> Order:
-        """The axes that are normalized last: on torch Keras's class normalizes the last ones, whichever it is told.
+        """The axes that are normalized last, unless the last one is among them and all follow each other as in Keras.
 
-        A layer that a spec counts as Keras is what its user says.
+        On torch Keras's class normalizes the last axes, whichever neighbours it is told.
         """
-        order = x.spec_order
-        if x.is_plain or order[-len(self.normalized(x)) :] == self.normalized(x):
-            return order
-        return self.order(x)
+        places = [x.spec_axis(axis) for axis in self.normalized(x)]
+        return x.spec_order if places == sorted(places) and places[-1] == x.rank - 1 else self.order(x)
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         x = xs[0]
-        if x.is_plain:
-            return {}
         places = tuple(sorted(map(self.literal_order(x).index, self.normalized(x))))
         return {"axis": (-1,) if places == (x.rank - 1,) else places}
 
