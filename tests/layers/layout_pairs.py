@@ -149,6 +149,15 @@ PAIRS = {
             "Dense": {"units": 4, "activation": "softmax"},
         }.items()
     },
+    "a call of a call": on(
+        IMAGE,
+        IMAGE,
+        last=[
+            {"Conv2D": {"name": "layer", "filters": 3, "kernel_size": 2, "inputs": "x"}},
+            {"call": {"layer": "layer", "name": "again", "inputs": "layer"}},
+            {"call": {"layer": "again", "name": "third", "inputs": "again"}},
+        ],
+    ),
     # by place
     "flat": on(IMAGE, PLAIN[2], last=[CONV, {"Permute": {"dims": [3, 1, 2]}}, "Flatten"], first=[CONV, "Flatten"]),
     "shaped as signal": on(
