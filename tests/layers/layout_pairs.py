@@ -187,7 +187,10 @@ PAIRS = {
         first=[{"Permute": {"dims": [2, 1], "axes": ["steps", "features"]}}, {"Dense": {"units": 3}}],
     ),
     "turned image for a layer": on(
-        IMAGE, IMAGE, last=["Identity", CONV], first=[{"Permute": {"dims": [2, 3, 1]}}, CONV]
+        IMAGE,
+        PLAIN[2],
+        last=["Identity", CONV, "GlobalMaxPooling2D"],
+        first=[{"Permute": {"dims": [2, 3, 1]}}, CONV, "GlobalMaxPooling2D"],
     ),
     "product of signals": on(
         SIGNAL,
