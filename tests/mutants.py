@@ -229,6 +229,34 @@ MUTANTS = (
         "dtype = self.graph.dtype",
         "tests/test_keras_code.py -k precision",
     ),
+    Mutant(
+        "Keras's code gives tensors of several ranks as the first lies",
+        "layers/layer.py",
+        "        return [axes.identity(x.rank) for x in xs]\n",
+        "        return [x.spec_order for x in xs]\n",
+        "tests/layers/test_keras_layouts.py -k pooled",
+    ),
+    Mutant(
+        "Keras's code names the axes of a normalization that its torch backend takes for the last",
+        "layers/normalization.py",
+        "return x.spec_order if places == sorted(places) and places[-1] == x.rank - 1 else self.order(x)",
+        "return x.spec_order",
+        "tests/layers/test_keras_layouts.py -k RMSNormalization",
+    ),
+    Mutant(
+        "a layer that is called again on another layout has the inputs of that call in Keras's code",
+        "targets/keras/code.py",
+        "        return first.inputs\n",
+        "        return node.inputs\n",
+        "tests/layers/test_keras_layouts.py -k again",
+    ),
+    Mutant(
+        "TimeDistributed keeps the order of axes that a Permute gives",
+        "layers/wrappers.py",
+        "(rank == x.rank and not self._is_by_place)",
+        "rank == x.rank",
+        "tests/layers/test_layouts.py -k turned",
+    ),
     # -- runtime -------------------------------------------------------------------------------------------------------
     Mutant(
         "the output of evaluation that is changed in place later is not copied",

@@ -233,3 +233,20 @@ layers:
 outputs: [both, again]
 """
     assert "self.both = nn.LSTM(3, 2, batch_first=True, bidirectional=True)" in regspec.source(regspec.loads(text))
+
+
+def test_a_call_of_a_call_has_a_mask() -> None:
+    """It is a call of the same layer, whose module then can take one."""
+    layers = [
+        {"LSTM": {"name": "one", "units": 3, "return_sequences": True, "inputs": "x"}},
+        {"call": {"layer": "one", "name": "two", "inputs": "one"}},
+        {"call": {"layer": "two", "name": "three", "inputs": "two", "mask": "counts"}},
+    ]
+    inputs = {"x": {"shape": [4, 3]}, "counts": {"shape": [4], "dtype": "bool"}}
+    model, x = regspec.build({"inputs": inputs, "layers": layers}, seed=0), torch.randn(1, 4, 3)
+    plain = torch.nn.LSTM(3, 3, batch_first=True)
+    plain.load_state_dict(model.one.state_dict())
+    twice, _ = plain(plain(x)[0])
+    third, _ = plain(twice[:, :2])
+    wanted = third[:, [0, 1, 1, 1]]  # a step that does not count repeats the output of the one before
+    torch.testing.assert_close(model(x, torch.tensor([[True, True, False, False]])), wanted)

@@ -260,12 +260,15 @@ class _Resolver:
                 hint = f"call one of its copies: {copies[0]}" + (f" to {copies[-1]}" if len(copies) > 1 else "")
             self._fault(origin and origin / "layer", what, hint)
             raise _ReportedError
-        first = scope.nodes[entry.layer]
+        called = scope.nodes[entry.layer]
+        first = called.first or called  # of a call of a call too the node that has the layer
         if isinstance(first, BlockNode):
             _check_block_again(first, inputs)
             again: LayerNode | BlockNode = block_in_place(entry.name, first.block, inputs, first=first, origin=origin)
         else:
-            layer = self._with_arguments(first.resolved.said, entry, origin)
+            assert isinstance(called, LayerNode)  # as its first call is
+            assert isinstance(first, LayerNode)
+            layer = self._with_arguments(called.resolved.said, entry, origin)
             masked = self._masked(entry.mask, layer, inputs, scope, origin)
             resolved = self.layers.again(layer, masked, first.resolved.activity, self._read_as(entry.name, scope))
             if _shapes_of(resolved.weights) != _shapes_of(first.resolved.weights):

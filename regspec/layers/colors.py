@@ -167,6 +167,9 @@ class Solarization(Augmentation, Valued):
 class AutoContrast(Images, Valued):
     """Images whose channels are stretched to the whole range of values."""
 
+    def has_channels_first(self, x: Symbol) -> bool:
+        return False  # Keras's class stretches the wrong axes of such images
+
 
 @kind
 class Equalization(OfBatch, Images, Valued):

@@ -59,6 +59,12 @@ class ConvLSTM(Recurrent, Gated, Even):
         is_state = rank < self.spatial_rank + 3
         return axes.channels_first(rank) if is_state else (0, 1, rank - 1, *range(2, rank - 1))
 
+    def has_channels_first(self, x: Symbol) -> bool:
+        """Keras's cell has its functions along the last axis, whichever it is."""
+        functions = (self.activation, self.recurrent_activation)
+        is_along = any(function is not None and function.along is not None for function in functions)
+        return not is_along and super().has_channels_first(x)
+
     def input_spec_order(self, rank: int) -> Order:
         if self.data_format == "channels_last":
             return axes.identity(rank)

@@ -123,10 +123,11 @@ class Spatial(Layer):
         """Keras must be told channels_first; equal sizes are given as one."""
         sizes = {name: getattr(self, name, None) for name in PER_AXIS}
         found = {name: value[0] for name, value in sizes.items() if value and len({*value}) == 1}
-        is_first = self.data_format == "channels_first" or (bool(xs) and self._has_channels_first(xs[0]))
+        is_first = self.data_format == "channels_first" or (bool(xs) and self.has_channels_first(xs[0]))
         return {**found, "data_format": "channels_first" if is_first else None}
 
-    def _has_channels_first(self, x: Symbol) -> bool:
+    def has_channels_first(self, x: Symbol) -> bool:
+        """Whether Keras's class can take a tensor like ``x``, whose channels are first, as it is."""
         return x.spec_order == self.spatial_order(x.rank) != axes.identity(x.rank)
 
     def spatial_order(self, rank: int) -> Order:
@@ -134,7 +135,15 @@ class Spatial(Layer):
         return axes.channels_first(rank)
 
     def literal_order(self, x: Symbol) -> Order:
-        return x.spec_order if self._has_channels_first(x) else axes.identity(x.rank)
+        return x.spec_order if self.has_channels_first(x) else axes.identity(x.rank)
+
+    def literal_orders(self, *xs: Symbol) -> list[Order]:
+        """Those of states as that of the sequence."""
+        is_first = self.literal_order(xs[0]) != axes.identity(xs[0].rank)
+        return [self.spatial_order(x.rank) if is_first else axes.identity(x.rank) for x in xs]
+
+    def literal_output_order(self, output: Symbol, *xs: Symbol) -> Order:
+        return self.literal_orders(xs[0], output)[1]
 
     def units_of(self, output: Symbol) -> int:
         return 1

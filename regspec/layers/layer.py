@@ -123,6 +123,20 @@ class Layer(Frozen):
         """The order of axes in which Keras's class, as `keras_fields` has it, takes a tensor like ``x``."""
         return x.spec_order if self.is_counted_by_spec else axes.identity(x.rank)
 
+    def literal_orders(self, *xs: Symbol) -> list[Order]:
+        """The order of axes in which that class takes each of several inputs; of different ranks, Keras's own."""
+        if self.is_counted_by_spec or len({x.rank for x in xs}) == 1:
+            first = self.literal_order(xs[0])
+            return [self.literal_order(x) if self.is_counted_by_spec else first for x in xs]
+        return [axes.identity(x.rank) for x in xs]
+
+    def literal_output_order(self, output: Symbol, *xs: Symbol) -> Order:
+        """The order of axes in which that class gives ``output`` on these inputs."""
+        if self.is_counted_by_spec:
+            return output.spec_order
+        first = self.literal_orders(*xs)[0]
+        return first if len(first) == output.rank else axes.identity(output.rank)
+
     @property
     def state_structure(self) -> States:
         """The states that it takes and gives besides its tensors, nested in lists as in Keras."""

@@ -15,7 +15,7 @@ from regspec.language.fields import Axes, Axis, Fraction, NotNegative, Size
 from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
-from regspec.layers.families import Elementwise, channel_axis, spec_axes
+from regspec.layers.families import Elementwise, channel_axis
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.nested import Nested, OnInputs
@@ -165,10 +165,17 @@ class FeatureNormalization(Layer):
     axis_fields = ("axis",)
 
     def literal_order(self, x: Symbol) -> Order:
-        return x.spec_order
+        """The axes that are normalized last, unless the last one is among them and all follow each other as in Keras.
+
+        On torch Keras's class normalizes the last axes, whichever neighbours it is told.
+        """
+        places = [x.spec_axis(axis) for axis in self.normalized(x)]
+        return x.spec_order if places == sorted(places) and places[-1] == x.rank - 1 else self.order(x)
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        return spec_axes(self, xs[0])
+        x = xs[0]
+        places = tuple(sorted(map(self.literal_order(x).index, self.normalized(x))))
+        return {"axis": (-1,) if places == (x.rank - 1,) else places}
 
     def normalized(self, x: Symbol) -> tuple[int, ...]:
         """The axes that are normalized together, in order."""
@@ -177,7 +184,7 @@ class FeatureNormalization(Layer):
             raise ShapeError("normalizes over axis 0, which is the batch")
         return chosen
 
-    def order(self, x: Symbol) -> Order | None:
+    def order(self, x: Symbol) -> Order:
         chosen = self.normalized(x)
         return (*(axis for axis in range(x.rank) if axis not in chosen), *chosen)
 
@@ -295,6 +302,12 @@ class SpectralNormalization(Layer):
 
     def order(self, x: Symbol) -> Order | None:
         return self.layer.order(x)
+
+    def literal_order(self, x: Symbol) -> Order:
+        return self.layer.literal_order(x)
+
+    def literal_output_order(self, output: Symbol, *xs: Symbol) -> Order:
+        return self.layer.literal_output_order(output, *xs)
 
     def input_spec_order(self, rank: int) -> Order | None:
         return self.layer.input_spec_order(rank)

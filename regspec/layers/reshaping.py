@@ -83,6 +83,9 @@ class Reshape(Moved):
         check_meanings(self.axes, self.target_shape)
         return self
 
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return {"axes": None}  # Keras's layers after it are told where their channels are
+
     def order(self, x: Symbol) -> Order | None:
         return None if x.is_read_in_order else x.spec_order
 
@@ -151,6 +154,9 @@ class Permute(Moved):
     def _has_as_many_axes(self) -> Permute:
         check_meanings(self.axes, self.dims)
         return self
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return {"axes": None}
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         if self.axes is not None:

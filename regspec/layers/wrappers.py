@@ -45,8 +45,10 @@ class Bidirectional(Layer):
         return (*self._forward.state_structure, *self._backward.state_structure)
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        """Both layers with channels last: Keras's class concatenates the last axis of both outputs, whichever it is."""
         both = {"layer": self.layer, "backward_layer": self.backward_layer}
-        return {name: OnInputs(layer, xs) for name, layer in both.items() if layer is not None}
+        plain = tuple(replace(x, spec_order=axes.identity(x.rank)) for x in xs)
+        return {name: OnInputs(layer, plain) for name, layer in both.items() if layer is not None}
 
     @model_validator(mode="after")
     def _wraps_recurrent_layers(self) -> Bidirectional:
@@ -316,6 +318,12 @@ class TimeDistributed(Layer):
         shape, spec_order = (None, *x.logical[2:]), axes.without(x.spec_order, {1})
         return Symbol(shape, x.source, x.dtype, (), spec_order, x.is_open, mask=mask)
 
+    def literal_order(self, x: Symbol) -> Order:
+        return _in_steps(self.layer.literal_order(self._step(x)))
+
+    def literal_output_order(self, output: Symbol, *xs: Symbol) -> Order:
+        return _in_steps(self.layer.literal_output_order(self._step(output), *map(self._step, xs)))
+
     def input_spec_order(self, rank: int) -> Order | None:
         """Signals, images and volumes in steps; of other layers' inputs none can tell whether they are images."""
         inner = self.layer.input_spec_order(rank - 1)
@@ -324,8 +332,16 @@ class TimeDistributed(Layer):
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         (x,) = xs
-        inner = self.layer.output_spec_order(rank - 1, self._step(x))
-        return x.spec_order if rank == x.rank and inner is not None else inner and _in_steps(inner)
+        step = self._step(x)
+        inner = self.layer.output_spec_order(rank - 1, step)
+        is_kept = inner == step.spec_order or (rank == x.rank and not self._is_by_place)
+        return x.spec_order if is_kept and inner is not None else inner and _in_steps(inner)
+
+    @property
+    def _is_by_place(self) -> bool:
+        """Whether the layer takes the axes of a step by number, and so may give them in another order."""
+        inner = self.layer
+        return inner._is_by_place if isinstance(inner, TimeDistributed) else inner.is_counted_by_spec
 
     def reads_axes(self, x: Symbol) -> bool:
         return True

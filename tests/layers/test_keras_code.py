@@ -22,6 +22,9 @@ from .specs import spec_of, with_penalties
 pytestmark = pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")
 
 NOT_IN_FUNCTIONAL_MODELS = {"Equalization"}  # which gives the symbol of its input there
+ONLY_CHANNELS_LAST = {"AutoContrast"}  # which takes the wrong axes of other images, so that these are turned for it
+# Which on torch take the last axis of the input for the one that they are told, so that this is put last for them.
+ONLY_LAST_AXES = {"LayerNormalization", "RMSNormalization"}
 # Fields that may be one number in Keras, and what it stands for, in multiples of it.
 FACTORS = {"height_factor": (-1, 1), "brightness_factor": (-1, 1), "contrast_factor": (0, 1)}
 PARTLY_IN_KERAS = {("Activation", "hard_sigmoid")}  # whose slope it does not have
@@ -54,7 +57,10 @@ def test_rows(row: Row) -> None:
             regspec.source(spec, target="keras")
         return
     printed = made(regspec.source(spec, target="keras")).get_layer("layer")
-    wanted = reference.keras_layer(row.kind, fields, row.data_format, len(row.shapes[0]) + 1)
+    data_format = "channels_last" if row.kind in ONLY_CHANNELS_LAST else row.data_format
+    if row.kind in ONLY_LAST_AXES and fields.get("axis") in (1, 2):
+        fields["axis"] = -1
+    wanted = reference.keras_layer(row.kind, fields, data_format, len(row.shapes[0]) + 1)
     inputs = [keras.Input(shape, dtype=dtype) for shape, dtype in zip(row.shapes, row.types, strict=True)]
     reference.call(wanted, row, inputs, training=False)
     assert config_of(printed, row) == config_of(wanted, row)

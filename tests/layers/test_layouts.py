@@ -13,16 +13,39 @@ import pytest
 import torch
 
 import regspec
-from regspec.code import axes
 from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
 
 from . import reference
+from .layout_pairs import PAIRS
+from .layouts import MEANINGS, open_document, order_beside, orders_of
+from .operating import is_operation
 from .rows import ROWS, Row
 from .specs import document_of, outputs_of
 
 # Kinds whose weights lie by places, and one for vectors.
 BY_PLACE = ("LocallyConnected1D", "LocallyConnected2D", "CategoryEncoding")
+# Operations on axes of a meaning: of images, and along the features where they name no axis.
+BY_MEANING = (
+    "DepthToSpace", "SpaceToDepth", "ExtractPatches", "ExtractSequences", "FFT", "RFFT", "IRFFT", "MultiHot", "TopK",
+)  # fmt: skip
+HEADS = ("DotProductAttention",)  # of (steps, heads, features), which are no image
+# Operations that still take Keras's last axes, and not those that a spec counts as the last.
+BY_KERAS = ("CDist", "IFFT2", "Inv", "Matmul", "OneHot", "Qr", "SVD", "Solve", "SolveTriangular")
+MORE = [
+    Row("Activation", {"activation": {"softmax": {"axis": 1}}}, ((4, 7, 5),)),
+    Row("Activation", {"activation": {"glu": {"axis": 2}}}, ((4, 6, 5),)),
+    Row("Conv2D", {"filters": 4, "kernel_size": 2, "activation": {"softmax": {"axis": 1}}}, ((4, 7, 5),)),
+    Row("Dense", {"units": 3, "activation": {"softmax": {"axis": 2}}}, ((4, 7, 5),)),
+    Row("SpectralNormalization", {"layer": {"Conv1D": {"filters": 4, "kernel_size": 2}}}, ((7, 5),)),
+    Row("SpectralNormalization", {"layer": {"Dense": {"units": 4, "activation": "softmax"}}}, ((4, 7, 5),)),
+    Row("TimeDistributed", {"layer": {"Conv1D": {"filters": 4, "kernel_size": 2}}}, ((4, 7, 5),)),
+    Row("TimeDistributed", {"layer": {"Conv3D": {"filters": 4, "kernel_size": 2}}}, ((4, 2, 3, 5, 7),)),
+    Row("TimeDistributed", {"layer": {"Softmax": {"axis": 1}}}, ((4, 6, 7, 2),)),
+    Row("TimeDistributed", {"layer": {"LayerNormalization": {"axis": [1, 2]}}}, ((4, 6, 7, 2),)),
+    Row("TimeDistributed", {"layer": {"GlobalMaxPooling3D": {}}}, ((4, 2, 3, 5, 7),)),
+]
+EVERY = [*ROWS, *MORE]
 
 
 def is_same(row: Row) -> bool:
@@ -32,52 +55,56 @@ def is_same(row: Row) -> bool:
         row.data_format == "channels_last"
         and not row.is_random
         and not kind.is_counted_by_spec
-        and row.kind not in BY_PLACE
-        and "layer" not in row.fields
-        and "noise_shape" not in row.fields
-        and not isinstance(row.fields.get("activation"), dict)
+        and row.kind not in (*BY_PLACE, *HEADS)
         and row.fields.get("mean") != "loaded"
+        and "TimeDistributed" not in row.fields.get("layer", {})  # steps of steps, whose axes have no names
         and any(len(shape) > 1 for shape in row.shapes)
     )
 
 
-def numbered(row: Row, order: axes.Order) -> dict[str, Any]:
-    """The fields, with the axes that they name in another order."""
-    fields = dict(row.fields)
-    for name in KINDS[row.kind].axis_fields:
-        value = fields.get(name)
-        if isinstance(value, int):
-            fields[name] = order.index(value % len(order))
-        elif value is not None:
-            fields[name] = [order.index(axis % len(order)) for axis in value]
-    return fields
+def is_by_number(row: Row) -> bool:
+    """Whether a row is an operation on signals, images or volumes that says which axes it works on."""
+    return (
+        is_operation(row.kind, row.fields)
+        and row.kind not in (*BY_MEANING, *BY_KERAS, *HEADS)
+        and not (row.kind == "Normalize" and not row.fields)
+        and row.has_reference
+        and row.data_format == "channels_last"
+        and any(1 < len(shape) < 5 for shape in row.shapes)
+    )
 
 
-@pytest.mark.parametrize("index", [pytest.param(i, id=row.id) for i, row in enumerate(ROWS) if is_same(row)])
-def test_means_the_same(index: int) -> None:
-    row = ROWS[index]
-    kept = document_of(row, row.fields)
-    (node,) = graph_of(regspec.loads(json.dumps(kept))).layers()
-    orders = [node.resolved.layer.input_spec_order(len(shape) + 1) for shape in row.shapes]
-    said = {
-        name: {**each, "shape": [*axes.permute((None, *each["shape"]), order)[1:]]}
-        for (name, each), order in zip(kept["inputs"].items(), orders, strict=True)
-    }
-    fields = numbered(row, orders[0])
-    open_ = {**document_of(row, fields), "inputs": said}
-    del open_["data_format"]
-    for declared, order in zip(said.values(), orders, strict=True):
-        if order == axes.channels_first(4):  # whose sizes may look as if channels were last
-            declared["axes"] = ["channels", "height", "width"]
-    models = [regspec.build(regspec.loads(json.dumps(each)), seed=0).eval() for each in (kept, open_)]
+def alike(documents: tuple[dict[str, Any], dict[str, Any]]) -> list[Any]:
+    """The models of two specs in evaluation, with the same weights."""
+    models = [regspec.build(regspec.loads(json.dumps(each)), seed=0).eval() for each in documents]
+    for parameter in models[0].parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
     shapes = {name: value.shape for name, value in models[1].state_dict().items()}
     models[1].load_state_dict({name: value.reshape(shapes[name]) for name, value in models[0].state_dict().items()})
-    inputs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
+    return models
+
+
+@pytest.mark.parametrize("index", [pytest.param(i, id=row.id) for i, row in enumerate(EVERY) if is_same(row)])
+def test_means_the_same(index: int) -> None:
+    row = EVERY[index]
+    documents = (document_of(row, row.fields), open_document(row, row.fields))
+    models = alike(documents)
+    inputs, orders = [torch.as_tensor(x) for x in reference.inputs_of(row, index)], orders_of(row)
     wanted = outputs_of(models[0](*inputs))
     got = outputs_of(models[1](*(x.permute(order) for x, order in zip(inputs, orders, strict=True))))
-    graph = graph_of(regspec.loads(json.dumps(open_)))
-    for a, b, x in zip(got, wanted, graph.outputs, strict=True):
-        torch.testing.assert_close(a, b.permute(x.spec_order), rtol=1e-4, atol=1e-5, equal_nan=True)
+    for a, b in zip(got, wanted, strict=True):
+        order = order_beside(row.kind, row.fields, orders[0], b.ndim)
+        torch.testing.assert_close(a, b.permute(order), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs(name: str) -> None:
+    pair = PAIRS[name]
+    last, first = alike(pair.documents())
+    inputs = [(order, torch.randn(2, *sizes)) for order, sizes in pair.inputs.values()]
+    got = outputs_of(first(*(x.permute(order) for order, x in inputs)))
+    for a, b, order in zip(got, outputs_of(last(*(x for _, x in inputs))), pair.outputs, strict=True):
+        torch.testing.assert_close(a, b.permute(order), rtol=1e-4, atol=1e-5)
 
 
 def test_an_axis_is_counted_once() -> None:
@@ -105,3 +132,22 @@ def test_equal_layers_on_a_signal_and_beside_it_on_a_sequence() -> None:
     one, other = model(torch.randn(2, 3, 7), torch.randn(2, 7, 5))
     assert (one.shape, other.shape) == ((2, 4, 7), (2, 7, 4))
     torch.testing.assert_close((one.sum(1), other.sum(2)), (torch.ones(2, 7), torch.ones(2, 7)))
+
+
+@pytest.mark.parametrize("index", [pytest.param(i, id=row.id) for i, row in enumerate(ROWS) if is_by_number(row)])
+def test_an_operation_takes_the_axes_that_it_names(index: int) -> None:
+    """Of signals, images and volumes: what it computes by their numbers is what Keras's operation does of the array."""
+    row = ROWS[index]
+    document = document_of(row, row.fields)
+    del document["data_format"]
+    for declared in document["inputs"].values():
+        if len(declared["shape"]) > 1:
+            declared["axes"] = MEANINGS[len(declared["shape"]) + 1]
+    outputs = len(graph_of(regspec.loads(json.dumps(document))).nodes[0].outputs)
+    if outputs > 1:
+        document["outputs"] = [f"layer.{number}" for number in range(outputs)]
+    model = regspec.build(regspec.loads(json.dumps(document)))
+    inputs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
+    wanted = reference.call(reference.keras_layer(row.kind, row.fields, "channels_last"), row, inputs, False)
+    for a, b in zip(outputs_of(model(*inputs)), wanted, strict=True):
+        torch.testing.assert_close(a, b.to(a.dtype), rtol=1e-4, atol=1e-5, equal_nan=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,7 +124,7 @@ class _Function:
                 self.layers[node] = self._new(f"{node.name}_layer")
                 yield Statement(layer, f"{self.layers[node]} = ")
                 layer = self.layers[node]
-        value = self._as_spec_counts(node, called(layer, self._called_on(node)))
+        value = called(layer, self._called_on(node))
         names = node.block.output_names if isinstance(node, BlockNode) else None
         if names is not None:
             whole = self._new(node.name)
@@ -136,10 +136,18 @@ class _Function:
         for index, x in enumerate(node.outputs):
             self.variables[x] = self._new(f"{node.name}_{index}" if index else node.name)
         variables = [self.variables[x] for x in node.outputs]
-        if isinstance(node, BlockNode) and len(variables) == 1 and not node.block.is_single:
-            yield Statement(value, f"[{variables[0]}] = ")
+        if isinstance(node, BlockNode):
+            target = f"[{variables[0]}]" if len(variables) == 1 and not node.block.is_single else ", ".join(variables)
+            yield Statement(value, f"{target} = ")
+            return
+        if len(variables) == 1:
+            yield Statement(self._as_spec_counts(node, node.outputs[0], value), f"{variables[0]} = ")
             return
         yield Statement(value, f"{', '.join(map(flat, _as_given(node, variables)))} = ")
+        for x, variable in zip(node.outputs, variables, strict=True):
+            counted = self._as_spec_counts(node, x, variable)
+            if counted is not variable:
+                yield Statement(counted, f"{variable} = ")
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
@@ -174,7 +182,7 @@ class _Function:
 
     def _called_on(self, node: LayerNode | BlockNode) -> list[Doc]:
         """The arguments of a call: tensors, masks, and the fields of the layer that belong to a call."""
-        tensors = [self._literal(node, x, order) for x, order in zip(node.inputs, _literal_orders(node), strict=True)]
+        tensors = [self._literal(node, x, order) for x, order in zip(node.inputs, self._orders(node), strict=True)]
         in_list: Doc = tensors[0] if len(tensors) == 1 else Brackets("[", tuple(tensors), "]")
         if isinstance(node, BlockNode):
             return [in_list]
@@ -190,30 +198,46 @@ class _Function:
         flags = [beside(f"{name}=", literal(value)) for name, value in said.items() if value]
         return [*given, *self._masks(node), *flags]
 
+    def _orders(self, node: LayerNode | BlockNode) -> list[Order]:
+        """The order of axes in which Keras's layer takes each input; a block takes them as the spec counts them."""
+        if isinstance(node, BlockNode):
+            return [x.spec_order for x in node.inputs]
+        return node.resolved.layer.literal_orders(*self._counted_like(node))
+
+    def _counted_like(self, node: LayerNode) -> Sequence[Symbol]:
+        """The inputs by which Keras's layer has its fields: those of the first call, where it makes a difference.
+
+        Raises `ShapeError` where the layer is another for Keras.
+        """
+        first, arguments = node.first, self.file.arguments
+        if not isinstance(first, LayerNode):
+            return node.inputs
+        made, again = (arguments.layer(each.resolved.layer, {}, each.resolved.inputs) for each in (first, node))
+        if made == again:
+            return node.inputs
+        if first.resolved.layer != node.resolved.layer or [x.rank for x in first.inputs] != [
+            x.rank for x in node.inputs
+        ]:
+            what = f"calls '{first.name}' where axes are counted otherwise, for which Keras needs another layer"
+            raise ShapeError(what, "say data_format: channels_last")
+        return first.inputs
+
     def _literal(self, node: LayerNode | BlockNode, x: Symbol, order: Order) -> Doc:
         """An input with its axes in the order in which Keras's layer takes them."""
-        return self._permuted(self.variables[x], x.spec_order, order, f"{x.source}_for_{node.name}")
+        return self._permuted(self.variables[x], x, x.spec_order, order, f"{x.source}_for_{node.name}")
 
-    def _as_spec_counts(self, node: LayerNode | BlockNode, value: Doc) -> Doc:
-        """The value of a call with its axes as the spec counts them. Raises `ShapeError` for one of several."""
-        if isinstance(node, BlockNode):
-            return value
-        first, layer = _literal_orders(node)[0], node.resolved.layer
-        for index, x in enumerate(node.outputs):
-            order = first if x.rank == node.inputs[0].rank else axes.channels_first(x.rank)
-            if layer.is_counted_by_spec:
-                order = x.spec_order
-            elif first == axes.identity(len(first)):
-                order = axes.identity(x.rank)
-            if order != x.spec_order and len(node.outputs) > 1:
-                raise ShapeError("has several outputs with channels first", "say data_format: channels_last")
-            if not index:
-                value = self._permuted(value, order, x.spec_order, f"{node.name}_as_counted")
-        return value
+    def _as_spec_counts(self, node: LayerNode, x: Symbol, value: Doc) -> Doc:
+        """An output with its axes as the spec counts them."""
+        order = node.resolved.layer.literal_output_order(x, *self._counted_like(node))
+        return self._permuted(value, x, order, x.spec_order, f"{self.variables[x]}_as_counted")
 
-    def _permuted(self, value: Doc, have: Order, want: Order, name: str) -> Doc:
+    def _permuted(self, value: Doc, x: Symbol, have: Order, want: Order, name: str) -> Doc:
+        """A tensor ``x`` in another order of axes. Raises `ShapeError` where it has a mask."""
         if have == want:
             return value
+        if x.mask is not None:
+            what = f"has its axes moved for Keras, whose Permute drops the mask of '{x.source}'"
+            raise ShapeError(what, "say data_format: channels_last")
         dims = Brackets("(", tuple(literal(axis) for axis in axes.between(have, want)[1:]), ")")
         self.file.arguments.modules.add("layers")
         return called(called("layers.Permute", [dims, beside("name=", literal(self._new(name)))]), [value])
@@ -257,14 +281,6 @@ class _Function:
         self.file.problems.append(
             Problem(what, error.hint) if node.origin is None else node.origin.problem(what, error.hint, key=True)
         )
-
-
-def _literal_orders(node: LayerNode | BlockNode) -> list[Order]:
-    """The order of axes in which Keras's layer takes each input; a block takes them as the spec counts them."""
-    if isinstance(node, BlockNode) or node.resolved.layer.is_counted_by_spec:
-        return [x.spec_order for x in node.inputs]
-    first = node.resolved.layer.literal_order(node.inputs[0])
-    return [first if x.rank == len(first) else axes.identity(x.rank) for x in node.inputs]
 
 
 def _leading_to_outputs(graph: Graph) -> set[Node]:

@@ -1,0 +1,82 @@
+"""A spec that counts channels first as Keras code: Keras computes of it what torch does.
+
+What torch computes of such a spec is held against the same spec with channels last in `test_layouts.py`, and that
+against Keras in `test_layers.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import keras
+import pytest
+import torch
+
+import regspec
+from regspec.graph.loading import graph_of
+from regspec.targets.torch.program import program_of
+
+from . import reference
+from .layout_pairs import PAIRS
+from .layouts import open_document, orders_of
+from .specs import outputs_of
+from .test_keras_code import is_refused, made
+from .test_layers import load_keras_weights
+from .test_layouts import EVERY, Row, is_same
+
+pytestmark = pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")
+
+# Kinds that Keras's torch backend computes wrongly where certain axes are named, which the code then does not name.
+WELL_NAMED = ("LayerNormalization", "RMSNormalization", "AutoContrast")
+
+
+def is_compared(row: Row) -> bool:
+    has_reference = row.has_reference or row.kind in WELL_NAMED
+    return is_same(row) and not is_refused(row) and has_reference and row.kind != "Masking"  # see `test_a_moved_mask`
+
+
+def filled(spec: regspec.ModelSpec) -> tuple[Any, keras.Model]:
+    """The model in torch and that which Keras's code makes, with the same random weights."""
+    model, printed = regspec.build(spec, seed=0).eval(), made(regspec.source(spec, target="keras"))
+    for index, step in enumerate(
+        each for each in program_of(graph_of(spec)).steps if each.declares and each.lowered.weights
+    ):
+        layer = printed.get_layer(step.name)
+        reference.fill(layer, index)
+        if step.lowered.kind == "PReLU" and layer.alpha.ndim == 3:  # whose channels are first in Keras
+            model.layer.weight.data = layer.alpha.value.detach().movedim(0, -1).reshape(model.layer.weight.shape)
+        else:
+            load_keras_weights(model, step, layer)
+    return model, printed
+
+
+@pytest.mark.parametrize("index", [pytest.param(i, id=row.id) for i, row in enumerate(EVERY) if is_compared(row)])
+def test_rows(index: int) -> None:
+    row = EVERY[index]
+    model, printed = filled(regspec.loads(json.dumps(open_document(row, row.fields))))
+    inputs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
+    inputs = [x.permute(order) for x, order in zip(inputs, orders_of(row), strict=True)]
+    wanted = keras.tree.flatten(printed(inputs if len(inputs) > 1 else inputs[0], training=False))
+    for a, b in zip(outputs_of(model(*inputs)), wanted, strict=False):  # torch's model has the first output alone
+        torch.testing.assert_close(b.to(a.dtype), a, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs(name: str) -> None:
+    pair = PAIRS[name]
+    model, printed = filled(regspec.loads(json.dumps(pair.documents()[1])))
+    inputs = [torch.randn(2, *sizes).permute(order) for order, sizes in pair.inputs.values()]
+    wanted = keras.tree.flatten(printed(inputs if len(inputs) > 1 else inputs[0], training=False))
+    for a, b in zip(outputs_of(model(*inputs)), wanted, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+
+
+def test_a_moved_mask() -> None:
+    """Keras's Permute drops it, and what comes after would count every step."""
+    spec = {
+        "inputs": {"x": {"shape": [3, 7], "axes": ["channels", "length"]}},
+        "layers": ["Masking", {"LSTM": {"units": 2}}],
+    }
+    with pytest.raises(regspec.RegspecError, match="whose Permute drops the mask of 'masking'"):
+        regspec.source(spec, target="keras")
