@@ -1,16 +1,18 @@
-"""What routes do with what an optimizer and its parameters hold: the names of parameters, sparse gradients."""
+"""What routes do with what an optimizer and its parameters hold, and what is then left on the loss to be read."""
 
 from __future__ import annotations
 
 import copy
 import io
+import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.optim import Adam, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 import regspec
 
@@ -134,3 +136,124 @@ def test_an_optimizer_without_names_gets_none() -> None:
     optimizer = Adam(pair.parameters())
     regspec.bind(pair.first, optimizer, l2="decay").remove()
     assert all("param_names" not in group for group in optimizer.param_groups)
+
+
+# -- what nobody has read ----------------------------------------------------------------------------------------------
+
+
+class Net(nn.Module):
+    """Two layers of the same size, whose weights can be tied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.b(self.a(x))
+
+
+def of_spec(frozen: str) -> nn.Module:
+    """A frozen layer, whose penalty counts in the sum, or does not."""
+    layers = [
+        {"Dense": {"name": "a", "units": 3, "trainable": False, "kernel_regularizer": "l2"}},
+        {"Dense": {"name": "b", "units": 3, "kernel_regularizer": "l2"}},
+    ]
+    return regspec.build({"regspec": 1, "frozen_penalties": frozen, "inputs": {"x": {"shape": [3]}}, "layers": layers})
+
+
+def of_rules(*changes: Callable[[Net], Any], **rule: Any) -> nn.Module:
+    net = Net()
+    for change in changes:
+        change(net)
+    return regspec.regularize(net, [{"types": ["Linear"], **(rule or L2)}])
+
+
+def bound(model: nn.Module, *binds: dict[str, Any], opens: bool = False, steps: int = 0) -> Any:
+    """The model and its optimizer, bound as often as is said; maybe open again after some steps."""
+    optimizer = SGD([each for each in model.parameters() if each.requires_grad], lr=0.1)
+    bindings = [regspec.bind(model, optimizer, **each) for each in binds]
+    train(model, optimizer, steps)
+    for each in bindings if opens else ():
+        each.remove()
+    return model, optimizer
+
+
+def train(model: nn.Module, optimizer: Optimizer, steps: int) -> None:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+
+
+def freeze(net: Any) -> None:
+    net.a.requires_grad_(False)
+
+
+def tie(pair: Any) -> Any:
+    pair[0].b.weight = pair[0].a.weight
+    return pair
+
+
+def thaw(pair: Any) -> Any:
+    pair[0].a.requires_grad_(True)
+    pair[1].add_param_group({"params": [*pair[0].a.parameters()]})
+    return pair
+
+
+DECAY = {"l2": "decay"}
+BOTH = {"kernel_regularizer": {"l1": 0.1, "l2": 0.2}}
+OUTPUTS = {"kernel_regularizer": "l2", "activity_regularizer": "l2"}
+UNREAD: dict[str, tuple[Callable[[], Any], str]] = {
+    "on no route": (lambda: bound(of_rules()), "a.weight, b.weight"),
+    "decay": (lambda: bound(of_rules(), DECAY), ""),
+    "gradient": (lambda: bound(of_rules(), {"l2": "gradient"}), ""),
+    "proximal": (lambda: bound(of_rules(kernel_regularizer="l1"), {"l1": "proximal"}), ""),
+    "one of two": (lambda: bound(of_rules(), {"terms": {"a.weight": "decay"}}), "b.weight"),
+    "a part of each": (lambda: bound(of_rules(**BOTH), DECAY), "a.weight, b.weight"),
+    "all parts": (lambda: bound(of_rules(**BOTH), {"l1": "proximal", "l2": "decay"}), ""),
+    "outputs on the loss": (lambda: bound(of_rules(**OUTPUTS), DECAY), "a.activity, b.activity"),
+    "outputs with the gradient": (lambda: bound(of_rules(**OUTPUTS), {"activity": "gradient", **DECAY}), ""),
+    "frozen": (lambda: bound(of_rules(freeze), DECAY), ""),
+    "frozen, on no route": (lambda: bound(of_rules(freeze)), "b.weight"),
+    "frozen and counted": (lambda: bound(of_spec("counted"), DECAY), ""),
+    "frozen and omitted": (lambda: bound(of_spec("omitted"), DECAY), ""),
+    "frozen when it was bound": (lambda: thaw(bound(of_rules(freeze), DECAY)), "a.weight"),
+    "tied": (lambda: tie(bound(of_rules(), {"l2": "gradient"})), ""),
+    "tied, on no route": (lambda: tie(bound(of_rules())), "a.weight"),
+    "tied before": (lambda: bound(tie((of_rules(),))[0], DECAY), ""),
+    "put back": (lambda: bound(of_rules(), DECAY, opens=True), "a.weight, b.weight"),
+    "put back after steps": (lambda: bound(of_rules(), DECAY, opens=True, steps=5), "a.weight, b.weight"),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_nobody_has_read_is_what_is_on_the_loss(name: str) -> None:
+    """A warning names what would train something if it were read, and nothing else."""
+    make, terms = UNREAD[name]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model, optimizer = make()
+        assert not caught
+        train(model, optimizer, 4)
+    found = [re.findall(r"loss of (.+): add", str(each.message)) for each in caught]
+    assert found == ([[terms]] if terms else [])
+
+
+class Counting(nn.Module):
+    """How often the weight is computed; a spectral norm takes a step of its power iteration each time."""
+
+    calls = 0
+
+    def forward(self, weight: Any) -> Any:
+        self.calls += 1
+        return weight
+
+
+def test_no_weight_is_computed_to_see_what_nobody_has_read() -> None:
+    counting = Counting()
+    model = of_rules(lambda net: nn.utils.parametrize.register_parametrization(net.a, "weight", counting))
+    regspec.bind(model, SGD(model.parameters(), lr=0.1), l2="gradient")
+    y = model(torch.ones(2, 3)).sum()
+    counting.calls = 0
+    y.backward()
+    assert counting.calls == 0

@@ -60,9 +60,6 @@ class Binding:
                 module._bindings.append(self)
             for part in self.parts:
                 part.put(part.route)
-            for root in self.roots:
-                is_on_loss = any([*term.on_loss()] for _, term, _ in root._named_terms())
-                root._is_read = root._is_read or not is_on_loss
             Steps.of(self.optimizer).add(self)
         except BaseException:
             self.remove()
@@ -75,6 +72,8 @@ class Binding:
         optimizer, self.optimizer = self.optimizer, None
         for part in self.parts:
             part.put("loss")
+        for root in self.roots:
+            root._watched = 0  # what is put on the loss has to be read from now on
         for module in self.modules():
             if self in module._bindings:
                 module._bindings.remove(self)

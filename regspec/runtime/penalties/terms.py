@@ -148,6 +148,11 @@ class WeightTerm(Term):
         wholes = [whole(each) for each in parameters]
         return sum(wholes[1:], wholes[0]) if self.adds_parameters else torch.stack(wholes)
 
+    def is_trained(self, module: nn.Module) -> bool:
+        """Whether its penalty has a gradient: the weight is not frozen, or not all of it is, where that counts too."""
+        found = [weight_at(module, way) is not None for way in self.ways]
+        return any(found) if self.adds_parameters or self.counts_frozen else all(found)
+
     def is_seen(self, module: nn.Module, seen: Seen) -> bool:
         """Whether another term has the weight: they were tied. One weight may have several terms."""
         first, *others = [identity_at(module, way) for way in self.ways]
