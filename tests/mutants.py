@@ -276,8 +276,8 @@ MUTANTS = (
     Mutant(
         "a group lasso on the gradient route does not follow its schedule",
         "modules/routes.py",
-        "gradient = gradient * (part.factor * scale * signs[parameter])",
-        "gradient = gradient * (scale * signs[parameter])",
+        "add_to_grad(parameter, gradient * (part.factor * scale * signs[parameter]))",
+        "add_to_grad(parameter, gradient * (scale * signs[parameter]))",
         "tests/test_schedules.py -k routes",
     ),
     Mutant(

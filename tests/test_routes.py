@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 import regspec
@@ -136,6 +136,79 @@ def test_an_optimizer_without_names_gets_none() -> None:
     optimizer = Adam(pair.parameters())
     regspec.bind(pair.first, optimizer, l2="decay").remove()
     assert all("param_names" not in group for group in optimizer.param_groups)
+
+
+# -- gradients that lie there already ----------------------------------------------------------------------------------
+
+
+def norms(x: Tensor, dim: int) -> Tensor:
+    return x.square().sum(dim).sqrt()
+
+
+def cosines(x: Tensor) -> Tensor:
+    rows = x / norms(x, 1)[:, None]
+    pairs = torch.combinations(torch.arange(len(x)))
+    return (rows[pairs[:, 0]] * rows[pairs[:, 1]]).sum(1).abs().mean()
+
+
+# what each is for a table of 5 vectors of 3 numbers, which are the outputs
+OF_A_TABLE: dict[str, tuple[Any, Callable[[Tensor], Tensor]]] = {
+    "l1": ({"l1": 0.3}, lambda x: 0.3 * x.abs().sum()),
+    "l2": ({"l2": 0.3}, lambda x: 0.3 * x.square().sum()),
+    "l1 and l2": ({"l1": 0.3, "l2": 0.2}, lambda x: 0.3 * x.abs().sum() + 0.2 * x.square().sum()),
+    "norm": ({"norm": 0.3}, lambda x: 0.3 * norms(x.flatten(), 0)),
+    "group_lasso": ({"group_lasso": 0.3}, lambda x: 0.3 * 5**0.5 * norms(x, 0).sum()),
+    "orthogonal": ({"orthogonal": 0.3}, lambda x: 0.3 * cosines(x)),
+    "hoyer": ({"hoyer": 0.3}, lambda x: 0.3 * x.abs().sum().square() / x.square().sum()),
+    "spectral": ({"spectral": 0.3}, lambda x: 0.3 * torch.linalg.svdvals(x).max()),
+}
+
+
+def sparse_ones() -> Tensor:
+    """Ones for two of the vectors, one of which is there twice."""
+    return torch.sparse_coo_tensor([[1, 3, 1]], torch.ones(3, 3), (5, 3), check_invariants=True)
+
+
+GIVEN: dict[str, Callable[[Tensor], Tensor | None]] = {
+    "sparse": lambda x: sparse_ones(),
+    "coalesced": lambda x: sparse_ones().coalesce(),
+    "dense": torch.ones_like,
+    "none": lambda x: None,
+}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize("name", OF_A_TABLE)
+def test_the_gradient_route_adds_to_what_is_there(name: str, given: str) -> None:
+    """An embedding may have a sparse gradient, or none; the sum is dense."""
+    rule, penalty = OF_A_TABLE[name]
+    model = regspec.regularize(nn.Embedding(5, 3), [{"types": ["Embedding"], "kernel_regularizer": rule}])
+    table = model.weight
+    optimizer = SGD([table], lr=0.1)
+    regspec.bind(model, optimizer, terms={"weight": "gradient"})
+    own = table.detach().clone().requires_grad_()
+    wanted = torch.autograd.grad(penalty(own), own)[0]
+    table.grad = GIVEN[given](table.detach())
+    if table.grad is not None:
+        wanted = wanted + table.grad.to_dense()
+    optimizer.step()
+    torch.testing.assert_close(table.grad, wanted)
+    torch.testing.assert_close(table.detach(), own.detach() - 0.1 * wanted)
+
+
+@pytest.mark.parametrize("kind", ["l2", "group_lasso"])
+def test_a_view_is_added_to_where_another_weight_has_no_gradient(kind: str) -> None:
+    model = regspec.regularize(
+        nn.Sequential(nn.Linear(3, 4, bias=False), nn.Linear(4, 2, bias=False)),
+        [{"types": ["Linear"], "kernel_regularizer": {kind: 0.2}}],
+    )
+    optimizer = SGD(model.parameters(), lr=0.1)
+    regspec.bind(model, optimizer, **{kind: "gradient"})
+    buffer = torch.zeros(12)
+    model[0].weight.grad = buffer.view(4, 3)
+    optimizer.step()
+    assert model[0].weight.grad.data_ptr() == buffer.data_ptr()
+    assert buffer.abs().min() > 0
 
 
 # -- what nobody has read ----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from regspec.modules.parts import AGAIN, Part
 from regspec.runtime.kernels.fused import add_gradients as add_fused
+from regspec.runtime.kernels.fused import add_to_grad
 from regspec.runtime.kernels.sharded import fill, penalty_of, whole
 from regspec.runtime.penalties.terms import WeightTerm
 
@@ -40,8 +41,7 @@ def add_gradients(parts: list[Part], scale: Tensor, signs: Mapping[nn.Parameter,
                 gradients = _gradients(penalty, trained)
             for parameter, gradient in zip(trained, gradients, strict=True):
                 if gradient is not None:
-                    gradient = gradient * (part.factor * scale * signs[parameter])
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                    add_to_grad(parameter, gradient * (part.factor * scale * signs[parameter]))
     with torch.no_grad():
         add_fused([(l1, l2, xs) for (l1, l2, *_), xs in groups.items()], scale)
 

@@ -185,7 +185,20 @@ def add_gradients(groups: list[tuple[float, float, list[Tensor]]], scale: Tensor
                     _add(gradients, batch, l2, scale)
                 continue
             for x, gradient in zip(batch, _gradients(l1, l2, batch, scale), strict=True):
-                x.grad = gradient if x.grad is None else gradient.add_(x.grad)
+                add_to_grad(x, gradient)
+
+
+def add_to_grad(x: Tensor, gradient: Tensor) -> None:
+    """Adds to the ``.grad`` of a tensor a gradient that is dense and nobody else's; the sum with a sparse one is dense.
+
+    What is there and dense is added to, because it may be a view of a buffer.
+    """
+    if x.grad is None:
+        x.grad = gradient
+    elif x.grad.is_sparse:
+        x.grad = gradient.add_(x.grad)
+    else:
+        x.grad.add_(gradient)
 
 
 def _add(gradients: list[Tensor], values: list[Tensor] | tuple[Tensor, ...], factor: float, scale: Tensor) -> None:
