@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 import regspec
+from regspec import runtime
 
 L2 = {"types": ["Linear"], "kernel_regularizer": {"l2": 0.2}}
 
@@ -209,6 +210,52 @@ def test_a_view_is_added_to_where_another_weight_has_no_gradient(kind: str) -> N
     optimizer.step()
     assert model[0].weight.grad.data_ptr() == buffer.data_ptr()
     assert buffer.abs().min() > 0
+
+
+# -- the proximal step -------------------------------------------------------------------------------------------------
+
+
+def slices(x: Tensor, dim: int) -> list[Tensor]:
+    """Views of the groups."""
+    return [x.select(dim, index) for index in range(x.shape[dim])]
+
+
+def of_blocks(x: Tensor) -> list[Tensor]:
+    """Of two blocks, each with groups of its own along the second dimension."""
+    return [group for block in x.chunk(2) for group in slices(block, 1)]
+
+
+def numbers(x: Tensor) -> list[Tensor]:
+    return [*x.view(-1, 1)]
+
+
+SHRUNK: dict[str, tuple[Any, tuple[int, ...], Callable[[Tensor], list[Tensor]]]] = {
+    "l1": (runtime.L1(1.0), (3, 5), numbers),
+    "by rows": (runtime.GroupLasso(1.0, dim=0), (3, 5), lambda x: slices(x, 0)),
+    "by columns": (runtime.GroupLasso(1.0, dim=1), (3, 5), lambda x: slices(x, 1)),
+    "by the last of three": (runtime.GroupLasso(1.0, dim=-1), (3, 5, 2), lambda x: slices(x, 2)),
+    "of one axis": (runtime.GroupLasso(1.0), (5,), numbers),
+    "of blocks": (runtime.GroupLassoOfBlocks(1.0, 2), (4, 3, 5), of_blocks),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("size", [1.0, 40000.0], ids=["small", "norms that float16 has no number for"])
+@pytest.mark.parametrize("name", SHRUNK)
+def test_a_soft_threshold(name: str, size: float, dtype: torch.dtype) -> None:
+    """Of the norm of each group; those of a kind of regularizer are as in its penalty."""
+    regularizer, shape, groups = SHRUNK[name]
+    x = (size * torch.rand(shape) + size / 2).to(dtype)
+    x[0] /= 64
+    wanted = x.double().clone()
+    for group in groups(wanted):
+        group *= max(0.0, 1 - size / 4 * len(group.flatten()) ** 0.5 / group.norm().item())
+    assert wanted.count_nonzero() < wanted.numel() or name not in ("l1", "by rows", "of one axis")
+    shrunk = regularizer.shrunk(x, size / 4)
+    assert shrunk.dtype is dtype
+    torch.testing.assert_close(shrunk, wanted.to(dtype))
+    norms = [len(group.flatten()) ** 0.5 * group.norm() for group in groups(x.double())]
+    torch.testing.assert_close(regularizer(x).double(), sum(norms), rtol=1e-4, atol=0)
 
 
 # -- what nobody has read ----------------------------------------------------------------------------------------------

@@ -82,15 +82,12 @@ def penalty_on_gradient(parts: list[Part], signs: Mapping[nn.Parameter, float]) 
 
 @torch.no_grad()
 def shrink(part: Part, sizes: Mapping[Tensor, Any]) -> None:
-    """The proximal step: a soft threshold of each weight, or of each group's norm, by the size of its step.
-
-    Parikh and Boyd (2014), Proximal algorithms, sections 6.5.2 and 6.5.4.
-    """
+    """The proximal step of each weight, by the size of its step."""
     for parameter in part.parameters:
         if not parameter.requires_grad or parameter.grad is None:
             continue  # the optimizer left it alone
         threshold = sizes[parameter] * part.strength
-        if part.kind == "l1":
-            parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
-            continue
-        fill(parameter, part.regularizer.shrunk(whole(parameter), threshold))
+        if part.kind == "l1":  # number by number, and so each shard by itself
+            parameter.copy_(part.regularizer.shrunk(parameter, threshold))
+        else:
+            fill(parameter, part.regularizer.shrunk(whole(parameter), threshold))
