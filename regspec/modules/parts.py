@@ -13,7 +13,7 @@ from regspec.runtime import Regularized
 from regspec.runtime.kernels.sharded import is_sharded
 from regspec.runtime.penalties.compiling import forget_compiled
 from regspec.runtime.penalties.schedules import Scheduled
-from regspec.runtime.penalties.terms import Listener, WeightTerm
+from regspec.runtime.penalties.terms import Listener, WeightTerm, without_schedule
 from regspec.runtime.penalties.weights import owner_at, sources_at
 
 Route = Literal["loss", "gradient", "decay", "proximal"]
@@ -47,12 +47,12 @@ class Part:
     @property
     def regularizer(self) -> Any:
         """The part without its schedule."""
-        return self.term.parts[self.index] if self.scheduled is None else self.scheduled.regularizer
+        return without_schedule(self.term.parts[self.index])[0]
 
     @property
     def factor(self) -> float:
         """What the schedule multiplies the strength by now."""
-        return 1.0 if self.scheduled is None else self.scheduled.factor
+        return without_schedule(self.term.parts[self.index])[1]
 
     @property
     def strength(self) -> float:

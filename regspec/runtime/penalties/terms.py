@@ -48,7 +48,7 @@ class Term:
         self.parts = tuple(_summands(regularizer))
         self.routes = ["loss"] * len(self.parts)
         self.scheduled = tuple(part for part in self.parts if isinstance(part, Scheduled))
-        own = [part.regularizer if isinstance(part, Scheduled) else part for part in self.parts]
+        own = [without_schedule(part)[0] for part in self.parts]
         self.adds_up = all(isinstance(part, (L1, L2)) for part in own)  # the penalty is the sum of those of all shards
         self.refresh()
 
@@ -59,7 +59,7 @@ class Term:
         )  # of an output: by the backward pass
         l1, l2, others = 0.0, 0.0, []
         for part in self.on_loss():
-            own, factor = (part.regularizer, part.factor) if isinstance(part, Scheduled) else (part, 1.0)
+            own, factor = without_schedule(part)
             if isinstance(own, L1):
                 l1 += own.strength * factor
             elif isinstance(own, L2):
@@ -107,6 +107,13 @@ def _summands(regularizer: Regularizer) -> Iterator[Regularizer]:
             yield from _summands(part)
     else:
         yield regularizer
+
+
+def without_schedule(regularizer: Any) -> tuple[Any, float]:
+    """A regularizer without its schedules, and what these multiply its strength by now."""
+    if isinstance(regularizer, Scheduled):
+        return regularizer.regularizer, regularizer.factor
+    return regularizer, 1.0
 
 
 class WeightTerm(Term):
