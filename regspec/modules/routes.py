@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regspec.modules.parts import AGAIN, Part
+from regspec.modules.parts import AGAIN, Now, Part
 from regspec.runtime.kernels.fused import add_gradients as add_fused
 from regspec.runtime.kernels.fused import add_to_grad
 from regspec.runtime.kernels.sharded import fill, penalty_of, whole
@@ -17,14 +17,13 @@ from regspec.runtime.penalties.terms import WeightTerm
 # -- the gradient route ------------------------------------------------------------------------------------------------
 
 
-def add_gradients(parts: list[Part], scale: Tensor, signs: Mapping[nn.Parameter, float]) -> None:
-    """Adds the gradients of parts to the ``.grad`` of their parameters.
+def add_gradients(parts: list[tuple[Part, Now]], scale: Tensor, signs: Mapping[nn.Parameter, float]) -> None:
+    """Adds the gradients of parts, of what their weights are now, to the ``.grad`` of their parameters.
 
     They are times a scale that the optimizer takes out, and against the gradient for one that climbs along it.
     """
     groups: dict[tuple[Any, ...], list[Tensor]] = {}
-    for part in parts:
-        parameters, is_computed = part.now()
+    for part, (parameters, is_computed) in parts:
         moving = [parameter for parameter in parameters if parameter.requires_grad]
         trained = [parameter for parameter in moving if parameter in signs]
         if moving and not trained:
@@ -65,11 +64,10 @@ def _own_penalty(part: Part, parameters: tuple[nn.Parameter, ...], is_computed: 
     return None if weight is None else penalty_of(part.regularizer, weight)
 
 
-def penalty_on_gradient(parts: list[Part], signs: Mapping[nn.Parameter, float]) -> Tensor | None:
+def penalty_on_gradient(parts: list[tuple[Part, Now]], signs: Mapping[nn.Parameter, float]) -> Tensor | None:
     """The sum of the penalties of parts, less those of parameters that climb; None where all weights are frozen."""
     penalties = []
-    for part in parts:
-        parameters, is_computed = part.now()
+    for part, (parameters, is_computed) in parts:
         trained = [parameter for parameter in parameters if parameter.requires_grad and parameter in signs]
         penalty = _own_penalty(part, parameters, is_computed) if trained else None
         if penalty is not None:
