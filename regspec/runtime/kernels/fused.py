@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 Strengths = tuple[float, float]  # of the sum of absolute values, and of the sum of squares
 Group = tuple[Strengths, list[Tensor]]  # tensors of one device and type
@@ -33,8 +34,10 @@ PIECE = 2**17  # the most numbers that one sum adds
 
 
 def can_fuse() -> bool:
-    """Whether operations run eagerly: neither traced by a compiler nor transformed by functorch."""
-    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+    """Whether operations run eagerly: neither traced by a compiler, transformed by functorch, nor derived forwards."""
+    return not (
+        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    )
 
 
 def is_plain(x: Tensor) -> bool:
