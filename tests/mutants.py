@@ -302,10 +302,31 @@ MUTANTS = (
     ),
     # -- modules -------------------------------------------------------------------------------------------------------
     Mutant(
+        "names of parameters stay where the parameters were",
+        "modules/decays.py",
+        "named = {NAMES: [names[each] for each in parameters]} if NAMES in group else {}",
+        "named = {}",
+        "tests/test_routes.py -k names",
+    ),
+    Mutant(
+        "what is on another route is named as unread",
+        "runtime/penalties/regularized.py",
+        "            and term.on_loss()\n",
+        "",
+        "tests/test_routes.py -k nobody",
+    ),
+    Mutant(
+        "the step of a bias's group lasso is that of one group",
+        "runtime/penalties/regularizers.py",
+        "torch.linalg.vector_norm(wide, dim=rest, keepdim=True) if rest else wide.abs()",
+        "torch.linalg.vector_norm(wide, dim=rest, keepdim=True)",
+        "tests/test_routes.py -k soft",
+    ),
+    Mutant(
         "a group lasso on the gradient route does not follow its schedule",
         "modules/routes.py",
-        "gradient = gradient * (part.factor * scale * signs[parameter])",
-        "gradient = gradient * (scale * signs[parameter])",
+        "add_to_grad(parameter, gradient * (part.factor * scale * signs[parameter]))",
+        "add_to_grad(parameter, gradient * (scale * signs[parameter]))",
         "tests/test_schedules.py -k routes",
     ),
     Mutant(

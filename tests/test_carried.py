@@ -398,16 +398,32 @@ def test_an_optimizer_that_climbs() -> None:
         regspec.bind(other, SGD(groups, lr=0.1), activity="gradient")
 
 
+@pytest.mark.parametrize("is_unscaled", [False, True])
 @pytest.mark.parametrize("fused", [False, True])
-def test_a_scale_is_refused(fused: bool) -> None:
-    """It multiplies the loss, and so all gradients but this one."""
+def test_a_scale_is_refused(fused: bool, is_unscaled: bool) -> None:
+    """It multiplies the loss, and so all gradients but this one; to take it out early divides all."""
     model = by_rules()
     optimizer = SGD(model.parameters(), lr=0.1, fused=fused)
     regspec.bind(model, optimizer, activity="gradient")
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     scaler.scale(data_loss(model, torch.randn(4, 7))).backward()
+    if is_unscaled:
+        scaler.unscale_(optimizer)
     with pytest.raises(RuntimeError, match=r"GradScaler divides by a scale .* put it on the loss route"):
         scaler.step(optimizer)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_scaler_that_is_switched_off_is_none(fused: bool) -> None:
+    model, x = by_rules(), torch.randn(4, 7)
+    wanted = wanted_gradients(model, x)
+    optimizer = SGD(model.parameters(), lr=0.1, fused=fused)
+    regspec.bind(model, optimizer, activity="gradient")
+    before = [each.detach().clone() for each in model.parameters()]
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    scaler.scale(data_loss(model, x)).backward()
+    scaler.step(optimizer)
+    agree([*model.parameters()], [each - 0.1 * own for each, own in zip(before, wanted, strict=True)], 1e-4)
 
 
 def test_of_two_bindings() -> None:

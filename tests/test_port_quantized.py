@@ -13,8 +13,11 @@ import pytest
 import torch
 from keras import layers
 from keras.quantizers import Int4QuantizationConfig, Int8QuantizationConfig
+from torch import Tensor, func, nn
+from torch.autograd import forward_ad
 
 import regspec
+from regspec import runtime
 
 from .layers import reference
 from .ported import agrees
@@ -297,6 +300,61 @@ def test_inputs_that_are_rounded(layer: str) -> None:
     torch.testing.assert_close(rounding(x), plain((x / step).round() * step), rtol=1e-4, atol=1e-5)
     (a,), (b,) = (torch.autograd.grad(model(x).sum(), x) for model in (rounding, plain))
     torch.testing.assert_close(a, b)
+
+
+def of_rounded(layer: str) -> tuple[nn.Module, Tensor]:
+    """A layer that rounds, and the matrix (outputs, inputs) whose product with the input has its derivatives."""
+    if layer == "Rounding":
+        linear = nn.Linear(3, 2)
+        return nn.Sequential(runtime.Rounding(), linear), linear.weight.detach()
+    linear = runtime.RoundedLinear(3, 2)
+    einsum = runtime.RoundedEinsumDense("ab,bc->ac", (3, 2), (1, 2))
+    for each in (linear, einsum):
+        nn.init.uniform_(each.scale, 10, 40)
+    return (einsum, einsum.weight.detach().T) if layer == "RoundedEinsumDense" else (linear, linear.weight.detach())
+
+
+def forwards(call: Any, x: Tensor, tangent: Tensor) -> Tensor:
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(call(forward_ad.make_dual(x, tangent))).tangent
+
+
+def alone(call: Any) -> Any:
+    """The function of one example, which is a batch of one."""
+    return lambda row: call(row[None])[0]
+
+
+DERIVED: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {  # of a layer, x and t; of y, its matrix w and t
+    "grad": (lambda call, x, t: func.grad(lambda x: call(x).square().sum())(x), lambda y, w, t: 2 * y @ w),
+    "of each example": (
+        lambda call, x, t: func.vmap(func.grad(lambda row: alone(call)(row).square().sum()))(x),
+        lambda y, w, t: 2 * y @ w,
+    ),
+    "vmap": (lambda call, x, t: func.vmap(call)(torch.stack([x, x])), lambda y, w, t: torch.stack([y, y])),
+    "jacrev": (lambda call, x, t: func.jacrev(alone(call))(x[0]), lambda y, w, t: w),
+    "jacfwd": (lambda call, x, t: func.jacfwd(alone(call))(x[0]), lambda y, w, t: w),
+    "hessian": (
+        lambda call, x, t: func.hessian(lambda row: alone(call)(row).square().sum())(x[0]),
+        lambda y, w, t: 2 * w.T @ w,
+    ),
+    "jvp": (lambda call, x, t: func.jvp(call, (x,), (t,))[1], lambda y, w, t: t @ w.T),
+    "jvp of vmap": (lambda call, x, t: func.jvp(func.vmap(alone(call)), (x,), (t,))[1], lambda y, w, t: t @ w.T),
+    "dual numbers": (forwards, lambda y, w, t: t @ w.T),
+}
+
+
+@pytest.mark.parametrize("has_gradients", [True, False])
+@pytest.mark.parametrize("name", DERIVED)
+@pytest.mark.parametrize("layer", ["Rounding", "RoundedLinear", "RoundedEinsumDense"])
+def test_derivatives_of_what_is_rounded(layer: str, name: str, has_gradients: bool) -> None:
+    """By the transforms of `torch.func`, of which those of forward mode go on under `no_grad`."""
+    call, w = of_rounded(layer)
+    x, tangent = torch.randn(4, 3), torch.randn(4, 3)
+    derive, wanted = DERIVED[name]
+    y = call(x).detach()
+    with torch.set_grad_enabled(has_gradients):
+        torch.testing.assert_close(derive(call, x, tangent), wanted(y, w, tangent))
+        torch.testing.assert_close(call(x), y, rtol=0, atol=0)
 
 
 def test_numbers_of_four_bits() -> None:

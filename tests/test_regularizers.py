@@ -179,3 +179,23 @@ def test_agrees_with_keras(ours: object, theirs: object) -> None:
 def test_constraints_agree_with_keras(ours: object, theirs: object) -> None:
     kernel = torch.tensor(MATRIX, dtype=torch.float32)
     torch.testing.assert_close(ours(kernel), theirs(kernel.T).T, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("constraint", "wanted"),
+    [
+        (runtime.MaxNorm(5e4, dim=1), 5e4),
+        (runtime.MinMaxNorm(2e4, 5e4, dim=1), 5e4),
+        (runtime.UnitNorm(dim=1), 1.0),
+    ],
+    ids=["MaxNorm", "MinMaxNorm", "UnitNorm"],
+)
+def test_constraints_of_norms_that_float16_has_no_number_for(
+    constraint: object, wanted: float, dtype: torch.dtype
+) -> None:
+    x = (20000 + 20000 * torch.rand(3, 50)).to(dtype)
+    assert x.double().norm(dim=1).min() > 65504
+    drawn = constraint(x)
+    assert drawn.dtype is dtype
+    torch.testing.assert_close(drawn, (x.double() * wanted / x.double().norm(dim=1, keepdim=True)).to(dtype))

@@ -17,6 +17,7 @@ import lightning
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.optim import LBFGS, SGD, Adam, AdamW, Optimizer
 from torch.utils.data import DataLoader, TensorDataset
@@ -307,6 +308,24 @@ def test_functional_gradients(make: Make) -> None:
     gradients, value = torch.func.grad_and_value(functional(model))(parameters_of(other), x)
     agree(value, wanted_loss(other, x))
     agree([*gradients.values()], wanted_gradients(other, x), 1e-4)
+    check(model)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")  # torch's own, when it is imported
+@either
+@pytest.mark.parametrize("has_gradients", [True, False])
+def test_dual_numbers(make: Make, has_gradients: bool) -> None:
+    """The derivative along a direction, by forward mode, which goes on under `no_grad`."""
+    model, x = make(), torch.randn(4, 7)
+    wanted = wanted_gradients(model, x)
+    tangents = [torch.randn_like(each) for each in model.parameters()]
+    call = functional(model)
+    with torch.set_grad_enabled(has_gradients), forward_ad.dual_level():
+        given = zip(parameters_of(model).items(), tangents, strict=True)
+        loss = call({name: forward_ad.make_dual(each, tangent) for (name, each), tangent in given}, x)
+        value, derivative = forward_ad.unpack_dual(loss)
+        agree(value, wanted_loss(model, x))
+        agree(derivative, sum((own * tangent).sum() for own, tangent in zip(wanted, tangents, strict=True)), 1e-4)
     check(model)
 
 

@@ -28,8 +28,7 @@ from regspec.modules.optimizers import (
 from regspec.modules.parts import Part, Route, is_of_forward, weights_of
 from regspec.modules.stepping import Binding
 from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, Regularized
-from regspec.runtime.penalties.schedules import Scheduled
-from regspec.runtime.penalties.terms import Listener, Seen
+from regspec.runtime.penalties.terms import Listener, Seen, without_schedule
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
 ROUTES = ("loss", "gradient", "decay", "proximal")
@@ -149,8 +148,7 @@ def _routed(
             continue
         parameters, is_computed = weights_of(owner, term)
         for index, part in enumerate(term.parts):
-            own = part.regularizer if isinstance(part, Scheduled) else part
-            kind = KINDS.get(type(own), "other")
+            kind = KINDS.get(type(without_schedule(part)[0]), "other")
             route = terms.get(name, routes.get(kind, "loss"))
             if route != "loss":
                 yield Part(name, kind, route, term, index, owner, parameters, is_computed)

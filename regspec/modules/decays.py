@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from regspec.modules.parts import Part
 
 STEPS = "regspec_steps"  # in the optimizer's first group, as learning-rate schedulers keep their initial_lr in groups
+NAMES = "param_names"  # in each group of an optimizer that was given named parameters, in their order
 
 
 class Decays:
@@ -38,6 +39,7 @@ class Decays:
         if not self.parts:
             self.orders = []
         self.orders += [[*group["params"]] for group in own[len(self.orders) :]]
+        names = self._names()
         held = {parameter: group for group in added for parameter in group["params"]}
         decaying: dict[nn.Parameter, list[Part]] = {}
         for part in parts:
@@ -45,7 +47,7 @@ class Decays:
                 decaying.setdefault(parameter, []).append(part)
         made: list[dict[str, Any]] = []
         for group, order in zip(own, self.orders, strict=True):
-            alike: dict[Any, dict[str, Any]] = {}
+            alike: dict[Any, tuple[dict[str, Any], list[nn.Parameter]]] = {}
             for parameter in order:
                 if own_parts := decaying.get(parameter):
                     # those that decay alike, now and later, are in one group
@@ -53,10 +55,10 @@ class Decays:
                     before = held.get(parameter, group)
                     if (key, id(before)) not in alike:
                         options = {name: value for name, value in before.items() if name != STEPS}
-                        alike[key, id(before)] = {**options, "params": []}
-                    alike[key, id(before)]["params"].append(parameter)
-            group["params"] = [parameter for parameter in order if parameter not in decaying]
-            made += alike.values()
+                        alike[key, id(before)] = options, []
+                    alike[key, id(before)][1].append(parameter)
+            group.update(_holding(group, [parameter for parameter in order if parameter not in decaying], names))
+            made += [_holding(options, parameters, names) for options, parameters in alike.values()]
         self.parts = decaying
         self.optimizer.param_groups[:] = [*own, *made]
         self.update()
@@ -75,8 +77,19 @@ class Decays:
     def originals(self) -> list[dict[str, Any]]:
         """The groups as they would be without further ones."""
         own, _ = self._groups()
-        orders = self.orders if self.parts else []
+        orders, names = self.orders if self.parts else [], self._names()
         return [
-            {**group, "params": orders[index] if index < len(orders) else group["params"]}
+            _holding(group, orders[index] if index < len(orders) else group["params"], names)
             for index, group in enumerate(own)
         ]
+
+    def _names(self) -> dict[nn.Parameter, str]:
+        """The names of the parameters, where the optimizer was given some."""
+        groups = [group for group in self.optimizer.param_groups if NAMES in group]
+        return {each: name for group in groups for each, name in zip(group["params"], group[NAMES], strict=True)}
+
+
+def _holding(group: Mapping[str, Any], parameters: list[nn.Parameter], names: Mapping[Any, str]) -> dict[str, Any]:
+    """A group like this, of these parameters."""
+    named = {NAMES: [names[each] for each in parameters]} if NAMES in group else {}
+    return {**group, "params": parameters, **named}

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from regspec.language.fields import snake_case
 from regspec.runtime import Apart, Regularized
-from regspec.runtime.penalties.schedules import Scheduled
-from regspec.runtime.penalties.terms import Seen, WeightTerm
+from regspec.runtime.penalties.terms import Seen, WeightTerm, without_schedule
 from regspec.text.problems import Problem, RegspecError
 
 
@@ -91,9 +89,8 @@ def strengths(module: nn.Module) -> dict[str, float]:
     for prefix, root in outermost(module):
         for name, term, _ in root._named_terms():
             for part in term.parts:
-                own: Any = part.regularizer if isinstance(part, Scheduled) else part
+                own, factor = without_schedule(part)
                 own = own.regularizer if isinstance(own, Apart) else own
-                factor = part.factor if isinstance(part, Scheduled) else 1.0
                 strength = own.keywords.get("strength") if isinstance(own, partial) else getattr(own, "strength", None)
                 function = own.func if isinstance(own, partial) else own
                 kind = snake_case(getattr(function, "__name__", type(function).__name__))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from types import FrameType
 from typing import Any
 
 import torch
@@ -111,19 +112,25 @@ def is_nested(optimizer: Optimizer) -> bool:
     while frame.f_back is not None:
         frame = frame.f_back
         is_step = frame.f_code is type(optimizer).step.__code__  # every wrapper of a step has the same code
-        running += is_step and frame.f_locals["args"][:1] == (optimizer,)
+        running += is_step and _called_on(frame) is optimizer
     return running > 1
 
 
+def _called_on(frame: FrameType) -> Any:
+    """The first argument of what runs in a frame, by a name of its own or among ``*args``."""
+    first = frame.f_locals[frame.f_code.co_varnames[0]]
+    return first[0] if isinstance(first, tuple) and first else first
+
+
 def is_scaled(optimizer: Optimizer) -> bool:
-    """Whether GradScaler runs this step: the gradients were multiplied by its scale."""
+    """Whether GradScaler runs this step, and is not switched off: the gradients were multiplied by its scale."""
     if getattr(optimizer, "grad_scale", None) is not None:
         return True
-    code, frame = torch.amp.GradScaler._maybe_opt_step.__code__, sys._getframe(1)
+    code, frame = torch.amp.GradScaler.step.__code__, sys._getframe(1)
     while frame.f_back is not None:
         frame = frame.f_back
         if frame.f_code is code:
-            return True
+            return bool(_called_on(frame).is_enabled())
     return False
 
 

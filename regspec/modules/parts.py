@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +11,11 @@ from regspec.runtime import Regularized
 from regspec.runtime.kernels.sharded import is_sharded
 from regspec.runtime.penalties.compiling import forget_compiled
 from regspec.runtime.penalties.schedules import Scheduled
-from regspec.runtime.penalties.terms import Listener, WeightTerm
+from regspec.runtime.penalties.terms import Listener, WeightTerm, without_schedule
 from regspec.runtime.penalties.weights import owner_at, sources_at
 
 Route = Literal["loss", "gradient", "decay", "proximal"]
+Now = tuple[tuple[nn.Parameter, ...], bool]  # the parameters of a weight, and whether it is computed from them
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,19 @@ class Part:
     @property
     def regularizer(self) -> Any:
         """The part without its schedule."""
-        return self.term.parts[self.index] if self.scheduled is None else self.scheduled.regularizer
+        return without_schedule(self.term.parts[self.index])[0]
 
     @property
     def factor(self) -> float:
         """What the schedule multiplies the strength by now."""
-        return 1.0 if self.scheduled is None else self.scheduled.factor
+        return without_schedule(self.term.parts[self.index])[1]
 
     @property
     def strength(self) -> float:
         """The strength of an L1, an L2 or a group lasso now."""
-        strength: float = self.regularizer.strength
-        return strength * self.factor
+        regularizer, factor = without_schedule(self.term.parts[self.index])
+        strength: float = regularizer.strength
+        return strength * factor
 
     def put(self, route: Route) -> None:
         """Puts it on a route."""
@@ -68,15 +68,17 @@ class Part:
             self.term.direction = self.direction if self.term.carried else 1.0
             forget_compiled()
 
-    def now(self) -> tuple[tuple[nn.Parameter, ...], bool]:
+    def now(self) -> Now:
         """The parameters of the weight now, and whether it is computed from them.
 
         Raises:
             RuntimeError: where the weight is gone; or where it is another one, and the route is not the gradient's.
         """
         assert isinstance(self.term, WeightTerm)
-        with remove_first():
+        try:
             parameters, is_computed = weights_of(self.owner, self.term)
+        except RuntimeError as error:
+            raise removed_first(error) from None
         if not is_computed and _are_same(parameters, self.parameters):
             return self.parameters, False
         if self.route == "gradient" and not is_of_forward(self.owner, self.term):
@@ -88,16 +90,12 @@ class Part:
 AGAIN = "Remove the binding, and bind the model again"
 
 
-@contextmanager
-def remove_first() -> Iterator[None]:
-    """Says of a weight that is gone what has to be done first, because a model that is bound keeps its penalties."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise RuntimeError(f"{error}. Remove the binding before that") from None
+def removed_first(error: RuntimeError) -> RuntimeError:
+    """The error of a weight that is gone, with what to do first, because a model that is bound keeps its penalties."""
+    return RuntimeError(f"{error}. Remove the binding before that")
 
 
-def weights_of(owner: Regularized, term: WeightTerm) -> tuple[tuple[nn.Parameter, ...], bool]:
+def weights_of(owner: Regularized, term: WeightTerm) -> Now:
     """The parameters of a term's weight; where it is computed, those of the module that has it, and True.
 
     Raises:
@@ -116,5 +114,7 @@ def is_of_forward(owner: Regularized, term: WeightTerm) -> bool:
 
 def _are_same(parameters: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
     """Whether they are the same; FSDP puts a plain parameter in the place of a sharded one while a module computes."""
-    pairs = [*zip(parameters, others, strict=True)] if len(parameters) == len(others) else [(None, 0)]
-    return all(one is other or (is_sharded(other) and not is_sharded(one)) for one, other in pairs)
+    return len(parameters) == len(others) and all(
+        one is other or (is_sharded(other) and not is_sharded(one))
+        for one, other in zip(parameters, others, strict=True)
+    )

@@ -8,22 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regspec.modules.parts import AGAIN, Part
+from regspec.modules.parts import AGAIN, Now, Part
 from regspec.runtime.kernels.fused import add_gradients as add_fused
+from regspec.runtime.kernels.fused import add_to_grad
 from regspec.runtime.kernels.sharded import fill, penalty_of, whole
 from regspec.runtime.penalties.terms import WeightTerm
 
 # -- the gradient route ------------------------------------------------------------------------------------------------
 
 
-def add_gradients(parts: list[Part], scale: Tensor, signs: Mapping[nn.Parameter, float]) -> None:
-    """Adds the gradients of parts to the ``.grad`` of their parameters.
+def add_gradients(parts: list[tuple[Part, Now]], scale: Tensor, signs: Mapping[nn.Parameter, float]) -> None:
+    """Adds the gradients of parts, of what their weights are now, to the ``.grad`` of their parameters.
 
     They are times a scale that the optimizer takes out, and against the gradient for one that climbs along it.
     """
     groups: dict[tuple[Any, ...], list[Tensor]] = {}
-    for part in parts:
-        parameters, is_computed = part.now()
+    for part, (parameters, is_computed) in parts:
         moving = [parameter for parameter in parameters if parameter.requires_grad]
         trained = [parameter for parameter in moving if parameter in signs]
         if moving and not trained:
@@ -40,8 +40,7 @@ def add_gradients(parts: list[Part], scale: Tensor, signs: Mapping[nn.Parameter,
                 gradients = _gradients(penalty, trained)
             for parameter, gradient in zip(trained, gradients, strict=True):
                 if gradient is not None:
-                    gradient = gradient * (part.factor * scale * signs[parameter])
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                    add_to_grad(parameter, gradient * (part.factor * scale * signs[parameter]))
     with torch.no_grad():
         add_fused([(l1, l2, xs) for (l1, l2, *_), xs in groups.items()], scale)
 
@@ -65,11 +64,10 @@ def _own_penalty(part: Part, parameters: tuple[nn.Parameter, ...], is_computed: 
     return None if weight is None else penalty_of(part.regularizer, weight)
 
 
-def penalty_on_gradient(parts: list[Part], signs: Mapping[nn.Parameter, float]) -> Tensor | None:
+def penalty_on_gradient(parts: list[tuple[Part, Now]], signs: Mapping[nn.Parameter, float]) -> Tensor | None:
     """The sum of the penalties of parts, less those of parameters that climb; None where all weights are frozen."""
     penalties = []
-    for part in parts:
-        parameters, is_computed = part.now()
+    for part, (parameters, is_computed) in parts:
         trained = [parameter for parameter in parameters if parameter.requires_grad and parameter in signs]
         penalty = _own_penalty(part, parameters, is_computed) if trained else None
         if penalty is not None:
@@ -82,15 +80,12 @@ def penalty_on_gradient(parts: list[Part], signs: Mapping[nn.Parameter, float]) 
 
 @torch.no_grad()
 def shrink(part: Part, sizes: Mapping[Tensor, Any]) -> None:
-    """The proximal step: a soft threshold of each weight, or of each group's norm, by the size of its step.
-
-    Parikh and Boyd (2014), Proximal algorithms, sections 6.5.2 and 6.5.4.
-    """
+    """The proximal step of each weight, by the size of its step."""
     for parameter in part.parameters:
         if not parameter.requires_grad or parameter.grad is None:
             continue  # the optimizer left it alone
         threshold = sizes[parameter] * part.strength
-        if part.kind == "l1":
-            parameter.copy_(parameter.sign() * (parameter.abs() - threshold).clamp_min(0))
-            continue
-        fill(parameter, part.regularizer.shrunk(whole(parameter), threshold))
+        if part.kind == "l1":  # number by number, and so each shard by itself
+            parameter.copy_(part.regularizer.shrunk(parameter, threshold))
+        else:
+            fill(parameter, part.regularizer.shrunk(whole(parameter), threshold))

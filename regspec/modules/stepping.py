@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from regspec.modules.optimizers import (
     stands_still,
     step_size,
 )
-from regspec.modules.parts import Part, Route, remove_first, weights_of
+from regspec.modules.parts import Part, Route, removed_first, weights_of
 from regspec.modules.routes import add_gradients, penalty_on_gradient, shrink
 from regspec.runtime import Regularized
 from regspec.runtime.kernels.sharded import shard
@@ -61,9 +61,6 @@ class Binding:
                 module._bindings.append(self)
             for part in self.parts:
                 part.put(part.route)
-            for root in self.roots:
-                is_on_loss = any([*term.on_loss()] for _, term, _ in root._named_terms())
-                root._is_read = root._is_read or not is_on_loss
             Steps.of(self.optimizer).add(self)
         except BaseException:  # an interrupt too: it is bound whole or not at all
             self.remove()
@@ -76,6 +73,8 @@ class Binding:
         optimizer, self.optimizer = self.optimizer, None
         for part in self.parts:
             part.put("loss")
+        for root in self.roots:
+            root._watched = 0  # what is put on the loss has to be read from now on
         for module in self.modules():
             if self in module._bindings:
                 module._bindings.remove(self)
@@ -95,9 +94,11 @@ class Binding:
         """The terms whose weights are tied to one that has a term, maybe since they were bound; they count once."""
         for root in self.roots if any(part.route == "gradient" for part in self.parts) else ():
             seen: Seen = {}
-            for _, term, owner in root._named_terms():
-                with remove_first():
+            for term, owner in _terms(root):
+                try:
                     is_tied = isinstance(term, WeightTerm) and term.is_seen(owner, seen)
+                except RuntimeError as error:
+                    raise removed_first(error) from None
                 if is_tied:
                     yield term
 
@@ -105,13 +106,13 @@ class Binding:
 
     def has_schedules(self) -> bool:
         """Whether a strength follows a schedule."""
-        return any(term.scheduled for root in self.roots for _, term, _ in root._named_terms())
+        return any(term.scheduled for root in self.roots for term, _ in _terms(root))
 
     def set_schedules(self, steps: int) -> None:
         """Sets the strengths that it minds to what they are after so many steps of the optimizer."""
         epochs = None if self.steps_per_epoch is None else steps // self.steps_per_epoch
         for root in self.roots:
-            for _, term, owner in root._named_terms():
+            for term, owner in _terms(root):
                 if term.scheduled and (len(owner._bindings) < 2 or self._minds(_around(term, owner), owner)):
                     for part in term.scheduled:
                         part.set(steps, epochs)
@@ -168,6 +169,13 @@ def _own_shard(parameter: nn.Parameter) -> Tensor:
     return shard(parameter.detach())
 
 
+def _terms(root: Regularized) -> Iterator[tuple[WeightTerm | Listener, Regularized]]:
+    """Every term, with the module that has it; their names would take longer."""
+    for _, module in root._regularized():
+        for term in module._terms.values():
+            yield term, module
+
+
 def _around(term: Any, owner: Regularized) -> list[nn.Parameter]:
     """The parameters that say whose a term is: of a weight; of an output, those of the innermost module around it."""
     if isinstance(term, WeightTerm):
@@ -188,6 +196,8 @@ class Steps:
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
         self.bindings: list[Binding] = []
+        self.parts: dict[Route, list[Part]] = {}  # of weights, by route
+        self.carried: list[Part] = []  # of outputs
         self.decays = Decays(optimizer)
         self.hooks: list[Any] = []
         self.is_none = False  # whether the step that runs moves nothing
@@ -203,14 +213,14 @@ class Steps:
         if not self.bindings:
             self._begin()
         self.bindings.append(binding)
-        self.decays.arrange(self._parts("decay"))
+        self._arrange()
         self.set_schedules()
 
     def discard(self, binding: Binding) -> None:
         """A binding does not act any more, and leaves the others as they are."""
         if binding in self.bindings:
             self.bindings.remove(binding)
-        self.decays.arrange(self._parts("decay"))
+        self._arrange()
         if not any(each.has_schedules() for each in self.bindings):
             self.optimizer.param_groups[0].pop(STEPS, None)
         if not self.bindings:
@@ -242,13 +252,13 @@ class Steps:
         kept = {name: each for name, each in state.items() if name not in ("_regspec", "__getstate__")}
         return {**kept, "param_groups": self.decays.originals()}
 
-    def _parts(self, route: Route) -> list[Part]:
-        return [
-            part
-            for binding in self.bindings
-            for part in binding.parts
-            if part.route == route and isinstance(part.term, WeightTerm)
-        ]
+    def _arrange(self) -> None:
+        """Sorts the parts of the bindings, and has the parameters that decay in groups of their own."""
+        parts = [part for binding in self.bindings for part in binding.parts]
+        of_weights = [part for part in parts if isinstance(part.term, WeightTerm)]
+        self.parts = {route: [part for part in of_weights if part.route == route] for route in get_args(Route)}
+        self.carried = [part for part in parts if isinstance(part.term, Listener)]
+        self.decays.arrange(self.parts["decay"])
 
     # -- hooks ---------------------------------------------------------------------------------------------------------
 
@@ -260,17 +270,16 @@ class Steps:
             binding.is_watching = False
         if self.is_none:  # the last step failed
             self.decays.update()
-        for part in (*self._parts("decay"), *self._parts("proximal")):
+        for part in (*self.parts["decay"], *self.parts["proximal"]):
             part.now()
-        carried = [part.name for each in self.bindings for part in each.parts if isinstance(part.term, Listener)]
-        if carried and is_scaled(optimizer):
+        if self.carried and is_scaled(optimizer):
             raise RuntimeError(
-                f"GradScaler divides by a scale that the gradient of '{carried[0]}', on the gradient route, does not "
-                "have: put it on the loss route, or train in bfloat16, which needs no scale"
+                f"GradScaler divides by a scale that the gradient of '{self.carried[0].name}', on the gradient route, "
+                "does not have: put it on the loss route, or train in bfloat16, which needs no scale"
             )
         closure = keywords.get("closure", arguments[1] if len(arguments) > 1 else None)
         tied = {term for each in self.bindings for term in each.tied()}
-        added = [part for part in self._parts("gradient") if part.term not in tied]
+        added = [part for part in self.parts["gradient"] if part.term not in tied]
         self.is_none = closure is None and is_no_step(optimizer)
         if self.is_none:
             self.decays.update(is_off=True)  # moments would begin with it
@@ -280,7 +289,8 @@ class Steps:
         signs = directions(optimizer.param_groups)
         if closure is None:
             scale = getattr(optimizer, "grad_scale", None)
-            add_gradients(added, torch.ones(()) if scale is None else scale, signs)
+            now = [(part, part.now()) for part in added]
+            add_gradients(now, torch.ones(()) if scale is None else scale, signs)
             return None
 
         def closed() -> Any:
@@ -289,9 +299,10 @@ class Steps:
             The loss has the penalties too, because a line search, as LBFGS has one, compares it with its gradient.
             """
             loss = closure()
+            now = [(part, part.now()) for part in added]
             with torch.no_grad():
-                penalty = penalty_on_gradient(added, signs)
-            add_gradients(added, torch.ones(()), signs)
+                penalty = penalty_on_gradient(now, signs)
+            add_gradients(now, torch.ones(()), signs)
             if penalty is None or loss is None:
                 return loss
             return loss + (penalty.to(loss) if isinstance(loss, Tensor) else penalty.item())
@@ -309,7 +320,7 @@ class Steps:
         skipped = getattr(optimizer, "found_inf", None)  # of a fused optimizer, whose step GradScaler may skip
         if skipped is not None and skipped.item():
             return
-        proximal = self._parts("proximal")
+        proximal = self.parts["proximal"]
         groups = optimizer.param_groups if proximal else []
         sizes = {parameter: step_size(group) for group in groups for parameter in group["params"]}
         for part in proximal:

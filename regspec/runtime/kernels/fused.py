@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 Strengths = tuple[float, float]  # of the sum of absolute values, and of the sum of squares
 Group = tuple[Strengths, list[Tensor]]  # tensors of one device and type
@@ -33,8 +34,10 @@ PIECE = 2**17  # the most numbers that one sum adds
 
 
 def can_fuse() -> bool:
-    """Whether operations run eagerly: neither traced by a compiler nor transformed by functorch."""
-    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+    """Whether operations run eagerly: neither traced by a compiler, transformed by functorch, nor derived forwards."""
+    return not (
+        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    )
 
 
 def is_plain(x: Tensor) -> bool:
@@ -185,7 +188,20 @@ def add_gradients(groups: list[tuple[float, float, list[Tensor]]], scale: Tensor
                     _add(gradients, batch, l2, scale)
                 continue
             for x, gradient in zip(batch, _gradients(l1, l2, batch, scale), strict=True):
-                x.grad = gradient if x.grad is None else gradient.add_(x.grad)
+                add_to_grad(x, gradient)
+
+
+def add_to_grad(x: Tensor, gradient: Tensor) -> None:
+    """Adds to the ``.grad`` of a tensor a gradient that is dense and nobody else's; the sum with a sparse one is dense.
+
+    What is there and dense is added to, because it may be a view of a buffer.
+    """
+    if x.grad is None:
+        x.grad = gradient
+    elif x.grad.is_sparse:
+        x.grad = gradient.add_(x.grad)
+    else:
+        x.grad.add_(gradient)
 
 
 def _add(gradients: list[Tensor], values: list[Tensor] | tuple[Tensor, ...], factor: float, scale: Tensor) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 
@@ -57,22 +56,17 @@ class EinsumDense(nn.Module):
         return f"{self.equation!r}, {tuple(self.weight.shape)}"
 
 
-class _Instead(torch.autograd.Function):
-    """A value with the gradient of another."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, other: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, gradient
-
-
 def _instead(value: Tensor, other: Tensor) -> Tensor:
-    """``value``, with the gradient of ``other``."""
-    apply: Callable[..., Tensor] = _Instead.apply
-    return apply(value, other)
+    """``value`` to the last digit, with the derivatives of ``other``, which a zero adds.
+
+    An autograd function would have to say how it is batched and derived forwards, too.
+    """
+    return value.detach() + (other - other.detach())
+
+
+def _is_derived() -> bool:
+    """Whether derivatives are computed; those of forward mode are under `no_grad`, too."""
+    return torch.is_grad_enabled() or forward_ad._current_level >= 0
 
 
 class RoundedEinsumDense(EinsumDense):
@@ -108,7 +102,7 @@ class RoundedEinsumDense(EinsumDense):
                 self.equation, torch.ones_like(own), self.scale
             )
             product = product.to(x.dtype) / scales
-        if torch.is_grad_enabled():
+        if _is_derived():
             product = _instead(product, torch.einsum(self.equation, x, self.weight))
         return product if self.bias is None else product + self.bias
 
@@ -128,7 +122,7 @@ class RoundedLinear(nn.Linear):
             whole = (input * own).round().clamp(-127, 127)
             weight = (self.weight * self.scale.unsqueeze(-1)).round()
             product = F.linear(whole.double(), weight.double()).to(input.dtype) / (self.scale * own)
-        if torch.is_grad_enabled():
+        if _is_derived():
             product = _instead(product, F.linear(input, self.weight))
         return product if self.bias is None else product + self.bias
 

@@ -1,4 +1,7 @@
-"""Constraints: projections of a weight, applied after an optimizer's step. The formulas are Keras's."""
+"""Constraints: projections of a weight, applied after an optimizer's step. The formulas are Keras's.
+
+Norms are computed in float32 at least: one of 65520 is infinite in float16, and what is divided by that is zero.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ EPSILON = 1e-7
 
 def _norms(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """The Euclidean norms along dimensions, which are kept."""
-    norms: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    norms: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=wide)
     return norms
 
 
@@ -25,7 +29,7 @@ class MaxNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         norm = _norms(x, self.dim)
-        return x * (norm.clamp_max(self.max_value) / (EPSILON + norm))
+        return (x * (norm.clamp_max(self.max_value) / (EPSILON + norm))).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class MinMaxNorm:
     def __call__(self, x: Tensor) -> Tensor:
         norm = _norms(x, self.dim)
         desired = self.rate * norm.clamp(self.min_value, self.max_value) + (1 - self.rate) * norm
-        return x * (desired / (EPSILON + norm))
+        return (x * (desired / (EPSILON + norm))).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -58,4 +62,4 @@ class UnitNorm:
     dim: int | tuple[int, ...] = 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x / (EPSILON + _norms(x, self.dim))
+        return (x / (EPSILON + _norms(x, self.dim))).to(x.dtype)

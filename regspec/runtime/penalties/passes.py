@@ -47,9 +47,10 @@ def is_recorded(output: Any = None) -> bool:
 
 def is_part_of_script() -> bool:
     """Whether `torch.jit.script` prepares a module that is in another."""
-    frame, depth = sys._getframe(1).f_back, 0
+    prepare, depth = torch.jit._script.call_prepare_scriptable_func_impl.__code__, 0
+    frame = sys._getframe(1).f_back
     while frame is not None:
-        depth += frame.f_code.co_name == "call_prepare_scriptable_func_impl"
+        depth += frame.f_code is prepare
         frame = frame.f_back
     return depth > 1
 

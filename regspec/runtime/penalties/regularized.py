@@ -362,13 +362,25 @@ class Regularized(nn.Module):
                 return
 
     def _warn_if_unread(self, gradient: Tensor) -> None:
-        if not self._is_read and is_for_parameters(self):
+        if not self._is_read and is_for_parameters(self) and (names := self._on_loss()):
             self._is_read = True
-            names = [name for name, _, _ in self._named_terms()]
-            if names:
-                shown = ", ".join(names[:5]) + ", …" * (len(names) > 5)
-                what = f"a backward ran, but nobody has read the regularization loss of {shown}"
-                warnings.warn(f"{what}: add model.regularization_loss() to the loss", UserWarning, stacklevel=2)
+            shown = ", ".join(names[:5]) + ", …" * (len(names) > 5)
+            what = f"a backward ran, but nobody has read the regularization loss of {shown}"
+            warnings.warn(f"{what}: add model.regularization_loss() to the loss", UserWarning, stacklevel=2)
+
+    def _on_loss(self) -> list[str]:
+        """The terms that would train something if the loss were read: on the loss, of no frozen weight, and each once.
+
+        No weight is computed for what is on another route: a spectral norm would take a step of its power iteration.
+        """
+        seen: Seen = {}
+        return [
+            name
+            for name, term, module in self._named_terms()
+            if (isinstance(term, Listener) or not term.is_seen(module, seen))
+            and term.on_loss()
+            and (isinstance(term, Listener) or term.is_trained(module))
+        ]
 
     def _repr_html_(self) -> str:
         """Itself in a notebook: a line, and on demand its layers and its terms. Penalties are not computed for it."""

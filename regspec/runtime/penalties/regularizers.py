@@ -62,6 +62,14 @@ class L1:
         """The penalty of a tensor of ``shape``, of which ``x`` is this rank's piece; ``join`` sums over all pieces."""
         return join(self(x))
 
+    def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
+        """The proximal step: a soft threshold of each number.
+
+        Parikh and Boyd (2014), Proximal algorithms, section 6.5.2.
+        """
+        shrunk: Tensor = x.sign() * (x.abs() - threshold).clamp_min(0)
+        return shrunk
+
 
 @dataclass(frozen=True)
 class L2:
@@ -157,12 +165,13 @@ class GroupLasso:
 
         Parikh and Boyd (2014), Proximal algorithms, section 6.5.4.
         """
-        dim = self.dim % x.ndim
+        dim, wide = self.dim % x.ndim, _wide(x)
         rest = tuple(axis for axis in range(x.ndim) if axis != dim)
-        norms = torch.linalg.vector_norm(x, dim=rest, keepdim=True)
-        size = math.sqrt(x.numel() // x.shape[dim])
+        # for torch no dimensions are all
+        norms = torch.linalg.vector_norm(wide, dim=rest, keepdim=True) if rest else wide.abs()
+        size = math.sqrt(math.prod(x.shape[axis] for axis in rest))
         kept: Tensor = 1 - threshold * size / norms.clamp_min(torch.finfo(norms.dtype).tiny)
-        return x * kept.clamp_min(0)
+        return (wide * kept.clamp_min(0)).to(x.dtype)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Term:
         self.parts = tuple(_summands(regularizer))
         self.routes = ["loss"] * len(self.parts)
         self.scheduled = tuple(part for part in self.parts if isinstance(part, Scheduled))
-        own = [part.regularizer if isinstance(part, Scheduled) else part for part in self.parts]
+        own = [without_schedule(part)[0] for part in self.parts]
         self.adds_up = all(isinstance(part, (L1, L2)) for part in own)  # the penalty is the sum of those of all shards
         self.refresh()
 
@@ -59,7 +59,7 @@ class Term:
         )  # of an output: by the backward pass
         l1, l2, others = 0.0, 0.0, []
         for part in self.on_loss():
-            own, factor = (part.regularizer, part.factor) if isinstance(part, Scheduled) else (part, 1.0)
+            own, factor = without_schedule(part)
             if isinstance(own, L1):
                 l1 += own.strength * factor
             elif isinstance(own, L2):
@@ -109,6 +109,13 @@ def _summands(regularizer: Regularizer) -> Iterator[Regularizer]:
         yield regularizer
 
 
+def without_schedule(regularizer: Any) -> tuple[Any, float]:
+    """A regularizer without its schedules, and what these multiply its strength by now."""
+    if isinstance(regularizer, Scheduled):
+        return regularizer.regularizer, regularizer.factor
+    return regularizer, 1.0
+
+
 class WeightTerm(Term):
     """A regularizer of one parameter, or of several, stacked or added, by their paths in the module."""
 
@@ -147,6 +154,11 @@ class WeightTerm(Term):
             return parameters[0]
         wholes = [whole(each) for each in parameters]
         return sum(wholes[1:], wholes[0]) if self.adds_parameters else torch.stack(wholes)
+
+    def is_trained(self, module: nn.Module) -> bool:
+        """Whether its penalty has a gradient: the weight is not frozen, or not all of it is, where that counts too."""
+        found = [weight_at(module, way) is not None for way in self.ways]
+        return any(found) if self.adds_parameters or self.counts_frozen else all(found)
 
     def is_seen(self, module: nn.Module, seen: Seen) -> bool:
         """Whether another term has the weight: they were tied. One weight may have several terms."""
