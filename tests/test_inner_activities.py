@@ -79,7 +79,7 @@ LAYERS: dict[str, tuple[str, tuple[int, ...], Callable[[Tensor], list[Tensor]]]]
         lambda y: [half for step in y.unbind(1) for half in step.chunk(2, dim=-1)],
     ),
 }
-FEATURES_FIRST = {"alone", "normalized", "normalized, of signals"}  # of layers whose input's channels a spec has first
+FEATURES_FIRST = ("alone", "normalized", "normalized, of signals")  # of layers whose input's channels a spec has first
 
 
 @pytest.mark.parametrize("activity", ACTIVITIES)
