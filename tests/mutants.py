@@ -238,6 +238,13 @@ MUTANTS = (
         "tests/test_penalties.py -k place",
     ),
     Mutant(
+        "what is heard twice hides what is not heard",
+        "runtime/penalties/regularized.py",
+        "missing := listeners.difference([each[0] for each in heard])",
+        "missing := listeners.difference([each[0] for each in heard]) if len(heard) < len(listeners) else None",
+        "tests/test_missed_penalties.py",
+    ),
+    Mutant(
         "the gradient that is differentiated again lacks the factor of 2",
         "runtime/kernels/fused.py",
         "(gradient * (l1 * x.sign() + 2 * l2 * x))",

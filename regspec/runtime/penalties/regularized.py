@@ -249,14 +249,9 @@ class Regularized(nn.Module):
         """
         running = [each for each in listening.heard or () if each[0] in listeners]
         heard = running or [each for each in self._heard if each[0] in listeners]
-        if len(heard) < len(listeners):
-            values = {listener for listener, *_ in heard}
-            silent = [
-                (name, term)
-                for name, term, _ in self._named_terms()
-                if isinstance(term, Listener) and term in listeners and term not in values
-            ]
-            self._ask_why(silent)
+        if missing := listeners.difference([each[0] for each in heard]):  # one may be heard several times
+            named = [(name, term) for name, term, _ in self._named_terms() if isinstance(term, Listener)]
+            self._ask_why([(name, term) for name, term in named if term in missing])
         return heard
 
     def _ask_why(self, silent: list[tuple[str, Listener]]) -> None:
