@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from regspec.code.shapes import ShapeError
 from regspec.language.regularizers import Dimensions, Regularizer
 from regspec.modules.building import value_of
-from regspec.modules.outputs import Output, reading_of
+from regspec.modules.outputs import Output, Outputs
 from regspec.modules.weights import Weight, weight_of
 from regspec.runtime import Regularized
 from regspec.runtime.penalties.attaching import attach, detach
@@ -86,7 +86,8 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
     """
     text = _document(rules)
     selected = [each for each in coverage(module, text) if each.regularizer is not None]
-    made = [(each, *_made(module, each, text)) for each in selected]
+    outputs = Outputs(module)
+    made = [(each, *_made(outputs, each, text)) for each in selected]
     known = {
         f"{name}.{term}" if name else term
         for name, part in module.named_modules()
@@ -231,16 +232,15 @@ def _is_named(rule: ModuleRule, pattern: str | None, name: str) -> bool:
 # -- regularizers and faults ------------------------------------------------------------------------------------------
 
 
-def _made(module: nn.Module, selected: Selected, text: Document) -> tuple[Any, Reading]:
+def _made(outputs: Outputs, selected: Selected, text: Document) -> tuple[Any, Reading]:
     """The runtime's regularizer for what a rule selects, and how an output is read."""
     regularizer = selected.regularizer
     assert regularizer is not None
     try:
         if selected.shape is None:
             regularizer.check("activity", has_inputs=False)
-            reading, units = reading_of(
-                module, selected.name, selected.given or Output(), by_units=regularizer.reads_units
-            )
+            given = selected.given or Output()
+            reading, units = outputs.reading_of(selected.name, given, by_units=regularizer.reads_units)
             return value_of(regularizer.lower(Dimensions(units))), reading
         at = None if selected.weight is None else selected.weight.at
         is_table = len(selected.shape) > 1
