@@ -245,6 +245,13 @@ MUTANTS = (
         "tests/test_missed_penalties.py",
     ),
     Mutant(
+        "weights that hooks compute are left out beside parametrized ones",
+        "runtime/penalties/weights.py",
+        "return [*parametrized, *_hooks(owner)]",
+        "return [*parametrized] or [*_hooks(owner)]",
+        "tests/test_other_modules.py -k computed",
+    ),
+    Mutant(
         "the gradient that is differentiated again lacks the factor of 2",
         "runtime/kernels/fused.py",
         "(gradient * (l1 * x.sign() + 2 * l2 * x))",

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
-from torch.nn.utils.parametrize import is_parametrized
 
 from regspec.code.shapes import ShapeError
 from regspec.language.regularizers import Dimensions, Regularizer
@@ -20,6 +19,7 @@ from regspec.modules.weights import Weight, weight_of
 from regspec.runtime import Regularized
 from regspec.runtime.penalties.attaching import attach, detach
 from regspec.runtime.penalties.readings import Reading
+from regspec.runtime.penalties.weights import computed_in
 from regspec.specs import loading
 from regspec.specs.patterns import pattern_hint
 from regspec.specs.rules import ModuleRule, RulesFile
@@ -43,11 +43,16 @@ class Selected:
     is_named: bool = False  # whether a rule names the parameter itself
 
     @property
+    def is_summand(self) -> bool:
+        """Whether the penalty is that of a sum of parameters, of which this is one."""
+        return self.weight is not None and self.weight.whole is not None and not self.is_named
+
+    @property
     def term(self) -> str:
         """The term's name: the parameter's, or that of the module's activity."""
         if self.shape is not None:
             owner, _, own = self.name.rpartition(".")
-            own = own if self.weight is None or self.is_named else self.weight.whole or own
+            own = (self.weight.whole or own) if self.weight is not None and self.is_summand else own
             return f"{owner}.{own}" if owner else own
         return f"{self.name}.activity" if self.name else "activity"
 
@@ -94,19 +99,24 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
         if isinstance(part, Regularized)
         for term in part._terms
     }
-    weights: dict[str, list[str]] = {}  # the parameters of each weight, by its term
-    for each, *_ in made:
+    alike: dict[str, list[Selected]] = {}  # by term: one, or the parameters of a sum
+    for each in selected:
         if each.term in known:
             raise RegspecError(_problem(text, each.rule, f"there is a term '{each.term}' already"))
-        weights.setdefault(each.term, []).append(each.name)
+        others = alike.setdefault(each.term, [])
+        if others and not (each.is_summand and others[0].is_summand):
+            what = f"this rule and rule {(others[0].rule or 0) + 1} give two terms the name '{each.term}'"
+            raise RegspecError(_problem(text, each.rule, what, "'except' takes one of them out"))
+        others.append(each)
     try:
         model = attach(module)
     except TypeError as error:
         raise RegspecError(str(error)) from None
     for each, regularizer, reading in made:
         if each.shape is not None:
-            if each.name == (own := weights[each.term])[0]:
-                model.add_weight_terms(regularizer, {each.term: tuple(own)}, adds_parameters=len(own) > 1)
+            if each is (parts := alike[each.term])[0]:
+                own = tuple(part.name for part in parts)
+                model.add_weight_terms(regularizer, {each.term: own}, adds_parameters=len(own) > 1)
         else:
             model.add_activity_terms(regularizer, {each.term: each.name}, reading=reading)
     model._attached.extend(dict.fromkeys(each.term for each, *_ in made))
@@ -161,7 +171,7 @@ def coverage(module: nn.Module, rules: Rules | Document) -> list[Selected]:
 def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
     named = {name for name, _ in module.named_parameters()}  # a tied one by its first name
     for owner, part in module.named_modules():
-        for own in (*part._parameters, *_computed(part)):
+        for own in (*part._parameters, *computed_in(part)):
             qualified = f"{owner}.{own}" if owner else own
             if own in part._parameters and qualified not in named:
                 continue
@@ -177,14 +187,6 @@ def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
                     break
             else:
                 yield Selected(qualified, tuple(parameter.shape), weight=weight)
-
-
-def _computed(part: nn.Module) -> list[str]:
-    """The weights that a module computes from parameters: by a parametrization, or as pruning and its like do."""
-    if is_parametrized(part):
-        return [name for name, _ in part.get_submodule("parametrizations").named_children()]
-    names = [own.removesuffix(end) for own in part._parameters for end in ("_orig", "_v") if own.endswith(end)]
-    return [name for name in names if isinstance(getattr(part, name, None), Tensor)]
 
 
 def _for_parameter(rule: ModuleRule, qualified: str, owner: str, part: nn.Module, weight: Weight) -> Regularizer | None:
@@ -281,7 +283,7 @@ def _without_slots(rule: ModuleRule, chosen: Sequence[nn.Module]) -> tuple[str, 
     slots = {
         slot: "scale of a normalization" if slot == "scale" else slot
         for part in chosen
-        for own in (*part._parameters, *_computed(part))
+        for own in (*part._parameters, *computed_in(part))
         if (parameter := getattr(part, own)) is not None and (slot := weight_of(part, own, parameter).slot) is not None
     }
     kinds = ", ".join(sorted({type(part).__name__ for part in chosen})[:SHOWN])
