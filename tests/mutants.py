@@ -302,6 +302,13 @@ MUTANTS = (
         "tests/test_regularizing.py -k encoder",
     ),
     Mutant(
+        "the axes of a weight of another class are guessed",
+        "modules/weights.py",
+        "return places[0] if len(places) == 1 else None",
+        "return places[0] if places else None",
+        "tests/test_other_modules.py -k axes",
+    ),
+    Mutant(
         "a parameter that modules share has a penalty for each",
         "modules/regularizing.py",
         "named = {name for name, _ in module.named_parameters()}",

@@ -40,6 +40,7 @@ class Selected:
     regularizer: Regularizer | None = None
     given: Output | None = None  # of an output, what the rule says of it
     weight: Weight | None = None  # of a parameter, what it is
+    axes: tuple[int, int | None] | None = None  # of a parameter, those of outputs and inputs, if the rule says them
     is_named: bool = False  # whether a rule names the parameter itself
 
     @property
@@ -180,10 +181,9 @@ def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
             for index, rule in enumerate(rules.rules):
                 regularizer = _for_parameter(rule, qualified, owner, part, weight)
                 if regularizer is not None:
-                    is_named = rule.parameters is not None
-                    yield Selected(
-                        qualified, tuple(parameter.shape), index, regularizer, weight=weight, is_named=is_named
-                    )
+                    axes = None if rule.output_axis is None else (rule.output_axis, rule.input_axis)
+                    shape, is_named = tuple(parameter.shape), rule.parameters is not None
+                    yield Selected(qualified, shape, index, regularizer, weight=weight, axes=axes, is_named=is_named)
                     break
             else:
                 yield Selected(qualified, tuple(parameter.shape), weight=weight)
@@ -244,16 +244,31 @@ def _made(outputs: Outputs, selected: Selected, text: Document) -> tuple[Any, Re
             given = selected.given or Output()
             reading, units = outputs.reading_of(selected.name, given, by_units=regularizer.reads_units)
             return value_of(regularizer.lower(Dimensions(units))), reading
-        at = None if selected.weight is None else selected.weight.at
-        is_table = len(selected.shape) > 1
-        regularizer.check(
-            selected.name,
-            has_inputs=at is not None and at.inputs is not None,
-            has_outputs=at is not None or not is_table,
-        )
-        return value_of(regularizer.lower(at or Dimensions(0))), Reading()
+        return value_of(regularizer.lower(_axes(selected, regularizer, text))), Reading()
     except ShapeError as error:
-        raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}")) from None
+        is_half = selected.axes is not None and selected.axes[1] is None and len(selected.shape or ()) > 2
+        hint = "the rule says output_axis, but not input_axis" if is_half else None
+        raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}", hint)) from None
+
+
+def _axes(selected: Selected, regularizer: Regularizer, text: Document) -> Dimensions:
+    """Where the axes of a weight lie. Raises `ShapeError` where its regularizer reads some that it does not have."""
+    assert selected.weight is not None
+    assert selected.shape is not None
+    weight, rank = selected.weight, len(selected.shape)
+    if selected.axes is not None:
+        weight = weight.with_axes(rank, *selected.axes)
+    regularizer.check(
+        selected.name,
+        has_inputs=weight.is_open or (weight.at is not None and weight.at.inputs is not None),
+        has_outputs=weight.is_open or weight.at is not None or rank < 2,
+    )
+    if weight.is_open and regularizer.reads_axes_of(rank):
+        shape = ", ".join(map(str, selected.shape))
+        what = f"'{selected.name}' is ({shape}), and it is not known which of its axes counts the outputs"
+        hint = "say it in the rule: output_axis: 0, as in a Linear, or another" + ", and input_axis" * (rank > 2)
+        raise RegspecError(_problem(text, selected.rule, what, hint))
+    return weight.at or Dimensions(0)
 
 
 def _document(rules: Rules) -> Document:
