@@ -239,7 +239,7 @@ MUTANTS = (
     ),
     Mutant(
         "what is heard twice hides what is not heard",
-        "runtime/penalties/regularized.py",
+        "runtime/penalties/missed.py",
         "missing := listeners.difference([each[0] for each in heard])",
         "missing := listeners.difference([each[0] for each in heard]) if len(heard) < len(listeners) else None",
         "tests/test_missed_penalties.py",

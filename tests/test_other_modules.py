@@ -1,10 +1,11 @@
 """Rules on modules of other classes than torch's own: which weights are computed, what two terms are called, and which
-axes of a weight count its outputs and inputs."""
+axes of a weight count its outputs and inputs; and whose the names of attributes are."""
 
 from __future__ import annotations
 
 import copy
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 import regspec
+from regspec.runtime import L2, Regularized
 
 
 class Own(nn.Module):
@@ -365,3 +367,90 @@ def test_faults_of_axes(axes: dict[str, int], message: str) -> None:
         regspec.regularize(model, [{"modules": "0", "kernel_regularizer": lasso, **axes}])
     with pytest.raises(regspec.RegspecError, match="'output_axis', which is for a regularizer of weights"):
         regspec.regularize(model, [{"modules": "0", "activity_regularizer": "l2", "output_axis": 0}])
+
+
+# -- attributes of one's own -------------------------------------------------------------------------------------------
+
+NAMES = (
+    "_terms", "_constraints", "_heard", "_accumulates", "_is_read", "_watched", "_has_run", "_attached", "_bindings",
+    "_begin", "_add_term", "_project", "_heard_by", "_ask_why", "_not_finite", "_named_terms", "_regularized", "_watch",
+    "_warn_if_unread", "_on_loss", "_state_of_copies", "_inner", "_state", "_copy", "_add", "terms", "bindings",
+    "state",
+)  # fmt: skip
+
+
+class Named(nn.Module):
+    """Has attributes and a method of these names, which its forward uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for number, name in enumerate(NAMES):
+            setattr(self, name, number)
+        self.part = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x) * sum(getattr(self, name) for name in NAMES)
+
+
+class Methods(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x) * sum(getattr(self, name)() for name in NAMES)
+
+
+for number, name in enumerate(NAMES):
+    setattr(Methods, name, lambda self, number=number: number)
+
+
+class Compiled(Regularized):
+    """Written with penalties of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for number, name in enumerate(NAMES):
+            setattr(self, name, number)
+        self.part = nn.Linear(3, 2)
+        self.add_weight_terms(L2(0.3), {"part.weight": "part.weight"})
+        self.add_activity_terms(L2(0.2), {"part.activity": "part"})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x) * sum(getattr(self, name) for name in NAMES)
+
+
+PARTS = [{"modules": "part", "kernel_regularizer": {"l2": 0.3}, "activity_regularizer": {"l2": 0.2}}]
+
+
+@pytest.mark.parametrize(
+    "made", [lambda model: model, copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
+@pytest.mark.parametrize("make", [Named, Methods, Compiled])
+def test_names_of_ones_own(make: Callable[[], nn.Module], made: Callable[[nn.Module], nn.Module]) -> None:
+    """All names are the user's, but for those of the public methods and one."""
+    torch.manual_seed(0)
+    model = make() if make is Compiled else regspec.regularize(make(), PARTS)
+    model = made(model)
+    x = torch.randn(5, 3)
+    y = nn.functional.linear(x, *model.part.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), y * sum(range(len(NAMES))))
+    wanted = {"part.weight": 0.3 * model.part.weight.square().sum(), "part.activity": 0.2 * y.square().sum() / 5}
+    found = model.regularization_terms()
+    torch.testing.assert_close(found["part.weight"], wanted["part.weight"])
+    torch.testing.assert_close(found["part.activity"], wanted["part.activity"].detach())
+    assert {*vars(model)} - {*vars(nn.Module())} <= {*NAMES, "_regspec"}
+    if make is not Compiled:
+        regspec.unregularize(model)
+        assert type(model) is make
+        assert "_regspec" not in vars(model)
+
+
+@pytest.mark.parametrize("name", ["regularization_loss", "apply_constraints", "set_schedules", "_regspec"])
+def test_names_that_are_taken(name: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 2))
+    setattr(model, name, None)
+    with pytest.raises(regspec.RegspecError, match=f"Sequential has a '{name}' of its own"):
+        regspec.regularize(model, [{"types": ["Linear"], "kernel_regularizer": "l2"}])
+    assert type(model) is nn.Sequential

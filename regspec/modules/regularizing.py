@@ -98,7 +98,7 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
         f"{name}.{term}" if name else term
         for name, part in module.named_modules()
         if isinstance(part, Regularized)
-        for term in part._terms
+        for term in part._regspec.terms
     }
     alike: dict[str, list[Selected]] = {}  # by term: one, or the parameters of a sum
     for each in selected:
@@ -120,7 +120,7 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
                 model.add_weight_terms(regularizer, {each.term: own}, adds_parameters=len(own) > 1)
         else:
             model.add_activity_terms(regularizer, {each.term: each.name}, reading=reading)
-    model._attached.extend(dict.fromkeys(each.term for each, *_ in made))
+    model._regspec.attached.extend(dict.fromkeys(each.term for each, *_ in made))
     return model
 
 
