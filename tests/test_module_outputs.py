@@ -367,6 +367,24 @@ def test_a_part_is_traced_once(around: Callable[..., nn.Module]) -> None:
     assert Counted.count == 7
 
 
+@pytest.mark.parametrize("function", ["own_output", "_made"])
+def test_only_the_users_errors_are_taken_for_what_is_not_known(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in looking at the graph of a model is no reason to know nothing of it."""
+    from regspec.modules import outputs
+
+    found = getattr(outputs, function)
+
+    def faulty(first: Any, *others: Any) -> Any:
+        if isinstance(first, nn.Tanh) or others:
+            raise ZeroDivisionError
+        return found(first, *others)
+
+    monkeypatch.setattr(outputs, function, faulty)
+    model = nn.Sequential(nn.Conv2d(6, 3, 3), nn.Sigmoid(), nn.Tanh())
+    with pytest.raises(ZeroDivisionError):
+        regspec.regularize(model, [{"modules": "1", "activity_regularizer": {"group_lasso": 0.3}}])
+
+
 class Derived(nn.LSTM):
     """Of torch's class, but made another way."""
 
