@@ -20,7 +20,10 @@ from regspec.views.schema import rules_schema, spec_schema
 ROOT = Path(regspec.__file__).parent.parent
 RUNTIME = ROOT / "regspec" / "runtime"
 # What only the runtime's own files, and those that attach and bind, use.
-INSIDE = ("attaching", "compiling", "fused", "notebook", "passes", "readings", "sharded", "terms", "totals", "weights")
+INSIDE = (
+    *("attaching", "compiling", "fused", "missed", "notebook", "passes", "readings", "sharded", "state", "terms"),
+    *("totals", "weights"),
+)
 
 
 def schema_of_specs() -> str:

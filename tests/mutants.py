@@ -266,6 +266,20 @@ MUTANTS = (
         "tests/test_penalties.py -k place",
     ),
     Mutant(
+        "what is heard twice hides what is not heard",
+        "runtime/penalties/missed.py",
+        "missing := listeners.difference([each[0] for each in heard])",
+        "missing := listeners.difference([each[0] for each in heard]) if len(heard) < len(listeners) else None",
+        "tests/test_missed_penalties.py",
+    ),
+    Mutant(
+        "weights that hooks compute are left out beside parametrized ones",
+        "runtime/penalties/weights.py",
+        "return [*parametrized, *_hooks(owner)]",
+        "return [*parametrized] or [*_hooks(owner)]",
+        "tests/test_other_modules.py -k computed",
+    ),
+    Mutant(
         "the gradient that is differentiated again lacks the factor of 2",
         "runtime/kernels/fused.py",
         "(gradient * (l1 * x.sign() + 2 * l2 * x))",
@@ -335,6 +349,13 @@ MUTANTS = (
         "isinstance(part, (nn.Embedding, nn.EmbeddingBag))",
         "isinstance(part, nn.EmbeddingBag)",
         "tests/test_regularizing.py -k encoder",
+    ),
+    Mutant(
+        "the axes of a weight of another class are guessed",
+        "modules/weights.py",
+        "return places[0] if len(places) == 1 else None",
+        "return places[0] if places else None",
+        "tests/test_other_modules.py -k axes",
     ),
     Mutant(
         "a parameter that modules share has a penalty for each",

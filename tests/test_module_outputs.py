@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import regspec
@@ -231,6 +231,31 @@ class Residual(nn.Module):
         return self.act(self.norm(self.conv(x)) + x)
 
 
+class Blocks(nn.Module):
+    """Residual sums behind one another, so that there are two ways through each."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.blocks, self.act = nn.ModuleList([Residual() for _ in range(count)]), nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = (x + block(x)) / 2
+        return self.act(x)
+
+
+class Beside(nn.Module):
+    """One whose batch is where it is, and one with the batch second, which is not called."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part, self.attention = part, nn.MultiheadAttention(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.part(x)
+        return found
+
+
 class Twisted(nn.Module):
     """Its forward can't be traced, and a part of it can."""
 
@@ -275,6 +300,8 @@ BEHIND = {
     ),
     "Linear on channels last": Behind(lambda: nn.Sequential(nn.Linear(6, 3), nn.Sigmoid()), "1", (5, 4, 7, 6), 0, 3),
     "a residual sum": Behind(Residual, "act", (5, 6, 7, 4), 0, 1),
+    "forty residual sums": Behind(lambda: Blocks(40), "act", (5, 6, 7, 4), 0, 1),
+    "forty residual sums beside an attention": Behind(lambda: Beside(Blocks(40)), "part.act", (5, 6, 7, 4), 0, 1),
     "a stack, its own output": Behind(
         lambda: nn.Sequential(nn.Sequential(nn.Conv2d(6, 3, 3), nn.Sigmoid())), "0", (5, 6, 7, 4), 0, 1
     ),
@@ -303,6 +330,20 @@ def test_what_keeps_its_axes(behind: Behind, regularizer: str) -> None:
     torch.testing.assert_close(penalty(model).double(), wanted, rtol=1e-5, atol=1e-6)
 
 
+class Counted(Residual):
+    """Counts how often it is traced. Two of its parts keep what they are given."""
+
+    count = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        Counted.count += isinstance(x, fx.Proxy)
+        return self.drop(super().forward(x))
+
+
 class Untraced(nn.Module):
     """Its forward can't be traced."""
 
@@ -315,6 +356,52 @@ class Untraced(nn.Module):
             x = part(x) if x.sum() < 1e9 else x
             x = x[0] if isinstance(x, tuple) else x
         return x
+
+
+@pytest.mark.parametrize("around", [nn.Sequential, Untraced])
+def test_a_part_is_traced_once(around: Callable[..., nn.Module]) -> None:
+    """However many outputs in it, and in others, have penalties."""
+    rule = {"types": ["Sigmoid", "Dropout"], "activity_regularizer": {"kl_sparsity": 0.3}}
+    Counted.count = 0
+    regspec.regularize(around(*(Counted() for _ in range(7))), [rule])
+    assert Counted.count == 7
+
+
+@pytest.mark.parametrize("function", ["own_output", "_made"])
+def test_only_the_users_errors_are_taken_for_what_is_not_known(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in looking at the graph of a model is no reason to know nothing of it."""
+    from regspec.modules import outputs
+
+    found = getattr(outputs, function)
+
+    def faulty(first: Any, *others: Any) -> Any:
+        if isinstance(first, nn.Tanh) or others:
+            raise ZeroDivisionError
+        return found(first, *others)
+
+    monkeypatch.setattr(outputs, function, faulty)
+    model = nn.Sequential(nn.Conv2d(6, 3, 3), nn.Sigmoid(), nn.Tanh())
+    with pytest.raises(ZeroDivisionError):
+        regspec.regularize(model, [{"modules": "1", "activity_regularizer": {"group_lasso": 0.3}}])
+
+
+class Derived(nn.LSTM):
+    """Of torch's class, but made another way."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return x + 1
+
+
+def test_what_only_derives_from_torchs_own_is_not_known() -> None:
+    model = regspec.regularize(
+        nn.Sequential(Derived(), nn.Sigmoid()), [{"modules": "0|1", "activity_regularizer": {"group_lasso": 0.3}}]
+    )
+    x = torch.randn(5, 6)
+    y = model(x)
+    torch.testing.assert_close(penalty(model), 0.3 * (group_lasso(x + 1, 1) + group_lasso(y, 1)) / 5)
 
 
 def test_what_is_not_known_is_asked_for() -> None:

@@ -603,7 +603,7 @@ def test_a_model_shows_itself() -> None:
         if own := sum(each.numel() for each in module.parameters(recurse=False)):
             assert sizes[name] == f"{own:,}"
     assert set(regspec.regularization_terms(model)) <= {row[0] for row in cells if len(row) == 2}
-    assert not regspec.build(ROOT / "examples" / "mlp.yaml")._is_read
+    assert not regspec.build(ROOT / "examples" / "mlp.yaml")._regspec.is_read
 
 
 def test_a_module_that_shows_itself_may_be_regularized() -> None:

@@ -125,7 +125,7 @@ def test_names_of_parameters_on_the_decay_route(since: Callable[..., Any], is_st
     if since in SINCE[:5]:
         binding.remove()
         check_names(pair, optimizer)
-        for other in [*pair.second._bindings]:
+        for other in [*pair.second._regspec.bindings]:
             other.remove()
         assert listed(optimizer)[:2] == before
     stepped(pair, optimizer)

@@ -40,6 +40,7 @@ class Penalty(Named):
 
     reads_axes: ClassVar[bool] = False  # whether it must see the axes as Keras counts them
     reads_units: ClassVar[bool] = False  # whether it is by units, so that it must know where they lie
+    is_of_transpose: ClassVar[bool] = False  # whether a matrix has the penalty of its transpose
     for_weights: ClassVar[bool] = True
     adds_up: ClassVar[bool] = False  # whether the penalty of kernels in one tensor is the sum of theirs
 
@@ -194,6 +195,7 @@ class Spectral(Penalty):
     main = "strength"
     example = "1e-3"
     reads_units = True
+    is_of_transpose = True
     strength: NotNegative
 
     def lower(self, at: Dimensions) -> Call:
@@ -255,6 +257,12 @@ class Regularizer:
     def reads_units(self) -> bool:
         """Whether a part of it is by units, so that it must know where they lie."""
         return any(part.reads_units for part in self._penalties)
+
+    def reads_axes_of(self, rank: int) -> bool:
+        """Whether it must know which axes of a weight of this rank count its outputs and inputs."""
+        return rank > 1 and any(
+            part.reads_units and not (part.is_of_transpose and rank == 2) for part in self._penalties
+        )
 
     @property
     def _penalties(self) -> list[Penalty]:

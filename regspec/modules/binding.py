@@ -27,7 +27,8 @@ from regspec.modules.optimizers import (
 )
 from regspec.modules.parts import Part, Route, is_of_forward, weights_of
 from regspec.modules.stepping import Binding
-from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, Regularized
+from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks
+from regspec.runtime.penalties.state import Penalized, named_terms, penalized_in
 from regspec.runtime.penalties.terms import Listener, Seen, without_schedule
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
@@ -84,7 +85,7 @@ def bind(
     named = {
         f"{prefix}.{name}" if prefix and len(found) > 1 else name: (term, owner)
         for prefix, root in found
-        for name, term, owner in root._named_terms()
+        for name, term, owner in named_terms(root)
     }
     chain = chain_of(optimizer)
     problems = _misnamed(routes, terms or {}, named)
@@ -104,15 +105,15 @@ def bind(
     return Binding(roots, chain[-1], parts, steps_per_epoch)
 
 
-def _is_bound(root: Regularized, optimizer: Optimizer) -> bool:
+def _is_bound(root: Penalized, optimizer: Optimizer) -> bool:
     """Whether a module is bound to this optimizer, or to another that has some of the same parameters."""
     own = parameters_of(optimizer)
-    bindings = {binding for _, module in root._regularized() for binding in module._bindings}
+    bindings = {binding for _, module in penalized_in(root) for binding in module._regspec.bindings}
     return any(each.optimizer is optimizer or not own.isdisjoint(parameters_of(each.optimizer)) for each in bindings)
 
 
 def _misnamed(
-    routes: Mapping[str, str], terms: Mapping[str, str], named: Mapping[str, tuple[Any, Regularized]]
+    routes: Mapping[str, str], terms: Mapping[str, str], named: Mapping[str, tuple[Any, Penalized]]
 ) -> list[Problem]:
     problems = []
     for what, route in (*routes.items(), *terms.items()):
@@ -133,7 +134,7 @@ def _misnamed(
 
 
 def _routed(
-    named: Mapping[str, tuple[Any, Regularized]], routes: Mapping[str, Route], terms: Mapping[str, Route]
+    named: Mapping[str, tuple[Any, Penalized]], routes: Mapping[str, Route], terms: Mapping[str, Route]
 ) -> Iterator[Part]:
     """The parts of terms that leave the loss route."""
     seen: Seen = {}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from regspec.language.fields import snake_case
 from regspec.runtime import Apart, Regularized
+from regspec.runtime.penalties.state import named_terms
 from regspec.runtime.penalties.terms import Seen, WeightTerm, without_schedule
 from regspec.text.problems import Problem, RegspecError
 
@@ -87,7 +88,7 @@ def strengths(module: nn.Module) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for prefix, root in outermost(module):
-        for name, term, _ in root._named_terms():
+        for name, term, _ in named_terms(root):
             for part in term.parts:
                 own, factor = without_schedule(part)
                 own = own.regularizer if isinstance(own, Apart) else own
@@ -118,7 +119,7 @@ def sparsity(module: nn.Module, *, threshold: float = 0.0) -> dict[str, Tensor]:
     found = {}
     for prefix, root in outermost(module):
         seen: Seen = {}
-        for name, term, owner in root._named_terms():
+        for name, term, owner in named_terms(root):
             if isinstance(term, WeightTerm) and (weight := term.weight(owner, seen)) is not None:
                 share = (weight.abs() <= threshold).float().mean()
                 found[_joined(prefix, name)] = share.full_tensor() if hasattr(share, "full_tensor") else share

@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import operator
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import fx, nn
@@ -40,7 +40,10 @@ def own_output(module: nn.Module) -> Output:
     classes = type(module).__mro__
     for cls in classes:
         if cls in _BY_CLASS:
-            return _BY_CLASS[cls](module)
+            try:
+                return _BY_CLASS[cls](module)
+            except AttributeError:  # it derives from torch's, and is made another way
+                return Output()
     for cls in classes:
         if cls.__module__ == "torch.nn.modules.loss":
             return Output(batch=0)
@@ -52,56 +55,63 @@ def own_output(module: nn.Module) -> Output:
     return Output()
 
 
-def reading_of(root: nn.Module, name: str, given: Output, *, by_units: bool) -> tuple[Reading, int]:
-    """How the output of a module, by its name, is read, and which of its axes holds the units.
+class Outputs:
+    """What the outputs of a model's modules are. A part of the model is traced where that is needed, and once."""
 
-    What is ``given`` by a rule holds; the rest is what the module says, and then what it is given. What is still not
-    known is refused when the output is seen, unless its axes are so few that it is certain.
-    """
-    found = _resolved(root, name, given, by_units)
-    unknown = []
-    if found.batch is None and _may_have_batch_second(root):
-        unknown.append("batch_axis")
-    if found.units is None and by_units:
-        unknown.append("channel_axis")
-    kind = type(root.get_submodule(name)).__name__
-    reading = Reading(
-        found.path,
-        0 if found.batch is None else found.batch,
-        found.least,
-        unknown=tuple(unknown),
-        subject=f"the output of '{name}', a {kind}," if name else f"the output of the model, a {kind},",
-    )
-    return reading, -1 if found.units is None else found.units
+    def __init__(self, root: nn.Module) -> None:
+        self._root = root
+        self._traces: dict[str, _Trace] = {}  # by the name of the part
+        # some module has the batch as its second axis, so that others may
+        self._may_have_batch_second = any(getattr(part, "batch_first", True) is False for part in root.modules())
 
+    def reading_of(self, name: str, given: Output, *, by_units: bool) -> tuple[Reading, int]:
+        """How the output of a module, by its name, is read, and which of its axes holds the units.
 
-def _resolved(root: nn.Module, name: str, given: Output, by_units: bool) -> Output:
-    """What a module gives, by the rule, by its class, by the module that it is a part of, and by what it is given."""
-    module = root.get_submodule(name)
-    own = own_output(module)
-    found = _filled(given, own)
+        What is ``given`` by a rule holds; the rest is what the module says, and then what it is given. What is still
+        not known is refused when the output is seen, unless its axes are so few that it is certain.
+        """
+        found = self._resolved(name, given, by_units)
+        unknown = []
+        if found.batch is None and self._may_have_batch_second:
+            unknown.append("batch_axis")
+        if found.units is None and by_units:
+            unknown.append("channel_axis")
+        kind = type(self._root.get_submodule(name)).__name__
+        reading = Reading(
+            found.path,
+            0 if found.batch is None else found.batch,
+            found.least,
+            unknown=tuple(unknown),
+            subject=f"the output of '{name}', a {kind}," if name else f"the output of the model, a {kind},",
+        )
+        return reading, -1 if found.units is None else found.units
 
-    def is_enough() -> bool:
-        has_units = found.units is not None or not by_units
-        return has_units and (found.batch is not None or not _may_have_batch_second(root))
+    def _resolved(self, name: str, given: Output, by_units: bool) -> Output:
+        """What a module gives: by the rule, by its class, by the module that it is a part of, by what it is given."""
+        own = own_output(self._root.get_submodule(name))
+        found = _filled(given, own)
 
-    if not is_enough():  # a part of one of torch's own, such as the feed-forward of an encoder layer
-        wholes = [root.get_submodule(above) for above in _above(name)]
-        for whole in reversed([each for each in wholes if isinstance(each, _WHOLES)]):
-            found = _filled(found, replace(own_output(whole), path=()))
-    if not is_enough() and own == Output() and (inside := _traced(module, None)) is not None:
-        found = _filled(found, replace(inside, path=()))
-    for above in _above(name):
-        if is_enough():
-            break
-        if (outside := _traced(root.get_submodule(above), name[len(above) :].lstrip("."))) is not None:
-            found = _filled(found, replace(outside, path=()) if own.carries else replace(own, path=()))
-    return found
+        def is_enough() -> bool:
+            has_units = found.units is not None or not by_units
+            return has_units and (found.batch is not None or not self._may_have_batch_second)
 
+        if not is_enough():  # a part of one of torch's own, such as the feed-forward of an encoder layer
+            wholes = [self._root.get_submodule(above) for above in _above(name)]
+            for whole in reversed([each for each in wholes if isinstance(each, _WHOLES)]):
+                found = _filled(found, replace(own_output(whole), path=()))
+        if not is_enough() and own == Output() and (inside := self._trace(name).gives) is not None:
+            found = _filled(found, replace(inside, path=()))
+        for above in _above(name):
+            if is_enough():
+                break
+            if (outside := self._trace(above).given.get(name[len(above) :].lstrip("."))) is not None:
+                found = _filled(found, replace(outside, path=()) if own.carries else replace(own, path=()))
+        return found
 
-def _may_have_batch_second(root: nn.Module) -> bool:
-    """Whether the batch may be a second axis in a model: some module of it has it so."""
-    return any(getattr(part, "batch_first", True) is False for part in root.modules())
+    def _trace(self, name: str) -> _Trace:
+        if name not in self._traces:
+            self._traces[name] = _traced(self._root.get_submodule(name))
+        return self._traces[name]
 
 
 def _filled(known: Output, other: Output) -> Output:
@@ -210,48 +220,70 @@ _WHOLES = (
 # -- what a module is given --------------------------------------------------------------------------------------------
 
 
-def _traced(root: nn.Module, name: str | None) -> Output | None:
-    """What a part of a module is given, or with None what the module gives, by its graph; None where there is none.
+@dataclass(frozen=True)
+class _Trace:
+    """What a part of a model gives, and what its own parts are given, by their names; None where it is not known."""
+
+    gives: Output | None = None
+    given: Mapping[str, Output | None] = field(default_factory=dict)
+
+
+def _traced(root: nn.Module) -> _Trace:
+    """What is known by a module's graph; nothing where there is none.
 
     What is traced is a copy, which shares the parameters, because a forward may keep what it sees.
     """
-    try:
-        shared = {id(parameter): parameter for parameter in root.parameters()}
+    leaves = {name for name, part in root.named_modules() if _is_known(part)}
+    shared = {id(parameter): parameter for parameter in root.parameters()}
+    try:  # the forward is the user's, and meets symbols instead of tensors
         twin = copy.deepcopy(root, shared)
-        graph = _Tracer().trace(twin)
-    except Exception:  # the forward is the user's, and meets symbols instead of tensors
-        return None
-    if name is None:
-        return _given(twin, graph.output_node())
-    found = [_given(twin, node) for node in graph.nodes if node.op == "call_module" and node.target == name]
-    return found[0] if found and all(each == found[0] for each in found) else None
+        graph = _Tracer(leaves).trace(twin)
+    except Exception:
+        return _Trace()
+    made: dict[fx.Node, Output | None] = {}
+    given: dict[str, list[Output | None]] = {}
+    for node in graph.nodes:  # in the order in which they are computed, so that nothing is looked for twice
+        before = _common([found for each in node.all_input_nodes if (found := made[each]) is not None])
+        if node.op == "output":
+            return _Trace(before, {name: _common(found) for name, found in given.items()})
+        if node.op == "call_module":
+            given.setdefault(node.target, []).append(before)
+        made[node] = _made(twin, node, before, made)
+    return _Trace()
 
 
 class _Tracer(fx.Tracer):
-    """Stops at torch's own modules, their subclasses too, because they are what is known."""
+    """Stops at the modules of these names."""
+
+    def __init__(self, leaves: set[str]) -> None:
+        super().__init__()
+        self._leaves = leaves
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return own_output(m) != Output() and not isinstance(m, nn.Sequential)
+        return module_qualified_name in self._leaves
 
 
-def _given(root: nn.Module, node: fx.Node) -> Output | None:
-    """What the tensors are that a node is given, if they are all alike."""
-    found = [output for each in node.all_input_nodes if (output := _made(root, each)) is not None]
-    return found[0] if found and all(each == found[0] for each in found) else None
+def _is_known(module: nn.Module) -> bool:
+    """Whether a module is one of torch's own, or derived from one, that need not be looked into."""
+    return own_output(module) != Output() and not isinstance(module, nn.Sequential)
 
 
-def _made(root: nn.Module, node: fx.Node) -> Output | None:
-    """What a node gives; None where it is not known."""
+def _common(outputs: Sequence[Output | None]) -> Output | None:
+    """What outputs are, if they are all alike."""
+    return outputs[0] if outputs and all(each == outputs[0] for each in outputs) else None
+
+
+def _made(root: nn.Module, node: fx.Node, given: Output | None, made: Mapping[fx.Node, Output | None]) -> Output | None:
+    """What a node gives, of which it is known what it is given; None where it is not known."""
     if node.op == "call_module":
         own = own_output(root.get_submodule(str(node.target)))
-        before = _given(root, node) if own.carries else None
-        return replace(own if before is None else _filled(own, before), carries=False)
+        return replace(own if given is None or not own.carries else _filled(own, given), carries=False)
     if node.op == "call_function" and node.target is operator.getitem:
-        whole = _made(root, node.all_input_nodes[0])
+        whole = made[node.all_input_nodes[0]]
         return whole if whole is not None and whole.path == (node.args[1],) else None
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     if node.op in ("call_function", "call_method") and name.replace("_", "") in _ELEMENTWISE:
-        return _given(root, node)
+        return given
     return None
 
 

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from torch import nn
 
-from regspec.runtime import Regularized
 from regspec.runtime.kernels.sharded import is_sharded
 from regspec.runtime.penalties.compiling import forget_compiled
 from regspec.runtime.penalties.schedules import Scheduled
+from regspec.runtime.penalties.state import Penalized
 from regspec.runtime.penalties.terms import Listener, WeightTerm, without_schedule
 from regspec.runtime.penalties.weights import owner_at, sources_at
 
@@ -27,7 +27,7 @@ class Part:
     route: Route
     term: WeightTerm | Listener
     index: int  # in the term
-    owner: Regularized
+    owner: Penalized
     parameters: tuple[nn.Parameter, ...]  # when it was bound; what the weight is computed from, if it is
     is_computed: bool
     direction: float = 1.0  # of an output's, whose gradient a climbing optimizer takes the other way
@@ -95,7 +95,7 @@ def removed_first(error: RuntimeError) -> RuntimeError:
     return RuntimeError(f"{error}. Remove the binding before that")
 
 
-def weights_of(owner: Regularized, term: WeightTerm) -> Now:
+def weights_of(owner: Penalized, term: WeightTerm) -> Now:
     """The parameters of a term's weight; where it is computed, those of the module that has it, and True.
 
     Raises:
@@ -107,7 +107,7 @@ def weights_of(owner: Regularized, term: WeightTerm) -> Now:
     return tuple(dict.fromkeys(parameters) if is_computed else parameters), is_computed
 
 
-def is_of_forward(owner: Regularized, term: WeightTerm) -> bool:
+def is_of_forward(owner: Penalized, term: WeightTerm) -> bool:
     """Whether a weight is computed in the forward, as pruning does: a backward frees its graph."""
     return any(way[-1] in vars(owner_at(owner, way)) for way in term.ways)
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
-from torch.nn.utils.parametrize import is_parametrized
 
 from regspec.code.shapes import ShapeError
 from regspec.language.regularizers import Dimensions, Regularizer
 from regspec.modules.building import value_of
-from regspec.modules.outputs import Output, reading_of
+from regspec.modules.outputs import Output, Outputs
 from regspec.modules.weights import Weight, weight_of
 from regspec.runtime import Regularized
 from regspec.runtime.penalties.attaching import attach, detach
 from regspec.runtime.penalties.readings import Reading
+from regspec.runtime.penalties.weights import computed_in
 from regspec.specs import loading
 from regspec.specs.patterns import pattern_hint
 from regspec.specs.rules import ModuleRule, RulesFile
@@ -40,14 +40,20 @@ class Selected:
     regularizer: Regularizer | None = None
     given: Output | None = None  # of an output, what the rule says of it
     weight: Weight | None = None  # of a parameter, what it is
+    axes: tuple[int, int | None] | None = None  # of a parameter, those of outputs and inputs, if the rule says them
     is_named: bool = False  # whether a rule names the parameter itself
+
+    @property
+    def is_summand(self) -> bool:
+        """Whether the penalty is that of a sum of parameters, of which this is one."""
+        return self.weight is not None and self.weight.whole is not None and not self.is_named
 
     @property
     def term(self) -> str:
         """The term's name: the parameter's, or that of the module's activity."""
         if self.shape is not None:
             owner, _, own = self.name.rpartition(".")
-            own = own if self.weight is None or self.is_named else self.weight.whole or own
+            own = (self.weight.whole or own) if self.weight is not None and self.is_summand else own
             return f"{owner}.{own}" if owner else own
         return f"{self.name}.activity" if self.name else "activity"
 
@@ -86,29 +92,35 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
     """
     text = _document(rules)
     selected = [each for each in coverage(module, text) if each.regularizer is not None]
-    made = [(each, *_made(module, each, text)) for each in selected]
+    outputs = Outputs(module)
+    made = [(each, *_made(outputs, each, text)) for each in selected]
     known = {
         f"{name}.{term}" if name else term
         for name, part in module.named_modules()
         if isinstance(part, Regularized)
-        for term in part._terms
+        for term in part._regspec.terms
     }
-    weights: dict[str, list[str]] = {}  # the parameters of each weight, by its term
-    for each, *_ in made:
+    alike: dict[str, list[Selected]] = {}  # by term: one, or the parameters of a sum
+    for each in selected:
         if each.term in known:
             raise RegspecError(_problem(text, each.rule, f"there is a term '{each.term}' already"))
-        weights.setdefault(each.term, []).append(each.name)
+        others = alike.setdefault(each.term, [])
+        if others and not (each.is_summand and others[0].is_summand):
+            what = f"this rule and rule {(others[0].rule or 0) + 1} give two terms the name '{each.term}'"
+            raise RegspecError(_problem(text, each.rule, what, "'except' takes one of them out"))
+        others.append(each)
     try:
         model = attach(module)
     except TypeError as error:
         raise RegspecError(str(error)) from None
     for each, regularizer, reading in made:
         if each.shape is not None:
-            if each.name == (own := weights[each.term])[0]:
-                model.add_weight_terms(regularizer, {each.term: tuple(own)}, adds_parameters=len(own) > 1)
+            if each is (parts := alike[each.term])[0]:
+                own = tuple(part.name for part in parts)
+                model.add_weight_terms(regularizer, {each.term: own}, adds_parameters=len(own) > 1)
         else:
             model.add_activity_terms(regularizer, {each.term: each.name}, reading=reading)
-    model._attached.extend(dict.fromkeys(each.term for each, *_ in made))
+    model._regspec.attached.extend(dict.fromkeys(each.term for each, *_ in made))
     return model
 
 
@@ -160,7 +172,7 @@ def coverage(module: nn.Module, rules: Rules | Document) -> list[Selected]:
 def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
     named = {name for name, _ in module.named_parameters()}  # a tied one by its first name
     for owner, part in module.named_modules():
-        for own in (*part._parameters, *_computed(part)):
+        for own in (*part._parameters, *computed_in(part)):
             qualified = f"{owner}.{own}" if owner else own
             if own in part._parameters and qualified not in named:
                 continue
@@ -169,21 +181,12 @@ def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
             for index, rule in enumerate(rules.rules):
                 regularizer = _for_parameter(rule, qualified, owner, part, weight)
                 if regularizer is not None:
-                    is_named = rule.parameters is not None
-                    yield Selected(
-                        qualified, tuple(parameter.shape), index, regularizer, weight=weight, is_named=is_named
-                    )
+                    axes = None if rule.output_axis is None else (rule.output_axis, rule.input_axis)
+                    shape, is_named = tuple(parameter.shape), rule.parameters is not None
+                    yield Selected(qualified, shape, index, regularizer, weight=weight, axes=axes, is_named=is_named)
                     break
             else:
                 yield Selected(qualified, tuple(parameter.shape), weight=weight)
-
-
-def _computed(part: nn.Module) -> list[str]:
-    """The weights that a module computes from parameters: by a parametrization, or as pruning and its like do."""
-    if is_parametrized(part):
-        return [name for name, _ in part.get_submodule("parametrizations").named_children()]
-    names = [own.removesuffix(end) for own in part._parameters for end in ("_orig", "_v") if own.endswith(end)]
-    return [name for name in names if isinstance(getattr(part, name, None), Tensor)]
 
 
 def _for_parameter(rule: ModuleRule, qualified: str, owner: str, part: nn.Module, weight: Weight) -> Regularizer | None:
@@ -231,27 +234,41 @@ def _is_named(rule: ModuleRule, pattern: str | None, name: str) -> bool:
 # -- regularizers and faults ------------------------------------------------------------------------------------------
 
 
-def _made(module: nn.Module, selected: Selected, text: Document) -> tuple[Any, Reading]:
+def _made(outputs: Outputs, selected: Selected, text: Document) -> tuple[Any, Reading]:
     """The runtime's regularizer for what a rule selects, and how an output is read."""
     regularizer = selected.regularizer
     assert regularizer is not None
     try:
         if selected.shape is None:
             regularizer.check("activity", has_inputs=False)
-            reading, units = reading_of(
-                module, selected.name, selected.given or Output(), by_units=regularizer.reads_units
-            )
+            given = selected.given or Output()
+            reading, units = outputs.reading_of(selected.name, given, by_units=regularizer.reads_units)
             return value_of(regularizer.lower(Dimensions(units))), reading
-        at = None if selected.weight is None else selected.weight.at
-        is_table = len(selected.shape) > 1
-        regularizer.check(
-            selected.name,
-            has_inputs=at is not None and at.inputs is not None,
-            has_outputs=at is not None or not is_table,
-        )
-        return value_of(regularizer.lower(at or Dimensions(0))), Reading()
+        return value_of(regularizer.lower(_axes(selected, regularizer, text))), Reading()
     except ShapeError as error:
-        raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}")) from None
+        is_half = selected.axes is not None and selected.axes[1] is None and len(selected.shape or ()) > 2
+        hint = "the rule says output_axis, but not input_axis" if is_half else None
+        raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}", hint)) from None
+
+
+def _axes(selected: Selected, regularizer: Regularizer, text: Document) -> Dimensions:
+    """Where the axes of a weight lie. Raises `ShapeError` where its regularizer reads some that it does not have."""
+    assert selected.weight is not None
+    assert selected.shape is not None
+    weight, rank = selected.weight, len(selected.shape)
+    if selected.axes is not None:
+        weight = weight.with_axes(rank, *selected.axes)
+    regularizer.check(
+        selected.name,
+        has_inputs=weight.is_open or (weight.at is not None and weight.at.inputs is not None),
+        has_outputs=weight.is_open or weight.at is not None or rank < 2,
+    )
+    if weight.is_open and regularizer.reads_axes_of(rank):
+        shape = ", ".join(map(str, selected.shape))
+        what = f"'{selected.name}' is ({shape}), and it is not known which of its axes counts the outputs"
+        hint = "say it in the rule: output_axis: 0, as in a Linear, or another" + ", and input_axis" * (rank > 2)
+        raise RegspecError(_problem(text, selected.rule, what, hint))
+    return weight.at or Dimensions(0)
 
 
 def _document(rules: Rules) -> Document:
@@ -281,7 +298,7 @@ def _without_slots(rule: ModuleRule, chosen: Sequence[nn.Module]) -> tuple[str, 
     slots = {
         slot: "scale of a normalization" if slot == "scale" else slot
         for part in chosen
-        for own in (*part._parameters, *_computed(part))
+        for own in (*part._parameters, *computed_in(part))
         if (parameter := getattr(part, own)) is not None and (slot := weight_of(part, own, parameter).slot) is not None
     }
     kinds = ", ".join(sorted({type(part).__name__ for part in chosen})[:SHOWN])

@@ -32,6 +32,7 @@ from regspec.modules.parts import Part, Route, removed_first, weights_of
 from regspec.modules.routes import add_gradients, penalty_on_gradient, shrink
 from regspec.runtime import Regularized
 from regspec.runtime.kernels.sharded import shard
+from regspec.runtime.penalties.state import AnyTerm, Penalized, penalized_in, project
 from regspec.runtime.penalties.terms import Listener, Seen, WeightTerm
 from regspec.runtime.penalties.weights import tensor_at
 
@@ -58,7 +59,7 @@ class Binding:
         assert self.optimizer is not None
         try:
             for module in self.modules():
-                module._bindings.append(self)
+                module._regspec.bindings.append(self)
             for part in self.parts:
                 part.put(part.route)
             Steps.of(self.optimizer).add(self)
@@ -74,16 +75,16 @@ class Binding:
         for part in self.parts:
             part.put("loss")
         for root in self.roots:
-            root._watched = 0  # what is put on the loss has to be read from now on
+            root._regspec.watched = 0  # what is put on the loss has to be read from now on
         for module in self.modules():
-            if self in module._bindings:
-                module._bindings.remove(self)
+            if self in module._regspec.bindings:
+                module._regspec.bindings.remove(self)
         Steps.of(optimizer).discard(self)
 
-    def modules(self) -> Iterator[Regularized]:
+    def modules(self) -> Iterator[Penalized]:
         """The modules with terms of their own."""
         for root in self.roots:
-            for _, module in root._regularized():
+            for _, module in penalized_in(root):
                 yield module
 
     def __getstate__(self) -> dict[str, Any]:
@@ -113,7 +114,7 @@ class Binding:
         epochs = None if self.steps_per_epoch is None else steps // self.steps_per_epoch
         for root in self.roots:
             for term, owner in _terms(root):
-                if term.scheduled and (len(owner._bindings) < 2 or self._minds(_around(term, owner), owner)):
+                if term.scheduled and (len(owner._regspec.bindings) < 2 or self._minds(_around(term, owner), owner)):
                     for part in term.scheduled:
                         part.set(steps, epochs)
                     term.refresh()
@@ -121,19 +122,19 @@ class Binding:
     def apply_constraints(self) -> None:
         """Projects the weights that it minds."""
         for module in self.modules():
-            for constraint, paths in module._constraints.values():
+            for constraint, paths in module._regspec.constraints.values():
                 parameters = [tensor_at(module, tuple(path.split("."))) for path in paths]
-                if len(module._bindings) < 2 or self._minds(parameters, module):
-                    module._project(constraint, paths)
+                if len(module._regspec.bindings) < 2 or self._minds(parameters, module):
+                    project(module, constraint, paths)
 
-    def _minds(self, parameters: Collection[Any], owner: Regularized) -> bool:
+    def _minds(self, parameters: Collection[Any], owner: Penalized) -> bool:
         """Whether parameters are its optimizer's; of those that are no optimizer's, the first binding takes care."""
         of_whom = [
             each
-            for each in owner._bindings
+            for each in owner._regspec.bindings
             if each.optimizer is not None and not parameters_of(each.optimizer).isdisjoint(parameters)
         ]
-        return (of_whom or owner._bindings)[0] is self
+        return (of_whom or owner._regspec.bindings)[0] is self
 
     # -- steps that are not seen ---------------------------------------------------------------------------------------
 
@@ -169,14 +170,14 @@ def _own_shard(parameter: nn.Parameter) -> Tensor:
     return shard(parameter.detach())
 
 
-def _terms(root: Regularized) -> Iterator[tuple[WeightTerm | Listener, Regularized]]:
+def _terms(root: Penalized) -> Iterator[tuple[AnyTerm, Penalized]]:
     """Every term, with the module that has it; their names would take longer."""
-    for _, module in root._regularized():
-        for term in module._terms.values():
+    for _, module in penalized_in(root):
+        for term in module._regspec.terms.values():
             yield term, module
 
 
-def _around(term: Any, owner: Regularized) -> list[nn.Parameter]:
+def _around(term: Any, owner: Penalized) -> list[nn.Parameter]:
     """The parameters that say whose a term is: of a weight; of an output, those of the innermost module around it."""
     if isinstance(term, WeightTerm):
         return [*weights_of(owner, term)[0]]
@@ -325,7 +326,7 @@ class Steps:
         sizes = {parameter: step_size(group) for group in groups for parameter in group["params"]}
         for part in proximal:
             shrink(part, sizes)
-        constrained = [each for each in self.bindings if any(module._constraints for module in each.modules())]
+        constrained = [each for each in self.bindings if any(module._regspec.constraints for module in each.modules())]
         if constrained and not stands_still(optimizer):
             for binding in constrained:
                 binding.apply_constraints()

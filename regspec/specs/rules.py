@@ -92,6 +92,12 @@ class ModuleRule(Frozen):
     channel_axis: int | None = Field(
         None, description="The axis of the output that holds the units, for regularizers that are by units."
     )
+    output_axis: int | None = Field(
+        None, description="The axis of the weights that counts their outputs. Not needed for torch's own modules."
+    )
+    input_axis: int | None = Field(
+        None, description="The axis of the weights that counts their inputs, where there are more than two."
+    )
 
     @model_validator(mode="after")
     def _selects_and_penalizes(self) -> ModuleRule:
@@ -112,8 +118,16 @@ class ModuleRule(Frozen):
             raise PydanticCustomError(
                 "rule", "says '{field}', which is for an activity_regularizer, but has none", {"field": of_outputs[0]}
             )
-        if self.batch_axis is not None and self.batch_axis == self.channel_axis:
-            raise PydanticCustomError("rule", "has one axis for batch_axis and channel_axis")
+        of_weights = [name for name in ("output_axis", "input_axis") if getattr(self, name) is not None]
+        by_weight = (self.kernel_regularizer, self.recurrent_regularizer, self.bias_regularizer, self.regularizer)
+        if of_weights and not any(by_weight):
+            what = "says '{field}', which is for a regularizer of weights, but has none"
+            raise PydanticCustomError("rule", what, {"field": of_weights[0]})
+        if of_weights == ["input_axis"]:
+            raise PydanticCustomError("rule", "says 'input_axis', but not 'output_axis'")
+        for one, other in (("batch_axis", "channel_axis"), ("output_axis", "input_axis")):
+            if getattr(self, one) is not None and getattr(self, one) == getattr(self, other):
+                raise PydanticCustomError("rule", f"has one axis for {one} and {other}")
         return self
 
     @property

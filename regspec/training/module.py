@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from regspec.modules.binding import bind
 from regspec.modules.measuring import strengths
 from regspec.runtime import Regularized
+from regspec.runtime.penalties.state import named_terms
 from regspec.runtime.penalties.terms import Listener
 from regspec.targets.torch.program import Program
 from regspec.text.problems import Problem, RegspecError
@@ -173,7 +174,7 @@ def bound_optimizer(
     if any(isinstance(part.term, Listener) for part in binding.parts) and (is_spread or options.precision[:2] == "16"):
         what = "penalties of outputs have no gradient route in half precision that is scaled, or on several processes"
         raise RegspecError(Problem(what, "leave them on the loss"))
-    if "activity" in routes and not any(isinstance(term, Listener) for _, term, _ in model._named_terms()):
+    if "activity" in routes and not any(isinstance(term, Listener) for _, term, _ in named_terms(model)):
         raise RegspecError(Problem("no output has a penalty, and a route is given for them"))
     for kind in routes.keys() - {"terms", "activity"}:
         if not any(name.endswith(f".{kind}") and not name.endswith(f".activity.{kind}") for name in strengths(model)):

@@ -18,6 +18,7 @@ from typing import Any
 from torch import fx, nn
 
 from regspec.runtime.penalties.regularized import Regularized
+from regspec.runtime.penalties.state import State
 from regspec.runtime.penalties.terms import without_listeners
 
 
@@ -30,14 +31,14 @@ def attach(module: nn.Module) -> Regularized:
     """
     if isinstance(module, Regularized):
         return module
-    own = {*vars(Regularized)} - {*vars(nn.Module), "_repr_html_"} | _STATE
+    own = {*vars(Regularized)} - {*vars(nn.Module), "_repr_html_"} | {"_regspec"}
     if clash := sorted(name for name in own if hasattr(module, name) and not name.startswith("__")):
         raise TypeError(f"{type(module).__name__} has a '{clash[0]}' of its own, which penalties need the name of")
     if hasattr(module, "_orig_mod"):
         raise TypeError(f"{type(module).__name__} is compiled already: give it penalties first, and compile it then")
     module.__class__ = _regularized(type(module))
     assert isinstance(module, Regularized)
-    module._begin()
+    module.__dict__["_regspec"] = State()  # not through a `__setattr__` of its own
     return module
 
 
@@ -47,19 +48,19 @@ def detach(module: nn.Module) -> nn.Module:
     Raises:
         TypeError: where none were attached, or it is bound to an optimizer.
     """
-    if not isinstance(module, Regularized) or not module._attached:
+    if not isinstance(module, Regularized) or not module._regspec.attached:
         raise TypeError(f"{type(module).__name__} has no penalties that were attached")
-    if module._bindings:
+    if module._regspec.bindings:
         raise TypeError(f"{type(module).__name__} is bound to an optimizer: remove the binding first")
-    attached = {module._terms.pop(name) for name in module._attached}
-    module._attached = []
+    state = module._regspec
+    attached = {state.terms.pop(name) for name in state.attached}
+    state.attached = []
     without_listeners(module, attached)
     if type(module) not in _owns:
         return module  # it had penalties of its own before
     return _plain(module)
 
 
-_STATE = {*vars(Regularized())} - {*vars(nn.Module())}  # the attributes of an instance
 _classes: dict[Any, Any] = {}  # by the class that an instance had
 _owns: dict[Any, Any] = {}  # the other way
 
@@ -94,8 +95,7 @@ def _own(cls: type) -> Any:
 
 def _plain(module: nn.Module) -> nn.Module:
     """The module itself, of the class that it had, without what it has for its penalties."""
-    for name in _STATE:
-        module.__dict__.pop(name, None)
+    module.__dict__.pop("_regspec", None)
     restored: Any = module
     restored.__class__ = _own(type(module))
     return module
@@ -104,12 +104,12 @@ def _plain(module: nn.Module) -> nn.Module:
 @contextmanager
 def _as_it_was(module: Any) -> Iterator[Any]:
     """The module, for a while of the class that it had, without what it has for its penalties."""
-    attached, state = type(module), {name: module.__dict__[name] for name in _STATE}
+    attached, state = type(module), module._regspec
     try:
         yield _plain(module)
     finally:
         module.__class__ = attached
-        module.__dict__.update(state)
+        module.__dict__["_regspec"] = state
 
 
 def _by_its_own(name: str) -> Any:
@@ -125,14 +125,9 @@ def _by_its_own(name: str) -> Any:
 # -- copies ------------------------------------------------------------------------------------------------------------
 
 
-def _kept(self: Regularized) -> dict[str, Any]:
-    """What a copy has of an instance's penalties."""
-    return {**{name: self.__dict__[name] for name in _STATE}, **self._state_of_copies()}
-
-
 def _reduce_ex(self: Regularized, protocol: Any) -> Any:
     """How an instance is pickled and copied: as one of the class that it had, which then gets the other."""
-    kept = _kept(self)
+    kept = self._regspec.of_copy()
     with _as_it_was(self) as plain:
         function, arguments, *rest = plain.__reduce_ex__(protocol)
     state, *others = rest or [None]
@@ -146,29 +141,29 @@ def _remade(function: Any, arguments: tuple[Any, ...]) -> Any:
     return made
 
 
-def _set_state(self: Regularized, state: tuple[Any, dict[str, Any]]) -> None:
+def _set_state(self: Regularized, state: tuple[Any, State]) -> None:
     own, kept = state
     if own is not None:
         _own(type(self)).__setstate__(self, own)
-    self.__dict__.update(kept)
+    self.__dict__["_regspec"] = kept
 
 
 def _deepcopy(self: Regularized, memo: dict[int, Any]) -> Any:
     """A copy as the class says that it had, with the same penalties."""
-    kept = _kept(self)
+    kept = self._regspec.of_copy()
     with _as_it_was(self) as plain:
         copied = plain.__deepcopy__(memo)
     copied.__class__ = _regularized(type(copied))
-    copied.__dict__.update(deepcopy(kept, memo))
+    copied.__dict__["_regspec"] = deepcopy(kept, memo)
     return copied
 
 
 def _copy(self: Regularized) -> Any:
-    kept = _kept(self)
+    kept = self._regspec.of_copy()
     with _as_it_was(self) as plain:
         copied = plain.__copy__()
     copied.__class__ = _regularized(type(copied))
-    copied.__dict__.update(kept)
+    copied.__dict__["_regspec"] = kept
     return copied
 
 

@@ -15,15 +15,15 @@ def forget_compiled() -> None:
         torch.compiler.reset()
 
 
-def guard_hooks(cls: Any) -> None:
+def guard_hooks(where: Any, name: str) -> None:
     """Makes torch.compile guard on hooks, which it skips by default: blocks of one class may have different hooks.
 
-    What the class does after a forward in eager mode alone is none of the compiler's business.
+    The function of this name does what follows a forward in eager mode alone: none of the compiler's business.
     """
     dynamo = sys.modules.get("torch._dynamo")
     if dynamo is not None and dynamo not in _guarding:
         dynamo.config.skip_nnmodule_hook_guards = False
-        cls._watch = torch.compiler.disable(cls._watch)
+        setattr(where, name, torch.compiler.disable(getattr(where, name)))
         _guarding.append(dynamo)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 Way = tuple[str, ...]  # to a parameter: the names of modules, and its own
 
@@ -64,6 +65,12 @@ def sources_at(module: nn.Module, way: Way) -> tuple[tuple[nn.Parameter, ...], b
     return tuple(owner.parameters()), True
 
 
+def computed_in(owner: nn.Module) -> list[str]:
+    """The weights that a module computes from parameters: by parametrizations, or by hooks, as pruning does."""
+    parametrized = owner.get_submodule("parametrizations")._modules if is_parametrized(owner) else {}
+    return [*parametrized, *_hooks(owner)]
+
+
 def owner_at(module: nn.Module, way: Way) -> nn.Module:
     """The module that has a weight. Raises `RuntimeError` where it is gone."""
     owner = module
@@ -99,19 +106,33 @@ def _computed(owner: nn.Module, name: str, way: Way) -> tuple[Tensor, bool]:
     parametrizations: Any = owner._modules.get("parametrizations")
     if parametrizations is not None and name in parametrizations:
         return getattr(owner, name), any(each.requires_grad for each in parametrizations[name].parameters())
-    for hook in owner._forward_pre_hooks.values():  # as pruning, and the first weight_norm and spectral_norm
-        if name in (getattr(hook, "_tensor_name", None), getattr(hook, "name", None)):
-            sources = [owner._parameters.get(name + ending) for ending in ("_orig", "_g", "_v")]
-            return _by_hook(hook, owner, name), any(each is not None and each.requires_grad for each in sources)
+    if (found := _hooks(owner).get(name)) is not None:
+        hook, sources = found
+        return _by_hook(hook, owner, name), any(each.requires_grad for each in sources)
     with torch.enable_grad():  # a wrapper's property may compute it
-        found = getattr(owner, name, None)
-    if not isinstance(found, Tensor):
+        other = getattr(owner, name, None)
+    if not isinstance(other, Tensor):
         where, kind = ".".join(way[:-1]), type(owner).__name__
-        what = "has one that is no tensor, as quantized modules do" if callable(found) else f"has no '{name}'"
+        what = "has one that is no tensor, as quantized modules do" if callable(other) else f"has no '{name}'"
         raise _gone(way, f"'{where}' is a {kind} now, which {what}" if where else f"the {kind} {what}")
-    if found.requires_grad or isinstance(found, nn.Parameter) or not torch.is_inference_mode_enabled():
-        return found, found.requires_grad
-    return found, any(each.requires_grad for each in owner.parameters())  # nothing has a gradient here
+    if other.requires_grad or isinstance(other, nn.Parameter) or not torch.is_inference_mode_enabled():
+        return other, other.requires_grad
+    return other, any(each.requires_grad for each in owner.parameters())  # nothing has a gradient here
+
+
+def _hooks(owner: nn.Module) -> dict[str, tuple[Any, list[nn.Parameter]]]:
+    """The hooks that compute weights, by the weight's name, and the parameters that they compute it from.
+
+    Pruning has such, and the first weight_norm and spectral_norm.
+    """
+    found: dict[str, tuple[Any, list[nn.Parameter]]] = {}
+    for hook in owner._forward_pre_hooks.values():
+        name = getattr(hook, "_tensor_name", None) or getattr(hook, "name", None)
+        if isinstance(name, str) and owner._parameters.get(name) is None:
+            sources = [owner._parameters.get(name + ending) for ending in ("_orig", "_g", "_v")]
+            if any(each is not None for each in sources):
+                found.setdefault(name, (hook, [each for each in sources if each is not None]))
+    return found
 
 
 def _by_hook(hook: Any, owner: nn.Module, name: str) -> Tensor:
