@@ -214,7 +214,8 @@ class MultiHeadAttention(Projected):
 
     axis_fields = ("attention_axes",)
 
-    def reads_axes(self, x: Symbol) -> bool:
+    @property
+    def reads_axes(self) -> bool:
         return True
 
     def checked(self, *xs: Symbol) -> None:

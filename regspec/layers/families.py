@@ -32,8 +32,9 @@ class Elementwise(Layer):
     def order(self, x: Symbol) -> Order | None:
         return None
 
-    def reads_axes(self, x: Symbol) -> bool:
-        return bool(self.axis_fields) and super().reads_axes(x)
+    @property
+    def reads_axes(self) -> bool:
+        return bool(self.axis_fields) and super().reads_axes
 
     def literal_order(self, x: Symbol) -> Order:
         return x.spec_order
@@ -59,7 +60,7 @@ class Activated(Layer):
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:
         counted = super().counted_by_keras(*xs)
-        function = None if self.activation is None else self.activation.counted_by_keras(xs[0])
+        function = None if self.activation is None else self.activation.counted_by_keras(self.activated(xs[0]))
         return counted if function is self.activation else counted.model_copy(update={"activation": function})
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
@@ -67,8 +68,12 @@ class Activated(Layer):
         is_moved = self.literal_order(xs[0]) != axes.identity(xs[0].rank)
         if self.activation is None or self.activation.along is None or not is_moved:
             return fields
-        axis = xs[0].spec_axis(self.activation.along)
+        axis = self.activated(xs[0]).spec_axis(self.activation.along)
         return {**fields, "activation": self.activation.model_copy(update={"axis": axis})}
+
+    def activated(self, x: Symbol) -> Symbol:
+        """A tensor with the axes, by their rank and order, that the activation is applied to."""
+        return x
 
     def activate(self, x: Expression, like: Symbol) -> Expression:
         """``x`` after the activation; ``like`` is a tensor with the rank and order of its axes."""
@@ -128,6 +133,10 @@ class Spatial(Layer):
 
     def _has_channels_first(self, x: Symbol) -> bool:
         return x.spec_order == self.spatial_order(x.rank) != axes.identity(x.rank)
+
+    @property
+    def says_layout(self) -> bool:
+        return self.data_format is not None
 
     def spatial_order(self, rank: int) -> Order:
         """The order of axes that Keras calls channels_first."""

@@ -298,14 +298,15 @@ class SpectralNormalization(Layer):
     def input_spec_order(self, rank: int) -> Order | None:
         return self.layer.input_spec_order(rank)
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
+    def output_order(self, rank: int, x: Symbol, *_: Symbol) -> Order:
         return self.layer.output_order(rank, x)
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         return self.layer.output_spec_order(rank, *xs)
 
-    def reads_axes(self, x: Symbol) -> bool:
-        return self.layer.reads_axes(x)
+    @property
+    def reads_axes(self) -> bool:
+        return self.layer.reads_axes
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:
         return self.model_copy(update={"layer": self.layer.counted_by_keras(*xs)})

@@ -55,7 +55,8 @@ class Rescaling(Elementwise):
     scale: Numbers = Field(description="The factor, or one for each channel.")
     offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
 
-    def reads_axes(self, x: Symbol) -> bool:
+    @property
+    def reads_axes(self) -> bool:
         return self.is_per_channel
 
     def literal_order(self, x: Symbol) -> Order:

@@ -102,7 +102,7 @@ class Bidirectional(Layer):
     def order(self, x: Symbol) -> Order | None:
         return self._forward.order(x)
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
+    def output_order(self, rank: int, x: Symbol, *_: Symbol) -> Order:
         return self._forward.output_order(rank, x)
 
     def input_spec_order(self, rank: int) -> Order | None:
@@ -307,7 +307,8 @@ class TimeDistributed(Layer):
         inner = self.layer.output_spec_order(rank - 1, self._step(x))
         return x.spec_order if rank == x.rank and inner is not None else inner and _in_steps(inner)
 
-    def reads_axes(self, x: Symbol) -> bool:
+    @property
+    def reads_axes(self) -> bool:
         return True
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:

@@ -20,6 +20,7 @@ from regspec.layers.layer import Layer
 from regspec.layers.normalization import SpectralNormalization
 from regspec.layers.operations.along import Along
 from regspec.layers.operations.operands import Array, Operands
+from regspec.layers.operations.products import DotProductAttention, Matmul
 from regspec.layers.operations.reductions import Reduction
 from regspec.layers.reshaping import Flatten, Permute, Reshape, keeps_places
 from regspec.layers.wrappers import TimeDistributed
@@ -55,6 +56,10 @@ def _any_order(layer: Layer, x: Symbol) -> Order | None:
     return None
 
 
+def _keras_order(layer: Layer, x: Symbol) -> Order | None:
+    return axes.identity(x.rank)
+
+
 def _order_of_stored(layer: Operands, x: Symbol) -> Order | None:
     is_stored = any(isinstance(each, Array) for each in layer.numbers.values())
     return axes.identity(x.rank) if is_stored else None
@@ -87,7 +92,9 @@ def step_of(x: Symbol) -> Reordered:
 NEEDED: Mapping[type[Layer], Callable[[Any, Symbol], Order | None]] = {
     Layer: _order_as_counted,
     Along: _any_order,
+    DotProductAttention: _keras_order,
     Flatten: _order_of_flatten,
+    Matmul: _keras_order,
     Operands: _order_of_stored,
     Permute: _any_order,
     Reduction: _any_order,

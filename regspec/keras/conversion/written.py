@@ -12,8 +12,8 @@ from regspec.keras.conversion.reordered import Change, Reordered, Units
 from regspec.keras.models import Model
 from regspec.keras.weights import WeightPath
 from regspec.layers.families import Spatial
+from regspec.layers.following import order_after
 from regspec.layers.layer import Layer
-from regspec.layers.reshaping import spec_order_after
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +94,7 @@ class Scope:
             self.names.add(name)
             dims = axes.between(tensor.x.order, order)
             view = tensor.x.permuted(order)
-            said = {} if spec_order_after(tensor.x, dims) == order else {"axes": view.meanings}
+            said = {} if order_after(tensor.x, dims) == order else {"axes": view.meanings}
             given = self.turns.get(reference, reference)
             self.entries.append({"Permute": {"name": name, "inputs": [given], "dims": [*dims[1:]], **said}})
             self.tensors[name] = Tensor(view)

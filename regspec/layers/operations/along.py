@@ -11,6 +11,7 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import Axes, Axis, Number, Positive, Sequence, Size
+from regspec.layers.following import order_without
 from regspec.layers.kinds import operation
 from regspec.layers.layer import Layer
 from regspec.layers.operations.operands import MAX_NUMBERS, cast, made, promoted, value
@@ -153,6 +154,10 @@ class ArgExtreme(Layer):
         dimension = inner_dimension(self.axis, x)
         return (*x.shape[:dimension], *((1,) if self.keepdims else ()), *x.shape[dimension + 1 :])
 
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        gone = set() if self.keepdims else {inner_dimension(self.axis, xs[0])}
+        return order_without(xs[0], gone)
+
     @property
     def precision(self) -> None:
         return None
@@ -271,11 +276,12 @@ class Trapezoid(Layer):
     def _dimension(self, x: Symbol) -> int:
         return inner_dimension(self.axis, x) if "axis" in self.model_fields_set else x.dimension(-1)
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
-        return axes.without(x.order, {x.order[self._dimension(x)]})
+    def output_order(self, rank: int, x: Symbol, *_: Symbol) -> Order:
+        return self.output_spec_order(rank, x) or axes.identity(rank)
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
-        return None if xs[0].is_open else self.output_order(rank, xs[0])
+        x = xs[0]
+        return order_without(x, {x.spec_axis(x.order[self._dimension(x)])})
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         dimension = self._dimension(x)
