@@ -158,8 +158,8 @@ class Spatial(Layer):
         return axes.channels_first(rank) if self.data_format == "channels_first" else axes.identity(rank)
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
-        """Images and volumes have their channels first; a sequence stays one."""
-        if rank > 3 and self.data_format != "channels_first":
+        """The channels stay where those of the input are counted; of an image or volume that is new they are first."""
+        if rank > 3 and rank != xs[0].rank and self.data_format != "channels_first":
             return axes.channels_first(rank)
         return super().output_spec_order(rank, *xs)
 

@@ -140,7 +140,7 @@ ROWS: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     ),
     "tensordot of channels, conv": (
         on([[3, 6, 7]], one("Tensordot", x2=TABLE, axes=[[1], [0]]), CONV),
-        lambda a: conv(torch.tensordot(a, torch.tensor(TABLE), [[1], [0]]).movedim(-1, 1)),
+        lambda a: lambda model: model.conv((a.movedim(1, -1) @ torch.tensor(TABLE)).movedim(-1, 1)).movedim(1, -1),
     ),
     "tensordot of the width, conv": (
         on([IMAGE], one("Tensordot", x2=TABLE, axes=1), CONV),
@@ -335,6 +335,32 @@ def test_new_features_of_whole_numbers(kind: str, place: int) -> None:
         torch.testing.assert_close(model(x), model.conv(wanted))
 
 
+def test_a_layout_that_is_said_stays() -> None:
+    """At each layer, at the first one alone, or at the input."""
+    last = {"data_format": "channels_last"}
+    layers = [{"Conv2D": {"name": "one", "filters": 4, "kernel_size": 3}}, "ReLU", {"MaxPooling2D": {"pool_size": 2}}]
+    layers += ["BatchNormalization", {"Conv2D": {"name": "other", "filters": 5, "kernel_size": 1}}, "UpSampling2D"]
+
+    def says(layer: Any) -> Any:
+        ((kind, fields),) = layer.items() if isinstance(layer, dict) else ((layer, {}),)
+        return {kind: {**fields, **last}} if kind in ("Conv2D", "MaxPooling2D", "UpSampling2D") else layer
+
+    image, said = {"shape": [6, 7, 3]}, ["height", "width", "channels"]
+    specs = [
+        {"inputs": {"x": image}, "layers": [*map(says, layers)]},
+        {"inputs": {"x": image}, "layers": [says(layers[0]), *layers[1:]]},
+        {"inputs": {"x": {**image, "axes": said}}, "layers": layers},
+        {"inputs": {"x": {**image, "axes": said}}, "layers": [*map(says, layers)]},
+    ]
+    x = torch.randn(2, 6, 7, 3)
+    for spec in specs:
+        model = regspec.build(spec, seed=0).eval()
+        pooled = F.max_pool2d(model.one(x.movedim(-1, 1)).relu(), 2) / (1 + 1e-3) ** 0.5
+        wanted = F.interpolate(model.other(pooled), scale_factor=2)
+        torch.testing.assert_close(model(x), wanted.movedim(1, -1), rtol=1e-4, atol=1e-5)
+        assert regspec.source(spec).count("permute") == 2  # at the beginning and at the end
+
+
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "a sequence with a new axis": (
         on([[6, 7]], one("ExpandDims", axis=1), CONV),
@@ -396,6 +422,25 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         r"can't multiply \(batch, 3, 6, 7\) and \(batch, 4, 6, 7\) along axes 1 and 1",
     ),
 }
+
+BLOCK: dict[str, Any] = {"blocks": {"block": {"layers": [{"Dense": {"units": 4}}]}}}
+FAULTS["a block on tensors that are counted otherwise"] = (
+    on(
+        [signal(4, 4), [4, 4]],
+        {"block": {"name": "one", "inputs": "a"}},
+        {"call": {"layer": "one", "name": "two", "inputs": "b"}},
+        outputs=["one", "two"],
+        **BLOCK,
+    ),
+    r"made for 'a', which gives \(batch, 4, 4\) with its channels or features at axis 1, on 'b', which gives "
+    r"\(batch, 4, 4\) with its channels or features at axis 2",
+)
+FAULTS["attention over channels"] = (
+    on(
+        [[3, 6, 7]], {"MultiHeadAttention": {"num_heads": 1, "key_dim": 2, "attention_axes": [1], "inputs": ["a", "a"]}}
+    ),
+    r"has attention_axes \[1\], which are out of range for 'a', which gives \(batch, 3, 6, 7\)",
+)
 
 
 @pytest.mark.parametrize("name", FAULTS)
