@@ -12,7 +12,6 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
 from regspec.language.activations import Activation
-from regspec.language.fields import Axis
 from regspec.layers.layer import Layer
 
 
@@ -185,10 +184,3 @@ class Spatial(Layer):
                 "channels",
                 *{1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[rank],
             )
-
-
-def channel_axis(axis: Axis | None, x: Symbol) -> int:
-    """The axis of the channels, as Keras counts them: ``axis`` where it is given, else the last."""
-    if axis is not None:
-        return axis % x.rank if -x.rank <= axis < x.rank else x.dimension(axis)
-    return x.rank - 1

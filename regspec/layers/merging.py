@@ -272,7 +272,7 @@ class Concatenate(Moved, Elementwise):
                 merged.append(None if None in sizes else sum(size or 0 for size in sizes))
                 continue
             if len(known) > 1:
-                axis = x.spec_order.index(x.order[dimension])
+                axis = x.spec_axis(x.order[dimension])
                 raise ShapeError(f"can't concatenate {listed} along axis {axis}")
             merged.append(next(iter(known), None))
         return tuple(merged)

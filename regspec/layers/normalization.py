@@ -14,7 +14,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language.fields import Axes, Axis, Fraction, NotNegative, Size
 from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.language.regularizers import Regularizer
-from regspec.layers.families import Elementwise, channel_axis, spec_axes
+from regspec.layers.families import Elementwise, spec_axes
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.nested import Nested, OnInputs
@@ -33,7 +33,7 @@ class ChannelNormalization(AffineSlots):
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """The axis of the channels, which Keras must be told where it is not the last."""
-        axis = xs[0].spec_axis(channel_axis(self.axis, xs[0]))
+        axis = xs[0].spec_axis(self._channels(xs[0]))
         is_last = axis == xs[0].rank - 1
         return {"axis": None if is_last else axis}
 
@@ -41,10 +41,14 @@ class ChannelNormalization(AffineSlots):
         return x.spec_order
 
     def order(self, x: Symbol) -> Order | None:
-        axis = channel_axis(self.axis, x)
+        axis = self._channels(x)
         if axis == 0:
             raise ShapeError("normalizes over axis 0, which is the batch")
         return (0, axis, *(other for other in range(1, x.rank) if other != axis))
+
+    def _channels(self, x: Symbol) -> int:
+        """The axis of the channels, as Keras counts them."""
+        return x.order[x.dimension(-1 if self.axis is None else self.axis)]
 
     def affine(self, x: Symbol) -> tuple[Weight, ...]:
         """Gamma and beta, or those of them that the layer has."""

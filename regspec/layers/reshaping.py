@@ -108,12 +108,6 @@ class Reshape(Moved):
         return x.method("reshape", -1, *(size or 1 for size in sizes))  # so that torch infers the batch
 
 
-def keeps_places(shape: Shape, order: Order) -> bool:
-    """Whether this order of axes leaves a tensor's numbers in the same sequence: only axes of size one move."""
-    kept = [axis for axis in order[1:] if shape[axis] != 1]
-    return kept == sorted(kept)
-
-
 @kind
 class Permute(Moved):
     """The axes after the batch in another order."""

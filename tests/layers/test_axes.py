@@ -417,6 +417,8 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         "one of them channels or",
     ),
     "steps and a width": (on([([3, 6, 7], ["channels", "steps", "width"])], CONV), "both height and width of images"),
+    "cross along the batch": (on([[3, 6, 7]] * 2, ab("Cross", axis=0)), "has axis 0, which is the batch"),
+    "integral along the batch": (on([[3, 6, 7]], one("Trapezoid", axis=-4)), "has axis 0, which is the batch"),
     "dot": (
         on([[3, 6, 7], [4, 6, 7]], ab("Dot", axes=1)),
         r"can't multiply \(batch, 3, 6, 7\) and \(batch, 4, 6, 7\) along axes 1 and 1",

@@ -13,7 +13,7 @@ from typing import Any
 
 from regspec.code import axes
 from regspec.code.axes import Order
-from regspec.keras.conversion.needed import step_of
+from regspec.keras.conversion.needed import keeps_places, step_of
 from regspec.keras.conversion.reordered import MAX_PARTS, Change, Reordered, Units
 from regspec.keras.kinds import nearest
 from regspec.language.activations import ActivationFunction
@@ -34,7 +34,7 @@ from regspec.layers.operations.operands import Array, Numbers, Operands, shape_o
 from regspec.layers.operations.products import Matmul
 from regspec.layers.operations.reductions import Reduction
 from regspec.layers.preprocessing import Normalization, Rescaling
-from regspec.layers.reshaping import Flatten, Permute, Reshape, keeps_places
+from regspec.layers.reshaping import Flatten, Permute, Reshape
 from regspec.layers.wrappers import TimeDistributed
 
 

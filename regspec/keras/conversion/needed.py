@@ -12,7 +12,7 @@ from typing import Any
 
 from regspec.code import axes
 from regspec.code.axes import Order
-from regspec.code.shapes import Symbol
+from regspec.code.shapes import Shape, Symbol
 from regspec.keras.conversion.reordered import Reordered
 from regspec.keras.kinds import nearest
 from regspec.layers.families import Spatial
@@ -22,7 +22,7 @@ from regspec.layers.operations.along import Along
 from regspec.layers.operations.operands import Array, Operands
 from regspec.layers.operations.products import DotProductAttention, Matmul
 from regspec.layers.operations.reductions import Reduction
-from regspec.layers.reshaping import Flatten, Permute, Reshape, keeps_places
+from regspec.layers.reshaping import Flatten, Permute, Reshape
 from regspec.layers.wrappers import TimeDistributed
 
 
@@ -44,6 +44,12 @@ def preferred_order(layer: Layer, x: Symbol) -> Order | None:
 def chooses_order(layer: Layer) -> bool:
     """Whether a layer can give its output in the order that is wanted, whatever that of its input is."""
     return nearest(CHOOSES, type(layer))
+
+
+def keeps_places(shape: Shape, order: Order) -> bool:
+    """Whether this order of axes leaves a tensor's numbers in the same sequence: only axes of size one move."""
+    kept = [axis for axis in order[1:] if shape[axis] != 1]
+    return kept == sorted(kept)
 
 
 def _order_as_counted(layer: Layer, x: Symbol) -> Order | None:

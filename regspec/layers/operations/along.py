@@ -15,7 +15,7 @@ from regspec.layers.following import order_without
 from regspec.layers.kinds import operation
 from regspec.layers.layer import Layer
 from regspec.layers.operations.operands import MAX_NUMBERS, cast, made, promoted, value
-from regspec.layers.operations.reductions import inner_dimension, shown
+from regspec.layers.operations.reductions import inner_dimension, keras_dimension, shown
 from regspec.layers.reshaping import Moved
 
 
@@ -29,12 +29,9 @@ class Along(Moved):
 
     axis_fields = ("axis",)
 
-    def counted_by_keras(self, *xs: Symbol) -> Layer:
-        return self  # whose axis is the spec's where it is said
-
     def dimension(self, x: Symbol) -> int:
         """The dimension in torch of the axis; of the features where none is said."""
-        return inner_dimension(self.axis, x) if "axis" in self.model_fields_set else x.dimension(-1)
+        return keras_dimension(self.axis, x)
 
     def dim(self, x: Symbol) -> int:
         """The argument ``dim`` of torch's functions."""
@@ -184,9 +181,6 @@ class Normalize(Layer):
     axis: Axes = Field((-1,), description="The axis, or several together; 1 is the first after the batch.")
     axis_fields = ("axis",)
 
-    def counted_by_keras(self, *xs: Symbol) -> Layer:
-        return self  # whose axis is the spec's where it is said
-
     norm_order: int = Field(2, alias="order", ge=1, le=64, description="The order of the norm.")
     epsilon: Positive | None = Field(None, description="What the norm is at least; 1e-7 when absent.")
 
@@ -200,9 +194,7 @@ class Normalize(Layer):
         return x.shape
 
     def _dimensions(self, x: Symbol) -> tuple[int, ...]:
-        if "axis" not in self.model_fields_set:
-            return (x.dimension(-1),)
-        return tuple(sorted({inner_dimension(axis, x) for axis in self.axis}))
+        return tuple(sorted({keras_dimension(axis, x) for axis in self.axis}))
 
     def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
@@ -267,14 +259,11 @@ class Trapezoid(Layer):
 
     axis_fields = ("axis",)
 
-    def counted_by_keras(self, *xs: Symbol) -> Layer:
-        return self  # whose axis is the spec's where it is said
-
     def order(self, x: Symbol) -> Order | None:
         return x.spec_order
 
     def _dimension(self, x: Symbol) -> int:
-        return inner_dimension(self.axis, x) if "axis" in self.model_fields_set else x.dimension(-1)
+        return keras_dimension(self.axis, x)
 
     def output_order(self, rank: int, x: Symbol, *_: Symbol) -> Order:
         return self.output_spec_order(rank, x) or axes.identity(rank)

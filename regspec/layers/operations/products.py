@@ -31,7 +31,7 @@ from regspec.layers.operations.operands import (
     shape_of,
     value,
 )
-from regspec.layers.operations.reductions import inner_dimension, shown
+from regspec.layers.operations.reductions import inner_dimension, keras_dimension, shown
 from regspec.layers.reshaping import tuples
 
 
@@ -336,7 +336,7 @@ class Cross(Layer):
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         (y,) = others
-        dimension = x.dimension(self.axis)
+        dimension = keras_dimension(self.axis, x)
         same = len(x.shape) == len(y.shape) and all(map(met, x.shape[1:], y.shape[1:]))
         if not same or x.shape[dimension] not in (3, None):
             raise ShapeError(f"multiplies vectors of three numbers, but is given {x.named} and {y.named}")

@@ -18,7 +18,12 @@ from regspec.layers.reshaping import Moved
 
 def inner_dimension(axis: int, x: Symbol) -> int:
     """The dimension in torch of an axis as a spec counts it, which may not be the batch. Raises `ShapeError`."""
-    dimension = x.dimension(x.keras_axis(axis))
+    return keras_dimension(x.keras_axis(axis), x)
+
+
+def keras_dimension(axis: int, x: Symbol) -> int:
+    """The dimension in torch of an axis as Keras counts it, which may not be the batch. Raises `ShapeError`."""
+    dimension = x.dimension(axis)
     if dimension == 0:
         raise ShapeError(
             f"has axis {axis}, which is the batch of {x.described}", "a layer works on each example by itself"
