@@ -304,8 +304,9 @@ class TimeDistributed(Layer):
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         (x,) = xs
-        inner = self.layer.output_spec_order(rank - 1, self._step(x))
-        return x.spec_order if rank == x.rank and inner is not None else inner and _in_steps(inner)
+        inner = self.layer.output_spec_order(rank - 1, nested.wanted(self.layer, self._step(x)))
+        is_kept = rank == x.rank and self.layer.keeps_axes and inner is not None
+        return x.spec_order if is_kept else inner and _in_steps(inner)
 
     @property
     def reads_axes(self) -> bool:

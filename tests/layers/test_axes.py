@@ -304,6 +304,23 @@ ROWS: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     ),
 }
 
+VIDEO = ([4, 3, 6, 7], ["steps", "channels", "height", "width"])
+INNER: dict[str, tuple[dict[str, Any], Callable[[Tensor], Tensor]]] = {
+    "permute": (one("Permute", dims=[2, 3, 1]), lambda a: a.permute(0, 1, 3, 4, 2)),
+    "permute that keeps the channels": (one("Permute", dims=[1, 3, 2]), lambda a: a.mT),
+    "swapaxes": (one("Swapaxes", axis1=1, axis2=2), lambda a: a.transpose(2, 3)),
+    "moveaxis": (one("Moveaxis", source=1, destination=3), lambda a: a.movedim(2, 4)),
+    "einsum": (one("Einsum", subscripts="bchw->bwch"), lambda a: a.permute(0, 1, 4, 2, 3)),
+    "take": (one("Take", axis=3, indices=2), lambda a: a[..., 2]),
+    "argmax": (one("Argmax", axis=2), lambda a: a.argmax(3).int()),
+    "flip": (one("Flip", axis=1), lambda a: a.flip(2)),
+    "mean": (one("Mean", axis=2), lambda a: a.mean(3)),
+    "get item": (one("GetItem", key=[":", ":", 0]), lambda a: a[:, :, :, 0]),
+    "reshape": (one("Reshape", target_shape=[6, 3, 7]), lambda a: a.reshape(-1, 4, 6, 3, 7)),
+}
+for title, (layer, function) in INNER.items():
+    ROWS[f"{title} of each step"] = (on([VIDEO], one("TimeDistributed", layer=layer)), function)
+
 
 @pytest.mark.parametrize("name", ROWS)
 def test_by_hand(name: str) -> None:
