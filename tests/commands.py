@@ -27,17 +27,16 @@ ROOT = Path(__file__).parent.parent
 PATIENCE = 120  # seconds for a process to end, on a machine that has much else to do
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    [
-        "torch.distributed.fsdp",
-        "torch.distributed.tensor.parallel",
-        "torch.distributed.tensor.debug",
-        "sklearn.datasets",
-        "regspec.cli",
-        "regspec.training.run",
-        "regspec.tuning.search",
-    ]
-)
+PRELOADED = [
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor.parallel",
+    "torch.distributed.tensor.debug",
+    "sklearn.datasets",
+    "regspec.cli",
+    "regspec.training.run",
+    "regspec.training.tuning.search",
+]
+PROCESSES.set_forkserver_preload(PRELOADED)
 
 
 @dataclass(frozen=True)

@@ -186,8 +186,20 @@ WRITING = {
     "report run -o out": "out",
     "plot run curves -o out.png": "out.png",
     "plot run curves -o out.svg": "out.svg",
+    "plot run curves -o out.pdf": "out.pdf",
+    "plot run -o out": "out/terms.png",
     "port model.keras -o out": "out/model.py",
     "port model.keras -o out ": "out/spec.yaml",
+    "port model.keras -o out  ": "out/weights.safetensors",
+    "port model.keras -o out   ": "out/report.md",
+}
+FOREIGN = {  # of other programs, or people
+    ".html": b'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>My garden</title>\n',
+    ".png": b"\x89PNG\r\n\x1a\n of a cat",
+    ".svg": b'<?xml version="1.0" encoding="utf-8" standalone="no"?>\n<svg/>\n',
+    ".pdf": b"%PDF-1.4\n% a letter\n",
+    ".json": b'{\n "$schema": "https://json-schema.org/draft/2020-12/schema",\n "title": "mine"\n}\n',
+    "": b"# Mine\n",
 }
 
 
@@ -215,6 +227,68 @@ def test_a_file_that_was_edited_is_kept(text: str, folder: Path, run: Path) -> N
     assert path.read_bytes() == b"# mine\n" + made
     assert command(*text.split(), "--force", cwd=folder).code == 0
     assert path.read_bytes() == made
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("report run -o out.html", "out.html"),
+        ("plot run curves -o out.png", "out.png"),
+        ("plot run curves -o out.svg", "out.svg"),
+        ("plot run curves -o out.pdf", "out.pdf"),
+        ("plot run -o out", "out/curves.png"),
+        ("schema -o out.json", "out.json"),
+        ("kinds Dense --format json -o out.json", "out.json"),
+        ("kinds Dense --format markdown -o out", "out"),
+        ("port model.keras -o out", "out/report.md"),
+        ("port model.keras -o out", "out/weights.safetensors"),
+    ],
+)
+def test_a_file_of_another_program_is_kept(text: str, path: str, folder: Path, run: Path) -> None:
+    """Even if it is of the same form."""
+    (folder / "run").symlink_to(run)
+    (folder / "model.keras").symlink_to(ROOT / "examples" / "keras_mlp.keras")
+    there = folder / path
+    there.parent.mkdir(exist_ok=True)
+    there.write_bytes(FOREIGN.get(there.suffix, FOREIGN[""]))
+    result = command(*text.split(), cwd=folder)
+    assert (result.code, there.read_bytes()) == (1, FOREIGN.get(there.suffix, FOREIGN[""]))
+    assert result.stderr.startswith(f"{path}: error: is there already, and holds something else")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "path"),
+    [
+        ("report run -o out", "report run run -o out", "out"),
+        ("plot run curves -o out.png", "plot run terms -o out.png", "out.png"),
+        ("plot run curves -o out.svg", "plot run terms -o out.svg", "out.svg"),
+        ("plot run curves -o out.pdf", "plot run terms -o out.pdf", "out.pdf"),
+        ("port model.keras -o out", "port model.keras -o out --verify", "out/report.md"),
+    ],
+)
+def test_what_is_made_from_something_else_may_go(first: str, second: str, path: str, folder: Path, run: Path) -> None:
+    """A page, a figure and a report can be made again, and are written over when there is something new."""
+    (folder / "run").symlink_to(run)
+    (folder / "model.keras").symlink_to(ROOT / "examples" / "keras_mlp.keras")
+    assert command(*first.split(), cwd=folder).code == 0
+    made = (folder / path).read_bytes()
+    assert command(*second.split(), cwd=folder).code == 0
+    assert (folder / path).read_bytes() != made
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        *(("compile good.yaml -o", name) for name in (".", "/", "", "inside")),
+        *((f"{other} -o", "inside") for other in ("schema", "kinds Dense", "report run")),
+    ],
+)
+def test_a_folder_where_a_file_is_to_be(text: str, name: str, folder: Path, run: Path) -> None:
+    (folder / "run").symlink_to(run)
+    (folder / "inside").mkdir()
+    result = command(*text.split(), name, cwd=folder)
+    assert (result.code, result.stdout) == (1, "")
+    assert result.stderr == f"{Path(name)}: error: is a folder, where a file is to be written\n"
 
 
 def test_a_source_that_was_edited_anywhere(folder: Path) -> None:

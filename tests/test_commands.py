@@ -61,7 +61,6 @@ SHORT = {
 SLOW = (  # and like another that the gate runs
     ["tune", "SPEC"],
     ["tune", "examples/digits_search.yaml", "--data", "examples.pages.choosing_a_strength:noisy"],
-    ["train", "classifier.yaml"],
     ["--import", "mine", "schema"],
 )
 
@@ -82,11 +81,15 @@ def shown_in_examples() -> Iterator[tuple[str, list[str]]]:
                     yield str(path.relative_to(ROOT)), shlex.split(text)
 
 
+def shown_anywhere() -> list[tuple[str, list[str]]]:
+    """Where commands are shown, with their words after ``regspec``."""
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which tells of commands as they were
+    return [*shown_in_help(), *((page.name, words) for page in pages for words in page.commands), *shown_in_examples()]
+
+
 def shown() -> list[Any]:
     """Each command once, for the files that it is shown with."""
-    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which tells of commands as they were
-    found = [*shown_in_help(), *((page.name, words) for page in pages for words in page.commands), *shown_in_examples()]
-    own = {}
+    found, own = shown_anywhere(), {}
     for where, words in found:
         if len(words) > 1 or words == ["schema"]:  # of others that stand alone the text speaks, and shows no use
             files = files_of(where, words)
@@ -166,6 +169,10 @@ def test_a_command_that_is_shown(
     for option, value in itertools.pairwise(arguments):
         if option in ("-o", "--output"):
             assert (tmp_path / value).exists()
+
+
+def test_what_is_called_slow_is_shown() -> None:
+    assert all(words in [each for _, each in shown_anywhere()] for words in SLOW)
 
 
 def test_every_command_has_an_example() -> None:

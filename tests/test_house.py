@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from graphlib import TopologicalSorter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from regspec.language.fields import RESERVED
 from regspec.layers import KINDS, Layer
 from regspec.runtime import Regularized
 from regspec.views.schema import spec_schema
+
+from .commands import PRELOADED
 
 ROOT = Path(regspec.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -199,6 +202,11 @@ def test_generated_files_are_up_to_date() -> None:
     command = [sys.executable, "-m", "tests.generate", "--check"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent)
     assert result.returncode == 0, result.stderr
+
+
+def test_what_processes_of_tests_are_forked_from_is_there() -> None:
+    """A server that can't import one says nothing, and is slow."""
+    assert all(find_spec(name) for name in PRELOADED)
 
 
 def test_the_readme_of_the_tests_has_every_file() -> None:

@@ -80,6 +80,10 @@ def test_several(text: str, arguments: dict[str, Any]) -> None:
         ("sgd momentum=.inf", "sgd does not take 'momentum=.inf'", "momentum is a number, such as 0"),
         ("sgd momentum=0.9, nesterov=true", "'momentum=0.9,'", "momentum is a number, such as 0"),
         ("sgd momentum=0.9 momentum=1", "sgd is given 'momentum' twice", None),
+        ("sgd lr=0.1", "sgd does not take 'lr=0.1'", "the learning rate is --lr"),
+        ("adam learning_rate=0.1", "adam does not take 'learning_rate=0.1'", "the learning rate is --lr"),
+        ("sgd nesterov", "sgd does not take 'nesterov'", "write nesterov=…, where nesterov is true or false"),
+        ("adam betas momentum=1", "adam does not take 'betas'", "write betas=…, where betas is 2 numbers in brackets"),
         ("sgd 0.9", "sgd does not take '0.9'", "it takes momentum, dampening"),
         ("adam betas=0.9", "'betas=0.9'", "betas is 2 numbers in brackets, such as (0.9,0.999)"),
         ("adam betas=(0.9,)", "'betas=(0.9,)'", "betas is 2 numbers in brackets, such as (0.9,0.999)"),
@@ -94,6 +98,16 @@ def test_what_is_refused(text: str, message: str, hint: str | None) -> None:
     (problem,) = caught.value.problems
     assert message in problem.what
     assert problem.hint == hint if hint is None else problem.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(("--optimizer", "sdg"), "'sdg' is no optimizer"), (("--route", "decay"), "'decay' is no route")],
+)
+def test_it_is_refused_before_data_is_read(options: tuple[str, str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text("regspec: 1\ninputs: {x: {shape: [13]}}\nlayers: [Dense: {units: 3}]\n")
+    done = command("train", "net.yaml", "--data", "absent.csv", *options, cwd=tmp_path)
+    assert (done.code, done.stderr.startswith(f"error: {message}")) == (1, True)
 
 
 @pytest.mark.parametrize("text", re.findall(r"'(\w+ \S+=[^']+)'", Option.all_of(Options)["optimizer"].help))

@@ -119,9 +119,25 @@ def test_an_alias_is_the_name_that_it_stands_for() -> None:
     assert shown("swish").startswith("silu  (activation, also swish)")
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"), [("Linear", "Dense"), ("conv2d", "Conv2D"), ("relu7", "relu"), ("l1-l2", "l1_l2")]
-)
+UNKNOWN = {
+    "Linear": "Dense",
+    "conv2d": "Conv2D",
+    "Dens": "Dense",
+    "BatchNorm": "BatchNormalization",
+    "relu7": "ReLU",
+    "l1-l2": "l1_l2",
+    "cosin": "cosine",
+    "nonneg": "non_neg",
+    "glorot": "glorot_uniform",
+    "xavier": "glorot_uniform",
+    "kaiming": "he_normal",
+    "lasso": "l1",
+    "ridge": "l2",
+    "Ridge": "l2",
+}
+
+
+@pytest.mark.parametrize(("name", "hint"), UNKNOWN.items())
 def test_an_unknown_name(
     name: str, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -190,6 +190,24 @@ layers:
     assert sum(weight.after.size for weight in weights) == sum(each.numel() for each in model.parameters())
 
 
+def test_weights_that_are_not_trained(tmp_path: Path) -> None:
+    """They are left out, but for those with a term."""
+    (tmp_path / "spec.yaml").write_text("""
+regspec: 1
+inputs: {x: {shape: [6]}}
+layers:
+  - Dense: {name: frozen, units: 5, trainable: false}
+  - Dense: {name: kept, units: 4, trainable: false, kernel_regularizer: l2}
+  - BatchNormalization: {name: norm}
+  - Dense: {name: part, units: 3, trainable: kernel}
+""")
+    model = regspec.build(tmp_path / "spec.yaml")
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    (tmp_path / "metrics.csv").write_text("epoch,data_loss\n1,0.5\n")
+    names = [weight.name for weight in weights_in(only(tmp_path))]
+    assert names == ["kept.kernel", "norm.gamma", "norm.beta", "part.kernel"]
+
+
 # -- what is shown ----------------------------------------------------------------------------------------------------
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from enum import Enum
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -38,15 +36,15 @@ Set = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Write over a file that is there and holds something else.")]
 
 
-class Format(str, Enum):
-    """How results are printed."""
-
-    text = "text"
-    json = "json"
+Format = Literal["text", "json"]  # of results that are printed
 
 
 def write(
-    text: str | bytes, path: Path | None, *, force: bool = False, may_go: Callable[[bytes], bool] | None = None
+    text: str | bytes,
+    path: Path | None,
+    *,
+    force: bool = False,
+    may_go: Callable[[bytes], bool] = lambda there: False,
 ) -> None:
     """Prints a text, or writes it to a file. Raises `RegspecError` where that would lose something.
 
@@ -54,13 +52,13 @@ def write(
         text: the text, or the bytes of a file.
         path: the file; None to print.
         force: whether what is there may be lost.
-        may_go: whether it is no loss; of what a program writes anew when absent: whether it begins alike.
+        may_go: whether it is no loss, because it can be made again; nothing is when absent.
     """
     if path is None:
         typer.echo(text, nl=False)
         return
     if not force:
-        files.check_kept(path, text, may_go or partial(files.is_alike, text))
+        files.check_kept(path, text, may_go)
     files.write(path, text)
 
 

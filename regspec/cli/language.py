@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from regspec.cli.application import Force, app, write
-
-
-class Format(str, Enum):
-    """How kinds and names are printed."""
-
-    text = "text"
-    json = "json"
-    markdown = "markdown"
 
 
 @app.command(epilog="Example: `regspec kinds Dense`")
@@ -33,8 +24,9 @@ def kinds(
         ),
     ] = None,
     format: Annotated[
-        Format, typer.Option(help="Tables for people, JSON for programs, or a page in Markdown.")
-    ] = Format.text,
+        Literal["text", "json", "markdown"],
+        typer.Option(help="Tables for people, JSON for programs, or a page in Markdown."),
+    ] = "text",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
@@ -49,9 +41,9 @@ def kinds(
     from regspec.views.reference import Reference, found, reference
 
     part = reference() if name is None else found(name)
-    if format is Format.json:
+    if format == "json":
         write(json.dumps(part.as_dict(), indent=1, ensure_ascii=False) + "\n", output, force=force)
-    elif format is Format.markdown:
+    elif format == "markdown":
         write(page(part), output, force=force)
     else:
         from regspec.cli.tables import print_reference

@@ -6,8 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from enum import Enum
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
@@ -37,10 +36,12 @@ def with_options(command: Callable[..., None], *, is_for_trials: bool = False) -
     @functools.wraps(command)
     def called(**given: Any) -> None:
         for group, (cls, names) in groups.items():
-            given[group] = cls(**{name: _plain(given.pop(name)) for name in names})
+            values = {name: given.pop(name) for name in names}
+            values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+            given[group] = cls(**values)
         command(**given)
 
-    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    vars(called)["__signature__"] = inspect.Signature(parameters)
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return called
 
@@ -56,25 +57,7 @@ def _parameter(cls: type, name: str, option: Option) -> inspect.Parameter:
         metavar=option.metavar,
         show_default=default not in (None, ()),
     )
-    kind: Any = Annotated[_read_as(name, get_type_hints(cls)[name]), how]
+    hint = get_type_hints(cls)[name]
+    kind: Any = Annotated[list[str] if get_origin(hint) is tuple else hint, how]  # typer has no options that are tuples
     default = [*default] if isinstance(default, tuple) else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-
-
-def _read_as(name: str, hint: Any) -> Any:
-    """The type by which typer reads a field: a list for a tuple, and an enumeration for a choice."""
-    if get_origin(hint) is tuple:
-        return list[str]
-    choice = next((each for each in (hint, *get_args(hint)) if get_origin(each) is Literal), None)
-    if choice is None:
-        return hint
-    # mypy knows enumerations that are written out only
-    enumeration: Any = Enum(name, {value: value for value in get_args(choice)}, type=str)  # type: ignore[misc]
-    return enumeration if choice is hint else enumeration | None
-
-
-def _plain(value: Any) -> Any:
-    """What the dataclass takes for what typer has read."""
-    if isinstance(value, list):
-        return tuple(value)
-    return value.value if isinstance(value, Enum) else value

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from regspec.cli.application import Force, app
 from regspec.graph.loading import graph_of
-from regspec.targets.source import source
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
 from regspec.views.summary import summarize
-
-
-class Reduction(str, Enum):
-    """What activity penalties are: means over the batch, or sums."""
-
-    mean = "mean"
-    sum = "sum"
-
-
-class DataFormat(str, Enum):
-    """Where the channels of images lie."""
-
-    channels_first = "channels_first"
-    channels_last = "channels_last"
-
-
-class Backend(str, Enum):
-    """What trained a model of Keras 1 or 2."""
-
-    tensorflow = "tensorflow"
-    theano = "theano"
 
 
 @app.command(epilog="Example: `regspec port examples/keras_mlp.keras -o ported/ --verify`")
@@ -58,14 +35,14 @@ def port(
         Path | None, typer.Option(help="A .weights.h5 file, for a config without weights.", show_default=False)
     ] = None,
     activity_reduction: Annotated[
-        Reduction | None,
+        Literal["mean", "sum"] | None,
         typer.Option(
             help="Whether activity penalties were divided by the batch size, where the file does not tell.",
             show_default=False,
         ),
     ] = None,
     backend: Annotated[
-        Backend | None,
+        Literal["tensorflow", "theano"] | None,
         typer.Option(
             help="What trained a file of Keras 1 or 2 that does not say so, as none of Keras 1 does: Theano turns the "
             "kernels of convolutions around, and pads otherwise.",
@@ -73,7 +50,7 @@ def port(
         ),
     ] = None,
     data_format: Annotated[
-        DataFormat | None,
+        Literal["channels_first", "channels_last"] | None,
         typer.Option(
             help="Convert a model with channels last to channels_first, with its weights, those after a Flatten too.",
             show_default=False,
@@ -114,23 +91,26 @@ def port(
     gradients and moving statistics are compared with Keras's on random inputs.
     """
     try:
+        from regspec.keras.porting import contents
         from regspec.keras.porting import port as ported
     except ImportError as error:
         raise RegspecError(Problem(f"port needs {error.name}", "pip install 'regspec[keras]'")) from None
     made = ported(
         file,
         weights=weights,
-        activity_reduction=None if activity_reduction is None else activity_reduction.value,
-        backend=None if backend is None else backend.value,
-        data_format=None if data_format is None else data_format.value,
+        activity_reduction=activity_reduction,
+        backend=backend,
+        data_format=data_format,
         fold=fold,
         blocks=blocks,
         keeps_quirks=not no_quirks,
         replace=dict(_pair(each) for each in replace or ()),
     )
-    if not force:  # before the verification, which takes a while
-        for name, text in (("spec.yaml", made.text), ("model.py", source(made.spec))):
-            files.check_kept(output / name, text, lambda there: False)
+    if not force and output.is_dir():  # before the verification, which takes a while
+        made_files = contents(made)
+        title = made_files["report.md"].partition(b"\n")[0]  # what follows it is not the same with a verification
+        for name, content in made_files.items():
+            files.check_kept(output / name, content, lambda there: there.partition(b"\n")[0] == title)
     verification = made.verify(tolerance=tolerance) if verify else None
     made.save(output, verification=verification)
     summary = summarize(graph_of(made.spec))

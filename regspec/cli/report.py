@@ -32,12 +32,13 @@ def report(
     It needs no network, nor any file beside it.
     """
     try:
+        from regspec.report.generated import is_generated
         from regspec.report.page import page
     except ImportError as error:
         raise RegspecError(_needs("report", error)) from None
     text = page(runs)
     output = output or runs[0] / "report.html"
-    write(text, output, force=force)
+    write(text, output, force=force, may_go=is_generated)
     typer.echo(f"report: {output}")
 
 
@@ -65,17 +66,21 @@ def plot(
 ) -> None:
     """Write figures of a run as files: one, or all of them as PNG into a folder."""
     try:
+        from regspec.report.generated import is_generated
         from regspec.report.images import image, images
     except ImportError as error:
         raise RegspecError(_needs("plot", error)) from None
     if name is None:
         folder = output or run / "figures"
         made = images(run)
+        for each, content in made.items():
+            if not force:
+                files.check_kept(folder / each, content, is_generated)
         files.write_folder(folder, made)
         typer.echo(f"figures: {', '.join(str(folder / each) for each in made)}")
     else:
         output = output or run / f"{name}.png"
-        write(image(run, name, output.suffix.removeprefix(".")), output, force=force)
+        write(image(run, name, output.suffix.removeprefix(".")), output, force=force, may_go=is_generated)
         typer.echo(f"figure: {output}")
 
 

@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,7 +31,7 @@ def check(
             metavar="FILES…", help="Specs, or rules for modules; - for the standard input.", show_default=False
         ),
     ],
-    format: Annotated[Format, typer.Option(help="Text for people, or JSON for programs.")] = Format.text,
+    format: Annotated[Format, typer.Option(help="Text for people, or JSON for programs.")] = "text",
 ) -> None:
     """Check specs and rules: fields, names, and the shapes of every layer. Needs no torch."""
     if files.count(STDIN) > 1:
@@ -41,13 +40,13 @@ def check(
     for file in files:
         try:
             line = _line(file)
-            if format is Format.text:
+            if format == "text":
                 typer.echo(line)
         except RegspecError as error:
             problems.extend(error.problems)
-            if format is Format.text:
+            if format == "text":
                 typer.echo(_styled(error))
-    if format is Format.json:
+    if format == "json":
         typer.echo(json.dumps([problem.as_dict() for problem in problems], indent=2))
     if problems:
         raise typer.Exit(1)
@@ -70,7 +69,7 @@ def _line(path: Path) -> str:
 @app.command(epilog="Example: `regspec show examples/digits_cnn.yaml`")
 def show(
     spec: Spec,
-    format: Annotated[Format, typer.Option(help="A table for people, or JSON for programs.")] = Format.text,
+    format: Annotated[Format, typer.Option(help="A table for people, or JSON for programs.")] = "text",
     graph: Annotated[bool, typer.Option("--graph", help="The graph as a Mermaid diagram instead.")] = False,
     set: Set = None,
 ) -> None:
@@ -78,7 +77,7 @@ def show(
     resolved = graph_of(checked(document_in(spec), parameters(set)))
     if graph:
         typer.echo(mermaid(resolved), nl=False)
-    elif format is Format.json:
+    elif format == "json":
         typer.echo(json.dumps(summarize(resolved).as_dict(), indent=2))
     else:
         from regspec.cli.tables import print_summary
@@ -136,29 +135,22 @@ def rules(
             metavar="MODULE:CALLABLE", help="What gives the torch module: a class or a function.", show_default=False
         ),
     ],
-    format: Annotated[Format, typer.Option(help="A table for people, or JSON for programs.")] = Format.text,
+    format: Annotated[Format, typer.Option(help="A table for people, or JSON for programs.")] = "text",
 ) -> None:
     """Show which parameters and outputs of a module the rules of a file select, and what they leave."""
     from regspec.cli.tables import print_coverage
     from regspec.modules.regularizing import coverage
 
     selected = coverage(called(target), document_in(file))
-    if format is Format.json:
+    if format == "json":
         typer.echo(json.dumps([each.as_dict() for each in selected], indent=2))
     else:
         print_coverage(selected)
 
 
-class Described(str, Enum):
-    """What a schema describes."""
-
-    spec = "spec"
-    rules = "rules"
-
-
 @app.command(epilog="Example: `regspec schema spec -o model.schema.json`")
 def schema(
-    of: Annotated[Described, typer.Argument(help="Specs, or rules for modules.")] = Described.spec,
+    of: Annotated[Literal["spec", "rules"], typer.Argument(help="Specs, or rules for modules.")] = "spec",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
@@ -173,7 +165,7 @@ def schema(
 
     for group in ("regspec.layers", "regspec.regularizers"):
         load_entry_points(group)
-    described = spec_schema() if of is Described.spec else rules_schema()
+    described = spec_schema() if of == "spec" else rules_schema()
     write(json.dumps(described, indent=1) + "\n", output, force=force)
 
 

@@ -79,19 +79,23 @@ class Port(PortedModel):
         Raises:
             RegspecError: where the folder can't be written.
         """
-        import safetensors.torch
+        files.write_folder(Path(folder), contents(self, verification))
 
-        from regspec.keras.report import report
 
-        # each a tensor of its own, as this format wants them
-        state = {name: value.detach().clone() for name, value in self.build().state_dict().items()}
-        contents: dict[str, str | bytes] = {
-            "spec.yaml": self.text,
-            "model.py": source(self.spec),
-            "weights.safetensors": safetensors.torch.save(state),
-            "report.md": report(self, verification),
-        }
-        files.write_folder(Path(folder), contents)
+def contents(port: Port, verification: Verification | None = None) -> dict[str, bytes]:
+    """The files that are saved of a port, by name."""
+    import safetensors.torch
+
+    from regspec.keras.report import report
+
+    # each a tensor of its own, as this format wants them
+    state = {name: value.detach().clone() for name, value in port.build().state_dict().items()}
+    return {
+        "spec.yaml": port.text.encode(),
+        "model.py": source(port.spec).encode(),
+        "weights.safetensors": safetensors.torch.save(state),
+        "report.md": report(port, verification).encode(),
+    }
 
 
 def port(
@@ -140,10 +144,11 @@ def port(
     """
     stored = archive.read(Path(path), None if weights is None else Path(weights))
     notes = Notes()
+    dialect = Dialect.of(stored.version, stored.config)
     dialect = changed(
-        Dialect.of(stored.version, stored.config),
+        dialect,
         has_arrays=stored.arrays is not None,
-        backend=backend or _backend_of(stored),
+        backend=_backend_of(stored, dialect, backend),
         keeps_quirks=keeps_quirks,
         replacements=Replacements.of(replace or {}),
     )
@@ -200,11 +205,24 @@ def port(
     )
 
 
-def _backend_of(stored: archive.Archive) -> str | None:
-    """The backend that trained a file, if it or its weights say so."""
+def _backend_of(stored: archive.Archive, dialect: Dialect, given: str | None) -> str | None:
+    """The backend that trained a file: as it or its weights say, or as it is given.
+
+    Raises:
+        RegspecError: where what is given can't be.
+    """
     said = stored.config.get("backend")
     found = None if stored.arrays is None else legacy.backend_in(stored.arrays)
-    return found or (said if isinstance(said, str) else None)
+    known = found or (said if isinstance(said, str) else None)
+    if given is None or given == known:
+        return known
+    if dialect.generation == 3:
+        what = f"is of Keras 3, whose files mean the same with any backend, so 'backend={given}' says nothing of it"
+        raise RegspecError(Problem(what, "leave 'backend' out", str(stored.path)))
+    if known is not None:
+        what = f"says that {known} trained it, and not {given}"
+        raise RegspecError(Problem(what, "leave 'backend' out", str(stored.path)))
+    return given
 
 
 # What a damaged config may raise, anywhere in the port.

@@ -34,26 +34,38 @@ def heeded(class_name: str, config: Config, dialect: Dialect, notes: Notes) -> C
     return config
 
 
+def _is_kept(dialect: Dialect, notes: Notes, what: str, kept: str, meant: str) -> bool:
+    """Whether a quirk is reproduced; a note says what it is, and what becomes of it in either case."""
+    notes.add(f"{what}{kept if dialect.keeps_quirks else meant}")
+    return dialect.keeps_quirks
+
+
 def _unheard(config: Config, dialect: Dialect, notes: Notes) -> Config:
     """Without the penalty on the output of a layer inside: Keras 3 calls it so that none is added."""
     inner = config.get("layer") or {}
     own = inner.get("config")
     if not isinstance(own, dict) or own.get("activity_regularizer") is None:
         return config
-    where = f"'{config.get('name')}' wraps a layer with an activity_regularizer, which Keras 3 never applies there"
-    if not dialect.keeps_quirks:
-        notes.add(f"{where}; here it is")
+    what = f"'{config.get('name')}' wraps a layer with an activity_regularizer, which Keras 3 never applies there"
+    if not _is_kept(dialect, notes, what, ", and so it is left out; keeps_quirks=False applies it", "; here it is"):
         return config
-    notes.add(f"{where}, and so it is left out; keeps_quirks=False applies it")
     return {**config, "layer": {**inner, "config": {**own, "activity_regularizer": None}}}
 
 
 def _at_once(config: Config, dialect: Dialect, notes: Notes) -> Config:
-    """With all steps in one batch: before Keras 3, which has one step after the other for a layer that reads it."""
+    """With all steps in one batch: before Keras 3, which has one step after the other for a layer that reads it.
+
+    So does one with a penalty on an output inside it, which is a mean over the batch.
+    """
     inner, reads_batch = config.get("layer"), False
     while isinstance(inner, dict) and not reads_batch:
-        reads_batch = inner.get("class_name") in OF_BATCHES
-        inner = (inner.get("config") or {}).get("layer")
+        own = inner.get("config") or {}
+        wrapped = [
+            own[key].get("config") or {} for key in ("layer", "backward_layer") if isinstance(own.get(key), dict)
+        ]
+        has_penalty = any(each.get("activity_regularizer") is not None for each in wrapped)
+        reads_batch = inner.get("class_name") in OF_BATCHES or has_penalty
+        inner = own.get("layer")
     return {**config, "steps_at_once": True} if reads_batch else config
 
 
@@ -111,10 +123,9 @@ def _cut_off(config: Config, dialect: Dialect, notes: Notes) -> Config:
     if not isinstance(inner, dict) or inner.get("class_name") not in TABLES:
         return config
     what = f"'{config.get('name')}' is around an embedding, whose vectors Keras 3 cuts to whole numbers"
-    if not dialect.keeps_quirks:
-        notes.add(f"{what} where the input has these; here they stay as they are")
+    what = f"{what} where the input has these"
+    if not _is_kept(dialect, notes, what, ", and so does the port; keeps_quirks=False leaves them", "; here they stay"):
         return config
-    notes.add(f"{what} where the input has these, and so does the port; keeps_quirks=False leaves them")
     return {**config, "cuts_off": True}
 
 
@@ -150,9 +161,9 @@ def mistaken(fields: Config, dialect: Dialect, notes: Notes) -> Config:
     """A gated layer of Keras 1.2, which takes the penalty of the kernel for its recurrent kernel too."""
     if fields.get("recurrent_regularizer") == fields.get("kernel_regularizer"):
         return fields
-    where = f"'{fields.get('name')}' has the penalty of its kernel on its recurrent kernel too, whatever that's own is"
-    if not dialect.keeps_quirks:
-        notes.add(f"{where}, in Keras 1.2; here it has its own")
+    what = f"'{fields.get('name')}' has the penalty of its kernel on its recurrent kernel too, in Keras 1.2"
+    if not _is_kept(
+        dialect, notes, what, ", and so in the port; keeps_quirks=False gives it its own", "; here its own"
+    ):
         return fields
-    notes.add(f"{where}, as Keras 1.2 had it; keeps_quirks=False sets that right")
     return {**fields, "recurrent_regularizer": fields.get("kernel_regularizer")}

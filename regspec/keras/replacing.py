@@ -84,6 +84,7 @@ def own_parameters(
     They are matched by the names of the parts that they belong to, where these are the same, and in order; the shapes
     must fit, after the transpositions that torch's own layers need.
     """
+    assert isinstance(layer, Registered)
     try:
         module = _instance(layer)
     except Exception as error:  # of the user's constructor
@@ -117,11 +118,10 @@ def own_parameters(
     return found
 
 
-def _instance(layer: Layer) -> nn.Module:
+def _instance(layer: Registered) -> nn.Module:
     """The module that a kind of the user's is, as compiled source makes it."""
     import torch
 
-    assert isinstance(layer, Registered)
     target = getattr(importlib.import_module(layer.module_import.module), layer.module_import.name)
     arguments = {name: getattr(layer, name) for name in layer.module_fields if name in layer.model_fields_set}
     with torch.random.fork_rng(devices=()):

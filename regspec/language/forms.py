@@ -126,13 +126,18 @@ class Family(Generic[T]):
 
     def hint(self, name: str) -> str:
         """What to write instead of a name that nobody knows: what it means elsewhere, one that is near, or all."""
+        near = self.elsewhere(name) or did_you_mean(name, [*self.members, *self.aliases])
+        return near or f"there are {', '.join(self.members)}"
+
+    def elsewhere(self, name: str) -> str | None:
+        """What to write for a name that means something elsewhere; None for one that does not."""
         folded = snake_case(name).strip("_")
         for each in (folded, folded.replace("_", "")):
             if each in self.explained:
                 return self.explained[each]
             if each in self.synonyms:
                 return f"did you mean '{self.synonyms[each]}'?"
-        return did_you_mean(name, [*self.members, *self.aliases]) or f"there are {', '.join(self.members)}"
+        return None
 
     @property
     def _article(self) -> str:

@@ -97,7 +97,7 @@ def called(target: str) -> Any:
         return function()
     except RegspecError:
         raise
-    except Exception as error:
+    except Exception as error:  # of the user's function
         frames = traceback.extract_tb(error.__traceback__)[1:]
         own = [frame for frame in frames if frame.filename == frames[0].filename]  # and none of a library below it
         what = "".join(traceback.format_exception_only(error)).strip()

@@ -11,9 +11,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from regspec.code import axes
-from regspec.code.expressions import Expression, replaced
+from regspec.code.axes import Order
+from regspec.code.expressions import Expression, Module, call, replaced
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import REFERENCE, Frozen
+from regspec.language.regularizers import Regularizer
 from regspec.layers.kinds import KINDS, find_kind
 from regspec.layers.layer import Layer, Weight
 from regspec.text.problems import did_you_mean
@@ -102,6 +104,17 @@ def lower(layer: Layer, x: Symbol, value: Expression, mask: Expression | None = 
     rank = len(_only_shape(layer, inner))
     order = layer.output_order(rank, inner)
     return result if order == axes.identity(rank) else result.method("permute", *axes.inverse(order))
+
+
+def listened(result: Expression, suffix: str, penalty: Regularizer, order: Order = ()) -> Expression:
+    """An output inside a layer through a module to listen on; ``order`` has Keras's axes as they lie in it.
+
+    A penalty that tells axes apart has them as Keras counts them.
+    """
+    listener = Module(call("nn.Identity"), suffix)
+    if order == axes.identity(len(order)) or not (penalty.reads_axes or penalty.reads_units):
+        return listener(result)
+    return listener(result.method("permute", *axes.inverse(order))).method("permute", *order)
 
 
 def _only_shape(layer: Layer, inner: Symbol) -> Shape:

@@ -14,6 +14,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language.fields import Axes, Axis, Fraction, NotNegative, Size
 from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.language.regularizers import Regularizer
+from regspec.layers import nested
 from regspec.layers.families import Elementwise, spec_axes
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
@@ -368,9 +369,9 @@ class SpectralNormalization(Layer):
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         kernel = self._kernel(x)
-        result = self.layer.lower(x)
-        assert isinstance(result, Expression)  # a layer with a kernel of its own module has one output
-        main = next(each for each in walk(result) if isinstance(each, Apply) and not each.module.suffix)
+        inner = self.layer.lower(x)
+        assert isinstance(inner, Expression)  # a layer with a kernel of its own module has one output
+        main = next(each for each in walk(inner) if isinstance(each, Apply) and not each.module.suffix)
         assert isinstance(main.module.constructor, Call)
         constructor = call(
             "SpectralNormalization",
@@ -380,7 +381,10 @@ class SpectralNormalization(Layer):
             power_iterations=unless(1, self.power_iterations),
         )
         normalized = Module(constructor)(*main.arguments, **main.keywords)
-        result = replaced(result, {main: normalized})
+        result: Expression = replaced(inner, {main: normalized})
         if self._is_cut(x):
             result = result.method("type_as", x)
-        return Module(call("nn.Identity"), "layer_activity")(result) if self.inner_activities else result
+        if self.layer.activity is None:
+            return result
+        rank = len(self.layer.output_shape(x))
+        return nested.listened(result, "layer_activity", self.layer.activity, self.layer.output_order(rank, x))

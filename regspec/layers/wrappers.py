@@ -174,8 +174,8 @@ class Bidirectional(Layer):
         count = self._forward.state_count
         forward, forward_states = self._forward.run(x, others[:count], ("forward",))
         backward, backward_states = self._backward.run(x, others[count:], ("backward",))
-        forward, forward_states = self._listened("forward", self._forward, forward, forward_states)
-        backward, backward_states = self._listened("backward", self._backward, backward, backward_states)
+        forward, forward_states = self._listened("forward", self._forward, x, forward, forward_states)
+        backward, backward_states = self._listened("backward", self._backward, x, backward, backward_states)
         if self._forward.return_sequences:
             backward = backward.method("flip", 1)
         states = (*forward_states, *backward_states)
@@ -190,13 +190,17 @@ class Bidirectional(Layer):
         return [merged, *states] if states else merged
 
     def _listened(
-        self, name: str, layer: Recurrent, output: Expression, states: tuple[Expression, ...]
+        self, name: str, layer: Recurrent, x: Symbol, output: Expression, states: tuple[Expression, ...]
     ) -> tuple[Expression, tuple[Expression, ...]]:
         """The raw output and states of a direction, through a module to listen on where they have a penalty."""
         if layer.activity is None:
             return output, states
-        listener = Module(call("nn.Identity"), f"{name}_activity")
-        return listener(output), tuple(listener(state) for state in states)
+        ranks = map(len, (layer.main_shape(x), *layer.state_shapes(x)))
+        heard, *heard_states = (
+            nested.listened(each, f"{name}_activity", layer.activity, layer.output_order(rank, x))
+            for each, rank in zip((output, *states), ranks, strict=False)
+        )
+        return heard, tuple(heard_states)
 
     def _both_at_once(self, cell: Cell, x: Symbol, initial: Sequence[Symbol]) -> Expression | list[Expression]:
         """Both directions by one of torch's modules."""
@@ -269,7 +273,15 @@ class TimeDistributed(Layer):
 
     @property
     def inner_activities(self) -> dict[str, Regularizer]:
-        return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
+        own = {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
+        return {**own, **self.layer.inner_activities}
+
+    @model_validator(mode="after")
+    def _has_one_of_a_name(self) -> TimeDistributed:
+        if self.layer.activity is not None and "layer_activity" in self.layer.inner_activities:
+            what = "wraps a {kind} with an activity_regularizer of its own, and one inside it: they would have one name"
+            raise PydanticCustomError("wrapped", what, {"kind": type(self.layer).__name__})
+        return self
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
@@ -283,15 +295,23 @@ class TimeDistributed(Layer):
         return self.layer.reads_batch
 
     @property
-    def _is_in_turn(self) -> bool:
-        """Whether the layer has one step after the other."""
+    def _has_batches(self) -> bool:
+        """Whether the layer reads the batch of each step, and not one of all steps."""
         return self.layer.reads_batch and not self.steps_at_once
+
+    @property
+    def _is_in_turn(self) -> bool:
+        """Whether the layer has one step after the other, as it also must where a penalty in it is a mean over a batch.
+
+        Keras adds those of all steps; but the layer's own penalty here is a mean over the steps too.
+        """
+        return self._has_batches or (bool(self.layer.inner_activities) and not self.steps_at_once)
 
     def _step(self, x: Symbol) -> Symbol:
         """A tensor like all steps of ``x``, one after the other."""
         mask = None
         # each step is a sequence with a mask of its own; or the mask says which examples of its batch count
-        if x.mask is not None and (x.mask.rank > 2 or self._is_in_turn):
+        if x.mask is not None and (x.mask.rank > 2 or self._has_batches):
             mask = Symbol((None, *x.mask.shape[2:]), x.mask.source, x.mask.dtype)
         shape, spec_order = (None, *x.logical[2:]), axes.without(x.spec_order, {1})
         return Symbol(shape, x.source, x.dtype, (), spec_order, x.is_open, mask=mask)
@@ -347,7 +367,7 @@ class TimeDistributed(Layer):
             return nested.lower(self.layer, x, x)  # Dense works along the last axis, whatever axes are before it
         if self._is_in_turn:
             result = call("torch.stack", self._step_by_step(x), dim=1)
-            return self._listened(result.method("flatten", 0, 1), x) if self.inner_activities else result
+            return result if self.layer.activity is None else self._listened(result.method("flatten", 0, 1), x)
         mask = None if x.mask is None else x.mask.method("flatten", 0, 1)
         return self._listened(nested.lower(self.layer, self._step(x), x.method("flatten", 0, 1), mask), x)
 
@@ -362,6 +382,6 @@ class TimeDistributed(Layer):
     def _listened(self, result: Expression, x: Symbol) -> Expression:
         """The outputs (batch, steps, …) of those of all steps, through a module to listen on if they have a penalty."""
         steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
-        if self.inner_activities:
-            result = Module(call("nn.Identity"), "layer_activity")(result)
+        if self.layer.activity is not None:
+            result = nested.listened(result, "layer_activity", self.layer.activity)
         return result.method("unflatten", 0, steps)

@@ -145,7 +145,7 @@ def coverage(module: nn.Module, rules: Rules | Document) -> list[Selected]:
     if loaded is None:
         raise RegspecError(problems)
     for name, part in module.named_modules():
-        if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():  # type: ignore[misc]
+        if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():  # type: ignore[misc]  # it says that its self is a protocol
             what = f"'{name}', a {type(part).__name__}, has no weights before its first call"
             raise RegspecError(Problem(what, "call the model once, with a batch, and regularize it then"))
     selected = [*_parameters(module, loaded), *_outputs(module, loaded)]

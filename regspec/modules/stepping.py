@@ -31,6 +31,7 @@ from regspec.modules.optimizers import (
 from regspec.modules.parts import Part, Route, remove_first, weights_of
 from regspec.modules.routes import add_gradients, penalty_on_gradient, shrink
 from regspec.runtime import Regularized
+from regspec.runtime.kernels.sharded import shard
 from regspec.runtime.penalties.terms import Listener, Seen, WeightTerm
 from regspec.runtime.penalties.weights import tensor_at
 
@@ -64,7 +65,7 @@ class Binding:
                 is_on_loss = any([*term.on_loss()] for _, term, _ in root._named_terms())
                 root._is_read = root._is_read or not is_on_loss
             Steps.of(self.optimizer).add(self)
-        except BaseException:
+        except BaseException:  # an interrupt too: it is bound whole or not at all
             self.remove()
             raise
 
@@ -143,13 +144,14 @@ class Binding:
             trained = [each for each in parameters_of(self.optimizer) if each.requires_grad]
             if trained:
                 smallest = min(trained, key=Tensor.numel)
-                self._watched = smallest, smallest.detach().clone()
+                self._watched = smallest, _own_shard(smallest).clone()
             return
         parameter, before = self._watched
-        if parameter.shape == before.shape and not bool((parameter.detach() != before).any()):
+        now = _own_shard(parameter)
+        if now.shape == before.shape and not bool((now != before).any()):
             return
         self._changes += 1
-        self._watched = parameter, parameter.detach().clone()
+        self._watched = parameter, now.clone()
         if self._changes == CHANGES:
             self.is_watching = False
             name = type(self.optimizer).__name__
@@ -159,6 +161,11 @@ class Binding:
                 UserWarning,
                 stacklevel=4,
             )
+
+
+def _own_shard(parameter: nn.Parameter) -> Tensor:
+    """The numbers that this process has, without a message to others."""
+    return shard(parameter.detach())
 
 
 def _around(term: Any, owner: Regularized) -> list[nn.Parameter]:

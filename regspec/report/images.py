@@ -6,10 +6,10 @@ import io
 from pathlib import Path
 
 from regspec.report import figures, style
+from regspec.report.generated import METADATA
 from regspec.report.runs import Recorded, read_runs
 from regspec.text.problems import Problem, RegspecError
 
-FORMATS = ("png", "svg", "pdf")
 SHARPNESS = 144  # pixels an inch, of PNG
 
 
@@ -19,9 +19,9 @@ def image(folder: Path, name: str, format: str = "png") -> bytes:  # noqa: A002 
     Raises:
         RegspecError: where there is no such figure or format, the run has nothing to draw in it, or is none.
     """
-    if format not in FORMATS:
+    if format not in METADATA:
         what = f"'{format}' is no format of figures" if format else "a figure's file needs an ending"
-        raise RegspecError(Problem(what, f"it may be {', '.join(FORMATS)}"))
+        raise RegspecError(Problem(what, f"it may be {', '.join(METADATA)}"))
     figures.named(name)
     (run,) = read_runs([folder])
     if (made := _image(run, name, format)) is None:
@@ -43,6 +43,5 @@ def _image(run: Recorded, name: str, kind: str) -> bytes | None:
         if not panels:
             return None
         file = io.BytesIO()
-        metadata = {"Date": None} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else {}
-        style.grid(panels).savefig(file, format=kind, dpi=SHARPNESS, metadata=metadata)
+        style.grid(panels).savefig(file, format=kind, dpi=SHARPNESS, metadata=METADATA[kind])
     return file.getvalue()

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from regspec.graph.network import BlockNode, Graph
 from regspec.report import figures, findings, style
 from regspec.report.drawing import panel as drawn
+from regspec.report.generated import PAGE
 from regspec.report.runs import Recorded, read_runs
 from regspec.report.style import Panel
 from regspec.views.summary import Summary, summarize
@@ -63,6 +64,7 @@ def page(folders: Sequence[Path]) -> str:
     )
     environment.filters["breakable"] = breakable
     return environment.get_template("page.html").render(
+        generator=Markup(PAGE),  # it is ours
         runs=runs,
         names={run.name: str(run.about.get("spec") or run.name) for run in runs},
         colours=style.COLOURS,
@@ -77,6 +79,7 @@ def page(folders: Sequence[Path]) -> str:
 
 def highlighted(text: str, language: str) -> Markup:
     """A text as HTML, its words in classes by what they are."""
+    # pygments has no types
     from pygments import highlight  # type: ignore[import-untyped]
     from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
     from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]

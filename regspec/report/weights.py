@@ -46,10 +46,10 @@ def weights_in(run: Recorded) -> list[Weight]:
     if run.weights is None:
         return []
     found, seen = [], set[str]()
-    for name, paths, regularizer in () if run.graph is None else _slots(program_of(run.graph), "", ""):
-        if all(path in run.weights for path in paths):
-            found.append(_weight(name, paths, regularizer, run.weights, run.initial))
-        seen.update(paths)
+    for slot in () if run.graph is None else _slots(program_of(run.graph), "", ""):
+        seen.update(slot.paths)
+        if (slot.is_trained or slot.regularizer is not None) and all(path in run.weights for path in slot.paths):
+            found.append(_weight(slot.name, slot.paths, slot.regularizer, run.weights, run.initial))
     others = [path for path in run.weights if path not in seen and "running_" not in path]
     return [*found, *(_weight(path, [path], None, run.weights, run.initial) for path in others)]
 
@@ -75,8 +75,16 @@ def _weight(name: str, paths: list[str], regularizer: str | None, after: Weights
     )
 
 
-def _slots(program: Program, prefix: str, module: str) -> Iterator[tuple[str, list[str], str | None]]:
-    """Each weight's name, its parameters' paths, and its regularizer; those that are not trained only with one."""
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    name: str
+    paths: list[str]  # of its parameters
+    regularizer: str | None
+    is_trained: bool
+
+
+def _slots(program: Program, prefix: str, module: str) -> Iterator[_Slot]:
+    """The weights of a program, its blocks' among them."""
     for step in program.steps:
         if not step.declares:
             continue
@@ -86,5 +94,5 @@ def _slots(program: Program, prefix: str, module: str) -> Iterator[tuple[str, li
             regularizers = {term.weight: str(term.regularizer) for term in resolved.terms}
             for weight in step.lowered.weights:
                 paths = [module + step.path(Place(weight.module, parameter)) for parameter in weight.parameters]
-                if (weight.trainable and not weight.frozen) or weight.name in regularizers:
-                    yield f"{prefix}{step.name}.{weight.name}", paths, regularizers.get(weight.name)
+                name, is_trained = f"{prefix}{step.name}.{weight.name}", weight.trainable and not weight.frozen
+                yield _Slot(name, paths, regularizers.get(weight.name), is_trained)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import reduce
 from operator import getitem
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
@@ -26,7 +26,7 @@ _REFERENCE = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*|\{[^{}]*\})")  # the last
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -34,13 +34,14 @@ def _number(value: Any) -> int | float:
     """A finite number, whole or not. Raises a pydantic error."""
     if not _is_number(value):
         raise PydanticCustomError("form", "must be {expected}", {"expected": "a number", "received": value})
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _step(value: Any) -> int | float:
-    if _number(value) <= 0:
+    step = _number(value)
+    if step <= 0:
         raise PydanticCustomError("form", "must be greater than 0")
-    return value  # type: ignore[no-any-return]
+    return step
 
 
 def _choices(value: Any) -> tuple[Any, ...]:

@@ -12,6 +12,8 @@ from regspec.text.problems import Problem, RegspecError
 
 def write(path: Path, content: str | bytes) -> None:
     """Writes a file at once: a reader sees the old content or the new, and nothing between. Raises `RegspecError`."""
+    if path.is_dir():
+        raise RegspecError(Problem("is a folder, where a file is to be written", path=str(path)))
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         try:
@@ -23,13 +25,13 @@ def write(path: Path, content: str | bytes) -> None:
         raise RegspecError(Problem(f"can't be written: {error.strerror}", path=str(path))) from None
 
 
-def check_kept(path: Path, content: str | bytes, may_go: Callable[[bytes], bool]) -> None:
+def check_kept(path: Path, content: str | bytes, may_go: Callable[[bytes], bool] = lambda there: False) -> None:
     """Raises `RegspecError` where a file is there whose content is another, which somebody may have edited.
 
     Args:
         path: the file.
         content: what is to be written.
-        may_go: whether what is there is no loss, because it can be made again.
+        may_go: whether what is there is no loss, because it can be made again; nothing is when absent.
     """
     try:
         there = path.read_bytes() if path.is_file() else _raw(content)
@@ -38,12 +40,6 @@ def check_kept(path: Path, content: str | bytes, may_go: Callable[[bytes], bool]
     if there != _raw(content) and not may_go(there):
         what = "is there already, and holds something else, which may have been edited by hand"
         raise RegspecError(Problem(what, "--force writes over it; -o names another", str(path)))
-
-
-def is_alike(content: str | bytes, there: bytes) -> bool:
-    """Whether two files begin as the same program writes them: the form of an image, or the head of a text."""
-    head = _raw(content)[: 8 if isinstance(content, bytes) else 60]
-    return there.startswith(head)
 
 
 def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> None:

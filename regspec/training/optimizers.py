@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -43,14 +43,22 @@ def optimizer_of(text: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[
     for setting in _NEXT.split(rest[0]) if rest else []:
         key, is_given, value = (part.strip() for part in setting.partition("="))
         if not is_given or key not in defaults:
-            hint = did_you_mean(key, defaults) or f"it takes {', '.join(defaults)}, each as name=value"
-            raise RegspecError(Problem(f"{name} does not take '{setting}'", hint))
+            raise RegspecError(Problem(f"{name} does not take '{setting}'", _hint(key, defaults)))
         if key in arguments:
             raise RegspecError(Problem(f"{name} is given '{key}' twice"))
         arguments[key] = _plain(value)
         if not _is_like(arguments[key], defaults[key]):
             raise RegspecError(Problem(f"{name} does not take '{setting}'", f"{key} is {_described(defaults[key])}"))
     return cls, arguments
+
+
+def _hint(key: str, known: Mapping[str, Any]) -> str:
+    """What to write instead of an argument that is unknown, or is given no value."""
+    if key in ("lr", "learning_rate"):
+        return "the learning rate is --lr"
+    if key in known:
+        return f"write {key}=…, where {key} is {_described(known[key])}"
+    return did_you_mean(key, known) or f"it takes {', '.join(known)}, each as name=value"
 
 
 def _plain(text: str) -> Any:

@@ -38,6 +38,7 @@ from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
 from regspec.training.folder import Folder
 from regspec.training.module import DataLoss, Training, bound_optimizer, gives_probabilities
+from regspec.training.optimizers import optimizer_of
 from regspec.training.options import Options
 
 SHOWN = 512  # held-out examples on which activities are looked at
@@ -75,6 +76,8 @@ class Task:
     def of(cls, spec_file: Path, options: Options, parameters: Mapping[str, Any] | None = None) -> Task:
         """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it."""
         spec = load(spec_file, parameters=parameters)
+        optimizer_of(options.optimizer)  # faults of these come before data is read, which may take a while
+        options.routes_of()
         graph = graph_of(spec)
         _check_starts(graph, str(spec_file))
         loaded = data.load_data(options.data, graph, target=options.target, seed=options.seed)

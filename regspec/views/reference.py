@@ -255,13 +255,20 @@ def found(name: str) -> Reference:
         tuple(each for each in whole.names if name in (each.name, each.sort, *each.aliases)),
     )
     if part == Reference():
-        known = [
-            *(text for kind in whole.kinds for text in (kind.name, kind.family, kind.group)),
-            *(text for each in whole.names for text in (each.name, each.sort, *each.aliases)),
-        ]
-        hint = kind_hint(name, known) if name.isidentifier() else did_you_mean(name, known)
-        raise RegspecError(Problem(f"no kind and no name is called '{name}'", hint))
+        raise RegspecError(Problem(f"no kind and no name is called '{name}'", _hint(name, whole)))
     return part
+
+
+def _hint(name: str, whole: Reference) -> str | None:
+    """What may be meant by a word that names nothing: what it means elsewhere, or what is near."""
+    if meant := next(filter(None, (family.elsewhere(name) for family in SORTS.values())), None):
+        return meant
+    known = [
+        *(text for kind in whole.kinds for text in (kind.family, kind.group)),
+        *(text for each in whole.names for text in (each.name, each.sort, *each.aliases)),
+        *(kind.name for kind in whole.kinds),  # last, so that 'Dens' is rather the kind than a family of its name
+    ]
+    return kind_hint(name, known) if name.isidentifier() else did_you_mean(name, known)
 
 
 def shared_fields() -> tuple[Field, ...]:

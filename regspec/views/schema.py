@@ -131,7 +131,7 @@ class _Generator(GenerateJsonSchema):
     A type or a default of a registered class that JSON does not know is left open.
     """
 
-    ignored_warning_kinds = frozenset({"skipped-choice", "non-serializable-default"})  # type: ignore[assignment]
+    ignored_warning_kinds = frozenset({"skipped-choice", "non-serializable-default"})  # type: ignore[assignment]  # pydantic says set
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
         return {}

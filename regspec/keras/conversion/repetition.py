@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from regspec.keras.conversion.runs import INPUT, Run, Runs, form_of, unique_name, whole_fields, with_numbers
+from regspec.keras.conversion.runs import INPUT, Run, Runs, form_of, whole_fields, with_numbers
 from regspec.keras.layers import weights_last
 from regspec.keras.models import Entry, Model
+from regspec.keras.reader import identifier
 from regspec.keras.references import with_renamed
 from regspec.keras.weights import Arrays, WeightPath
 
@@ -86,11 +87,11 @@ class _Finder:
         names -= {name for runs in chosen for run in runs for name in own[run.start : run.end]}
         uses: dict[int, tuple[int, Entry]] = {}
         for runs in chosen:
-            block = _block(model, runs, unique_name(runs[0].stem, self.taken))
+            block = _block(model, runs, identifier(runs[0].stem, self.taken))
             self.found[block.name] = len(runs)
             values = [*_columns(runs)]
             for index, run in enumerate(runs):
-                name = unique_name(run.name or f"{block.name}_{index + 1}", names)
+                name = identifier(run.name or f"{block.name}_{index + 1}", names)
                 given = {key: column[index] for key, column in zip(block.parameters, values, strict=True)}
                 given = {key: value for key, value in given.items() if value != block.parameters[key]}
                 uses[run.start] = run.end, {block.name: {"name": name, "inputs": [run.source], **given}}
@@ -145,7 +146,7 @@ def _block(model: Model, runs: Sequence[Run], name: str) -> Model:
     parameters: dict[str, Any] = {}
     numbers: list[Any] = [*first.numbers]
     for column, places in _columns(runs).items():
-        parameter = unique_name(next(each for each in labels[places[0]] if each not in parameters), {*parameters})
+        parameter = identifier(next(each for each in labels[places[0]] if each not in parameters), {*parameters})
         ((most, count),) = Counter(column).most_common(1)
         parameters[parameter] = most if 2 * count > len(column) else None
         for place in places:

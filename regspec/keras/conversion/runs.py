@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from itertools import accumulate, islice, pairwise
 from typing import Any
 
 from regspec.keras.models import Model
+from regspec.keras.reader import identifier
 from regspec.keras.references import names_in, referred
-from regspec.language.fields import RESERVED, snake_case
+from regspec.language.fields import snake_case
 from regspec.layers.families import Elementwise
 from regspec.layers.kinds import find_kind
 
@@ -155,9 +155,9 @@ class Runs:
             rest = name.removeprefix(f"{prefix}_") if prefix else name
             if not prefix or rest == name:
                 rest = snake_case(self.items[index][0])
-            numbers, words = re.fullmatch(r"_*((?:\d+_*)*)(.*)", rest).groups()  # type: ignore[union-attr]  # any name
-            label = "_".join(part for part in (words or "layer", *re.findall(r"\d+", numbers)))  # conv_1 of 1_conv
-            inner.append(unique_name(label, taken))
+            words = rest.lstrip("_0123456789")
+            numbers = re.findall(r"\d+", rest.removesuffix(words))
+            inner.append(identifier("_".join((words or "layer", *numbers)), taken))  # conv_1 of 1_conv
         return tuple(inner)
 
 
@@ -208,13 +208,3 @@ def with_numbers(value: Any, numbers: Iterator[Any]) -> Any:
         made = {key: with_numbers(value[key], numbers) for key in sorted(value)}
         return {key: made[key] for key in value}
     return [with_numbers(each, numbers) for each in value] if isinstance(value, list) else value
-
-
-def unique_name(name: str, taken: set[str]) -> str:
-    """The name, with a number where it is taken or reserved; it is added to those that are taken."""
-    unique, number = name, 1
-    while unique in taken or unique in RESERVED or keyword.iskeyword(unique):
-        number += 1
-        unique = f"{name}_{number}"
-    taken.add(unique)
-    return unique

@@ -10,6 +10,7 @@ from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.keras.conversion.reordered import Change, Reordered, Units
 from regspec.keras.models import Model
+from regspec.keras.reader import identifier
 from regspec.keras.weights import WeightPath
 from regspec.layers.families import Spatial
 from regspec.layers.following import order_after
@@ -88,17 +89,11 @@ class Scope:
         if tensor.x.order == order:
             return self.turns.get(reference, reference)
         if (reference, order) not in self.views:
-            name = f"{reference.replace('.', '_')}_permuted"
-            while name in self.names:
-                name += "_"
-            self.names.add(name)
             dims = axes.between(tensor.x.order, order)
             view = tensor.x.permuted(order)
             said = {} if order_after(tensor.x, dims) == order else {"axes": view.meanings}
             given = self.turns.get(reference, reference)
-            self.entries.append({"Permute": {"name": name, "inputs": [given], "dims": [*dims[1:]], **said}})
-            self.tensors[name] = Tensor(view)
-            self.views[reference, order] = name
+            self.views[reference, order] = self._permuted(f"{reference}_permuted", given, dims, Tensor(view), said)
         return self.views[reference, order]
 
     # A layer that says channels_first in a model with channels last takes Keras's second axis for the channels. The
@@ -133,13 +128,14 @@ class Scope:
             return reference
         order = axes.channels_first(rank) if channels_first else axes.identity(rank)
         meanings = Reordered((None,) * rank, "", order=order, spec_order=order).meanings
-        name = f"{reference.replace('.', '_')}_{'turned' if channels_first else 'told'}"
-        while name in self.names:
-            name += "_"
-        self.names.add(name)
-        dims = [*range(1, rank)]
-        self.entries.append({"Permute": {"name": name, "inputs": [reference], "dims": dims, "axes": meanings}})
-        self.tensors[name] = self.tensors[reference]
+        name, dims = f"{reference}_{'turned' if channels_first else 'told'}", axes.identity(rank)
+        return self._permuted(name, reference, dims, self.tensors[reference], {"axes": meanings})
+
+    def _permuted(self, name: str, reference: str, dims: Order, made: Tensor, said: dict[str, Any]) -> str:
+        """The name of a Permute that is added, which makes a tensor of that of a reference."""
+        name = identifier(name, self.names)
+        self.entries.append({"Permute": {"name": name, "inputs": [reference], "dims": [*dims[1:]], **said}})
+        self.tensors[name] = made
         return name
 
 

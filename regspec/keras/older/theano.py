@@ -65,4 +65,7 @@ def has_convolutions(config: Any) -> bool:
 
 
 def _sizes(value: Any, rank: int) -> list[int]:
-    return [int(each) for each in value] if isinstance(value, (list, tuple)) else [int(value)] * rank
+    sizes = [int(each) for each in value] if isinstance(value, (list, tuple)) else [int(value)] * rank
+    if len(sizes) != rank:
+        raise UnportedError(f"{len(sizes)} sizes for a window of rank {rank}")
+    return sizes

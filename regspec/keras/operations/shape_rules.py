@@ -122,9 +122,9 @@ def _hot(operation: Operation) -> Applied:
 
 @rule("Pad")
 def _pad(operation: Operation) -> Applied:
-    widths = operation["pad_width"]
-    if isinstance(widths, list) and len(widths) == 1 and operation.rank(operation["x"]):
-        widths = widths * operation.rank(operation["x"])  # type: ignore[operator]
+    widths, rank = operation["pad_width"], operation.rank(operation["x"])
+    if isinstance(widths, list) and len(widths) == 1 and rank:
+        widths = widths * rank
     return plain(changed(operation, pad_width=widths))
 
 

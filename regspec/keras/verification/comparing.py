@@ -92,8 +92,9 @@ class Comparison:
         """A form of inputs that Keras takes."""
         graph = self.ported.graph
         for form in inputs.forms_of(graph):
+            xs = inputs.inputs_of(graph, self.original.batch or BATCHES[-1], form)
             try:
-                self.original.run(inputs.inputs_of(graph, self.original.batch or BATCHES[-1], form))
+                self.original.run(xs)
             except Exception as error:  # whatever Keras raises
                 reason = first_sentence(error)
             else:

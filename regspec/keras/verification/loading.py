@@ -134,9 +134,7 @@ def _tf_keras() -> Any:
 def _imported(name: str, why: str = "") -> Any:
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name == name:
+    except Exception as error:  # a broken installation raises many
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
             raise UnverifiedError(f"{name} is not installed{why}: pip install {name}") from None
-        raise UnverifiedError(f"{name} can't be imported: {first_sentence(error)}") from None
-    except Exception as error:  # of a broken installation
         raise UnverifiedError(f"{name} can't be imported: {first_sentence(error)}") from None

@@ -187,7 +187,7 @@ def _converted(port: PortedModel, original: PortedModel, tolerance: float) -> It
             xs = inputs.inputs_of(graph, 3, form)
             try:
                 wanted = [*tensors(before(*xs))]
-            except Exception:  # whatever torch raises for sizes that do not fit
+            except (RuntimeError, ValueError, IndexError):  # sizes that do not fit
                 continue
             moved = [x if order is None else x.permute(order) for x, order in zip(xs, orders, strict=True)]
             try:

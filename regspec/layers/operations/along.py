@@ -122,7 +122,7 @@ class TopK(Moved):
             raise ShapeError(f"takes the {self.k} largest numbers of the last axis of {x.described}")
         return [(*x.shape[:-1], self.k)] * 2
 
-    def output_dtype(self, x: Symbol, *_: Symbol) -> list[str]:  # type: ignore[override]
+    def output_dtype(self, x: Symbol, *_: Symbol) -> list[str]:  # type: ignore[override]  # one type an output
         return [x.dtype, "int32"]
 
     def lower(self, x: Symbol, *_: Symbol) -> list[Expression]:
@@ -138,7 +138,7 @@ class ArgExtreme(Layer):
 
     axis: Axis = Field(description="The axis to reduce; 1 is the first after the batch.")
     keepdims: bool = Field(False, description="Whether the axis stays, with the size 1.")
-    dtype: Literal["int32", "int64"] = Field("int32", description="The type of the place.")  # type: ignore[assignment]
+    dtype: Literal["int32", "int64"] = Field("int32", description="The type of the place.")  # type: ignore[assignment]  # narrower than of any layer
 
     function: ClassVar[str]
     is_counted_by_spec = True

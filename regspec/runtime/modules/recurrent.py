@@ -137,7 +137,7 @@ class _Recurrent(Stateful, nn.RNNBase):
         stateful: bool = False,
         zero_output_for_mask: bool = False,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias=bias, batch_first=True)  # type: ignore[arg-type, call-arg]
+        super().__init__(input_size, hidden_size, bias=bias, batch_first=True)  # type: ignore[arg-type, call-arg]  # torch declares them as *args
         self.activation = nn.Tanh() if activation is None else activation
         self.input_dropout = dropout
         self.recurrent_dropout = recurrent_dropout

@@ -87,7 +87,7 @@ def _found(module: nn.Module, way: Way) -> nn.Module:
         owner = found
     while "module" in owner._modules and not _has(owner, way[-1]):
         owner = owner._modules["module"]
-    return owner  # type: ignore[no-any-return]
+    return owner  # type: ignore[no-any-return]  # torch has None among its modules too
 
 
 def _has(owner: nn.Module, name: str) -> bool:

@@ -178,9 +178,8 @@ def _penalized(
         module, _, part = inner[term.slot].partition(".")
         return Penalized(term.slot, term.regularizer.lower(Dimensions(-1)), (Place(module, part),), is_activity=True)
     listened = next(Place(result.module.suffix) for result in results if isinstance(result, Apply))
-    return Penalized(
-        term.slot, term.regularizer.lower(Dimensions(layer.units_of(output))), (listened,), is_activity=True
-    )
+    units = -1 if term.regularizer.reads_axes else layer.units_of(output)  # see _computed
+    return Penalized(term.slot, term.regularizer.lower(Dimensions(units)), (listened,), is_activity=True)
 
 
 def _frozen(weights: Sequence[Weight]) -> Iterator[Place]:

@@ -224,7 +224,7 @@ def _run(search: _Search, study: Study, trial: optuna.Trial, total: int) -> None
     try:
         values = suggested(trial, searches)
         state, score, ended = _trained(search, trial, values)
-    except BaseException:
+    except BaseException:  # an interrupt too
         study.give_back(trial.number)
         raise
     study.trials.tell(trial, score, state)
