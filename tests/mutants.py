@@ -172,6 +172,27 @@ MUTANTS = (
         "tests/layers/test_layouts.py -k beside",
     ),
     Mutant(
+        "the channels that are summed are no longer those that the weights add",
+        "layers/following.py",
+        "found = channels.intersection(output) or new",
+        "found = channels.intersection(output)",
+        "tests/layers/test_axes.py -k equation",
+    ),
+    Mutant(
+        "an axis that goes takes the meaning of the others with it",
+        "layers/following.py",
+        "return axes.without(x.spec_order, gone)",
+        "return axes.identity(rank)",
+        "tests/layers/test_axes.py -k squeeze",
+    ),
+    Mutant(
+        "a layer that asks for no meaning tells one",
+        "graph/readings.py",
+        "data_format is not None and first.reads_axes else ()",
+        "data_format is not None else ()",
+        "tests/layers/test_axes.py -k relu",
+    ),
+    Mutant(
         "a kind is known by a field",
         "graph/resolved.py",
         "takes_indices = layer.index_limit is not None",

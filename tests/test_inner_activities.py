@@ -82,6 +82,7 @@ LAYERS: dict[str, tuple[str, tuple[int, ...], Callable[[Tensor], list[Tensor]]]]
 FEATURES_FIRST = ("alone", "normalized", "normalized, of signals")  # of layers whose input's channels a spec has first
 
 
+@pytest.mark.usefixtures("_registry")
 @pytest.mark.parametrize("activity", ACTIVITIES)
 @pytest.mark.parametrize(
     ("name", "layout"),

@@ -25,7 +25,12 @@ def identity(rank: int) -> Order:
 
 def channels_first(rank: int) -> Order:
     """The order that moves the last axis, Keras's channels, to dimension 1: (0, 3, 1, 2) for images."""
-    return (0, rank - 1, *range(1, rank - 1))
+    return with_channels_at(1, rank)
+
+
+def with_channels_at(place: int, rank: int) -> Order:
+    """The order that moves the last axis, Keras's channels, to this dimension, the others as they are."""
+    return (0, *range(1, place), rank - 1, *range(place, rank - 1))
 
 
 def of_meanings(names: Sequence[Meaning]) -> Order:

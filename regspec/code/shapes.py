@@ -43,6 +43,26 @@ class RankError(ShapeError):
         return RankError(tuple(names), self.source, self.shape)
 
 
+class ReadingError(ShapeError):
+    """A tensor, of which nothing tells whether its channels are first or last, goes where that must be known."""
+
+    def __init__(self, what: str, rank: int, *, is_format_said: bool = False) -> None:
+        self.said, self.rank = what, rank
+        names = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")}.get(rank)
+        if names is None:
+            super().__init__(f"{what}, and must know which axis has the channels", "set data_format in the spec")
+            return
+        first, last = ", ".join(("channels", *names)), ", ".join((*names, "channels"))
+        other = "steps, features" if rank == 3 else last
+        hint = f"say axes: [{first}] or [{other}] at a Reshape or Permute before it"
+        more = "" if is_format_said else ", or data_format in the spec"
+        super().__init__(f"{what}, which may be ({first}) or ({last})", hint + more)
+
+    def with_format_said(self) -> ReadingError:
+        """The same fault, for a spec that says its data_format already."""
+        return ReadingError(self.said, self.rank, is_format_said=True)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Symbol(Expression):
     """A tensor between layers before it has numbers: its shape in torch's order, its type, order of axes and mask."""

@@ -13,7 +13,6 @@ from regspec.code import axes
 from regspec.code.axes import Meaning, Order
 from regspec.code.shapes import DataFormat
 from regspec.layers import Layer
-from regspec.layers.families import Spatial
 from regspec.specs.model import BlockUse, Body, LayerCall, LayerUse
 from regspec.specs.sections import Input
 from regspec.text.problems import Problem
@@ -38,7 +37,7 @@ def has_two_readings(declared: Input, first: Layer | None, data_format: DataForm
     order = order_of_input(declared, first, data_format)
     if order is None:
         return True
-    if data_format is not None or declared.axes is not None or rank < 4 or _says_layout(first):
+    if data_format is not None or declared.axes is not None or rank < 4 or (first is not None and first.says_layout):
         return False
     if first is not None and first.takes is not None and len(first.takes) != rank:
         return False  # which is the fault
@@ -68,7 +67,8 @@ def orders_by_use(first: Layer | None, data_format: DataFormat | None) -> tuple[
     """The orders, by rank, in which tensors that say nothing of their axes are counted where this layer takes them."""
     if first is None or data_format == "channels_last":
         return ()
-    ranks = (3, 4, 5) if _says_layout(first) else (3,) if data_format is not None else ()
+    # a layer that asks for no meaning tells none: what comes after it does
+    ranks = (3, 4, 5) if first.says_layout else (3,) if data_format is not None and first.reads_axes else ()
     return tuple(order for rank in ranks if (order := first.input_spec_order(rank)) is not None)
 
 
@@ -93,7 +93,3 @@ def first_uses(body: Body) -> Mapping[str, Layer]:
             if layer is not None:
                 found.setdefault(name, layer)
     return found
-
-
-def _says_layout(first: Layer | None) -> bool:
-    return isinstance(first, Spatial) and first.data_format is not None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Itself, walk
-from regspec.code.shapes import DataFormat, RankError, ShapeError, Symbol
+from regspec.code.shapes import DataFormat, RankError, ReadingError, ShapeError, Symbol, text
 from regspec.graph.masks import Mask
 from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
@@ -82,12 +82,17 @@ class ResolvedLayers:
         """A layer with this regularizer of its output, and without rules for its weights."""
         key = (Itself(layer), Itself(activity), read_as, *alike(inputs))
         if key not in self.known:
-            counted = layer if self.data_format == "channels_last" else layer.counted_by_keras(*inputs)
+            is_plain = self.data_format == "channels_last" and all(x.is_plain for x in inputs)
             try:
+                counted = layer if is_plain else layer.counted_by_keras(*inputs)
                 made = _resolved(counted, inputs, activity, layer.precision or self.dtype)
             except RankError as error:
                 raise (error.with_channels_last() if self.data_format == "channels_last" else error) from None
-            self.known[key] = replace(made, said=layer, outputs=tuple(self._counted(x, read_as) for x in made.outputs))
+            except ReadingError as error:
+                raise (error if self.data_format is None else error.with_format_said()) from None
+            outputs = tuple(self._counted(x, read_as) for x in made.outputs)
+            _check_units(activity, outputs)
+            self.known[key] = replace(made, said=layer, outputs=outputs)
         return self.known[key]
 
     def _counted(self, x: Symbol, read_as: tuple[Order, ...]) -> Symbol:
@@ -186,7 +191,7 @@ def _outputs(layer: Layer, xs: tuple[Symbol, ...], dtype: str) -> tuple[Symbol, 
     outputs = []
     for shape, given in zip(shapes, dtypes, strict=True):
         spec_order = layer.output_spec_order(len(shape), *xs)
-        logical = axes.permute(shape, axes.inverse(layer.output_order(len(shape), xs[0])))
+        logical = axes.permute(shape, axes.inverse(layer.output_order(len(shape), *xs)))
         outputs.append(Symbol(logical, "", given, (), spec_order or (), is_open=spec_order is None))
     return tuple(outputs)
 
@@ -198,6 +203,13 @@ def _mask(layer: Layer, xs: tuple[Symbol, ...], output: Symbol) -> Symbol | None
         return made
     made_of = tuple(dict.fromkeys(each for each in walk(made) if isinstance(each, Symbol)))
     return Mask(output.shape[:-1], "", "bool", made_of=made_of)
+
+
+def _check_units(activity: Regularizer | None, outputs: Sequence[Symbol]) -> None:
+    """Raises `ReadingError` where a penalty is by units, and nothing tells which axis of an output has these."""
+    for x in outputs if activity is not None and activity.reads_units else ():
+        if x.is_open and x.rank > 3:
+            raise ReadingError(f"has a penalty by the units of its output {text(x.spec_shape)}", x.rank)
 
 
 def _frozen_but(trained: tuple[str, ...], weights: tuple[Weight, ...]) -> Iterator[Weight]:

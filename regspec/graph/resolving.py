@@ -411,7 +411,9 @@ def calls_what_is_made_for_others(first: LayerNode, inputs: Sequence[Symbol]) ->
 def _check_block_again(first: BlockNode, inputs: Sequence[Symbol]) -> None:
     """Raises `ShapeError` where a further call of a block is on tensors unlike those that its class was made for."""
     if [*map(_likeness, inputs)] != [*map(_likeness, first.inputs)]:
-        made_for, given = (" and ".join(map(_described, xs)) for xs in (first.inputs, inputs))
+        is_counted_alike = [x.spec_order for x in inputs] == [x.spec_order for x in first.inputs]
+        described = _described if is_counted_alike else _described_with_channels
+        made_for, given = (" and ".join(map(described, xs)) for xs in (first.inputs, inputs))
         raise ShapeError(f"calls '{first.name}', which is made for {made_for}, on {given}")
 
 
@@ -423,6 +425,11 @@ def _likeness(x: Symbol) -> tuple[object, ...]:
 def _described(x: Symbol) -> str:
     """What a tensor is, for a message on what a block can be called on."""
     return x.described if x.mask is None else f"{x.described} and has a mask"
+
+
+def _described_with_channels(x: Symbol) -> str:
+    """The same with the axis that holds the channels or features, where this is the difference."""
+    return f"{_described(x)} with its channels or features at axis {x.spec_axis(-1)}"
 
 
 def _shapes_of(weights: Sequence[Weight]) -> list[tuple[str, tuple[int, ...] | None]]:

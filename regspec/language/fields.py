@@ -91,8 +91,12 @@ Sequence = BeforeValidator(_sequence)
 
 
 def _meanings(value: tuple[Meaning, ...]) -> tuple[Meaning, ...]:
-    if len({*value}) < len(value) or not {"channels", "features"} & {*value}:
+    names = {*value}
+    if len(names) < len(value) or len({"channels", "features"} & names) != 1:
         raise PydanticCustomError("axes", "must name each axis once, and one of them channels or features")
+    image = {"height", "width"}
+    if "steps" in names and {*image, "depth"} & names and not image <= names:
+        raise PydanticCustomError("axes", "must name both height and width of images in steps")
     return value
 
 

@@ -36,7 +36,8 @@ class Activation(Elementwise):
 
     activation: activations.Activation = Field(description="The activation function.")
 
-    def reads_axes(self, x: Symbol) -> bool:
+    @property
+    def reads_axes(self) -> bool:
         return self.activation.along is not None and self.activation.said_axis is None
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
@@ -145,7 +146,8 @@ class PReLU(Elementwise):
 
     axis_fields = ("shared_axes",)
 
-    def reads_axes(self, x: Symbol) -> bool:
+    @property
+    def reads_axes(self) -> bool:
         return False
 
     def _shape(self, x: Symbol) -> tuple[int, ...]:

@@ -214,7 +214,8 @@ class MultiHeadAttention(Projected):
 
     axis_fields = ("attention_axes",)
 
-    def reads_axes(self, x: Symbol) -> bool:
+    @property
+    def reads_axes(self) -> bool:
         return True
 
     def checked(self, *xs: Symbol) -> None:
@@ -246,9 +247,8 @@ class MultiHeadAttention(Projected):
             return tuple(range(1, x.rank - 1))
         chosen = tuple(axis % x.rank for axis in self.attention_axes)
         if any(not 0 < axis < x.rank - 1 for axis in chosen):
-            raise ShapeError(
-                f"has attention_axes {list(self.attention_axes)}, which are out of range for {x.described}"
-            )
+            said = self.attention_axes if x.is_plain else map(x.spec_axis, self.attention_axes)
+            raise ShapeError(f"has attention_axes {list(said)}, which are out of range for {x.described}")
         return chosen
 
     def weights(self, x: Symbol, *others: Symbol) -> tuple[Weight, ...]:

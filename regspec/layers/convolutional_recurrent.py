@@ -52,7 +52,7 @@ class ConvLSTM(Recurrent, Gated, Even):
     def order(self, x: Symbol) -> Order | None:
         return self._order(x.rank, x)
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
+    def output_order(self, rank: int, x: Symbol, *_: Symbol) -> Order:
         return self._order(rank, x)
 
     def spatial_order(self, rank: int) -> Order:

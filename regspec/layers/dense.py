@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint
@@ -17,6 +18,7 @@ from regspec.language.fields import OneOrMore, Size
 from regspec.language.initializers import ONES, ZEROS, Initializer
 from regspec.language.regularizers import RegularizerField
 from regspec.layers.families import Activated
+from regspec.layers.following import order_of_product
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight
 from regspec.layers.slots import BiasSlot, KernelSlot
@@ -90,6 +92,7 @@ class EinsumDense(KernelSlot, Activated):
 
     own_fields = frozenset({"rounds_inputs", "rounds_kernel"})
     is_counted_by_spec = True
+    keeps_axes = False
 
     example = "{equation: 'abc,cd->abd', output_shape: [null, 64], bias_axes: d, kernel_regularizer: {l2: 1e-4}}"
 
@@ -143,7 +146,18 @@ class EinsumDense(KernelSlot, Activated):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         shape = self._shapes(x).output
-        return self.activated_shape(shape, replace(x, shape=shape, order=()))
+        return self.activated_shape(shape, self.activated(x))
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        (x,) = xs
+        inputs, outputs = einsum_axes(self.equation, x)
+        return order_of_product(xs, [inputs], outputs)
+
+    def activated(self, x: Symbol) -> Symbol:
+        x = x.permuted(x.spec_order)
+        shape = self._shapes(x).output
+        order = self.output_order(len(shape), x)
+        return replace(x, shape=shape, order=order, spec_order=order)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         shapes = self._shapes(x)
@@ -156,13 +170,24 @@ class EinsumDense(KernelSlot, Activated):
                 dim=shapes.reduced,
                 bias_shape=unless(None, shapes.bias),
             )
-            return self.activate(Module(rounding)(x), replace(x, shape=shapes.output, order=()))
+            return self.activate(Module(rounding)(x), self.activated(x))
         einsum = Module(call("EinsumDense", self.equation, shapes.kernel, bias_shape=unless(None, shapes.bias)))
         rounded = Module(call("Rounding", dim=shapes.reduced), "rounding")(x) if self.rounds_inputs else x
-        return self.activate(einsum(rounded), replace(x, shape=shapes.output, order=()))
+        return self.activate(einsum(rounded), self.activated(x))
 
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
+
+
+def einsum_axes(equation: str, x: Symbol) -> tuple[list[str], list[str]]:
+    """The names of the axes of an input and of the output; those that '...' stands for are numbered."""
+    match = _EQUATION.fullmatch(equation)
+    assert match is not None  # checked when the field was validated
+    left, inputs, outputs = match.group(1, 2, 6)
+    elided = [f"...{index}" for index in range(x.rank - len(inputs))]
+    if left:
+        return [*elided, *inputs], [*elided, *outputs]
+    return [*inputs, *elided], [*outputs, *elided]
 
 
 @dataclass(frozen=True, slots=True)

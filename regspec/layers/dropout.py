@@ -67,7 +67,8 @@ class Shaped(Rated):
     def order(self, x: Symbol) -> Order | None:
         return None
 
-    def reads_axes(self, x: Symbol) -> bool:
+    @property
+    def reads_axes(self) -> bool:
         return False
 
     def literal_order(self, x: Symbol) -> Order:

@@ -12,7 +12,6 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
 from regspec.language.activations import Activation
-from regspec.language.fields import Axis
 from regspec.layers.layer import Layer
 
 
@@ -32,8 +31,9 @@ class Elementwise(Layer):
     def order(self, x: Symbol) -> Order | None:
         return None
 
-    def reads_axes(self, x: Symbol) -> bool:
-        return bool(self.axis_fields) and super().reads_axes(x)
+    @property
+    def reads_axes(self) -> bool:
+        return bool(self.axis_fields) and super().reads_axes
 
     def literal_order(self, x: Symbol) -> Order:
         return x.spec_order
@@ -59,7 +59,7 @@ class Activated(Layer):
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:
         counted = super().counted_by_keras(*xs)
-        function = None if self.activation is None else self.activation.counted_by_keras(xs[0])
+        function = None if self.activation is None else self.activation.counted_by_keras(self.activated(xs[0]))
         return counted if function is self.activation else counted.model_copy(update={"activation": function})
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
@@ -67,8 +67,12 @@ class Activated(Layer):
         is_moved = self.literal_order(xs[0]) != axes.identity(xs[0].rank)
         if self.activation is None or self.activation.along is None or not is_moved:
             return fields
-        axis = xs[0].spec_axis(self.activation.along)
+        axis = self.activated(xs[0]).spec_axis(self.activation.along)
         return {**fields, "activation": self.activation.model_copy(update={"axis": axis})}
+
+    def activated(self, x: Symbol) -> Symbol:
+        """A tensor with the axes, by their rank and order, that the activation is applied to."""
+        return x
 
     def activate(self, x: Expression, like: Symbol) -> Expression:
         """``x`` after the activation; ``like`` is a tensor with the rank and order of its axes."""
@@ -130,6 +134,10 @@ class Spatial(Layer):
         """Whether Keras's class can take a tensor like ``x``, whose channels are first, as it is."""
         return x.spec_order == self.spatial_order(x.rank) != axes.identity(x.rank)
 
+    @property
+    def says_layout(self) -> bool:
+        return self.data_format is not None
+
     def spatial_order(self, rank: int) -> Order:
         """The order of axes that Keras calls channels_first."""
         return axes.channels_first(rank)
@@ -158,8 +166,8 @@ class Spatial(Layer):
         return axes.channels_first(rank) if self.data_format == "channels_first" else axes.identity(rank)
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
-        """Images and volumes have their channels first; a sequence stays one."""
-        if rank > 3 and self.data_format != "channels_first":
+        """The channels stay where those of the input are counted; of an image or volume that is new they are first."""
+        if rank > 3 and rank != xs[0].rank and self.data_format != "channels_first":
             return axes.channels_first(rank)
         return super().output_spec_order(rank, *xs)
 
@@ -185,10 +193,3 @@ class Spatial(Layer):
                 "channels",
                 *{1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[rank],
             )
-
-
-def channel_axis(axis: Axis | None, x: Symbol) -> int:
-    """The axis of the channels, as Keras counts them: ``axis`` where it is given, else the last."""
-    if axis is not None:
-        return axis % x.rank if -x.rank <= axis < x.rank else x.dimension(axis)
-    return x.rank - 1

@@ -16,7 +16,7 @@ from pydantic import Field
 from regspec.code import axes
 from regspec.code.axes import Order, Pattern
 from regspec.code.expressions import Expression, unless
-from regspec.code.shapes import Precision, RankError, Shape, ShapeError, States, Symbol
+from regspec.code.shapes import Precision, RankError, ReadingError, Shape, ShapeError, States, Symbol
 from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.language.initializers import Drawn, WeightInitializer
@@ -111,6 +111,7 @@ class Layer(Frozen):
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
     takes_inputs_apart: ClassVar[bool] = False  # whether Keras's class takes its inputs as separate arguments
     is_counted_by_spec: ClassVar[bool] = False  # whether it counts the axes of its inputs as the spec, and not as Keras
+    keeps_axes: ClassVar[bool] = True  # whether an output with as many axes as an input has the axes of that
     says_axes: ClassVar[bool] = False  # whether a field of it, axes, says what those of its output mean
     open_rank: ClassVar[int] = 4  # from how many axes on it must be told which one has the channels
     axis_fields: ClassVar[tuple[str, ...]] = ()  # fields with axes of its input, as the spec counts them
@@ -146,11 +147,11 @@ class Layer(Frozen):
         """The order of axes in which it wants an input; None takes any that its inputs share."""
         return x.spec_order if self.is_counted_by_spec else axes.identity(x.rank)
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
-        """The order of axes in which an output of this rank lies, where the first input is ``x``."""
-        if rank == x.rank:
+    def output_order(self, rank: int, x: Symbol, *others: Symbol) -> Order:
+        """The order of axes in which an output of this rank lies."""
+        if rank == x.rank and self.keeps_axes:
             return x.order
-        return (self.is_counted_by_spec and self.output_spec_order(rank, x)) or axes.identity(rank)
+        return (self.is_counted_by_spec and self.output_spec_order(rank, x, *others)) or axes.identity(rank)
 
     @classmethod
     def usual_spec_order(cls, rank: int) -> Order:
@@ -163,16 +164,24 @@ class Layer(Frozen):
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         """The order in which a spec counts the axes of an output of this rank; None where nothing says that."""
+        if rank < 3:
+            return axes.identity(rank)
         alike = next((x for x in xs if x.rank == rank), None)
-        if alike is not None:
-            return None if alike.is_open else alike.spec_order
+        if alike is not None and self.keeps_axes:
+            return None if alike.is_open and not self.reads_axes else alike.spec_order
         are_plain = all(x.is_plain and not x.is_open for x in xs)
         return None if self.is_counted_by_spec and not are_plain else axes.identity(rank)
 
-    def reads_axes(self, x: Symbol) -> bool:
-        """Whether it asks which axis of ``x`` holds the features or channels."""
+    @property
+    def reads_axes(self) -> bool:
+        """Whether it asks which axis of its inputs holds the features or channels."""
         said = self.axis_fields and self.axis_fields[0] in self.model_fields_set
         return not (self.is_counted_by_spec or said)
+
+    @property
+    def says_layout(self) -> bool:
+        """Whether it says itself what the axes of an input mean that says nothing of them."""
+        return False
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:
         """The layer with axes, which its fields count as the spec does, as Keras counts them. Raises `ShapeError`."""
@@ -295,19 +304,12 @@ class Layer(Frozen):
         for x in xs:
             if self.takes is not None and x.rank != len(self.takes):
                 raise RankError(self.takes, x.source, x.spec_shape)
+        self.check_readings(*xs)
+
+    def check_readings(self, *xs: Symbol) -> None:
+        """Raises `ReadingError` where it must know which axis of an input has the channels, and nothing tells."""
+        for x in xs:
             is_beside_others = any(other.rank == x.rank > 2 and not other.is_plain for other in xs)
-            reads = self.reads_axes(x) and x.rank >= self.open_rank
+            reads = self.reads_axes and x.rank >= self.open_rank
             if x.is_open and (reads or is_beside_others):
-                raise _two_readings(x)
-
-
-def _two_readings(x: Symbol) -> ShapeError:
-    """The fault of a tensor whose channels may be first or last."""
-    names = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")}.get(x.rank)
-    if names is None:
-        what = f"must know which axis of {x.described}, has the channels"
-        return ShapeError(what, "set data_format in the spec")
-    first, last = ", ".join(("channels", *names)), ", ".join((*names, "channels"))
-    what = f"takes {x.described}, which may be ({first}) or ({last})"
-    hint = f"say axes: [{first}] at a Reshape or Permute before it, or data_format in the spec"
-    return ShapeError(what, hint)
+                raise ReadingError(f"takes {x.described}", x.rank)

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from regspec.code import shapes
+from regspec.code import axes, shapes
 from regspec.code.axes import Order
 from regspec.code.expressions import Binary, Expression, Value, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Axis
 from regspec.layers.families import Elementwise, spread
+from regspec.layers.following import order_of_product
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
 from regspec.layers.operations.arithmetic import Pair, as_number
@@ -271,7 +272,7 @@ class Concatenate(Moved, Elementwise):
                 merged.append(None if None in sizes else sum(size or 0 for size in sizes))
                 continue
             if len(known) > 1:
-                axis = x.spec_order.index(x.order[dimension])
+                axis = x.spec_axis(x.order[dimension])
                 raise ShapeError(f"can't concatenate {listed} along axis {axis}")
             merged.append(next(iter(known), None))
         return tuple(merged)
@@ -304,6 +305,7 @@ class Dot(Layer):
     arity = (2, 2)
 
     is_counted_by_spec = True
+    keeps_axes = False
 
     def _axes(self, x: Symbol, y: Symbol) -> tuple[int, int]:
         pair = self.axes * 2 if len(self.axes) == 1 else self.axes
@@ -323,7 +325,7 @@ class Dot(Layer):
         if None not in (x.shape[first], y.shape[second]) and x.shape[first] != y.shape[second]:
             raise ShapeError(
                 f"can't multiply {shapes.text(x.spec_shape)} and {shapes.text(y.spec_shape)} along axes "
-                f"{x.spec_order[first]} and {y.spec_order[second]}"
+                f"{first} and {second}"
             )
         left = [size for axis, size in enumerate(x.shape) if axis != first]
         right = [size for axis, size in enumerate(y.shape) if axis not in (0, second)]
@@ -336,10 +338,21 @@ class Dot(Layer):
         right: Expression = call("F.normalize", y, dim=second) if self.normalize else y
         if x.rank == y.rank == 2:
             return (left * right).method("sum", dim=1, keepdim=True)
-        names = "abcdefghijklmnop"
-        ours = [names[axis] for axis in range(x.rank)]
-        theirs = [names[x.rank + axis] for axis in range(y.rank)]
+        ours, theirs, kept = map("".join, self._terms(x, y))
+        return call("torch.einsum", f"{ours},{theirs}->{kept}", left, right)
+
+    def _terms(self, x: Symbol, y: Symbol) -> tuple[list[str], list[str], list[str]]:
+        """A letter for each axis of both inputs and of the output."""
+        first, second = self._axes(x, y)
+        ours, theirs = [*_LETTERS[: x.rank]], [*_LETTERS[x.rank : x.rank + y.rank]]
         theirs[0], theirs[second] = ours[0], ours[first]
         kept = [name for axis, name in enumerate(ours) if axis != first]
         kept += [name for axis, name in enumerate(theirs) if axis not in (0, second)]
-        return call("torch.einsum", f"{''.join(ours)},{''.join(theirs)}->{''.join(kept)}", left, right)
+        return ours, theirs, kept
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        *terms, output = self._terms(*xs)
+        return axes.identity(rank) if rank < 3 else order_of_product(xs, terms, output)
+
+
+_LETTERS = "abcdefghijklmnop"

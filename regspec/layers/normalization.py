@@ -15,7 +15,7 @@ from regspec.language.fields import Axes, Axis, Fraction, NotNegative, Size
 from regspec.language.initializers import ONES, ZEROS, Initializer, TruncatedNormal
 from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
-from regspec.layers.families import Elementwise, channel_axis
+from regspec.layers.families import Elementwise
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.nested import Nested, OnInputs
@@ -34,7 +34,7 @@ class ChannelNormalization(AffineSlots):
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """The axis of the channels, which Keras must be told where it is not the last."""
-        axis = xs[0].spec_axis(channel_axis(self.axis, xs[0]))
+        axis = xs[0].spec_axis(self._channels(xs[0]))
         is_last = axis == xs[0].rank - 1
         return {"axis": None if is_last else axis}
 
@@ -42,10 +42,14 @@ class ChannelNormalization(AffineSlots):
         return x.spec_order
 
     def order(self, x: Symbol) -> Order | None:
-        axis = channel_axis(self.axis, x)
+        axis = self._channels(x)
         if axis == 0:
             raise ShapeError("normalizes over axis 0, which is the batch")
         return (0, axis, *(other for other in range(1, x.rank) if other != axis))
+
+    def _channels(self, x: Symbol) -> int:
+        """The axis of the channels, as Keras counts them."""
+        return x.order[x.dimension(-1 if self.axis is None else self.axis)]
 
     def affine(self, x: Symbol) -> tuple[Weight, ...]:
         """Gamma and beta, or those of them that the layer has."""
@@ -312,14 +316,15 @@ class SpectralNormalization(Layer):
     def input_spec_order(self, rank: int) -> Order | None:
         return self.layer.input_spec_order(rank)
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
+    def output_order(self, rank: int, x: Symbol, *_: Symbol) -> Order:
         return self.layer.output_order(rank, x)
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         return self.layer.output_spec_order(rank, *xs)
 
-    def reads_axes(self, x: Symbol) -> bool:
-        return self.layer.reads_axes(x)
+    @property
+    def reads_axes(self) -> bool:
+        return self.layer.reads_axes
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:
         return self.model_copy(update={"layer": self.layer.counted_by_keras(*xs)})

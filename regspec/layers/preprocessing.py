@@ -14,7 +14,7 @@ from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Number, Sequence, Size
 from regspec.layers.embedding import indices
-from regspec.layers.families import Elementwise, Spatial, channel_axis, spec_axes
+from regspec.layers.families import Elementwise, Spatial, spec_axes
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.reshaping import Moved
@@ -55,7 +55,8 @@ class Rescaling(Elementwise):
     scale: Numbers = Field(description="The factor, or one for each channel.")
     offset: Numbers = Field(0.0, description="The summand, or one for each channel.")
 
-    def reads_axes(self, x: Symbol) -> bool:
+    @property
+    def reads_axes(self) -> bool:
         return self.is_per_channel
 
     def literal_order(self, x: Symbol) -> Order:
@@ -66,7 +67,7 @@ class Rescaling(Elementwise):
         return isinstance(self.scale, tuple) or isinstance(self.offset, tuple)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
-        channels = x.logical[channel_axis(None, x)]
+        channels = x.logical[-1]
         for name, numbers in (("scale", self.scale), ("offset", self.offset)):
             if isinstance(numbers, tuple) and len(numbers) not in (1, channels):
                 raise ShapeError(f"has {len(numbers)} numbers as {name}, but {channels} channels in {x.described}")
@@ -74,7 +75,7 @@ class Rescaling(Elementwise):
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if self.is_per_channel:
-            return Module(call("Rescaling", self.scale, self.offset, dim=x.dimension(channel_axis(None, x))))(x)
+            return Module(call("Rescaling", self.scale, self.offset, dim=x.dimension(-1)))(x)
         scaled = x * self.scale
         return scaled + self.offset if self.offset else scaled
 

@@ -15,6 +15,7 @@ from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
 from regspec.language.fields import Count, Meanings, Sequence, Size, Sizes, check_meanings
 from regspec.layers.convolution import compact
 from regspec.layers.families import Spatial
+from regspec.layers.following import order_after
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
 
@@ -59,6 +60,7 @@ class Reshape(Moved):
 
     example = "{target_shape: [-1, 8]}"
     is_counted_by_spec = True
+    keeps_axes = False
     says_axes = True
     own_fields = frozenset({"axes"})
 
@@ -94,9 +96,6 @@ class Reshape(Moved):
             return axes.of_meanings(self.axes)
         return axes.identity(rank) if rank < 3 else None
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
-        return self.output_spec_order(rank, x) or axes.identity(rank)
-
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         known = math.prod(size for size in self.target_shape if size != -1)
         total = None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:])
@@ -112,27 +111,6 @@ class Reshape(Moved):
         return x.method("reshape", -1, *(size or 1 for size in sizes))  # so that torch infers the batch
 
 
-def keeps_places(shape: Shape, order: Order) -> bool:
-    """Whether this order of axes leaves a tensor's numbers in the same sequence: only axes of size one move."""
-    kept = [axis for axis in order[1:] if shape[axis] != 1]
-    return kept == sorted(kept)
-
-
-def spec_order_after(x: Symbol, dims: tuple[int, ...]) -> Order | None:
-    """How a spec counts the axes of ``x`` after they, the batch among them, are put in another order.
-
-    The channels of images and signals stay that, wherever they go. The last axis of a sequence that is turned is its
-    features for Keras, whichever it was before; None says that it may be meant otherwise.
-    """
-    if x.is_open:
-        return None
-    features = dims.index(x.spec_order.index(x.rank - 1))
-    if x.is_plain and features != x.rank - 1:
-        return None
-    rest = iter(range(x.rank - 1))
-    return tuple(x.rank - 1 if place == features else next(rest) for place in range(x.rank))
-
-
 @kind
 class Permute(Moved):
     """The axes after the batch in another order."""
@@ -140,6 +118,7 @@ class Permute(Moved):
     example = "{dims: [2, 3, 1]}"
 
     is_counted_by_spec = True
+    keeps_axes = False
     says_axes = True
     own_fields = frozenset({"axes"})
 
@@ -161,10 +140,7 @@ class Permute(Moved):
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         if self.axes is not None:
             return axes.of_meanings(self.axes)
-        return spec_order_after(xs[0], (0, *self.dims))
-
-    def output_order(self, rank: int, x: Symbol) -> Order:
-        return self.output_spec_order(rank, x) or axes.identity(rank)
+        return order_after(xs[0], (0, *self.dims))
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         if sorted(self.dims) != list(range(1, x.rank)):

@@ -93,7 +93,7 @@ class STFTSpectrogram(Spatial):
             return (x.shape[0], None if channels is None else channels * frequencies, time)
         return (x.shape[0], channels, time, frequencies)
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
+    def output_order(self, rank: int, x: Symbol, *_: Symbol) -> Order:
         if rank == x.rank or self.data_format == "channels_first":
             return super().output_order(rank, x)
         return axes.channels_first(rank)

@@ -104,7 +104,7 @@ class Bidirectional(Layer):
     def order(self, x: Symbol) -> Order | None:
         return self._forward.order(x)
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
+    def output_order(self, rank: int, x: Symbol, *_: Symbol) -> Order:
         return self._forward.output_order(rank, x)
 
     def input_spec_order(self, rank: int) -> Order | None:
@@ -332,18 +332,12 @@ class TimeDistributed(Layer):
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         (x,) = xs
-        step = self._step(x)
-        inner = self.layer.output_spec_order(rank - 1, step)
-        is_kept = inner == step.spec_order or (rank == x.rank and not self._is_by_place)
-        return x.spec_order if is_kept and inner is not None else inner and _in_steps(inner)
+        inner = self.layer.output_spec_order(rank - 1, nested.wanted(self.layer, self._step(x)))
+        is_kept = rank == x.rank and self.layer.keeps_axes and inner is not None
+        return x.spec_order if is_kept else inner and _in_steps(inner)
 
     @property
-    def _is_by_place(self) -> bool:
-        """Whether the layer takes the axes of a step by number, and so may give them in another order."""
-        inner = self.layer
-        return inner._is_by_place if isinstance(inner, TimeDistributed) else inner.is_counted_by_spec
-
-    def reads_axes(self, x: Symbol) -> bool:
+    def reads_axes(self) -> bool:
         return True
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:

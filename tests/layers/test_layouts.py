@@ -30,8 +30,6 @@ BY_MEANING = (
     "DepthToSpace", "SpaceToDepth", "ExtractPatches", "ExtractSequences", "FFT", "RFFT", "IRFFT", "MultiHot", "TopK",
 )  # fmt: skip
 HEADS = ("DotProductAttention",)  # of (steps, heads, features), which are no image
-# Operations that still take Keras's last axes, and not those that a spec counts as the last.
-BY_KERAS = ("CDist", "IFFT2", "Inv", "Matmul", "OneHot", "Qr", "SVD", "Solve", "SolveTriangular")
 MORE = [
     Row("Activation", {"activation": {"softmax": {"axis": 1}}}, ((4, 7, 5),)),
     Row("Activation", {"activation": {"glu": {"axis": 2}}}, ((4, 6, 5),)),
@@ -66,7 +64,7 @@ def is_by_number(row: Row) -> bool:
     """Whether a row is an operation on signals, images or volumes that says which axes it works on."""
     return (
         is_operation(row.kind, row.fields)
-        and row.kind not in (*BY_MEANING, *BY_KERAS, *HEADS)
+        and row.kind not in (*BY_MEANING, *HEADS)
         and not (row.kind == "Normalize" and not row.fields)
         and row.has_reference
         and row.data_format == "channels_last"

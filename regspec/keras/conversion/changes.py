@@ -13,7 +13,7 @@ from typing import Any
 
 from regspec.code import axes
 from regspec.code.axes import Order
-from regspec.keras.conversion.needed import step_of
+from regspec.keras.conversion.needed import keeps_places, step_of
 from regspec.keras.conversion.reordered import MAX_PARTS, Change, Reordered, Units
 from regspec.keras.kinds import nearest
 from regspec.language.activations import ActivationFunction
@@ -21,6 +21,7 @@ from regspec.layers.activation import Activation
 from regspec.layers.dense import Dense
 from regspec.layers.dropout import Shaped
 from regspec.layers.families import Elementwise, Spatial
+from regspec.layers.following import order_after
 from regspec.layers.layer import Layer
 from regspec.layers.merging import Concatenate, Operator
 from regspec.layers.normalization import (
@@ -33,7 +34,7 @@ from regspec.layers.operations.operands import Array, Numbers, Operands, shape_o
 from regspec.layers.operations.products import Matmul
 from regspec.layers.operations.reductions import Reduction
 from regspec.layers.preprocessing import Normalization, Rescaling
-from regspec.layers.reshaping import Flatten, Permute, Reshape, keeps_places, spec_order_after
+from regspec.layers.reshaping import Flatten, Permute, Reshape
 from regspec.layers.wrappers import TimeDistributed
 
 
@@ -218,7 +219,7 @@ def _permute(layer: Permute, x: Reordered, wanted: Order | None = None) -> Chang
     order = axes.identity(x.rank) if wanted is None else wanted
     taken = (0, *layer.dims)
     dims = tuple(x.dimension(taken[axis]) for axis in order)
-    is_told = x.rank < 3 or spec_order_after(x, dims) == order
+    is_told = x.rank < 3 or order_after(x, dims) == order
     return Change({"dims": [*dims[1:]], **({} if is_told else _axes_said(order))}, order, x.units)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from regspec.code import axes
 from regspec.code.axes import Order
-from regspec.code.shapes import Symbol
+from regspec.code.shapes import Shape, Symbol
 from regspec.keras.conversion.reordered import Reordered
 from regspec.keras.kinds import nearest
 from regspec.layers.families import Spatial
@@ -20,8 +20,9 @@ from regspec.layers.layer import Layer
 from regspec.layers.normalization import SpectralNormalization
 from regspec.layers.operations.along import Along
 from regspec.layers.operations.operands import Array, Operands
+from regspec.layers.operations.products import DotProductAttention, Matmul
 from regspec.layers.operations.reductions import Reduction
-from regspec.layers.reshaping import Flatten, Permute, Reshape, keeps_places
+from regspec.layers.reshaping import Flatten, Permute, Reshape
 from regspec.layers.wrappers import TimeDistributed
 
 
@@ -45,6 +46,12 @@ def chooses_order(layer: Layer) -> bool:
     return nearest(CHOOSES, type(layer))
 
 
+def keeps_places(shape: Shape, order: Order) -> bool:
+    """Whether this order of axes leaves a tensor's numbers in the same sequence: only axes of size one move."""
+    kept = [axis for axis in order[1:] if shape[axis] != 1]
+    return kept == sorted(kept)
+
+
 def _order_as_counted(layer: Layer, x: Symbol) -> Order | None:
     """Keras's where the layer counts axes as the spec does; a layer that knows what they mean takes any."""
     is_first = isinstance(layer, Spatial) and layer.data_format == "channels_first"
@@ -53,6 +60,10 @@ def _order_as_counted(layer: Layer, x: Symbol) -> Order | None:
 
 def _any_order(layer: Layer, x: Symbol) -> Order | None:
     return None
+
+
+def _keras_order(layer: Layer, x: Symbol) -> Order | None:
+    return axes.identity(x.rank)
 
 
 def _order_of_stored(layer: Operands, x: Symbol) -> Order | None:
@@ -87,7 +98,9 @@ def step_of(x: Symbol) -> Reordered:
 NEEDED: Mapping[type[Layer], Callable[[Any, Symbol], Order | None]] = {
     Layer: _order_as_counted,
     Along: _any_order,
+    DotProductAttention: _keras_order,
     Flatten: _order_of_flatten,
+    Matmul: _keras_order,
     Operands: _order_of_stored,
     Permute: _any_order,
     Reduction: _any_order,

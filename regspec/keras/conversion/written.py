@@ -13,8 +13,8 @@ from regspec.keras.models import Model
 from regspec.keras.reader import identifier
 from regspec.keras.weights import WeightPath
 from regspec.layers.families import Spatial
+from regspec.layers.following import order_after
 from regspec.layers.layer import Layer
-from regspec.layers.reshaping import spec_order_after
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +91,7 @@ class Scope:
         if (reference, order) not in self.views:
             dims = axes.between(tensor.x.order, order)
             view = tensor.x.permuted(order)
-            said = {} if spec_order_after(tensor.x, dims) == order else {"axes": view.meanings}
+            said = {} if order_after(tensor.x, dims) == order else {"axes": view.meanings}
             given = self.turns.get(reference, reference)
             self.views[reference, order] = self._permuted(f"{reference}_permuted", given, dims, Tensor(view), said)
         return self.views[reference, order]

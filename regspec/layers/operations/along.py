@@ -11,10 +11,11 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, windowed
 from regspec.language.fields import Axes, Axis, Number, Positive, Sequence, Size
+from regspec.layers.following import order_without
 from regspec.layers.kinds import operation
 from regspec.layers.layer import Layer
 from regspec.layers.operations.operands import MAX_NUMBERS, cast, made, promoted, value
-from regspec.layers.operations.reductions import inner_dimension, shown
+from regspec.layers.operations.reductions import inner_dimension, keras_dimension, shown
 from regspec.layers.reshaping import Moved
 
 
@@ -28,12 +29,9 @@ class Along(Moved):
 
     axis_fields = ("axis",)
 
-    def counted_by_keras(self, *xs: Symbol) -> Layer:
-        return self  # whose axis is the spec's where it is said
-
     def dimension(self, x: Symbol) -> int:
         """The dimension in torch of the axis; of the features where none is said."""
-        return inner_dimension(self.axis, x) if "axis" in self.model_fields_set else x.dimension(-1)
+        return keras_dimension(self.axis, x)
 
     def dim(self, x: Symbol) -> int:
         """The argument ``dim`` of torch's functions."""
@@ -153,6 +151,10 @@ class ArgExtreme(Layer):
         dimension = inner_dimension(self.axis, x)
         return (*x.shape[:dimension], *((1,) if self.keepdims else ()), *x.shape[dimension + 1 :])
 
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        gone = set() if self.keepdims else {inner_dimension(self.axis, xs[0])}
+        return order_without(xs[0], gone)
+
     @property
     def precision(self) -> None:
         return None
@@ -179,9 +181,6 @@ class Normalize(Layer):
     axis: Axes = Field((-1,), description="The axis, or several together; 1 is the first after the batch.")
     axis_fields = ("axis",)
 
-    def counted_by_keras(self, *xs: Symbol) -> Layer:
-        return self  # whose axis is the spec's where it is said
-
     norm_order: int = Field(2, alias="order", ge=1, le=64, description="The order of the norm.")
     epsilon: Positive | None = Field(None, description="What the norm is at least; 1e-7 when absent.")
 
@@ -195,9 +194,7 @@ class Normalize(Layer):
         return x.shape
 
     def _dimensions(self, x: Symbol) -> tuple[int, ...]:
-        if "axis" not in self.model_fields_set:
-            return (x.dimension(-1),)
-        return tuple(sorted({inner_dimension(axis, x) for axis in self.axis}))
+        return tuple(sorted({keras_dimension(axis, x) for axis in self.axis}))
 
     def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return x.dtype
@@ -262,20 +259,18 @@ class Trapezoid(Layer):
 
     axis_fields = ("axis",)
 
-    def counted_by_keras(self, *xs: Symbol) -> Layer:
-        return self  # whose axis is the spec's where it is said
-
     def order(self, x: Symbol) -> Order | None:
         return x.spec_order
 
     def _dimension(self, x: Symbol) -> int:
-        return inner_dimension(self.axis, x) if "axis" in self.model_fields_set else x.dimension(-1)
+        return keras_dimension(self.axis, x)
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
-        return axes.without(x.order, {x.order[self._dimension(x)]})
+    def output_order(self, rank: int, x: Symbol, *_: Symbol) -> Order:
+        return self.output_spec_order(rank, x) or axes.identity(rank)
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
-        return None if xs[0].is_open else self.output_order(rank, xs[0])
+        x = xs[0]
+        return order_without(x, {x.spec_axis(x.order[self._dimension(x)])})
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         dimension = self._dimension(x)

@@ -29,7 +29,8 @@ class Blocks(Rearranged):
         """Whether the channels lie first, as a spec counts them."""
         return self.data_format == "channels_first" if self.data_format is not None else not x.is_plain
 
-    def reads_axes(self, x: Symbol) -> bool:
+    @property
+    def reads_axes(self) -> bool:
         return self.data_format is None
 
     def divided(self, size: int | None, by: int, x: Symbol) -> int | None:
@@ -114,7 +115,8 @@ class ExtractPatches(Rearranged):
         is_first = self.data_format == "channels_first" if self.data_format is not None else not x.is_plain
         return (2, 3, 1) if is_first else (1, 2, 3)
 
-    def reads_axes(self, x: Symbol) -> bool:
+    @property
+    def reads_axes(self) -> bool:
         return self.data_format is None
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.code.axes import Order
 from regspec.code.expressions import Binary, Expression, Listed, call, unless
 from regspec.code.shapes import Dtype, Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, Axis, Size
+from regspec.layers.following import order_after, order_with_new
 from regspec.layers.kinds import operation
 from regspec.layers.layer import Layer
 from regspec.layers.operations.operands import Inline, cast, flat, shape_of, value
@@ -54,6 +56,7 @@ class GetItem(Moved):
     """A part of the input, by an index for each axis."""
 
     is_counted_by_spec = True
+    keeps_axes = False
 
     example = "{key: [':', 0]}"
 
@@ -105,6 +108,12 @@ class GetItem(Moved):
             shape.append(new)
         return tuple(shape)
 
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        items = self._indices(xs[0])
+        old = iter(range(xs[0].rank))
+        places = [(item, None if item is None else next(old)) for item in items]
+        return order_after(xs[0], [place for item, place in places if not isinstance(item, int)])
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         items = self._indices(x)
         places = (place for place, item in enumerate(items) if item is not None)
@@ -142,6 +151,7 @@ class Take(Moved):
     example = "{indices: 0, axis: 1}"
 
     is_counted_by_spec = True
+    keeps_axes = False
 
     indices: Inline | None = Field(
         None, description="The place, or lists of places, whose axes stand where the axis was."
@@ -159,6 +169,11 @@ class Take(Moved):
         wanted = 1 + self.batch_dims
         if len(xs) != wanted:
             raise ShapeError(f"takes {wanted} input{'s' * (wanted > 1)}, but is given {len(xs)}")
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        dimension, count = inner_dimension(self.axis, xs[0]), rank - xs[0].rank + 1
+        inner = (dimension,) if count == 1 else (None,) * count
+        return order_after(xs[0], (*range(dimension), *inner, *range(dimension + 1, xs[0].rank)))
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         dimension = inner_dimension(self.axis, x)
@@ -231,6 +246,8 @@ class TakeAlongAxis(Layer):
 class Hot(Layer):
     """Whole numbers as zeros and ones along a new axis."""
 
+    is_counted_by_spec = True
+    keeps_axes = False
     example = "{num_classes: 10}"
 
     num_classes: Size = Field(description="The size of the new axis: the largest number plus one.")
@@ -254,6 +271,9 @@ class Hot(Layer):
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         dimension = self._dimension(x)
         return (*x.shape[:dimension], self.num_classes, *x.shape[dimension:])
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return order_with_new(xs[0], self._dimension(xs[0]), rank)
 
     @property
     def precision(self) -> None:
@@ -286,6 +306,9 @@ class MultiHot(Hot):
             raise ShapeError(f"takes several numbers of each example, but is given {x.described}")
         shape = super().output_shape(x)
         return (shape[0], *shape[2:])
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return order_with_new(xs[0], max(self._dimension(xs[0]) - 1, 1), rank)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return cast(self.hot(x).method("amax", 1), "float32", self.dtype)

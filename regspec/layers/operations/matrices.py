@@ -6,9 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import NotNegative
+from regspec.layers.following import order_after, order_without
 from regspec.layers.kinds import operation
 from regspec.layers.layer import Layer
 from regspec.layers.operations.operands import made, promoted
@@ -18,12 +20,17 @@ from regspec.layers.operations.products import met
 class Matrices(Layer):
     """A function of the matrices in the last two axes."""
 
+    is_counted_by_spec = True
+
     function: ClassVar[str]
     is_square: ClassVar[bool] = True
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape | list[Shape]:
         self.check(x)
         return x.shape
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return order_without(xs[0], range(rank, xs[0].rank))
 
     def check(self, x: Symbol) -> None:
         """Raises `ShapeError` where these are no matrices, or not square."""
@@ -72,10 +79,14 @@ class Pinv(Matrices):
     )
 
     is_square = False
+    keeps_axes = False
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         self.check(x)
         return (*x.shape[:-2], x.shape[-1], x.shape[-2])
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return order_after(xs[0], (*range(rank - 2), rank - 1, rank - 2))
 
     def lower(self, x: Symbol, *others: Symbol) -> Expression:
         return call("torch.linalg.pinv", x, rtol=unless(None, self.rcond))

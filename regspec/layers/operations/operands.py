@@ -240,11 +240,13 @@ class Operands(Layer):
         if len(xs) != len(names):
             what = f"takes {len(names)} input{'s' * (len(names) > 1)} ({', '.join(names)}), but is given {len(xs)}"
             raise ShapeError(what)
+        self.check_readings(*xs)
 
     def order(self, x: Symbol) -> Order | None:
         return x.spec_order if any(isinstance(each, Array) for each in self.numbers.values()) else None
 
-    def reads_axes(self, x: Symbol) -> bool:
+    @property
+    def reads_axes(self) -> bool:
         return False
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:

@@ -9,9 +9,11 @@ from typing import Annotated, ClassVar
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import MAX_SIZE, Axis, Size
+from regspec.layers.following import order_after, order_without
 from regspec.layers.kinds import operation
 from regspec.layers.operations.operands import cast, made
 from regspec.layers.operations.rearranging import Rearranged
@@ -47,6 +49,11 @@ class Stack(Rearranged):
             raise ShapeError(f"can't stack {' and '.join(each.named for each in (x, *others))}")
         shape = [next(iter(known), None) for known in merged]
         return (*shape[:dimension], 1 + len(others), *shape[dimension:])
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        before = self._dimension(xs[0])
+        one, *others = (order_after(x, (*range(before), None, *range(before, x.rank))) for x in xs)
+        return None if any(each != one for each in others) else one
 
     def lower(self, x: Symbol, *others: Symbol) -> Expression:
         dimension = self._dimension(x)
@@ -148,6 +155,9 @@ class Unstack(Parted):
         dimension = inner_dimension(self.axis, x)
         return [(*x.shape[:dimension], *x.shape[dimension + 1 :])] * self._count(x)
 
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return order_without(xs[0], {inner_dimension(self.axis, xs[0])})
+
     def lower(self, x: Symbol, *_: Symbol) -> list[Expression]:
         return self.parts(x.method("unbind", self.dim(x)), self._count(x))
 
@@ -204,6 +214,10 @@ class Diagonal(Rearranged):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return self.diagonal_shape(x)
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        rest = [place for place in range(xs[0].rank) if place not in self._dimensions(xs[0])]
+        return order_after(xs[0], (*rest, None) if rank == xs[0].rank - 1 else rest)
 
     def diagonal(self, x: Symbol) -> Expression:
         """The diagonals."""

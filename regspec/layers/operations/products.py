@@ -14,6 +14,7 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Binary, Expression, Value, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axis, Number
+from regspec.layers.following import order_of_product
 from regspec.layers.kinds import operation
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.operations.arithmetic import Pair
@@ -30,7 +31,7 @@ from regspec.layers.operations.operands import (
     shape_of,
     value,
 )
-from regspec.layers.operations.reductions import inner_dimension, shown
+from regspec.layers.operations.reductions import inner_dimension, keras_dimension, shown
 from regspec.layers.reshaping import tuples
 
 
@@ -55,12 +56,19 @@ class Matmul(Pair):
     """The product of matrices, in the last two axes of both operands."""
 
     verb = "multiply"
+    is_counted_by_spec = True
+    keeps_axes = False
 
     def order(self, x: Symbol) -> Order | None:
-        return axes.identity(x.rank)
+        return x.spec_order
 
-    def reads_axes(self, x: Symbol) -> bool:
-        return True
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        x1, x2 = (len(_shape(each)) for each in self.named(xs).values())
+        outer = [f"...{place}" for place in range(max(x1, x2), 2, -1)]
+        left, right = ([*outer, "i", "j"][-x1:] if x1 > 1 else ["j"]), ([*outer, "j", "k"][-x2:] if x2 > 1 else ["j"])
+        output = [*outer, *(name for name in (*left, *right) if name in ("i", "k"))]
+        named = zip((left, right), self.named(xs).values(), strict=True)
+        return order_of_product(xs, [term for term, each in named if isinstance(each, Symbol)], output)
 
     def output_shape(self, *xs: Symbol) -> Shape:
         x1, x2 = self.named(xs).values()
@@ -126,6 +134,7 @@ class Tensordot(Layer):
     """The sum of products with numbers over axes of both."""
 
     is_counted_by_spec = True
+    keeps_axes = False
 
     example = "{x2: [1.0, 2.0, 3.0, 4.0, 5.0], axes: 1}"
 
@@ -169,6 +178,13 @@ class Tensordot(Layer):
         kept = tuple(size for axis, size in enumerate(x.shape) if axis not in ours)
         return (*kept, *(size for axis, size in enumerate(shape) if axis not in theirs))
 
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        ours, theirs = self._axes(xs[0])
+        names = [f"x{place}" for place in range(xs[0].rank)]
+        new = [f"x2.{place}" for place in range(len(shape_of(self.x2))) if place not in theirs]
+        kept = [name for place, name in enumerate(names) if place not in ours]
+        return order_of_product(xs, [names], [*kept, *new])
+
     def output_dtype(self, x: Symbol, *_: Symbol) -> str:
         return promoted(x.dtype, dtype_of(self.x2), 0)
 
@@ -186,6 +202,7 @@ class Einsum(Layer):
     """The sum of products over named axes: ``bij,bjk->bik``."""
 
     is_counted_by_spec = True
+    keeps_axes = False
 
     example = "{subscripts: 'abc,adc->abd', inputs: [a, b]}"
 
@@ -239,7 +256,7 @@ class Einsum(Layer):
         return tuple(array_weight(self, f"operands_{index}", each) for index, each in given if isinstance(each, Array))
 
     def output_shape(self, *xs: Symbol) -> Shape:
-        terms, output = self._terms()
+        terms, _ = self._terms()
         sizes: dict[str, int | None] = {}
         for term, operand in zip(terms, self._operands(xs), strict=True):
             for name, size in zip(self._axes(term, operand), _shape(operand), strict=True):
@@ -248,9 +265,8 @@ class Einsum(Layer):
                 elif size not in (None, 1, sizes[name]):
                     given = " and ".join(x.named for x in xs)
                     raise ShapeError(f"can't multiply {given} as '{self.subscripts}': the sizes of {name} differ")
-        batch = {self._axes(term, x)[0] for term, x in zip(terms, self._operands(xs), strict=True) if _is_tensor(x)}
-        dots = max((int(name[3:]) for name in sizes if name.startswith("...")), default=0)
-        out = [*self._expanded(output, dots)]
+        batch = {term[0] for term in self._input_terms(xs)}
+        out = self._output_term(xs)
         inner = [
             name
             for term, operand in zip(terms, self._operands(xs), strict=True)
@@ -261,13 +277,28 @@ class Einsum(Layer):
             raise ShapeError(what, "and first in the output's")
         return tuple(sizes[name] for name in out)
 
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return order_of_product(xs, self._input_terms(xs), self._output_term(xs))
+
+    def _input_terms(self, xs: Sequence[Symbol]) -> list[list[str]]:
+        """The names of the axes of each input."""
+        pairs = zip(self._terms()[0], self._operands(xs), strict=True)
+        return [self._axes(term, operand) for term, operand in pairs if _is_tensor(operand)]
+
+    def _output_term(self, xs: Sequence[Symbol]) -> list[str]:
+        """The names of the axes of the output."""
+        terms, output = self._terms()
+        all_axes = (self._axes(term, operand) for term, operand in zip(terms, self._operands(xs), strict=True))
+        dots = max((sum(name.startswith("...") for name in names) for names in all_axes), default=0)
+        return self._expanded(output, dots)
+
     def _axes(self, term: str, operand: Symbol | Numbers) -> list[str]:
         """The names of an operand's axes; those of an ellipsis are numbered from the last."""
         dots = len(_shape(operand)) - len(term.replace("...", ""))
         if dots < 0 or (dots and "..." not in term):
             shape = operand.described if isinstance(operand, Symbol) else f"numbers of the shape {shape_of(operand)}"
             raise ShapeError(f"has the term '{term}', but is given {shape}")
-        return [*self._expanded(term, dots)]
+        return self._expanded(term, dots)
 
     def _expanded(self, term: str, dots: int) -> list[str]:
         before, ellipsis, after = term.partition("...")
@@ -298,10 +329,14 @@ class Cross(Layer):
     axis: Axis = Field(-1, description="The axis of the vectors; 1 is the first after the batch.")
 
     arity = (2, 2)
+    axis_fields = ("axis",)
+
+    def order(self, x: Symbol) -> Order | None:
+        return None
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         (y,) = others
-        dimension = inner_dimension(self.axis, x)
+        dimension = keras_dimension(self.axis, x)
         same = len(x.shape) == len(y.shape) and all(map(met, x.shape[1:], y.shape[1:]))
         if not same or x.shape[dimension] not in (3, None):
             raise ShapeError(f"multiplies vectors of three numbers, but is given {x.named} and {y.named}")
@@ -320,6 +355,12 @@ class CDist(Layer):
 
     example = "{inputs: [a, b]}"
     arity = (2, 2)
+    is_counted_by_spec = True
+    keeps_axes = False
+
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        outer = [f"...{place}" for place in range(rank - 2)]
+        return order_of_product(xs, [[*outer, "i", "k"], [*outer, "j", "k"]], [*outer, "i", "j"])
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         (y,) = others
@@ -345,6 +386,21 @@ class DotProductAttention(Layer):
     scale: Number | None = Field(None, description="The factor of the scores; 1 / sqrt(features) when absent.")
 
     arity = (3, 4)
+    open_rank = 5  # it says itself what its axes mean
+
+    @property
+    def says_layout(self) -> bool:
+        return True
+
+    def input_spec_order(self, rank: int) -> Order | None:
+        return axes.identity(rank)
+
+    def checked(self, *xs: Symbol) -> None:
+        super().checked(*xs)
+        for x in xs:
+            if not x.is_plain:
+                what = f"takes (batch, steps, heads, features), but {x.described}, has channels, and these are not last"
+                raise ShapeError(what, "put a Permute or a Reshape before it, with 'axes' that end with features")
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
         key, value, *bias = others

@@ -12,10 +12,11 @@ from regspec.code.axes import Order
 from regspec.code.expressions import OMIT, Expression, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language.fields import MAX_SIZE, Axes, Axis, Count, OneOrMore, Sequence
+from regspec.layers.following import order_after, order_without
 from regspec.layers.kinds import operation
 from regspec.layers.operations.operands import MAX_NUMBERS, promoted, value
 from regspec.layers.operations.reductions import inner_dimension, shown
-from regspec.layers.reshaping import Moved, spec_order_after, tuples
+from regspec.layers.reshaping import Moved, tuples
 
 
 class Rearranged(Moved):
@@ -55,6 +56,10 @@ class ExpandDims(Rearranged):
             shape.insert(dimension, 1)
         return tuple(shape)
 
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        new, old = self._dimensions(xs[0]), iter(range(xs[0].rank))
+        return order_after(xs[0], [None if place in new else next(old) for place in range(rank)])
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         result: Expression = x
         for rank, dimension in enumerate(self._dimensions(x), x.rank):
@@ -84,6 +89,9 @@ class Squeeze(Rearranged):
         dropped = self._dimensions(x)
         return tuple(size for index, size in enumerate(x.shape) if index not in dropped)
 
+    def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
+        return order_without(xs[0], self._dimensions(xs[0]))
+
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         dropped = self._dimensions(x)
         if not dropped:
@@ -95,6 +103,7 @@ class Squeeze(Rearranged):
 class Swapaxes(Rearranged):
     """The input with two axes exchanged."""
 
+    keeps_axes = False
     example = "{axis1: 1, axis2: 2}"
 
     axis1: Axis = Field(description="The one axis; 1 is the first after the batch.")
@@ -109,14 +118,11 @@ class Swapaxes(Rearranged):
         order[one], order[other] = other, one
         return axes.permute(x.shape, tuple(order))
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
-        return self.output_spec_order(rank, x) or axes.identity(rank)
-
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         one, other = self._dimensions(xs[0])
         dims = [*range(rank)]
         dims[one], dims[other] = other, one
-        return spec_order_after(xs[0], tuple(dims))
+        return order_after(xs[0], tuple(dims))
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return x.method("transpose", *self._dimensions(x))
@@ -126,6 +132,7 @@ class Swapaxes(Rearranged):
 class Moveaxis(Rearranged):
     """The input with axes at other places."""
 
+    keeps_axes = False
     example = "{source: 1, destination: -1}"
 
     source: Axes = Field(description="The axis, or several, as they are; 1 is the first after the batch.")
@@ -145,11 +152,8 @@ class Moveaxis(Rearranged):
             order.insert(place, index)
         return tuple(order)
 
-    def output_order(self, rank: int, x: Symbol) -> Order:
-        return self.output_spec_order(rank, x) or axes.identity(rank)
-
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
-        return spec_order_after(xs[0], self._dims(xs[0]))
+        return order_after(xs[0], self._dims(xs[0]))
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return axes.permute(x.shape, self._dims(x))

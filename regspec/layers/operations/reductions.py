@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Part, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Fraction, Number
+from regspec.layers.following import order_without
 from regspec.layers.kinds import operation
 from regspec.layers.operations.operands import cast, made
 from regspec.layers.reshaping import Moved
@@ -18,7 +18,12 @@ from regspec.layers.reshaping import Moved
 
 def inner_dimension(axis: int, x: Symbol) -> int:
     """The dimension in torch of an axis as a spec counts it, which may not be the batch. Raises `ShapeError`."""
-    dimension = x.dimension(x.keras_axis(axis))
+    return keras_dimension(x.keras_axis(axis), x)
+
+
+def keras_dimension(axis: int, x: Symbol) -> int:
+    """The dimension in torch of an axis as Keras counts it, which may not be the batch. Raises `ShapeError`."""
+    dimension = x.dimension(axis)
     if dimension == 0:
         raise ShapeError(
             f"has axis {axis}, which is the batch of {x.described}", "a layer works on each example by itself"
@@ -54,11 +59,8 @@ class Reduction(Moved):
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         x = xs[0]
-        reduced = {x.order[dimension] for dimension in self.dimensions(x)}
-        if self.keepdims or x.is_open:
-            return super().output_spec_order(rank, *xs)
-        has_channels = x.is_plain or x.rank - 1 not in reduced
-        return axes.without(x.spec_order, reduced) if rank < 3 or has_channels else None
+        reduced = set() if self.keepdims else {x.spec_axis(x.order[dimension]) for dimension in self.dimensions(x)}
+        return order_without(x, reduced)
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape | list[Shape]:
         return self.reduced_shape(x)

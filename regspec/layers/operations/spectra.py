@@ -95,9 +95,9 @@ class Complex(Transform):
 FFT = made(Complex, "FFT", "The Fourier transform along the last axis, of two inputs and in two outputs.",
            function="torch.fft.fft")  # fmt: skip
 FFT2 = made(Complex, "FFT2", "The Fourier transform along the last two axes, of two inputs and in two outputs.",
-            function="torch.fft.fft2", least=3)  # fmt: skip
+            function="torch.fft.fft2", least=3, is_counted_by_spec=True)  # fmt: skip
 IFFT2 = made(Complex, "IFFT2", "The inverse transform along the last two axes, of two inputs and in two outputs.",
-             function="torch.fft.ifft2", least=3)  # fmt: skip
+             function="torch.fft.ifft2", least=3, is_counted_by_spec=True)  # fmt: skip
 
 
 @operation

@@ -149,7 +149,7 @@ def _computed(resolved: Resolved, xs: tuple[Symbol, ...]) -> tuple[tuple[Symbol,
 
 def _order_of(x: Symbol, layer: Layer, xs: Sequence[Symbol]) -> Order:
     """The order in which an output lies. One whose axes its use tells lies as the spec counts them."""
-    order = layer.output_order(x.rank, xs[0])
+    order = layer.output_order(x.rank, *xs)
     is_told = layer.output_spec_order(x.rank, *xs) is not None
     return order if is_told else tuple(x.spec_order[axis] for axis in order)
 
