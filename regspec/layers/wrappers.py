@@ -340,6 +340,10 @@ class TimeDistributed(Layer):
     def reads_axes(self) -> bool:
         return True
 
+    @property
+    def keeps_axes(self) -> bool:  # type: ignore[override]  # of a wrapper it is what its layer does
+        return self.layer.keeps_axes
+
     def counted_by_keras(self, *xs: Symbol) -> Layer:
         if xs[0].rank < 3:
             return self  # to be checked first

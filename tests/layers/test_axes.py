@@ -317,6 +317,11 @@ INNER: dict[str, tuple[dict[str, Any], Callable[[Tensor], Tensor]]] = {
     "mean": (one("Mean", axis=2), lambda a: a.mean(3)),
     "get item": (one("GetItem", key=[":", ":", 0]), lambda a: a[:, :, :, 0]),
     "reshape": (one("Reshape", target_shape=[6, 3, 7]), lambda a: a.reshape(-1, 4, 6, 3, 7)),
+    # Keras's axis of steps is the height, and is put first
+    "permute of each row": (
+        one("TimeDistributed", layer=one("Permute", dims=[2, 1])),
+        lambda a: a.permute(0, 1, 3, 4, 2),
+    ),
 }
 for title, (layer, function) in INNER.items():
     ROWS[f"{title} of each step"] = (on([VIDEO], one("TimeDistributed", layer=layer)), function)
