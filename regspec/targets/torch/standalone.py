@@ -7,7 +7,7 @@ definition and all that it needs can be taken out.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -19,10 +19,11 @@ PACKAGE = "regspec.runtime"
 
 @dataclass(frozen=True, slots=True)
 class _Definition:
-    """A top-level statement of the runtime: its text, and the names that it uses."""
+    """A top-level statement of the runtime: its text, and the names that it uses, at all and when it is executed."""
 
     text: str
     uses: frozenset[str]
+    first: frozenset[str]  # which must be defined before it
 
 
 def definitions(wanted: Iterable[str], imports: Imports) -> dict[str, str]:
@@ -45,7 +46,22 @@ def definitions(wanted: Iterable[str], imports: Imports) -> dict[str, str]:
             imports.module(original)
         else:
             imports.name(module, original, name)
-    return {name: definition.text for name, definition in known.items() if name in needed}
+    return {name: known[name].text for name in _in_order(known) if name in needed}
+
+
+def _in_order(known: Mapping[str, _Definition]) -> list[str]:
+    """The names, each after what must be defined before it, and otherwise as they stand."""
+    placed: dict[str, None] = {}
+
+    def place(name: str) -> None:
+        if name in known and name not in placed:
+            for each in sorted(known[name].first - {name}):
+                place(each)
+            placed[name] = None
+
+    for name in known:
+        place(name)
+    return [*placed]
 
 
 @lru_cache(maxsize=1)
@@ -88,5 +104,25 @@ def _defined(statement: ast.stmt, text: str) -> dict[str, _Definition]:
     decorators = getattr(statement, "decorator_list", [])
     first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])
     source = "\n".join(text.splitlines()[first - 1 : statement.end_lineno])
-    uses = frozenset(node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
-    return dict.fromkeys(names, _Definition(source, uses))
+    return dict.fromkeys(names, _Definition(source, frozenset(_names(statement)), frozenset(_executed(statement))))
+
+
+def _executed(statement: ast.stmt) -> Iterator[str]:
+    """The names that a statement uses when it is executed: no annotations, and nothing of a function but its head."""
+    if isinstance(statement, ast.ClassDef):
+        for each in (*statement.bases, *statement.keywords, *statement.decorator_list):
+            yield from _names(each)
+        for inner in statement.body:
+            yield from _executed(inner)
+    elif isinstance(statement, ast.FunctionDef):
+        defaults = (*statement.args.defaults, *statement.args.kw_defaults)
+        for default in (*statement.decorator_list, *(each for each in defaults if each is not None)):
+            yield from _names(default)
+    elif isinstance(statement, ast.AnnAssign):
+        yield from () if statement.value is None else _names(statement.value)
+    else:
+        yield from _names(statement)
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    return (each.id for each in ast.walk(node) if isinstance(each, ast.Name))
