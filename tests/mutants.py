@@ -274,7 +274,7 @@ MUTANTS = (
     Mutant(
         "TimeDistributed keeps the order of axes that a Permute gives",
         "layers/wrappers.py",
-        "(rank == x.rank and not self._is_by_place)",
+        "rank == x.rank and self.layer.keeps_axes",
         "rank == x.rank",
         "tests/layers/test_layouts.py -k turned",
     ),
@@ -345,8 +345,8 @@ MUTANTS = (
     ),
     Mutant(
         "what is on another route is named as unread",
-        "runtime/penalties/regularized.py",
-        "            and term.on_loss()\n",
+        "runtime/penalties/missed.py",
+        "        and term.on_loss()\n",
         "",
         "tests/test_routes.py -k nobody",
     ),
