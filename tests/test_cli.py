@@ -208,7 +208,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("runs") / "run", epochs=1)
 
 
-@pytest.mark.parametrize("text", WRITING)
+@pytest.mark.parametrize(
+    "text", [pytest.param(each, marks=[pytest.mark.everything] * (each == "plot run -o out")) for each in WRITING]
+)
 def test_a_file_that_was_edited_is_kept(text: str, folder: Path, run: Path) -> None:
     """By every command that writes files, until --force is given."""
     path = folder / WRITING[text]

@@ -60,6 +60,7 @@ SHORT = {
 
 SLOW = (  # and like another that the gate runs
     ["tune", "SPEC"],
+    ["tune", "examples/digits_search.yaml", "--sampler", "grid", "--trials", "12"],
     ["tune", "examples/digits_search.yaml", "--data", "examples.pages.choosing_a_strength:noisy"],
     ["--import", "mine", "schema"],
 )

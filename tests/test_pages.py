@@ -76,6 +76,7 @@ def test_what_a_page_links_to_is_there(name: str) -> None:
 # -- sparse networks ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.everything
 def test_sparse_networks_table() -> None:
     """To a digit that is read otherwise: the script's double precision leaves no more to the machine."""
     accuracy, zeros, small = script("sparse_networks").by_route(3e-4, "proximal")
@@ -189,7 +190,9 @@ def test_the_block_that_the_page_shows(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo")
-@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize(
+    "processes", [pytest.param(1, marks=pytest.mark.everything), 2, pytest.param(4, marks=pytest.mark.everything)]
+)
 def test_many_gpus(processes: int, tmp_path: Path) -> None:
     """What the processes count is as on paper, and stands in the page."""
     done = as_torchrun(processes, run_script, tmp_path, SCRIPTS / "many_gpus.py")
