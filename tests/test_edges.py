@@ -368,7 +368,5 @@ def test_a_file_in_the_way_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "rich.py").write_text("raise SystemExit('run')")
     (tmp_path / "net.yaml").write_text("regspec: 1\ninputs: {x: {shape: [3]}}\nlayers: [Flatten]\n")
     command = [sys.executable, "-P", "-c", "from regspec.cli import main; main()", "show", "net.yaml"]
-    if sys.version_info < (3, 11):
-        command.remove("-P")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr

@@ -36,6 +36,7 @@ from regspec.training.tuning.plan import Plan
 from regspec.training.tuning.scores import Scores, Trial
 from regspec.training.tuning.search import Tuned, tune
 from regspec.training.tuning.spaces import grid
+from regspec.training.tuning.study import database
 
 from .commands import ROOT, command, started
 
@@ -459,7 +460,8 @@ def test_folders_that_are_no_studies(search: Searching) -> None:
         search(trainer())
     assert sorted(each.name for each in search.study.iterdir() if each.name != ".lock") == ["notes.txt", "study.db"]
     (search.study / "study.db").unlink()
-    optuna.create_study(study_name="another", storage=f"sqlite:///{search.study / 'study.db'}")
+    with database(search.study / "study.db") as storage:
+        optuna.create_study(study_name="another", storage=storage)
     with pytest.raises(RegspecError, match="holds no study of regspec's"):
         search(trainer())
 
@@ -601,9 +603,10 @@ def test_as_good_within_one_standard_error() -> None:
 def test_studies_are_optunas(search: Searching) -> None:
     """Other tools of Optuna's can read them."""
     search(trainer())
-    study = optuna.load_study(study_name="regspec", storage=f"sqlite:///{search.study / 'study.db'}")
-    assert study.best_params == {"strength": 1e-2}
-    assert study.best_value == accuracy(1e-2)
+    with database(search.study / "study.db") as storage:
+        study = optuna.load_study(study_name="regspec", storage=storage)
+        assert study.best_params == {"strength": 1e-2}
+        assert study.best_value == accuracy(1e-2)
 
 
 @pytest.mark.everything

@@ -174,6 +174,20 @@ def test_what_is_random_is_left_out_and_the_rest_is_compared(tmp_path: Path) -> 
     assert wrong.verdict.startswith("failed: statistics in training: second.running_")
 
 
+def test_layers_that_draw_from_what_all_share_do_nothing_too(tmp_path: Path) -> None:
+    """Two runs of such a layer may drop the same by chance, and look as if nothing were random."""
+    x = keras.Input((7, 5))
+    model = keras.Model(x, rows.StochasticDepth(0.05)(layers.Dropout(0.3)(layers.BatchNormalization()(x))))
+    model.save(tmp_path / "model.keras")
+    port = regspec.port(tmp_path / "model.keras")
+    for seed in range(4):
+        keras.utils.set_random_seed(seed)
+        verification = port.verify()
+        assert verification.passed, verification.verdict
+        assert verification.left_out == (RANDOM,)
+        assert "outputs in training" in {each.what for each in verification.rows()}
+
+
 # -- what is wrong is found --------------------------------------------------------------------------------------------
 
 

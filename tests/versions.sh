@@ -9,7 +9,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-VERSIONS=(3.11:2.14.1 3.10:2.13.0 3.12:2.13.0 3.13:2.13.0)
+VERSIONS=(3.11:2.14.1 3.12:2.13.0 3.13:2.13.0 3.11:lowest)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 

@@ -139,7 +139,7 @@ class Comparison:
             self._leave_out("what layers such as dropout do in training, which is random: there they did nothing")
             self.is_calm = True
             self.ported.calm(xs)
-            self.original.calm()
+            self.original.calm(xs)
             self.ported.set_weights(before)
             self.original.restore(values)
             self._side_by_side(mode, weights, xs, with_gradients=with_gradients)

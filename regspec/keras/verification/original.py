@@ -163,15 +163,40 @@ class Original:
         for variable, array in zip(self.model.weights, values, strict=True):
             variable.assign(array)
 
-    def calm(self) -> None:
+    def calm(self, inputs: Sequence[Tensor]) -> None:
         """Leaves layers that draw random numbers in training in evaluation from now on."""
+        of_all = [] if self.is_legacy else self._drawing_from_what_all_share(inputs)
         for layer in self.model._flatten_layers():
             if self.is_legacy:
                 is_random = hasattr(layer, "_random_generator")
             else:
-                is_random = bool(layer._seed_generators) and layer._call_has_training_arg
+                is_random = (bool(layer._seed_generators) and layer._call_has_training_arg) or layer in of_all
             if is_random:
                 layer.call = partial(_in_evaluation, layer.call)
+
+    def _drawing_from_what_all_share(self, inputs: Sequence[Tensor]) -> list[Any]:
+        """The layers without a generator of their own that draw in training, such as ConvNeXt's StochasticDepth."""
+        shared = self.package.src.random.seed_generator.global_seed_generator().state
+        found: list[Any] = []
+
+        def noted(layer: Any, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+            before = _array(_tensor(shared)).copy()
+            output = call(*arguments, **keywords)
+            if not np.array_equal(before, _array(_tensor(shared))):
+                found.append(layer)
+            return output
+
+        asked = [
+            (layer, layer.call)
+            for layer in self.model._flatten_layers(recursive=True)
+            if layer._call_has_training_arg and not layer._seed_generators and not layer._layers
+        ]
+        for layer, call in asked:
+            layer.call = partial(noted, layer, call)
+        self.run(inputs, training=True)
+        for layer, call in asked:
+            layer.call = call
+        return found
 
     def _arrays(self, arrays: ArrayFile) -> dict[weights.WeightPath, NDArray[Any]]:
         """The arrays of a file that was written just now, as the port reads them."""

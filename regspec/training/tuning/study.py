@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -129,10 +130,11 @@ def opened(
                 with _locked(folder / ".lock", PATIENCE):
                     if not path.exists():
                         _make(path, facts, direction, queue)
-                study = Study(folder, process, _loaded(path))
-                _compare(study.trials.user_attrs.get("facts", {}), facts, folder)
-                study.tidy()
-                yield study
+                with database(path) as storage:
+                    study = Study(folder, process, _loaded(path, storage))
+                    _compare(study.trials.user_attrs.get("facts", {}), facts, folder)
+                    study.tidy()
+                    yield study
             finally:
                 own.unlink(missing_ok=True)
     except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
@@ -152,27 +154,32 @@ def _make(path: Path, facts: Mapping[str, Any], direction: Direction, queue: Seq
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     try:
-        storage = _storage(draft)
-        study = optuna.create_study(study_name=NAME, storage=storage, direction=direction)
-        study.set_user_attr("facts", dict(facts))
-        for parameters in queue:
-            study.enqueue_trial(dict(parameters))
-        storage.remove_session()
-        storage.engine.dispose()
+        with database(draft) as storage:
+            study = optuna.create_study(study_name=NAME, storage=storage, direction=direction)
+            study.set_user_attr("facts", dict(facts))
+            for parameters in queue:
+                study.enqueue_trial(dict(parameters))
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def _loaded(path: Path) -> optuna.Study:
+def _loaded(path: Path, storage: RDBStorage) -> optuna.Study:
     try:
-        return optuna.load_study(study_name=NAME, storage=_storage(path))
+        return optuna.load_study(study_name=NAME, storage=storage)
     except KeyError:
         raise RegspecError(Problem("holds no study of regspec's", "give another --output", str(path))) from None
 
 
-def _storage(path: Path) -> optuna.storages.RDBStorage:
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": PATIENCE}})
+@contextmanager
+def database(path: Path) -> Iterator[RDBStorage]:
+    """A study's database, whose connections are closed in the end."""
+    storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": PATIENCE}})
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _compare(theirs: Mapping[str, Any], ours: Mapping[str, Any], folder: Path) -> None:
