@@ -343,6 +343,7 @@ DERIVED: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {  # of a la
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")  # torch's own, when it derives forwards
 @pytest.mark.parametrize("has_gradients", [True, False])
 @pytest.mark.parametrize("name", DERIVED)
 @pytest.mark.parametrize("layer", ["Rounding", "RoundedLinear", "RoundedEinsumDense"])
