@@ -59,10 +59,10 @@ MUTANTS = (
         "tests/test_penalties.py -k groups",
     ),
     Mutant(
-        "inputs of a depthwise kernel are looked for along its first axis",
-        "code/axes.py",
-        'return self._dimension("i" if "i" in self.keras else self.keras[-2])',
-        'return self._dimension("i" if "i" in self.keras else self.keras[0])',
+        "what an equation sums over is taken for the outputs of its kernel",
+        "layers/dense.py",
+        'ends = {"i": [each for each in shapes.kernel_axes if each not in made]}',
+        'ends = {"i": [each for each in shapes.kernel_axes if each not in given]}',
         "tests/test_penalties.py -k groups",
     ),
     # -- language ------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import keras
 import pytest
 import torch
 from torch import Tensor, nn
@@ -396,3 +397,54 @@ def test_groups_of_a_table_and_of_depthwise_filters() -> None:
 
 
 LASSO = {"group_lasso": {"strength": 0.1, "axis": "input"}}
+
+# Equations of EinsumDense, with the shape of the input, that of the output, and where the kernel's inputs and outputs
+# lie, if along one axis.
+EQUATIONS: dict[str, tuple[list[int], Any, dict[str, int | None]]] = {
+    "ab,bc->ac": ([5], 3, {"input": 0, "output": 1}),
+    "ab,cb->ac": ([5], 3, {"input": 1, "output": 0}),
+    "abc,dc->abd": ([7, 5], [None, 4], {"input": 1, "output": 0}),
+    "...x,yx->...y": ([7, 5], 4, {"input": 1, "output": 0}),
+    "abc,bcd->abd": ([7, 5], [None, 4], {"input": 1, "output": 2}),
+    "abc,cde->abde": ([7, 5], [None, 2, 3], {"input": 0, "output": None}),
+    "abc,dec->abde": ([7, 5], [None, 2, 3], {"input": 2, "output": None}),
+    "abc,dbc->ad": ([7, 5], 4, {"input": None, "output": 0}),
+    "abc,bc->a": ([7, 5], [], {"input": None, "output": None}),
+}
+
+
+@pytest.mark.parametrize("axis", ["input", "output"])
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_groups_of_an_equation(equation: str, axis: str) -> None:
+    """What is summed over are inputs, and what is new in the output are outputs."""
+    shape, output, places = EQUATIONS[equation]
+    regularizer = {"group_lasso": {"strength": 0.1, "axis": axis}}
+    fields = {"name": "e", "equation": equation, "output_shape": output, "kernel_regularizer": regularizer}
+    spec = {"inputs": {"x": {"shape": shape}}, "layers": [{"EinsumDense": fields}]}
+    if places[axis] is None:
+        with pytest.raises(regspec.RegspecError, match=f"a penalty by {axis}s, but its kernel has no single axis of"):
+            regspec.build(spec)
+        return
+    model = regspec.build(spec, seed=0)
+    groups = model.e.weight.detach().movedim(places[axis], 0)
+    torch.testing.assert_close(model.regularization_loss(), 0.1 * lasso(groups.flatten(1)))
+
+
+MATRICES = {"orthogonal": {"factor": 0.1}, "spectral": {"strength": 0.1}}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_matrices_of_an_equation(name: str) -> None:
+    """Of several outputs there is none; rows and columns are those of the kernel as Keras has it."""
+    fields = {"name": "e", "equation": "abc,cde->abde", "output_shape": [None, 2, 3]}
+    fields |= {"kernel_regularizer": {name: MATRICES[name]}}
+    with pytest.raises(regspec.RegspecError, match="a penalty by outputs, but its kernel has no single axis of these"):
+        regspec.build({"inputs": {"x": {"shape": [7, 5]}}, "layers": [{"EinsumDense": fields}]})
+    fields |= {"equation": "abc,dc->abd", "output_shape": [None, 4]}
+    model = regspec.build({"inputs": {"x": {"shape": [7, 5]}}, "layers": [{"EinsumDense": fields}]}, seed=0)
+    weight = model.e.weight.detach()
+    wanted = {
+        "orthogonal": keras.regularizers.OrthogonalRegularizer(0.1)(weight),
+        "spectral": 0.1 * torch.linalg.matrix_norm(weight, 2),
+    }
+    torch.testing.assert_close(model.regularization_loss(), wanted[name])

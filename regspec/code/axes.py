@@ -96,10 +96,8 @@ class Pattern:
 
     @property
     def input(self) -> int | None:
-        """The dimension in torch along which the layer's inputs lie: of axis ``i``, or else of Keras's last but one."""
-        if len(self.keras) < 2:
-            return None
-        return self._dimension("i" if "i" in self.keras else self.keras[-2])
+        """The dimension in torch along which the layer's inputs lie: of axis ``i``; None where none is called so."""
+        return self._dimension("i") if "i" in self.keras else None
 
     def _dimension(self, name: str) -> int:
         return next(dimension for dimension, group in enumerate(self.torch) if name in group)

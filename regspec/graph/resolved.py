@@ -241,5 +241,10 @@ def _ruled(resolved: Resolved, ruled: Sequence[Regularizer | None]) -> Resolved:
 
 
 def _weight_term(weight: Weight, regularizer: Regularizer) -> Term:
-    regularizer.check(weight.slot, has_inputs=weight.pattern.input is not None)
+    rank = len(weight.pattern.keras)
+    if "i" in weight.several and regularizer.needs_inputs:
+        raise ShapeError(f"has a penalty by inputs, but its {weight.slot} has no single axis of these")
+    regularizer.check(weight.slot, has_inputs=weight.dimensions.inputs is not None)
+    if "o" in weight.several and regularizer.needs_outputs(rank):
+        raise ShapeError(f"has a penalty by outputs, but its {weight.slot} has no single axis of these")
     return Term(weight.name, regularizer, weight.name)

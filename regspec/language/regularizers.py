@@ -33,6 +33,7 @@ class Dimensions:
     inputs: int | None = None
     blocks: int = 1  # the first dimension has so many, each with channels of its own along the second: a grouped kernel
     kernels: int = 1  # which lie one below the other along the first dimension
+    columns: int | None = None  # of a matrix, where Keras's columns lie, whether they are its outputs or its inputs
 
 
 class Penalty(Named):
@@ -139,7 +140,8 @@ class Orthogonal(Penalty):
     mode: Literal["rows", "columns"] = "rows"
 
     def lower(self, at: Dimensions) -> Call:
-        return call("Orthogonal", self.factor, mode=unless("rows", self.mode), dim=at.units)
+        dim = at.units if at.columns is None else at.columns
+        return call("Orthogonal", self.factor, mode=unless("rows", self.mode), dim=dim)
 
 
 @REGULARIZERS.add
@@ -263,6 +265,18 @@ class Regularizer:
         return rank > 1 and any(
             part.reads_units and not (part.is_of_transpose and rank == 2) for part in self._penalties
         )
+
+    def needs_outputs(self, rank: int) -> bool:
+        """Whether it must know along which axis of a weight of this rank its outputs lie."""
+        return any(
+            part.reads_units and not part.needs_inputs and not (part.is_of_transpose and rank == 2)
+            for part in self._penalties
+        )
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether it must know along which axis of a weight its inputs lie."""
+        return any(part.needs_inputs for part in self._penalties)
 
     @property
     def _penalties(self) -> list[Penalty]:

@@ -134,9 +134,13 @@ class EinsumDense(KernelSlot, Activated):
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         shapes = self._shapes(x)
-        # axes named by position: the equation's letters don't tell which axis is an input and which an output
-        axes = " ".join("abcdefgh"[: len(shapes.kernel)])
-        kernel = self.weight("kernel", axes, shapes.kernel, fans=shapes.fans)
+        given, made = (set(names) for names in einsum_axes(self.equation, x))
+        ends = {"i": [each for each in shapes.kernel_axes if each not in made]}  # which are summed over
+        ends |= {"o": [each for each in shapes.kernel_axes if each not in given]}
+        known = {letters[0]: name for name, letters in ends.items() if len(letters) == 1}
+        axes = " ".join(known.get(letter, place) for letter, place in zip(shapes.kernel_axes, "abcdefgh", strict=False))
+        several = tuple(name for name, letters in ends.items() if len(letters) != 1)
+        kernel = self.weight("kernel", axes, shapes.kernel, fans=shapes.fans, several=several)
         names = " ".join("abcdefgh"[: len(shapes.bias or ())])
         bias = (self.weight("bias", names, shapes.bias, parameters=("bias",)),) if shapes.bias is not None else ()
         scale = self.weight(

@@ -41,7 +41,7 @@ class Table(EmbeddingsSlot):
 
     def table(self) -> Weight:
         """The table as a weight."""
-        return self.weight("embeddings", "v o", (self.input_dim, self.output_dim))
+        return self.weight("embeddings", "i o", (self.input_dim, self.output_dim))
 
     def output_mask(self, x: Symbol, *_: Symbol) -> Expression | None:
         return Binary("!=", x, 0) if self.mask_zero else None

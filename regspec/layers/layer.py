@@ -45,6 +45,7 @@ class Weight:
     explicit: bool = False  # whether the layer itself says what its regularizer is
     fans: tuple[int, int] | None = None  # where Keras does not count them from the shape
     ones: tuple[int, int] | None = None  # rows that start at one: an LSTM's forget gate
+    several: tuple[str, ...] = ()  # i or o, or both, where its inputs or outputs lie along several axes, or along none
     blocks: int | None = None  # of a kernel of groups: how many there are, one below the other in torch
     chunks: tuple[int, ...] | None = None  # Keras's gates, in the order in which torch stores them
     along: tuple[int | None, ...] = ()  # for each of its axes, the Keras axis of the input that decides its size
@@ -53,7 +54,8 @@ class Weight:
     def dimensions(self) -> Dimensions:
         """Where its outputs and inputs lie in torch."""
         if self.blocks is None:
-            return Dimensions(self.pattern.output, self.pattern.input)
+            columns = self.pattern.last if len(self.pattern.keras) == 2 else None
+            return Dimensions(self.pattern.output, self.pattern.input, columns=columns)
         return Dimensions(self.pattern.output, 1, self.blocks)
 
     @property
