@@ -450,6 +450,7 @@ def test_faults_before_the_first_trial(search: Searching, change: dict[str, Any]
     assert not search.study.exists()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Optuna does not close what is none
 def test_folders_that_are_no_studies(search: Searching) -> None:
     search.study.mkdir()
     (search.study / "notes.txt").write_text("mine")
