@@ -284,7 +284,7 @@ MUTANTS = (
         "runtime/penalties/terms.py",
         "self.penalty(x.clone() if has_gradient else x, parts, share)",
         "self.penalty(x, parts, share)",
-        "tests/test_penalties.py -k place",
+        "tests/test_settings.py -k place",
     ),
     Mutant(
         "what is heard twice hides what is not heard",
@@ -312,7 +312,7 @@ MUTANTS = (
         "runtime/kernels/fused.py",
         "x.is_cuda or x._backward_hooks or x._post_accumulate_grad_hooks",
         "x.is_cuda or x._backward_hooks",
-        "tests/test_penalties.py -k hooks",
+        "tests/test_steps.py -k hook",
     ),
     Mutant(
         "gates share the noise of their inputs",
@@ -367,8 +367,8 @@ MUTANTS = (
     Mutant(
         "an embedding's outputs are its rows",
         "modules/weights.py",
-        "isinstance(part, (nn.Embedding, nn.EmbeddingBag))",
-        "isinstance(part, nn.EmbeddingBag)",
+        'nn.EmbeddingBag)):\n        return Weight("kernel", Dimensions(1, 0))',
+        'nn.EmbeddingBag)):\n        return Weight("kernel", Dimensions(0, 1))',
         "tests/test_regularizing.py -k encoder",
     ),
     Mutant(
