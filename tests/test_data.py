@@ -323,7 +323,7 @@ def test_many_rows_load_at_once(tmp_path: Path) -> None:
 
 def saved(path: Path, value: object, mode: str = "RGB", size: tuple[int, int] = (6, 4), **options: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value).save(path, **options)  # type: ignore[arg-type]
+    Image.new(mode, size, value).save(path, **options)  # type: ignore[arg-type]  # any mode of Pillow's
 
 
 def image_net(shape: str, units: int = 2, dtype: str = "float32", data_format: str = "channels_first") -> Graph:

@@ -357,7 +357,7 @@ def work(rank: int, ways: str, folder: Path, parent: Connection) -> None:
             current = case
             torch.manual_seed(0)
             run()
-    except BaseException:
+    except BaseException:  # whatever it is, the parent fails with it
         report = f"{current}\n{traceback.format_exc()}"
     try:
         parent.send(report)

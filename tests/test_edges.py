@@ -334,7 +334,7 @@ def test_a_seed_leaves_other_generators_alone(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-class Derived(build(spec("Dense: {name: d, units: 3, kernel_regularizer: l2}")).__class__):  # type: ignore[misc]
+class Derived(build(spec("Dense: {name: d, units: 3, kernel_regularizer: l2}")).__class__):  # type: ignore[misc]  # a class made at run time
     """A user's class on top of a compiled one."""
 
     answer = 42

@@ -251,7 +251,7 @@ WIDTH, HEADS, TOKENS = 6, 2, 13
 
 
 @dataclass
-class EncoderOutput(OrderedDict):  # type: ignore[type-arg]
+class EncoderOutput(OrderedDict):  # type: ignore[type-arg]  # as transformers derives it
     """A mapping whose values are attributes, too."""
 
     logits: Tensor

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -68,8 +70,8 @@ def test_counted_and_omitted() -> None:
 
 
 @pytest.mark.parametrize("change", [copy.deepcopy, lambda model: model.eval(), lambda model: model.double()])
-def test_in_other_settings(change: object) -> None:
-    model = change(made())  # type: ignore[operator]
+def test_in_other_settings(change: Callable[[Any], Any]) -> None:
+    model = change(made())
     with torch.no_grad():
         model(torch.randn(5, 6, 4, dtype=model.logits.weight.dtype))
         rest = model.regularization_terms()

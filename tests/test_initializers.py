@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import regspec
+from regspec.language.activations import ACTIVATIONS
 from regspec.language.initializers import INITIALIZERS
+from regspec.layers import KINDS
 
 # Layers with many weights, whose fans torch and Keras may count differently: input shape, slot, torch's parameter.
 LAYERS: dict[str, tuple[list[int], dict[str, Any], str, str]] = {
@@ -130,6 +132,14 @@ def test_a_seed_draws_the_same_each_time() -> None:
         first = built("Dense", "kernel", {name: {**RANDOM.get(name, {}), "seed": 7}}, seed=0)
         second = built("Dense", "kernel", {name: {**RANDOM.get(name, {}), "seed": 7}}, seed=1)
         assert torch.equal(first.weight, second.weight), name
+
+
+def test_values_that_are_made_in_python() -> None:
+    """An initializer is taken as it is, and something of another sort is not."""
+    zeros, relu = INITIALIZERS.parse("zeros"), ACTIVATIONS.parse("relu")
+    assert KINDS["Dense"].model_validate({"units": 2, "kernel_initializer": zeros}).kernel_initializer is zeros
+    with pytest.raises(ValueError, match=r"must be a name or \{name: arguments\}, with one name, of an initializer"):
+        KINDS["Dense"].model_validate({"units": 2, "kernel_initializer": relu})
 
 
 def test_every_initializer_of_keras_is_there() -> None:

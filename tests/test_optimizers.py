@@ -800,7 +800,7 @@ def test_a_closure_of_a_climb_and_of_a_number() -> None:
         regspec.bind(model, optimizer, l2="gradient")
 
         def closure() -> float:
-            without_data(model)  # noqa: B023
+            without_data(model)  # noqa: B023  # called in this turn of the loop
             return 1.0
 
         assert optimizer.step(closure) == pytest.approx(wanted)

@@ -53,7 +53,7 @@ class Term:
     def __bool__(self) -> bool:
         raise AssertionError("a comparison became a chain")
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # what can't be hashed
 
 
 def _noting(sign: str) -> tuple[Any, Any]:

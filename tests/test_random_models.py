@@ -32,8 +32,9 @@ def test_random_models(seed: int, tmp_path: Path) -> None:
     case = random_model(seed)
     try:
         checks.check(case, tmp_path)
-    except Exception as error:
-        raise AssertionError(f"{error}\n{case}") from error
+    except Exception as error:  # which is told with the model
+        error.add_note(str(case))
+        raise
 
 
 def test_a_seed_gives_one_model() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import regspec
-from regspec.language.registration import entry_points
+from regspec.language.registration import called, entry_points
 from regspec.views.schema import spec_schema
 from tests import own
 
@@ -152,6 +152,31 @@ def test_entry_points_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     entry_points.cache_clear()
 
 
+BY_CODE = {  # of a user's module, what importing or calling it comes to
+    "1 / 0": ("'wrong' can't be imported: division by zero", "line 1"),
+    "x = 1\n{}['k']": ("'wrong' can't be imported: KeyError: 'k'", "line 2"),
+    "import absent_module": ("'wrong' can't be imported: No module named 'absent_module'", "line 1"),
+    "x = (": ("'wrong' can't be imported: '(' was never closed", None),
+    "raise AssertionError": ("'wrong' can't be imported: AssertionError", "line 1"),
+    "def f():\n    import json\n    json.loads('{')": ("'wrong:f' fails: Expecting property name", "line 3"),
+    "def f():\n    return f.x": ("'wrong:f' fails: 'function' object has no attribute 'x'", "line 2"),
+}
+
+
+@pytest.mark.parametrize("code", BY_CODE)
+def test_what_code_of_the_user_raises(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said with the line of that code, and not of a library that it calls."""
+    message, line = BY_CODE[code]
+    (tmp_path / "wrong.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "wrong", raising=False)
+    with pytest.raises(regspec.RegspecError) as caught:
+        called("wrong:f")
+    (problem,) = caught.value.problems
+    assert problem.what.startswith(message)
+    assert problem.hint == (None if line is None else f"raised from {tmp_path / 'wrong.py'}, {line}")
+
+
 def local() -> type[nn.Module]:
     class Local(nn.Module):
         pass
@@ -169,7 +194,7 @@ class Positional(nn.Module):
         super().__init__()
 
 
-class small(nn.Module):  # noqa: N801
+class small(nn.Module):  # noqa: N801  # which is what is tested
     pass
 
 

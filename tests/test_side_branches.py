@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -123,9 +124,9 @@ def test_a_penalty_is_a_use(name: str) -> None:
     assert wanted > 0
     with pytest.raises(regspec.RegspecError, match="adds a penalty and leads to no output"):
         regspec.source(text, target="keras")
-    standalone: dict[str, object] = {}
+    standalone: dict[str, Any] = {}
     exec(regspec.source(text, standalone=True), standalone)
-    twin = standalone["Net"]()  # type: ignore[operator]
+    twin = standalone["Net"]()
     twin.load_state_dict(model.state_dict())
     twin(x)
     torch.testing.assert_close(twin.regularization_loss(), wanted)

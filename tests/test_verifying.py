@@ -400,9 +400,10 @@ class Broken(torch.nn.Module):
     """A module that takes nothing."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        raise RuntimeError("no")
+        raise KeyError("no")
 
 
+@pytest.mark.usefixtures("_registry")
 def test_a_conversion_of_what_does_not_run(tmp_path: Path) -> None:
     x = keras.Input((6, 7, 3))
     y = layers.BatchNormalization()(layers.Conv2D(4, 3)(x))

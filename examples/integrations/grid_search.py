@@ -34,7 +34,7 @@ def build(strength: float) -> Regularized:
 
 
 class RegularizedClassifier(NeuralNetClassifier):
-    def get_loss(self, y_pred: Tensor, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:  # noqa: N803
+    def get_loss(self, y_pred: Tensor, y_true: Tensor, X: Any = None, training: bool = False) -> Tensor:  # noqa: N803  # as skorch names it
         loss = super().get_loss(y_pred, y_true, X=X, training=training)
         return loss + self.module_.regularization_loss() if training else loss
 

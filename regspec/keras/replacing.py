@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from regspec.keras.arrays import ArrayFile
+from regspec.language.registration import code_of_the_user
 from regspec.layers.kinds import BUILT_IN, KINDS
 from regspec.layers.layer import Layer
 from regspec.layers.registration import Registered, registered_as
-from regspec.text.problems import Problem, Problems, did_you_mean
+from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 
 if TYPE_CHECKING:
     import h5py
@@ -86,9 +87,10 @@ def own_parameters(
     """
     assert isinstance(layer, Registered)
     try:
-        module = _instance(layer)
-    except Exception as error:  # of the user's constructor
-        problems.append(Problem(f"'{name}': {type(layer).__name__} can't be made: {error or type(error).__name__}"))
+        with code_of_the_user(f"'{name}': {type(layer).__name__} can't be made"):
+            module = _instance(layer)
+    except RegspecError as error:
+        problems.extend(error.problems)
         return {}
     states, given = _states(module), _groups(datasets)
     wanted: dict[str, list[str]] = {}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
@@ -46,14 +49,39 @@ def fields_of(target: Callable[..., Any], *, skip: int) -> dict[str, tuple[Any, 
     return fields
 
 
+@contextmanager
+def code_of_the_user(what: str) -> Iterator[None]:
+    """Raises `RegspecError` for whatever the user's own code raises in it, with the line of that code.
+
+    Args:
+        what: what can't be done then.
+    """
+    try:
+        yield
+    except RegspecError:
+        raise
+    except Exception as error:  # code that is not ours may raise anything, and the user must hear what and where
+        outside = [
+            frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_ON_THE_WAY)
+        ]
+        own = [frame for frame in outside if frame.filename == outside[0].filename]  # and none of a library below it
+        where = f"raised from {own[-1].filename}, line {own[-1].lineno}" if own else None
+        # a KeyError's text is the key alone
+        said = str(error) if not isinstance(error, LookupError) else f"{type(error).__name__}: {error}"
+        said = said or type(error).__name__
+        raise RegspecError(Problem(f"{what}: {said}", where)) from None
+
+
+# Files through which a call of ours reaches the user's code.
+_ON_THE_WAY = (str(Path(__file__).parent.parent), str(Path(importlib.__file__).parent), contextlib.__file__, "<frozen ")
+
+
 def load_entry_points(group: str, name: str | None = None) -> None:
     """Loads the entry points of a group, or the one of a name; each registers what it holds. Raises `RegspecError`."""
     for entry in entry_points(group):
         if name in (None, entry.name):
-            try:
+            with code_of_the_user(f"the entry point '{entry.name}' of {group} can't be loaded"):
                 entry.load()
-            except Exception as error:  # of somebody else's module
-                raise RegspecError(f"the entry point '{entry.name}' of {group} can't be loaded: {error}") from None
 
 
 @cache  # it reads the metadata of every installed package
@@ -69,10 +97,8 @@ def load_module(name: str) -> ModuleType:
     """
     if "" not in sys.path:
         sys.path.append("")
-    try:
+    with code_of_the_user(f"'{name}' can't be imported"):
         return importlib.import_module(name)
-    except Exception as error:  # of the user's module, or for a name that is none
-        raise RegspecError(f"'{name}' can't be imported: {error or type(error).__name__}") from None
 
 
 def found(target: str) -> Any:
@@ -93,13 +119,5 @@ def called(target: str) -> Any:
         raise RegspecError(f"'{target}' is called without arguments, but is {error}") from None
     except ValueError:
         pass  # some callables have no signature
-    try:
+    with code_of_the_user(f"'{target}' fails"):
         return function()
-    except RegspecError:
-        raise
-    except Exception as error:  # of the user's function
-        frames = traceback.extract_tb(error.__traceback__)[1:]
-        own = [frame for frame in frames if frame.filename == frames[0].filename]  # and none of a library below it
-        what = "".join(traceback.format_exception_only(error)).strip()
-        where = f"raised from {own[-1].filename}, line {own[-1].lineno}" if own else None
-        raise RegspecError(Problem(f"'{target}' fails: {what}", where)) from None

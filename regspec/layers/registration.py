@@ -13,7 +13,7 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Import, Module, call
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint
-from regspec.language.registration import fields_of, found, importable
+from regspec.language.registration import code_of_the_user, fields_of, found, importable
 from regspec.language.regularizers import RegularizerField
 from regspec.layers.kinds import BUILT_IN, KINDS
 from regspec.layers.layer import Layer, Placement, Weight, parse_pattern
@@ -64,10 +64,11 @@ class Registered(Layer):
             return x.shape
         arguments = {name: getattr(self, name) for name in self.module_fields}
         try:
-            shape = function(*(each.shape[1:] for each in (x, *others)), **arguments)
-            return (x.shape[0], *shape)
-        except Exception as error:  # of the user's own function, which may raise whatever it likes
-            raise ShapeError(f"can't take its input: {error or type(error).__name__}") from None
+            with code_of_the_user("can't take its input"):
+                return (x.shape[0], *function(*(each.shape[1:] for each in (x, *others)), **arguments))
+        except RegspecError as error:
+            (problem,) = error.problems
+            raise ShapeError(problem.what, problem.hint) from None
 
     def lower(self, x: Symbol, *others: Symbol) -> Expression:
         arguments = {name: getattr(self, name) for name in self.module_fields if name in self.model_fields_set}

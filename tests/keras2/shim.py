@@ -18,7 +18,7 @@ import numpy as np
 class Absent(types.ModuleType):
     """A module of which every attribute is None."""
 
-    __path__: list[str] = []  # noqa: RUF012
+    __path__: list[str] = []  # noqa: RUF012  # of a module, not of instances
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):

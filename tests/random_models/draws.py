@@ -20,7 +20,7 @@ conv-1|the layer|3d|Encoder|lambda|import|class|forward|self|weight|Dense|dense|
 ELEMENTWISE = """
 celu elu gelu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid mish relu relu6 selu
 sigmoid silu swish soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh tanh_shrink
-""".split()  # noqa: SIM905
+""".split()  # noqa: SIM905  # so many are read better as words
 ALONG_AXIS = ["softmax", "log_softmax", "sparsemax"]
 
 

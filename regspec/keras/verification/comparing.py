@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regspec.keras.verification import inputs
-from regspec.keras.verification.original import Original, UnverifiedError, first_sentence
+from regspec.keras.verification.original import KerasError, Original, UnverifiedError, first_sentence
 from regspec.keras.verification.outcomes import Outcome, PortSide
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class Comparison:
             xs = inputs.inputs_of(graph, self.original.batch or BATCHES[-1], form)
             try:
                 self.original.run(xs)
-            except Exception as error:  # whatever Keras raises
-                reason = first_sentence(error)
+            except KerasError as error:
+                reason = str(error)
             else:
                 return form
         raise UnverifiedError(f"{self.original.name} can't run the model: {reason}")
@@ -116,16 +116,16 @@ class Comparison:
         before, values = self.ported.parameters(), self.original.values()
         try:
             wanted = self.original.run(xs, training=training, with_gradients=with_gradients)
-        except Exception as error:  # whatever Keras raises
+        except KerasError as error:
             what = f"gradients in {mode}" if with_gradients else mode
-            self._leave_out(f"{what}: {self.original.name} fails in it: {first_sentence(error)}")
+            self._leave_out(f"{what}: {self.original.name} fails in it: {error}")
             if with_gradients:
                 self.original.restore(values)
                 self._side_by_side(mode, weights, xs, with_gradients=False)
             return
         try:
             got = self.ported.run(xs, training=training, with_gradients=with_gradients)
-        except Exception as error:  # whatever torch raises, which is the finding
+        except Exception as error:  # a port that can't compute is a failed verification, not a crash of it
             self._fail(mode, weights, f"the port fails: {first_sentence(error)}")
             return
         is_last = self.is_calm or not training

@@ -16,7 +16,7 @@ from regspec.graph.network import BlockNode, Graph
 from regspec.keras import archive
 from regspec.keras.older import theano
 from regspec.keras.verification.backends import differs_on_torch
-from regspec.keras.verification.original import Original, UnverifiedError, first_sentence
+from regspec.keras.verification.original import KerasError, Original, UnverifiedError, first_sentence
 from regspec.text.problems import RegspecError
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def original_of(provenance: Provenance, graph: Graph) -> Original:
     with original.on_cpu():
         try:
             original.load_file()
-        except Exception as error:  # whatever Keras raises
-            raise UnverifiedError(f"{original.name} can't load the file: {first_sentence(error)}") from None
+        except KerasError as error:
+            raise UnverifiedError(f"{original.name} can't load the file: {error}") from None
     return original
 
 
@@ -134,7 +134,7 @@ def _tf_keras() -> Any:
 def _imported(name: str, why: str = "") -> Any:
     try:
         return importlib.import_module(name)
-    except Exception as error:  # a broken installation raises many
+    except Exception as error:  # a broken installation of Keras or its backend raises anything, and is named here
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             raise UnverifiedError(f"{name} is not installed{why}: pip install {name}") from None
         raise UnverifiedError(f"{name} can't be imported: {first_sentence(error)}") from None

@@ -37,6 +37,19 @@ class UnverifiedError(Exception):
     """Something can't be compared; its text says what, and why."""
 
 
+class KerasError(Exception):
+    """What Keras raised, in a sentence."""
+
+
+@contextmanager
+def keras_computes() -> Iterator[None]:
+    """Raises `KerasError` for whatever Keras raises in it."""
+    try:
+        yield
+    except Exception as error:  # Keras and its backends may raise anything, which says nothing of the port
+        raise KerasError(first_sentence(error)) from error
+
+
 class Original:
     """A model in Keras."""
 
@@ -56,14 +69,15 @@ class Original:
             yield
 
     def load_file(self) -> None:
-        """Loads the model; what it raises is Keras's."""
+        """Loads the model. Raises `KerasError`."""
         path, weights = self.provenance.path, self.provenance.weights
-        if self.provenance.form == "JSON":
-            self.model = self.package.models.model_from_json(path.read_text())
-        else:
-            self.model = self.package.models.load_model(str(path), compile=False, safe_mode=True)
-        if weights is not None:
-            self.model.load_weights(str(weights))
+        with keras_computes():
+            if self.provenance.form == "JSON":
+                self.model = self.package.models.model_from_json(path.read_text())
+            else:
+                self.model = self.package.models.load_model(str(path), compile=False, safe_mode=True)
+            if weights is not None:
+                self.model.load_weights(str(weights))
 
     @property
     def has_gradients(self) -> bool:
@@ -76,7 +90,7 @@ class Original:
         return next((x.shape[0] for x in self.model.inputs if x.shape[0] is not None), None)
 
     def run(self, inputs: Sequence[Tensor], *, training: bool = False, with_gradients: bool = False) -> Outcome:
-        """What it computes of inputs; what it raises is Keras's."""
+        """What it computes of inputs. Raises `KerasError`."""
         compute = {"torch": self._on_torch, "tensorflow": self._on_tensorflow}.get(self.backend, self._elsewhere)
         before = self._random_states()
         outputs, losses, found = compute(inputs, training, with_gradients and self.has_gradients)
@@ -90,14 +104,14 @@ class Original:
         xs = [x.clone().requires_grad_(with_gradients and x.is_floating_point()) for x in inputs]
         with torch.set_grad_enabled(with_gradients):
             # copies, because some layers change their input in place
-            outputs = self._flat(self.model(self._structured([x.clone() for x in xs]), training=training))
-            losses = list(self.model.losses)
+            outputs, losses = self._called([x.clone() for x in xs], training)
             if not with_gradients:
                 return outputs, losses, []
             wanted = [*(variable.value for variable in self.model.trainable_variables)]
             wanted += [x for x in xs if x.is_floating_point()]
-            by_number = {str(index): x for index, x in enumerate(wanted)}
-            return outputs, losses, [*gradients(objective(outputs, losses), by_number).values()]
+            by_number, total = {str(index): x for index, x in enumerate(wanted)}, objective(outputs, losses)
+            with keras_computes():  # some of its layers have no backward on torch
+                return outputs, losses, [*gradients(total, by_number).values()]
 
     def _on_tensorflow(self, inputs: Sequence[Tensor], training: bool, with_gradients: bool) -> _Computed:
         tf = importlib.import_module("tensorflow")
@@ -105,8 +119,7 @@ class Original:
         floating = [x for x in xs if x.dtype.is_floating]
         with tf.GradientTape(watch_accessed_variables=with_gradients) as tape:
             tape.watch(floating)
-            outputs = self._flat(self.model(self._structured(xs), training=training))
-            losses = list(self.model.losses)
+            outputs, losses = self._called(xs, training)
             total = tf.add_n([tf.zeros(()), *(tf.cast(loss, "float32") for loss in losses)])
             for index, x in enumerate(outputs):
                 if x.dtype.is_floating:
@@ -117,12 +130,19 @@ class Original:
             each if self.is_legacy else each.value  # of Keras 3, which wraps TensorFlow's
             for each in self.model.trainable_variables
         ]
-        found = tape.gradient(total, [*variables, *floating], unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        with keras_computes():
+            found = tape.gradient(total, [*variables, *floating], unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return outputs, losses, [tf.convert_to_tensor(each) for each in found]
 
     def _elsewhere(self, inputs: Sequence[Tensor], training: bool, with_gradients: bool) -> _Computed:
-        outputs = self._flat(self.model(self._structured([_array(x) for x in inputs]), training=training))
-        return outputs, list(self.model.losses), []
+        return *self._called([_array(x) for x in inputs], training), []
+
+    def _called(self, xs: Sequence[Any], training: bool) -> tuple[list[Any], list[Any]]:
+        """The outputs and losses of the model. Raises `KerasError`."""
+        given = self._structured(xs)
+        with keras_computes():
+            outputs, losses = self.model(given, training=training), list(self.model.losses)
+        return self._flat(outputs), losses
 
     def _by_name(self, found: Sequence[Any]) -> dict[str, Tensor]:
         """Gradients of Keras's variables and of the inputs, by the names that they have here."""
