@@ -219,14 +219,16 @@ def test_a_file_that_was_edited_is_kept(text: str, folder: Path, run: Path) -> N
     assert command(*text.split(), cwd=folder).code == 0
     made = path.read_bytes()
     assert command(*text.split(), cwd=folder).code == 0  # the same again is no loss
-    path.write_bytes(b"# mine\n" + made)
-    result = command(*text.split(), cwd=folder)
-    assert result.code == 1
-    assert result.stderr == (
-        f"{WRITING[text]}: error: is there already, and holds something else, which may have been edited by hand\n"
-        "   = --force writes over it; -o names another\n"
-    )
-    assert path.read_bytes() == b"# mine\n" + made
+    half = len(made) // 2
+    for edited in (b"# mine\n" + made, made + b"# mine\n", made[:half] + b"# mine\n" + made[half:], made[:-1]):
+        path.write_bytes(edited)
+        result = command(*text.split(), cwd=folder)
+        assert result.code == 1
+        assert result.stderr == (
+            f"{WRITING[text]}: error: is there already, and holds something else, which may have been edited by hand\n"
+            "   = --force writes over it; -o names another\n"
+        )
+        assert path.read_bytes() == edited
     assert command(*text.split(), "--force", cwd=folder).code == 0
     assert path.read_bytes() == made
 
@@ -266,10 +268,12 @@ def test_a_file_of_another_program_is_kept(text: str, path: str, folder: Path, r
         ("plot run curves -o out.svg", "plot run terms -o out.svg", "out.svg"),
         ("plot run curves -o out.pdf", "plot run terms -o out.pdf", "out.pdf"),
         ("port model.keras -o out", "port model.keras -o out --verify", "out/report.md"),
+        ("schema -o out", "schema rules -o out", "out"),
+        ("kinds Dense --format markdown -o out", "kinds regularizers --format markdown -o out", "out"),
     ],
 )
 def test_what_is_made_from_something_else_may_go(first: str, second: str, path: str, folder: Path, run: Path) -> None:
-    """A page, a figure and a report can be made again, and are written over when there is something new."""
+    """A page, a figure, a report and a schema can be made again, and are written over when there is something new."""
     (folder / "run").symlink_to(run)
     (folder / "model.keras").symlink_to(ROOT / "examples" / "keras_mlp.keras")
     assert command(*first.split(), cwd=folder).code == 0

@@ -102,7 +102,11 @@ def test_what_is_refused(text: str, message: str, hint: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--optimizer", "sdg"), "'sdg' is no optimizer"), (("--route", "decay"), "'decay' is no route")],
+    [
+        (("--optimizer", "sdg"), "'sdg' is no optimizer"),
+        (("--route", "decay"), "'decay' is no route"),
+        (("--route", "l1=proximl"), "no route is called 'proximl'"),
+    ],
 )
 def test_it_is_refused_before_data_is_read(options: tuple[str, str], message: str, tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text("regspec: 1\ninputs: {x: {shape: [13]}}\nlayers: [Dense: {units: 3}]\n")

@@ -363,3 +363,15 @@ def test_other_files(suffix: str, tmp_path: Path) -> None:
         port = regspec.port(path)
     values = [torch.randn(3, 7, 5), torch.randint(0, 9, (3, 7)).int()]
     torch.testing.assert_close(port.build()(*values), model(values), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "axes", [{}, {"axis": 1}, {"axisa": 2, "axisb": -1, "axisc": 2}, {"axisa": 1, "axisb": -2, "axisc": 1}]
+)
+def test_cross(axes: dict[str, int], tmp_path: Path) -> None:
+    """By numpy: Keras on torch refuses axes, and takes the first axis of three numbers where none is said."""
+    x, y = keras.Input((3, 3)), keras.Input((3, 3))
+    keras.Model([x, y], ops.cross(x, y, **axes)).save(tmp_path / "model.keras")
+    a, b = torch.randn(3, 3, 3), torch.randn(3, 3, 3)
+    expected = np.cross(a.numpy(), b.numpy(), **axes)
+    np.testing.assert_allclose(regspec.port(tmp_path / "model.keras").build()(a, b).numpy(), expected, atol=1e-6)

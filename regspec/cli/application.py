@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from regspec.text import document, files
+from regspec.text.seals import is_sealed
 
 app = typer.Typer(
     name="regspec",
@@ -44,7 +45,7 @@ def write(
     path: Path | None,
     *,
     force: bool = False,
-    may_go: Callable[[bytes], bool] = lambda there: False,
+    may_go: Callable[[bytes], bool] = is_sealed,
 ) -> None:
     """Prints a text, or writes it to a file. Raises `RegspecError` where that would lose something.
 
@@ -52,7 +53,7 @@ def write(
         text: the text, or the bytes of a file.
         path: the file; None to print.
         force: whether what is there may be lost.
-        may_go: whether it is no loss, because it can be made again; nothing is when absent.
+        may_go: whether it is no loss, because it can be made again; where it is sealed when absent.
     """
     if path is None:
         typer.echo(text, nl=False)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from regspec.cli.application import Force, app, write
+from regspec.text.seals import COMMENT, sealed
 
 
 @app.command(epilog="Example: `regspec kinds Dense`")
@@ -44,7 +45,7 @@ def kinds(
     if format == "json":
         write(json.dumps(part.as_dict(), indent=1, ensure_ascii=False) + "\n", output, force=force)
     elif format == "markdown":
-        write(page(part), output, force=force)
+        write(page(part) if output is None else sealed(f"{page(part)}\n{COMMENT}".encode()), output, force=force)
     else:
         from regspec.cli.tables import print_reference
 

@@ -91,7 +91,7 @@ def port(
     gradients and moving statistics are compared with Keras's on random inputs.
     """
     try:
-        from regspec.keras.porting import contents
+        from regspec.keras.porting import contents, report_of
         from regspec.keras.porting import port as ported
     except ImportError as error:
         raise RegspecError(Problem(f"port needs {error.name}", "pip install 'regspec[keras]'")) from None
@@ -106,13 +106,12 @@ def port(
         keeps_quirks=not no_quirks,
         replace=dict(_pair(each) for each in replace or ()),
     )
-    if not force and output.is_dir():  # before the verification, which takes a while
-        made_files = contents(made)
-        title = made_files["report.md"].partition(b"\n")[0]  # what follows it is not the same with a verification
-        for name, content in made_files.items():
-            files.check_kept(output / name, content, lambda there: there.partition(b"\n")[0] == title)
+    saved = contents(made)
+    if not force:  # before the verification, which takes a while
+        for name, content in {**saved, **report_of(made)}.items():
+            files.check_kept(output / name, content)
     verification = made.verify(tolerance=tolerance) if verify else None
-    made.save(output, verification=verification)
+    files.write_folder(output, {**saved, **report_of(made, verification)})
     summary = summarize(graph_of(made.spec))
     typer.echo(f"{output}: {summary.name}, {summary.totals}" + ("" if made.weights else "; the file had no weights"))
     for note in made.notes:

@@ -32,13 +32,12 @@ def report(
     It needs no network, nor any file beside it.
     """
     try:
-        from regspec.report.generated import is_generated
         from regspec.report.page import page
     except ImportError as error:
         raise RegspecError(_needs("report", error)) from None
     text = page(runs)
     output = output or runs[0] / "report.html"
-    write(text, output, force=force, may_go=is_generated)
+    write(text, output, force=force)
     typer.echo(f"report: {output}")
 
 
@@ -66,7 +65,6 @@ def plot(
 ) -> None:
     """Write figures of a run as files: one, or all of them as PNG into a folder."""
     try:
-        from regspec.report.generated import is_generated
         from regspec.report.images import image, images
     except ImportError as error:
         raise RegspecError(_needs("plot", error)) from None
@@ -75,12 +73,12 @@ def plot(
         made = images(run)
         for each, content in made.items():
             if not force:
-                files.check_kept(folder / each, content, is_generated)
+                files.check_kept(folder / each, content)
         files.write_folder(folder, made)
         typer.echo(f"figures: {', '.join(str(folder / each) for each in made)}")
     else:
         output = output or run / f"{name}.png"
-        write(image(run, name, output.suffix.removeprefix(".")), output, force=force, may_go=is_generated)
+        write(image(run, name, output.suffix.removeprefix(".")), output, force=force)
         typer.echo(f"figure: {output}")
 
 

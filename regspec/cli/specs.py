@@ -20,6 +20,7 @@ from regspec.specs.model import ModelSpec
 from regspec.targets.source import TARGETS, source
 from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
+from regspec.text.seals import BLANK, sealed
 from regspec.views.summary import mermaid, plural, summarize
 
 
@@ -166,7 +167,9 @@ def schema(
     for group in ("regspec.layers", "regspec.regularizers"):
         load_entry_points(group)
     described = spec_schema() if of == "spec" else rules_schema()
-    write(json.dumps(described, indent=1) + "\n", output, force=force)
+    if output is not None:
+        described = {"$comment": BLANK, **described}
+    write(sealed((json.dumps(described, indent=1) + "\n").encode()), output, force=force)
 
 
 def _styled(error: RegspecError) -> str:

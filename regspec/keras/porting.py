@@ -32,6 +32,7 @@ from regspec.targets.source import source
 from regspec.targets.torch.program import Program, program_of
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
+from regspec.text.seals import COMMENT, sealed
 from regspec.views.summary import plural
 
 if TYPE_CHECKING:
@@ -79,14 +80,12 @@ class Port(PortedModel):
         Raises:
             RegspecError: where the folder can't be written.
         """
-        files.write_folder(Path(folder), contents(self, verification))
+        files.write_folder(Path(folder), {**contents(self), **report_of(self, verification)})
 
 
-def contents(port: Port, verification: Verification | None = None) -> dict[str, bytes]:
-    """The files that are saved of a port, by name."""
+def contents(port: Port) -> dict[str, bytes]:
+    """The files that are saved of a port, but its report, by name."""
     import safetensors.torch
-
-    from regspec.keras.report import report
 
     # each a tensor of its own, as this format wants them
     state = {name: value.detach().clone() for name, value in port.build().state_dict().items()}
@@ -94,8 +93,14 @@ def contents(port: Port, verification: Verification | None = None) -> dict[str, 
         "spec.yaml": port.text.encode(),
         "model.py": source(port.spec).encode(),
         "weights.safetensors": safetensors.torch.save(state),
-        "report.md": report(port, verification).encode(),
     }
+
+
+def report_of(port: Port, verification: Verification | None = None) -> dict[str, bytes]:
+    """The report on a port, with what its verification gave, by the name of its file."""
+    from regspec.keras.report import report
+
+    return {"report.md": sealed(f"{report(port, verification)}\n{COMMENT}".encode())}
 
 
 def port(

@@ -53,9 +53,10 @@ def _unheard(config: Config, dialect: Dialect, notes: Notes) -> Config:
 
 
 def _at_once(config: Config, dialect: Dialect, notes: Notes) -> Config:
-    """With all steps in one batch: before Keras 3, which has one step after the other for a layer that reads it.
+    """Before Keras 3 all steps are one batch of the layer inside.
 
-    So does one with a penalty on an output inside it, which is a mean over the batch.
+    That shows where the layer reads its batch (`OF_BATCHES`), or where a layer in it has a penalty on its output, which
+    is a mean over the batch.
     """
     inner, reads_batch = config.get("layer"), False
     while isinstance(inner, dict) and not reads_batch:

@@ -112,14 +112,21 @@ def _is_bound(root: Penalized, optimizer: Optimizer) -> bool:
     return any(each.optimizer is optimizer or not own.isdisjoint(parameters_of(each.optimizer)) for each in bindings)
 
 
+def unknown_route(what: str, route: object) -> Problem | None:
+    """What is wrong with the route of something, where there is none of that name."""
+    if route in ROUTES:
+        return None
+    hint = did_you_mean(str(route), ROUTES) or f"there are {', '.join(ROUTES)}"
+    return Problem(f"no route is called '{route}', which is given for {what}", hint)
+
+
 def _misnamed(
     routes: Mapping[str, str], terms: Mapping[str, str], named: Mapping[str, tuple[Any, Penalized]]
 ) -> list[Problem]:
     problems = []
     for what, route in (*routes.items(), *terms.items()):
-        if route not in ROUTES:
-            hint = did_you_mean(str(route), ROUTES) or f"there are {', '.join(ROUTES)}"
-            problems.append(Problem(f"no route is called '{route}', which is given for {what}", hint))
+        if problem := unknown_route(what, route):
+            problems.append(problem)
     for name, route in terms.items():
         if name not in named:
             hint = did_you_mean(name, named) or (

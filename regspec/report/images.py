@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 from regspec.report import figures, style
-from regspec.report.generated import METADATA
 from regspec.report.runs import Recorded, read_runs
 from regspec.text.problems import Problem, RegspecError
+from regspec.text.seals import BLANK, sealed
 
+# What matplotlib writes into a figure's file, by its format. Without a date, the same run gives the same file.
+METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": BLANK},
+    "svg": {"Creator": BLANK, "Date": None},
+    "pdf": {"Creator": BLANK, "CreationDate": None},
+}
 SHARPNESS = 144  # pixels an inch, of PNG
 
 
@@ -44,4 +51,4 @@ def _image(run: Recorded, name: str, kind: str) -> bytes | None:
             return None
         file = io.BytesIO()
         style.grid(panels).savefig(file, format=kind, dpi=SHARPNESS, metadata=METADATA[kind])
-    return file.getvalue()
+    return sealed(file.getvalue())

@@ -14,9 +14,9 @@ from markupsafe import Markup, escape
 from regspec.graph.network import BlockNode, Graph
 from regspec.report import figures, findings, style
 from regspec.report.drawing import panel as drawn
-from regspec.report.generated import PAGE
 from regspec.report.runs import Recorded, read_runs
 from regspec.report.style import Panel
+from regspec.text.seals import BLANK, sealed
 from regspec.views.summary import Summary, summarize
 
 MOST_BLOCKS = 8  # whose graphs are drawn
@@ -63,8 +63,8 @@ def page(folders: Sequence[Path]) -> str:
         undefined=StrictUndefined,
     )
     environment.filters["breakable"] = breakable
-    return environment.get_template("page.html").render(
-        generator=Markup(PAGE),  # it is ours
+    text = environment.get_template("page.html").render(
+        seal=BLANK,
         runs=runs,
         names={run.name: str(run.about.get("spec") or run.name) for run in runs},
         colours=style.COLOURS,
@@ -75,6 +75,7 @@ def page(folders: Sequence[Path]) -> str:
         summary=summary,
         blocks=blocks,
     )
+    return sealed(text.encode()).decode()
 
 
 def highlighted(text: str, language: str) -> Markup:

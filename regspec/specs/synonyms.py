@@ -60,13 +60,18 @@ _EXPLAINED = {
 }
 
 
+def kind_elsewhere(name: str) -> str | None:
+    """The kind that torch, or an older Keras, calls otherwise."""
+    return _KINDS.get(name.casefold())
+
+
 def kind_hint(name: str, known: Iterable[str]) -> str | None:
     """What to write instead of a kind that nobody knows."""
     folded = name.casefold()
     if not name.isidentifier():
         return COLON
-    if folded in _KINDS:
-        return f"did you mean '{_KINDS[folded]}'?"
+    if kind := kind_elsewhere(name):
+        return f"did you mean '{kind}'?"
     if folded in _EXPLAINED:
         return _EXPLAINED[folded]
     known = [*known]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from regspec.text.problems import Problem, RegspecError
+from regspec.text.seals import is_sealed
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -25,13 +26,13 @@ def write(path: Path, content: str | bytes) -> None:
         raise RegspecError(Problem(f"can't be written: {error.strerror}", path=str(path))) from None
 
 
-def check_kept(path: Path, content: str | bytes, may_go: Callable[[bytes], bool] = lambda there: False) -> None:
+def check_kept(path: Path, content: str | bytes, may_go: Callable[[bytes], bool] = is_sealed) -> None:
     """Raises `RegspecError` where a file is there whose content is another, which somebody may have edited.
 
     Args:
         path: the file.
         content: what is to be written.
-        may_go: whether what is there is no loss, because it can be made again; nothing is when absent.
+        may_go: whether what is there is no loss, because it can be made again; where it is sealed when absent.
     """
     try:
         there = path.read_bytes() if path.is_file() else _raw(content)

@@ -101,11 +101,15 @@ class Options:
 
     def routes_of(self) -> dict[str, Any]:
         """The routes as `regspec.bind` takes them. Raises `RegspecError`."""
+        from regspec.modules.binding import unknown_route  # which needs torch; the options alone do not
+
         routes: dict[str, Any] = {}
         for each in self.route:
             what, is_given, route = each.rpartition("=")
             if not is_given or not what:
                 raise RegspecError(Problem(f"'{each}' is no route", "write l1=proximal, or hidden.kernel=decay"))
+            if problem := unknown_route(what, route):
+                raise RegspecError(problem)
             if what in routes or what in routes.get("terms", {}):
                 raise RegspecError(Problem(f"there are two routes of '{what}'"))
             if what in ("l1", "l2", "group_lasso", "activity"):

@@ -23,7 +23,7 @@ from regspec.layers import KINDS, Layer
 from regspec.layers.cells import CELLS
 from regspec.layers.kinds import BUILT_IN, OPERATIONS
 from regspec.layers.layer import Placement
-from regspec.specs.synonyms import kind_hint
+from regspec.specs.synonyms import kind_elsewhere, kind_hint
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.views.schema import model_schema
 from regspec.views.wording import type_text, value_text
@@ -260,7 +260,14 @@ def found(name: str) -> Reference:
 
 
 def _hint(name: str, whole: Reference) -> str | None:
-    """What may be meant by a word that names nothing: what it means elsewhere, or what is near."""
+    """What may be meant by a word that names nothing: a name in other letters, what it means elsewhere."""
+    names = [
+        *(kind.name for kind in whole.kinds),
+        *(text for each in whole.names for text in (each.name, *each.aliases)),
+    ]
+    same = [each for each in names if each.lower().replace("_", "") == name.lower().replace("_", "")]
+    if same and kind_elsewhere(name) is None:
+        return f"did you mean '{same[0]}'?"
     if meant := next(filter(None, (family.elsewhere(name) for family in SORTS.values())), None):
         return meant
     known = [

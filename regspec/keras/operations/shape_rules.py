@@ -47,6 +47,17 @@ def _transpose(operation: Operation) -> Applied:
 FIXED_AXES = {"Hstack": 1, "Dstack": 2, "Hsplit": 1, "Dsplit": 2}
 
 
+@rule("Cross")
+def _cross(operation: Operation) -> Applied:
+    rank = operation.rank(operation["x1"])
+    axes = [operation.arguments.get(name, -1) for name in ("axisa", "axisb", "axisc")]
+    if (axis := operation.arguments.get("axis")) is not None:
+        axes = [axis]  # it wins
+    if len({axis % rank if rank else axis for axis in axes}) > 1:
+        raise UnportedError(f"Cross along the axes {', '.join(map(str, axes))}, which are not one")
+    return plain(changed(operation, axis=axes[0], axisa=..., axisb=..., axisc=...))
+
+
 @rule("Concatenate", "Append", "Hstack", "Dstack")
 def _concatenate(operation: Operation) -> Applied:
     parts = operation["xs"] if "xs" in operation.arguments else [operation["x1"], operation["x2"]]
