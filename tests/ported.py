@@ -76,7 +76,7 @@ def agrees(
         ours = [x if order is None else x.permute(order) for x, order in zip(inputs, orders, strict=True)]
         outputs = flat(ported(*ours))
         trained = {name: each for name, each in ported.named_parameters() if each.requires_grad and has_gradient}
-        loss = ported.regularization_loss()
+        loss = regspec.regularization_loss(ported)
         got = Outcome.of(outputs, loss, [*trained.values()], inputs if has_gradient else [])
         for number, (a, b) in enumerate(zip(got.outputs, wanted.outputs, strict=True)):
             order = order_of_output(port, number)

@@ -36,6 +36,6 @@ def test_runs(path: Path) -> None:
             shape = (batch, *(7 if size is None else size for size in declared.shape))
             inputs.append(torch.randint(0, 4, shape) if "int" in declared.dtype else torch.randn(shape))
         model(*inputs)
-        terms = model.regularization_terms()
+        terms = regspec.regularization_terms(model)
         assert all(term.ndim == 0 and term.isfinite() for term in terms.values())
-        torch.testing.assert_close(model.regularization_loss(), sum(terms.values(), torch.zeros(())))
+        torch.testing.assert_close(regspec.regularization_loss(model), sum(terms.values(), torch.zeros(())))

@@ -74,6 +74,16 @@ class Graph:
     counts_frozen: bool  # whether the penalties of frozen weights count
     derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # what targets have computed from it
 
+    @property
+    def has_penalties(self) -> bool:
+        """Whether a layer in it, or in its blocks, has a penalty."""
+        return any(node.resolved.terms for node in self.layers())
+
+    @property
+    def has_constraints(self) -> bool:
+        """Whether a weight in it, or in its blocks, has a constraint, which is applied after each step."""
+        return any(weight.constraint is not None for node in self.layers() for weight in node.resolved.weights)
+
     def layers(self) -> Iterator[LayerNode]:
         """Every layer in it and in its blocks, each once."""
         for node in self.nodes:

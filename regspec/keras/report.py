@@ -68,7 +68,7 @@ def _use(port: PortedModel, graph: Graph) -> Iterator[str]:
     yield 'model.load_state_dict(load_file("weights.safetensors"))'
     yield ""
     yield f"outputs = model({shown})"
-    yield "loss = criterion(outputs, targets) + model.regularization_loss()"
+    yield f"loss = criterion(outputs, targets){' + model.regularization_loss()' if graph.has_penalties else ''}"
     yield from ("```", "")
     inputs = [f"`{x.source}` {shapes.text(x.spec_shape)} {x.dtype}" for x in graph.inputs]
     names = graph.output_names or tuple(x.source for x in graph.outputs)
@@ -160,7 +160,8 @@ def _training(provenance: Provenance, graph: Graph) -> Iterator[str]:
         return
     yield "A spec does not say how a model is trained."
     yield "This is what the file says, as PyTorch; the optimizer's state stays behind."
-    yield "The penalties are in `model.regularization_loss()`: give the optimizer no `weight_decay` for them."
+    if graph.has_penalties:
+        yield "The penalties are in `model.regularization_loss()`: give the optimizer no `weight_decay` for them."
     yield from ("", "```python", *training.code.splitlines(), "```", "")
     if training.remarks:
         yield from (*(f"- {remark}." for remark in training.remarks), "")

@@ -21,11 +21,11 @@ from regspec.code.expressions import Call
 from regspec.code.shapes import Precision
 from regspec.graph.loading import AnySpec, graph_of
 from regspec.graph.network import Graph, LayerNode
-from regspec.runtime import Regularized
 from regspec.targets.torch.program import program_of
 from regspec.targets.torch.writing import print_source, value_source
 from regspec.text.problems import Problem, RegspecError
 
+COMPILED = "regspec.compiled_"  # begins the names of the modules in which executed sources are
 PRECISIONS: dict[torch.dtype | None, Precision] = {getattr(torch, each): each for each in get_args(Precision)}
 
 
@@ -36,8 +36,11 @@ def build(
     seed: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
-) -> Regularized:
+) -> nn.Module:
     """The module that a spec, or the file of one, compiles to: an instance of the class that `regspec.source` prints.
+
+    With penalties or constraints it has `regularization_loss()` and all that belongs to it; without, it is a plain
+    ``nn.Module``.
 
     Args:
         spec: a ModelSpec, or what `regspec.load` takes: a path, a text, a mapping.
@@ -60,7 +63,7 @@ def build(
         graph = graph_of(spec, PRECISIONS.get(dtype), parameters=parameters)
         cls = SOURCES.executed(print_source(program_of(graph))).main
         with _allocated(graph):
-            model: Regularized = cls()
+            model: nn.Module = cls()
             if dtype in PRECISIONS:
                 dtype = None
             return model if device is None and dtype is None else model.to(device=device, dtype=dtype)
@@ -161,7 +164,7 @@ SOURCES = Sources(kept=16)
 
 
 def _executed(text: str) -> Executed:
-    name = f"regspec.compiled_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    name = f"{COMPILED}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     path = f"<{name}>"
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
     module = ModuleType(name)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regspec.language.fields import snake_case
+from regspec.modules.building import COMPILED
 from regspec.runtime import Apart, Regularized
 from regspec.runtime.penalties.state import named_terms
 from regspec.runtime.penalties.terms import Seen, WeightTerm, without_schedule
@@ -21,7 +22,7 @@ def regularization_terms(module: nn.Module, *, detach: bool = False) -> dict[str
     The module may wrap one with penalties, as `DistributedDataParallel` does. With ``detach`` they have no gradient.
 
     Raises:
-        RegspecError: where there is none.
+        RegspecError: where there is none, unless the module was built of a spec, which then says so.
 
     Example:
         >>> import regspec, torch
@@ -39,8 +40,10 @@ def regularization_terms(module: nn.Module, *, detach: bool = False) -> dict[str
 def regularization_loss(module: nn.Module) -> Tensor:
     """The sum of all penalties in a module, a scalar tensor, wherever the terms are, as in `regularization_terms`.
 
+    It is 0 for a module that was built of a spec without penalties.
+
     Raises:
-        RegspecError: where there is no term.
+        RegspecError: where there is no term, unless the module was built of a spec.
 
     Example:
         >>> import regspec, torch
@@ -50,12 +53,16 @@ def regularization_loss(module: nn.Module) -> Tensor:
         >>> regspec.regularization_loss(torch.nn.Sequential(model)).item()  # 0.5 * (3² + 3²)
         9.0
     """
-    first, *others = [each.regularization_loss() for _, each in outermost(module)]
-    return sum(others, first)
+    losses = [each.regularization_loss() for _, each in outermost(module)]
+    return sum(losses[1:], losses[0]) if losses else torch.zeros(())
 
 
 def outermost(module: nn.Module, prefix: str = "") -> list[tuple[str, Regularized]]:
-    """The modules with penalties that are in no other such module, by name."""
+    """The modules with penalties that are in no other such module, by name.
+
+    Raises:
+        RegspecError: where there is none, unless a part was built of a spec, which then says that there is none.
+    """
 
     def found(part: nn.Module, name: str) -> Iterator[tuple[str, Regularized]]:
         if isinstance(part, Regularized):
@@ -65,7 +72,7 @@ def outermost(module: nn.Module, prefix: str = "") -> list[tuple[str, Regularize
                 yield from found(child, _joined(name, key))
 
     modules = [*found(module, prefix)]
-    if not modules:
+    if not modules and not any(type(part).__module__.startswith(COMPILED) for part in module.modules()):
         raise RegspecError(
             Problem(f"{type(module).__name__} has no penalties", "give it some with regspec.regularize(module, rules)")
         )

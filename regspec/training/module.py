@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regspec.modules.binding import bind
-from regspec.modules.measuring import strengths
-from regspec.runtime import Regularized
+from regspec.modules.measuring import outermost, regularization_loss, regularization_terms, strengths
 from regspec.runtime.penalties.state import named_terms
 from regspec.runtime.penalties.terms import Listener
 from regspec.targets.torch.program import Program
@@ -85,7 +84,7 @@ class Training(lightning.LightningModule):
     """
 
     def __init__(
-        self, model: Regularized, data_loss: DataLoss, options: Options, batches: Batches, *, is_penalized: bool = True
+        self, model: nn.Module, data_loss: DataLoss, options: Options, batches: Batches, *, is_penalized: bool = True
     ) -> None:
         super().__init__()
         self.model = model
@@ -106,7 +105,7 @@ class Training(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
         *inputs, target = batch
         data_loss: Tensor = self.data_loss(self.model(*inputs), target)
-        penalty = self.model.regularization_loss()
+        penalty = regularization_loss(self.model)
         self._add(len(target), {"data_loss": data_loss, "penalty": penalty})
         loss = data_loss + penalty if self.is_penalized else data_loss
         return loss * self._share(len(target), index)
@@ -122,7 +121,7 @@ class Training(lightning.LightningModule):
         values = {"held_out_loss": self.data_loss(output, target)}
         if self.data_loss.is_classification:
             values["held_out_accuracy"] = self.data_loss.accuracy(output, target)
-        terms = self.model.regularization_terms(detach=True)
+        terms = regularization_terms(self.model, detach=True)
         self._add(len(target), {**values, **{f"penalty/{name}": each for name, each in terms.items()}})
 
     def _add(self, count: int, values: Mapping[str, Tensor]) -> None:
@@ -152,7 +151,7 @@ class Training(lightning.LightningModule):
 
 
 def bound_optimizer(
-    model: Regularized, options: Options, steps: int, *, is_penalized: bool = True, is_spread: bool = False
+    model: nn.Module, options: Options, steps: int, *, is_penalized: bool = True, is_spread: bool = False
 ) -> torch.optim.Optimizer:
     """The optimizer of a model's parameters, with its terms on their routes; ``steps`` make an epoch.
 
@@ -174,7 +173,8 @@ def bound_optimizer(
     if any(isinstance(part.term, Listener) for part in binding.parts) and (is_spread or options.precision[:2] == "16"):
         what = "penalties of outputs have no gradient route in half precision that is scaled, or on several processes"
         raise RegspecError(Problem(what, "leave them on the loss"))
-    if "activity" in routes and not any(isinstance(term, Listener) for _, term, _ in named_terms(model)):
+    terms = [term for _, root in outermost(model) for _, term, _ in named_terms(root)]
+    if "activity" in routes and not any(isinstance(term, Listener) for term in terms):
         raise RegspecError(Problem("no output has a penalty, and a route is given for them"))
     for kind in routes.keys() - {"terms", "activity"}:
         if not any(name.endswith(f".{kind}") and not name.endswith(f".activity.{kind}") for name in strengths(model)):

@@ -20,13 +20,14 @@ from rich import get_console
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
+from torch import nn
 from torch.utils.data import DataLoader
 
 from regspec import __version__
 from regspec.graph.loading import graph_of, load
 from regspec.graph.network import Graph
 from regspec.modules.building import build, is_for_memory
-from regspec.runtime import Regularized
+from regspec.modules.measuring import outermost, regularization_loss, regularization_terms
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
 from regspec.targets.torch.program import program_of
@@ -49,7 +50,7 @@ class Run:
     """What a run made: its folder, the trained model in evaluation mode, and the metrics of its last epoch."""
 
     folder: Path
-    model: Regularized
+    model: nn.Module
     metrics: Mapping[str, float]
 
     def _repr_html_(self) -> str | None:
@@ -83,7 +84,7 @@ class Task:
         loaded = data.load_data(options.data, graph, target=options.target, seed=options.seed)
         return cls(spec_file, parameters or {}, spec, graph, loaded, options)
 
-    def model(self) -> Regularized:
+    def model(self) -> nn.Module:
         """The model as it is before training."""
         return build(self.spec, seed=self.options.seed)
 
@@ -219,11 +220,12 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     return Run(place.path, model, epochs.metrics)
 
 
-def _finished(task: Task, place: Folder, epochs: Epochs) -> Regularized:
+def _finished(task: Task, place: Folder, epochs: Epochs) -> nn.Module:
     """The model with the weights and strengths of a run's end, after a forward whose activities are written."""
     model = task.model().eval()
     model.load_state_dict(load_file(place.path / "weights.safetensors"))
-    model.set_schedules(epochs.steps, len(epochs.rows))
+    for _, penalized in outermost(model):
+        penalized.set_schedules(epochs.steps, len(epochs.rows))
     *inputs, _ = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
     place.write("activities.json", json.dumps(activities(model, program_of(task.graph), inputs)))
     return model
@@ -304,9 +306,9 @@ def _stopped_by_interrupts(trainer: lightning.Trainer, epochs: Epochs) -> Iterat
         signal.signal(signal.SIGINT, before)
 
 
-def print_terms(model: Regularized, console: Console) -> None:
+def print_terms(model: nn.Module, console: Console) -> None:
     """Prints every term's penalty, and their sum, if there are terms."""
-    terms = model.regularization_terms()
+    terms = regularization_terms(model)
     if not terms:
         return
     table = Table(title="penalties", title_justify="left")
@@ -315,5 +317,5 @@ def print_terms(model: Regularized, console: Console) -> None:
     for name, penalty in terms.items():
         table.add_row(name, f"{penalty.item():.6g}")
     table.add_section()
-    table.add_row("sum", f"{model.regularization_loss().item():.6g}")
+    table.add_row("sum", f"{regularization_loss(model).item():.6g}")
     console.print(table)

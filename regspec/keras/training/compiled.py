@@ -104,17 +104,18 @@ def _lines(recipe: Recipe, losses: Sequence[tuple[Output, Loss | None, float]], 
             weight = "" if factor == 1 else f"{factor} * "
             parts.append(f"{weight}{output.criterion}(outputs{output.place}, targets{output.place})")
             comments += [f"# targets{output.place}: {loss.targets}"] * bool(loss.targets)
+    penalties = ["model.regularization_loss()"] if graph.has_penalties else []
     loop = [
         *comments,
         "model.train()",
         "for inputs, targets in loader:",
         f"    outputs = model({'inputs' if len(graph.inputs) == 1 else '*inputs'})",
-        *_sum([*parts, "model.regularization_loss()"]),
+        *_sum([*parts, *penalties] or ["criterion(outputs, targets)"]),  # the user's own where none is known
         "    optimizer.zero_grad()",
         "    loss.backward()",
         *(f"    {line}" for line in recipe.after_backward),
         "    optimizer.step()",
-        *(["    model.apply_constraints()"] if _is_constrained(graph) else []),
+        *(["    model.apply_constraints()"] if graph.has_constraints else []),
         *(f"    {line}" for line in recipe.after_step),
     ]
     return [*_imports("\n".join(blocks), recipe.imports), *_spaced(blocks), *loop]
@@ -147,8 +148,3 @@ def _imports(code: str, wanted: Collection[str]) -> Iterator[str]:
     if re.search(r"\bF\.", code):
         yield "from torch.nn import functional as F"
     yield from sorted(each for each in wanted if not each.startswith("import "))
-
-
-def _is_constrained(graph: Graph) -> bool:
-    """Whether a weight has a constraint, which is applied after each step."""
-    return any(weight.constraint is not None for node in graph.layers() for weight in node.resolved.weights)

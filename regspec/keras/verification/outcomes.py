@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from regspec.graph.network import Graph
-from regspec.runtime import Regularized
+from regspec.modules.measuring import regularization_loss, regularization_terms
 from regspec.runtime.penalties.readings import tensors
 
 
@@ -54,7 +54,7 @@ def gradients(total: Tensor, xs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class PortSide:
     """The port's side of a comparison."""
 
-    def __init__(self, module: Regularized, graph: Graph) -> None:
+    def __init__(self, module: nn.Module, graph: Graph) -> None:
         self.module = module
         self.graph = graph
         self.calmed: list[str] = []  # modules that stay in evaluation
@@ -69,12 +69,12 @@ class PortSide:
         with torch.set_grad_enabled(with_gradients):
             outputs = [*tensors(self.module(*xs))]
             is_random = not torch.equal(before, torch.get_rng_state())
-            penalties = self.module.regularization_terms()
+            penalties = regularization_terms(self.module)
             found: Mapping[str, Tensor] = {}
             if with_gradients:
                 floating = zip(input_names(self.graph), (x for x in xs if x.is_floating_point()), strict=True)
                 wanted = {**dict(self.module.named_parameters()), **dict(floating)}
-                found = gradients(objective(outputs, [self.module.regularization_loss()]), wanted)
+                found = gradients(objective(outputs, [regularization_loss(self.module)]), wanted)
         self.module.eval()
         terms = {name: penalty.detach() for name, penalty in penalties.items()}
         return Outcome([x.detach() for x in outputs], terms, found, is_random)

@@ -26,7 +26,6 @@ from regspec.keras.verification.original import UnverifiedError, first_sentence
 from regspec.keras.verification.outcomes import PortSide
 from regspec.keras.weights import constants_of, parameters_of, weights_of
 from regspec.modules.building import build
-from regspec.runtime import Regularized
 from regspec.runtime.penalties.readings import tensors
 from regspec.targets.torch.program import program_of
 
@@ -235,7 +234,7 @@ def _set_weights(module: nn.Module, parameters: Mapping[str, NDArray[Any]]) -> N
     module.load_state_dict({**module.state_dict(), **state})
 
 
-def _least(module: Regularized) -> float:
+def _least(module: nn.Module) -> float:
     """The error that half precision makes by itself; nothing where a module has none."""
     types = {each.dtype for each in module.parameters()} & {torch.float16, torch.bfloat16}
     return max((HALF * torch.finfo(each).eps for each in types), default=0.0)

@@ -94,9 +94,12 @@ class Outliner:
         constrained = [(step, each) for step in own for each in step.lowered.constrained]
         fills = [(step, fill) for step in own for fill in step.lowered.fills]
         names = graph.output_names or tuple(x.source for x in self.program.outputs)
+        is_penalized = bool(penalized or constrained)
+        if graph.is_root:
+            is_penalized = graph.has_penalties or graph.has_constraints
         return Outline(
             name=graph.name,
-            base=self.function("Regularized" if graph.is_root or penalized or constrained else "nn.Module"),
+            base=self.function("Regularized" if is_penalized else "nn.Module"),
             inputs=tuple((x.source, x.shape) for x in self.program.inputs),
             outputs=tuple((name, x.shape) for name, x in zip(names, self.program.outputs, strict=True)),
             init=tuple(self._init(own, penalized, constrained)),
