@@ -51,6 +51,7 @@ class BlockNode(Node):
     """A block in its place: a graph in another as one node of it."""
 
     block: Graph
+    path: str = ""  # of its module in torch: its name, or the container and the number of a copy, ``stage.0``
 
     @property
     def kind(self) -> str:
@@ -141,6 +142,7 @@ def block_in_place(
     block: Graph,
     inputs: Sequence[Symbol],
     *,
+    path: str = "",
     first: BlockNode | None = None,
     origin: Origin | None = None,
 ) -> BlockNode:
@@ -157,4 +159,4 @@ def block_in_place(
     outputs = tuple(
         replace(x, source=name, mask=None if x.mask is None else elsewhere(x.mask, bound, name)) for x in block.outputs
     )
-    return BlockNode(name, tuple(inputs), outputs, block, first=first, origin=origin)
+    return BlockNode(name, tuple(inputs), outputs, block, path or name, first=first, origin=origin)

@@ -150,8 +150,9 @@ class _Resolver:
     def _check_use(self, body: Body, scope: _Scope) -> None:
         """Reports the inputs and layers whose output nothing takes, but for those whose penalty is their use."""
         for index, entry in enumerate(body.entries):
-            node = scope.nodes.get(_names_of(entry)[-1])
-            if entry.name not in scope.used and node is not None and not self._is_penalized(node):
+            last = _names_of(entry)[-1]
+            node, is_used = scope.nodes.get(last), not scope.used.isdisjoint((entry.name, last))
+            if not is_used and node is not None and not self._is_penalized(node):
                 origin = body.origins[index] if body.origins else None
                 what = f"nothing uses the output of '{entry.name}'"
                 self._fault(origin, what, "name it in 'outputs', or take it out", key=True)
@@ -311,14 +312,15 @@ class _Resolver:
     ) -> Nodes:
         names = [entry.name] if entry.repeat is None else [f"{entry.name}_{index + 1}" for index in range(entry.repeat)]
         nodes: Nodes = []
-        for name in names:
+        for index, name in enumerate(names):
             self._check_inputs(entry, inputs)
             # inside, a tensor is known by the name of the block's own input
             inner = [inside(x, own) for x, own in zip(inputs, entry.body.inputs, strict=True)]
             graph = self.graph(entry.block, entry.body, inner, f"{prefix}{name}.", rules)
             if graph is None:
                 raise _ReportedError
-            node = block_in_place(name, graph, inputs, origin=origin)
+            path = name if entry.repeat is None else f"{entry.name}.{index}"
+            node = block_in_place(name, graph, inputs, path=path, origin=origin)
             self._know(node, scope)
             nodes.append(node)
             inputs = [*node.outputs, *inputs[len(node.outputs) :]]  # inputs beyond the outputs stay as they are

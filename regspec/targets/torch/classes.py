@@ -7,9 +7,10 @@ class with parameters.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from itertools import groupby
+from typing import TypeGuard, TypeVar
 
 from regspec.code.expressions import CASTS, Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
 from regspec.code.shapes import Shape, Symbol
@@ -28,6 +29,7 @@ from regspec.targets.python.layout import (
 from regspec.targets.python.printing import Printer, literal
 from regspec.targets.torch.lowered import Constrained, Fill, Penalized, Place
 from regspec.targets.torch.program import Program
+from regspec.targets.torch.repeats import CHAIN, container_of, is_loop, is_sequence, module_text, with_chains
 from regspec.targets.torch.steps import Step
 from regspec.targets.torch.variables import variables_of
 
@@ -79,9 +81,11 @@ class Outliner:
     known: dict[tuple[Itself, tuple[int, ...]], str] = field(default_factory=dict)  # variables of shared expressions
     constructors: dict[Call, Doc] = field(default_factory=dict)  # which equal layers share
     starts: dict[Fill, Doc] = field(default_factory=dict)
+    loop: str = ""  # the variable of loops over blocks, once there is one
 
     def __post_init__(self) -> None:
-        self.variables = variables_of(self.program)
+        self.steps = with_chains(self.program)
+        self.variables = variables_of(self.program, self.steps)
         self.taken = set(self.variables.values())
         number = None if self.program.graph.is_root else self._hole
         self.printer = Printer(self._tensor, self._applied, self._variable, self.function, number)
@@ -115,9 +119,12 @@ class Outliner:
     def _init(
         self, own: list[Step], penalized: list[tuple[Step, Penalized]], constrained: list[tuple[Step, Constrained]]
     ) -> Iterator[Statement]:
-        for step in own:
-            for name, constructor in step.modules.items():
-                yield Statement(self._constructor(constructor), f"self.{name} = ")
+        paths = {path: constructor for step in own for path, constructor in step.modules.items()}
+        for name, copies in _grouped(paths, lambda path: container_of(path) or path):
+            value = (
+                self._constructor(paths[name]) if name in paths else self._container(name, [*map(paths.get, copies)])
+            )
+            yield Statement(value, f"self.{name} = ")
         for step in own:
             for place in step.lowered.frozen:
                 yield Statement(f"self.{step.path(place)}.requires_grad_(False)")
@@ -141,6 +148,27 @@ class Outliner:
         if constructor not in self.constructors:
             self.constructors[constructor] = self.printer.constructor(constructor)
         return self.constructors[constructor]
+
+    def _container(self, name: str, copies: Sequence[Call | Definition | None]) -> Doc:
+        """The container of a block's copies: a sequence where the forward calls it as one, else a list."""
+        items: list[Doc] = []
+        for _, group in groupby(filter(_is_program, copies), self._class_and_arguments):
+            alike = [*group]
+            made = self._constructor(alike[0])
+            if len(alike) > 1:
+                count = called("range", [self.printer.argument("repeat", len(alike))])
+                made = Brackets("[", (made, beside("for _ in ", count)), "]", "loop")
+            items.append(made if len(alike) == 1 or len(alike) == len(copies) else beside("*", made))
+        is_one = len(items) == 1 and len(copies) > 1
+        is_called = any(step.name == name and step.lowered.kind == CHAIN and is_sequence(step) for step in self.steps)
+        if is_called:
+            return called(self.function("nn.Sequential"), [beside("*", items[0])] if is_one else items)
+        return called(self.function("nn.ModuleList"), items if is_one else [Brackets("[", tuple(items), "]")])
+
+    def _class_and_arguments(self, program: Program) -> tuple[Doc, list[Value]]:
+        """What is equal in copies of a block that are made alike."""
+        name, holes = self.block(program)
+        return name, [hole.value for hole in holes]
 
     def _terms(self, penalized: list[tuple[Step, Penalized]]) -> Iterator[Statement]:
         """A statement for the weight terms of each regularizer, and one for its activity terms."""
@@ -189,11 +217,12 @@ class Outliner:
 
     def _forward(self) -> Iterator[Statement]:
         graph = self.program.graph
-        *steps, last = self.program.steps
+        *steps, last = self.steps
         for step in steps:
             yield from self._statements(step)
         returned = [self.variables[x] for x in self.program.outputs]
-        if graph.is_single and last.outputs == self.program.outputs and len(last.lowered.results) == 1:
+        is_expression = len(last.lowered.results) == 1 and not is_loop(last)
+        if graph.is_single and last.outputs == self.program.outputs and is_expression:
             self._enter(last)
             yield from self._shared(last, returned)
             yield Statement(self.printer.document(last.lowered.results[0]), "return ")
@@ -210,6 +239,9 @@ class Outliner:
 
     def _statements(self, step: Step) -> Iterator[Statement]:
         """The statements that compute a step's outputs."""
+        if is_loop(step):
+            yield from self._loop(step)
+            return
         self._enter(step)
         targets = [self.variables.get(x, "_") for x in step.outputs]
         yield from self._shared(step, targets)
@@ -223,6 +255,17 @@ class Outliner:
                 yield Statement(self.printer.document(result), f"{target} = ")
             elif target == "_" and self._is_listened_to(step, result):
                 yield Statement(self.printer.document(result))
+
+    def _loop(self, step: Step) -> Iterator[Statement]:
+        """A loop over the copies of a block, each of which takes what the one before it gives."""
+        given = [self.variables[x] for x in step.inputs]
+        carried = [self.variables.get(x) or self._new(f"{step.name}_{place}") for place, x in enumerate(step.outputs)]
+        if carried != given[: len(carried)]:
+            yield Statement(", ".join(given[: len(carried)]), f"{', '.join(carried)} = ")
+        self.loop = self.loop or self._new("block")
+        yield Statement(f"self.{step.name}", f"for {self.loop} in ", ":")
+        value = called(self.loop, [*carried, *given[len(carried) :]])
+        yield Statement(value, f"{', '.join(carried)} = ", indent=1)
 
     def _is_listened_to(self, step: Step, result: Expression) -> bool:
         """Whether a result that nothing takes has a penalty."""
@@ -292,7 +335,7 @@ class Outliner:
 
     def _applied(self, applied: Apply) -> str:
         assert self.step is not None
-        return f"self.{self.step.attributes[applied.module.suffix]}"
+        return module_text(self.step.attributes[applied.module.suffix])
 
 
 def _loop(modules: list[str]) -> Statement:
@@ -336,6 +379,10 @@ def _typed(program: Program, path: str) -> list[tuple[str, str]]:
                 dtype = None if resolved is None else resolved.layer.precision
                 found.append((f"{path}.{name}", dtype or program.graph.dtype))
     return [(path, found[0][1])] if len({dtype for _, dtype in found}) == 1 else found
+
+
+def _is_program(constructor: Call | Definition | None) -> TypeGuard[Program]:
+    return isinstance(constructor, Program)
 
 
 def _is_torch(constructor: Call | Definition) -> bool:

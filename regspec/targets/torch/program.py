@@ -174,7 +174,7 @@ class _Lowering:
         if node.first is None:
             inner = [inside(x, own.source) for x, own in zip(inputs, node.block.inputs, strict=True)]
             program = self.program(node.block, inner, f"{prefix}{node.name}.")
-            attributes: Mapping[str, str] = {"": node.name}
+            attributes: Mapping[str, str] = {"": node.path}
         else:
             first = places[node.first]
             found = block_of(first)

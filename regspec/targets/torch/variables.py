@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import builtins
 import keyword
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import chain, count
 
 from regspec.code.expressions import Call, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode
 from regspec.targets.torch.program import Program
+from regspec.targets.torch.repeats import CHAIN
 from regspec.targets.torch.steps import Step
 
 CHAINS = ("x", "h", "y", "z")  # variables that hold several tensors, one after the other
@@ -19,18 +20,19 @@ _TAKEN = ("self", "torch", "nn", "F", "_")
 _BUILTINS = frozenset(dir(builtins)) - {"input"}  # names for layers, such as sum, but not for variables
 
 
-def variables_of(program: Program) -> dict[Symbol, str]:
+def variables_of(program: Program, steps: Sequence[Step]) -> dict[Symbol, str]:
     """The variable of each tensor that is used.
 
     A tensor that only the next statement takes, as its only input, is called x; any other has its layer's name. In a
     long forward such names would keep nearly all tensors alive until it returns; there, a variable is reused as soon as
     its tensor is no longer needed.
     """
-    steps = program.steps
     uses: dict[Symbol, set[int]] = {}
     for index, step in enumerate(steps):
-        for x in step.inputs:
+        for place, x in enumerate(step.inputs):
             uses.setdefault(x, set()).add(index)
+            if step.lowered.kind == CHAIN and place >= len(step.outputs):
+                uses[x].add(len(steps))  # each copy takes it: no output may have its name
     for x in program.outputs:
         uses.setdefault(x, set()).add(len(steps))
     variables: dict[Symbol, str] = {}
@@ -60,7 +62,7 @@ def variables_of(program: Program) -> dict[Symbol, str]:
             else:
                 add(x, f"{step.name}_{position}" if position else step.name)
     if len(variables) - len(given) > MANY:
-        return _reused(program, given, {x: max(indices) for x, indices in uses.items()})
+        return _reused(steps, given, {x: max(indices) for x, indices in uses.items()})
     # an input that only the first statement takes may give its name away
     spent = {variables[x] for x in program.inputs if uses.get(x, set()) <= {0}}
     kept = taken - spent
@@ -83,7 +85,7 @@ def _free(name: str, taken: Container[str]) -> str:
     return name
 
 
-def _reused(program: Program, given: dict[Symbol, str], last: dict[Symbol, int]) -> dict[Symbol, str]:
+def _reused(steps: Sequence[Step], given: dict[Symbol, str], last: dict[Symbol, int]) -> dict[Symbol, str]:
     """The variables where each is reused after the last use of its tensor; the first that is free is taken."""
     variables = dict(given)
     inputs = frozenset(given.values())
@@ -91,7 +93,7 @@ def _reused(program: Program, given: dict[Symbol, str], last: dict[Symbol, int])
     names = (name for name in chain(CHAINS, map("x{}".format, count(1))) if name not in inputs)
     order = {name: place for place, name in enumerate(CHAINS)}
     free = {name for x, name in given.items() if x not in last} - fixed
-    for index, step in enumerate(program.steps):
+    for index, step in enumerate(steps):
         spent = {variables[x] for x in step.inputs if last[x] == index} - fixed
         own = [x for x in step.outputs if x in last]
         if len(step.lowered.results) == 1:  # a single statement may replace what it takes
