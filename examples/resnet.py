@@ -6,15 +6,15 @@ from torch.nn import functional as F
 
 
 class Basic(Regularized):
-    """input (batch, channels, ?, ?) -> relu2 (batch, channels, ?, ?)"""
+    """input (batch, filters, ?, ?) -> relu2 (batch, filters, ?, ?)"""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, filters: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm1 = BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.norm1 = BatchNorm2d(filters)
         self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm2 = BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.norm2 = BatchNorm2d(filters)
         self.relu2 = nn.ReLU()
         self.add_weight_terms(L2(0.0001), {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight"})
         self.add_weight_terms(L1(1e-05), {"norm1.gamma": "norm1.weight", "norm2.gamma": "norm2.weight"})
@@ -36,17 +36,17 @@ class Basic(Regularized):
 
 
 class Down(Regularized):
-    """input (batch, in_channels, ?, ?) -> relu2 (batch, out_channels, ?, ?)"""
+    """input (batch, in_channels, ?, ?) -> relu2 (batch, filters, ?, ?)"""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=2, bias=False)
-        self.norm1 = BatchNorm2d(out_channels)
+        self.conv1 = nn.Conv2d(in_channels, filters, 3, stride=2, bias=False)
+        self.norm1 = BatchNorm2d(filters)
         self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.norm2 = BatchNorm2d(out_channels)
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False)
-        self.shortcut_norm = BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.norm2 = BatchNorm2d(filters)
+        self.shortcut = nn.Conv2d(in_channels, filters, 1, stride=2, bias=False)
+        self.shortcut_norm = BatchNorm2d(filters)
         self.relu2 = nn.ReLU()
         self.add_weight_terms(
             L2(0.0001),
@@ -87,15 +87,11 @@ class Resnet(Regularized):
         self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.stem_norm = BatchNorm2d(16)
         self.stem_relu = nn.ReLU()
-        self.stage1_1 = Basic(channels=16)
-        self.stage1_2 = Basic(channels=16)
-        self.stage1_3 = Basic(channels=16)
-        self.stage2_down = Down(in_channels=16, out_channels=32)
-        self.stage2_1 = Basic(channels=32)
-        self.stage2_2 = Basic(channels=32)
-        self.stage3_down = Down(in_channels=32, out_channels=64)
-        self.stage3_1 = Basic(channels=64)
-        self.stage3_2 = Basic(channels=64)
+        self.stage1 = nn.Sequential(*[Basic(filters=16) for _ in range(3)])
+        self.stage2_down = Down(in_channels=16, filters=32)
+        self.stage2 = nn.Sequential(*[Basic(filters=32) for _ in range(2)])
+        self.stage3_down = Down(in_channels=32, filters=64)
+        self.stage3 = nn.Sequential(*[Basic(filters=64) for _ in range(2)])
         self.logits = nn.Linear(64, 10)
         self.add_weight_terms(L2(0.0001), {"stem.kernel": "stem.weight", "logits.kernel": "logits.weight"})
         self.init_weights()
@@ -110,14 +106,10 @@ class Resnet(Regularized):
         x = self.stem(image)
         x = self.stem_norm(x)
         x = self.stem_relu(x)
-        x = self.stage1_1(x)
-        x = self.stage1_2(x)
-        x = self.stage1_3(x)
+        x = self.stage1(x)
         x = self.stage2_down(x)
-        x = self.stage2_1(x)
-        x = self.stage2_2(x)
+        x = self.stage2(x)
         x = self.stage3_down(x)
-        x = self.stage3_1(x)
-        x = self.stage3_2(x)
+        x = self.stage3(x)
         x = x.mean(dim=(2, 3))
         return self.logits(x)

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 
 class Convolutions(Regularized):
-    """input (batch, in_channels, ?, ?) -> conv2 (batch, out_channels, ?, ?)"""
+    """input (batch, in_channels, ?, ?) -> conv2 (batch, filters, ?, ?)"""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(in_channels, filters, 3, padding=1)
         self.conv1_activation = nn.ReLU()
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1)
         self.conv2_activation = nn.ReLU()
         self.add_weight_terms(L2(1e-05), {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight"})
         self.init_weights()
@@ -33,15 +33,15 @@ class Unet(Regularized):
 
     def __init__(self) -> None:
         super().__init__()
-        self.down1 = Convolutions(in_channels=3, out_channels=16)
+        self.down1 = Convolutions(in_channels=3, filters=16)
         self.pool1 = nn.MaxPool2d(2)
-        self.down2 = Convolutions(in_channels=16, out_channels=32)
+        self.down2 = Convolutions(in_channels=16, filters=32)
         self.pool2 = nn.MaxPool2d(2)
-        self.bottom = Convolutions(in_channels=32, out_channels=64)
+        self.bottom = Convolutions(in_channels=32, filters=64)
         self.up2 = nn.ConvTranspose2d(64, 32, 2, stride=2)
-        self.merge2 = Convolutions(in_channels=64, out_channels=32)
+        self.merge2 = Convolutions(in_channels=64, filters=32)
         self.up1 = nn.ConvTranspose2d(32, 16, 2, stride=2)
-        self.merge1 = Convolutions(in_channels=32, out_channels=16)
+        self.merge1 = Convolutions(in_channels=32, filters=16)
         self.logits = nn.Conv2d(16, 3, 1)
         self.add_weight_terms(
             L2(1e-05), {"up2.kernel": "up2.weight", "up1.kernel": "up1.weight", "logits.kernel": "logits.weight"}

@@ -8,7 +8,7 @@ literal that is printed with `repr`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
 Literal: TypeAlias = "bool | int | float | str | tuple[Value, ...] | list[Value] | dict[str, Value] | None"
@@ -69,6 +69,7 @@ class Call(Expression):
     function: str | Import
     arguments: tuple[Value, ...] = ()
     keywords: tuple[tuple[str, Value], ...] = ()
+    all_keywords: tuple[tuple[str, Any], ...] = field(default=(), compare=False, repr=False)  # omitted ones too
 
     def parts(self) -> Iterator[Value]:
         yield from self.arguments
@@ -78,28 +79,26 @@ class Call(Expression):
 
 def call(function: str | Import, *arguments: Value, **keywords: Value) -> Call:
     """A call; keywords whose value is `OMIT` are left out."""
-    return Call(function, arguments, tuple(_given(keywords).items()))
+    return Call(function, arguments, tuple(_given(keywords).items()), tuple(keywords.items()))
 
 
 def _given(keywords: dict[str, Value]) -> dict[str, Value]:
-    return {name: value for name, value in keywords.items() if value is not OMIT}
+    return {name: value for name, value in keywords.items() if not isinstance(value, Omitted)}
 
 
-class _Omit:
+@dataclass(frozen=True, slots=True)
+class Omitted:
     """Marks a keyword that is not written, because it equals the callee's default."""
 
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "OMIT"
+    default: Literal = None
 
 
-OMIT: Any = _Omit()
+OMIT: Any = Omitted()
 
 
 def unless(default: Literal, value: Literal) -> Any:
-    """``value``, or `OMIT` where it equals the callee's default."""
-    return OMIT if value == default and type(value) is type(default) else value
+    """``value``, or `Omitted` where it equals the callee's default."""
+    return Omitted(default) if value == default and type(value) is type(default) else value
 
 
 class Definition:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -73,6 +73,7 @@ class Graph:
     reduction: str  # of activity penalties
     dtype: str  # of the layers that have none of their own
     counts_frozen: bool  # whether the penalties of frozen weights count
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of a block: the values of its parameters
     derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # what targets have computed from it
 
     @property

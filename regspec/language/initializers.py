@@ -232,14 +232,14 @@ class Scaled(Random):
     torch_function: ClassVar[Call | None] = None  # where torch draws the same, given the same fans
 
     def lower(self, drawn: Drawn) -> Call:
-        if self.torch_function is not None and drawn.torch_fans == drawn.keras_fans:
+        if self.torch_function is not None and _fan(self.mode_, drawn.torch_fans) == _fan(self.mode_, drawn.keras_fans):
             same = self.torch_function
             return call(same.function, *same.arguments, **dict(same.keywords), generator=self.generator)
         return _scaled(self.scale_, self.mode_, self.distribution_, drawn, self.generator)
 
 
 def _scaled(scale: float, mode: str, distribution: str, drawn: Drawn, generator: Value) -> Call:
-    if drawn.torch_fans == drawn.keras_fans:
+    if _fan(mode, drawn.torch_fans) == _fan(mode, drawn.keras_fans):
         return call(
             "variance_scaling_",
             scale=unless(1.0, scale),
@@ -247,15 +247,21 @@ def _scaled(scale: float, mode: str, distribution: str, drawn: Drawn, generator:
             distribution=unless("truncated_normal", distribution),
             generator=generator,
         )
-    inputs, outputs = drawn.keras_fans
-    fan = {"fan_in": inputs, "fan_out": outputs, "fan_avg": (inputs + outputs) / 2}[mode]
-    variance = scale / max(1.0, fan)
+    variance = scale / max(1.0, _fan(mode, drawn.keras_fans) or 0.0)
     if distribution == "uniform":
         limit = math.sqrt(3 * variance)
         return call("nn.init.uniform_", -limit, limit, generator=generator)
     if distribution == "untruncated_normal":
         return call("nn.init.normal_", std=math.sqrt(variance), generator=generator)
     return _truncated(0.0, math.sqrt(variance) / TRUNCATED_DEVIATION, generator)
+
+
+def _fan(mode: str, fans: tuple[int, int] | None) -> float | None:
+    """The fan that a mode goes by, of the fans in and out; None where there are none."""
+    if fans is None:
+        return None
+    inputs, outputs = fans
+    return {"fan_in": inputs, "fan_out": outputs, "fan_avg": (inputs + outputs) / 2}[mode]
 
 
 @INITIALIZERS.add

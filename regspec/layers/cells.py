@@ -17,7 +17,7 @@ from pydantic import Field, GetJsonSchemaHandler, ValidationError, field_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from regspec.code.expressions import OMIT, Call, call, unless
+from regspec.code.expressions import OMIT, Call, Omitted, call, unless
 from regspec.language import activations
 from regspec.language.activations import Activation
 from regspec.language.fields import REFERENCE, Count, Fraction, Frozen, Sequence, Size, snake_case
@@ -101,7 +101,7 @@ class Cell(Stepping):
     ) -> Call:
         """The constructor of the module that goes over the steps; ``options`` are for the runtime's."""
         bias = unless(True, self.use_bias)
-        if self.is_native and not is_masked and all(value is OMIT for value in options.values()):
+        if self.is_native and not is_masked and all(isinstance(value, Omitted) for value in options.values()):
             both = unless(False, is_bidirectional)
             return call(f"nn.{self.torch_name}", features, self.units, bias=bias, batch_first=True, bidirectional=both)
         return call(self.own_name, features, self.units, bias=bias, **self.options(), **options)

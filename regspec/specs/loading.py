@@ -238,7 +238,7 @@ class _Loader:
         self.count += (use.repeat or 1) * _size(body)
         if self.count > MAX_ENTRIES:
             refuse_size(item, self.problems)
-        return BlockUse(item.name, item.kind, use.inputs, use.repeat, body)
+        return BlockUse(item.name, item.kind, use.inputs, use.repeat, body, values or {})
 
     def _arguments(self, item: Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """The values of a block's parameters at a use of it; None where one is unknown or missing."""

@@ -50,6 +50,7 @@ class BlockUse:
     inputs: tuple[str, ...] | None
     repeat: int | None
     body: Body
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # the values of the block's parameters
 
 
 @dataclass(frozen=True, slots=True)

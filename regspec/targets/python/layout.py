@@ -13,9 +13,10 @@ from typing import TypeAlias
 
 WIDTH = 120
 INDENT = "    "
+CLOSED = ("index", "slice")  # the roles of brackets that stay closed
 SHORT = WIDTH // 4  # brackets that are shorter are left closed where others can be opened
 
-Doc: TypeAlias = "str | Blank | Beside | Brackets | Infix | Dotted"
+Doc: TypeAlias = "str | Blank | Absent | Beside | Brackets | Infix | Dotted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,11 @@ class Blank:
     """A document that is not known yet: `filled` puts it in."""
 
     key: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A document that is left out of the brackets in which it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +45,20 @@ class Brackets:
     opening: str
     items: tuple[Doc, ...]
     closing: str
-    role: str = "display"  # or call, whose items may share a line; index, which stays closed; loop, without commas
+    role: str = "display"  # or call, whose items may share a line; index and slice, which stay closed; loop
 
     @property
     def has_commas(self) -> bool:
         """Whether a comma stands in them, as after the only item of a tuple."""
         return (len(self.items) > 1 or self.closing == ",)") and self.role != "loop"
 
-    @property
-    def between(self) -> str:
-        """What stands between the items on one line."""
-        return " " if self.role == "loop" else ", "
+    def joined(self, items: Sequence[str]) -> str:
+        """The text on one line, of the items' texts."""
+        if self.role == "slice":  # ruff has spaces around a colon between expressions
+            between = ":" if all(item.isalnum() for item in items) else " : "
+        else:
+            between = " " if self.role == "loop" else ", "
+        return f"{self.opening}{between.join(items)}{self.closing}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +105,13 @@ def called(function: Doc, arguments: Sequence[Doc]) -> Beside:
 
 def filled(document: Doc, documents: Mapping[Hashable, Doc]) -> Doc:
     """A document with others in its blanks, by their keys; a blank whose key is not among them stays."""
-    if isinstance(document, str):
+    if isinstance(document, (str, Absent)):
         return document
     if isinstance(document, Blank):
         return documents.get(document.key, document)
     if isinstance(document, Brackets):
-        return replace(document, items=tuple([filled(item, documents) for item in document.items]))
+        items = [filled(item, documents) for item in document.items]
+        return replace(document, items=tuple([item for item in items if not isinstance(item, Absent)]))
     return replace(document, parts=tuple([filled(part, documents) for part in document.parts]))
 
 
@@ -110,9 +120,9 @@ def flat(document: Doc) -> str:
     if isinstance(document, str):
         return document
     if isinstance(document, Brackets):
-        return document.opening + document.between.join([*map(flat, document.items)]) + document.closing
-    if isinstance(document, Blank):
-        raise ValueError(f"a blank is not filled: {document.key}")
+        return document.joined([*map(flat, document.items)])
+    if isinstance(document, (Blank, Absent)):
+        raise ValueError(f"no text: {document}")
     return (" " if isinstance(document, Infix) else "").join([*map(flat, document.parts)])
 
 
@@ -165,7 +175,7 @@ def _inside(brackets: Brackets, indent: int) -> Iterator[str]:
 
 def _opened(pieces: Sequence[Doc]) -> int | None:
     """The index of the brackets that are opened: the last ones longer than `SHORT`, or else the last ones."""
-    found = [index for index, piece in enumerate(pieces) if isinstance(piece, Brackets) and piece.role != "index"]
+    found = [index for index, piece in enumerate(pieces) if isinstance(piece, Brackets) and piece.role not in CLOSED]
     long = [index for index in found if len(flat(pieces[index])) > SHORT + 1]
     return max(long or found, default=None)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from regspec.code.expressions import (
@@ -19,6 +20,7 @@ from regspec.code.expressions import (
     Listed,
     Local,
     Method,
+    Omitted,
     Part,
     Unary,
     Value,
@@ -57,9 +59,31 @@ _POSITIONS = {
     "GRU": ("in_features", "units"),
     "RNN": ("in_features", "units"),
     "Attention": ("features", "heads", "head_size"),
+    "uniform_": ("bound", "bound"),
+    "F.pad": ("x", "padding"),
     "L1": ("l1",),
     "L2": ("l2",),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number in an expression, or a tuple of numbers."""
+
+    value: Value
+    name: str  # what the function calls it whose argument it is
+    keyword: str | None = None  # where it is given by a keyword, which may be left out
+    is_omitted: bool = False
+    strength: int = 0  # of what it is an operand of
+
+    def text(self, other: str | None = None) -> Doc:
+        """Itself, or another expression in its place, in parentheses where it needs them."""
+        if other is None:
+            found = literal(self.value)
+            own = _UNARY if isinstance(found, str) and found.startswith("-") else _PRIMARY
+        else:
+            found, own = other, _PRIMARY if other.replace(".", "").isidentifier() else _STRENGTH["*"]
+        return Brackets("(", (found,), ")") if own < self.strength else found
 
 
 class Printer:
@@ -71,20 +95,20 @@ class Printer:
         module: Callable[[Apply], str],
         variable: Callable[[Expression], str | None],
         function: Callable[[str | Import], str],
-        number: Callable[[Value, str], Doc] | None = None,
+        number: Callable[[Number], Doc] | None = None,
     ) -> None:
         self.tensor = tensor
         self.module = module
         self.variable = variable  # that already holds the value of an expression, or None
         self.function = function
-        self.number = number  # prints a number of a constructor, by its value and what the constructor calls it
+        self.number = number  # prints a number that may differ between blocks of one class
 
     def text(self, value: Value) -> str:
         """A value on one line."""
         return flat(self.document(value))
 
-    def document(self, value: Value, strength: int = 0) -> Doc:
-        """A value; in parentheses where it binds less than ``strength``."""
+    def document(self, value: Value, strength: int = 0, name: str = "size") -> Doc:
+        """A value; in parentheses where it binds less than ``strength``. A number may be called ``name``."""
         if isinstance(value, Symbol):
             return self.tensor(value)
         if isinstance(value, Expression) and (variable := self.variable(value)) is not None:
@@ -100,7 +124,8 @@ class Printer:
         if isinstance(value, Apply):
             return called(self.module(value), self._arguments(value.arguments, value.keywords.items()))
         if isinstance(value, Call):
-            return called(self.function(value.function), self._arguments(value.arguments, value.keywords))
+            names = _positions(value.function)
+            return called(self.function(value.function), self._arguments(value.arguments, value.keywords, names))
         if isinstance(value, Import):
             return self.function(value)
         if isinstance(value, Method):
@@ -115,37 +140,41 @@ class Printer:
             own = _UNARY if isinstance(value, Unary) else _STRENGTH[value.operator]
             operation = self._operation(value)
             return Brackets("(", (operation,), ")") if own < strength else operation
-        found = literal(value, self.document)
-        if isinstance(value, (int, float)) and isinstance(found, str):
-            own = _UNARY if found.startswith("-") else _PRIMARY
-            return f"({found})" if own < strength else found
-        return found
+        if _is_number(value):
+            number = Number(value, name, strength=strength)
+            return number.text() if self.number is None else self.number(number)
+        return literal(value, self.document)
 
     def constructor(self, value: Call) -> Doc:
         """A constructor call, with its numbers as ``number`` prints them."""
         if self.number is None:
             return self.document(value)
-        names: tuple[str, ...] = ()
-        if isinstance(value.function, str):
-            names = next((names for part, names in _POSITIONS.items() if part in value.function), ())
-        named = [(names[index] if index < len(names) else "size", each) for index, each in enumerate(value.arguments)]
-        arguments = [self.argument(name, each) for name, each in named]
-        keywords = [beside(f"{name}=", self.argument(name, each)) for name, each in value.keywords]
-        return called(self.function(value.function), [*arguments, *keywords])
+        arguments = [self.argument(name, each) for name, each in _named(value.arguments, _positions(value.function))]
+        for name, each in value.all_keywords or value.keywords:
+            is_omitted = isinstance(each, Omitted)
+            given = each.default if isinstance(each, Omitted) else each
+            if _is_number(given):
+                arguments.append(self.number(Number(given, name, keyword=name, is_omitted=is_omitted)))
+            elif not is_omitted:
+                arguments.append(beside(f"{name}=", self.argument(name, given)))
+        return called(self.function(value.function), arguments)
 
     def call(self, function: str | Import, first: Doc, more: Call) -> Doc:
         """``function(first, …)``, with the other arguments of a call."""
-        return called(self.function(function), [first, *self._arguments(more.arguments, more.keywords)])
+        arguments = self._arguments(more.arguments, more.keywords, _positions(function))
+        return called(self.function(function), [first, *arguments])
 
     def argument(self, name: str, value: Value) -> Doc:
         """An argument of a constructor, of this name; it may be a constructor itself."""
         if self.number is not None and _is_number(value):
-            return self.number(value, name)
+            return self.number(Number(value, name))
         return self.constructor(value) if isinstance(value, Call) else self.document(value)
 
-    def _arguments(self, arguments: Iterable[Value], keywords: Iterable[tuple[str, Value]]) -> list[Doc]:
-        named = [beside(f"{name}=", self.document(value)) for name, value in keywords]
-        return [*map(self.document, arguments), *named]
+    def _arguments(
+        self, arguments: Iterable[Value], keywords: Iterable[tuple[str, Value]], names: Sequence[str] = ()
+    ) -> list[Doc]:
+        given = [self.document(value, name=name) for name, value in _named(arguments, names)]
+        return [*given, *(beside(f"{name}=", self.document(value, name=name)) for name, value in keywords)]
 
     def _each(self, value: Each) -> Doc:
         """A list that a loop makes."""
@@ -171,7 +200,7 @@ class Printer:
             return beside(value.operator, self.document(value.operand, _PRIMARY))
         own = _STRENGTH[value.operator]
         if value.operator == "**":
-            base, exponent = self.document(value.left, _PRIMARY), self.document(value.right, _UNARY)
+            base, exponent = self._fixed(value.left, _PRIMARY), self._fixed(value.right, _UNARY)
             is_simple = _SIMPLE.fullmatch(flat(base)) and _SIMPLE.fullmatch(flat(exponent).removeprefix("-"))
             return beside(base, "**" if is_simple else " ** ", exponent)
         left = self.document(value.left, own + (own == _COMPARISON))
@@ -179,13 +208,17 @@ class Printer:
         binds_alike = isinstance(value.left, Binary) and _STRENGTH[value.left.operator] == own
         return Infix((*(left.parts if binds_alike and isinstance(left, Infix) else (left,)), right))
 
+    def _fixed(self, value: Value, strength: int = 0) -> Doc:
+        """A value; if it is a number, it is the same in all blocks of a class."""
+        return Number(value, "", strength=strength).text() if _is_number(value) else self.document(value, strength)
+
     def _index(self, index: Any) -> Doc:
         if index is ...:
             return "..."
         if isinstance(index, slice):
-            parts = ["" if part is None else self.text(part) for part in (index.start, index.stop)]
-            return ":".join(parts if index.step is None else [*parts, self.text(index.step)])
-        return self.document(index)
+            parts = ["" if part is None else flat(self._fixed(part)) for part in (index.start, index.stop)]
+            return ":".join(parts if index.step is None else [*parts, flat(self._fixed(index.step))])
+        return self._fixed(index)
 
 
 def _after(of: Doc, index: Doc) -> Doc:
@@ -195,10 +228,22 @@ def _after(of: Doc, index: Doc) -> Doc:
     return beside(of, index)
 
 
-def _is_number(value: Value) -> bool:
+def _positions(function: str | Import) -> tuple[str, ...]:
+    """What a function calls its first arguments."""
+    name = function if isinstance(function, str) else function.name
+    return next((names for part, names in _POSITIONS.items() if part in name), ())
+
+
+def _named(arguments: Iterable[Value], names: Sequence[str]) -> Iterator[tuple[str, Value]]:
+    """Arguments with what a function calls them."""
+    for index, value in enumerate(arguments):
+        yield names[index] if index < len(names) else "size", value
+
+
+def _is_number(value: Any) -> bool:
     """Whether a value is a number, or a tuple of numbers."""
     if isinstance(value, tuple):
-        return all(_is_number(each) for each in value)
+        return bool(value) and all(_is_number(each) for each in value)
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

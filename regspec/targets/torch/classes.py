@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from regspec.code.expressions import CASTS, Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
 from regspec.code.shapes import Shape, Symbol
@@ -26,8 +26,9 @@ from regspec.targets.python.layout import (
     filled,
     flat,
 )
-from regspec.targets.python.printing import Printer, literal
+from regspec.targets.python.printing import Number, Printer, literal
 from regspec.targets.torch.lowered import Constrained, Fill, Penalized, Place
+from regspec.targets.torch.parameters import Hole
 from regspec.targets.torch.program import Program
 from regspec.targets.torch.repeats import CHAIN, container_of, is_loop, is_sequence, module_text, with_chains
 from regspec.targets.torch.steps import Step
@@ -37,14 +38,6 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
 MODULE = "module"  # the key of the blank for the module whose parameter a statement fills
-
-
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """A number, or a tuple of them, that is left open, and the name of the constructor's argument that it is."""
-
-    value: Value
-    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +54,8 @@ class Outline:
     signature: Statement
     forward: tuple[Statement, ...]
     holes: tuple[Hole, ...]  # by the keys of their blanks
+    arguments: Mapping[str, Any]  # the values of the block's own parameters
+    attributes: frozenset[str]  # of its modules
 
     @property
     def skeleton(self) -> tuple[object, ...]:
@@ -74,8 +69,10 @@ class Outliner:
 
     program: Program
     function: Callable[[str | Import], str]
-    block: Callable[[Program], tuple[Doc, list[Hole]]]
+    block: Callable[[Program], tuple[Doc, list[Number]]]
+    first_is_apart: bool = False  # whether the first copy of a block is made apart from the others
     holes: list[Hole] = field(default_factory=list)
+    is_in_method: bool = False  # whether what is printed stands in a method, and not in the constructor
     step: Step | None = None  # whose results are being printed
     bound: Mapping[Symbol, Symbol] = field(default_factory=dict)  # its inputs, by those of its lowered layer
     known: dict[tuple[Itself, tuple[int, ...]], str] = field(default_factory=dict)  # variables of shared expressions
@@ -107,12 +104,19 @@ class Outliner:
             inputs=tuple((x.source, x.shape) for x in self.program.inputs),
             outputs=tuple((name, x.shape) for name, x in zip(names, self.program.outputs, strict=True)),
             init=tuple(self._init(own, penalized, constrained)),
-            fills=tuple(self._fills(fills)),
+            fills=tuple(self._in_method(self._fills(fills))),
             casts=tuple(_casts(self.program)) if graph.is_root else (),
             signature=self._signature(),
-            forward=tuple(self._forward()),
+            forward=tuple(self._in_method(self._forward())),
             holes=tuple(self.holes),
+            arguments=graph.arguments,
+            attributes=frozenset(name for step in own for name in step.attributes.values()),
         )
+
+    def _in_method(self, statements: Iterator[Statement]) -> Iterator[Statement]:
+        self.is_in_method = True
+        yield from statements
+        self.is_in_method = False
 
     # -- the constructor ----------------------------------------------------------------------------------------------
 
@@ -133,15 +137,17 @@ class Outliner:
             weights = {f"{step.name}.{each.slot}": _paths(step, each.places) for step, each in group}
             yield Statement(called("self.add_constraints", [self.printer.constructor(constraint), literal(weights)]))
 
-    def _hole(self, value: Value, hint: str) -> Doc:
-        self.holes.append(Hole(value, hint))
+    def _hole(self, number: Number) -> Doc:
+        self.holes.append(Hole(number, self.is_in_method))
         return Blank(len(self.holes) - 1)
 
-    def _constructor(self, constructor: Call | Definition) -> Doc:
+    def _constructor(self, constructor: Call | Definition, *, is_open: bool = False) -> Doc:
         if isinstance(constructor, Program):
-            name, holes = self.block(constructor)
-            arguments = [(each.hint, self.printer.argument(each.hint, each.value)) for each in holes]
-            return called(name, [beside(f"{hint}=", argument) for hint, argument in arguments])
+            name, numbers = self.block(constructor)
+            if is_open:
+                return called(name, [beside(f"{each.name}=", self._hole(Number(None, each.name))) for each in numbers])
+            given = [beside(f"{each.name}=", self.printer.argument(each.name, each.value)) for each in numbers]
+            return called(name, given)
         assert isinstance(constructor, Call)
         if not self.program.graph.is_root:  # each has holes of its own
             return self.printer.constructor(constructor)
@@ -151,24 +157,39 @@ class Outliner:
 
     def _container(self, name: str, copies: Sequence[Call | Definition | None]) -> Doc:
         """The container of a block's copies: a sequence where the forward calls it as one, else a list."""
-        items: list[Doc] = []
-        for _, group in groupby(filter(_is_program, copies), self._class_and_arguments):
-            alike = [*group]
-            made = self._constructor(alike[0])
-            if len(alike) > 1:
-                count = called("range", [self.printer.argument("repeat", len(alike))])
-                made = Brackets("[", (made, beside("for _ in ", count)), "]", "loop")
-            items.append(made if len(alike) == 1 or len(alike) == len(copies) else beside("*", made))
-        is_one = len(items) == 1 and len(copies) > 1
+        programs = [*filter(_is_program, copies)]
+        is_apart = self.first_is_apart and len(self._runs_of(programs[1:])) < 2
+        items = [self._constructor(programs[0]), self._rest(programs)] if is_apart else self._runs(programs)
         is_called = any(step.name == name and step.lowered.kind == CHAIN and is_sequence(step) for step in self.steps)
+        if len(items) == 1 and isinstance(items[0], Brackets) and not is_called:
+            return called(self.function("nn.ModuleList"), items)
+        items = [beside("*", item) if isinstance(item, Brackets) else item for item in items]
         if is_called:
-            return called(self.function("nn.Sequential"), [beside("*", items[0])] if is_one else items)
-        return called(self.function("nn.ModuleList"), items if is_one else [Brackets("[", tuple(items), "]")])
+            return called(self.function("nn.Sequential"), items)
+        return called(self.function("nn.ModuleList"), [Brackets("[", tuple(items), "]")])
+
+    def _runs(self, programs: Sequence[Program]) -> list[Doc]:
+        """Copies one by one; those that are made alike in a loop."""
+        runs = self._runs_of(programs)
+        made = [self._constructor(run[0]) for run in runs]
+        return [one if len(run) == 1 else self._repeated(one, len(run)) for one, run in zip(made, runs, strict=True)]
+
+    def _runs_of(self, programs: Sequence[Program]) -> list[list[Program]]:
+        return [[*run] for _, run in groupby(programs, self._class_and_arguments)]
+
+    def _rest(self, programs: Sequence[Program]) -> Doc:
+        """All copies but the first in a loop. Where there are none, it is left open how they would be made."""
+        made = self._constructor(programs[-1], is_open=len(programs) == 1)
+        return self._repeated(made, len(programs) - 1)
+
+    def _repeated(self, made: Doc, count: int) -> Doc:
+        number = called("range", [self.printer.argument("repeat", count)])
+        return Brackets("[", (made, beside("for _ in ", number)), "]", "loop")
 
     def _class_and_arguments(self, program: Program) -> tuple[Doc, list[Value]]:
         """What is equal in copies of a block that are made alike."""
-        name, holes = self.block(program)
-        return name, [hole.value for hole in holes]
+        name, arguments = self.block(program)
+        return name, [each.value for each in arguments]
 
     def _terms(self, penalized: list[tuple[Step, Penalized]]) -> Iterator[Statement]:
         """A statement for the weight terms of each regularizer, and one for its activity terms."""
@@ -202,8 +223,12 @@ class Outliner:
 
     def _start(self, fill: Fill, parameter: str) -> Doc:
         """The call that fills a module's parameter, with a blank where the module stands."""
-        rows = "" if fill.rows is None else f"[{fill.rows[0]}:{fill.rows[1]}]"
-        return self.printer.call(fill.call.function, beside(Blank(MODULE), f".{parameter}{rows}"), fill.call)
+        filled = beside(Blank(MODULE), f".{parameter}")
+        if fill.rows is not None:
+            filled = beside(
+                filled, Brackets("[", tuple(self.printer.argument("units", row) for row in fill.rows), "]", "slice")
+            )
+        return self.printer.call(fill.call.function, filled, fill.call)
 
     # -- the forward --------------------------------------------------------------------------------------------------
 
@@ -310,7 +335,7 @@ class Outliner:
                     variables[result.path] = target
             names = _pattern(next(iter(own.values())).structure, (), variables)[1:-1] if own else ""
             value = self.printer.document(whole)
-            if own and _fits(f"{names} = {flat(value)}"):
+            if own and _fits(f"{names} = {flat(filled(value, self._numbers()))}"):
                 yield Statement(value, f"{names} = ")
                 self.known.update({(key, path): variable for path, variable in variables.items()})
             else:
@@ -332,6 +357,10 @@ class Outliner:
             name += "_"
         self.taken.add(name)
         return name
+
+    def _numbers(self) -> dict[Hashable, Doc]:
+        """The numbers of this block in the holes."""
+        return {key: hole.number.text() for key, hole in enumerate(self.holes)}
 
     def _applied(self, applied: Apply) -> str:
         assert self.step is not None

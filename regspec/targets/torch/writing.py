@@ -8,7 +8,6 @@ whose parameters these numbers are.
 from __future__ import annotations
 
 import keyword
-import re
 import textwrap
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +16,14 @@ from regspec.code.expressions import Call, Import, Value
 from regspec.code.shapes import Shape
 from regspec.targets.python.imports import Imports
 from regspec.targets.python.layout import INDENT, WIDTH, Blank, Doc, Statement, beside, called
-from regspec.targets.python.printing import Printer, literal
-from regspec.targets.torch.classes import Hole, Outline, Outliner
+from regspec.targets.python.printing import Number, Printer
+from regspec.targets.torch.classes import Outline, Outliner
+from regspec.targets.torch.parameters import Parameters
 from regspec.targets.torch.program import Program
 from regspec.targets.torch.standalone import PACKAGE, definitions
+from regspec.targets.torch.unified import outlined
 
-MAX_PARAMETERS = 6  # of a block's class; where blocks differ in more, they are classes of their own
+MAX_INVENTED = 6  # parameters of a class that the block does not have; with more, blocks are classes of their own
 
 
 def print_source(program: Program, *, standalone: bool = False) -> str:
@@ -60,12 +61,8 @@ def value_source(constructor: Call, variable: str) -> str:
 class _Group:
     """Blocks that are one class, and its parameters with the holes that they fill."""
 
-    parameters: dict[tuple[Value, ...], str]  # by the values in each of the blocks
+    parameters: Parameters
     members: list[Outline]
-
-    def arguments(self, index: int) -> list[Hole]:
-        """The arguments with which the block of a member is made."""
-        return [Hole(column[index], name) for column, name in self.parameters.items()]
 
 
 @dataclass
@@ -81,10 +78,12 @@ class _File:
         """Adds the classes of a program's blocks, those without blocks of their own first, and its own."""
         self.imports.name("torch", "Tensor")
         for level in _levels(program):
-            outlines = [(block, Outliner(block, self.function, self.block).outline()) for block in level]
-            for members in _alike(outlines):
+            for members in _alike(outlined(level, self._outline)):
                 self._add_group(members)
-        self._add_group([(program, Outliner(program, self.function, self.block).outline())])
+        self._add_group([(program, self._outline(program))])
+
+    def _outline(self, program: Program, first_is_apart: bool = False) -> Outline:
+        return Outliner(program, self.function, self.block, first_is_apart).outline()
 
     def _add_group(self, members: list[tuple[Program, Outline]]) -> None:
         outlines = [outline for _, outline in members]
@@ -92,10 +91,10 @@ class _File:
         self.places.update({program: (group, index) for index, (program, _) in enumerate(members)})
         self.groups.append(group)
 
-    def block(self, program: Program) -> tuple[Doc, list[Hole]]:
+    def block(self, program: Program) -> tuple[Doc, list[Number]]:
         """How a block's module is made: its class, whose name is not yet chosen, and the arguments."""
         group, index = self.places[program]
-        return Blank(group), group.arguments(index)
+        return Blank(group), group.parameters.arguments(index)
 
     def function(self, name: str | Import) -> str:
         """How the file calls a function: torch's by its path, the runtime's or the user's by an imported name."""
@@ -119,6 +118,8 @@ class _File:
         for group in (own, *blocks):  # the model's own is the one that users import
             camel = "".join(part[:1].upper() + part[1:] for part in group.members[0].name.split("_"))
             name, number = camel, 1
+            if name == names.get(own):
+                name = camel = f"{camel}Block"
             while name in taken or keyword.iskeyword(name):  # None, of a block that is called none
                 number += 1
                 name = f"{camel}{number}"
@@ -150,53 +151,42 @@ def _alike(outlines: Sequence[tuple[Program, Outline]]) -> Iterator[list[tuple[P
     for each in outlines:
         groups.setdefault(each[1].skeleton, []).append(each)
     for members in groups.values():
-        if len(_parameters([outline for _, outline in members])) <= MAX_PARAMETERS:
+        if _parameters([outline for _, outline in members]).invented <= MAX_INVENTED:
             yield members
             continue
         equal: dict[tuple[Value, ...], list[tuple[Program, Outline]]] = {}
         for each in members:
-            equal.setdefault(tuple(hole.value for hole in each[1].holes), []).append(each)
+            equal.setdefault(tuple(hole.number.value for hole in each[1].holes), []).append(each)
         yield from equal.values()
 
 
-def _columns(members: Sequence[Outline]) -> list[tuple[Value, ...]]:
-    """For each hole, its values in all members."""
-    return [tuple(hole.value for hole in holes) for holes in zip(*(member.holes for member in members), strict=True)]
-
-
-def _parameters(members: Sequence[Outline]) -> dict[tuple[Value, ...], str]:
-    """The parameters of the members' class: a name for each column of values that differ."""
-    hints: dict[tuple[Value, ...], str] = {}
-    for hole, column in zip(members[0].holes, _columns(members), strict=True):
-        if len(set(column)) > 1:
-            hints.setdefault(column, hole.hint)
-    if len(hints) == 1:  # a single size, of inputs and outputs alike: features, not in_features
-        hints = {column: re.sub("^(in|out)_", "", hint) for column, hint in hints.items()}
-    parameters: dict[tuple[Value, ...], str] = {}
-    for column, hint in hints.items():
-        name, number = hint, 1
-        while name in parameters.values():
-            number += 1
-            name = f"{hint}{number}"
-        parameters[column] = name
-    return parameters
+def _parameters(members: Sequence[Outline]) -> Parameters:
+    """The parameters of the members' class."""
+    return Parameters(
+        [each.holes for each in members],
+        [each.arguments for each in members],
+        members[0].attributes,
+    )
 
 
 def _class(group: _Group, names: Mapping[_Group, str]) -> str:
     """The text of a class."""
     first = group.members[0]
-    known: dict[Hashable, Doc] = dict(names.items())
-    for key, column in enumerate(_columns(group.members)):
-        known[key] = group.parameters.get(column) or literal(column[0])
-    init = [each.filled(known) if len(known) > 1 else each for each in first.init]  # a file's only class has no blanks
+    parameters = group.parameters
+    known: dict[Hashable, Doc] = {**dict(names.items()), **dict(enumerate(parameters.documents()))}
+
+    def written(statements: Iterable[Statement]) -> list[Statement]:
+        return [each.filled(known) if len(known) > 1 else each for each in statements]  # an only class has no blanks
+
+    own = [Statement(name, f"self.{parameters.attribute(name)} = ") for name in parameters.attributes]
     fills = [Statement("self.init_weights()")] if first.fills else []
-    parameters = [f"{name}: {_type(column)}" for column, name in group.parameters.items()]
-    body = [Statement("super().__init__()"), *init, *fills, *first.casts]
-    methods = [_method(_signature("__init__", ["self", *parameters]), body)]
+    taken = [f"{name}: {_type(column)}" for column, name in parameters.names.items()]
+    body = [Statement("super().__init__()"), *own, *written(first.init), *fills, *first.casts]
+    methods = [_method(_signature("__init__", ["self", *taken]), body)]
     if first.fills:
         summary = Statement('"""Fills the parameters as the spec\'s initializers say."""')
-        methods.append(_method(_signature("init_weights", ["self"]), [summary, *first.fills]))
-    methods.append(_method(first.signature, first.forward))
+        methods.append(_method(_signature("init_weights", ["self"]), [summary, *written(first.fills)]))
+    methods.append(_method(first.signature, written(first.forward)))
     return "\n\n".join([f"class {names[group]}({first.base}):\n{_docstring(group)}", *methods])
 
 
@@ -233,10 +223,8 @@ def _sized(group: _Group, places: list[tuple[str, Shape]]) -> str:
     """A tensor's name and shape in all members of a group."""
     sizes = []
     for column in list(zip(*(shape for _, shape in places), strict=True))[1:]:
-        if len(set(column)) == 1:
-            sizes.append("?" if column[0] is None else str(column[0]))
-        else:
-            sizes.append(group.parameters.get(column, "?"))
+        is_known = len(set(column)) == 1 or column in group.parameters.names or column in group.parameters.derived
+        sizes.append(group.parameters.text(column) if is_known and None not in column else "?")
     return f"{places[0][0]} ({', '.join(['batch', *sizes])})"
 
 

@@ -1,0 +1,201 @@
+"""The parameters of a block's class: the numbers in which the blocks differ that are one class.
+
+The values of a number at one place, one of each block, are a column. A column of equal values is a literal. Any other
+is a parameter of the constructor: called as the block's own parameter in the spec where that has the same values,
+``dilation``; or made of others, ``dilation * 2``; or else called as torch calls the argument, ``in_channels``.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from regspec.code.expressions import Value
+from regspec.language.fields import RESERVED
+from regspec.targets.python.layout import Absent, Doc, beside
+from regspec.targets.python.printing import Number, literal
+
+Column: TypeAlias = "tuple[Value, ...]"
+
+MANY = 3  # different values that can't be multiples of others by chance
+_TAKEN = frozenset(("self", "torch", "nn", "F", "Tensor", "super", "range", "_"))
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A number of a class that is left open, and whether it stands in a method, which has parameters as attributes."""
+
+    number: Number
+    is_in_method: bool
+
+
+@dataclass
+class Parameters:
+    """The parameters of a class, by the columns that they fill.
+
+    Args:
+        holes: those of each block of the class.
+        own: the values of the block's own parameters, in each of them.
+        taken: the names of the class's modules.
+    """
+
+    holes: Sequence[Sequence[Hole]]
+    own: Sequence[Mapping[str, Any]]
+    taken: Collection[str]
+    names: dict[Column, str] = field(default_factory=dict, init=False)  # of the constructor's parameters
+    attributes: dict[str, None] = field(default_factory=dict, init=False)  # the parameters that methods read
+    derived: dict[Column, tuple[str, Column]] = field(default_factory=dict, init=False)
+    columns: list[Column] = field(default_factory=list, init=False)  # for each hole, its values in all blocks
+
+    def __post_init__(self) -> None:
+        self.own_names = self._own_columns()
+        self.columns = [*self._settled()]
+        placed = [*zip(self.holes[0], self.columns, strict=True)]
+        self.is_single = len({column for _, column in placed if len({*column}) > 1}) == 1
+        for hole, column in placed:
+            self._cover(column, hole.number.name)
+        for hole, column in placed:
+            if hole.is_in_method:
+                self.attributes.update(dict.fromkeys(self._read(column)))
+
+    def _settled(self) -> Iterator[Column]:
+        """For each hole, its values in all blocks; those that are left open are as if they were as another's."""
+        found = [tuple(hole.number.value for hole in holes) for holes in zip(*self.holes, strict=True)]
+        known = [*self.own_names, *(column for column in found if None not in column)]
+        for column in found:
+            if None in column:
+                like = (other for other in known if all(a in (None, b) for a, b in zip(column, other, strict=True)))
+                first = next((each for each in column if each is not None), 1)
+                column = next(like, tuple(first if each is None else each for each in column))
+            yield column
+
+    @property
+    def invented(self) -> int:
+        """How many parameters are none of the block's own."""
+        return len(self.names.keys() - self.own_names.keys())
+
+    def arguments(self, index: int) -> list[Number]:
+        """The arguments with which a block is made."""
+        return [Number(column[index], name) for column, name in self.names.items()]
+
+    def documents(self) -> Iterator[Doc]:
+        """What stands in each hole."""
+        for holes, column in zip(zip(*self.holes, strict=True), self.columns, strict=True):
+            first: Number = holes[0].number
+            if first.keyword is not None and all(hole.number.is_omitted for hole in holes):
+                yield Absent()
+                continue
+            is_one = len({*column}) == 1
+            text = None if is_one else self.text(column, is_in_method=holes[0].is_in_method)
+            found = replace(first, value=column[0]).text(text)
+            yield found if first.keyword is None else beside(f"{first.keyword}=", found)
+
+    def text(self, column: Column, *, is_in_method: bool = False) -> str:
+        """The expression for a column, over parameters; in a method over the attributes that hold them."""
+        if len({*column}) == 1:
+            return str(literal(column[0]))
+        if column in self.names:
+            return f"self.{self.attribute(self.names[column])}" if is_in_method else self.names[column]
+        if column in self.derived:
+            form, other = self.derived[column]
+            return form.format(self.text(other, is_in_method=is_in_method))
+        parts = [self.text(each, is_in_method=is_in_method) for each in _elements(column)]
+        return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
+
+    def attribute(self, name: str) -> str:
+        """The attribute that holds a parameter for the methods."""
+        while name in self.taken or name in RESERVED:
+            name += "_"
+        return name
+
+    def _own_columns(self) -> dict[Column, str]:
+        """The columns of the block's own parameters that are numbers, and differ."""
+        found: dict[Column, str] = {}
+        for name in self.own[0] if self.own else ():
+            column = tuple(_plain(values.get(name)) for values in self.own)
+            if len({*column}) > 1 and None not in column:
+                found.setdefault(column, name)
+        return found
+
+    def _cover(self, column: Column, hint: str) -> None:
+        """Makes a parameter, or an expression over parameters, for a column that is not constant."""
+        if len({*column}) == 1 or column in self.names or column in self.derived:
+            return
+        if column in self.own_names:
+            self.names[column] = self._free(self.own_names[column])
+        elif made := self._made(column, hint):
+            self._cover(made[1], hint)
+            self.derived[column] = made
+        elif (elements := _elements(column)) and all(map(self._is_known, elements)):
+            for each in elements:
+                self._cover(each, hint)
+        else:
+            own = re.sub("^(in|out)_", "", hint) if self.is_single else hint
+            self.names[column] = self._free(own)
+
+    def _is_known(self, column: Column) -> bool:
+        return len({*column}) == 1 or column in self.own_names or column in self.names or bool(self._made(column, ""))
+
+    def _made(self, column: Column, hint: str) -> tuple[str, Column] | None:
+        """How a column is made of another: its negative, a multiple of it, a part of it; one less, of copies."""
+        for other in (*self.own_names, *self.names):
+            pairs: list[tuple[Any, Any]] = [*zip(column, other, strict=True)]
+            if not all(isinstance(each, (int, float)) for pair in pairs for each in pair):
+                continue
+            if all(a == -b for a, b in pairs):
+                return "-{}", other
+            if hint == "repeat" and all(a == b - 1 for a, b in pairs):
+                return "{} - 1", other
+            is_certain = len({*column}) >= MANY or hint in (self.own_names.get(other), self.names.get(other))
+            if is_certain and (factor := _factor(pairs)) is not None:
+                return f"{{}} * {factor}", other
+            if is_certain and (factor := _factor([(b, a) for a, b in pairs])) is not None:
+                return f"{{}} // {factor}", other
+        return None
+
+    def _read(self, column: Column) -> Iterator[str]:
+        """The parameters that an expression for a column reads."""
+        if len({*column}) == 1:
+            return
+        if column in self.names:
+            yield self.names[column]
+        elif column in self.derived:
+            yield from self._read(self.derived[column][1])
+        else:
+            for each in _elements(column):
+                yield from self._read(each)
+
+    def _free(self, hint: str) -> str:
+        """A parameter's name that no other has."""
+        stem = f"{hint}_" if keyword.iskeyword(hint) or hint in _TAKEN else hint
+        name, number = stem, 1
+        while name in self.names.values():
+            number += 1
+            name = f"{stem}{number}"
+        return name
+
+
+def _plain(value: Any) -> Value:
+    """A number, or a tuple of them; None for anything else."""
+    if isinstance(value, (list, tuple)):
+        parts = tuple(map(_plain, value))
+        return None if None in parts else parts
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _elements(column: Column) -> list[Column]:
+    """The columns of the elements of a column of tuples of one length; none of others."""
+    tuples = [value for value in column if isinstance(value, tuple)]
+    return [*zip(*tuples, strict=True)] if len(tuples) == len(column) and len({*map(len, tuples)}) == 1 else []
+
+
+def _factor(pairs: Sequence[tuple[Any, Any]]) -> int | None:
+    """The whole number, 2 or more, by which the first of each pair of whole numbers is the second one times it."""
+    if not all(type(each) is int for pair in pairs for each in pair):
+        return None
+    factors = {a // b if b and a % b == 0 else 0 for a, b in pairs}
+    factor: int = factors.pop()
+    return factor if not factors and factor > 1 else None

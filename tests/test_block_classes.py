@@ -1,0 +1,368 @@
+"""Blocks as classes: how many, with which parameters; what they compute is what the same layers compute without blocks."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+import regspec
+
+
+@dataclass(frozen=True)
+class Case:
+    """A spec with blocks, and what its source has."""
+
+    text: str
+    classes: int  # besides the model's own
+    has: tuple[str, ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = ((4, 9, 8),)
+    orders: tuple[int, ...] = field(default=())
+
+
+CASES = {
+    "a dilation": Case(
+        """
+        inputs: {x: {shape: [4, 9], axes: [channels, length]}}
+        blocks:
+          residual:
+            parameters: {dilation: null, filters: 4}
+            layers:
+              - Conv1D: {name: filter, filters: $filters, kernel_size: 3, dilation_rate: $dilation, padding: causal}
+              - Add: {name: out, inputs: [input, filter]}
+        layers: [residual: {dilation: 1}, residual: {dilation: 2}, residual: {dilation: 4}, Flatten, Dense: {units: 2}]
+        """,
+        1,
+        (
+            "def __init__(self, dilation: int) -> None:",
+            "self.filter = nn.Conv1d(4, 4, 3, dilation=dilation)",
+            "F.pad(input, (self.dilation * 2, 0))",
+            "Residual(dilation=4)",
+        ),
+        ((4, 9),),
+    ),
+    "a stride, with padding at one side or both": Case(
+        """
+        inputs: {x: {shape: [3, 8, 7]}}
+        blocks:
+          down:
+            parameters: {filters: null, strides: 1}
+            layers:
+              - Conv2D: {name: conv, filters: $filters, strides: $strides, kernel_size: [3, 2], padding: same}
+              - Conv2D: {name: plain, filters: 5, kernel_size: 1}
+        layers: [down: {filters: 4}, down: {filters: 6, strides: 2}, down: {filters: 2, strides: 2}, Flatten, Dense: {units: 2}]
+        """,
+        1,
+        (
+            "def __init__(self, in_channels: int, filters: int, strides: int, padding: tuple[int, ...]) -> None:",
+            "nn.Conv2d(in_channels, filters, (3, 2), stride=strides)",
+            "F.pad(input, self.padding)",
+            "self.plain = nn.Conv2d(filters, 5, 1)",
+        ),
+        ((3, 8, 7),),
+    ),
+    "a stride, with padding at both sides": Case(
+        """
+        inputs: {x: {shape: [3, 9, 7]}}
+        blocks:
+          down:
+            parameters: {strides: 1}
+            layers: [Conv2D: {name: conv, filters: 3, strides: $strides, kernel_size: 3, padding: same}]
+        layers: [down, down: {strides: 2}, Flatten, Dense: {units: 2}]
+        """,
+        1,
+        ("nn.Conv2d(3, 3, 3, stride=strides, padding=1)",),
+        ((3, 9, 7),),
+    ),
+    "a rate and strengths": Case(
+        """
+        inputs: {x: {shape: [5]}}
+        blocks:
+          hidden:
+            parameters: {rate: 0.5, strength: 1e-3, activity: 0.1}
+            layers:
+              - Dense:
+                  {name: dense, units: 5, kernel_regularizer: {l1: 1e-4, l2: $strength}, activity_regularizer: {l1: $activity}}
+              - Dropout: {name: drop, rate: $rate}
+        layers: [hidden: {rate: 0.1}, hidden: {strength: 0.2}, hidden: {rate: 0.3, activity: 0.7}]
+        """,
+        1,
+        ("rate: float, strength: float, activity: float", "self.drop = nn.Dropout(rate)"),
+        ((5,),),
+    ),
+    "copies alike, and those whose first is not": Case(
+        """
+        inputs: {x: {shape: [6]}}
+        blocks:
+          dense:
+            parameters: {units: null}
+            layers: [Dense: {name: linear, units: $units, activation: tanh, kernel_regularizer: {l2: 0.1}}]
+        layers:
+          - dense: {name: one, units: 6, repeat: 3}
+          - dense: {name: two, units: 4, repeat: 3}
+          - dense: {name: three, units: 3, repeat: 1}
+        """,
+        1,
+        (
+            "self.one = nn.Sequential(*[DenseBlock(in_features=6, units=6) for _ in range(3)])".replace(
+                "DenseBlock", "Dense"
+            ),
+            "self.two = nn.Sequential(",
+            "x = self.two(x)",
+        ),
+        ((6,),),
+    ),
+    "how often a block in a block is repeated": Case(
+        """
+        inputs: {x: {shape: [6]}}
+        blocks:
+          dense:
+            parameters: {units: null}
+            layers: [Dense: {name: linear, units: $units, activation: tanh}]
+          stage:
+            parameters: {units: null, depth: 1}
+            layers: [dense: {units: $units, repeat: $depth}, LayerNormalization: {name: norm}]
+        layers: [stage: {units: 4}, stage: {units: 5, depth: 3}, stage: {units: 5, depth: 2}]
+        """,
+        2,
+        (
+            "*[Dense(in_features=units, units=units) for _ in range(depth - 1)]",
+            "Stage(in_features=5, units=5, depth=2)",
+        ),
+        ((6,),),
+    ),
+    "several tensors in a loop": Case(
+        """
+        inputs: {a: {shape: [4]}, b: {shape: [4]}}
+        blocks:
+          exchange:
+            inputs: [left, right]
+            layers:
+              - Dense: {name: to_right, inputs: left, units: 4}
+              - Dense: {name: to_left, inputs: right, units: 4, activation: tanh}
+            outputs: {left: to_left, right: to_right}
+          grown:
+            inputs: [state, given]
+            layers:
+              - Concatenate: {name: both, inputs: [state, given]}
+              - Dense: {name: new, units: 4, kernel_regularizer: {l1: 0.1}}
+        layers:
+          - exchange: {name: ex, inputs: [a, b], repeat: 3}
+          - grown: {name: grown, inputs: [ex.left, b], repeat: 2}
+          - Add: {name: sum, inputs: [grown, ex.right]}
+        """,
+        2,
+        (
+            "ex_left, ex_right = a, b\n        for block in self.ex:\n            ex_left, ex_right = block(ex_left, ex_right)",
+            "for block in self.grown:\n            grown = block(grown, b)",
+            "nn.ModuleList([Grown() for _ in range(2)])",
+        ),
+        ((4,), (4,)),
+    ),
+    "a copy whose output is taken twice, and one that is called again": Case(
+        """
+        inputs: {x: {shape: [4]}}
+        blocks:
+          dense: {layers: [Dense: {name: linear, units: 4, activation: tanh, activity_regularizer: {l2: 0.1}}]}
+        layers:
+          - dense: {name: d, repeat: 3}
+          - Add: {name: sum, inputs: [d_1, d_3]}
+          - call: {layer: d_2, name: again, inputs: sum}
+        """,
+        1,
+        (
+            "d_1 = self.d[0](x)",
+            "x = self.d[1](d_1)",
+            "return self.d[1](x)",
+            "nn.ModuleList([Dense() for _ in range(3)])",
+        ),
+        ((4,),),
+    ),
+    "numbers in the forward, negative ones too": Case(
+        """
+        inputs: {x: {shape: [4, 6]}}
+        blocks:
+          moved:
+            parameters: {scale: 1.0, offset: 0.0, shape: null}
+            layers:
+              - Rescaling: {name: r, scale: $scale, offset: $offset}
+              - Reshape: {name: s, target_shape: $shape}
+        layers: [moved: {scale: 0.5, offset: -1.0, shape: [6, 4]}, moved: {scale: 2.0, offset: 3.0, shape: [8, 3]}, Flatten]
+        """,
+        1,
+        (),
+        ((4, 6),),
+    ),
+    "parameters that are called like something else": Case(
+        """
+        inputs: {x: {shape: [2, 9], axes: [channels, length]}}
+        blocks:
+          odd:
+            parameters: {hidden: 1, lambda: 1, nn: 1, training: 1, Conv1D: 1}
+            layers:
+              - Conv1D: {name: hidden, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $hidden}
+              - Conv1D: {name: b, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $lambda}
+              - Conv1D: {name: c, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $nn}
+              - Conv1D: {name: d, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $training}
+              - Conv1D: {name: e, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $Conv1D}
+        layers: [odd, odd: {hidden: 2}, odd: {lambda: 2}, odd: {nn: 2}, odd: {training: 2}, odd: {Conv1D: 2}, Flatten]
+        """,
+        1,
+        ("self.hidden_ = hidden", "self.training_ = training"),
+        ((2, 9),),
+    ),
+    "a block that is called as the model": Case(
+        """
+        name: net
+        inputs: {x: {shape: [4]}}
+        blocks: {net: {parameters: {units: 3}, layers: [Dense: {name: d, units: $units}]}}
+        layers: [net: {units: 5}, net: {units: 2}]
+        """,
+        1,
+        ("class NetBlock(nn.Module):", "class Net(nn.Module):"),
+        ((4,),),
+    ),
+    "a recurrent layer of several sizes": Case(
+        """
+        inputs: {x: {shape: [7, 3]}}
+        blocks:
+          steps: {parameters: {units: 3}, layers: [LSTM: {name: lstm, units: $units, return_sequences: true}]}
+        layers: [steps: {units: 5}, steps: {units: 4}, steps: {units: 2}, Flatten]
+        """,
+        1,
+        (),
+        ((7, 3),),
+    ),
+    "an embedding, whose start is a number": Case(
+        """
+        inputs: {x: {shape: [7]}}
+        blocks:
+          scaled:
+            parameters: {bound: 0.1}
+            layers:
+              - Dense: {name: d, units: 7, kernel_initializer: {random_uniform: {minval: 0.0, maxval: $bound}}}
+        layers: [scaled: {bound: 0.2}, scaled: {bound: 0.3}]
+        """,
+        1,
+        ("self.bound = bound", "nn.init.uniform_(self.d.weight, 0.0, self.bound)"),
+        ((7,),),
+    ),
+}
+
+
+def flat(document: dict[str, Any]) -> dict[str, Any]:
+    """The same network without blocks: their layers in place, one after the other."""
+    blocks = document.pop("blocks", {})
+
+    def unfolded(
+        entries: list[Any], prefix: str, known: dict[str, str], values: dict[str, Any], last: str
+    ) -> Iterator[Any]:
+        counts: dict[str, int] = {}
+        for entry in entries:
+            ((kind, fields),) = entry.items() if isinstance(entry, dict) else [(entry, {})]
+            fields = substituted(fields or {}, values)
+            name = fields.pop("name", None) or f"{kind.lower()}_{counts.setdefault(kind, len(counts))}_{len(known)}"
+            inputs = fields.pop("inputs", last)
+            inputs = [known.get(each, each) for each in (inputs if isinstance(inputs, list) else [inputs])]
+            if kind == "call":
+                yield {
+                    "call": {
+                        **fields,
+                        "layer": known[f"{fields['layer']}!"],
+                        "name": f"{prefix}{name}",
+                        "inputs": inputs,
+                    }
+                }
+                known[name] = f"{prefix}{name}"
+            elif kind not in blocks:
+                yield {kind: {**fields, "name": f"{prefix}{name}", "inputs": inputs}}
+                known[name] = f"{prefix}{name}"
+            else:
+                block, repeat = blocks[kind], fields.pop("repeat", None)
+                given = {**values, **(block.get("parameters") or {}), **fields}
+                for copy_ in range(repeat or 1):
+                    inner = f"{prefix}{name}_{copy_ + 1}_"
+                    own = dict(zip(block.get("inputs", ["input"]), inputs, strict=True))
+                    made = [*unfolded(block["layers"], inner, own, given, [*own][-1])]
+                    yield from made
+                    final = next(iter(made[-1].values()))["name"]
+                    outputs = {key: own[each] for key, each in (block.get("outputs") or {}).items()}
+                    for place in {name, f"{name}_{copy_ + 1}"} if repeat else {name}:
+                        known[place] = next(iter(outputs.values()), final)
+                        known.update({f"{place}.{key}": each for key, each in outputs.items()})
+                        known[f"{place}!"] = final
+                    inputs = [*(outputs.values() or [final]), *inputs[len(outputs) or 1 :]]
+            last = name
+
+    document["layers"] = [*unfolded(document["layers"], "", {}, {}, [*document["inputs"]][-1])]
+    return document
+
+
+def substituted(value: Any, values: dict[str, Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: substituted(each, values) for key, each in value.items()}
+    if isinstance(value, list):
+        return [substituted(each, values) for each in value]
+    return values[value[1:]] if isinstance(value, str) and value.startswith("$") else value
+
+
+def documents(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
+    text = "regspec: 1\n" + re.sub("^ {8}", "", case.text, flags=re.MULTILINE)
+    loader = yaml.SafeLoader
+    loader = type("Loader", (loader,), {})
+    loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[0-9.]+e-?[0-9]+"), list("0123456789"))
+    return yaml.load(text, loader), flat(yaml.load(text, loader))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_source(case: Case) -> None:
+    source = regspec.source(documents(case)[0])
+    assert len(re.findall("^class ", source, re.MULTILINE)) == 1 + case.classes, source
+    for each in case.has:
+        assert each in source, source
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_it_computes_what_its_layers_do(case: Case) -> None:
+    """Outputs, penalties and all gradients; of a copy and of a pickled one too."""
+    with_blocks, without = documents(case)
+    model, plain = regspec.build(with_blocks, seed=0).eval(), regspec.build(without, seed=1).eval()
+    ours, theirs = dict(model.named_parameters()), dict(plain.named_parameters())
+    assert [x.shape for x in ours.values()] == [x.shape for x in theirs.values()]
+    plain.load_state_dict(dict(zip(plain.state_dict(), model.state_dict().values(), strict=True)))
+    saved = io.BytesIO()
+    pickle.dump(model, saved)
+    saved.seek(0)
+    xs = [torch.randn(3, *shape) for shape in case.shapes]
+    wanted = outcome(plain, xs)
+    for each in (model, copy.deepcopy(model), pickle.load(saved)):
+        torch.testing.assert_close(outcome(each, xs), wanted, rtol=1e-5, atol=1e-6)
+
+
+def outcome(model: Any, xs: list[Tensor]) -> list[Tensor]:
+    """The output, the penalty, and the gradients of both."""
+    inputs = [x.clone().requires_grad_() for x in xs]
+    output = model(*inputs)
+    penalty = regspec.regularization_loss(model)
+    trained = [each for each in model.parameters() if each.requires_grad]
+    gradients = torch.autograd.grad(output.square().sum() + penalty, [*inputs, *trained], materialize_grads=True)
+    return [output, penalty, *gradients]
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_it_starts_as_its_layers_do(case: Case) -> None:
+    """Every parameter's spread is that of the same layer without blocks; what is drawn is drawn in the same order."""
+    with_blocks, without = documents(case)
+    model, plain = regspec.build(with_blocks, seed=0), regspec.build(without, seed=0)
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert ours.abs().max() <= theirs.abs().max() * 3 + 1e-6
+        assert ours.abs().max() >= theirs.abs().max() / 3 - 1e-6
