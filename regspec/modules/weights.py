@@ -94,7 +94,9 @@ _EITHER_FIRST = (
     ("out_dim", "in_dim"),
     ("dim_out", "dim_in"),
 )
-_INPUTS_FIRST = (("embedding_dim", "num_embeddings"), ("nf", "nx"))  # tables of vectors, and the Conv1D of GPT
+_CONV1D = ("nf", "nx")  # of GPT; older ones name the outputs alone
+# inputs first where both sizes are equal; one of them alone may be that of anything, as of a head on an embedding
+_INPUTS_FIRST = (("embedding_dim", "num_embeddings"), _CONV1D)
 
 
 def _by_sizes(part: Any, shape: tuple[int, ...]) -> Dimensions | None:
@@ -104,6 +106,9 @@ def _by_sizes(part: Any, shape: tuple[int, ...]) -> Dimensions | None:
     for names in (*_EITHER_FIRST, *_INPUTS_FIRST):
         outputs, inputs = (size if isinstance(size := getattr(part, name, None), int) else None for name in names)
         if outputs is None and inputs is None:
+            continue
+        is_one = outputs is None or inputs is None
+        if names in _INPUTS_FIRST and is_one and not (names == _CONV1D and _is_conv1d(part)):
             continue
         if (found := _as_convolution(part, shape, outputs, inputs)) is not None:
             return found
@@ -116,6 +121,12 @@ def _by_sizes(part: Any, shape: tuple[int, ...]) -> Dimensions | None:
             return Dimensions(1, 0)
         return places[0] if len(places) == 1 else None
     return None
+
+
+def _is_conv1d(part: nn.Module) -> bool:
+    """Whether a module is GPT's linear map, which has the inputs first; one of that name elsewhere may be any other."""
+    name = r"(transformers|pytorch_transformers|pytorch_pretrained_bert)\..*\bConv1D"
+    return any(re.fullmatch(name, f"{cls.__module__}.{cls.__name__}") for cls in type(part).__mro__)
 
 
 def _as_convolution(part: Any, shape: tuple[int, ...], outputs: int | None, inputs: int | None) -> Dimensions | None:
