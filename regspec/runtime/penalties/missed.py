@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regspec.runtime.penalties.passes import is_for_parameters
 from regspec.runtime.penalties.readings import tensors
-from regspec.runtime.penalties.state import Penalized, named_terms
+from regspec.runtime.penalties.state import AnyTerm, Penalized, named_terms
 from regspec.runtime.penalties.terms import Heard, Listener, Seen, listening
 
 WATCHED = 3  # forwards in training after which a backward warns if the penalties were not read
@@ -84,15 +84,15 @@ def _warn_if_unread(watched: ref[Penalized], gradient: Tensor) -> None:
 
 
 def _on_loss(module: Penalized) -> list[str]:
-    """The terms that would train something if the loss were read: on the loss, of no frozen weight, and each once.
-
-    No weight is computed for what is on another route: a spectral norm would take a step of its power iteration.
-    """
+    """The terms that would train something if the loss were read: on the loss, of no frozen weight, and each once."""
     seen: Seen = {}
-    return [
-        name
-        for name, term, owner in named_terms(module)
-        if (isinstance(term, Listener) or not term.is_seen(owner, seen))
-        and term.on_loss()
-        and (isinstance(term, Listener) or term.is_trained(owner))
-    ]
+    return [name for name, term, owner in named_terms(module) if _trains(term, owner, seen)]
+
+
+def _trains(term: AnyTerm, owner: Penalized, seen: Seen) -> bool:
+    if isinstance(term, Listener):
+        return bool(term.on_loss())
+    try:
+        return not term.is_seen(owner, seen) and bool(term.on_loss()) and term.is_trained(owner)
+    except RuntimeError:  # the weight is gone: who reads its penalty is told so, and no backward is stopped by that
+        return False
