@@ -68,7 +68,8 @@ def _known(part: nn.Module, name: str, at: Dimensions | None) -> Weight | None:
     if isinstance(part, _SCALED):
         return Weight("scale")
     if isinstance(part, nn.modules.conv._ConvNd):
-        return Weight("kernel", _convolution(part))
+        found = _convolution(part)
+        return None if found is None else Weight("kernel", found)
     if isinstance(part, (nn.Embedding, nn.EmbeddingBag)):
         return Weight("kernel", Dimensions(1, 0))
     if isinstance(part, nn.Bilinear):
@@ -140,10 +141,13 @@ def _as_convolution(part: Any, shape: tuple[int, ...], outputs: int | None, inpu
     return Dimensions(0, 1, groups) if shape[:2] == (outputs, inputs // groups) else None
 
 
-def _convolution(part: Any) -> Dimensions:
-    """In groups, the second dimension counts the channels of a group."""
+def _convolution(part: nn.Module) -> Dimensions | None:
+    """In groups, the second dimension counts the channels of a group; None where it is made in a way of its own."""
+    groups = getattr(part, "groups", None)
+    if not isinstance(groups, int):
+        return None
     is_transposed = isinstance(part, nn.modules.conv._ConvTransposeNd)
-    return Dimensions(1, 0, part.groups) if is_transposed else Dimensions(0, 1, part.groups)
+    return Dimensions(1, 0, groups) if is_transposed else Dimensions(0, 1, groups)
 
 
 def _recurrent(name: str, at: Dimensions | None) -> Weight | None:
