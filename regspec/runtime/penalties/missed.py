@@ -54,22 +54,18 @@ def _ask_why(module: Penalized, silent: list[tuple[str, Listener]]) -> None:
 _CALL = "the model's own call, so that its penalty is not known: call the model as model(...)"
 
 
-class Unread:
-    """A loss that nobody reads; its function is one of a class because `guard_hooks` puts another in its place."""
+def watch(module: Penalized, output: Any) -> None:
+    """Warns, once, when a backward to parameters reaches an output and nobody has asked for the penalties.
 
-    @staticmethod
-    def watch(module: Penalized, output: Any) -> None:
-        """Warns, once, when a backward to parameters reaches an output and nobody has asked for the penalties.
-
-        Only the first steps are watched: a loop that reads the loss does so in each step.
-        """
-        if module._regspec.watched == WATCHED:
+    Only the first steps are watched: a loop that reads the loss does so in each step.
+    """
+    if module._regspec.watched == WATCHED:
+        return
+    module._regspec.watched += 1
+    for x in tensors(output):
+        if x.requires_grad:
+            x.register_hook(partial(_warn_if_unread, ref(module)))  # the graph does not keep the module alive
             return
-        module._regspec.watched += 1
-        for x in tensors(output):
-            if x.requires_grad:
-                x.register_hook(partial(_warn_if_unread, ref(module)))  # the graph does not keep the module alive
-                return
 
 
 def _warn_if_unread(watched: ref[Penalized], gradient: Tensor) -> None:

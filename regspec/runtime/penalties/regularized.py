@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from regspec.runtime.kernels.fused import is_plain
 from regspec.runtime.kernels.sharded import is_sharded, joined, refuse_flat_parameters, shard
 from regspec.runtime.penalties.compiling import forget_compiled, guard_hooks
-from regspec.runtime.penalties.missed import Unread, heard_by
+from regspec.runtime.penalties.missed import heard_by, watch
 from regspec.runtime.penalties.notebook import module_html
 from regspec.runtime.penalties.passes import is_in_backward, is_part_of_script, is_recorded
 from regspec.runtime.penalties.readings import Reading
@@ -217,7 +217,7 @@ class Regularized(Penalized):
         if torch.compiler.is_compiling():
             state.heard = [*state.heard] if state.accumulates else []  # reading it would be a guard
         else:
-            guard_hooks(Unread, "watch")
+            guard_hooks()
             if not state.accumulates:
                 state.heard.clear()
         listening.heard, listening.has_gradients = heard, torch.is_grad_enabled()
@@ -229,7 +229,7 @@ class Regularized(Penalized):
             if heard:
                 heard = settled(heard)
             if not state.is_read and self.training:
-                Unread.watch(self, output)
+                watch(self, output)
             if state.bindings and self.training and torch.is_grad_enabled():
                 for binding in state.bindings:
                     if binding.is_watching:
