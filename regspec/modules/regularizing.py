@@ -246,9 +246,7 @@ def _made(outputs: Outputs, selected: Selected, text: Document) -> tuple[Any, Re
             return value_of(regularizer.lower(Dimensions(units))), reading
         return value_of(regularizer.lower(_axes(selected, regularizer, text))), Reading()
     except ShapeError as error:
-        is_half = selected.axes is not None and selected.axes[1] is None and len(selected.shape or ()) > 2
-        hint = "the rule says output_axis, but not input_axis" if is_half else None
-        raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}", hint)) from None
+        raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}")) from None
 
 
 def _axes(selected: Selected, regularizer: Regularizer, text: Document) -> Dimensions:
@@ -258,11 +256,13 @@ def _axes(selected: Selected, regularizer: Regularizer, text: Document) -> Dimen
     weight, rank = selected.weight, len(selected.shape)
     if selected.axes is not None:
         weight = weight.with_axes(rank, *selected.axes)
-    regularizer.check(
-        selected.name,
-        has_inputs=weight.is_open or (weight.at is not None and weight.at.inputs is not None),
-        has_outputs=weight.is_open or weight.at is not None or rank < 2,
-    )
+    has_inputs = weight.is_open or (weight.at is not None and weight.at.inputs is not None)
+    has_outputs = weight.is_open or weight.at is not None or rank < 2
+    is_half = selected.axes is not None and weight.at is not None and not has_inputs  # the rule left them out
+    regularizer.check(selected.name, has_inputs=has_inputs or is_half, has_outputs=has_outputs)
+    if is_half and regularizer.needs_inputs:
+        what = f"'{selected.name}' has a penalty over the input axis, and it is not known which of its axes that is"
+        raise RegspecError(_problem(text, selected.rule, what, "the rule says output_axis, but not input_axis"))
     if weight.is_open and regularizer.reads_axes_of(rank):
         shape = ", ".join(map(str, selected.shape))
         what = f"'{selected.name}' is ({shape}), and it is not known which of its axes counts the outputs"
