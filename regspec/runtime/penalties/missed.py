@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regspec.runtime.penalties.passes import is_for_parameters
 from regspec.runtime.penalties.readings import tensors
-from regspec.runtime.penalties.state import AnyTerm, Penalized, named_terms
+from regspec.runtime.penalties.state import AnyTerm, Penalized, named_terms, penalized_in
 from regspec.runtime.penalties.terms import Heard, Listener, Seen, listening
 
 WATCHED = 3  # forwards in training after which a backward warns if the penalties were not read
@@ -73,7 +73,8 @@ def _warn_if_unread(watched: ref[Penalized], gradient: Tensor) -> None:
     if module is None or module._regspec.is_read:
         return
     if is_for_parameters(module) and (names := _on_loss(module)):
-        module._regspec.is_read = True
+        for _, part in penalized_in(module):
+            part._regspec.is_read = True
         shown = ", ".join(names[:5]) + ", …" * (len(names) > 5)
         what = f"a backward ran, but nobody has read the regularization loss of {shown}"
         warnings.warn(f"{what}: add model.regularization_loss() to the loss", UserWarning, stacklevel=2)

@@ -127,7 +127,8 @@ class Regularized(Penalized):
         An activity term has no value before the first forward, a frozen weight none at all: they are left out. With
         ``detach`` they have no gradient, and cost no synchronisation with a GPU until they are read.
         """
-        self._regspec.is_read = True
+        for _, part in penalized_in(self):
+            part._regspec.is_read = True  # it may be called by itself, too
         refuse_flat_parameters(self)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
             measured: dict[Listener, Tensor] = {}
@@ -165,12 +166,12 @@ class Regularized(Penalized):
             RuntimeError: in training, where strengths follow schedules that nothing sets; and where an output with a
                 penalty was not computed in the model's own call.
         """
-        self._regspec.is_read = True
         refuse_flat_parameters(self)
         total = Total()
         listeners: set[Listener] = set()
         seen: Seen = {}
         for _, module in penalized_in(self):
+            module._regspec.is_read = True  # it may be called by itself, too
             for term in module._regspec.terms.values():
                 if isinstance(term, Listener):
                     if not term.carried or term.on_loss():
