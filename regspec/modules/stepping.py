@@ -161,7 +161,7 @@ class Binding:
                 f"weights of {name} change, but its step() was never called: routes, constraints and schedules act at "
                 "its steps. Bind the model to the optimizer whose step() runs",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
 
