@@ -24,7 +24,16 @@ from regspec.runtime.penalties.missed import heard_by, watch
 from regspec.runtime.penalties.notebook import module_html
 from regspec.runtime.penalties.passes import is_in_backward, is_part_of_script, is_recorded
 from regspec.runtime.penalties.readings import Reading
-from regspec.runtime.penalties.state import Constraint, Penalized, State, inner, named_terms, penalized_in, project
+from regspec.runtime.penalties.state import (
+    Constraint,
+    Penalized,
+    State,
+    inner,
+    named_terms,
+    penalized_in,
+    project,
+    terms_in,
+)
 from regspec.runtime.penalties.terms import (
     CARRIED,
     Heard,
@@ -132,7 +141,7 @@ class Regularized(Penalized):
         refuse_flat_parameters(self)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
             measured: dict[Listener, Tensor] = {}
-            listeners = {term for _, term, _ in named_terms(self) if isinstance(term, Listener)}
+            listeners = {term for term, _ in terms_in(self) if isinstance(term, Listener)}
             for listener, x, output, version, share in heard_by(self, listeners):
                 parts = listener.on_loss() if listener.carried else None  # those that are carried were heard alone
                 penalty = x if output is None else listener.penalty(unchanged(x, output, version), parts, share)
@@ -203,7 +212,7 @@ class Regularized(Penalized):
         Raises:
             ValueError: where a schedule counts epochs, and none are given.
         """
-        for _, term, _ in named_terms(self):
+        for term, _ in terms_in(self):
             for part in term.scheduled:
                 part.set(step, epoch)
             term.refresh()
