@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
@@ -161,6 +162,7 @@ def coverage(module: nn.Module, rules: Rules | Document) -> list[Selected]:
             what = f"'{name}', a {type(part).__name__}, has no weights before its first call"
             raise RegspecError(Problem(what, "call the model once, with a batch, and regularize it then"))
     selected = [*_parameters(module, loaded), *_outputs(module, loaded)]
+    _refuse_scripts(module, selected, text)
     matched = {each.rule for each in selected}
     unmatched = [index for index, rule in enumerate(loaded.rules) if index not in matched and not rule.optional]
     if unmatched:
@@ -169,10 +171,31 @@ def coverage(module: nn.Module, rules: Rules | Document) -> list[Selected]:
     return selected
 
 
+def _refuse_scripts(module: nn.Module, selected: Sequence[Selected], text: Document) -> None:
+    """Raises where a rule selects something of TorchScript: hooks in it don't run, and its weights are not Python's."""
+    scripts = {name for name, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)}
+    problems = []
+    for each in selected:
+        owner = each.name if each.shape is None else each.name.rpartition(".")[0]
+        if each.rule is not None and owner in scripts:
+            what = f"'{each.name}' is compiled by TorchScript, where nothing can be regularized"
+            hint = "regularize the model with that part as it was in Python, or leave it out: 'except' takes its name"
+            problems.append(_problem(text, each.rule, what, hint))
+    if problems:
+        raise RegspecError(problems)
+
+
+def _own(part: nn.Module) -> list[str]:
+    """The names of a module's own parameters, and of those that it computes."""
+    if isinstance(part, torch.jit.ScriptModule):
+        return [name for name, _ in part.named_parameters(recurse=False)]
+    return [*part._parameters, *computed_in(part)]
+
+
 def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
     named = {name for name, _ in module.named_parameters()}  # a tied one by its first name
     for owner, part in module.named_modules():
-        for own in (*part._parameters, *computed_in(part)):
+        for own in _own(part):
             qualified = f"{owner}.{own}" if owner else own
             if own in part._parameters and qualified not in named:
                 continue
@@ -298,7 +321,7 @@ def _without_slots(rule: ModuleRule, chosen: Sequence[nn.Module]) -> tuple[str, 
     slots = {
         slot: "scale of a normalization" if slot == "scale" else slot
         for part in chosen
-        for own in (*part._parameters, *computed_in(part))
+        for own in _own(part)
         if (parameter := getattr(part, own)) is not None and (slot := weight_of(part, own, parameter).slot) is not None
     }
     kinds = ", ".join(sorted({type(part).__name__ for part in chosen})[:SHOWN])
