@@ -346,7 +346,7 @@ MUTANTS = (
     Mutant(
         "what is on another route is named as unread",
         "runtime/penalties/missed.py",
-        "        and term.on_loss()\n",
+        " and bool(term.on_loss())",
         "",
         "tests/test_routes.py -k nobody",
     ),

@@ -1,7 +1,9 @@
-"""No penalty is lost in silence where an output was not heard."""
+"""No penalty is lost in silence where an output was not heard, or nobody reads the loss."""
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -89,3 +91,40 @@ def test_an_output_that_was_not_heard(loud: str, reason: str, accumulates: bool,
             happens(model)
     with outcome():
         READERS[reader](model)
+
+
+# -- a loss that nobody reads ------------------------------------------------------------------------------------------
+
+
+class Whole(nn.Module):
+    """With a part that has a penalty, in one that has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.around = nn.Sequential(ruled(nn.Linear(7, 5), {"types": ["Linear"], "kernel_regularizer": "l2"}))
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.around(x))
+
+
+READ_BY: dict[str, tuple[Callable[[Any], Any], list[str]]] = {  # and what is then unread of the part and the whole
+    "the loss": (lambda model: model.regularization_loss(), []),
+    "the terms": (lambda model: model.regularization_terms(), []),
+    "a warning": (lambda model: model(torch.ones(2, 7)).sum().backward(), ["head.weight, around.0.weight"]),
+    "the loss of the part": (lambda model: model.around[0].regularization_loss(), ["head.weight, around.0.weight"]),
+    "nothing": (lambda model: None, ["weight", "head.weight, around.0.weight"]),
+}
+
+
+@pytest.mark.parametrize("name", READ_BY)
+def test_a_part_that_is_read_through_the_whole(name: str) -> None:
+    """It may be called by itself, as an encoder is."""
+    model = ruled(Whole(), {"modules": "head", "kernel_regularizer": "l2"})
+    read, unread = READ_BY[name]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read(model)
+        for called in (model.around[0], model):
+            called(torch.ones(2, 7)).sum().backward()
+    assert [re.findall(r"loss of (.+): add", str(each.message)) for each in caught] == [[each] for each in unread]

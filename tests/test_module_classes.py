@@ -265,6 +265,66 @@ def test_torch_jit(make: Callable[[], nn.Module], compiled: Callable[[nn.Module]
     torch.testing.assert_close(inner.regularization_loss(), wanted)
 
 
+class WithScript(nn.Module):
+    """With a part, of several, that is compiled."""
+
+    def __init__(self, compiled: Callable[[nn.Module], Any]) -> None:
+        super().__init__()
+        self.a, self.b = compiled(nn.Sequential(nn.Linear(4, 3), nn.Tanh())), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x))
+
+
+OTHERS: list[dict[str, Any]] = [  # that select nothing of that part
+    {"types": ["Linear"], "kernel_regularizer": {"l2": 0.3}},
+    {"modules": "b", "kernel_regularizer": {"l2": 0.3}},
+    {"parameters": r".*\.weight", "except": r"a\..*", "regularizer": {"l2": 0.3}},
+    {"except": r"a(\..*)?", "kernel_regularizer": {"l2": 0.3}},
+]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("rule", OTHERS, ids=str)
+@pytest.mark.parametrize("compiled", COMPILED.values(), ids=COMPILED)
+def test_a_model_with_a_part_of_torch_script(compiled: Callable[[nn.Module], Any], rule: dict[str, Any]) -> None:
+    model, x = regspec.regularize(WithScript(compiled), [rule]), torch.randn(5, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for route in ("loss", "gradient"):
+        binding = regspec.bind(model, optimizer, l2="gradient") if route == "gradient" else None
+        torch.testing.assert_close(model.regularization_terms(), {"b.weight": 0.3 * model.b.weight.square().sum()})
+        before, first = model.b.weight.detach().clone(), [each.detach().clone() for each in model.a.parameters()]
+        optimizer.zero_grad()
+        (0 * model(x).sum() + model.regularization_loss()).backward()
+        optimizer.step()
+        torch.testing.assert_close(model.b.weight, before - 0.1 * 0.6 * before)
+        torch.testing.assert_close([*model.a.parameters()], first)
+        if binding is not None:
+            binding.remove()
+    assert type(regspec.unregularize(model)) is WithScript
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        ({"parameters": r".*\.weight", "regularizer": "l2"}, r"a\.0\.weight"),
+        ({"kernel_regularizer": "l2"}, r"a\.0\.weight"),
+        ({"modules": "a", "activity_regularizer": "l2"}, "a"),
+        ({"modules": r"a\.1|b", "activity_regularizer": "l2"}, r"a\.1"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("compiled", COMPILED.values(), ids=COMPILED)
+def test_what_is_of_torch_script_is_refused(
+    compiled: Callable[[nn.Module], Any], rule: dict[str, Any], name: str
+) -> None:
+    model = WithScript(compiled)
+    with pytest.raises(regspec.RegspecError, match=rf"'{name}' is compiled by TorchScript(.*\n)*.*'except'"):
+        regspec.regularize(model, [rule])
+    assert type(model) is WithScript
+
+
 # -- replicas ----------------------------------------------------------------------------------------------------------
 
 

@@ -385,23 +385,58 @@ def test_only_the_users_errors_are_taken_for_what_is_not_known(function: str, mo
         regspec.regularize(model, [{"modules": "1", "activity_regularizer": {"group_lasso": 0.3}}])
 
 
-class Derived(nn.LSTM):
+@pytest.mark.parametrize("error", [AttributeError, TypeError])
+def test_no_error_about_torchs_own_is_hidden(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    from regspec.modules import outputs
+
+    def faulty(module: nn.Module) -> Any:
+        raise error
+
+    monkeypatch.setitem(outputs._BY_CLASS, nn.Linear, faulty)
+    with pytest.raises(error):
+        regspec.regularize(nn.Sequential(nn.Linear(6, 3)), [{"modules": "0", "activity_regularizer": "l1"}])
+
+
+def derived(cls: type[nn.Module], **attributes: Any) -> nn.Module:
     """Of torch's class, but made another way."""
 
-    def __init__(self) -> None:
+    def init(self: Any) -> None:
         nn.Module.__init__(self)
+        self.__dict__.update(attributes)
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # users do so
-        return x + 1
+    return type("Derived", (cls,), {"__init__": init, "forward": lambda self, x: x + 1})()
 
 
-def test_what_only_derives_from_torchs_own_is_not_known() -> None:
-    model = regspec.regularize(
-        nn.Sequential(Derived(), nn.Sigmoid()), [{"modules": "0|1", "activity_regularizer": {"group_lasso": 0.3}}]
-    )
+MADE_ANOTHER_WAY: dict[str, Callable[[], nn.Module]] = {
+    "a recurrent one": lambda: derived(nn.LSTM),
+    "an attention": lambda: derived(nn.MultiheadAttention),
+    "a transformer": lambda: derived(nn.Transformer),
+    "a normalization": lambda: derived(nn.LayerNorm),
+    "a normalization of a size": lambda: derived(nn.LayerNorm, normalized_shape=6),
+    "a normalization by the root of the mean square": lambda: derived(nn.RMSNorm, normalized_shape=6),
+    "a wrapper": lambda: derived(nn.DataParallel),
+}
+
+
+@pytest.mark.parametrize("name", MADE_ANOTHER_WAY)
+def test_what_only_derives_from_torchs_own_is_not_known(name: str) -> None:
+    rule = {"modules": "0|1", "activity_regularizer": {"group_lasso": 0.3}}
+    model = regspec.regularize(nn.Sequential(MADE_ANOTHER_WAY[name](), nn.Sigmoid()), [rule])
     x = torch.randn(5, 6)
     y = model(x)
     torch.testing.assert_close(penalty(model), 0.3 * (group_lasso(x + 1, 1) + group_lasso(y, 1)) / 5)
+
+
+@pytest.mark.parametrize("cls", [nn.Conv2d, nn.ConvTranspose2d])
+def test_a_convolution_that_is_made_another_way(cls: type[nn.Module]) -> None:
+    """Where its axes lie is asked for; what does not read them needs no answer."""
+    part = derived(cls)
+    part.weight = nn.Parameter(torch.randn(4, 3, 2, 2))
+    model = regspec.regularize(part, [{"types": ["Derived"], "kernel_regularizer": {"l2": 0.3}}])
+    torch.testing.assert_close(penalty(model), 0.3 * part.weight.square().sum())
+    rule: dict[str, Any] = {"types": ["Derived"], "kernel_regularizer": {"group_lasso": 0.3}}
+    with pytest.raises(regspec.RegspecError, match="not known which of its axes counts the outputs"):
+        regspec.regularize(regspec.unregularize(part), [rule])
 
 
 def test_what_is_not_known_is_asked_for() -> None:

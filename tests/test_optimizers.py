@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import io
+import linecache
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -288,8 +289,9 @@ def test_a_step_that_never_runs_is_noticed() -> None:
             model(torch.randn(4, 3)).square().sum().backward()
             optimizer.second_step()
 
-    with pytest.warns(UserWarning, match=r"weights of Stepless change, but its step\(\) was never called"):
+    with pytest.warns(UserWarning, match=r"weights of Stepless change, but its step\(\) was never called") as caught:
         trained()
+    assert "model(torch.randn(4, 3))" in linecache.getline(caught[0].filename, caught[0].lineno)
     trained()  # once
 
 

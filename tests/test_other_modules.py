@@ -157,6 +157,25 @@ class Sized(nn.Module):
         return self.function(x, self.weight)
 
 
+class Conv1D(Sized):
+    """As that of transformers is called."""
+
+    __module__ = "transformers.pytorch_utils"
+
+
+class OwnConv1D(Conv1D):
+    """Derived from it."""
+
+    __module__ = __name__
+
+
+class OtherConv1D(Sized):
+    """Of the name, but no library's that is known."""
+
+
+OtherConv1D.__name__ = "Conv1D"
+
+
 class Derived(nn.Linear):
     """Of torch's class, as loralib's: with the inputs first where that is said."""
 
@@ -203,8 +222,9 @@ MATRIX, IMAGE = (5,), (5, 6)  # what an input has besides its batch and its unit
 SIZED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "Conv1D of transformers": (lambda: Sized((3, 4), inputs_first, nf=4, nx=3), ()),
     "Conv1D of transformers, square": (lambda: Sized((4, 4), inputs_first, nf=4, nx=4), ()),
-    "Conv1D of older transformers": (lambda: Sized((3, 4), inputs_first, nf=4), ()),
-    "Conv1D of older transformers, square": (lambda: Sized((4, 4), inputs_first, nf=4), ()),
+    "Conv1D of older transformers": (lambda: Conv1D((3, 4), inputs_first, nf=4), ()),
+    "Conv1D of older transformers, square": (lambda: Conv1D((4, 4), inputs_first, nf=4), ()),
+    "derived from Conv1D of older transformers, square": (lambda: OwnConv1D((4, 4), inputs_first, nf=4), ()),
     "Linear of torch_geometric": (lambda: Sized((4, 3), outputs_first, in_channels=3, out_channels=4), ()),
     "GraphConv of dgl": (lambda: Sized((3, 4), inputs_first, _in_feats=3, _out_feats=4), ()),
     "experts of transformers": (lambda: Sized((2, 4, 3), experts, input_size=3, output_size=4, num_experts=2), ()),
@@ -304,6 +324,17 @@ OPEN: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, int]]]
     "counted from behind": (lambda: Sized((3, 4), inputs_first), (), {"output_axis": -1}),
     "square": (lambda: Sized((3, 3), inputs_first, in_features=3, out_features=3), (), {"output_axis": 1}),
     "other sizes": (lambda: Sized((3, 4), inputs_first, in_features=6, out_features=8), (), {"output_axis": 1}),
+    **{
+        f"{name} alone, {shape}": (
+            lambda shape=shape, name=name: Sized(shape, outputs_first, **{name: 4}),
+            (),
+            {"output_axis": 0},
+        )
+        for name in ("embedding_dim", "num_embeddings", "nf", "nx")
+        for shape in ((3, 4), (4, 3), (4, 4))
+    },
+    "nf alone, of a Conv1D elsewhere": (lambda: OtherConv1D((3, 4), outputs_first, nf=4), (), {"output_axis": 0}),
+    "one of both, square": (lambda: Sized((4, 4), inputs_first, in_dim=4), (), {"output_axis": 1}),
     "experts of one size": (
         lambda: Sized((3, 3, 3), experts, input_size=3, output_size=3),
         (),
@@ -349,22 +380,34 @@ def test_a_rule_says_the_axes_of_torchs_own() -> None:
     torch.testing.assert_close(attention.regularization_terms()["in_proj_weight"], wanted)
 
 
+LASSO = {"group_lasso": {"strength": 1, "axis": "input"}}
+
+
 @pytest.mark.parametrize(
-    ("axes", "message"),
+    ("axes", "regularizer", "message", "is_half"),
     [
-        ({"output_axis": 4}, r"'0\.weight' has 4 axes, but the rule says 'output_axis: 4'"),
-        ({"output_axis": 0, "input_axis": -5}, r"has 4 axes, but the rule says 'input_axis: -5'"),
-        ({"output_axis": 0, "input_axis": -4}, "so that output_axis and input_axis of the rule are one"),
-        ({"output_axis": 1, "input_axis": 1}, "has one axis for output_axis and input_axis"),
-        ({"input_axis": 1}, "says 'input_axis', but not 'output_axis'"),
-        ({"output_axis": 0}, r"over the input axis, but there is none(.*\n)*.*but not input_axis"),
+        ({"output_axis": 4}, LASSO, r"'0\.weight' has 4 axes, but the rule says 'output_axis: 4'", False),
+        (
+            {"output_axis": 0, "input_axis": -5},
+            LASSO,
+            r"has 4 axes, but the rule says 'input_axis: -5'",
+            False,
+        ),
+        ({"output_axis": 0, "input_axis": -4}, LASSO, "so that output_axis and input_axis of the rule are one", False),
+        ({"output_axis": 1, "input_axis": 1}, LASSO, "has one axis for output_axis and input_axis", False),
+        ({"input_axis": 1}, LASSO, "says 'input_axis', but not 'output_axis'", False),
+        ({"output_axis": 0}, LASSO, "over the input axis, and it is not known", True),
+        ({"output_axis": 0}, [LASSO, "l2"], "over the input axis, and it is not known", True),
+        ({"output_axis": 0}, {"kl_sparsity": 0.1}, "that is a regularizer of activities", False),
+        ({"output_axis": 0}, [LASSO, {"kl_sparsity": 0.1}], "that is a regularizer of activities", False),
     ],
 )
-def test_faults_of_axes(axes: dict[str, int], message: str) -> None:
-    lasso = {"group_lasso": {"strength": 1, "axis": "input"}}
+def test_faults_of_axes(axes: dict[str, int], regularizer: Any, message: str, is_half: bool) -> None:
+    """Each with the hint that is its own."""
     model = nn.Sequential(Sized((4, 2, 2, 3), channels_last))
-    with pytest.raises(regspec.RegspecError, match=message):
-        regspec.regularize(model, [{"modules": "0", "kernel_regularizer": lasso, **axes}])
+    with pytest.raises(regspec.RegspecError, match=message) as caught:
+        regspec.regularize(model, [{"modules": "0", "kernel_regularizer": regularizer, **axes}])
+    assert ("but not input_axis" in str(caught.value)) is is_half
     with pytest.raises(regspec.RegspecError, match="'output_axis', which is for a regularizer of weights"):
         regspec.regularize(model, [{"modules": "0", "activity_regularizer": "l2", "output_axis": 0}])
 

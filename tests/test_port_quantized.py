@@ -358,6 +358,53 @@ def test_derivatives_of_what_is_rounded(layer: str, name: str, has_gradients: bo
         torch.testing.assert_close(call(x), y, rtol=0, atol=0)
 
 
+# Under autocast a product of float16 overflows, but not that of whole numbers. By the transforms that derive it once:
+# those of the square have the product of such numbers as a factor.
+LARGE = [name for name in DERIVED if name not in ("grad", "of each example", "hessian")]
+OVERFLOWS = pytest.mark.parametrize("layer", ["RoundedLinear", "RoundedEinsumDense"])
+
+
+def overflowing(layer: str) -> tuple[nn.Module, Tensor, Tensor]:
+    """A layer, whose inputs are 300 and weights 100, and its results, of three products."""
+    call, _ = of_rounded(layer)
+    nn.init.constant_(call.weight, 100.0)
+    nn.init.ones_(call.scale)
+    if layer == "RoundedLinear":
+        nn.init.zeros_(call.bias)
+    return call, torch.full((4, 3), 300.0), torch.full((4, 2), 3 * 300 * 100.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
+@pytest.mark.parametrize("name", LARGE)
+@OVERFLOWS
+def test_products_that_overflow(layer: str, name: str) -> None:
+    call, x, y = overflowing(layer)
+    derive, wanted = DERIVED[name]
+    tangent = torch.arange(12.0).view(4, 3)
+    with torch.autocast("cpu", torch.float16):
+        derived, found = derive(call, x, tangent), call(x)
+    torch.testing.assert_close(derived, wanted(y, torch.full((2, 3), 100.0), tangent))
+    torch.testing.assert_close(found, y)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=everything)])
+@pytest.mark.parametrize("is_large", [False, True])
+@OVERFLOWS
+def test_what_is_rounded_is_compiled(layer: str, is_large: bool, backend: str) -> None:
+    """In one graph, with the gradients of the product."""
+    call, x, y = overflowing(layer)
+    if not is_large:
+        x, y = x / 300, y / 300
+    x.requires_grad_()
+    compiled = torch.compile(call, backend=backend, fullgraph=True)
+    with torch.autocast("cpu", torch.float16):
+        found = compiled(x)
+    torch.testing.assert_close(found, y)
+    found.sum().backward()
+    torch.testing.assert_close(x.grad, torch.full((4, 3), 2 * 100.0))
+    torch.testing.assert_close(call.weight.grad, 4 * x.detach()[0, 0].expand(call.weight.shape))
+
+
 def test_numbers_of_four_bits() -> None:
     """Against Keras's own packing, along either axis, of odd and even sizes."""
     from regspec.keras.quantized import _unpacked

@@ -369,11 +369,40 @@ class Counting(nn.Module):
         return weight
 
 
-def test_no_weight_is_computed_to_see_what_nobody_has_read() -> None:
+@pytest.mark.parametrize("is_frozen", [False, True])
+@pytest.mark.parametrize("route", ["loss", "gradient"])
+def test_no_weight_is_computed_to_see_what_nobody_has_read(route: str, is_frozen: bool) -> None:
     counting = Counting()
-    model = of_rules(lambda net: nn.utils.parametrize.register_parametrization(net.a, "weight", counting))
-    regspec.bind(model, SGD(model.parameters(), lr=0.1), l2="gradient")
+    model = of_rules(
+        lambda net: nn.utils.parametrizations.spectral_norm(net.a),
+        lambda net: nn.utils.parametrize.register_parametrization(net.a, "weight", counting),
+        *[freeze] * is_frozen,
+    )
+    bound(model, *[{"l2": "gradient"}] * (route == "gradient"))
     y = model(torch.ones(2, 3)).sum()
-    counting.calls = 0
-    y.backward()
+    counting.calls, before = 0, [each.clone() for each in model.buffers()]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        y.backward()
     assert counting.calls == 0
+    torch.testing.assert_close([*model.buffers()], before, rtol=0, atol=0)
+    named = [] if route == "gradient" else ["b.weight"] if is_frozen else ["a.weight, b.weight"]
+    assert [re.findall(r"loss of (.+): add", str(each.message)) for each in caught] == [[each] for each in named]
+
+
+def test_what_is_frozen_is_not_computed_to_be_left_out() -> None:
+    counting = Counting()
+    model = of_rules(lambda net: nn.utils.parametrize.register_parametrization(net.a, "weight", counting), freeze)
+    counting.calls = 0
+    assert [*model.regularization_terms()] == ["b.weight"]
+    assert counting.calls == 0
+
+
+def test_no_backward_is_stopped_by_a_weight_that_is_gone() -> None:
+    """Who reads its penalty is told so."""
+    model = of_rules()
+    model.a = nn.Identity()
+    with pytest.warns(UserWarning, match=r"regularization loss of b\.weight: add"):
+        model(torch.ones(2, 3)).sum().backward()
+    with pytest.raises(RuntimeError, match="is gone"):
+        model.regularization_loss()

@@ -39,10 +39,12 @@ def own_output(module: nn.Module) -> Output:
         return own_output(compiled)
     classes = type(module).__mro__
     for cls in classes:
+        if cls is type(module) and cls in _BY_CLASS:
+            return _BY_CLASS[cls](module)
         if cls in _BY_CLASS:
             try:
                 return _BY_CLASS[cls](module)
-            except AttributeError:  # it derives from torch's, and is made another way
+            except (AttributeError, TypeError):  # made another way than torch's: an attribute is not there, or another
                 return Output()
     for cls in classes:
         if cls.__module__ == "torch.nn.modules.loss":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
@@ -161,6 +162,7 @@ def coverage(module: nn.Module, rules: Rules | Document) -> list[Selected]:
             what = f"'{name}', a {type(part).__name__}, has no weights before its first call"
             raise RegspecError(Problem(what, "call the model once, with a batch, and regularize it then"))
     selected = [*_parameters(module, loaded), *_outputs(module, loaded)]
+    _refuse_scripts(module, selected, text)
     matched = {each.rule for each in selected}
     unmatched = [index for index, rule in enumerate(loaded.rules) if index not in matched and not rule.optional]
     if unmatched:
@@ -169,10 +171,31 @@ def coverage(module: nn.Module, rules: Rules | Document) -> list[Selected]:
     return selected
 
 
+def _refuse_scripts(module: nn.Module, selected: Sequence[Selected], text: Document) -> None:
+    """Raises where a rule selects something of TorchScript: hooks in it don't run, and its weights are not Python's."""
+    scripts = {name for name, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)}
+    problems = []
+    for each in selected:
+        owner = each.name if each.shape is None else each.name.rpartition(".")[0]
+        if each.rule is not None and owner in scripts:
+            what = f"'{each.name}' is compiled by TorchScript, where nothing can be regularized"
+            hint = "regularize the model with that part as it was in Python, or leave it out: 'except' takes its name"
+            problems.append(_problem(text, each.rule, what, hint))
+    if problems:
+        raise RegspecError(problems)
+
+
+def _own(part: nn.Module) -> list[str]:
+    """The names of a module's own parameters, and of those that it computes."""
+    if isinstance(part, torch.jit.ScriptModule):
+        return [name for name, _ in part.named_parameters(recurse=False)]
+    return [*part._parameters, *computed_in(part)]
+
+
 def _parameters(module: nn.Module, rules: RulesFile) -> Iterator[Selected]:
     named = {name for name, _ in module.named_parameters()}  # a tied one by its first name
     for owner, part in module.named_modules():
-        for own in (*part._parameters, *computed_in(part)):
+        for own in _own(part):
             qualified = f"{owner}.{own}" if owner else own
             if own in part._parameters and qualified not in named:
                 continue
@@ -246,9 +269,7 @@ def _made(outputs: Outputs, selected: Selected, text: Document) -> tuple[Any, Re
             return value_of(regularizer.lower(Dimensions(units))), reading
         return value_of(regularizer.lower(_axes(selected, regularizer, text))), Reading()
     except ShapeError as error:
-        is_half = selected.axes is not None and selected.axes[1] is None and len(selected.shape or ()) > 2
-        hint = "the rule says output_axis, but not input_axis" if is_half else None
-        raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}", hint)) from None
+        raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}")) from None
 
 
 def _axes(selected: Selected, regularizer: Regularizer, text: Document) -> Dimensions:
@@ -258,11 +279,13 @@ def _axes(selected: Selected, regularizer: Regularizer, text: Document) -> Dimen
     weight, rank = selected.weight, len(selected.shape)
     if selected.axes is not None:
         weight = weight.with_axes(rank, *selected.axes)
-    regularizer.check(
-        selected.name,
-        has_inputs=weight.is_open or (weight.at is not None and weight.at.inputs is not None),
-        has_outputs=weight.is_open or weight.at is not None or rank < 2,
-    )
+    has_inputs = weight.is_open or (weight.at is not None and weight.at.inputs is not None)
+    has_outputs = weight.is_open or weight.at is not None or rank < 2
+    is_half = selected.axes is not None and weight.at is not None and not has_inputs  # the rule left them out
+    regularizer.check(selected.name, has_inputs=has_inputs or is_half, has_outputs=has_outputs)
+    if is_half and regularizer.needs_inputs:
+        what = f"'{selected.name}' has a penalty over the input axis, and it is not known which of its axes that is"
+        raise RegspecError(_problem(text, selected.rule, what, "the rule says output_axis, but not input_axis"))
     if weight.is_open and regularizer.reads_axes_of(rank):
         shape = ", ".join(map(str, selected.shape))
         what = f"'{selected.name}' is ({shape}), and it is not known which of its axes counts the outputs"
@@ -298,7 +321,7 @@ def _without_slots(rule: ModuleRule, chosen: Sequence[nn.Module]) -> tuple[str, 
     slots = {
         slot: "scale of a normalization" if slot == "scale" else slot
         for part in chosen
-        for own in (*part._parameters, *computed_in(part))
+        for own in _own(part)
         if (parameter := getattr(part, own)) is not None and (slot := weight_of(part, own, parameter).slot) is not None
     }
     kinds = ", ".join(sorted({type(part).__name__ for part in chosen})[:SHOWN])

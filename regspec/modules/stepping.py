@@ -32,7 +32,7 @@ from regspec.modules.parts import Part, Route, removed_first, weights_of
 from regspec.modules.routes import add_gradients, penalty_on_gradient, shrink
 from regspec.runtime import Regularized
 from regspec.runtime.kernels.sharded import shard
-from regspec.runtime.penalties.state import AnyTerm, Penalized, penalized_in, project
+from regspec.runtime.penalties.state import Penalized, penalized_in, project, terms_in
 from regspec.runtime.penalties.terms import Listener, Seen, WeightTerm
 from regspec.runtime.penalties.weights import tensor_at
 
@@ -95,7 +95,7 @@ class Binding:
         """The terms whose weights are tied to one that has a term, maybe since they were bound; they count once."""
         for root in self.roots if any(part.route == "gradient" for part in self.parts) else ():
             seen: Seen = {}
-            for term, owner in _terms(root):
+            for term, owner in terms_in(root):
                 try:
                     is_tied = isinstance(term, WeightTerm) and term.is_seen(owner, seen)
                 except RuntimeError as error:
@@ -107,13 +107,13 @@ class Binding:
 
     def has_schedules(self) -> bool:
         """Whether a strength follows a schedule."""
-        return any(term.scheduled for root in self.roots for term, _ in _terms(root))
+        return any(term.scheduled for root in self.roots for term, _ in terms_in(root))
 
     def set_schedules(self, steps: int) -> None:
         """Sets the strengths that it minds to what they are after so many steps of the optimizer."""
         epochs = None if self.steps_per_epoch is None else steps // self.steps_per_epoch
         for root in self.roots:
-            for term, owner in _terms(root):
+            for term, owner in terms_in(root):
                 if term.scheduled and (len(owner._regspec.bindings) < 2 or self._minds(_around(term, owner), owner)):
                     for part in term.scheduled:
                         part.set(steps, epochs)
@@ -161,20 +161,13 @@ class Binding:
                 f"weights of {name} change, but its step() was never called: routes, constraints and schedules act at "
                 "its steps. Bind the model to the optimizer whose step() runs",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
 
 def _own_shard(parameter: nn.Parameter) -> Tensor:
     """The numbers that this process has, without a message to others."""
     return shard(parameter.detach())
-
-
-def _terms(root: Penalized) -> Iterator[tuple[AnyTerm, Penalized]]:
-    """Every term, with the module that has it; their names would take longer."""
-    for _, module in penalized_in(root):
-        for term in module._regspec.terms.values():
-            yield term, module
 
 
 def _around(term: Any, owner: Penalized) -> list[nn.Parameter]:

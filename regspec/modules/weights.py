@@ -68,7 +68,8 @@ def _known(part: nn.Module, name: str, at: Dimensions | None) -> Weight | None:
     if isinstance(part, _SCALED):
         return Weight("scale")
     if isinstance(part, nn.modules.conv._ConvNd):
-        return Weight("kernel", _convolution(part))
+        found = _convolution(part)
+        return None if found is None else Weight("kernel", found)
     if isinstance(part, (nn.Embedding, nn.EmbeddingBag)):
         return Weight("kernel", Dimensions(1, 0))
     if isinstance(part, nn.Bilinear):
@@ -94,7 +95,9 @@ _EITHER_FIRST = (
     ("out_dim", "in_dim"),
     ("dim_out", "dim_in"),
 )
-_INPUTS_FIRST = (("embedding_dim", "num_embeddings"), ("nf", "nx"))  # tables of vectors, and the Conv1D of GPT
+_CONV1D = ("nf", "nx")  # of GPT; older ones name the outputs alone
+# inputs first where both sizes are equal; one of them alone may be that of anything, as of a head on an embedding
+_INPUTS_FIRST = (("embedding_dim", "num_embeddings"), _CONV1D)
 
 
 def _by_sizes(part: Any, shape: tuple[int, ...]) -> Dimensions | None:
@@ -104,6 +107,9 @@ def _by_sizes(part: Any, shape: tuple[int, ...]) -> Dimensions | None:
     for names in (*_EITHER_FIRST, *_INPUTS_FIRST):
         outputs, inputs = (size if isinstance(size := getattr(part, name, None), int) else None for name in names)
         if outputs is None and inputs is None:
+            continue
+        is_one = outputs is None or inputs is None
+        if names in _INPUTS_FIRST and is_one and not (names == _CONV1D and _is_conv1d(part)):
             continue
         if (found := _as_convolution(part, shape, outputs, inputs)) is not None:
             return found
@@ -118,6 +124,12 @@ def _by_sizes(part: Any, shape: tuple[int, ...]) -> Dimensions | None:
     return None
 
 
+def _is_conv1d(part: nn.Module) -> bool:
+    """Whether a module is GPT's linear map, which has the inputs first; one of that name elsewhere may be any other."""
+    name = r"(transformers|pytorch_transformers|pytorch_pretrained_bert)\..*\bConv1D"
+    return any(re.fullmatch(name, f"{cls.__module__}.{cls.__name__}") for cls in type(part).__mro__)
+
+
 def _as_convolution(part: Any, shape: tuple[int, ...], outputs: int | None, inputs: int | None) -> Dimensions | None:
     """The axes of a kernel whose last ones are the module's ``kernel_size``, as those of torch's convolutions are."""
     size, groups = getattr(part, "kernel_size", None), getattr(part, "groups", 1)
@@ -129,10 +141,13 @@ def _as_convolution(part: Any, shape: tuple[int, ...], outputs: int | None, inpu
     return Dimensions(0, 1, groups) if shape[:2] == (outputs, inputs // groups) else None
 
 
-def _convolution(part: Any) -> Dimensions:
-    """In groups, the second dimension counts the channels of a group."""
+def _convolution(part: nn.Module) -> Dimensions | None:
+    """In groups, the second dimension counts the channels of a group; None where it is made in a way of its own."""
+    groups = getattr(part, "groups", None)
+    if not isinstance(groups, int):
+        return None
     is_transposed = isinstance(part, nn.modules.conv._ConvTransposeNd)
-    return Dimensions(1, 0, part.groups) if is_transposed else Dimensions(0, 1, part.groups)
+    return Dimensions(1, 0, groups) if is_transposed else Dimensions(0, 1, groups)
 
 
 def _recurrent(name: str, at: Dimensions | None) -> Weight | None:

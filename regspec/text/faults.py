@@ -47,6 +47,8 @@ def problems(errors: Iterable[Any], origin: Origin, subject: str, known: Iterabl
     for error in errors:
         if error["type"] == "missing" and len(error["loc"]) == 1 and error["loc"][0] in misspelt:
             continue  # it is given under a misspelt name, which is reported by itself
+        if error["type"] == "too_short" and _is_long_enough(error, errors):
+            continue
         context = error.get("ctx", {})
         location, is_key = error["loc"], False
         if location and location[-1] == "[key]":  # pydantic's mark for the key of a mapping
@@ -70,6 +72,13 @@ def problems(errors: Iterable[Any], origin: Origin, subject: str, known: Iterabl
         else:
             field = "a name" if is_key else f"{_field(location)} of {subject}" if location else subject
             yield here.problem(f"{field} {_expected(kind, context, error)}", _hint(error, context), key=is_key)
+
+
+def _is_long_enough(error: Any, errors: Iterable[Any]) -> bool:
+    """Whether something is too short only because faulty items, which have errors of their own, do not count."""
+    own = error["loc"]
+    faulty = {each["loc"][: len(own) + 1] for each in errors if each["loc"][: len(own)] == own != each["loc"]}
+    return bool(faulty) and error["ctx"]["actual_length"] + len(faulty) >= error["ctx"]["min_length"]
 
 
 # What PyTorch and others call a field that Keras calls otherwise.
@@ -253,7 +262,9 @@ def _expected(kind: str, context: dict[str, Any], error: Any) -> str:
         return f"must be {context['expected']}, but is {received}"
     if kind in ("too_short", "too_long"):
         bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
-        return f"must have {bound} items, but has {context['actual_length']}"
+        given = error["input"]  # of which pydantic counts what is valid
+        count = len(given) if isinstance(given, (list, tuple, dict)) else context["actual_length"]
+        return f"must have {bound} items, but has {count}"
     if kind == "form":
         return f"{error['msg']}, but is {shown(context.get('received', error['input']))}"
     return str(error["msg"])

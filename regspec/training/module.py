@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from regspec.modules.binding import bind
 from regspec.modules.measuring import outermost, regularization_loss, regularization_terms, strengths
-from regspec.runtime.penalties.state import named_terms
+from regspec.runtime.penalties.state import terms_in
 from regspec.runtime.penalties.terms import Listener
 from regspec.targets.torch.program import Program
 from regspec.text.problems import Problem, RegspecError
@@ -173,7 +173,7 @@ def bound_optimizer(
     if any(isinstance(part.term, Listener) for part in binding.parts) and (is_spread or options.precision[:2] == "16"):
         what = "penalties of outputs have no gradient route in half precision that is scaled, or on several processes"
         raise RegspecError(Problem(what, "leave them on the loss"))
-    terms = [term for _, root in outermost(model) for _, term, _ in named_terms(root)]
+    terms = [term for _, root in outermost(model) for term, _ in terms_in(root)]
     if "activity" in routes and not any(isinstance(term, Listener) for term in terms):
         raise RegspecError(Problem("no output has a penalty, and a route is given for them"))
     for kind in routes.keys() - {"terms", "activity"}:

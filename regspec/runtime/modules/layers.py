@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -56,12 +58,13 @@ class EinsumDense(nn.Module):
         return f"{self.equation!r}, {tuple(self.weight.shape)}"
 
 
-def _instead(value: Tensor, other: Tensor) -> Tensor:
-    """``value`` to the last digit, with the derivatives of ``other``, which a zero adds.
+def _zero(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
+    """Zero, with all derivatives of a product that is linear in both.
 
-    An autograd function would have to say how it is batched and derived forwards, too.
+    The product itself may be too large for its type, as float16 under autocast, and infinity less itself is no zero.
+    Nor is this an autograd function: one that is derived forwards too is not compiled.
     """
-    return value.detach() + (other - other.detach())
+    return product(x - x.detach(), weight) + product(x.detach(), weight - weight.detach())
 
 
 def _is_derived() -> bool:
@@ -103,7 +106,7 @@ class RoundedEinsumDense(EinsumDense):
             )
             product = product.to(x.dtype) / scales
         if _is_derived():
-            product = _instead(product, torch.einsum(self.equation, x, self.weight))
+            product = product.detach() + _zero(partial(torch.einsum, self.equation), x, self.weight)
         return product if self.bias is None else product + self.bias
 
 
@@ -123,7 +126,7 @@ class RoundedLinear(nn.Linear):
             weight = (self.weight * self.scale.unsqueeze(-1)).round()
             product = F.linear(whole.double(), weight.double()).to(input.dtype) / (self.scale * own)
         if _is_derived():
-            product = _instead(product, F.linear(input, self.weight))
+            product = product.detach() + _zero(F.linear, input, self.weight)
         return product if self.bias is None else product + self.bias
 
 

@@ -15,15 +15,11 @@ def forget_compiled() -> None:
         torch.compiler.reset()
 
 
-def guard_hooks(where: Any, name: str) -> None:
-    """Makes torch.compile guard on hooks, which it skips by default: blocks of one class may have different hooks.
-
-    The function of this name does what follows a forward in eager mode alone: none of the compiler's business.
-    """
+def guard_hooks() -> None:
+    """Makes torch.compile guard on hooks, which it skips by default: blocks of one class may have different hooks."""
     dynamo = sys.modules.get("torch._dynamo")
     if dynamo is not None and dynamo not in _guarding:
         dynamo.config.skip_nnmodule_hook_guards = False
-        setattr(where, name, torch.compiler.disable(getattr(where, name)))
         _guarding.append(dynamo)
 
 

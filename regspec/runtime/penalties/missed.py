@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regspec.runtime.penalties.passes import is_for_parameters
 from regspec.runtime.penalties.readings import tensors
-from regspec.runtime.penalties.state import Penalized, named_terms
+from regspec.runtime.penalties.state import AnyTerm, Penalized, named_terms, penalized_in
 from regspec.runtime.penalties.terms import Heard, Listener, Seen, listening
 
 WATCHED = 3  # forwards in training after which a backward warns if the penalties were not read
@@ -54,22 +54,18 @@ def _ask_why(module: Penalized, silent: list[tuple[str, Listener]]) -> None:
 _CALL = "the model's own call, so that its penalty is not known: call the model as model(...)"
 
 
-class Unread:
-    """A loss that nobody reads; its function is one of a class because `guard_hooks` puts another in its place."""
+def watch(module: Penalized, output: Any) -> None:
+    """Warns, once, when a backward to parameters reaches an output and nobody has asked for the penalties.
 
-    @staticmethod
-    def watch(module: Penalized, output: Any) -> None:
-        """Warns, once, when a backward to parameters reaches an output and nobody has asked for the penalties.
-
-        Only the first steps are watched: a loop that reads the loss does so in each step.
-        """
-        if module._regspec.watched == WATCHED:
+    Only the first steps are watched: a loop that reads the loss does so in each step.
+    """
+    if module._regspec.watched == WATCHED:
+        return
+    module._regspec.watched += 1
+    for x in tensors(output):
+        if x.requires_grad:
+            x.register_hook(partial(_warn_if_unread, ref(module)))  # the graph does not keep the module alive
             return
-        module._regspec.watched += 1
-        for x in tensors(output):
-            if x.requires_grad:
-                x.register_hook(partial(_warn_if_unread, ref(module)))  # the graph does not keep the module alive
-                return
 
 
 def _warn_if_unread(watched: ref[Penalized], gradient: Tensor) -> None:
@@ -77,22 +73,23 @@ def _warn_if_unread(watched: ref[Penalized], gradient: Tensor) -> None:
     if module is None or module._regspec.is_read:
         return
     if is_for_parameters(module) and (names := _on_loss(module)):
-        module._regspec.is_read = True
+        for _, part in penalized_in(module):
+            part._regspec.is_read = True
         shown = ", ".join(names[:5]) + ", …" * (len(names) > 5)
         what = f"a backward ran, but nobody has read the regularization loss of {shown}"
         warnings.warn(f"{what}: add model.regularization_loss() to the loss", UserWarning, stacklevel=2)
 
 
 def _on_loss(module: Penalized) -> list[str]:
-    """The terms that would train something if the loss were read: on the loss, of no frozen weight, and each once.
-
-    No weight is computed for what is on another route: a spectral norm would take a step of its power iteration.
-    """
+    """The terms that would train something if the loss were read: on the loss, of no frozen weight, and each once."""
     seen: Seen = {}
-    return [
-        name
-        for name, term, owner in named_terms(module)
-        if (isinstance(term, Listener) or not term.is_seen(owner, seen))
-        and term.on_loss()
-        and (isinstance(term, Listener) or term.is_trained(owner))
-    ]
+    return [name for name, term, owner in named_terms(module) if _trains(term, owner, seen)]
+
+
+def _trains(term: AnyTerm, owner: Penalized, seen: Seen) -> bool:
+    if isinstance(term, Listener):
+        return bool(term.on_loss())
+    try:
+        return not term.is_seen(owner, seen) and bool(term.on_loss()) and term.is_trained(owner)
+    except RuntimeError:  # the weight is gone: who reads its penalty is told so, and no backward is stopped by that
+        return False

@@ -20,11 +20,20 @@ from torch import Tensor, nn
 from regspec.runtime.kernels.fused import is_plain
 from regspec.runtime.kernels.sharded import is_sharded, joined, refuse_flat_parameters, shard
 from regspec.runtime.penalties.compiling import forget_compiled, guard_hooks
-from regspec.runtime.penalties.missed import Unread, heard_by
+from regspec.runtime.penalties.missed import heard_by, watch
 from regspec.runtime.penalties.notebook import module_html
 from regspec.runtime.penalties.passes import is_in_backward, is_part_of_script, is_recorded
 from regspec.runtime.penalties.readings import Reading
-from regspec.runtime.penalties.state import Constraint, Penalized, State, inner, named_terms, penalized_in, project
+from regspec.runtime.penalties.state import (
+    Constraint,
+    Penalized,
+    State,
+    inner,
+    named_terms,
+    penalized_in,
+    project,
+    terms_in,
+)
 from regspec.runtime.penalties.terms import (
     CARRIED,
     Heard,
@@ -127,11 +136,12 @@ class Regularized(Penalized):
         An activity term has no value before the first forward, a frozen weight none at all: they are left out. With
         ``detach`` they have no gradient, and cost no synchronisation with a GPU until they are read.
         """
-        self._regspec.is_read = True
+        for _, part in penalized_in(self):
+            part._regspec.is_read = True  # it may be called by itself, too
         refuse_flat_parameters(self)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
             measured: dict[Listener, Tensor] = {}
-            listeners = {term for _, term, _ in named_terms(self) if isinstance(term, Listener)}
+            listeners = {term for term, _ in terms_in(self) if isinstance(term, Listener)}
             for listener, x, output, version, share in heard_by(self, listeners):
                 parts = listener.on_loss() if listener.carried else None  # those that are carried were heard alone
                 penalty = x if output is None else listener.penalty(unchanged(x, output, version), parts, share)
@@ -165,12 +175,12 @@ class Regularized(Penalized):
             RuntimeError: in training, where strengths follow schedules that nothing sets; and where an output with a
                 penalty was not computed in the model's own call.
         """
-        self._regspec.is_read = True
         refuse_flat_parameters(self)
         total = Total()
         listeners: set[Listener] = set()
         seen: Seen = {}
         for _, module in penalized_in(self):
+            module._regspec.is_read = True  # it may be called by itself, too
             for term in module._regspec.terms.values():
                 if isinstance(term, Listener):
                     if not term.carried or term.on_loss():
@@ -202,7 +212,7 @@ class Regularized(Penalized):
         Raises:
             ValueError: where a schedule counts epochs, and none are given.
         """
-        for _, term, _ in named_terms(self):
+        for term, _ in terms_in(self):
             for part in term.scheduled:
                 part.set(step, epoch)
             term.refresh()
@@ -217,7 +227,7 @@ class Regularized(Penalized):
         if torch.compiler.is_compiling():
             state.heard = [*state.heard] if state.accumulates else []  # reading it would be a guard
         else:
-            guard_hooks(Unread, "watch")
+            guard_hooks()
             if not state.accumulates:
                 state.heard.clear()
         listening.heard, listening.has_gradients = heard, torch.is_grad_enabled()
@@ -229,7 +239,7 @@ class Regularized(Penalized):
             if heard:
                 heard = settled(heard)
             if not state.is_read and self.training:
-                Unread.watch(self, output)
+                watch(self, output)
             if state.bindings and self.training and torch.is_grad_enabled():
                 for binding in state.bindings:
                     if binding.is_watching:

@@ -36,7 +36,7 @@ from regspec.runtime.penalties.passes import (
 from regspec.runtime.penalties.readings import Reading
 from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Sum
 from regspec.runtime.penalties.schedules import Scheduled
-from regspec.runtime.penalties.weights import identity_at, tensor_at, weight_at
+from regspec.runtime.penalties.weights import identity_at, is_trained_at, tensor_at, weight_at
 
 Regularizer = Callable[[Tensor], Tensor]
 
@@ -156,8 +156,12 @@ class WeightTerm(Term):
         return sum(wholes[1:], wholes[0]) if self.adds_parameters else torch.stack(wholes)
 
     def is_trained(self, module: nn.Module) -> bool:
-        """Whether its penalty has a gradient: the weight is not frozen, or not all of it is, where that counts too."""
-        found = [weight_at(module, way) is not None for way in self.ways]
+        """Whether its penalty has a gradient: the weight is not frozen, or not all of it is, where that counts too.
+
+        Raises:
+            RuntimeError: where the weight is gone.
+        """
+        found = [is_trained_at(module, way) for way in self.ways]
         return any(found) if self.adds_parameters or self.counts_frozen else all(found)
 
     def is_seen(self, module: nn.Module, seen: Seen) -> bool:

@@ -23,21 +23,33 @@ def weight_at(module: nn.Module, way: Way, counts_frozen: bool = False) -> Tenso
         RuntimeError: where it is gone.
     """
     owner, name = owner_at(module, way), way[-1]
-    parameter: Tensor | None = owner._parameters.get(name)  # `getattr` would take longer
-    if parameter is None:
-        parameter, is_trained = _computed(owner, name, way)
-    else:
-        is_trained = parameter.requires_grad or not isinstance(parameter, nn.Parameter)
+    weight: Tensor | None = owner._parameters.get(name)  # `getattr` would take longer
+    is_trained = _is_trained(owner, name, weight)
+    if is_trained is False and not counts_frozen:
+        return None
+    if weight is None:
+        weight = _computed(owner, name, way)
+        is_trained = _has_gradient(owner, weight) if is_trained is None else is_trained
     if is_trained:
-        return parameter
-    return parameter.detach() if counts_frozen else None
+        return weight
+    return weight.detach() if counts_frozen else None
+
+
+def is_trained_at(module: nn.Module, way: Way) -> bool:
+    """Whether the weight to which a way leads is trained, or anything that it is computed from: it is not for that.
+
+    A spectral norm would take a step of its power iteration. Raises `RuntimeError` where it is gone.
+    """
+    owner, name = owner_at(module, way), way[-1]
+    is_trained = _is_trained(owner, name, owner._parameters.get(name))
+    return _has_gradient(owner, _computed(owner, name, way)) if is_trained is None else is_trained
 
 
 def tensor_at(module: nn.Module, way: Way) -> Tensor:
     """The weight to which a way leads, frozen or not. Raises `RuntimeError` where it is gone."""
     owner = owner_at(module, way)
     parameter: Tensor | None = owner._parameters.get(way[-1])
-    return _computed(owner, way[-1], way)[0] if parameter is None else parameter
+    return _computed(owner, way[-1], way) if parameter is None else parameter
 
 
 def identity_at(module: nn.Module, way: Way) -> object:
@@ -98,26 +110,49 @@ def _found(module: nn.Module, way: Way) -> nn.Module:
 
 
 def _has(owner: nn.Module, name: str) -> bool:
-    return owner._parameters.get(name) is not None or isinstance(getattr(owner, name, None), Tensor)
+    if owner._parameters.get(name) is not None or _parametrization(owner, name) is not None:
+        return True
+    return isinstance(getattr(owner, name, None), Tensor)
 
 
-def _computed(owner: nn.Module, name: str, way: Way) -> tuple[Tensor, bool]:
-    """A weight that is no parameter of its own, and whether anything that it is computed from is trained."""
-    parametrizations: Any = owner._modules.get("parametrizations")
-    if parametrizations is not None and name in parametrizations:
-        return getattr(owner, name), any(each.requires_grad for each in parametrizations[name].parameters())
+def _is_trained(owner: nn.Module, name: str, parameter: Tensor | None) -> bool | None:
+    """Whether a parameter is trained, or what a weight is computed from; None where only the weight itself can say."""
+    if parameter is not None:
+        return parameter.requires_grad or not isinstance(parameter, nn.Parameter)
+    if (computing := _parametrization(owner, name)) is not None:
+        return any(each.requires_grad for each in computing.parameters())
     if (found := _hooks(owner).get(name)) is not None:
-        hook, sources = found
-        return _by_hook(hook, owner, name), any(each.requires_grad for each in sources)
+        return any(each.requires_grad for each in found[1])
+    return None
+
+
+def _has_gradient(owner: nn.Module, weight: Tensor) -> bool:
+    """Whether a weight is trained that is an attribute, or is computed by a property, as a wrapper's is."""
+    if weight.requires_grad or isinstance(weight, nn.Parameter) or not torch.is_inference_mode_enabled():
+        return weight.requires_grad
+    return any(each.requires_grad for each in owner.parameters())  # nothing has a gradient here
+
+
+def _computed(owner: nn.Module, name: str, way: Way) -> Tensor:
+    """A weight that is no parameter of its own."""
+    if _parametrization(owner, name) is not None:
+        computed: Tensor = getattr(owner, name)
+        return computed
+    if (found := _hooks(owner).get(name)) is not None:
+        return _by_hook(found[0], owner, name)
     with torch.enable_grad():  # a wrapper's property may compute it
         other = getattr(owner, name, None)
     if not isinstance(other, Tensor):
         where, kind = ".".join(way[:-1]), type(owner).__name__
         what = "has one that is no tensor, as quantized modules do" if callable(other) else f"has no '{name}'"
         raise _gone(way, f"'{where}' is a {kind} now, which {what}" if where else f"the {kind} {what}")
-    if other.requires_grad or isinstance(other, nn.Parameter) or not torch.is_inference_mode_enabled():
-        return other, other.requires_grad
-    return other, any(each.requires_grad for each in owner.parameters())  # nothing has a gradient here
+    return other
+
+
+def _parametrization(owner: nn.Module, name: str) -> nn.Module | None:
+    """What computes a weight that is parametrized."""
+    parametrizations = owner._modules.get("parametrizations")
+    return None if parametrizations is None else parametrizations._modules.get(name)
 
 
 def _hooks(owner: nn.Module) -> dict[str, tuple[Any, list[nn.Parameter]]]:
