@@ -241,10 +241,10 @@ def _ruled(resolved: Resolved, ruled: Sequence[Regularizer | None]) -> Resolved:
 
 
 def _weight_term(weight: Weight, regularizer: Regularizer) -> Term:
-    rank = len(weight.pattern.keras)
-    if "i" in weight.several and regularizer.needs_inputs:
-        raise ShapeError(f"has a penalty by inputs, but its {weight.slot} has no single axis of these")
-    regularizer.check(weight.slot, has_inputs=weight.dimensions.inputs is not None)
-    if "o" in weight.several and regularizer.needs_outputs(rank):
-        raise ShapeError(f"has a penalty by outputs, but its {weight.slot} has no single axis of these")
+    regularizer.check(weight.slot, has_inputs=bool(weight.pattern.inputs))
+    at = weight.dimensions
+    known = {"inputs": at.inputs, "outputs": at.units, "columns": at.columns}
+    for axes_needed in regularizer.needs(len(weight.pattern.keras)):
+        if known[axes_needed] is None:
+            raise ShapeError(f"has a penalty by {axes_needed}, but its {weight.slot} has no single axis of these")
     return Term(weight.name, regularizer, weight.name)

@@ -45,18 +45,17 @@ class Weight:
     explicit: bool = False  # whether the layer itself says what its regularizer is
     fans: tuple[int, int] | None = None  # where Keras does not count them from the shape
     ones: tuple[int, int] | None = None  # rows that start at one: an LSTM's forget gate
-    several: tuple[str, ...] = ()  # i or o, or both, where its inputs or outputs lie along several axes, or along none
     blocks: int | None = None  # of a kernel of groups: how many there are, one below the other in torch
     chunks: tuple[int, ...] | None = None  # Keras's gates, in the order in which torch stores them
     along: tuple[int | None, ...] = ()  # for each of its axes, the Keras axis of the input that decides its size
 
     @property
     def dimensions(self) -> Dimensions:
-        """Where its outputs and inputs lie in torch."""
-        if self.blocks is None:
-            columns = self.pattern.last if len(self.pattern.keras) == 2 else None
-            return Dimensions(self.pattern.output, self.pattern.input, columns=columns)
-        return Dimensions(self.pattern.output, 1, self.blocks)
+        """Where its outputs and inputs lie in torch, if along one dimension each."""
+        outputs, inputs = (each[0] if len(each) == 1 else None for each in (self.pattern.outputs, self.pattern.inputs))
+        if self.blocks is not None:
+            return Dimensions(outputs, 1, self.blocks)
+        return Dimensions(outputs, inputs, columns=self.pattern.last if len(self.pattern.keras) == 2 else None)
 
     @property
     def drawn(self) -> Drawn | None:

@@ -263,7 +263,7 @@ def _axes(selected: Selected, regularizer: Regularizer, text: Document) -> Dimen
         has_inputs=weight.is_open or (weight.at is not None and weight.at.inputs is not None),
         has_outputs=weight.is_open or weight.at is not None or rank < 2,
     )
-    if weight.is_open and regularizer.reads_axes_of(rank):
+    if weight.is_open and rank > 1 and regularizer.needs(rank):
         shape = ", ".join(map(str, selected.shape))
         what = f"'{selected.name}' is ({shape}), and it is not known which of its axes counts the outputs"
         hint = "say it in the rule: output_axis: 0, as in a Linear, or another" + ", and input_axis" * (rank > 2)
