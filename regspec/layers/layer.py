@@ -231,6 +231,11 @@ class Layer(Frozen):
         return False
 
     @property
+    def is_frozen_whole(self) -> bool:
+        """Whether its module is frozen with whatever weights that has, declared or not."""
+        return self.is_opaque and not self.trainable
+
+    @property
     def reads_batch(self) -> bool:
         """Whether in training an example's output depends on its batch, or on how often the layer was called before."""
         return self.is_opaque  # only the user knows

@@ -20,12 +20,12 @@ from regspec.layers.dense import Dense
 from regspec.layers.families import Spatial
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
-from regspec.layers.nested import Nested, OnInputs
+from regspec.layers.nested import Nested, OnInputs, Wrapper
 from regspec.layers.recurrent import Chain, Recurrent, as_torch_takes
 
 
 @kind
-class Bidirectional(Layer):
+class Bidirectional(Wrapper):
     """A recurrent layer forwards and another backwards over the sequence, merged."""
 
     example = "{layer: {LSTM: {units: 32, kernel_regularizer: {l2: 1e-4}}}}"
@@ -247,7 +247,7 @@ def _in_steps(order: Order) -> Order:
 
 
 @kind
-class TimeDistributed(Layer):
+class TimeDistributed(Wrapper):
     """A layer applied to each step of a sequence by itself.
 
     The layer's batch is the steps of all sequences, so its own activity penalty is divided by their number. A layer
@@ -270,10 +270,6 @@ class TimeDistributed(Layer):
         return {"layer": OnInputs(self.layer, tuple(map(self._step, xs)))}
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        return ("TimeDistributed", *self.layer.kinds)
-
-    @property
     def inner_activities(self) -> dict[str, Regularizer]:
         own = {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
         return {**own, **self.layer.inner_activities}
@@ -291,10 +287,6 @@ class TimeDistributed(Layer):
             raise ShapeError(f"takes input of (batch, steps, …), but is given {xs[0].described}")
         if isinstance(self.layer, (Recurrent, Bidirectional)) and self.layer.stateful:
             raise ShapeError("wraps a stateful layer, whose state would go from each step's sequence to the next")
-
-    @property
-    def reads_batch(self) -> bool:
-        return self.layer.reads_batch
 
     @property
     def _has_batches(self) -> bool:
@@ -340,10 +332,6 @@ class TimeDistributed(Layer):
     def reads_axes(self) -> bool:
         return True
 
-    @property
-    def keeps_axes(self) -> bool:  # type: ignore[override]  # of a wrapper it is what its layer does
-        return self.layer.keeps_axes
-
     def counted_by_keras(self, *xs: Symbol) -> Layer:
         if xs[0].rank < 3:
             return self  # to be checked first
@@ -358,21 +346,6 @@ class TimeDistributed(Layer):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (*x.shape[:2], *nested.output_shape(self.layer, self._step(x))[1:])
-
-    @property
-    def takes_integers(self) -> bool:
-        return self.layer.takes_integers
-
-    @property
-    def index_limit(self) -> int | None:
-        return self.layer.index_limit
-
-    @property
-    def indexes_rows(self) -> bool:
-        return self.layer.indexes_rows
-
-    def output_dtype(self, x: Symbol, *_: Symbol) -> str | list[str] | None:
-        return self.layer.output_dtype(x)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if isinstance(self.layer, Dense) and self.layer.is_along_last_axis and not self.inner_activities:
