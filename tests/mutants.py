@@ -186,6 +186,13 @@ MUTANTS = (
         "tests/layers/test_axes.py -k squeeze",
     ),
     Mutant(
+        "axes that a layer names are turned where the spec counts as Keras does",
+        "graph/resolved.py",
+        "if layer.gives_as_written and not x.is_open:",
+        "if False:",
+        "tests/layers/test_wrappers.py -k said",
+    ),
+    Mutant(
         "a layer that asks for no meaning tells one",
         "graph/readings.py",
         "data_format is not None and first.reads_axes else ()",

@@ -180,6 +180,11 @@ class Layer(Frozen):
         return not (self.is_counted_by_spec or said)
 
     @property
+    def gives_as_written(self) -> bool:
+        """Whether the axes of its output are those that its fields name, in their order, as the spec counts them."""
+        return self.is_counted_by_spec
+
+    @property
     def says_layout(self) -> bool:
         """Whether it says itself what the axes of an input mean that says nothing of them."""
         return False

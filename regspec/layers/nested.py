@@ -97,6 +97,10 @@ class Wrapper(Layer):
         return super().is_frozen_whole or self.layer.is_frozen_whole
 
     @property
+    def gives_as_written(self) -> bool:
+        return self.layer.gives_as_written
+
+    @property
     def says_layout(self) -> bool:
         return self.layer.says_layout
 

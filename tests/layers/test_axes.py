@@ -294,6 +294,14 @@ ROWS: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
         on([([3, 6, 7], ["channels", "height", "width"])] * 2, ab("Concatenate", axis=1), **LAST),
         lambda a, b: torch.cat([a, b], 1).permute(0, 2, 3, 1),
     ),
+    "said, dot": (
+        on([([3, 6, 7], ["channels", "height", "width"]), [7]], ab("Dot", axes=[3, 1]), **LAST),
+        lambda a, b: torch.einsum("bchw,bw->bch", a, b),
+    ),
+    "said, permute, softmax": (
+        on([([3, 6, 7], ["channels", "height", "width"])], one("Permute", dims=[2, 1, 3]), "Softmax", **LAST),
+        lambda a: a.softmax(1).permute(0, 2, 3, 1),
+    ),
     "said, conv that says so too": (
         on(
             [([3, 6, 7], ["channels", "height", "width"])],

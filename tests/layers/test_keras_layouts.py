@@ -72,6 +72,29 @@ def test_pairs(name: str) -> None:
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
 
 
+SAID: dict[str, Any] = {
+    "permute": {"Permute": {"dims": [2, 1, 3]}},
+    "equation": {"EinsumDense": {"equation": "bchw,cd->bdhw", "output_shape": [4, 6, 7], "activation": "softmax"}},
+    "equation that turns": {"EinsumDense": {"equation": "bchw,wd->bdhc", "output_shape": [4, 6, 3]}},
+    "dot": {"Dot": {"axes": [3, 1], "inputs": ["x", "y"]}},
+    "steps": {"TimeDistributed": {"layer": {"Permute": {"dims": [2, 1]}}}},
+    "softmax": {"Softmax": {"axis": 2}},
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_an_input_that_is_said_to_be_otherwise(name: str) -> None:
+    """In a spec with channels last; the torch model's axes are those of `test_axes` and `test_wrappers`."""
+    inputs = {"x": {"shape": [3, 6, 7], "axes": ["channels", "height", "width"]}, "y": {"shape": [7]}}
+    ((kind, fields),) = SAID[name].items()
+    layers = [{kind: {"inputs": "x", **fields, "name": "layer"}}, {"Dense": {"units": 2, "inputs": "y", "name": "y2"}}]
+    spec = {"regspec": 1, "name": "said", "data_format": "channels_last", "inputs": inputs, "layers": layers}
+    spec["outputs"] = ["layer", "y2"]
+    model, printed = filled(regspec.loads(json.dumps(spec)))
+    xs = [torch.randn(2, 3, 6, 7), torch.randn(2, 7)]
+    torch.testing.assert_close(printed(xs, training=False)[0], model(*xs)[0], rtol=1e-4, atol=1e-5)
+
+
 def test_a_moved_mask() -> None:
     """Keras's Permute drops it, and what comes after would count every step."""
     spec = {

@@ -12,7 +12,7 @@ from torch import Tensor
 import regspec
 from tests import own
 
-from .test_axes import check_by_hand, on, one
+from .test_axes import LAST, check_by_hand, on, one
 
 VIDEO = ([4, 3, 6, 7], ["steps", "channels", "height", "width"])
 INNER: dict[str, tuple[dict[str, Any], Callable[[Tensor], Tensor]]] = {
@@ -26,7 +26,7 @@ INNER: dict[str, tuple[dict[str, Any], Callable[[Tensor], Tensor]]] = {
     "flip": (one("Flip", axis=1), lambda a: a.flip(2)),
     "mean": (one("Mean", axis=2), lambda a: a.mean(3)),
     "get item": (one("GetItem", key=[":", ":", 0]), lambda a: a[:, :, :, 0]),
-    "reshape": (one("Reshape", target_shape=[6, 3, 7]), lambda a: a.reshape(-1, 4, 6, 3, 7)),
+    "reshape": (one("Reshape", target_shape=[6, 3, 7]), lambda a: a.reshape(*a.shape[:2], 6, 3, 7)),
     # Keras's axis of steps is the height, and is put first
     "permute of each row": (
         one("TimeDistributed", layer=one("Permute", dims=[2, 1])),
@@ -37,6 +37,14 @@ ROWS: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     f"{title} of each step": (on([VIDEO], one("TimeDistributed", layer=layer)), function)
     for title, (layer, function) in INNER.items()
 }
+# The same where the spec counts as Keras does, and the input says that it does not: the axes are those that are named.
+SAID_IMAGE = ([3, 6, 7], ["channels", "height", "width"])
+for title, (layer, function) in INNER.items():
+    ROWS[f"{title} of each step, said"] = (on([VIDEO], one("TimeDistributed", layer=layer), **LAST), function)
+    ROWS[f"{title}, said"] = (
+        on([SAID_IMAGE], layer, **LAST),
+        lambda a, function=function: function(a.unsqueeze(1)).squeeze(1),
+    )
 
 MOVES = one("EinsumDense", equation="bchw,cd->bhdw", output_shape=[6, 4, 7])
 
@@ -70,6 +78,14 @@ ROWS |= {
             "Softmax",
         ),
         lambda a: lambda model: torch.einsum("bschw,cd->bshdw", a, model.one.layer.weight).softmax(3),
+    ),
+    "normalized, dense by an equation, said": (
+        on([SAID_IMAGE], one("SpectralNormalization", name="one", layer=MOVES), **LAST),
+        lambda a: lambda model: torch.einsum("bchw,cd->bhdw", a, model.one.layer.weight),
+    ),
+    "reshape that says channels first where they are last": (
+        on([[126]], one("Reshape", target_shape=[3, 6, 7], axes=SAID_IMAGE[1]), **LAST),
+        lambda a: a.view(-1, 3, 6, 7),
     ),
     "reshape, normalized conv that says channels first": (
         on([[126]], one("Reshape", target_shape=[3, 6, 7]), normalized("Conv2D", "channels_first")),
