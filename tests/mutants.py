@@ -195,8 +195,8 @@ MUTANTS = (
     Mutant(
         "a layer that asks for no meaning tells one",
         "graph/readings.py",
-        "data_format is not None and first.reads_axes else ()",
-        "data_format is not None else ()",
+        "first.says_layout or (data_format is not None and first.reads_axes)",
+        "first.says_layout or data_format is not None",
         "tests/layers/test_axes.py -k relu",
     ),
     Mutant(

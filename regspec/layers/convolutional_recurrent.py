@@ -39,6 +39,10 @@ class ConvLSTM(Recurrent, Gated, Even):
             cls.takes = (batch, "steps", *rest)
 
     @property
+    def takes_steps(self) -> bool:
+        return True
+
+    @property
     def state_count(self) -> int:
         return 2
 

@@ -135,6 +135,10 @@ class Spatial(Layer):
         return x.spec_order == self.spatial_order(x.rank) != axes.identity(x.rank)
 
     @property
+    def is_spatial(self) -> bool:
+        return True
+
+    @property
     def says_layout(self) -> bool:
         return self.data_format is not None
 

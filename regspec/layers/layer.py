@@ -180,6 +180,21 @@ class Layer(Frozen):
         return not (self.is_counted_by_spec or said)
 
     @property
+    def has_fixed_rank(self) -> bool:
+        """Whether its input has one number of axes, so that this tells what they mean."""
+        return self.takes is not None
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether it works on signals, images or volumes, each with its channels."""
+        return False
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether its input is a sequence of what has channels of its own: of signals, images or volumes."""
+        return False
+
+    @property
     def gives_as_written(self) -> bool:
         """Whether the axes of its output are those that its fields name, in their order, as the spec counts them."""
         return self.is_counted_by_spec
@@ -323,4 +338,4 @@ class Layer(Frozen):
             is_beside_others = any(other.rank == x.rank > 2 and not other.is_plain for other in xs)
             reads = self.reads_axes and x.rank >= self.open_rank
             if x.is_open and (reads or is_beside_others):
-                raise ReadingError(f"takes {x.described}", x.rank)
+                raise ReadingError(f"takes {x.described}", x.rank, in_steps=self.takes_steps)

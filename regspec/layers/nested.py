@@ -97,6 +97,18 @@ class Wrapper(Layer):
         return super().is_frozen_whole or self.layer.is_frozen_whole
 
     @property
+    def has_fixed_rank(self) -> bool:
+        return self.layer.has_fixed_rank
+
+    @property
+    def is_spatial(self) -> bool:
+        return self.layer.is_spatial
+
+    @property
+    def takes_steps(self) -> bool:
+        return self.layer.takes_steps
+
+    @property
     def gives_as_written(self) -> bool:
         return self.layer.gives_as_written
 

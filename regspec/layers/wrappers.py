@@ -17,7 +17,6 @@ from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
 from regspec.layers.cells import Cell
 from regspec.layers.dense import Dense
-from regspec.layers.families import Spatial
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
 from regspec.layers.nested import Nested, OnInputs, Wrapper
@@ -319,8 +318,12 @@ class TimeDistributed(Wrapper):
     def input_spec_order(self, rank: int) -> Order | None:
         """Signals, images and volumes in steps; of other layers' inputs none can tell whether they are images."""
         inner = self.layer.input_spec_order(rank - 1)
-        is_clear = rank < 4 or isinstance(self.layer, (Spatial, Chain, Bidirectional))
+        is_clear = rank < 4 or self.layer.has_fixed_rank
         return _in_steps(inner) if inner is not None and is_clear else None
+
+    @property
+    def takes_steps(self) -> bool:
+        return self.layer.is_spatial and not self.layer.takes_steps  # of steps of steps there are no names
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         (x,) = xs
