@@ -54,16 +54,16 @@ MUTANTS = (
     Mutant(
         "outputs of a transposed convolution are looked for along its last axis",
         "code/axes.py",
-        'return self._dimension("o" if "o" in self.keras else self.keras[-1])',
-        "return self._dimension(self.keras[-1])",
-        "tests/test_penalties.py -k groups",
+        "return found if found or self.inputs else (self.last,)",
+        "return (self.last,)",
+        "tests/test_groups.py",
     ),
     Mutant(
         "what an equation sums over is taken for the outputs of its kernel",
         "layers/dense.py",
-        'ends = {"i": [each for each in shapes.kernel_axes if each not in made]}',
-        'ends = {"i": [each for each in shapes.kernel_axes if each not in given]}',
-        "tests/test_penalties.py -k groups",
+        '"o" if each in outputs else "i" if each in inputs',
+        '"o" if each in inputs else "i" if each in outputs',
+        "tests/test_groups.py",
     ),
     # -- language ------------------------------------------------------------------------------------------------------
     Mutant(
@@ -186,10 +186,17 @@ MUTANTS = (
         "tests/layers/test_axes.py -k squeeze",
     ),
     Mutant(
+        "axes that a layer names are turned where the spec counts as Keras does",
+        "graph/resolved.py",
+        "if layer.gives_as_written and not x.is_open:",
+        "if False:",
+        "tests/layers/test_wrappers.py -k said",
+    ),
+    Mutant(
         "a layer that asks for no meaning tells one",
         "graph/readings.py",
-        "data_format is not None and first.reads_axes else ()",
-        "data_format is not None else ()",
+        "first.says_layout or (data_format is not None and first.reads_axes)",
+        "first.says_layout or data_format is not None",
         "tests/layers/test_axes.py -k relu",
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""Blocks as classes: how many, with which parameters; what they compute is what the same layers compute without blocks."""
+"""Blocks as classes: how many, with which parameters; they compute what the same layers do without blocks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ CASES = {
             layers:
               - Conv2D: {name: conv, filters: $filters, strides: $strides, kernel_size: [3, 2], padding: same}
               - Conv2D: {name: plain, filters: 5, kernel_size: 1}
-        layers: [down: {filters: 4}, down: {filters: 6, strides: 2}, down: {filters: 2, strides: 2}, Flatten, Dense: {units: 2}]
+        layers: [down: {filters: 4}, down: {filters: 6, strides: 2}, down: {filters: 2, strides: 2}, Flatten]
         """,
         1,
         (
@@ -91,7 +91,10 @@ CASES = {
             parameters: {rate: 0.5, strength: 1e-3, activity: 0.1}
             layers:
               - Dense:
-                  {name: dense, units: 5, kernel_regularizer: {l1: 1e-4, l2: $strength}, activity_regularizer: {l1: $activity}}
+                  name: dense
+                  units: 5
+                  kernel_regularizer: {l1: 1e-4, l2: $strength}
+                  activity_regularizer: {l1: $activity}
               - Dropout: {name: drop, rate: $rate}
         layers: [hidden: {rate: 0.1}, hidden: {strength: 0.2}, hidden: {rate: 0.3, activity: 0.7}]
         """,
@@ -113,7 +116,7 @@ CASES = {
         """,
         1,
         (
-            "self.one = nn.Sequential(*[DenseBlock(in_features=6, units=6) for _ in range(3)])".replace(
+            "self.one = nn.Sequential(*[Dense(in_features=6, units=6) for _ in range(3)])".replace(
                 "DenseBlock", "Dense"
             ),
             "self.two = nn.Sequential(",
@@ -162,7 +165,8 @@ CASES = {
         """,
         2,
         (
-            "ex_left, ex_right = a, b\n        for block in self.ex:\n            ex_left, ex_right = block(ex_left, ex_right)",
+            "ex_left, ex_right = a, b\n        for block in self.ex:\n",
+            "    ex_left, ex_right = block(ex_left, ex_right)",
             "for block in self.grown:\n            grown = block(grown, b)",
             "nn.ModuleList([Grown() for _ in range(2)])",
         ),
@@ -196,7 +200,7 @@ CASES = {
             layers:
               - Rescaling: {name: r, scale: $scale, offset: $offset}
               - Reshape: {name: s, target_shape: $shape}
-        layers: [moved: {scale: 0.5, offset: -1.0, shape: [6, 4]}, moved: {scale: 2.0, offset: 3.0, shape: [8, 3]}, Flatten]
+        layers: [moved: {scale: 0.5, offset: -1.0, shape: [6, 4]}, moved: {scale: 2.0, offset: 3.0, shape: [8, 3]}]
         """,
         1,
         (),
@@ -214,7 +218,7 @@ CASES = {
               - Conv1D: {name: c, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $nn}
               - Conv1D: {name: d, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $training}
               - Conv1D: {name: e, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $Conv1D}
-        layers: [odd, odd: {hidden: 2}, odd: {lambda: 2}, odd: {nn: 2}, odd: {training: 2}, odd: {Conv1D: 2}, Flatten]
+        layers: [odd, odd: {hidden: 2}, odd: {lambda: 2}, odd: {nn: 2}, odd: {training: 2}, odd: {Conv1D: 2}]
         """,
         1,
         ("self.hidden_ = hidden", "self.training_ = training"),

@@ -62,7 +62,10 @@ def between(have: Order, want: Order) -> Order:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """How torch stores a Keras array: ``"h w i o -> o i h w"``; a group is one dimension, ``"d h k -> (h k) d"``."""
+    """How torch stores a Keras array: ``"h w i o -> o i h w"``; a group is one dimension, ``"i o0 o1 -> (o0 o1) i"``.
+
+    Names that begin with i and o are those of a layer's inputs and outputs.
+    """
 
     keras: tuple[str, ...]
     torch: tuple[tuple[str, ...], ...]
@@ -90,14 +93,18 @@ class Pattern:
         return self._dimension(self.keras[-1])
 
     @property
-    def output(self) -> int:
-        """The dimension in torch along which the layer's outputs lie: of axis ``o``, or else of Keras's last axis."""
-        return self._dimension("o" if "o" in self.keras else self.keras[-1])
+    def outputs(self) -> tuple[int, ...]:
+        """The dimensions in torch along which the layer's outputs lie; where no axis is named, of Keras's last."""
+        found = self._named("o")
+        return found if found or self.inputs else (self.last,)
 
     @property
-    def input(self) -> int | None:
-        """The dimension in torch along which the layer's inputs lie: of axis ``i``; None where none is called so."""
-        return self._dimension("i") if "i" in self.keras else None
+    def inputs(self) -> tuple[int, ...]:
+        """The dimensions in torch along which the layer's inputs lie; none where no axis is named so."""
+        return self._named("i")
+
+    def _named(self, letter: str) -> tuple[int, ...]:
+        return tuple(index for index, group in enumerate(self.torch) if any(name[0] == letter for name in group))
 
     def _dimension(self, name: str) -> int:
         return next(dimension for dimension, group in enumerate(self.torch) if name in group)

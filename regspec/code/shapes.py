@@ -46,21 +46,23 @@ class RankError(ShapeError):
 class ReadingError(ShapeError):
     """A tensor, of which nothing tells whether its channels are first or last, goes where that must be known."""
 
-    def __init__(self, what: str, rank: int, *, is_format_said: bool = False) -> None:
-        self.said, self.rank = what, rank
-        names = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")}.get(rank)
+    def __init__(self, what: str, rank: int, *, in_steps: bool = False, is_format_said: bool = False) -> None:
+        self.said, self.rank, self.in_steps = what, rank, in_steps
+        space = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+        names = space.get(rank - 2 - in_steps)
         if names is None:
             super().__init__(f"{what}, and must know which axis has the channels", "set data_format in the spec")
             return
-        first, last = ", ".join(("channels", *names)), ", ".join((*names, "channels"))
-        other = "steps, features" if rank == 3 else last
-        hint = f"say axes: [{first}] or [{other}] at a Reshape or Permute before it"
+        steps = ("steps",) * in_steps
+        others = ("steps", "features") if rank == 3 else (*steps, *names, "channels")
+        first, last = ", ".join((*steps, "channels", *names)), ", ".join(others)
+        hint = f"say axes: [{first}] or [{last}] at a Reshape or Permute before it"
         more = "" if is_format_said else ", or data_format in the spec"
         super().__init__(f"{what}, which may be ({first}) or ({last})", hint + more)
 
     def with_format_said(self) -> ReadingError:
         """The same fault, for a spec that says its data_format already."""
-        return ReadingError(self.said, self.rank, is_format_said=True)
+        return ReadingError(self.said, self.rank, in_steps=self.in_steps, is_format_said=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -67,9 +67,9 @@ def orders_by_use(first: Layer | None, data_format: DataFormat | None) -> tuple[
     """The orders, by rank, in which tensors that say nothing of their axes are counted where this layer takes them."""
     if first is None or data_format == "channels_last":
         return ()
-    # a layer that asks for no meaning tells none: what comes after it does
-    ranks = (3, 4, 5) if first.says_layout else (3,) if data_format is not None and first.reads_axes else ()
-    return tuple(order for rank in ranks if (order := first.input_spec_order(rank)) is not None)
+    if not (first.says_layout or (data_format is not None and first.reads_axes)):
+        return ()  # a layer that asks for no meaning tells none: what comes after it does
+    return tuple(order for rank in (3, 4, 5, 6) if (order := first.input_spec_order(rank)) is not None)
 
 
 def first_uses(body: Body) -> Mapping[str, Layer]:

@@ -90,14 +90,16 @@ class ResolvedLayers:
                 raise (error.with_channels_last() if self.data_format == "channels_last" else error) from None
             except ReadingError as error:
                 raise (error if self.data_format is None else error.with_format_said()) from None
-            outputs = tuple(self._counted(x, read_as) for x in made.outputs)
+            outputs = tuple(self._counted(layer, x, read_as) for x in made.outputs)
             _check_units(activity, outputs)
             self.known[key] = replace(made, said=layer, outputs=outputs)
         return self.known[key]
 
-    def _counted(self, x: Symbol, read_as: tuple[Order, ...]) -> Symbol:
-        """An output with its axes as the spec counts them."""
+    def _counted(self, layer: Layer, x: Symbol, read_as: tuple[Order, ...]) -> Symbol:
+        """An output of a layer with its axes as the spec counts them."""
         if self.data_format == "channels_last":
+            if layer.gives_as_written and not x.is_open:  # of an input whose axes are said to be in another order
+                return x
             return replace(x, spec_order=axes.identity(x.rank), is_open=False)
         order = next((each for each in read_as if len(each) == x.rank), None)
         if x.is_open and order is not None:
@@ -241,10 +243,10 @@ def _ruled(resolved: Resolved, ruled: Sequence[Regularizer | None]) -> Resolved:
 
 
 def _weight_term(weight: Weight, regularizer: Regularizer) -> Term:
-    rank = len(weight.pattern.keras)
-    if "i" in weight.several and regularizer.needs_inputs:
-        raise ShapeError(f"has a penalty by inputs, but its {weight.slot} has no single axis of these")
-    regularizer.check(weight.slot, has_inputs=weight.dimensions.inputs is not None)
-    if "o" in weight.several and regularizer.needs_outputs(rank):
-        raise ShapeError(f"has a penalty by outputs, but its {weight.slot} has no single axis of these")
+    regularizer.check(weight.slot, has_inputs=bool(weight.pattern.inputs))
+    at = weight.dimensions
+    known = {"inputs": at.inputs, "outputs": at.units, "columns": at.columns}
+    for axes_needed in regularizer.needs(len(weight.pattern.keras)):
+        if known[axes_needed] is None:
+            raise ShapeError(f"has a penalty by {axes_needed}, but its {weight.slot} has no single axis of these")
     return Term(weight.name, regularizer, weight.name)

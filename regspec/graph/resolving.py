@@ -406,8 +406,11 @@ def _names_of(entry: Entry) -> list[str]:
 
 def calls_what_is_made_for_others(first: LayerNode, inputs: Sequence[Symbol]) -> str:
     """What is wrong with a further call of a layer whose weights or modules can't take these inputs."""
-    made_for = " and ".join(shapes.text(x.spec_shape) for x in first.inputs)
-    given = " and ".join(x.described for x in inputs)
+    if [x.spec_order for x in inputs] == [x.spec_order for x in first.inputs]:
+        made_for = " and ".join(shapes.text(x.spec_shape) for x in first.inputs)
+        given = " and ".join(x.described for x in inputs)
+    else:
+        made_for, given = (" and ".join(map(_described_with_channels, xs)) for xs in (first.inputs, inputs))
     return f"calls '{first.name}', whose modules are made for {made_for}, on {given}"
 
 

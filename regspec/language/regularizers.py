@@ -29,7 +29,7 @@ from regspec.text.problems import RegspecError
 class Dimensions:
     """Where, in a tensor of torch, the units of an output lie; or the outputs and inputs of a weight."""
 
-    units: int
+    units: int | None  # None where they lie along several dimensions, or along none
     inputs: int | None = None
     blocks: int = 1  # the first dimension has so many, each with channels of its own along the second: a grouped kernel
     kernels: int = 1  # which lie one below the other along the first dimension
@@ -41,7 +41,6 @@ class Penalty(Named):
 
     reads_axes: ClassVar[bool] = False  # whether it must see the axes as Keras counts them
     reads_units: ClassVar[bool] = False  # whether it is by units, so that it must know where they lie
-    is_of_transpose: ClassVar[bool] = False  # whether a matrix has the penalty of its transpose
     for_weights: ClassVar[bool] = True
     adds_up: ClassVar[bool] = False  # whether the penalty of kernels in one tensor is the sum of theirs
 
@@ -49,6 +48,10 @@ class Penalty(Named):
     def needs_inputs(self) -> bool:
         """Whether it is for weights that have an axis of inputs."""
         return False
+
+    def needs(self, rank: int) -> Literal["inputs", "outputs", "columns"] | None:
+        """Which axes of a weight of this rank it must know."""
+        return "outputs" if self.reads_units else None
 
     def lower(self, at: Dimensions) -> Call:
         """The constructor of the runtime's regularizer of what lies so."""
@@ -139,6 +142,9 @@ class Orthogonal(Penalty):
     factor: NotNegative = 0.01
     mode: Literal["rows", "columns"] = "rows"
 
+    def needs(self, rank: int) -> Literal["outputs", "columns"]:
+        return "columns" if rank == 2 else "outputs"
+
     def lower(self, at: Dimensions) -> Call:
         dim = at.units if at.columns is None else at.columns
         return call("Orthogonal", self.factor, mode=unless("rows", self.mode), dim=dim)
@@ -171,6 +177,9 @@ class GroupLasso(Penalty):
     def needs_inputs(self) -> bool:
         return self.axis == "input"
 
+    def needs(self, rank: int) -> Literal["inputs", "outputs"]:
+        return "inputs" if self.needs_inputs else "outputs"
+
     def lower(self, at: Dimensions) -> Call:
         dim = at.inputs if self.axis == "input" else at.units
         if dim == 1 and at.blocks * at.kernels > 1:
@@ -197,11 +206,13 @@ class Spectral(Penalty):
     main = "strength"
     example = "1e-3"
     reads_units = True
-    is_of_transpose = True
     strength: NotNegative
 
+    def needs(self, rank: int) -> Literal["outputs"] | None:
+        return None if rank == 2 else "outputs"  # a matrix has the singular values of its transpose
+
     def lower(self, at: Dimensions) -> Call:
-        return call("Spectral", self.strength, dim=at.units)
+        return call("Spectral", self.strength, dim=at.columns if at.units is None else at.units)
 
 
 @REGULARIZERS.add
@@ -260,23 +271,10 @@ class Regularizer:
         """Whether a part of it is by units, so that it must know where they lie."""
         return any(part.reads_units for part in self._penalties)
 
-    def reads_axes_of(self, rank: int) -> bool:
-        """Whether it must know which axes of a weight of this rank count its outputs and inputs."""
-        return rank > 1 and any(
-            part.reads_units and not (part.is_of_transpose and rank == 2) for part in self._penalties
-        )
-
-    def needs_outputs(self, rank: int) -> bool:
-        """Whether it must know along which axis of a weight of this rank its outputs lie."""
-        return any(
-            part.reads_units and not part.needs_inputs and not (part.is_of_transpose and rank == 2)
-            for part in self._penalties
-        )
-
-    @property
-    def needs_inputs(self) -> bool:
-        """Whether it must know along which axis of a weight its inputs lie."""
-        return any(part.needs_inputs for part in self._penalties)
+    def needs(self, rank: int) -> list[str]:
+        """Which axes of a weight of this rank it must know: of inputs, of outputs, the columns of a matrix."""
+        needed = (part.needs(rank) for part in self._penalties)
+        return sorted({each for each in needed if each is not None})
 
     @property
     def _penalties(self) -> list[Penalty]:

@@ -162,22 +162,24 @@ class Projected(KernelSlot, BiasSlot, Attending):
         """The weights of a projection to heads."""
         kernel = self.weight(
             "kernel",
-            "i h k -> (h k) i",
+            "i o0 o1 -> (o0 o1) i",
             (size, heads, width),
             name=f"{name}.kernel",
             parameters=(f"{module}.weight",),
             fans=(size, heads * width),
         )
-        bias = self.weight("bias", "h k -> (h k)", (heads, width), name=f"{name}.bias", parameters=(f"{module}.bias",))
+        bias = self.weight(
+            "bias", "o0 o1 -> (o0 o1)", (heads, width), name=f"{name}.bias", parameters=(f"{module}.bias",)
+        )
         return (kernel, bias) if self.use_bias else (kernel,)
 
     def output_projection(self, heads: int, width: int, sizes: tuple[int, ...]) -> tuple[Weight, ...]:
         """The weights of the projection from heads to the output."""
-        names = " ".join("opqrstuv"[: len(sizes)])
+        names = " ".join(f"o{index}" for index in range(len(sizes)))
         flat = names if len(sizes) == 1 else f"({names})"
         kernel = self.weight(
             "kernel",
-            f"h k {names} -> {flat} (h k)",
+            f"i0 i1 {names} -> {flat} (i0 i1)",
             (heads, width, *sizes),
             name="attention_output.kernel",
             parameters=("output.weight",),

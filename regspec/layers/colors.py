@@ -19,6 +19,7 @@ from regspec.layers.augmentation import (
     Signed,
     Valued,
 )
+from regspec.layers.families import LastInKeras
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
 from regspec.layers.reshaping import Moved
@@ -164,11 +165,8 @@ class Solarization(Augmentation, Valued):
 
 
 @kind
-class AutoContrast(Images, Valued):
+class AutoContrast(LastInKeras, Images, Valued):  # Keras's class stretches the wrong axes of other images
     """Images whose channels are stretched to the whole range of values."""
-
-    def has_channels_first(self, x: Symbol) -> bool:
-        return False  # Keras's class stretches the wrong axes of such images
 
 
 @kind

@@ -232,7 +232,7 @@ class Depthwise(DepthwiseSlot, Even):
     @property
     def depthwise_pattern(self) -> str:
         axes = AXES[self.spatial_rank]
-        return f"{axes} i m -> (i m) 1 {axes}"
+        return f"{axes} i o -> (i o) 1 {axes}"
 
     def filtered(self, x: Symbol, suffix: str, use_bias: bool) -> Expression:
         """The input after the depthwise filters."""

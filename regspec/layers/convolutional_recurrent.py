@@ -39,6 +39,10 @@ class ConvLSTM(Recurrent, Gated, Even):
             cls.takes = (batch, "steps", *rest)
 
     @property
+    def takes_steps(self) -> bool:
+        return True
+
+    @property
     def state_count(self) -> int:
         return 2
 
@@ -78,8 +82,8 @@ class ConvLSTM(Recurrent, Gated, Even):
         return axes.identity(rank) if x.is_plain else axes.channels_first(rank)
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:
-        if self.data_format is None:
-            return self
+        if self.data_format is None or xs[0].is_open or xs[0].rank != len(self.takes or ()):
+            return self  # to be checked first
         is_first = not xs[0].is_plain
         if is_first != (self.data_format == "channels_first"):
             raise ShapeError(

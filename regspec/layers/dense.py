@@ -135,12 +135,12 @@ class EinsumDense(KernelSlot, Activated):
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         shapes = self._shapes(x)
         given, made = (set(names) for names in einsum_axes(self.equation, x))
-        ends = {"i": [each for each in shapes.kernel_axes if each not in made]}  # which are summed over
-        ends |= {"o": [each for each in shapes.kernel_axes if each not in given]}
-        known = {letters[0]: name for name, letters in ends.items() if len(letters) == 1}
-        axes = " ".join(known.get(letter, place) for letter, place in zip(shapes.kernel_axes, "abcdefgh", strict=False))
-        several = tuple(name for name, letters in ends.items() if len(letters) != 1)
-        kernel = self.weight("kernel", axes, shapes.kernel, fans=shapes.fans, several=several)
+        # outputs are new in the output, and inputs are summed over; where none is, all that the output or input has
+        outputs = {*shapes.kernel_axes} - given or {*shapes.kernel_axes} & made
+        inputs = {*shapes.kernel_axes} - made or {*shapes.kernel_axes} & given - outputs
+        ends = ["o" if each in outputs else "i" if each in inputs else "s" for each in shapes.kernel_axes]
+        axes = " ".join(f"{end}{place}" for place, end in enumerate(ends))
+        kernel = self.weight("kernel", axes, shapes.kernel, fans=shapes.fans)
         names = " ".join("abcdefgh"[: len(shapes.bias or ())])
         bias = (self.weight("bias", names, shapes.bias, parameters=("bias",)),) if shapes.bias is not None else ()
         scale = self.weight(

@@ -135,6 +135,10 @@ class Spatial(Layer):
         return x.spec_order == self.spatial_order(x.rank) != axes.identity(x.rank)
 
     @property
+    def is_spatial(self) -> bool:
+        return True
+
+    @property
     def says_layout(self) -> bool:
         return self.data_format is not None
 
@@ -193,3 +197,21 @@ class Spatial(Layer):
                 "channels",
                 *{1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}[rank],
             )
+
+
+class LastInKeras(Spatial):
+    """A layer whose class in Keras is right for channels that are last, so that the axes are moved for it."""
+
+    def has_channels_first(self, x: Symbol) -> bool:
+        return False
+
+    def literal_order(self, x: Symbol) -> Order:
+        """With the channels last, also where the layer itself says that they are first."""
+        plain = axes.identity(x.rank)
+        return axes.inverse(self.spatial_order(x.rank)) if self.data_format == "channels_first" else plain
+
+    def literal_orders(self, *xs: Symbol) -> list[Order]:
+        return [self.literal_order(x) for x in xs]
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return {**super().keras_fields(*xs), "data_format": None}

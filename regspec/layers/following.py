@@ -7,6 +7,7 @@ Keras. Where nothing tells which axis of the output has the channels, the answer
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import chain
 
 from regspec.code import axes
 from regspec.code.axes import Order
@@ -57,7 +58,9 @@ def order_of_product(xs: Sequence[Symbol], terms: Sequence[Sequence[str]], outpu
         return None
     channels = {term[x.spec_axis(-1)] for x, term in zip(xs, terms, strict=True) if not x.is_plain}
     if not channels:
-        return axes.identity(rank)
+        features = {term[-1] for term in terms}
+        is_turned = output[-1] in {*chain(*terms)} - features and not features.isdisjoint(output)
+        return None if is_turned else axes.identity(rank)  # a sequence that is turned may be meant as a signal
     new = {*output}.difference(*terms)
     found = channels.intersection(output) or new
     return axes.with_channels_at(output.index(found.pop()), rank) if len(found) == 1 else None

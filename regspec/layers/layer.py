@@ -45,18 +45,17 @@ class Weight:
     explicit: bool = False  # whether the layer itself says what its regularizer is
     fans: tuple[int, int] | None = None  # where Keras does not count them from the shape
     ones: tuple[int, int] | None = None  # rows that start at one: an LSTM's forget gate
-    several: tuple[str, ...] = ()  # i or o, or both, where its inputs or outputs lie along several axes, or along none
     blocks: int | None = None  # of a kernel of groups: how many there are, one below the other in torch
     chunks: tuple[int, ...] | None = None  # Keras's gates, in the order in which torch stores them
     along: tuple[int | None, ...] = ()  # for each of its axes, the Keras axis of the input that decides its size
 
     @property
     def dimensions(self) -> Dimensions:
-        """Where its outputs and inputs lie in torch."""
-        if self.blocks is None:
-            columns = self.pattern.last if len(self.pattern.keras) == 2 else None
-            return Dimensions(self.pattern.output, self.pattern.input, columns=columns)
-        return Dimensions(self.pattern.output, 1, self.blocks)
+        """Where its outputs and inputs lie in torch, if along one dimension each."""
+        outputs, inputs = (each[0] if len(each) == 1 else None for each in (self.pattern.outputs, self.pattern.inputs))
+        if self.blocks is not None:
+            return Dimensions(outputs, 1, self.blocks)
+        return Dimensions(outputs, inputs, columns=self.pattern.last if len(self.pattern.keras) == 2 else None)
 
     @property
     def drawn(self) -> Drawn | None:
@@ -181,6 +180,26 @@ class Layer(Frozen):
         return not (self.is_counted_by_spec or said)
 
     @property
+    def has_fixed_rank(self) -> bool:
+        """Whether its input has one number of axes, so that this tells what they mean."""
+        return self.takes is not None
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether it works on signals, images or volumes, each with its channels."""
+        return False
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether its input is a sequence of what has channels of its own: of signals, images or volumes."""
+        return False
+
+    @property
+    def gives_as_written(self) -> bool:
+        """Whether the axes of its output are those that its fields name, in their order, as the spec counts them."""
+        return self.is_counted_by_spec
+
+    @property
     def says_layout(self) -> bool:
         """Whether it says itself what the axes of an input mean that says nothing of them."""
         return False
@@ -230,6 +249,11 @@ class Layer(Frozen):
     def takes_integers(self) -> bool:
         """Whether it takes whole numbers as they are, and not as floating-point numbers."""
         return False
+
+    @property
+    def is_frozen_whole(self) -> bool:
+        """Whether its module is frozen with whatever weights that has, declared or not."""
+        return self.is_opaque and not self.trainable
 
     @property
     def reads_batch(self) -> bool:
@@ -311,7 +335,9 @@ class Layer(Frozen):
     def check_readings(self, *xs: Symbol) -> None:
         """Raises `ReadingError` where it must know which axis of an input has the channels, and nothing tells."""
         for x in xs:
-            is_beside_others = any(other.rank == x.rank > 2 and not other.is_plain for other in xs)
+            is_beside_others = not self.is_counted_by_spec and any(
+                other.rank == x.rank > 2 and not other.is_plain for other in xs
+            )
             reads = self.reads_axes and x.rank >= self.open_rank
             if x.is_open and (reads or is_beside_others):
-                raise ReadingError(f"takes {x.described}", x.rank)
+                raise ReadingError(f"takes {x.described}", x.rank, in_steps=self.takes_steps)

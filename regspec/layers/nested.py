@@ -71,6 +71,71 @@ class LayerForm:
 Nested = Annotated[Layer, LayerForm()]
 
 
+class Wrapper(Layer):
+    """A layer around another, which is as that one in what the layer takes and gives, but for what it says itself."""
+
+    layer: Nested
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return (type(self).__name__, *self.layer.kinds)
+
+    @property
+    def keeps_axes(self) -> bool:  # type: ignore[override]  # of a kind it is one answer, of a wrapper its layer's
+        return self.layer.keeps_axes
+
+    @property
+    def gives(self) -> str | None:  # type: ignore[override]  # as keeps_axes
+        return self.layer.gives
+
+    @property
+    def is_opaque(self) -> bool:  # type: ignore[override]  # as keeps_axes
+        return self.layer.is_opaque
+
+    @property
+    def is_frozen_whole(self) -> bool:
+        return super().is_frozen_whole or self.layer.is_frozen_whole
+
+    @property
+    def has_fixed_rank(self) -> bool:
+        return self.layer.has_fixed_rank
+
+    @property
+    def is_spatial(self) -> bool:
+        return self.layer.is_spatial
+
+    @property
+    def takes_steps(self) -> bool:
+        return self.layer.takes_steps
+
+    @property
+    def gives_as_written(self) -> bool:
+        return self.layer.gives_as_written
+
+    @property
+    def says_layout(self) -> bool:
+        return self.layer.says_layout
+
+    @property
+    def takes_integers(self) -> bool:
+        return self.layer.takes_integers
+
+    @property
+    def index_limit(self) -> int | None:
+        return self.layer.index_limit
+
+    @property
+    def indexes_rows(self) -> bool:
+        return self.layer.indexes_rows
+
+    @property
+    def reads_batch(self) -> bool:
+        return self.layer.reads_batch
+
+    def output_dtype(self, x: Symbol, *others: Symbol) -> str | list[str] | None:
+        return self.layer.output_dtype(x, *others)
+
+
 @dataclass(frozen=True, slots=True)
 class OnInputs:
     """A layer inside another, and what it takes there."""

@@ -18,7 +18,7 @@ from regspec.layers import nested
 from regspec.layers.families import Elementwise
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
-from regspec.layers.nested import Nested, OnInputs
+from regspec.layers.nested import Nested, OnInputs, Wrapper
 from regspec.layers.slots import AffineSlots
 
 
@@ -272,7 +272,7 @@ class UnitNormalization(Elementwise):
 
 
 @kind
-class SpectralNormalization(Layer):
+class SpectralNormalization(Wrapper):
     """A layer whose kernel is divided by its largest singular value at each step of training."""
 
     example = "{layer: {Dense: {units: 64}}}"
@@ -295,10 +295,6 @@ class SpectralNormalization(Layer):
     def _is_cut(self, x: Symbol) -> bool:
         """Whether the output has the type of an input of whole numbers."""
         return self.cuts_off and self.takes_integers and not x.is_floating
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return ("SpectralNormalization", type(self.layer).__name__)
 
     @property
     def inner_activities(self) -> dict[str, Regularizer]:
@@ -332,18 +328,6 @@ class SpectralNormalization(Layer):
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
         self.layer.checked(*xs)
-
-    @property
-    def takes_integers(self) -> bool:
-        return self.layer.takes_integers
-
-    @property
-    def index_limit(self) -> int | None:
-        return self.layer.index_limit
-
-    @property
-    def indexes_rows(self) -> bool:
-        return self.layer.indexes_rows
 
     def output_dtype(self, x: Symbol, *_: Symbol) -> str | list[str] | None:
         return x.dtype if self._is_cut(x) else self.layer.output_dtype(x)

@@ -14,7 +14,7 @@ from regspec.code.expressions import Expression, Module, call
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
 from regspec.language.fields import Count, Meanings, Sequence, Size, Sizes, check_meanings
 from regspec.layers.convolution import compact
-from regspec.layers.families import Spatial
+from regspec.layers.families import LastInKeras, Spatial
 from regspec.layers.following import order_after
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
@@ -337,17 +337,11 @@ class UpSampling3D(UpSampling):
     spatial_rank = 3
 
 
-class Sequential(Spatial):
+class Sequential(LastInKeras):
     """A layer along steps, which has no data_format in Keras."""
 
     spatial_rank = 1
     own_fields = frozenset({"data_format"})
-
-    def literal_order(self, x: Symbol) -> Order:
-        return axes.identity(x.rank)
-
-    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
-        return {**super().keras_fields(*xs), "data_format": None}
 
 
 @kind

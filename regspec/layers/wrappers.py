@@ -17,15 +17,14 @@ from regspec.language.regularizers import Regularizer
 from regspec.layers import nested
 from regspec.layers.cells import Cell
 from regspec.layers.dense import Dense
-from regspec.layers.families import Spatial
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer, Weight
-from regspec.layers.nested import Nested, OnInputs
+from regspec.layers.nested import Nested, OnInputs, Wrapper
 from regspec.layers.recurrent import Chain, Recurrent, as_torch_takes
 
 
 @kind
-class Bidirectional(Layer):
+class Bidirectional(Wrapper):
     """A recurrent layer forwards and another backwards over the sequence, merged."""
 
     example = "{layer: {LSTM: {units: 32, kernel_regularizer: {l2: 1e-4}}}}"
@@ -247,7 +246,7 @@ def _in_steps(order: Order) -> Order:
 
 
 @kind
-class TimeDistributed(Layer):
+class TimeDistributed(Wrapper):
     """A layer applied to each step of a sequence by itself.
 
     The layer's batch is the steps of all sequences, so its own activity penalty is divided by their number. A layer
@@ -270,10 +269,6 @@ class TimeDistributed(Layer):
         return {"layer": OnInputs(self.layer, tuple(map(self._step, xs)))}
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        return ("TimeDistributed", *self.layer.kinds)
-
-    @property
     def inner_activities(self) -> dict[str, Regularizer]:
         own = {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
         return {**own, **self.layer.inner_activities}
@@ -291,10 +286,6 @@ class TimeDistributed(Layer):
             raise ShapeError(f"takes input of (batch, steps, …), but is given {xs[0].described}")
         if isinstance(self.layer, (Recurrent, Bidirectional)) and self.layer.stateful:
             raise ShapeError("wraps a stateful layer, whose state would go from each step's sequence to the next")
-
-    @property
-    def reads_batch(self) -> bool:
-        return self.layer.reads_batch
 
     @property
     def _has_batches(self) -> bool:
@@ -327,8 +318,12 @@ class TimeDistributed(Layer):
     def input_spec_order(self, rank: int) -> Order | None:
         """Signals, images and volumes in steps; of other layers' inputs none can tell whether they are images."""
         inner = self.layer.input_spec_order(rank - 1)
-        is_clear = rank < 4 or isinstance(self.layer, (Spatial, Chain, Bidirectional))
+        is_clear = rank < 4 or self.layer.has_fixed_rank
         return _in_steps(inner) if inner is not None and is_clear else None
+
+    @property
+    def takes_steps(self) -> bool:
+        return self.layer.is_spatial and not self.layer.takes_steps  # of steps of steps there are no names
 
     def output_spec_order(self, rank: int, *xs: Symbol) -> Order | None:
         (x,) = xs
@@ -339,10 +334,6 @@ class TimeDistributed(Layer):
     @property
     def reads_axes(self) -> bool:
         return True
-
-    @property
-    def keeps_axes(self) -> bool:  # type: ignore[override]  # of a wrapper it is what its layer does
-        return self.layer.keeps_axes
 
     def counted_by_keras(self, *xs: Symbol) -> Layer:
         if xs[0].rank < 3:
@@ -358,21 +349,6 @@ class TimeDistributed(Layer):
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
         return (*x.shape[:2], *nested.output_shape(self.layer, self._step(x))[1:])
-
-    @property
-    def takes_integers(self) -> bool:
-        return self.layer.takes_integers
-
-    @property
-    def index_limit(self) -> int | None:
-        return self.layer.index_limit
-
-    @property
-    def indexes_rows(self) -> bool:
-        return self.layer.indexes_rows
-
-    def output_dtype(self, x: Symbol, *_: Symbol) -> str | list[str] | None:
-        return self.layer.output_dtype(x)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if isinstance(self.layer, Dense) and self.layer.is_along_last_axis and not self.inner_activities:

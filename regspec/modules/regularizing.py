@@ -283,10 +283,10 @@ def _axes(selected: Selected, regularizer: Regularizer, text: Document) -> Dimen
     has_outputs = weight.is_open or weight.at is not None or rank < 2
     is_half = selected.axes is not None and weight.at is not None and not has_inputs  # the rule left them out
     regularizer.check(selected.name, has_inputs=has_inputs or is_half, has_outputs=has_outputs)
-    if is_half and regularizer.needs_inputs:
+    if is_half and "inputs" in regularizer.needs(rank):
         what = f"'{selected.name}' has a penalty over the input axis, and it is not known which of its axes that is"
         raise RegspecError(_problem(text, selected.rule, what, "the rule says output_axis, but not input_axis"))
-    if weight.is_open and regularizer.reads_axes_of(rank):
+    if weight.is_open and rank > 1 and regularizer.needs(rank):
         shape = ", ".join(map(str, selected.shape))
         what = f"'{selected.name}' is ({shape}), and it is not known which of its axes counts the outputs"
         hint = "say it in the rule: output_axis: 0, as in a Linear, or another" + ", and input_axis" * (rank > 2)

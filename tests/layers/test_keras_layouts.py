@@ -15,12 +15,14 @@ import torch
 
 import regspec
 from regspec.graph.loading import graph_of
+from regspec.layers import KINDS
+from regspec.layers.families import Spatial
 from regspec.targets.torch.program import program_of
 
 from . import reference
 from .layout_pairs import PAIRS
-from .layouts import open_document, orders_of
-from .specs import outputs_of
+from .layouts import FIRST, FIRST_IN_STEPS, open_document, orders_of
+from .specs import document_of, outputs_of
 from .test_keras_code import is_refused, made
 from .test_layers import load_keras_weights
 from .test_layouts import EVERY, Row, is_same
@@ -70,6 +72,51 @@ def test_pairs(name: str) -> None:
     wanted = keras.tree.flatten(printed(inputs if len(inputs) > 1 else inputs[0], training=False))
     for a, b in zip(outputs_of(model(*inputs)), wanted, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+
+
+def says_channels_first(row: Row) -> bool:
+    """Whether a row can say that its channels are first, without a field that counts axes."""
+    has_axes = "softmax" in str(row.fields.get("activation")) or isinstance(row.fields.get("activation"), dict)
+    return is_compared(row) and issubclass(KINDS[row.kind], Spatial) and not has_axes and len(row.shapes) == 1
+
+
+@pytest.mark.parametrize(
+    "index", [pytest.param(i, id=row.id) for i, row in enumerate(EVERY) if says_channels_first(row)]
+)
+def test_a_layer_that_counts_otherwise_than_its_spec(index: int) -> None:
+    """Its data_format is channels_first, in a spec with channels last; what torch does of it `test_layers` proves."""
+    row = EVERY[index]
+    order = FIRST_IN_STEPS[len(row.shapes[0]) - 2] if "LSTM" in row.kind else FIRST[len(row.shapes[0]) + 1]
+    document = document_of(row, {**row.fields, "data_format": "channels_first"})
+    document["inputs"]["input_0"]["shape"] = [(None, *row.shapes[0])[axis] for axis in order[1:]]
+    model, printed = filled(regspec.loads(json.dumps(document)))
+    x = torch.as_tensor(reference.inputs_of(row, index)[0]).permute(order)
+    wanted = keras.tree.flatten(printed(x, training=False))
+    for a, b in zip(outputs_of(model(x)), wanted, strict=False):
+        torch.testing.assert_close(b.to(a.dtype), a, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+SAID: dict[str, Any] = {
+    "permute": {"Permute": {"dims": [2, 1, 3]}},
+    "equation": {"EinsumDense": {"equation": "bchw,cd->bdhw", "output_shape": [4, 6, 7], "activation": "softmax"}},
+    "equation that turns": {"EinsumDense": {"equation": "bchw,wd->bdhc", "output_shape": [4, 6, 3]}},
+    "dot": {"Dot": {"axes": [3, 1], "inputs": ["x", "y"]}},
+    "steps": {"TimeDistributed": {"layer": {"Permute": {"dims": [2, 1]}}}},
+    "softmax": {"Softmax": {"axis": 2}},
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_an_input_that_is_said_to_be_otherwise(name: str) -> None:
+    """In a spec with channels last; the torch model's axes are those of `test_axes` and `test_wrappers`."""
+    inputs = {"x": {"shape": [3, 6, 7], "axes": ["channels", "height", "width"]}, "y": {"shape": [7]}}
+    ((kind, fields),) = SAID[name].items()
+    layers = [{kind: {"inputs": "x", **fields, "name": "layer"}}, {"Dense": {"units": 2, "inputs": "y", "name": "y2"}}]
+    spec = {"regspec": 1, "name": "said", "data_format": "channels_last", "inputs": inputs, "layers": layers}
+    spec["outputs"] = ["layer", "y2"]
+    model, printed = filled(regspec.loads(json.dumps(spec)))
+    xs = [torch.randn(2, 3, 6, 7), torch.randn(2, 7)]
+    torch.testing.assert_close(printed(xs, training=False)[0], model(*xs)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_moved_mask() -> None:

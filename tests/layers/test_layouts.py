@@ -7,13 +7,14 @@ numbered axes in the order in which a spec counts them then. Both models get the
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 
 import regspec
 from regspec.graph.loading import graph_of
+from regspec.language.fields import Axis
 from regspec.layers import KINDS
 
 from . import reference
@@ -93,6 +94,23 @@ def test_means_the_same(index: int) -> None:
     for a, b in zip(got, wanted, strict=True):
         order = order_beside(row.kind, row.fields, orders[0], b.ndim)
         torch.testing.assert_close(a, b.permute(order), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def names_axes(hint: Any) -> bool:
+    """Whether a field of this type has axes."""
+    return hint == Axis or any(map(names_axes, get_args(hint)))
+
+
+def test_every_field_with_axes_is_counted() -> None:
+    """`layouts.counted` asks the kinds for these fields, so that one that a kind forgets would go unseen."""
+    kinds = {name: kind for name, kind in KINDS.items() if not kind.is_counted_by_spec}
+    hints = {name: get_type_hints(kind, include_extras=True) for name, kind in kinds.items()}
+    found = {name: [field for field in kinds[name].model_fields if names_axes(hints[name][field])] for name in kinds}
+    assert found["LayerNormalization"] == ["axis"]
+    assert found["MultiHeadAttention"] == ["attention_axes"]
+    assert {name: sorted(fields) for name, fields in found.items()} == {
+        name: sorted(kind.axis_fields) for name, kind in kinds.items()
+    }
 
 
 @pytest.mark.parametrize("name", PAIRS)

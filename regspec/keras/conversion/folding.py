@@ -113,6 +113,6 @@ def _is_governed(weight: Weight) -> bool:
 
 def _along_outputs(weight: Weight) -> list[int]:
     """The shape of one number for each output, so that it multiplies Keras's array of a weight."""
-    names = weight.pattern.torch[weight.pattern.output]
+    names = {name for dimension in weight.pattern.outputs for name in weight.pattern.torch[dimension]}
     sizes = zip(weight.pattern.keras, weight.shape or (), strict=True)
     return [size if name in names else 1 for name, size in sizes]

@@ -124,7 +124,12 @@ class _Function:
                 self.layers[node] = self._new(f"{node.name}_layer")
                 yield Statement(layer, f"{self.layers[node]} = ")
                 layer = self.layers[node]
-        value = called(layer, self._called_on(node))
+        if isinstance(node, LayerNode):
+            like = self._counted_like(node)
+            orders = node.resolved.layer.literal_orders(*like)
+        else:  # which takes them as the spec counts them
+            like, orders = node.inputs, [x.spec_order for x in node.inputs]
+        value = called(layer, self._called_on(node, orders))
         names = node.block.output_names if isinstance(node, BlockNode) else None
         if names is not None:
             whole = self._new(node.name)
@@ -141,11 +146,11 @@ class _Function:
             yield Statement(value, f"{target} = ")
             return
         if len(variables) == 1:
-            yield Statement(self._as_spec_counts(node, node.outputs[0], value), f"{variables[0]} = ")
+            yield Statement(self._as_spec_counts(node, like, node.outputs[0], value), f"{variables[0]} = ")
             return
         yield Statement(value, f"{', '.join(map(flat, _as_given(node, variables)))} = ")
         for x, variable in zip(node.outputs, variables, strict=True):
-            counted = self._as_spec_counts(node, x, variable)
+            counted = self._as_spec_counts(node, like, x, variable)
             if counted is not variable:
                 yield Statement(counted, f"{variable} = ")
 
@@ -180,9 +185,9 @@ class _Function:
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
-    def _called_on(self, node: LayerNode | BlockNode) -> list[Doc]:
-        """The arguments of a call: tensors, masks, and the fields of the layer that belong to a call."""
-        tensors = [self._literal(node, x, order) for x, order in zip(node.inputs, self._orders(node), strict=True)]
+    def _called_on(self, node: LayerNode | BlockNode, orders: Sequence[Order]) -> list[Doc]:
+        """The arguments of a call: tensors in these orders of axes, masks, and what of a layer belongs to a call."""
+        tensors = [self._literal(node, x, order) for x, order in zip(node.inputs, orders, strict=True)]
         in_list: Doc = tensors[0] if len(tensors) == 1 else Brackets("[", tuple(tensors), "]")
         if isinstance(node, BlockNode):
             return [in_list]
@@ -197,12 +202,6 @@ class _Function:
         said = {name: getattr(layer, name) for name in sorted(layer.call_fields)}
         flags = [beside(f"{name}=", literal(value)) for name, value in said.items() if value]
         return [*given, *self._masks(node), *flags]
-
-    def _orders(self, node: LayerNode | BlockNode) -> list[Order]:
-        """The order of axes in which Keras's layer takes each input; a block takes them as the spec counts them."""
-        if isinstance(node, BlockNode):
-            return [x.spec_order for x in node.inputs]
-        return node.resolved.layer.literal_orders(*self._counted_like(node))
 
     def _counted_like(self, node: LayerNode) -> Sequence[Symbol]:
         """The inputs by which Keras's layer has its fields: those of the first call, where it makes a difference.
@@ -226,9 +225,9 @@ class _Function:
         """An input with its axes in the order in which Keras's layer takes them."""
         return self._permuted(self.variables[x], x, x.spec_order, order, f"{x.source}_for_{node.name}")
 
-    def _as_spec_counts(self, node: LayerNode, x: Symbol, value: Doc) -> Doc:
-        """An output with its axes as the spec counts them."""
-        order = node.resolved.layer.literal_output_order(x, *self._counted_like(node))
+    def _as_spec_counts(self, node: LayerNode, like: Sequence[Symbol], x: Symbol, value: Doc) -> Doc:
+        """An output of Keras's layer, which has its fields by ``like``, with its axes as the spec counts them."""
+        order = node.resolved.layer.literal_output_order(x, *like)
         return self._permuted(value, x, order, x.spec_order, f"{self.variables[x]}_as_counted")
 
     def _permuted(self, value: Doc, x: Symbol, have: Order, want: Order, name: str) -> Doc:

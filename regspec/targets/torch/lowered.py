@@ -100,7 +100,7 @@ def _lowered(resolved: Resolved, inputs: Sequence[Symbol], dtype: str) -> Lowere
     fills += [fill for weight in weights.values() for fill in _fills(weight)]
     inner = {slot_of_inner(suffix): suffix for suffix in layer.inner_activities}
     frozen = dict.fromkeys(_frozen([*weights.values()]))
-    if layer.is_opaque and not layer.trainable:
+    if layer.is_frozen_whole:
         frozen = {Place(""): None}
     read = {each for result in results for each in walk(result) if isinstance(each, Symbol)}
     masks = dict.fromkeys(mask for x in xs for mask in (x.mask, x.attention_mask) if mask in read)
