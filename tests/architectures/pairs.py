@@ -37,7 +37,7 @@ def pair(name: str) -> tuple[nn.Module, nn.Module, dict[str, str]]:
     with torch.no_grad():
         for each in built.state_dict().values():
             if each.is_floating_point() and each.ndim < 2:
-                each.uniform_(0.5, 1.5)  # a variance among them
+                each.add_(0.2 * torch.rand_like(each))  # little, so that nothing is saturated
         theirs, ours = parts(hand.state_dict()), parts(built.state_dict())
         names = _names(name, theirs, ours)
         for mine, other in names.items():
