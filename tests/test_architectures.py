@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,16 +11,18 @@ from torch import Tensor, nn
 import regspec
 
 from .architectures import NAMES
-from .architectures.pairs import pair, parts, spec_of
+from .architectures.pairs import by_hand, names_of, pair, parts, spec_of
 
 PADDED = {"bilstm": "tokens", "seq2seq": "source"}  # with zeros at the end, as by hand they must be
 ELSE_DERIVED = "parametrizations."  # a kernel by torch's spectral normalization, whose divisor is derived, too
 RANDOM = ("encoder",)  # not compared in training: the dropout of an attention is drawn otherwise
 
-CASES = [pytest.param(name, marks=pytest.mark.everything) if name == "vgg11" else name for name in NAMES]
+
+def cases(*slow: str) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.everything) if name in slow else name for name in NAMES]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", cases("vgg11"))
 def test_built_as_by_hand(name: str) -> None:
     """In outputs, penalties, and gradients by inputs and parameters."""
     built, hand, names = pair(name)
@@ -30,6 +34,19 @@ def test_built_as_by_hand(name: str) -> None:
         agree(ours, theirs)
         derived = [key for key in theirs_derived if names[key] in ours_derived and ELSE_DERIVED not in key]
         agree([ours_derived[names[key]] for key in derived], [theirs_derived[key] for key in derived])
+
+
+@pytest.mark.parametrize("name", cases("vgg11", "alexnet"))
+def test_initial_values(name: str) -> None:
+    """Vectors are the same, and numbers that are drawn have the same deviation, as near as a sample can show."""
+    ours, theirs = parts(regspec.build(spec_of(name)).state_dict()), parts(by_hand(name).state_dict())
+    for key, our in names_of(name, theirs, ours).items():
+        drawn, wanted = ours[our], theirs[key].view_as(ours[our])
+        if drawn.ndim < 2:
+            assert torch.equal(drawn, wanted), key
+        else:
+            near = 0.01 + 3.2 / drawn.numel() ** 0.5  # of two samples of a uniform distribution: five deviations
+            assert drawn.std().item() == pytest.approx(wanted.std().item(), rel=near), key
 
 
 def inputs_of(name: str, dtype: torch.dtype) -> list[Tensor]:

@@ -38,3 +38,6 @@ def init_weights(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.uniform_(module.weight, -0.05, 0.05)
+    elif isinstance(module, nn.MultiheadAttention):
+        for weight in module.in_proj_weight.data.chunk(3):  # of queries, keys and values
+            nn.init.xavier_uniform_(weight)

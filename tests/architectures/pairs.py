@@ -26,20 +26,26 @@ def spec_of(name: str) -> dict[str, Any]:
     return spec
 
 
+def by_hand(name: str) -> nn.Module:
+    """The class of the spec's name: DigitsCnn for digits_cnn."""
+    class_name = "".join(word.capitalize() for word in spec_of(name)["name"].split("_"))
+    module: nn.Module = getattr(importlib.import_module(f"{__package__}.{name}"), class_name)()
+    return module
+
+
 def pair(name: str) -> tuple[nn.Module, nn.Module, dict[str, str]]:
     """What is built, what is written by hand, and which numbers of the second are which of the first."""
     dtype = torch.float32 if name in SINGLE else torch.float64
     built = regspec.build(spec_of(name), dtype=dtype)
-    class_name = "".join(word.capitalize() for word in spec_of(name)["name"].split("_"))
     with torch.device("meta"):  # its initial values are not needed
-        hand = getattr(importlib.import_module(f"{__package__}.{name}"), class_name)()
+        hand = by_hand(name)
     hand = hand.to_empty(device="cpu").to(dtype)
     with torch.no_grad():
         for each in built.state_dict().values():
             if each.is_floating_point() and each.ndim < 2:
                 each.add_(0.2 * torch.rand_like(each))  # little, so that nothing is saturated
         theirs, ours = parts(hand.state_dict()), parts(built.state_dict())
-        names = _names(name, theirs, ours)
+        names = names_of(name, theirs, ours)
         for mine, other in names.items():
             theirs[mine].copy_(ours[other].view_as(theirs[mine]))
         if name == "discriminator":
@@ -58,7 +64,7 @@ def parts(numbers: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _names(name: str, theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, str]:
+def names_of(name: str, theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> dict[str, str]:
     """For each by hand the one that is built: the first of its shape that is left."""
     names = dict(SAID.get(name, {}))
     left = [each for each in ours if each not in (*names.values(), *UNREAD.get(name, [])) and not _is_vector(each)]

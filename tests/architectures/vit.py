@@ -41,3 +41,6 @@ def init_weights(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.MultiheadAttention):
+        for weight in module.in_proj_weight.data.chunk(3):  # of queries, keys and values
+            nn.init.xavier_uniform_(weight)
