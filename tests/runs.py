@@ -117,8 +117,8 @@ def _trained(
         for batch in torch.randperm(len(x), generator=generator).split(64):
             optimizer.zero_grad()
             loss = loss_of(model(x[batch]), goal[batch])
-            (loss + model.regularization_loss()).backward()
-            terms = model.regularization_terms(detach=True)
+            (loss + regspec.regularization_loss(model)).backward()
+            terms = regspec.regularization_terms(model, detach=True)
             optimizer.step()
             losses.append(loss.item())
         model.eval()

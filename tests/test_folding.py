@@ -141,7 +141,7 @@ def test_folded_models_agree_with_keras(name: str, data_format: Any, tmp_path: P
     for number, (a, b) in enumerate(zip(got, wanted, strict=True)):
         order = order_of_output(port, number)
         torch.testing.assert_close(a, b if order is None else b.permute(order), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(built.regularization_loss(), sum(model.losses, torch.zeros(())))
+    torch.testing.assert_close(regspec.regularization_loss(built), sum(model.losses, torch.zeros(())))
 
 
 def test_penalties_of_folded_weights_are_left_out(tmp_path: Path) -> None:

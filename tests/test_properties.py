@@ -59,7 +59,7 @@ def check(text: str) -> None:
         if any(None in x.shape[1:] for x in graph.inputs):  # sizes that may not fit together
             return
         outputs = model(*(torch.zeros(2, *x.shape[1:], dtype=getattr(torch, x.dtype)) for x in graph.inputs))
-        assert model.regularization_loss().shape == ()
+        assert regspec.regularization_loss(model).shape == ()
     for x, inferred in zip(outputs_of(outputs), graph.outputs, strict=True):
         assert x.ndim == inferred.rank
         assert all(wanted in (None, size) for size, wanted in zip(x.shape[1:], inferred.spec_shape[1:], strict=True))

@@ -90,7 +90,7 @@ PENALIZED: dict[str, tuple[str, tuple[str, ...], Loss]] = {
         BLOCK,
         ("probe: {name: side, repeat: 2}",),
         lambda model, h: (
-            0.2 * (model.side_1.inside(h).abs().sum() + model.side_2.inside(model.side_1.inside(h)).abs().sum()) / 5
+            0.2 * (model.side[0].inside(h).abs().sum() + model.side[1].inside(model.side[0].inside(h)).abs().sum()) / 5
         ),
     ),
     "a layer in a wrapper": (

@@ -167,9 +167,11 @@ def schema(
     for group in ("regspec.layers", "regspec.regularizers"):
         load_entry_points(group)
     described = spec_schema() if of == "spec" else rules_schema()
-    if output is not None:
-        described = {"$comment": BLANK, **described}
-    write(sealed((json.dumps(described, indent=1) + "\n").encode()), output, force=force)
+    if output is None:
+        write(json.dumps(described, indent=1) + "\n", None)
+        return
+    text = json.dumps({"$comment": BLANK, **described}, indent=1) + "\n"
+    write(sealed(text.encode()), output, force=force)
 
 
 def _styled(error: RegspecError) -> str:

@@ -90,7 +90,7 @@ def check_run(case: Case, ported: Any, arrays: list[np.ndarray], training: bool)
     """Outputs and penalties of one call."""
     before = [each.numpy().copy() for each in case.model.variables]
     wanted = run(case, arrays, training)
-    got = [*flat(ported(*in_order(case, arrays))), ported.regularization_loss()]
+    got = [*flat(ported(*in_order(case, arrays))), regspec.regularization_loss(ported)]
     assert [tuple(x.shape) for x in got] == [tuple(x.shape) for x in wanted]
     least = [0.0] * len(wanted)
     if any(_off(a, b) > _bound(b) for a, b in zip(got, wanted, strict=True)):
@@ -132,7 +132,7 @@ def check_step(case: Case, ported: Any, folder: Path, form: str) -> None:
     got = flat(ported(*in_order(case, arrays)))
     objectives = [
         loss + sum(x.square().mean() for x in outputs if x.is_floating_point())
-        for outputs, loss in ((got, ported.regularization_loss()), (wanted, sum(model.losses, torch.zeros(()))))
+        for outputs, loss in ((got, regspec.regularization_loss(ported)), (wanted, sum(model.losses, torch.zeros(()))))
     ]
     if not objectives[1].requires_grad:
         assert not objectives[0].requires_grad

@@ -385,8 +385,8 @@ def _before(part: Part) -> Iterator[Part]:
 
 def _casts(program: Program) -> Iterator[Statement]:
     """Statements that convert the model, or parts of it, to the types in which they compute."""
-    for dtype, found in _grouped(_typed(program, "self"), lambda each: each[1]):
-        paths = [path for path, _ in found]
+    for dtype, found in _grouped(_typed(program, ""), lambda each: each[1]):
+        paths = [module_text(path) if path else "self" for path, _ in found]
         if dtype == "float32":  # the type in which modules are made
             continue
         if len(paths) > 1:
@@ -402,11 +402,11 @@ def _typed(program: Program, path: str) -> list[tuple[str, str]]:
     for step in program.steps:
         for name, constructor in step.modules.items():
             if isinstance(constructor, Program):
-                found += _typed(constructor, f"{path}.{name}")
+                found += _typed(constructor, f"{path}.{name}".strip("."))
             elif step.lowered.weights or not _is_torch(constructor):  # a module of torch without weights holds none
                 resolved = step.lowered.resolved
                 dtype = None if resolved is None else resolved.layer.precision
-                found.append((f"{path}.{name}", dtype or program.graph.dtype))
+                found.append((f"{path}.{name}".strip("."), dtype or program.graph.dtype))
     return [(path, found[0][1])] if len({dtype for _, dtype in found}) == 1 else found
 
 

@@ -26,9 +26,8 @@ def container_of(path: str) -> str | None:
 
 
 def module_text(path: str) -> str:
-    """How a class calls a module of its own, by the module's path: ``self.stage[0]``, ``self.hidden``."""
-    name, *indices = path.split(".")
-    return "".join([f"self.{name}", *(f"[{index}]" for index in indices)])
+    """How a class calls a module in it, by the module's path: ``self.stage[0].conv`` of ``stage.0.conv``."""
+    return "self" + "".join(f"[{name}]" if name.isdecimal() else f".{name}" for name in path.split("."))
 
 
 def with_chains(program: Program) -> tuple[Step, ...]:
