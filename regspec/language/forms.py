@@ -61,6 +61,7 @@ class Family(Generic[T]):
         self.explained = explained or {}  # hints for names that mean something else
         self.members: dict[str, type[T]] = {}
         self.aliases: dict[str, str] = {}
+        self.class_names: dict[str, str] = {}  # as Keras's files have them: GlorotUniform
 
     @property
     def definition(self) -> str:
@@ -73,15 +74,18 @@ class Family(Generic[T]):
         self.members[cls.name] = cls
         for alias in cls.aliases:
             self.aliases[alias] = cls.name
+        self.class_names[cls.__name__] = cls.name
         return cls
 
+    @property
+    def spellings(self) -> dict[str, type[T]]:
+        """Every name that is taken, with the class that it stands for: first the names themselves."""
+        others = self.aliases | self.class_names
+        return self.members | {each: self.members[name] for each, name in others.items() if each not in self.members}
+
     def get(self, name: str) -> type[T] | None:
-        """The class of a name: as in the table, in Keras's CamelCase, or one that was registered."""
-        for each in (name, snake_case(name)):
-            known = self.aliases.get(each, each)
-            if known in self.members:
-                return self.members[known]
-        return None
+        """The class of a name: as in the table, an alias, or the name of a class; a registered one too."""
+        return self.members.get(self.aliases.get(name) or self.class_names.get(name) or name)
 
     def parse(self, value: Any) -> T:
         """The thing that a value of the document means. Raises a pydantic error."""
@@ -127,7 +131,7 @@ class Family(Generic[T]):
 
     def hint(self, name: str) -> str:
         """What to write instead of a name that nobody knows: what it means elsewhere, one that is near, or all."""
-        near = self.elsewhere(name) or did_you_mean(name, [*self.members, *self.aliases])
+        near = self.elsewhere(name) or did_you_mean(name, self.members) or did_you_mean(name, self.aliases)
         return near or f"there are {', '.join(self.members)}"
 
     def elsewhere(self, name: str) -> str | None:
