@@ -61,7 +61,6 @@ class Family(Generic[T]):
         self.explained = explained or {}  # hints for names that mean something else
         self.members: dict[str, type[T]] = {}
         self.aliases: dict[str, str] = {}
-        self.class_names: dict[str, str] = {}  # as Keras's files have them: GlorotUniform
 
     @property
     def definition(self) -> str:
@@ -74,18 +73,18 @@ class Family(Generic[T]):
         self.members[cls.name] = cls
         for alias in cls.aliases:
             self.aliases[alias] = cls.name
-        self.class_names[cls.__name__] = cls.name
         return cls
 
     @property
     def spellings(self) -> dict[str, type[T]]:
-        """Every name that is taken, with the class that it stands for: first the names themselves."""
-        others = self.aliases | self.class_names
-        return self.members | {each: self.members[name] for each, name in others.items() if each not in self.members}
+        """Every name that is taken, with the class that it stands for."""
+        classes = {cls.__name__: cls for cls in self.members.values()}  # as Keras's files have them: GlorotUniform
+        return classes | {each: self.members[name] for each, name in self.aliases.items()} | self.members
 
     def get(self, name: str) -> type[T] | None:
         """The class of a name: as in the table, an alias, or the name of a class; a registered one too."""
-        return self.members.get(self.aliases.get(name) or self.class_names.get(name) or name)
+        known = self.members.get(self.aliases.get(name, name))
+        return known or next((cls for cls in self.members.values() if cls.__name__ == name), None)
 
     def parse(self, value: Any) -> T:
         """The thing that a value of the document means. Raises a pydantic error."""
