@@ -138,14 +138,14 @@ def test_layers_of_their_own_type() -> None:
     spec = regspec.loads(LAYERS)
     model = regspec.build(spec, seed=0)
     types = {name: each.dtype for name, each in model.named_parameters()}
-    assert types["stage_1.own.weight"] is types["stage_2.own.bias"] is torch.float64
-    assert types["stage_1.other.weight"] is types["stage_2.other.bias"] is torch.float16
+    assert types["stage.0.own.weight"] is types["stage.1.own.bias"] is torch.float64
+    assert types["stage.0.other.weight"] is types["stage.1.other.bias"] is torch.float16
     assert types["norm.weight"] is torch.float32
     output = model(torch.randn(3, 4))
     assert output.dtype is torch.float32
     x = torch.randn(3, 4)
     wanted = x
-    for stage in (model.stage_1, model.stage_2):
+    for stage in model.stage:
         wanted = stage.other(stage.own(wanted.double()).half())
     torch.testing.assert_close(model(x), model.soft(model.norm(wanted.float())))
     source = regspec.source(spec)

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import torch
 import yaml
 from hypothesis import given
@@ -16,6 +17,7 @@ from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
 from regspec.targets.torch.program import program_of
 from regspec.text import document
+from regspec.views.schema import spec_schema
 from tests.layers.rows import ROWS
 from tests.layers.specs import document_of, outputs_of
 
@@ -35,6 +37,7 @@ ROW_VALUES: list[Any] = [
     *("l2", {"orthogonal": 0.1}, {"spectral": 0.1}, {"kl_sparsity": {"strength": 0.1}}, {"LSTM": {"units": 3}}),
     {"group_lasso": {"strength": 0.1, "axis": "input"}},
 ]
+SCHEMA = jsonschema.Draft202012Validator(spec_schema())
 MARKS = "{}[]:,-#&*!|>'\"%@`\n\t "
 
 
@@ -53,6 +56,8 @@ def check(text: str) -> None:
     except regspec.RegspecError as error:
         check_problems(error.problems)
         return
+    refused = [error.message for error in SCHEMA.iter_errors(document.parse(text).data)]
+    assert refused == [], "the schema refuses what the loader takes"
     graph = graph_of(spec)
     with torch.device("meta"):  # where tensors of any size cost nothing
         model = regspec.build(spec).eval()

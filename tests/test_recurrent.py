@@ -222,7 +222,10 @@ def test_faults_of_cells(layer: str, wanted: list[str]) -> None:
     [
         ("ConvLSTM2D: {filters: 3, kernel_size: 3}", r"takes 5-D input \(batch, steps, channels, height, width\)"),
         ("ConvLSTM1D: {filters: 3, kernel_size: 9}", r"a window of \(9,\), which does not fit into 'x'"),
-        ("ConvLSTM1D: {filters: 3, kernel_size: 2, activation: glu}", "must keep the shape of a step"),
+        (
+            "ConvLSTM1D: {filters: 3, kernel_size: 2, activation: glu}",
+            "takes no activation but one that keeps the shape of a step",
+        ),
         (
             "ConvLSTM1D: {filters: 3, kernel_size: 2, inputs: [x, x, x]}",
             r"takes an initial state of \(batch, 3, 4\), but is given 'x', which gives \(batch, 6, 2, 5\)",

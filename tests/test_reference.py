@@ -116,7 +116,7 @@ def test_names_are_listed_and_shown(sort: str) -> None:
 
 
 def test_an_alias_is_the_name_that_it_stands_for() -> None:
-    assert shown("swish").startswith("silu  (activation, also swish)")
+    assert shown("swish").startswith("silu  (activation, also swish, SiLU)")
 
 
 UNKNOWN = {
@@ -126,16 +126,14 @@ UNKNOWN = {
     "BatchNorm": "BatchNormalization",
     "relu7": "ReLU",
     "clip": "Clip",
-    "exp": "Exp",
     "EXP": "Exp",
     "normalize": "Normalize",
     "prelu": "PReLU",
-    "sqrt": "Sqrt",
     "Cosine": "cosine",
     "layer_normalization": "LayerNormalization",
     "lstmcell": "LSTMCell",
     "simple_rnn_cell": "SimpleRNNCell",
-    "l1-l2": "l1_l2",
+    "l1-l2": "l1l2",
     "cosin": "cosine",
     "nonneg": "non_neg",
     "glorot": "glorot_uniform",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,18 @@ import jsonschema
 import pytest
 
 import regspec
+from regspec.language.forms import Family
 from regspec.layers import KINDS
 from regspec.specs import loading
 from regspec.text import document
+from regspec.views.reference import SORTS
 from regspec.views.schema import rules_schema, spec_schema
 
 ROOT = Path(__file__).parent.parent
+FORMATTED = [
+    *sorted((ROOT / "tests" / "formatting").glob("*.txt")),
+    *sorted((ROOT / "tests" / "architectures").glob("*.yaml")),
+]
 GOLDEN = sorted((ROOT / "tests" / "language").glob("*.txt"))
 
 
@@ -39,6 +46,92 @@ def test_accepts_every_example(path: Path) -> None:
 def test_accepts_every_golden_case(path: Path) -> None:
     text = path.read_text(encoding="utf-8").partition("----\n")[0]
     assert [error.message for error in validator(spec_schema).iter_errors(document.parse(text).data)] == []
+
+
+NO_SPECS = ("scalars_and_anchors",)  # but texts
+
+
+@pytest.mark.parametrize("path", [each for each in FORMATTED if each.stem not in NO_SPECS], ids=lambda path: path.stem)
+def test_accepts_what_the_formatter_takes_and_gives(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for each in text.split("----\n") if path.suffix == ".txt" else [text]:
+        read = document.parse(each)
+        schema = rules_schema if "rules" in read.data else spec_schema
+        assert [error.message for error in validator(schema).iter_errors(read.data)] == []
+
+
+def forms_of(family: Family[Any], name: str) -> list[Any]:
+    """Ways to write a member, some of which are not taken."""
+    member = family.spellings[name]
+    example = document.parse(f"x: {member.example or 'null'}").data["x"]
+    wrong = [
+        {name: {"no such": 1}},
+        {name: "no such"},
+        {name: [1]},
+        {name: True},
+        f"{name} ",
+        name[::-1],
+        [name],
+        3,
+        None,
+    ]
+    fields = [{name: {field: 1}} for field in member.model_fields]
+    return [name, {name: None}, {name: {}}, {name: example}, {name: 0.5}, {name: 3}, *fields, *wrong]
+
+
+TAKES = {
+    "activation function": "Dense: {units: 6, activation: %s}",
+    "initializer": "Dense: {units: 8, kernel_initializer: %s}",
+    "constraint": "Dense: {units: 8, kernel_constraint: %s}",
+    "regularizer": "Dense: {units: 8, activity_regularizer: %s}",
+    "schedule": "Dense: {units: 8, kernel_regularizer: {l2: 0.1, schedule: %s}}",
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [pytest.param(each, name, id=f"{each.sort}-{name}") for each in SORTS.values() for name in each.spellings],
+)
+def test_the_forms_of_a_name(family: Family[Any], name: str) -> None:
+    """The schema takes those that the loader takes, and no other."""
+    for form in forms_of(family, name):
+        read = document.parse(with_layer(TAKES[family.sort] % json.dumps(form)))
+        problems = [each.what for each in loading.spec_from(read)[1]]
+        if any("must be at least minval" in each or "must be at least lower" in each for each in problems):
+            continue  # which takes two fields, and is more than a schema can say
+        assert validator(spec_schema).is_valid(read.data) == (not problems), (form, problems)
+
+
+def test_every_property_is_described() -> None:
+    """An editor shows it where the mouse rests on it; a name of an activation function, and of its like, too."""
+    for schema in (spec_schema(), rules_schema()):
+        assert [path for path, part in properties_of(schema) if not described(part, schema)] == []
+        for family in SORTS.values():
+            if family.definition in schema["$defs"]:
+                names = schema["$defs"][family.definition]["anyOf"][0].get("anyOf", [])
+                assert all(each["description"] for each in names)
+                assert names or family.sort == "schedule"
+
+
+def properties_of(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every property in a schema, with the way to it."""
+    if isinstance(schema, list):
+        for index, each in enumerate(schema):
+            yield from properties_of(each, f"{path}/{index}")
+    if not isinstance(schema, dict):
+        return
+    for name, each in schema.items():
+        if name == "properties":
+            yield from ((f"{path}/{key}", part) for key, part in each.items())
+        yield from properties_of(each, f"{path}/{name}")
+
+
+def described(part: dict[str, Any], schema: dict[str, Any]) -> bool:
+    """Whether a property has a description, of its own or of what it refers to."""
+    if part.get("description") or "const" in part:
+        return True
+    name = part.get("$ref", "").rpartition("/")[2]
+    return name in schema["$defs"] and described(schema["$defs"][name], schema)
 
 
 def with_layer(layer: str) -> str:

@@ -17,8 +17,10 @@ from regspec.graph.loading import checked, graph_of, in_order
 from regspec.language.registration import called, load_entry_points
 from regspec.specs.loading import rules_from
 from regspec.specs.model import ModelSpec
+from regspec.specs.rules import RulesFile
 from regspec.targets.source import TARGETS, source
 from regspec.targets.torch.program import program_of
+from regspec.text.document import Document
 from regspec.text.problems import Problem, RegspecError
 from regspec.text.seals import BLANK, sealed
 from regspec.views.summary import mermaid, plural, summarize
@@ -46,7 +48,7 @@ def check(
         except RegspecError as error:
             problems.extend(error.problems)
             if format == "text":
-                typer.echo(_styled(error))
+                typer.echo(styled(error))
     if format == "json":
         typer.echo(json.dumps([problem.as_dict() for problem in problems], indent=2))
     if problems:
@@ -56,15 +58,23 @@ def check(
 def _line(path: Path) -> str:
     """What a file of a spec or of rules holds, in a line, if nothing is wrong with it. Raises `RegspecError`."""
     text = document_in(path)
+    found = meaning(text)
+    if isinstance(found, RulesFile):
+        return f"{text.path}: {plural(len(found.rules), 'rule', 'rules')}"
+    summary = summarize(graph_of(found))
+    return f"{text.path}: {summary.name}, {summary.totals}"
+
+
+def meaning(text: Document) -> ModelSpec | RulesFile:
+    """The spec or the rules of a document, checked whole. Raises `RegspecError`."""
     if isinstance(text.data, dict) and "rules" in text.data:
         rules, problems = rules_from(text)
         if rules is None:
             raise RegspecError(in_order(problems))
-        return f"{text.path}: {plural(len(rules.rules), 'rule', 'rules')}"
-    graph = graph_of(checked(text))
-    program_of(graph)  # which finds what torch can't do
-    summary = summarize(graph)
-    return f"{text.path}: {summary.name}, {summary.totals}"
+        return rules
+    spec = checked(text)
+    program_of(graph_of(spec))  # which finds what torch can't do
+    return spec
 
 
 @app.command(epilog="Example: `regspec show examples/digits_cnn.yaml`")
@@ -167,14 +177,12 @@ def schema(
     for group in ("regspec.layers", "regspec.regularizers"):
         load_entry_points(group)
     described = spec_schema() if of == "spec" else rules_schema()
-    if output is None:
-        write(json.dumps(described, indent=1) + "\n", None)
-        return
-    text = json.dumps({"$comment": BLANK, **described}, indent=1) + "\n"
-    write(sealed(text.encode()), output, force=force)
+    if output is not None:
+        described = {"$comment": BLANK, **described}
+    write(sealed((json.dumps(described, indent=1) + "\n").encode()).decode(), output, force=force)
 
 
-def _styled(error: RegspecError) -> str:
+def styled(error: RegspecError) -> str:
     """The error's text, in colour where it goes to a terminal."""
     if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
         return str(error)

@@ -139,7 +139,7 @@ def _print_kind(console: Console, kind: Kind) -> None:
 
 def _print_name(console: Console, name: Name) -> None:
     """A name with its arguments."""
-    sort = f"{name.sort.removesuffix('s')}{''.join(f', also {each}' for each in name.aliases)}"
+    sort = f"{name.sort.removesuffix('s')}{', also ' * bool(name.aliases)}{', '.join(name.aliases)}"
     console.print(Text.assemble((name.name, "bold"), f"  ({sort})  {name.summary}"))
     console.print(f"  {', or '.join(name.forms)}", soft_wrap=True)
     _print_fields(console, name.arguments)

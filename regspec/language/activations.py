@@ -1,17 +1,23 @@
-"""The 30 activation functions of Keras 3, and the torch module that each becomes."""
+"""The activation functions of Keras 3 and of torch.nn, and what each becomes in torch."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
-from regspec.code.expressions import OMIT, Call, call, unless
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from regspec.code.expressions import OMIT, Call, Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
-from regspec.language.fields import Axis, NotNegative, Number, Positive
+from regspec.language.fields import Axis, Fraction, NotNegative, Number, Positive, Size
 from regspec.language.forms import Family, Named
 
 
 class ActivationFunction(Named):
     """A function of a tensor, applied after a layer's own computation."""
+
+    keras_module: ClassVar[str] = "activations"  # where Keras has it
+    torch_function: ClassVar[str | None] = None  # what torch has it as, where it has no module for it
 
     @property
     def along(self) -> int | None:
@@ -30,9 +36,21 @@ class ActivationFunction(Named):
         axis: int | None = self.model_dump(exclude_unset=True).get("axis")
         return axis
 
+    @property
+    def in_keras(self) -> ActivationFunction | None:
+        """The function that it is in Keras; None where Keras has none."""
+        return self
+
     def lower(self, dimension: int) -> Call | None:
         """The constructor of its torch module; None for the identity. ``dimension`` is where its axis lies in torch."""
         raise NotImplementedError
+
+    def of(self, x: Expression, dimension: int, suffix: str = "") -> Expression:
+        """The function of ``x``: by torch's function, or by a module whose attribute ends in ``suffix``."""
+        if self.torch_function is not None:
+            return call(f"torch.{self.torch_function}", x)
+        constructor = self.lower(dimension)
+        return x if constructor is None else Module(constructor, suffix)(x)
 
     def output_shape(self, shape: Shape, dimension: int) -> Shape:
         """The shape of its output for an input's shape, both in torch's order of dimensions."""
@@ -40,35 +58,19 @@ class ActivationFunction(Named):
 
 
 _SYNONYMS = {
-    "none": "linear",
-    "identity": "linear",
-    "exp": "exponential",
-    "lrelu": "leaky_relu",
-    "leakyrelu": "leaky_relu",
-    "hardswish": "hard_silu",
-    "hardsigmoid": "hard_sigmoid",
-    "hardtanh": "hard_tanh",
     "hsigmoid": "hard_sigmoid",
     "hswish": "hard_silu",
-    "logsoftmax": "log_softmax",
-    "logsigmoid": "log_sigmoid",
     "logistic": "sigmoid",
     "clipped_relu": "relu6",
+    "softmax2d": "softmax",
 }
-# functions that are layers: their names in small letters, and what a spec calls them
-_LAYERS = {
-    **{name.lower(): name for name in ("Sin", "Cos", "Tan", "Sinh", "Cosh", "Sign", "Sqrt", "Square", "Log", "Erf")},
-    **{name.lower(): name for name in ("Log1p", "Expm1", "Rsqrt", "Reciprocal", "Negative", "Round", "Floor", "Ceil")},
-    "sine": "Sin",
-    "cosine": "Cos",
-    "abs": "Absolute",
-    "absolute": "Absolute",
-    "arctan": "Arctan",
-    "atan": "Arctan",
-    "prelu": "PReLU",
+_SLOPE = "torch's slope is 0.01, and that of Keras's function 0.2: write {leaky_relu: 0.01}, or the slope that is meant"
+_EXPLAINED = {
+    "prelu": "'PReLU' is a layer: write '- PReLU' after this one",
+    "jumprelu": "'JumpReLU' is a layer: write '- JumpReLU' after this one",
+    "lambda": "code is no part of a spec: register a layer of your own",
+    **dict.fromkeys(("leakyrelu", "lrelu"), _SLOPE),
 }
-_EXPLAINED = {name: f"'{kind}' is a layer: write '- {kind}' after this one" for name, kind in _LAYERS.items()}
-_EXPLAINED["lambda"] = "code is no part of a spec: register a layer of your own"
 
 ACTIVATIONS: Family[ActivationFunction] = Family("activation function", synonyms=_SYNONYMS, explained=_EXPLAINED)
 
@@ -77,16 +79,18 @@ ACTIVATIONS: Family[ActivationFunction] = Family("activation function", synonyms
 class Linear(ActivationFunction):
     """x, unchanged."""
 
+    aliases = ("identity",)
+
     def lower(self, dimension: int) -> Call | None:
         return None
 
 
-def _plain(name: str, function: str, formula: str, aliases: tuple[str, ...] = ()) -> type[ActivationFunction]:
+def _plain(name: str, constructor: Call, formula: str, *aliases: str) -> type[ActivationFunction]:
     """A function without arguments."""
 
     class Plain(ActivationFunction):
         def lower(self, dimension: int) -> Call | None:
-            return call(function)
+            return constructor
 
     Plain.__doc__ = formula
     Plain.__name__ = Plain.__qualname__ = name  # under which it is found here when it is unpickled
@@ -94,27 +98,60 @@ def _plain(name: str, function: str, formula: str, aliases: tuple[str, ...] = ()
     return ACTIVATIONS.add(Plain)
 
 
-Exponential = _plain("Exponential", "Exponential", "exp(x).")
-HardSilu = _plain("HardSilu", "nn.Hardswish", "x * hard_sigmoid(x).", ("hard_swish",))
-HardTanh = _plain("HardTanh", "nn.Hardtanh", "x clipped to [-1, 1].")
-LogSigmoid = _plain("LogSigmoid", "nn.LogSigmoid", "log(sigmoid(x)).")
-Mish = _plain("Mish", "nn.Mish", "x * tanh(softplus(x)).")
-Relu6 = _plain("Relu6", "nn.ReLU6", "x clipped to [0, 6].")
-Selu = _plain("Selu", "nn.SELU", "The scaled exponential linear unit.")
-Sigmoid = _plain("Sigmoid", "nn.Sigmoid", "1 / (1 + exp(-x)).")
-Silu = _plain("Silu", "nn.SiLU", "x * sigmoid(x).", ("swish",))
-Softplus = _plain("Softplus", "nn.Softplus", "log(exp(x) + 1).")
-Softsign = _plain("Softsign", "nn.Softsign", "x / (abs(x) + 1).")
-SparsePlus = _plain("SparsePlus", "SparsePlus", "0 up to -1, (x + 1)**2 / 4 up to 1, then x.")
-SparseSigmoid = _plain("SparseSigmoid", "SparseSigmoid", "0 up to -1, (x + 1) / 2 up to 1, then 1.")
-Tanh = _plain("Tanh", "nn.Tanh", "The hyperbolic tangent.")
-TanhShrink = _plain("TanhShrink", "nn.Tanhshrink", "x - tanh(x).")
+def _function(name: str, function: str, formula: str, *aliases: str) -> type[ActivationFunction]:
+    """A function that torch has, without a module for it."""
+    made = _plain(name, call("Function", function), formula, *aliases)
+    made.torch_function, made.keras_module = function, "ops"
+    return made
+
+
+# what Keras has among its operations
+Absolute = _function("Absolute", "abs", "abs(x).", "abs")
+Arcsinh = _function("Arcsinh", "asinh", "The inverse hyperbolic sine.", "asinh")
+Arctan = _function("Arctan", "atan", "The inverse tangent.", "atan")
+Ceil = _function("Ceil", "ceil", "x rounded up.")
+Cos = _function("Cos", "cos", "The cosine.", "cosine")
+Cosh = _function("Cosh", "cosh", "The hyperbolic cosine.")
+Erf = _function("Erf", "erf", "The error function.")
+Expm1 = _function("Expm1", "expm1", "exp(x) - 1, exact for small x.")
+Floor = _function("Floor", "floor", "x rounded down.")
+Log = _function("Log", "log", "The natural logarithm.")
+Log1p = _function("Log1p", "log1p", "log(1 + x), exact for small x.")
+Negative = _function("Negative", "neg", "-x.", "neg")
+Reciprocal = _function("Reciprocal", "reciprocal", "1 / x.")
+Round = _function("Round", "round", "x rounded to the nearest whole number.")
+Rsqrt = _function("Rsqrt", "rsqrt", "1 / sqrt(x).")
+Sign = _function("Sign", "sign", "-1, 0 or 1, as x is negative, 0 or positive.")
+Sin = _function("Sin", "sin", "The sine.", "sine")
+Sinh = _function("Sinh", "sinh", "The hyperbolic sine.")
+Sqrt = _function("Sqrt", "sqrt", "The square root.")
+Square = _function("Square", "square", "x**2.")
+Tan = _function("Tan", "tan", "The tangent.")
+
+Exponential = _function("Exponential", "exp", "exp(x).", "exp")
+Exponential.keras_module = "activations"
+
+HardSilu = _plain("HardSilu", call("nn.Hardswish"), "x * hard_sigmoid(x).", "hard_swish", "hardswish", "Hardswish")
+HardTanh = _plain("HardTanh", call("nn.Hardtanh"), "x clipped to [-1, 1].", "hardtanh", "Hardtanh")
+LogSigmoid = _plain("LogSigmoid", call("nn.LogSigmoid"), "log(sigmoid(x)).", "logsigmoid")
+Mish = _plain("Mish", call("nn.Mish"), "x * tanh(softplus(x)).")
+Relu6 = _plain("Relu6", call("nn.ReLU6"), "x clipped to [0, 6].", "ReLU6")
+Selu = _plain("Selu", call("nn.SELU"), "The scaled exponential linear unit.", "SELU")
+Sigmoid = _plain("Sigmoid", call("nn.Sigmoid"), "1 / (1 + exp(-x)).")
+Silu = _plain("Silu", call("nn.SiLU"), "x * sigmoid(x).", "swish", "SiLU")
+Softplus = _plain("Softplus", call("nn.Softplus"), "log(exp(x) + 1).")
+Softsign = _plain("Softsign", call("nn.Softsign"), "x / (abs(x) + 1).")
+SparsePlus = _plain("SparsePlus", call("SparsePlus"), "0 up to -1, (x + 1)**2 / 4 up to 1, then x.")
+SparseSigmoid = _plain("SparseSigmoid", call("SparseSigmoid"), "0 up to -1, (x + 1) / 2 up to 1, then 1.")
+Tanh = _plain("Tanh", call("nn.Tanh"), "The hyperbolic tangent.")
+TanhShrink = _plain("TanhShrink", call("nn.Tanhshrink"), "x - tanh(x).", "tanhshrink", "Tanhshrink")
 
 
 @ACTIVATIONS.add
 class Relu(ActivationFunction):
     """max(x, 0), with Keras's options of a slope below, a bound above and a threshold."""
 
+    aliases = ("ReLU",)
     example = "{max_value: 1.0}"
     negative_slope: NotNegative = 0.0
     max_value: NotNegative | None = None
@@ -139,6 +176,7 @@ class HardSigmoid(ActivationFunction):
 
     main = "slope"
     example = "0.2"
+    aliases = ("hardsigmoid", "Hardsigmoid")
     own_fields = frozenset({"slope"})
     slope: Positive = 1 / 6
 
@@ -162,6 +200,7 @@ class LeakyRelu(ActivationFunction):
 class Elu(ActivationFunction):
     """x above zero, alpha * (exp(x) - 1) below."""
 
+    aliases = ("ELU",)
     main = "alpha"
     alpha: Number = 1.0
 
@@ -173,6 +212,7 @@ class Elu(ActivationFunction):
 class Celu(ActivationFunction):
     """max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0)."""
 
+    aliases = ("CELU",)
     main = "alpha"
     alpha: Positive = 1.0
 
@@ -184,17 +224,36 @@ class Celu(ActivationFunction):
 class Gelu(ActivationFunction):
     """x * P(X <= x) for a standard normal X; approximate uses tanh."""
 
+    aliases = ("GELU",)
     example = "{approximate: true}"
-    approximate: bool = False
+    approximate: bool | Literal["tanh", "none"] = False  # by Keras's word, or by torch's
+
+    @field_validator("approximate")
+    @classmethod
+    def _in_keras_word(cls, value: bool | str) -> bool:
+        return value in (True, "tanh")
 
     def lower(self, dimension: int) -> Call | None:
         return call("nn.GELU", approximate="tanh" if self.approximate else OMIT)
 
 
 @ACTIVATIONS.add
+class GeluTanh(ActivationFunction):
+    """The gelu approximated by tanh: {gelu: {approximate: true}}."""
+
+    @property
+    def in_keras(self) -> ActivationFunction:
+        return Gelu(approximate=True)
+
+    def lower(self, dimension: int) -> Call | None:
+        return self.in_keras.lower(dimension)
+
+
+@ACTIVATIONS.add
 class Glu(ActivationFunction):
     """a * sigmoid(b) for the two halves a, b of x along an axis."""
 
+    aliases = ("GLU",)
     axis: Axis = -1
 
     def lower(self, dimension: int) -> Call | None:
@@ -212,6 +271,7 @@ class Glu(ActivationFunction):
 class HardShrink(ActivationFunction):
     """x where abs(x) > threshold, else 0."""
 
+    aliases = ("hardshrink", "Hardshrink")
     main = "threshold"
     threshold: NotNegative = 0.5
 
@@ -223,6 +283,7 @@ class HardShrink(ActivationFunction):
 class SoftShrink(ActivationFunction):
     """x drawn towards zero by threshold, and 0 within it."""
 
+    aliases = ("softshrink", "Softshrink")
     main = "threshold"
     threshold: NotNegative = 0.5
 
@@ -246,6 +307,7 @@ class LogSoftmax(ActivationFunction):
     """log(softmax(x)) along an axis."""
 
     main = "axis"
+    aliases = ("logsoftmax",)
     axis: Axis = -1
 
     def lower(self, dimension: int) -> Call | None:
@@ -284,6 +346,64 @@ class Threshold(ActivationFunction):
 
     def lower(self, dimension: int) -> Call | None:
         return call("nn.Threshold", self.threshold, self.default_value)
+
+
+class _Torchs(ActivationFunction):
+    """A function that Keras does not have."""
+
+    @property
+    def in_keras(self) -> None:
+        return None
+
+
+@ACTIVATIONS.add
+class Softmin(_Torchs):
+    """softmax(-x) along an axis."""
+
+    main = "axis"
+    axis: Axis = -1
+
+    def lower(self, dimension: int) -> Call | None:
+        return call("nn.Softmin", dim=dimension)
+
+
+@ACTIVATIONS.add
+class Rrelu(_Torchs):
+    """x above zero, below it x by slopes drawn from [lower, upper] in training, and by their mean in evaluation."""
+
+    aliases = ("RReLU",)
+    example = "{lower: 0.1, upper: 0.3}"
+    least: Fraction = Field(1 / 8, alias="lower")
+    upper: Fraction = Field(1 / 3, validate_default=True)
+
+    @field_validator("upper")
+    @classmethod
+    def _is_above(cls, value: float, fields: ValidationInfo) -> float:
+        if value < fields.data.get("least", value):
+            raise PydanticCustomError("range", "must be at least lower, {least}", {"least": fields.data["least"]})
+        return value
+
+    def lower(self, dimension: int) -> Call | None:
+        return call("nn.RReLU", lower=unless(1 / 8, self.least), upper=unless(1 / 3, self.upper))
+
+
+@ACTIVATIONS.add
+class TopK(_Torchs):
+    """The k largest numbers along an axis, and 0 for the others: Makhzani and Frey (2013)."""
+
+    main = "k"
+    example = "32"
+    k: Size
+    axis: Axis = -1
+
+    def lower(self, dimension: int) -> Call | None:
+        return call("TopK", self.k, dim=unless(-1, dimension))
+
+    def output_shape(self, shape: Shape, dimension: int) -> Shape:
+        size = shape[dimension]
+        if size is not None and size < self.k:
+            raise ShapeError(f"has top_k, which keeps {self.k} along axis {self.axis}, on a size of {size}")
+        return shape
 
 
 Activation = Annotated[ActivationFunction, ACTIVATIONS]

@@ -75,13 +75,16 @@ class Family(Generic[T]):
             self.aliases[alias] = cls.name
         return cls
 
+    @property
+    def spellings(self) -> dict[str, type[T]]:
+        """Every name that is taken, with the class that it stands for."""
+        classes = {cls.__name__: cls for cls in self.members.values()}  # as Keras's files have them: GlorotUniform
+        return classes | {each: self.members[name] for each, name in self.aliases.items()} | self.members
+
     def get(self, name: str) -> type[T] | None:
-        """The class of a name: as in the table, in Keras's CamelCase, or one that was registered."""
-        for each in (name, snake_case(name)):
-            known = self.aliases.get(each, each)
-            if known in self.members:
-                return self.members[known]
-        return None
+        """The class of a name: as in the table, an alias, or the name of a class; a registered one too."""
+        known = self.members.get(self.aliases.get(name, name))
+        return known or next((cls for cls in self.members.values() if cls.__name__ == name), None)
 
     def parse(self, value: Any) -> T:
         """The thing that a value of the document means. Raises a pydantic error."""
@@ -127,7 +130,7 @@ class Family(Generic[T]):
 
     def hint(self, name: str) -> str:
         """What to write instead of a name that nobody knows: what it means elsewhere, one that is near, or all."""
-        near = self.elsewhere(name) or did_you_mean(name, [*self.members, *self.aliases])
+        near = self.elsewhere(name) or did_you_mean(name, self.members) or did_you_mean(name, self.aliases)
         return near or f"there are {', '.join(self.members)}"
 
     def elsewhere(self, name: str) -> str | None:

@@ -145,7 +145,7 @@ class Identity(WeightInitializer):
     """The identity matrix, times gain."""
 
     main = "gain"
-    aliases = ("identity_initializer",)
+    aliases = ("identity_initializer", "IdentityInitializer")
     gain: Number = 1.0
 
     def lower(self, drawn: Drawn) -> Call:
@@ -161,7 +161,7 @@ class Orthogonal(Random):
     """A random matrix with orthonormal rows or columns, times gain; higher ranks by their matrix form."""
 
     main = "gain"
-    aliases = ("orthogonal_initializer",)
+    aliases = ("orthogonal_initializer", "OrthogonalInitializer")
     gain: Number = 1.0
 
     def lower(self, drawn: Drawn) -> Call:
@@ -193,7 +193,7 @@ class RandomUniform(Random):
     example = "{minval: -0.1, maxval: 0.1}"
     aliases = ("uniform",)
     minval: Number = -0.05
-    maxval: Number = 0.05
+    maxval: Number = Field(0.05, validate_default=True)
 
     @field_validator("maxval")
     @classmethod
@@ -334,7 +334,7 @@ class STFT(WeightInitializer):
     """The real or imaginary part of a short-time Fourier transform's basis, for a kernel of shape (frame, 1, bins)."""
 
     name = "stft"
-    aliases = ("stft_initializer",)
+    aliases = ("stft_initializer", "STFTInitializer")
     side: Literal["real", "imag"] = "real"
     window: Window | None = "hann"
     scaling: Literal["density", "spectrum"] | None = "density"

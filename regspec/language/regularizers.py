@@ -63,7 +63,6 @@ _SYNONYMS = {
     "lasso": "l1",
     "ridge": "l2",
     "tikhonov": "l2",
-    "l1l2": "l1_l2",
     "elastic_net": "l1_l2",
     "elasticnet": "l1_l2",
     "group": "group_lasso",
@@ -71,7 +70,6 @@ _SYNONYMS = {
     "l21": "group_lasso",
     "l2_1": "group_lasso",
     "ortho": "orthogonal",
-    "orthogonal_regularizer": "orthogonal",
     "orthonormal": "orthogonal",
     "spectral_norm": "spectral",
     "spectralnorm": "spectral",
@@ -120,6 +118,7 @@ class L1L2(Penalty):
     adds_up = True
     example = "{l1: 1e-5, l2: 1e-4}"
     name = "l1_l2"
+    aliases = ("l1l2",)
     l1: NotNegative = 0.0
     l2: NotNegative = 0.0
 
@@ -137,6 +136,7 @@ class L1L2(Penalty):
 class Orthogonal(Penalty):
     """factor * the mean absolute cosine between the rows (or columns) of the weight as a matrix."""
 
+    aliases = ("orthogonal_regularizer", "OrthogonalRegularizer")
     main = "factor"
     reads_units = True
     factor: NotNegative = 0.01

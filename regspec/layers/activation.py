@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import Field
 
 from regspec.code import axes
-from regspec.code.expressions import Expression, Module, call
+from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, text
 from regspec.language import activations
 from regspec.language.activations import ActivationFunction
 from regspec.language.constraints import Constraint
-from regspec.language.fields import Axes, NotNegative, Number
-from regspec.language.initializers import ZEROS, Initializer
+from regspec.language.fields import Axes, NotNegative, Number, Positive
+from regspec.language.initializers import ZEROS, Constant, Initializer
 from regspec.language.regularizers import RegularizerField
 from regspec.layers.families import Elementwise
 from regspec.layers.kinds import kind
@@ -23,8 +23,7 @@ from regspec.layers.layer import Layer, Weight
 def applied(function: ActivationFunction, x: Symbol) -> Expression:
     """The function as the layer's own module."""
     dimension = -1 if function.along is None else x.dimension(function.along)
-    constructor = function.lower(-1 if dimension == x.rank - 1 else dimension)
-    return x if constructor is None else Module(constructor)(x)
+    return function.of(x, -1 if dimension == x.rank - 1 else dimension)
 
 
 @kind
@@ -167,3 +166,37 @@ class PReLU(Elementwise):
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("PReLU", self._shape(x)))(x)
+
+
+@kind
+class JumpReLU(Elementwise):
+    """x above a learned threshold of its feature, and zero up to it: Rajamanoharan et al. (2024)."""
+
+    is_in_keras = False
+
+    example = "{threshold_constraint: non_neg}"
+    supports_masking = True
+
+    bandwidth: Positive = Field(0.001, description="How far around a threshold numbers give it a gradient.")
+    threshold_initializer: Initializer = Constant(value=0.001)
+    threshold_regularizer: RegularizerField | None = None
+    threshold_constraint: Constraint | None = None
+
+    def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
+        size = x.size(x.dimension(-1))
+        return (
+            self.weight(
+                "threshold",
+                "c",
+                (size,),
+                parameters=("threshold",),
+                constructed=Constant(value=0.001),
+                along=(x.rank - 1,),
+            ),
+        )
+
+    def lower(self, x: Symbol, *_: Symbol) -> Expression:
+        dimension = x.dimension(-1)
+        dim = unless(-1, -1 if dimension == x.rank - 1 else dimension)
+        bandwidth = unless(0.001, self.bandwidth)
+        return Module(call("JumpReLU", x.size(dimension), bandwidth=bandwidth, dim=dim))(x)

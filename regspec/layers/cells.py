@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import Field, GetJsonSchemaHandler, ValidationError, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from regspec.code.expressions import OMIT, Call, Omitted, call, unless
+from regspec.code.shapes import ShapeError
 from regspec.language import activations
 from regspec.language.activations import Activation
 from regspec.language.fields import REFERENCE, Count, Fraction, Frozen, Sequence, Size, snake_case
@@ -33,6 +34,8 @@ MAX_CELLS = 64  # each cell is a statement in the source; more would be unreadab
 class Stepping(KernelSlot, RecurrentSlot, BiasSlot):
     """What takes one step of a recurrence."""
 
+    width: ClassVar[str] = "units"  # the field with the number of features
+
     activation: Activation | None = Field(TANH, description="The activation function of the output.")
     dropout: Fraction = Field(0.0, description="The share of the inputs that is dropped, the same in each step.")
     recurrent_dropout: Fraction = Field(
@@ -40,13 +43,16 @@ class Stepping(KernelSlot, RecurrentSlot, BiasSlot):
     )
     seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
 
-    @field_validator("activation", "recurrent_activation", check_fields=False)
-    @classmethod
-    def _is_of_a_step(cls, value: Activation | None) -> Activation | None:
-        """An activation of the features of one step."""
-        if value is not None and (value.along not in (None, -1) or value.output_shape((8,), 0) != (8,)):
-            raise PydanticCustomError("step", "must keep the shape of a step, and work along its last axis")
-        return value
+    @model_validator(mode="after")
+    def _has_functions_of_a_step(self) -> Self:
+        """Activations are of the features of one step."""
+        shape = (getattr(self, self.width),)
+        for name in ("activation", "recurrent_activation"):
+            value: Activation | None = getattr(self, name, None)
+            if value is not None and not _keeps(value, shape):
+                what = "takes no {name} but one that keeps the shape of a step, and works along its last axis"
+                raise PydanticCustomError("step", what, {"name": name, "at": (name,)})
+        return self
 
     def options(self, dimension: int = -1) -> dict[str, Any]:
         """What the runtime's module takes besides torch's arguments; the last axis lies at ``dimension``."""
@@ -55,6 +61,14 @@ class Stepping(KernelSlot, RecurrentSlot, BiasSlot):
             "dropout": unless(0.0, self.dropout),
             "recurrent_dropout": unless(0.0, self.recurrent_dropout),
         }
+
+
+def _keeps(function: activations.ActivationFunction, shape: tuple[int, ...]) -> bool:
+    """Whether its output for the features of a step has their shape."""
+    try:
+        return function.along in (None, -1) and function.output_shape(shape, 0) == shape
+    except ShapeError:
+        return False
 
 
 class Gated(Stepping):

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from regspec.code import axes
 from regspec.code.axes import Order
-from regspec.code.expressions import Expression, Module
+from regspec.code.expressions import Expression
 from regspec.code.shapes import DataFormat, Shape, ShapeError, Symbol, text
 from regspec.language.activations import Activation
 from regspec.layers.layer import Layer
@@ -78,8 +78,7 @@ class Activated(Layer):
         """``x`` after the activation; ``like`` is a tensor with the rank and order of its axes."""
         if self.activation is None:
             return x
-        constructor = self.activation.lower(self._dimension(like))
-        return x if constructor is None else Module(constructor, "activation")(x)
+        return self.activation.of(x, self._dimension(like), "activation")
 
     def activated_shape(self, shape: Shape, like: Symbol) -> Shape:
         """``shape`` after the activation."""

@@ -1,11 +1,13 @@
-from .modules.activations import Exponential as Exponential
+from .modules.activations import Function as Function
 from .modules.activations import HardSigmoid as HardSigmoid
+from .modules.activations import JumpReLU as JumpReLU
 from .modules.activations import PReLU as PReLU
 from .modules.activations import Sparsemax as Sparsemax
 from .modules.activations import SparsePlus as SparsePlus
 from .modules.activations import SparseSigmoid as SparseSigmoid
 from .modules.activations import Squareplus as Squareplus
 from .modules.activations import ThresholdedReLU as ThresholdedReLU
+from .modules.activations import TopK as TopK
 from .modules.attention import AdditiveAttention as AdditiveAttention
 from .modules.attention import Attention as Attention
 from .modules.attention import GroupQueryAttention as GroupQueryAttention

@@ -28,16 +28,17 @@ class LayerRule(Frozen):
         None, description="The names of layers, with their blocks: stage1_2.conv1; all when absent."
     )
     except_: Pattern | None = Field(None, alias="except", description="Names of layers that are left out.")
-    kernel: _Slot = None
-    bias: _Slot = None
-    recurrent: _Slot = None
-    depthwise: _Slot = None
-    pointwise: _Slot = None
-    embeddings: _Slot = None
-    gamma: _Slot = None
-    beta: _Slot = None
-    alpha: _Slot = None
-    activity: _Slot = None
+    kernel: _Slot = Field(None, description="The penalty on kernels.")
+    bias: _Slot = Field(None, description="The penalty on biases.")
+    recurrent: _Slot = Field(None, description="The penalty on recurrent kernels.")
+    depthwise: _Slot = Field(None, description="The penalty on depthwise kernels.")
+    pointwise: _Slot = Field(None, description="The penalty on pointwise kernels.")
+    embeddings: _Slot = Field(None, description="The penalty on embeddings.")
+    gamma: _Slot = Field(None, description="The penalty on scales, gamma.")
+    beta: _Slot = Field(None, description="The penalty on offsets, beta.")
+    alpha: _Slot = Field(None, description="The penalty on slopes, alpha.")
+    threshold: _Slot = Field(None, description="The penalty on thresholds.")
+    activity: _Slot = Field(None, description="The penalty on outputs.")
 
     @model_validator(mode="after")
     def _has_a_slot(self) -> LayerRule:

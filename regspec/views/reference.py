@@ -37,7 +37,18 @@ SORTS: dict[str, Family[Any]] = {
 }
 _GROUPS = ("layers", "operations", "registered")
 _OF_SLOTS = ("initializer", "regularizer", "constraint")
-_SLOTS = ("kernel", "depthwise", "pointwise", "recurrent", "embeddings", "gamma", "beta", "alpha", "bias")  # in order
+_SLOTS = (
+    "kernel",
+    "depthwise",
+    "pointwise",
+    "recurrent",
+    "embeddings",
+    "gamma",
+    "beta",
+    "alpha",
+    "threshold",
+    "bias",
+)  # in order
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,47 @@ _SLOT_FIELDS = {
     "_regularizer": "The penalty on {slot}.",
     "_constraint": "What holds for {slot} after each step of the optimizer.",
 }
+# The arguments of named things, which mean the same in each that has them.
+_ARGUMENTS = {
+    "alpha": "What the output is at the least, negated.",
+    "approximate": "Whether it is computed by tanh.",
+    "at": "The counts of steps or epochs at which it changes.",
+    "axis": "The axis that it works along.",
+    "b": "How round it is at zero.",
+    "default_value": "What stands for numbers up to the threshold.",
+    "distribution": "What it is drawn from.",
+    "end": "The factor at last.",
+    "factor": "What the penalty is multiplied by.",
+    "gain": "What the matrix is multiplied by.",
+    "k": "How many numbers are kept.",
+    "l1": "The strength of the L1 part.",
+    "l2": "The strength of the L2 part.",
+    "lower": "The least slope.",
+    "max_value": "The most that it may be.",
+    "maxval": "The upper bound.",
+    "mean": "The mean.",
+    "min_value": "The least that it may be.",
+    "minval": "The lower bound.",
+    "mode": "What counts: inputs, outputs or their mean for a fan; rows or columns of a matrix.",
+    "negative_slope": "The slope below zero.",
+    "over": "For how many steps or epochs.",
+    "periodic": "Whether the window is periodic.",
+    "rate": "The factor of each step, epoch or count.",
+    "scale": "What the variance is multiplied by.",
+    "scaling": "How the transform is scaled.",
+    "seed": "The start of its random numbers: the same ones each time.",
+    "side": "The part of the transform.",
+    "slope": "The slope around zero.",
+    "start": "The factor at first.",
+    "stddev": "The standard deviation.",
+    "strength": "What the penalty is multiplied by.",
+    "target": "The mean activity that is wanted.",
+    "threshold": "Where it begins.",
+    "unit": "What is counted: steps of the optimizer, or epochs.",
+    "upper": "The greatest slope.",
+    "value": "The number.",
+    "window": "The window of the transform.",
+}
 _KERNELS = ("recurrent", "depthwise", "pointwise")  # slots whose names say which kernel they are
 
 
@@ -153,14 +194,22 @@ def model_schema(model: type[BaseModel]) -> Schema:
     schema.pop("title", None)
     schema["description"] = _first_line(model)
     for name, field in schema.get("properties", {}).items():
-        if "description" not in field:
-            for ending, text in _SLOT_FIELDS.items():
-                if name.endswith(ending):
-                    slot = name.removesuffix(ending)
-                    field["description"] = text.format(slot=f"the {slot} kernel" if slot in _KERNELS else f"the {slot}")
+        if "description" not in field and (described := _description(model, name)):
+            field["description"] = described
     if issubclass(model, Spatial):
         schema = _per_axis(schema, model.spatial_rank)
     return schema
+
+
+def _description(model: type[BaseModel], field: str) -> str | None:
+    """What a field is, where many declare it alike: that of a slot, or an argument of a named thing."""
+    if issubclass(model, Named) and not model.is_registered:
+        return _ARGUMENTS.get(field)
+    for ending, text in _SLOT_FIELDS.items():
+        if field.endswith(ending):
+            slot = field.removesuffix(ending)
+            return text.format(slot=f"the {slot} kernel" if slot in _KERNELS else f"the {slot}")
+    return None
 
 
 def _first_line(model: type[BaseModel]) -> str:
@@ -233,20 +282,32 @@ def _is_required(model: type[BaseModel]) -> bool:
 
 def _families(*families: Family[Any]) -> Schema:
     """The definitions of the named things: initializers, activations, constraints, regularizers."""
-    return {family.definition: _family(family) for family in families or _FAMILIES}
+    definitions: Schema = {}
+    for family in families or _FAMILIES:
+        definitions[family.definition] = _family(family)
+        for name, member in family.members.items():
+            definitions[f"{family.definition}.{name}"] = _arguments(member)
+    return definitions
 
 
 def _family(family: Family[Any]) -> Schema:
     """Every form of every member: its name, or a mapping of the name to its arguments."""
-    names = [*family.members, *family.aliases]
-    plain = sorted(name for name in names if not _is_required(_member(family, name)))
+    names = {name: family.spellings[name] for name in sorted(family.spellings)}
+    plain = [
+        {"const": name, "description": _first_line(member)}
+        for name, member in names.items()
+        if not _is_required(member)
+    ]
     mapping: Schema = {
         "type": "object",
-        "properties": {name: _arguments(_member(family, name)) for name in sorted(names)},
+        "properties": {
+            name: {"$ref": f"#/$defs/{family.definition}.{member.name}", "description": _first_line(member)}
+            for name, member in names.items()
+        },
         "additionalProperties": False,
         "minProperties": 1,
     }
-    forms: list[Schema] = [{"enum": plain}, mapping]
+    forms: list[Schema] = [*([{"anyOf": plain}] if plain else []), mapping]
     if family is REGULARIZERS:
         mapping["properties"]["schedule"] = _SCHEDULE
     if family in (REGULARIZERS, SCHEDULES):
@@ -256,17 +317,13 @@ def _family(family: Family[Any]) -> Schema:
     return {"description": f"The forms of {'an' if family.sort[0] in 'aeiou' else 'a'} {family.sort}.", "anyOf": forms}
 
 
-def _member(family: Family[Any], name: str) -> type[Named]:
-    return family.members[family.aliases.get(name, name)]
-
-
 def _arguments(member: type[Named]) -> Schema:
-    """The arguments of a named thing: a mapping, its main one alone, or null where it needs none."""
+    """The arguments of a named thing: a mapping, its main one alone, or null where it has none and needs none."""
     model = model_schema(member)
     forms = [model]
     if member.main is not None:
         forms.append(model["properties"][member.main])
-    if not _is_required(member):
+    elif not _is_required(member):
         forms.append({"type": "null"})
     return {"description": model.pop("description"), "anyOf": forms}
 

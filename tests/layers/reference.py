@@ -68,6 +68,8 @@ def _value(name: str, value: Any, data_format: str) -> Any:
         if not isinstance(arguments, dict):
             arguments = {main.get(function, "axis" if function == "sparsemax" else "alpha"): arguments}
         return partial(getattr(keras.activations, function), **arguments)
+    if name in ("activation", "recurrent_activation") and not hasattr(keras.activations, str(value)):
+        return value and getattr(keras.ops, value)
     if name in ("layer", "backward_layer") and value is not None:
         ((kind, fields),) = value.items()
         return keras_layer(kind, fields, data_format)

@@ -60,8 +60,51 @@ def along(axis: int, weight: Tensor, x: Tensor) -> Tensor:
 
 
 @formula("Activation")
-def hard_sigmoid(row: Row, model: Any, x: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(row.fields["activation"]["hard_sigmoid"] * x + 0.5, 0 * x), 0 * x + 1)
+def activation(row: Row, model: Any, x: Tensor) -> Tensor:
+    function = row.fields["activation"]
+    name, argument = (function, None) if isinstance(function, str) else next(iter(function.items()))
+    return ACTIVATIONS[name](x, argument["axis"] if name == "softmin" and argument else argument)
+
+
+def top_k(x: Tensor, argument: Any) -> Tensor:
+    k, axis = (argument["k"], argument["axis"]) if isinstance(argument, dict) else (argument, -1)
+    rank = x.argsort(axis, descending=True).argsort(axis)
+    return x * (rank < k)
+
+
+def softmin(x: Tensor, axis: int | None) -> Tensor:
+    powers = torch.exp(-x)
+    return powers / powers.sum(-1 if axis is None else axis, keepdim=True)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor, Any], Tensor]] = {
+    "hard_sigmoid": lambda x, slope: torch.minimum(torch.maximum(slope * x + 0.5, 0 * x), 0 * x + 1),
+    "rrelu": lambda x, slopes: torch.where(x > 0, x, (1 / 8 + slopes["upper"]) / 2 * x),
+    "softmin": softmin,
+    "top_k": top_k,
+}
+
+
+class Jump(torch.autograd.Function):
+    """Equations 3 and 11 of Rajamanoharan et al. (2024), https://arxiv.org/abs/2407.14435."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x, threshold)
+        ctx.bandwidth = bandwidth
+        return x * (x > threshold)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Any:  # type: ignore[override]
+        x, threshold = ctx.saved_tensors
+        kernel = ((x - threshold) / ctx.bandwidth).abs() < 0.5
+        of_threshold = (-threshold / ctx.bandwidth * kernel * slope).sum(tuple(range(x.ndim - 1)))
+        return slope * (x > threshold), of_threshold, None
+
+
+@formula("JumpReLU")
+def jump_relu(row: Row, model: Any, x: Tensor) -> Tensor:
+    return Jump.apply(x, model.layer.threshold, row.fields["bandwidth"])  # type: ignore[no-any-return]
 
 
 @formula("AutoContrast")

@@ -27,7 +27,7 @@ ONLY_CHANNELS_LAST = {"AutoContrast"}  # which takes the wrong axes of other ima
 ONLY_LAST_AXES = {"LayerNormalization", "RMSNormalization"}
 # Fields that may be one number in Keras, and what it stands for, in multiples of it.
 FACTORS = {"height_factor": (-1, 1), "brightness_factor": (-1, 1), "contrast_factor": (0, 1)}
-PARTLY_IN_KERAS = {("Activation", "hard_sigmoid")}  # whose slope it does not have
+NOT_IN_KERAS = {"hard_sigmoid", "rrelu", "softmin", "top_k"}  # functions, of the first its slope
 
 
 def is_refused(row: Row) -> bool:
@@ -38,7 +38,8 @@ def is_refused(row: Row) -> bool:
         or not hasattr(keras.layers, row.kind)
         or any(field in row.fields for field in reference.OURS)
         or "Embedding" in row.fields.get("layer", {})  # by SpectralNormalization, whose numbers Keras cuts there
-        or (isinstance(activation, dict) and (row.kind, *activation) in PARTLY_IN_KERAS)
+        or (isinstance(activation, dict) and not NOT_IN_KERAS.isdisjoint(activation))
+        or activation == "softmin"
     )
 
 

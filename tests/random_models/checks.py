@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import keras
 import numpy as np
 import torch
 from torch import Tensor
 
 import regspec
+from regspec.text import document
+from regspec.views.formatting import formatted
+from regspec.views.schema import spec_schema
 
 from .cases import BATCHES, Case
 
@@ -75,9 +79,15 @@ def check(case: Case, folder: Path, form: str | None = None) -> None:
     check_step(case, ported, folder, form)
 
 
+SCHEMA = jsonschema.Draft202012Validator(spec_schema())
+
+
 def check_text(port: Any, files: Files) -> None:
-    """The spec's text says all of it, and is the same each time."""
+    """The spec's text says all of it, and is the same each time; the schema takes it, and the formatter keeps it."""
     assert regspec.source(regspec.loads(port.text)) == regspec.source(port.spec)
+    read = document.parse(port.text)
+    assert [error.message for error in SCHEMA.iter_errors(read.data)] == []
+    assert regspec.loads(formatted(read)) == regspec.loads(port.text)
     assert files.port().text == port.text
 
 

@@ -6,11 +6,19 @@ import torch
 from torch import Tensor, nn
 
 
-class Exponential(nn.Module):
-    """``exp(x)``."""
+class Function(nn.Module):
+    """A function of torch as a module: ``Function("sin")`` is ``torch.sin``."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.exp()
+        result: Tensor = getattr(torch, self.name)(x)
+        return result
+
+    def extra_repr(self) -> str:
+        return self.name
 
 
 class HardSigmoid(nn.Module):
@@ -94,6 +102,51 @@ class ThresholdedReLU(nn.Module):
 
     def extra_repr(self) -> str:
         return f"max_value={self.max_value}, negative_slope={self.negative_slope}, threshold={self.threshold}"
+
+
+class TopK(nn.Module):
+    """The ``k`` largest numbers along ``dim``, and zero for the others.
+
+    Makhzani and Frey (2013), https://arxiv.org/abs/1312.5663.
+    """
+
+    def __init__(self, k: int, *, dim: int = -1) -> None:
+        super().__init__()
+        self.k = k
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, places = x.topk(self.k, self.dim)
+        return torch.zeros_like(x).scatter(self.dim, places, values)
+
+    def extra_repr(self) -> str:
+        return f"{self.k}, dim={self.dim}"
+
+
+class JumpReLU(nn.Module):
+    """``x`` above a learned threshold for each of ``size`` features along ``dim``, and zero up to it.
+
+    A threshold has the straight-through gradient of Rajamanoharan et al. (2024), https://arxiv.org/abs/2407.14435,
+    with a rectangle of width ``bandwidth`` as its kernel: ``-threshold / bandwidth`` where x is within half of it.
+    """
+
+    def __init__(self, size: int, *, bandwidth: float = 0.001, dim: int = -1) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.full((size,), 0.001))
+        self.bandwidth = bandwidth
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = [1] * x.ndim
+        shape[self.dim] = -1
+        threshold = self.threshold.reshape(shape)
+        known = threshold.detach()
+        is_near = (x - known).abs() < self.bandwidth / 2
+        slope = known / self.bandwidth * is_near
+        return torch.where(x > known, x, 0.0) - slope * (threshold - known)  # the second is zero, but for its gradient
+
+    def extra_repr(self) -> str:
+        return f"{len(self.threshold)}, bandwidth={self.bandwidth}, dim={self.dim}"
 
 
 class PReLU(nn.Module):

@@ -102,12 +102,17 @@ class Arguments:
 
     def _activation(self, function: ActivationFunction) -> Doc:
         """A function by its name; with arguments, by those."""
+        if function.in_keras is None:
+            raise ShapeError(f"has the activation {function.name}, which Keras does not have")
+        function = function.in_keras
         given = _given(function)
-        if not given:
+        if not given and function.keras_module == "activations":
             return literal(function.name)
         if own := function.own_fields & given.keys():
             raise ShapeError(f"has the activation {function}, whose {min(own)} Keras's does not have")
-        self.modules.add("activations")
+        self.modules.add(function.keras_module)
+        if not given:
+            return f"{function.keras_module}.{function.name}"
         self.needs_partial = True
         arguments = [beside(f"{name}=", literal(value)) for name, value in given.items()]
         return called("partial", [f"activations.{function.name}", *arguments])

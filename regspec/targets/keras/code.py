@@ -22,7 +22,7 @@ from regspec.targets.python.printing import literal
 from regspec.text.problems import Problem, Problems, RegspecError
 
 _TAKEN = frozenset(
-    (*dir(builtins), "keras", "layers", "activations", "constraints", "initializers", "regularizers", "partial")
+    (*dir(builtins), "keras", "layers", "activations", "constraints", "initializers", "ops", "partial", "regularizers")
 )
 
 

@@ -1,0 +1,198 @@
+"""The one form of each thing that has several: what the formatter changes besides layout.
+
+The JSON Schema's references say what a field holds, a layer or a member of a family; `REWRITERS` says how each of
+these is written. A new form of the language is a line here, beside its line in the loader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from typing import Any
+
+from pydantic import BaseModel
+
+from regspec.language.activations import ACTIVATIONS
+from regspec.language.constraints import CONSTRAINTS
+from regspec.language.fields import REFERENCE
+from regspec.language.forms import Family
+from regspec.language.initializers import INITIALIZERS
+from regspec.language.regularizers import REGULARIZERS
+from regspec.language.schedules import SCHEDULES
+from regspec.layers import find_kind
+from regspec.layers.cells import CELLS
+from regspec.layers.layer import Placement
+from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
+from regspec.specs.sections import BlockSection, Input, SpecSections
+from regspec.views.formatting.tree import Collection, File, Item, Node, Scalar, comments, inside
+from regspec.views.schema import model_schema
+
+Rewriter = Callable[[Node], Node]
+
+
+def canonical(file: File) -> File:
+    """A file with everything in its canonical form."""
+    root = file.root.value
+    if not isinstance(root, Collection):
+        return file
+    root.is_flow = False
+    is_movable = not file.has_anchors  # an alias must stand behind what it names
+    if root.get("rules") is not None:
+        _sorted(root, RulesFile, is_movable)
+        _each(root.get("rules"), partial(_fields, model=ModuleRule))
+        return file
+    _sorted(root, SpecSections, is_movable)
+    _each(root.get("inputs"), partial(_sorted, model=Input, is_movable=is_movable))
+    _each(root.get("blocks"), partial(_block, is_movable=is_movable))
+    _each(root.get("layers"), _layer)
+    _each(root.get("regularizers"), partial(_fields, model=LayerRule))
+    return file
+
+
+def _block(node: Node, is_movable: bool) -> Node:
+    node = _sorted(node, BlockSection, is_movable)
+    if isinstance(node, Collection):
+        _each(node.get("layers"), _layer)
+    return node
+
+
+def _each(item: Item | None, rewrite: Rewriter) -> None:
+    """Rewrites the items of an item's collection."""
+    if item is not None and isinstance(item.value, Collection):
+        for each in item.value.items:
+            _rewrite(each, rewrite)
+
+
+def _rewrite(item: Item, rewrite: Rewriter) -> None:
+    """Rewrites an item's value; comments of what goes stay above it."""
+    known = comments(item)
+    beside = [comment for each in inside(item) for comment in each.beside]
+    item.value = rewrite(item.value)
+    for comment in comments(item):
+        known.remove(comment)
+    item.beside += [comment for comment in known if comment in beside]
+    item.before += [comment for comment in known if comment not in beside]
+
+
+def _sorted(node: Node, model: type[BaseModel], is_movable: bool) -> Node:
+    """A mapping with its keys in the order in which a section declares them."""
+    if isinstance(node, Collection) and node.is_mapping and is_movable:
+        order = [field.alias or name for name, field in model.model_fields.items()]
+        node.items.sort(key=lambda item: order.index(item.key.value) if item.key and item.key.value in order else 99)
+    return node
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+
+def _layer(node: Node) -> Node:
+    """A kind with its fields, its name first; a kind without fields stands alone."""
+    if not isinstance(node, Collection) or len(node.items) != 1 or (key := node.items[0].key) is None:
+        return node
+    (item,) = node.items
+    if _is_empty(item.value) and not any((node.anchor, item.value.anchor, key.anchor)):
+        return Scalar(key.text, key.value)
+    model = find_kind(key.value) or CELLS.get(key.value) or Placement
+    _rewrite(item, partial(_fields, model=model))
+    if isinstance(item.value, Collection) and key.value != "call":
+        item.value.items.sort(key=lambda each: not _is_name(each))
+    return node
+
+
+def _is_name(item: Item) -> bool:
+    """Whether it is a layer's name, and no alias of what stands before it."""
+    return item.key is not None and item.key.value == "name" and not _is_alias(item.value)
+
+
+def _is_alias(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.text.startswith("*")
+
+
+def _fields(node: Node, model: type[BaseModel]) -> Node:
+    """A mapping of fields, each in its form."""
+    if isinstance(node, Collection) and node.is_mapping:
+        references = _references(model)
+        for item in node.items:
+            rewrite = REWRITERS.get(references.get(item.key.value, "")) if item.key else None
+            if rewrite is not None:
+                _rewrite(item, rewrite)
+    return node
+
+
+@cache
+def _references(model: type[BaseModel]) -> dict[str, str]:
+    """What the fields of a model hold, by the names of definitions in the JSON Schema."""
+    properties = model_schema(model).get("properties", {})
+    found = {name: next(iter(_marks(schema)), "") for name, schema in properties.items()}
+    return {name: mark for name, mark in found.items() if mark}
+
+
+def _marks(schema: Any) -> Iterable[str]:
+    if isinstance(schema, dict):
+        if REFERENCE in schema:
+            yield schema[REFERENCE]
+        for form in schema.get("anyOf", ()):
+            yield from _marks(form)
+
+
+def _several(node: Node, rewrite: Rewriter) -> Node:
+    """One thing, or each of a list."""
+    if isinstance(node, Collection) and not node.is_mapping:
+        for item in node.items:
+            _rewrite(item, rewrite)
+        return node
+    return rewrite(node)
+
+
+# -- members of families -----------------------------------------------------------------------------------------------
+
+
+def _member(node: Node, family: Family[Any]) -> Node:
+    """A name alone where it has no arguments; ``{name: value}`` where it has its main one alone."""
+    if isinstance(node, Scalar):
+        return _renamed(node, family)
+    names = [item.key.value for item in node.items if item.key is not None]
+    if len({family.get(name) or name for name in names}) < len(node.items):
+        return node  # no mapping, or one name in two spellings
+    for item in node.items:
+        assert item.key is not None
+        if item.key.value == "schedule" and family is REGULARIZERS:
+            _rewrite(item, REWRITERS[SCHEDULES.definition])
+            continue
+        item.key = _renamed(item.key, family)
+        _rewrite(item, partial(_argument, main=getattr(family.get(item.key.value), "main", None)))
+    if len(node.items) == 1 and not node.anchor:
+        (item,) = node.items
+        if item.key is not None and family.get(item.key.value) is not None and _is_empty(item.value):
+            return item.key
+    return node
+
+
+def _renamed(name: Scalar, family: Family[Any]) -> Scalar:
+    """The member's own name, for an alias or the name of a class."""
+    member = family.get(name.value) if name.value else None
+    return name if member is None or name.value in family.members else Scalar(member.name, member.name, name.anchor)
+
+
+def _argument(node: Node, main: str | None) -> Node:
+    """The main argument alone, where no other is given."""
+    if isinstance(node, Collection) and len(node.items) == 1 and not node.anchor:
+        (item,) = node.items
+        is_main = item.key is not None and item.key.value == main
+        if is_main and isinstance(item.value, Scalar) and item.value.text != "null":
+            return item.value
+    return node
+
+
+def _is_empty(node: Node) -> bool:
+    return node.text == "null" and not node.anchor if isinstance(node, Scalar) else node.is_mapping and not node.items
+
+
+REWRITERS: dict[str, Rewriter] = {
+    "layer": _layer,
+    "cell": partial(_several, rewrite=_layer),
+    **{
+        family.definition: partial(_several, rewrite=partial(_member, family=family))
+        for family in (ACTIVATIONS, INITIALIZERS, CONSTRAINTS, REGULARIZERS, SCHEDULES)
+    },
+}
