@@ -126,6 +126,20 @@ MUTANTS = (
         "tests/layers/test_layers.py -k renorm",
     ),
     Mutant(
+        "a port forgets that Keras's moving variance is biased",
+        "keras/layers.py",
+        '{**fields, "moving_variance": "biased"}',
+        "fields",
+        "tests/test_stock_modules.py -k port",
+    ),
+    Mutant(
+        "unmasked steps move the variance as if it were biased",
+        "runtime/modules/normalization.py",
+        "spread if biased else spread * number / (number - 1).clamp_min(1)",
+        "spread",
+        "tests/test_stock_modules.py -k unmasked",
+    ),
+    Mutant(
         "the kernel of a transposed convolution is normalized along its outputs",
         "layers/normalization.py",
         "dim=unless(0, kernel.pattern.last),",
