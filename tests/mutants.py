@@ -126,6 +126,20 @@ MUTANTS = (
         "tests/layers/test_layers.py -k renorm",
     ),
     Mutant(
+        "zeros before the maximum of any numbers are its own padding",
+        "targets/torch/padding.py",
+        "is_maximum = is_not_negative and",
+        "is_maximum =",
+        "tests/test_own_padding.py",
+    ),
+    Mutant(
+        "zeros that another layer takes too are taken out",
+        "targets/torch/padding.py",
+        "uses[step.inputs[0]] > 1 or ",
+        "",
+        "tests/test_own_padding.py",
+    ),
+    Mutant(
         "a port forgets that Keras's moving variance is biased",
         "keras/layers.py",
         '{**fields, "moving_variance": "biased"}',

@@ -11,6 +11,7 @@ from regspec.graph.loading import in_order
 from regspec.graph.network import BlockNode, Graph, LayerNode, Node, inside
 from regspec.graph.resolving import calls_what_is_made_for_others
 from regspec.targets.torch.lowered import Lowered, LoweredLayers
+from regspec.targets.torch.padding import with_own_padding
 from regspec.targets.torch.steps import (
     MASK,
     Step,
@@ -104,7 +105,7 @@ class _Lowering:
         given = [known[x] for x in graph.outputs]
         if graph.is_root:
             given = [ordered(x, x.spec_order, steps) for x in given]
-        kept = without_unread_masks(steps, given)
+        kept = with_own_padding(without_unread_masks(steps, given), given)
         read = {x for step in kept for x in step.inputs}
         masked = tuple(index for index, x in enumerate(inputs) if x.mask in read)
         return Program(
