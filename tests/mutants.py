@@ -154,6 +154,20 @@ MUTANTS = (
         "tests/test_stock_modules.py -k unmasked",
     ),
     Mutant(
+        "a masked recurrent layer is exported with packed sequences",
+        "runtime/modules/recurrent.py",
+        "is_packed = mask is not None and torch.compiler.is_exporting()",
+        "is_packed = False",
+        "tests/test_exports.py -k bilstm",
+    ),
+    Mutant(
+        "a layer has a name that a traced module has itself",
+        "targets/torch/steps.py",
+        'f"{first}_" if first in OF_TRACED else first',
+        "first",
+        "tests/test_exports.py -k names",
+    ),
+    Mutant(
         "the kernel of a transposed convolution is normalized along its outputs",
         "layers/normalization.py",
         "dim=unless(0, kernel.pattern.last),",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from regspec.code.expressions import Apply, Call, Definition, Module, Part
@@ -88,7 +88,7 @@ class _Lowering:
                 continue
             try:
                 if isinstance(node, BlockNode):
-                    steps += self._block(node, known, places, prefix)
+                    steps += self._block(node, known, places, taken, prefix)
                 else:
                     steps += self._layer(node, known, places, taken, masked_calls.get(node.first or node, ()))
                 places[node] = steps[-1]
@@ -167,6 +167,7 @@ class _Lowering:
         node: BlockNode,
         known: Mapping[Symbol, Symbol],
         places: Mapping[Node, Step],
+        taken: Container[str],
         prefix: str,
     ) -> list[Step]:
         """The steps of a block, its own the last."""
@@ -175,7 +176,7 @@ class _Lowering:
         if node.first is None:
             inner = [inside(x, own.source) for x, own in zip(inputs, node.block.inputs, strict=True)]
             program = self.program(node.block, inner, f"{prefix}{node.name}.")
-            attributes: Mapping[str, str] = {"": node.path}
+            attributes: Mapping[str, str] = {"": attribute_of(node.path, "", taken)}
         else:
             first = places[node.first]
             found = block_of(first)
