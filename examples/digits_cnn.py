@@ -1,6 +1,6 @@
 """DigitsCnn, compiled by regspec."""
 
-from regspec.runtime import L1, L1L2, L2, BatchNorm2d, Regularized
+from regspec.runtime import L1, L1L2, L2, Regularized
 from torch import Tensor, nn
 
 
@@ -10,10 +10,10 @@ class DigitsCnn(Regularized):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 32, 3, padding=1, bias=False)
-        self.norm1 = BatchNorm2d(32, momentum=0.1)
+        self.norm1 = nn.BatchNorm2d(32, eps=0.001)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1, bias=False)
-        self.norm2 = BatchNorm2d(64, momentum=0.1)
+        self.norm2 = nn.BatchNorm2d(64, eps=0.001)
         self.relu2 = nn.ReLU()
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(0.25)

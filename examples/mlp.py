@@ -1,6 +1,6 @@
 """Mlp, compiled by regspec."""
 
-from regspec.runtime import L1, L1L2, L2, BatchNorm1d, Regularized
+from regspec.runtime import L1, L1L2, L2, Regularized
 from torch import Tensor, nn
 
 
@@ -9,7 +9,7 @@ class Mlp(Regularized):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scaled = BatchNorm1d(13)
+        self.scaled = nn.BatchNorm1d(13, eps=0.001, momentum=0.01)
         self.hidden1 = nn.Linear(13, 32)
         self.hidden1_activation = nn.ReLU()
         self.dropout = nn.Dropout(0.2)

@@ -1,6 +1,6 @@
 """Resnet, compiled by regspec."""
 
-from regspec.runtime import L1, L2, BatchNorm2d, Regularized, variance_scaling_
+from regspec.runtime import L1, L2, Regularized, variance_scaling_
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,10 +11,10 @@ class Basic(Regularized):
     def __init__(self, filters: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.norm1 = BatchNorm2d(filters)
+        self.norm1 = nn.BatchNorm2d(filters, eps=0.001, momentum=0.01)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.norm2 = BatchNorm2d(filters)
+        self.norm2 = nn.BatchNorm2d(filters, eps=0.001, momentum=0.01)
         self.relu2 = nn.ReLU()
         self.add_weight_terms(L2(0.0001), {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight"})
         self.add_weight_terms(L1(1e-05), {"norm1.gamma": "norm1.weight", "norm2.gamma": "norm2.weight"})
@@ -41,12 +41,12 @@ class Down(Regularized):
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, filters, 3, stride=2, bias=False)
-        self.norm1 = BatchNorm2d(filters)
+        self.norm1 = nn.BatchNorm2d(filters, eps=0.001, momentum=0.01)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.norm2 = BatchNorm2d(filters)
+        self.norm2 = nn.BatchNorm2d(filters, eps=0.001, momentum=0.01)
         self.shortcut = nn.Conv2d(in_channels, filters, 1, stride=2, bias=False)
-        self.shortcut_norm = BatchNorm2d(filters)
+        self.shortcut_norm = nn.BatchNorm2d(filters, eps=0.001, momentum=0.01)
         self.relu2 = nn.ReLU()
         self.add_weight_terms(
             L2(0.0001),
@@ -85,7 +85,7 @@ class Resnet(Regularized):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.stem_norm = BatchNorm2d(16)
+        self.stem_norm = nn.BatchNorm2d(16, eps=0.001, momentum=0.01)
         self.stem_relu = nn.ReLU()
         self.stage1 = nn.Sequential(*[Basic(filters=16) for _ in range(3)])
         self.stage2_down = Down(in_channels=16, filters=32)

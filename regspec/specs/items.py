@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from regspec.language.fields import RESERVED, snake_case
+from regspec.language.fields import RESERVED, layer_name
 from regspec.layers import find_kind
 from regspec.specs import synonyms
 from regspec.specs.parameters import substitute
@@ -42,7 +42,7 @@ class Item:
     def stem(self) -> str:
         """What its name is made from."""
         called = self.fields.get("layer") if self.kind == "call" else self.kind
-        return snake_case(called if isinstance(called, str) else self.kind) or "layer"
+        return layer_name(called if isinstance(called, str) else self.kind) or "layer"
 
 
 def items_of(layers: list[Any], parameters: Mapping[str, Any], origin: Origin, problems: Problems) -> list[Item]:
