@@ -246,8 +246,8 @@ MUTANTS = (
     Mutant(
         "the decorators of the runtime's classes are left out",
         "targets/torch/standalone.py",
-        "first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])",
-        "first = statement.lineno",
+        "return min([statement.lineno, *(each.lineno for each in decorators)])",
+        "return statement.lineno",
         "tests/test_edges.py -k alone",
     ),
     Mutant(
