@@ -32,7 +32,7 @@ def source(
     Args:
         spec: a ModelSpec, or what `regspec.load` takes: a path, a text, a mapping.
         target: ``torch`` for the class of an ``nn.Module``; ``keras`` for a function that makes the network in Keras 3.
-        standalone: gives a file that needs no regspec: with what torch has no module for, and penalties in a short form.
+        standalone: gives a file that needs no regspec: what torch lacks is in it, and penalties in a short form.
         parameters: values for parameters of the spec, by name, in place of its defaults.
 
     Raises:
