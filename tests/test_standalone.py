@@ -219,6 +219,13 @@ def test_exported(alone: Made) -> None:
     check(model)
 
 
+def test_traced(alone: Made) -> None:
+    """`torch.fx` sees the outputs alone, through blocks and modules that it looks into."""
+    scale = "  - LayerScale: {projection_dim: 7, init_values: 0.5, activity_regularizer: {l2: 0.1}}\n"
+    model, x = alone(BLOCKS + scale), torch.randn(5, 7)
+    torch.testing.assert_close(torch.fx.symbolic_trace(model)(x), model(x))
+
+
 # -- blocks, and what is called twice ----------------------------------------------------------------------------------
 
 BLOCKS = """

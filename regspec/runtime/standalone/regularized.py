@@ -21,7 +21,7 @@ _forward = threading.local()  # .heard: the penalties of outputs, while a model'
 class Regularized(nn.Module):
     """A module with penalties: add its `regularization_loss()` to the loss.
 
-    For schedules, decay and proximal steps, FSDP and nn.DataParallel see regspec.
+    Schedules, decay and proximal steps and FSDP are left to regspec; for nn.DataParallel take DistributedDataParallel.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Regularized(nn.Module):
 
     # for activities
     def _hear(self, name: str, part: Any, is_divided: bool, module: nn.Module, args: Any, output: Tensor) -> None:
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or isinstance(output, torch.fx.Proxy):
             return
         penalty = part(output) / (max(len(output), 1) if is_divided else 1)  # also where a checkpoint recomputes it
         if (heard := getattr(_forward, "heard", None)) is not None:
@@ -70,7 +70,7 @@ class Regularized(nn.Module):
         return {**super().__getstate__(), "_heard": None}  # type: ignore[no-untyped-call]  # torch's method has no types
 
     def regularization_terms(self) -> dict[str, Tensor]:
-        """The penalties by name: of weights that are not frozen, and of outputs in the last forward."""
+        """The penalties by name, a scalar each."""
         terms: dict[str, Tensor] = {}
         # for penalties
         prefixes = {module: f"{path}." if path else "" for path, module in self.named_modules()}
