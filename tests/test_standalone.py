@@ -307,10 +307,14 @@ def test_regularizers(name: str, reduction: str, alone: Made) -> None:
 
 
 def test_a_schedule_is_refused() -> None:
-    text = SPEC.replace("{l1: 0.3}", "{l1: 0.3, schedule: {warmup: {over: 10}}}")
-    with pytest.raises(regspec.RegspecError, match="a strength follows a schedule") as error:
+    """Each at its layer, and once where its block is used twice."""
+    text = BLOCKS.replace("{l1: $strength}", "[{l2: 0.1}, {l1: 0.3, schedule: {warmup: {over: 10}}}]")
+    with pytest.raises(regspec.RegspecError) as error:
         regspec.source(text, standalone=True)
-    assert error.value.problems[0].hint == "compile it without --standalone, or with a strength that stays"
+    (problem,) = error.value.problems
+    assert problem.what == "a.activity follows a schedule, which a file that stands alone does not"
+    assert problem.hint == "compile it without --standalone, or give it a strength that stays"
+    assert problem.line == 9
 
 
 # -- how it reads ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
+from regspec.code.expressions import Call, walk
+from regspec.graph.loading import in_order
 from regspec.targets.python.imports import Imports
 from regspec.targets.torch.program import Program, block_of
 from regspec.text.problems import Problem, RegspecError
@@ -39,10 +41,8 @@ def definitions(wanted: Iterable[str], imports: Imports, program: Program) -> di
 
     What they import is added to ``imports``. Raises `RegspecError` where the program needs regspec itself.
     """
-    wanted = {*wanted}
-    if "Scheduled" in wanted:
-        what = "a strength follows a schedule, which a file that stands alone does not do"
-        raise RegspecError(Problem(what, "compile it without --standalone, or with a strength that stays"))
+    if refused := [*_scheduled(program)]:
+        raise RegspecError(in_order(refused))
     known, imported = _runtime(frozenset(_features(program)))
     needed: set[str] = set()
     open_names = list(wanted)
@@ -51,7 +51,8 @@ def definitions(wanted: Iterable[str], imports: Imports, program: Program) -> di
         if name in known and name not in needed:
             needed.add(name)
             open_names.extend(known[name].uses)
-    imports.name("__future__", "annotations")
+    if needed:
+        imports.name("__future__", "annotations")
     for name in {used for each in needed for used in known[each].uses} & imported.keys():
         module, original = imported[name]
         if module is None:
@@ -74,6 +75,21 @@ def _in_order(known: Mapping[str, _Definition]) -> list[str]:
     for name in known:
         place(name)
     return [*placed]
+
+
+def _scheduled(program: Program) -> Iterator[Problem]:
+    """The faults of a program and its blocks: schedules, which need what counts steps."""
+    for step in program.steps:
+        if (block := block_of(step)) is not None:
+            yield from _scheduled(block)
+        for each in step.lowered.penalized:
+            if "Scheduled" in {part.function for part in walk(each.constructor) if isinstance(part, Call)}:
+                what = f"{step.name}.{each.slot} follows a schedule, which a file that stands alone does not"
+                origin = None if step.node is None else step.node.origin
+                yield Problem(what, _HINT) if origin is None else origin.problem(what, _HINT, key=True)
+
+
+_HINT = "compile it without --standalone, or give it a strength that stays"
 
 
 def _features(program: Program) -> Iterator[str]:
