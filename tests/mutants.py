@@ -286,10 +286,31 @@ MUTANTS = (
         "tests/test_initializers.py -k otherwise",
     ),
     Mutant(
+        "in a file that stands alone, a block begins a forward of its own",
+        "runtime/standalone/regularized.py",
+        'if getattr(_forward, "heard", None) is not None or torch',
+        "if torch",
+        "tests/test_standalone.py -k blocks",
+    ),
+    Mutant(
+        "in a file that stands alone, a weight that is tied counts twice",
+        "runtime/standalone/regularized.py",
+        "if not is_tied and (",
+        "if (",
+        "tests/test_standalone.py -k tied",
+    ),
+    Mutant(
+        "what is for activities is printed where there are none",
+        "targets/torch/standalone.py",
+        "not in {None, *features}:",
+        "not in {None, 'activities', *features}:",
+        "tests/test_standalone.py -k short",
+    ),
+    Mutant(
         "the decorators of the runtime's classes are left out",
         "targets/torch/standalone.py",
-        "first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])",
-        "first = statement.lineno",
+        "return min([statement.lineno, *(each.lineno for each in decorators)])",
+        "return statement.lineno",
         "tests/test_edges.py -k alone",
     ),
     Mutant(

@@ -33,7 +33,7 @@ def print_source(program: Program, *, standalone: bool = False) -> str:
     """
     file = _File()
     file.add(program)
-    pieces = definitions(file.runtime, file.imports) if standalone else {}
+    pieces = definitions(file.runtime, file.imports, program) if standalone else {}
     if not standalone:
         for each in file.runtime:
             file.imports.name(PACKAGE, each)
