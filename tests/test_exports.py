@@ -84,7 +84,7 @@ def test_it_is_exported(name: str) -> None:
     got, wanted = flat(exported(*other)), flat(model(*other))
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
     after, before = gradients(exported, got), gradients(model, wanted)
-    torch.testing.assert_close(after, {key: before[key] for key in after}, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(after, {key: before[key] for key in after}, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", cases(*IN_ONNX))
