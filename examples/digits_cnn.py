@@ -25,10 +25,6 @@ class DigitsCnn(Regularized):
         self.add_weight_terms(L1L2(l1=1e-05, l2=0.0001), {"hidden.kernel": "hidden.weight"})
         self.add_activity_terms(L1(1e-06), {"hidden.activity": "hidden_activation"})
         self.add_weight_terms(L2(0.01), {"logits.bias": "logits.bias"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.conv1, self.conv2):
             nn.init.xavier_uniform_(layer.weight)
         for layer in (self.hidden, self.logits):

@@ -22,10 +22,6 @@ class Mlp(Regularized):
         )
         self.add_activity_terms(L1(0.0001), {"hidden1.activity": "hidden1_activation"})
         self.add_weight_terms(L2(0.01), {"logits.bias": "logits.bias"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.hidden1, self.hidden2, self.logits):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

@@ -18,10 +18,6 @@ class Basic(Regularized):
         self.relu2 = nn.ReLU()
         self.add_weight_terms(L2(0.0001), {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight"})
         self.add_weight_terms(L1(1e-05), {"norm1.gamma": "norm1.weight", "norm2.gamma": "norm2.weight"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.conv1, self.conv2):
             variance_scaling_(layer.weight, scale=2.0)
 
@@ -31,8 +27,7 @@ class Basic(Regularized):
         x = self.relu1(x)
         x = self.conv2(x)
         norm2 = self.norm2(x)
-        x = norm2 + input
-        return self.relu2(x)
+        return self.relu2(norm2 + input)
 
 
 class Down(Regularized):
@@ -60,10 +55,6 @@ class Down(Regularized):
                 "shortcut_norm.gamma": "shortcut_norm.weight",
             },
         )
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.conv1, self.conv2, self.shortcut):
             variance_scaling_(layer.weight, scale=2.0)
 
@@ -75,8 +66,7 @@ class Down(Regularized):
         norm2 = self.norm2(x)
         x = self.shortcut(input)
         shortcut_norm = self.shortcut_norm(x)
-        x = norm2 + shortcut_norm
-        return self.relu2(x)
+        return self.relu2(norm2 + shortcut_norm)
 
 
 class Resnet(Regularized):
@@ -94,10 +84,6 @@ class Resnet(Regularized):
         self.stage3 = nn.Sequential(*[Basic(filters=64) for _ in range(2)])
         self.logits = nn.Linear(64, 10)
         self.add_weight_terms(L2(0.0001), {"stem.kernel": "stem.weight", "logits.kernel": "logits.weight"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         variance_scaling_(self.stem.weight, scale=2.0)
         nn.init.xavier_uniform_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
@@ -111,5 +97,4 @@ class Resnet(Regularized):
         x = self.stage2(x)
         x = self.stage3_down(x)
         x = self.stage3(x)
-        x = x.mean(dim=(2, 3))
-        return self.logits(x)
+        return self.logits(x.mean(dim=(2, 3)))

@@ -21,10 +21,6 @@ class Tower(Regularized):
             {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight", "embedding.kernel": "embedding.weight"},
         )
         self.add_activity_terms(L1(1e-05), {"embedding.activity": "embedding"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.conv1, self.conv2, self.embedding):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

@@ -17,15 +17,11 @@ class SparseAutoencoder(Regularized):
             L2(1e-06), {"code.kernel": "code_.weight", "reconstruction.kernel": "reconstruction.weight"}
         )
         self.add_activity_terms(KLSparsity(0.002), {"code.activity": "code_activation"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.code_, self.reconstruction):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         code = self.code_activation(self.code_(pixels))
-        x = self.reconstruction_activation(self.reconstruction(code))
-        return {"reconstruction": x, "code": code}
+        reconstruction = self.reconstruction_activation(self.reconstruction(code))
+        return {"reconstruction": reconstruction, "code": code}

@@ -28,10 +28,6 @@ class Encoder(Regularized):
             },
         )
         self.add_activity_terms(L2(1e-06), {"attention.activity": "attention"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (
             self.attention.query,
             self.attention.key,
@@ -66,10 +62,6 @@ class Transformer(Regularized):
         self.logits = nn.Linear(128, 4)
         self.add_weight_terms(L2(1e-06), {"token_embedding.embeddings": "token_embedding.weight"})
         self.add_weight_terms(L2(1e-05), {"logits.kernel": "logits.weight"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.token_embedding, self.position_embedding):
             nn.init.uniform_(layer.weight, -0.05, 0.05)
         nn.init.xavier_uniform_(self.logits.weight)
@@ -81,5 +73,4 @@ class Transformer(Regularized):
         x = token_embedding + position_embedding
         x = self.layer(x)
         x = self.norm(x)
-        x = x.mean(dim=1)
-        return self.logits(x)
+        return self.logits(x.mean(dim=1))

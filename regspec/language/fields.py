@@ -190,7 +190,6 @@ RESERVED = frozenset(
         "get_parameter",
         "get_submodule",
         "half",
-        "init_weights",
         "ipu",
         "load_state_dict",
         "modules",

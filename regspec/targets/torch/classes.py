@@ -27,6 +27,7 @@ from regspec.targets.python.layout import (
     flat,
 )
 from regspec.targets.python.printing import Number, Printer, literal
+from regspec.targets.torch.inlined import with_inlined
 from regspec.targets.torch.lowered import Constrained, Fill, Penalized, Place
 from regspec.targets.torch.parameters import Hole
 from regspec.targets.torch.program import Program
@@ -81,7 +82,7 @@ class Outliner:
     loop: str = ""  # the variable of loops over blocks, once there is one
 
     def __post_init__(self) -> None:
-        self.steps = with_chains(self.program)
+        self.steps = with_inlined(with_chains(self.program), self.program.outputs)
         self.variables = variables_of(self.program, self.steps)
         self.taken = set(self.variables.values())
         number = None if self.program.graph.is_root else self._hole
@@ -104,7 +105,7 @@ class Outliner:
             inputs=tuple((x.source, x.shape) for x in self.program.inputs),
             outputs=tuple((name, x.shape) for name, x in zip(names, self.program.outputs, strict=True)),
             init=tuple(self._init(own, penalized, constrained)),
-            fills=tuple(self._in_method(self._fills(fills))),
+            fills=tuple(self._fills(fills)),
             casts=tuple(_casts(self.program)) if graph.is_root else (),
             signature=self._signature(),
             forward=tuple(self._in_method(self._forward())),
