@@ -186,7 +186,7 @@ CASES = {
         (
             "d_1 = self.d[0](x)",
             "x = self.d[1](d_1)",
-            "return self.d[1](x)",
+            "return self.d[1](d_1 + d_3)",
             "nn.ModuleList([Dense() for _ in range(3)])",
         ),
         ((4,),),
@@ -257,7 +257,7 @@ CASES = {
         layers: [scaled: {bound: 0.2}, scaled: {bound: 0.3}]
         """,
         1,
-        ("self.bound = bound", "nn.init.uniform_(self.d.weight, 0.0, self.bound)"),
+        ("nn.init.uniform_(self.d.weight, 0.0, bound)",),
         ((7,),),
     ),
 }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeGuard, TypeVar
 
-from regspec.code.expressions import CASTS, Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
+from regspec.code.expressions import Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
 from regspec.code.shapes import Shape, Symbol
 from regspec.targets.python.layout import (
     INDENT,
@@ -25,8 +25,10 @@ from regspec.targets.python.layout import (
     called,
     filled,
     flat,
+    loop_over,
 )
 from regspec.targets.python.printing import Number, Printer, literal
+from regspec.targets.torch.casting import casts
 from regspec.targets.torch.inlined import with_inlined
 from regspec.targets.torch.lowered import Constrained, Fill, Penalized, Place
 from regspec.targets.torch.parameters import Hole
@@ -106,7 +108,7 @@ class Outliner:
             outputs=tuple((name, x.shape) for name, x in zip(names, self.program.outputs, strict=True)),
             init=tuple(self._init(own, penalized, constrained)),
             fills=tuple(self._fills(fills)),
-            casts=tuple(_casts(self.program)) if graph.is_root else (),
+            casts=tuple(casts(self.program)) if graph.is_root else (),
             signature=self._signature(),
             forward=tuple(self._in_method(self._forward())),
             holes=tuple(self.holes),
@@ -217,7 +219,7 @@ class Outliner:
             calls.setdefault(module, []).append(self.starts[fill])
         for starts, modules in _grouped(calls, lambda module: tuple(calls[module])):
             if len(modules) > 1:
-                yield _loop([f"self.{module}" for module in modules])
+                yield loop_over([f"self.{module}" for module in modules])
                 yield from (Statement(filled(start, {MODULE: "layer"}), indent=1) for start in starts)
             else:
                 yield from (Statement(filled(start, {MODULE: f"self.{modules[0]}"})) for start in starts)
@@ -368,11 +370,6 @@ class Outliner:
         return module_text(self.step.attributes[applied.module.suffix])
 
 
-def _loop(modules: list[str]) -> Statement:
-    """The head of a loop over modules."""
-    return Statement(Brackets("(", tuple(modules), ")"), "for layer in ", ":")
-
-
 def _fits(statement: str) -> bool:
     """Whether a statement of a method fits on a line."""
     return len(INDENT) * 2 + len(statement) <= WIDTH
@@ -384,43 +381,8 @@ def _before(part: Part) -> Iterator[Part]:
         yield from (each for each in part.whole.arguments if isinstance(each, Part))
 
 
-def _casts(program: Program) -> Iterator[Statement]:
-    """Statements that convert the model, or parts of it, to the types in which they compute."""
-    for dtype, found in _grouped(_typed(program, ""), lambda each: each[1]):
-        paths = [module_text(path) if path else "self" for path, _ in found]
-        if dtype == "float32":  # the type in which modules are made
-            continue
-        if len(paths) > 1:
-            yield _loop(paths)
-            yield Statement(f"layer.{CASTS[dtype]}()", indent=1)
-        else:
-            yield Statement(f"{paths[0]}.{CASTS[dtype]}()")
-
-
-def _typed(program: Program, path: str) -> list[tuple[str, str]]:
-    """The paths of modules that hold numbers, with their types; the program's path alone where all types are equal."""
-    found = []
-    for step in program.steps:
-        for name, constructor in step.modules.items():
-            if isinstance(constructor, Program):
-                found += _typed(constructor, f"{path}.{name}".strip("."))
-            elif step.lowered.weights or not _is_torch(constructor):  # a module of torch without weights holds none
-                resolved = step.lowered.resolved
-                dtype = None if resolved is None else resolved.layer.precision
-                found.append((f"{path}.{name}".strip("."), dtype or program.graph.dtype))
-    return [(path, found[0][1])] if len({dtype for _, dtype in found}) == 1 else found
-
-
 def _is_program(constructor: Call | Definition | None) -> TypeGuard[Program]:
     return isinstance(constructor, Program)
-
-
-def _is_torch(constructor: Call | Definition) -> bool:
-    return (
-        isinstance(constructor, Call)
-        and isinstance(constructor.function, str)
-        and constructor.function.startswith("nn.")
-    )
 
 
 def _leaf(part: Part) -> str:
