@@ -32,14 +32,7 @@ class DigitsCnn(Regularized):
             nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.conv1(image)
-        x = self.norm1(x)
-        x = self.relu1(x)
-        x = self.conv2(x)
-        x = self.norm2(x)
-        x = self.relu2(x)
-        x = self.pool(x)
-        x = self.dropout(x)
-        x = self.flatten(x)
-        x = self.hidden_activation(self.hidden(x))
+        x = self.relu1(self.norm1(self.conv1(image)))
+        x = self.pool(self.relu2(self.norm2(self.conv2(x))))
+        x = self.hidden_activation(self.hidden(self.flatten(self.dropout(x))))
         return self.logits(x)

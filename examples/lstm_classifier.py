@@ -50,10 +50,7 @@ class LstmClassifier(Regularized):
             nn.init.zeros_(layer.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.embedding(tokens)
-        x = self.spatial_dropout1d(x.permute(0, 2, 1))
-        x = x.permute(0, 2, 1)
+        x = self.spatial_dropout1d(self.embedding(tokens).permute(0, 2, 1)).permute(0, 2, 1)
         x = self.lstm(x)[1][0].transpose(0, 1).flatten(1)
-        x = self.hidden_activation(self.hidden(x))
-        x = self.dropout(x)
+        x = self.dropout(self.hidden_activation(self.hidden(x)))
         return self.logits(x)

@@ -27,8 +27,6 @@ class Mlp(Regularized):
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        x = self.scaled(features)
-        x = self.hidden1_activation(self.hidden1(x))
-        x = self.dropout(x)
+        x = self.dropout(self.hidden1_activation(self.hidden1(self.scaled(features))))
         x = self.hidden2_activation(self.hidden2(x))
         return self.logits(x)

@@ -22,12 +22,8 @@ class Basic(Regularized):
             variance_scaling_(layer.weight, scale=2.0)
 
     def forward(self, input: Tensor) -> Tensor:
-        x = self.conv1(input)
-        x = self.norm1(x)
-        x = self.relu1(x)
-        x = self.conv2(x)
-        norm2 = self.norm2(x)
-        return self.relu2(norm2 + input)
+        relu1 = self.relu1(self.norm1(self.conv1(input)))
+        return self.relu2(self.norm2(self.conv2(relu1)) + input)
 
 
 class Down(Regularized):
@@ -59,14 +55,9 @@ class Down(Regularized):
             variance_scaling_(layer.weight, scale=2.0)
 
     def forward(self, input: Tensor) -> Tensor:
-        x = self.conv1(F.pad(input, (0, 1, 0, 1)))
-        x = self.norm1(x)
-        x = self.relu1(x)
-        x = self.conv2(x)
-        norm2 = self.norm2(x)
-        x = self.shortcut(input)
-        shortcut_norm = self.shortcut_norm(x)
-        return self.relu2(norm2 + shortcut_norm)
+        x = self.relu1(self.norm1(self.conv1(F.pad(input, (0, 1, 0, 1)))))
+        norm2 = self.norm2(self.conv2(x))
+        return self.relu2(norm2 + self.shortcut_norm(self.shortcut(input)))
 
 
 class Resnet(Regularized):
@@ -89,12 +80,10 @@ class Resnet(Regularized):
         nn.init.zeros_(self.logits.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.stem(image)
-        x = self.stem_norm(x)
-        x = self.stem_relu(x)
+        x = self.stem_relu(self.stem_norm(self.stem(image)))
         x = self.stage1(x)
         x = self.stage2_down(x)
         x = self.stage2(x)
         x = self.stage3_down(x)
-        x = self.stage3(x)
-        return self.logits(x.mean(dim=(2, 3)))
+        x = self.stage3(x).mean(dim=(2, 3))
+        return self.logits(x)

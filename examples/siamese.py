@@ -27,8 +27,7 @@ class Tower(Regularized):
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv1_activation(self.conv1(input))
-        x = self.conv2_activation(self.conv2(x))
-        x = self.flatten(x)
+        x = self.flatten(self.conv2_activation(self.conv2(x)))
         return self.embedding(x)
 
 

@@ -40,14 +40,10 @@ class Encoder(Regularized):
             nn.init.zeros_(layer.bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        x = self.norm1(input)
-        attention = self.attention(x, x)
-        sum1 = attention + input
-        x = self.norm2(sum1)
-        x = self.expand_activation(self.expand(x))
-        x = self.contract(x)
-        dropout = self.dropout(x)
-        return dropout + sum1
+        norm1 = self.norm1(input)
+        sum1 = self.attention(norm1, norm1) + input
+        expand = self.expand_activation(self.expand(self.norm2(sum1)))
+        return self.dropout(self.contract(expand)) + sum1
 
 
 class Transformer(Regularized):
@@ -69,8 +65,6 @@ class Transformer(Regularized):
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         token_embedding = self.token_embedding(tokens)
-        position_embedding = self.position_embedding(positions)
-        x = token_embedding + position_embedding
-        x = self.layer(x)
-        x = self.norm(x)
-        return self.logits(x.mean(dim=1))
+        x = token_embedding + self.position_embedding(positions)
+        x = self.norm(self.layer(x)).mean(dim=1)
+        return self.logits(x)

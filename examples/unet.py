@@ -48,12 +48,10 @@ class Unet(Regularized):
 
     def forward(self, image: Tensor) -> Tensor:
         down1 = self.down1(image)
-        x = self.pool1(down1)
-        down2 = self.down2(x)
-        x = self.pool2(down2)
-        x = self.bottom(x)
-        up2 = self.up2(x)
-        x = self.merge2(torch.cat([down2, up2], dim=1))
-        up1 = self.up1(x)
-        x = self.merge1(torch.cat([down1, up1], dim=1))
+        down2 = self.down2(self.pool1(down1))
+        bottom = self.bottom(self.pool2(down2))
+        x = torch.cat([down2, self.up2(bottom)], dim=1)
+        merge2 = self.merge2(x)
+        x = torch.cat([down1, self.up1(merge2)], dim=1)
+        x = self.merge1(x)
         return self.logits(x)

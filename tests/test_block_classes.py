@@ -185,8 +185,8 @@ CASES = {
         1,
         (
             "d_1 = self.d[0](x)",
-            "x = self.d[1](d_1)",
-            "return self.d[1](d_1 + d_3)",
+            "d_2 = self.d[1](d_1)",
+            "return self.d[1](x)",
             "nn.ModuleList([Dense() for _ in range(3)])",
         ),
         ((4,),),

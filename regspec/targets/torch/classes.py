@@ -40,6 +40,7 @@ from regspec.targets.torch.variables import variables_of
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
+FEW = 3  # copies that are no loop
 MODULE = "module"  # the key of the blank for the module whose parameter a statement fills
 
 
@@ -84,7 +85,9 @@ class Outliner:
     loop: str = ""  # the variable of loops over blocks, once there is one
 
     def __post_init__(self) -> None:
-        self.steps = with_inlined(with_chains(self.program), self.program.outputs)
+        steps = with_chains(self.program)
+        self.sequences = {step.name for step in steps if step.lowered.kind == CHAIN and is_sequence(step)}
+        self.steps = with_inlined(steps, self.program.outputs)
         self.variables = variables_of(self.program, self.steps)
         self.taken = set(self.variables.values())
         number = None if self.program.graph.is_root else self._hole
@@ -163,7 +166,7 @@ class Outliner:
         programs = [*filter(_is_program, copies)]
         is_apart = self.first_is_apart and len(self._runs_of(programs[1:])) < 2
         items = [self._constructor(programs[0]), self._rest(programs)] if is_apart else self._runs(programs)
-        is_called = any(step.name == name and step.lowered.kind == CHAIN and is_sequence(step) for step in self.steps)
+        is_called = name in self.sequences
         if len(items) == 1 and isinstance(items[0], Brackets) and not is_called:
             return called(self.function("nn.ModuleList"), items)
         items = [beside("*", item) if isinstance(item, Brackets) else item for item in items]
@@ -172,10 +175,34 @@ class Outliner:
         return called(self.function("nn.ModuleList"), [Brackets("[", tuple(items), "]")])
 
     def _runs(self, programs: Sequence[Program]) -> list[Doc]:
-        """Copies one by one; those that are made alike in a loop."""
+        """Copies one by one; those that are made alike, or with a number that grows evenly, in a loop."""
+        if self.program.graph.is_root and (growing := self._growing(programs)) is not None:
+            return [growing]
         runs = self._runs_of(programs)
         made = [self._constructor(run[0]) for run in runs]
         return [one if len(run) == 1 else self._repeated(one, len(run)) for one, run in zip(made, runs, strict=True)]
+
+    def _growing(self, programs: Sequence[Program]) -> Doc | None:
+        """A loop over copies in whose arguments one whole number grows evenly, and nothing else differs."""
+        made = [self.block(program) for program in programs]
+        if len(made) < FEW or len({id(name.key) for name, _ in made if isinstance(name, Blank)}) > 1:
+            return None
+        columns = [*zip(*([number.value for number in numbers] for _, numbers in made), strict=True)]
+        (first, numbers), differing = made[0], [column for column in columns if len({*column}) > 1]
+        if len(differing) != 1 or not all(type(value) is int for value in differing[0]):
+            return None
+        values: list[Any] = [*differing[0]]
+        step = values[1] - values[0]
+        if values != [*range(values[0], values[-1] + step, step)] or step < 1:
+            return None
+        name = next(number.name for number, column in zip(numbers, columns, strict=True) if column == differing[0])
+        given = [
+            f"{each.name}={name}" if each.name == name else beside(f"{each.name}=", literal(each.value))
+            for each in numbers
+        ]
+        return Brackets(
+            "[", (called(first, given), f"for {name} in range({values[0]}, {values[-1] + step}, {step})"), "]", "loop"
+        )
 
     def _runs_of(self, programs: Sequence[Program]) -> list[list[Program]]:
         return [[*run] for _, run in groupby(programs, self._class_and_arguments)]
