@@ -176,7 +176,7 @@ layers:
     (tmp_path / "spec.yaml").write_text(spec)
     model = regspec.build(tmp_path / "spec.yaml")
     save_file({name: each.contiguous() for name, each in model.state_dict().items()}, tmp_path / "weights.safetensors")
-    terms = [f"part_{number}.steps.recurrent" for number in (1, 2)]
+    terms = [f"part.{number}.steps.recurrent" for number in (0, 1)]
     head = ",".join(f"penalty/{name}" for name in terms)
     (tmp_path / "metrics.csv").write_text(f"epoch,data_loss,{head}\n1,0.5,,2.0\n2,0.4,1.0,3.0\n")
     rows = findings.term_rows(only(tmp_path))
@@ -186,7 +186,7 @@ layers:
     ]
     weights = weights_in(only(tmp_path))
     regularized = [weight.name for weight in weights if weight.regularizer is not None]
-    assert regularized == ["part_1.steps.recurrent", "part_2.steps.recurrent"]
+    assert regularized == terms
     assert sum(weight.after.size for weight in weights) == sum(each.numel() for each in model.parameters())
 
 

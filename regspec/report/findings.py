@@ -175,7 +175,7 @@ def _regularizers(graph: Graph, prefix: str) -> list[tuple[str, str]]:
     found = []
     for node in graph.nodes:
         if isinstance(node, BlockNode):
-            found += [] if node.is_again else _regularizers(node.block, f"{prefix}{node.name}.")
+            found += [] if node.is_again else _regularizers(node.block, f"{prefix}{node.path}.")
         else:
             found += [(f"{prefix}{node.name}.{term.slot}", str(term.regularizer)) for term in node.resolved.terms]
     return found

@@ -46,7 +46,7 @@ def weights_in(run: Recorded) -> list[Weight]:
     if run.weights is None:
         return []
     found, seen = [], set[str]()
-    for slot in () if run.graph is None else _slots(program_of(run.graph), "", ""):
+    for slot in () if run.graph is None else _slots(program_of(run.graph), ""):
         seen.update(slot.paths)
         if (slot.is_trained or slot.regularizer is not None) and all(path in run.weights for path in slot.paths):
             found.append(_weight(slot.name, slot.paths, slot.regularizer, run.weights, run.initial))
@@ -83,16 +83,16 @@ class _Slot:
     is_trained: bool
 
 
-def _slots(program: Program, prefix: str, module: str) -> Iterator[_Slot]:
-    """The weights of a program, its blocks' among them."""
+def _slots(program: Program, module: str) -> Iterator[_Slot]:
+    """The weights of a program, its blocks' among them, by the names of their terms."""
     for step in program.steps:
         if not step.declares:
             continue
         if (block := block_of(step)) is not None:
-            yield from _slots(block, f"{prefix}{step.name}.", f"{module}{step.attributes['']}.")
+            yield from _slots(block, f"{module}{step.attributes['']}.")
         elif (resolved := step.lowered.resolved) is not None:
             regularizers = {term.weight: str(term.regularizer) for term in resolved.terms}
             for weight in step.lowered.weights:
                 paths = [module + step.path(Place(weight.module, parameter)) for parameter in weight.parameters]
-                name, is_trained = f"{prefix}{step.name}.{weight.name}", weight.trainable and not weight.frozen
+                name, is_trained = f"{module}{step.name}.{weight.name}", weight.trainable and not weight.frozen
                 yield _Slot(name, paths, regularizers.get(weight.name), is_trained)
