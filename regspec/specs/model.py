@@ -94,6 +94,7 @@ class ModelSpec:
     activity_reduction: Reduction = "mean"
     frozen_penalties: FrozenPenalties = "omitted"
     parameters: Mapping[str, Any] = field(default_factory=dict)  # their values in this spec
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # those in place of defaults
     dtype: Precision = "float32"
     search: Mapping[str, Search] = field(default_factory=dict)  # what a search may choose, for each searched parameter
     derived: dict[str, Any] = field(

@@ -124,7 +124,7 @@ class SpecSections(Frozen):
         "omitted", description="Whether penalties of frozen weights count in the sum, as in Keras 2, or are left out."
     )
     parameters: dict[ParameterName, Any] = Field(
-        {}, description="Named values: $name stands for one, anywhere a value may stand."
+        {}, description="Named values: $name stands for one, anywhere a value may stand, and $name // 2 for arithmetic."
     )
     inputs: Annotated[dict[Name, Input], Field(min_length=1)] = Field(description="The inputs, by name.")
     blocks: dict[BlockName, BlockSection] = Field({}, description="Groups of layers that may be used like a kind.")

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
 from typing import Any
@@ -41,6 +41,15 @@ _BRACED = re.compile(r"\$\{\s*(\w+)\s*\}?")  # a parameter as others write it
 _FIRST_OF_OTHERS = frozenset(["", *"~nNtTfF+-.0123456789"])  # a plain scalar that begins otherwise is a string
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Characters of a text value: from ``start``, counted from 0, to the one before ``end``."""
+
+    text: str
+    start: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Document:
     """A parsed text: ``data`` is plain Python; ``problem`` makes a problem that points at a part of it."""
@@ -49,15 +58,25 @@ class Document:
     text: str
     data: Any
 
-    def problem(self, location: Location, what: str, hint: str | None = None, *, key: bool = False) -> Problem:
-        """A problem at ``location``; with ``key``, at the key there and not at its value.
+    def problem(
+        self, location: Location, what: str, hint: str | None = None, *, key: bool = False, part: Part | None = None
+    ) -> Problem:
+        """A problem at ``location``; with ``key``, at the key there and not at its value; with ``part``, in the value.
 
         Steps that the text does not have are passed over, so that a fault behind a default or a short form is still
         shown at the nearest part that was written.
         """
         node, key_node = self._nodes(location)
         shown = key_node if key and key_node is not None else node
-        return _problem(self.path, self.text, what, hint, shown.start_mark, shown.end_mark)
+        found = _problem(self.path, self.text, what, hint, shown.start_mark, shown.end_mark)
+        if part is None or found.column is None:
+            return found
+        written = self.text[node.start_mark.index : node.end_mark.index]
+        quote = written[:1] if written[:1] in ("'", '"') else ""
+        if written != f"{quote}{part.text}{quote}" or "\n" in written:
+            return found  # it was written with escapes, or is the value of a parameter
+        start = found.column + len(quote) + part.start
+        return replace(found, column=start, width=max(1, part.end - part.start))
 
     def span(self, location: Location) -> tuple[int, int]:
         """Where in the text the value at ``location`` stands: its first character, and the one after its last."""

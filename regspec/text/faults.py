@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from regspec.text.document import Document, Location
+from regspec.text.document import Document, Location, Part
 from regspec.text.problems import Problem, did_you_mean, nearest
 
 SHOWN = 60  # characters of a value that a message shows
@@ -23,9 +23,9 @@ class Origin:
     def __truediv__(self, step: str | int) -> Origin:
         return Origin(self.document, (*self.location, step))
 
-    def problem(self, what: str, hint: str | None = None, *, key: bool = False) -> Problem:
-        """A problem here; with ``key``, at the key that leads here."""
-        return self.document.problem(self.location, what, hint, key=key)
+    def problem(self, what: str, hint: str | None = None, *, key: bool = False, part: Part | None = None) -> Problem:
+        """A problem here; with ``key``, at the key that leads here; with ``part``, at characters of the text here."""
+        return self.document.problem(self.location, what, hint, key=key, part=part)
 
 
 def shown(value: Any) -> str:

@@ -52,7 +52,11 @@ def spec_schema() -> Schema:
     layers = {"type": "array", "items": {"$ref": "#/$defs/layer"}}
     schema["properties"]["layers"] |= {**layers, "minItems": 1}
     definitions = {
-        "parameter": {"type": "string", "pattern": r"\$", "description": "A parameter: $name."},
+        "parameter": {
+            "type": "string",
+            "pattern": r"\$",
+            "description": "A parameter, $name, or arithmetic on parameters, $name // 2.",
+        },
         "layer": _layer(),
         "cell": _cell(),
         **{name: _kind(kind) for name, kind in sorted(KINDS.items())},
