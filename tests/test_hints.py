@@ -106,8 +106,6 @@ LAYERS: list[tuple[str, str]] = [
     ("InstanceNorm1d", "did you mean 'GroupNormalization'?"),
     ("ConvTranspose1d: {filters: 3}", "did you mean 'Conv1DTranspose'?"),
     ("Dropout2d: {rate: 0.5}", "did you mean 'SpatialDropout2D'?"),
-    ("Dropout: 0.5", "write '- Dropout: {rate: 0.5}'"),
-    ("Dense: 10", "write '- Dense: {units: 10}'"),
     ("AdaptiveAvgPool2d: {output_size: 1}", "did you mean 'AdaptiveAveragePooling2D'?"),
     ("Model: {}", "one model inside another is a block"),
     ("TextVectorization", "words are no tensors: turn them into numbers where the data is prepared"),

@@ -23,7 +23,6 @@ class Named(Frozen):
 
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
-    main: ClassVar[str | None] = None  # the argument that may stand for all: {leaky_relu: 0.1}
     is_registered: ClassVar[bool] = False  # whether a user has added it
     own_fields: ClassVar[frozenset[str]] = frozenset()  # arguments that Keras's counterpart does not have
     example: ClassVar[str] = ""  # what an example says after the name, as a spec writes it: 0.1
@@ -34,6 +33,16 @@ class Named(Frozen):
         others = [field for field in fields if field != self.main and getattr(self, field) != fields[field].default]
         main = [] if self.main is None else [f"{getattr(self, self.main)}"]
         return " ".join([self.name, *main, *(f"{field}={getattr(self, field)}" for field in others)])
+
+
+def spread(value: Any, main: str | None) -> Any:
+    """The fields that a value stands for, of which ``main`` is the first: ``0.5`` is ``{rate: 0.5}``, null ``{}``.
+
+    A value that is no mapping comes back as it is where there is no ``main``.
+    """
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) or main is None else {main: value}
 
 
 T = TypeVar("T", bound=Named)
@@ -110,12 +119,10 @@ class Family(Generic[T]):
             raise PydanticCustomError(
                 "unknown_name", "names no {sort}: '{name}'", {"sort": self.sort, "name": name, "at": at, "hint": hint}
             )
-        if arguments is None and cls.main is None:
-            arguments = {}
-        if not isinstance(arguments, dict) and cls.main is not None:
-            arguments = {cls.main: arguments}
+        if arguments is None and cls.main is not None:
+            arguments = {cls.main: None}  # which is no strength: a value that was forgotten
         try:
-            return cls.model_validate(arguments)
+            return cls.model_validate(spread(arguments, cls.main))
         except ValidationError as error:
             context = {
                 "name": cls.name,

@@ -15,6 +15,7 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, replaced
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import REFERENCE, Frozen
+from regspec.language.forms import spread
 from regspec.language.regularizers import Regularizer
 from regspec.layers.kinds import KINDS, find_kind
 from regspec.layers.layer import Layer, Weight
@@ -47,7 +48,7 @@ class LayerForm:
             context = {"sort": self.sort, "name": name, "at": (name,), "hint": did_you_mean(name, self.known)}
             raise PydanticCustomError("unknown_name", "names no {sort}: '{name}'", context)
         try:
-            layer = cls.model_validate({} if fields is None else fields)
+            layer = cls.model_validate(spread(fields, cls.main))
         except ValidationError as error:
             errors = error.errors(include_url=False)
             context = {"name": name, "at": (name,), "errors": errors, "fields": [*cls.model_fields]}

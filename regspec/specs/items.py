@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from regspec.language.fields import RESERVED, snake_case
-from regspec.layers import find_kind
+from regspec.language.forms import spread
 from regspec.specs import synonyms
 from regspec.specs.parameters import substitute
 from regspec.text import faults
-from regspec.text.faults import Origin
+from regspec.text.faults import UNKNOWN, Origin
 from regspec.text.problems import Problems, RegspecError
 
 MAX_ENTRIES = 100_000  # layers of a spec, with its blocks unfolded
@@ -45,8 +45,17 @@ class Item:
         return snake_case(called if isinstance(called, str) else self.kind) or "layer"
 
 
-def items_of(layers: list[Any], parameters: Mapping[str, Any], origin: Origin, problems: Problems) -> list[Item]:
-    """The entries of a list of layers; one that can't be read is reported, and left out."""
+def items_of(
+    layers: list[Any],
+    parameters: Mapping[str, Any],
+    origin: Origin,
+    problems: Problems,
+    main_of: Callable[[str], str | None],
+) -> list[Item]:
+    """The entries of a list of layers; one that can't be read is reported, and left out.
+
+    ``main_of`` gives the field of a kind or a block that a value stands for: ``Dropout: 0.5``.
+    """
     items = []
     for index, written in enumerate(layers):
         if isinstance(written, str):
@@ -61,24 +70,17 @@ def items_of(layers: list[Any], parameters: Mapping[str, Any], origin: Origin, p
             continue
         ((kind, fields),) = written.items()
         here = origin / index / kind
-        fields = substitute({} if fields is None else fields, parameters, here, problems)
+        fields = spread(substitute(fields, parameters, here, problems), main_of(kind))
         is_faulty = False
-        if not isinstance(fields, dict):
+        if fields is UNKNOWN:
+            fields, is_faulty = {}, True
+        elif not isinstance(fields, dict):
             what = f"{kind} takes a mapping of its fields, but is {faults.shown(fields)}"
-            problems.append(
-                here.problem(what, _in_first_field(kind, fields) if kind.isidentifier() else synonyms.COLON)
-            )
+            problems.append(here.problem(what, None if kind.isidentifier() else synonyms.COLON))
             fields, is_faulty = {}, True
         name = fields.get("name")
         items.append(Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
     return items
-
-
-def _in_first_field(kind: str, value: Any) -> str | None:
-    """How to write a kind that was given a value in place of its fields, as a hint."""
-    cls = find_kind(kind)
-    required = [] if cls is None else [name for name, each in cls.model_fields.items() if each.is_required()]
-    return f"write '- {kind}: {{{required[0]}: {value}}}'" if required and not isinstance(value, list) else None
 
 
 def name_items(items: list[Item], taken: set[str], problems: Problems) -> None:

@@ -187,10 +187,20 @@ class _Loader:
         **more: Any,
     ) -> Body:
         """The entries of a list of layers; ``origin`` is the mapping that holds it."""
-        items = items_of(layers, parameters, origin / "layers", self.problems)
+        items = items_of(layers, parameters, origin / "layers", self.problems, self._main_of)
         name_items(items, set(inputs), self.problems)
         entries = tuple(self._entry(item) for item in items)
         return Body(inputs, entries, outputs, origin=origin, origins=tuple(item.origin for item in items), **more)
+
+    def _main_of(self, kind: str) -> str | None:
+        """The field of a kind that a value stands for: Keras's first argument, a block's first parameter."""
+        if kind == "call":
+            return CallEntry.main
+        if block := self.blocks.get(kind):
+            of_file = {} if block.file is None else self._parameters_of_file(kind, block)
+            return next(iter({**block.parameters, **of_file}), None)
+        cls = find_kind(kind)
+        return None if cls is None else cls.main
 
     def _entry(self, item: Item) -> Entry:
         self.count += 1

@@ -138,6 +138,8 @@ class SpecSections(Frozen):
 class CallEntry(Frozen):
     """A further call of a layer or a block, with the same weights."""
 
+    main = "layer"
+
     layer: str = Field(description="The layer or block that is called again.")
     inputs: Names | None = Field(None, description="What it is called on; the layer before when absent.")
     mask: NamesIfAny | None = Field(None, description="In place of the masks of its inputs, as for a layer.")

@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from regspec.language.activations import ACTIVATIONS
 from regspec.language.constraints import CONSTRAINTS
-from regspec.language.fields import PER_AXIS, REFERENCE
+from regspec.language.fields import PER_AXIS, REFERENCE, Frozen
 from regspec.language.forms import Family, Named
 from regspec.language.initializers import INITIALIZERS
 from regspec.language.regularizers import REGULARIZERS, Regularizer
@@ -58,7 +58,8 @@ def spec_schema() -> Schema:
             "description": "A parameter, $name, or arithmetic on parameters, $name // 2.",
         },
         "layer": _layer(),
-        "cell": _cell(),
+        "cell": _cells(),
+        **{name: _cell(cell) for name, cell in sorted(CELLS.items())},
         **{name: _kind(kind) for name, kind in sorted(KINDS.items())},
         **_families(),
         **DEFINITIONS,
@@ -192,22 +193,20 @@ def _layer() -> Schema:
     plain = sorted(name for name, kind in KINDS.items() if not _is_required(kind))
     kinds: Schema = {}
     for name, kind in sorted(KINDS.items()):
-        reference = {"$ref": f"#/$defs/{name}"}
-        own = reference if _is_required(kind) else {"anyOf": [reference, {"type": "null"}]}
-        kinds[name] = {**own, "description": _first_line(kind)}
+        kinds[name] = {"anyOf": _forms(kind, f"#/$defs/{name}"), "description": _first_line(kind)}
     call = model_schema(CallEntry)
     call["additionalProperties"] = True  # what a layer's kind lets a call set anew
     use = model_schema(UseEntry)
     use["additionalProperties"] = True  # the block's parameters
     return {
-        "description": "A layer: one kind, or one block, with a mapping of its fields.",
+        "description": "A layer: one kind, or one block, with a mapping of its fields, or the first of them.",
         "anyOf": [
             {"enum": plain},
             {"type": "string", "pattern": _BLOCK_NAME, "not": {"const": "call"}},
             {
                 "type": "object",
-                "properties": {**kinds, "call": call},
-                "patternProperties": {_BLOCK_NAME: {"anyOf": [use, {"type": "null"}]}},
+                "properties": {**kinds, "call": {"anyOf": [call, call["properties"]["layer"]]}},
+                "patternProperties": {_BLOCK_NAME: {"anyOf": [use, {"not": {"type": "object"}}]}},
                 "additionalProperties": False,
                 "minProperties": 1,
                 "maxProperties": 1,
@@ -216,11 +215,26 @@ def _layer() -> Schema:
     }
 
 
-def _cell() -> Schema:
+def _forms(model: type[Frozen], place: str) -> list[Schema]:
+    """What may stand behind a kind: a mapping of its fields, its main one alone, or nothing; ``place`` is theirs."""
+    forms: list[Schema] = [{"$ref": place}]
+    required = {each.alias or name for name, each in model.model_fields.items() if each.is_required()}
+    if model.main is not None and required <= {model.main}:
+        forms.append({"$ref": f"{place}/properties/{model.main}", "not": {"type": "object"}})
+    if not required:
+        forms.append({"type": "null"})
+    return forms
+
+
+def _cell(model: type[Frozen]) -> Schema:
+    schema = model_schema(model)
+    schema["properties"].pop("activity_regularizer", None)  # which an RNN takes, and its cells don't
+    return schema
+
+
+def _cells() -> Schema:
     """A cell with its fields, or several that are stacked."""
-    forms = {name: model_schema(cell) for name, cell in sorted(CELLS.items())}
-    for form in forms.values():
-        form["properties"].pop("activity_regularizer", None)  # which an RNN takes, and its cells don't
+    forms = {name: {"anyOf": _forms(cell, f"#/$defs/{name}")} for name, cell in sorted(CELLS.items())}
     return {
         "description": "A cell of an RNN, with a mapping of its fields.",
         "type": "object",
@@ -265,12 +279,12 @@ def _member(family: Family[Any], name: str) -> type[Named]:
 
 
 def _arguments(member: type[Named]) -> Schema:
-    """The arguments of a named thing: a mapping, its main one alone, or null where it needs none."""
+    """The arguments of a named thing: a mapping, its main one alone, or null where it has none and needs none."""
     model = model_schema(member)
     forms = [model]
     if member.main is not None:
         forms.append(model["properties"][member.main])
-    if not _is_required(member):
+    elif not _is_required(member):
         forms.append({"type": "null"})
     return {"description": model.pop("description"), "anyOf": forms}
 
