@@ -70,7 +70,6 @@ LAYERS: list[tuple[str, str]] = [
     ("Dense: {units: 3, activation: prelu}", "'PReLU' is a layer: write '- PReLU' after this one"),
     ("Dense: {units: 3, activation: lrelu}", "did you mean 'leaky_relu'?"),
     ("Dense: {units: 3, activation: identity}", "did you mean 'linear'?"),
-    ("Dense: {units: 3, activation: Hardswish}", "did you mean 'hard_silu'?"),
     ("Dense: {units: 3, activation: {leaky_relu: {alpha: 0.1}}}", "did you mean 'negative_slope'?"),
     ("Dense: {units: 3, activation: {leaky_relu: {slope: 0.1}}}", "did you mean 'negative_slope'?"),
     # fields

@@ -7,8 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from pydantic_core import PydanticCustomError
+
 from regspec.language.fields import RESERVED, snake_case
 from regspec.language.forms import spread
+from regspec.language.serialized import arguments, is_serialized, name_and_config
+from regspec.layers import find_kind
+from regspec.layers.layer import Placement
 from regspec.specs import synonyms
 from regspec.specs.parameters import substitute
 from regspec.text import faults
@@ -60,6 +65,9 @@ def items_of(
     for index, written in enumerate(layers):
         if isinstance(written, str):
             written = {written: None}
+        if is_serialized(written):
+            items.extend(_serialized(written, parameters, origin / index, problems))
+            continue
         if not isinstance(written, dict) or len(written) != 1:
             received, hint = f"is {faults.shown(written)}", None
             if isinstance(written, dict):
@@ -81,6 +89,25 @@ def items_of(
         name = fields.get("name")
         items.append(Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
     return items
+
+
+def _serialized(
+    written: dict[str, Any], parameters: Mapping[str, Any], origin: Origin, problems: Problems
+) -> list[Item]:
+    """The entry of a layer as Keras serializes it; none where it can't be read, which is reported."""
+    try:
+        kind, config = name_and_config(written)
+    except PydanticCustomError as error:
+        context = error.context or {}
+        what = f"a layer as Keras serializes it {error.message()}"
+        problems.append((origin / context["at"][0]).problem(what, context.get("hint"), key=True))
+        return []
+    cls = find_kind(kind)
+    known = () if cls is None else (*cls.model_fields, *Placement.model_fields)
+    here = origin / "config"
+    fields = substitute(arguments(config, known), parameters, here, problems)
+    name = fields.get("name")
+    return [Item(kind, fields, name if isinstance(name, str) else "", here)]
 
 
 def name_items(items: list[Item], taken: set[str], problems: Problems) -> None:

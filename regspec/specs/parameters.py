@@ -17,8 +17,8 @@ from typing import Annotated, Any, TypeGuard
 from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.language.arithmetic import ExpressionError, Number, Token, evaluated, tokens_of
 from regspec.language.fields import Frozen
-from regspec.specs.arithmetic import ExpressionError, Number, Token, evaluated, tokens_of
 from regspec.text import document
 from regspec.text.document import Document, Location, Part
 from regspec.text.faults import UNKNOWN, Origin, shown

@@ -18,6 +18,7 @@ from regspec.language.forms import Family, Named
 from regspec.language.initializers import INITIALIZERS
 from regspec.language.regularizers import REGULARIZERS, Regularizer
 from regspec.language.schedules import SCHEDULES
+from regspec.language.serialized import SERIALIZED
 from regspec.layers import KINDS, Layer
 from regspec.layers.cells import CELLS
 from regspec.layers.families import Spatial
@@ -31,6 +32,12 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MIN_SHARED = 3  # a field that as many definitions share gets a definition of its own
 Schema = dict[str, Any]
 
+_SERIALIZED: Schema = {"$ref": "#/$defs/serialized"}
+_CALL: Schema = {
+    "type": "string",
+    "pattern": r"^\s*[A-Za-z_][A-Za-z0-9_.]*\s*\(.*\)\s*$",
+    "description": "A call, as Python has it: l2(1e-4).",
+}
 _PARAMETER: Schema = {"$ref": "#/$defs/parameter"}
 _FAMILIES: tuple[Family[Any], ...] = (ACTIVATIONS, INITIALIZERS, CONSTRAINTS, REGULARIZERS, SCHEDULES)
 _SCHEDULE: Schema = {"$ref": "#/$defs/schedule", "description": "What the strength follows, from the first step on."}
@@ -63,6 +70,7 @@ def spec_schema() -> Schema:
         **{name: _kind(kind) for name, kind in sorted(KINDS.items())},
         **_families(),
         **DEFINITIONS,
+        "serialized": SERIALIZED,
         **schema.pop("$defs", {}),
     }
     definitions["BlockSection"]["properties"]["layers"] |= {**layers, "minItems": 1}
@@ -87,9 +95,9 @@ def _searched() -> Schema:
 def rules_schema() -> Schema:
     """The JSON Schema of a file of rules for modules."""
     schema = model_schema(RulesFile)
-    return _finished(
-        "Rules for regspec.regularize", schema, {**_families(REGULARIZERS, SCHEDULES), **schema.pop("$defs", {})}
-    )
+    families = _families(REGULARIZERS, SCHEDULES)
+    definitions = {**families, "serialized": SERIALIZED, **schema.pop("$defs", {})}
+    return _finished("Rules for regspec.regularize", schema, definitions)
 
 
 def _finished(title: str, schema: Schema, definitions: Schema) -> Schema:
@@ -211,6 +219,7 @@ def _layer() -> Schema:
                 "minProperties": 1,
                 "maxProperties": 1,
             },
+            _SERIALIZED,
         ],
     }
 
@@ -236,12 +245,17 @@ def _cells() -> Schema:
     """A cell with its fields, or several that are stacked."""
     forms = {name: {"anyOf": _forms(cell, f"#/$defs/{name}")} for name, cell in sorted(CELLS.items())}
     return {
-        "description": "A cell of an RNN, with a mapping of its fields.",
-        "type": "object",
-        "properties": forms,
-        "additionalProperties": False,
-        "minProperties": 1,
-        "maxProperties": 1,
+        "description": "A cell of an RNN, with a mapping of its fields, or its units alone.",
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": forms,
+                "additionalProperties": False,
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+            _SERIALIZED,
+        ],
     }
 
 
@@ -264,7 +278,7 @@ def _family(family: Family[Any]) -> Schema:
         "additionalProperties": False,
         "minProperties": 1,
     }
-    forms: list[Schema] = [{"enum": plain}, mapping]
+    forms: list[Schema] = [{"enum": plain}, mapping, *([] if family is SCHEDULES else [_CALL, _SERIALIZED])]
     if family is REGULARIZERS:
         mapping["properties"]["schedule"] = _SCHEDULE
     if family in (REGULARIZERS, SCHEDULES):

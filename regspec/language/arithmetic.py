@@ -54,11 +54,21 @@ class ExpressionError(Exception):
 
     def __init__(self, what: str, token: Token, hint: str | None = None) -> None:
         super().__init__(what)
-        self.what, self.part, self.hint = what, token.part, hint
+        self.what, self.token, self.hint = what, token, hint
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """The columns of what is wrong."""
+        return self.token.part
+
+    def moved(self, columns: int) -> ExpressionError:
+        """The same in a text that begins so many columns before."""
+        token = Token(self.token.sort, self.token.text, self.token.start + columns)
+        return ExpressionError(self.what, token, self.hint)
 
 
-def tokens_of(text: str) -> list[Token] | None:
-    """The tokens of a text, if it is arithmetic; else None."""
+def lexed(text: str) -> list[Token] | None:
+    """The tokens of a text; None where it has other characters."""
     tokens, end = [], 0
     while end < len(text):
         match = _TOKEN.match(text, end)
@@ -67,6 +77,14 @@ def tokens_of(text: str) -> list[Token] | None:
         if match.lastgroup != "space":
             tokens.append(Token(str(match.lastgroup), match[0], end))
         end = match.end()
+    return tokens
+
+
+def tokens_of(text: str) -> list[Token] | None:
+    """The tokens of a text, if it is arithmetic; else None."""
+    tokens = lexed(text)
+    if tokens is None:
+        return None
     sorts = {token.sort for token in tokens}
     if "parameter" not in sorts or sorts.isdisjoint(("operator", "bracket")):
         return None
