@@ -38,33 +38,36 @@ def check(
     if files.count(STDIN) > 1:
         raise typer.BadParameter("the standard input can be read once", param_hint="FILES…")
     problems: list[Problem] = []
+    notes: list[Problem] = []
     for file in files:
         try:
-            line = _line(file)
+            line, found = _line(file)
+            notes.extend(found)
             if format == "text":
-                typer.echo(line)
+                typer.echo("\n".join([line, *map(str, found)]))
         except RegspecError as error:
             problems.extend(error.problems)
             if format == "text":
                 typer.echo(_styled(error))
     if format == "json":
-        typer.echo(json.dumps([problem.as_dict() for problem in problems], indent=2))
+        typer.echo(json.dumps([problem.as_dict() for problem in (*problems, *notes)], indent=2))
     if problems:
         raise typer.Exit(1)
 
 
-def _line(path: Path) -> str:
-    """What a file of a spec or of rules holds, in a line, if nothing is wrong with it. Raises `RegspecError`."""
+def _line(path: Path) -> tuple[str, tuple[Problem, ...]]:
+    """What a file of a spec or of rules holds, in a line, and notes on it. Raises `RegspecError`."""
     text = document_in(path)
     if isinstance(text.data, dict) and "rules" in text.data:
         rules, problems = rules_from(text)
         if rules is None:
             raise RegspecError(in_order(problems))
-        return f"{text.path}: {plural(len(rules.rules), 'rule', 'rules')}"
-    graph = graph_of(checked(text))
+        return f"{text.path}: {plural(len(rules.rules), 'rule', 'rules')}", ()
+    spec = checked(text)
+    graph = graph_of(spec)
     program_of(graph)  # which finds what torch can't do
     summary = summarize(graph)
-    return f"{text.path}: {summary.name}, {summary.totals}"
+    return f"{text.path}: {summary.name}, {summary.totals}", spec.notes
 
 
 @app.command(epilog="Example: `regspec show examples/digits_cnn.yaml`")

@@ -37,7 +37,7 @@ def name_and_config(value: dict[str, Any]) -> tuple[str, Any]:
     name, config = value["class_name"], value.get("config")
     if not isinstance(name, str):
         raise _refused("must have the name of a class as its 'class_name'", "class_name")
-    if not isinstance(config, (dict, str, type(None))):
+    if not isinstance(config, dict) and config is not None and not (name == "function" and isinstance(config, str)):
         raise _refused("must have a mapping as its 'config'", "config")
     if others := [key for key in value if key not in {"class_name", "config", *_BESIDE}]:
         raise _refused(f"has '{others[0]}' beside its 'class_name', which Keras does not write", others[0])

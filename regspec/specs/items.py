@@ -16,9 +16,10 @@ from regspec.layers import find_kind
 from regspec.layers.layer import Placement
 from regspec.specs import synonyms
 from regspec.specs.parameters import substitute
+from regspec.specs.translating import refusal, translated_fields, translated_kind
 from regspec.text import faults
 from regspec.text.faults import UNKNOWN, Origin
-from regspec.text.problems import Problems, RegspecError
+from regspec.text.problems import Problem, Problems, RegspecError
 
 MAX_ENTRIES = 100_000  # layers of a spec, with its blocks unfolded
 
@@ -56,10 +57,12 @@ def items_of(
     origin: Origin,
     problems: Problems,
     main_of: Callable[[str], str | None],
+    notes: list[Problem],
 ) -> list[Item]:
     """The entries of a list of layers; one that can't be read is reported, and left out.
 
-    ``main_of`` gives the field of a kind or a block that a value stands for: ``Dropout: 0.5``.
+    ``main_of`` gives the field of a kind or a block that a value stands for: ``Dropout: 0.5``. ``notes`` get what is
+    read otherwise than it is written.
     """
     items = []
     for index, written in enumerate(layers):
@@ -78,7 +81,12 @@ def items_of(
             continue
         ((kind, fields),) = written.items()
         here = origin / index / kind
+        written_kind, kind = kind, translated_kind(kind, here, notes)
         fields = spread(substitute(fields, parameters, here, problems), main_of(kind))
+        if refused := refusal(written_kind, fields, here):
+            problems.extend(refused)
+            fields = {name: value for name, value in fields.items() if name != "momentum"}
+        fields = translated_fields(find_kind(kind), fields, here, notes)
         is_faulty = False
         if fields is UNKNOWN:
             fields, is_faulty = {}, True

@@ -44,7 +44,8 @@ def spec_from(
         hint = did_you_mean(name, known) if isinstance(known, dict) else None
         loader.problems.append(Problem(f"the spec has no parameter '{name}'", hint, document.path))
     spec = loader.spec(given, places_of(given))
-    return None if spec is None else replace(spec, given=given), loader.problems
+    notes = tuple(dict.fromkeys(loader.notes))
+    return None if spec is None else replace(spec, given=given, notes=notes), loader.problems
 
 
 def rules_from(document: Document) -> tuple[RulesFile | None, list[Problem]]:
@@ -64,6 +65,7 @@ class _Loader:
     document: Document
     files: tuple[str, ...] = ()  # the files that are being read, to find one that uses itself
     problems: Problems = field(default_factory=Problems)
+    notes: list[Problem] = field(default_factory=list)
     blocks: Mapping[str, BlockSection] = field(default_factory=dict)
     faulty_blocks: set[str] = field(default_factory=set)
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -187,7 +189,7 @@ class _Loader:
         **more: Any,
     ) -> Body:
         """The entries of a list of layers; ``origin`` is the mapping that holds it."""
-        items = items_of(layers, parameters, origin / "layers", self.problems, self._main_of)
+        items = items_of(layers, parameters, origin / "layers", self.problems, self._main_of, self.notes)
         name_items(items, set(inputs), self.problems)
         entries = tuple(self._entry(item) for item in items)
         return Body(inputs, entries, outputs, origin=origin, origins=tuple(item.origin for item in items), **more)
@@ -341,7 +343,9 @@ class _Loader:
         document = self._document_of_file(file, origin)
         if document is None:
             return None
-        loader = _Loader(document, (*self.files, _real(self.document.path)), self.problems, documents=self.documents)
+        loader = _Loader(
+            document, (*self.files, _real(self.document.path)), self.problems, self.notes, documents=self.documents
+        )
         spec = loader.spec(values)
         self.count += loader.count
         if spec is None:

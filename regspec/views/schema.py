@@ -24,6 +24,7 @@ from regspec.layers.cells import CELLS
 from regspec.layers.families import Spatial
 from regspec.layers.layer import Placement
 from regspec.layers.operations.operands import DEFINITIONS
+from regspec.specs import translating
 from regspec.specs.parameters import Choices, Range, Searched
 from regspec.specs.rules import RulesFile
 from regspec.specs.sections import CallEntry, SpecSections, UseEntry
@@ -183,7 +184,28 @@ def _first_line(model: type[BaseModel]) -> str:
 def _kind(kind: type[Layer]) -> Schema:
     schema = model_schema(kind)
     schema["properties"] = {**model_schema(Placement)["properties"], **schema["properties"]}
-    return schema
+    return _with_names_of_others(schema, kind.__name__)
+
+
+def _with_names_of_others(schema: Schema, kind: str) -> Schema:
+    """A kind's schema with what torch and older Keras call its fields."""
+    own, place = schema["properties"], f"#/$defs/{kind}/properties"
+    others = {other: field for other, field in translating.FIELDS.items() if field in own and other not in own}
+    properties = {
+        other: {"$ref": f"{place}/{field}", "description": f"Another name of '{field}'.", "deprecated": True}
+        for other, field in others.items()
+    }
+    required = schema.get("required", [])
+    either = [
+        {"anyOf": [{"required": [each]} for each in (field, *(other for other in others if others[other] == field))]}
+        for field in required
+        if field in others.values()
+    ]
+    made = {**schema, "properties": {**own, **properties}}
+    if either:
+        made["required"] = [field for field in required if field not in others.values()]
+        made["allOf"] = either
+    return made
 
 
 def _per_axis(schema: Any, rank: int) -> Any:
@@ -202,6 +224,8 @@ def _layer() -> Schema:
     kinds: Schema = {}
     for name, kind in sorted(KINDS.items()):
         kinds[name] = {"anyOf": _forms(kind, f"#/$defs/{name}"), "description": _first_line(kind)}
+    for other, name in (translating.OF_TORCH | translating.OF_KERAS).items():
+        kinds[other] = {**kinds[name], "description": f"Another name of {name}.", "deprecated": True}
     call = model_schema(CallEntry)
     call["additionalProperties"] = True  # what a layer's kind lets a call set anew
     use = model_schema(UseEntry)
@@ -271,6 +295,7 @@ def _families(*families: Family[Any]) -> Schema:
 def _family(family: Family[Any]) -> Schema:
     """Every form of every member: its name, or a mapping of the name to its arguments."""
     names = [*family.members, *family.aliases]
+    others = sorted(translating.INITIALIZERS) if family is INITIALIZERS else []
     plain = sorted(name for name in names if not _is_required(_member(family, name)))
     mapping: Schema = {
         "type": "object",
@@ -278,7 +303,7 @@ def _family(family: Family[Any]) -> Schema:
         "additionalProperties": False,
         "minProperties": 1,
     }
-    forms: list[Schema] = [{"enum": plain}, mapping, *([] if family is SCHEDULES else [_CALL, _SERIALIZED])]
+    forms: list[Schema] = [{"enum": [*plain, *others]}, mapping, *([] if family is SCHEDULES else [_CALL, _SERIALIZED])]
     if family is REGULARIZERS:
         mapping["properties"]["schedule"] = _SCHEDULE
     if family in (REGULARIZERS, SCHEDULES):
