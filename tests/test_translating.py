@@ -39,7 +39,8 @@ KINDS_OF_OTHERS = translating.OF_TORCH | translating.OF_KERAS
 
 
 def text_of(layer: str, rank: int = 2) -> str:
-    return f"regspec: 1\nname: net\ninputs: {{x: {{shape: {SHAPES[rank]}}}}}\nlayers:\n  - {layer}\n"
+    head = f"regspec: 1\nname: net\nparameters: {{momentum: 0.25}}\ninputs: {{x: {{shape: {SHAPES[rank]}}}}}\n"
+    return f"{head}layers:\n  - {layer}\n"
 
 
 @pytest.mark.parametrize("name", KINDS_OF_OTHERS)
@@ -74,6 +75,11 @@ def test_a_kind(name: str) -> None:
             "SpectralNormalization: {layer: {Linear: {out_features: 3}}}",
             "SpectralNormalization: {layer: {Dense: {units: 3}}}",
             ["'Linear' is read as Dense, with Keras's defaults", "'out_features' is read as 'units'"],
+        ),
+        (
+            "{class_name: LeakyReLU, config: {name: leaky_re_lu, alpha: 0.1}}",
+            "LeakyReLU: {negative_slope: 0.1}",
+            ["'alpha' is read as 'negative_slope'"],
         ),
         (
             "Dense: {units: 3, kernel_initializer: {xavier_uniform_: {}}}",
@@ -115,6 +121,8 @@ def test_an_initializer_draws_what_torch_draws(name: str) -> None:
         ),
         ("Conv2d: {out_channels: 3, kernel_size: 3, padding: 1}", "'padding' of Conv2D must be", None),
         ("Conv2d: {out_channels: 3, filters: 3, kernel_size: 3}", "Conv2D has no field 'out_channels'", None),
+        ("TimeDistributed: {layer: {BatchNorm2d: {momentum: 0.1}}}", "names no kind of layer: 'BatchNorm2d'", None),
+        ("BatchNorm2d: {momentum: $momentum}", "'momentum' of BatchNorm2d counts the other way", None),
         ("Linear: {in_features: 12, out_features: 3}", "Dense has no field 'in_features'", None),
         ("Dense: {units: 3, kernel_initializer: {kaiming_normal: {mode: fan_out}}}", "names no initializer", None),
         (

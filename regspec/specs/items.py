@@ -69,7 +69,7 @@ def items_of(
         if isinstance(written, str):
             written = {written: None}
         if is_serialized(written):
-            items.extend(_serialized(written, parameters, origin / index, problems))
+            items.extend(_serialized(written, parameters, origin / index, problems, notes))
             continue
         if not isinstance(written, dict) or len(written) != 1:
             received, hint = f"is {faults.shown(written)}", None
@@ -100,7 +100,7 @@ def items_of(
 
 
 def _serialized(
-    written: dict[str, Any], parameters: Mapping[str, Any], origin: Origin, problems: Problems
+    written: dict[str, Any], parameters: Mapping[str, Any], origin: Origin, problems: Problems, notes: list[Problem]
 ) -> list[Item]:
     """The entry of a layer as Keras serializes it; none where it can't be read, which is reported."""
     try:
@@ -110,10 +110,12 @@ def _serialized(
         what = f"a layer as Keras serializes it {error.message()}"
         problems.append((origin / context["at"][0]).problem(what, context.get("hint"), key=True))
         return []
+    here = origin / "config"
+    kind = translated_kind(kind, here, notes)
     cls = find_kind(kind)
     known = () if cls is None else (*cls.model_fields, *Placement.model_fields)
-    here = origin / "config"
     fields = substitute(arguments(config, known), parameters, here, problems)
+    fields = translated_fields(cls, fields, here, notes)
     name = fields.get("name")
     return [Item(kind, fields, name if isinstance(name, str) else "", here)]
 

@@ -120,6 +120,8 @@ def _inner(value: Any, origin: Origin, notes: list[Problem]) -> Any:
     if not isinstance(value, dict) or len(value) != 1:
         return value
     ((name, fields),) = value.items()
+    if refusal(name, fields, origin):
+        return value  # a name that nobody knows then
     kind = translated_kind(name, origin / name, notes)
     return {kind: translated_fields(CELLS.get(kind) or find_kind(kind), fields, origin / name, notes)}
 
