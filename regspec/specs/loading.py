@@ -272,8 +272,13 @@ class _Loader:
                 self._fault(item.origin, f"block '{item.kind}' needs '{name}'", key=True)
         if len(self.problems) > before:
             return None
-        own = self._own_values(item.kind, block, arguments)
-        return {**{name: value for name, value in arguments.items() if name not in own}, **own}
+        values = {**arguments, **self._own_values(item.kind, block, arguments)}
+        if block.file is None:
+            return values
+        document = self._document_of_file(block.file, Origin(self.document, ("blocks", item.kind, "file")))
+        if document is None:
+            return None
+        return {**resolved(of_file, values, {}, Origin(document, ("parameters",)), self.problems), **values}
 
     def _own_values(self, name: str, block: BlockSection, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The values of the parameters that the section of a block names."""
