@@ -63,6 +63,8 @@ class ChannelNormalization(AffineSlots):
 class BatchNormalization(ChannelNormalization):
     """Subtracts the batch's mean and divides by its deviation; in evaluation, by moving averages."""
 
+    main = "axis"
+
     momentum: Fraction = Field(0.99, description="How much of a moving average is kept in each step, as in Keras.")
     moving_mean_initializer: Initializer = ZEROS
     moving_variance_initializer: Initializer = ONES
@@ -163,6 +165,8 @@ class GroupNormalization(ChannelNormalization):
 
 class FeatureNormalization(Layer):
     """A normalization over one axis or several, which it wants last."""
+
+    main = "axis"
 
     axis: Axes = Field((-1,), description="The axis or axes that are normalized together; the features when absent.")
 
