@@ -85,9 +85,9 @@ def test_a_kind_means_the_same(kind: str) -> None:
 # -- any style ---------------------------------------------------------------------------------------------------------
 
 SPELLINGS = {
-    "relu": ["relu", "ReLU", {"relu": None}, {"Relu": {}}],
-    "l2": ["l2", "L2", {"l2": {}}, {"L2": 0.01}, {"l2": {"strength": 0.01}}],
-    "he_normal": ["HeNormal", {"he_normal": {}}],
+    "relu": ["relu", "ReLU", {"relu": None}, {"Relu": {}}, "relu()", {"class_name": "ReLU", "config": {"name": "r"}}],
+    "l2": ["l2", "L2", {"l2": {}}, {"L2": 0.01}, {"l2": {"strength": 0.01}}, "l2(0.01)", {"class_name": "L2"}],
+    "he_normal": ["HeNormal", {"he_normal": {}}, {"class_name": "HeNormal", "config": {"seed": None}}],
     "gelu": ["GELU", {"gelu": {"approximate": False}}],
 }
 

@@ -34,8 +34,8 @@ def is_call(text: str) -> bool:
     return _CALL.match(text) is not None
 
 
-def parse_call(text: str) -> CallText:
-    """The call that a text, of which `is_call` holds, says.
+def parse_call(text: str, *, with_parameters: bool = False) -> CallText:
+    """The call that a text, of which `is_call` holds, says; ``with_parameters`` an argument may be one, as its text.
 
     Raises:
         ExpressionError: at what is wrong.
@@ -49,7 +49,7 @@ def parse_call(text: str) -> CallText:
     call = CallText(Token("word", match[1], match.start(1)), [], {})
     for start, stop in _items(text, opened.start + 1, end):
         keyword = _KEYWORD.match(text, start, stop)
-        value = _value(text, keyword.end() if keyword else start, stop)
+        value = _value(text, keyword.end() if keyword else start, stop, with_parameters)
         if keyword is None and call.named:
             raise ExpressionError("has an argument without a name behind one with a name", _token(text, start, stop))
         if keyword is None:
@@ -104,7 +104,7 @@ def _items(text: str, start: int, end: int) -> Iterator[Span]:
         begin = index + 1
 
 
-def _value(text: str, start: int, stop: int, *, inside: bool = False) -> Any:
+def _value(text: str, start: int, stop: int, with_parameters: bool, *, inside: bool = False) -> Any:
     token = _token(text, start, stop)
     written, start = token.text, token.start
     if not written:
@@ -119,8 +119,10 @@ def _value(text: str, start: int, stop: int, *, inside: bool = False) -> Any:
     is_listed = not inside and opened.text in _CLOSING and _closing(text, opened) == stop - 1
     items = [*_items(text, start + 1, stop - 1)] if is_listed else []
     if is_listed and (written[0] == "[" or len(items) > 1):
-        return [_value(text, *item, inside=True) for item in items]
+        return [_value(text, *item, with_parameters, inside=True) for item in items]
     tokens = lexed(written)
+    if with_parameters and "$" in written:
+        return written
     if tokens is None or any(each.sort == "parameter" for each in tokens):
         raise ExpressionError(f"'{written}' is no value", token, "a text stands in quotes")
     try:

@@ -16,7 +16,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from regspec.language.arithmetic import ExpressionError
-from regspec.language.calls import is_call, parse_call
+from regspec.language.calls import Span, is_call, parse_call
 from regspec.language.fields import REFERENCE, Frozen, snake_case
 from regspec.language.serialized import arguments, is_serialized, name_and_config
 from regspec.text.document import Part
@@ -141,9 +141,18 @@ class Family(Generic[T]):
 
     def called(self, text: str) -> T:
         """The thing that a call says."""
+        cls, given = self.read_call(text)
+        parts = {field: Part(text, *place) for field, (_, place) in given.items()}
+        return self.make(cls.name, {field: each for field, (each, _) in given.items()}, (), parts)
+
+    def read_call(self, text: str, *, with_parameters: bool = False) -> tuple[type[T], dict[str, tuple[Any, Span]]]:
+        """The class that a call names, and its arguments by their fields, with their places in the text.
+
+        ``with_parameters`` an argument may be one, as its text. Raises a pydantic error.
+        """
         context: dict[str, Any]
         try:
-            call = parse_call(text)
+            call = parse_call(text, with_parameters=with_parameters)
         except ExpressionError as error:
             context = {"what": error.what, "hint": error.hint, "part": Part(text, *error.part)}
             raise PydanticCustomError("call", "{what}", context) from None
@@ -163,8 +172,7 @@ class Family(Generic[T]):
                 context = {"keyword": keyword, "part": Part(text, *each[1])}
                 raise PydanticCustomError("call", "has '{keyword}' twice", context)
             given[field] = each
-        parts = {field: Part(text, *place) for field, (_, place) in given.items()}
-        return self.make(name, {field: each for field, (each, _) in given.items()}, (), parts)
+        return cls, given
 
     def _unknown(self, name: str, at: tuple[str, ...], part: Part | None = None) -> PydanticCustomError:
         context = {"sort": self.sort, "name": name, "at": at, "hint": self.hint(name), "part": part}

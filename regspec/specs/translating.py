@@ -5,9 +5,11 @@ What means something else, such as torch's momentum of a BatchNorm, stays a faul
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
+
+from pydantic import BaseModel
 
 from regspec.language.fields import Frozen
 from regspec.layers import find_kind
@@ -67,10 +69,28 @@ INITIALIZERS: dict[str, Any] = {
 }
 
 
+def kind_of(name: str) -> str:
+    """The kind that a name of others means; else the name itself."""
+    kind = OF_TORCH.get(name) or OF_KERAS.get(name)
+    return name if kind is None or find_kind(name) is not None else kind
+
+
+def field_of(cls: type[BaseModel], name: str, others: Iterable[str]) -> str:
+    """The field of a class that a name of others means, which is none of its ``others``; else the name itself."""
+    own = FIELDS.get(name)
+    is_other = own in cls.model_fields and name not in cls.model_fields and own not in others
+    return own if own is not None and is_other else name
+
+
+def initializer_of(name: str) -> Any:
+    """The initializer that a name of torch means; None for another name."""
+    return INITIALIZERS.get(name.removesuffix("_"))
+
+
 def translated_kind(name: str, origin: Origin, notes: list[Problem]) -> str:
     """The kind that a name of others means; else the name itself. ``origin`` is that of its fields."""
-    kind = OF_TORCH.get(name) or OF_KERAS.get(name)
-    if kind is None or find_kind(name) is not None:
+    kind = kind_of(name)
+    if kind == name:
         return name
     more = ", with Keras's defaults" if name in OF_TORCH else ""
     _note(notes, origin, f"'{name}' is read as {kind}{more}", key=True)
@@ -97,10 +117,10 @@ def translated_fields(cls: type[Frozen] | None, fields: Any, origin: Origin, not
     """Fields of a kind, with those and the initializers that others call otherwise as they are called here."""
     if cls is None or not isinstance(fields, dict):
         return fields
-    made = {}
+    made: dict[str, Any] = {}
     for name, value in fields.items():
-        own = FIELDS.get(name)
-        if own in cls.model_fields and name not in cls.model_fields and own not in fields:
+        own = field_of(cls, name, (*fields, *made))
+        if own != name:
             _note(notes, origin / name, f"'{name}' is read as '{own}'", key=True)
             made[own] = value
         elif name.endswith("_initializer"):
@@ -129,7 +149,7 @@ def _inner(value: Any, origin: Origin, notes: list[Problem]) -> Any:
 def _initializer(value: Any, origin: Origin, notes: list[Problem]) -> Any:
     """An initializer by the name that it has here; one with arguments is not read."""
     name = next(iter(value)) if isinstance(value, dict) and len(value) == 1 else value
-    own = INITIALIZERS.get(name.removesuffix("_")) if isinstance(name, str) else None
+    own = initializer_of(name) if isinstance(name, str) else None
     if own is None or (isinstance(value, dict) and value[name]):
         return value
     is_normal = isinstance(own, Mapping)

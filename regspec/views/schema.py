@@ -39,6 +39,7 @@ _CALL: Schema = {
     "pattern": r"^\s*[A-Za-z_][A-Za-z0-9_.]*\s*\(.*\)\s*$",
     "description": "A call, as Python has it: l2(1e-4).",
 }
+_NOTHING: list[Schema] = [{"type": "null"}, {"type": "object", "maxProperties": 0}]
 _PARAMETER: Schema = {"$ref": "#/$defs/parameter"}
 _FAMILIES: tuple[Family[Any], ...] = (ACTIVATIONS, INITIALIZERS, CONSTRAINTS, REGULARIZERS, SCHEDULES)
 _SCHEDULE: Schema = {"$ref": "#/$defs/schedule", "description": "What the strength follows, from the first step on."}
@@ -358,23 +359,19 @@ def _family(family: Family[Any]) -> Schema:
         for name, member in names.items()
         if not _is_required(member)
     ]
-    if family is INITIALIZERS:
-        plain += [
-            {"const": other, "description": f"Another name of {own}.", "deprecated": True}
-            for other, own in sorted(translating.INITIALIZERS.items())
-        ]
+    others = _initializers_of_others() if family is INITIALIZERS else {}
+    plain += [{"const": name, **notes} for name, notes in others.items()]
     mapping: Schema = {
         "type": "object",
         "properties": {
             name: {"$ref": f"#/$defs/{family.definition}.{member.name}", "description": _first_line(member)}
             for name, member in names.items()
-        },
+        }
+        | {name: {"anyOf": _NOTHING, **notes} for name, notes in others.items()},
         "additionalProperties": False,
         "minProperties": 1,
     }
-    forms: list[Schema] = [*([{"anyOf": plain}] if plain else []), mapping]
-    if family is not SCHEDULES:
-        forms += [_CALL, _SERIALIZED]
+    forms: list[Schema] = [*([{"anyOf": plain}] if plain else []), mapping, _CALL, _SERIALIZED]
     if family is REGULARIZERS:
         mapping["properties"]["schedule"] = _SCHEDULE
     if family in (REGULARIZERS, SCHEDULES):
@@ -382,6 +379,15 @@ def _family(family: Family[Any]) -> Schema:
     if family is not REGULARIZERS:
         mapping["maxProperties"] = 1
     return {"description": f"The forms of {'an' if family.sort[0] in 'aeiou' else 'a'} {family.sort}.", "anyOf": forms}
+
+
+def _initializers_of_others() -> dict[str, Schema]:
+    """What torch calls an initializer, and its function that fills a tensor, which end in an underscore."""
+    return {
+        f"{name}{ending}": {"description": "torch's initializer of the name.", "deprecated": True}
+        for name in sorted(translating.INITIALIZERS)
+        for ending in ("", "_")
+    }
 
 
 def _arguments(member: type[Named]) -> Schema:
