@@ -189,6 +189,17 @@ def test_a_file_with_faults_is_left(tmp_path: Path) -> None:
     assert other.read_text(encoding="utf-8") == SHORT
 
 
+def test_what_would_mean_something_else_is_left(tmp_path: Path) -> None:
+    """A text that becomes a number inside a call, and would be none outside of it."""
+    path = tmp_path / "net.yaml"
+    text = SHORT.replace("[Flatten]", "[Dense: {units: 3, kernel_regularizer: l2($c)}]") + "parameters: {c: '0.5'}\n"
+    path.write_text(text, encoding="utf-8")
+    assert CliRunner().invoke(app, ["check", str(path)]).exit_code == 0
+    code, _, said = run(str(path))
+    assert (code, said) == (1, f"{path}: error: can't be formatted without changing what it means: report it\n")
+    assert path.read_text(encoding="utf-8") == text
+
+
 def test_examples_are_formatted() -> None:
     paths = [str(path) for path in sorted((TESTS.parent / "examples").glob("*.yaml"))]
     assert run("--check", *paths) == (0, "", "")
