@@ -11,16 +11,20 @@ import pytest
 import yaml
 
 from regspec.cli.specs import meaning
+from regspec.graph.loading import checked
 from regspec.language.forms import Family
 from regspec.layers import KINDS
 from regspec.specs import loading
 from regspec.text.document import parse
+from regspec.text.problems import RegspecError
 from regspec.views.formatting import formatted
 from regspec.views.reference import SORTS
 from regspec.views.schema import spec_schema
 
 from . import test_short_forms, test_translating, test_written_forms
 from .layers.row import Row
+from .layers.rows import ROWS
+from .layers.specs import document_of
 from .test_formatting import check
 from .test_schema import TAKES, validator, with_layer
 
@@ -156,6 +160,28 @@ def test_a_kind_of_others(name: str) -> None:
     made = check_same(text, test_translating.text_of(f"{kind}: {ours}", rank))
     spec = meaning(parse(made, "x.yaml"))
     assert getattr(spec, "notes", None) == ()
+
+
+OF_EVERY_KIND = {row.kind: row for row in ROWS if len(row.shapes) == 1}
+
+
+@pytest.mark.parametrize("row", OF_EVERY_KIND.values(), ids=OF_EVERY_KIND.keys())
+def test_the_forms_of_a_kind(row: Row) -> None:
+    """What check takes of these, the schema takes, and the formatter writes so that it means the same."""
+    values: list[Any] = [None, {}, row.fields, 3, 0.5, -1, "relu", "no such", True, [2, 3], [[1, 1], [2, 2]]]
+    configs = [row.fields, {**row.fields, "name": "a", "nothing": None}]
+    brought = [{"class_name": row.kind, "config": each} for each in configs]
+    for form in [row.kind, *({row.kind: value} for value in values), *brought]:
+        text = json.dumps({**document_of(row, {}), "layers": [form]})
+        try:
+            spec = checked(parse(text, "x.yaml"))
+        except RegspecError:
+            assert form not in brought
+            continue
+        assert validator(spec_schema).is_valid(parse(text).data), form
+        made = check(text, "x.yaml")
+        assert read(made) == (spec, [])
+        assert not BROUGHT.search(made)
 
 
 # -- every member ------------------------------------------------------------------------------------------------------
