@@ -59,6 +59,44 @@ def test_scalars(text: str, value: Any) -> None:
     assert type(got) is type(value)
 
 
+@pytest.mark.parametrize(
+    ("mapping", "data"),
+    [
+        ("{<<: *a, z: 3}", {"x": 1, "y": {"k": 1}, "z": 3}),
+        ("{<<: *a, w: 3, <<x: 4}", {"x": 1, "y": {"k": 1}, "w": 3, "<<x": 4}),
+        ("{z: 3, <<: *a}", {"x": 1, "y": {"k": 1}, "z": 3}),
+        ("{x: 3, <<: *a}", {"x": 3, "y": {"k": 1}}),
+        ("{<<: *a, y: 3}", {"x": 1, "y": 3}),
+        ("{<<: [*a, *b]}", {"x": 1, "y": {"k": 1}, "z": 2}),
+        ("{<<: [*b, *a], x: 0}", {"y": 5, "z": 2, "x": 0}),
+        ("{<<: {x: 7}}", {"x": 7}),
+        ("{<<: []}", {}),
+        ("{<<: {}, x: 1}", {"x": 1}),
+        ("{<<: *c}", {"x": 1, "y": 9}),
+        ("{'<<': 3}", {"<<": 3}),
+        ('{"<<": 3, <<: *b}', {"y": 5, "z": 2, "<<": 3}),
+        ("{x: <<}", {"x": "<<"}),
+        ("[<<]", ["<<"]),
+        ("{x: {<<: *b, y: 1}}", {"x": {"y": 1, "z": 2}}),
+    ],
+)
+def test_merge_keys(mapping: str, data: Any) -> None:
+    """What a mapping says itself wins, and the first of several; what is merged comes first."""
+    head = "a: &a {x: 1, y: {k: 1}}\nb: &b {y: 5, z: 2}\nc: &c {<<: *a, y: 9}\n"
+    text = f"{head}d: {mapping}\n"
+    read = parse(text).data
+    assert read["d"] == data
+    assert [*read["d"]] == [*data]
+    assert (read["a"], read["b"], read["c"]) == ({"x": 1, "y": {"k": 1}}, {"y": 5, "z": 2}, {"x": 1, "y": 9})
+
+
+def test_a_problem_in_what_is_merged_points_at_where_it_stands() -> None:
+    read = parse("a: &a {x: 1}\nb: &b {y: 5, x: 2}\nd:\n  <<: [*a, *b]\n  z: 3\ne: {<<: *a, x: 4}\n")
+    for location, place in ((("d", "x"), (1, 8)), (("d", "y"), (2, 8)), (("d", "z"), (5, 3)), (("e", "x"), (6, 13))):
+        problem = read.problem(location, "wrong", key=True)
+        assert (problem.line, problem.column) == place
+
+
 def test_anchors_merge_nothing_but_stand_for_what_they_name() -> None:
     data = parse("a: &x {l2: 0.1}\nb: *x\nc: [*x, *x]\n").data
     assert data == {"a": {"l2": 0.1}, "b": {"l2": 0.1}, "c": [{"l2": 0.1}, {"l2": 0.1}]}
@@ -81,6 +119,13 @@ def test_anchors_merge_nothing_but_stand_for_what_they_name() -> None:
         ("[a, b]: c", "a key must be a text"),
         ("null: c", "a key must be a text"),
         ("a: *x", "no anchor '&x' stands before"),
+        ("a: {<<: 3}", "'<<' takes a mapping, or a list of mappings"),
+        ("a: {<<: [{b: 1}, 3]}", "'<<' takes a mapping, or a list of mappings"),
+        ("a: {<<: }", "'<<' takes a mapping, or a list of mappings"),
+        ("a: {<<: *x}", "no anchor '&x' stands before"),
+        ("a: &x {<<: *x}", "stands inside what it names"),
+        ("a: {<<: {b: 1}, <<: {c: 1}}", "'<<' is given twice"),
+        ("a: &x {b: 1}\nc: {<<: *x, d: 1, d: 2}", "'d' is given twice"),
         ("a: &x [*x]", "stands inside what it names"),
         ("a: [1", "not valid YAML"),
         ("a: b: c", "not valid YAML"),
@@ -120,6 +165,10 @@ def test_long_lines_are_cut_around_the_fault() -> None:
 
 
 NESTED = "[" * 100_000
+MERGES = "a: &a {k: [x, x, x, x, x, x, x, x, x]}\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} {{<<: [{', '.join(['*' + chr(97 + i)] * 9)}]}}\n" for i in range(12)
+)
+CHAIN = "a0: &a0 {k: 1}\n" + "".join(f"a{i + 1}: &a{i + 1} {{<<: *a{i}}}\n" for i in range(1000))
 ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(12)
 )
@@ -132,6 +181,8 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         "{a: " * 100_000,
         "- " * 100_000,
         ALIASES,
+        MERGES,
+        CHAIN,
         "a: 1\n" * 100_000,
         "[" + "*a, " * 100_000 + "]",
         "a: " + "*" * 100_000,

@@ -85,9 +85,9 @@ def test_a_kind_means_the_same(kind: str) -> None:
 # -- any style ---------------------------------------------------------------------------------------------------------
 
 SPELLINGS = {
-    "relu": ["relu", "ReLU", {"relu": None}, {"Relu": {}}],
-    "l2": ["l2", "L2", {"l2": {}}, {"L2": 0.01}, {"l2": {"strength": 0.01}}],
-    "he_normal": ["HeNormal", {"he_normal": {}}],
+    "relu": ["relu", "ReLU", {"relu": None}, {"Relu": {}}, "relu()", {"class_name": "ReLU", "config": {"name": "r"}}],
+    "l2": ["l2", "L2", {"l2": {}}, {"L2": 0.01}, {"l2": {"strength": 0.01}}, "l2(0.01)", {"class_name": "L2"}],
+    "he_normal": ["HeNormal", {"he_normal": {}}, {"class_name": "HeNormal", "config": {"seed": None}}],
     "gelu": ["GELU", {"gelu": {"approximate": False}}],
 }
 
@@ -187,6 +187,17 @@ def test_a_file_with_faults_is_left(tmp_path: Path) -> None:
     assert (code, said) == (1, f"{checked}{other}: formatted\n")
     assert "Flaten" in faulty.read_text(encoding="utf-8")
     assert other.read_text(encoding="utf-8") == SHORT
+
+
+def test_what_would_mean_something_else_is_left(tmp_path: Path) -> None:
+    """A text that becomes a number inside a call, and would be none outside of it."""
+    path = tmp_path / "net.yaml"
+    text = SHORT.replace("[Flatten]", "[Dense: {units: 3, kernel_regularizer: l2($c)}]") + "parameters: {c: '0.5'}\n"
+    path.write_text(text, encoding="utf-8")
+    assert CliRunner().invoke(app, ["check", str(path)]).exit_code == 0
+    code, _, said = run(str(path))
+    assert (code, said) == (1, f"{path}: error: can't be formatted without changing what it means: report it\n")
+    assert path.read_text(encoding="utf-8") == text
 
 
 def test_examples_are_formatted() -> None:

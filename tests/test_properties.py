@@ -27,7 +27,23 @@ EXAMPLES = [
 WORDS = sorted({word for text in EXAMPLES for word in text.replace("{", " ").replace("}", " ").split()})
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 3, 7, 2**31 - 1, 2**31, 2**63, 0.0, 0.5, -0.5, 1e-30, 1e300),
-    *("", "same", "valid", "relu", "softmax", "input", "x", "l2", "$width", "$", "$$", "a b", "import", "forward"),
+    *(
+        "",
+        "same",
+        "valid",
+        "relu",
+        "softmax",
+        "input",
+        "x",
+        "l2",
+        "$width",
+        "$width // 2",
+        "$",
+        "$$",
+        "a b",
+        "import",
+        "forward",
+    ),
     *("channels_first", "channels_last", "é", "é" * 200, [], [1], [0], [3, 3], [1, 2, 3, 4], [None]),
     *({}, {"l2": 0.1}, {"a": 1}, {"l1": -1}, {"name": "x"}),
 ]

@@ -40,29 +40,31 @@ def check(
     if files.count(STDIN) > 1:
         raise typer.BadParameter("the standard input can be read once", param_hint="FILES…")
     problems: list[Problem] = []
+    notes: list[Problem] = []
     for file in files:
         try:
-            line = _line(file)
+            line, found = _line(file)
+            notes.extend(found)
             if format == "text":
-                typer.echo(line)
+                typer.echo("\n".join([line, *map(str, found)]))
         except RegspecError as error:
             problems.extend(error.problems)
             if format == "text":
                 typer.echo(styled(error))
     if format == "json":
-        typer.echo(json.dumps([problem.as_dict() for problem in problems], indent=2))
+        typer.echo(json.dumps([problem.as_dict() for problem in (*problems, *notes)], indent=2))
     if problems:
         raise typer.Exit(1)
 
 
-def _line(path: Path) -> str:
-    """What a file of a spec or of rules holds, in a line, if nothing is wrong with it. Raises `RegspecError`."""
+def _line(path: Path) -> tuple[str, tuple[Problem, ...]]:
+    """What a file of a spec or of rules holds, in a line, and notes on it. Raises `RegspecError`."""
     text = document_in(path)
     found = meaning(text)
     if isinstance(found, RulesFile):
-        return f"{text.path}: {plural(len(found.rules), 'rule', 'rules')}"
+        return f"{text.path}: {plural(len(found.rules), 'rule', 'rules')}", ()
     summary = summarize(graph_of(found))
-    return f"{text.path}: {summary.name}, {summary.totals}"
+    return f"{text.path}: {summary.name}, {summary.totals}", found.notes
 
 
 def meaning(text: Document) -> ModelSpec | RulesFile:

@@ -43,7 +43,7 @@ def load(spec: AnySpec, *, parameters: Mapping[str, Any] | None = None) -> Model
         return spec
     if spec.body.origin is None:
         raise RegspecError(Problem("the spec was not made from a text, so its parameters have their values"))
-    return checked(spec.body.origin.document, {**spec.parameters, **parameters})
+    return checked(spec.body.origin.document, {**spec.given, **parameters})
 
 
 def loads(text: str, path: str = "<text>", *, parameters: Mapping[str, Any] | None = None) -> ModelSpec:

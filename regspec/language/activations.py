@@ -189,6 +189,7 @@ class LeakyRelu(ActivationFunction):
     """x above zero, negative_slope * x below."""
 
     main = "negative_slope"
+    layer_in_keras = "LeakyReLU"
     example = "0.1"
     negative_slope: NotNegative = 0.2
 

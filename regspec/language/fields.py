@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -37,6 +37,8 @@ class Frozen(BaseModel):
     """A validated, immutable value. Its schema is built when it is first needed: a spec uses few of the kinds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    main: ClassVar[str | None] = None  # the field that a value may stand for: {leaky_relu: 0.1}, Dropout: 0.5
 
 
 def _one_or_more(value: Any) -> Any:

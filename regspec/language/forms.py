@@ -1,7 +1,8 @@
 """The forms in which a spec names an initializer, an activation function, a constraint or a regularizer.
 
 A member of a family is written by its name, ``relu``; with arguments, ``{leaky_relu: {negative_slope: 0.1}}``; or,
-where one argument matters most, ``{leaky_relu: 0.1}``.
+where one argument matters most, ``{leaky_relu: 0.1}``. What people bring is read too: a call, ``leaky_relu(0.1)``, and
+what Keras serializes, ``{class_name: LeakyReLU, config: {negative_slope: 0.1}}``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from pydantic import GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from regspec.language.arithmetic import ExpressionError
+from regspec.language.calls import Span, is_call, parse_call
 from regspec.language.fields import REFERENCE, Frozen, snake_case
+from regspec.language.serialized import arguments, is_serialized, name_and_config
+from regspec.text.document import Part
 from regspec.text.problems import did_you_mean
 
 
@@ -23,8 +28,9 @@ class Named(Frozen):
 
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
-    main: ClassVar[str | None] = None  # the argument that may stand for all: {leaky_relu: 0.1}
     is_registered: ClassVar[bool] = False  # whether a user has added it
+    main_in_keras: ClassVar[str | None] = None  # what Keras calls the main argument, where that is otherwise
+    layer_in_keras: ClassVar[str | None] = None  # Keras's layer of it, with another default of the main argument
     own_fields: ClassVar[frozenset[str]] = frozenset()  # arguments that Keras's counterpart does not have
     example: ClassVar[str] = ""  # what an example says after the name, as a spec writes it: 0.1
 
@@ -36,7 +42,18 @@ class Named(Frozen):
         return " ".join([self.name, *main, *(f"{field}={getattr(self, field)}" for field in others)])
 
 
+def spread(value: Any, main: str | None) -> Any:
+    """The fields that a value stands for, of which ``main`` is the first: ``0.5`` is ``{rate: 0.5}``, null ``{}``.
+
+    A value that is no mapping comes back as it is where there is no ``main``.
+    """
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) or main is None else {main: value}
+
+
 T = TypeVar("T", bound=Named)
+_MODULES = ("keras.", "tf.keras.", "tensorflow.keras.", "regularizers.", "initializers.", "constraints.")
 
 
 @contextmanager
@@ -92,7 +109,9 @@ class Family(Generic[T]):
             if isinstance(value, cls):  # built in Python
                 return value
         if isinstance(value, str):
-            return self.make(value, {}, ())
+            return self.called(value) if is_call(value) else self.make(value, {}, ())
+        if is_serialized(value):
+            return self.unserialized(value)
         if isinstance(value, dict) and len(value) == 1:
             (name, arguments), *_ = value.items()
             return self.make(name, arguments, (name,))
@@ -105,26 +124,79 @@ class Family(Generic[T]):
             },
         )
 
-    def make(self, name: str, arguments: Any, at: tuple[str, ...]) -> T:
-        """The thing called ``name``, with its arguments; ``at`` leads to them from the field's value."""
+    def unserialized(self, value: dict[str, Any]) -> T:
+        """The thing that Keras has serialized."""
+        name, config = name_and_config(value)
+        cls = self.serialized_class(name, config)
+        if cls is None:
+            raise self._unknown(name, ("class_name",))
+        of_layers = {"name", "trainable", "dtype"} - cls.model_fields.keys()  # as which Keras has some functions
+        config = {key: each for key, each in config.items() if key not in of_layers}
+        return self.make(cls.name, arguments(config, cls.model_fields, {cls.main_in_keras: cls.main}), ("config",))
+
+    def serialized_class(self, name: str, config: Mapping[str, Any]) -> type[T] | None:
+        """The class that Keras's class of a name is, with a config."""
+        layers = (cls for cls in self.members.values() if cls.layer_in_keras == name and cls.main in config)
+        return self.get(name) or next(layers, None)
+
+    def called(self, text: str) -> T:
+        """The thing that a call says."""
+        cls, given = self.read_call(text)
+        parts = {field: Part(text, *place) for field, (_, place) in given.items()}
+        return self.make(cls.name, {field: each for field, (each, _) in given.items()}, (), parts)
+
+    def read_call(self, text: str, *, with_parameters: bool = False) -> tuple[type[T], dict[str, tuple[Any, Span]]]:
+        """The class that a call names, and its arguments by their fields, with their places in the text.
+
+        ``with_parameters`` an argument may be one, as its text. Raises a pydantic error.
+        """
+        context: dict[str, Any]
+        try:
+            call = parse_call(text, with_parameters=with_parameters)
+        except ExpressionError as error:
+            context = {"what": error.what, "hint": error.hint, "part": Part(text, *error.part)}
+            raise PydanticCustomError("call", "{what}", context) from None
+        name = call.name.text.rpartition(".")[2] if call.name.text.startswith(_MODULES) else call.name.text
         cls = self.get(name)
         if cls is None:
-            hint = self.hint(name)
-            raise PydanticCustomError(
-                "unknown_name", "names no {sort}: '{name}'", {"sort": self.sort, "name": name, "at": at, "hint": hint}
-            )
-        if arguments is None and cls.main is None:
-            arguments = {}
-        if not isinstance(arguments, dict) and cls.main is not None:
-            arguments = {cls.main: arguments}
+            raise self._unknown(name, (), Part(text, *call.name.part))
+        order = sorted(cls.model_fields, key=lambda field: field == "seed")  # which is the last of Keras's
+        if len(call.positional) > len(order):
+            _, place = call.positional[len(order)]
+            context = {"name": cls.name, "most": len(order), "part": Part(text, *place)}
+            raise PydanticCustomError("call", "has more than the {most} arguments of '{name}'", context)
+        given = dict(zip(order, call.positional, strict=False))
+        for keyword, each in call.named.items():
+            field = cls.main if cls.main is not None and keyword == cls.main_in_keras else keyword
+            if field in given:
+                context = {"keyword": keyword, "part": Part(text, *each[1])}
+                raise PydanticCustomError("call", "has '{keyword}' twice", context)
+            given[field] = each
+        return cls, given
+
+    def _unknown(self, name: str, at: tuple[str, ...], part: Part | None = None) -> PydanticCustomError:
+        context = {"sort": self.sort, "name": name, "at": at, "hint": self.hint(name), "part": part}
+        return PydanticCustomError("unknown_name", "names no {sort}: '{name}'", context)
+
+    def make(self, name: str, given: Any, at: tuple[str, ...], parts: dict[str, Part] | None = None) -> T:
+        """The thing called ``name``, with its arguments.
+
+        ``at`` leads to them from the field's value; ``parts`` are where they stand in it, if it is a text.
+        """
+        cls = self.get(name)
+        if cls is None:
+            raise self._unknown(name, at)
+        if given is None and cls.main is not None:
+            given = {cls.main: None}  # which is no strength: a value that was forgotten
         try:
-            return cls.model_validate(arguments)
+            return cls.model_validate(spread(given, cls.main))
         except ValidationError as error:
             context = {
                 "name": cls.name,
                 "at": at,
                 "errors": error.errors(include_url=False),
                 "fields": [*cls.model_fields],
+                "parts": parts,
             }
             raise PydanticCustomError("nested", "{name}", context) from None
 

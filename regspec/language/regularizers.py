@@ -18,10 +18,12 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from regspec.code.expressions import Call, Import, call, unless
 from regspec.code.shapes import ShapeError
+from regspec.language.calls import is_call
 from regspec.language.fields import REFERENCE, Fraction, NotNegative
 from regspec.language.forms import Family, Named, at
 from regspec.language.registration import fields_of, importable, load_entry_points
 from regspec.language.schedules import Schedule, parse_schedules
+from regspec.language.serialized import is_serialized
 from regspec.text.problems import RegspecError
 
 
@@ -89,6 +91,7 @@ REGULARIZERS: Family[Penalty] = Family(
 class L1(Penalty):
     """strength * sum(abs(w))."""
 
+    main_in_keras = "l1"
     adds_up = True
     main = "strength"
     example = "1e-4"
@@ -102,6 +105,7 @@ class L1(Penalty):
 class L2(Penalty):
     """strength * sum(w**2), without a half."""
 
+    main_in_keras = "l2"
     adds_up = True
     main = "strength"
     example = "1e-4"
@@ -323,7 +327,11 @@ class _RegularizerForms:
         if isinstance(value, Regularizer):
             return value
         if isinstance(value, str):
+            if is_call(value):
+                return Regularizer((REGULARIZERS.called(value),))
             return Regularizer((REGULARIZERS.make(self._known(value), {}, ()),))
+        if is_serialized(value):
+            return Regularizer((REGULARIZERS.unserialized(value),))
         if isinstance(value, dict) and value:
             penalties = [self._make(name, arguments) for name, arguments in value.items() if name != "schedule"]
             if "schedule" not in value:

@@ -183,6 +183,8 @@ class CutMix(OfBatch, Augmentation):
 class Policy(OfBatch, Augmentation, Valued):
     """Several augmentations in a row, drawn from a list."""
 
+    main = "value_range"
+
     interpolation: Literal["nearest", "bilinear"] = Field(
         "bilinear", description="How pixels are made of those around them."
     )

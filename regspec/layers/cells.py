@@ -90,6 +90,7 @@ def _module(function: activations.ActivationFunction | None, dimension: int) -> 
 class Cell(Stepping):
     """One step over features, with states of its units."""
 
+    main = "units"
     example = "{units: 32, recurrent_regularizer: {l2: 1e-4}}"
 
     units: Size = Field(description="The size of the output and of the state.")
@@ -274,6 +275,8 @@ class CellsForm(CellForm):
 @cell
 class StackedRNNCells(Frozen):
     """Cells of which each takes the output of the one before."""
+
+    main = "cells"
 
     example: ClassVar[str] = "{cells: [{LSTMCell: {units: 32}}, {LSTMCell: {units: 16}}]}"
 

@@ -100,6 +100,8 @@ class RandomHue(Colored, Augmentation, Valued):
 class RandomColorJitter(Colored, Augmentation, Valued):
     """Images with other brightness, contrast, saturation and hue, in this order, in training."""
 
+    main = "value_range"
+
     brightness_factor: Signed | None = Field(None, description="As RandomBrightness has it; null leaves it.")
     contrast_factor: Probability | None = Field(None, description="As RandomContrast has it; null leaves it.")
     saturation_factor: Signed | None = Field(None, description="As RandomSaturation has it; null leaves it.")
@@ -168,10 +170,14 @@ class Solarization(Augmentation, Valued):
 class AutoContrast(LastInKeras, Images, Valued):  # Keras's class stretches the wrong axes of other images
     """Images whose channels are stretched to the whole range of values."""
 
+    main = "value_range"
+
 
 @kind
 class Equalization(OfBatch, Images, Valued):
     """Images whose values are spread evenly, by one histogram for each channel of the batch, in training."""
+
+    main = "value_range"
 
     bins: Size = Field(256, description="The number of bins of the histogram.")
 
@@ -182,6 +188,8 @@ class Equalization(OfBatch, Images, Valued):
 @kind
 class ContrastLimitedAdaptiveHistogramEqualization(Moved, Images, Valued):
     """Images whose values are spread evenly, by histograms of tiles that are cut off."""
+
+    main = "value_range"
 
     clip_limit: NotNegative = Field(
         4.0, description="Where a histogram is cut off, in multiples of its mean; 0 leaves it whole."

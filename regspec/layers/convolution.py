@@ -84,6 +84,7 @@ class Even(Window):
 class Convolution(KernelSlot, BiasSlot, Activated, Window):
     """A convolution of all channels, or of groups of them."""
 
+    main = "filters"
     example = "{filters: 32, kernel_size: 3, activation: relu, kernel_regularizer: {l2: 1e-4}}"
 
     filters: Size = Field(description="The number of output channels.")
@@ -143,6 +144,7 @@ class Conv3D(Even, Convolution):
 class Transposed(KernelSlot, BiasSlot, Activated, Even):
     """The transpose of a convolution, which enlarges."""
 
+    main = "filters"
     example = "{filters: 16, kernel_size: 2, strides: 2, kernel_regularizer: {l2: 1e-4}}"
 
     filters: Size = Field(description="The number of output channels.")
@@ -290,6 +292,7 @@ class DepthwiseConv2D(DepthwiseConvolution):
 class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
     """A depthwise convolution, then a pointwise one that mixes the channels."""
 
+    main = "filters"
     example = "{filters: 32, kernel_size: 3, padding: same, pointwise_regularizer: {l2: 1e-4}}"
 
     filters: Size = Field(description="The number of output channels.")

@@ -26,6 +26,7 @@ from regspec.layers.recurrent import Recurrent
 class ConvLSTM(Recurrent, Gated, Even):
     """A convolutional LSTM."""
 
+    main = "filters"
     example = "{filters: 16, kernel_size: 3, kernel_regularizer: {l2: 1e-4}}"
 
     width = "filters"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from regspec.language.registration import load_entry_points
-from regspec.layers.layer import Layer
+from regspec.layers.layer import FIRST, Layer
 
 KINDS: dict[str, type[Layer]] = {}
 BUILT_IN: set[str] = set()  # the kinds of this package, under whose names users can't register classes
@@ -14,9 +14,25 @@ OPERATIONS: set[str] = set()  # the built-in kinds that are operations in Keras,
 L = TypeVar("L", bound=type[Layer])
 
 
+def add_kind(name: str, cls: type[Layer]) -> None:
+    """Puts a class into the table of kinds, and says which field of it a value stands for."""
+    if cls.main == FIRST:
+        fields = {field: each.alias or field for field, each in cls.model_fields.items()}
+        required = [field for field in fields if cls.model_fields[field].is_required()]
+        declared = [field for each in cls.__mro__ if each not in Layer.__mro__ for field in _declared(each)]
+        cls.main = fields[first] if (first := next(iter([*required, *declared]), "")) else None
+    KINDS[name] = cls
+
+
+def _declared(cls: type) -> list[str]:
+    """The fields that a class declares itself, and none of those that it derives from."""
+    before = {field for base in cls.__bases__ for field in getattr(base, "model_fields", ())}
+    return [field for field in getattr(cls, "model_fields", ()) if field not in before]
+
+
 def kind(cls: L) -> L:
     """Adds a kind to the language, under its class's name; a decorator."""
-    KINDS[cls.__name__] = cls
+    add_kind(cls.__name__, cls)
     BUILT_IN.add(cls.__name__)
     return cls
 

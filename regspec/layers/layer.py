@@ -23,6 +23,7 @@ from regspec.language.initializers import Drawn, WeightInitializer
 from regspec.language.regularizers import Dimensions, Regularizer, RegularizerField
 
 parse_pattern = cache(Pattern.parse)
+FIRST = ""  # as the main field of a kind: its first required field; where there is none, the first that itself declares
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class Layer(Frozen):
         None, description="A penalty on the layer's output, after its activation, divided by the batch size."
     )
 
+    main: ClassVar[str | None] = FIRST  # Keras's first argument
     example: ClassVar[str] = ""  # what an example says after the kind's name, as a spec writes it: {units: 64}
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs
     takes: ClassVar[tuple[str, ...] | None] = None  # the input's axes, in torch's order, where their number is fixed

@@ -20,6 +20,7 @@ from regspec.layers.slots import BiasSlot, KernelSlot
 class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
     """A window that moves along the spatial axes, with weights of its own at each place."""
 
+    main = "filters"
     is_in_keras = False  # only in Keras 2
 
     example = "{filters: 16, kernel_size: 3, kernel_regularizer: {l2: 1e-4}}"

@@ -15,7 +15,9 @@ from regspec.code.axes import Order
 from regspec.code.expressions import Expression, Module, call, replaced
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import REFERENCE, Frozen
+from regspec.language.forms import spread
 from regspec.language.regularizers import Regularizer
+from regspec.language.serialized import arguments, is_serialized, name_and_config
 from regspec.layers.kinds import KINDS, find_kind
 from regspec.layers.layer import Layer, Weight
 from regspec.text.problems import did_you_mean
@@ -39,26 +41,40 @@ class LayerForm:
             return value
         if isinstance(value, str):
             value = {value: None}
-        if not isinstance(value, dict) or len(value) != 1:
+        if is_serialized(value):
+            name, fields = name_and_config(value)
+            at, key = ("config",), "class_name"
+        elif isinstance(value, dict) and len(value) == 1:
+            ((name, fields),) = value.items()
+            at, key = (name,), name
+        else:
             raise PydanticCustomError("form", "must be {expected}", {"expected": self.expected})
-        ((name, fields),) = value.items()
         cls = self.find(name)
         if cls is None:
-            context = {"sort": self.sort, "name": name, "at": (name,), "hint": did_you_mean(name, self.known)}
+            context: dict[str, Any] = {
+                "sort": self.sort,
+                "name": name,
+                "at": (key,),
+                "hint": did_you_mean(name, self.known),
+            }
             raise PydanticCustomError("unknown_name", "names no {sort}: '{name}'", context)
+        if is_serialized(value):
+            fields = {key: each for key, each in arguments(fields, cls.model_fields).items() if key != "name"}
+            if fields.get("dtype") == "float32":
+                del fields["dtype"]  # which is that of the layer around it
         try:
-            layer = cls.model_validate({} if fields is None else fields)
+            layer = cls.model_validate(spread(fields, cls.main))
         except ValidationError as error:
             errors = error.errors(include_url=False)
-            context = {"name": name, "at": (name,), "errors": errors, "fields": [*cls.model_fields]}
+            context = {"name": name, "at": at, "errors": errors, "fields": [*cls.model_fields]}
             raise PydanticCustomError("nested", "{name}", context) from None
         if isinstance(layer, Layer) and layer.precision is not None:
-            context = {"at": (name, "dtype")}
+            context = {"at": (*at, "dtype")}
             what = "can't have a dtype of its own: it has that of the layer around it"
             raise PydanticCustomError("inner_dtype", what, context)
         if isinstance(getattr(layer, "trainable", True), tuple):
             what = "can't be trained in part: say true or false, or say it of a layer that stands by itself"
-            raise PydanticCustomError("inner_trainable", what, {"at": (name, "trainable")})
+            raise PydanticCustomError("inner_trainable", what, {"at": (*at, "trainable")})
         return layer
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:

@@ -68,6 +68,8 @@ class ChannelNormalization(AffineSlots):
 class BatchNormalization(ChannelNormalization):
     """Subtracts the batch's mean and divides by its deviation; in evaluation, by moving averages."""
 
+    main = "axis"
+
     momentum: Fraction = Field(0.99, description="How much of a moving average is kept in each step, as in Keras.")
     moving_variance: Literal["unbiased", "biased"] = Field(
         "unbiased",
@@ -193,6 +195,8 @@ class GroupNormalization(ChannelNormalization):
 
 class FeatureNormalization(Layer):
     """A normalization over one axis or several, which it wants last."""
+
+    main = "axis"
 
     axis: Axes = Field((-1,), description="The axis or axes that are normalized together; the features when absent.")
 

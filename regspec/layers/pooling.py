@@ -24,6 +24,7 @@ from regspec.layers.kinds import kind
 class Pooling(Spatial):
     """A maximum or mean over a window that moves."""
 
+    main = "pool_size"
     takes_signals = True
 
     example = "{pool_size: 2}"
@@ -167,6 +168,8 @@ class AveragePooling3D(AveragePooling):
 
 class GlobalPooling(Spatial):
     """A maximum or mean over all positions."""
+
+    main = None  # Keras's is the data_format, which a spec has once
 
     keepdims: bool = Field(False, description="Whether the spatial axes stay, with size 1.")
 

@@ -15,7 +15,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.constraints import Constraint
 from regspec.language.registration import code_of_the_user, fields_of, found, importable
 from regspec.language.regularizers import RegularizerField
-from regspec.layers.kinds import BUILT_IN, KINDS
+from regspec.layers.kinds import BUILT_IN, KINDS, add_kind
 from regspec.layers.layer import Layer, Placement, Weight, parse_pattern
 from regspec.text.problems import Problem, RegspecError
 
@@ -118,7 +118,7 @@ def register_layer(
         raise RegspecError(f"'{kind}' can't be registered: a kind's name begins with a capital letter")
     if kind in BUILT_IN:
         raise RegspecError(f"'{kind}' can't be registered: it is a kind of regspec's own")
-    KINDS[kind] = cls if issubclass(cls, Layer) else _kind_of(cls, kind, output_shape, dict(weights or {}))
+    add_kind(kind, cls if issubclass(cls, Layer) else _kind_of(cls, kind, output_shape, dict(weights or {})))
     if issubclass(cls, Layer) and cls.order is Layer.order:  # it is given tensors as its user sees them
         cls.is_counted_by_spec = True
     return cls

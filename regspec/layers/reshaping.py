@@ -222,6 +222,8 @@ class Sided(Spatial):
 class Cropping(Sided):
     """Cells taken off at each side."""
 
+    main = "cropping"
+
     cropping: Sides = Field(
         1, validate_default=True, description="The cells to take off: one number, or for each axis or side."
     )
@@ -260,6 +262,8 @@ class Cropping3D(Cropping):
 
 class ZeroPadding(Sided):
     """Zeros added at each side."""
+
+    main = "padding"
 
     padding: Sides = Field(
         1, validate_default=True, description="The zeros to add: one number, or for each axis or side."
@@ -300,6 +304,8 @@ class ZeroPadding3D(ZeroPadding):
 
 class UpSampling(Spatial):
     """Each cell enlarged to several."""
+
+    main = "size"
 
     size: Sizes = Field((2,), validate_default=True, description="The factor along each spatial axis.")
 

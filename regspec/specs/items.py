@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from pydantic_core import PydanticCustomError
+
 from regspec.language.fields import RESERVED, layer_name
+from regspec.language.forms import spread
+from regspec.language.serialized import arguments, is_serialized, name_and_config
 from regspec.layers import find_kind
+from regspec.layers.layer import Placement
 from regspec.specs import synonyms
 from regspec.specs.parameters import substitute
+from regspec.specs.translating import refusal, translated_fields, translated_kind
 from regspec.text import faults
-from regspec.text.faults import Origin
-from regspec.text.problems import Problems, RegspecError
+from regspec.text.faults import UNKNOWN, Origin
+from regspec.text.problems import Problem, Problems, RegspecError
 
 MAX_ENTRIES = 100_000  # layers of a spec, with its blocks unfolded
 
@@ -45,12 +51,26 @@ class Item:
         return layer_name(called if isinstance(called, str) else self.kind) or "layer"
 
 
-def items_of(layers: list[Any], parameters: Mapping[str, Any], origin: Origin, problems: Problems) -> list[Item]:
-    """The entries of a list of layers; one that can't be read is reported, and left out."""
+def items_of(
+    layers: list[Any],
+    parameters: Mapping[str, Any],
+    origin: Origin,
+    problems: Problems,
+    main_of: Callable[[str], str | None],
+    notes: list[Problem],
+) -> list[Item]:
+    """The entries of a list of layers; one that can't be read is reported, and left out.
+
+    ``main_of`` gives the field of a kind or a block that a value stands for: ``Dropout: 0.5``. ``notes`` get what is
+    read otherwise than it is written.
+    """
     items = []
     for index, written in enumerate(layers):
         if isinstance(written, str):
             written = {written: None}
+        if is_serialized(written):
+            items.extend(_serialized(written, parameters, origin / index, problems, notes))
+            continue
         if not isinstance(written, dict) or len(written) != 1:
             received, hint = f"is {faults.shown(written)}", None
             if isinstance(written, dict):
@@ -61,24 +81,43 @@ def items_of(layers: list[Any], parameters: Mapping[str, Any], origin: Origin, p
             continue
         ((kind, fields),) = written.items()
         here = origin / index / kind
-        fields = substitute({} if fields is None else fields, parameters, here, problems)
+        written_kind, kind = kind, translated_kind(kind, here, notes)
+        fields = spread(substitute(fields, parameters, here, problems), main_of(kind))
+        if refused := refusal(written_kind, fields, here):
+            problems.extend(refused)
+            fields = {name: value for name, value in fields.items() if name != "momentum"}
+        fields = translated_fields(find_kind(kind), fields, here, notes)
         is_faulty = False
-        if not isinstance(fields, dict):
+        if fields is UNKNOWN:
+            fields, is_faulty = {}, True
+        elif not isinstance(fields, dict):
             what = f"{kind} takes a mapping of its fields, but is {faults.shown(fields)}"
-            problems.append(
-                here.problem(what, _in_first_field(kind, fields) if kind.isidentifier() else synonyms.COLON)
-            )
+            problems.append(here.problem(what, None if kind.isidentifier() else synonyms.COLON))
             fields, is_faulty = {}, True
         name = fields.get("name")
         items.append(Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
     return items
 
 
-def _in_first_field(kind: str, value: Any) -> str | None:
-    """How to write a kind that was given a value in place of its fields, as a hint."""
+def _serialized(
+    written: dict[str, Any], parameters: Mapping[str, Any], origin: Origin, problems: Problems, notes: list[Problem]
+) -> list[Item]:
+    """The entry of a layer as Keras serializes it; none where it can't be read, which is reported."""
+    try:
+        kind, config = name_and_config(written)
+    except PydanticCustomError as error:
+        context = error.context or {}
+        what = f"a layer as Keras serializes it {error.message()}"
+        problems.append((origin / context["at"][0]).problem(what, context.get("hint"), key=True))
+        return []
+    here = origin / "config"
+    kind = translated_kind(kind, here, notes)
     cls = find_kind(kind)
-    required = [] if cls is None else [name for name, each in cls.model_fields.items() if each.is_required()]
-    return f"write '- {kind}: {{{required[0]}: {value}}}'" if required and not isinstance(value, list) else None
+    known = () if cls is None else (*cls.model_fields, *Placement.model_fields)
+    fields = substitute(arguments(config, known), parameters, here, problems)
+    fields = translated_fields(cls, fields, here, notes)
+    name = fields.get("name")
+    return [Item(kind, fields, name if isinstance(name, str) else "", here)]
 
 
 def name_items(items: list[Item], taken: set[str], problems: Problems) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,12 +18,12 @@ from regspec.layers.layer import Placement
 from regspec.specs import synonyms
 from regspec.specs.items import MAX_ENTRIES, Item, items_of, name_items, refuse_size
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec, Outputs
-from regspec.specs.parameters import Search, Searched, defaults, is_searched, substitute
+from regspec.specs.parameters import Search, Searched, defaults, is_searched, places_of, resolved, substitute
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
 from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
 from regspec.text import faults
 from regspec.text.document import Document, read
-from regspec.text.faults import Origin
+from regspec.text.faults import UNKNOWN, Origin
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 
 F = TypeVar("F", bound=Frozen)
@@ -43,7 +43,9 @@ def spec_from(
         del given[name]
         hint = did_you_mean(name, known) if isinstance(known, dict) else None
         loader.problems.append(Problem(f"the spec has no parameter '{name}'", hint, document.path))
-    return loader.spec(given), loader.problems
+    spec = loader.spec(given, places_of(given))
+    notes = tuple(dict.fromkeys(loader.notes))
+    return None if spec is None else replace(spec, given=given, notes=notes), loader.problems
 
 
 def rules_from(document: Document) -> tuple[RulesFile | None, list[Problem]]:
@@ -63,6 +65,7 @@ class _Loader:
     document: Document
     files: tuple[str, ...] = ()  # the files that are being read, to find one that uses itself
     problems: Problems = field(default_factory=Problems)
+    notes: list[Problem] = field(default_factory=list)
     blocks: Mapping[str, BlockSection] = field(default_factory=dict)
     faulty_blocks: set[str] = field(default_factory=set)
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -73,8 +76,11 @@ class _Loader:
     documents: dict[str, Document] = field(default_factory=dict)  # the files of blocks, by path
     count: int = 0
 
-    def spec(self, arguments: Mapping[str, Any]) -> ModelSpec | None:
-        """The spec of the document, with ``arguments`` in place of the defaults of its parameters."""
+    def spec(self, arguments: Mapping[str, Any], places: Mapping[str, Origin] | None = None) -> ModelSpec | None:
+        """The spec of the document, with ``arguments`` in place of the defaults of its parameters.
+
+        ``places`` are those of arguments that may refer to other parameters.
+        """
         top = Origin(self.document)
         data = self.document.data
         if not isinstance(data, dict):
@@ -83,7 +89,7 @@ class _Loader:
         if "rules" in data and "layers" not in data:
             self._fault(top / "rules", "these are rules, and no spec of a network", key=True)
             return None
-        sections = self._sections(data, arguments, top)
+        sections = self._sections(data, arguments, places, top)
         self.blocks = sections["blocks"]
         self.faulty_blocks = set(data["blocks"]) - set(self.blocks) if isinstance(data.get("blocks"), dict) else set()
         self._check_rules(data.get("regularizers"), top / "regularizers")
@@ -104,7 +110,9 @@ class _Loader:
         settings = {section: sections[section] for section in whole}
         return ModelSpec(name, body, parameters=self.parameters, search=self.search, **settings)
 
-    def _sections(self, data: dict[str, Any], arguments: Mapping[str, Any], top: Origin) -> dict[str, Any]:
+    def _sections(
+        self, data: dict[str, Any], arguments: Mapping[str, Any], places: Mapping[str, Origin] | None, top: Origin
+    ) -> dict[str, Any]:
         """Every section of the file, validated by itself, so that a fault in one leaves the others to be checked."""
         for name in data:
             if name not in SpecSections.model_fields:
@@ -112,7 +120,8 @@ class _Loader:
                 self._fault(top / name, f"the spec has no field '{name}'", hint, key=True)
         sections = {"parameters": self._section("parameters", data, top)}
         self.search = self._searches(sections["parameters"], top / "parameters")
-        self.parameters = {**defaults(sections["parameters"]), **arguments}
+        here = top / "parameters"
+        self.parameters = resolved(sections["parameters"], arguments, {}, here, self.problems, places=places)
         for name in SpecSections.model_fields:
             sections.setdefault(name, self._section(name, data, top))
         return sections
@@ -180,10 +189,20 @@ class _Loader:
         **more: Any,
     ) -> Body:
         """The entries of a list of layers; ``origin`` is the mapping that holds it."""
-        items = items_of(layers, parameters, origin / "layers", self.problems)
+        items = items_of(layers, parameters, origin / "layers", self.problems, self._main_of, self.notes)
         name_items(items, set(inputs), self.problems)
         entries = tuple(self._entry(item) for item in items)
         return Body(inputs, entries, outputs, origin=origin, origins=tuple(item.origin for item in items), **more)
+
+    def _main_of(self, kind: str) -> str | None:
+        """The field of a kind that a value stands for: Keras's first argument, a block's first parameter."""
+        if kind == "call":
+            return CallEntry.main
+        if block := self.blocks.get(kind):
+            of_file = {} if block.file is None else self._parameters_of_file(kind, block)
+            return next(iter({**block.parameters, **of_file}), None)
+        cls = find_kind(kind)
+        return None if cls is None else cls.main
 
     def _entry(self, item: Item) -> Entry:
         self.count += 1
@@ -242,19 +261,29 @@ class _Loader:
 
     def _arguments(self, item: Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """The values of a block's parameters at a use of it; None where one is unknown or missing."""
-        origin = Origin(self.document, ("blocks", item.kind, "parameters"))
-        known = substitute(defaults(block.parameters), self.parameters, origin, self.problems)
-        if block.file is not None:
-            known = {**self._parameters_of_file(item.kind, block), **known}
+        of_file = {} if block.file is None else self._parameters_of_file(item.kind, block)
+        known = {**of_file, **block.parameters}
         before = len(self.problems)
         for name in arguments.keys() - known.keys():
             hint = did_you_mean(name, [*known, *UseEntry.model_fields])
             self._fault(item.origin / name, f"block '{item.kind}' has no parameter '{name}'", hint, key=True)
-        values = {**known, **arguments}
-        for name, value in values.items():
+        for name, value in {**defaults(known), **arguments}.items():
             if value is None:
                 self._fault(item.origin, f"block '{item.kind}' needs '{name}'", key=True)
-        return values if len(self.problems) == before else None
+        if len(self.problems) > before:
+            return None
+        values = {**arguments, **self._own_values(item.kind, block, arguments)}
+        if block.file is None:
+            return values
+        document = self._document_of_file(block.file, Origin(self.document, ("blocks", item.kind, "file")))
+        if document is None:
+            return None
+        return {**resolved(of_file, values, {}, Origin(document, ("parameters",)), self.problems), **values}
+
+    def _own_values(self, name: str, block: BlockSection, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of the parameters that the section of a block names."""
+        origin = Origin(self.document, ("blocks", name, "parameters"))
+        return resolved(block.parameters, arguments, self.parameters, origin, self.problems, null=UNKNOWN)
 
     def _unfolded(self, name: str, block: BlockSection, values: dict[str, Any]) -> Body | None:
         """The body of a block with its parameters put in."""
@@ -278,7 +307,7 @@ class _Loader:
             hint = f"search a parameter of the spec, and give it where the block is used: {{{parameter}: ${parameter}}}"
             here = origin / "parameters" / parameter / "search"
             self._fault(here, f"'{parameter}' is a block's parameter, and can't be searched", hint, key=True)
-        own = defaults(block.parameters)
+        own = self._own_values(name, block, {})
         for index, each in enumerate(block.unused or ()):
             if each not in block.inputs:
                 self._fault(
@@ -289,7 +318,7 @@ class _Loader:
         elif find_kind(name) is not None or name == "call":
             self._fault(origin, f"'{name}' is no name for a block: it has a meaning of its own", key=True)
         elif not any(used == name for used, _ in self.bodies) and None not in own.values():
-            self._unfolded(name, block, substitute(own, self.parameters, origin / "parameters", self.problems))
+            self._unfolded(name, block, own)
 
     def _document_of_file(self, file: str, origin: Origin) -> Document | None:
         folder = Path(self.document.path).parent
@@ -313,13 +342,15 @@ class _Loader:
         document = self._document_of_file(str(block.file), Origin(self.document, ("blocks", name, "file")))
         data = document.data if document is not None else None
         parameters = data.get("parameters") if isinstance(data, dict) else None
-        return defaults(parameters) if isinstance(parameters, dict) else {}
+        return parameters if isinstance(parameters, dict) else {}
 
     def _body_of_file(self, file: str, values: dict[str, Any], origin: Origin) -> Body | None:
         document = self._document_of_file(file, origin)
         if document is None:
             return None
-        loader = _Loader(document, (*self.files, _real(self.document.path)), self.problems, documents=self.documents)
+        loader = _Loader(
+            document, (*self.files, _real(self.document.path)), self.problems, self.notes, documents=self.documents
+        )
         spec = loader.spec(values)
         self.count += loader.count
         if spec is None:

@@ -16,6 +16,7 @@ from regspec.specs.parameters import Search
 from regspec.specs.rules import LayerRule
 from regspec.specs.sections import FrozenPenalties, Input, Reduction
 from regspec.text.faults import Origin
+from regspec.text.problems import Problem
 
 Outputs = str | tuple[str, ...] | Mapping[str, str] | None  # None: the last entry's
 
@@ -94,7 +95,9 @@ class ModelSpec:
     activity_reduction: Reduction = "mean"
     frozen_penalties: FrozenPenalties = "omitted"
     parameters: Mapping[str, Any] = field(default_factory=dict)  # their values in this spec
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # those in place of defaults
     dtype: Precision = "float32"
+    notes: tuple[Problem, ...] = field(default=(), compare=False, repr=False)  # what is read otherwise than written
     search: Mapping[str, Search] = field(default_factory=dict)  # what a search may choose, for each searched parameter
     derived: dict[str, Any] = field(
         default_factory=dict, init=False, compare=False, repr=False

@@ -1,4 +1,7 @@
-"""Parameters: their searches, and their substitution: ``$width`` becomes a named value, ``$$`` a dollar."""
+"""Parameters: their searches, and their substitution.
+
+``$width`` becomes a named value, ``$width // 2`` a number, ``$$`` a dollar.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from typing import Annotated, Any, TypeGuard
 from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from regspec.language.arithmetic import ExpressionError, Number, Token, evaluated, tokens_of
 from regspec.language.fields import Frozen
 from regspec.text import document
-from regspec.text.document import Document, Location
+from regspec.text.document import Document, Location, Part
 from regspec.text.faults import UNKNOWN, Origin, shown
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
@@ -27,7 +31,7 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _number(value: Any) -> int | float:
@@ -182,6 +186,37 @@ def defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.get("default", UNKNOWN) if is_searched(value) else value for name, value in parameters.items()}
 
 
+def resolved(
+    parameters: Mapping[str, Any],
+    given: Mapping[str, Any],
+    around: Mapping[str, Any],
+    origin: Origin,
+    problems: list[Problem],
+    *,
+    places: Mapping[str, Origin] | None = None,
+    null: Any = None,
+) -> dict[str, Any]:
+    """The values of parameters: those given, and the defaults, each of which may refer to parameters before it.
+
+    ``around`` are the parameters of what is around; ``places`` those of given values that may refer to others too;
+    ``null`` is what others see of a parameter that is null.
+    """
+    values: dict[str, Any] = {}
+    scope = dict(around)
+    for name, default in defaults(parameters).items():
+        value = given.get(name, default)
+        place = (places or {}).get(name) if name in given else origin / name
+        values[name] = value if place is None else substitute(value, scope, place, problems)
+        scope[name] = null if values[name] is None else values[name]
+    return values
+
+
+def places_of(given: Mapping[str, Any]) -> dict[str, Origin]:
+    """Where given values that refer to parameters were written, which is in no file."""
+    texts = {name: json.dumps(value, default=str) for name, value in given.items() if _refers(value)}
+    return {name: Origin(document.parse(text, f"parameter {name}")) for name, text in texts.items()}
+
+
 def written(value: Any) -> str:
     """A value as YAML in a line."""
     if isinstance(value, str) and _WORD.fullmatch(value) and document.parse(value).data == value:
@@ -230,8 +265,8 @@ def with_values(spec: Document, values: Mapping[Location, Any]) -> str:
 def substitute(value: Any, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]) -> Any:
     """``value`` with every reference to a parameter replaced; unknown names become problems.
 
-    A string that is one reference becomes the parameter's value, of whatever type; a reference inside a longer string
-    becomes its text.
+    A string that is one reference becomes the parameter's value, of whatever type; one that is arithmetic its result;
+    a reference inside another string becomes its text.
     """
     if not _refers(value):
         return value
@@ -258,12 +293,20 @@ def _text(text: str, parameters: Mapping[str, Any], origin: Origin, problems: li
     if whole is not None and whole[1] != "$":
         return _lookup(whole[1], parameters, origin, problems)
 
-    before = len(problems)
+    if len(text) > MAX_TEXT:
+        problems.append(origin.problem(f"a text with parameters may have {MAX_TEXT} characters"))
+        return UNKNOWN
+    tokens = tokens_of(text)
+    if tokens is not None:
+        return _computed(text, tokens, parameters, origin, problems)
+    before, unknown = len(problems), False
 
     def replaced(match: re.Match[str]) -> str:
         if match[1] == "$":
             return "$"
+        nonlocal unknown
         value = _lookup(match[1], parameters, origin, problems)
+        unknown |= value is UNKNOWN
         if isinstance(value, str) and len(value) > MAX_TEXT:
             problems.append(origin.problem(f"'${match[1]}' is longer than {MAX_TEXT} characters"))
             return ""
@@ -271,22 +314,48 @@ def _text(text: str, parameters: Mapping[str, Any], origin: Origin, problems: li
             problems.append(origin.problem(f"'${match[1]}' is {shown(value)}, which can't stand inside a text"))
         return str(value)
 
-    if len(text) > MAX_TEXT:
-        problems.append(origin.problem(f"a text with parameters may have {MAX_TEXT} characters"))
-        return UNKNOWN
     result = _REFERENCE.sub(replaced, text)
-    return result if len(problems) == before else UNKNOWN
+    return result if len(problems) == before and not unknown else UNKNOWN
 
 
-def _lookup(name: str, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]) -> Any:
+def _computed(
+    text: str, tokens: list[Token], parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]
+) -> Any:
+    """The result of a text that is arithmetic."""
+    values = {
+        token: _lookup(token.text[1:], parameters, origin, problems, Part(text, *token.part))
+        for token in tokens
+        if token.sort == "parameter"
+    }
+    if any(value is UNKNOWN for value in values.values()):
+        return UNKNOWN
+
+    def number_of(token: Token) -> Number:
+        value = values[token]
+        if not _is_number(value):
+            raise ExpressionError(f"'{token.text}' is {shown(value)}, which is no number", token)
+        return value
+
+    try:
+        return evaluated(tokens, number_of)
+    except ExpressionError as error:
+        problems.append(origin.problem(error.what, error.hint, part=Part(text, *error.part)))
+        return UNKNOWN
+
+
+def _lookup(
+    name: str, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem], part: Part | None = None
+) -> Any:
+    """The value of a parameter, by what stands behind the dollar."""
     if name.startswith("{"):
         written, *_ = re.findall(r"\w+$", name[1:-1].strip()) or ["name"]
-        problems.append(
-            origin.problem(f"'${name}' is no reference to a parameter", f"write ${written}, without braces")
-        )
+        what = f"'${name}' is no reference to a parameter"
+        problems.append(origin.problem(what, f"write ${written}, without braces", part=part))
         return UNKNOWN
     if name not in parameters:
-        hint = did_you_mean(name, parameters) or "a literal dollar is written '$$'"
-        problems.append(origin.problem(f"no parameter is called '{name}'", hint))
+        is_parameter = origin.location[-2:-1] == ("parameters",)
+        other = "a parameter may refer to those before it" if is_parameter else "a literal dollar is written '$$'"
+        hint = did_you_mean(name, parameters) or other
+        problems.append(origin.problem(f"no parameter is called '{name}'", hint, part=part))
         return UNKNOWN
     return parameters[name]

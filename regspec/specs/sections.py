@@ -124,7 +124,7 @@ class SpecSections(Frozen):
         "omitted", description="Whether penalties of frozen weights count in the sum, as in Keras 2, or are left out."
     )
     parameters: dict[ParameterName, Any] = Field(
-        {}, description="Named values: $name stands for one, anywhere a value may stand."
+        {}, description="Named values: $name stands for one, anywhere a value may stand, and $name // 2 for arithmetic."
     )
     inputs: Annotated[dict[Name, Input], Field(min_length=1)] = Field(description="The inputs, by name.")
     blocks: dict[BlockName, BlockSection] = Field({}, description="Groups of layers that may be used like a kind.")
@@ -137,6 +137,8 @@ class SpecSections(Frozen):
 
 class CallEntry(Frozen):
     """A further call of a layer or a block, with the same weights."""
+
+    main = "layer"
 
     layer: str = Field(description="The layer or block that is called again.")
     inputs: Names | None = Field(None, description="What it is called on; the layer before when absent.")

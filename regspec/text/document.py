@@ -1,8 +1,9 @@
 """YAML text to plain data that remembers where each part of it was written.
 
-Scalars follow YAML 1.2's core schema: ``1e-4`` is a float; ``no`` and ``on`` are strings. What is dangerous or
-ambiguous in YAML is a problem here: tags, duplicate keys, deep nesting, and aliases that expand past a bound. Nothing
-is ever imported or run, and time and memory stay in proportion to the text.
+Scalars follow YAML 1.2's core schema: ``1e-4`` is a float; ``no`` and ``on`` are strings. The key ``<<`` merges the
+mappings behind it, as YAML 1.1 has it. What is dangerous or ambiguous in YAML is a problem here: tags, duplicate keys,
+deep nesting, and aliases that expand past a bound. Nothing is ever imported or run, and time and memory stay in
+proportion to the text.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
 from typing import Any
@@ -41,6 +42,15 @@ _BRACED = re.compile(r"\$\{\s*(\w+)\s*\}?")  # a parameter as others write it
 _FIRST_OF_OTHERS = frozenset(["", *"~nNtTfF+-.0123456789"])  # a plain scalar that begins otherwise is a string
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Characters of a text value: from ``start``, counted from 0, to the one before ``end``."""
+
+    text: str
+    start: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Document:
     """A parsed text: ``data`` is plain Python; ``problem`` makes a problem that points at a part of it."""
@@ -49,15 +59,25 @@ class Document:
     text: str
     data: Any
 
-    def problem(self, location: Location, what: str, hint: str | None = None, *, key: bool = False) -> Problem:
-        """A problem at ``location``; with ``key``, at the key there and not at its value.
+    def problem(
+        self, location: Location, what: str, hint: str | None = None, *, key: bool = False, part: Part | None = None
+    ) -> Problem:
+        """A problem at ``location``; with ``key``, at the key there and not at its value; with ``part``, in the value.
 
         Steps that the text does not have are passed over, so that a fault behind a default or a short form is still
         shown at the nearest part that was written.
         """
         node, key_node = self._nodes(location)
         shown = key_node if key and key_node is not None else node
-        return _problem(self.path, self.text, what, hint, shown.start_mark, shown.end_mark)
+        found = _problem(self.path, self.text, what, hint, shown.start_mark, shown.end_mark)
+        if part is None or found.column is None:
+            return found
+        written = self.text[node.start_mark.index : node.end_mark.index]
+        quote = written[:1] if written[:1] in ("'", '"') else ""
+        if written != f"{quote}{part.text}{quote}" or "\n" in written:
+            return found  # it was written with escapes, or is the value of a parameter
+        start = found.column + len(quote) + part.start
+        return replace(found, column=start, width=max(1, part.end - part.start))
 
     def span(self, location: Location) -> tuple[int, int]:
         """Where in the text the value at ``location`` stands: its first character, and the one after its last."""
@@ -83,7 +103,14 @@ class Document:
     def _pairs(self, mapping: yaml.MappingNode) -> dict[str | int, tuple[Any, Any]]:
         """A mapping's nodes by key, cached because each problem in a mapping looks them up."""
         if mapping not in self._by_key:
-            self._by_key[mapping] = {key.value: (key, value) for key, value in mapping.value}
+            found: dict[str | int, tuple[Any, Any]] = {}
+            for key, value in mapping.value:
+                if key.tag == _MERGE_TAG:
+                    several = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                    for each in reversed(several):  # the first wins
+                        found |= self._pairs(each)
+            found |= {key.value: (key, value) for key, value in mapping.value}
+            self._by_key[mapping] = found
         return self._by_key[mapping]
 
     @cached_property
@@ -188,17 +215,30 @@ def parse(text: str, path: str = "<text>") -> Document:
 class _Container:
     """A mapping or sequence that is being read, or what an anchor names."""
 
-    __slots__ = ("anchor", "height", "key", "size", "value")
+    __slots__ = ("anchor", "height", "key", "merged", "size", "value")
 
     def __init__(self, value: Any, anchor: str | None) -> None:
         self.value = value
         self.anchor = anchor
         self.key: Any = _NO_KEY  # a mapping's key that waits for its value
+        self.merged: list[dict[str, Any]] | None = None  # what stands behind a mapping's <<
         self.size = 0  # values in it, aliases expanded
         self.height = 1 if isinstance(value, (dict, list)) else 0  # levels in it
 
+    def merge(self) -> None:
+        """Puts in what stands behind <<: before the mapping's own keys, which win, and the first of several too."""
+        if self.merged:
+            own = dict(self.value)
+            self.value.clear()
+            for each in self.merged:
+                for key, value in each.items():
+                    self.value.setdefault(key, value)
+            self.value.update(own)
+
 
 _NO_KEY = object()
+_MERGE = object()  # the key <<
+_MERGE_TAG = "tag:yaml.org,2002:merge"  # which YAML's own nodes have for it
 
 
 class _Reader:
@@ -225,6 +265,7 @@ class _Reader:
                 self._start([], event)
             elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
                 closed = self.open.pop()
+                closed.merge()
                 closed.size += len(closed.value)
                 if closed.anchor is not None:
                     self.anchors[closed.anchor] = closed
@@ -275,26 +316,46 @@ class _Reader:
             parent.value.append(value)
         elif parent.key is _NO_KEY:
             parent.key = value
-            if type(value) is not str:
+            if value is _MERGE:
+                if parent.merged is not None:
+                    self.problems.append(self._problem(event, "'<<' is given twice", "give it a list: '<<: [*a, *b]'"))
+            elif type(value) is not str:
                 hint = None if isinstance(value, (dict, list)) else "write it in quotes"
                 self.problems.append(self._problem(event, "a key must be a text", hint))
             elif value in parent.value:
                 self.problems.append(self._problem(event, f"'{value}' is given twice"))
         else:
-            if type(parent.key) is str:
+            if parent.key is _MERGE:
+                parent.merged = self._mappings(value, event)
+            elif type(parent.key) is str:
                 parent.value[parent.key] = value
             parent.key = _NO_KEY
+
+    def _mappings(self, value: Any, event: Any) -> list[dict[str, Any]]:
+        """What stands behind <<: a mapping, or a list of them."""
+        several = value if isinstance(value, list) else [value]
+        if all(isinstance(each, dict) for each in several):
+            return several
+        self.problems.append(self._problem(event, "'<<' takes a mapping, or a list of mappings", "such as '<<: *name'"))
+        return []
 
     def _scalar(self, event: Any) -> Any:
         text: str = event.value
         if event.tag is not None:
             self._refuse_tag(event)
         is_plain = event.implicit[0]
+        if is_plain and text == "<<" and event.anchor is None and self._awaits_key:
+            return _MERGE
         value = self._resolve(text, event) if is_plain and text[:1] in _FIRST_OF_OTHERS else text
         if event.anchor is not None:
             self._anchor(event)
             self.anchors[event.anchor] = _Container(value, None)
         return value
+
+    @property
+    def _awaits_key(self) -> bool:
+        """Whether what comes next is the key of a mapping."""
+        return bool(self.open) and type(self.open[-1].value) is dict and self.open[-1].key is _NO_KEY
 
     def _anchor(self, event: Any) -> None:
         if event.anchor in self.anchors:

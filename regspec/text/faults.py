@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from regspec.text.document import Document, Location
+from regspec.text.document import Document, Location, Part
 from regspec.text.problems import Problem, did_you_mean, nearest
 
 SHOWN = 60  # characters of a value that a message shows
@@ -23,9 +23,9 @@ class Origin:
     def __truediv__(self, step: str | int) -> Origin:
         return Origin(self.document, (*self.location, step))
 
-    def problem(self, what: str, hint: str | None = None, *, key: bool = False) -> Problem:
-        """A problem here; with ``key``, at the key that leads here."""
-        return self.document.problem(self.location, what, hint, key=key)
+    def problem(self, what: str, hint: str | None = None, *, key: bool = False, part: Part | None = None) -> Problem:
+        """A problem here; with ``key``, at the key that leads here; with ``part``, at characters of the text here."""
+        return self.document.problem(self.location, what, hint, key=key, part=part)
 
 
 def shown(value: Any) -> str:
@@ -40,8 +40,17 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
-def problems(errors: Iterable[Any], origin: Origin, subject: str, known: Iterable[str] = ()) -> Iterator[Problem]:
-    """The problems of a ValidationError's ``errors()``; ``subject`` is what was validated, ``known`` its fields."""
+def problems(
+    errors: Iterable[Any],
+    origin: Origin,
+    subject: str,
+    known: Iterable[str] = (),
+    parts: Mapping[str, Part] | None = None,
+) -> Iterator[Problem]:
+    """The problems of a ValidationError's ``errors()``; ``subject`` is what was validated, ``known`` its fields.
+
+    ``parts`` are where fields stand in the text at the origin, if they stand in one.
+    """
     errors = [error for error in errors if error["input"] is not UNKNOWN]
     misspelt = {_near(str(error["loc"][-1]), known) for error in errors if error["type"] == "extra_forbidden"}
     for error in errors:
@@ -57,21 +66,25 @@ def problems(errors: Iterable[Any], origin: Origin, subject: str, known: Iterabl
         for step in (*location, *context.get("at", ())):
             here = here / step
         kind = error["type"]
+        part = context.get("part") or (parts or {}).get(str(location[0]) if location else "")
         if kind == "nested":
-            yield from problems(context["errors"], here, f"'{context['name']}'", context["fields"])
+            name, fields = f"'{context['name']}'", context["fields"]
+            yield from problems(context["errors"], here, name, fields, context.get("parts"))
         elif kind in ("missing", "extra_forbidden"):
             *owner, field = location
             whose = _field(tuple(owner)) or subject
             if kind == "missing":
                 yield Origin(here.document, here.location[:-1]).problem(f"{whose} needs '{field}'", key=True)
             else:
-                yield here.problem(f"{whose} has no field '{field}'", field_hint(str(field), known), key=True)
+                hint = field_hint(str(field), known)
+                yield here.problem(f"{whose} has no field '{field}'", hint, key=part is None, part=part)
         elif kind == "unknown_name":
             what = error["msg"].replace("names", f"{_field(location)} of {subject} names", 1)
-            yield here.problem(what, context["hint"], key=bool(context["at"]))
+            yield here.problem(what, context["hint"], key=context["at"][-1:] not in ((), ("class_name",)), part=part)
         else:
             field = "a name" if is_key else f"{_field(location)} of {subject}" if location else subject
-            yield here.problem(f"{field} {_expected(kind, context, error)}", _hint(error, context), key=is_key)
+            what, hint = f"{field} {_expected(kind, context, error)}", _hint(error, context)
+            yield here.problem(what, hint, key=is_key, part=part)
 
 
 def _is_long_enough(error: Any, errors: Iterable[Any]) -> bool:

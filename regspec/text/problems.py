@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 SHOWN_WIDTH = 120  # characters of a source line that a message shows
 SHOWN_LENGTH = 1000  # characters of what is wrong, which may quote the input
@@ -34,13 +35,14 @@ class Problem:
     column: int | None = None
     width: int = 1
     text: str = ""
+    severity: Literal["error", "note"] = "error"  # a note is about what is read, and not as it is written
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.path, self.line, self.column) if part is not None)
         what = _printable(self.what)
         if len(what) > SHOWN_LENGTH:  # both ends tell more than the quotation between them
             what = f"{what[: SHOWN_LENGTH // 2]} … {what[-SHOWN_LENGTH // 2 :]}"
-        lines = [f"{place}: error: {what}" if place else f"error: {what}"]
+        lines = [f"{place}: {self.severity}: {what}" if place else f"{self.severity}: {what}"]
         if self.line is not None:
             text, start = _window(self.text, (self.column or 1) - 1)
             width = max(1, min(self.width, len(text) - start))
@@ -58,6 +60,7 @@ class Problem:
             "column": self.column,
             "message": self.what,
             "hint": self.hint,
+            "severity": self.severity,
         }
 
 

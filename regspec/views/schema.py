@@ -13,16 +13,18 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from regspec.language.activations import ACTIVATIONS
 from regspec.language.constraints import CONSTRAINTS
-from regspec.language.fields import PER_AXIS, REFERENCE
+from regspec.language.fields import PER_AXIS, REFERENCE, Frozen
 from regspec.language.forms import Family, Named
 from regspec.language.initializers import INITIALIZERS
 from regspec.language.regularizers import REGULARIZERS, Regularizer
 from regspec.language.schedules import SCHEDULES
+from regspec.language.serialized import SERIALIZED
 from regspec.layers import KINDS, Layer
 from regspec.layers.cells import CELLS
 from regspec.layers.families import Spatial
 from regspec.layers.layer import Placement
 from regspec.layers.operations.operands import DEFINITIONS
+from regspec.specs import translating
 from regspec.specs.parameters import Choices, Range, Searched
 from regspec.specs.rules import RulesFile
 from regspec.specs.sections import CallEntry, SpecSections, UseEntry
@@ -31,6 +33,13 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MIN_SHARED = 3  # a field that as many definitions share gets a definition of its own
 Schema = dict[str, Any]
 
+_SERIALIZED: Schema = {"$ref": "#/$defs/serialized"}
+_CALL: Schema = {
+    "type": "string",
+    "pattern": r"^\s*[A-Za-z_][A-Za-z0-9_.]*\s*\(.*\)\s*$",
+    "description": "A call, as Python has it: l2(1e-4).",
+}
+_NOTHING: list[Schema] = [{"type": "null"}, {"type": "object", "maxProperties": 0}]
 _PARAMETER: Schema = {"$ref": "#/$defs/parameter"}
 _FAMILIES: tuple[Family[Any], ...] = (ACTIVATIONS, INITIALIZERS, CONSTRAINTS, REGULARIZERS, SCHEDULES)
 _SCHEDULE: Schema = {"$ref": "#/$defs/schedule", "description": "What the strength follows, from the first step on."}
@@ -93,12 +102,18 @@ def spec_schema() -> Schema:
     layers = {"type": "array", "items": {"$ref": "#/$defs/layer"}}
     schema["properties"]["layers"] |= {**layers, "minItems": 1}
     definitions = {
-        "parameter": {"type": "string", "pattern": r"\$", "description": "A parameter: $name."},
+        "parameter": {
+            "type": "string",
+            "pattern": r"\$",
+            "description": "A parameter, $name, or arithmetic on parameters, $name // 2.",
+        },
         "layer": _layer(),
-        "cell": _cell(),
+        "cell": _cells(),
+        **{name: _cell(cell) for name, cell in sorted(CELLS.items())},
         **{name: _kind(kind) for name, kind in sorted(KINDS.items())},
         **_families(),
         **DEFINITIONS,
+        "serialized": SERIALIZED,
         **schema.pop("$defs", {}),
     }
     definitions["BlockSection"]["properties"]["layers"] |= {**layers, "minItems": 1}
@@ -123,9 +138,9 @@ def _searched() -> Schema:
 def rules_schema() -> Schema:
     """The JSON Schema of a file of rules for modules."""
     schema = model_schema(RulesFile)
-    return _finished(
-        "Rules for regspec.regularize", schema, {**_families(REGULARIZERS, SCHEDULES), **schema.pop("$defs", {})}
-    )
+    families = _families(REGULARIZERS, SCHEDULES)
+    definitions = {**families, "serialized": SERIALIZED, **schema.pop("$defs", {})}
+    return _finished("Rules for regspec.regularize", schema, definitions)
 
 
 def _finished(title: str, schema: Schema, definitions: Schema) -> Schema:
@@ -219,7 +234,28 @@ def _first_line(model: type[BaseModel]) -> str:
 def _kind(kind: type[Layer]) -> Schema:
     schema = model_schema(kind)
     schema["properties"] = {**model_schema(Placement)["properties"], **schema["properties"]}
-    return schema
+    return _with_names_of_others(schema, kind.__name__)
+
+
+def _with_names_of_others(schema: Schema, kind: str) -> Schema:
+    """A kind's schema with what torch and older Keras call its fields."""
+    own, place = schema["properties"], f"#/$defs/{kind}/properties"
+    others = {other: field for other, field in translating.FIELDS.items() if field in own and other not in own}
+    properties = {
+        other: {"$ref": f"{place}/{field}", "description": f"Another name of '{field}'.", "deprecated": True}
+        for other, field in others.items()
+    }
+    required = schema.get("required", [])
+    either = [
+        {"anyOf": [{"required": [each]} for each in (field, *(other for other in others if others[other] == field))]}
+        for field in required
+        if field in others.values()
+    ]
+    made = {**schema, "properties": {**own, **properties}}
+    if either:
+        made["required"] = [field for field in required if field not in others.values()]
+        made["allOf"] = either
+    return made
 
 
 def _per_axis(schema: Any, rank: int) -> Any:
@@ -237,42 +273,67 @@ def _layer() -> Schema:
     plain = sorted(name for name, kind in KINDS.items() if not _is_required(kind))
     kinds: Schema = {}
     for name, kind in sorted(KINDS.items()):
-        reference = {"$ref": f"#/$defs/{name}"}
-        own = reference if _is_required(kind) else {"anyOf": [reference, {"type": "null"}]}
-        kinds[name] = {**own, "description": _first_line(kind)}
+        kinds[name] = {"anyOf": _forms(kind, f"#/$defs/{name}"), "description": _first_line(kind)}
+    for other, name in (translating.OF_TORCH | translating.OF_KERAS).items():
+        kinds[other] = {**kinds[name], "description": f"Another name of {name}.", "deprecated": True}
     call = model_schema(CallEntry)
     call["additionalProperties"] = True  # what a layer's kind lets a call set anew
+    calls = {"anyOf": [call, call["properties"]["layer"]], "description": call["description"]}
     use = model_schema(UseEntry)
     use["additionalProperties"] = True  # the block's parameters
     return {
-        "description": "A layer: one kind, or one block, with a mapping of its fields.",
+        "description": "A layer: one kind, or one block, with a mapping of its fields, or the first of them.",
         "anyOf": [
             {"enum": plain},
             {"type": "string", "pattern": _BLOCK_NAME, "not": {"const": "call"}},
             {
                 "type": "object",
-                "properties": {**kinds, "call": call},
-                "patternProperties": {_BLOCK_NAME: {"anyOf": [use, {"type": "null"}]}},
+                "properties": {**kinds, "call": calls},
+                "patternProperties": {_BLOCK_NAME: {"anyOf": [use, {"not": {"type": "object"}}]}},
                 "additionalProperties": False,
                 "minProperties": 1,
                 "maxProperties": 1,
             },
+            _SERIALIZED,
         ],
     }
 
 
-def _cell() -> Schema:
+def _forms(model: type[Frozen], place: str) -> list[Schema]:
+    """What may stand behind a kind: a mapping of its fields, its main one alone, or nothing; ``place`` is theirs."""
+    forms: list[Schema] = [{"$ref": place}]
+    required = {each.alias or name for name, each in model.model_fields.items() if each.is_required()}
+    if model.main is not None and required <= {model.main}:
+        forms.append({"$ref": f"{place}/properties/{model.main}", "not": {"type": "object"}})
+    if not required:
+        forms.append({"type": "null"})
+    return forms
+
+
+def _cell(model: type[Frozen]) -> Schema:
+    schema = model_schema(model)
+    schema["properties"].pop("activity_regularizer", None)  # which an RNN takes, and its cells don't
+    return schema
+
+
+def _cells() -> Schema:
     """A cell with its fields, or several that are stacked."""
-    forms = {name: model_schema(cell) for name, cell in sorted(CELLS.items())}
-    for form in forms.values():
-        form["properties"].pop("activity_regularizer", None)  # which an RNN takes, and its cells don't
+    forms = {
+        name: {"anyOf": _forms(cell, f"#/$defs/{name}"), "description": _first_line(cell)}
+        for name, cell in sorted(CELLS.items())
+    }
     return {
-        "description": "A cell of an RNN, with a mapping of its fields.",
-        "type": "object",
-        "properties": forms,
-        "additionalProperties": False,
-        "minProperties": 1,
-        "maxProperties": 1,
+        "description": "A cell of an RNN, with a mapping of its fields, or its units alone.",
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": forms,
+                "additionalProperties": False,
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+            _SERIALIZED,
+        ],
     }
 
 
@@ -293,21 +354,24 @@ def _families(*families: Family[Any]) -> Schema:
 def _family(family: Family[Any]) -> Schema:
     """Every form of every member: its name, or a mapping of the name to its arguments."""
     names = {name: family.spellings[name] for name in sorted(family.spellings)}
-    plain = [
+    plain: list[Schema] = [
         {"const": name, "description": _first_line(member)}
         for name, member in names.items()
         if not _is_required(member)
     ]
+    others = _initializers_of_others() if family is INITIALIZERS else {}
+    plain += [{"const": name, **notes} for name, notes in others.items()]
     mapping: Schema = {
         "type": "object",
         "properties": {
             name: {"$ref": f"#/$defs/{family.definition}.{member.name}", "description": _first_line(member)}
             for name, member in names.items()
-        },
+        }
+        | {name: {"anyOf": _NOTHING, **notes} for name, notes in others.items()},
         "additionalProperties": False,
         "minProperties": 1,
     }
-    forms: list[Schema] = [*([{"anyOf": plain}] if plain else []), mapping]
+    forms: list[Schema] = [*([{"anyOf": plain}] if plain else []), mapping, _CALL, _SERIALIZED]
     if family is REGULARIZERS:
         mapping["properties"]["schedule"] = _SCHEDULE
     if family in (REGULARIZERS, SCHEDULES):
@@ -315,6 +379,15 @@ def _family(family: Family[Any]) -> Schema:
     if family is not REGULARIZERS:
         mapping["maxProperties"] = 1
     return {"description": f"The forms of {'an' if family.sort[0] in 'aeiou' else 'a'} {family.sort}.", "anyOf": forms}
+
+
+def _initializers_of_others() -> dict[str, Schema]:
+    """What torch calls an initializer, and its function that fills a tensor, which end in an underscore."""
+    return {
+        f"{name}{ending}": {"description": "torch's initializer of the name.", "deprecated": True}
+        for name in sorted(translating.INITIALIZERS)
+        for ending in ("", "_")
+    }
 
 
 def _arguments(member: type[Named]) -> Schema:

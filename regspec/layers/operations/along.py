@@ -68,6 +68,8 @@ Cumprod = made(Running, "Cumprod", "The product of the numbers up to each one.",
 class Diff(Along):
     """The difference between each number and the one before it."""
 
+    main = "n"
+
     n: Size = Field(1, description="How often the difference is taken.")
 
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape:
@@ -253,6 +255,8 @@ class SearchSorted(Intervals):
 @operation
 class Trapezoid(Layer):
     """The integral along an axis by the trapezoidal rule."""
+
+    main = None
 
     axis: Axis = Field(-1, description="The axis to reduce; 1 is the first after the batch.")
     dx: Number = Field(1.0, description="The distance between two numbers.")

@@ -28,6 +28,7 @@ from regspec.layers.operations.operands import (
 class Pair(Operands):
     """A function of two operands, of which one may be given as numbers."""
 
+    main = None
     example = "{inputs: [a, b]}"
 
     x1: Operand | None = Field(

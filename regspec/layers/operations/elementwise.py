@@ -172,6 +172,7 @@ class LogicalNot(Predicate):
 class IsIn(Predicate):
     """Whether the number is one of others."""
 
+    main = None
     example = "{x2: [1, 3]}"
 
     x2: Inline = Field(description="The others.")

@@ -88,6 +88,7 @@ Sections = Annotated[
 class ArraySplit(Parted):
     """The input in parts along an axis; the first are longer by one where they can't be equal."""
 
+    main = "indices_or_sections"
     example = "{indices_or_sections: 3, axis: 1}"
 
     indices_or_sections: Sections = Field(description="How many parts, or the places at which it is cut.")
@@ -140,6 +141,7 @@ class Split(ArraySplit):
 class Unstack(Parted):
     """The slices of the input along an axis, which goes: an output for each."""
 
+    main = "num"
     example = "{axis: 1}"
 
     num: Size | None = Field(None, description="How many there are; the size of the axis when absent.")
@@ -187,6 +189,8 @@ Triu = made(Triangle, "Triu", "The upper triangle of the matrices in the last tw
 @operation
 class Diagonal(Rearranged):
     """The diagonals of the matrices in two axes, along a new last axis."""
+
+    main = "offset"
 
     example = "{axis1: 1, axis2: 2}"
 

@@ -133,6 +133,7 @@ def _pair_of_axes(value: Any) -> Any:
 class Tensordot(Layer):
     """The sum of products with numbers over axes of both."""
 
+    main = None
     is_counted_by_spec = True
     keeps_axes = False
 
@@ -324,6 +325,7 @@ def _is_tensor(operand: Symbol | Numbers) -> bool:
 class Cross(Layer):
     """The cross product of vectors of three numbers."""
 
+    main = None
     example = "{inputs: [a, b]}"
 
     axis: Axis = Field(-1, description="The axis of the vectors; 1 is the first after the batch.")

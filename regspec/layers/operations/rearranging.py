@@ -226,6 +226,8 @@ class Roll(Rearranged):
 class Rot90(Rearranged):
     """The plane of two axes, turned by quarters."""
 
+    main = "k"
+
     example = "{axes: [1, 2]}"
 
     k: int = Field(1, ge=-64, le=64, description="How many quarters, from the first axis towards the second.")

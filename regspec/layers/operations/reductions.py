@@ -261,6 +261,8 @@ def quantile(
 class Norm(FloatReduction):
     """The norm over an axis, or of the matrices in two axes."""
 
+    main = "ord"
+
     ord: Literal["fro", "nuc", "inf", "-inf"] | Number | None = Field(
         None, description="The order: 2 for vectors and fro for matrices when absent."
     )

@@ -6,7 +6,7 @@ these is written. A new form of the language is a line here, beside its line in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from typing import Any
 
@@ -14,16 +14,26 @@ from pydantic import BaseModel
 
 from regspec.language.activations import ACTIVATIONS
 from regspec.language.constraints import CONSTRAINTS
-from regspec.language.fields import REFERENCE
+from regspec.language.fields import REFERENCE, Frozen
 from regspec.language.forms import Family
 from regspec.language.initializers import INITIALIZERS
 from regspec.language.regularizers import REGULARIZERS
 from regspec.language.schedules import SCHEDULES
 from regspec.layers import find_kind
 from regspec.layers.cells import CELLS
-from regspec.layers.layer import Placement
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
-from regspec.specs.sections import BlockSection, Input, SpecSections
+from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
+from regspec.specs.translating import field_of, kind_of
+from regspec.views.formatting.brought import (
+    is_alias,
+    is_null,
+    is_serialized,
+    layer_of_serialized,
+    mapping,
+    of_call,
+    of_initializer,
+    of_serialized,
+)
 from regspec.views.formatting.tree import Collection, File, Item, Node, Scalar, comments, inside
 from regspec.views.schema import model_schema
 
@@ -43,17 +53,32 @@ def canonical(file: File) -> File:
         return file
     _sorted(root, SpecSections, is_movable)
     _each(root.get("inputs"), partial(_sorted, model=Input, is_movable=is_movable))
-    _each(root.get("blocks"), partial(_block, is_movable=is_movable))
-    _each(root.get("layers"), _layer)
+    blocks = _first_parameters(root.get("blocks"))
+    _each(root.get("blocks"), partial(_block, is_movable=is_movable, blocks=blocks))
+    _each(root.get("layers"), partial(_layer, blocks=blocks))
     _each(root.get("regularizers"), partial(_fields, model=LayerRule))
     return file
 
 
-def _block(node: Node, is_movable: bool) -> Node:
+def _block(node: Node, is_movable: bool, blocks: Mapping[str, str]) -> Node:
     node = _sorted(node, BlockSection, is_movable)
     if isinstance(node, Collection):
-        _each(node.get("layers"), _layer)
+        _each(node.get("layers"), partial(_layer, blocks=blocks))
     return node
+
+
+def _first_parameters(blocks: Item | None) -> dict[str, str]:
+    """The first parameter of each block that has some of its own; a file's are not known here."""
+    found = {}
+    for block in blocks.value.items if blocks is not None and isinstance(blocks.value, Collection) else ():
+        parameters = block.value.get("parameters") if isinstance(block.value, Collection) else None
+        first = (
+            parameters.value.items[:1] if parameters is not None and isinstance(parameters.value, Collection) else []
+        )
+        for item in first:
+            if block.key is not None and item.key is not None and item.key.value != "<<":
+                found[block.key.value] = item.key.value
+    return found
 
 
 def _each(item: Item | None, rewrite: Rewriter) -> None:
@@ -85,35 +110,95 @@ def _sorted(node: Node, model: type[BaseModel], is_movable: bool) -> Node:
 # -- layers ------------------------------------------------------------------------------------------------------------
 
 
-def _layer(node: Node) -> Node:
-    """A kind with its fields, its name first; a kind without fields stands alone."""
-    if not isinstance(node, Collection) or len(node.items) != 1 or (key := node.items[0].key) is None:
+def _layer(node: Node, *, is_inner: bool = False, blocks: Mapping[str, str] | None = None) -> Node:
+    """A kind with its fields, its name first; with its first one alone; or alone, where it has none."""
+    if isinstance(node, Collection) and is_serialized(node):
+        name = node.get("class_name")
+        kind = kind_of(name.value.value) if name is not None and isinstance(name.value, Scalar) else ""
+        own = find_kind(kind) or CELLS.get(kind)
+        node = node if own is None else layer_of_serialized(node, kind, own, is_inner=is_inner)
+    if isinstance(node, Scalar):
+        return _kind(node)
+    if len(node.items) != 1 or node.items[0].key is None:
         return node
     (item,) = node.items
+    key = item.key = _kind(node.items[0].key)
     if _is_empty(item.value) and not any((node.anchor, item.value.anchor, key.anchor)):
-        return Scalar(key.text, key.value)
-    model = find_kind(key.value) or CELLS.get(key.value) or Placement
-    _rewrite(item, partial(_fields, model=model))
-    if isinstance(item.value, Collection) and key.value != "call":
-        item.value.items.sort(key=lambda each: not _is_name(each))
+        return key
+    if key.value == "call":
+        _rewrite(item, partial(_of_kind, model=CallEntry, order=lambda fields: fields))
+    elif (own := find_kind(key.value) or CELLS.get(key.value)) is not None:
+        _rewrite(item, partial(_of_kind, model=own))
+    else:
+        _rewrite(item, partial(_of_block, first=(blocks or {}).get(key.value)))
     return node
+
+
+def _kind(name: Scalar) -> Scalar:
+    """A kind by its own name."""
+    kind = name.value if is_alias(name) else kind_of(name.value)
+    return name if kind == name.value else Scalar(kind, kind, name.anchor)
+
+
+def _with_name_first(node: Node) -> Node:
+    if isinstance(node, Collection) and node.is_mapping:
+        node.items.sort(key=lambda each: not _is_name(each))
+    return node
+
+
+def _of_kind(node: Node, model: type[Frozen], order: Rewriter = _with_name_first) -> Node:
+    """The fields of a kind, or the main one alone, if it is no mapping and no other is given."""
+    main = model.main
+    if main is None or _may_be_fields(node, model):
+        return order(_fields(node, model))
+    if not isinstance(node, Collection) or not node.is_mapping:
+        node = node if is_null(node) else mapping(main, node)
+    node = order(_fields(node, model))
+    if isinstance(node, Collection) and len(node.items) == 1 and not node.anchor:
+        (item,) = node.items
+        is_main = item.key is not None and item.key.value == main and not item.key.anchor
+        is_value = not isinstance(item.value, Collection) or not item.value.is_mapping
+        if is_main and is_value and not is_null(item.value) and not _may_be_fields(item.value, model):
+            return item.value
+    return node
+
+
+def _may_be_fields(node: Node, model: type[Frozen]) -> bool:
+    """Whether a scalar may stand for a mapping, which alone is the fields, and behind the main field its value."""
+    return is_alias(node) or (_is_parameter(node) and model.main in _references(model))
+
+
+def _is_parameter(node: Node) -> bool:
+    """Whether a node is one parameter, which may be of any type."""
+    return isinstance(node, Scalar) and node.value.startswith("$") and node.value[1:].isidentifier()
+
+
+def _of_block(node: Node, first: str | None) -> Node:
+    """The parameters of a block, which are its author's, by their names."""
+    may_be_fields = is_null(node) or is_alias(node) or _is_parameter(node)
+    if first is not None and not may_be_fields and not (isinstance(node, Collection) and node.is_mapping):
+        node = mapping(first, node)
+    return _with_name_first(_fields(node, UseEntry))
 
 
 def _is_name(item: Item) -> bool:
     """Whether it is a layer's name, and no alias of what stands before it."""
-    return item.key is not None and item.key.value == "name" and not _is_alias(item.value)
-
-
-def _is_alias(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.text.startswith("*")
+    return item.key is not None and item.key.value == "name" and not is_alias(item.value)
 
 
 def _fields(node: Node, model: type[BaseModel]) -> Node:
-    """A mapping of fields, each in its form."""
+    """A mapping of fields, each by its own name and in its form."""
     if isinstance(node, Collection) and node.is_mapping:
         references = _references(model)
         for item in node.items:
-            rewrite = REWRITERS.get(references.get(item.key.value, "")) if item.key else None
+            if item.key is None:
+                continue
+            others = [each.key.value for each in node.items if each.key is not None]
+            name = field_of(model, item.key.value, others)
+            item.key = item.key if name == item.key.value else Scalar(name, name, item.key.anchor)
+            if name.endswith("_initializer"):
+                _rewrite(item, of_initializer)
+            rewrite = REWRITERS.get(references.get(name, ""))
             if rewrite is not None:
                 _rewrite(item, rewrite)
     return node
@@ -131,7 +216,7 @@ def _marks(schema: Any) -> Iterable[str]:
     if isinstance(schema, dict):
         if REFERENCE in schema:
             yield schema[REFERENCE]
-        for form in schema.get("anyOf", ()):
+        for form in (*schema.get("anyOf", ()), schema.get("items")):
             yield from _marks(form)
 
 
@@ -149,6 +234,10 @@ def _several(node: Node, rewrite: Rewriter) -> Node:
 
 def _member(node: Node, family: Family[Any]) -> Node:
     """A name alone where it has no arguments; ``{name: value}`` where it has its main one alone."""
+    if isinstance(node, Collection) and is_serialized(node):
+        node = of_serialized(node, family)
+    elif isinstance(node, Scalar):
+        node = of_call(node, family)
     if isinstance(node, Scalar):
         return _renamed(node, family)
     names = [item.key.value for item in node.items if item.key is not None]
@@ -189,8 +278,8 @@ def _is_empty(node: Node) -> bool:
 
 
 REWRITERS: dict[str, Rewriter] = {
-    "layer": _layer,
-    "cell": partial(_several, rewrite=_layer),
+    "layer": partial(_several, rewrite=partial(_layer, is_inner=True)),
+    "cell": partial(_several, rewrite=partial(_layer, is_inner=True)),
     **{
         family.definition: partial(_several, rewrite=partial(_member, family=family))
         for family in (ACTIVATIONS, INITIALIZERS, CONSTRAINTS, REGULARIZERS, SCHEDULES)

@@ -56,7 +56,9 @@ def _item(item: Item, indent: int) -> Iterator[str]:
         yield from _lines(value, indent + 2)
         return
     # the first item of the value stands behind the dash, and what stands above it, above the dash
-    above, value.items[0].before = value.items[0].before, []
+    begins = value.items[0]
+    above = [*begins.before, *begins.beside[1:]]
+    begins.before, begins.beside = [], begins.beside[:1]
     yield from _at(indent, [*([first] if first else []), *(line for line in above if line)])
     line, *rest = _lines(value, indent + 2)
     yield f"{head} {line.lstrip()}"

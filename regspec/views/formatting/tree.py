@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from regspec.language.arithmetic import tokens_of
 from regspec.text.document import Document
 
 _SAFE = re.compile(r"[A-Za-z_$][A-Za-z0-9_$./-]*")  # a text that needs no quotes, wherever it stands
@@ -89,6 +90,8 @@ def comments(item: Item) -> list[str]:
 def quoted(value: str) -> str:
     """A text as YAML writes it: plain where that is safe, in single quotes, or with escapes."""
     if _SAFE.fullmatch(value) and value.casefold() not in _WORDS:
+        return value
+    if value[:1] in ("$", "(", *"0123456789") and "\n" not in value and tokens_of(value) is not None:
         return value
     if value.isprintable() and "'" not in value:
         return f"'{value}'"
