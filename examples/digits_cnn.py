@@ -1,6 +1,6 @@
 """DigitsCnn, compiled by regspec."""
 
-from regspec.runtime import L1, L1L2, L2, BatchNorm2d, Regularized
+from regspec.runtime import L1, L1L2, L2, Regularized
 from torch import Tensor, nn
 
 
@@ -10,10 +10,10 @@ class DigitsCnn(Regularized):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 32, 3, padding=1, bias=False)
-        self.norm1 = BatchNorm2d(32, momentum=0.1)
+        self.norm1 = nn.BatchNorm2d(32, eps=0.001)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1, bias=False)
-        self.norm2 = BatchNorm2d(64, momentum=0.1)
+        self.norm2 = nn.BatchNorm2d(64, eps=0.001)
         self.relu2 = nn.ReLU()
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(0.25)
@@ -25,10 +25,6 @@ class DigitsCnn(Regularized):
         self.add_weight_terms(L1L2(l1=1e-05, l2=0.0001), {"hidden.kernel": "hidden.weight"})
         self.add_activity_terms(L1(1e-06), {"hidden.activity": "hidden_activation"})
         self.add_weight_terms(L2(0.01), {"logits.bias": "logits.bias"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.conv1, self.conv2):
             nn.init.xavier_uniform_(layer.weight)
         for layer in (self.hidden, self.logits):
@@ -36,14 +32,7 @@ class DigitsCnn(Regularized):
             nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.conv1(image)
-        x = self.norm1(x)
-        x = self.relu1(x)
-        x = self.conv2(x)
-        x = self.norm2(x)
-        x = self.relu2(x)
-        x = self.pool(x)
-        x = self.dropout(x)
-        x = self.flatten(x)
-        x = self.hidden_activation(self.hidden(x))
+        x = self.relu1(self.norm1(self.conv1(image)))
+        x = self.pool(self.relu2(self.norm2(self.conv2(x))))
+        x = self.hidden_activation(self.hidden(self.flatten(self.dropout(x))))
         return self.logits(x)

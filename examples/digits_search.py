@@ -13,10 +13,6 @@ class DigitsSearch(Regularized):
         self.hidden_activation = nn.ReLU()
         self.logits = nn.Linear(256, 10)
         self.add_weight_terms(L2(0.0001), {"hidden.kernel": "hidden.weight", "logits.kernel": "logits.weight"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.hidden, self.logits):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

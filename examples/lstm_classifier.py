@@ -34,10 +34,6 @@ class LstmClassifier(Regularized):
         )
         self.add_weight_terms(L1L2(l1=1e-05, l2=0.0001), {"logits.kernel": "logits.weight"})
         self.add_constraints(MaxNorm(3.0, dim=1), {"hidden.kernel": "hidden.weight"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
         nn.init.zeros_(self.lstm.bias_hh_l0)
         nn.init.zeros_(self.lstm.bias_hh_l0_reverse)
@@ -54,11 +50,7 @@ class LstmClassifier(Regularized):
             nn.init.zeros_(layer.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.embedding(tokens)
-        x = x.permute(0, 2, 1)
-        x = self.spatial_dropout1d(x)
-        x = x.permute(0, 2, 1)
+        x = self.spatial_dropout1d(self.embedding(tokens).permute(0, 2, 1)).permute(0, 2, 1)
         x = self.lstm(x)[1][0].transpose(0, 1).flatten(1)
-        x = self.hidden_activation(self.hidden(x))
-        x = self.dropout(x)
+        x = self.dropout(self.hidden_activation(self.hidden(x)))
         return self.logits(x)

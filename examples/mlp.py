@@ -1,6 +1,6 @@
 """Mlp, compiled by regspec."""
 
-from regspec.runtime import L1, L1L2, L2, BatchNorm1d, Regularized
+from regspec.runtime import L1, L1L2, L2, Regularized
 from torch import Tensor, nn
 
 
@@ -9,7 +9,7 @@ class Mlp(Regularized):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scaled = BatchNorm1d(13)
+        self.scaled = nn.BatchNorm1d(13, eps=0.001, momentum=0.01)
         self.hidden1 = nn.Linear(13, 32)
         self.hidden1_activation = nn.ReLU()
         self.dropout = nn.Dropout(0.2)
@@ -22,17 +22,11 @@ class Mlp(Regularized):
         )
         self.add_activity_terms(L1(0.0001), {"hidden1.activity": "hidden1_activation"})
         self.add_weight_terms(L2(0.01), {"logits.bias": "logits.bias"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.hidden1, self.hidden2, self.logits):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        x = self.scaled(features)
-        x = self.hidden1_activation(self.hidden1(x))
-        x = self.dropout(x)
+        x = self.dropout(self.hidden1_activation(self.hidden1(self.scaled(features))))
         x = self.hidden2_activation(self.hidden2(x))
         return self.logits(x)

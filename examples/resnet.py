@@ -1,6 +1,6 @@
 """Resnet, compiled by regspec."""
 
-from regspec.runtime import L1, L2, BatchNorm2d, Regularized, variance_scaling_
+from regspec.runtime import L1, L2, Regularized, variance_scaling_
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,28 +11,19 @@ class Basic(Regularized):
     def __init__(self, filters: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.norm1 = BatchNorm2d(filters)
+        self.norm1 = nn.BatchNorm2d(filters, eps=0.001, momentum=0.01)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.norm2 = BatchNorm2d(filters)
+        self.norm2 = nn.BatchNorm2d(filters, eps=0.001, momentum=0.01)
         self.relu2 = nn.ReLU()
         self.add_weight_terms(L2(0.0001), {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight"})
         self.add_weight_terms(L1(1e-05), {"norm1.gamma": "norm1.weight", "norm2.gamma": "norm2.weight"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.conv1, self.conv2):
             variance_scaling_(layer.weight, scale=2.0)
 
     def forward(self, input: Tensor) -> Tensor:
-        x = self.conv1(input)
-        x = self.norm1(x)
-        x = self.relu1(x)
-        x = self.conv2(x)
-        norm2 = self.norm2(x)
-        x = norm2 + input
-        return self.relu2(x)
+        relu1 = self.relu1(self.norm1(self.conv1(input)))
+        return self.relu2(self.norm2(self.conv2(relu1)) + input)
 
 
 class Down(Regularized):
@@ -41,12 +32,12 @@ class Down(Regularized):
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, filters, 3, stride=2, bias=False)
-        self.norm1 = BatchNorm2d(filters)
+        self.norm1 = nn.BatchNorm2d(filters, eps=0.001, momentum=0.01)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.norm2 = BatchNorm2d(filters)
+        self.norm2 = nn.BatchNorm2d(filters, eps=0.001, momentum=0.01)
         self.shortcut = nn.Conv2d(in_channels, filters, 1, stride=2, bias=False)
-        self.shortcut_norm = BatchNorm2d(filters)
+        self.shortcut_norm = nn.BatchNorm2d(filters, eps=0.001, momentum=0.01)
         self.relu2 = nn.ReLU()
         self.add_weight_terms(
             L2(0.0001),
@@ -60,23 +51,13 @@ class Down(Regularized):
                 "shortcut_norm.gamma": "shortcut_norm.weight",
             },
         )
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.conv1, self.conv2, self.shortcut):
             variance_scaling_(layer.weight, scale=2.0)
 
     def forward(self, input: Tensor) -> Tensor:
-        x = self.conv1(F.pad(input, (0, 1, 0, 1)))
-        x = self.norm1(x)
-        x = self.relu1(x)
-        x = self.conv2(x)
-        norm2 = self.norm2(x)
-        x = self.shortcut(input)
-        shortcut_norm = self.shortcut_norm(x)
-        x = norm2 + shortcut_norm
-        return self.relu2(x)
+        x = self.relu1(self.norm1(self.conv1(F.pad(input, (0, 1, 0, 1)))))
+        norm2 = self.norm2(self.conv2(x))
+        return self.relu2(norm2 + self.shortcut_norm(self.shortcut(input)))
 
 
 class Resnet(Regularized):
@@ -85,7 +66,7 @@ class Resnet(Regularized):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.stem_norm = BatchNorm2d(16)
+        self.stem_norm = nn.BatchNorm2d(16, eps=0.001, momentum=0.01)
         self.stem_relu = nn.ReLU()
         self.stage1 = nn.Sequential(*[Basic(filters=16) for _ in range(3)])
         self.stage2_down = Down(in_channels=16, filters=32)
@@ -94,22 +75,15 @@ class Resnet(Regularized):
         self.stage3 = nn.Sequential(*[Basic(filters=64) for _ in range(2)])
         self.logits = nn.Linear(64, 10)
         self.add_weight_terms(L2(0.0001), {"stem.kernel": "stem.weight", "logits.kernel": "logits.weight"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         variance_scaling_(self.stem.weight, scale=2.0)
         nn.init.xavier_uniform_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.stem(image)
-        x = self.stem_norm(x)
-        x = self.stem_relu(x)
+        x = self.stem_relu(self.stem_norm(self.stem(image)))
         x = self.stage1(x)
         x = self.stage2_down(x)
         x = self.stage2(x)
         x = self.stage3_down(x)
-        x = self.stage3(x)
-        x = x.mean(dim=(2, 3))
+        x = self.stage3(x).mean(dim=(2, 3))
         return self.logits(x)

@@ -21,18 +21,13 @@ class Tower(Regularized):
             {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight", "embedding.kernel": "embedding.weight"},
         )
         self.add_activity_terms(L1(1e-05), {"embedding.activity": "embedding"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.conv1, self.conv2, self.embedding):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv1_activation(self.conv1(input))
-        x = self.conv2_activation(self.conv2(x))
-        x = self.flatten(x)
+        x = self.flatten(self.conv2_activation(self.conv2(x)))
         return self.embedding(x)
 
 

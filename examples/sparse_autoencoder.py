@@ -9,23 +9,19 @@ class SparseAutoencoder(Regularized):
 
     def __init__(self) -> None:
         super().__init__()
-        self.code = nn.Linear(64, 100)
+        self.code_ = nn.Linear(64, 100)
         self.code_activation = nn.Sigmoid()
         self.reconstruction = nn.Linear(100, 64)
         self.reconstruction_activation = nn.Sigmoid()
         self.add_weight_terms(
-            L2(1e-06), {"code.kernel": "code.weight", "reconstruction.kernel": "reconstruction.weight"}
+            L2(1e-06), {"code.kernel": "code_.weight", "reconstruction.kernel": "reconstruction.weight"}
         )
         self.add_activity_terms(KLSparsity(0.002), {"code.activity": "code_activation"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
-        for layer in (self.code, self.reconstruction):
+        for layer in (self.code_, self.reconstruction):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        code = self.code_activation(self.code(pixels))
-        x = self.reconstruction_activation(self.reconstruction(code))
-        return {"reconstruction": x, "code": code}
+        code = self.code_activation(self.code_(pixels))
+        reconstruction = self.reconstruction_activation(self.reconstruction(code))
+        return {"reconstruction": reconstruction, "code": code}

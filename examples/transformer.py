@@ -28,10 +28,6 @@ class Encoder(Regularized):
             },
         )
         self.add_activity_terms(L2(1e-06), {"attention.activity": "attention"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (
             self.attention.query,
             self.attention.key,
@@ -44,14 +40,10 @@ class Encoder(Regularized):
             nn.init.zeros_(layer.bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        x = self.norm1(input)
-        attention = self.attention(x, x)
-        sum1 = attention + input
-        x = self.norm2(sum1)
-        x = self.expand_activation(self.expand(x))
-        x = self.contract(x)
-        dropout = self.dropout(x)
-        return dropout + sum1
+        norm1 = self.norm1(input)
+        sum1 = self.attention(norm1, norm1) + input
+        expand = self.expand_activation(self.expand(self.norm2(sum1)))
+        return self.dropout(self.contract(expand)) + sum1
 
 
 class Transformer(Regularized):
@@ -66,10 +58,6 @@ class Transformer(Regularized):
         self.logits = nn.Linear(128, 4)
         self.add_weight_terms(L2(1e-06), {"token_embedding.embeddings": "token_embedding.weight"})
         self.add_weight_terms(L2(1e-05), {"logits.kernel": "logits.weight"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.token_embedding, self.position_embedding):
             nn.init.uniform_(layer.weight, -0.05, 0.05)
         nn.init.xavier_uniform_(self.logits.weight)
@@ -77,9 +65,6 @@ class Transformer(Regularized):
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         token_embedding = self.token_embedding(tokens)
-        position_embedding = self.position_embedding(positions)
-        x = token_embedding + position_embedding
-        x = self.layer(x)
-        x = self.norm(x)
-        x = x.mean(dim=1)
+        x = token_embedding + self.position_embedding(positions)
+        x = self.norm(self.layer(x)).mean(dim=1)
         return self.logits(x)

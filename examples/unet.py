@@ -15,10 +15,6 @@ class Convolutions(Regularized):
         self.conv2 = nn.Conv2d(filters, filters, 3, padding=1)
         self.conv2_activation = nn.ReLU()
         self.add_weight_terms(L2(1e-05), {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight"})
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.conv1, self.conv2):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -46,24 +42,16 @@ class Unet(Regularized):
         self.add_weight_terms(
             L2(1e-05), {"up2.kernel": "up2.weight", "up1.kernel": "up1.weight", "logits.kernel": "logits.weight"}
         )
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Fills the parameters as the spec's initializers say."""
         for layer in (self.up2, self.up1, self.logits):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         down1 = self.down1(image)
-        x = self.pool1(down1)
-        down2 = self.down2(x)
-        x = self.pool2(down2)
-        x = self.bottom(x)
-        up2 = self.up2(x)
-        x = torch.cat([down2, up2], dim=1)
-        x = self.merge2(x)
-        up1 = self.up1(x)
-        x = torch.cat([down1, up1], dim=1)
+        down2 = self.down2(self.pool1(down1))
+        bottom = self.bottom(self.pool2(down2))
+        x = torch.cat([down2, self.up2(bottom)], dim=1)
+        merge2 = self.merge2(x)
+        x = torch.cat([down1, self.up1(merge2)], dim=1)
         x = self.merge1(x)
         return self.logits(x)

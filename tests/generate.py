@@ -42,7 +42,7 @@ def runtime_names() -> str:
     """What the runtime offers to compiled source: each class and function that its files define, and where."""
     homes = {}
     for path in RUNTIME.rglob("*.py"):
-        if path.stem in INSIDE:
+        if path.stem in INSIDE or path.parent.name == "standalone":
             continue
         home = ".".join(path.relative_to(RUNTIME).with_suffix("").parts)
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

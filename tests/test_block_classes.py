@@ -185,7 +185,7 @@ CASES = {
         1,
         (
             "d_1 = self.d[0](x)",
-            "x = self.d[1](d_1)",
+            "d_2 = self.d[1](d_1)",
             "return self.d[1](x)",
             "nn.ModuleList([Dense() for _ in range(3)])",
         ),
@@ -257,7 +257,7 @@ CASES = {
         layers: [scaled: {bound: 0.2}, scaled: {bound: 0.3}]
         """,
         1,
-        ("self.bound = bound", "nn.init.uniform_(self.d.weight, 0.0, self.bound)"),
+        ("nn.init.uniform_(self.d.weight, 0.0, bound)",),
         ((7,),),
     ),
 }

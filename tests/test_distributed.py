@@ -161,6 +161,25 @@ def training(way: Way, kernel: str, routes: Mapping[str, Any] | None = None, *, 
         assert (whole(one) == 0).sum() == (other == 0).sum()
 
 
+def standing_alone() -> None:
+    """A file that needs torch alone: the gradients of two processes are those of one."""
+    (one, _), names = models(SEVERAL), {"__name__": __name__}  # dataclasses look their module up
+    text = SPEC.replace("$regularizers", "activity_regularizer: {l1: 0.3}, kernel_regularizer: $kernel")
+    spec = text.replace("$kernel", SEVERAL).replace("$units", "9")
+    exec(compile(regspec.source(spec, standalone=True), "alone", "exec", dont_inherit=True), names)
+    made: Any = names["Net"]
+    model, batch = made(), torch.randn(12, 7)
+    model.load_state_dict(one.state_dict())
+    trained, own = ddp(model, batch)
+    for _ in range(2):
+        output = trained(own)
+        (output.square().mean() + model.regularization_loss()).backward()
+        (one(batch).square().mean() + one.regularization_loss()).backward()
+        close("the loss", mean(model.regularization_loss()), one.regularization_loss())
+        for (name, each), other in zip(model.named_parameters(), one.parameters(), strict=True):
+            close(f"the gradient of {name}", each.grad, other.grad)
+
+
 def collectives() -> None:
     """The L1 and L2 of all weights are joined by one all-reduce, and so are the terms."""
     from torch.distributed.tensor.debug import CommDebugMode
@@ -269,6 +288,7 @@ def cases(ways: str) -> Mapping[str, Callable[[], None]]:
             found[f"{way.__name__}, {kernel}, {routes}"] = partial(training, way, kernel, routes)
     constrained = partial(training, fsdp, L1_L2, routes={}, constraint="kernel_constraint: {max_norm: 0.5}, ")
     others = {"fsdp, collectives": collectives, "fsdp, not finite": not_finite, "fsdp1": flat_parameters}
+    others["ddp, standing alone"] = standing_alone
     return {**found, "fsdp, constraint": constrained, **others}
 
 

@@ -196,7 +196,7 @@ def test_prelu_at_zero() -> None:
 
 def test_a_batch_of_one_can_be_normalized() -> None:
     """Its variance is 0, which counts for a hundredth of the moving one, and its numbers are the mean."""
-    model, x = build(spec("BatchNormalization")), torch.randn(1, 5)
+    model, x = build(spec("BatchNormalization: {moving_variance: biased}")), torch.randn(1, 5)
     torch.testing.assert_close(model.train()(x), torch.zeros(1, 5), rtol=0, atol=1e-4)
     statistics = dict(model.named_buffers())
     torch.testing.assert_close(statistics["batch_normalization.running_var"], torch.full((5,), 0.99))

@@ -193,7 +193,7 @@ def test_works_without_torch() -> None:
 def test_reserved_names_are_those_of_a_module() -> None:
     """What every module has of its own, torch's and ours, and what a forward calls the module itself."""
     own = {name for name in dir(Regularized()) if not name.startswith("_")}
-    assert own | {"self", "init_weights"} == RESERVED
+    assert own | {"self"} == RESERVED
     assert {name for name in dir(nn.Module()) if not name.startswith("_")} <= RESERVED
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 import regspec
+from regspec.language.fields import layer_name
+from regspec.layers import KINDS
 from regspec.targets.torch import variables as naming
 from tests.layers.specs import outputs_of
 
@@ -34,14 +36,59 @@ def residual(blocks: int, **more: str) -> regspec.ModelSpec:
     return spec_of(*layers, **more)
 
 
+# For every family of names: what a person writes. Keras's own, but where that takes a word apart.
+MADE = {
+    "ReLU": "relu",
+    "LeakyReLU": "leaky_relu",
+    "PReLU": "prelu",
+    "CDist": "cdist",
+    "ELU": "elu",
+    "Softmax": "softmax",
+    "LSTM": "lstm",
+    "GRU": "gru",
+    "RNN": "rnn",
+    "SimpleRNN": "simple_rnn",
+    "ConvLSTM2D": "conv_lstm2d",
+    "Conv2D": "conv2d",
+    "Conv2DTranspose": "conv2d_transpose",
+    "MaxPooling2D": "max_pooling2d",
+    "GlobalAveragePooling1D": "global_average_pooling1d",
+    "ZeroPadding2D": "zero_padding2d",
+    "RMSNormalization": "rms_normalization",
+    "BatchNormalization": "batch_normalization",
+    "MultiHeadAttention": "multi_head_attention",
+    "STFTSpectrogram": "stft_spectrogram",
+    "FFT2": "fft2",
+    "SVD": "svd",
+    "TopK": "top_k",
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_the_name_of_a_layer_that_says_none(kind: str) -> None:
+    assert layer_name(kind) == MADE[kind]
+
+
+def test_no_name_takes_a_word_apart() -> None:
+    """A single letter is a word of its own in `top_k` alone."""
+    pieces = {*"abcdefghijlmnopqrstuvwyz", "re", "lu"}
+    assert [kind for kind in KINDS if pieces & {*layer_name(kind).split("_")}] == []
+
+
+def test_names_that_are_made_are_numbered() -> None:
+    text = regspec.source(spec_of("Dense: {units: 4}", "ReLU", "Dense: {units: 4}", "ReLU", "PReLU"))
+    assert re.findall(r"self\.(\w+) = nn", text) == ["dense", "relu", "dense_1", "relu_1"]
+    assert "self.prelu = PReLU(" in text
+
+
 def test_a_short_forward_names_what_it_keeps() -> None:
-    assert "sum0 = x + out0\n" in regspec.source(residual(2))
+    assert "sum0 = x + self.out0(in0)\n" in regspec.source(residual(2))
 
 
 def test_a_long_forward_takes_its_variables_again() -> None:
     text = regspec.source(residual(9))
     assert set(re.findall(r"^        (\w+) = ", text, re.MULTILINE)) == {"x", "h"}
-    assert "h = self.out3(h)\n        x = x + h\n" in text
+    assert "x = x + self.out3(h)\n" in text
 
 
 def test_a_long_forward_lets_go_of_its_tensors() -> None:

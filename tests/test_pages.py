@@ -145,17 +145,17 @@ def test_sparse_autoencoders_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     Path("autoencoder.yaml").write_text(block("sparse_autoencoders", "yaml", "# autoencoder.yaml"), encoding="utf-8")
     start = regspec.build("autoencoder.yaml", seed=0)
     encoder, decoder = nn.Linear(64, 100), nn.Linear(100, 64)
-    encoder.load_state_dict(copy.deepcopy(start.code.state_dict()))
+    encoder.load_state_dict(copy.deepcopy(start.code_.state_dict()))
     decoder.load_state_dict(copy.deepcopy(start.reconstruction.state_dict()))
     parameters = [*encoder.parameters(), *decoder.parameters()]
     names: dict[str, Any] = {"regspec": regspec, "torch": torch, "F": F, "batches": torch.rand(20, 13, 64)}
     model = run("sparse_autoencoders", block("sparse_autoencoders", "python", "regspec.build"), {**names})["model"]
     names |= {"encoder": encoder, "decoder": decoder, "optimizer": torch.optim.Adam(parameters, lr=1e-3)}
     run("sparse_autoencoders", block("sparse_autoencoders", "python", "decoder.weight /="), names)
-    trained: list[Tensor] = [*model.code.parameters(), *model.reconstruction.parameters()]
+    trained: list[Tensor] = [*model.code_.parameters(), *model.reconstruction.parameters()]
     for ours, by_hand in zip(trained, parameters, strict=True):
         torch.testing.assert_close(ours, by_hand, rtol=1e-3, atol=1e-5)
-    assert (start.code.weight - encoder.weight).abs().max() > 1e-3
+    assert (start.code_.weight - encoder.weight).abs().max() > 1e-3
 
 
 # -- from Keras to PyTorch ---------------------------------------------------------------------------------------------

@@ -314,6 +314,19 @@ def test_a_layer_without_a_finite_activity(tmp_path: Path) -> None:
     assert [*activities(model, program_of(graph_of(spec)), [torch.zeros(3, 2)])] == ["a"]
 
 
+def test_activities_of_copies() -> None:
+    """Each copy of a block has its own, by its name in the spec; a penalty of a copy is told apart in the same run."""
+    spec = regspec.loads(
+        "regspec: 1\ninputs: {x: {shape: [4]}}\n"
+        "blocks: {wide: {layers: [{Dense: {name: d, units: 4, activation: relu, kernel_regularizer: l2}}]}}\n"
+        "layers: [{wide: {name: w, repeat: 3}}, {Dense: {name: last, units: 2}}]\n"
+    )
+    model = regspec.build(spec, seed=0)
+    found = activities(model, program_of(graph_of(spec)), [torch.randn(5, 4)])
+    assert [*found] == ["w_1", "w_2", "w_3", "last"]
+    assert [*model.regularization_terms()] == ["w.0.d.kernel", "w.1.d.kernel", "w.2.d.kernel"]
+
+
 def test_an_error_of_the_callback_comes_out(tmp_path: Path) -> None:
     """And is not taken for a fault of a device."""
     (tmp_path / "net.yaml").write_text(HEADER + WINE)

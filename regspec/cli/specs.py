@@ -106,7 +106,7 @@ def compile_(
         typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
     ] = None,
     standalone: Annotated[
-        bool, typer.Option("--standalone", help="Put the runtime's pieces into the file, so that it needs no regspec.")
+        bool, typer.Option("--standalone", help="Write a file that needs torch alone, with penalties in a short form.")
     ] = False,
     target: Annotated[
         str,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 Literal: TypeAlias = "bool | int | float | str | tuple[Value, ...] | list[Value] | dict[str, Value] | None"
 Value: TypeAlias = "Literal | Expression | Import"
@@ -23,6 +23,7 @@ class Expression:
     """A piece of Python code with a value."""
 
     __slots__ = ()
+    is_atom: ClassVar[bool] = False  # whether nothing in it is replaced
 
     def parts(self) -> Iterator[Value]:
         """The values that this one is made of."""
@@ -271,6 +272,8 @@ def replaced(value: Any, by: Mapping[Expression, Expression]) -> Any:
         return value
     if not isinstance(value, Call) and value in by:  # a call compares its arguments, which may be lists
         return by[value]
+    if value.is_atom:
+        return value
     made: Any = value
     parts = {part.name: getattr(made, part.name) for part in fields(made)}
     changed = {name: replaced(part, by) for name, part in parts.items()}

@@ -69,6 +69,8 @@ class ReadingError(ShapeError):
 class Symbol(Expression):
     """A tensor between layers before it has numbers: its shape in torch's order, its type, order of axes and mask."""
 
+    is_atom = True
+
     shape: Shape
     source: str  # the layer or input that it comes from, for messages
     dtype: str = "float32"

@@ -91,8 +91,6 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
     fields = _fields_of(cls, class_name, config, dialect, notes)
     if (precision := _precision(class_name, config, dialect, notes)) != dialect.dtype:
         fields["dtype"] = precision
-    if class_name in SHORTER:
-        fields = SHORTER[class_name](fields)
     if config.get("synchronized"):
         what = f"'{config.get('name')}' takes the statistics of each process's own batch, where Keras synchronizes them"
         notes.add(what)
@@ -102,6 +100,8 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
     elif dialect.is_frozen and cls.weights is not Layer.weights:  # it may still follow the statistics of batches
         fields["trainable"] = []
         notes.add("the model is frozen as a whole, so that Keras trains none of its weights, whatever its layers say")
+    if class_name in SHORTER:
+        fields = SHORTER[class_name](fields)
     if class_name in NOTES:
         notes.add(NOTES[class_name])
     return {cls.__name__: weights_last(fields)}
@@ -223,8 +223,15 @@ def _with_statistics(fields: dict[str, Any]) -> dict[str, Any]:
     return fields if "mean" in fields else {**fields, "mean": "loaded", "variance": "loaded"}
 
 
+def _with_biased_variance(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a BatchNormalization with the moving variance of Keras, where it moves."""
+    is_said = fields.get("trainable") is False or fields.get("renorm")
+    return fields if is_said else {**fields, "moving_variance": "biased"}
+
+
 # For classes some of whose fields follow from others, or are said otherwise than in a config: what a spec says.
 SHORTER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "BatchNormalization": _with_biased_variance,
     "Bidirectional": _in_both_directions,
     "Normalization": _with_statistics,
 }

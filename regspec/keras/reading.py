@@ -22,7 +22,7 @@ from regspec.keras.quantized import ADVICE, is_quantized
 from regspec.keras.reader import Reader, batch_shape, declared_input, identifier
 from regspec.keras.references import names_in
 from regspec.keras.values import UnportedError, is_foreign
-from regspec.language.fields import snake_case
+from regspec.language.fields import layer_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -273,7 +273,7 @@ class _Body:
         own_name = own_name or name
         inputs = []
         for each in operand.inputs:
-            other = own_name if isinstance(each, tuple) else identifier(f"{name}_{snake_case(each.kind)}", self.taken)
+            other = own_name if isinstance(each, tuple) else identifier(f"{name}_{layer_name(each.kind)}", self.taken)
             inputs.append(self.operation(each, name, other))
         self.operations.add(own_name)
         self.reader.notes.add(*operand.notes)

@@ -192,7 +192,6 @@ RESERVED = frozenset(
         "get_parameter",
         "get_submodule",
         "half",
-        "init_weights",
         "ipu",
         "load_state_dict",
         "modules",
@@ -240,3 +239,9 @@ def snake_case(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+@cache
+def layer_name(kind: str) -> str:
+    """The name of a layer of this kind that says none: Keras's, but ``relu``, ``prelu`` and ``cdist`` are one word."""
+    return snake_case(re.sub(r"[A-Z]?ReLU|CDist", lambda word: word[0].capitalize(), kind))

@@ -1,4 +1,9 @@
-"""Normalizations: over the batch, over features, over groups of channels, to unit norm."""
+"""Normalizations: over the batch, over features, over groups of channels, to unit norm.
+
+Two ways were weighed for the moving variance, which is Keras's by the batch's biased variance and torch's by the
+unbiased one: a subclass of torch's module everywhere, which fx looks into and fusion does not take; or, as here,
+torch's own module, and a field for Keras's, which `port` writes. In evaluation both are the same.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +71,11 @@ class BatchNormalization(ChannelNormalization):
     main = "axis"
 
     momentum: Fraction = Field(0.99, description="How much of a moving average is kept in each step, as in Keras.")
+    moving_variance: Literal["unbiased", "biased"] = Field(
+        "unbiased",
+        description="Which variance of a batch moves the moving one: unbiased as in torch, whose own module it is "
+        "then, or biased as in Keras, as port writes. With renorm it is biased.",
+    )
     moving_mean_initializer: Initializer = ZEROS
     moving_variance_initializer: Initializer = ONES
     renorm: bool = Field(False, description="Whether training corrects the batch's statistics by moving ones.")
@@ -73,6 +83,11 @@ class BatchNormalization(ChannelNormalization):
         None, description="Bounds of these corrections: of the factor, and of the shift in magnitude."
     )
     renorm_momentum: Fraction = Field(0.99, description="How much of the statistics of renorm is kept in each step.")
+
+    own_fields = frozenset({"moving_variance"})
+
+    def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
+        return {**super().keras_fields(*xs), "moving_variance": "unbiased"}
 
     @field_validator("renorm_clipping")
     @classmethod
@@ -90,7 +105,7 @@ class BatchNormalization(ChannelNormalization):
 
     @property
     def reads_batch(self) -> bool:
-        return self.trainable is not False
+        return self.trainable is not False  # statistics may move though no weight is trained
 
     def weights(self, x: Symbol, *_: Symbol) -> tuple[Weight, ...]:
         size, along = (x.size(1),), (x.order[1],)
@@ -112,19 +127,7 @@ class BatchNormalization(ChannelNormalization):
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if not 2 <= x.rank <= 5 and not self.renorm:
             raise ShapeError(f"takes 2-D to 5-D input, but is given {x.described}")
-        clipping = self.renorm_clipping or {}
-        bounds = (clipping.get("rmin"), clipping.get("rmax"), clipping.get("dmax"))
-        constructor = call(
-            "BatchRenorm" if self.renorm else f"BatchNorm{max(x.rank - 2, 1)}d",
-            x.size(1),
-            eps=unless(1e-3, self.epsilon),
-            momentum=unless(0.01, round(1 - self.momentum, 12)),
-            renorm_momentum=unless(0.01, round(1 - self.renorm_momentum, 12)) if self.renorm else OMIT,
-            clipping=unless((None, None, None), bounds) if self.renorm else OMIT,
-            scale=unless(True, self.scale),
-            center=unless(True, self.center),
-            frozen=unless(False, self.trainable is False),  # statistics may move though no weight is trained
-        )
+        constructor = self._constructor(x)
         if x.mask is None:
             return Module(constructor)(x)
         if x.order[1] == x.rank - 1:
@@ -133,6 +136,33 @@ class BatchNormalization(ChannelNormalization):
             mask = x.mask.method("unsqueeze", -1)
             mask = mask if x.order == identity(x.rank) else mask.method("permute", *x.order)
         return Module(constructor)(x, mask)
+
+    def _constructor(self, x: Symbol) -> Call:
+        """Torch's own module, or the runtime's where torch has none that does it."""
+        name, momentum, is_frozen = (
+            f"BatchNorm{max(x.rank - 2, 1)}d",
+            round(1 - self.momentum, 12),
+            not self.reads_batch,
+        )
+        is_biased = self.moving_variance == "biased" and not self.renorm and not is_frozen
+        has_mask = x.mask is not None or x.is_masked_elsewhere
+        if self.scale == self.center and not (self.renorm or is_biased or is_frozen or has_mask):
+            eps, momentum = unless(1e-5, self.epsilon), unless(0.1, momentum)
+            return call(f"nn.{name}", x.size(1), eps=eps, momentum=momentum, affine=unless(True, self.scale))
+        clipping = self.renorm_clipping or {}
+        bounds = (clipping.get("rmin"), clipping.get("rmax"), clipping.get("dmax"))
+        return call(
+            "BatchRenorm" if self.renorm else name,
+            x.size(1),
+            eps=unless(1e-3, self.epsilon),
+            momentum=unless(0.01, momentum),
+            renorm_momentum=unless(0.01, round(1 - self.renorm_momentum, 12)) if self.renorm else OMIT,
+            clipping=unless((None, None, None), bounds) if self.renorm else OMIT,
+            scale=unless(True, self.scale),
+            center=unless(True, self.center),
+            biased=unless(False, is_biased),
+            frozen=unless(False, is_frozen),
+        )
 
 
 @kind

@@ -76,7 +76,7 @@ class Rescaling(Elementwise):
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if self.is_per_channel:
             return Module(call("Rescaling", self.scale, self.offset, dim=x.dimension(-1)))(x)
-        scaled = x * self.scale
+        scaled = x if self.scale == 1 else x * self.scale
         return scaled + self.offset if self.offset else scaled
 
 

@@ -1,7 +1,8 @@
 """What compiled models use and torch lacks: it imports torch alone, and nothing of regspec.
 
 ``penalties`` has the class of models with penalties, terms, totals, regularizers, schedules and constraints;
-``kernels`` the sums over many tensors and over sharded ones; ``modules`` the layers and functions that torch lacks.
+``kernels`` the sums over many tensors and over sharded ones; ``modules`` the layers and functions that torch lacks;
+``standalone`` the short form of penalties that ``compile --standalone`` prints.
 What compiled source imports stands in ``__init__.pyi``, which ``python -m tests.generate`` writes.
 """
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from pydantic_core import PydanticCustomError
 
-from regspec.language.fields import RESERVED, snake_case
+from regspec.language.fields import RESERVED, layer_name
 from regspec.language.forms import spread
 from regspec.language.serialized import arguments, is_serialized, name_and_config
 from regspec.layers import find_kind
@@ -48,7 +48,7 @@ class Item:
     def stem(self) -> str:
         """What its name is made from."""
         called = self.fields.get("layer") if self.kind == "call" else self.kind
-        return snake_case(called if isinstance(called, str) else self.kind) or "layer"
+        return layer_name(called if isinstance(called, str) else self.kind) or "layer"
 
 
 def items_of(

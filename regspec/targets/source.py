@@ -32,11 +32,12 @@ def source(
     Args:
         spec: a ModelSpec, or what `regspec.load` takes: a path, a text, a mapping.
         target: ``torch`` for the class of an ``nn.Module``; ``keras`` for a function that makes the network in Keras 3.
-        standalone: puts the pieces of the runtime that it uses into the file, which then needs no regspec.
+        standalone: gives a file that needs no regspec: what torch lacks is in it, and penalties in a short form.
         parameters: values for parameters of the spec, by name, in place of its defaults.
 
     Raises:
-        RegspecError: with every problem of the spec, and with all that the target has no counterpart of.
+        RegspecError: with every problem of the spec, and with all that the target has no counterpart of, such as a
+            schedule in a file that stands alone.
 
     Example:
         >>> import regspec

@@ -34,13 +34,12 @@ def activities(model: nn.Module, program: Program, inputs: Sequence[Tensor]) -> 
 
         return hook
 
-    modules = dict(model.named_children())
     handles = []
     for step in program.steps:
         result = step.lowered.results[0]
         if step.declares and isinstance(result, Apply):
             attribute = step.attributes[result.module.suffix]
-            handles.append(modules[attribute].register_forward_hook(listen(step.name)))
+            handles.append(model.get_submodule(attribute).register_forward_hook(listen(step.name)))
     try:
         with torch.no_grad():
             model(*inputs)

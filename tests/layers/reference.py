@@ -20,7 +20,7 @@ from .operating import Operated, is_operation
 from .rows import Row
 
 OWN = {each.__name__: each for each in (LayerScale, StochasticDepth, CustomScaleLayer)}  # of keras.applications
-OURS = ("as_on_torch",)  # fields that Keras does not have
+OURS = ("as_on_torch", "moving_variance")  # fields that Keras does not have
 CALL_FIELDS = ("reverse", "use_causal_mask", "return_attention_scores")
 SEPARATE_INPUTS = ("MultiHeadAttention", "GroupQueryAttention")
 RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")

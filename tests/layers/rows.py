@@ -15,6 +15,8 @@ from .image_rows import IMAGE_ROWS
 from .operations import OPERATIONS
 from .row import Row, row
 
+BIASED = {"moving_variance": "biased"}  # as Keras's is
+
 
 def _convolutions() -> list[Row]:
     rows = []
@@ -106,12 +108,17 @@ def _poolings() -> list[Row]:
 
 def _normalizations() -> list[Row]:
     return [
-        *(row("BatchNormalization", shape) for shape in ((5,), (7, 5), (4, 7, 5), (2, 3, 4, 5))),
-        row("BatchNormalization", (4, 7, 5), axis=1),
-        row("BatchNormalization", (4, 7, 5), axis=2),
-        row("BatchNormalization", (4, 7, 5), momentum=0.7, epsilon=1e-2, scale=False),
-        row("BatchNormalization", (4, 7, 5), center=False),
-        row("BatchNormalization", (4, 7, 5), center=False, scale=False),
+        *(row("BatchNormalization", shape, **BIASED) for shape in ((5,), (7, 5), (4, 7, 5), (2, 3, 4, 5))),
+        row("BatchNormalization", (4, 7, 5), axis=1, **BIASED),
+        row("BatchNormalization", (4, 7, 5), axis=2, **BIASED),
+        row("BatchNormalization", (4, 7, 5), momentum=0.7, epsilon=1e-2, scale=False, **BIASED),
+        row("BatchNormalization", (4, 7, 5), center=False, **BIASED),
+        row("BatchNormalization", (4, 7, 5), center=False, scale=False, **BIASED),
+        # with torch's moving variance, which is not Keras's
+        *(Row("BatchNormalization", {}, (shape,), has_reference=False) for shape in ((5,), (7, 5), (2, 3, 4, 5))),
+        Row("BatchNormalization", {"axis": 2, "epsilon": 0.1}, ((4, 7, 5),), has_reference=False),
+        Row("BatchNormalization", {"center": False, "scale": False}, ((4, 7, 5),), has_reference=False),
+        Row("BatchNormalization", {"center": False}, ((4, 7, 5),), has_reference=False),
         row("BatchNormalization", (4, 7, 5), trainable=False),
         row("BatchNormalization", (4, 7, 5), renorm=True),
         row("BatchNormalization", (5,), renorm=True, renorm_momentum=0.6, momentum=0.8, scale=False),
@@ -348,11 +355,11 @@ def _recurrents() -> list[Row]:
         row("TimeDistributed", (3, 6, 7, 2), layer={"GlobalAveragePooling2D": {}}),
         row("TimeDistributed", (4, 7, 5), layer={"LSTM": {"units": 3}}),
         # one step after the other, because these compute by their batch
-        row("TimeDistributed", (4, 7), layer={"BatchNormalization": {"momentum": 0.9}}),
-        row("TimeDistributed", (4, 5, 6, 3), layer={"BatchNormalization": {"momentum": 0.9}}),
+        row("TimeDistributed", (4, 7), layer={"BatchNormalization": {"momentum": 0.9, **BIASED}}),
+        row("TimeDistributed", (4, 5, 6, 3), layer={"BatchNormalization": {"momentum": 0.9, **BIASED}}),
         row("TimeDistributed", (4, 7), layer={"BatchNormalization": {"renorm": True, "momentum": 0.9}}),
         row("TimeDistributed", (4, 7), layer={"BatchNormalization": {"trainable": False}}),
-        row("TimeDistributed", (3, 4, 7), layer={"TimeDistributed": {"layer": {"BatchNormalization": {}}}}),
+        row("TimeDistributed", (3, 4, 7), layer={"TimeDistributed": {"layer": {"BatchNormalization": BIASED}}}),
     ]
 
 
@@ -553,8 +560,8 @@ def _in_both_formats(rows: list[Row]) -> list[Row]:
             has_reference = each.has_reference and each.kind != "AutoContrast"  # Keras takes the first axes there too
             both.append(replace(each, shapes=shapes, data_format="channels_first", has_reference=has_reference))
     both += [
-        Row("BatchNormalization", {}, ((5, 4, 7),), data_format="channels_first"),
-        Row("BatchNormalization", {}, ((5,),), data_format="channels_first"),
+        Row("BatchNormalization", BIASED, ((5, 4, 7),), data_format="channels_first"),
+        Row("BatchNormalization", BIASED, ((5,),), data_format="channels_first"),
         Row("GroupNormalization", {"groups": 3}, ((6, 4, 7),), data_format="channels_first"),
         Row("Concatenate", {}, ((5, 4, 7), (2, 4, 7)), data_format="channels_first"),
         Row("Concatenate", {}, ((4, 7), (4, 2)), data_format="channels_first"),

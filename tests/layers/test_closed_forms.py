@@ -48,6 +48,15 @@ def layer_normalization(row: Row, model: Any, x: Tensor) -> Tensor:
     return scaled * along(axis, model.layer.weight, x) + along(axis, model.layer.bias, x)
 
 
+@formula("BatchNormalization")
+def batch_normalization(row: Row, model: Any, x: Tensor) -> Tensor:
+    """In evaluation, of moving averages that are as they began: 0 and 1."""
+    layer, axis = model.layer, row.fields.get("axis", -1) % x.ndim
+    output = x / (1 + row.fields.get("epsilon", 1e-3)) ** 0.5
+    output = output if layer.weight is None else output * along(axis, layer.weight, x)
+    return output if layer.bias is None else output + along(axis, layer.bias, x)
+
+
 @formula("RMSNormalization")
 def rms_normalization(row: Row, model: Any, x: Tensor) -> Tensor:
     axis = row.fields["axis"]
@@ -264,7 +273,8 @@ def test_spectral_normalization_of_an_embedding() -> None:
 
 def test_batch_normalization_keeps_the_biased_variance() -> None:
     """Keras's moving variance takes the batch's biased variance; torch's takes the unbiased one."""
-    spec = regspec.loads("{regspec: 1, inputs: {x: {shape: [4]}}, layers: [{BatchNormalization: {momentum: 0.8}}]}")
+    fields = "{momentum: 0.8, moving_variance: biased}"
+    spec = regspec.loads(f"{{regspec: 1, inputs: {{x: {{shape: [4]}}}}, layers: [{{BatchNormalization: {fields}}}]}}")
     model = regspec.build(spec)
     layer = keras.layers.BatchNormalization(momentum=0.8)
     for _ in range(3):

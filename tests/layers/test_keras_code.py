@@ -36,7 +36,7 @@ def is_refused(row: Row) -> bool:
         is_operation(row.kind, row.fields)
         or row.kind in NOT_IN_FUNCTIONAL_MODELS
         or not hasattr(keras.layers, row.kind)
-        or any(field in row.fields for field in reference.OURS)
+        or "as_on_torch" in row.fields
         or "Embedding" in row.fields.get("layer", {})  # by SpectralNormalization, whose numbers Keras cuts there
         or (isinstance(activation, dict) and not NOT_IN_KERAS.isdisjoint(activation))
         or activation == "softmin"

@@ -11,7 +11,7 @@ from typing import Any
 from regspec.keras.models import Model
 from regspec.keras.reader import identifier
 from regspec.keras.references import names_in, referred
-from regspec.language.fields import snake_case
+from regspec.language.fields import layer_name, snake_case
 from regspec.layers.families import Elementwise
 from regspec.layers.kinds import find_kind
 
@@ -148,13 +148,13 @@ class Runs:
         )
 
     def _inner(self, inside: range, prefix: str) -> tuple[str, ...]:
-        """What the entries are called in a block: what follows the prefix, or as Keras calls a layer of the kind."""
+        """What the entries are called in a block: what follows the prefix, or a layer of the kind that says no name."""
         taken, inner = {INPUT}, []
         for index in inside:
             name = self.names[index]
             rest = name.removeprefix(f"{prefix}_") if prefix else name
             if not prefix or rest == name:
-                rest = snake_case(self.items[index][0])
+                rest = layer_name(self.items[index][0])
             words = rest.lstrip("_0123456789")
             numbers = re.findall(r"\d+", rest.removesuffix(words))
             inner.append(identifier("_".join((words or "layer", *numbers)), taken))  # conv_1 of 1_conv

@@ -1,4 +1,4 @@
-"""Normalizations that differ from torch's: biased moving variances, and a scale without a shift or the reverse."""
+"""Normalizations that differ from torch's: masks, Keras's moving variances, a scale without a shift or the reverse."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from torch.nn import functional as F
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalization as Keras does it: the moving variance takes the batch's biased variance.
+    """Batch normalization with what torch's has not: a scale without a shift or the reverse, a mask, Keras's variance.
 
-    ``momentum`` is torch's, one minus Keras's. ``frozen`` normalizes by the moving statistics in training too.
+    ``momentum`` is torch's, one minus Keras's. With ``biased`` the moving variance takes the batch's biased variance,
+    as in Keras; ``frozen`` normalizes by the moving statistics in training too.
     """
 
     def __init__(
@@ -21,9 +22,11 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         *,
         scale: bool = True,
         center: bool = True,
+        biased: bool = False,
         frozen: bool = False,
     ) -> None:
         super().__init__(num_features, eps, momentum)
+        self.biased = biased
         self.frozen = frozen
         if not scale:
             self.register_parameter("weight", None)
@@ -38,51 +41,75 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        raise NotImplementedError
-
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """The normalized input; in training, by the statistics of where ``mask``, which broadcasts to it, is true."""
-        self._check_input_dim(input)
         mean, variance, momentum = self.running_mean, self.running_var, self.momentum
         assert mean is not None
         assert variance is not None
         assert momentum is not None
-        if mask is not None and self.training and not self.frozen:
-            return self._masked(input, mask.expand_as(input))
+        learned = (self.weight, self.bias)
         if not self.training or self.frozen:
-            return F.batch_norm(input, mean, variance, self.weight, self.bias, False, momentum, self.eps)
-        # torch adds the batch's variance times n / (n - 1); scaling the moving one likewise, and back, takes that out
-        n = input.numel() / input.shape[1]
-        correction = n / (n - 1) if n > 1 else 1.0
-        moving = variance * correction
-        # not `F.batch_norm`, which refuses one value a channel
-        output = torch.batch_norm(
-            input, self.weight, self.bias, mean, moving, True, momentum, self.eps, torch.backends.cudnn.enabled
-        )
-        with torch.no_grad():
-            if n > 1:
-                variance.copy_(moving / correction)
-            else:  # of one value, whose variance is 0, torch adds nan
-                variance.mul_(1 - momentum)
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
-        return output
+            return F.batch_norm(input, mean, variance, *learned, eps=self.eps)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        if mask is not None:
+            return _masked_batch_norm(input, mask, mean, variance, *learned, momentum, self.eps, self.biased)
+        if self.biased:
+            return _biased_batch_norm(input, mean, variance, *learned, momentum, self.eps)
+        return F.batch_norm(input, mean, variance, *learned, True, momentum, self.eps)
 
-    def _masked(self, input: Tensor, mask: Tensor) -> Tensor:
-        """The input normalized by its unmasked numbers; Keras adds 1e-7 to how many each channel has."""
-        axes = [0, *range(2, input.ndim)]
-        number = mask.sum(axes, keepdim=True) + 1e-7
-        mean = torch.where(mask, input, 0).sum(axes, keepdim=True) / number
-        variance = torch.where(mask, input - mean, 0).square().sum(axes, keepdim=True) / number
-        with torch.no_grad():
-            for moving, now in ((self.running_mean, mean), (self.running_var, variance)):
-                assert moving is not None
-                moving.lerp_(now.flatten(), self.momentum or 0.0)
-        output = (input - mean) * torch.rsqrt(variance + self.eps)
-        channels = (-1, *(1 for _ in axes[1:]))
-        output = output if self.weight is None else output * self.weight.view(channels)
-        return output if self.bias is None else output + self.bias.view(channels)
+
+@torch.fx.wrap
+def _biased_batch_norm(
+    input: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """The input normalized by its batch, whose mean and biased variance move ``mean`` and ``variance``."""
+    # torch adds the batch's variance times n / (n - 1); scaling the moving one likewise, and back, takes that out
+    n = input.numel() / input.shape[1]
+    correction = n / (n - 1) if n > 1 else 1.0
+    moving = variance * correction
+    # not `F.batch_norm`, which refuses one value a channel
+    output = torch.batch_norm(input, weight, bias, mean, moving, True, momentum, eps, torch.backends.cudnn.enabled)
+    with torch.no_grad():
+        if n > 1:
+            variance.copy_(moving / correction)
+        else:  # of one value, whose variance is 0, torch adds nan
+            variance.mul_(1 - momentum)
+    return output
+
+
+@torch.fx.wrap
+def _masked_batch_norm(
+    input: Tensor,
+    mask: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+    biased: bool,
+) -> Tensor:
+    """The input normalized by its unmasked numbers; Keras adds 1e-7 to how many each channel has."""
+    axes = [0, *range(2, input.ndim)]
+    mask = mask.expand_as(input)
+    number = mask.sum(axes, keepdim=True) + 1e-7
+    center = torch.where(mask, input, 0).sum(axes, keepdim=True) / number
+    spread = torch.where(mask, input - center, 0).square().sum(axes, keepdim=True) / number
+    with torch.no_grad():
+        mean.lerp_(center.flatten(), momentum)
+        moved = spread if biased else spread * number / (number - 1).clamp_min(1)
+        variance.lerp_(moved.flatten(), momentum)
+    output = (input - center) * torch.rsqrt(spread + eps)
+    channels = (-1, *(1 for _ in axes[1:]))
+    output = output if weight is None else output * weight.view(channels)
+    return output if bias is None else output + bias.view(channels)
 
 
 class BatchRenorm(_BatchNorm):
@@ -154,28 +181,16 @@ class BatchRenorm(_BatchNorm):
         return r, d
 
 
-class BatchNorm1d(_BatchNorm):
+class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     """Batch normalization of (batch, channels) or (batch, channels, length)."""
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.ndim not in (2, 3):
-            raise ValueError(f"expected input of 2 or 3 axes, got {input.ndim}")
 
-
-class BatchNorm2d(_BatchNorm):
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     """Batch normalization of (batch, channels, height, width)."""
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.ndim != 4:
-            raise ValueError(f"expected input of 4 axes, got {input.ndim}")
 
-
-class BatchNorm3d(_BatchNorm):
+class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
     """Batch normalization of (batch, channels, depth, height, width)."""
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.ndim != 5:
-            raise ValueError(f"expected input of 5 axes, got {input.ndim}")
 
 
 class LayerNorm(nn.LayerNorm):

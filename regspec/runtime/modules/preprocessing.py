@@ -60,7 +60,7 @@ class Normalization(nn.Module):
 
     def _check(self) -> None:
         """Raises where nothing was loaded; once it was, nothing is asked any more."""
-        if self.mean.is_meta or torch._C._get_tracing_state() is not None:
+        if self.mean.is_meta or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # it has no types
             return
         if self.mean.isnan().any() or self.variance.isnan().any():
             raise RuntimeError("Normalization has no mean and variance yet: load a state_dict that has them")

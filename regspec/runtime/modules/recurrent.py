@@ -154,7 +154,9 @@ class _Recurrent(Stateful, nn.RNNBase):
         noise = self._noise(states[0], self.recurrent_dropout)
         # cuDNN has no backward in evaluation mode
         has_backward = self.training or not input.is_cuda or not torch.is_grad_enabled()
-        if noise is None and self._is_native() and has_backward:
+        # how long packed sequences are is data, which an exported program can't have in its shapes
+        is_packed = mask is not None and torch.compiler.is_exporting()
+        if noise is None and self._is_native() and has_backward and not is_packed:
             x = input if input_noise is None else input * input_noise
             output, states = self._natively(x, states, mask)
         else:

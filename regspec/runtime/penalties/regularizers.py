@@ -17,7 +17,8 @@ from torch import Tensor
 
 
 def _wide(x: Tensor) -> Tensor:
-    """``x`` in float32, or in float64 if that is what it is. Raises `TypeError` for complex numbers."""
+    """``x`` in float32, or in float64 if that is what it is."""
+    # for regspec
     if x.is_complex():
         raise TypeError("complex numbers have no penalties")
     return x if x.dtype is torch.float64 else x.float()
@@ -58,10 +59,12 @@ class L1:
     def __call__(self, x: Tensor) -> Tensor:
         return self.strength * _wide(x).abs().sum()
 
+    # for regspec
     def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
         """The penalty of a tensor of ``shape``, of which ``x`` is this rank's piece; ``join`` sums over all pieces."""
         return join(self(x))
 
+    # for regspec
     def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
         """The proximal step: a soft threshold of each number.
 
@@ -80,6 +83,7 @@ class L2:
     def __call__(self, x: Tensor) -> Tensor:
         return self.strength * _wide(x).square().sum()
 
+    # for regspec
     def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
         return join(self(x))
 
@@ -91,6 +95,7 @@ class L1L2:
     l1: float
     l2: float
 
+    # for regspec
     @property
     def parts(self) -> tuple[L1, L2]:
         """The two regularizers that it is the sum of."""
@@ -134,6 +139,7 @@ class Norm:
         # in two steps: torch adds squares one after the other, and over 16 M of them the fourth digit is wrong
         return self.strength * _norm(_norm(x.flatten(1), 1) if x.ndim > 1 else x)
 
+    # for regspec
     def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
         return self.strength * _root(join(_wide(x).square().sum()))
 
@@ -152,6 +158,7 @@ class GroupLasso:
         groups = _matrix(_wide(x), self.dim)
         return self.strength * math.sqrt(len(groups)) * _norm(groups, 0).sum()
 
+    # for regspec
     def of_shard(self, x: Tensor, shape: Sequence[int], join: Join) -> Tensor:
         dim = self.dim % len(shape)
         rest = tuple(axis for axis in range(len(shape)) if axis != dim)
@@ -160,6 +167,7 @@ class GroupLasso:
         size = math.prod(shape) // shape[dim]
         return join(self.strength * math.sqrt(size) * norms.sum(), (dim,))
 
+    # for regspec
     def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
         """The proximal step: a soft threshold of each group's norm.
 
@@ -189,6 +197,7 @@ class GroupLassoOfBlocks:
     def __call__(self, x: Tensor) -> Tensor:
         return GroupLasso(self.strength, dim=0)(self._by_channels(x))
 
+    # for regspec
     def shrunk(self, x: Tensor, threshold: float | Tensor) -> Tensor:
         """The proximal step: a soft threshold of each group's norm."""
         shrunk = GroupLasso(self.strength, dim=0).shrunk(self._by_channels(x), threshold)

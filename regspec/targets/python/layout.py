@@ -103,6 +103,11 @@ def called(function: Doc, arguments: Sequence[Doc]) -> Beside:
     return Beside((function, Brackets("(", tuple(arguments), ")", "call")))
 
 
+def loop_over(modules: Sequence[str]) -> Statement:
+    """The head of a loop over modules, which are ``layer`` in it."""
+    return Statement(Brackets("(", tuple(modules), ")"), "for layer in ", ":")
+
+
 def filled(document: Doc, documents: Mapping[Hashable, Doc]) -> Doc:
     """A document with others in its blanks, by their keys; a blank whose key is not among them stays."""
     if isinstance(document, (str, Absent)):

@@ -203,8 +203,10 @@ class Printer:
             base, exponent = self._fixed(value.left, _PRIMARY), self._fixed(value.right, _UNARY)
             is_simple = _SIMPLE.fullmatch(flat(base)) and _SIMPLE.fullmatch(flat(exponent).removeprefix("-"))
             return beside(base, "**" if is_simple else " ** ", exponent)
-        left = self.document(value.left, own + (own == _COMPARISON))
-        right = beside(f"{value.operator} ", self.document(value.right, own + 1))
+        left, operator, operand = self.document(value.left, own + (own == _COMPARISON)), value.operator, value.right
+        if operator == "+" and self.number is None and isinstance(operand, (int, float)) and operand < 0:
+            operator, operand = "-", -operand
+        right = beside(f"{operator} ", self.document(operand, own + 1))
         binds_alike = isinstance(value.left, Binary) and _STRENGTH[value.left.operator] == own
         return Infix((*(left.parts if binds_alike and isinstance(left, Infix) else (left,)), right))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeGuard, TypeVar
 
-from regspec.code.expressions import CASTS, Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
+from regspec.code.expressions import Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
 from regspec.code.shapes import Shape, Symbol
 from regspec.targets.python.layout import (
     INDENT,
@@ -25,8 +25,11 @@ from regspec.targets.python.layout import (
     called,
     filled,
     flat,
+    loop_over,
 )
 from regspec.targets.python.printing import Number, Printer, literal
+from regspec.targets.torch.casting import casts
+from regspec.targets.torch.inlined import with_inlined
 from regspec.targets.torch.lowered import Constrained, Fill, Penalized, Place
 from regspec.targets.torch.parameters import Hole
 from regspec.targets.torch.program import Program
@@ -37,6 +40,7 @@ from regspec.targets.torch.variables import variables_of
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
+FEW = 3  # copies that are no loop
 MODULE = "module"  # the key of the blank for the module whose parameter a statement fills
 
 
@@ -81,7 +85,9 @@ class Outliner:
     loop: str = ""  # the variable of loops over blocks, once there is one
 
     def __post_init__(self) -> None:
-        self.steps = with_chains(self.program)
+        steps = with_chains(self.program)
+        self.sequences = {step.name for step in steps if step.lowered.kind == CHAIN and is_sequence(step)}
+        self.steps = with_inlined(steps, self.program.outputs)
         self.variables = variables_of(self.program, self.steps)
         self.taken = set(self.variables.values())
         number = None if self.program.graph.is_root else self._hole
@@ -104,8 +110,8 @@ class Outliner:
             inputs=tuple((x.source, x.shape) for x in self.program.inputs),
             outputs=tuple((name, x.shape) for name, x in zip(names, self.program.outputs, strict=True)),
             init=tuple(self._init(own, penalized, constrained)),
-            fills=tuple(self._in_method(self._fills(fills))),
-            casts=tuple(_casts(self.program)) if graph.is_root else (),
+            fills=tuple(self._fills(fills)),
+            casts=tuple(casts(self.program)) if graph.is_root else (),
             signature=self._signature(),
             forward=tuple(self._in_method(self._forward())),
             holes=tuple(self.holes),
@@ -160,7 +166,7 @@ class Outliner:
         programs = [*filter(_is_program, copies)]
         is_apart = self.first_is_apart and len(self._runs_of(programs[1:])) < 2
         items = [self._constructor(programs[0]), self._rest(programs)] if is_apart else self._runs(programs)
-        is_called = any(step.name == name and step.lowered.kind == CHAIN and is_sequence(step) for step in self.steps)
+        is_called = name in self.sequences
         if len(items) == 1 and isinstance(items[0], Brackets) and not is_called:
             return called(self.function("nn.ModuleList"), items)
         items = [beside("*", item) if isinstance(item, Brackets) else item for item in items]
@@ -169,10 +175,34 @@ class Outliner:
         return called(self.function("nn.ModuleList"), [Brackets("[", tuple(items), "]")])
 
     def _runs(self, programs: Sequence[Program]) -> list[Doc]:
-        """Copies one by one; those that are made alike in a loop."""
+        """Copies one by one; those that are made alike, or with a number that grows evenly, in a loop."""
+        if self.program.graph.is_root and (growing := self._growing(programs)) is not None:
+            return [growing]
         runs = self._runs_of(programs)
         made = [self._constructor(run[0]) for run in runs]
         return [one if len(run) == 1 else self._repeated(one, len(run)) for one, run in zip(made, runs, strict=True)]
+
+    def _growing(self, programs: Sequence[Program]) -> Doc | None:
+        """A loop over copies in whose arguments one whole number grows evenly, and nothing else differs."""
+        made = [self.block(program) for program in programs]
+        if len(made) < FEW or len({id(name.key) for name, _ in made if isinstance(name, Blank)}) > 1:
+            return None
+        columns = [*zip(*([number.value for number in numbers] for _, numbers in made), strict=True)]
+        (first, numbers), differing = made[0], [column for column in columns if len({*column}) > 1]
+        if len(differing) != 1 or not all(type(value) is int for value in differing[0]):
+            return None
+        values: list[Any] = [*differing[0]]
+        step = values[1] - values[0]
+        if values != [*range(values[0], values[-1] + step, step)] or step < 1:
+            return None
+        name = next(number.name for number, column in zip(numbers, columns, strict=True) if column == differing[0])
+        given = [
+            f"{each.name}={name}" if each.name == name else beside(f"{each.name}=", literal(each.value))
+            for each in numbers
+        ]
+        return Brackets(
+            "[", (called(first, given), f"for {name} in range({values[0]}, {values[-1] + step}, {step})"), "]", "loop"
+        )
 
     def _runs_of(self, programs: Sequence[Program]) -> list[list[Program]]:
         return [[*run] for _, run in groupby(programs, self._class_and_arguments)]
@@ -216,7 +246,7 @@ class Outliner:
             calls.setdefault(module, []).append(self.starts[fill])
         for starts, modules in _grouped(calls, lambda module: tuple(calls[module])):
             if len(modules) > 1:
-                yield _loop([f"self.{module}" for module in modules])
+                yield loop_over([f"self.{module}" for module in modules])
                 yield from (Statement(filled(start, {MODULE: "layer"}), indent=1) for start in starts)
             else:
                 yield from (Statement(filled(start, {MODULE: f"self.{modules[0]}"})) for start in starts)
@@ -367,11 +397,6 @@ class Outliner:
         return module_text(self.step.attributes[applied.module.suffix])
 
 
-def _loop(modules: list[str]) -> Statement:
-    """The head of a loop over modules."""
-    return Statement(Brackets("(", tuple(modules), ")"), "for layer in ", ":")
-
-
 def _fits(statement: str) -> bool:
     """Whether a statement of a method fits on a line."""
     return len(INDENT) * 2 + len(statement) <= WIDTH
@@ -383,43 +408,8 @@ def _before(part: Part) -> Iterator[Part]:
         yield from (each for each in part.whole.arguments if isinstance(each, Part))
 
 
-def _casts(program: Program) -> Iterator[Statement]:
-    """Statements that convert the model, or parts of it, to the types in which they compute."""
-    for dtype, found in _grouped(_typed(program, ""), lambda each: each[1]):
-        paths = [module_text(path) if path else "self" for path, _ in found]
-        if dtype == "float32":  # the type in which modules are made
-            continue
-        if len(paths) > 1:
-            yield _loop(paths)
-            yield Statement(f"layer.{CASTS[dtype]}()", indent=1)
-        else:
-            yield Statement(f"{paths[0]}.{CASTS[dtype]}()")
-
-
-def _typed(program: Program, path: str) -> list[tuple[str, str]]:
-    """The paths of modules that hold numbers, with their types; the program's path alone where all types are equal."""
-    found = []
-    for step in program.steps:
-        for name, constructor in step.modules.items():
-            if isinstance(constructor, Program):
-                found += _typed(constructor, f"{path}.{name}".strip("."))
-            elif step.lowered.weights or not _is_torch(constructor):  # a module of torch without weights holds none
-                resolved = step.lowered.resolved
-                dtype = None if resolved is None else resolved.layer.precision
-                found.append((f"{path}.{name}".strip("."), dtype or program.graph.dtype))
-    return [(path, found[0][1])] if len({dtype for _, dtype in found}) == 1 else found
-
-
 def _is_program(constructor: Call | Definition | None) -> TypeGuard[Program]:
     return isinstance(constructor, Program)
-
-
-def _is_torch(constructor: Call | Definition) -> bool:
-    return (
-        isinstance(constructor, Call)
-        and isinstance(constructor.function, str)
-        and constructor.function.startswith("nn.")
-    )
 
 
 def _leaf(part: Part) -> str:

@@ -21,7 +21,7 @@ from regspec.targets.python.printing import Number, literal
 Column: TypeAlias = "tuple[Value, ...]"
 
 MANY = 3  # different values that can't be multiples of others by chance
-_TAKEN = frozenset(("self", "torch", "nn", "F", "Tensor", "super", "range", "_"))
+_TAKEN = frozenset(("self", "torch", "nn", "F", "Tensor", "super", "range", "layer", "_"))
 
 
 @dataclass(frozen=True, slots=True)

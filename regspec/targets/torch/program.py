@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from regspec.code.expressions import Apply, Call, Definition, Module, Part
@@ -11,6 +11,7 @@ from regspec.graph.loading import in_order
 from regspec.graph.network import BlockNode, Graph, LayerNode, Node, inside
 from regspec.graph.resolving import calls_what_is_made_for_others
 from regspec.targets.torch.lowered import Lowered, LoweredLayers
+from regspec.targets.torch.padding import with_own_padding
 from regspec.targets.torch.steps import (
     MASK,
     Step,
@@ -87,7 +88,7 @@ class _Lowering:
                 continue
             try:
                 if isinstance(node, BlockNode):
-                    steps += self._block(node, known, places, prefix)
+                    steps += self._block(node, known, places, taken, prefix)
                 else:
                     steps += self._layer(node, known, places, taken, masked_calls.get(node.first or node, ()))
                 places[node] = steps[-1]
@@ -104,7 +105,7 @@ class _Lowering:
         given = [known[x] for x in graph.outputs]
         if graph.is_root:
             given = [ordered(x, x.spec_order, steps) for x in given]
-        kept = without_unread_masks(steps, given)
+        kept = with_own_padding(without_unread_masks(steps, given), given)
         read = {x for step in kept for x in step.inputs}
         masked = tuple(index for index, x in enumerate(inputs) if x.mask in read)
         return Program(
@@ -166,6 +167,7 @@ class _Lowering:
         node: BlockNode,
         known: Mapping[Symbol, Symbol],
         places: Mapping[Node, Step],
+        taken: Container[str],
         prefix: str,
     ) -> list[Step]:
         """The steps of a block, its own the last."""
@@ -174,7 +176,7 @@ class _Lowering:
         if node.first is None:
             inner = [inside(x, own.source) for x, own in zip(inputs, node.block.inputs, strict=True)]
             program = self.program(node.block, inner, f"{prefix}{node.name}.")
-            attributes: Mapping[str, str] = {"": node.path}
+            attributes: Mapping[str, str] = {"": attribute_of(node.path, "", taken)}
         else:
             first = places[node.first]
             found = block_of(first)

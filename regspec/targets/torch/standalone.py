@@ -1,20 +1,30 @@
 """The pieces of the runtime that a file uses, to be put into it, so that it needs torch alone.
 
 The runtime is read as text and never imported. Its modules consist of imports and top-level definitions, so that a
-definition and all that it needs can be taken out.
+definition and all that it needs can be taken out. Penalties are those of ``runtime/standalone``, which are short. A
+statement below a comment ``# for …`` is taken where the program has that.
+
+Two ways were weighed for penalties: a loss printed as plain code over ``self.conv.weight``; or, as here, a short class
+with the interface of the runtime's. The second keeps one text of the model in both forms, and repeated blocks short.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
+from regspec.code.expressions import Call, walk
+from regspec.graph.loading import in_order
 from regspec.targets.python.imports import Imports
+from regspec.targets.torch.program import Program, block_of
+from regspec.text.problems import Problem, RegspecError
 
 PACKAGE = "regspec.runtime"
+PIECES = ("modules", "standalone", "penalties/constraints.py", "penalties/passes.py", "penalties/regularizers.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +36,14 @@ class _Definition:
     first: frozenset[str]  # which must be defined before it
 
 
-def definitions(wanted: Iterable[str], imports: Imports) -> dict[str, str]:
+def definitions(wanted: Iterable[str], imports: Imports, program: Program) -> dict[str, str]:
     """The definitions of these names of the runtime and of all that they use, by name, in an order that runs.
 
-    What they import is added to ``imports``.
+    What they import is added to ``imports``. Raises `RegspecError` where the program needs regspec itself.
     """
-    known, imported = _runtime()
+    if refused := [*_scheduled(program)]:
+        raise RegspecError(in_order(refused))
+    known, imported = _runtime(frozenset(_features(program)))
     needed: set[str] = set()
     open_names = list(wanted)
     while open_names:
@@ -39,7 +51,8 @@ def definitions(wanted: Iterable[str], imports: Imports) -> dict[str, str]:
         if name in known and name not in needed:
             needed.add(name)
             open_names.extend(known[name].uses)
-    imports.name("__future__", "annotations")
+    if needed:
+        imports.name("__future__", "annotations")
     for name in {used for each in needed for used in known[each].uses} & imported.keys():
         module, original = imported[name]
         if module is None:
@@ -64,16 +77,42 @@ def _in_order(known: Mapping[str, _Definition]) -> list[str]:
     return [*placed]
 
 
-@lru_cache(maxsize=1)
-def _runtime() -> tuple[dict[str, _Definition], dict[str, tuple[str | None, str]]]:
-    """The runtime's definitions by name, in the order of its files, and what its files import by the name there."""
+def _scheduled(program: Program) -> Iterator[Problem]:
+    """The faults of a program and its blocks: schedules, which need what counts steps."""
+    for step in program.steps:
+        if (block := block_of(step)) is not None:
+            yield from _scheduled(block)
+        for each in step.lowered.penalized:
+            if "Scheduled" in {part.function for part in walk(each.constructor) if isinstance(part, Call)}:
+                what = f"{step.name}.{each.slot} follows a schedule, which a file that stands alone does not"
+                origin = None if step.node is None else step.node.origin
+                yield Problem(what, _HINT) if origin is None else origin.problem(what, _HINT, key=True)
+
+
+_HINT = "compile it without --standalone, or give it a strength that stays"
+
+
+def _features(program: Program) -> Iterator[str]:
+    """What a program or a block of it has: penalties, of weights or activities, and constraints."""
+    for step in program.steps:
+        if (block := block_of(step)) is not None:
+            yield from _features(block)
+        for each in step.lowered.penalized:
+            yield from ("penalties", "activities" if each.is_activity else "weights")
+        yield from ("constraints" for _ in step.lowered.constrained)
+
+
+@lru_cache(maxsize=8)
+def _runtime(features: frozenset[str]) -> tuple[dict[str, _Definition], dict[str, tuple[str | None, str]]]:
+    """The definitions by name, in the order of their files, and what these import by the name there."""
     known: dict[str, _Definition] = {}
     imported: dict[str, tuple[str | None, str]] = {}
-    rooms = [room for room in (files("regspec") / "runtime").iterdir() if room.is_dir()]
-    for file in sorted((file for room in rooms for file in room.iterdir()), key=lambda each: each.name):
-        if not file.name.endswith(".py") or file.name in ("__init__.py", "attaching.py"):
-            continue  # what is attached to a module is no part of a compiled one
-        text = file.read_text(encoding="utf-8")
+    runtime = files("regspec") / "runtime"
+    found = [file for piece in PIECES for file in ([runtime / piece] if "/" in piece else (runtime / piece).iterdir())]
+    for file in sorted(found, key=lambda each: each.name):
+        if not file.name.endswith(".py") or file.name == "__init__.py":
+            continue
+        text = _kept(file.read_text(encoding="utf-8"), features)
         for statement in ast.parse(text).body:
             if isinstance(statement, ast.Import):
                 imported.update({alias.name: (None, alias.name) for alias in statement.names})
@@ -91,6 +130,28 @@ def _runtime() -> tuple[dict[str, _Definition], dict[str, tuple[str | None, str]
     return known, imported
 
 
+def _kept(text: str, features: frozenset[str]) -> str:
+    """A file without the statements that are for what is not among the features, and without the marks of the rest."""
+    lines = text.splitlines()
+    marks = {
+        number: found[1] for number, line in enumerate(lines, 1) if (found := re.fullmatch(r" *# for (\w+)", line))
+    }
+    gone = {*marks}
+    for node in ast.walk(ast.parse(text)) if marks else ():
+        if isinstance(node, ast.stmt) and marks.get(_first(node) - 1) not in {None, *features}:
+            assert node.end_lineno is not None
+            after = 2 if isinstance(node, ast.FunctionDef) else 1  # and the empty line below a method
+            gone.update(range(_first(node), node.end_lineno + after))
+    kept = (line for number, line in enumerate(lines, 1) if number not in gone)
+    return "\n".join(line.partition("  # type: ignore")[0] for line in kept)
+
+
+def _first(statement: ast.stmt) -> int:
+    """The number of a statement's first line, which is that of its first decorator."""
+    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
+    return min([statement.lineno, *(each.lineno for each in decorators)])
+
+
 def _defined(statement: ast.stmt, text: str) -> dict[str, _Definition]:
     """What a top-level statement defines."""
     if isinstance(statement, (ast.ClassDef, ast.FunctionDef)):
@@ -101,9 +162,7 @@ def _defined(statement: ast.stmt, text: str) -> dict[str, _Definition]:
         names = [statement.target.id]
     else:
         return {}
-    decorators = getattr(statement, "decorator_list", [])
-    first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])
-    source = "\n".join(text.splitlines()[first - 1 : statement.end_lineno])
+    source = "\n".join(text.splitlines()[_first(statement) - 1 : statement.end_lineno])
     return dict.fromkeys(names, _Definition(source, frozenset(_names(statement)), frozenset(_executed(statement))))
 
 

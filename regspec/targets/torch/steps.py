@@ -23,6 +23,20 @@ from regspec.graph.network import Node
 from regspec.targets.torch.lowered import Lowered, Place
 
 MASK = "mask"  # the kind of the steps that compute masks
+# Names that torch.fx has for a traced module itself. A module with one of them can be neither traced nor exported.
+OF_TRACED = frozenset(
+    (
+        *("code", "graph", "meta", "shape_env"),
+        *(
+            "add_submodule",
+            "delete_all_unused_submodules",
+            "delete_submodule",
+            "print_readable",
+            "recompile",
+            "to_folder",
+        ),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,8 +139,9 @@ def without_unread_masks(steps: Iterable[Step], outputs: Iterable[Symbol]) -> tu
 
 
 def attribute_of(name: str, suffix: str, taken: Container[str]) -> str:
-    """What the class calls a module of a layer: its name with the module's suffix; none in ``taken``."""
-    attribute = f"{name}_{suffix}" if suffix else name
-    while suffix and attribute in taken:
+    """What the class calls a module of a layer or a block: its name with the module's suffix; none in ``taken``."""
+    first, *rest = name.split(".")  # of a copy of a block, its place in their container
+    attribute = f"{first}_{suffix}" if suffix else f"{first}_" if first in OF_TRACED else first
+    while attribute != first and attribute in taken:
         attribute += "_"
-    return attribute
+    return ".".join((attribute, *rest))

@@ -52,8 +52,9 @@ def variables_of(program: Program, steps: Sequence[Step]) -> dict[Symbol, str]:
         for position, x in enumerate(step.outputs):
             if x not in uses:
                 continue
+            is_named = len(program.outputs) > 1 and x in program.outputs  # as its layer
             is_alone = index + 1 == len(steps) or len({*steps[index + 1].inputs}) == 1
-            if uses[x] == {index + 1} and is_alone and len(step.outputs) == 1:
+            if uses[x] == {index + 1} and not is_named and is_alone and len(step.outputs) == 1:
                 chained.append(x)
             elif step.node is None:
                 add(x, f"{step.name}_{step.lowered.kind}")

@@ -33,7 +33,7 @@ def print_source(program: Program, *, standalone: bool = False) -> str:
     """
     file = _File()
     file.add(program)
-    pieces = definitions(file.runtime, file.imports) if standalone else {}
+    pieces = definitions(file.runtime, file.imports, program) if standalone else {}
     if not standalone:
         for each in file.runtime:
             file.imports.name(PACKAGE, each)
@@ -179,13 +179,9 @@ def _class(group: _Group, names: Mapping[_Group, str]) -> str:
         return [each.filled(known) if len(known) > 1 else each for each in statements]  # an only class has no blanks
 
     own = [Statement(name, f"self.{parameters.attribute(name)} = ") for name in parameters.attributes]
-    fills = [Statement("self.init_weights()")] if first.fills else []
     taken = [f"{name}: {_type(column)}" for column, name in parameters.names.items()]
-    body = [Statement("super().__init__()"), *own, *written(first.init), *fills, *first.casts]
+    body = [Statement("super().__init__()"), *own, *written(first.init), *written(first.fills), *first.casts]
     methods = [_method(_signature("__init__", ["self", *taken]), body)]
-    if first.fills:
-        summary = Statement('"""Fills the parameters as the spec\'s initializers say."""')
-        methods.append(_method(_signature("init_weights", ["self"]), [summary, *written(first.fills)]))
     methods.append(_method(first.signature, written(first.forward)))
     return "\n\n".join([f"class {names[group]}({first.base}):\n{_docstring(group)}", *methods])
 
