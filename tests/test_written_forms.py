@@ -184,8 +184,7 @@ def pasted_of(row: Row) -> dict[str, Any] | None:
 @pytest.mark.parametrize("row", FIRST, ids=[row.id for row in FIRST])
 def test_a_layer_of_a_file_of_keras_is_an_entry(row: Row) -> None:
     """Its source is that of the fields written out, but for what Keras says of defaults."""
-    fields = {name: value for name, value in row.fields.items() if name != "moving_variance"}  # no word of Keras's
-    whole, pasted = document_of(row, fields), pasted_of(row)
+    whole, pasted = document_of(row, row.fields), pasted_of(row)
     if pasted is None:
         return
     assert regspec.source(pasted) == regspec.source(whole)
