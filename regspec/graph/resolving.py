@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pydantic import ValidationError
 
 from regspec.code import shapes
-from regspec.code.axes import Order
 from regspec.code.expressions import Itself
 from regspec.code.shapes import ShapeError, Symbol
 from regspec.graph import readings
 from regspec.graph.again import calls_what_is_made_for_others, check_block_again, shapes_of
 from regspec.graph.network import BlockNode, Graph, LayerNode, block_in_place, inside, layer_in_place
+from regspec.graph.readings import Reading
 from regspec.graph.resolved import ResolvedLayers
 from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
@@ -278,9 +278,9 @@ class _Resolver:
         self._know(again, scope)
         return again
 
-    def _read_as(self, name: str, scope: _Scope) -> tuple[Order, ...]:
+    def _read_as(self, name: str, scope: _Scope) -> tuple[Reading, ...]:
         """How the layer that an output first goes into reads its axes, where that layer or the spec says a layout."""
-        return readings.orders_by_use(scope.uses.get(name), self.spec.data_format)
+        return readings.readings_by_use(scope.uses.get(name), self.spec.data_format)
 
     def _with_arguments(self, layer: Layer, entry: LayerCall, origin: Origin | None) -> Layer:
         """The layer with the fields that a further call sets anew."""
