@@ -5,6 +5,7 @@ That they are the same in every setting in which a model is used is what `test_s
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -37,10 +38,29 @@ def test_activities_are_those_of_the_last_forward(make: Make) -> None:
 
 
 def test_a_model_without_terms_has_no_loss() -> None:
+    """It is a plain module; asked by `regspec`, its spec says that there is none, and any other module is a fault."""
     spec = regspec.loads("{regspec: 1, inputs: {x: {shape: [3]}}, layers: [{Dense: {units: 2}}]}")
-    loss = regspec.build(spec).regularization_loss()
-    assert loss == 0
-    assert loss.ndim == 0
+    model = regspec.build(spec)
+    assert type(model).__bases__ == (nn.Module,)
+    for each in (model, nn.Sequential(model), copy.deepcopy(model)):
+        loss = regspec.regularization_loss(each)
+        assert loss == 0
+        assert loss.ndim == 0
+        assert regspec.regularization_terms(each) == regspec.strengths(each) == regspec.sparsity(each) == {}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    regspec.bind(model, optimizer, l2="decay").remove()
+    with pytest.raises(regspec.RegspecError, match="Linear has no penalties"):
+        regspec.regularization_loss(nn.Linear(3, 2))
+
+
+def test_a_model_with_constraints_alone() -> None:
+    """It has no loss to speak of, and constraints to apply."""
+    model = regspec.build(
+        "regspec: 1\ninputs: {x: {shape: [3]}}\nlayers: [Dense: {name: d, units: 2, kernel_constraint: non_neg}]\n"
+    )
+    assert model.regularization_loss() == 0
+    model.apply_constraints()
+    assert (model.d.weight >= 0).all()
 
 
 BLOCKS = """
