@@ -483,6 +483,21 @@ def _attentions() -> list[Row]:
     ]  # fmt: skip
 
 
+def _tokens() -> list[Row]:
+    """None is in Keras; the values of a Parameter do not depend on its input."""
+    return [
+        Row("Parameter", {"shape": [4, 5]}, ((7, 3),), has_gradient=False, has_reference=False),
+        Row("Parameter", {"shape": [6]}, ((7,),), "int64", has_reference=False),
+        Row("Parameter", {"shape": []}, ((7,),), has_gradient=False, has_reference=False),
+        Row("Parameter", {"shape": [2, 3, 4]}, ((7, 3),), has_gradient=False, has_reference=False),
+        Row("ClassToken", {}, ((7, 5),), has_reference=False),
+        Row("PositionEmbedding", {"sequence_length": 7}, ((7, 5),), has_reference=False),
+        Row("PositionEmbedding", {"sequence_length": 9}, ((7, 5),), has_reference=False),
+        Row("SinePositionEncoding", {}, ((7, 6),), has_reference=False),
+        Row("SinePositionEncoding", {"max_wavelength": 100.0}, ((7, 5),), has_reference=False),
+    ]
+
+
 def _preprocessings() -> list[Row]:
     return [
         row("Rescaling", (4, 7, 3), scale=0.5, offset=-1.0),
@@ -584,6 +599,7 @@ ROWS = _in_both_formats(
         *_stacks(),
         *_convolutional_recurrents(),
         *_attentions(),
+        *_tokens(),
         *_preprocessings(),
         *(Row(**each) for each in IMAGE_ROWS),
         *_applications(),

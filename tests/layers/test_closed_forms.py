@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -36,6 +37,31 @@ def formula(*kinds: str) -> Callable[[Formula], Formula]:
 @formula("LayerScale")
 def layer_scale(row: Row, model: Any, x: Tensor) -> Tensor:
     return x * along(row.fields["axis"], model.layer.weight, x)
+
+
+@formula("Parameter")
+def parameter(row: Row, model: Any, x: Tensor) -> Tensor:
+    return torch.stack([model.layer.weight] * len(x))
+
+
+@formula("ClassToken")
+def class_token(row: Row, model: Any, x: Tensor) -> Tensor:
+    return torch.stack([torch.stack([model.layer.weight, *steps]) for steps in x])
+
+
+@formula("PositionEmbedding")
+def position_embedding(row: Row, model: Any, x: Tensor) -> Tensor:
+    return torch.stack([x[:, step] + model.layer.weight[step] for step in range(x.shape[1])], dim=1)
+
+
+@formula("SinePositionEncoding")
+def sine_position_encoding(row: Row, model: Any, x: Tensor) -> Tensor:
+    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(pos / 10000^(2i/d))."""
+    waves = torch.empty(x.shape[1:])
+    for step, feature in np.ndindex(*waves.shape):
+        angle = step / row.fields.get("max_wavelength", 10000) ** (feature // 2 * 2 / x.shape[2])
+        waves[step, feature] = math.cos(angle) if feature % 2 else math.sin(angle)
+    return x + waves
 
 
 @formula("LayerNormalization")
