@@ -124,3 +124,31 @@ def test_more_steps_than_a_table_has() -> None:
 def test_an_image_is_no_sequence(kind: str) -> None:
     with pytest.raises(regspec.RegspecError, match="takes 3-D input"):
         regspec.loads(STEPS.replace("[5, 4]", "[3, 5, 4]") + f"  - {kind}\n")
+
+
+ATTENTION = "  - MultiHeadAttention: {num_heads: 2, key_dim: %d, rope_max_wavelength: 100}\n"
+
+
+def test_rotated_scores_see_distances_alone() -> None:
+    """Of a sequence whose steps are all alike, a score depends on how far a step is from another."""
+    text = STEPS + (ATTENTION % 6).replace("}", ", return_attention_scores: true}")
+    text += "outputs: [multi_head_attention.1]\n"
+    (scores,) = built(text)(torch.randn(3, 1, 4).expand(3, 5, 4))
+    apart = scores.log() - scores.log().diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
+    for far in range(-3, 4):
+        along = apart.diagonal(far, -2, -1)
+        torch.testing.assert_close(along, along[..., :1].expand_as(along), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(apart[..., 0, 1], apart[..., 0, 2], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "fault"),
+    [
+        ("[5, 4]", 5, "rope_max_wavelength, which needs heads of an even size, and not 5"),
+        ("[3, 5, 4]", 6, r"rope_max_wavelength, which needs \(batch, steps, features\), but is given 'x'"),
+    ],
+)
+def test_what_is_not_rotated(shape: str, size: int, fault: str) -> None:
+    text = STEPS.replace("[5, 4]", shape).replace("layers:", "data_format: channels_last\nlayers:")
+    with pytest.raises(regspec.RegspecError, match=fault):
+        regspec.loads(text + ATTENTION % size)

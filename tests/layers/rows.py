@@ -7,6 +7,7 @@ properties in `test_layers.py` run over every row, in both data formats where th
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from regspec.layers import KINDS
 from regspec.layers.families import Spatial
@@ -483,6 +484,20 @@ def _attentions() -> list[Row]:
     ]  # fmt: skip
 
 
+def _rotated_attentions() -> list[Row]:
+    """Keras's layers have no rotary positions; a wavelength of 9 turns slowly and fast pairs alike."""
+    many = {"num_heads": 2, "key_dim": 6}
+    shared = {"head_dim": 4, "num_query_heads": 6, "num_key_value_heads": 2}
+    cases: list[tuple[str, dict[str, Any], tuple[tuple[int, int], ...]]] = [
+        ("MultiHeadAttention", {**many, "rope_max_wavelength": 10000.0}, ((7, 5), (7, 5))),
+        ("MultiHeadAttention", {**many, "rope_max_wavelength": 9.0, "value_dim": 3}, ((7, 5), (4, 3))),
+        ("MultiHeadAttention", {**many, "rope_max_wavelength": 9.0, "use_causal_mask": True}, ((7, 5), (7, 5))),
+        ("GroupQueryAttention", {**shared, "rope_max_wavelength": 10000.0}, ((7, 5), (4, 5))),
+        ("GroupQueryAttention", {**shared, "rope_max_wavelength": 9.0, "use_causal_mask": True}, ((7, 5), (7, 5))),
+    ]
+    return [Row(kind, fields, shapes, has_reference=False) for kind, fields, shapes in cases]
+
+
 def _tokens() -> list[Row]:
     """None is in Keras; the values of a Parameter do not depend on its input."""
     return [
@@ -599,6 +614,7 @@ ROWS = _in_both_formats(
         *_stacks(),
         *_convolutional_recurrents(),
         *_attentions(),
+        *_rotated_attentions(),
         *_tokens(),
         *_preprocessings(),
         *(Row(**each) for each in IMAGE_ROWS),

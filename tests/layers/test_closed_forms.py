@@ -64,6 +64,31 @@ def sine_position_encoding(row: Row, model: Any, x: Tensor) -> Tensor:
     return x + waves
 
 
+@formula("MultiHeadAttention", "GroupQueryAttention")
+def rotated_attention(row: Row, model: Any, query: Tensor, value: Tensor) -> Tensor:
+    """Of complex numbers: feature i of a head and feature i + size / 2 are one, times e^(i * step * angle)."""
+    layer, fields = model.layer, row.fields
+    size = fields.get("key_dim") or fields["head_dim"]
+    angles = fields["rope_max_wavelength"] ** (-2 * torch.arange(size // 2) / size)
+
+    def rotated(x: Tensor, projection: Any) -> Tensor:
+        halves = projection(x).unflatten(-1, (-1, 2, size // 2))  # (batch, steps, heads, 2, pairs)
+        turns = torch.arange(x.shape[1])[:, None, None] * angles
+        return torch.complex(halves[..., 0, :], halves[..., 1, :]) * torch.polar(torch.ones_like(turns), turns)
+
+    queries, keys = rotated(query, layer.query), rotated(value, layer.key)
+    values = layer.value(value).unflatten(-1, (keys.shape[2], -1))
+    heads = []
+    for head in range(queries.shape[2]):
+        own = head * keys.shape[2] // queries.shape[2]
+        scores = (queries[:, :, None, head] * keys[:, None, :, own].conj()).real.sum(-1) / size**0.5
+        if fields.get("use_causal_mask"):
+            scores = scores + torch.full_like(scores, -torch.inf).triu(1)
+        heads.append(scores.softmax(-1) @ values[:, :, own])
+    output: Tensor = layer.output(torch.cat(heads, dim=-1))
+    return output
+
+
 @formula("LayerNormalization")
 def layer_normalization(row: Row, model: Any, x: Tensor) -> Tensor:
     axis = row.fields["axis"]

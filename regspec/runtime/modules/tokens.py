@@ -83,3 +83,14 @@ class SinePositionEncoding(nn.Module):
 
     def extra_repr(self) -> str:
         return f"max_wavelength={self.max_wavelength}"
+
+
+def _rotated(x: Tensor, max_wavelength: float) -> Tensor:
+    """``x``, (…, steps, size), with each pair of features rotated by its step's angle; a pair lies half of size apart.
+
+    Su et al. (2021), https://arxiv.org/abs/2104.09864.
+    """
+    angles = _angles(x, max_wavelength)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
