@@ -16,10 +16,12 @@ from regspec.targets.torch.steps import OF_TRACED
 from .architectures import FOLDER, NAMES
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-PATHS = {path.stem: path for path in (*(FOLDER / f"{name}.yaml" for name in NAMES), *sorted(EXAMPLES.glob("*.yaml")))}
+PATHS = {name: FOLDER / f"{name}.yaml" for name in NAMES} | {
+    f"{path.stem}_example" if path.stem in NAMES else path.stem: path for path in sorted(EXAMPLES.glob("*.yaml"))
+}
 SLOW = ("alexnet", "vgg11")  # for their many weights
 # ONNX takes seconds each; the gate has one of each: convolutions, masked recurrence, attention, tables, several outputs
-IN_ONNX = ("digits_cnn", "bilstm", "transformer", "dlrm", "sae", "pinn")
+IN_ONNX = ("digits_cnn", "bilstm", "transformer", "dlrm", "sae", "pinn", "vit_example", "gpt_example")
 
 
 def cases(*fast: str) -> list[Any]:

@@ -96,7 +96,7 @@ class Pattern:
     def outputs(self) -> tuple[int, ...]:
         """The dimensions in torch along which the layer's outputs lie; where no axis is named, of Keras's last."""
         found = self._named("o")
-        return found if found or self.inputs else (self.last,)
+        return found if found or self.inputs or not self.keras else (self.last,)
 
     @property
     def inputs(self) -> tuple[int, ...]:

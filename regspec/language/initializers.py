@@ -358,6 +358,7 @@ Initializer = Annotated[WeightInitializer, INITIALIZERS]
 
 ZEROS = Zeros()
 ONES = Ones()
+NORMAL = RandomNormal()
 UNIFORM = RandomUniform()
 GLOROT_UNIFORM = GlorotUniform()
 ORTHOGONAL = Orthogonal()

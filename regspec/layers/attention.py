@@ -9,7 +9,7 @@ from pydantic import Field
 
 from regspec.code.expressions import Expression, Module, Part, Value, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
-from regspec.language.fields import Axes, Count, Fraction, Size, Sizes
+from regspec.language.fields import Axes, Count, Fraction, Positive, Size, Sizes
 from regspec.language.initializers import GLOROT_UNIFORM, ONES
 from regspec.language.regularizers import Regularizer, RegularizerField
 from regspec.layers.kinds import kind
@@ -127,7 +127,7 @@ class Projected(KernelSlot, BiasSlot, Attending):
     """Attention whose queries, keys and values are projected first."""
 
     takes_attention_mask = True
-    own_fields = frozenset({"projection_activity"})
+    own_fields = frozenset({"projection_activity", "rope_max_wavelength"})
     takes_inputs_apart = True
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
@@ -139,6 +139,12 @@ class Projected(KernelSlot, BiasSlot, Attending):
     use_gate: bool = Field(False, description="Whether the attended values are multiplied by a gate of the query.")
     sliding_window: Size | None = Field(
         None, description="How far a step sees to both sides, itself included; all when absent."
+    )
+    rope_max_wavelength: Positive | None = Field(
+        None,
+        description="The longest wavelength, as a multiple of 2π steps, by which queries and keys are rotated by their "
+        "positions (Su et al., 2021), usually 10000; as in keras_hub, a pair of features lies half a head apart. Not "
+        "rotated when absent.",
     )
     projection_activity: RegularizerField | None = Field(
         None,
@@ -152,6 +158,11 @@ class Projected(KernelSlot, BiasSlot, Attending):
             return {}
         names = ("query", "key", *(("gating",) if self.use_gate else ()), "value", "output")
         return {f".{name}": self.projection_activity for name in names}
+
+    @property
+    def head_size(self) -> int:
+        """The size of each head's queries and keys."""
+        raise NotImplementedError
 
     def masks_of(self, query: Symbol, value: Symbol, key: Symbol) -> dict[str, Value]:
         named = {"key_mask": None if key is value else key.mask, "attention_mask": query.attention_mask}
@@ -196,6 +207,12 @@ class Projected(KernelSlot, BiasSlot, Attending):
         if min(query.rank, value.rank, key.rank) < 3 or value.logical[1:-1] != key.logical[1:-1]:
             given = ", and ".join(x.described for x in xs)
             raise ShapeError(f"takes a query, and a value and a key of as many steps, but is given {given}")
+        if self.rope_max_wavelength is not None and query.rank != 3:
+            raise ShapeError(
+                f"has rope_max_wavelength, which needs (batch, steps, features), but is given {query.described}"
+            )
+        if self.rope_max_wavelength is not None and self.head_size % 2:
+            raise ShapeError(f"has rope_max_wavelength, which needs heads of an even size, and not {self.head_size}")
 
 
 @kind
@@ -235,6 +252,10 @@ class MultiHeadAttention(Projected):
         apart = set(range(1, query.rank - 1)).difference(chosen)
         if any(query.logical[axis] != value.logical[axis] for axis in apart):
             raise ShapeError(f"takes a query and a value that differ in its attention_axes alone, but is given {given}")
+
+    @property
+    def head_size(self) -> int:
+        return self.key_dim
 
     @property
     def _value_size(self) -> int:
@@ -293,6 +314,7 @@ class MultiHeadAttention(Projected):
             bias=unless(True, self.use_bias),
             gate=unless(False, self.use_gate),
             sliding_window=unless(None, self.sliding_window),
+            rope_max_wavelength=unless(None, self.rope_max_wavelength),
         )
         return self.applied(Module(constructor), (x, *others))
 
@@ -308,6 +330,10 @@ class GroupQueryAttention(Projected):
     num_key_value_heads: Size = Field(
         description="The number of heads of the key and the value, which divides the query's."
     )
+
+    @property
+    def head_size(self) -> int:
+        return self.head_dim
 
     def checked(self, *xs: Symbol) -> None:
         super().checked(*xs)
@@ -349,5 +375,6 @@ class GroupQueryAttention(Projected):
             bias=unless(True, self.use_bias),
             gate=unless(False, self.use_gate),
             sliding_window=unless(None, self.sliding_window),
+            rope_max_wavelength=unless(None, self.rope_max_wavelength),
         )
         return self.applied(Module(constructor), (x, *others))

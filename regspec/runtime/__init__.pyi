@@ -76,6 +76,10 @@ from .modules.recurrent import reset_states as reset_states
 from .modules.recurrent_convolution import ConvLSTM as ConvLSTM
 from .modules.spectrograms import MelSpectrogram as MelSpectrogram
 from .modules.spectrograms import STFTSpectrogram as STFTSpectrogram
+from .modules.tokens import ClassToken as ClassToken
+from .modules.tokens import LearnedTensor as LearnedTensor
+from .modules.tokens import PositionEmbedding as PositionEmbedding
+from .modules.tokens import SinePositionEncoding as SinePositionEncoding
 from .modules.warping import RandomElasticTransform as RandomElasticTransform
 from .modules.warping import RandomPerspective as RandomPerspective
 from .modules.warping import RandomRotation as RandomRotation

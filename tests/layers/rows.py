@@ -7,6 +7,7 @@ properties in `test_layers.py` run over every row, in both data formats where th
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from regspec.layers import KINDS
 from regspec.layers.families import Spatial
@@ -483,6 +484,35 @@ def _attentions() -> list[Row]:
     ]  # fmt: skip
 
 
+def _rotated_attentions() -> list[Row]:
+    """Keras's layers have no rotary positions; a wavelength of 9 turns slowly and fast pairs alike."""
+    many = {"num_heads": 2, "key_dim": 6}
+    shared = {"head_dim": 4, "num_query_heads": 6, "num_key_value_heads": 2}
+    cases: list[tuple[str, dict[str, Any], tuple[tuple[int, int], ...]]] = [
+        ("MultiHeadAttention", {**many, "rope_max_wavelength": 10000.0}, ((7, 5), (7, 5))),
+        ("MultiHeadAttention", {**many, "rope_max_wavelength": 9.0, "value_dim": 3}, ((7, 5), (4, 3))),
+        ("MultiHeadAttention", {**many, "rope_max_wavelength": 9.0, "use_causal_mask": True}, ((7, 5), (7, 5))),
+        ("GroupQueryAttention", {**shared, "rope_max_wavelength": 10000.0}, ((7, 5), (4, 5))),
+        ("GroupQueryAttention", {**shared, "rope_max_wavelength": 9.0, "use_causal_mask": True}, ((7, 5), (7, 5))),
+    ]
+    return [Row(kind, fields, shapes, has_reference=False) for kind, fields, shapes in cases]
+
+
+def _tokens() -> list[Row]:
+    """None is in Keras; the values of a Parameter do not depend on its input."""
+    return [
+        Row("Parameter", {"shape": [4, 5]}, ((7, 3),), has_gradient=False, has_reference=False),
+        Row("Parameter", {"shape": [6]}, ((7,),), "int64", has_reference=False),
+        Row("Parameter", {"shape": []}, ((7,),), has_gradient=False, has_reference=False),
+        Row("Parameter", {"shape": [2, 3, 4]}, ((7, 3),), has_gradient=False, has_reference=False),
+        Row("ClassToken", {}, ((7, 5),), has_reference=False),
+        Row("PositionEmbedding", {"sequence_length": 7}, ((7, 5),), has_reference=False),
+        Row("PositionEmbedding", {"sequence_length": 9}, ((7, 5),), has_reference=False),
+        Row("SinePositionEncoding", {}, ((7, 6),), has_reference=False),
+        Row("SinePositionEncoding", {"max_wavelength": 100.0}, ((7, 5),), has_reference=False),
+    ]
+
+
 def _preprocessings() -> list[Row]:
     return [
         row("Rescaling", (4, 7, 3), scale=0.5, offset=-1.0),
@@ -584,6 +614,8 @@ ROWS = _in_both_formats(
         *_stacks(),
         *_convolutional_recurrents(),
         *_attentions(),
+        *_rotated_attentions(),
+        *_tokens(),
         *_preprocessings(),
         *(Row(**each) for each in IMAGE_ROWS),
         *_applications(),

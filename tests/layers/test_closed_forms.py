@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -36,6 +37,56 @@ def formula(*kinds: str) -> Callable[[Formula], Formula]:
 @formula("LayerScale")
 def layer_scale(row: Row, model: Any, x: Tensor) -> Tensor:
     return x * along(row.fields["axis"], model.layer.weight, x)
+
+
+@formula("Parameter")
+def parameter(row: Row, model: Any, x: Tensor) -> Tensor:
+    return torch.stack([model.layer.weight] * len(x))
+
+
+@formula("ClassToken")
+def class_token(row: Row, model: Any, x: Tensor) -> Tensor:
+    return torch.stack([torch.stack([model.layer.weight, *steps]) for steps in x])
+
+
+@formula("PositionEmbedding")
+def position_embedding(row: Row, model: Any, x: Tensor) -> Tensor:
+    return torch.stack([x[:, step] + model.layer.weight[step] for step in range(x.shape[1])], dim=1)
+
+
+@formula("SinePositionEncoding")
+def sine_position_encoding(row: Row, model: Any, x: Tensor) -> Tensor:
+    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos(pos / 10000^(2i/d))."""
+    waves = torch.empty(x.shape[1:])
+    for step, feature in np.ndindex(*waves.shape):
+        angle = step / row.fields.get("max_wavelength", 10000) ** (feature // 2 * 2 / x.shape[2])
+        waves[step, feature] = math.cos(angle) if feature % 2 else math.sin(angle)
+    return x + waves
+
+
+@formula("MultiHeadAttention", "GroupQueryAttention")
+def rotated_attention(row: Row, model: Any, query: Tensor, value: Tensor) -> Tensor:
+    """Of complex numbers: feature i of a head and feature i + size / 2 are one, times e^(i * step * angle)."""
+    layer, fields = model.layer, row.fields
+    size = fields.get("key_dim") or fields["head_dim"]
+    angles = fields["rope_max_wavelength"] ** (-2 * torch.arange(size // 2) / size)
+
+    def rotated(x: Tensor, projection: Any) -> Tensor:
+        halves = projection(x).unflatten(-1, (-1, 2, size // 2))  # (batch, steps, heads, 2, pairs)
+        turns = torch.arange(x.shape[1])[:, None, None] * angles
+        return torch.complex(halves[..., 0, :], halves[..., 1, :]) * torch.polar(torch.ones_like(turns), turns)
+
+    queries, keys = rotated(query, layer.query), rotated(value, layer.key)
+    values = layer.value(value).unflatten(-1, (keys.shape[2], -1))
+    heads = []
+    for head in range(queries.shape[2]):
+        own = head * keys.shape[2] // queries.shape[2]
+        scores = (queries[:, :, None, head] * keys[:, None, :, own].conj()).real.sum(-1) / size**0.5
+        if fields.get("use_causal_mask"):
+            scores = scores + torch.full_like(scores, -torch.inf).triu(1)
+        heads.append(scores.softmax(-1) @ values[:, :, own])
+    output: Tensor = layer.output(torch.cat(heads, dim=-1))
+    return output
 
 
 @formula("LayerNormalization")

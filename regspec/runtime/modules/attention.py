@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regspec.runtime.modules.tokens import _rotated
+
 
 def _seen(
     query: Tensor,
@@ -130,11 +132,14 @@ class _ProjectedAttention(nn.Module):
 
     dropout: float
     sliding_window: int | None
+    rope_max_wavelength: float | None
 
     def _heads(
         self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, *, causal: bool, return_scores: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Attention of (…, heads, steps, size); the scores are computed only where they are wanted."""
+        if self.rope_max_wavelength is not None:
+            query, key = (_rotated(each, self.rope_max_wavelength) for each in (query, key))
         dropout = self.dropout if self.training else 0.0
         if not return_scores:
             if seen is not None and self.dropout == 0 and query.ndim == 4:
@@ -174,6 +179,7 @@ class MultiHeadAttention(_ProjectedAttention):
         bias: bool = True,
         gate: bool = False,
         sliding_window: int | None = None,
+        rope_max_wavelength: float | None = None,
     ) -> None:
         super().__init__()
         value_dim = key_dim if value_dim is None else value_dim
@@ -182,6 +188,7 @@ class MultiHeadAttention(_ProjectedAttention):
         self.attention_axes = attention_axes
         self.dropout = dropout
         self.sliding_window = sliding_window
+        self.rope_max_wavelength = rope_max_wavelength
         self.query = _Projection(query_size, num_heads * key_dim, bias=bias)
         self.key = _Projection(query_size if key_size is None else key_size, num_heads * key_dim, bias=bias)
         self.value = _Projection(query_size if value_size is None else value_size, num_heads * value_dim, bias=bias)
@@ -247,12 +254,14 @@ class GroupQueryAttention(_ProjectedAttention):
         bias: bool = True,
         gate: bool = False,
         sliding_window: int | None = None,
+        rope_max_wavelength: float | None = None,
     ) -> None:
         super().__init__()
         self.head_dim = head_dim
         self.repeats = num_query_heads // num_key_value_heads
         self.dropout = dropout
         self.sliding_window = sliding_window
+        self.rope_max_wavelength = rope_max_wavelength
         shared = num_key_value_heads * head_dim
         self.query = _Projection(query_size, num_query_heads * head_dim, bias=bias)
         self.key = _Projection(query_size if key_size is None else key_size, shared, bias=bias)
