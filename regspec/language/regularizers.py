@@ -44,6 +44,7 @@ class Penalty(Named):
     reads_axes: ClassVar[bool] = False  # whether it must see the axes as Keras counts them
     reads_units: ClassVar[bool] = False  # whether it is by units, so that it must know where they lie
     for_weights: ClassVar[bool] = True
+    reads_halves: ClassVar[bool] = False  # whether half of the units are one thing, and half another
     adds_up: ClassVar[bool] = False  # whether the penalty of kernels in one tensor is the sum of theirs
 
     @property
@@ -234,6 +235,21 @@ class KlSparsity(Penalty):
         return call("KLSparsity", self.strength, target=unless(0.05, self.target), dim=unless(-1, at.units))
 
 
+@REGULARIZERS.add
+class GaussianKl(Penalty):
+    """strength * the divergence of Gaussians from N(0, 1); half of the units are means, half logs of variances."""
+
+    main = "strength"
+    example = "1.0"
+    reads_units = True
+    reads_halves = True
+    for_weights = False
+    strength: NotNegative
+
+    def lower(self, at: Dimensions) -> Call:
+        return call("GaussianKL", self.strength, dim=unless(-1, at.units))
+
+
 @dataclass(frozen=True)
 class Scheduled:
     """A penalty whose strength follows schedules; their factors are multiplied."""
@@ -274,6 +290,11 @@ class Regularizer:
     def reads_units(self) -> bool:
         """Whether a part of it is by units, so that it must know where they lie."""
         return any(part.reads_units for part in self._penalties)
+
+    @property
+    def reads_halves(self) -> bool:
+        """Whether half of the units are one thing for a part of it, and half another."""
+        return any(part.reads_halves for part in self._penalties)
 
     def needs(self, rank: int) -> list[str]:
         """Which axes of a weight of this rank it must know: of inputs, of outputs, the columns of a matrix."""

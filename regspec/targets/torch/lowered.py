@@ -13,7 +13,7 @@ from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import CASTS, Apply, Call, Expression, Module, call, walk
 from regspec.code.shapes import Symbol
-from regspec.graph.resolved import Resolved, Term, alike, slot_of_inner, taken, weights_of
+from regspec.graph.resolved import Resolved, Term, alike, taken, weights_of
 from regspec.language.regularizers import Dimensions
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
@@ -98,7 +98,7 @@ def _lowered(resolved: Resolved, inputs: Sequence[Symbol], dtype: str) -> Lowere
     absent = tuple(_absent(parameter) for parameter in layer.absent(*xs))
     fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
     fills += [fill for weight in weights.values() for fill in _fills(weight)]
-    inner = {slot_of_inner(suffix): suffix for suffix in layer.inner_activities}
+    inner = {layer.inner_slot(suffix): suffix for suffix in layer.inner_activities}
     frozen = dict.fromkeys(_frozen([*weights.values()]))
     if layer.is_frozen_whole:
         frozen = {Place(""): None}
@@ -176,7 +176,8 @@ def _penalized(
         return Penalized(term.slot, constructor, _places(weight), is_activity=False)
     if term.slot in inner:
         module, _, part = inner[term.slot].partition(".")
-        return Penalized(term.slot, term.regularizer.lower(Dimensions(-1)), (Place(module, part),), is_activity=True)
+        at = Dimensions(layer.inner_units(output))
+        return Penalized(term.slot, term.regularizer.lower(at), (Place(module, part),), is_activity=True)
     listened = next(Place(result.module.suffix) for result in results if isinstance(result, Apply))
     units = -1 if term.regularizer.reads_axes else layer.units_of(output)  # see _computed
     return Penalized(term.slot, term.regularizer.lower(Dimensions(units)), (listened,), is_activity=True)
