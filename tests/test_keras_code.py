@@ -143,6 +143,10 @@ REFUSED = {
         f"{LINE}, kernel_regularizer: [{{l2: 0.1}}, {{orthogonal: 0.1}}]}}",
         "d has the regularizer l2 0.1 + orthogonal 0.1, which Keras does not have as one",
     ),
+    "reduction": (
+        f"{LINE}, activity_regularizer: {{l2: 0.1, reduction: sum}}}}",
+        "d has the regularizer l2 0.1, a sum over the batch, where Keras divides by the batch size",
+    ),
     "in part": (f"{LINE}, trainable: [kernel]}}", "d is trained in part, which Keras's layers can't be"),
     "function": (
         f"{LINE}, activation: {{hard_sigmoid: 0.2}}}}",

@@ -222,8 +222,8 @@ class ActivityRegularization(Moved, Elementwise):
     @property
     def activity(self) -> Regularizer:
         """The penalty that its fields give, and any that it has besides."""
-        more = () if self.activity_regularizer is None else self.activity_regularizer.parts
-        return Regularizer((L1L2(l1=self.l1, l2=self.l2), *more))
+        own, more = L1L2(l1=self.l1, l2=self.l2), self.activity_regularizer
+        return Regularizer((own,)) if more is None else Regularizer((own, *more.parts), more.reduction)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("nn.Identity"))(x)

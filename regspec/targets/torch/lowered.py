@@ -14,7 +14,7 @@ from regspec.code.axes import Order
 from regspec.code.expressions import CASTS, Apply, Call, Expression, Module, call, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.resolved import Resolved, Term, alike, taken, weights_of
-from regspec.language.regularizers import Dimensions
+from regspec.language.regularizers import Dimensions, Reduction
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 
@@ -35,6 +35,7 @@ class Penalized:
     constructor: Call
     places: tuple[Place, ...]
     is_activity: bool
+    reduction: Reduction | None = None  # of an output's penalty; None for the model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,17 +171,17 @@ def _penalized(
     results: tuple[Expression, ...],
 ) -> Penalized:
     """A term at its place. ``inner`` has the modules of outputs inside the layer, by the slots of their terms."""
+    regularizer = term.regularizer
     if term.weight is not None:
         weight = weights[term.weight]
-        constructor = term.regularizer.lower(weight.dimensions)
-        return Penalized(term.slot, constructor, _places(weight), is_activity=False)
+        return Penalized(term.slot, regularizer.lower(weight.dimensions), _places(weight), is_activity=False)
     if term.slot in inner:
         module, _, part = inner[term.slot].partition(".")
-        at = Dimensions(layer.inner_units(output))
-        return Penalized(term.slot, term.regularizer.lower(at), (Place(module, part),), is_activity=True)
+        at, place = Dimensions(layer.inner_units(output)), Place(module, part)
+        return Penalized(term.slot, regularizer.lower(at), (place,), True, regularizer.reduction)
     listened = next(Place(result.module.suffix) for result in results if isinstance(result, Apply))
-    units = -1 if term.regularizer.reads_axes else layer.units_of(output)  # see _computed
-    return Penalized(term.slot, term.regularizer.lower(Dimensions(units)), (listened,), is_activity=True)
+    units = -1 if regularizer.reads_axes else layer.units_of(output)  # see _computed
+    return Penalized(term.slot, regularizer.lower(Dimensions(units)), (listened,), True, regularizer.reduction)
 
 
 def _frozen(weights: Sequence[Weight]) -> Iterator[Place]:
