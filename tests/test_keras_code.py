@@ -90,7 +90,7 @@ PRINTED = {
     "frozen": FROZEN,
     "precision": PRECISION,
 }
-REFUSED_EXAMPLES = ("sparse_autoencoder", "transformer")  # whose penalties Keras does not have
+REFUSED_EXAMPLES = ("sparse_autoencoder", "transformer", "vae")  # whose penalties or layers Keras does not have
 
 
 def ported(spec: regspec.ModelSpec, path: Path) -> regspec.ModelSpec:
