@@ -516,7 +516,7 @@ MUTANTS = (
     Mutant(
         "the term of a block has no regularizer in the table of terms",
         "report/findings.py",
-        'found += [] if node.is_again else _regularizers(node.block, f"{prefix}{node.name}.")',
+        'found += [] if node.is_again else _regularizers(node.block, f"{prefix}{node.path}.")',
         "found += [] if node.is_again else _regularizers(node.block, prefix)",
         "tests/test_report.py -k blocks",
     ),

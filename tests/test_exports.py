@@ -38,8 +38,6 @@ def spec_of(name: str) -> regspec.ModelSpec:
     text = PATHS[name].read_text(encoding="utf-8")
     for size, smaller in SMALLER.items():
         text = text.replace(size, smaller)
-    if name == "generator":  # its Reshape could be read in two ways, and is refused
-        text += "data_format: channels_first\n"
     return regspec.loads(text)
 
 

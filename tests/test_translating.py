@@ -77,7 +77,7 @@ def test_a_kind(name: str) -> None:
             ["'Linear' is read as Dense, with Keras's defaults", "'out_features' is read as 'units'"],
         ),
         (
-            "{class_name: LeakyReLU, config: {name: leaky_re_lu, alpha: 0.1}}",
+            "{class_name: LeakyReLU, config: {name: leaky_relu, alpha: 0.1}}",
             "LeakyReLU: {negative_slope: 0.1}",
             ["'alpha' is read as 'negative_slope'"],
         ),

@@ -8,16 +8,25 @@ or else the layer that it first goes into.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from regspec.code import axes
 from regspec.code.axes import Meaning, Order
-from regspec.code.shapes import DataFormat
+from regspec.code.shapes import DataFormat, Shape
 from regspec.layers import Layer
 from regspec.specs.model import BlockUse, Body, LayerCall, LayerUse
 from regspec.specs.sections import Input
 from regspec.text.problems import Problem
 
 FEW = 4  # as many channels as a picture has
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An order in which a layer counts the axes of what it takes."""
+
+    order: Order
+    is_said: bool  # whether the layer or the spec says a layout
 
 
 def order_of_input(declared: Input, first: Layer | None, data_format: DataFormat | None) -> Order | None:
@@ -63,13 +72,30 @@ def two_readings(name: str, declared: Input, order: Order | None) -> Problem:
     return Problem(what, hint)
 
 
-def orders_by_use(first: Layer | None, data_format: DataFormat | None) -> tuple[Order, ...]:
-    """The orders, by rank, in which tensors that say nothing of their axes are counted where this layer takes them."""
-    if first is None or data_format == "channels_last":
-        return ()
-    if not (first.says_layout or (data_format is not None and first.reads_axes)):
+def reads_itself(sizes: Shape) -> bool:
+    """Whether a tensor of these sizes, without the batch, is plainly one with channels first: (256, 7, 7).
+
+    Its sides are equal, and more than the channels of a picture.
+    """
+    channels, *sides = sizes
+    side = sides[0] if len(sides) > 1 else None
+    return side is not None and side > FEW and channels != side and len({*sides}) == 1
+
+
+def readings_by_use(first: Layer | None, data_format: DataFormat | None) -> tuple[Reading, ...]:
+    """How tensors that say nothing of their axes are counted where this layer takes them, by rank.
+
+    Where neither the layer nor the spec says a layout, only what reads itself as an image with channels first, and
+    goes into a layer for images.
+    """
+    if first is None or data_format == "channels_last" or not (first.says_layout or first.reads_axes):
         return ()  # a layer that asks for no meaning tells none: what comes after it does
-    return tuple(order for rank in (3, 4, 5, 6) if (order := first.input_spec_order(rank)) is not None)
+    is_said = first.says_layout or data_format is not None
+    orders = [order for rank in (3, 4, 5, 6) if (order := first.input_spec_order(rank)) is not None]
+    if not is_said:
+        rank = len(first.takes or ())
+        orders = [order for order in orders if len(order) == rank and order == axes.channels_first(rank)]
+    return tuple(Reading(order, is_said) for order in orders)
 
 
 def first_uses(body: Body) -> Mapping[str, Layer]:

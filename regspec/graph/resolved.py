@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from regspec.code import axes
-from regspec.code.axes import Order
 from regspec.code.expressions import Itself, walk
 from regspec.code.shapes import DataFormat, RankError, ReadingError, ShapeError, Symbol, text
 from regspec.graph.masks import Mask
+from regspec.graph.readings import Reading, reads_itself
 from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
@@ -56,7 +56,7 @@ class ResolvedLayers:
     data_format: DataFormat | None  # that the spec says
     known: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
 
-    def of(self, layer: Layer, inputs: Sequence[Symbol], rules: Rules, read_as: tuple[Order, ...] = ()) -> Resolved:
+    def of(self, layer: Layer, inputs: Sequence[Symbol], rules: Rules, read_as: tuple[Reading, ...] = ()) -> Resolved:
         """A layer on these inputs; what it says itself of a slot wins over the rules. Raises `ShapeError`.
 
         ``read_as`` is how what follows reads the axes of an output that says nothing of them itself, by rank.
@@ -77,7 +77,7 @@ class ResolvedLayers:
         layer: Layer,
         inputs: Sequence[Symbol],
         activity: Regularizer | None,
-        read_as: tuple[Order, ...] = (),
+        read_as: tuple[Reading, ...] = (),
     ) -> Resolved:
         """A layer with this regularizer of its output, and without rules for its weights."""
         key = (Itself(layer), Itself(activity), read_as, *alike(inputs))
@@ -95,15 +95,15 @@ class ResolvedLayers:
             self.known[key] = replace(made, said=layer, outputs=outputs)
         return self.known[key]
 
-    def _counted(self, layer: Layer, x: Symbol, read_as: tuple[Order, ...]) -> Symbol:
+    def _counted(self, layer: Layer, x: Symbol, read_as: tuple[Reading, ...]) -> Symbol:
         """An output of a layer with its axes as the spec counts them."""
         if self.data_format == "channels_last":
             if layer.gives_as_written and not x.is_open:  # of an input whose axes are said to be in another order
                 return x
             return replace(x, spec_order=axes.identity(x.rank), is_open=False)
-        order = next((each for each in read_as if len(each) == x.rank), None)
-        if x.is_open and order is not None:
-            return x.counted(order)
+        reading = next((each for each in read_as if len(each.order) == x.rank), None)
+        if x.is_open and reading is not None and (reading.is_said or reads_itself(x.shape[1:])):
+            return x.counted(reading.order)
         if x.is_open and self.data_format == "channels_first" and x.rank > 3:
             return x.counted(axes.channels_first(x.rank))
         return x

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from pydantic import ValidationError
 
 from regspec.code import shapes
-from regspec.code.axes import Order
 from regspec.code.expressions import Itself
 from regspec.code.shapes import ShapeError, Symbol
 from regspec.graph import readings
+from regspec.graph.again import calls_what_is_made_for_others, check_block_again, shapes_of
 from regspec.graph.network import BlockNode, Graph, LayerNode, block_in_place, inside, layer_in_place
+from regspec.graph.readings import Reading
 from regspec.graph.resolved import ResolvedLayers
 from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
-from regspec.layers.layer import Weight
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec
 from regspec.specs.patterns import pattern_hint
 from regspec.specs.rules import LayerRule
@@ -264,7 +264,7 @@ class _Resolver:
         called = scope.nodes[entry.layer]
         first = called.first or called  # of a call of a call too the node that has the layer
         if isinstance(first, BlockNode):
-            _check_block_again(first, inputs)
+            check_block_again(first, inputs)
             again: LayerNode | BlockNode = block_in_place(entry.name, first.block, inputs, first=first, origin=origin)
         else:
             assert isinstance(called, LayerNode)  # as its first call is
@@ -272,15 +272,15 @@ class _Resolver:
             layer = self._with_arguments(called.resolved.said, entry, origin)
             masked = self._masked(entry.mask, layer, inputs, scope, origin)
             resolved = self.layers.again(layer, masked, first.resolved.activity, self._read_as(entry.name, scope))
-            if _shapes_of(resolved.weights) != _shapes_of(first.resolved.weights):
+            if shapes_of(resolved.weights) != shapes_of(first.resolved.weights):
                 raise ShapeError(calls_what_is_made_for_others(first, inputs))
             again = layer_in_place(entry.name, resolved, inputs, masked, first=first, origin=origin)
         self._know(again, scope)
         return again
 
-    def _read_as(self, name: str, scope: _Scope) -> tuple[Order, ...]:
+    def _read_as(self, name: str, scope: _Scope) -> tuple[Reading, ...]:
         """How the layer that an output first goes into reads its axes, where that layer or the spec says a layout."""
-        return readings.orders_by_use(scope.uses.get(name), self.spec.data_format)
+        return readings.readings_by_use(scope.uses.get(name), self.spec.data_format)
 
     def _with_arguments(self, layer: Layer, entry: LayerCall, origin: Origin | None) -> Layer:
         """The layer with the fields that a further call sets anew."""
@@ -402,44 +402,6 @@ def _names_of(entry: Entry) -> list[str]:
     if isinstance(entry, BlockUse) and entry.repeat is not None:
         names += (f"{entry.name}_{index + 1}" for index in range(entry.repeat))
     return names
-
-
-def calls_what_is_made_for_others(first: LayerNode, inputs: Sequence[Symbol]) -> str:
-    """What is wrong with a further call of a layer whose weights or modules can't take these inputs."""
-    if [x.spec_order for x in inputs] == [x.spec_order for x in first.inputs]:
-        made_for = " and ".join(shapes.text(x.spec_shape) for x in first.inputs)
-        given = " and ".join(x.described for x in inputs)
-    else:
-        made_for, given = (" and ".join(map(_described_with_channels, xs)) for xs in (first.inputs, inputs))
-    return f"calls '{first.name}', whose modules are made for {made_for}, on {given}"
-
-
-def _check_block_again(first: BlockNode, inputs: Sequence[Symbol]) -> None:
-    """Raises `ShapeError` where a further call of a block is on tensors unlike those that its class was made for."""
-    if [*map(_likeness, inputs)] != [*map(_likeness, first.inputs)]:
-        is_counted_alike = [x.spec_order for x in inputs] == [x.spec_order for x in first.inputs]
-        described = _described if is_counted_alike else _described_with_channels
-        made_for, given = (" and ".join(map(described, xs)) for xs in (first.inputs, inputs))
-        raise ShapeError(f"calls '{first.name}', which is made for {made_for}, on {given}")
-
-
-def _likeness(x: Symbol) -> tuple[object, ...]:
-    """What two tensors have in common that one block can be called on."""
-    return x.logical, x.spec_order, x.is_open, x.dtype, x.mask is None
-
-
-def _described(x: Symbol) -> str:
-    """What a tensor is, for a message on what a block can be called on."""
-    return x.described if x.mask is None else f"{x.described} and has a mask"
-
-
-def _described_with_channels(x: Symbol) -> str:
-    """The same with the axis that holds the channels or features, where this is the difference."""
-    return f"{_described(x)} with its channels or features at axis {x.spec_axis(-1)}"
-
-
-def _shapes_of(weights: Sequence[Weight]) -> list[tuple[str, tuple[int, ...] | None]]:
-    return [(weight.name, weight.shape) for weight in weights]
 
 
 def _fits(shape: shapes.Shape, declared: shapes.Shape) -> bool:

@@ -6,7 +6,7 @@ libyaml; loading 10; shapes and terms 7; printing 12; Python's compiler 16; the 
 that all but the constructors be done in 60 ms.
 
 Tried, and kept: one plan and one printed text for layers that are alike (shapes and terms took 40 ms, printing 60);
-YAML's events instead of its nodes; one scan of a statement for its layout; loops in init_weights, which halve the
+YAML's events instead of its nodes; one scan of a statement for its layout; loops over what starts alike, which halve the
 source; no garbage collection meanwhile (20 ms). Tried, and dropped: composing YAML nodes, which takes 14 ms before a
 value is read; leaving out the constructors' own initial values, because `skip_init` is not what one would write.
 """

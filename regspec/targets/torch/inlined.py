@@ -45,10 +45,12 @@ def _merged(first: Step, then: Step, read: Mapping[Symbol, int]) -> Step | None:
     if len(first.lowered.results) != 1 or is_loop(first) or is_loop(then):
         return None
     (x,) = first.outputs
+    if read.get(x) != 1 or x not in then.inputs:
+        return None
     results = replaced(then.lowered.results, dict(zip(then.lowered.inputs, then.inputs, strict=True)))
     found = [each for result in results for each in walk(result)]
     taken = sum(each is x for each in found)
-    if read.get(x) != 1 or taken != 1 or any(isinstance(each, Each) for each in found):
+    if taken != 1 or any(isinstance(each, Each) for each in found):
         return None
     renamed = {module: replace(module, suffix=f"{first.name}.{module.suffix}") for module in first.lowered.modules}
     value = replaced(first.lowered.results[0], dict(zip(first.lowered.inputs, first.inputs, strict=True)))

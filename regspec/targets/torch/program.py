@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from regspec.code.expressions import Apply, Call, Definition, Module, Part
 from regspec.code.shapes import ShapeError, Symbol
+from regspec.graph.again import calls_what_is_made_for_others
 from regspec.graph.loading import in_order
 from regspec.graph.network import BlockNode, Graph, LayerNode, Node, inside
-from regspec.graph.resolving import calls_what_is_made_for_others
 from regspec.targets.torch.lowered import Lowered, LoweredLayers
 from regspec.targets.torch.padding import with_own_padding
 from regspec.targets.torch.steps import (
