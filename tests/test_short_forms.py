@@ -34,6 +34,7 @@ OTHERS: dict[str, str | None] = {
     "FullLike": "fill_value",
     "GetItem": "key",
     "JumpReLU": "bandwidth",
+    "Sampling": None,
     "LayerScale": "init_values",
     "StochasticDepth": "drop_path_rate",
     "CustomScaleLayer": "scale",

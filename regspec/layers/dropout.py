@@ -158,6 +158,7 @@ class GaussianNoise(Elementwise, Noise):
 class Sampling(Elementwise, Noise):
     """A sample of Gaussians by their means and the logs of their variances, as in a VAE; in evaluation the means."""
 
+    main = None
     example = "{inputs: [mean, log_var]}"
     arity: ClassVar[tuple[int, int | None]] = (2, 2)
     is_in_keras = False  # whose example of a VAE writes it, and samples in evaluation too
