@@ -64,9 +64,13 @@ GENERATED: dict[str, Callable[[], str]] = {
 }
 
 
+def _is_made(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
+
+
 def main(arguments: list[str]) -> None:
     made = {path: make() for path, make in GENERATED.items()}
-    stale = [path for path, text in made.items() if (ROOT / path).read_text(encoding="utf-8") != text]
+    stale = [path for path, text in made.items() if not _is_made(ROOT / path, text)]
     if arguments == ["--check"]:
         sys.exit(f"not up to date: {', '.join(stale)}" if stale else 0)
     for path in stale:

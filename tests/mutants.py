@@ -399,6 +399,27 @@ MUTANTS = (
         "tests/test_recurrent.py -k alone",
     ),
     Mutant(
+        "the penalty on a sample's Gaussians is beside what is computed",
+        "runtime/modules/dropout.py",
+        "mean, log_var = self.kl(torch.cat([mean, log_var], self.dim)).chunk(2, self.dim)",
+        "self.kl(torch.cat([mean, log_var], self.dim))",
+        "tests/test_sampling.py -k gradient_route",
+    ),
+    Mutant(
+        "a rule's own reduction is not heard",
+        "modules/regularizing.py",
+        'reduction = each.regularizer.reduction or "mean"',
+        'reduction = "mean"',
+        "tests/test_reduction.py -k not_compiled",
+    ),
+    Mutant(
+        "equal penalties that are reduced otherwise are one statement",
+        "targets/torch/classes.py",
+        "_grouped(penalized, lambda each: (each[1].constructor, each[1].reduction))",
+        "_grouped(penalized, lambda each: (each[1].constructor, None))",
+        "tests/test_reduction.py",
+    ),
+    Mutant(
         "rounding passes no gradient on",
         "runtime/modules/layers.py",
         "return x + (rounded - x).detach()",

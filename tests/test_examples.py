@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from torch.nn import functional as F
 
 import regspec
 
@@ -60,6 +62,7 @@ def test_every_term_has_a_gradient(path: Path) -> None:
     with torch.no_grad():
         for parameter in trained:
             parameter.add_(0.1)  # an L1 or L2 penalty has no gradient at zero
+    model.set_schedules(10_000)  # where the strengths that follow schedules have come to
     model(*inputs_of(regspec.load(path)))
     for name, term in model.regularization_terms().items():
         gradients = torch.autograd.grad(term, trained, allow_unused=True, retain_graph=True)
@@ -82,6 +85,28 @@ def test_training_loop_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert error < 0.04  # that of the mean image is 0.073
     assert activity < 0.3
     assert "code.activity" in capsys.readouterr().out
+
+
+def test_vae_learns() -> None:
+    """Against the mean image, whose cross-entropy is 27.1; while the weight of the divergence grows to its full one."""
+    torch.manual_seed(0)
+    x = torch.tensor(load_digits().data / 16, dtype=torch.float32)
+    model = regspec.build(FOLDER / "vae.yaml", seed=0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    regspec.bind(model, optimizer)
+    for _ in range(8):
+        for batch in x[torch.randperm(len(x))].split(64):
+            optimizer.zero_grad()
+            error = cross_entropy(model(batch)["logits"], batch)
+            (error + model.regularization_loss()).backward()
+            optimizer.step()
+    assert regspec.strengths(model) == {"z.kl.gaussian_kl": pytest.approx(8 * 29 / 2000)}
+    assert cross_entropy(model.eval()(x)["logits"], x) < 22
+
+
+def cross_entropy(logits: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Summed over the features, of one sample on average."""
+    return F.binary_cross_entropy_with_logits(logits, pixels, reduction="sum") / len(pixels)
 
 
 def test_any_module_learns_and_has_exact_zeros() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import regspec
+from regspec import runtime
 from regspec.graph.loading import graph_of
 from regspec.targets.torch.steps import OF_TRACED
 
@@ -111,13 +112,15 @@ def test_it_is_one_graph(name: str) -> None:
     """For torch.compile, in training, with the penalties; or it fails as torch says."""
     torch.compiler.reset()
     spec = spec_of(name)
-    model, x = regspec.build(spec, seed=0), inputs_of(spec, 3)
+    model, twin, x = regspec.build(spec, seed=0), regspec.build(spec, seed=0), inputs_of(spec, 3)
+    for each in (model, twin):
+        if isinstance(each, runtime.Regularized):
+            each.set_schedules(5)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     if name in UNCOMPILED:
         with pytest.raises(torch._dynamo.exc.Unsupported, match=UNCOMPILED[name]):
             compiled(*x)
         return
-    twin = regspec.build(spec, seed=0)
     with torch.random.fork_rng():
         got = flat(compiled(*x))
         penalty = regspec.regularization_loss(model)

@@ -20,7 +20,7 @@ from regspec.text import faults
 from .markdown import ROOT
 
 HEAD = "regspec: 1\nname: net\ninputs: {x: {shape: [9, 4]}}\nparameters: {width: 4}\n"
-ALL = "there are l1, l2, l1_l2, orthogonal, norm, group_lasso, hoyer, spectral, kl_sparsity"
+ALL = "there are l1, l2, l1_l2, orthogonal, norm, group_lasso, hoyer, spectral, kl_sparsity, gaussian_kl"
 HALF = "an optimizer's weight_decay of d is {}{{l2: d / 2}}{}: its gradient is d * w, that of {{l2: c}} 2 * c * w"
 IN_LIST, OF_KERNEL = HALF.format("", ""), HALF.format("'kernel_regularizer: ", "'")
 SLOPE = "torch's slope is 0.01, and that of Keras's function 0.2: write {leaky_relu: 0.01}, or the slope that is meant"

@@ -90,7 +90,13 @@ PRINTED = {
     "frozen": FROZEN,
     "precision": PRECISION,
 }
-REFUSED_EXAMPLES = ("sparse_autoencoder", "transformer", "vit", "gpt")  # whose penalties or layers Keras does not have
+REFUSED_EXAMPLES = (
+    "sparse_autoencoder",
+    "transformer",
+    "vit",
+    "gpt",
+    "vae",
+)  # whose penalties or layers Keras does not have
 
 
 def ported(spec: regspec.ModelSpec, path: Path) -> regspec.ModelSpec:
@@ -142,6 +148,10 @@ REFUSED = {
     "sum": (
         f"{LINE}, kernel_regularizer: [{{l2: 0.1}}, {{orthogonal: 0.1}}]}}",
         "d has the regularizer l2 0.1 + orthogonal 0.1, which Keras does not have as one",
+    ),
+    "reduction": (
+        f"{LINE}, activity_regularizer: {{l2: 0.1, reduction: sum}}}}",
+        "d has the regularizer l2 0.1, a sum over the batch, where Keras divides by the batch size",
     ),
     "in part": (f"{LINE}, trainable: [kernel]}}", "d is trained in part, which Keras's layers can't be"),
     "function": (

@@ -40,6 +40,11 @@ def divergence(activity: np.ndarray, target: float) -> float:
     return float((target * np.log(target / rate) + (1 - target) * np.log((1 - target) / (1 - rate))).sum())
 
 
+def gaussian_kl(mean: np.ndarray, log_var: np.ndarray) -> float:
+    """Kingma and Welling (2014), appendix B."""
+    return float(-0.5 * (1 + log_var - mean**2 - np.exp(log_var)).sum())
+
+
 # The regularizer, and its formula.
 CASES: dict[str, tuple[Any, Callable[[Any], float]]] = {
     "L1": (runtime.L1(0.3), lambda w: 0.3 * np.abs(w).sum()),
@@ -59,6 +64,11 @@ CASES: dict[str, tuple[Any, Callable[[Any], float]]] = {
     "Orthogonal rows": (runtime.Orthogonal(0.3), lambda w: 0.3 * orthogonal(columns(w))),
     "Orthogonal columns": (runtime.Orthogonal(0.3, mode="columns"), lambda w: 0.3 * orthogonal(columns(w).T)),
     "KLSparsity": (runtime.KLSparsity(0.3, target=0.1), lambda w: 0.3 * divergence(w, 0.1)),
+    "GaussianKL": (runtime.GaussianKL(0.3), lambda w: 0.3 * gaussian_kl(*np.split(w, 2, axis=-1))),
+    "GaussianKL of the second": (
+        runtime.GaussianKL(0.3, dim=1),
+        lambda w: 0.3 * gaussian_kl(*np.split(w, 2, axis=1)),
+    ),
     "Sum": (runtime.Sum(runtime.L1(0.3), runtime.Norm(0.2)), lambda w: 0.3 * np.abs(w).sum() + 0.2 * np.linalg.norm(w)),
 }
 

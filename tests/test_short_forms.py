@@ -38,6 +38,7 @@ OTHERS: dict[str, str | None] = {
     "ClassToken": None,
     "PositionEmbedding": "sequence_length",
     "SinePositionEncoding": "max_wavelength",
+    "Sampling": None,
     "LayerScale": "init_values",
     "StochasticDepth": "drop_path_rate",
     "CustomScaleLayer": "scale",

@@ -149,12 +149,6 @@ def weights_of(layer: Layer, xs: Sequence[Symbol]) -> tuple[Weight, ...]:
     return tuple(_frozen_but(layer.trainable, weights)) if isinstance(layer.trainable, tuple) else weights
 
 
-def slot_of_inner(suffix: str) -> str:
-    """The slot of a penalty on an output inside a layer, by the module: ``suffix``, or ``suffix.part``."""
-    part = suffix.partition(".")[2]
-    return f"{part}.activity" if part else suffix.replace("_", ".")
-
-
 def _resolved(layer: Layer, inputs: Sequence[Symbol], activity: Regularizer | None, dtype: str) -> Resolved:
     layer.checked(*inputs)
     xs = taken(layer, inputs, dtype)
@@ -163,7 +157,7 @@ def _resolved(layer: Layer, inputs: Sequence[Symbol], activity: Regularizer | No
     _check_slots(layer, weights)
     terms = [_weight_term(weight, weight.regularizer) for weight in weights if weight.regularizer is not None]
     activities = {} if activity is None else {"activity": activity}
-    activities |= {slot_of_inner(suffix): regularizer for suffix, regularizer in layer.inner_activities.items()}
+    activities |= {layer.inner_slot(suffix): regularizer for suffix, regularizer in layer.inner_activities.items()}
     for slot, regularizer in activities.items():
         regularizer.check("activity", has_inputs=False)
         terms.append(Term(slot, regularizer))
@@ -212,6 +206,9 @@ def _check_units(activity: Regularizer | None, outputs: Sequence[Symbol]) -> Non
     for x in outputs if activity is not None and activity.reads_units else ():
         if x.is_open and x.rank > 3:
             raise ReadingError(f"has a penalty by the units of its output {text(x.spec_shape)}", x.rank)
+        units = x.logical[-1]
+        if activity is not None and activity.reads_halves and units is not None and units % 2:
+            raise ShapeError(f"has gaussian_kl, of as many means as logs of variances, but gives {text(x.spec_shape)}")
 
 
 def _frozen_but(trained: tuple[str, ...], weights: tuple[Weight, ...]) -> Iterator[Weight]:
@@ -226,9 +223,10 @@ def _frozen_but(trained: tuple[str, ...], weights: tuple[Weight, ...]) -> Iterat
 
 def _check_slots(layer: Layer, weights: tuple[Weight, ...]) -> None:
     """Raises where a layer regularizes a weight that it does not have, such as a bias with ``use_bias: false``."""
+    inner = [layer.inner_slot(suffix) for suffix in layer.inner_activities]
     for field_name in sorted(layer.model_fields_set):
         slot = field_name.removesuffix("_regularizer")
-        if slot in (field_name, "activity") or getattr(layer, field_name) is None:
+        if slot in (field_name, "activity", *inner) or getattr(layer, field_name) is None:
             continue
         if all(weight.slot != slot for weight in weights):
             raise ShapeError(f"has a {field_name}, but no {slot}")

@@ -1,30 +1,28 @@
 """The regularizers that a spec may name: functions of a weight or of a layer's output to a scalar.
 
 Forms: ``l2``; ``{l2: 1e-4}``; ``{l1: 1e-5, l2: 1e-4}``; ``{orthogonal: {factor: 0.01, mode: rows}}``; a list of
-these. Several in a mapping or a list are summed. The formulas stand with the runtime's classes of the same names.
+these. Several in a mapping or a list are summed. Beside them in a mapping may stand a ``schedule``, and the
+``reduction`` of an output's penalty: ``{l1: 1e-4, reduction: sum}``.
+The formulas stand with the runtime's classes of the same names.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import ConfigDict, Field, GetJsonSchemaHandler, create_model, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from regspec.code.expressions import Call, Import, call, unless
+from regspec.code.expressions import Call, call, unless
 from regspec.code.shapes import ShapeError
 from regspec.language.calls import is_call
 from regspec.language.fields import REFERENCE, Fraction, NotNegative
 from regspec.language.forms import Family, Named, at
-from regspec.language.registration import fields_of, importable, load_entry_points
+from regspec.language.registration import load_entry_points
 from regspec.language.schedules import Schedule, parse_schedules
 from regspec.language.serialized import is_serialized
-from regspec.text.problems import RegspecError
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,8 @@ class Penalty(Named):
     reads_axes: ClassVar[bool] = False  # whether it must see the axes as Keras counts them
     reads_units: ClassVar[bool] = False  # whether it is by units, so that it must know where they lie
     for_weights: ClassVar[bool] = True
+    reads_halves: ClassVar[bool] = False  # whether half of the units are one thing, and half another
+    averages_batch: ClassVar[bool] = False  # whether it is a mean over the batch by itself
     adds_up: ClassVar[bool] = False  # whether the penalty of kernels in one tensor is the sum of theirs
 
     @property
@@ -81,6 +81,9 @@ _SYNONYMS = {
     "frobenius": "norm",
     "l2_norm": "norm",
 }
+
+Reduction = Literal["mean", "sum"]  # over the batch, of the penalty of an output
+BESIDE = frozenset({"schedule", "reduction"})  # what a mapping may say besides its penalties
 
 REGULARIZERS: Family[Penalty] = Family(
     "regularizer", synonyms=_SYNONYMS, explained={"weight_decay": DECAY, "weightdecay": DECAY, "decay": DECAY}
@@ -226,12 +229,28 @@ class KlSparsity(Penalty):
     main = "strength"
     example = "{strength: 1e-3, target: 0.05}"
     reads_units = True
+    averages_batch = True
     for_weights = False
     strength: NotNegative
     target: Annotated[Fraction, Field(gt=0, lt=1)] = 0.05
 
     def lower(self, at: Dimensions) -> Call:
         return call("KLSparsity", self.strength, target=unless(0.05, self.target), dim=unless(-1, at.units))
+
+
+@REGULARIZERS.add
+class GaussianKl(Penalty):
+    """strength * the divergence of Gaussians from N(0, 1); half of the units are means, half logs of variances."""
+
+    main = "strength"
+    example = "1.0"
+    reads_units = True
+    reads_halves = True
+    for_weights = False
+    strength: NotNegative
+
+    def lower(self, at: Dimensions) -> Call:
+        return call("GaussianKL", self.strength, dim=unless(-1, at.units))
 
 
 @dataclass(frozen=True)
@@ -248,22 +267,24 @@ class Scheduled:
 class Regularizer:
     """The sum of one or more penalties, as a layer's slot has it."""
 
-    __slots__ = ("parts",)
+    __slots__ = ("parts", "reduction")
 
-    def __init__(self, parts: tuple[Penalty | Scheduled, ...]) -> None:
+    def __init__(self, parts: tuple[Penalty | Scheduled, ...], reduction: Reduction | None = None) -> None:
         self.parts = parts
+        self.reduction = reduction  # of an output's penalty; None for the model's
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Regularizer) and self.parts == other.parts
+        return isinstance(other, Regularizer) and (self.parts, self.reduction) == (other.parts, other.reduction)
 
     def __hash__(self) -> int:
-        return hash(self.parts)
+        return hash((self.parts, self.reduction))
 
     def __repr__(self) -> str:
-        return f"Regularizer({self.parts})"
+        return f"Regularizer({self.parts}, {self.reduction!r})"
 
     def __str__(self) -> str:
-        return " + ".join(map(str, self.parts))
+        added = " + ".join(map(str, self.parts))
+        return added if self.reduction is None else f"{added}, a {self.reduction} over the batch"
 
     @property
     def reads_axes(self) -> bool:
@@ -274,6 +295,11 @@ class Regularizer:
     def reads_units(self) -> bool:
         """Whether a part of it is by units, so that it must know where they lie."""
         return any(part.reads_units for part in self._penalties)
+
+    @property
+    def reads_halves(self) -> bool:
+        """Whether half of the units are one thing for a part of it, and half another."""
+        return any(part.reads_halves for part in self._penalties)
 
     def needs(self, rank: int) -> list[str]:
         """Which axes of a weight of this rank it must know: of inputs, of outputs, the columns of a matrix."""
@@ -287,6 +313,10 @@ class Regularizer:
 
     def check(self, slot: str, *, has_inputs: bool, has_outputs: bool = True) -> None:
         """Raises `ShapeError` where a part has no meaning for the slot, which may have axes of inputs and outputs."""
+        if self.reduction is not None and slot != "activity":
+            raise ShapeError(f"has a reduction over the batch on its {slot}, but that is for activities")
+        if self.reduction == "sum" and all(part.averages_batch for part in self._penalties):
+            raise ShapeError(f"has the reduction sum, but {self._penalties[0].name} is a mean over the batch by itself")
         for part in self._penalties:
             if slot != "activity" and not part.for_weights:
                 raise ShapeError(f"has {part.name} on its {slot}, but that is a regularizer of activities")
@@ -320,6 +350,15 @@ def _sum(penalties: list[Penalty], at: Dimensions) -> Call:
     return calls[0] if len(calls) == 1 else call("Sum", *calls)
 
 
+def _reduction(value: Any) -> Reduction:
+    if value not in get_args(Reduction):
+        context = {"expected": "mean or sum", "received": value}
+        with at("reduction"):
+            raise PydanticCustomError("form", "has a reduction that must be {expected}", context)
+    found: Reduction = value
+    return found
+
+
 class _RegularizerForms:
     """The forms of a regularizer, as an annotation of pydantic fields."""
 
@@ -333,20 +372,25 @@ class _RegularizerForms:
         if is_serialized(value):
             return Regularizer((REGULARIZERS.unserialized(value),))
         if isinstance(value, dict) and value:
-            penalties = [self._make(name, arguments) for name, arguments in value.items() if name != "schedule"]
-            if "schedule" not in value:
-                return Regularizer(tuple(penalties))
+            penalties = [self._make(name, arguments) for name, arguments in value.items() if name not in BESIDE]
             if not penalties:
-                raise PydanticCustomError("schedule", "has a schedule, but nothing that follows it")
+                raise PydanticCustomError(
+                    "beside", "has a {name}, but nothing that follows it", {"name": next(iter(value))}
+                )
+            reduction = _reduction(value["reduction"]) if "reduction" in value else None
+            if "schedule" not in value:
+                return Regularizer(tuple(penalties), reduction)
             with at("schedule"):
                 schedules = parse_schedules(value["schedule"])
-            return Regularizer(tuple(Scheduled(penalty, schedules) for penalty in penalties))
+            return Regularizer(tuple(Scheduled(penalty, schedules) for penalty in penalties), reduction)
         if isinstance(value, list) and value:
-            parts: list[Penalty | Scheduled] = []
+            summands: list[Regularizer] = []
             for index, item in enumerate(value):
                 with at(index):
-                    parts.extend(self.parse(item).parts)
-            return Regularizer(tuple(parts))
+                    summands.append(self.parse(item))
+                    if summands[-1].reduction != summands[0].reduction:
+                        raise PydanticCustomError("reduction", "must have the reduction of the others in the list")
+            return Regularizer(tuple(part for each in summands for part in each.parts), summands[0].reduction)
         expected = "a regularizer: a name, {name: strength}, or a list of these"
         raise PydanticCustomError("form", "must be {expected}", {"expected": expected, "received": value})
 
@@ -367,52 +411,3 @@ class _RegularizerForms:
 
 
 RegularizerField = Annotated[Regularizer, _RegularizerForms()]
-
-
-def register_regularizer(function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
-    """Makes a function of a tensor to a scalar a regularizer that specs may name; a decorator.
-
-    The parameters after the first become the regularizer's fields, with their annotations and defaults. The function
-    must be importable by its name, because the compiled source imports it. A package offers one without being
-    imported first by an entry point of the group ``regspec.regularizers``.
-
-    Raises:
-        RegspecError: where the function can't be imported by its name, or a name is taken.
-
-    Example:
-        >>> import torch, regspec
-        >>> @regspec.register_regularizer
-        ... def log_cosh(weight: torch.Tensor, strength: float = 1e-3) -> torch.Tensor:
-        ...     return strength * torch.log(torch.cosh(weight)).sum()
-
-        ``kernel_regularizer: {log_cosh: {strength: 1e-4}}`` then names it.
-    """
-    if function is None:
-        return partial(register_regularizer, name=name)
-    target = importable(function)
-    name = name or target.name
-    known = REGULARIZERS.members.get(name)
-    if name == "schedule" or (known is not None and not known.is_registered):
-        raise RegspecError(f"'{name}' can't be registered: it has a meaning of its own in regspec")
-
-    class Registered(Penalty):
-        model_config = ConfigDict(strict=False, arbitrary_types_allowed=True)
-        reads_axes = True
-        is_registered = True
-
-        def lower(self, at: Dimensions) -> Call:
-            arguments = {field: getattr(self, field) for field in type(self).model_fields}
-            if inspect.isclass(function):
-                return call(target, **arguments)
-            return call(Import("functools", "partial"), target, **arguments)
-
-    skip = 0 if inspect.isclass(function) else 1
-    fields: Any = fields_of(function, skip=skip)
-    if reserved := [field for field in fields if hasattr(Penalty, field)]:
-        raise RegspecError(f"'{name}' can't be registered: '{reserved[0]}' has a meaning of its own in a regularizer")
-    cls = create_model(
-        target.name, __base__=Registered, __doc__=inspect.getdoc(function), __module__=function.__module__, **fields
-    )
-    cls.name = name
-    REGULARIZERS.add(cls)
-    return function

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from regspec.code import axes
 from regspec.code.axes import Order
-from regspec.code.expressions import Expression, Module, call
+from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Count, Fraction, NotNegative, Size
 from regspec.language.fields import Sequence as SequenceField
-from regspec.language.regularizers import L1L2, Regularizer
+from regspec.language.regularizers import L1L2, Regularizer, RegularizerField
 from regspec.layers.families import Elementwise, Spatial
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Layer
+from regspec.layers.merging import named_together
 from regspec.layers.reshaping import Moved, Sequential
 
 NoiseShape = Annotated[tuple[Size | None, ...], SequenceField]
@@ -154,6 +155,48 @@ class GaussianNoise(Elementwise, Noise):
 
 
 @kind
+class Sampling(Elementwise, Noise):
+    """A sample of Gaussians by their means and the logs of their variances, as in a VAE; in evaluation the means."""
+
+    main = None
+    example = "{inputs: [mean, log_var]}"
+    arity: ClassVar[tuple[int, int | None]] = (2, 2)
+    is_in_keras = False  # whose example of a VAE writes it, and samples in evaluation too
+
+    kl_regularizer: RegularizerField | None = Field(
+        None,
+        description="A penalty on the means and logs of variances together, such as gaussian_kl, divided by the batch "
+        "size.",
+    )
+
+    @property
+    def reads_axes(self) -> bool:
+        return self.kl_regularizer is not None and self.kl_regularizer.reads_units
+
+    def order(self, x: Symbol) -> Order | None:
+        reads_places = self.kl_regularizer is not None and self.kl_regularizer.reads_axes
+        return axes.identity(x.rank) if reads_places else super().order(x)
+
+    def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
+        if any(each.shape != x.shape for each in others):
+            raise ShapeError(f"takes means and logs of variances of one shape, but {named_together(x, *others)} differ")
+        return x.shape
+
+    @property
+    def inner_activities(self) -> dict[str, Regularizer]:
+        return {} if self.kl_regularizer is None else {".kl": self.kl_regularizer}
+
+    def inner_slot(self, suffix: str) -> str:
+        return "kl"
+
+    def inner_units(self, output: Symbol) -> int:
+        return self.units_of(output)
+
+    def lower(self, x: Symbol, *others: Symbol) -> Expression:
+        return Module(call("Sampling", dim=unless(-1, self.units_of(x))))(x, *others)
+
+
+@kind
 class Identity(Moved, Elementwise):
     """The input, unchanged."""
 
@@ -180,8 +223,8 @@ class ActivityRegularization(Moved, Elementwise):
     @property
     def activity(self) -> Regularizer:
         """The penalty that its fields give, and any that it has besides."""
-        more = () if self.activity_regularizer is None else self.activity_regularizer.parts
-        return Regularizer((L1L2(l1=self.l1, l2=self.l2), *more))
+        own, more = L1L2(l1=self.l1, l2=self.l2), self.activity_regularizer
+        return Regularizer((own,)) if more is None else Regularizer((own, *more.parts), more.reduction)
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         return Module(call("nn.Identity"))(x)

@@ -287,6 +287,15 @@ class Layer(Frozen):
         """Penalties on outputs inside it, by the module that is listened to: ``suffix``, or ``suffix.part`` of one."""
         return {}
 
+    def inner_slot(self, suffix: str) -> str:
+        """The slot of a penalty on an output inside it, unique in the layer."""
+        part = suffix.partition(".")[2]
+        return f"{part}.activity" if part else suffix.replace("_", ".")
+
+    def inner_units(self, output: Symbol) -> int:
+        """The dimension that holds the units of an output inside it, where its own output lies as ``output``."""
+        return -1
+
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds by which a rule selects it: its own, and that of a layer that it wraps."""

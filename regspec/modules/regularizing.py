@@ -120,7 +120,9 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
                 own = tuple(part.name for part in parts)
                 model.add_weight_terms(regularizer, {each.term: own}, adds_parameters=len(own) > 1)
         else:
-            model.add_activity_terms(regularizer, {each.term: each.name}, reading=reading)
+            assert each.regularizer is not None
+            reduction = each.regularizer.reduction or "mean"
+            model.add_activity_terms(regularizer, {each.term: each.name}, reduction=reduction, reading=reading)
     model._regspec.attached.extend(dict.fromkeys(each.term for each, *_ in made))
     return model
 

@@ -37,6 +37,7 @@ from .modules.dropout import AlphaDropout as AlphaDropout
 from .modules.dropout import Dropout as Dropout
 from .modules.dropout import GaussianDropout as GaussianDropout
 from .modules.dropout import GaussianNoise as GaussianNoise
+from .modules.dropout import Sampling as Sampling
 from .modules.functions import mirror_pad as mirror_pad
 from .modules.functions import one_hot as one_hot
 from .modules.functions import take_of_each as take_of_each
@@ -97,6 +98,7 @@ from .penalties.regularizers import L1 as L1
 from .penalties.regularizers import L1L2 as L1L2
 from .penalties.regularizers import L2 as L2
 from .penalties.regularizers import Apart as Apart
+from .penalties.regularizers import GaussianKL as GaussianKL
 from .penalties.regularizers import GroupLasso as GroupLasso
 from .penalties.regularizers import GroupLassoOfBlocks as GroupLassoOfBlocks
 from .penalties.regularizers import Hoyer as Hoyer

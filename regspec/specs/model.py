@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from regspec.code.shapes import DataFormat, Precision
+from regspec.language.regularizers import Reduction
 from regspec.layers import Layer
 from regspec.specs.parameters import Search
 from regspec.specs.rules import LayerRule
-from regspec.specs.sections import FrozenPenalties, Input, Reduction
+from regspec.specs.sections import FrozenPenalties, Input
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem
 

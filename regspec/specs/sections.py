@@ -20,9 +20,9 @@ from regspec.language.fields import (
     Size,
     check_meanings,
 )
+from regspec.language.regularizers import Reduction
 from regspec.specs.rules import LayerRule
 
-Reduction = Literal["mean", "sum"]
 FrozenPenalties = Literal["omitted", "counted"]
 
 ParameterName = Annotated[str, NameForm(r"[A-Za-z_]\w*", "must consist of letters, digits and underscores")]

@@ -43,6 +43,11 @@ _NOTHING: list[Schema] = [{"type": "null"}, {"type": "object", "maxProperties": 
 _PARAMETER: Schema = {"$ref": "#/$defs/parameter"}
 _FAMILIES: tuple[Family[Any], ...] = (ACTIVATIONS, INITIALIZERS, CONSTRAINTS, REGULARIZERS, SCHEDULES)
 _SCHEDULE: Schema = {"$ref": "#/$defs/schedule", "description": "What the strength follows, from the first step on."}
+_REDUCTION: Schema = {
+    "enum": ["mean", "sum"],
+    "description": "Whether this penalty of an output is divided by the batch size (mean) or not (sum); the model's "
+    "activity_reduction when absent.",
+}
 _VALUE: Schema = {"not": {"type": "object", "anyOf": [{"required": [name]} for name in Searched.model_fields]}}
 _BLOCK_NAME = "^[a-z][A-Za-z0-9_]*$"
 
@@ -373,7 +378,7 @@ def _family(family: Family[Any]) -> Schema:
     }
     forms: list[Schema] = [*([{"anyOf": plain}] if plain else []), mapping, _CALL, _SERIALIZED]
     if family is REGULARIZERS:
-        mapping["properties"]["schedule"] = _SCHEDULE
+        mapping["properties"] |= {"schedule": _SCHEDULE, "reduction": _REDUCTION}
     if family in (REGULARIZERS, SCHEDULES):
         forms.append({"type": "array", "items": {"$ref": f"#/$defs/{family.definition}"}, "minItems": 1})
     if family is not REGULARIZERS:

@@ -290,6 +290,8 @@ def _dropouts() -> list[Row]:
         Row("SpatialDropout3D", {"rate": 0.4}, ((3, 4, 7, 5),), is_random=True),
         Row("GaussianDropout", {"rate": 0.4}, ((7, 5),), is_random=True),
         Row("GaussianNoise", {"stddev": 0.4}, ((7, 5),), is_random=True),
+        Row("Sampling", {}, ((5,),) * 2, is_random=True, has_reference=False),
+        Row("Sampling", {}, ((4, 7, 5),) * 2, is_random=True, has_reference=False),
         row("Identity", (7, 5)),
         row("ActivityRegularization", (7, 5), l1=0.1, l2=0.2),
     ]

@@ -80,3 +80,22 @@ class GaussianNoise(nn.Module):
 
     def extra_repr(self) -> str:
         return f"std={self.std}"
+
+
+class Sampling(nn.Module):
+    """A sample of Gaussians, by their means and the logarithms of their variances; in evaluation the means.
+
+    Kingma and Welling (2014), https://arxiv.org/abs/1312.6114. ``kl`` gives both, one after the other along ``dim``.
+    """
+
+    def __init__(self, *, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+        self.kl = nn.Identity()  # which a penalty listens to
+
+    def forward(self, mean: Tensor, log_var: Tensor) -> Tensor:
+        mean, log_var = self.kl(torch.cat([mean, log_var], self.dim)).chunk(2, self.dim)
+        return mean + torch.exp(log_var / 2) * torch.randn_like(mean) if self.training else mean
+
+    def extra_repr(self) -> str:
+        return "" if self.dim == -1 else f"dim={self.dim}"

@@ -274,6 +274,22 @@ class KLSparsity:
         return self.strength * (on + off).sum()
 
 
+@dataclass(frozen=True)
+class GaussianKL:
+    """``strength`` times the sum of ``KL(N(mean, exp(log_var)) || N(0, 1))``; units along ``dim``: means, then log_var.
+
+    Kingma and Welling (2014), https://arxiv.org/abs/1312.6114, appendix B.
+    """
+
+    strength: float
+    dim: int = -1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        mean, log_var = _wide(x).unflatten(self.dim, (2, -1)).unbind(self.dim - (self.dim < 0))
+        divergence: Tensor = 0.5 * (mean.square() + torch.expm1(log_var) - log_var).sum()
+        return self.strength * divergence
+
+
 class Sum:
     """The sum of several regularizers."""
 

@@ -85,6 +85,8 @@ class Arguments:
 
     def regularizer(self, value: Regularizer) -> Doc:
         """A sum of penalties as one of Keras's regularizers."""
+        if value.reduction == "sum":
+            raise ShapeError(f"has the regularizer {value}, where Keras divides by the batch size")
         made = [self._penalty(part) for part in value.parts]
         if len(made) == 1:
             return made[0]

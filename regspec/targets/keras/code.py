@@ -36,7 +36,8 @@ def print_keras(graph: Graph) -> str:
     file.add(graph)
     if graph.counts_frozen:
         file.problems.append(Problem("frozen_penalties: counted, which Keras 3 does not do"))
-    if graph.reduction != "mean" and any(term.is_activity for node in graph.layers() for term in node.resolved.terms):
+    terms = [term for node in graph.layers() for term in node.resolved.terms]
+    if graph.reduction != "mean" and any(each.is_activity and each.regularizer.reduction is None for each in terms):
         file.problems.append(Problem(f"activity_reduction: {graph.reduction}, where Keras divides by the batch size"))
     if file.problems:
         raise RegspecError(in_order(file.problems))

@@ -225,8 +225,9 @@ class Outliner:
         """A statement for the weight terms of each regularizer, and one for its activity terms."""
         graph = self.program.graph
         frozen = [beside("counts_frozen=", "True")] if graph.counts_frozen else []
-        reduction = [] if graph.reduction == "mean" else [beside("reduction=", literal(graph.reduction))]
-        for regularizer, group in _grouped(penalized, lambda each: each[1].constructor):
+        for (regularizer, own), group in _grouped(penalized, lambda each: (each[1].constructor, each[1].reduction)):
+            said = own or graph.reduction
+            reduction = [] if said == "mean" else [beside("reduction=", literal(said))]
             weights = {f"{step.name}.{e.slot}": _paths(step, e.places) for step, e in group if not e.is_activity}
             outputs = {f"{step.name}.{e.slot}": _paths(step, e.places) for step, e in group if e.is_activity}
             if weights:

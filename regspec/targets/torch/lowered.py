@@ -13,8 +13,8 @@ from regspec.code import axes
 from regspec.code.axes import Order
 from regspec.code.expressions import CASTS, Apply, Call, Expression, Module, call, walk
 from regspec.code.shapes import Symbol
-from regspec.graph.resolved import Resolved, Term, alike, slot_of_inner, taken, weights_of
-from regspec.language.regularizers import Dimensions
+from regspec.graph.resolved import Resolved, Term, alike, taken, weights_of
+from regspec.language.regularizers import Dimensions, Reduction
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 
@@ -35,6 +35,7 @@ class Penalized:
     constructor: Call
     places: tuple[Place, ...]
     is_activity: bool
+    reduction: Reduction | None = None  # of an output's penalty; None for the model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def _lowered(resolved: Resolved, inputs: Sequence[Symbol], dtype: str) -> Lowere
     absent = tuple(_absent(parameter) for parameter in layer.absent(*xs))
     fills = [Fill(place, call("nn.init.zeros_")) for place in absent]
     fills += [fill for weight in weights.values() for fill in _fills(weight)]
-    inner = {slot_of_inner(suffix): suffix for suffix in layer.inner_activities}
+    inner = {layer.inner_slot(suffix): suffix for suffix in layer.inner_activities}
     frozen = dict.fromkeys(_frozen([*weights.values()]))
     if layer.is_frozen_whole:
         frozen = {Place(""): None}
@@ -170,16 +171,17 @@ def _penalized(
     results: tuple[Expression, ...],
 ) -> Penalized:
     """A term at its place. ``inner`` has the modules of outputs inside the layer, by the slots of their terms."""
+    regularizer = term.regularizer
     if term.weight is not None:
         weight = weights[term.weight]
-        constructor = term.regularizer.lower(weight.dimensions)
-        return Penalized(term.slot, constructor, _places(weight), is_activity=False)
+        return Penalized(term.slot, regularizer.lower(weight.dimensions), _places(weight), is_activity=False)
     if term.slot in inner:
         module, _, part = inner[term.slot].partition(".")
-        return Penalized(term.slot, term.regularizer.lower(Dimensions(-1)), (Place(module, part),), is_activity=True)
+        at, place = Dimensions(layer.inner_units(output)), Place(module, part)
+        return Penalized(term.slot, regularizer.lower(at), (place,), True, regularizer.reduction)
     listened = next(Place(result.module.suffix) for result in results if isinstance(result, Apply))
-    units = -1 if term.regularizer.reads_axes else layer.units_of(output)  # see _computed
-    return Penalized(term.slot, term.regularizer.lower(Dimensions(units)), (listened,), is_activity=True)
+    units = -1 if regularizer.reads_axes else layer.units_of(output)  # see _computed
+    return Penalized(term.slot, regularizer.lower(Dimensions(units)), (listened,), True, regularizer.reduction)
 
 
 def _frozen(weights: Sequence[Weight]) -> Iterator[Place]:

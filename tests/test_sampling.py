@@ -1,0 +1,191 @@
+"""Sampling: the reparametrization, and the divergence of its Gaussians from N(0, 1) as a term."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import regspec
+
+HEAD = "regspec: 1\nname: vae\n"
+LAYERS = """
+layers:
+  - Dense: {name: mean, units: 3, inputs: x}
+  - Dense: {name: log_var, units: 3, inputs: x}
+  - Sampling: {name: z, inputs: [mean, log_var], kl_regularizer: %s}
+"""
+SPEC = HEAD + "inputs: {x: {shape: [4]}}" + LAYERS
+PLAIN = SPEC % "{gaussian_kl: 0.7}"
+IMAGES = """
+data_format: channels_first
+inputs: {x: {shape: [3, 4, 5]}}
+layers:
+  - Conv2D: {name: mean, filters: 2, kernel_size: 2, inputs: x}
+  - Conv2D: {name: log_var, filters: 2, kernel_size: 2, inputs: x}
+  - Sampling: {name: z, inputs: [mean, log_var], kl_regularizer: %s}
+"""
+
+
+def divergence(mean: Tensor, log_var: Tensor) -> Tensor:
+    """Kingma and Welling (2014), appendix B; of one sample of the batch on average."""
+    return -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum() / len(mean)
+
+
+def alone(source: str) -> Any:
+    """The model of a file that stands alone, with the initial values that a built one has."""
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(source, names)
+    return names["Vae"]()
+
+
+def parts(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    return model.mean(x), model.log_var(x)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+@pytest.mark.parametrize("way", ["built", "standalone", "compiled", "blocks"])
+def test_values(way: str, is_training: bool) -> None:
+    """The sample, the penalty and its gradient; in evaluation it gives the means."""
+    text = PLAIN
+    if way == "blocks":
+        text = (
+            HEAD
+            + "inputs: {x: {shape: [4]}}\nblocks:\n  encoder:"
+            + LAYERS.replace("\n", "\n    ") % "{gaussian_kl: 0.7}"
+        )
+        text = text.replace("inputs: x", "inputs: input") + "\nlayers:\n  - encoder: {name: encoder}\n"
+    torch.manual_seed(0)
+    model = alone(regspec.source(text, standalone=True)) if way == "standalone" else regspec.build(text, seed=0)
+    model.train(is_training)
+    own = model.encoder if way == "blocks" else model
+    called = torch.compile(model, backend="eager", fullgraph=True) if way == "compiled" else model
+    x = torch.randn(5, 4)
+    torch.manual_seed(1)
+    z = called(x)
+    mean, log_var = parts(own, x)
+    torch.manual_seed(1)
+    wanted = mean + (log_var / 2).exp() * torch.randn(5, 3) if is_training else mean
+    torch.testing.assert_close(z, wanted)
+    (name, penalty), *others = model.regularization_terms().items()
+    assert (name, others) == ("encoder.z.kl" if way == "blocks" else "z.kl", [])
+    torch.testing.assert_close(penalty, 0.7 * divergence(mean, log_var))
+    weights = [own.mean.weight, own.log_var.weight]
+    gradients = torch.autograd.grad(model.regularization_loss(), weights)
+    torch.testing.assert_close(gradients, torch.autograd.grad(0.7 * divergence(*parts(own, x)), weights))
+
+
+@pytest.mark.parametrize("regularizer", ["{gaussian_kl: 0.7}", "[{gaussian_kl: 0.7}, {l2: 0.1}]"])
+def test_of_images(regularizer: str) -> None:
+    """Means and logs of variances lie along the channels, which come first."""
+    model = regspec.build(HEAD + IMAGES.lstrip() % regularizer, seed=0)
+    x = torch.randn(3, 3, 4, 5)
+    model(x)
+    mean, log_var = parts(model, x)
+    wanted = 0.7 * divergence(mean, log_var)
+    if "l2" in regularizer:
+        wanted = wanted + 0.1 * (mean.square().sum() + log_var.square().sum()) / 3
+    torch.testing.assert_close(model.regularization_terms()["z.kl"], wanted)
+
+
+def test_half_of_the_units() -> None:
+    """As an activity regularizer, of a layer whose first units are the means; of channels, too."""
+    for layer, shape, dim in (
+        ("Dense: {name: y, units: 6, activity_regularizer: {gaussian_kl: 0.7}}", [4], 1),
+        ("Conv2D: {name: y, filters: 6, kernel_size: 2, activity_regularizer: {gaussian_kl: 0.7}}", [3, 4, 5], 1),
+    ):
+        text = f"{HEAD}data_format: channels_first\ninputs: {{x: {{shape: {shape}}}}}\nlayers:\n  - {layer}\n"
+        model = regspec.build(text, seed=0)
+        y = model(torch.randn(5, *shape))
+        torch.testing.assert_close(model.regularization_loss(), 0.7 * divergence(*y.chunk(2, dim)))
+
+
+def test_scheduled() -> None:
+    model = regspec.build(SPEC % "{gaussian_kl: 0.7, schedule: {warmup: 10}}", seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    regspec.bind(model, optimizer)
+    x = torch.randn(5, 4)
+    for step in range(3):
+        model(x)
+        loss = model.regularization_loss()
+        torch.testing.assert_close(loss, 0.7 * step / 10 * divergence(*parts(model, x)))
+        loss.backward()
+        optimizer.step()
+
+
+def test_on_the_gradient_route() -> None:
+    """The gradient of the penalty is taken along by what becomes of the sample."""
+    gradients = []
+    for route in ("loss", "gradient"):
+        model = regspec.build(PLAIN, seed=0)
+        regspec.bind(model, torch.optim.SGD(model.parameters(), lr=0.1), activity=route)
+        torch.manual_seed(1)
+        loss = model(torch.ones(5, 4)).square().sum()
+        (loss + model.regularization_loss()).backward()
+        gradients.append(torch.cat([each.grad.flatten() for each in model.parameters()]))
+    torch.testing.assert_close(*gradients)
+
+
+def test_exported() -> None:
+    model = regspec.build(PLAIN, seed=0).eval()
+    x = torch.randn(5, 4)
+    exported = torch.export.export(model, (x,)).module()
+    torch.testing.assert_close(exported(x), model.mean(x))
+
+
+def test_samples_are_of_the_gaussians() -> None:
+    layer = regspec.build(
+        regspec.loads(
+            "{regspec: 1, inputs: {mean: {shape: [2]}, log_var: {shape: [2]}}, "
+            "layers: [Sampling: {name: z, inputs: [mean, log_var]}]}"
+        )
+    )
+    torch.manual_seed(0)
+    mean, log_var = torch.tensor([0.5, -2.0]), torch.tensor([0.0, 1.5])
+    z = layer(mean.expand(40_000, 2), log_var.expand(40_000, 2))
+    torch.testing.assert_close(z.mean(0), mean, rtol=0, atol=0.05)
+    torch.testing.assert_close(z.var(0).log(), log_var, rtol=0, atol=0.05)
+
+
+FAULTS = {
+    "shapes": (
+        SPEC.replace("name: log_var, units: 3", "name: log_var, units: 2") % "l2",
+        "z takes means and logs of variances of one shape, but 'mean' (batch, 3) and 'log_var' (batch, 2) differ",
+    ),
+    "one input": (
+        SPEC.replace("[mean, log_var]", "log_var").replace(
+            "name: log_var, units: 3, inputs: x", "name: log_var, units: 3"
+        )
+        % "l2",
+        "z takes 2 inputs, but is given 1",
+    ),
+    "halves": (
+        f"{HEAD}inputs: {{x: {{shape: [4]}}}}\nlayers: [Dense: {{units: 3, activity_regularizer: {{gaussian_kl: 1}}}}]",
+        "dense has gaussian_kl, of as many means as logs of variances, but gives (batch, 3)",
+    ),
+    "a weight": (
+        f"{HEAD}inputs: {{x: {{shape: [4]}}}}\nlayers: [Dense: {{units: 4, kernel_regularizer: {{gaussian_kl: 1}}}}]",
+        "dense has gaussian_kl on its kernel, but that is a regularizer of activities",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults(name: str) -> None:
+    text, problem = FAULTS[name]
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.build(text)
+    assert [each.what for each in raised.value.problems] == [problem]
+
+
+def test_keras_has_none() -> None:
+    with pytest.raises(regspec.RegspecError, match="z is of kind Sampling, and Keras 3 has no such layer"):
+        regspec.source(PLAIN, target="keras")
+
+
+def test_of_a_module_that_was_not_compiled() -> None:
+    model = regspec.regularize(nn.Linear(4, 6), [{"types": ["Linear"], "activity_regularizer": {"gaussian_kl": 0.7}}])
+    y = model(torch.randn(5, 4))
+    torch.testing.assert_close(regspec.regularization_loss(model), 0.7 * divergence(*y.chunk(2, 1)))
