@@ -69,7 +69,8 @@ class Vit(Regularized):
             nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.token(self.patches(image).reshape(-1, 64, 16).permute(0, 2, 1))
+        x = self.patches(image)
+        x = self.token(x.reshape(x.size(0), 64, 16).permute(0, 2, 1))
         x = self.positions(x)
         x = self.norm(self.encoder(x))[:, 0]
         return self.logits(x)

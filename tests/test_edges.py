@@ -370,3 +370,11 @@ def test_a_file_in_the_way_is_not_run(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-c", "from regspec.cli import main; main()", "show", "net.yaml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_larger_image_is_no_larger_batch() -> None:
+    """A Reshape keeps the batch: what has other sizes than the spec says is an error of torch, and not mixed."""
+    model = regspec.build(spec("Reshape: {target_shape: [48]}", "x: {shape: [3, 4, 4]}"))
+    assert model(torch.randn(2, 3, 4, 4)).shape == (2, 48)
+    with pytest.raises(RuntimeError, match="shape"):
+        model(torch.randn(2, 3, 8, 8))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 import torch
 
 import regspec
+from regspec.keras.kinds import kind_of
+from regspec.layers.kinds import BUILT_IN, KINDS, OPERATIONS
 
 WORDS = "regspec: 1\ninputs: {words: {shape: [5], dtype: int64}}\nlayers:\n"
 MASKED = WORDS + "  - Embedding: {name: words_embedded, input_dim: 9, output_dim: 4, mask_zero: true}\n"
@@ -152,3 +156,26 @@ def test_what_is_not_rotated(shape: str, size: int, fault: str) -> None:
     text = STEPS.replace("[5, 4]", shape).replace("layers:", "data_format: channels_last\nlayers:")
     with pytest.raises(regspec.RegspecError, match=fault):
         regspec.loads(text + ATTENTION % size)
+
+
+IN_OLDER_KERAS = {"LocallyConnected1D", "LocallyConnected2D"}
+IN_APPLICATIONS = {"LayerScale", "StochasticDepth", "CustomScaleLayer"}
+OWN = sorted(name for name in BUILT_IN - OPERATIONS - IN_OLDER_KERAS - IN_APPLICATIONS if not KINDS[name].is_in_keras)
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+def test_a_class_of_that_name_is_not_ported(name: str, suffix: str, tmp_path: Path) -> None:
+    """That of keras_hub gives the positions alone, and the user's does what it will; registered or not."""
+    cls = type(name, (keras.layers.Identity,), {})
+    inputs = keras.Input((5, 4))
+    keras.Model(inputs, cls()(inputs)).save(tmp_path / f"model.{suffix}")
+    with pytest.raises(regspec.RegspecError, match=f"no kind ports the class {name}"):
+        regspec.port(tmp_path / f"model.{suffix}")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_class_of_which_a_file_says_the_name_alone(name: str) -> None:
+    """As files of Keras 2 do."""
+    assert kind_of(name) is None

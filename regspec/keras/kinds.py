@@ -20,13 +20,15 @@ from regspec.layers.layer import Layer
 Answer = TypeVar("Answer")
 
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}  # that Keras exports under another name
+# Kinds of this package's own: no Keras has a layer of that name, so that one in a file is the user's.
+OWN = frozenset(("JumpReLU", "Sampling", "Parameter", "ClassToken", "PositionEmbedding", "SinePositionEncoding"))
 
 
 def kind_of(class_name: str) -> type[Layer] | None:
     """The kind that ports a layer's class, if there is one."""
     cls = KINDS.get(CLASSES.get(class_name, class_name))
     # a layer of that name is the user's own
-    return None if class_name in OPERATIONS else cls
+    return None if class_name in OPERATIONS or class_name in OWN else cls
 
 
 def nearest(answers: Mapping[type[Layer], Answer], cls: type[Layer]) -> Answer:

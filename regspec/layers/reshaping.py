@@ -106,9 +106,8 @@ class Reshape(Moved):
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         sizes = self.output_shape(x)[1:]
-        if None in sizes:  # which torch infers
-            return x.method("reshape", x.method("size", 0), *self.target_shape)
-        return x.method("reshape", -1, *(size or 1 for size in sizes))  # so that torch infers the batch
+        inner = self.target_shape if None in sizes else sizes  # torch infers what is not known
+        return x.method("reshape", x.method("size", 0), *inner)
 
 
 @kind
