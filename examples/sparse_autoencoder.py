@@ -16,7 +16,7 @@ class SparseAutoencoder(Regularized):
         self.add_weight_terms(
             L2(1e-06), {"code.kernel": "code_.weight", "reconstruction.kernel": "reconstruction.weight"}
         )
-        self.add_activity_terms(KLSparsity(0.002), {"code.activity": "code_activation"})
+        self.add_activity_terms(KLSparsity(0.002, target=0.05), {"code.activity": "code_activation"})
         for layer in (self.code_, self.reconstruction):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

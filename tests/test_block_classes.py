@@ -370,3 +370,18 @@ def test_it_starts_as_its_layers_do(case: Case) -> None:
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         assert ours.abs().max() <= theirs.abs().max() * 3 + 1e-6
         assert ours.abs().max() >= theirs.abs().max() / 3 - 1e-6
+
+
+def test_outputs_of_a_block_by_the_names_of_its_layers() -> None:
+    """Where they are a list: by number too. A name that two of them have tells none of them."""
+    text = (
+        "regspec: 1\ninputs: {x: {shape: [4]}}\n"
+        "blocks: {two: {layers: [Dense: {name: out, units: 4}, Dense: {name: skip, units: 4}], outputs: [out, skip]}}\n"
+        "layers: [two: {name: t}, Subtract: {inputs: [t.out, t.skip]}]\n"
+    )
+    assert regspec.source(text) == regspec.source(text.replace("t.out, t.skip", "t.0, t.1"))
+    with pytest.raises(regspec.RegspecError, match="'t' has no output 'skp'"):
+        regspec.loads(text.replace("t.skip", "t.skp"))
+    twice = text.replace("outputs: [out, skip]", "outputs: [out, out, skip]")
+    with pytest.raises(regspec.RegspecError, match="'t' has no output 'out'"):
+        regspec.loads(twice)

@@ -346,7 +346,11 @@ class _Resolver:
         """Makes the outputs of a node known by name to the entries after it."""
         scope.nodes[node.name] = node
         names = node.block.output_names if isinstance(node, BlockNode) else None
-        scope.tensors[node.name] = dict(zip(names or map(str, range(len(node.outputs))), node.outputs, strict=True))
+        known = dict(zip(names or map(str, range(len(node.outputs))), node.outputs, strict=True))
+        if isinstance(node, BlockNode) and names is None and len(node.outputs) > 1:  # by its layers' names, too
+            sources = [x.source for x in node.block.outputs]
+            known.update({name: known[str(sources.index(name))] for name in sources if sources.count(name) == 1})
+        scope.tensors[node.name] = known
 
     def _inputs(self, names: tuple[str, ...] | None, scope: _Scope, origin: Origin | None) -> list[Symbol]:
         if names is None:

@@ -233,6 +233,21 @@ RESERVED = frozenset(
 )
 
 
+def _no_cells(value: Any) -> Any:
+    """Refuses a number of cells, as torch has it, with the way out."""
+    if isinstance(value, (int, list, tuple)) and not isinstance(value, bool):
+        hint = (
+            "torch's padding is a layer before it, '- ZeroPadding2D: 1'; same pads otherwise where strides are over 1"
+        )
+        raise PydanticCustomError(
+            "padding", "must be 'valid' or 'same', but is {value}", {"value": str(value), "hint": hint}
+        )
+    return value
+
+
+NoCells = BeforeValidator(_no_cells)  # of a padding that is a word
+
+
 @cache
 def snake_case(name: str) -> str:
     """The name that Keras gives a layer of this class: ``MaxPooling2D`` gives ``max_pooling2d``."""

@@ -235,7 +235,7 @@ class KlSparsity(Penalty):
     target: Annotated[Fraction, Field(gt=0, lt=1)] = 0.05
 
     def lower(self, at: Dimensions) -> Call:
-        return call("KLSparsity", self.strength, target=unless(0.05, self.target), dim=unless(-1, at.units))
+        return call("KLSparsity", self.strength, target=self.target, dim=unless(-1, at.units))
 
 
 @REGULARIZERS.add

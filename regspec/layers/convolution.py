@@ -6,13 +6,13 @@ padding is at the end. Equal padding on both sides is torch's own; any other is 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from regspec.code.expressions import Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, same_padding, windowed
-from regspec.language.fields import Counts, Size, Sizes
+from regspec.language.fields import Counts, NoCells, Size, Sizes
 from regspec.layers.families import Activated, Spatial
 from regspec.layers.kinds import kind
 from regspec.layers.layer import Weight
@@ -32,7 +32,7 @@ class Window(Spatial):
     takes_signals = True
 
     strides: Sizes = Field((1,), validate_default=True, description="The step of the window along each spatial axis.")
-    padding: Literal["valid", "same", "causal"] = Field(
+    padding: Annotated[Literal["valid", "same", "causal"], NoCells] = Field(
         "valid",
         description="valid: only whole windows; same: padded to ceil(size / stride); causal: padded before only.",
     )
@@ -76,7 +76,7 @@ class Window(Spatial):
 class Even(Window):
     """A window whose padding, if it has any, lies on both sides."""
 
-    padding: Literal["valid", "same"] = Field(
+    padding: Annotated[Literal["valid", "same"], NoCells] = Field(
         "valid", description="valid: only whole windows; same: padded with zeros to ceil(size / stride) windows."
     )
 
@@ -324,7 +324,7 @@ class SeparableConvolution(PointwiseSlot, BiasSlot, Activated, Depthwise):
 class SeparableConv1D(SeparableConvolution):
     """A depthwise convolution along time or space, then a pointwise one."""
 
-    padding: Literal["valid", "same", "causal"] = Field(  # type: ignore[assignment]  # causal as in Keras 2
+    padding: Annotated[Literal["valid", "same", "causal"], NoCells] = Field(  # type: ignore[assignment]  # causal as in Keras 2
         "valid",
         description="valid: only whole windows; same: padded to ceil(size / stride); causal: padded before only.",
     )

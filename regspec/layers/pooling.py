@@ -8,14 +8,14 @@ and the first window is dropped. Padded cells count neither in a maximum nor in 
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from regspec.code.axes import Order
 from regspec.code.expressions import OMIT, Expression, Module, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol, same_padding, windowed
-from regspec.language.fields import Sizes
+from regspec.language.fields import NoCells, Sizes
 from regspec.layers.convolution import compact
 from regspec.layers.families import Spatial
 from regspec.layers.kinds import kind
@@ -33,7 +33,7 @@ class Pooling(Spatial):
     strides: Sizes | None = Field(
         None, description="The step of the window along each spatial axis; its size when absent."
     )
-    padding: Literal["valid", "same"] = Field(
+    padding: Annotated[Literal["valid", "same"], NoCells] = Field(
         "valid", description="valid: only whole windows; same: padded to ceil(size / stride) windows."
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from regspec.language.activations import ACTIVATIONS
-from regspec.language.fields import snake_case
 from regspec.text.problems import did_you_mean
 
 COLON = "write '- Dense: {units: 10}', with a colon and a space"
@@ -75,7 +74,7 @@ def kind_hint(name: str, known: Iterable[str]) -> str | None:
     if folded in _EXPLAINED:
         return _EXPLAINED[folded]
     known = [*known]
-    if ACTIVATIONS.get(name) is not None and folded not in map(str.casefold, known):
-        return f"write '- Activation: {{activation: {snake_case(name)}}}'"
+    if (activation := ACTIVATIONS.get(name)) is not None and folded not in map(str.casefold, known):
+        return f"write '- Activation: {{activation: {activation.name}}}'"
     own = "a kind of your own is known after 'regspec --import MODULE'" if name[0].isupper() else None
     return did_you_mean(name, known) or own

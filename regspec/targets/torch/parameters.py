@@ -137,7 +137,12 @@ class Parameters:
             self.names[column] = self._free(own)
 
     def _is_known(self, column: Column) -> bool:
-        return len({*column}) == 1 or column in self.own_names or column in self.names or bool(self._made(column, ""))
+        return (
+            len({*column}) == 1
+            or column in self.own_names
+            or column in self.names
+            or bool(self._made(column, "padding"))
+        )
 
     def _made(self, column: Column, hint: str) -> tuple[str, Column] | None:
         """How a column is made of another: its negative, a multiple of it, a part of it; one less, of copies."""
@@ -149,7 +154,8 @@ class Parameters:
                 return "-{}", other
             if hint == "repeat" and all(a == b - 1 for a, b in pairs):
                 return "{} - 1", other
-            is_certain = len({*column}) >= MANY or hint in (self.own_names.get(other), self.names.get(other))
+            name = self.own_names.get(other) or self.names.get(other)
+            is_certain = hint == name or (hint == "padding" and len({*column}) >= MANY)
             if is_certain and (factor := _factor(pairs)) is not None:
                 return f"{{}} * {factor}", other
             if is_certain and (factor := _factor([(b, a) for a, b in pairs])) is not None:
