@@ -38,7 +38,7 @@ def test_activities_are_those_of_the_last_forward(make: Make) -> None:
 
 
 def test_a_model_without_terms_has_no_loss() -> None:
-    """It is a plain module; asked by `regspec`, its spec says that there is none, and any other module is a fault."""
+    """It is a plain module, of which a loop may ask what it asks of any model; of other modules that is a fault."""
     spec = regspec.loads("{regspec: 1, inputs: {x: {shape: [3]}}, layers: [{Dense: {units: 2}}]}")
     model = regspec.build(spec)
     assert type(model).__bases__ == (nn.Module,)
@@ -49,6 +49,11 @@ def test_a_model_without_terms_has_no_loss() -> None:
         assert regspec.regularization_terms(each) == regspec.strengths(each) == regspec.sparsity(each) == {}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     regspec.bind(model, optimizer, l2="decay").remove()
+    for built in (model, copy.deepcopy(model)):
+        assert built.regularization_loss() == 0
+        assert built.regularization_terms(detach=True) == {}
+        built.apply_constraints()
+        built.set_schedules(3)
     with pytest.raises(regspec.RegspecError, match="Linear has no penalties"):
         regspec.regularization_loss(nn.Linear(3, 2))
 

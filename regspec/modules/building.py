@@ -15,12 +15,13 @@ from types import ModuleType
 from typing import Any, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from regspec.code.expressions import Call
 from regspec.code.shapes import Precision
 from regspec.graph.loading import AnySpec, graph_of
 from regspec.graph.network import Graph, LayerNode
+from regspec.runtime import Regularized
 from regspec.targets.torch.program import program_of
 from regspec.targets.torch.writing import print_source, value_source
 from regspec.text.problems import Problem, RegspecError
@@ -39,8 +40,8 @@ def build(
 ) -> nn.Module:
     """The module that a spec, or the file of one, compiles to: an instance of the class that `regspec.source` prints.
 
-    With penalties or constraints it has `regularization_loss()` and all that belongs to it; without, it is a plain
-    ``nn.Module``.
+    It has `regularization_loss()` and what else a training loop calls. Without penalties and constraints its class is a
+    plain ``nn.Module``, to which these are given here: the loss is 0 then.
 
     Args:
         spec: a ModelSpec, or what `regspec.load` takes: a path, a text, a mapping.
@@ -174,8 +175,35 @@ def _executed(text: str) -> Executed:
     classes = tuple(each for each in vars(module).values() if isinstance(each, type) and each.__module__ == name)
     for cls in classes:
         cls.__reduce__ = partialmethod(_reduce, cls, text)  # type: ignore[method-assign, assignment]  # mypy wants a def
+        if not issubclass(cls, Regularized):
+            for method in (regularization_loss, regularization_terms, apply_constraints, set_schedules):
+                setattr(cls, method.__name__, method)
         del cls  # which would count as a reference
     return Executed(module, classes, tuple(map(sys.getrefcount, classes)))
+
+
+# -- what a loop calls of any model that was built, given to those that have no penalties and are plain modules --------
+
+
+def regularization_loss(self: nn.Module) -> Tensor:
+    """The regularization loss of a model without penalties: 0."""
+    return torch.zeros(())
+
+
+def regularization_terms(self: nn.Module, *, detach: bool = False) -> dict[str, Tensor]:
+    """The penalties of a model without them: none."""
+    return {}
+
+
+def apply_constraints(self: nn.Module) -> None:
+    """Projects no weight, in a model without constraints."""
+
+
+def set_schedules(self: nn.Module, step: int, epoch: int | None = None) -> None:
+    """Sets no strength, in a model without penalties."""
+
+
+# -- copies ------------------------------------------------------------------------------------------------------------
 
 
 def _reduce(self: nn.Module, compiled: type[Any], text: str) -> tuple[Any, ...]:
