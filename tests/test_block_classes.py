@@ -70,6 +70,37 @@ CASES = {
         ),
         ((3, 8, 7),),
     ),
+    "a separable convolution with strides": Case(
+        """
+        inputs: {x: {shape: [3, 8, 7]}}
+        blocks:
+          down:
+            parameters: {filters: null, strides: 1}
+            layers: [SeparableConv2D: {name: conv, filters: $filters, strides: $strides, kernel_size: 3, padding: same}]
+        layers: [down: {filters: 4}, down: {filters: 6, strides: 2}, Flatten, Dense: {units: 2}]
+        """,
+        1,
+        ("F.pad(input, self.padding)",),
+        ((3, 8, 7),),
+    ),
+    "parameters that hide what the class uses": Case(
+        """
+        name: net
+        inputs: {x: {shape: [7, 3]}}
+        blocks:
+          rec:
+            parameters: {LSTM: 2, L2: 3, Rec: 1, Net: 2}
+            layers:
+              - LSTM: {name: l, units: $LSTM, activation: relu, return_sequences: true}
+              - Dense: {name: d, units: $L2, kernel_regularizer: {l2: 0.1}}
+              - Dense: {name: e, units: $Rec}
+              - Dense: {name: f, units: $Net}
+        layers: [rec: {LSTM: 4, Rec: 3}, rec: {L2: 5, Net: 1}, rec: {LSTM: 3, L2: 7, Net: 4}]
+        """,
+        1,
+        ("LSTM(in_features, LSTM_, ", "[LSTM_ : LSTM_ * 2]"),
+        ((7, 3),),
+    ),
     "a stride, with padding at both sides": Case(
         """
         inputs: {x: {shape: [3, 9, 7]}}

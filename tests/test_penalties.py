@@ -58,6 +58,18 @@ def test_a_model_without_terms_has_no_loss() -> None:
         regspec.regularization_loss(nn.Linear(3, 2))
 
 
+def test_a_part_without_penalties_has_no_loss_of_its_own() -> None:
+    """Where the model has penalties: what is inside the part may have some, which 0 would leave out."""
+    model = regspec.build(
+        "regspec: 1\ninputs: {x: {shape: [3]}}\n"
+        "blocks:\n  inner: {layers: [Dense: {name: d, units: 3, kernel_regularizer: l2}]}\n"
+        "  outer: {layers: [inner: {name: i}, Softmax: {name: s}]}\nlayers: [outer: {name: o}]\n"
+    )
+    assert not hasattr(model.o, "regularization_loss")
+    agree(regspec.regularization_loss(model.o), 0.01 * model.o.i.d.weight.square().sum())
+    agree(regspec.regularization_loss(model.o), model.regularization_loss())
+
+
 def test_a_model_with_constraints_alone() -> None:
     """It has no loss to speak of, and constraints to apply."""
     model = regspec.build(

@@ -175,7 +175,7 @@ def _executed(text: str) -> Executed:
     classes = tuple(each for each in vars(module).values() if isinstance(each, type) and each.__module__ == name)
     for cls in classes:
         cls.__reduce__ = partialmethod(_reduce, cls, text)  # type: ignore[method-assign, assignment]  # mypy wants a def
-        if not issubclass(cls, Regularized):
+        if not issubclass(classes[-1], Regularized):  # nor is any block's; a part of a model with penalties has no loss
             for method in (regularization_loss, regularization_terms, apply_constraints, set_schedules):
                 setattr(cls, method.__name__, method)
         del cls  # which would count as a reference

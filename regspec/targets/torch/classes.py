@@ -257,7 +257,7 @@ class Outliner:
         filled = beside(Blank(MODULE), f".{parameter}")
         if fill.rows is not None:
             filled = beside(
-                filled, Brackets("[", tuple(self.printer.argument("units", row) for row in fill.rows), "]", "slice")
+                filled, Brackets("[", tuple(self.printer.argument("rows", row) for row in fill.rows), "]", "slice")
             )
         return self.printer.call(fill.call.function, filled, fill.call)
 

@@ -1,4 +1,7 @@
-"""Zeros that a window adds itself: a ZeroPadding before a convolution is the convolution's ``padding``.
+"""Where zeros are added: by a window itself, as a convolution's ``padding``, or by an ``F.pad`` before it.
+
+A ZeroPadding before a convolution becomes the convolution's own. Blocks that are one class, of which only some can do
+so, have all of it before.
 
 Two ways were weighed: a tensor that carries the zeros that are still to be added, as it carries its order of axes, and
 that every layer but a convolution must be given with them; or, as here, a pass over the steps of a forward, which knows
@@ -11,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from regspec.code.expressions import Apply, Call, Module, Value, replaced, walk
+from regspec.code.expressions import Apply, Call, Module, Value, call, replaced, unless, walk
 from regspec.code.shapes import Symbol
 from regspec.layers.convolution import compact
 from regspec.targets.torch.steps import Step
@@ -72,17 +75,76 @@ def _padded(step: Step, zeros: tuple[int, ...], is_not_negative: bool) -> Step |
     rank = (MAXIMA if is_maximum else CONVOLUTIONS).get(constructor.function)
     if rank != len(zeros):
         return None
-    given = dict(constructor.keywords)
-    own = _sizes(given.pop("padding", 0), rank)
-    cells = tuple(each + more for each, more in zip(own, zeros, strict=True))
+    cells = tuple(each + more for each, more in zip(_own(constructor, rank), zeros, strict=True))
     if is_maximum and not _fits(constructor, cells):
         return None
-    stride = {"stride": given.pop("stride")} if "stride" in given else {}
-    keywords = {**stride, "padding": compact(cells), **given}
-    module = Module(Call(constructor.function, constructor.arguments, tuple(keywords.items())), applied.module.suffix)
-    made = Apply(module, applied.arguments, applied.keywords)
-    modules = tuple(module if each == applied.module else each for each in step.lowered.modules)
-    results = (replaced(result, {applied: made}),)
+    module = _with_padding(applied.module, constructor, compact(cells))
+    return _with_window(step, applied, replace(applied, module=module))
+
+
+def padded_apart(forwards: Iterable[Sequence[Step]]) -> frozenset[str]:
+    """The layers that pad by an ``F.pad`` before a convolution in some forwards, and in others by the convolution."""
+    found: dict[str, set[bool]] = {}
+    for step in (step for steps in forwards for step in steps):
+        if (applied := _convolution(step)) is not None:
+            found.setdefault(step.name, set()).add(_pad_before(applied) is not None)
+    return frozenset(name for name, ways in found.items() if len(ways) > 1)
+
+
+def with_explicit_padding(steps: Sequence[Step], names: frozenset[str]) -> tuple[Step, ...]:
+    """The steps, with all padding of these layers before their convolutions."""
+    return tuple(_explicit(step) if step.name in names else step for step in steps)
+
+
+def _explicit(step: Step) -> Step:
+    applied = _convolution(step)
+    if applied is None:  # a view of what the layer takes, which has its name
+        return step
+    constructor = applied.module.constructor
+    assert isinstance(constructor, Call)
+    own = _own(constructor, CONVOLUTIONS[str(constructor.function)])
+    before = _pad_before(applied)
+    x = applied.arguments[0] if before is None else before.arguments[0]
+    given = [0] * 2 * len(own) if before is None else _sizes(before.arguments[1], 0)
+    cells = [each for side in reversed(own) for each in (side, side)]
+    padded = call("F.pad", x, tuple(a + b for a, b in zip(cells, given, strict=True)))
+    return _with_window(step, applied, _with_padding(applied.module, constructor, 0)(padded))
+
+
+def _convolution(step: Step) -> Apply | None:
+    """The first convolution that a step applies, to one tensor; None where it applies none."""
+    found = [
+        each
+        for result in step.lowered.results
+        for each in walk(result)
+        if isinstance(each, Apply)
+        and isinstance(each.module.constructor, Call)
+        and each.module.constructor.function in CONVOLUTIONS
+    ]
+    return found[0] if found and len(found[0].arguments) == 1 else None
+
+
+def _pad_before(applied: Apply) -> Call | None:
+    """The padding before a convolution."""
+    x = applied.arguments[0]
+    return x if isinstance(x, Call) and x.function == "F.pad" and not x.keywords else None
+
+
+def _own(constructor: Call, rank: int) -> tuple[int, ...]:
+    """The padding of a window, along each axis."""
+    return _sizes(dict(constructor.keywords).get("padding", 0), rank)
+
+
+def _with_padding(module: Module, constructor: Call, padding: int | tuple[int, ...]) -> Module:
+    """The module of a window with another padding."""
+    keywords = {**dict(constructor.all_keywords), "padding": unless(0, padding)}
+    return replace(module, constructor=call(constructor.function, *constructor.arguments, **keywords))
+
+
+def _with_window(step: Step, applied: Apply, made: Apply) -> Step:
+    """The step with another application of its window, or of what is in its place."""
+    modules = tuple(made.module if each == applied.module else each for each in step.lowered.modules)
+    results = tuple(replaced(result, {applied: made}) for result in step.lowered.results)
     return replace(step, lowered=replace(step.lowered, results=results, modules=modules))
 
 

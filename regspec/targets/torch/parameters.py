@@ -21,7 +21,7 @@ from regspec.targets.python.printing import Number, literal
 Column: TypeAlias = "tuple[Value, ...]"
 
 MANY = 3  # different values that can't be multiples of others by chance
-_TAKEN = frozenset(("self", "torch", "nn", "F", "Tensor", "super", "range", "layer", "_"))
+_TAKEN = frozenset(("self", "super", "range", "layer", "_"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,13 @@ class Parameters:
         holes: those of each block of the class.
         own: the values of the block's own parameters, in each of them.
         taken: the names of the class's modules.
+        reserved: the names of the file's functions and classes, which no parameter may hide.
     """
 
     holes: Sequence[Sequence[Hole]]
     own: Sequence[Mapping[str, Any]]
     taken: Collection[str]
+    reserved: Collection[str]
     names: dict[Column, str] = field(default_factory=dict, init=False)  # of the constructor's parameters
     attributes: dict[str, None] = field(default_factory=dict, init=False)  # the parameters that methods read
     derived: dict[Column, tuple[str, Column]] = field(default_factory=dict, init=False)
@@ -155,7 +157,7 @@ class Parameters:
             if hint == "repeat" and all(a == b - 1 for a, b in pairs):
                 return "{} - 1", other
             name = self.own_names.get(other) or self.names.get(other)
-            is_certain = hint == name or (hint == "padding" and len({*column}) >= MANY)
+            is_certain = hint in (name, "rows") or (hint == "padding" and len({*column}) >= MANY)
             if is_certain and (factor := _factor(pairs)) is not None:
                 return f"{{}} * {factor}", other
             if is_certain and (factor := _factor([(b, a) for a, b in pairs])) is not None:
@@ -176,7 +178,8 @@ class Parameters:
 
     def _free(self, hint: str) -> str:
         """A parameter's name that no other has."""
-        stem = f"{hint}_" if keyword.iskeyword(hint) or hint in _TAKEN else hint
+        is_taken = keyword.iskeyword(hint) or hint in _TAKEN or hint in self.reserved
+        stem = f"{hint}_" if is_taken else hint
         name, number = stem, 1
         while name in self.names.values():
             number += 1

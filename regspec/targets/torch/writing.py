@@ -1,8 +1,8 @@
 """From a Program to the text of a Python file that defines it: what is printed is what runs.
 
 Only names of this package's tables and checked identifiers are printed as they stand; everything else is a literal.
-Blocks that come out equal are one class; those that differ in the numbers of their constructors alone are one class
-whose parameters these numbers are.
+Blocks that come out equal are one class; those that differ in numbers alone are one class whose parameters these
+numbers are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def print_source(program: Program, *, standalone: bool = False) -> str:
     if not standalone:
         for each in file.runtime:
             file.imports.name(PACKAGE, each)
-    names = file.named({*file.runtime, *pieces, *file.imports.known})
+    parameters = {name for group in file.groups for name in group.parameters.names.values()}
+    names = file.named({*file.runtime, *pieces, *file.imports.known, *parameters})
     name = names[file.groups[-1]]
     parts = [*dict.fromkeys(pieces.values()), *(_class(group, names) for group in file.groups)]
     text = "\n\n\n".join(parts)
@@ -78,16 +79,35 @@ class _File:
         """Adds the classes of a program's blocks, those without blocks of their own first, and its own."""
         self.imports.name("torch", "Tensor")
         for level in _levels(program):
-            for members in _alike(outlined(level, self._outline)):
+            for members in self._alike(outlined(level, self._outline)):
                 self._add_group(members)
         self._add_group([(program, self._outline(program))])
 
     def _outline(self, program: Program, first_is_apart: bool = False) -> Outline:
         return Outliner(program, self.function, self.block, first_is_apart).outline()
 
+    def _alike(self, outlines: Sequence[tuple[Program, Outline]]) -> Iterator[list[tuple[Program, Outline]]]:
+        """Programs that can be one class, with their outlines."""
+        groups: dict[tuple[object, ...], list[tuple[Program, Outline]]] = {}
+        for each in outlines:
+            groups.setdefault(each[1].skeleton, []).append(each)
+        for members in groups.values():
+            if self._parameters([outline for _, outline in members]).invented <= MAX_INVENTED:
+                yield members
+                continue
+            equal: dict[tuple[Value, ...], list[tuple[Program, Outline]]] = {}
+            for each in members:
+                equal.setdefault(tuple(hole.number.value for hole in each[1].holes), []).append(each)
+            yield from equal.values()
+
+    def _parameters(self, members: Sequence[Outline]) -> Parameters:
+        """The parameters of the members' class."""
+        holes, own = [each.holes for each in members], [each.arguments for each in members]
+        return Parameters(holes, own, members[0].attributes, {*self.runtime, *self.imports.known})
+
     def _add_group(self, members: list[tuple[Program, Outline]]) -> None:
         outlines = [outline for _, outline in members]
-        group = _Group(_parameters(outlines), outlines)
+        group = _Group(self._parameters(outlines), outlines)
         self.places.update({program: (group, index) for index, (program, _) in enumerate(members)})
         self.groups.append(group)
 
@@ -143,30 +163,6 @@ def _levels(program: Program) -> list[list[Program]]:
 
     visit(program)
     return [levels[height] for height in sorted(levels)]
-
-
-def _alike(outlines: Sequence[tuple[Program, Outline]]) -> Iterator[list[tuple[Program, Outline]]]:
-    """Programs that can be one class, with their outlines."""
-    groups: dict[tuple[object, ...], list[tuple[Program, Outline]]] = {}
-    for each in outlines:
-        groups.setdefault(each[1].skeleton, []).append(each)
-    for members in groups.values():
-        if _parameters([outline for _, outline in members]).invented <= MAX_INVENTED:
-            yield members
-            continue
-        equal: dict[tuple[Value, ...], list[tuple[Program, Outline]]] = {}
-        for each in members:
-            equal.setdefault(tuple(hole.number.value for hole in each[1].holes), []).append(each)
-        yield from equal.values()
-
-
-def _parameters(members: Sequence[Outline]) -> Parameters:
-    """The parameters of the members' class."""
-    return Parameters(
-        [each.holes for each in members],
-        [each.arguments for each in members],
-        members[0].attributes,
-    )
 
 
 def _class(group: _Group, names: Mapping[_Group, str]) -> str:
