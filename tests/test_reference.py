@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,9 @@ def test_a_kind_is_shown_with_its_fields() -> None:
 @pytest.mark.parametrize("sort", SORTS)
 def test_names_are_listed_and_shown(sort: str) -> None:
     listed = shown(sort)
-    for name in SORTS[sort].members:
+    for name, member in SORTS[sort].members.items():
         assert f"\n {name} " in listed
+        assert all(re.search(rf"\b{alias}\b", listed) for alias in member.aliases)
         assert f"({sort.removesuffix('s')}" in shown(name)
 
 

@@ -105,10 +105,16 @@ def print_reference(part: Reference, file: TextIO | None = None) -> None:
     for title, kinds in part.families.items():
         _print_lines(console, title, [(kind.name, kind.summary, ", ".join(kind.slots)) for kind in kinds], "slots")
     for sort, names in part.sorts.items():
-        _print_lines(console, sort, [(each.name, each.summary, each.forms[-1]) for each in names], "example")
+        rows = [(each.name, f"{each.summary}{_also(each)}", each.forms[-1]) for each in names]
+        _print_lines(console, sort, rows, "example")
     console.print("one of them, with its fields and an example: regspec kinds NAME")
     if part.kinds:
         console.print(f"names that fields take: regspec kinds {' | '.join(SORTS)}")
+
+
+def _also(name: Name) -> str:
+    """The other names of a name, behind what is said of it."""
+    return f"; also {', '.join(name.aliases)}" if name.aliases else ""
 
 
 def _print_lines(console: Console, title: str, rows: Sequence[tuple[str, str, str]], last: str) -> None:
