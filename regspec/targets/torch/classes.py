@@ -97,9 +97,9 @@ class Outliner:
 
     def outline(self) -> Outline:
         """The program's class."""
-        graph, steps = self.program.graph, self.program.steps
-        own = [step for step in steps if step.declares]
-        penalized = [(step, each) for step in own for each in step.lowered.penalized]
+        graph = self.program.graph
+        own = [step for step in self.program.steps if step.declares]
+        penalized = [(step, each) for step in own for each in self.program.penalized(step)]
         constrained = [(step, each) for step in own for each in step.lowered.constrained]
         fills = [(step, fill) for step in own for fill in step.lowered.fills]
         names = graph.output_names or tuple(x.source for x in self.program.outputs)
