@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 import regspec
+from regspec.layers.kinds import OPERATIONS
+
+from .layers import reference
+from .layers.rows import ROWS, Row
+from .layers.specs import built, outputs_of, spec_of
 
 HALF = [torch.float16, torch.bfloat16]
 STEPS = "Masking, {BatchNormalization: {name: bn, momentum: 0.8%s}}"
@@ -124,3 +129,64 @@ def test_renorm(dtype: torch.dtype) -> None:
     stddev = 0.8 + 0.2 * deviation
     torch.testing.assert_close(model.bn.moving_stddev, stddev.to(dtype))
     torch.testing.assert_close(model.bn.running_var, (stddev.square() - 1e-3).to(dtype), rtol=1e-2, atol=1e-3)
+
+
+# Kinds, and what they give in single precision under autocast, as torch's own do.
+SINGLE = {
+    **dict.fromkeys(("Embedding", "ReversibleEmbedding", "Parameter"), "learned numbers, of the type of their table"),
+    **dict.fromkeys(("CategoryEncoding", "Discretization"), "counts of whole numbers"),
+    **dict.fromkeys(("Rescaling", "Normalization"), "numbers as they are given, which are not under autocast yet"),
+}
+KEPT: dict[str, list[tuple[int, Row]]] = {}
+for _index, _row in enumerate(ROWS):
+    # in single precision are on the CPU poolings over three axes and products over one, and sums with another type
+    by_torch = _row.kind.endswith("Pooling3D") or _row.fields.get("merge_mode") == "mul"
+    of_table = _row.kind == "SpectralNormalization" and "Embedding" in _row.fields["layer"]
+    is_mixed = bool({"x1", "x2"} & {*_row.fields} or _row.dtypes)
+    if _row.kind not in {*SINGLE, *OPERATIONS} and not (by_torch or of_table or is_mixed):
+        KEPT.setdefault(_row.kind, []).append((_index, _row))
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's RMSNorm is slower
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", KEPT)
+def test_types_under_autocast(kind: str, training: bool) -> None:
+    """What is learned is float32, the input bfloat16, and so is the output, as of a Linear."""
+    for index, row in KEPT[kind]:
+        model = built(spec_of(row, row.fields)).train(training)
+        xs = [torch.as_tensor(x) for x in reference.inputs_of(row, index)]
+        half = [x.bfloat16() if x.is_floating_point() else x for x in xs]
+        with torch.autocast("cpu", torch.bfloat16):
+            found = outputs_of(model(*half))
+        for y, wanted in zip(found, outputs_of(model(*xs)), strict=True):
+            assert y.dtype is (torch.bfloat16 if wanted.is_floating_point() else wanted.dtype), row
+
+
+LEARNED = {
+    "JumpReLU": "{JumpReLU: {bandwidth: 2.0, threshold_initializer: {constant: 0.5}}}",
+    "PReLU": "{PReLU: {alpha_initializer: {constant: 0.25}}}",
+    "LayerScale": "{LayerScale: {init_values: 0.5, projection_dim: 5}}",
+    "ClassToken": "ClassToken",
+    "PositionEmbedding": "{PositionEmbedding: {sequence_length: 9}}",
+    "EinsumDense": "{EinsumDense: {equation: 'abc,cd->abd', output_shape: [null, 3], bias_axes: d}}",
+    "LocallyConnected1D": "{LocallyConnected1D: {filters: 4, kernel_size: 3}}",
+    "LayerNormalization": "{LayerNormalization: {rms_scaling: true}}",
+    "GroupNormalization, a scale": "{GroupNormalization: {groups: 5, center: false}}",
+    "GroupNormalization, a shift": "{GroupNormalization: {groups: 5, scale: false}}",
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_gradients_under_autocast(name: str) -> None:
+    """Those of single precision, to the precision of bfloat16: outputs, and the gradients of what is learned."""
+    model, x = of(LEARNED[name]), torch.randn(64, 7, 5).bfloat16().float()
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = model(x.bfloat16() if enabled else x)
+        factors = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).bfloat16()
+        found.append((y.detach().float(), *torch.autograd.grad((y.float() * factors).sum(), [*model.parameters()])))
+    assert y.dtype is torch.bfloat16
+    for wanted, got in zip(*found, strict=True):
+        assert got.dtype is torch.float32
+        torch.testing.assert_close(got, wanted, rtol=2e-2, atol=2e-2 * float(wanted.abs().max()))

@@ -245,8 +245,9 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.rms_scaling:
             return super().forward(input)
-        variance = input.var([*range(-len(self.normalized_shape), 0)], correction=0, keepdim=True)
-        return input * (variance + self.eps).rsqrt() * self.weight
+        x = _single(input)
+        variance = x.var([*range(-len(self.normalized_shape), 0)], correction=0, keepdim=True)
+        return (x * (variance + self.eps).rsqrt() * self.weight).to(input.dtype)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -265,8 +266,8 @@ class GroupNorm(nn.GroupNorm):
         # torch 2.13 fails in the backward of a shift without a scale
         output = F.group_norm(input, self.num_groups, eps=self.eps)
         shape = (-1, *(1,) * (input.ndim - 2))
-        output = output if self.weight is None else output * self.weight.view(shape)
-        return output if self.bias is None else output + self.bias.view(shape)
+        output = output if self.weight is None else output * self.weight.view(shape).to(output.dtype)
+        return output if self.bias is None else output + self.bias.view(shape).to(output.dtype)
 
 
 class SpectralNormalization(nn.Module):
