@@ -292,6 +292,10 @@ class Layer(Frozen):
         part = suffix.partition(".")[2]
         return f"{part}.activity" if part else suffix.replace("_", ".")
 
+    def inner_sizes(self, *xs: Symbol) -> dict[str, tuple[int | None, ...]]:
+        """How many units the outputs inside it have that have penalties: those of each, by what is listened to."""
+        return {}
+
     def inner_units(self, output: Symbol) -> int:
         """The dimension that holds the units of an output inside it, where its own output lies as ``output``."""
         return -1

@@ -334,6 +334,9 @@ class SpectralNormalization(Wrapper):
     def inner_activities(self) -> dict[str, Regularizer]:
         return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
 
+    def inner_sizes(self, *xs: Symbol) -> dict[str, tuple[int | None, ...]]:
+        return nested.sizes(self.layer, xs[0])
+
     def order(self, x: Symbol) -> Order | None:
         return self.layer.order(x)
 
