@@ -13,7 +13,6 @@ from regspec.graph.network import BlockNode, Graph, LayerNode, Node, inside
 from regspec.targets.torch.lowered import Lowered, LoweredLayers
 from regspec.targets.torch.padding import with_own_padding
 from regspec.targets.torch.steps import (
-    MASK,
     Step,
     adapted,
     attribute_of,
@@ -34,7 +33,7 @@ class Program(Definition):
     steps: tuple[Step, ...]
     outputs: tuple[Symbol, ...]
     masked: tuple[int, ...]  # which inputs' masks it takes
-    masks: Mapping[Symbol, Step]  # the steps that compute masks, also those that nothing reads
+    masks: Mapping[Symbol, Step]  # the steps that compute masks, also those that nothing reads, and views for them
 
     def step(self, name: str) -> Step:
         """The step of a node, by its name."""
@@ -114,7 +113,7 @@ class _Lowering:
             steps=kept,
             outputs=tuple(given),
             masked=masked,
-            masks={x: step for step in steps if step.lowered.kind == MASK for x in step.outputs},
+            masks={x: step for step in steps if step.node is None for x in step.outputs},
         )
 
     def _layer(
