@@ -301,6 +301,8 @@ class GaussianKL:
     dim: int = -1
 
     def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[self.dim] % 2:
+            raise ValueError(f"gaussian_kl takes as many means as logs of variances, but is given {tuple(x.shape)}")
         mean, log_var = _wide(x).unflatten(self.dim, (2, -1)).unbind(self.dim - (self.dim < 0))
         divergence: Tensor = 0.5 * (mean.square() + torch.expm1(log_var) - log_var).sum()
         return self.strength * divergence
