@@ -9,11 +9,12 @@ import typer
 
 from regspec.cli.application import Set, app, no_input, parameters
 from regspec.cli.options import with_options
+from regspec.cli.outputs import WithOutputs
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.options import Option, Options
 
 
-@app.command(epilog="Example: `regspec train examples/digits_cnn.yaml --epochs 20`")
+@app.command(cls=WithOutputs, epilog="Example: `regspec train examples/digits_cnn.yaml --epochs 20`")
 @with_options
 def train(
     context: typer.Context,

@@ -2,70 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import lightning
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from regspec.modules.binding import bind
 from regspec.modules.measuring import outermost, regularization_loss, regularization_terms, strengths
 from regspec.runtime.penalties.state import terms_in
 from regspec.runtime.penalties.terms import Listener
-from regspec.targets.torch.program import Program
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.batches import Batches
+from regspec.training.objective import Objective, OutputLoss, Sum
 from regspec.training.optimizers import optimizer_of
 from regspec.training.options import Options
-
-
-def gives_probabilities(program: Program) -> bool:
-    """Whether the model's output comes from a softmax or a sigmoid, so that it is a probability and no score."""
-    return program.last_module() in ("nn.Sigmoid", "nn.Softmax")
-
-
-class DataLoss(torch.nn.Module):
-    """The mean loss of outputs (batch, …) and targets: cross-entropy of classes, or the square error of quantities.
-
-    Args:
-        is_classification: whether targets are classes.
-        gives_probabilities: whether outputs are probabilities, and no scores.
-        class_weights: how much an example of each class counts; the sum is divided by the number of examples, as in
-            Keras, so that the parts of a batch add up to the whole.
-    """
-
-    def __init__(
-        self, *, is_classification: bool, gives_probabilities: bool = False, class_weights: Tensor | None = None
-    ) -> None:
-        super().__init__()
-        self.is_classification = is_classification
-        self.gives_probabilities = gives_probabilities
-        self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights, persistent=False)
-
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        if not self.is_classification:
-            return F.mse_loss(output.reshape(target.shape), target)
-        return self._of_classes(output, target) / len(target)
-
-    def _of_classes(self, output: Tensor, target: Tensor) -> Tensor:
-        """The sum over examples."""
-        if output.shape[1] == 1:
-            weights = None if self.class_weights is None else self.class_weights[target]
-            function = F.binary_cross_entropy if self.gives_probabilities else F.binary_cross_entropy_with_logits
-            return function(output[:, 0], target.to(output.dtype), weights, reduction="sum")
-        if self.gives_probabilities:
-            return F.nll_loss(output.clamp_min(1e-7).log(), target, self.class_weights, reduction="sum")
-        return F.cross_entropy(output, target, self.class_weights, reduction="sum")
-
-    def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
-        """The share of examples whose class is right."""
-        if output.shape[1] == 1:
-            guess = (output[:, 0] > (0.5 if self.gives_probabilities else 0.0)).long()
-        else:
-            guess = output.argmax(dim=1)
-        return (guess == target).float().mean()
 
 
 class Training(lightning.LightningModule):
@@ -77,23 +28,23 @@ class Training(lightning.LightningModule):
 
     Args:
         model: what is trained.
-        data_loss: its loss on the data.
+        objective: the losses of its outputs on the data.
         options: how.
         batches: those of an epoch.
         is_penalized: whether the penalties are trained; those of a baseline are reported only.
     """
 
     def __init__(
-        self, model: nn.Module, data_loss: DataLoss, options: Options, batches: Batches, *, is_penalized: bool = True
+        self, model: nn.Module, objective: Objective, options: Options, batches: Batches, *, is_penalized: bool = True
     ) -> None:
         super().__init__()
         self.model = model
-        self.data_loss = data_loss
+        self.objective = objective
         self.options = options
         self.batches = batches
         self.is_penalized = is_penalized
-        self.sums: dict[str, Tensor] = {}  # over the epoch's examples, of what is reported at its end
-        self.counts: dict[str, int] = {}
+        self.totals: dict[str, Tensor] = {}  # over the epoch, of what is reported at its end
+        self.counts: dict[str, Tensor | int] = {}
 
     def configure_model(self) -> None:
         """Shards the model, where the strategy is to shard."""
@@ -103,45 +54,79 @@ class Training(lightning.LightningModule):
             fully_shard(self.model, mesh=self.device_mesh["data_parallel"])
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
-        *inputs, target = batch
-        data_loss: Tensor = self.data_loss(self.model(*inputs), target)
+        inputs, targets = self._parted(batch)
+        sums = self.objective.sums(self.model(*inputs), targets)
         penalty = regularization_loss(self.model)
-        self._add(len(target), {"data_loss": data_loss, "penalty": penalty})
-        loss = data_loss + penalty if self.is_penalized else data_loss
-        return loss * self._share(len(target), index)
+        share = self._share(len(targets[0]), index)
+        losses = [
+            self._scaled(loss, each, share) * loss.target.wanted.said.weight
+            for loss, each in zip(self.objective, sums, strict=True)
+        ]
+        self._add_losses("data_loss", sums)
+        self._add("penalty", Sum(penalty * len(targets[0]), len(targets[0])))
+        data_loss = sum(losses[1:], losses[0])
+        return data_loss + penalty * share if self.is_penalized else data_loss
+
+    def _parted(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """A batch's inputs, and its targets."""
+        count = len(batch) - len(self.objective.losses)
+        return batch[:count], batch[count:]
 
     def _share(self, count: int, index: int) -> float:
         """The size of this process's part of a batch, relative to an equal part."""
         processes = self.trainer.world_size
         return 1.0 if processes == 1 else count * processes / self.batches.whole(index)
 
-    def validation_step(self, batch: tuple[Tensor, ...], index: int) -> None:
-        *inputs, target = batch
-        output = self.model(*inputs)
-        values = {"held_out_loss": self.data_loss(output, target)}
-        if self.data_loss.is_classification:
-            values["held_out_accuracy"] = self.data_loss.accuracy(output, target)
-        terms = regularization_terms(self.model, detach=True)
-        self._add(len(target), {**values, **{f"penalty/{name}": each for name, each in terms.items()}})
+    def _scaled(self, loss: OutputLoss, part: Sum, share: float) -> Tensor:
+        """The mean loss of this process's part of a batch, times the share of the places that count which it has."""
+        if self.trainer.world_size == 1 or isinstance(part.count, int):
+            return part.mean * share
+        whole = self.trainer.strategy.reduce(part.count.float(), reduce_op="sum")
+        return part.total * self.trainer.world_size / whole.clamp_min(1)
 
-    def _add(self, count: int, values: Mapping[str, Tensor]) -> None:
-        """Adds to the sums over the epoch's examples; not by `log`, which costs as much as a small model's step."""
-        for name, value in values.items():
-            added = value.detach().float() * count
-            self.sums[name] = self.sums[name] + added if name in self.sums else added
-            self.counts[name] = self.counts.get(name, 0) + count
+    def validation_step(self, batch: tuple[Tensor, ...], index: int) -> None:
+        inputs, targets = self._parted(batch)
+        result = self.model(*inputs)
+        self._add_losses("held_out_loss", self.objective.sums(result, targets))
+        for loss, output, target in self.objective.pairs(result, targets):
+            if loss.target.kind != "quantities":
+                self._add(self.objective.name_of("held_out_accuracy", loss), loss.right(output, target))
+        count = len(targets[0])
+        for name, each in regularization_terms(self.model, detach=True).items():
+            self._add(f"penalty/{name}", Sum(each * count, count))
+
+    def _add_losses(self, name: str, sums: Sequence[Sum]) -> None:
+        for loss, each in zip(self.objective, sums, strict=True):
+            self._add(self.objective.name_of(name, loss), each)
+
+    def _add(self, name: str, part: Sum) -> None:
+        """Adds to the sums over the epoch; not by `log`, which costs as much as a small model's step."""
+        total = part.total.detach().float()
+        self.totals[name] = self.totals[name] + total if name in self.totals else total
+        self.counts[name] = self.counts.get(name, 0) + part.count
 
     def means(self) -> dict[str, float]:
-        """The means over the epoch's examples, of all processes, since they were asked for last."""
-        names = [*self.sums]
-        both = torch.tensor([[float(self.sums[name]), self.counts[name]] for name in names])
+        """The means over the epoch, of all processes, since they were asked for last; and the sums of the losses."""
+        names = [*self.totals]
+        both = torch.tensor([[float(self.totals[name]), float(self.counts[name])] for name in names])
         self.forget()
         both = self.trainer.strategy.reduce(both.to(self.device), reduce_op="sum").cpu()
-        return {name: (total / count).item() for name, (total, count) in zip(names, both, strict=True)}
+        means = {name: (total / count).item() for name, (total, count) in zip(names, both, strict=True)}
+        return {**self._sums_of_losses(means), **means}
+
+    def _sums_of_losses(self, means: Mapping[str, float]) -> dict[str, float]:
+        """The weighted sums of the outputs' losses; of one output, its own."""
+        sums = {}
+        for name in ("data_loss", "held_out_loss"):
+            own = {loss: means.get(self.objective.name_of(name, loss)) for loss in self.objective}
+            known = [value * loss.target.wanted.said.weight for loss, value in own.items() if value is not None]
+            if len(known) > 1:
+                sums[name] = sum(known)
+        return sums
 
     def forget(self) -> None:
         """Resets the sums."""
-        self.sums.clear()
+        self.totals.clear()
         self.counts.clear()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -47,7 +47,18 @@ class Options:
             "package.module:function."
         ),
     ] = "digits"
-    target: Annotated[str | None, Option("The target's column or array; the last column, or y, when absent.")] = None
+    target: Annotated[
+        str | None,
+        Option("The column or array of an only output's target, or an input; the last column, or y, when absent."),
+    ] = None
+    outputs: Annotated[
+        tuple[str, ...],
+        Option(
+            "What an output learns: its target, loss, weight, metrics, class_weights, ignore_index, and arguments of "
+            "its loss. --outputs.price.loss huber says the same. Repeatable.",
+            metavar="OUTPUT.KEY=VALUE",
+        ),
+    ] = ()
     epochs: Annotated[int, Option("How often to go over the data.", least=1, is_changeable=True)] = 30
     batch_size: Annotated[int, Option("Examples in a step, over all processes.", least=2)] = 64
     optimizer: Annotated[

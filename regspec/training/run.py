@@ -20,7 +20,7 @@ from rich import get_console
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from regspec import __version__
@@ -35,12 +35,15 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.training import data, resuming
 from regspec.training.activities import activities
 from regspec.training.batches import Batches
+from regspec.training.data.targets import Target
 from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
 from regspec.training.folder import Folder
-from regspec.training.module import DataLoss, Training, bound_optimizer, gives_probabilities
+from regspec.training.module import Training, bound_optimizer
+from regspec.training.objective import Objective, OutputLoss, balanced
 from regspec.training.optimizers import optimizer_of
 from regspec.training.options import Options
+from regspec.training.outputs import outputs_said
 
 SHOWN = 512  # held-out examples on which activities are looked at
 
@@ -79,35 +82,46 @@ class Task:
         spec = load(spec_file, parameters=parameters)
         optimizer_of(options.optimizer)  # faults of these come before data is read, which may take a while
         options.routes_of()
+        said = outputs_said(options.outputs)
         graph = graph_of(spec)
         _check_starts(graph, str(spec_file))
-        loaded = data.load_data(options.data, graph, target=options.target, seed=options.seed)
+        loaded = data.load_data(options.data, graph, target=options.target, outputs=said, seed=options.seed)
         return cls(spec_file, parameters or {}, spec, graph, loaded, options)
 
     def model(self) -> nn.Module:
         """The model as it is before training."""
         return build(self.spec, seed=self.options.seed)
 
-    def data_loss(self) -> DataLoss:
-        """The loss on the data. Raises `RegspecError` where classes are to be weighted, and there are none."""
-        weights = None
-        if self.options.class_weights == "balanced":
-            if not self.loaded.is_classification:
-                raise RegspecError(
-                    Problem(f"--class-weights are for classes, but '{self.options.data}' has quantities")
+    def objective(self) -> Objective:
+        """The losses of the outputs. Raises `RegspecError` where classes are to be weighted, and there are none."""
+        return Objective(
+            self._loss(target, examples)
+            for target, examples in zip(self.loaded.targets, self.loaded.train.targets, strict=True)
+        )
+
+    def _loss(self, target: Target, examples: Tensor) -> OutputLoss:
+        is_only = len(self.loaded.targets) == 1
+        is_balanced = target.wanted.said.class_weights or (is_only and self.options.class_weights)
+        if is_balanced and target.kind != "classes":
+            raise RegspecError(
+                Problem(
+                    f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
                 )
-            units = self.graph.outputs[0].logical[-1] or 0
-            weights = data.class_weights(self.loaded.train.target, max(units, 2))  # one unit is for two classes
-        return DataLoss(
-            is_classification=self.loaded.is_classification,
-            gives_probabilities=gives_probabilities(program_of(self.graph)),
-            class_weights=weights,
+            )
+        last = program_of(self.graph).last_module(target.wanted.index)
+        return OutputLoss(
+            target,
+            gives_probabilities=last in ("nn.Sigmoid", "nn.Softmax"),
+            weights=balanced(target, examples) if is_balanced else None,
         )
 
     @property
     def goal(self) -> str:
-        """What is learned, and by which data loss, for people."""
-        return "classes by cross-entropy" if self.loaded.is_classification else "quantities by mean square error"
+        """What is learned, and by which losses, for people."""
+        told = [f"{target.kind} by {target.loss.name}" for target in self.loaded.targets]
+        if len(told) == 1:
+            return told[0]
+        return "; ".join(f"{target.name}: {each}" for target, each in zip(self.loaded.targets, told, strict=True))
 
     def facts(self) -> dict[str, Any]:
         """What the run's folder says of the run."""
@@ -116,8 +130,9 @@ class Task:
             "torch": torch.__version__,
             "spec": self.spec.name,
             "options": self.options.as_dict(),
-            "task": "classes" if self.loaded.is_classification else "quantities",
+            "task": "classes" if self.loaded.is_classification else self.loaded.kinds,
             "classes": None if self.loaded.classes is None else [*self.loaded.classes],
+            "outputs": {target.name: target.as_dict() for target in self.loaded.targets},
             "examples": len(self.loaded.train),
             "held_out": len(self.loaded.held_out),
             "epochs": 0,
@@ -226,7 +241,8 @@ def _finished(task: Task, place: Folder, epochs: Epochs) -> nn.Module:
     model.load_state_dict(load_file(place.path / "weights.safetensors"))
     for _, penalized in outermost(model):
         penalized.set_schedules(epochs.steps, len(epochs.rows))
-    *inputs, _ = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
+    examples = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
+    inputs = examples[: len(task.graph.inputs)]
     place.write("activities.json", json.dumps(activities(model, program_of(task.graph), inputs)))
     return model
 
@@ -250,7 +266,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
     held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
-    training = Training(model, task.data_loss(), options, batches, is_penalized=is_penalized)
+    training = Training(model, task.objective(), options, batches, is_penalized=is_penalized)
     if options.compile:
         model.compile()
     checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None

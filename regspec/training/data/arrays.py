@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from regspec.graph.network import Graph
 from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-
-Array = NDArray[Any]
-Names = tuple[str, ...] | None  # of the classes, where a source has them
+from regspec.training.data.wanted import Array, Names, Wanted
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """The inputs by their names, finite numbers, and the target, numbers or words: an example in each row."""
+    """The inputs by their names, finite numbers, and the targets by the outputs' names, numbers or words."""
 
     inputs: Mapping[str, Array]
-    target: Array
+    targets: Mapping[str, Array]
 
 
-def bundled(name: str, graph: Graph) -> tuple[list[Arrays], Names]:
+def bundled(name: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Arrays], Names]:
     """A set that scikit-learn brings along, with the names of its classes if it has some."""
     from sklearn import datasets
 
@@ -36,13 +33,12 @@ def bundled(name: str, graph: Graph) -> tuple[list[Arrays], Names]:
     # the digits' pixels go from 0 to 16
     inputs = bunch.data / 16 if name == "digits" else bunch.data
     names = tuple(map(str, bunch.target_names)) if "target_names" in bunch else None
-    return [checked(inputs, bunch.target, graph, name)], names
+    return [checked(inputs, bunch.target, graph, name, wanted)], names
 
 
-def npz(path: str, graph: Graph, target: str | None) -> Arrays:
-    """The arrays of a file: the inputs by their names (or x where there is one), and y or ``target``."""
+def npz(path: str, graph: Graph, wanted: Sequence[Wanted]) -> Arrays:
+    """The arrays of a file: the inputs by their names (or x where there is one); targets by theirs, or y for one."""
     names = [x.source for x in graph.inputs]
-    goal = target or "y"
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             has = file.files
@@ -50,9 +46,13 @@ def npz(path: str, graph: Graph, target: str | None) -> Arrays:
                 stored = {names[0]: "x"}
             else:
                 stored = {name: name for name in names}
-            missing = [name for name in (*stored.values(), goal) if name not in has]
+            goals = {each.name: each.said.target or each.name for each in wanted}
+            if len(wanted) == 1 and wanted[0].said.target is None and ("y" in has or wanted[0].name not in has):
+                goals = {wanted[0].name: "y"}
+            goals = {name: stored.get(key, key) for name, key in goals.items()}  # an input, by its name in the spec
+            missing = [key for key in (*stored.values(), *goals.values()) if key not in has]
             found = {} if missing else {name: file[key] for name, key in stored.items()}
-            goals = None if missing else file[goal]
+            targets = {} if missing else {name: file[key] for name, key in goals.items()}
     except OSError as error:
         raise RegspecError(Problem(f"can't be read: {error.strerror or error}", path=path)) from None
     except Exception as error:  # of a file that is no .npz, NumPy and zipfile raise many
@@ -60,22 +60,22 @@ def npz(path: str, graph: Graph, target: str | None) -> Arrays:
     if missing:
         hint = did_you_mean(missing[0], has) or f"it has {', '.join(sorted(has)) or 'nothing'}"
         raise RegspecError(Problem(f"has no array '{missing[0]}'", hint, path=path))
-    return checked(found, goals, graph, path)
+    return checked(found, targets, graph, path, wanted)
 
 
-def called_for(source: str, graph: Graph) -> list[Arrays]:
-    """What a function gives: (inputs, target), or with (held-out inputs, held-out target) after them."""
+def called_for(source: str, graph: Graph, wanted: Sequence[Wanted]) -> list[Arrays]:
+    """What a function gives: (inputs, targets), or with (held-out inputs, held-out targets) after them."""
     result = called(source)
     if not isinstance(result, tuple) or len(result) not in (2, 4):
         raise RegspecError(
             Problem(f"'{source}' must give (inputs, target), with or without a held-out pair after them")
         )
     pairs = [result[:2], *([result[2:]] if result[2:] else [])]
-    return [checked(inputs, target, graph, source) for inputs, target in pairs]
+    return [checked(inputs, target, graph, source, wanted) for inputs, target in pairs]
 
 
-def checked(inputs: Any, target: Any, graph: Graph, source: str) -> Arrays:
-    """Inputs by name, in a list, or the only one, and the target: as finite numbers, one row for each example."""
+def checked(inputs: Any, targets: Any, graph: Graph, source: str, wanted: Sequence[Wanted]) -> Arrays:
+    """Inputs and targets by name, in a list, or the only one: as finite numbers, one row for each example."""
     names = [x.source for x in graph.inputs]
     if not isinstance(inputs, Mapping):
         given = inputs if len(names) > 1 and isinstance(inputs, (tuple, list)) else [inputs]
@@ -88,12 +88,40 @@ def checked(inputs: Any, target: Any, graph: Graph, source: str) -> Arrays:
         gives = ", ".join(map(str, inputs))
         raise RegspecError(Problem(f"'{source}' gives no input '{missing[0]}'", f"it gives {gives}"))
     arrays = {name: _numbers(inputs[name], f"for '{name}'", source) for name in names}
-    goal = _numbers(target, "of the target", source, takes_words=True)
-    counts = {**{name: len(array) for name, array in arrays.items()}, "the target": len(goal)}
+    goals = _targets(targets, arrays, source, wanted)
+    targeted = {"the target" if len(goals) == 1 else f"the target '{name}'": len(goal) for name, goal in goals.items()}
+    counts = {**{name: len(array) for name, array in arrays.items()}, **targeted}
     if len(set(counts.values())) > 1:
         each = ", ".join(f"{count} for {name}" for name, count in counts.items())
         raise RegspecError(Problem(f"'{source}' gives unequal numbers of examples: {each}"))
-    return Arrays(arrays, goal)
+    return Arrays(arrays, goals)
+
+
+def _targets(given: Any, inputs: Mapping[str, Array], source: str, wanted: Sequence[Wanted]) -> dict[str, Array]:
+    """The targets by the outputs' names. One that is said to be an input is that, unless a target has its name."""
+    by_name = given if isinstance(given, Mapping) else {}
+    found: dict[str, Any] = {}
+    for each in wanted:
+        if each.name in by_name:
+            found[each.name] = by_name[each.name]
+        elif each.said.target in by_name:
+            found[each.name] = by_name[each.said.target]
+        elif each.said.target is not None and each.said.target in inputs:
+            found[each.name] = inputs[each.said.target]
+    absent = [each for each in wanted if each.name not in found]
+    if absent and isinstance(given, Mapping):
+        what = f"'{source}' gives no target '{absent[0].said.target or absent[0].name}'"
+        raise RegspecError(Problem(what, f"it gives {', '.join(map(str, given)) or 'none'}"))
+    if len(absent) == 1:
+        found[absent[0].name] = given
+    elif absent:
+        if not isinstance(given, (tuple, list)) or len(given) != len(absent):
+            names = ", ".join(each.name for each in absent)
+            hint = f"for some outputs only, say which: --outputs.{absent[0].name}.loss"
+            raise RegspecError(Problem(f"'{source}' does not give a target for each of {names}", hint))
+        found |= {each.name: goal for each, goal in zip(absent, given, strict=True)}
+    told = "of the target" if len(wanted) == 1 else "of the target '{}'"
+    return {each.name: _numbers(found[each.name], told.format(each.name), source, takes_words=True) for each in wanted}
 
 
 def _numbers(value: Any, what: str, source: str, *, takes_words: bool = False) -> Array:

@@ -9,20 +9,22 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from regspec.training.data.targets import Target
+
 
 class Examples(Protocol):
     """What a `DataLoader` with ``batch_size=None`` and a sampler of lists of rows takes.
 
-    ``target`` holds the targets of all examples: int64 classes, or float32 quantities.
+    ``targets`` holds those of all examples, for each output that learns: int64 classes, or float32 numbers.
     """
 
     @property
-    def target(self) -> Tensor: ...
+    def targets(self) -> tuple[Tensor, ...]: ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
-        """The inputs of these examples in the model's order, and their targets."""
+        """The inputs of these examples in the model's order, and then their targets."""
         ...
 
 
@@ -31,32 +33,42 @@ class InMemory:
     """Examples as tensors: a batch is one selection of rows for each."""
 
     inputs: tuple[Tensor, ...]
-    target: Tensor
+    targets: tuple[Tensor, ...]
 
     def __len__(self) -> int:
-        return len(self.target)
+        return len(self.targets[0])
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         index = torch.as_tensor(rows)
-        return tuple(each.index_select(0, index) for each in (*self.inputs, self.target))
+        return tuple(each.index_select(0, index) for each in (*self.inputs, *self.targets))
 
     def part(self, rows: Tensor) -> InMemory:
         """The examples of these rows."""
-        return InMemory(tuple(each[rows] for each in self.inputs), self.target[rows])
+        return InMemory(tuple(each[rows] for each in self.inputs), tuple(each[rows] for each in self.targets))
 
 
 @dataclass(frozen=True)
 class Data:
-    """Examples to train on, examples held out, and the names of the classes, if the target is a class."""
+    """Examples to train on, examples held out, and what each of their targets is."""
 
     train: Examples
     held_out: Examples
-    classes: tuple[str, ...] | None = None
+    targets: tuple[Target, ...]
 
     @property
     def is_classification(self) -> bool:
-        """Whether the target is a class, a whole number, and not a quantity."""
-        return not self.train.target.is_floating_point()
+        """Whether the only target is a class for each example."""
+        return len(self.targets) == 1 and self.targets[0].kind == "classes" and not self.targets[0].wanted.places
+
+    @property
+    def kinds(self) -> str:
+        """What the targets are, for people: quantities, classes and labels."""
+        return " and ".join(dict.fromkeys(target.kind for target in self.targets))
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, if the only target is a class."""
+        return self.targets[0].classes if len(self.targets) == 1 else None
 
 
 def class_weights(target: Tensor, classes: int | None = None) -> Tensor:
@@ -65,7 +77,7 @@ def class_weights(target: Tensor, classes: int | None = None) -> Tensor:
     It is n / (classes · count), scikit-learn's "balanced", where only classes count that occur; others get 1.
 
     Args:
-        target: The classes of all examples, int64.
+        target: The classes of all examples, int64; of each place, where they have several.
         classes: How many classes there are, where the last ones may not occur.
 
     Example:
@@ -73,6 +85,6 @@ def class_weights(target: Tensor, classes: int | None = None) -> Tensor:
         >>> class_weights(torch.tensor([0, 0, 0, 1]))
         tensor([0.6667, 2.0000])
     """
-    counts = torch.bincount(target, minlength=classes or 0)
+    counts = torch.bincount(target.flatten(), minlength=classes or 0)
     occurs = counts > 0
-    return torch.where(occurs, len(target) / (occurs.sum() * counts.clamp_min(1)), 1.0)
+    return torch.where(occurs, target.numel() / (occurs.sum() * counts.clamp_min(1)), 1.0)

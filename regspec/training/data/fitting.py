@@ -31,26 +31,15 @@ class Bounds:
     is_from_0: bool
 
 
-def check_outputs(graph: Graph) -> None:
-    """Raises where a model does not give one tensor."""
-    if len(graph.outputs) != 1:
-        names = ", ".join(graph.output_names or (x.source for x in graph.outputs))
-        raise RegspecError(Problem(f"train takes a model with one output, but this has {names}"))
-    if not graph.is_single:
-        given = "a list" if graph.output_names is None else f"a mapping with '{graph.output_names[0]}'"
-        what = f"train takes a model that gives a tensor, but this gives {given}"
-        raise RegspecError(Problem(what, f"write 'outputs: {graph.outputs[0].source}'"))
-
-
 def fitted_inputs(arrays: Mapping[str, Array], graph: Graph, source: str) -> tuple[torch.Tensor, ...]:
     """The inputs as the model takes them, in its order."""
     return tuple(
-        _fitted(_shaped(arrays[x.source], x, source), x, bounds, source)
+        _fitted(shaped(arrays[x.source], x, source), x, bounds, source)
         for x, bounds in zip(graph.inputs, index_bounds(program_of(graph)), strict=True)
     )
 
 
-def _shaped(array: Array, x: Symbol, source: str) -> Array:
+def shaped(array: Array, x: Symbol, source: str) -> Array:
     """An array in an input's shape; numbers in a row, and axes of size 1, fit in if the count is right."""
     given, wanted = array.shape[1:], x.spec_shape[1:]
     if len(given) == len(wanted) and all(b in (None, a) for a, b in zip(given, wanted, strict=True)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from regspec.code.shapes import text
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError
-from regspec.training.data.arrays import Array, Names
+from regspec.training.data.wanted import Array, Names, Wanted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +45,7 @@ class Files:
     """Images, the number of the class of each, and how the model takes them."""
 
     files: tuple[Path, ...]
-    target: Array
+    targets: Mapping[str, Array]  # by the output's name
     form: Form
 
 
@@ -54,7 +54,7 @@ class Images:
     """Examples as files, which are decoded and fitted to the input when a batch takes them."""
 
     files: tuple[Path, ...]
-    target: Tensor
+    targets: tuple[Tensor, ...]
     form: Form
 
     def __len__(self) -> int:
@@ -67,11 +67,13 @@ class Images:
             batch = (batch if batch.ndim == 4 else batch.unsqueeze(-1)).permute(self.form.axes).contiguous()
         if self.form.dtype.is_floating_point:
             batch = (batch.float() / 255).to(self.form.dtype)
-        return batch.to(self.form.dtype), self.target.index_select(0, torch.as_tensor(rows))
+        targets = (each.index_select(0, torch.as_tensor(rows)) for each in self.targets)
+        return batch.to(self.form.dtype), *targets
 
     def part(self, rows: Tensor) -> Images:
         """The examples of these rows."""
-        return Images(tuple(self.files[row] for row in rows.tolist()), self.target[rows], self.form)
+        targets = tuple(each[rows] for each in self.targets)
+        return Images(tuple(self.files[row] for row in rows.tolist()), targets, self.form)
 
 
 def form_of(graph: Graph, source: str) -> Form:
@@ -96,12 +98,16 @@ def form_of(graph: Graph, source: str) -> Form:
     return Form(MODES[channels], height, width, order, getattr(torch, x.dtype))
 
 
-def read_images(source: str, graph: Graph) -> tuple[list[Files], Names]:
+def read_images(source: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Files], Names]:
     """The images of a folder, or of its parts to train on and to hold out, and the names of the classes.
 
     That each is an image is looked up in its first bytes; what is broken further on is a fault when it is decoded.
     """
     form = form_of(graph, source)
+    if len(wanted) > 1 or wanted[0].said.target is not None:
+        outputs = ", ".join(each.name for each in wanted)
+        what = f"the images in '{source}' have a class each, for one output, but there are targets for {outputs}"
+        raise RegspecError(Problem(what, f"say which output it is: --outputs.{wanted[0].name}.loss cross_entropy"))
     folder = Path(source)
     held_out = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
     has_parts = held_out is not None and (folder / "train").is_dir()
@@ -114,12 +120,12 @@ def read_images(source: str, graph: Graph) -> tuple[list[Files], Names]:
             what = f"has the class '{unknown[0]}', but '{train}' has {', '.join(names)}"
             raise RegspecError(Problem(what, path=str(held_out)))
     _check_all(file for part in parts for files in part.values() for file in files)
-    return [_numbered(part, names, form) for part in parts], names
+    return [_numbered(part, names, form, wanted[0].name) for part in parts], names
 
 
-def _numbered(by_class: dict[str, list[Path]], names: tuple[str, ...], form: Form) -> Files:
+def _numbered(by_class: dict[str, list[Path]], names: tuple[str, ...], form: Form, output: str) -> Files:
     pairs = [(file, names.index(name)) for name, files in by_class.items() for file in files]
-    return Files(tuple(file for file, _ in pairs), np.array([number for _, number in pairs]), form)
+    return Files(tuple(file for file, _ in pairs), {output: np.array([number for _, number in pairs])}, form)
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,45 +13,61 @@ from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data import arrays, images, tables
 from regspec.training.data.examples import Data, InMemory
-from regspec.training.data.fitting import check_outputs, fitted_inputs
-from regspec.training.data.targets import fitted_targets
+from regspec.training.data.fitting import fitted_inputs, shaped
+from regspec.training.data.targets import fitted_target
+from regspec.training.data.wanted import Array, Names, Wanted, wanted_outputs
+from regspec.training.outputs import OutputSection
 from regspec.views.summary import plural
 
 HELD_OUT = 0.2
 
 
-def load_data(source: str, graph: Graph, *, target: str | None = None, seed: int = 0) -> Data:
+def load_data(
+    source: str,
+    graph: Graph,
+    *,
+    target: str | None = None,
+    outputs: Mapping[str, OutputSection] | None = None,
+    seed: int = 0,
+) -> Data:
     """The data of a source, for a model's inputs; a fifth is held out unless the source says otherwise.
 
-    Whole numbers, words and booleans as the target are classes, floating-point numbers are quantities.
+    Whole numbers, words and booleans as a target are classes, floating-point numbers are quantities, unless the loss of
+    an output takes the other.
 
     Args:
         source: What the data are:
 
             - a set that scikit-learn brings along: ``breast_cancer``, ``diabetes``, ``digits``, ``iris``, ``wine``;
-            - an ``.npz`` file: the inputs by their names (or ``x`` where there is one), and ``y`` or ``target``;
-            - a ``.csv`` or ``.parquet`` file: a column for each number, and the target, the last one unless said. A
+            - an ``.npz`` file: the inputs by their names (or ``x`` where there is one), and the targets by those of the
+              outputs (or ``y`` where there is one);
+            - a ``.csv`` or ``.parquet`` file: a column for each number, and the targets by the outputs' names; that of
+              an only output is the last column, unless it is said, or one has its name. A
               model with one input takes all other columns in their order; with several, an input of one number takes
               the column of its name, a wider one the columns ``name_0``, ``name_1``, … or ``name.0``, ``name.1``, …;
             - a folder with a folder of images for each class, or with ``train`` and ``val`` (or ``test``) that have
               them. Images get the input's channels (1: grey, 3: RGB, 4: RGBA) and its size, by bilinear
               interpolation; their numbers are 0 to 1 in an input of floating-point numbers, and 0 to 255 in one of
               whole numbers;
-            - ``package.module:function``, which gives (inputs, target), or these and a held-out pair.
+            - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair.
         graph: The model's graph.
-        target: The target's array or column; of a table, several as ``a,b``.
+        target: The only output's target: an array, a column (several as ``a,b``), or an input, which it learns to give.
+        outputs: What is said of outputs, by their names; those of which nothing is said do not learn then.
         seed: Which examples are held out; of classes, the same share of each.
 
     Raises:
         RegspecError: where the source can't be read, or does not fit the model.
     """
-    check_outputs(graph)
-    parts, names = _read(source, graph, target)
+    wanted = wanted_outputs(graph, outputs or {}, target)
+    parts, names = _read(source, graph, wanted)
     least = 2 if len(parts) == 1 else 1
-    if (number := min(len(part.target) for part in parts)) < least:
+    if (number := min(len(goal) for part in parts for goal in part.targets.values())) < least:
         what = ", too few to hold some out" if len(parts) == 1 else " to train on or to hold out"
         raise RegspecError(Problem(f"'{source}' has {plural(number, 'example', 'examples')}{what}"))
-    goals, classes = fitted_targets([part.target for part in parts], names, graph, source)
+    fitted = [
+        fitted_target([_goal(part, each, graph, source) for part in parts], names, each, source) for each in wanted
+    ]
+    goals = [tuple(tensors[index] for tensors, _ in fitted) for index in range(len(parts))]
     examples: list[images.Images | InMemory] = [
         images.Images(part.files, goal, part.form)
         if isinstance(part, images.Files)
@@ -61,34 +77,44 @@ def load_data(source: str, graph: Graph, *, target: str | None = None, seed: int
     if len(examples) == 1:
         examples = [examples[0].part(rows) for rows in _division(goals[0], seed)]
     train, held_out = examples
-    return Data(train, held_out, classes)
+    return Data(train, held_out, tuple(target for _, target in fitted))
 
 
-def _read(source: str, graph: Graph, target: str | None) -> tuple[Sequence[arrays.Arrays | images.Files], arrays.Names]:
+def _goal(part: arrays.Arrays | images.Files, wanted: Wanted, graph: Graph, source: str) -> Array:
+    """The target of an output in a part of the data. One that is an input may come in a row, as inputs may."""
+    goal = part.targets[wanted.name]
+    is_input = isinstance(part, arrays.Arrays) and any(goal is array for array in part.inputs.values())
+    return shaped(goal, wanted.x, source) if is_input else goal
+
+
+def _read(source: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[Sequence[arrays.Arrays | images.Files], Names]:
     """One part, or the part to train on and the one held out; and the classes' names where the source has them."""
     ending = "" if source in arrays.BUNDLED else Path(source).suffix.lower()
     if ending == ".npz":
-        return [arrays.npz(source, graph, target)], None
+        return [arrays.npz(source, graph, wanted)], None
     if ending in tables.ENDINGS:
-        return [tables.read_table(source, graph, target)], None
-    if target is not None:
-        raise RegspecError(Problem(f"the target '{target}' would be one of a file's, but '{source}' has its own"))
+        return [tables.read_table(source, graph, wanted)], None
+    inputs = {x.source for x in graph.inputs}
+    if ":" not in source and (said := [each.said.target for each in wanted if each.said.target not in {None, *inputs}]):
+        raise RegspecError(Problem(f"the target '{said[0]}' would be one of a file's, but '{source}' has its own"))
     if source in arrays.BUNDLED:
-        return arrays.bundled(source, graph)
+        return arrays.bundled(source, graph, wanted)
     if Path(source).is_dir():
-        return images.read_images(source, graph)
+        return images.read_images(source, graph, wanted)
     if ":" in source:
-        return arrays.called_for(source, graph), None
+        return arrays.called_for(source, graph, wanted), None
     files = "a .npz, .csv or .parquet file, a folder of images"
     hint = did_you_mean(source, arrays.BUNDLED) or f"it may be {', '.join(arrays.BUNDLED)}, {files}, or module:function"
     raise RegspecError(Problem(f"'{source}' is no data to train on", hint))
 
 
-def _division(target: Tensor, seed: int) -> list[Tensor]:
-    """The rows to train on and those held out; of classes, the same share of each."""
+def _division(targets: Sequence[Tensor], seed: int) -> list[Tensor]:
+    """The rows to train on and those held out; the same share of each class, where the only target is one."""
     from sklearn.model_selection import train_test_split
 
-    counts = torch.ones(1) if target.is_floating_point() else target.unique(return_counts=True)[1]
+    target = targets[0]
+    is_by_class = len(targets) == 1 and target.ndim == 1 and not target.is_floating_point()
+    counts = target.unique(return_counts=True)[1] if is_by_class else torch.ones(1)
     # each class needs an example on both sides
     stratify = target.numpy() if counts.min() > 1 and len(counts) <= HELD_OUT * len(target) else None
     rows = np.arange(len(target))

@@ -15,7 +15,8 @@ import numpy as np
 from regspec.code.shapes import Symbol, text
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
-from regspec.training.data.arrays import Array, Arrays
+from regspec.training.data.arrays import Arrays
+from regspec.training.data.wanted import Array, Wanted
 
 if TYPE_CHECKING:
     import polars
@@ -72,28 +73,49 @@ class Table:
             raise RegspecError(Problem(f"column '{name}' {what} in {where}{more}", hint, path=self.path))
 
 
-def read_table(path: str, graph: Graph, target: str | None) -> Arrays:
-    """The columns of a file: the inputs, and the target by its name, several of them, or the last column."""
+def read_table(path: str, graph: Graph, wanted: Sequence[Wanted]) -> Arrays:
+    """The columns of a file: the inputs, and the targets by their names; of one output several, or the last column."""
     table = _csv(path) if path.lower().endswith(".csv") else _parquet(path)
     names = table.frame.columns
-    goals = (
-        [names[-1]] if target is None else [target] if target in names else [name.strip() for name in target.split(",")]
-    )
-    for goal in goals:
-        if goal not in names:
-            hint = did_you_mean(goal, names) or f"it has {', '.join(names)}"
-            raise RegspecError(Problem(f"has no column '{goal}'", hint, path=path))
+    own_inputs = {x.source for x in graph.inputs} - {*names}  # which a target may be, too
+    by_output = {
+        each.name: _goals(each, names, path, is_only=len(wanted) == 1)
+        for each in wanted
+        if each.said.target not in own_inputs
+    }
+    goals = [name for own in by_output.values() for name in own]
     by_input = _columns(graph, [name for name in names if name not in goals], path)
+    words = {own[0] for own in by_output.values() if len(own) == 1}
     arrays, faults = dict[str, Array](), Problems()
-    for name in (*goals, *(each for own in by_input.values() for each in own)):
+    for name in dict.fromkeys((*goals, *(each for own in by_input.values() for each in own))):
         try:
-            arrays[name] = table.array(name, takes_words=len(goals) == 1 and name in goals)
+            arrays[name] = table.array(name, takes_words=name in words)
         except RegspecError as error:
             faults.extend(error.problems)
     if faults:
         raise RegspecError(faults)
-    inputs = {name: np.column_stack([arrays[each] for each in own]) for name, own in by_input.items()}
-    return Arrays(inputs, arrays[goals[0]] if len(goals) == 1 else np.column_stack([arrays[each] for each in goals]))
+    inputs = {name: _side_by_side(arrays, own) for name, own in by_input.items()}
+    targets = {name: arrays[own[0]] if len(own) == 1 else _side_by_side(arrays, own) for name, own in by_output.items()}
+    targets |= {each.name: inputs[each.said.target or ""] for each in wanted if each.name not in by_output}
+    return Arrays(inputs, targets)
+
+
+def _side_by_side(arrays: Mapping[str, Array], names: Sequence[str]) -> Array:
+    return np.column_stack([arrays[name] for name in names])
+
+
+def _goals(wanted: Wanted, names: Sequence[str], path: str, *, is_only: bool) -> list[str]:
+    """The columns of an output's target: those that are said, that of its name, or for an only output the last one."""
+    target = wanted.said.target
+    if target is None and is_only and wanted.name not in names:
+        return [names[-1]]
+    target = target or wanted.name
+    goals = [target] if target in names else [name.strip() for name in target.split(",")]
+    for goal in goals:
+        if goal not in names:
+            hint = did_you_mean(goal, names) or f"it has {', '.join(names)}"
+            raise RegspecError(Problem(f"has no column '{goal}'", hint, path=path))
+    return goals
 
 
 def _columns(graph: Graph, names: Sequence[str], path: str) -> Mapping[str, Sequence[str]]:

@@ -1,85 +1,182 @@
-"""Targets as tensors that a model's output fits: classes, or quantities."""
+"""Targets as tensors that a model's outputs fit: classes, labels, or quantities; and by which loss they are learned."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from regspec.code.shapes import text
-from regspec.graph.network import Graph
+from regspec.code.shapes import Shape, text
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.arrays import Array, Names
+from regspec.training.data.wanted import Array, Names, Wanted
+from regspec.training.losses import Kind, Loss, loss_named
+from regspec.training.outputs import OutputSection
 
 SHOWN = 5  # classes in a message
 MANY = 100  # whole numbers up to here may well be classes
+BY_KIND: dict[Kind, str] = {"classes": "cross_entropy", "labels": "binary_cross_entropy", "quantities": "mse"}
+COUNTED = "quantities are floating-point numbers: 3.0, and not 3; or a loss such as mse or poisson says so"
 
 
-def fitted_targets(
-    goals: Sequence[Array], names: Names, graph: Graph, source: str
-) -> tuple[tuple[torch.Tensor, ...], Names]:
-    """The targets of each part of the data, int64 classes or float32 quantities; and the names of the classes.
+@dataclass(frozen=True)
+class Target:
+    """What an output learns: its kind, by which loss, and the names of the classes, where it has some."""
 
-    Words and booleans are classes, in the order of their names; so are whole numbers, which count from 0.
+    wanted: Wanted
+    kind: Kind
+    loss: Loss
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """The output's."""
+        return self.wanted.name
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a run's folder keeps of it."""
+        classes = None if self.classes is None else [*self.classes]
+        return {"kind": self.kind, "loss": self.loss.name, "weight": self.wanted.said.weight, "classes": classes}
+
+
+def fitted_target(
+    goals: Sequence[Array], names: Names, wanted: Wanted, source: str
+) -> tuple[list[torch.Tensor], Target]:
+    """The targets of an output in each part of the data, int64 classes or float32 numbers; and what they are.
+
+    Words and booleans are classes, in the order of their names; so are whole numbers, which count from 0, unless the
+    loss takes quantities only. A class may be given for each example, or for each place of the output. Where there is
+    one number for each class of each place, they are labels, several of which may hold: 0 or 1.
+
+    Args:
+        goals: the targets of each part.
+        names: those of the classes, where the source has them.
+        wanted: the output.
+        source: of the data, for messages.
+
+    Raises:
+        RegspecError: where the output has no place for them, or the loss does not take them.
     """
     shapes = {goal.shape[1:] for goal in goals}
     if len(shapes) > 1 or len({goal.dtype.kind == "U" for goal in goals}) > 1:
         each = " and ".join(f"{goal.dtype} {text((None, *goal.shape[1:]))}" for goal in goals)
         raise RegspecError(Problem(f"the targets of '{source}' are of two kinds: {each}"))
     goal = np.concatenate(goals)
-    if goal.ndim == 2 and goal.shape[1] == 1 and goal.dtype.kind != "f":
-        goal = goal[:, 0]  # a column of classes
-    if goal.dtype.kind == "f":
-        target = _quantities(goal, graph, source)
-        classes = None
+    loss = None if wanted.said.loss is None else _loss(wanted.said)
+    kind = _kind(goal, loss, wanted, source)
+    classes = None
+    if kind == "classes":
+        target, classes = _classes(goal, names, wanted, source)
+    elif kind == "labels":
+        target = torch.from_numpy(goal.reshape(_full(goal, wanted)).astype(np.float32))
     else:
-        if goal.ndim > 1:
-            what = f"train takes one class for each example, but the target of '{source}' is {_shape(goal)}"
-            raise RegspecError(Problem(what, "quantities are floating-point numbers: 3.0, and not 3"))
-        if goal.dtype.kind == "U":
-            found, goal = np.unique(goal, return_inverse=True)
-            names = tuple(map(str, found))
-        elif goal.dtype.kind == "b":
-            names = ("false", "true")
-        target = torch.from_numpy(goal.astype(np.int64))
-        classes = _classes(target, names, graph, source)
-    return torch.split(target, [len(each) for each in goals]), classes
+        target = _quantities(goal, wanted, source)
+    loss = loss or _loss(wanted.said, BY_KIND[kind])
+    _check_range(target, loss, kind, wanted, source)
+    return [*torch.split(target, [len(each) for each in goals])], Target(wanted, kind, loss, classes)
+
+
+def _loss(said: OutputSection, by_kind: str | None = None) -> Loss:
+    return loss_named(said.loss or by_kind or "", said.arguments, OutputSection.model_fields)
+
+
+def _fits(given: tuple[int, ...], shape: Shape) -> bool:
+    return len(given) == len(shape) and all(b in (None, a) for a, b in zip(given, shape, strict=True))
+
+
+def _full(goal: Array, wanted: Wanted) -> tuple[int, ...]:
+    """The shape of a target that has a number for each of the output; one number for one unit may lack its axis."""
+    return (len(goal), 1) if goal.ndim == 1 else goal.shape
+
+
+def _kind(goal: Array, loss: Loss | None, wanted: Wanted, source: str) -> Kind:
+    """What a target is, by its numbers, its shape and the loss."""
+    given, output = goal.shape[1:], wanted.x.spec_shape[1:]
+    is_shaped = _fits(given, output) or (given == () and _fits((1,), output))
+    kinds = loss.kinds if loss is not None else ("classes", "labels")
+    if goal.dtype.kind == "f":
+        if loss is None or "quantities" in loss.kinds:
+            return "quantities"
+        hint = f"{' or '.join(loss.kinds)} are whole numbers{', or words' if 'classes' in loss.kinds else ''}"
+        raise RegspecError(Problem(f"{loss.name} does not take the quantities of '{source}' for '{wanted.name}'", hint))
+    if goal.dtype.kind == "U":
+        kinds = tuple(each for each in kinds if each == "classes")
+        if loss is not None and not kinds:
+            what = f"{loss.name} takes numbers, but '{source}' has '{goal.flat[0]}' for '{wanted.name}'"
+            raise RegspecError(Problem(what))
+        return "classes"
+    for kind in kinds:
+        if kind == "classes" and (_fits(given, wanted.places) or (given == (1,) and wanted.places == ())):
+            return kind
+        if kind == "labels" and is_shaped and (goal.dtype.kind == "b" or _is_binary(goal)):
+            return kind
+        if kind == "quantities" and is_shaped:
+            return kind
+    if loss is None and not given:
+        return "classes"  # which says what does not fit
+    what = f"the model gives {text(wanted.x.spec_shape)}, but the target of '{source}' is {_shape(goal)}"
+    places = text((None, *wanted.places))
+    takes = {
+        "classes": f"a class for each place is {places}",
+        "labels": "labels are 0 or 1, one for each unit",
+        "quantities": "quantities have the output's shape",
+    }
+    hint = "; ".join(takes[kind] for kind in kinds)
+    raise RegspecError(Problem(what, hint if loss is not None else f"{hint}; {COUNTED}"))
+
+
+def _is_binary(goal: Array) -> bool:
+    return bool(((goal == 0) | (goal == 1)).all())
 
 
 def _shape(goal: Array) -> str:
     return text((None, *goal.shape[1:]))
 
 
-def _quantities(goal: Array, graph: Graph, source: str) -> torch.Tensor:
+def _quantities(goal: Array, wanted: Wanted, source: str) -> torch.Tensor:
     """Quantities that the model's output has a place for."""
-    output, expected = graph.outputs[0].spec_shape, goal.shape[1:] or (1,)
-    fits = len(output) == len(expected) + 1 and all(b in (None, a) for a, b in zip(expected, output[1:], strict=True))
-    if not fits:
+    output, expected = wanted.x.spec_shape, goal.shape[1:] or (1,)
+    if not _fits(expected, output[1:]):
         what = f"the model gives {text(output)}, but the target of '{source}' is {_shape(goal)}: quantities"
         raise RegspecError(Problem(what, "classes are whole numbers, words or booleans"))
     largest = np.finfo(np.float32).max
     if (faulty := np.abs(goal) > largest).any():
         what = f"the target of '{source}' holds {goal[faulty][0]}, but quantities are float32, at most {largest:.3g}"
         raise RegspecError(Problem(what))
-    return torch.from_numpy(goal.astype(np.float32))
+    return torch.from_numpy(goal.reshape(_full(goal, wanted)).astype(np.float32))
 
 
-def _classes(target: torch.Tensor, names: Names, graph: Graph, source: str) -> tuple[str, ...]:
-    """The names of the classes, for which the model's output has a place."""
-    output = graph.outputs[0].spec_shape
-    seen = target.unique().tolist()
+def _classes(goal: Array, names: Names, wanted: Wanted, source: str) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """The numbers of the classes, for which the model's output has a place, and their names."""
+    if goal.ndim == 2 and goal.shape[1] == 1 and not wanted.places:
+        goal = goal[:, 0]  # a column of classes
+    if goal.dtype.kind == "U":
+        found, goal = np.unique(goal, return_inverse=True)
+        names = tuple(map(str, found))
+    elif goal.dtype.kind == "b":
+        names = ("false", "true")
+    target = torch.from_numpy(goal.astype(np.int64))
+    ignored = wanted.said.ignore_index
+    output = wanted.x.spec_shape
+    seen = [each for each in target.unique().tolist() if each != ignored]
+    if not seen:
+        raise RegspecError(Problem(f"the target of '{source}' is {ignored} everywhere, which stands for no class"))
     shown = names if names is not None else tuple(map(str, seen))
     what = f"'{source}' has the classes {', '.join(shown[:SHOWN])}{', …' * (len(shown) > SHOWN)}"
     if seen[0] < 0:
         hint = "quantities are floating-point numbers: -1.0, and not -1"
+        if wanted.places:
+            hint = f"places that do not count are said by --outputs.{wanted.name}.ignore_index {seen[0]}"
         raise RegspecError(Problem(f"{what}, but they are counted from 0", hint))
-    if len(output) != 2:
-        raise RegspecError(Problem(f"the model gives {text(output)}, but {what}", "the output is (batch, classes)"))
+    if not _fits(tuple(target.shape[1:]), wanted.places):
+        needs = f"the output is {text((None, *target.shape[1:], None)).replace('?', 'classes')}"
+        raise RegspecError(Problem(f"the model gives {text(output)}, but {what}", needs))
     if len(seen) == 1:
         only = names[seen[0]] if names is not None else seen[0]
         raise RegspecError(Problem(f"'{source}' has one class only, {only}: there is nothing to tell apart"))
-    units, count = output[1], len(names) if names is not None else seen[-1] + 1
+    units, count = output[wanted.channels], len(names) if names is not None else seen[-1] + 1
     # with whole numbers, the last classes may not occur in these data
     fits = units is None or units == count or (units == 1 and count == 2) or (names is None and units > count > 1)
     if not fits:
@@ -88,4 +185,16 @@ def _classes(target: torch.Tensor, names: Names, graph: Graph, source: str) -> t
         else:
             hint = f"the last layer needs {count} units" if seen[0] == 0 or names else "classes are counted from 0"
         raise RegspecError(Problem(f"the model gives {text(output)}, but {what}", hint))
-    return names or tuple(map(str, range(max(units or 0, count))))
+    return target, names or tuple(map(str, range(max(units or 0, count))))
+
+
+def _check_range(target: torch.Tensor, loss: Loss, kind: Kind, wanted: Wanted, source: str) -> None:
+    """Raises where quantities are none that the loss has a value for."""
+    if kind != "quantities" or not target.numel():
+        return
+    low, high = target.min().item(), target.max().item()
+    if (loss.least is not None and low < loss.least) or (loss.most is not None and high > loss.most):
+        may = f"at least {loss.least:g}" if loss.most is None else f"{loss.least:g} to {loss.most:g}"
+        found = low if loss.least is not None and low < loss.least else high
+        what = f"the target of '{source}' for '{wanted.name}' holds {found:g}, but {loss.name} takes {may}"
+        raise RegspecError(Problem(what))

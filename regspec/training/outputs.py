@@ -1,0 +1,68 @@
+"""What is said of the outputs that are trained: the target of each, its loss, how much it counts, its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from regspec.language.fields import Frozen, NotNegative, OneOrMore
+from regspec.text import document, faults
+from regspec.text.document import document_of
+from regspec.text.faults import Origin
+from regspec.text.problems import Problem, Problems, RegspecError
+
+Names = Annotated[tuple[str, ...], OneOrMore]
+
+
+class OutputSection(Frozen):
+    """How an output learns. What is no field of it is an argument of its loss: ``{loss: huber, delta: 0.5}``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    target: str | None = Field(None, description="Its target: an array, a column, or an input; that of its own name.")
+    loss: str | None = Field(
+        None, description="Of torch or Keras, or package.module:function; by the target if absent."
+    )
+    weight: NotNegative = Field(1.0, description="What its loss is multiplied by.")
+    metrics: Names = Field((), description="Metrics of it, of the data that it is trained on and of those held out.")
+    class_weights: Literal["balanced"] | None = Field(None, description="balanced: rare classes count more.")
+    ignore_index: int | None = Field(None, description="The class that stands for none: such places do not count.")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of its loss."""
+        return dict(self.model_extra or {})
+
+
+def outputs_said(texts: Sequence[str]) -> dict[str, OutputSection]:
+    """What options say of outputs, ``price.loss=huber``, by the outputs' names; a value is as in YAML.
+
+    Raises:
+        RegspecError: with all faults.
+    """
+    said: dict[str, dict[str, Any]] = {}
+    problems = Problems()
+    for each in texts:
+        place, is_given, value = each.partition("=")
+        name, is_dotted, key = place.partition(".")
+        if not is_given or not is_dotted or not key:
+            problems.append(Problem(f"'{each}' says nothing of an output", "write --outputs.price.loss huber"))
+        elif key in said.setdefault(name, {}):
+            problems.append(Problem(f"'{key}' of the output '{name}' is given twice"))
+        else:
+            said[name][key] = document.parse(value).data
+    found: dict[str, OutputSection] = {}
+    for name, fields in said.items():
+        try:
+            found[name] = OutputSection.model_validate(fields)
+        except ValidationError as error:
+            origin = Origin(document_of(fields, f"--outputs.{name}"))
+            subject = f"the output '{name}'"
+            problems.extend(
+                faults.problems(error.errors(include_url=False), origin, subject, OutputSection.model_fields)
+            )
+    if problems:
+        raise RegspecError(problems)
+    return found
