@@ -108,6 +108,6 @@ def test_any_module_learns_and_has_exact_zeros() -> None:
     assert zeros > 0.2
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of Lightning and what it imports
 def test_lightning_module_learns() -> None:
     assert module_of(FOLDER / "lightning_module.py").main(epochs=2) > 0.8

@@ -58,7 +58,6 @@ def gradients(model: nn.Module, outputs: list[Tensor]) -> dict[str, Tensor | Non
 @pytest.mark.parametrize("name", cases())
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:FutureWarning")  # torch's own
 @pytest.mark.filterwarnings("ignore:The tensor attributes self.lstm._flat_weights")  # of any nn.LSTM
-@pytest.mark.filterwarnings("ignore:a backward ran, but nobody has read")
 def test_it_is_exported(name: str) -> None:
     """With a batch of any size: outputs and gradients on another than the one that it was traced with."""
     spec = spec_of(name)

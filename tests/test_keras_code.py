@@ -14,6 +14,7 @@ import regspec
 from .layers.specs import inputs_of
 from .layers.test_keras_code import made
 
+# Of Keras, when it makes, calls and saves a model.
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}:keras") for name in ("UserWarning", "DeprecationWarning")]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

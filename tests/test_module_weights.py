@@ -367,7 +367,7 @@ def effective(part: Any) -> Tensor:
     return weight
 
 
-@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")  # torch's own
 @pytest.mark.parametrize(
     ("name", "is_before"),
     [(name, is_before) for name in CHANGED for is_before in (True, False) if not (is_before and name in RENAMED)],

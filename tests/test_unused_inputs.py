@@ -19,7 +19,6 @@ from .ported import agrees
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Keras, when it saves
-    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5"),
 ]
 
 SPEC = """
