@@ -142,8 +142,6 @@ def test_a_layer_of_keras_as_an_activation(layer: Any, form: str) -> None:
 def test_a_layer_of_a_file_of_keras(row: Row) -> None:
     """As JSON, which is YAML too."""
     pasted = test_written_forms.pasted_of(row)
-    if pasted is None:
-        return
     for text in (json.dumps(pasted), yaml.safe_dump(pasted, sort_keys=False)):
         made = check(text, "x.yaml")
         assert meaning(parse(made, "x.yaml")) == meaning(parse(text, "x.yaml"))
@@ -151,13 +149,10 @@ def test_a_layer_of_a_file_of_keras(row: Row) -> None:
         assert not BROUGHT.search(made)
 
 
-@pytest.mark.parametrize("name", test_translating.KINDS_OF_OTHERS)
-def test_a_kind_of_others(name: str) -> None:
-    kind = test_translating.KINDS_OF_OTHERS[name]
-    rank = int(found[0]) if (found := re.search(r"\d", name)) else 2
-    theirs, ours = test_translating.FIELDS[re.sub(r"\d[dD](Transpose)?$", "", name)]
-    text = test_translating.text_of(f"{name}: {theirs}", rank)
-    made = check_same(text, test_translating.text_of(f"{kind}: {ours}", rank))
+@pytest.mark.parametrize(("name", "row"), test_translating.ROWS, ids=[name for name, _ in test_translating.ROWS])
+def test_a_kind_of_others(name: str, row: test_translating.Row) -> None:
+    text = test_translating.text_of(f"{name}: {row.theirs}", row.shape)
+    made = check_same(text, test_translating.text_of(f"{row.kind}: {row.ours}", row.shape))
     spec = meaning(parse(made, "x.yaml"))
     assert getattr(spec, "notes", None) == ()
 
