@@ -65,7 +65,7 @@ def test_bundled_classes(name: str, width: int, units: int) -> None:
     data = load_data(name, dense(width, units))
     assert data.is_classification
     assert data.classes == tuple(str(each) for each in bunch.target_names)
-    assert data.train.target.dtype == torch.int64
+    assert data.train.targets[0].dtype == torch.int64
     total = len(bunch.target)
     assert len(data.held_out) == -(-total // 5)
     x, y = all_of(data)
@@ -73,7 +73,7 @@ def test_bundled_classes(name: str, width: int, units: int) -> None:
     given = np.column_stack([bunch.data / scale, bunch.target]).astype(np.float32)
     made = np.column_stack([x.numpy(), y.numpy()]).astype(np.float32)
     assert sorted(made.tolist()) == sorted(given.tolist())
-    counts = [each.target.bincount() for each in (data.train, data.held_out)]
+    counts = [each.targets[0].bincount() for each in (data.train, data.held_out)]
     assert (counts[1] - sum(counts) / 5).abs().max() < 1  # a fifth of each class
 
 
@@ -81,7 +81,7 @@ def test_bundled_quantities() -> None:
     data = load_data("diabetes", dense(10, 1))
     assert not data.is_classification
     assert data.classes is None
-    assert data.train.target.dtype == torch.float32
+    assert data.train.targets[0].dtype == torch.float32
     assert len(data.train) + len(data.held_out) == 442
 
 
@@ -97,7 +97,7 @@ def test_batches_are_rows_in_their_order() -> None:
     batch = examples[[5, 0, 7]]
     assert torch.equal(batch[0], x[[5, 0, 7]])
     assert torch.equal(batch[1], y[[5, 0, 7]])
-    assert torch.equal(y, examples.target)
+    assert torch.equal(y, examples.targets[0])
 
 
 def test_few_examples_of_a_class_are_divided_all_the_same(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not left.requires_grad
         assert right.max() == 4
     assert data.classes == ("a", "b")
-    assert data.train.target.tolist() == [1, 0] * 10
+    assert data.train.targets[0].tolist() == [1, 0] * 10
     assert load_data("given_data:frame", dense(1, 2)).classes == ("u", "v")
 
 
@@ -358,7 +358,7 @@ def test_images_fit_the_input(tmp_path: Path, shape: str, data_format: str, valu
     assert x.dtype == getattr(torch, dtype)
     expected = torch.tensor(value) / 255 if "float" in dtype else torch.tensor(value)
     assert torch.equal(x, expected.to(x.dtype).expand_as(x))
-    assert torch.equal(y, data.train.target[[0, 3, 1]])
+    assert torch.equal(y, data.train.targets[0][[0, 3, 1]])
     assert sorted(all_of(data)[1].tolist()) == [0] * 5 + [1] * 5
 
 
@@ -411,7 +411,7 @@ def test_images_held_out_by_folder(tmp_path: Path, held_out: list[str], count: i
             saved(tmp_path / name / "bee" / f"{number}.png", 200)
     data = load_data(str(tmp_path), image_net("[1, 4, 6]", units=1))
     assert (len(data.train), len(data.held_out), data.classes) == (6, count, ("ant", "bee"))
-    assert data.held_out.target.tolist() == [1] * count
+    assert data.held_out.targets[0].tolist() == [1] * count
 
 
 def test_a_truncated_image_is_a_fault_when_it_is_decoded(tmp_path: Path) -> None:
@@ -564,7 +564,11 @@ def test_parquet_that_is_wrong(tmp_path: Path, columns: dict[str, list[object]],
         ([], "kin", "has no column 'kin'\n   = did you mean 'kind'"),
         ([], "kind,siz", "has no column 'siz'\n   = did you mean 'size'"),
         ([], "kind,size", "column 'kind' has 'cat', which is no number"),
-        ([], "weight,right.1", "one class for each example, .*\n   = quantities are floating-point numbers"),
+        (
+            [],
+            "weight,right.1",
+            r"is \(batch, 2\)\n   = a class for each place is \(batch\); labels are 0 or 1, .*; quantities are",
+        ),
     ],
 )
 def test_columns_that_are_wrong(tmp_path: Path, dropped: list[str], target: str, message: str) -> None:
@@ -595,7 +599,10 @@ INDICES = "Embedding: {input_dim: 5, output_dim: 2}"
             {"x": np.full((9, 1), 2**63, dtype=np.uint64), "y": Y},
             "up to 9223372036854775808, which int64 does not hold",
         ),
-        ({"x": ONES, "y": np.zeros((9, 2), dtype=int)}, "takes one class for each example"),
+        (
+            {"x": ONES, "y": np.full((9, 2), 2)},
+            r"gives \(batch, 2\), .*\n   = a class for each place is \(batch\); labels are",
+        ),
         ({"x": ONES, "y": np.zeros((9, 3))}, r"gives \(batch, 2\), but the target of .* is \(batch, 3\)"),
         ({"x": ONES, "y": np.full((9, 2), 1e39)}, "holds 1e.39, but quantities are float32"),
         ({"x": np.zeros((0, 1)), "y": np.zeros(0)}, "0 examples, too few"),
@@ -711,9 +718,12 @@ def test_functions_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("diabetes", dense(10, 2), None, r"the model gives \(batch, 2\)"),
         ("wines", dense(13, 3), None, "did you mean 'wine'"),
         ("elsewhere", dense(13, 3), None, "a folder of images, or module:function"),
-        ("wine", graph("x: {shape: [13]}", "Dense: {units: 3}", more="outputs: [dense, x]"), None, "with one output"),
-        ("wine", graph("x: {shape: [13]}", "Dense: {units: 3}", more="outputs: {a: dense}"), None, "'outputs: dense'"),
-        ("wine", graph("x: {shape: [13]}", "Dense: {units: 3}", more="outputs: [dense]"), None, "gives a list"),
+        (
+            "wine",
+            graph("x: {shape: [13]}", "Dense: {units: 3}", more="outputs: [dense, x]"),
+            None,
+            "does not give a target for each of dense, x\n   = for some outputs only, say which: --outputs.dense.loss",
+        ),
         ("wine", TWO, None, "gives no input 'right'"),
     ],
 )

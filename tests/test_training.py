@@ -22,7 +22,6 @@ from regspec.graph.loading import graph_of
 from regspec.targets.torch.program import program_of
 from regspec.training.activities import activities
 from regspec.training.batches import Batches
-from regspec.training.module import DataLoss
 from regspec.training.options import Options
 from regspec.training.run import Run, resume, train
 
@@ -77,35 +76,6 @@ def test_digits(tmp_path: Path) -> None:
     assert all(f"epoch {number:>2}/10  loss " in printed for number in range(1, 11))
     for name, penalty in made.model.regularization_terms().items():
         assert f"{penalty.item():.6g}" in next(line for line in printed.splitlines() if name in line)
-
-
-@pytest.mark.parametrize("gives_probabilities", [False, True])
-@pytest.mark.parametrize("units", [1, 2, 3])
-@pytest.mark.parametrize("is_weighted", [False, True])
-def test_data_loss_of_classes(units: int, gives_probabilities: bool, is_weighted: bool) -> None:
-    """Minus the logarithm of the class's probability, times the weight of the class, over the number of examples."""
-    scores, target = torch.randn(7, units), torch.randint(0, max(units, 2), (7,))
-    shares = scores.softmax(1) if units > 1 else torch.cat([1 - scores.sigmoid(), scores.sigmoid()], 1)
-    weights = torch.rand(max(units, 2)) if is_weighted else None
-    loss = DataLoss(is_classification=True, gives_probabilities=gives_probabilities, class_weights=weights)
-    output = (shares if units > 1 else shares[:, 1:]) if gives_probabilities else scores
-    logarithms = -shares[torch.arange(7), target].log() * (1 if weights is None else weights[target])
-    torch.testing.assert_close(loss(output, target), logarithms.sum() / 7)
-
-
-@pytest.mark.parametrize(
-    ("gives_probabilities", "output", "wanted"),
-    [
-        (True, [[0.3], [0.6], [0.9], [0.7]], 1.0),  # of no, yes, yes, yes
-        (False, [[-2.0], [0.3], [3.0], [-0.1]], 0.75),
-        (True, [[0.6, 0.4], [0.3, 0.7], [0.9, 0.1], [0.8, 0.2]], 0.5),
-        (False, [[3.0, 4.0], [-2.0, -1.0], [0.9, 0.1], [0.8, 1.2]], 0.5),
-    ],
-)
-def test_accuracy(gives_probabilities: bool, output: list[list[float]], wanted: float) -> None:
-    """A probability of more than a half, and a score above 0, is a yes; of several the largest counts."""
-    loss = DataLoss(is_classification=True, gives_probabilities=gives_probabilities)
-    assert loss.accuracy(torch.tensor(output), torch.tensor([0, 1, 1, 1])) == wanted
 
 
 def test_each_epoch_has_an_order_of_its_own() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import click
+from collections.abc import Iterator
+from typing import Any
+
+import typer
 from typer.core import TyperCommand
 
 PREFIX = "--outputs."
@@ -11,25 +14,21 @@ PREFIX = "--outputs."
 class WithOutputs(TyperCommand):
     """A command that takes an option for each key of each output."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses the arguments, after those with dots are written as the option that they stand for."""
-        return super().parse_args(ctx, undotted(args, ctx))
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses the arguments, those with dots as the option that they stand for."""
+        return super().parse_args(ctx, [*undotted(args)])
 
 
-def undotted(args: list[str], context: click.Context) -> list[str]:
-    """The arguments with ``--outputs KEY=VALUE`` in place of ``--outputs.KEY VALUE`` and of ``--outputs.KEY=VALUE``."""
-    plain: list[str] = []
+def undotted(args: list[str]) -> Iterator[str]:
+    """The arguments, with ``--outputs KEY=VALUE`` in place of ``--outputs.KEY VALUE`` and ``--outputs.KEY=VALUE``."""
     left = iter(args)
     for each in left:
         if each == "--":
-            return [*plain, each, *left]
-        if not each.startswith(PREFIX):
-            plain.append(each)
-            continue
-        key, is_given, value = each.removeprefix(PREFIX).partition("=")
-        if not is_given:
-            value = next(left, None) or ""
-            if not value:
-                raise click.BadOptionUsage(each, f"Option '{each}' requires an argument.", context)
-        plain += ["--outputs", f"{key}={value}"]
-    return plain
+            yield from (each, *left)
+        elif each.startswith(PREFIX):
+            key, is_given, value = each.removeprefix(PREFIX).partition("=")
+            if not is_given and (value := next(left, "")) == "":
+                raise typer.BadParameter("it needs a value", param_hint=each)
+            yield from ("--outputs", f"{key}={value}")
+        else:
+            yield each

@@ -10,12 +10,13 @@ import typer
 
 from regspec.cli.application import Set, app, no_input, parameters
 from regspec.cli.options import with_options
+from regspec.cli.outputs import WithOutputs
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.options import Options
 from regspec.training.tuning.plan import Plan
 
 
-@app.command(epilog="Example: `regspec tune examples/digits_search.yaml --sampler grid --trials 12`")
+@app.command(cls=WithOutputs, epilog="Example: `regspec tune examples/digits_search.yaml --sampler grid --trials 12`")
 @partial(with_options, is_for_trials=True)
 def tune(
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A spec, as a YAML file.", show_default=False)],

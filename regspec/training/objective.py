@@ -46,7 +46,10 @@ class OutputLoss(nn.Module):
     def of(self, output: Tensor, target: Tensor) -> Sum:
         """The sum of the loss over all places that count."""
         if self.target.kind != "classes":
-            losses = self._losses(output.reshape(target.shape), target)
+            output = output.reshape(target.shape)
+            if self.target.loss.name == "cross_entropy":  # of probabilities
+                output, target = self.by_class(output), self.by_class(target)
+            losses = self._losses(output, target)
             return Sum(losses.sum(), losses.numel())
         ignored = self.target.wanted.said.ignore_index
         counts = None if ignored is None else target != ignored

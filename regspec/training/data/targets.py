@@ -70,7 +70,7 @@ def fitted_target(
     if kind == "classes":
         target, classes = _classes(goal, names, wanted, source)
     elif kind == "labels":
-        target = torch.from_numpy(goal.reshape(_full(goal, wanted)).astype(np.float32))
+        target = torch.from_numpy(goal.astype(np.float32))
     else:
         target = _quantities(goal, wanted, source)
     loss = loss or _loss(wanted.said, BY_KIND[kind])
@@ -84,11 +84,6 @@ def _loss(said: OutputSection, by_kind: str | None = None) -> Loss:
 
 def _fits(given: tuple[int, ...], shape: Shape) -> bool:
     return len(given) == len(shape) and all(b in (None, a) for a, b in zip(given, shape, strict=True))
-
-
-def _full(goal: Array, wanted: Wanted) -> tuple[int, ...]:
-    """The shape of a target that has a number for each of the output; one number for one unit may lack its axis."""
-    return (len(goal), 1) if goal.ndim == 1 else goal.shape
 
 
 def _kind(goal: Array, loss: Loss | None, wanted: Wanted, source: str) -> Kind:
@@ -145,7 +140,7 @@ def _quantities(goal: Array, wanted: Wanted, source: str) -> torch.Tensor:
     if (faulty := np.abs(goal) > largest).any():
         what = f"the target of '{source}' holds {goal[faulty][0]}, but quantities are float32, at most {largest:.3g}"
         raise RegspecError(Problem(what))
-    return torch.from_numpy(goal.reshape(_full(goal, wanted)).astype(np.float32))
+    return torch.from_numpy(goal.astype(np.float32))
 
 
 def _classes(goal: Array, names: Names, wanted: Wanted, source: str) -> tuple[torch.Tensor, tuple[str, ...]]:
