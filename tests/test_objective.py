@@ -196,9 +196,9 @@ def test_several_outputs() -> None:
 # -- names -------------------------------------------------------------------------------------------------------------
 
 OF_TORCH = {
-    "MSELoss": "mse", "L1Loss": "l1", "HuberLoss": "huber", "SmoothL1Loss": "smooth_l1",
-    "BCELoss": "binary_cross_entropy",     "BCEWithLogitsLoss": "binary_cross_entropy", "CrossEntropyLoss": "cross_entropy", "NLLLoss": "nll",
-    "PoissonNLLLoss": "poisson_nll",
+    "MSELoss": "mse", "L1Loss": "l1", "HuberLoss": "huber", "SmoothL1Loss": "smooth_l1", "NLLLoss": "nll",
+    "CrossEntropyLoss": "cross_entropy", "PoissonNLLLoss": "poisson_nll", "BCELoss": "binary_cross_entropy",
+    "BCEWithLogitsLoss": "binary_cross_entropy",
 }  # fmt: skip
 OF_TORCHS_FUNCTIONS = {
     "mse_loss": "mse", "l1_loss": "l1", "huber_loss": "huber", "smooth_l1_loss": "smooth_l1", "nll_loss": "nll",

@@ -262,6 +262,17 @@ def with_values(spec: Document, values: Mapping[Location, Any]) -> str:
     return text
 
 
+def with_name(spec: Document, name: str) -> str:
+    """The text of a spec that has no name of its own, and has that of its file, with the name in it."""
+    end = spec.span(("regspec",))[1]
+    is_flow = spec.text.lstrip().startswith("{")
+    if not is_flow:
+        end = spec.text.find("\n", end) if "\n" in spec.text[end:] else len(spec.text)
+    text = f"{spec.text[:end]}{', ' if is_flow else chr(10)}name: {name}{spec.text[end:]}"
+    assert document.parse(text, spec.path).data == {**spec.data, "name": name}
+    return text
+
+
 def substitute(value: Any, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]) -> Any:
     """``value`` with every reference to a parameter replaced; unknown names become problems.
 

@@ -105,6 +105,8 @@ class Epochs(Callback):
         has_terms = any(name.startswith("penalty/") for name in row)
         named = {name: label for name, label in LABELS.items() if name in row and (has_terms or name != "penalty")}
         shown = "  ".join(f"{label} {_shown(row[name])}" for name, label in named.items())
+        of_outputs = (name.partition("/") for name in row if name.startswith("held_out_accuracy/"))
+        shown += "".join(f"  {output} accuracy {_shown(row[f'{what}/{output}'])}" for what, _, output in of_outputs)
         self.console.print(f"epoch {len(self.rows):>{len(str(self.total))}}/{self.total}  {shown}", **PLAIN)
 
     def _seconds(self) -> float:

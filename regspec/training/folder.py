@@ -15,7 +15,7 @@ import safetensors.torch
 from torch import Tensor
 
 from regspec.specs.model import ModelSpec
-from regspec.specs.parameters import with_defaults, with_values
+from regspec.specs.parameters import with_defaults, with_name, with_values
 from regspec.targets.source import source
 from regspec.text import files
 from regspec.text.document import Location, parse, read
@@ -75,6 +75,9 @@ class Folder:
             state: the weights.
         """
         contents: dict[str, str | bytes] = {**texts_of(spec_file, values)}
+        written = parse(str(contents["spec.yaml"]), str(spec_file))
+        if "name" not in written.data:  # which is that of its file, and would be another one here
+            contents["spec.yaml"] = with_name(written, spec.name)
         contents |= {"model.py": source(spec), "run.json": _json(facts), "initial.safetensors": _tensors(state)}
         files.write_folder(self.path, contents)
 

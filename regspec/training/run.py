@@ -258,7 +258,8 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
-    bound_optimizer(task.model(), options, 1)  # whose faults are found before anything is written
+    objective = task.objective()
+    bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
     model = task.model()
     if _is_first() and not place.spec.exists():
         place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
@@ -266,7 +267,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
     held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
-    training = Training(model, task.objective(), options, batches, is_penalized=is_penalized)
+    training = Training(model, objective, options, batches, is_penalized=is_penalized)
     if options.compile:
         model.compile()
     checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None

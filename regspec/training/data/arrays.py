@@ -49,7 +49,7 @@ def npz(path: str, graph: Graph, wanted: Sequence[Wanted]) -> Arrays:
             goals = {each.name: each.said.target or each.name for each in wanted}
             if len(wanted) == 1 and wanted[0].said.target is None and ("y" in has or wanted[0].name not in has):
                 goals = {wanted[0].name: "y"}
-            goals = {name: stored.get(key, key) for name, key in goals.items()}  # an input, by its name in the spec
+            goals = {name: key for name, key in goals.items() if key not in stored}  # others are inputs
             missing = [key for key in (*stored.values(), *goals.values()) if key not in has]
             found = {} if missing else {name: file[key] for name, key in stored.items()}
             targets = {} if missing else {name: file[key] for name, key in goals.items()}
@@ -101,14 +101,14 @@ def _targets(given: Any, inputs: Mapping[str, Array], source: str, wanted: Seque
     """The targets by the outputs' names. One that is said to be an input is that, unless a target has its name."""
     by_name = given if isinstance(given, Mapping) else {}
     found: dict[str, Any] = {}
+    taken: dict[str, Array] = {}
     for each in wanted:
-        if each.name in by_name:
-            found[each.name] = by_name[each.name]
-        elif each.said.target in by_name:
-            found[each.name] = by_name[each.said.target]
-        elif each.said.target is not None and each.said.target in inputs:
-            found[each.name] = inputs[each.said.target]
-    absent = [each for each in wanted if each.name not in found]
+        target = each.said.target or each.name
+        if each.name in by_name or target in by_name:
+            found[each.name] = by_name[each.name if each.name in by_name else target]
+        elif each.said.target is not None and target in inputs:
+            taken[each.name] = inputs[target]
+    absent = [each for each in wanted if each.name not in found.keys() | taken.keys()]
     if absent and isinstance(given, Mapping):
         what = f"'{source}' gives no target '{absent[0].said.target or absent[0].name}'"
         raise RegspecError(Problem(what, f"it gives {', '.join(map(str, given)) or 'none'}"))
@@ -120,8 +120,10 @@ def _targets(given: Any, inputs: Mapping[str, Array], source: str, wanted: Seque
             hint = f"for some outputs only, say which: --outputs.{absent[0].name}.loss"
             raise RegspecError(Problem(f"'{source}' does not give a target for each of {names}", hint))
         found |= {each.name: goal for each, goal in zip(absent, given, strict=True)}
-    told = "of the target" if len(wanted) == 1 else "of the target '{}'"
-    return {each.name: _numbers(found[each.name], told.format(each.name), source, takes_words=True) for each in wanted}
+    for name, goal in found.items():
+        told = "of the target" if len(wanted) == 1 else f"of the target '{name}'"
+        taken[name] = _numbers(goal, told, source, takes_words=True)
+    return {each.name: taken[each.name] for each in wanted}
 
 
 def _numbers(value: Any, what: str, source: str, *, takes_words: bool = False) -> Array:
