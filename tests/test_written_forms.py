@@ -67,6 +67,65 @@ def test_a_call_is_the_form(field: str, call: str, form: str) -> None:
     assert validator(spec_schema).is_valid(regspec.text.document.parse(f"{HEAD}  - {text}\n").data)
 
 
+OF_PARAMETERS = "{less: -3, none: null, flag: true, half: 0.5, axes: [0, 1], word: rows, sum: 0.25 + 0.5, in: fan_out}"
+
+
+@pytest.mark.parametrize(
+    ("field", "call", "form"),
+    [  # an argument is computed from the parameters' values, and no text of them is read again
+        ("kernel_regularizer", "l2(10 + $less ** 2)", "{l2: 19}"),
+        ("kernel_regularizer", "l2(10+$less**2)", "{l2: 19}"),
+        ("kernel_regularizer", "l2(l2=2 - $less)", "{l2: 5}"),
+        ("kernel_regularizer", "l2($half * $half)", "{l2: 0.25}"),
+        ("kernel_regularizer", "orthogonal($half, mode=$word)", "{orthogonal: {factor: 0.5, mode: rows}}"),
+        ("kernel_initializer", "he_normal(seed=$none)", "he_normal"),
+        ("kernel_initializer", "VarianceScaling(2, '$in')", "{variance_scaling: {scale: 2, mode: fan_out}}"),
+        ("kernel_initializer", "VarianceScaling(2, 'fan_$in')", None),
+        ("kernel_constraint", "max_norm(3, axis=$axes)", "{max_norm: {max_value: 3, axis: [0, 1]}}"),
+        ("kernel_constraint", "max_norm(3, axis=[0, $less + 4])", "{max_norm: {max_value: 3, axis: [0, 1]}}"),
+        ("activation", "gelu(approximate=$flag)", "{gelu: {approximate: true}}"),
+        ("kernel_regularizer", "l2(-$less ** 2)", None),
+        ("kernel_regularizer", "l2($flag)", None),
+        ("kernel_regularizer", "l2($none)", None),
+        ("kernel_regularizer", "l2($sum)", None),
+    ],
+)
+def test_a_call_with_parameters(field: str, call: str, form: str | None) -> None:
+    head = HEAD.replace("{strength: 0.5}", f'{OF_PARAMETERS[:-1]}, call: "{call}"}}')
+    for written in (f'"{call}"', "$call"):
+        text = f"{head}  - Dense: {{units: 3, {field}: {written}}}\n"
+        if form is None:
+            with pytest.raises(regspec.RegspecError) as caught:
+                regspec.loads(text)
+            (problem,) = caught.value.problems
+            assert "must be" in problem.what
+            continue
+        spec = regspec.loads(text)
+        assert spec.layers == of(f"Dense: {{units: 3, {field}: {form}}}").layers
+        assert type(spec.parameters["call"]) is str
+        again = f'{head}  - Dense: {{units: 3, {field}: "{spec.parameters["call"]}"}}\n'
+        assert regspec.loads(again).layers == spec.layers
+
+
+def test_a_call_is_no_text_that_reads_alike() -> None:
+    """Entries with equal fields share a layer: these have the same text, and one is no number."""
+    head = (
+        HEAD.replace("{strength: 0.5}", "{sum: 0.25 + 0.5}")
+        + "  - Dense: {units: 4, kernel_regularizer: l2(0.25 + 0.5)}\n"
+    )
+    assert str(regspec.loads(head).layers[0].layer.kernel_regularizer) == "l2 0.75"
+    with pytest.raises(regspec.RegspecError, match="must be a number"):
+        regspec.loads(f"{head}  - Dense: {{units: 4, kernel_regularizer: l2($sum)}}\n")
+
+
+def test_a_name_of_a_call_with_a_parameter() -> None:
+    head = HEAD.replace("{strength: 0.5}", "{less: -3, two: 2}")
+    text = f"{head}  - Dense: {{units: 4, kernel_regularizer: l$two(%s)}}\n"
+    assert str(regspec.loads(text % "0.5").layers[0].layer.kernel_regularizer) == "l2 0.5"
+    with pytest.raises(regspec.RegspecError, match="a parameter in the name of a call and in its arguments"):
+        regspec.loads(text % "10+$less**2")
+
+
 @pytest.mark.parametrize(
     ("field", "call", "at", "width", "what", "hint"),
     [
@@ -77,6 +136,10 @@ def test_a_call_is_the_form(field: str, call: str, form: str) -> None:
         ("kernel_regularizer", "l2(0.1) + l1(0.2)", 8, 9, "has more behind the call", None),
         ("kernel_regularizer", "l2(0.1 / 0)", 7, 1, "divides by 0", None),
         ("kernel_regularizer", "l2(-0.1)", 3, 4, "must be at least 0, but is -0.1", None),
+        ("kernel_regularizer", "l2($strength / 0)", 13, 1, "divides by 0", None),
+        ("kernel_regularizer", "l2(2 * $strenght)", 7, 9, "no parameter is called 'strenght'", None),
+        ("kernel_regularizer", "l2(-$strength)", 3, 10, "must be at least 0, but is -0.5", None),
+        ("kernel_regularizer", "l2('$strenght')", 4, 9, "no parameter is called 'strenght'", None),
         ("kernel_regularizer", "l2(much)", 3, 4, "must be a number, but is 'much'", None),
         ("kernel_regularizer", "l2(l2=-1)", 3, 5, "must be at least 0, but is -1", None),
         ("kernel_regularizer", "l2(l1=1)", 3, 4, "has no field 'l1'", None),

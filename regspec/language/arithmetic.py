@@ -61,17 +61,12 @@ class ExpressionError(Exception):
         """The columns of what is wrong."""
         return self.token.part
 
-    def moved(self, columns: int) -> ExpressionError:
-        """The same in a text that begins so many columns before."""
-        token = Token(self.token.sort, self.token.text, self.token.start + columns)
-        return ExpressionError(self.what, token, self.hint)
 
-
-def lexed(text: str) -> list[Token] | None:
-    """The tokens of a text; None where it has other characters."""
-    tokens, end = [], 0
-    while end < len(text):
-        match = _TOKEN.match(text, end)
+def lexed(text: str, start: int = 0, stop: int | None = None) -> list[Token] | None:
+    """The tokens of a text, or of a part of it; None where it has other characters."""
+    tokens, end, stop = [], start, len(text) if stop is None else stop
+    while end < stop:
+        match = _TOKEN.match(text, end, stop)
         if match is None:
             return None
         if match.lastgroup != "space":

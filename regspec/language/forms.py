@@ -16,7 +16,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from regspec.language.arithmetic import ExpressionError
-from regspec.language.calls import Span, is_call, parse_call
+from regspec.language.calls import FilledCall, Reader, Span, is_call, parse_call
 from regspec.language.fields import REFERENCE, Frozen, snake_case
 from regspec.language.serialized import arguments, is_serialized, name_and_config
 from regspec.text.document import Part
@@ -142,20 +142,22 @@ class Family(Generic[T]):
     def called(self, text: str) -> T:
         """The thing that a call says."""
         cls, given = self.read_call(text)
+        text = text.written if isinstance(text, FilledCall) else text
         parts = {field: Part(text, *place) for field, (_, place) in given.items()}
         return self.make(cls.name, {field: each for field, (each, _) in given.items()}, (), parts)
 
-    def read_call(self, text: str, *, with_parameters: bool = False) -> tuple[type[T], dict[str, tuple[Any, Span]]]:
+    def read_call(self, text: str, read: Reader | None = None) -> tuple[type[T], dict[str, tuple[Any, Span]]]:
         """The class that a call names, and its arguments by their fields, with their places in the text.
 
-        ``with_parameters`` an argument may be one, as its text. Raises a pydantic error.
+        ``read`` gives arguments with parameters. Raises a pydantic error.
         """
         context: dict[str, Any]
         try:
-            call = parse_call(text, with_parameters=with_parameters)
+            call = parse_call(text, read)
         except ExpressionError as error:
             context = {"what": error.what, "hint": error.hint, "part": Part(text, *error.part)}
             raise PydanticCustomError("call", "{what}", context) from None
+        text = text.written if isinstance(text, FilledCall) else text  # which has the places
         name = call.name.text.rpartition(".")[2] if call.name.text.startswith(_MODULES) else call.name.text
         cls = self.get(name)
         if cls is None:

@@ -18,7 +18,7 @@ from regspec.layers.layer import Placement
 from regspec.specs import synonyms
 from regspec.specs.items import MAX_ENTRIES, Item, items_of, name_items, refuse_size
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec, Outputs
-from regspec.specs.parameters import Search, Searched, defaults, is_searched, places_of, resolved, substitute
+from regspec.specs.parameters import Search, Searched, defaults, is_searched, places_of, plain, resolved, substitute
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
 from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
 from regspec.text import faults
@@ -108,7 +108,7 @@ class _Loader:
         name = sections["name"] or _name_of_file(self.document.path)
         whole = ("data_format", "activity_reduction", "frozen_penalties", "dtype")
         settings = {section: sections[section] for section in whole}
-        return ModelSpec(name, body, parameters=self.parameters, search=self.search, **settings)
+        return ModelSpec(name, body, parameters=plain(self.parameters), search=self.search, **settings)
 
     def _sections(
         self, data: dict[str, Any], arguments: Mapping[str, Any], places: Mapping[str, Origin] | None, top: Origin
@@ -257,7 +257,7 @@ class _Loader:
         self.count += (use.repeat or 1) * _size(body)
         if self.count > MAX_ENTRIES:
             refuse_size(item, self.problems)
-        return BlockUse(item.name, item.kind, use.inputs, use.repeat, body, values or {})
+        return BlockUse(item.name, item.kind, use.inputs, use.repeat, body, plain(values or {}))
 
     def _arguments(self, item: Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """The values of a block's parameters at a use of it; None where one is unknown or missing."""

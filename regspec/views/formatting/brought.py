@@ -46,7 +46,7 @@ def of_call(node: Scalar, family: Family[Any]) -> Node:
     if is_alias(node) or not is_call(node.value):
         return node
     try:
-        cls, given = family.read_call(node.value, with_parameters=True)
+        cls, given = family.read_call(node.value, lambda argument: argument.text)
     except PydanticCustomError:  # of a text that becomes a call by its parameters
         return node
     made = Collection(True, True)
