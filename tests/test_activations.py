@@ -95,6 +95,19 @@ def net(layer: dict[str, Any], *shape: int) -> Any:
     return regspec.build(regspec.loads(json.dumps(document)), seed=0).eval()
 
 
+OF_POSITIVE = ("log", "log1p", "reciprocal", "rsqrt", "sqrt")
+
+
+def given(name: str, model: Any, *shape: int) -> Tensor:
+    """What the model takes, where its function is a number: it and the weights are positive where that must be so."""
+    if name not in OF_POSITIVE:
+        return torch.randn(shape)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.abs_().add_(3)  # sums over 1, whose logarithms are positive too
+    return torch.rand(shape) + 0.1
+
+
 PLACES: dict[str, tuple[Callable[[Any], dict[str, Any]], tuple[int, ...]]] = {
     "Activation": (lambda f: {"Activation": {"activation": f}}, (7, 6)),
     "Dense": (lambda f: {"Dense": {"units": 6, "activation": f}}, (6,)),
@@ -110,42 +123,38 @@ def test_values(name: str, place: str) -> None:
     """After the layer's own computation, which is that of the layer without one."""
     layer, shape = PLACES[place]
     torch.manual_seed(0)
-    x = (
-        torch.rand(3, *shape) + 0.1
-        if name in ("log", "sqrt", "rsqrt", "reciprocal", "log1p")
-        else torch.randn(3, *shape)
-    )
     model, plain = net(layer(said(name)), *shape), net(layer("linear"), *shape)
+    x = given(name, model, 3, *shape)
     plain.load_state_dict(model.state_dict())
     inner = plain(x)
     inner = inner.movedim(1, -1) if place == "Conv1D" else inner
     wanted = expected(name)(inner)
     output = model(x)
     output = output.movedim(1, -1) if place == "Conv1D" else output
-    torch.testing.assert_close(output, wanted, rtol=1e-5, atol=1e-5, equal_nan=True)
+    torch.testing.assert_close(output, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS.members.keys() - {"glu"}))
 def test_values_in_a_recurrence(name: str) -> None:
     """An LSTM's step, written out: sigmoid gates on the way in, the function for what is new and for the output."""
     model = net({"LSTM": {"name": "layer", "units": 6, "activation": said(name)}}, 1, 5)
-    x = torch.randn(3, 1, 5)
+    x = given(name, model, 3, 1, 5)
     gates = x[:, 0] @ model.layer.weight_ih_l0.T + model.layer.bias_ih_l0
     i, _, g, o = gates.chunk(4, 1)
     function = expected(name)
     wanted = o.sigmoid() * function(i.sigmoid() * function(g))
-    torch.testing.assert_close(model(x), wanted, rtol=1e-5, atol=1e-5, equal_nan=True)
+    torch.testing.assert_close(model(x), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS.members.keys() - {"glu"}))
 def test_values_at_gates(name: str) -> None:
     model = net({"LSTM": {"name": "layer", "units": 6, "recurrent_activation": said(name)}}, 1, 5)
-    x = torch.randn(3, 1, 5)
+    x = given(name, model, 3, 1, 5)
     gates = x[:, 0] @ model.layer.weight_ih_l0.T + model.layer.bias_ih_l0
     i, _, g, o = gates.chunk(4, 1)
     function = expected(name)
     wanted = function(o) * torch.tanh(function(i) * g.tanh())
-    torch.testing.assert_close(model(x), wanted, rtol=1e-5, atol=1e-5, equal_nan=True)
+    torch.testing.assert_close(model(x), wanted, rtol=1e-5, atol=1e-5)
 
 
 # -- Keras's code of those that Keras has ------------------------------------------------------------------------------
@@ -200,4 +209,4 @@ def test_a_threshold_is_learned() -> None:
         optimizer.zero_grad()
         (model(x) - wanted).square().sum(1).mean().backward()
         optimizer.step()
-    assert (model.jump.threshold - 0.6).abs().max() < 0.3
+    assert (model.jump.threshold - 0.6).abs().max() < 0.01

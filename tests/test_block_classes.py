@@ -7,7 +7,7 @@ import io
 import pickle
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -26,7 +26,6 @@ class Case:
     classes: int  # besides the model's own
     has: tuple[str, ...] = ()
     shapes: tuple[tuple[int, ...], ...] = ((4, 9, 8),)
-    orders: tuple[int, ...] = field(default=())
 
 
 CASES = {
@@ -147,9 +146,7 @@ CASES = {
         """,
         1,
         (
-            "self.one = nn.Sequential(*[Dense(in_features=6, units=6) for _ in range(3)])".replace(
-                "DenseBlock", "Dense"
-            ),
+            "self.one = nn.Sequential(*[Dense(in_features=6, units=6) for _ in range(3)])",
             "self.two = nn.Sequential(",
             "x = self.two(x)",
         ),
@@ -277,7 +274,7 @@ CASES = {
         (),
         ((7, 3),),
     ),
-    "an embedding, whose start is a number": Case(
+    "a start that is a number": Case(
         """
         inputs: {x: {shape: [7]}}
         blocks:
@@ -285,7 +282,7 @@ CASES = {
             parameters: {bound: 0.1}
             layers:
               - Dense: {name: d, units: 7, kernel_initializer: {random_uniform: {minval: 0.0, maxval: $bound}}}
-        layers: [scaled: {bound: 0.2}, scaled: {bound: 0.3}]
+        layers: [scaled: {bound: 0.2}, scaled: {bound: 2.0}]
         """,
         1,
         ("nn.init.uniform_(self.d.weight, 0.0, bound)",),
@@ -352,8 +349,7 @@ def substituted(value: Any, values: dict[str, Any]) -> Any:
 
 def documents(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     text = "regspec: 1\n" + re.sub("^ {8}", "", case.text, flags=re.MULTILINE)
-    loader = yaml.SafeLoader
-    loader = type("Loader", (loader,), {})
+    loader = type("Loader", (yaml.SafeLoader,), {})  # which reads 1e-3 as YAML 1.2 does
     loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[0-9.]+e-?[0-9]+"), list("0123456789"))
     return yaml.load(text, loader), flat(yaml.load(text, loader))
 
@@ -395,12 +391,12 @@ def outcome(model: Any, xs: list[Tensor]) -> list[Tensor]:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_it_starts_as_its_layers_do(case: Case) -> None:
-    """Every parameter's spread is that of the same layer without blocks; what is drawn is drawn in the same order."""
+    """Every parameter's spread is that of the same layer without blocks."""
     with_blocks, without = documents(case)
     model, plain = regspec.build(with_blocks, seed=0), regspec.build(without, seed=0)
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
-        assert ours.abs().max() <= theirs.abs().max() * 3 + 1e-6
-        assert ours.abs().max() >= theirs.abs().max() / 3 - 1e-6
+        assert ours.abs().max() <= theirs.abs().max() * 1.5 + 1e-6
+        assert ours.abs().max() >= theirs.abs().max() / 1.5 - 1e-6
 
 
 def test_outputs_of_a_block_by_the_names_of_its_layers() -> None:

@@ -151,13 +151,10 @@ def test_a_layer_of_a_file_of_keras(row: Row) -> None:
         assert not BROUGHT.search(made)
 
 
-@pytest.mark.parametrize("name", test_translating.KINDS_OF_OTHERS)
-def test_a_kind_of_others(name: str) -> None:
-    kind = test_translating.KINDS_OF_OTHERS[name]
-    rank = int(found[0]) if (found := re.search(r"\d", name)) else 2
-    theirs, ours = test_translating.FIELDS[re.sub(r"\d[dD](Transpose)?$", "", name)]
-    text = test_translating.text_of(f"{name}: {theirs}", rank)
-    made = check_same(text, test_translating.text_of(f"{kind}: {ours}", rank))
+@pytest.mark.parametrize(("name", "row"), test_translating.ROWS, ids=[name for name, _ in test_translating.ROWS])
+def test_a_kind_of_others(name: str, row: test_translating.Row) -> None:
+    text = test_translating.text_of(f"{name}: {row.theirs}", row.shape)
+    made = check_same(text, test_translating.text_of(f"{row.kind}: {row.ours}", row.shape))
     spec = meaning(parse(made, "x.yaml"))
     assert getattr(spec, "notes", None) == ()
 

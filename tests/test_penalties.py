@@ -6,6 +6,7 @@ That they are the same in every setting in which a model is used is what `test_s
 from __future__ import annotations
 
 import copy
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -56,6 +57,27 @@ def test_a_model_without_terms_has_no_loss() -> None:
         built.set_schedules(3)
     with pytest.raises(regspec.RegspecError, match="Linear has no penalties"):
         regspec.regularization_loss(nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize("path", ["", "b"])
+def test_a_model_without_terms_that_is_given_some(path: str) -> None:
+    """By rules, whole or in part; a copy and a pickled one have them too, and they can be taken off again."""
+    model = regspec.build(
+        "regspec: 1\ninputs: {x: {shape: [3]}}\n"
+        "blocks: {b: {layers: [Dense: {name: d, units: 2}]}}\nlayers: [b: {name: b}]\n"
+    )
+    part, x = model.get_submodule(path), torch.randn(4, 3)
+    expected = 0.5 * model.b.d.weight.square().sum() + 0.3 * model(x).abs().sum() / 4
+    rules = [{"types": ["Linear"], "kernel_regularizer": {"l2": 0.5}, "activity_regularizer": {"l1": 0.3}}]
+    assert regspec.regularize(part, rules) is part
+    model(x)
+    agree(part.regularization_loss(), expected)
+    agree(regspec.regularization_loss(model), expected)
+    for each in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        each(x)
+        agree(regspec.regularization_loss(each), expected)
+    regspec.unregularize(part)
+    assert part.regularization_loss() == regspec.regularization_loss(model) == 0
 
 
 def test_a_part_without_penalties_has_no_loss_of_its_own() -> None:

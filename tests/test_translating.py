@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import keras
 import pytest
 import torch
 from torch import nn
@@ -16,51 +18,154 @@ from regspec.text import document
 
 from .test_schema import spec_schema, validator
 
-SHAPES = {1: "[3, 12]", 2: "[3, 12, 12]", 3: "[3, 8, 8, 8]"}
-FIELDS = {  # what else they need, in torch's words and in Keras's
-    "Linear": ("{out_features: 5, bias: false}", "{units: 5, use_bias: false}"),
-    "LayerNorm": ("{eps: 1e-4}", "{epsilon: 1e-4}"),
-    "GroupNorm": ("{num_groups: 3, eps: 1e-4}", "{groups: 3, epsilon: 1e-4}"),
-    "Conv": ("{out_channels: 6, kernel_size: 3, stride: 2}", "{filters: 6, kernel_size: 3, strides: 2}"),
-    "ConvTranspose": ("{out_channels: 6, kernel_size: 3}", "{filters: 6, kernel_size: 3}"),
-    "MaxPool": ("{kernel_size: 3, stride: 2}", "{pool_size: 3, strides: 2}"),
-    "AvgPool": ("{kernel_size: 2}", "{pool_size: 2}"),
-    "BatchNorm": ("{eps: 1e-4}", "{epsilon: 1e-4}"),
-    "Dropout": ("{p: 0.25}", "{rate: 0.25}"),
-    "AdaptiveMaxPool": ("{output_size: 2}",) * 2,
-    "AdaptiveAvgPool": ("{output_size: 2}",) * 2,
-    "ZeroPad": ("{padding: 2}",) * 2,
-    "Convolution": ("{filters: 6, kernel_size: 3}",) * 2,
-    "SeparableConvolution": ("{filters: 6, kernel_size: 3}",) * 2,
-    "GlobalMaxPool": ("{keepdims: true}",) * 2,
-    "GlobalAvgPool": ("{keepdims: true}",) * 2,
+
+@dataclass(frozen=True)
+class Row:
+    """A layer in the words of others and in Keras's, its fields in one order; and torch's module with them."""
+
+    kind: str
+    theirs: str
+    ours: str
+    shape: str
+    module: Callable[[], nn.Module] | None = None  # with Keras's defaults, in training
+
+
+SIGNAL, IMAGE, VOLUME = "shape: [3, 12], axes: [channels, length]", "shape: [3, 12, 11]", "shape: [3, 8, 7, 6]"
+STRIDES = ("{out_channels: 6, kernel_size: 3, stride: 2, bias: false}",
+           "{filters: 6, kernel_size: 3, strides: 2, use_bias: false}")  # fmt: skip
+EPS = "{eps: 0.25}", "{epsilon: 0.25}"  # so much that it shows
+POOLS = "{kernel_size: 3, stride: 2}", "{pool_size: 3, strides: 2}"
+SIZE, PADDING = ("{output_size: 2}",) * 2, ("{padding: 2}",) * 2
+RATE = "{p: 0.25}", "{rate: 0.25}"
+FILTERS, KEPT = ("{filters: 6, kernel_size: 3}",) * 2, ("{keepdims: true}",) * 2
+OF_TORCH = {
+    "Linear": Row("Dense", "{out_features: 5, bias: false}", "{units: 5, use_bias: false}", "shape: [7, 12]",
+                  lambda: nn.Linear(12, 5, bias=False)),
+    "LayerNorm": Row("LayerNormalization", *EPS, "shape: [7, 12]", lambda: nn.LayerNorm(12, eps=0.25)),
+    "GroupNorm": Row("GroupNormalization", "{num_groups: 3, eps: 0.25}", "{groups: 3, epsilon: 0.25}",
+                     "shape: [6, 5, 4], axes: [channels, height, width]", lambda: nn.GroupNorm(3, 6, eps=0.25)),
+    "Conv1d": Row("Conv1D", *STRIDES, SIGNAL, lambda: nn.Conv1d(3, 6, 3, stride=2, bias=False)),
+    "Conv2d": Row("Conv2D", *STRIDES, IMAGE, lambda: nn.Conv2d(3, 6, 3, stride=2, bias=False)),
+    "Conv3d": Row("Conv3D", *STRIDES, VOLUME, lambda: nn.Conv3d(3, 6, 3, stride=2, bias=False)),
+    "ConvTranspose1d": Row("Conv1DTranspose", *STRIDES, SIGNAL,
+                           lambda: nn.ConvTranspose1d(3, 6, 3, stride=2, bias=False)),
+    "ConvTranspose2d": Row("Conv2DTranspose", *STRIDES, IMAGE,
+                           lambda: nn.ConvTranspose2d(3, 6, 3, stride=2, bias=False)),
+    "ConvTranspose3d": Row("Conv3DTranspose", *STRIDES, VOLUME,
+                           lambda: nn.ConvTranspose3d(3, 6, 3, stride=2, bias=False)),
+    "MaxPool1d": Row("MaxPooling1D", *POOLS, SIGNAL, lambda: nn.MaxPool1d(3, 2)),
+    "MaxPool2d": Row("MaxPooling2D", *POOLS, IMAGE, lambda: nn.MaxPool2d(3, 2)),
+    "MaxPool3d": Row("MaxPooling3D", *POOLS, VOLUME, lambda: nn.MaxPool3d(3, 2)),
+    "AvgPool1d": Row("AveragePooling1D", *POOLS, SIGNAL, lambda: nn.AvgPool1d(3, 2)),
+    "AvgPool2d": Row("AveragePooling2D", *POOLS, IMAGE, lambda: nn.AvgPool2d(3, 2)),
+    "AvgPool3d": Row("AveragePooling3D", *POOLS, VOLUME, lambda: nn.AvgPool3d(3, 2)),
+    "AdaptiveMaxPool1d": Row("AdaptiveMaxPooling1D", *SIZE, SIGNAL, lambda: nn.AdaptiveMaxPool1d(2)),
+    "AdaptiveMaxPool2d": Row("AdaptiveMaxPooling2D", *SIZE, IMAGE, lambda: nn.AdaptiveMaxPool2d(2)),
+    "AdaptiveMaxPool3d": Row("AdaptiveMaxPooling3D", *SIZE, VOLUME, lambda: nn.AdaptiveMaxPool3d(2)),
+    "AdaptiveAvgPool1d": Row("AdaptiveAveragePooling1D", *SIZE, SIGNAL, lambda: nn.AdaptiveAvgPool1d(2)),
+    "AdaptiveAvgPool2d": Row("AdaptiveAveragePooling2D", *SIZE, IMAGE, lambda: nn.AdaptiveAvgPool2d(2)),
+    "AdaptiveAvgPool3d": Row("AdaptiveAveragePooling3D", *SIZE, VOLUME, lambda: nn.AdaptiveAvgPool3d(2)),
+    "BatchNorm1d": Row("BatchNormalization", *EPS, SIGNAL, lambda: nn.BatchNorm1d(3, eps=0.25)),
+    "BatchNorm2d": Row("BatchNormalization", *EPS, IMAGE, lambda: nn.BatchNorm2d(3, eps=0.25)),
+    "BatchNorm3d": Row("BatchNormalization", *EPS, VOLUME, lambda: nn.BatchNorm3d(3, eps=0.25)),
+    "Dropout1d": Row("SpatialDropout1D", *RATE, SIGNAL, lambda: nn.Dropout1d(0.25)),
+    "Dropout2d": Row("SpatialDropout2D", *RATE, IMAGE, lambda: nn.Dropout2d(0.25)),
+    "Dropout3d": Row("SpatialDropout3D", *RATE, VOLUME, lambda: nn.Dropout3d(0.25)),
+    "ZeroPad1d": Row("ZeroPadding1D", *PADDING, SIGNAL, lambda: nn.ZeroPad1d(2)),
+    "ZeroPad2d": Row("ZeroPadding2D", *PADDING, IMAGE, lambda: nn.ZeroPad2d(2)),
+    "ZeroPad3d": Row("ZeroPadding3D", *PADDING, VOLUME, lambda: nn.ZeroPad3d(2)),
+}  # fmt: skip
+OF_KERAS = {
+    "Convolution1D": Row("Conv1D", *FILTERS, SIGNAL),
+    "Convolution2D": Row("Conv2D", *FILTERS, IMAGE),
+    "Convolution3D": Row("Conv3D", *FILTERS, VOLUME),
+    "Convolution1DTranspose": Row("Conv1DTranspose", *FILTERS, SIGNAL),
+    "Convolution2DTranspose": Row("Conv2DTranspose", *FILTERS, IMAGE),
+    "Convolution3DTranspose": Row("Conv3DTranspose", *FILTERS, VOLUME),
+    "SeparableConvolution1D": Row("SeparableConv1D", *FILTERS, SIGNAL),
+    "SeparableConvolution2D": Row("SeparableConv2D", *FILTERS, IMAGE),
+    "MaxPool1D": Row("MaxPooling1D", *POOLS, SIGNAL),
+    "MaxPool2D": Row("MaxPooling2D", *POOLS, IMAGE),
+    "MaxPool3D": Row("MaxPooling3D", *POOLS, VOLUME),
+    "AvgPool1D": Row("AveragePooling1D", *POOLS, SIGNAL),
+    "AvgPool2D": Row("AveragePooling2D", *POOLS, IMAGE),
+    "AvgPool3D": Row("AveragePooling3D", *POOLS, VOLUME),
+    "GlobalMaxPool1D": Row("GlobalMaxPooling1D", *KEPT, SIGNAL),
+    "GlobalMaxPool2D": Row("GlobalMaxPooling2D", *KEPT, IMAGE),
+    "GlobalMaxPool3D": Row("GlobalMaxPooling3D", *KEPT, VOLUME),
+    "GlobalAvgPool1D": Row("GlobalAveragePooling1D", *KEPT, SIGNAL),
+    "GlobalAvgPool2D": Row("GlobalAveragePooling2D", *KEPT, IMAGE),
+    "GlobalAvgPool3D": Row("GlobalAveragePooling3D", *KEPT, VOLUME),
 }
-KINDS_OF_OTHERS = translating.OF_TORCH | translating.OF_KERAS
+KINDS_OF_OTHERS = OF_TORCH | OF_KERAS
+# Fields of kinds that are called alike: each name of others stands in some row here or above.
+OTHER_FIELDS = [
+    Row("LSTM", "{hidden_size: 5}", "{units: 5}", "shape: [7, 12]"),
+    Row("Embedding", "{num_embeddings: 9, embedding_dim: 4}", "{input_dim: 9, output_dim: 4}", "shape: [7]"),
+    Row("Conv2D", "{filters: 6, kernel_size: 3, dilation: 2}", "{filters: 6, kernel_size: 3, dilation_rate: 2}", IMAGE,
+        lambda: nn.Conv2d(3, 6, 3, dilation=2)),
+    Row("LeakyReLU", "{alpha: 0.125}", "{negative_slope: 0.125}", IMAGE, lambda: nn.LeakyReLU(0.125)),
+]  # fmt: skip
 
 
-def text_of(layer: str, rank: int = 2) -> str:
-    head = f"regspec: 1\nname: net\nparameters: {{momentum: 0.25}}\ninputs: {{x: {{shape: {SHAPES[rank]}}}}}\n"
+ROWS = [*KINDS_OF_OTHERS.items(), *((row.kind, row) for row in OTHER_FIELDS)]
+
+
+def text_of(layer: str, shape: str = IMAGE) -> str:
+    head = f"regspec: 1\nname: net\nparameters: {{momentum: 0.25}}\ninputs: {{x: {{{shape}}}}}\n"
     return f"{head}layers:\n  - {layer}\n"
 
 
-@pytest.mark.parametrize("name", KINDS_OF_OTHERS)
-def test_a_kind(name: str) -> None:
-    kind = KINDS_OF_OTHERS[name]
-    assert kind in KINDS
-    assert name not in KINDS
-    rank = int(found[0]) if (found := re.search(r"\d", name)) else 2
-    theirs, ours = FIELDS[re.sub(r"\d[dD](Transpose)?$", "", name)]
-    text = text_of(f"{name}: {theirs}", rank)
-    spec, same = regspec.loads(text), regspec.loads(text_of(f"{kind}: {ours}", rank))
+def renamed_in(row: Row) -> dict[str, str]:
+    """The fields of a row that others call otherwise, with their names here."""
+    names = zip(document.parse(row.theirs).data, document.parse(row.ours).data, strict=True)
+    return {theirs: ours for theirs, ours in names if theirs != ours}
+
+
+def test_the_rows_are_all_names() -> None:
+    rows = [*KINDS_OF_OTHERS.values(), *OTHER_FIELDS]
+    assert OF_TORCH.keys() == translating.OF_TORCH.keys()
+    assert OF_KERAS.keys() == translating.OF_KERAS.keys()
+    assert {name for row in rows for name in renamed_in(row)} == translating.FIELDS.keys()
+
+
+@pytest.mark.parametrize("name", OF_KERAS)
+def test_a_name_of_keras_is_keras_class(name: str) -> None:
+    assert getattr(keras.layers, name) is getattr(keras.layers, OF_KERAS[name].kind)
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS, ids=[name for name, _ in ROWS])
+def test_a_kind(name: str, row: Row) -> None:
+    assert row.kind in KINDS
+    assert (name in KINDS) is (name == row.kind)
+    text = text_of(f"{name}: {row.theirs}", row.shape)
+    spec, same = regspec.loads(text), regspec.loads(text_of(f"{row.kind}: {row.ours}", row.shape))
     assert spec == same
     assert same.notes == ()
-    renamed = document.parse(theirs).data.keys() - document.parse(ours).data.keys()
-    defaults = ", with Keras's defaults" if name in translating.OF_TORCH else ""
-    assert {note.what for note in spec.notes} == {
-        f"'{name}' is read as {kind}{defaults}",
-        *(f"'{field}' is read as '{translating.FIELDS[field]}'" for field in renamed),
-    }
+    defaults = ", with Keras's defaults" if name in OF_TORCH else ""
+    said = [f"'{name}' is read as {row.kind}{defaults}"]
+    notes = (said if name != row.kind else []) + [f"'{a}' is read as '{b}'" for a, b in renamed_in(row).items()]
+    assert sorted(note.what for note in spec.notes) == sorted(notes)
     assert validator(spec_schema).is_valid(document.parse(text).data)
+
+
+WITH_MODULE = [(name, row) for name, row in ROWS if row.module]
+
+
+@pytest.mark.parametrize(("name", "row"), WITH_MODULE, ids=[name for name, _ in WITH_MODULE])
+def test_a_layer_of_torch_computes_what_torchs_module_does(name: str, row: Row) -> None:
+    """In training, with the module's own weights, and with the same numbers where some are drawn."""
+    text = text_of(f"{name}: {row.theirs}", row.shape)
+    assert row.module is not None
+    theirs, ours = row.module(), regspec.build(text, seed=0)
+    with torch.no_grad():
+        for own, their in zip(ours.parameters(), theirs.parameters(), strict=True):
+            own.copy_(their.uniform_(-1, 1))
+    x = torch.randn(5, *document.parse(text).data["inputs"]["x"]["shape"])
+    torch.manual_seed(1)
+    wanted = theirs(x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(ours(x), wanted)
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,14 @@ from types import ModuleType
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from regspec.code.expressions import Call
 from regspec.code.shapes import Precision
 from regspec.graph.loading import AnySpec, graph_of
 from regspec.graph.network import Graph, LayerNode
 from regspec.runtime import Regularized
+from regspec.runtime.penalties.attaching import LENT
 from regspec.targets.torch.program import program_of
 from regspec.targets.torch.writing import print_source, value_source
 from regspec.text.problems import Problem, RegspecError
@@ -176,34 +177,10 @@ def _executed(text: str) -> Executed:
     for cls in classes:
         cls.__reduce__ = partialmethod(_reduce, cls, text)  # type: ignore[method-assign, assignment]  # mypy wants a def
         if not issubclass(classes[-1], Regularized):  # nor is any block's; a part of a model with penalties has no loss
-            for method in (regularization_loss, regularization_terms, apply_constraints, set_schedules):
-                setattr(cls, method.__name__, method)
+            for method, function in LENT.items():
+                setattr(cls, method, function)
         del cls  # which would count as a reference
     return Executed(module, classes, tuple(map(sys.getrefcount, classes)))
-
-
-# -- what a loop calls of any model that was built, given to those that have no penalties and are plain modules --------
-
-
-def regularization_loss(self: nn.Module) -> Tensor:
-    """The regularization loss of a model without penalties: 0."""
-    return torch.zeros(())
-
-
-def regularization_terms(self: nn.Module, *, detach: bool = False) -> dict[str, Tensor]:
-    """The penalties of a model without them: none."""
-    return {}
-
-
-def apply_constraints(self: nn.Module) -> None:
-    """Projects no weight, in a model without constraints."""
-
-
-def set_schedules(self: nn.Module, step: int, epoch: int | None = None) -> None:
-    """Sets no strength, in a model without penalties."""
-
-
-# -- copies ------------------------------------------------------------------------------------------------------------
 
 
 def _reduce(self: nn.Module, compiled: type[Any], text: str) -> tuple[Any, ...]:

@@ -10,16 +10,54 @@ it, makes a module without penalties; a copy or a pickle is made as that class s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from regspec.runtime.penalties.regularized import Regularized
 from regspec.runtime.penalties.state import State
 from regspec.runtime.penalties.terms import without_listeners
+
+# -- until then --------------------------------------------------------------------------------------------------------
+
+
+def _loss(self: nn.Module) -> Tensor:
+    """The regularization loss of a model without penalties: 0."""
+    return torch.zeros(())
+
+
+def _terms(self: nn.Module, *, detach: bool = False) -> dict[str, Tensor]:
+    """The penalties of a model without them: none."""
+    return {}
+
+
+def _constraints(self: nn.Module) -> None:
+    """Projects no weight."""
+
+
+def _schedules(self: nn.Module, step: int, epoch: int | None = None) -> None:
+    """Sets no strength."""
+
+
+# What a training loop calls of any model, for a class without penalties.
+LENT: dict[str, Callable[..., Any]] = {
+    "regularization_loss": _loss,
+    "regularization_terms": _terms,
+    "apply_constraints": _constraints,
+    "set_schedules": _schedules,
+}
+
+
+def _is_lent(module: nn.Module, name: str) -> bool:
+    """Whether a module's attribute of a name is lent, so that penalties may have the name."""
+    return name in LENT and getattr(type(module), name, None) is LENT[name]
+
+
+# -- attaching ---------------------------------------------------------------------------------------------------------
 
 
 def attach(module: nn.Module) -> Regularized:
@@ -32,7 +70,8 @@ def attach(module: nn.Module) -> Regularized:
     if isinstance(module, Regularized):
         return module
     own = {*vars(Regularized)} - {*vars(nn.Module), "_repr_html_"} | {"_regspec"}
-    if clash := sorted(name for name in own if hasattr(module, name) and not name.startswith("__")):
+    own = {name for name in own if not name.startswith("__")}
+    if clash := sorted(name for name in own if hasattr(module, name) and not _is_lent(module, name)):
         raise TypeError(f"{type(module).__name__} has a '{clash[0]}' of its own, which penalties need the name of")
     if hasattr(module, "_orig_mod"):
         raise TypeError(f"{type(module).__name__} is compiled already: give it penalties first, and compile it then")
