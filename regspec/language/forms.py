@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from regspec.language.arithmetic import ExpressionError
 from regspec.language.calls import FilledCall, Reader, Span, is_call, parse_call
 from regspec.language.fields import REFERENCE, Frozen, snake_case
-from regspec.language.serialized import arguments, is_serialized, name_and_config
+from regspec.language.serialized import MODULES, is_serialized, of_layers, unserialized
 from regspec.text.document import Part
 from regspec.text.problems import did_you_mean
 
@@ -53,7 +53,7 @@ def spread(value: Any, main: str | None) -> Any:
 
 
 T = TypeVar("T", bound=Named)
-_MODULES = ("keras.", "tf.keras.", "tensorflow.keras.", "regularizers.", "initializers.", "constraints.")
+_HOMES = ("regularizers", "initializers", "constraints", "activations", "layers")  # in a module of Keras
 
 
 @contextmanager
@@ -126,13 +126,13 @@ class Family(Generic[T]):
 
     def unserialized(self, value: dict[str, Any]) -> T:
         """The thing that Keras has serialized."""
-        name, config = name_and_config(value)
-        cls = self.serialized_class(name, config)
+        form = unserialized(value)
+        cls = self.serialized_class(form.name, form.config)
         if cls is None:
-            raise self._unknown(name, ("class_name",))
-        of_layers = {"name", "trainable", "dtype"} - cls.model_fields.keys()  # as which Keras has some functions
-        config = {key: each for key, each in config.items() if key not in of_layers}
-        return self.make(cls.name, arguments(config, cls.model_fields, {cls.main_in_keras: cls.main}), ("config",))
+            raise self._unknown(form.name, ("class_name",))
+        known, names = cls.model_fields, {cls.main_in_keras: cls.main}
+        fields = form.fields(known, without=of_layers(known), names=names)
+        return self.make(cls.name, fields, ("config",), named=("class_name",))
 
     def serialized_class(self, name: str, config: Mapping[str, Any]) -> type[T] | None:
         """The class that Keras's class of a name is, with a config."""
@@ -158,7 +158,8 @@ class Family(Generic[T]):
             context = {"what": error.what, "hint": error.hint, "part": Part(text, *error.part)}
             raise PydanticCustomError("call", "{what}", context) from None
         text = text.written if isinstance(text, FilledCall) else text  # which has the places
-        name = call.name.text.rpartition(".")[2] if call.name.text.startswith(_MODULES) else call.name.text
+        home, _, last = call.name.text.rpartition(".")
+        name = last if home.partition(".")[0] in (*MODULES, *_HOMES) else call.name.text
         cls = self.get(name)
         if cls is None:
             raise self._unknown(name, (), Part(text, *call.name.part))
@@ -180,10 +181,18 @@ class Family(Generic[T]):
         context = {"sort": self.sort, "name": name, "at": at, "hint": self.hint(name), "part": part}
         return PydanticCustomError("unknown_name", "names no {sort}: '{name}'", context)
 
-    def make(self, name: str, given: Any, at: tuple[str, ...], parts: dict[str, Part] | None = None) -> T:
+    def make(
+        self,
+        name: str,
+        given: Any,
+        at: tuple[str, ...],
+        parts: dict[str, Part] | None = None,
+        named: tuple[str, ...] = (),
+    ) -> T:
         """The thing called ``name``, with its arguments.
 
-        ``at`` leads to them from the field's value; ``parts`` are where they stand in it, if it is a text.
+        ``at`` leads to them from the field's value, and ``named`` to the name, where that is not the last step;
+        ``parts`` are where they stand in it, if it is a text.
         """
         cls = self.get(name)
         if cls is None:
@@ -199,6 +208,7 @@ class Family(Generic[T]):
                 "errors": error.errors(include_url=False),
                 "fields": [*cls.model_fields],
                 "parts": parts,
+                **({"named": named} if named else {}),
             }
             raise PydanticCustomError("nested", "{name}", context) from None
 

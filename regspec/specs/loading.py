@@ -21,6 +21,7 @@ from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, Layer
 from regspec.specs.parameters import Search, Searched, defaults, is_searched, places_of, plain, resolved, substitute
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
 from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
+from regspec.specs.translating import kind_of, translated_name
 from regspec.text import faults
 from regspec.text.document import Document, read
 from regspec.text.faults import UNKNOWN, Origin
@@ -139,6 +140,8 @@ class _Loader:
         value = data[name]
         if name not in ("parameters", "blocks", "layers"):
             value = substitute(value, self.parameters, top / name, self.problems)
+        if name == "regularizers":
+            value = self._with_kinds(value, top / name)
         return self._valid(name, value, top, default)
 
     def _valid(self, name: str, value: Any, top: Origin, default: Any) -> Any:
@@ -170,12 +173,24 @@ class _Loader:
                     searches[name] = searched.search
         return searches
 
+    def _with_kinds(self, rules: Any, origin: Origin) -> Any:
+        """The rules with the kinds that names of others mean."""
+        made = []
+        for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+            kinds = rule.get("kinds") if isinstance(rule, dict) else None
+            if isinstance(kinds, list):
+                here = origin / index / "kinds"
+                own = [translated_name(each, here / place, self.notes) for place, each in enumerate(kinds)]
+                rule = {**rule, "kinds": own}
+            made.append(rule)
+        return made if isinstance(rules, list) else rules
+
     def _check_rules(self, rules: Any, origin: Origin) -> None:
         """Reports unknown kinds in the rules as they are written, before parameters are put in."""
         for index, rule in enumerate(rules if isinstance(rules, list) else ()):
             kinds = rule.get("kinds") if isinstance(rule, dict) else None
             for position, kind in enumerate(kinds if isinstance(kinds, list) else ()):
-                if isinstance(kind, str) and "$" not in kind and find_kind(kind) is None:
+                if isinstance(kind, str) and "$" not in kind and find_kind(kind_of(kind)) is None:
                     here = origin / index / "kinds" / position
                     self._fault(here, f"no kind of layer is called '{kind}'", synonyms.kind_hint(kind, KINDS))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from regspec.text.document import Document, Location, Part
@@ -20,12 +20,15 @@ class Origin:
 
     document: Document
     location: Location = ()
+    name: Location | None = None  # where the text says what this is, if no key before it does
 
     def __truediv__(self, step: str | int) -> Origin:
         return Origin(self.document, (*self.location, step))
 
     def problem(self, what: str, hint: str | None = None, *, key: bool = False, part: Part | None = None) -> Problem:
         """A problem here; with ``key``, at the key that leads here; with ``part``, at characters of the text here."""
+        if key and self.name is not None:
+            return self.document.problem(self.name, what, hint)
         return self.document.problem(self.location, what, hint, key=key, part=part)
 
 
@@ -63,19 +66,20 @@ def problems(
         location, is_key = error["loc"], False
         if location and location[-1] == "[key]":  # pydantic's mark for the key of a mapping
             location, is_key = location[:-1], True
-        here = origin
-        for step in (*location, *context.get("at", ())):
-            here = here / step
+        steps = (*location, *context.get("at", ()))
+        here = _inside(origin, steps)
         kind = error["type"]
         part = context.get("part") or (parts or {}).get(str(location[0]) if location else "")
         if kind == "nested":
             name, fields = f"'{context['name']}'", context["fields"]
+            if "named" in context:  # as Keras serializes it: its name stands beside its fields
+                here = replace(here, name=_inside(origin, (*location, *context["named"])).location)
             yield from problems(context["errors"], here, name, fields, context.get("parts"))
         elif kind in ("missing", "extra_forbidden"):
             *owner, field = location
             whose = _field(tuple(owner)) or subject
             if kind == "missing":
-                yield Origin(here.document, here.location[:-1]).problem(f"{whose} needs '{field}'", key=True)
+                yield _inside(origin, steps[:-1]).problem(f"{whose} needs '{field}'", key=True)
             else:
                 hint = field_hint(str(field), known)
                 yield here.problem(f"{whose} has no field '{field}'", hint, key=part is None, part=part)
@@ -86,6 +90,12 @@ def problems(
             field = "a name" if is_key else f"{_field(location)} of {subject}" if location else subject
             what, hint = f"{field} {_expected(kind, context, error)}", _hint(error, context)
             yield here.problem(what, hint, key=is_key, part=part)
+
+
+def _inside(origin: Origin, steps: Iterable[str | int]) -> Origin:
+    for step in steps:
+        origin = origin / step
+    return origin
 
 
 def _is_long_enough(error: Any, errors: Iterable[Any]) -> bool:

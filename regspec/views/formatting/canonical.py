@@ -56,8 +56,15 @@ def canonical(file: File) -> File:
     blocks = _first_parameters(root.get("blocks"))
     _each(root.get("blocks"), partial(_block, is_movable=is_movable, blocks=blocks))
     _each(root.get("layers"), partial(_layer, blocks=blocks))
-    _each(root.get("regularizers"), partial(_fields, model=LayerRule))
+    _each(root.get("regularizers"), _rule)
     return file
+
+
+def _rule(node: Node) -> Node:
+    node = _fields(node, LayerRule)
+    kinds = node.get("kinds") if isinstance(node, Collection) else None
+    _each(kinds, lambda each: _kind(each) if isinstance(each, Scalar) else each)
+    return node
 
 
 def _block(node: Node, is_movable: bool, blocks: Mapping[str, str]) -> Node:
