@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from regspec.language.arithmetic import ExpressionError
 from regspec.language.calls import FilledCall, Reader, Span, is_call, parse_call
 from regspec.language.fields import REFERENCE, Frozen, snake_case
+from regspec.language.registration import load_entry_points
 from regspec.language.serialized import MODULES, is_serialized, of_layers, unserialized
 from regspec.text.document import Part
 from regspec.text.problems import did_you_mean
@@ -71,9 +72,15 @@ class Family(Generic[T]):
     """The named things of one sort. As an annotation of a pydantic field it validates all their forms."""
 
     def __init__(
-        self, sort: str, *, synonyms: Mapping[str, str] | None = None, explained: Mapping[str, str] | None = None
+        self,
+        sort: str,
+        *,
+        synonyms: Mapping[str, str] | None = None,
+        explained: Mapping[str, str] | None = None,
+        entry_points: str | None = None,
     ) -> None:
         self.sort = sort
+        self.entry_points = entry_points  # the group in which installed packages offer members
         self.synonyms = synonyms or {}  # what others call a member, in small letters
         self.explained = explained or {}  # hints for names that mean something else
         self.members: dict[str, type[T]] = {}
@@ -99,7 +106,14 @@ class Family(Generic[T]):
         return classes | {each: self.members[name] for each, name in self.aliases.items()} | self.members
 
     def get(self, name: str) -> type[T] | None:
-        """The class of a name: as in the table, an alias, or the name of a class; a registered one too."""
+        """The class of a name: as in the table, an alias, or the name of a class; a registered one, or one offered."""
+        known = self._known(name)
+        if known is None and self.entry_points is not None:
+            load_entry_points(self.entry_points, name)
+            known = self._known(name)
+        return known
+
+    def _known(self, name: str) -> type[T] | None:
         known = self.members.get(self.aliases.get(name, name))
         return known or next((cls for cls in self.members.values() if cls.__name__ == name), None)
 
