@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from regspec.language.forms import Family
 from regspec.language.initializers import INITIALIZERS
 from regspec.language.regularizers import REGULARIZERS
 from regspec.layers import KINDS
+from regspec.text.document import IN_BRACES
 
 from .layers import reference
 from .layers.operating import is_operation
@@ -131,7 +133,7 @@ def test_a_name_of_a_call_with_a_parameter() -> None:
     [
         ("kernel_regularizer", "l3(0.1)", 0, 2, "names no regularizer: 'l3'", None),
         ("kernel_regularizer", "ridge(0.1)", 0, 5, "names no regularizer: 'ridge'", "did you mean 'l2'?"),
-        ("kernel_regularizer", "l2(0.1", 2, 1, "this bracket is not closed", None),
+        ("kernel_regularizer", "l2(0.1", 2, 1, "has a bracket that is not closed", IN_BRACES),
         ("kernel_regularizer", "l2(0.1))", 7, 1, "has more behind the call", None),
         ("kernel_regularizer", "l2(0.1) + l1(0.2)", 8, 9, "has more behind the call", None),
         ("kernel_regularizer", "l2(0.1 / 0)", 7, 1, "divides by 0", None),
@@ -146,11 +148,25 @@ def test_a_name_of_a_call_with_a_parameter() -> None:
         ("kernel_regularizer", "l2(1, 2)", 6, 1, "has more than the 1 arguments of 'l2'", None),
         ("kernel_regularizer", "l2(1, l2=2)", 6, 4, "has 'l2' twice", None),
         ("kernel_regularizer", "l1_l2(l1=1, 2)", 12, 1, "has an argument without a name behind one with a name", None),
-        ("kernel_regularizer", "l2(@)", 3, 1, "'@' is no value", "a text stands in quotes"),
-        ("kernel_regularizer", "l2(, 1)", 3, 1, "an argument must stand before ','", None),
-        ("kernel_regularizer", "l2(l2=)", 5, 1, "a value must follow '='", None),
+        ("kernel_regularizer", "l2(@)", 3, 1, "has '@' where a value must stand", "a text stands in quotes"),
+        (
+            "kernel_regularizer",
+            "l2(2 * much)",
+            7,
+            4,
+            "has the word 'much' among numbers",
+            "a parameter is written $much",
+        ),
+        ("kernel_regularizer", "l2(2 if 3 else 4)", 5, 2, "has the word 'if' among numbers", ""),
+        ("kernel_regularizer", "l2(1 2)", 5, 1, "has '2' where an operator must stand", ""),
+        ("kernel_regularizer", "l2(0.1]", 6, 1, "has a ']' that closes no bracket", ""),
+        ("kernel_regularizer", f"l2(@{'x' * 99})", 3, 100, f"has '@{'x' * 57}… where", "a text stands in quotes"),
+        ("kernel_regularizer", f"l2(1 + {'x' * 99})", 7, 99, f"has the word '{'x' * 58}… among", None),
+        ("kernel_regularizer", f"{'x' * 99}(1)", 0, 99, f"names no regularizer: '{'x' * 58}…", None),
+        ("kernel_regularizer", "l2(, 1)", 3, 1, "has no argument before ','", None),
+        ("kernel_regularizer", "l2(l2=)", 5, 1, "has no value behind '='", None),
         ("kernel_initializer", "RandomNormal(std=1)", 13, 5, "has no field 'std'", "did you mean 'stddev'?"),
-        ("kernel_constraint", "max_norm([[1]])", 10, 3, "'[1]' is no value", None),
+        ("kernel_constraint", "max_norm([[1]])", 10, 3, "has '[1]' where a value must stand", None),
     ],
 )
 def test_a_fault_points_into_the_call(field: str, call: str, at: int, width: int, what: str, hint: str | None) -> None:
@@ -159,12 +175,56 @@ def test_a_fault_points_into_the_call(field: str, call: str, at: int, width: int
         of(layer)
     (problem,) = caught.value.problems
     assert what in problem.what
-    assert hint is None or problem.hint == hint
+    assert re.match(r"('\w+' (of '?\w+'? )?)?(has|is|must|names|makes|divides) |no parameter", problem.what)
+    assert hint is None or (problem.hint or "") == hint
     assert (problem.column, problem.width) == (6 + layer.index('"') + at, width)
 
 
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        (
+            "kernel_initializer: RandomNormal(0.0, 0.02)",
+            "'kernel_initializer' of Dense has a bracket that is not closed",
+        ),
+        (
+            "kernel_regularizer: l1_l2(l1=1e-5, l2=1e-4)",
+            "'kernel_regularizer' of Dense has a bracket that is not closed",
+        ),
+        ("kernel_initializer: RandomNormal(mean=0.0, stddev=0.02, seed=1)", "has a bracket that is not closed"),
+        ("kernel_initializer: RandomNormal(0.0, 0.02, 3)", "a key must be a text"),
+        ("kernel_constraint: max_norm(2, [0, 1])", "not valid YAML"),
+        ("kernel_initializer: VarianceScaling(2.0, 'fan_in')", "not valid YAML"),
+    ],
+)
+def test_in_braces_a_call_with_a_comma_stands_in_quotes(fields: str, what: str) -> None:
+    with pytest.raises(regspec.RegspecError) as caught:
+        of(f"Dense: {{units: 3, {fields}}}")
+    (problem,) = caught.value.problems
+    assert what in problem.what
+    assert problem.hint == "in braces a call with a comma stands in quotes"
+    field, _, call = fields.partition(": ")
+    block = f"{HEAD}  - Dense:\n      units: 3\n      {fields}\n"
+    assert regspec.loads(block).layers == of(f'Dense: {{units: 3, {field}: "{call}"}}').layers
+
+
+@pytest.mark.parametrize(
+    ("written", "is_sum"),
+    [
+        *((each, True) for each in ("2 * 3", "2*3", "(2*3)", "1/3", "2 **3", "1e-4*2", "2*-3", "(1 + 2) // 3", "7-4")),
+        *((each, False) for each in ("2x3", "'-3'", "2024-05-01", "2 *", "* 2", "3 4", "'(3)'")),
+    ],
+)
+def test_arithmetic_without_a_parameter(written: str, is_sum: bool) -> None:
+    with pytest.raises(regspec.RegspecError) as caught:
+        of(f"Dense: {{units: 3, kernel_regularizer: {{l2: {written if written[0] != '*' else repr(written)}}}}}")
+    (problem,) = caught.value.problems
+    hint = "arithmetic has a parameter in it, $width * 6: write the number"
+    assert problem.hint == (hint if is_sum else None)
+
+
 def test_a_call_has_no_parameters_in_rules() -> None:
-    with pytest.raises(regspec.RegspecError, match=r"'\$x' is no value"):
+    with pytest.raises(regspec.RegspecError, match=r"has '\$x' where a value must stand"):
         regspec.regularize(__import__("torch").nn.Linear(2, 2), [{"types": ["Linear"], "kernel_regularizer": "l2($x)"}])
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from regspec.language.arithmetic import ExpressionError, Token, evaluated, lexed
+from regspec.text.document import IN_BRACES
+from regspec.text.faults import shown
 
 _CALL = re.compile(r"\s*([A-Za-z_][\w.]*)\s*\(")
 _KEYWORD = re.compile(r"\s*([A-Za-z_]\w*)\s*=(?!=)")
@@ -98,10 +100,10 @@ def _closing(text: str, opened: Token) -> int:
             waiting.append(Token("bracket", each, index))
         elif each in _CLOSING.values():
             if each != _CLOSING[waiting.pop().text]:
-                raise ExpressionError(f"'{each}' closes no bracket", Token("bracket", each, index))
+                raise ExpressionError(f"has a '{each}' that closes no bracket", Token("bracket", each, index))
             if not waiting:
                 return index
-    raise ExpressionError("this bracket is not closed", waiting[-1])
+    raise ExpressionError("has a bracket that is not closed", waiting[-1], IN_BRACES)
 
 
 def _items(text: str, start: int, end: int) -> Iterator[Span]:
@@ -124,7 +126,7 @@ def _items(text: str, start: int, end: int) -> Iterator[Span]:
             first = begin + len(item) - len(item.lstrip())
             yield first, first + len(item.strip())
         elif index < end:
-            raise ExpressionError("an argument must stand before ','", Token("comma", ",", index))
+            raise ExpressionError("has no argument before ','", Token("comma", ",", index))
         begin = index + 1
 
 
@@ -132,7 +134,7 @@ def _value(text: str, start: int, stop: int, read: Reader | None, *, inside: boo
     token = _token(text, start, stop)
     written, start = token.text, token.start
     if not written:
-        raise ExpressionError("a value must follow '='", Token("equals", "=", start - 1))
+        raise ExpressionError("has no value behind '='", Token("equals", "=", start - 1))
     if written[0] in "'\"" and written.find(written[0], 1) == len(written) - 1:
         quoted = Token("text", written[1:-1], start + 1)
         return quoted.text if read is None or "$" not in written else read(quoted)
@@ -149,7 +151,7 @@ def _value(text: str, start: int, stop: int, read: Reader | None, *, inside: boo
         return read(token)
     tokens = lexed(text, *token.part)
     if tokens is None or any(each.sort == "parameter" for each in tokens):
-        raise ExpressionError(f"'{written}' is no value", token, "a text stands in quotes")
+        raise ExpressionError(f"has {shown(written)} where a value must stand", token, "a text stands in quotes")
     return evaluated(tokens, lambda _: 0)
 
 

@@ -21,6 +21,7 @@ from regspec.language.fields import REFERENCE, Frozen, snake_case
 from regspec.language.registration import load_entry_points
 from regspec.language.serialized import MODULES, is_serialized, of_layers, unserialized
 from regspec.text.document import Part
+from regspec.text.faults import shown
 from regspec.text.problems import did_you_mean
 
 
@@ -192,8 +193,8 @@ class Family(Generic[T]):
         return cls, given
 
     def _unknown(self, name: str, at: tuple[str, ...], part: Part | None = None) -> PydanticCustomError:
-        context = {"sort": self.sort, "name": name, "at": at, "hint": self.hint(name), "part": part}
-        return PydanticCustomError("unknown_name", "names no {sort}: '{name}'", context)
+        context = {"sort": self.sort, "name": shown(name), "at": at, "hint": self.hint(name), "part": part}
+        return PydanticCustomError("unknown_name", "names no {sort}: {name}", context)
 
     def make(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from regspec.text.document import Document, Location, Part
+from regspec.text.document import IN_BRACES, Document, Location, Part
 from regspec.text.problems import Problem, did_you_mean, nearest
 
 SHOWN = 60  # characters of a value that a message shows
@@ -56,12 +56,15 @@ def problems(
     ``parts`` are where fields stand in the text at the origin, if they stand in one.
     """
     errors = [error for error in errors if error["input"] is not UNKNOWN]
+    is_cut = any(error.get("ctx", {}).get("hint") == IN_BRACES for error in errors)
     misspelt = {_near(str(error["loc"][-1]), known) for error in errors if error["type"] == "extra_forbidden"}
     for error in errors:
         if error["type"] == "missing" and len(error["loc"]) == 1 and error["loc"][0] in misspelt:
             continue  # it is given under a misspelt name, which is reported by itself
         if error["type"] == "too_short" and _is_long_enough(error, errors):
             continue
+        if error["type"] == "extra_forbidden" and is_cut and not str(error["loc"][-1]).isidentifier():
+            continue  # the rest of a call that a comma has cut in two, which is reported by itself
         context = error.get("ctx", {})
         location, is_key = error["loc"], False
         if location and location[-1] == "[key]":  # pydantic's mark for the key of a mapping
@@ -302,4 +305,5 @@ def _hint(error: Any, context: dict[str, Any]) -> str | None:
     return context.get("hint") if error["type"] not in _EXPECTED else None
 
 
-_SUM = re.compile(r"[\d.() ]+( [-+*/%]+ [\d.() ]+)+")  # numbers and operators, and no parameter
+_NUMBER = r"[-+( ]*[\d.]+(?:[eE][-+]?\d+)?[) ]*"
+_SUM = re.compile(rf"(?!\d+-\d+-\d+$){_NUMBER}(?:(?:\*\*|//|[-+*/%]){_NUMBER})+")  # no parameter, and no date
