@@ -48,6 +48,12 @@ def test_is_written_as(path: Path) -> None:
     assert formatted(parse(wanted)) == wanted
 
 
+@pytest.mark.parametrize("name", ["anchors", "comments_of_what_goes", "brought_forms"])
+def test_what_is_rewritten_means_the_same(name: str) -> None:
+    text, _, wanted = (TESTS / "formatting" / f"{name}.txt").read_text(encoding="utf-8").partition(MARKER)
+    assert meaning(parse(wanted)) == meaning(parse(text))
+
+
 def check(text: str, path: str) -> str:
     """The formatted text, after what holds for every one."""
     made = formatted(parse(text, path))

@@ -111,20 +111,20 @@ def _drop(config: Collection, model: type[BaseModel], others: Container[str]) ->
 
 
 def of_initializer(node: Node) -> Node:
-    """The initializer of Keras that one of torch, without arguments, is; another as it is."""
+    """The initializer of Keras that one of torch, without arguments, is; another, or one with an anchor, as it is."""
     name = node
+    if node.anchor:
+        return node
     if isinstance(node, Collection):
         (item, *others) = node.items or [Item(node)]
         is_empty = is_null(item.value) or (isinstance(item.value, Collection) and not item.value.items)
-        if others or item.key is None or not is_empty:
+        if others or item.key is None or item.key.anchor or item.value.anchor or not is_empty:
             return node
         name = item.key
     own = initializer_of(name.value) if isinstance(name, Scalar) and not is_alias(name) else None
     if own is None:
         return node
-    made = _node(own)
-    made.anchor = node.anchor
-    return made
+    return _node(own)
 
 
 def _node(value: Any, written: str = "") -> Node:
