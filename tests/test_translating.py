@@ -16,6 +16,7 @@ import regspec
 from regspec.layers import KINDS
 from regspec.specs import translating
 from regspec.text import document
+from regspec.text.hints import FIELDS
 from regspec.views.formatting import formatted
 
 from .test_schema import spec_schema, validator
@@ -131,7 +132,7 @@ def test_the_rows_are_all_names() -> None:
     rows = [*KINDS_OF_OTHERS.values(), *OTHER_FIELDS]
     assert OF_TORCH.keys() == translating.OF_TORCH.keys()
     assert OF_KERAS.keys() == translating.OF_KERAS.keys()
-    assert {name for row in rows for name in renamed_in(row)} == translating.FIELDS.keys()
+    assert {name for row in rows for name in renamed_in(row)} == FIELDS.keys()
 
 
 @pytest.mark.parametrize("name", OF_KERAS)
@@ -209,6 +210,24 @@ def test_a_layer_of_torch_computes_what_torchs_module_does(name: str, row: Row) 
             "Dense: {units: 3, kernel_initializer: glorot_uniform}",
             ["'xavier_uniform_' is read as glorot_uniform"],
         ),
+        *(
+            (
+                f"Dense: {{units: 3, kernel_initializer: {call}}}",
+                "Dense: {units: 3, kernel_initializer: he_uniform}",
+                [f"'{call}' is read as he_uniform"],
+            )
+            for call in (
+                "kaiming_uniform()",
+                "kaiming_uniform_( )",
+                "nn.init.kaiming_uniform_",
+                "torch.nn.init.kaiming_uniform_()",
+            )
+        ),
+        (
+            "Dense: {units: 3, kernel_initializer: kaiming_normal_()}",
+            "Dense: {units: 3, kernel_initializer: {variance_scaling: {scale: 2, distribution: untruncated_normal}}}",
+            ["'kaiming_normal_()' is read as the untruncated normal of torch, as variance_scaling"],
+        ),
     ],
 )
 def test_a_layer(theirs: str, ours: str, notes: list[str]) -> None:
@@ -265,7 +284,24 @@ def test_an_initializer_draws_what_torch_draws(name: str) -> None:
         ("{class_name: Linear, config: {}}", "Dense needs 'units'", None),
         ("BatchNorm2d: {momentum: $momentum}", "'momentum' of BatchNorm2d counts the other way", None),
         ("Linear: {in_features: 12, out_features: 3}", "Dense has no field 'in_features'", None),
-        ("Dense: {units: 3, kernel_initializer: {kaiming_normal: {mode: fan_out}}}", "names no initializer", None),
+        *(
+            (
+                f"Dense: {{units: 3, kernel_initializer: {written}}}",
+                "names no initializer",
+                "it is read without arguments; else write "
+                "'{variance_scaling: {scale: …, mode: …, distribution: untruncated_normal}}'",
+            )
+            for written in (
+                "{kaiming_normal: {mode: fan_out}}",
+                "kaiming_normal(a=1)",
+                "xavier_normal_(gain=$momentum)",
+            )
+        ),
+        (
+            "Dense: {units: 3, kernel_initializer: xavier_uniform_(2)}",
+            "names no initializer",
+            "did you mean 'glorot_uniform'?",
+        ),
         (
             "InstanceNorm2d",
             "no kind of layer or block is called 'InstanceNorm2d'",
@@ -303,7 +339,7 @@ def test_a_value_alone_is_the_first_argument_of_torch(name: str, value: str) -> 
     first = next(iter(inspect.signature(getattr(nn, name)).parameters))
     assert validator(spec_schema).is_valid(document.parse(made(f"{name}: 1")).data) is (name in VALUES)
     if name in VALUES:
-        assert VALUES[name] in (first, translating.FIELDS.get(first))
+        assert VALUES[name] in (first, FIELDS.get(first))
         assert regspec.loads(made(f"{name}: {value}")) == regspec.loads(made(f"{row.kind}: {{{VALUES[name]}: 1}}"))
         return
     with pytest.raises(regspec.RegspecError) as caught:
@@ -356,4 +392,4 @@ def test_the_kinds_of_a_rule(name: str) -> None:
 
 def test_fields_are_those_of_kinds() -> None:
     fields: set[Any] = {field for kind in KINDS.values() for field in kind.model_fields}
-    assert {*translating.FIELDS.values()} <= fields
+    assert {*FIELDS.values()} <= fields

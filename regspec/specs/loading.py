@@ -25,6 +25,7 @@ from regspec.specs.translating import kind_of, translated_name
 from regspec.text import faults
 from regspec.text.document import Document, read
 from regspec.text.faults import UNKNOWN, Origin
+from regspec.text.hints import section_hint
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 
 F = TypeVar("F", bound=Frozen)
@@ -117,7 +118,7 @@ class _Loader:
         """Every section of the file, validated by itself, so that a fault in one leaves the others to be checked."""
         for name in data:
             if name not in SpecSections.model_fields:
-                hint = faults.section_hint(name, SpecSections.model_fields)
+                hint = section_hint(name, SpecSections.model_fields)
                 self._fault(top / name, f"the spec has no field '{name}'", hint, key=True)
         sections = {"parameters": self._section("parameters", data, top)}
         self.search = self._searches(sections["parameters"], top / "parameters")

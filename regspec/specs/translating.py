@@ -12,10 +12,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from regspec.language.fields import Frozen
+from regspec.language.initializers import initializer_of
 from regspec.language.serialized import is_serialized
 from regspec.layers import find_kind
 from regspec.layers.cells import CELLS
 from regspec.text.faults import UNKNOWN, Origin
+from regspec.text.hints import FIELDS
 from regspec.text.problems import Problem
 
 _RANKS = (1, 2, 3)
@@ -46,29 +48,6 @@ OF_KERAS = {
     **{f"GlobalMaxPool{rank}D": f"GlobalMaxPooling{rank}D" for rank in _RANKS},
     **{f"GlobalAvgPool{rank}D": f"GlobalAveragePooling{rank}D" for rank in _RANKS},
 }
-# Fields, wherever a kind has the one and not the other.
-FIELDS = {
-    "out_features": "units",
-    "hidden_size": "units",
-    "out_channels": "filters",
-    "bias": "use_bias",
-    "stride": "strides",
-    "dilation": "dilation_rate",
-    "kernel_size": "pool_size",
-    "num_groups": "groups",
-    "num_embeddings": "input_dim",
-    "embedding_dim": "output_dim",
-    "eps": "epsilon",
-    "p": "rate",
-    "alpha": "negative_slope",
-}
-# Initializers: torch's normal ones are not truncated, as Keras's he_normal and glorot_normal are.
-INITIALIZERS: dict[str, Any] = {
-    "xavier_uniform": "glorot_uniform",
-    "kaiming_uniform": "he_uniform",
-    "xavier_normal": {"variance_scaling": {"mode": "fan_avg", "distribution": "untruncated_normal"}},
-    "kaiming_normal": {"variance_scaling": {"scale": 2.0, "distribution": "untruncated_normal"}},
-}
 
 
 def kind_of(name: str) -> str:
@@ -82,11 +61,6 @@ def field_of(cls: type[BaseModel], name: str, others: Iterable[str]) -> str:
     own = FIELDS.get(name)
     is_other = own in cls.model_fields and name not in cls.model_fields and own not in others
     return own if own is not None and is_other else name
-
-
-def initializer_of(name: str) -> Any:
-    """The initializer that a name of torch means; None for another name."""
-    return INITIALIZERS.get(name.removesuffix("_"))
 
 
 def takes_value(written: str) -> bool:

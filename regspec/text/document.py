@@ -30,7 +30,7 @@ Given = str | Path | Mapping[str, Any] | Sequence[Any]  # a path, a text of seve
 Location = tuple[str | int, ...]  # the keys and indices that lead to a part of a document
 
 # Events come from libyaml where PyYAML was built with it; both parsers are iterative, so depth costs no stack.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -125,7 +125,7 @@ class Document:
 
         Done only when there is a problem to show: keeping a position for every value makes reading five times slower.
         """
-        return yaml.compose(self.text, Loader=_LOADER)
+        return yaml.compose(self.text, Loader=LOADER)
 
 
 def read(path: str | Path) -> Document:
@@ -259,7 +259,7 @@ class _Reader:
     def read(self) -> Any:
         """The data of the text; raises `RegspecError` with every problem."""
         documents = 0
-        for event in iter(_LOADER(self.text).get_event, None):
+        for event in iter(LOADER(self.text).get_event, None):
             kind = type(event)
             if kind is yaml.ScalarEvent:
                 self._put(self._scalar(event), event)

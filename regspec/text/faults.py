@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from regspec.text.document import IN_BRACES, Document, Location, Part
-from regspec.text.problems import Problem, did_you_mean, nearest
+from regspec.text.hints import field_hint, near_field
+from regspec.text.problems import Problem, did_you_mean
 
 SHOWN = 60  # characters of a value that a message shows
 UNKNOWN: Any = object()  # stands for the value of a parameter that does not exist, so that it causes no second fault
@@ -57,7 +58,7 @@ def problems(
     """
     errors = [error for error in errors if error["input"] is not UNKNOWN]
     is_cut = any(error.get("ctx", {}).get("hint") == IN_BRACES for error in errors)
-    misspelt = {_near(str(error["loc"][-1]), known) for error in errors if error["type"] == "extra_forbidden"}
+    misspelt = {near_field(str(error["loc"][-1]), known) for error in errors if error["type"] == "extra_forbidden"}
     for error in errors:
         if error["type"] == "missing" and len(error["loc"]) == 1 and error["loc"][0] in misspelt:
             continue  # it is given under a misspelt name, which is reported by itself
@@ -106,146 +107,6 @@ def _is_long_enough(error: Any, errors: Iterable[Any]) -> bool:
     own = error["loc"]
     faulty = {each["loc"][: len(own) + 1] for each in errors if each["loc"][: len(own)] == own != each["loc"]}
     return bool(faulty) and error["ctx"]["actual_length"] + len(faulty) >= error["ctx"]["min_length"]
-
-
-# What PyTorch and others call a field that Keras calls otherwise.
-_SYNONYMS = {
-    **dict.fromkeys(("act", "nonlinearity", "activation_function", "activation_fn"), ("activation",)),
-    **dict.fromkeys(("bias", "with_bias", "has_bias"), ("use_bias",)),
-    **dict.fromkeys(("channels", "n_filters", "num_filters", "out_channels"), ("filters", "units")),
-    **dict.fromkeys(("hidden_size", "n_units", "num_units", "out_features", "output_size"), ("units", "filters")),
-    **dict.fromkeys(("kernel", "size", "window", "window_size"), ("kernel_size", "pool_size")),
-    **dict.fromkeys(("p", "prob", "drop_prob", "dropout_rate", "keep_prob"), ("rate", "dropout")),
-    **dict.fromkeys(("vocab_size", "num_embeddings", "n_tokens"), ("input_dim",)),
-    **dict.fromkeys(("embed_dim", "embedding_dim", "embedding_size"), ("output_dim", "key_dim")),
-    **dict.fromkeys(("heads", "n_heads", "nhead"), ("num_heads",)),
-    **dict.fromkeys(("times", "count", "n", "repeats", "num_layers"), ("repeat",)),
-    **dict.fromkeys(("from", "input", "bottom", "after"), ("inputs",)),
-    **dict.fromkeys(("id", "label"), ("name",)),
-    "alpha": ("negative_slope", "strength"),
-    **dict.fromkeys(("slope", "leak"), ("negative_slope",)),
-    **dict.fromkeys(("lambda", "lam", "lambd", "coefficient", "coef", "weight", "c", "scale"), ("strength", "factor")),
-    "factor": ("strength",),
-    "strength": ("factor",),
-    **dict.fromkeys(("rate", "target_rate", "rho"), ("target",)),
-    **dict.fromkeys(("std", "sigma", "standard_deviation"), ("stddev",)),
-    **dict.fromkeys(("a", "low", "minimum"), ("minval", "min_value")),
-    **dict.fromkeys(("b", "high", "maximum"), ("maxval", "max_value")),
-    "min": ("min_value", "minval", "low"),
-    "max": ("max_value", "maxval", "high"),
-    "val": ("value",),
-    "eps": ("epsilon",),
-    "dim": ("axis", "dims"),
-    "num_bins": ("bin_boundaries",),
-    "stride": ("strides",),
-    "dilation": ("dilation_rate",),
-    "frozen": ("trainable",),
-    "requires_grad": ("trainable",),
-    "regularizer": ("kernel_regularizer", "embeddings_regularizer", "activity_regularizer"),
-    "regularization": ("kernel_regularizer", "embeddings_regularizer", "activity_regularizer"),
-    "weight_regularizer": ("kernel_regularizer", "embeddings_regularizer"),
-    "weights_regularizer": ("kernel_regularizer", "embeddings_regularizer"),
-    "output_regularizer": ("activity_regularizer",),
-    "activation_regularizer": ("activity_regularizer",),
-    "initializer": ("kernel_initializer", "embeddings_initializer"),
-    "init": ("kernel_initializer", "embeddings_initializer"),
-    "weight_initializer": ("kernel_initializer", "embeddings_initializer"),
-    "constraint": ("kernel_constraint", "embeddings_constraint"),
-    "kernel_regularizer": ("kernel",),
-    "bias_regularizer": ("bias",),
-    "activity_regularizer": ("activity",),
-}
-
-_INFERRED = "it is inferred from the layer's input: leave it out"
-_DECAY = (
-    "an optimizer's weight_decay of d is '{field}: {{l2: d / 2}}': its gradient is d * w, that of {{l2: c}} 2 * c * w"
-)
-# Fields of others that no field here stands for: what to write, where the layer has the field that is named first.
-_EXPLAINED: dict[str, tuple[tuple[str, ...], str]] = {
-    "weight_decay": (("kernel_regularizer", "embeddings_regularizer", "kernel"), _DECAY),
-    **dict.fromkeys(
-        ("l1", "l2"),
-        (("kernel_regularizer", "embeddings_regularizer", "kernel"), "write '{field}: {{{name}: 1e-4}}'"),
-    ),
-    **dict.fromkeys(
-        ("initial_state", "initial_states", "state", "h0", "hx"),
-        (("return_state",), "states are inputs, after the sequence: 'inputs: [sequence, state]'"),
-    ),
-    **dict.fromkeys(
-        ("in_features", "in_channels", "input_size", "num_features", "normalized_shape", "input_shape", "input_dim"),
-        (("name", "trainable"), _INFERRED),
-    ),
-    **dict.fromkeys(
-        ("batch_size", "batch_shape", "batch_input_shape"),
-        (("name", "trainable"), "a spec has no batch: an input's shape under 'inputs' is without it"),
-    ),
-    "batch_first": (("name", "trainable"), "a batch comes first here: leave it out"),
-    "bidirectional": (("return_sequences",), "wrap it: 'Bidirectional: {{layer: {{…}}}}'"),
-    "weights": (("name", "trainable"), "numbers come with load_state_dict, or from kernel_initializer"),
-    **dict.fromkeys(("device", "inplace"), (("name", "trainable"), "a spec says nothing of it: leave it out")),
-    **dict.fromkeys(
-        ("optimizer", "lr", "learning_rate", "epochs", "loss", "metrics", "data"),
-        (("layers",), "a spec says nothing of training: 'regspec train --help' has the options"),
-    ),
-}
-_SECTIONS = {
-    "input": "inputs",
-    "output": "outputs",
-    "layer": "layers",
-    "model": "layers",
-    "network": "layers",
-    "architecture": "layers",
-    "regularization": "regularizers",
-    "regularizer": "regularizers",
-    "rule": "regularizers",
-    "rules": "regularizers",
-    "penalties": "regularizers",
-    "variables": "parameters",
-    "vars": "parameters",
-    "params": "parameters",
-    "hyperparameters": "parameters",
-    "constants": "parameters",
-    "precision": "dtype",
-    "format": "data_format",
-    "layout": "data_format",
-    "image_data_format": "data_format",
-    "definitions": "blocks",
-    "modules": "blocks",
-    "version": "regspec",
-    "title": "name",
-    "id": "name",
-    "reduction": "activity_reduction",
-    "frozen": "frozen_penalties",
-}
-
-
-def section_hint(name: str, known: Iterable[str]) -> str | None:
-    """What to write instead of a section that a spec does not have."""
-    known = [*known]
-    if _SECTIONS.get(name) in known:
-        return f"did you mean '{_SECTIONS[name]}'?"
-    return field_hint(name, known)
-
-
-def field_hint(name: str, known: Iterable[str]) -> str | None:
-    """What to write instead of a field that is not among the known ones; None where nothing is near."""
-    known = [*known]
-    wanted, text = _EXPLAINED.get(name, ((), ""))
-    field = next((each for each in wanted if each in known), None)
-    if field is not None and _near_synonym(name, known) is None:
-        return text.format(field=field, name=name)
-    near = _near(name, known)
-    return None if near is None else f"did you mean '{near}'?"
-
-
-def _near_synonym(field: str, known: list[str]) -> str | None:
-    return next((each for each in _SYNONYMS.get(field, ()) if each in known), None)
-
-
-def _near(field: str, known: Iterable[str]) -> str | None:
-    """The known field that is probably meant: a synonym, or the nearest name; else None."""
-    known = [*known]
-    return _near_synonym(field, known) or nearest(field, known)
 
 
 def _field(location: tuple[str | int, ...]) -> str:

@@ -15,7 +15,7 @@ from regspec.language.activations import ACTIVATIONS
 from regspec.language.constraints import CONSTRAINTS
 from regspec.language.fields import PER_AXIS, REFERENCE, Frozen
 from regspec.language.forms import Family, Named
-from regspec.language.initializers import INITIALIZERS
+from regspec.language.initializers import INITIALIZERS, INITIALIZERS_OF_TORCH
 from regspec.language.regularizers import REGULARIZERS, Regularizer
 from regspec.language.schedules import SCHEDULES
 from regspec.language.serialized import SERIALIZED
@@ -28,6 +28,7 @@ from regspec.specs import translating
 from regspec.specs.parameters import Choices, Range, Searched
 from regspec.specs.rules import RulesFile
 from regspec.specs.sections import CallEntry, SpecSections, UseEntry
+from regspec.text.hints import FIELDS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MIN_SHARED = 3  # a field that as many definitions share gets a definition of its own
@@ -245,7 +246,7 @@ def _kind(kind: type[Layer]) -> Schema:
 def _with_names_of_others(schema: Schema, kind: str) -> Schema:
     """A kind's schema with what torch and older Keras call its fields."""
     own, place = schema["properties"], f"#/$defs/{kind}/properties"
-    fields = {other: translating.field_of(KINDS[kind], other, ()) for other in translating.FIELDS}
+    fields = {other: translating.field_of(KINDS[kind], other, ()) for other in FIELDS}
     others = {other: field for other, field in fields.items() if field != other and field in own and other not in own}
     properties = {
         other: {"$ref": f"{place}/{field}", "description": f"Another name of '{field}'.", "deprecated": True}
@@ -394,7 +395,7 @@ def _initializers_of_others() -> dict[str, Schema]:
     """What torch calls an initializer, and its function that fills a tensor, which end in an underscore."""
     return {
         f"{name}{ending}": {"description": "torch's initializer of the name.", "deprecated": True}
-        for name in sorted(translating.INITIALIZERS)
+        for name in sorted(INITIALIZERS_OF_TORCH)
         for ending in ("", "_")
     }
 

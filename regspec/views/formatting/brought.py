@@ -11,9 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from regspec.language.calls import is_call
 from regspec.language.forms import Family
+from regspec.language.initializers import initializer_of
 from regspec.language.serialized import of_layers, says
 from regspec.layers.layer import Placement
-from regspec.specs.translating import initializer_of
 from regspec.text.document import parse
 from regspec.text.problems import RegspecError
 from regspec.views.formatting.tree import Collection, Item, Node, Scalar, inside, quoted
