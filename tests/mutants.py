@@ -570,6 +570,13 @@ MUTANTS = (
         "if self.form.dtype == torch.float32:",
         "tests/test_data.py -k images_fit",
     ),
+    Mutant(
+        "a penalty that takes another weight reads it when the penalty is read, and not in the forward",
+        "runtime/penalties/terms.py",
+        "is_traced or self.takes_weights or not",
+        "is_traced or not",
+        "tests/test_other_weights.py -k put_in_place",
+    ),
     # -- cli -----------------------------------------------------------------------------------------------------------
     Mutant(
         "the tolerance of a verification is not passed on",

@@ -101,3 +101,18 @@ class Power:
 def by_places(x: Tensor, strength: float) -> Tensor:
     """The sum over the last axis of its places times its numbers."""
     return strength * (x * torch.arange(x.shape[-1])).sum()
+
+
+def weighted_l1(codes: Tensor, decoder: Tensor, strength: float = 1.0) -> Tensor:
+    """The codes' absolute values, each times the norm of what its unit writes."""
+    return strength * (codes.abs() * decoder.norm(dim=0)).sum()
+
+
+class Apart:
+    """strength * the squared distance of a matrix from the transpose of another one."""
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def __call__(self, weight: Tensor, other: Tensor) -> Tensor:
+        return self.strength * (weight - other.T).square().sum()

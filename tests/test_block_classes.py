@@ -252,6 +252,82 @@ CASES = {
         ("self.hidden_ = hidden", "self.training_ = training"),
         ((2, 9),),
     ),
+    "zeros before a convolution, with strides or a dilation": Case(
+        """
+        inputs: {x: {shape: [3, 9, 9]}}
+        blocks:
+          b:
+            parameters: {s: 1, d: 1}
+            layers:
+              - ZeroPadding2D: {name: zeros, padding: 1}
+              - Conv2D: {name: c, filters: 3, kernel_size: 3, strides: $s, dilation_rate: $d}
+        layers: [b: {s: 2}, b: {d: 2}, Flatten]
+        """,
+        1,
+        ("nn.Conv2d(3, 3, 3, stride=s, padding=1, dilation=d)",),
+        ((3, 9, 9),),
+    ),
+    "zeros before a convolution that pads at one side in some": Case(
+        """
+        inputs: {x: {shape: [3, 8, 8]}}
+        blocks:
+          b:
+            parameters: {s: 1}
+            layers:
+              - ZeroPadding2D: {name: zeros, padding: 1}
+              - Conv2D: {name: c, filters: 3, kernel_size: 3, strides: $s}
+              - Conv2D: {name: e, filters: 3, kernel_size: 3, strides: $s, padding: same}
+        layers: [b, b: {s: 2}, Flatten]
+        """,
+        1,
+        (),
+        ((3, 8, 8),),
+    ),
+    "a convolution that is called again, and pads otherwise in some": Case(
+        """
+        inputs: {x: {shape: [3, 8, 8]}}
+        blocks:
+          b:
+            parameters: {k: 3, s: 1}
+            layers:
+              - Conv2D: {name: c, filters: 3, kernel_size: $k, strides: $s, padding: same}
+              - call: {layer: c, name: again}
+        layers: [b: {k: 3}, b: {k: 2, s: 2}, Flatten]
+        """,
+        1,
+        (),
+        ((3, 8, 8),),
+    ),
+    "attributes that would have one name": Case(
+        """
+        inputs: {x: {shape: [2, 16], axes: [channels, length]}}
+        blocks:
+          conv: {layers: [Conv1D: {name: c, filters: 2, kernel_size: 1}]}
+          odd:
+            parameters: {hidden: 1, hidden_: 1, stage: 1}
+            layers:
+              - Conv1D: {name: hidden, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $hidden}
+              - Conv1D: {name: b, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $hidden_}
+              - conv: {name: stage, repeat: 2}
+              - Conv1D: {name: d, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $stage}
+        layers: [odd: {hidden: 2, hidden_: 3}, odd: {hidden: 4, stage: 2}, odd: {hidden_: 5, stage: 3}]
+        """,
+        2,
+        ("self.hidden_ = hidden\n", "self.hidden__ = hidden_\n", "self.stage_ = stage\n"),
+        ((2, 16),),
+    ),
+    "copies that give one named tensor, and one copy that gives more than it takes": Case(
+        """
+        inputs: {x: {shape: [4]}}
+        blocks:
+          one: {layers: [Dense: {name: e, units: 4}], outputs: {e: e}}
+          two: {layers: [Dense: {name: c, units: 4}, Dense: {name: e, units: 4}], outputs: [c, e]}
+        layers: [one: {name: o, repeat: 3}, two: {name: p, repeat: 1}, Add: {name: sum, inputs: [p.c, p.e]}]
+        """,
+        2,
+        ("(x,) = block(x)",),
+        ((4,),),
+    ),
     "a block that is called as the model": Case(
         """
         name: net
@@ -317,7 +393,7 @@ def flat(document: dict[str, Any]) -> dict[str, Any]:
                 known[name] = f"{prefix}{name}"
             elif kind not in blocks:
                 yield {kind: {**fields, "name": f"{prefix}{name}", "inputs": inputs}}
-                known[name] = f"{prefix}{name}"
+                known[name] = known[f"{name}!"] = f"{prefix}{name}"
             else:
                 block, repeat = blocks[kind], fields.pop("repeat", None)
                 given = {**values, **(block.get("parameters") or {}), **fields}
@@ -327,7 +403,9 @@ def flat(document: dict[str, Any]) -> dict[str, Any]:
                     made = [*unfolded(block["layers"], inner, own, given, [*own][-1])]
                     yield from made
                     final = next(iter(made[-1].values()))["name"]
-                    outputs = {key: own[each] for key, each in (block.get("outputs") or {}).items()}
+                    given_names = block.get("outputs") or {}
+                    given_names = given_names if isinstance(given_names, dict) else {key: key for key in given_names}
+                    outputs = {key: own[each] for key, each in given_names.items()}
                     for place in {name, f"{name}_{copy_ + 1}"} if repeat else {name}:
                         known[place] = next(iter(outputs.values()), final)
                         known.update({f"{place}.{key}": each for key, each in outputs.items()})
@@ -412,3 +490,18 @@ def test_outputs_of_a_block_by_the_names_of_its_layers() -> None:
     twice = text.replace("outputs: [out, skip]", "outputs: [out, out, skip]")
     with pytest.raises(regspec.RegspecError, match="'t' has no output 'out'"):
         regspec.loads(twice)
+
+
+def test_a_whole_number_and_a_float_are_two_numbers() -> None:
+    """On a tensor of whole numbers the sum with 2 is whole, with 2.0 it is not."""
+    text = (
+        "regspec: 1\ninputs: {x: {shape: [3], dtype: int32}}\n"
+        "blocks: {b: {parameters: {s: 1}, layers: [Add: {name: sum, x2: $s}]}}\n"
+        "layers: [b: {name: a, s: 2}, b: {name: c, s: 2.0, inputs: x}, b: {name: d, s: 3, inputs: x}]\n"
+        "outputs: [a, c, d]\n"
+    )
+    x = torch.tensor([[1, 2, 3]], dtype=torch.int32)
+    a, c, d = regspec.build(text)(x)
+    assert (a.tolist(), c.tolist(), d.tolist()) == ([[3, 4, 5]], [[3.0, 4.0, 5.0]], [[4, 5, 6]])
+    assert not a.is_floating_point()
+    assert c.is_floating_point()

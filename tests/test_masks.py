@@ -250,3 +250,23 @@ def test_a_call_of_a_call_has_a_mask() -> None:
     third, _ = plain(twice[:, :2])
     wanted = third[:, [0, 1, 1, 1]]  # a step that does not count repeats the output of the one before
     torch.testing.assert_close(model(x, torch.tensor([[True, True, False, False]])), wanted)
+
+
+@pytest.mark.parametrize("before", ["BatchNormalization: {name: n}", "ReLU: {name: n}"])
+def test_a_mask_of_a_block_in_a_block(before: str) -> None:
+    """It is computed again outside, on the tensor as it lies in the block: behind a norm that is a view."""
+    text = (
+        "regspec: 1\ninputs: {x: {shape: [6, 4]}}\n"
+        "blocks:\n  inner: {layers: [Masking: {name: m}, Dense: {name: d, units: 4}]}\n"
+        "  outer: {layers: [inner: {name: i}, ReLU: {name: r}]}\n"
+        f"layers: [{before}, outer: {{name: o}}, GlobalAveragePooling1D: {{name: mean}}]\n"
+    )
+    model = regspec.build(text, seed=0).eval()
+    x = torch.randn(3, 6, 4).abs() + 0.1
+    x[1, 2:] = 0.0
+    x[2] = 0.0
+    x[2, 5] = 1.0
+    hidden = x / (1 + 1e-3) ** 0.5 if before.startswith("Batch") else x
+    steps = model.o.i.d(hidden).relu()
+    kept = (x != 0).any(-1, keepdim=True)
+    torch.testing.assert_close(model(x), (steps * kept).sum(1) / kept.sum(1))

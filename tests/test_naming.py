@@ -149,3 +149,14 @@ def test_it_computes_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> Non
         results.append([*outputs_of(model(*xs)), *model.regularization_terms().values()])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_an_input_that_is_called_as_a_function_that_is_used() -> None:
+    """A loop over masked steps calls zip."""
+    text = (
+        "regspec: 1\nname: net\ninputs: {zip: {shape: [5, 4]}}\n"
+        "layers: [Masking: {name: m}, TimeDistributed: {name: t, layer: {BatchNormalization: {}}, inputs: m}]\n"
+    )
+    x = torch.randn(3, 5, 4)
+    model, other = (regspec.build(each, seed=0) for each in (text, text.replace("zip:", "x:")))
+    torch.testing.assert_close(model(x), other(x))

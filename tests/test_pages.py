@@ -399,6 +399,21 @@ def test_extending_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     torch.testing.assert_close(terms["scale.scale"], torch.tensor(0.1 * 0.5**3))
 
 
+@pytest.mark.usefixtures("_registry")
+def test_code_of_a_penalty_that_takes_another_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import regspec\nfrom torch import Tensor\n" + block("extending", "python", "weighted_l1")
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("mine")
+    layers = block("extending", "yaml", "weighted_l1")
+    model: Any = regspec.build(f"regspec: 1\ninputs: {{x: {{shape: [64]}}}}\n{layers}")
+    x = torch.randn(3, 64)
+    model(x)
+    assert model.decoder.weight.shape == (64, 512)
+    wanted = 1e-3 * (model.codes(x).relu() @ model.decoder.weight.norm(dim=0)).sum() / 3
+    torch.testing.assert_close(model.regularization_terms(), {"codes.activity": wanted})
+
+
 # -- what of Keras is ported -------------------------------------------------------------------------------------------
 
 

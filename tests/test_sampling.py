@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -171,6 +172,105 @@ FAULTS = {
     ),
 }
 
+# Layers with a {gaussian_kl} on an output inside them, and what their faults say; and how many axes
+# their inputs have.
+ODD_INSIDE = {
+    "each step": ("TimeDistributed: {layer: {Dense: {units: 5, activity_regularizer: {KL}}}}", 2, "layer gives 5"),
+    "each step's image": (
+        "TimeDistributed: {layer: {Conv2D: {filters: 5, kernel_size: 2, activity_regularizer: {KL}}}}",
+        4,
+        "layer gives 5",
+    ),
+    "each step's projections": (
+        "TimeDistributed: {layer: {Bidirectional: {layer: {GRU: {units: 5, activity_regularizer: {KL}}}}}}",
+        3,
+        "forward gives 5",
+    ),
+    "forwards": ("Bidirectional: {layer: {LSTM: {units: 5, activity_regularizer: {KL}}}}", 2, "forward gives 5"),
+    "backwards": (
+        "Bidirectional: {layer: {LSTM: {units: 4}}, "
+        "backward_layer: {LSTM: {units: 5, go_backwards: true, activity_regularizer: {KL}}}}",
+        2,
+        "backward gives 5",
+    ),
+    "images, backwards": (
+        "Bidirectional: {layer: {ConvLSTM1D: {filters: 5, kernel_size: 2, activity_regularizer: {KL}}}}",
+        3,
+        "forward gives 5",
+    ),
+    "a state": (
+        "Bidirectional: {layer: {RNN: {cell: [{GRUCell: {units: 5}}, {GRUCell: {units: 4}}], return_state: true, "
+        "activity_regularizer: {KL}}}}",
+        2,
+        "forward gives 5",
+    ),
+    "normalized": (
+        "SpectralNormalization: {layer: {Conv2D: {filters: 5, kernel_size: 2, activity_regularizer: {KL}}}}",
+        3,
+        "layer gives 5",
+    ),
+    "queries": (
+        "MultiHeadAttention: {inputs: [x, x], num_heads: 3, key_dim: 3, projection_activity: {KL}}",
+        2,
+        "query gives 9",
+    ),
+    "values": (
+        "MultiHeadAttention: {inputs: [x, x], num_heads: 3, key_dim: 2, value_dim: 1, projection_activity: {KL}}",
+        2,
+        "value gives 3",
+    ),
+    "gates": (
+        "MultiHeadAttention: {inputs: [x, x], num_heads: 3, key_dim: 2, value_dim: 1, use_gate: true, "
+        "projection_activity: {KL}}",
+        2,
+        "gating gives 3",
+    ),
+    "attention's output": (
+        "MultiHeadAttention: {inputs: [x, x], num_heads: 2, key_dim: 3, projection_activity: {KL}}",
+        2,
+        "output gives 7",
+    ),
+    "shared keys": (
+        "GroupQueryAttention: {inputs: [x, x], num_query_heads: 2, num_key_value_heads: 1, head_dim: 3, "
+        "projection_activity: {KL}}",
+        2,
+        "key gives 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_INSIDE)
+def test_odd_units_inside_a_layer(name: str) -> None:
+    """A fault at the layer."""
+    layer, rank, fault = ODD_INSIDE[name]
+    head = f"{HEAD}data_format: channels_last\ninputs: {{x: {{shape: {[2, 6, 5, 7][-rank:]}}}}}\nlayers:\n  - "
+    written = layer.replace("{KL}", "{gaussian_kl: 1}")
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.build(head + written)
+    (problem,) = raised.value.problems
+    assert problem.what.endswith(f"has gaussian_kl, of as many means as logs of variances, but its {fault}")
+    assert problem.line == head.count("\n") + 1
+
+
+EVEN_INSIDE: dict[str, tuple[str, Callable[[Tensor], list[Tensor]]]] = {
+    "each step": ("TimeDistributed: {layer: {Dense: {units: 6, activity_regularizer: {KL}}}}", lambda y: [y]),
+    "both directions": (
+        "Bidirectional: {layer: {LSTM: {units: 4, activity_regularizer: {KL}}}}",
+        lambda y: [*y.chunk(2, -1)],
+    ),
+    "normalized": ("SpectralNormalization: {layer: {Dense: {units: 6, activity_regularizer: {KL}}}}", lambda y: [y]),
+}
+
+
+@pytest.mark.parametrize("name", EVEN_INSIDE)
+def test_even_units_inside_a_layer(name: str) -> None:
+    layer, heard = EVEN_INSIDE[name]
+    written = layer.replace("{KL}", "{gaussian_kl: 1, reduction: sum}")
+    model = regspec.build(f"{HEAD}inputs: {{x: {{shape: [6, 7]}}}}\nlayers:\n  - {written}", seed=0)
+    y = model(torch.randn(3, 6, 7))
+    wanted = [divergence(*each.chunk(2, -1)) * len(each) for each in heard(y)]
+    torch.testing.assert_close(model.regularization_loss(), torch.stack(wanted).sum())
+
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults(name: str) -> None:
@@ -189,3 +289,12 @@ def test_of_a_module_that_was_not_compiled() -> None:
     model = regspec.regularize(nn.Linear(4, 6), [{"types": ["Linear"], "activity_regularizer": {"gaussian_kl": 0.7}}])
     y = model(torch.randn(5, 4))
     torch.testing.assert_close(regspec.regularization_loss(model), 0.7 * divergence(*y.chunk(2, 1)))
+
+
+@pytest.mark.parametrize("given", [{}, {"channel_axis": 1}], ids=str)
+def test_odd_units_of_a_module_that_was_not_compiled(given: dict[str, int]) -> None:
+    rule = {"types": ["Linear"], "activity_regularizer": {"gaussian_kl": 0.7}, **given}
+    model = regspec.regularize(nn.Linear(4, 5), [rule])
+    model(torch.randn(3, 4))
+    with pytest.raises(ValueError, match=r"takes as many means as logs of variances, but is given \(3, 5\)"):
+        regspec.regularization_loss(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,21 @@ def test_a_port_keeps_keras_s_variance_and_can_be_traced(training: bool, tmp_pat
     model = port.build().train(training)
     traced, data = torch.fx.symbolic_trace(model), torch.randn(2, 6, 5, 3)
     torch.testing.assert_close(traced(data), model(data), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("fields", [*STOCK, *OWN, ", renorm: true", ", renorm: true, trainable: false"])
+@pytest.mark.parametrize("training", [True, False])
+def test_each_normalization_can_be_traced(training: bool, fields: str) -> None:
+    """Outputs, gradients and what they move."""
+    model, x = of_one(fields).train(training), torch.randn(4, 3, 5, 4)
+    traced, found = torch.fx.symbolic_trace(copy.deepcopy(model)), []
+    used = traced.state_dict().keys()  # the graph has no count of batches
+    for each in (model, traced):
+        inputs = x.clone().requires_grad_()
+        y = each(inputs)
+        moved = {name: each.state_dict()[name] for name in used}
+        found.append((y, torch.autograd.grad(y.pow(3).sum(), inputs), moved))
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("fields", [{"trainable": False}, {"renorm": True}])

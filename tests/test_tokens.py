@@ -179,3 +179,16 @@ def test_a_class_of_that_name_is_not_ported(name: str, suffix: str, tmp_path: Pa
 def test_a_class_of_which_a_file_says_the_name_alone(name: str) -> None:
     """As files of Keras 2 do."""
     assert kind_of(name) is None
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_registered_class_that_derives_from_one_is_ported() -> None:
+    """Whose name is the user's own, in files too."""
+    derived = regspec.register_layer(type("OwnToken", (KINDS["ClassToken"],), {"__module__": __name__}))
+    assert kind_of("OwnToken") is derived
+
+
+def test_what_files_of_keras_have_all_the_same() -> None:
+    elsewhere = IN_OLDER_KERAS | IN_APPLICATIONS
+    assert {name for name in BUILT_IN if KINDS[name].is_in_files} == elsewhere
+    assert all(kind_of(name) is KINDS[name] for name in elsewhere)

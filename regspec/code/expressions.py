@@ -220,6 +220,16 @@ class Local(Expression):
     name: str
 
 
+SELF = Local("self")  # the model, or the block, in whose constructor an expression stands
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPath(Expression):
+    """The path of a weight from `SELF`, as a text. It has the name that a spec says: ``decoder.kernel``."""
+
+    name: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Each(Expression):
     """``[body for variable in over]``; of several variables, each is taken from its own, side by side."""
@@ -262,7 +272,7 @@ def walk(value: Value) -> Iterator[Expression]:
             yield from walk(part)
 
 
-def replaced(value: Any, by: Mapping[Expression, Expression]) -> Any:
+def replaced(value: Any, by: Mapping[Expression, Value]) -> Any:
     """``value`` with expressions replaced, wherever they stand in it."""
     if isinstance(value, (tuple, list)):
         return type(value)(replaced(each, by) for each in value)

@@ -17,6 +17,8 @@ from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
 from regspec.layers.layer import Weight
 
+_HALVES = "has gaussian_kl, of as many means as logs of variances"
+
 Rules = Callable[[str], Regularizer | None]  # what a spec's rules say of a slot
 
 
@@ -161,6 +163,7 @@ def _resolved(layer: Layer, inputs: Sequence[Symbol], activity: Regularizer | No
     for slot, regularizer in activities.items():
         regularizer.check("activity", has_inputs=False)
         terms.append(Term(slot, regularizer))
+    _check_inner_units(layer, xs)
     for weight in weights:
         if weight.initializer is not None and weight.drawn is not None:
             weight.initializer.check(weight.drawn)
@@ -206,9 +209,21 @@ def _check_units(activity: Regularizer | None, outputs: Sequence[Symbol]) -> Non
     for x in outputs if activity is not None and activity.reads_units else ():
         if x.is_open and x.rank > 3:
             raise ReadingError(f"has a penalty by the units of its output {text(x.spec_shape)}", x.rank)
-        units = x.logical[-1]
-        if activity is not None and activity.reads_halves and units is not None and units % 2:
-            raise ShapeError(f"has gaussian_kl, of as many means as logs of variances, but gives {text(x.spec_shape)}")
+        if activity is not None and activity.reads_halves and _is_odd(x.logical[-1]):
+            raise ShapeError(f"{_HALVES}, but gives {text(x.spec_shape)}")
+
+
+def _check_inner_units(layer: Layer, xs: Sequence[Symbol]) -> None:
+    """Raises `ShapeError` where a penalty on an output inside the layer can't halve the units of that."""
+    asked = [suffix for suffix, regularizer in layer.inner_activities.items() if regularizer.reads_halves]
+    sizes = layer.inner_sizes(*xs) if asked else {}
+    for suffix in asked:
+        for units in filter(_is_odd, sizes.get(suffix, ())):
+            raise ShapeError(f"{_HALVES}, but its {layer.inner_slot(suffix).removesuffix('.activity')} gives {units}")
+
+
+def _is_odd(units: int | None) -> bool:
+    return units is not None and units % 2 == 1
 
 
 def _frozen_but(trained: tuple[str, ...], weights: tuple[Weight, ...]) -> Iterator[Weight]:

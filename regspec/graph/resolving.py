@@ -16,6 +16,7 @@ from regspec.graph.again import calls_what_is_made_for_others, check_block_again
 from regspec.graph.network import BlockNode, Graph, LayerNode, block_in_place, inside, layer_in_place
 from regspec.graph.readings import Reading
 from regspec.graph.resolved import ResolvedLayers
+from regspec.graph.weights import weight_named
 from regspec.language.regularizers import Regularizer
 from regspec.layers import Layer
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec
@@ -104,6 +105,7 @@ class _Resolver:
         nodes: Nodes = []
         for index, entry in enumerate(body.entries):
             nodes.extend(self._entry(entry, scope, prefix, rules, body.origins[index] if body.origins else None))
+        self._check_other_weights(nodes, prefix)
         outputs = self._outputs(body, scope)
         if not scope.is_misnamed and not any(isinstance(entry, Invalid) for entry in body.entries):
             self._check_use(body, scope)
@@ -122,6 +124,21 @@ class _Resolver:
             dtype=self.spec.dtype,
             counts_frozen=self.spec.frozen_penalties == "counted",
         )
+
+    def _check_other_weights(self, nodes: Nodes, prefix: str) -> None:
+        """Reports the penalties that take a weight of another layer which is not there."""
+        taken = (
+            (node, name)
+            for node in ([] if self.is_partial else nodes)
+            if isinstance(node, LayerNode) and not node.is_again
+            for term in node.resolved.terms
+            for name in term.regularizer.other_weights
+        )
+        for node, name in taken:
+            try:
+                weight_named(name, node, nodes)
+            except ShapeError as error:
+                self._fault(node.origin, f"{prefix}{node.name} {error.what}", error.hint, key=True)
 
     def check_rules(self, body: Body) -> None:
         """Reports the rules of a body, and of the bodies in it, that matched no layer."""

@@ -14,21 +14,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from regspec.layers.kinds import KINDS, OPERATIONS
+from regspec.layers.kinds import BUILT_IN, KINDS
 from regspec.layers.layer import Layer
 
 Answer = TypeVar("Answer")
 
 CLASSES = {"GroupedQueryAttention": "GroupQueryAttention"}  # that Keras exports under another name
-# Kinds of this package's own: no Keras has a layer of that name, so that one in a file is the user's.
-OWN = frozenset(("JumpReLU", "Sampling", "Parameter", "ClassToken", "PositionEmbedding", "SinePositionEncoding"))
 
 
 def kind_of(class_name: str) -> type[Layer] | None:
     """The kind that ports a layer's class, if there is one."""
-    cls = KINDS.get(CLASSES.get(class_name, class_name))
-    # a layer of that name is the user's own
-    return None if class_name in OPERATIONS or class_name in OWN else cls
+    name = CLASSES.get(class_name, class_name)
+    cls = KINDS.get(name)
+    if cls is None or cls.is_in_keras or cls.is_in_files:
+        return cls
+    # of a kind of this package alone, or an operation, no Keras has a layer: one of that name is the user's own
+    return None if name in BUILT_IN else cls
 
 
 def nearest(answers: Mapping[type[Layer], Answer], cls: type[Layer]) -> Answer:

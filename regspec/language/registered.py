@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, create_model
+from pydantic import ConfigDict, Field, create_model
 
-from regspec.code.expressions import Call, Import, call
+from regspec.code.expressions import SELF, Call, Import, WeightPath, call
 from regspec.language.registration import fields_of, importable
 from regspec.language.regularizers import BESIDE, REGULARIZERS, Dimensions, Penalty
 from regspec.text.problems import RegspecError
@@ -18,8 +18,10 @@ from regspec.text.problems import RegspecError
 def register_regularizer(function: Callable[..., Any] | None = None, *, name: str | None = None) -> Any:
     """Makes a function of a tensor to a scalar a regularizer that specs may name; a decorator.
 
-    The parameters after the first become the regularizer's fields, with their annotations and defaults. The function
-    must be importable by its name, because the compiled source imports it. A package offers one without being
+    The parameters after the first become the regularizer's fields, with their annotations and defaults. One that is
+    annotated as a `torch.Tensor` takes another weight, which the spec names: ``decoder.kernel``, or ``kernel`` of the
+    layer itself; it comes as it lies in torch, with its gradient. Of a class such are parameters of its call. The
+    function must be importable by its name, because the compiled source imports it. A package offers one without being
     imported first by an entry point of the group ``regspec.regularizers``.
 
     Raises:
@@ -32,6 +34,12 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
         ...     return strength * torch.log(torch.cosh(weight)).sum()
 
         ``kernel_regularizer: {log_cosh: {strength: 1e-4}}`` then names it.
+
+        >>> @regspec.register_regularizer
+        ... def weighted_l1(codes: torch.Tensor, decoder: torch.Tensor, strength: float = 1e-3) -> torch.Tensor:
+        ...     return strength * (codes.abs() * decoder.norm(dim=0)).sum()
+
+        ``activity_regularizer: {weighted_l1: {decoder: decoder.kernel}}`` weights codes by what they write.
     """
     if function is None:
         return partial(register_regularizer, name=name)
@@ -46,14 +54,22 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
         reads_axes = True
         is_registered = True
 
-        def lower(self, at: Dimensions) -> Call:
-            arguments = {field: getattr(self, field) for field in type(self).model_fields}
-            if inspect.isclass(function):
-                return call(target, **arguments)
-            return call(Import("functools", "partial"), target, **arguments)
+        @property
+        def other_weights(self) -> tuple[str, ...]:
+            return tuple(getattr(self, field) for field in read)
 
-    skip = 0 if inspect.isclass(function) else 1
-    fields: Any = fields_of(function, skip=skip)
+        def lower(self, at: Dimensions) -> Call:
+            arguments = {field: getattr(self, field) for field in type(self).model_fields if field not in read}
+            if inspect.isclass(function):
+                own = call(target, **arguments)
+            else:
+                own = call(Import("functools", "partial"), target, **arguments)
+            paths: Any = {field: WeightPath(getattr(self, field)) for field in read}
+            return call("WithWeights", own, SELF, **paths) if read else own
+
+    read = _weights_read_by(function)
+    own = fields_of(function, skip=0 if inspect.isclass(function) else 1)
+    fields: Any = {**own, **dict.fromkeys(read, (WeightName, ...))}
     if reserved := [field for field in fields if hasattr(Penalty, field)]:
         raise RegspecError(f"'{name}' can't be registered: '{reserved[0]}' has a meaning of its own in a regularizer")
     cls = create_model(
@@ -62,3 +78,18 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
     cls.name = name
     REGULARIZERS.add(cls)
     return function
+
+
+WeightName = Annotated[str, Field(description="The name of another weight: 'decoder.kernel'.", min_length=1)]
+
+
+def _weights_read_by(function: Callable[..., Any]) -> list[str]:
+    """The parameters after the first that are tensors; of a class, those of its call."""
+    called, skip = (function.__call__, 2) if inspect.isclass(function) else (function, 1)
+    fields = fields_of(called, skip=skip) if inspect.isroutine(called) else {}
+    return [name for name, (kind, _) in fields.items() if _is_tensor(kind)]
+
+
+def _is_tensor(kind: Any) -> bool:
+    """Whether an annotation is torch's tensor, without importing torch."""
+    return (getattr(kind, "__module__", ""), getattr(kind, "__name__", "")) == ("torch", "Tensor")

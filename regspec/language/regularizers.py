@@ -46,6 +46,11 @@ class Penalty(Named):
     adds_up: ClassVar[bool] = False  # whether the penalty of kernels in one tensor is the sum of theirs
 
     @property
+    def other_weights(self) -> tuple[str, ...]:
+        """The names of the weights that it takes besides: ``decoder.kernel``, or ``kernel`` of its own layer."""
+        return ()
+
+    @property
     def needs_inputs(self) -> bool:
         """Whether it is for weights that have an axis of inputs."""
         return False
@@ -302,6 +307,11 @@ class Regularizer:
     def reads_halves(self) -> bool:
         """Whether half of the units are one thing for a part of it, and half another."""
         return any(part.reads_halves for part in self._penalties)
+
+    @property
+    def other_weights(self) -> tuple[str, ...]:
+        """The names of the weights that parts of it take besides what they penalize."""
+        return tuple(name for part in self._penalties for name in part.other_weights)
 
     def needs(self, rank: int) -> list[str]:
         """Which axes of a weight of this rank it must know: of inputs, of outputs, the columns of a matrix."""

@@ -22,6 +22,7 @@ class LayerScale(Elementwise):
     """The input times a learned factor for each number along an axis."""
 
     is_in_keras = False  # whose own are private
+    is_in_files = True
 
     example = "{init_values: 1e-6, projection_dim: 5}"
 
@@ -53,6 +54,7 @@ class StochasticDepth(Elementwise):
     """Zeros for a share of the examples, in training; the others enlarged to keep the mean."""
 
     is_in_keras = False  # whose own are private
+    is_in_files = True
 
     example = "{drop_path_rate: 0.1}"
 
@@ -67,6 +69,7 @@ class CustomScaleLayer(Merge):
     """The first input plus the second times a factor."""
 
     is_in_keras = False  # whose own are private
+    is_in_files = True
 
     example = "{scale: 0.17, inputs: [a, b]}"
 

@@ -159,6 +159,11 @@ class Projected(KernelSlot, BiasSlot, Attending):
         names = ("query", "key", *(("gating",) if self.use_gate else ()), "value", "output")
         return {f".{name}": self.projection_activity for name in names}
 
+    def inner_sizes(self, *xs: Symbol) -> dict[str, tuple[int | None, ...]]:
+        fans = {weight.parameters[0].removesuffix(".weight"): weight.fans for weight in self.weights(*xs)}
+        units = {name: (each[1],) for name, each in fans.items() if each is not None}
+        return {f".{'gating' if name == 'gate' else name}": each for name, each in units.items()}
+
     @property
     def head_size(self) -> int:
         """The size of each head's queries and keys."""

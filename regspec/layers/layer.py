@@ -111,6 +111,7 @@ class Layer(Frozen):
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
     takes_attention_mask: ClassVar[bool] = False  # whether the 'mask' that a spec gives it is one of scores
     is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
+    is_in_files: ClassVar[bool] = False  # whether files of Keras have it all the same: older ones, or applications
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
     takes_inputs_apart: ClassVar[bool] = False  # whether Keras's class takes its inputs as separate arguments
     is_counted_by_spec: ClassVar[bool] = False  # whether it counts the axes of its inputs as the spec, and not as Keras
@@ -291,6 +292,10 @@ class Layer(Frozen):
         """The slot of a penalty on an output inside it, unique in the layer."""
         part = suffix.partition(".")[2]
         return f"{part}.activity" if part else suffix.replace("_", ".")
+
+    def inner_sizes(self, *xs: Symbol) -> dict[str, tuple[int | None, ...]]:
+        """How many units the outputs inside it have that have penalties: those of each, by what is listened to."""
+        return {}
 
     def inner_units(self, output: Symbol) -> int:
         """The dimension that holds the units of an output inside it, where its own output lies as ``output``."""

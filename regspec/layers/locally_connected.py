@@ -22,6 +22,7 @@ class LocallyConnected(KernelSlot, BiasSlot, Activated, Spatial):
 
     main = "filters"
     is_in_keras = False  # only in Keras 2
+    is_in_files = True
 
     example = "{filters: 16, kernel_size: 3, kernel_regularizer: {l2: 1e-4}}"
 

@@ -175,6 +175,11 @@ def output_shape(layer: Layer, x: Symbol) -> Shape:
     return axes.permute(shape, axes.inverse(layer.output_order(len(shape), inner)))
 
 
+def sizes(layer: Layer, x: Symbol) -> dict[str, tuple[int | None, ...]]:
+    """How many units the layer's one output on ``x`` has, by what listens to it."""
+    return {"layer_activity": output_shape(layer, x)[-1:]}
+
+
 def lower(layer: Layer, x: Symbol, value: Expression, mask: Expression | None = None) -> Expression:
     """The layer's one output on ``value``, which has the shape of ``x``, and its mask; all by Keras's axes."""
     inner = wanted(layer, x)

@@ -139,11 +139,9 @@ class BatchNormalization(ChannelNormalization):
 
     def _constructor(self, x: Symbol) -> Call:
         """Torch's own module, or the runtime's where torch has none that does it."""
-        name, momentum, is_frozen = (
-            f"BatchNorm{max(x.rank - 2, 1)}d",
-            round(1 - self.momentum, 12),
-            not self.reads_batch,
-        )
+        name = f"BatchNorm{max(x.rank - 2, 1)}d"
+        momentum = round(1 - self.momentum, 12)
+        is_frozen = not self.reads_batch
         is_biased = self.moving_variance == "biased" and not self.renorm and not is_frozen
         has_mask = x.mask is not None or x.is_masked_elsewhere
         if self.scale == self.center and not (self.renorm or is_biased or is_frozen or has_mask):
@@ -333,6 +331,9 @@ class SpectralNormalization(Wrapper):
     @property
     def inner_activities(self) -> dict[str, Regularizer]:
         return {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
+
+    def inner_sizes(self, *xs: Symbol) -> dict[str, tuple[int | None, ...]]:
+        return nested.sizes(self.layer, xs[0])
 
     def order(self, x: Symbol) -> Order | None:
         return self.layer.order(x)

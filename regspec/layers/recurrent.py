@@ -147,6 +147,11 @@ class Recurrent(Layer):
         step = self.step_shape(x)
         return (*x.shape[:2], *step[1:]) if self.return_sequences else step
 
+    def sizes(self, x: Symbol) -> tuple[int | None, ...]:
+        """How many units its output has, and each of its states that it returns."""
+        shapes = [self.main_shape(x), *(self.state_shapes(x) if self.return_state else ())]
+        return tuple(shape[self.output_order(len(shape), x).index(len(shape) - 1)] for shape in shapes)
+
     def output_shape(self, x: Symbol, *_: Symbol) -> Shape | list[Shape]:
         return [self.main_shape(x), *self.state_shapes(x)] if self.return_state else self.main_shape(x)
 

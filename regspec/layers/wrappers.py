@@ -100,6 +100,10 @@ class Bidirectional(Wrapper):
         pairs = {"forward_activity": self._forward, "backward_activity": self._backward}
         return {suffix: layer.activity for suffix, layer in pairs.items() if layer.activity is not None}
 
+    def inner_sizes(self, *xs: Symbol) -> dict[str, tuple[int | None, ...]]:
+        pairs = {"forward_activity": self._forward, "backward_activity": self._backward}
+        return {suffix: layer.sizes(xs[0]) for suffix, layer in pairs.items()}
+
     def order(self, x: Symbol) -> Order | None:
         return self._forward.order(x)
 
@@ -272,6 +276,10 @@ class TimeDistributed(Wrapper):
     def inner_activities(self) -> dict[str, Regularizer]:
         own = {} if self.layer.activity is None else {"layer_activity": self.layer.activity}
         return {**own, **self.layer.inner_activities}
+
+    def inner_sizes(self, *xs: Symbol) -> dict[str, tuple[int | None, ...]]:
+        step = self._step(xs[0])
+        return {**nested.sizes(self.layer, step), **self.layer.inner_sizes(nested.wanted(self.layer, step))}
 
     @model_validator(mode="after")
     def _has_one_of_a_name(self) -> TimeDistributed:

@@ -27,7 +27,7 @@ from regspec.modules.optimizers import (
 )
 from regspec.modules.parts import Part, Route, is_of_forward, weights_of
 from regspec.modules.stepping import Binding
-from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks
+from regspec.runtime import L1, L2, GroupLasso, GroupLassoOfBlocks, WithWeights
 from regspec.runtime.penalties.state import Penalized, named_terms, penalized_in
 from regspec.runtime.penalties.terms import Listener, Seen, without_schedule
 from regspec.text.problems import Problem, RegspecError, did_you_mean
@@ -218,6 +218,8 @@ def _refused(part: Part, chain: list[Any], decoupled: bool) -> Iterator[Problem]
         yield Problem(f"{what}, which the {part.route} route does not reach", _TAKE)
     if part.adds_parameters and part.route in ("decay", "proximal"):
         yield Problem(f"'{part.name}' is of the sum of two parameters, which has the loss and gradient routes only")
+    elif isinstance(part.regularizer, WithWeights):
+        yield Problem(f"'{part.name}' has a gradient for other weights, too, and the loss route only")
     elif part.route == "decay":
         groups = [group for group in optimizer.param_groups if not {*part.parameters}.isdisjoint(group["params"])]
         if part.kind != "l2":

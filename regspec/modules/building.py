@@ -17,7 +17,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from regspec.code.expressions import Call
+from regspec.code.expressions import SELF, Call
 from regspec.code.shapes import Precision
 from regspec.graph.loading import AnySpec, graph_of
 from regspec.graph.network import Graph, LayerNode
@@ -107,9 +107,9 @@ def _size(node: LayerNode) -> int:
     return 0 if node.is_again else sum(math.prod(weight.shape or ()) for weight in node.resolved.weights)
 
 
-def value_of(constructor: Call) -> Any:
-    """The result of a constructor call, whose source is executed as a model's is."""
-    names: dict[str, Any] = {}
+def value_of(constructor: Call, owner: nn.Module | None = None) -> Any:
+    """The result of a constructor call, whose source is executed as a model's is, in a method of ``owner``."""
+    names: dict[str, Any] = {SELF.name: owner}
     exec(value_source(constructor, "value"), names)
     return names["value"]
 

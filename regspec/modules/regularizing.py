@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from regspec.code.expressions import Call, WeightPath, replaced, walk
 from regspec.code.shapes import ShapeError
 from regspec.language.regularizers import Dimensions, Regularizer
 from regspec.modules.building import value_of
@@ -94,7 +96,7 @@ def regularize(module: nn.Module, rules: Rules) -> Regularized:
     text = _document(rules)
     selected = [each for each in coverage(module, text) if each.regularizer is not None]
     outputs = Outputs(module)
-    made = [(each, *_made(outputs, each, text)) for each in selected]
+    made = [(each, *_made(module, outputs, each, text)) for each in selected]
     known = {
         f"{name}.{term}" if name else term
         for name, part in module.named_modules()
@@ -259,7 +261,7 @@ def _is_named(rule: ModuleRule, pattern: str | None, name: str) -> bool:
 # -- regularizers and faults ------------------------------------------------------------------------------------------
 
 
-def _made(outputs: Outputs, selected: Selected, text: Document) -> tuple[Any, Reading]:
+def _made(module: nn.Module, outputs: Outputs, selected: Selected, text: Document) -> tuple[Any, Reading]:
     """The runtime's regularizer for what a rule selects, and how an output is read."""
     regularizer = selected.regularizer
     assert regularizer is not None
@@ -268,10 +270,29 @@ def _made(outputs: Outputs, selected: Selected, text: Document) -> tuple[Any, Re
             regularizer.check("activity", has_inputs=False)
             given = selected.given or Output()
             reading, units = outputs.reading_of(selected.name, given, by_units=regularizer.reads_units)
-            return value_of(regularizer.lower(Dimensions(units))), reading
-        return value_of(regularizer.lower(_axes(selected, regularizer, text))), Reading()
+            return value_of(_with_paths(regularizer.lower(Dimensions(units)), module), module), reading
+        made = regularizer.lower(_axes(selected, regularizer, text))
+        return value_of(_with_paths(made, module), module), Reading()
     except ShapeError as error:
-        raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}")) from None
+        raise RegspecError(_problem(text, selected.rule, f"'{selected.name}' {error.what}", error.hint)) from None
+
+
+def _with_paths(constructor: Call, module: nn.Module) -> Call:
+    """A regularizer's constructor with the paths of the other weights that it takes: their names in the module.
+
+    Raises `ShapeError` where the module has none of a name.
+    """
+    named = [each for each in walk(constructor) if isinstance(each, WeightPath)]
+    for name in (each.name for each in named):
+        try:
+            attrgetter(name)(module)
+        except AttributeError:
+            known = [name for name, _ in module.named_parameters()]
+            raise ShapeError(
+                f"has a penalty that takes '{name}', which is no parameter", did_you_mean(name, known)
+            ) from None
+    made: Call = replaced(constructor, {each: each.name for each in named})
+    return made
 
 
 def _axes(selected: Selected, regularizer: Regularizer, text: Document) -> Dimensions:

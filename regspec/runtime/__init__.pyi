@@ -107,6 +107,7 @@ from .penalties.regularizers import Norm as Norm
 from .penalties.regularizers import Orthogonal as Orthogonal
 from .penalties.regularizers import Spectral as Spectral
 from .penalties.regularizers import Sum as Sum
+from .penalties.regularizers import WithWeights as WithWeights
 from .penalties.schedules import ConstantSchedule as ConstantSchedule
 from .penalties.schedules import CosineSchedule as CosineSchedule
 from .penalties.schedules import ExponentialSchedule as ExponentialSchedule

@@ -143,7 +143,8 @@ class JumpReLU(nn.Module):
         known = threshold.detach()
         is_near = (x - known).abs() < self.bandwidth / 2
         slope = known / self.bandwidth * is_near
-        return torch.where(x > known, x, 0.0) - slope * (threshold - known)  # the second is zero, but for its gradient
+        zero = slope * (threshold - known)  # but for its gradient
+        return torch.where(x > known, x, 0.0) - zero.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{len(self.threshold)}, bandwidth={self.bandwidth}, dim={self.dim}"
@@ -157,7 +158,7 @@ class PReLU(nn.Module):
         self.weight = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.relu() - self.weight * (-x).relu()  # at zero the gradient is zero, as Keras has it
+        return x.relu() - self.weight.to(x.dtype) * (-x).relu()  # at zero the gradient is zero, as Keras has it
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}"

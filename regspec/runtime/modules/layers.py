@@ -52,7 +52,7 @@ class EinsumDense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         product = torch.einsum(self.equation, x, self.weight)
-        return product if self.bias is None else product + self.bias
+        return product if self.bias is None else product + self.bias.to(product.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.equation!r}, {tuple(self.weight.shape)}"
@@ -166,7 +166,7 @@ class LocallyConnected(nn.Module):
         cells = (*window, 1) if self.channels_last else (1, *window)
         patches = x.permute(*range(2, 2 + rank), 0, *cells).flatten(-rank - 1).flatten(0, rank - 1)
         output: Tensor = (patches @ self.weight).permute(1, 2, 0).unflatten(2, self.places)
-        return output if self.bias is None else output + self.bias
+        return output if self.bias is None else output + self.bias.to(output.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.places}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -263,7 +263,8 @@ class LayerScale(nn.Module):
         self.weight = nn.Parameter(torch.full((size,), init_values))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight if self.dim == -1 else (x.movedim(self.dim, -1) * self.weight).movedim(-1, self.dim)
+        weight = self.weight.to(x.dtype)
+        return x * weight if self.dim == -1 else (x.movedim(self.dim, -1) * weight).movedim(-1, self.dim)
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, dim={self.dim}"

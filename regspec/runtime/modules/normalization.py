@@ -99,17 +99,29 @@ def _masked_batch_norm(
     """The input normalized by its unmasked numbers; Keras adds 1e-7 to how many each channel has."""
     axes = [0, *range(2, input.ndim)]
     mask = mask.expand_as(input)
-    number = mask.sum(axes, keepdim=True) + 1e-7
-    center = torch.where(mask, input, 0).sum(axes, keepdim=True) / number
-    spread = torch.where(mask, input - center, 0).square().sum(axes, keepdim=True) / number
-    with torch.no_grad():
-        mean.lerp_(center.flatten(), momentum)
-        moved = spread if biased else spread * number / (number - 1).clamp_min(1)
-        variance.lerp_(moved.flatten(), momentum)
-    output = (input - center) * torch.rsqrt(spread + eps)
+    x = _single(input)
+    number = mask.sum(axes, keepdim=True).to(x.dtype) + 1e-7
+    center = torch.where(mask, x, 0).sum(axes, keepdim=True) / number
+    spread = torch.where(mask, x - center, 0).square().sum(axes, keepdim=True) / number
+    _move(mean, center.flatten(), momentum)
+    moved = spread if biased else spread * number / (number - 1).clamp_min(1)
+    _move(variance, moved.flatten(), momentum)
+    output = (x - center) * torch.rsqrt(spread + eps)
     channels = (-1, *(1 for _ in axes[1:]))
     output = output if weight is None else output * weight.view(channels)
-    return output if bias is None else output + bias.view(channels)
+    output = output if bias is None else output + bias.view(channels)
+    return output.to(input.dtype)
+
+
+def _single(x: Tensor) -> Tensor:
+    """``x``, where it is of half precision in single: neither squares nor how many numbers there are fit in half."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@torch.no_grad()
+def _move(moving: Tensor, batch: Tensor, momentum: float) -> None:
+    """Moves a statistic by that of a batch, in the batch's type: the statistic's may be half precision."""
+    moving.copy_(moving.to(batch.dtype).lerp(batch, momentum))
 
 
 class BatchRenorm(_BatchNorm):
@@ -142,43 +154,61 @@ class BatchRenorm(_BatchNorm):
         self.register_buffer("renorm_mean", torch.zeros(num_features))
         self.register_buffer("renorm_stddev", torch.ones(num_features))
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.ndim < 2:
-            raise ValueError(f"expected input of 2 or more axes, got {input.ndim}")
-
     def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]  # the layer refuses masks
         if not self.training or self.frozen:
             return super().forward(input)
-        self._check_input_dim(input)
-        r, d = self._corrections(input.detach())
-        weight = r if self.weight is None else r * self.weight
-        bias = d if self.weight is None else d * self.weight
-        bias = bias if self.bias is None else bias + self.bias
-        # not `F.batch_norm`, which refuses one value a channel
-        return torch.batch_norm(input, weight, bias, None, None, True, 0.0, self.eps, torch.backends.cudnn.enabled)
-
-    @torch.no_grad()
-    def _corrections(self, input: Tensor) -> tuple[Tensor, Tensor]:
-        """The factor and the shift, by the moving statistics before this batch, which is then counted in."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.momentum is not None
-        axes = [0, *range(2, input.ndim)]
-        mean = input.mean(axes)
-        deviation = (input.var(axes, correction=0) + self.eps).sqrt()
-        known = self.renorm_stddev.clamp_min(self.eps**0.5)
-        rmin, rmax, dmax = self.clipping
-        r, d = deviation / known, (mean - self.renorm_mean) / known
-        r = r if rmin is None and rmax is None else r.clamp(rmin, rmax)
-        d = d if dmax is None else d.clamp(-dmax, dmax)
-        self.renorm_mean.lerp_(mean, self.renorm_momentum)
-        self.renorm_stddev.lerp_(deviation, self.renorm_momentum)
-        self.running_mean.lerp_(mean, self.momentum)
-        self.moving_stddev.lerp_(deviation, self.momentum)
-        self.running_var.copy_((self.moving_stddev.square() - self.eps).clamp_min(0))
+        learned = (self.weight, self.bias)
+        moving = (self.running_mean, self.running_var, self.moving_stddev)
+        renorm = (self.renorm_mean, self.renorm_stddev)
+        output = _renormalized(
+            input, *moving, *renorm, *learned, self.momentum, self.renorm_momentum, self.clipping, self.eps
+        )
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-        return r, d
+        return output
+
+
+@torch.fx.wrap
+def _renormalized(
+    input: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    stddev: Tensor,
+    renorm_mean: Tensor,
+    renorm_stddev: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    renorm_momentum: float,
+    clipping: tuple[float | None, float | None, float | None],
+    eps: float,
+) -> Tensor:
+    """The input normalized by its batch, and corrected by the moving statistics before it, which it then moves."""
+    if input.ndim < 2:
+        raise ValueError(f"expected input of 2 or more axes, got {input.ndim}")
+    with torch.no_grad():
+        axes = [0, *range(2, input.ndim)]
+        x = _single(input)
+        center = x.mean(axes)
+        deviation = (x.var(axes, correction=0) + eps).sqrt()
+        known = _single(renorm_stddev).clamp_min(eps**0.5)
+        rmin, rmax, dmax = clipping
+        r, d = deviation / known, (center - renorm_mean) / known
+        r = r if rmin is None and rmax is None else r.clamp(rmin, rmax)
+        d = d if dmax is None else d.clamp(-dmax, dmax)
+        _move(renorm_mean, center, renorm_momentum)
+        _move(renorm_stddev, deviation, renorm_momentum)
+        _move(mean, center, momentum)
+        _move(stddev, deviation, momentum)
+        variance.copy_((_single(stddev).square() - eps).clamp_min(0))
+    scale = r if weight is None else r * weight
+    shift = d if weight is None else d * weight
+    shift = shift if bias is None else shift + bias
+    # not `F.batch_norm`, which refuses one value a channel
+    return torch.batch_norm(input, scale, shift, None, None, True, 0.0, eps, torch.backends.cudnn.enabled)
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
@@ -215,8 +245,9 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.rms_scaling:
             return super().forward(input)
-        variance = input.var([*range(-len(self.normalized_shape), 0)], correction=0, keepdim=True)
-        return input * (variance + self.eps).rsqrt() * self.weight
+        x = _single(input)
+        variance = x.var([*range(-len(self.normalized_shape), 0)], correction=0, keepdim=True)
+        return (x * (variance + self.eps).rsqrt() * self.weight).to(input.dtype)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -235,8 +266,8 @@ class GroupNorm(nn.GroupNorm):
         # torch 2.13 fails in the backward of a shift without a scale
         output = F.group_norm(input, self.num_groups, eps=self.eps)
         shape = (-1, *(1,) * (input.ndim - 2))
-        output = output if self.weight is None else output * self.weight.view(shape)
-        return output if self.bias is None else output + self.bias.view(shape)
+        output = output if self.weight is None else output * self.weight.view(shape).to(output.dtype)
+        return output if self.bias is None else output + self.bias.view(shape).to(output.dtype)
 
 
 class SpectralNormalization(nn.Module):

@@ -112,7 +112,7 @@ def _noisy_linear(x: Tensor, weight: Tensor, bias: Tensor | None, noise: Tensor 
     if noise is None:
         return F.linear(x, weight, bias)
     product = torch.einsum("b...i,bgi,goi->b...go", x, noise, weight.unflatten(0, (noise.shape[1], -1))).flatten(-2)
-    return product if bias is None else product + bias
+    return product if bias is None else product + bias.to(product.dtype)
 
 
 class _Recurrent(Stateful, nn.RNNBase):

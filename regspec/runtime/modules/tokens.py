@@ -34,7 +34,7 @@ class ClassToken(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         token = self.weight.expand(x.shape[0], 1, -1)
-        return torch.cat([token, x], dim=1)
+        return torch.cat([token.to(x.dtype), x], dim=1)
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}"
@@ -49,7 +49,7 @@ class PositionEmbedding(nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.weight[: x.shape[1]]
+        return x + self.weight[: x.shape[1]].to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"

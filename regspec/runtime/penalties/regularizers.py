@@ -11,9 +11,12 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from regspec.runtime.kernels.sharded import whole
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -38,6 +41,19 @@ def _norm(x: Tensor, dim: int | None = None, *, keepdim: bool = False) -> Tensor
     """The Euclidean norm, whose gradient is zero where it is zero."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=keepdim)
     return norm
+
+
+class WithWeights:
+    """A regularizer that takes other weights, too: ``regularizer(x, decoder=owner.decoder.weight)``."""
+
+    def __init__(self, regularizer: Callable[..., Tensor], owner: nn.Module, /, **paths: str) -> None:
+        self.regularizer, self.owner, self.paths = regularizer, owner, paths
+
+    def __call__(self, x: Tensor) -> Tensor:
+        weights = {name: attrgetter(path)(self.owner) for name, path in self.paths.items()}
+        # for regspec
+        weights = {name: whole(weight) for name, weight in weights.items()}
+        return self.regularizer(x, **weights)
 
 
 # Sums a value over the ranks that have other pieces of a tensor, along these dimensions or along all.
@@ -285,6 +301,8 @@ class GaussianKL:
     dim: int = -1
 
     def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[self.dim] % 2:
+            raise ValueError(f"gaussian_kl takes as many means as logs of variances, but is given {tuple(x.shape)}")
         mean, log_var = _wide(x).unflatten(self.dim, (2, -1)).unbind(self.dim - (self.dim < 0))
         divergence: Tensor = 0.5 * (mean.square() + torch.expm1(log_var) - log_var).sum()
         return self.strength * divergence

@@ -34,7 +34,7 @@ from regspec.runtime.penalties.passes import (
     is_recorded,
 )
 from regspec.runtime.penalties.readings import Reading
-from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Sum
+from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Sum, WithWeights
 from regspec.runtime.penalties.schedules import Scheduled
 from regspec.runtime.penalties.weights import identity_at, is_trained_at, tensor_at, weight_at
 
@@ -50,6 +50,7 @@ class Term:
         self.scheduled = tuple(part for part in self.parts if isinstance(part, Scheduled))
         own = [without_schedule(part)[0] for part in self.parts]
         self.adds_up = all(isinstance(part, (L1, L2)) for part in own)  # the penalty is the sum of those of all shards
+        self.takes_weights = any(isinstance(part, WithWeights) for part in own)
         self.refresh()
 
     def refresh(self) -> None:
@@ -231,7 +232,7 @@ class Listener(Term):
         if not parts:
             return
         has_gradient = x.requires_grad and torch.is_grad_enabled()
-        if is_traced or not (has_gradient and module.training):
+        if is_traced or self.takes_weights or not (has_gradient and module.training):  # weights, as they are now
             is_without = heard is not None and not is_traced and not torch.is_grad_enabled()
             if is_without and (module.training or listening.has_gradients) and is_in_reentrant_checkpoint():
                 raise RuntimeError(_REENTRANT)

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from regspec.code.expressions import Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
 from regspec.code.shapes import Shape, Symbol
+from regspec.graph.network import BlockNode
 from regspec.targets.python.layout import (
     INDENT,
     WIDTH,
@@ -64,7 +65,8 @@ class Outline:
     @property
     def skeleton(self) -> tuple[object, ...]:
         """What is equal in outlines that differ in the values of their holes alone."""
-        return self.name, self.base, self.init, self.fills, self.signature, self.forward
+        keywords = tuple(hole.number.keyword for hole in self.holes)
+        return self.name, self.base, self.init, self.fills, self.signature, self.forward, keywords
 
 
 @dataclass
@@ -95,9 +97,9 @@ class Outliner:
 
     def outline(self) -> Outline:
         """The program's class."""
-        graph, steps = self.program.graph, self.program.steps
-        own = [step for step in steps if step.declares]
-        penalized = [(step, each) for step in own for each in step.lowered.penalized]
+        graph = self.program.graph
+        own = [step for step in self.program.steps if step.declares]
+        penalized = [(step, each) for step in own for each in self.program.penalized(step)]
         constrained = [(step, each) for step in own for each in step.lowered.constrained]
         fills = [(step, fill) for step in own for fill in step.lowered.fills]
         names = graph.output_names or tuple(x.source for x in self.program.outputs)
@@ -116,7 +118,7 @@ class Outliner:
             forward=tuple(self._in_method(self._forward())),
             holes=tuple(self.holes),
             arguments=graph.arguments,
-            attributes=frozenset(name for step in own for name in step.attributes.values()),
+            attributes=frozenset(container_of(name) or name for step in own for name in step.attributes.values()),
         )
 
     def _in_method(self, statements: Iterator[Statement]) -> Iterator[Statement]:
@@ -320,8 +322,10 @@ class Outliner:
             yield Statement(", ".join(given[: len(carried)]), f"{', '.join(carried)} = ")
         self.loop = self.loop or self._new("block")
         yield Statement(f"self.{step.name}", f"for {self.loop} in ", ":")
+        assert isinstance(step.node, BlockNode)
+        is_tuple = len(carried) == 1 and not step.node.block.is_single
         value = called(self.loop, [*carried, *given[len(carried) :]])
-        yield Statement(value, f"{', '.join(carried)} = ", indent=1)
+        yield Statement(value, f"({carried[0]},) = " if is_tuple else f"{', '.join(carried)} = ", indent=1)
 
     def _is_listened_to(self, step: Step, result: Expression) -> bool:
         """Whether a result that nothing takes has a penalty."""

@@ -6,6 +6,7 @@ read at a glance, and has one layer of those that hold a matrix, or one block.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -20,9 +21,7 @@ MANY = 4  # operations in a statement
 
 def with_inlined(steps: Sequence[Step], outputs: Sequence[Symbol]) -> tuple[Step, ...]:
     """The steps of a forward, each a statement."""
-    read: dict[Symbol, int] = {}
-    for x in (*outputs, *(x for step in steps for x in step.inputs)):
-        read[x] = read.get(x, 0) + 1
+    read = Counter([*outputs, *(x for step in steps for x in step.inputs)])
     done: list[Step] = []
     heavy = 0  # layers with a matrix, and blocks, in the last statement
     for step in steps:
@@ -45,7 +44,7 @@ def _merged(first: Step, then: Step, read: Mapping[Symbol, int]) -> Step | None:
     if len(first.lowered.results) != 1 or is_loop(first) or is_loop(then):
         return None
     (x,) = first.outputs
-    if read.get(x) != 1 or x not in then.inputs:
+    if read[x] != 1 or x not in then.inputs:
         return None
     results = replaced(then.lowered.results, dict(zip(then.lowered.inputs, then.inputs, strict=True)))
     found = [each for result in results for each in walk(result)]

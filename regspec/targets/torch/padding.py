@@ -87,13 +87,18 @@ def padded_apart(forwards: Iterable[Sequence[Step]]) -> frozenset[str]:
     found: dict[str, set[bool]] = {}
     for step in (step for steps in forwards for step in steps):
         if (applied := _convolution(step)) is not None:
-            found.setdefault(step.name, set()).add(_pad_before(applied) is not None)
+            found.setdefault(_owner(step), set()).add(_pad_before(applied) is not None)
     return frozenset(name for name, ways in found.items() if len(ways) > 1)
 
 
 def with_explicit_padding(steps: Sequence[Step], names: frozenset[str]) -> tuple[Step, ...]:
     """The steps, with all padding of these layers before their convolutions."""
-    return tuple(_explicit(step) if step.name in names else step for step in steps)
+    return tuple(_explicit(step) if _owner(step) in names else step for step in steps)
+
+
+def _owner(step: Step) -> str:
+    """The layer whose modules a step applies: of a further call the one that it calls."""
+    return step.name if step.node is None else (step.node.first or step.node).name
 
 
 def _explicit(step: Step) -> Step:

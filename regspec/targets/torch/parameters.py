@@ -11,17 +11,34 @@ import keyword
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from regspec.code.expressions import Value
 from regspec.language.fields import RESERVED
 from regspec.targets.python.layout import Absent, Doc, beside
 from regspec.targets.python.printing import Number, literal
 
-Column: TypeAlias = "tuple[Value, ...]"
+Column: TypeAlias = "tuple[Exact | None, ...]"
 
 MANY = 3  # different values that can't be multiples of others by chance
 _TAKEN = frozenset(("self", "super", "range", "layer", "_"))
+
+
+class Exact(NamedTuple):
+    """A number, or a tuple of numbers, with its type: 2 is not 2.0, which makes another tensor of whole numbers."""
+
+    value: Any
+    types: str
+
+    @classmethod
+    def of(cls, value: Any) -> Exact | None:
+        """What a value is; None for what is no number."""
+        if isinstance(value, (list, tuple)):
+            parts = [cls.of(each) for each in value]
+            known = [each for each in parts if each is not None]
+            types = f"({', '.join(each.types for each in known)})"
+            return cls(tuple(each.value for each in known), types) if len(known) == len(parts) else None
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return cls(value, type(value).__name__) if is_number else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +65,7 @@ class Parameters:
     taken: Collection[str]
     reserved: Collection[str]
     names: dict[Column, str] = field(default_factory=dict, init=False)  # of the constructor's parameters
-    attributes: dict[str, None] = field(default_factory=dict, init=False)  # the parameters that methods read
+    attributes: dict[str, str] = field(default_factory=dict, init=False)  # of the parameters that methods read
     derived: dict[Column, tuple[str, Column]] = field(default_factory=dict, init=False)
     columns: list[Column] = field(default_factory=list, init=False)  # for each hole, its values in all blocks
 
@@ -60,17 +77,17 @@ class Parameters:
         for hole, column in placed:
             self._cover(column, hole.number.name)
         for hole, column in placed:
-            if hole.is_in_method:
-                self.attributes.update(dict.fromkeys(self._read(column)))
+            for name in self._read(column) if hole.is_in_method else ():
+                self.attributes[name] = self.attributes.get(name) or self._attribute(name)
 
     def _settled(self) -> Iterator[Column]:
         """For each hole, its values in all blocks; those that are left open are as if they were as another's."""
-        found = [tuple(hole.number.value for hole in holes) for holes in zip(*self.holes, strict=True)]
+        found = [tuple(Exact.of(hole.number.value) for hole in holes) for holes in zip(*self.holes, strict=True)]
         known = [*self.own_names, *(column for column in found if None not in column)]
         for column in found:
             if None in column:
                 like = (other for other in known if all(a in (None, b) for a, b in zip(column, other, strict=True)))
-                first = next((each for each in column if each is not None), 1)
+                first = next((each for each in column if each is not None), Exact(1, "int"))
                 column = next(like, tuple(first if each is None else each for each in column))
             yield column
 
@@ -81,7 +98,7 @@ class Parameters:
 
     def arguments(self, index: int) -> list[Number]:
         """The arguments with which a block is made."""
-        return [Number(column[index], name) for column, name in self.names.items()]
+        return [Number(_value(column[index]), name) for column, name in self.names.items()]
 
     def documents(self) -> Iterator[Doc]:
         """What stands in each hole."""
@@ -92,24 +109,25 @@ class Parameters:
                 continue
             is_one = len({*column}) == 1
             text = None if is_one else self.text(column, is_in_method=holes[0].is_in_method)
-            found = replace(first, value=column[0]).text(text)
+            found = replace(first, value=_value(column[0])).text(text)
             yield found if first.keyword is None else beside(f"{first.keyword}=", found)
 
     def text(self, column: Column, *, is_in_method: bool = False) -> str:
         """The expression for a column, over parameters; in a method over the attributes that hold them."""
         if len({*column}) == 1:
-            return str(literal(column[0]))
+            return str(literal(_value(column[0])))
         if column in self.names:
-            return f"self.{self.attribute(self.names[column])}" if is_in_method else self.names[column]
+            name = self.names[column]
+            return f"self.{self.attributes[name]}" if is_in_method else name
         if column in self.derived:
             form, other = self.derived[column]
             return form.format(self.text(other, is_in_method=is_in_method))
         parts = [self.text(each, is_in_method=is_in_method) for each in _elements(column)]
         return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
 
-    def attribute(self, name: str) -> str:
-        """The attribute that holds a parameter for the methods."""
-        while name in self.taken or name in RESERVED:
+    def _attribute(self, name: str) -> str:
+        """The attribute that holds a parameter for the methods: its name, unless something else has that."""
+        while name in self.taken or name in RESERVED or name in self.attributes.values():
             name += "_"
         return name
 
@@ -117,7 +135,7 @@ class Parameters:
         """The columns of the block's own parameters that are numbers, and differ."""
         found: dict[Column, str] = {}
         for name in self.own[0] if self.own else ():
-            column = tuple(_plain(values.get(name)) for values in self.own)
+            column = tuple(Exact.of(values.get(name)) for values in self.own)
             if len({*column}) > 1 and None not in column:
                 found.setdefault(column, name)
         return found
@@ -149,7 +167,7 @@ class Parameters:
     def _made(self, column: Column, hint: str) -> tuple[str, Column] | None:
         """How a column is made of another: its negative, a multiple of it, a part of it; one less, of copies."""
         for other in (*self.own_names, *self.names):
-            pairs: list[tuple[Any, Any]] = [*zip(column, other, strict=True)]
+            pairs = [(_value(one), _value(two)) for one, two in zip(column, other, strict=True)]
             if not all(isinstance(each, (int, float)) for pair in pairs for each in pair):
                 continue
             if all(a == -b for a, b in pairs):
@@ -187,18 +205,16 @@ class Parameters:
         return name
 
 
-def _plain(value: Any) -> Value:
-    """A number, or a tuple of them; None for anything else."""
-    if isinstance(value, (list, tuple)):
-        parts = tuple(map(_plain, value))
-        return None if None in parts else parts
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+def _value(exact: Exact | None) -> Any:
+    return None if exact is None else exact.value
 
 
 def _elements(column: Column) -> list[Column]:
     """The columns of the elements of a column of tuples of one length; none of others."""
-    tuples = [value for value in column if isinstance(value, tuple)]
-    return [*zip(*tuples, strict=True)] if len(tuples) == len(column) and len({*map(len, tuples)}) == 1 else []
+    tuples = [each.value for each in column if each is not None and isinstance(each.value, tuple)]
+    if len(tuples) != len(column) or len({*map(len, tuples)}) != 1:
+        return []
+    return [tuple(map(Exact.of, elements)) for elements in zip(*tuples, strict=True)]
 
 
 def _factor(pairs: Sequence[tuple[Any, Any]]) -> int | None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from regspec.code.expressions import Apply, Call, Definition, Module, Part
+from regspec.code.expressions import Apply, Call, Definition, Expression, Module, Part, WeightPath, replaced, walk
 from regspec.code.shapes import ShapeError, Symbol
 from regspec.graph.again import calls_what_is_made_for_others
 from regspec.graph.loading import in_order
 from regspec.graph.network import BlockNode, Graph, LayerNode, Node, inside
-from regspec.targets.torch.lowered import Lowered, LoweredLayers
+from regspec.graph.weights import weight_named
+from regspec.targets.torch.lowered import Lowered, LoweredLayers, Penalized, Place
 from regspec.targets.torch.padding import with_own_padding
 from regspec.targets.torch.steps import (
-    MASK,
     Step,
     adapted,
     attribute_of,
@@ -34,7 +34,17 @@ class Program(Definition):
     steps: tuple[Step, ...]
     outputs: tuple[Symbol, ...]
     masked: tuple[int, ...]  # which inputs' masks it takes
-    masks: Mapping[Symbol, Step]  # the steps that compute masks, also those that nothing reads
+    masks: Mapping[Symbol, Step]  # the steps that compute masks, also those that nothing reads, and views for them
+
+    def penalized(self, step: Step) -> Iterator[Penalized]:
+        """The regularizers of a step, with the paths of the other weights that they take."""
+        for each in step.lowered.penalized:
+            paths: dict[Expression, str] = {}
+            for part in walk(each.constructor):
+                if isinstance(part, WeightPath) and isinstance(step.node, LayerNode):
+                    node, weight = weight_named(part.name, step.node, self.graph.nodes)
+                    paths[part] = self.step(node.name).path(Place(weight.module, weight.parameters[0]))
+            yield replace(each, constructor=replaced(each.constructor, paths)) if paths else each
 
     def step(self, name: str) -> Step:
         """The step of a node, by its name."""
@@ -114,7 +124,7 @@ class _Lowering:
             steps=kept,
             outputs=tuple(given),
             masked=masked,
-            masks={x: step for step in steps if step.lowered.kind == MASK for x in step.outputs},
+            masks={x: step for step in steps if step.node is None for x in step.outputs},
         )
 
     def _layer(

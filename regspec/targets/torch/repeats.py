@@ -8,7 +8,7 @@ loop where there are several tensors. Otherwise each copy has a call of its own,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
 
@@ -32,9 +32,7 @@ def module_text(path: str) -> str:
 
 def with_chains(program: Program) -> tuple[Step, ...]:
     """The steps of a program's forward, with one step for the copies of a block that are called in a chain."""
-    read: dict[Symbol, int] = {}
-    for x in (*program.outputs, *(x for step in program.steps for x in {*step.inputs})):
-        read[x] = read.get(x, 0) + 1
+    read = Counter([*program.outputs, *(x for step in program.steps for x in {*step.inputs})])
     copies = Counter(map(_container, program.steps))
     joined: list[Step] = []
     for container, group in groupby(program.steps, _container):
@@ -60,10 +58,10 @@ def _container(step: Step) -> str | None:
     return container_of(step.attributes[""]) if isinstance(step.node, BlockNode) and step.declares else None
 
 
-def _is_chain(steps: Sequence[Step], read: dict[Symbol, int]) -> bool:
+def _is_chain(steps: Sequence[Step], read: Mapping[Symbol, int]) -> bool:
     """Whether each copy takes the outputs of the one before it, which nothing else takes, and else the same."""
     count = len(steps[0].outputs)
-    return all(
+    return count <= len(steps[0].inputs) and all(
         before.outputs == after.inputs[:count]
         and before.inputs[count:] == after.inputs[count:]
         and all(read[x] == 1 for x in before.outputs)

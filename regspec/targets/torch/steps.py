@@ -117,7 +117,7 @@ def mask_outside(
 ) -> Symbol:
     """A mask of a block, computed again outside of it; ``bound`` has the tensors outside by those in the block.
 
-    ``known`` has the block's steps that compute masks.
+    ``known`` has the block's steps that compute masks, and the views that these read.
     """
     if mask not in bound:
         step = known[mask]
@@ -128,11 +128,11 @@ def mask_outside(
 
 
 def without_unread_masks(steps: Iterable[Step], outputs: Iterable[Symbol]) -> tuple[Step, ...]:
-    """The steps without those of masks that nothing reads."""
+    """The steps without those of masks, and of views for them, that nothing reads."""
     used = {*outputs}
     kept = []
     for step in reversed([*steps]):
-        if step.lowered.kind != MASK or any(x in used for x in step.outputs):
+        if step.node is not None or any(x in used for x in step.outputs):
             used.update(step.inputs)
             kept.append(step)
     return tuple(reversed(kept))

@@ -7,7 +7,7 @@ import keyword
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import chain, count
 
-from regspec.code.expressions import Call, walk
+from regspec.code.expressions import Call, Each, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode
 from regspec.targets.torch.program import Program
@@ -75,6 +75,8 @@ def _called(steps: Iterable[Step]) -> Iterator[str]:
     """The functions that results call by a name alone: no variable may hide them."""
     for step in steps:
         for each in (each for result in step.lowered.results for each in walk(result)):
+            if isinstance(each, Each):
+                yield "zip"
             if isinstance(each, Call):
                 yield each.function if isinstance(each.function, str) else each.function.name
 

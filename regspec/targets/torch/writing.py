@@ -12,13 +12,13 @@ import textwrap
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from regspec.code.expressions import Call, Import, Value
+from regspec.code.expressions import Call, Import
 from regspec.code.shapes import Shape
 from regspec.targets.python.imports import Imports
 from regspec.targets.python.layout import INDENT, WIDTH, Blank, Doc, Statement, beside, called
 from regspec.targets.python.printing import Number, Printer
 from regspec.targets.torch.classes import Outline, Outliner
-from regspec.targets.torch.parameters import Parameters
+from regspec.targets.torch.parameters import Column, Exact, Parameters
 from regspec.targets.torch.program import Program
 from regspec.targets.torch.standalone import PACKAGE, definitions
 from regspec.targets.torch.unified import outlined
@@ -95,9 +95,9 @@ class _File:
             if self._parameters([outline for _, outline in members]).invented <= MAX_INVENTED:
                 yield members
                 continue
-            equal: dict[tuple[Value, ...], list[tuple[Program, Outline]]] = {}
+            equal: dict[Column, list[tuple[Program, Outline]]] = {}
             for each in members:
-                equal.setdefault(tuple(hole.number.value for hole in each[1].holes), []).append(each)
+                equal.setdefault(tuple(Exact.of(hole.number.value) for hole in each[1].holes), []).append(each)
             yield from equal.values()
 
     def _parameters(self, members: Sequence[Outline]) -> Parameters:
@@ -174,7 +174,7 @@ def _class(group: _Group, names: Mapping[_Group, str]) -> str:
     def written(statements: Iterable[Statement]) -> list[Statement]:
         return [each.filled(known) if len(known) > 1 else each for each in statements]  # an only class has no blanks
 
-    own = [Statement(name, f"self.{parameters.attribute(name)} = ") for name in parameters.attributes]
+    own = [Statement(name, f"self.{attribute} = ") for name, attribute in parameters.attributes.items()]
     taken = [f"{name}: {_type(column)}" for column, name in parameters.names.items()]
     body = [Statement("super().__init__()"), *own, *written(first.init), *written(first.fills), *first.casts]
     methods = [_method(_signature("__init__", ["self", *taken]), body)]
@@ -187,11 +187,13 @@ def _signature(name: str, parameters: Sequence[str]) -> Statement:
     return Statement(beside(called(name, parameters), " -> None"), "def ", ":")
 
 
-def _type(column: tuple[Value, ...]) -> str:
+def _type(column: Column) -> str:
     """The type of a parameter that takes these values."""
-    if all(isinstance(value, int) for value in column):
+    types = {each.types for each in column if each is not None}
+    if types == {"int"}:
         return "int"
-    return "tuple[int, ...]" if all(isinstance(value, tuple) for value in column) else "float"
+    number = "float" if any("float" in each for each in types) else "int"
+    return f"tuple[{number}, ...]" if all(each.startswith("(") for each in types) else "float"
 
 
 def _docstring(group: _Group) -> str:
@@ -214,7 +216,8 @@ def _docstring(group: _Group) -> str:
 def _sized(group: _Group, places: list[tuple[str, Shape]]) -> str:
     """A tensor's name and shape in all members of a group."""
     sizes = []
-    for column in list(zip(*(shape for _, shape in places), strict=True))[1:]:
+    for sizes_here in list(zip(*(shape for _, shape in places), strict=True))[1:]:
+        column = tuple(map(Exact.of, sizes_here))
         is_known = len(set(column)) == 1 or column in group.parameters.names or column in group.parameters.derived
         sizes.append(group.parameters.text(column) if is_known and None not in column else "?")
     return f"{places[0][0]} ({', '.join(['batch', *sizes])})"
