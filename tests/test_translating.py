@@ -219,7 +219,7 @@ def test_a_layer_of_torch_computes_what_torchs_module_does(name: str, row: Row) 
             for call in (
                 "kaiming_uniform()",
                 "kaiming_uniform_( )",
-                "nn.init.kaiming_uniform_",
+                "nn.init.kaiming_uniform_()",
                 "torch.nn.init.kaiming_uniform_()",
             )
         ),

@@ -118,8 +118,8 @@ def initializer_of(written: str) -> str | dict[str, Any] | None:
             return None
         if call.positional or call.named:
             return None
-        written = call.name.text
-    return INITIALIZERS_OF_TORCH.get(re.sub(r"^((torch\.)?nn\.)?init\.", "", written).removesuffix("_"))
+        written = re.sub(r"^((torch\.)?nn\.)?init\.", "", call.name.text)
+    return INITIALIZERS_OF_TORCH.get(written.removesuffix("_"))
 
 
 class Random(WeightInitializer):
