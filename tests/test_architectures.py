@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,14 +13,12 @@ from .architectures.pairs import by_hand, names_of, pair, parts, spec_of
 
 PADDED = {"bilstm": "tokens", "seq2seq": "source"}  # with zeros at the end, as by hand they must be
 ELSE_DERIVED = "parametrizations."  # a kernel by torch's spectral normalization, whose divisor is derived, too
+SLOW = ("alexnet", "vgg11")  # for their many weights
+CASES = [pytest.param(name, marks=pytest.mark.everything) if name in SLOW else name for name in NAMES]
 RANDOM = ("encoder",)  # not compared in training: the dropout of an attention is drawn otherwise
 
 
-def cases(*slow: str) -> list[Any]:
-    return [pytest.param(name, marks=pytest.mark.everything) if name in slow else name for name in NAMES]
-
-
-@pytest.mark.parametrize("name", cases("vgg11"))
+@pytest.mark.parametrize("name", CASES)
 def test_built_as_by_hand(name: str) -> None:
     """In outputs, penalties, and gradients by inputs and parameters."""
     built, hand, names = pair(name)
@@ -36,7 +32,7 @@ def test_built_as_by_hand(name: str) -> None:
         agree([ours_derived[names[key]] for key in derived], [theirs_derived[key] for key in derived])
 
 
-@pytest.mark.parametrize("name", cases("vgg11", "alexnet"))
+@pytest.mark.parametrize("name", CASES)
 def test_initial_values(name: str) -> None:
     """Vectors are the same, and numbers that are drawn have the same deviation, as near as a sample can show."""
     ours, theirs = parts(regspec.build(spec_of(name)).state_dict()), parts(by_hand(name).state_dict())

@@ -470,11 +470,19 @@ def outcome(model: Any, xs: list[Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_it_starts_as_its_layers_do(case: Case) -> None:
     """Every parameter's spread is that of the same layer without blocks."""
-    with_blocks, without = documents(case)
-    model, plain = regspec.build(with_blocks, seed=0), regspec.build(without, seed=0)
-    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
-        assert ours.abs().max() <= theirs.abs().max() * 1.5 + 1e-6
-        assert ours.abs().max() >= theirs.abs().max() / 1.5 - 1e-6
+    ours, theirs = (largest(document) for document in documents(case))
+    for our, their in zip(ours, theirs, strict=True):
+        assert our <= their * 1.2 + 1e-6
+        assert our >= their / 1.2 - 1e-6
+
+
+def largest(document: dict[str, Any]) -> list[float]:
+    """The largest number of each parameter, of 16 models: some have but a few."""
+    spec = regspec.loads(yaml.safe_dump(document))
+    models = [regspec.build(spec, seed=seed) for seed in range(16)]
+    return [
+        max(each.abs().max().item() for each in drawn) for drawn in zip(*(m.parameters() for m in models), strict=True)
+    ]
 
 
 def test_outputs_of_a_block_by_the_names_of_its_layers() -> None:

@@ -304,7 +304,7 @@ READ: dict[str, tuple[dict[str, Any], Callable[[], nn.Module], Callable[[], Any]
 }
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # torch's own
 @pytest.mark.parametrize(("options", "make", "take"), READ.values(), ids=READ)
 def test_what_is_read_of_an_output(
     options: dict[str, Any], make: Callable[[], nn.Module], take: Callable[[], Any]

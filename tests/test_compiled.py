@@ -439,7 +439,7 @@ def test_an_exported_graph_has_no_penalties(is_training: bool) -> None:
     assert operations(by_rules()) == operations(Net())
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore::torch.jit.TracerWarning")  # torch's own
 @pytest.mark.parametrize("trace", [lambda model, x: torch.fx.symbolic_trace(model), torch.jit.trace])
 def test_tracing(trace: Callable[[nn.Module, Tensor], Run]) -> None:
     """What is traced has the outputs, and none of the penalties; the model stays what it is."""

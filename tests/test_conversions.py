@@ -15,6 +15,7 @@ import regspec
 from .ported import flat
 from .random_models import checks, random_model
 
+# Of Keras, when it makes, calls and saves a model.
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}") for name in ("UserWarning", "DeprecationWarning")]
 
 WANTED: list[dict[str, Any]] = [

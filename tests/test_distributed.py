@@ -31,6 +31,7 @@ from torch import Tensor, nn
 import regspec
 from regspec.runtime import Regularized
 
+from .alone import alone
 from .commands import PROCESSES
 from .regularizers import OF_WEIGHTS, of_strength
 
@@ -163,12 +164,10 @@ def training(way: Way, kernel: str, routes: Mapping[str, Any] | None = None, *, 
 
 def standing_alone() -> None:
     """A file that needs torch alone: the gradients of two processes are those of one."""
-    (one, _), names = models(SEVERAL), {"__name__": __name__}  # dataclasses look their module up
+    one, _ = models(SEVERAL)
     text = SPEC.replace("$regularizers", "activity_regularizer: {l1: 0.3}, kernel_regularizer: $kernel")
     spec = text.replace("$kernel", SEVERAL).replace("$units", "9")
-    exec(compile(regspec.source(spec, standalone=True), "alone", "exec", dont_inherit=True), names)
-    made: Any = names["Net"]
-    model, batch = made(), torch.randn(12, 7)
+    model, batch = alone(spec, "Net"), torch.randn(12, 7)
     model.load_state_dict(one.state_dict())
     trained, own = ddp(model, batch)
     for _ in range(2):

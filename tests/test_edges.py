@@ -7,7 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import keras
@@ -17,6 +16,8 @@ import torch
 
 import regspec
 from regspec.modules.building import build
+
+from .alone import alone
 
 
 def spec(layers: str, inputs: str = "x: {shape: [5]}", more: str = "") -> regspec.ModelSpec:
@@ -131,13 +132,7 @@ Dense: {name: f, units: 4, kernel_constraint: unit_norm, kernel_regularizer: {no
 
 def test_constraints_of_a_file_that_stands_alone() -> None:
     model = build(spec(CONSTRAINED), seed=0)
-    alone = types.ModuleType("alone")
-    sys.modules["alone"] = alone  # dataclasses look their module up
-    try:
-        exec(regspec.source(spec(CONSTRAINED), standalone=True), alone.__dict__)
-    finally:
-        del sys.modules["alone"]
-    twin = alone.Net()
+    twin = alone(spec(CONSTRAINED), "Net")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter))

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 import regspec
 
+from .layers.specs import inputs_of
+
 FOLDER = Path(__file__).parent.parent / "examples"
 SPECS = sorted(FOLDER.glob("*.yaml"))
 SCRIPTS = {"training_loop", "lightning_module"}
@@ -30,15 +32,6 @@ def module_of(path: Path) -> ModuleType:
     return module
 
 
-def inputs_of(spec: regspec.ModelSpec) -> list[torch.Tensor]:
-    shapes = [(3, *declared.shape) for declared in spec.inputs.values()]
-    dtypes = [declared.dtype for declared in spec.inputs.values()]
-    return [
-        torch.randint(0, 100, shape) if dtype == "int64" else torch.rand(shape)
-        for shape, dtype in zip(shapes, dtypes, strict=True)
-    ]
-
-
 @of_every_spec
 def test_source_is_the_one_beside_it(path: Path) -> None:
     """If this fails, look at the new source, then: regspec compile examples/<name>.yaml -o examples/<name>.py."""
@@ -50,7 +43,7 @@ def test_source_beside_it_is_what_build_runs(path: Path) -> None:
     model = regspec.build(path, seed=0).eval()
     kept = getattr(module_of(path.with_suffix(".py")), type(model).__name__)().eval()
     kept.load_state_dict(model.state_dict())
-    inputs = inputs_of(regspec.load(path))
+    inputs = inputs_of(regspec.load(path), below=100)
     torch.testing.assert_close(kept(*inputs), model(*inputs), rtol=0, atol=0)
     torch.testing.assert_close(kept.regularization_terms(), model.regularization_terms(), rtol=0, atol=0)
 
@@ -63,7 +56,7 @@ def test_every_term_has_a_gradient(path: Path) -> None:
         for parameter in trained:
             parameter.add_(0.1)  # an L1 or L2 penalty has no gradient at zero
     model.set_schedules(10_000)  # where the strengths that follow schedules have come to
-    model(*inputs_of(regspec.load(path)))
+    model(*inputs_of(regspec.load(path), below=100))
     for name, term in model.regularization_terms().items():
         gradients = torch.autograd.grad(term, trained, allow_unused=True, retain_graph=True)
         assert any(gradient is not None and gradient.any() for gradient in gradients), name
@@ -115,6 +108,6 @@ def test_any_module_learns_and_has_exact_zeros() -> None:
     assert zeros > 0.2
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of Lightning and what it imports
 def test_lightning_module_learns() -> None:
     assert module_of(FOLDER / "lightning_module.py").main(epochs=2) > 0.8

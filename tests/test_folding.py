@@ -158,7 +158,6 @@ def test_penalties_of_folded_weights_are_left_out(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_what_a_folded_layer_gave_is_verified(tmp_path: Path) -> None:
     """An output of images, which another layer gives now, transposed."""
     model = image(layers.Conv2D(5, 3, name="conv"), BATCH(name="batch"))()

@@ -143,8 +143,6 @@ def test_a_layer_of_keras_as_an_activation(layer: Any, form: str) -> None:
 def test_a_layer_of_a_file_of_keras(row: Row) -> None:
     """As JSON, which is YAML too."""
     pasted = test_written_forms.pasted_of(row)
-    if pasted is None:
-        return
     for text in (json.dumps(pasted), yaml.safe_dump(pasted, sort_keys=False)):
         made = check(text, "x.yaml")
         assert meaning(parse(made, "x.yaml")) == meaning(parse(text, "x.yaml"))

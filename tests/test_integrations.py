@@ -105,7 +105,7 @@ def test_a_compiled_loop() -> None:
 # -- Lightning ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of Lightning and what it imports
 def test_lightning(tmp_path: Path) -> None:
     example = integration("lightning_callback")
     model = regspec.build(regspec.loads(example.SPEC), seed=0)
@@ -139,7 +139,7 @@ def test_lightning(tmp_path: Path) -> None:
     assert float(rows[-1]["strength/model.logits.kernel.l2"]) == 1e-3
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of Lightning and what it imports
 def test_lightning_learns(capsys: pytest.CaptureFixture[str]) -> None:
     accuracy, zeros = integration("lightning_callback").main(epochs=8)
     assert accuracy > 0.9
@@ -150,7 +150,6 @@ def test_lightning_learns(capsys: pytest.CaptureFixture[str]) -> None:
 # -- Accelerate --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_accelerate_with_accumulated_gradients() -> None:
     """Two batches a step: their penalties are averaged, and so are those of the data."""
     from accelerate import Accelerator

@@ -24,6 +24,8 @@ from regspec.keras.notes import Notes
 from regspec.keras.older import keras2
 from regspec.keras.values import UnportedError
 
+from .layers.specs import outputs_of
+
 FOLDER = Path(__file__).parent / "keras2"
 FILES = [
     path
@@ -34,10 +36,6 @@ FILES = [
 
 def named(path: Path) -> str:
     return f"{path.parent.name}-{path.name}"
-
-
-def flat(outputs: Any) -> list[Tensor]:
-    return list(outputs.values() if isinstance(outputs, dict) else outputs if isinstance(outputs, tuple) else [outputs])
 
 
 def inputs_of(port: regspec.Port, found: Any) -> list[Tensor]:
@@ -57,7 +55,7 @@ def agrees(port: regspec.Port, found: Any) -> None:
     model = port.build()
     inputs = inputs_of(port, found)
     wanted = [found[key] for key in found if key.startswith("output_")]
-    outputs = flat(model(*inputs))
+    outputs = outputs_of(model(*inputs))
     close(outputs, wanted)
     penalty = regspec.regularization_loss(model)
     torch.testing.assert_close(penalty.detach(), torch.as_tensor(found["penalty"]), rtol=2e-4, atol=1e-6)
@@ -68,7 +66,7 @@ def agrees(port: regspec.Port, found: Any) -> None:
     in_training = [found[key] for key in found if key.startswith("training_") and key != "training_penalty"]
     if in_training:
         model.train()
-        close(flat(model(*inputs)), in_training)
+        close(outputs_of(model(*inputs)), in_training)
         wanted_penalty = torch.as_tensor(found["training_penalty"])
         torch.testing.assert_close(regspec.regularization_loss(model).detach(), wanted_penalty, rtol=2e-4, atol=1e-6)
 

@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +277,9 @@ def test_the_page_of_a_classifier(tmp_path: Path) -> None:
 def test_a_model_that_was_not_compiled(tmp_path: Path) -> None:
     port = port_of(dense(), tmp_path)
     port.save(tmp_path / "ported")
-    assert "\n## How it was trained\n\nThe file does not say.\n" in (tmp_path / "ported" / "report.md").read_text()
+    page, _, seal = (tmp_path / "ported" / "report.md").read_text().rpartition("\n<!-- ")
+    assert page.endswith("\n## How it was trained\n\nThe file does not say.\n")
+    assert re.fullmatch(r"regspec:[0-9a-f]{16} -->\n", seal)
 
 
 @pytest.mark.parametrize(

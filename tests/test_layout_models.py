@@ -242,7 +242,7 @@ def test_whole_models(name: str, tmp_path: Path) -> None:
         assert regspec.source(port.spec).count(".permute(") == views
 
 
-@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")  # Keras's own, of a key too many
 def test_the_model_of_the_port(tmp_path: Path) -> None:
     """A shared layer, a model inside that is called twice, operations, several inputs and outputs, frozen weights."""
     make, inputs = MODELS["branched"]

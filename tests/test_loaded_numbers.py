@@ -102,7 +102,6 @@ def test_what_keras_has_adapted(axis: int | tuple[int, ...] | None, tmp_path: Pa
     torch.testing.assert_close(built(x), wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_without_a_files_weights(tmp_path: Path) -> None:
     """A config alone has none: the other weights are drawn, and these are waited for."""
     model = keras.Sequential([keras.Input((4,)), keras.layers.Normalization(), keras.layers.Dense(2)])
@@ -112,7 +111,6 @@ def test_without_a_files_weights(tmp_path: Path) -> None:
         built(torch.ones(2, 4))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_bins_that_were_never_adapted(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Discretization(num_bins=3, name="bins")])
     (tmp_path / "model.json").write_text(model.to_json())

@@ -242,7 +242,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:Converting a tensor to a Python boolean")
+@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:Converting a tensor to a Python boolean")  # torch's own
 @pytest.mark.parametrize("is_training", [True, False])
 @pytest.mark.parametrize("compiled", COMPILED.values(), ids=COMPILED)
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
@@ -284,7 +284,7 @@ OTHERS: list[dict[str, Any]] = [  # that select nothing of that part
 ]
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's own
 @pytest.mark.parametrize("rule", OTHERS, ids=str)
 @pytest.mark.parametrize("compiled", COMPILED.values(), ids=COMPILED)
 def test_a_model_with_a_part_of_torch_script(compiled: Callable[[nn.Module], Any], rule: dict[str, Any]) -> None:
@@ -304,7 +304,7 @@ def test_a_model_with_a_part_of_torch_script(compiled: Callable[[nn.Module], Any
     assert type(regspec.unregularize(model)) is WithScript
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's own
 @pytest.mark.parametrize(
     ("rule", "name"),
     [

@@ -128,7 +128,7 @@ def penalty(model: nn.Module) -> Tensor:
     return model.regularization_loss()
 
 
-@pytest.mark.filterwarnings(
+@pytest.mark.filterwarnings(  # torch's own
     "ignore:The PyTorch API of nested tensors", "ignore:enable_nested_tensor", "ignore:LSTM with projections"
 )
 @pytest.mark.parametrize("is_training", [True, False])
@@ -186,7 +186,7 @@ def test_packed_sequences(is_first: bool) -> None:
     torch.testing.assert_close(gradient, torch.autograd.grad(0.5 * padded.abs().sum() / 5, model[0].weight_ih_l0))
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # torch's own
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
 @pytest.mark.parametrize("regularizer", ["l1", "group_lasso"])
 def test_nested_tensors(layout: torch.layout, regularizer: str) -> None:
@@ -204,7 +204,7 @@ def test_nested_tensors(layout: torch.layout, regularizer: str) -> None:
     torch.testing.assert_close(gradient, torch.autograd.grad(wanted, weight))
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # torch's own
 def test_an_encoder_with_padding_in_evaluation() -> None:
     """torch takes the padding out of it, and nested tensors go through its layers."""
     torch.manual_seed(0)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 import warnings
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,6 +19,8 @@ from torch.nn.utils import spectral_norm as first_spectral_norm
 from torch.nn.utils import weight_norm as first_weight_norm
 
 import regspec
+
+from .alone import alone
 
 
 def ruled(module: nn.Module, **rule: Any) -> nn.Module:
@@ -293,15 +293,9 @@ def check_in_a_spec(layer: str, module: str, axis: str, channels: int) -> None:
     shape = [channels, 9, 8, 7][: rank + 1]
     layout = "data_format: channels_first\n"
     text = f"regspec: 1\nname: n\n{layout}inputs: {{x: {{shape: {shape}}}}}\nlayers:\n  - {entry}\n"
-    for model in (regspec.build(text), _standing_alone(text)):
+    for model in (regspec.build(text), alone(text, "N")):
         groups = by_channels(model.get_submodule(module), axis)
         same(model.regularization_loss(), sum(0.3 * math.sqrt(each.numel()) * each.norm() for each in groups))
-
-
-def _standing_alone(text: str) -> Any:
-    module = sys.modules["tests.alone"] = ModuleType("tests.alone")
-    exec(compile(regspec.source(text, standalone=True), "alone", "exec", dont_inherit=True), vars(module))
-    return module.N()
 
 
 # -- where a weight is now ---------------------------------------------------------------------------------------------
@@ -373,7 +367,7 @@ def effective(part: Any) -> Tensor:
     return weight
 
 
-@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")  # torch's own
 @pytest.mark.parametrize(
     ("name", "is_before"),
     [(name, is_before) for name in CHANGED for is_before in (True, False) if not (is_before and name in RENAMED)],

@@ -177,7 +177,7 @@ def test_from_keras_to_pytorch(tmp_path: Path) -> None:
         assert apart < limit
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
 def test_the_block_that_the_page_shows(tmp_path: Path) -> None:
     example = script("from_keras_to_pytorch")
     example.residual_network().save(tmp_path / "net.keras")
@@ -446,7 +446,7 @@ def test_from_keras_to_pytorch_shows_what_is_verified(ported: tuple[Path, Verifi
     assert verification.verdict.partition("is ")[0] in shown
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
 def test_from_keras_to_pytorch_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The code to train on is that of the report, and runs."""
     monkeypatch.chdir(tmp_path)

@@ -107,7 +107,7 @@ MODELS: dict[str, tuple[Callable[[], Any], list[Tensor]]] = {
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")  # Keras's own, of a key too many
 def test_whole_models(name: str, suffix: str, tmp_path: Path) -> None:
     make, inputs = MODELS[name]
     model = make()
@@ -119,7 +119,7 @@ def test_whole_models(name: str, suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")  # Keras's own, of a key too many
 def test_a_port_is_saved_and_built_again(name: str, tmp_path: Path) -> None:
     """The spec that a port writes is the port: the same source, the same keys, the same numbers to the last bit."""
     make, inputs = MODELS[name]
@@ -174,7 +174,7 @@ class Strange(layers.Layer):
         return x
 
 
-@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")  # Keras's own, when it saves one
 def test_all_that_stands_in_the_way_is_said_at_once(tmp_path: Path) -> None:
     x = keras.Input((4,))
     y = layers.Dense(3, kernel_regularizer=lambda w: w.sum(), name="first")(x)

@@ -22,7 +22,6 @@ from .ported import UNSAVED, agrees, is_saved
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Keras, when it saves
-    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5"),
 ]
 
 

@@ -21,7 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Kera
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.filterwarnings("ignore")
 def test_convnext(suffix: str, tmp_path: Path) -> None:
     model = ConvNeXt(
         depths=[1, 1, 2, 1],

@@ -19,7 +19,7 @@ from .ported import agrees
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Keras, when it saves
-    pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`"),
+    pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`"),  # on purpose
 ]
 
 TOKENS = torch.tensor([[1, 2, 3, 0, 0, 0], [4, 5, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
@@ -126,6 +126,7 @@ def test_penalties_on_projections(make: Callable[..., Any], use_gate: bool, tmp_
 
 @pytest.mark.parametrize("make", [multi_head, grouped])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
+# Keras's attention masks what its own layers inside do not take.
 @pytest.mark.filterwarnings(r"ignore:Layer '.*' \(of type EinsumDense\) was passed an input with a mask")
 def test_steps_that_see_none(make: Callable[..., Any], dropout: float, tmp_path: Path) -> None:
     """Those that are masked attend to all alike, or to none where there is a dropout: also what they give agrees."""

@@ -62,7 +62,6 @@ UPDATED: dict[str, Callable[..., Made]] = {
 
 @pytest.mark.parametrize("name", UPDATED)
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.filterwarnings("ignore")
 def test_low_rank_updates(name: str, suffix: str, tmp_path: Path) -> None:
     """Outputs, penalties and gradients are those of the model that Keras reads; in HDF5 the update lies by itself."""
     slot = "embeddings" if name == "Embedding" else "kernel"
@@ -85,7 +84,6 @@ def test_low_rank_updates(name: str, suffix: str, tmp_path: Path) -> None:
     assert bool(trained) == (name not in ("Dense without a bias", "Embedding"))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_low_rank_updates_in_a_model_inside(tmp_path: Path) -> None:
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, lora_rank=2), layers.Dense(2, lora_rank=1)])
     x = keras.Input((4,))
@@ -201,7 +199,6 @@ def test_quantizations_that_are_not_ported(tmp_path: Path) -> None:
         regspec.port(path)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_quantized_weights_in_reverse_and_in_hdf5(tmp_path: Path) -> None:
     table = layers.ReversibleEmbedding(9, 5)
     x = keras.Input((6,), dtype="int32")
@@ -374,7 +371,7 @@ def overflowing(layer: str) -> tuple[nn.Module, Tensor, Tensor]:
     return call, torch.full((4, 3), 300.0), torch.full((4, 2), 3 * 300 * 100.0)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")  # torch's own, when it derives forwards
 @pytest.mark.parametrize("name", LARGE)
 @OVERFLOWS
 def test_products_that_overflow(layer: str, name: str) -> None:

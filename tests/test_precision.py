@@ -154,7 +154,7 @@ def test_layers_of_their_own_type() -> None:
     assert "self.soft." not in source  # which holds nothing to convert
 
 
-@pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
+@pytest.mark.filterwarnings("ignore:Complex modules are a new feature")  # torch's own
 def test_a_whole_model_in_another_type() -> None:
     """By the spec or by an argument: the same source, which a float32 model does not have to bear."""
     text = "regspec: 1\nname: m\n{}inputs: {{x: {{shape: [4]}}}}\nlayers:\n  - Dense: {{units: 3}}\n"
@@ -231,7 +231,6 @@ def ported_from(policy: str, last: str | None, path: Path) -> tuple[Any, regspec
         ("mixed_bfloat16", None, 2e-2, {"float32"}, [r"torch.autocast(device, torch.bfloat16)"]),
     ],
 )
-@pytest.mark.filterwarnings("ignore")
 def test_policies(
     policy: str, last: str | None, tolerance: float, types: set[str], notes: list[str], suffix: str, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ import regspec
 
 from .random_models import Case, checks, random_model
 
+# Of Keras, when it makes, calls and saves a model.
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}:keras") for name in ("UserWarning", "DeprecationWarning")]
 
 

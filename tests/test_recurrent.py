@@ -305,7 +305,6 @@ def network() -> Any:
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5", ".weights.h5"])
-@pytest.mark.filterwarnings("ignore:.*HDF5.*:UserWarning")
 def test_files(suffix: str, tmp_path: Path) -> None:
     model = network()
     reference.fill(model, 1)

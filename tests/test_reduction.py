@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import regspec
 
 from . import own
+from .alone import alone
 
 HEAD = "regspec: 1\nname: net\nactivity_reduction: {model}\ninputs: {{x: {{shape: [4]}}}}\n"
 REDUCTIONS = [("mean", None), ("sum", None), ("mean", "sum"), ("sum", "mean"), ("mean", "mean"), ("sum", "sum")]
@@ -35,20 +36,15 @@ def wanted(model: str, own: str | None, output: Tensor) -> Tensor:
     return 0.3 * output.square().sum() / (1 if (own or model) == "sum" else 5)
 
 
-@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("is_alone", [False, True])
 @pytest.mark.parametrize(("model", "own"), REDUCTIONS)
 @pytest.mark.parametrize("place", PLACES)
-def test_values(place: str, model: str, own: str | None, alone: bool) -> None:
+def test_values(place: str, model: str, own: str | None, is_alone: bool) -> None:
     layer, term, output = PLACES[place]
     if place == "inside":
         layer = "Reshape: {name: s, target_shape: [2, 2]}\n  - " + layer
     text = HEAD.format(model=model) + "layers:\n  - " + layer.replace("R}", said(own) + "}") + "\n"
-    if alone:
-        names: dict[str, Any] = {"__name__": __name__}
-        exec(regspec.source(text, standalone=True), names)
-        net = names["Net"]()
-    else:
-        net = regspec.build(text, seed=0)
+    net = alone(text, "Net") if is_alone else regspec.build(text, seed=0)
     x = torch.randn(5, 4)
     net(x)
     torch.testing.assert_close(net.regularization_terms()[term], wanted(model, own, output(net, x)))

@@ -22,7 +22,10 @@ from tests import own
 from .commands import command_apart
 from .layers import reference
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("_registry")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Keras, when it saves
+    pytest.mark.usefixtures("_registry"),
+]
 
 
 @keras.saving.register_keras_serializable("theirs")

@@ -234,7 +234,7 @@ def test_a_full_disk(spec: Path, tmp_path: Path) -> None:
     assert len(rows(run)) == 3
 
 
-@pytest.mark.filterwarnings("ignore:the regularization loss is nan:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:the regularization loss is nan:RuntimeWarning")  # which is the cause
 def test_a_loss_that_is_not_finite(spec: Path, tmp_path: Path) -> None:
     """What the epochs before have left is not touched."""
     run = tmp_path / "run"

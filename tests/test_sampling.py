@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 import regspec
 
+from .alone import alone
+
 HEAD = "regspec: 1\nname: vae\n"
 LAYERS = """
 layers:
@@ -35,13 +37,6 @@ def divergence(mean: Tensor, log_var: Tensor) -> Tensor:
     return -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum() / len(mean)
 
 
-def alone(source: str) -> Any:
-    """The model of a file that stands alone, with the initial values that a built one has."""
-    names: dict[str, Any] = {"__name__": __name__}
-    exec(source, names)
-    return names["Vae"]()
-
-
 def parts(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return model.mean(x), model.log_var(x)
 
@@ -59,7 +54,7 @@ def test_values(way: str, is_training: bool) -> None:
         )
         text = text.replace("inputs: x", "inputs: input") + "\nlayers:\n  - encoder: {name: encoder}\n"
     torch.manual_seed(0)
-    model = alone(regspec.source(text, standalone=True)) if way == "standalone" else regspec.build(text, seed=0)
+    model = alone(text, "Vae") if way == "standalone" else regspec.build(text, seed=0)
     model.train(is_training)
     own = model.encoder if way == "blocks" else model
     called = torch.compile(model, backend="eager", fullgraph=True) if way == "compiled" else model

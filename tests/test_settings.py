@@ -124,7 +124,7 @@ CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 @either
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
-@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")  # torch's own, of what it costs
 def test_contexts(context: Callable[[], AbstractContextManager[Any]], make: Make) -> None:
     model, x = make(), torch.randn(4, 7)
     with context():

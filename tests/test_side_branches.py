@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 import regspec
 from regspec.runtime import Regularized
 
+from .alone import alone
 from .commands import command
 
 HEAD = "regspec: 1\nname: net\ninputs: {x: {shape: [4]}}\n"
@@ -124,9 +124,7 @@ def test_a_penalty_is_a_use(name: str) -> None:
     assert wanted > 0
     with pytest.raises(regspec.RegspecError, match="adds a penalty and leads to no output"):
         regspec.source(text, target="keras")
-    standalone: dict[str, Any] = {}
-    exec(regspec.source(text, standalone=True), standalone)
-    twin = standalone["Net"]()
+    twin = alone(text, "Net")
     twin.load_state_dict(model.state_dict())
     twin(x)
     torch.testing.assert_close(twin.regularization_loss(), wanted)

@@ -378,7 +378,6 @@ def test_batched_gradients() -> None:
 
 
 @fault("what was heard under vmap is kept, and asserts inside of torch fail when it is read", RuntimeError)
-@pytest.mark.filterwarnings("ignore:a backward ran")
 def test_penalties_that_nobody_read_under_vmap() -> None:
     """After it, a model has the penalties of its weights, and maybe those of the forward."""
     model, x = by_rules(), torch.randn(4, 7)

@@ -96,7 +96,6 @@ def test_convolutions_and_normalizations_fuse() -> None:
     torch.testing.assert_close(model(x), wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
 def test_torch_ao_fuses() -> None:
     """It asks for the very class of a module."""
     from torch.ao.quantization import fuse_modules

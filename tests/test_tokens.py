@@ -165,7 +165,6 @@ OWN = sorted(name for name in BUILT_IN - OPERATIONS - IN_OLDER_KERAS - IN_APPLIC
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
 @pytest.mark.parametrize("name", OWN)
-@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 def test_a_class_of_that_name_is_not_ported(name: str, suffix: str, tmp_path: Path) -> None:
     """That of keras_hub gives the positions alone, and the user's does what it will; registered or not."""
     cls = type(name, (keras.layers.Identity,), {})

@@ -92,7 +92,7 @@ UNDOCUMENTED: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # of what is asked for
 @pytest.mark.parametrize("name", [*PRIVATE, *UNDOCUMENTED])
 def test_torch_has_it(name: str) -> None:
     holder = {**PRIVATE, **UNDOCUMENTED}[name]()

@@ -238,7 +238,7 @@ def test_the_terms_of_a_trained_model_have_their_last_strengths(tmp_path: Path) 
     for name in ("first", "scores"):
         expected = 0.5 * made.model.get_parameter(f"{name}.weight").square().sum()
         torch.testing.assert_close(terms[f"{name}.kernel"], expected)
-        assert f"{expected.item():.6g}" in console.file.getvalue()  # type: ignore[attr-defined]
+        assert f"{expected.item():.6g}" in console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
 
 
 PLAIN = "\ninputs: {x: {shape: [1]}}\nlayers: [{Dense: {name: out, units: 1}}]\n"
@@ -250,7 +250,7 @@ def test_a_model_without_terms(size: float, printed: str, tmp_path: Path) -> Non
     np.savez(tmp_path / "data.npz", x=np.zeros((20, 1)), y=np.full((20, 1), size))
     console = Console(file=io.StringIO(), width=100)
     run(tmp_path, PLAIN, console, data=str(tmp_path / "data.npz"), lr=0.0, epochs=1)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
     assert f"epoch 1/1  {printed}" in text
     assert "penalt" not in text
 

@@ -92,7 +92,7 @@ class Searching:
 
     @property
     def printed(self) -> str:
-        return str(self.console.file.getvalue())  # type: ignore[attr-defined]
+        return str(self.console.file.getvalue())  # type: ignore[attr-defined]  # a StringIO
 
     @property
     def rows(self) -> list[dict[str, str]]:
@@ -459,7 +459,7 @@ def test_a_folder_of_something_else(search: Searching) -> None:
 
 
 # Optuna leaves the connection to a file open that proves to be no database; its collection warns.
-@pytest.mark.filterwarnings("ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(r"ignore:Exception ignored.*<sqlite3\.Connection:pytest.PytestUnraisableExceptionWarning")
 def test_a_file_that_is_no_database(search: Searching) -> None:
     search.study.mkdir()
     (search.study / "study.db").write_text("no database")
@@ -647,7 +647,8 @@ def test_the_page_shows_what_happens(search: Searching) -> None:
 
 def options_of(command: str) -> set[str]:
     """The names of a command's options."""
-    return {parameter.name for parameter in typer.main.get_command(app).commands[command].params}  # type: ignore[attr-defined]
+    commands: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # of a group
+    return {parameter.name for parameter in commands[command].params}
 
 
 def test_tune_takes_what_train_takes() -> None:

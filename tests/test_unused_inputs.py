@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
 
 import keras
 import pytest
@@ -13,12 +12,13 @@ from keras import layers
 
 import regspec
 
+from .alone import alone
 from .layers import reference
+from .layers.test_keras_code import made
 from .ported import agrees
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Keras, when it saves
-    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5"),
 ]
 
 SPEC = """
@@ -48,14 +48,10 @@ def test_a_spec_by_hand(tmp_path: Path) -> None:
     given = torch.randn(7, 3), torch.randn(7, 5, 6, 2), torch.ones(7, 4, dtype=torch.int32)
     wanted = given[0] @ model.first.dense.weight.T + model.first.dense.bias
     torch.testing.assert_close(model(*given), wanted)
-    scope: dict[str, Any] = {"__name__": __name__}
-    for target in ("standalone", "keras"):
-        text = regspec.source(spec, standalone=True) if target == "standalone" else regspec.source(spec, target="keras")
-        exec(compile(text, target, "exec"), scope)
-    alone = scope["Model"]()
-    alone.load_state_dict(model.state_dict())
-    torch.testing.assert_close(alone(*given), wanted)
-    in_keras = scope["make_model"]()
+    twin = alone(spec, "Model")
+    twin.load_state_dict(model.state_dict())
+    torch.testing.assert_close(twin(*given), wanted)
+    in_keras = made(regspec.source(spec, target="keras"))
     assert [x.name for x in in_keras.inputs] == ["a", "b", "c"]
     reference.fill(in_keras, 1)
     in_keras.save(tmp_path / "model.keras")

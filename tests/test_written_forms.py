@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import pytest
+from torch import nn
 
 import regspec
 from regspec.language.constraints import CONSTRAINTS
@@ -225,7 +226,7 @@ def test_arithmetic_without_a_parameter(written: str, is_sum: bool) -> None:
 
 def test_a_call_has_no_parameters_in_rules() -> None:
     with pytest.raises(regspec.RegspecError, match=r"has '\$x' where a value must stand"):
-        regspec.regularize(__import__("torch").nn.Linear(2, 2), [{"types": ["Linear"], "kernel_regularizer": "l2($x)"}])
+        regspec.regularize(nn.Linear(2, 2), [{"types": ["Linear"], "kernel_regularizer": "l2($x)"}])
 
 
 @pytest.mark.parametrize(
@@ -272,6 +273,7 @@ def test_most_classes_of_keras_are_known() -> None:
     assert len(MEMBERS) > 25
 
 
+FUNCTIONS = [{"leaky_relu": 0.1}, {"glu": {"axis": -1}}]  # Keras serializes no function with arguments
 PASTED = [
     row
     for row in ROWS
@@ -280,6 +282,7 @@ PASTED = [
     and row.has_reference
     and len(row.shapes) == 1
     and "moving_variance" not in row.fields  # which Keras's files do not say
+    and row.fields.get("activation") not in FUNCTIONS
 ]
 # Keras writes a random seed, a numbers' axis, or more fields than those that were given
 OTHERS = (
@@ -293,13 +296,10 @@ OTHERS = (
 FIRST = list({(row.kind, *sorted(row.fields)): row for row in PASTED if row.kind not in OTHERS}.values())
 
 
-def pasted_of(row: Row) -> dict[str, Any] | None:
-    """The spec of a row with its layer as Keras serializes it; None where it can't: a function with arguments."""
-    try:
-        theirs = reference.keras_layer(row.kind, row.fields, row.data_format, len(row.shapes[0]) + 1)
-        form = json.loads(json.dumps(keras.saving.serialize_keras_object(theirs)))
-    except TypeError:
-        return None
+def pasted_of(row: Row) -> dict[str, Any]:
+    """The spec of a row with its layer as Keras serializes it."""
+    theirs = reference.keras_layer(row.kind, row.fields, row.data_format, len(row.shapes[0]) + 1)
+    form = json.loads(json.dumps(keras.saving.serialize_keras_object(theirs)))
     form["config"]["name"] = "layer"
     return {**document_of(row, row.fields), "layers": [form]}
 
@@ -308,8 +308,6 @@ def pasted_of(row: Row) -> dict[str, Any] | None:
 def test_a_layer_of_a_file_of_keras_is_an_entry(row: Row) -> None:
     """Its source is that of the fields written out, but for what Keras says of defaults."""
     whole, pasted = document_of(row, row.fields), pasted_of(row)
-    if pasted is None:
-        return
     assert regspec.source(pasted) == regspec.source(whole)
     assert [error.message for error in validator(spec_schema).iter_errors(pasted)] == []
 

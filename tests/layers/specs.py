@@ -103,6 +103,15 @@ def _with_penalties_on_cells(value: Any) -> Any:
     return {kind: {**fields, **{f"{slot}_regularizer": {"l1": strength, "l2": 0.02} for slot in slots}}}
 
 
+def inputs_of(spec: regspec.ModelSpec, batch: int = 3, below: int = 3) -> list[torch.Tensor]:
+    """Random inputs of a model; whole numbers below one, some of them 0, which masks steps. An unknown size is 5."""
+    drawn = []
+    for x in graph_of(spec).inputs:
+        numbers = torch.rand(batch, *(size or 5 for size in x.spec_shape[1:]))
+        drawn.append((numbers if x.is_floating else (numbers * below).floor()).to(getattr(torch, x.dtype)))
+    return drawn
+
+
 def outputs_of(result: Any) -> list[torch.Tensor]:
     """What a model gives, as a list."""
     return list(result.values() if isinstance(result, dict) else result if isinstance(result, tuple) else [result])

@@ -154,6 +154,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor, Any], Tensor]] = {
 class Jump(torch.autograd.Function):
     """Equations 3 and 11 of Rajamanoharan et al. (2024), https://arxiv.org/abs/2407.14435."""
 
+    # mypy is told to pass over both signatures: torch's own take anything
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(x, threshold)
@@ -170,7 +172,8 @@ class Jump(torch.autograd.Function):
 
 @formula("JumpReLU")
 def jump_relu(row: Row, model: Any, x: Tensor) -> Tensor:
-    return Jump.apply(x, model.layer.threshold, row.fields["bandwidth"])  # type: ignore[no-any-return]
+    output: Tensor = Jump.apply(x, model.layer.threshold, row.fields["bandwidth"])
+    return output
 
 
 @formula("AutoContrast")

@@ -19,7 +19,7 @@ from .row import Row
 from .rows import ROWS
 from .specs import spec_of, with_penalties
 
-pytestmark = pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")  # on purpose
 
 NOT_IN_FUNCTIONAL_MODELS = {"Equalization"}  # which gives the symbol of its input there
 ONLY_CHANNELS_LAST = {"AutoContrast"}  # which takes the wrong axes of other images, so that these are turned for it

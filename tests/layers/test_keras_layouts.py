@@ -27,7 +27,7 @@ from .test_keras_code import is_refused, made
 from .test_layers import load_keras_weights
 from .test_layouts import EVERY, Row, is_same
 
-pytestmark = pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`:UserWarning")  # on purpose
 
 # Kinds that Keras's torch backend computes wrongly where certain axes are named, which the code then does not name.
 WELL_NAMED = ("LayerNormalization", "RMSNormalization", "AutoContrast")
