@@ -109,11 +109,11 @@ def test_faults_as_json(folder: Path) -> None:
 
 def test_notes(tmp_path: Path) -> None:
     """What is read otherwise than it is written is said, and is no fault."""
-    (tmp_path / "noted.yaml").write_text("regspec: 1\ninputs: {x: {shape: [4]}}\nlayers:\n  - Linear: 3\n")
+    (tmp_path / "noted.yaml").write_text("regspec: 1\ninputs: {x: {shape: [4]}}\nlayers:\n  - Linear: {units: 3}\n")
     assert command("check", "noted.yaml", cwd=tmp_path).stdout.splitlines() == [
         "noted.yaml: noted, 1 layer, 15 parameters, 0 penalties",
         "noted.yaml:4:5: note: 'Linear' is read as Dense, with Keras's defaults",
-        "    4 |   - Linear: 3",
+        "    4 |   - Linear: {units: 3}",
         "      |     ^^^^^^",
     ]
     (note,) = json.loads(command("check", "noted.yaml", "--format", "json", cwd=tmp_path).stdout)

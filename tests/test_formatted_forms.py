@@ -13,6 +13,7 @@ import yaml
 from regspec.cli.specs import meaning
 from regspec.graph.loading import checked
 from regspec.language.forms import Family
+from regspec.language.initializers import INITIALIZERS_OF_TORCH
 from regspec.layers import KINDS
 from regspec.specs import loading
 from regspec.text.document import parse
@@ -236,16 +237,16 @@ def test_what_is_no_form(sort: str, form: Any) -> None:
     assert not validator(spec_schema).is_valid(read.data)
 
 
-@pytest.mark.parametrize(
-    "name", [f"{each}{end}" for each in test_translating.translating.INITIALIZERS for end in ("", "_")]
-)
+@pytest.mark.parametrize("name", [f"{each}{end}" for each in INITIALIZERS_OF_TORCH for end in ("", "_")])
 def test_an_initializer_of_torch(name: str) -> None:
     for form, is_taken in (
         (name, True),
         ({name: None}, True),
         ({name: {}}, True),
         ({name: 1}, False),
-        (f"{name}()", False),
+        (f"{name}()", True),
+        (f"nn.init.{name}()", True),
+        (f"{name}(1)", False),
     ):
         text = with_layer(TAKES["initializer"] % json.dumps(form))
         problems = loading.spec_from(parse(text))[1]

@@ -48,6 +48,12 @@ def test_is_written_as(path: Path) -> None:
     assert formatted(parse(wanted)) == wanted
 
 
+@pytest.mark.parametrize("name", ["anchors", "comments_of_what_goes", "brought_forms"])
+def test_what_is_rewritten_means_the_same(name: str) -> None:
+    text, _, wanted = (TESTS / "formatting" / f"{name}.txt").read_text(encoding="utf-8").partition(MARKER)
+    assert meaning(parse(wanted)) == meaning(parse(text))
+
+
 def check(text: str, path: str) -> str:
     """The formatted text, after what holds for every one."""
     made = formatted(parse(text, path))
@@ -189,15 +195,25 @@ def test_a_file_with_faults_is_left(tmp_path: Path) -> None:
     assert other.read_text(encoding="utf-8") == SHORT
 
 
-def test_what_would_mean_something_else_is_left(tmp_path: Path) -> None:
-    """A text that becomes a number inside a call, and would be none outside of it."""
+def test_what_would_mean_something_else_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A formatter that writes another layer is caught before it writes."""
     path = tmp_path / "net.yaml"
-    text = SHORT.replace("[Flatten]", "[Dense: {units: 3, kernel_regularizer: l2($c)}]") + "parameters: {c: '0.5'}\n"
-    path.write_text(text, encoding="utf-8")
-    assert CliRunner().invoke(app, ["check", str(path)]).exit_code == 0
+    path.write_text(LONG, encoding="utf-8")
+    other = SHORT.replace("Flatten", "Reshape: {target_shape: [-1]}")
+    assert other != SHORT
+    monkeypatch.setattr("regspec.views.formatting.formatted", lambda document: other)
     code, _, said = run(str(path))
     assert (code, said) == (1, f"{path}: error: can't be formatted without changing what it means: report it\n")
-    assert path.read_text(encoding="utf-8") == text
+    assert path.read_text(encoding="utf-8") == LONG
+
+
+def test_a_text_is_no_number_in_a_call_either(tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    for regularizer in ("l2($c)", "{l2: $c}"):
+        dense = f"[Dense: {{units: 3, kernel_regularizer: {regularizer}}}]"
+        path.write_text(SHORT.replace("[Flatten]", dense) + "parameters: {c: '0.5'}\n", encoding="utf-8")
+        code, _, said = run(str(path))
+        assert (code, "must be a number, but is '0.5'" in said) == (1, True)
 
 
 def test_examples_are_formatted() -> None:

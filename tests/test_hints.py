@@ -15,7 +15,7 @@ from regspec.language.schedules import SCHEDULES
 from regspec.layers import KINDS
 from regspec.specs import synonyms
 from regspec.specs.sections import SpecSections
-from regspec.text import faults
+from regspec.text import hints
 
 from .markdown import ROOT
 
@@ -140,7 +140,7 @@ def test_of_a_section(section: str, hint: str) -> None:
         ("{kinds: [Dense], weight_decay: 1e-4}", HALF.format("'kernel: ", "'")),
         ("{kinds: [Dense], l2: 1e-4}", "write 'kernel: {l2: 1e-4}'"),
         ("{kinds: [Dense], activity_regularizer: l2}", "did you mean 'activity'?"),
-        ("{kinds: [Linear], kernel: l2}", "did you mean 'Dense'?"),
+        ("{kinds: [FullyConnected], kernel: l2}", "did you mean 'Dense'?"),
         ("{layers: hid, kernel: l2}", "a pattern must match a whole name, and 'hidden' it matches in part"),
         ("{layers: 'hiden.*', kernel: l2}", "did you mean 'hidden'?"),
         ("{layers: 'lgits', kernel: l2}", "did you mean 'logits'?"),
@@ -204,7 +204,7 @@ def test_what_is_suggested_is_there() -> None:
         assert {*family.synonyms.values()} <= family.members.keys(), family.sort
         assert not {*family.synonyms, *family.explained} & {*family.members, *family.aliases}, family.sort
     assert {*synonyms._KINDS.values()} <= KINDS.keys()
-    assert {*faults._SECTIONS.values()} <= SpecSections.model_fields.keys()
+    assert {*hints._SECTIONS.values()} <= SpecSections.model_fields.keys()
     fields = (ROOT / "schemas" / "model.schema.json").read_text(encoding="utf-8")
-    missing = {name for names in faults._SYNONYMS.values() for name in names if f'"{name}"' not in fields}
+    missing = {name for names in hints._SYNONYMS.values() for name in names if f'"{name}"' not in fields}
     assert missing == set()

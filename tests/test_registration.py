@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -14,6 +15,8 @@ from torch import nn
 
 import regspec
 from regspec.language.registration import called, entry_points
+from regspec.text.document import parse
+from regspec.views.formatting import formatted
 from regspec.views.schema import spec_schema
 from tests import own
 
@@ -123,17 +126,21 @@ def test_a_class_becomes_a_regularizer() -> None:
     torch.testing.assert_close(model.regularization_terms(), expected)
 
 
-def test_entry_points_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "offered.py").write_text(
-        "import regspec, torch\n"
-        "@regspec.register_layer\n"
-        "class Doubled(torch.nn.Module):\n"
-        "    def forward(self, x):\n"
-        "        return 2 * x\n"
-        "@regspec.register_regularizer\n"
-        "def cubes(weight, strength: float = 0.1):\n"
-        "    return strength * weight.abs().pow(3).sum()\n"
-    )
+OFFERED = """import regspec, torch
+@regspec.register_layer
+class Doubled(torch.nn.Module):
+    def forward(self, x):
+        return 2 * x
+@regspec.register_regularizer
+def cubes(weight, strength: float = 0.1):
+    return strength * weight.abs().pow(3).sum()
+"""
+
+
+@pytest.fixture
+def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installed package with entry points, of which nothing is loaded or registered yet."""
+    (tmp_path / "offered.py").write_text(OFFERED)
     info = tmp_path / "offered-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 1.0\n")
@@ -143,13 +150,46 @@ def test_entry_points_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     entry_points.cache_clear()
-    model = regspec.build(spec("Doubled", "Dense: {units: 1, kernel_regularizer: cubes}"))
-    torch.testing.assert_close(model.doubled(torch.ones(2)), torch.full((2,), 2.0))
-    assert model.regularization_loss() > 0
+    yield
+    sys.modules.pop("offered", None)
+    entry_points.cache_clear()
+
+
+@pytest.mark.usefixtures("offered")
+@pytest.mark.parametrize("layer", ["Doubled", "{class_name: Doubled, config: {}}", "TimeDistributed: {layer: Doubled}"])
+def test_a_layer_of_an_entry_point_is_found(layer: str) -> None:
+    head = "regspec: 1\ninputs: {x: {shape: [5, 6]}}\nlayers:\n"
+    text = f"{head}  - {layer}\nregularizers: [{{kinds: [Doubled], activity: {{l2: 0.1}}}}]\n"
+    x = torch.randn(3, 5, 6)
+    torch.testing.assert_close(regspec.build(text)(x), 2 * x)
+
+
+@pytest.mark.usefixtures("offered")
+@pytest.mark.parametrize(
+    ("form", "strength"),
+    [
+        ("cubes", 0.1),
+        ("{cubes: {strength: 0.2}}", 0.2),
+        ("cubes()", 0.1),
+        ("cubes(0.2)", 0.2),
+        ("cubes($quarter)", 0.25),
+        ("{class_name: cubes, config: {strength: 0.2}}", 0.2),
+        ("[{l2: 0.0}, cubes(0.2)]", 0.2),
+    ],
+)
+def test_a_regularizer_of_an_entry_point_is_found(form: str, strength: float) -> None:
+    head = "regspec: 1\nparameters: {quarter: 0.25}\ninputs: {x: {shape: [6]}}\nlayers:\n"
+    text = f"{head}  - Dense: {{units: 1, kernel_regularizer: {form}}}\n"
+    assert regspec.loads(formatted(parse(text))).layers == regspec.loads(text).layers
+    model = regspec.build(text)
+    weight = model.get_parameter("dense.weight")
+    torch.testing.assert_close(model.regularization_loss(), strength * weight.abs().pow(3).sum())
+
+
+@pytest.mark.usefixtures("offered")
+def test_an_entry_point_that_can_not_be_loaded() -> None:
     with pytest.raises(regspec.RegspecError, match=r"the entry point 'Broken' of regspec\.layers can't be loaded"):
         spec("Broken")
-    del sys.modules["offered"]
-    entry_points.cache_clear()
 
 
 BY_CODE = {  # of a user's module, what importing or calling it comes to

@@ -137,6 +137,7 @@ class Counting(nn.Module):
         return x - x.mean(0)
 
 
+@pytest.mark.usefixtures("_registry")
 def test_a_module_of_the_user_s() -> None:
     """Whether it reads its batch is not known; so it has one step after the other."""
     regspec.register_layer(Counting, name="CountingSteps", output_shape=lambda shape: shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ import regspec
 from regspec.layers import KINDS
 from regspec.specs import translating
 from regspec.text import document
+from regspec.text.hints import FIELDS
+from regspec.views.formatting import formatted
 
 from .test_schema import spec_schema, validator
 
@@ -31,6 +34,7 @@ class Row:
 
 
 SIGNAL, IMAGE, VOLUME = "shape: [3, 12], axes: [channels, length]", "shape: [3, 12, 11]", "shape: [3, 8, 7, 6]"
+STEPS = "shape: [3, 12, 11], axes: [steps, length, features]"
 STRIDES = ("{out_channels: 6, kernel_size: 3, stride: 2, bias: false}",
            "{filters: 6, kernel_size: 3, strides: 2, use_bias: false}")  # fmt: skip
 EPS = "{eps: 0.25}", "{epsilon: 0.25}"  # so much that it shows
@@ -107,6 +111,8 @@ OTHER_FIELDS = [
     Row("LeakyReLU", "{alpha: 0.125}", "{negative_slope: 0.125}", IMAGE, lambda: nn.LeakyReLU(0.125)),
 ]  # fmt: skip
 
+LINEAR = "'Linear' is read as Dense, with Keras's defaults"
+
 
 ROWS = [*KINDS_OF_OTHERS.items(), *((row.kind, row) for row in OTHER_FIELDS)]
 
@@ -126,7 +132,7 @@ def test_the_rows_are_all_names() -> None:
     rows = [*KINDS_OF_OTHERS.values(), *OTHER_FIELDS]
     assert OF_TORCH.keys() == translating.OF_TORCH.keys()
     assert OF_KERAS.keys() == translating.OF_KERAS.keys()
-    assert {name for row in rows for name in renamed_in(row)} == translating.FIELDS.keys()
+    assert {name for row in rows for name in renamed_in(row)} == FIELDS.keys()
 
 
 @pytest.mark.parametrize("name", OF_KERAS)
@@ -172,15 +178,28 @@ def test_a_layer_of_torch_computes_what_torchs_module_does(name: str, row: Row) 
     ("theirs", "ours", "notes"),
     [
         ("LeakyReLU: {alpha: 0.1}", "LeakyReLU: {negative_slope: 0.1}", ["'alpha' is read as 'negative_slope'"]),
-        ("Linear: 3", "Dense: 3", ["'Linear' is read as Dense, with Keras's defaults"]),
+        ("Linear: {out_features: 3}", "Dense: 3", [LINEAR, "'out_features' is read as 'units'"]),
+        ("GroupNorm: 3", "GroupNormalization: 3", ["'GroupNorm' is read as GroupNormalization, with Keras's defaults"]),
         ("BatchNorm2d", "BatchNormalization", ["'BatchNorm2d' is read as BatchNormalization, with Keras's defaults"]),
         ("MaxPool2D: 3", "MaxPooling2D: 3", ["'MaxPool2D' is read as MaxPooling2D"]),
         ("ELU: {alpha: 0.5}", "ELU: 0.5", []),
         (
             "SpectralNormalization: {layer: {Linear: {out_features: 3}}}",
             "SpectralNormalization: {layer: {Dense: {units: 3}}}",
-            ["'Linear' is read as Dense, with Keras's defaults", "'out_features' is read as 'units'"],
+            [LINEAR, "'out_features' is read as 'units'"],
         ),
+        (
+            "SpectralNormalization: {layer: {class_name: Linear, config: {out_features: 3, bias: false}}}",
+            "SpectralNormalization: {layer: {Dense: {units: 3, use_bias: false}}}",
+            [LINEAR, "'out_features' is read as 'units'", "'bias' is read as 'use_bias'"],
+        ),
+        (
+            "{class_name: Linear, config: {out_features: 3, bias: false, name: null}}",
+            "Dense: {units: 3, use_bias: false}",
+            [LINEAR, "'out_features' is read as 'units'", "'bias' is read as 'use_bias'"],
+        ),
+        ("{class_name: Dense, name: own, config: {units: 3}}", "Dense: {name: own, units: 3}", []),
+        ("{class_name: Dense, name: a, config: {units: 3, name: b}}", "Dense: {name: b, units: 3}", []),
         (
             "{class_name: LeakyReLU, config: {name: leaky_relu, alpha: 0.1}}",
             "LeakyReLU: {negative_slope: 0.1}",
@@ -190,6 +209,24 @@ def test_a_layer_of_torch_computes_what_torchs_module_does(name: str, row: Row) 
             "Dense: {units: 3, kernel_initializer: {xavier_uniform_: {}}}",
             "Dense: {units: 3, kernel_initializer: glorot_uniform}",
             ["'xavier_uniform_' is read as glorot_uniform"],
+        ),
+        *(
+            (
+                f"Dense: {{units: 3, kernel_initializer: {call}}}",
+                "Dense: {units: 3, kernel_initializer: he_uniform}",
+                [f"'{call}' is read as he_uniform"],
+            )
+            for call in (
+                "kaiming_uniform()",
+                "kaiming_uniform_( )",
+                "nn.init.kaiming_uniform_()",
+                "torch.nn.init.kaiming_uniform_()",
+            )
+        ),
+        (
+            "Dense: {units: 3, kernel_initializer: kaiming_normal_()}",
+            "Dense: {units: 3, kernel_initializer: {variance_scaling: {scale: 2, distribution: untruncated_normal}}}",
+            ["'kaiming_normal_()' is read as the untruncated normal of torch, as variance_scaling"],
         ),
     ],
 )
@@ -226,10 +263,45 @@ def test_an_initializer_draws_what_torch_draws(name: str) -> None:
         ),
         ("Conv2d: {out_channels: 3, kernel_size: 3, padding: 1}", "'padding' of Conv2D must be", None),
         ("Conv2d: {out_channels: 3, filters: 3, kernel_size: 3}", "Conv2D has no field 'out_channels'", None),
-        ("TimeDistributed: {layer: {BatchNorm2d: {momentum: 0.1}}}", "names no kind of layer: 'BatchNorm2d'", None),
+        (
+            "{class_name: BatchNorm2d, config: {momentum: 0.1}}",
+            "'momentum' of BatchNorm2d counts the other way",
+            "torch's momentum of m is one of 1 - m here: write 'BatchNormalization: {momentum: 0.9}'",
+        ),
+        *(
+            (
+                f"TimeDistributed: {{layer: {inner}}}",
+                "'momentum' of BatchNorm2d counts the other way",
+                "torch's momentum of m is one of 1 - m here: write 'BatchNormalization: {momentum: 0.9}'",
+            )
+            for inner in ("{BatchNorm2d: {momentum: 0.1}}", "{class_name: BatchNorm2d, config: {momentum: 0.1}}")
+        ),
+        (
+            "SpectralNormalization: {layer: {Linear: 3}}",
+            "a value alone is 'in_features' of torch's Linear",
+            "it is inferred from the layer's input: write 'Dense: {units: …}'",
+        ),
+        ("{class_name: Linear, config: {}}", "Dense needs 'units'", None),
         ("BatchNorm2d: {momentum: $momentum}", "'momentum' of BatchNorm2d counts the other way", None),
         ("Linear: {in_features: 12, out_features: 3}", "Dense has no field 'in_features'", None),
-        ("Dense: {units: 3, kernel_initializer: {kaiming_normal: {mode: fan_out}}}", "names no initializer", None),
+        *(
+            (
+                f"Dense: {{units: 3, kernel_initializer: {written}}}",
+                "names no initializer",
+                "it is read without arguments; else write "
+                "'{variance_scaling: {scale: …, mode: …, distribution: untruncated_normal}}'",
+            )
+            for written in (
+                "{kaiming_normal: {mode: fan_out}}",
+                "kaiming_normal(a=1)",
+                "xavier_normal_(gain=$momentum)",
+            )
+        ),
+        (
+            "Dense: {units: 3, kernel_initializer: xavier_uniform_(2)}",
+            "names no initializer",
+            "did you mean 'glorot_uniform'?",
+        ),
         (
             "InstanceNorm2d",
             "no kind of layer or block is called 'InstanceNorm2d'",
@@ -239,13 +311,85 @@ def test_an_initializer_draws_what_torch_draws(name: str) -> None:
 )
 def test_what_means_something_else_is_a_fault(layer: str, what: str, hint: str | None) -> None:
     with pytest.raises(regspec.RegspecError) as caught:
-        regspec.loads(text_of(layer))
+        regspec.loads(text_of(layer, STEPS if layer.startswith("TimeDistributed") else IMAGE))
     (problem, *more) = caught.value.problems
     assert what in problem.what
     assert hint is None or problem.hint == hint
     assert more == []
 
 
+# What a value alone is: torch's first argument, by its name here; of other classes it is inferred, and refused.
+VALUES = {
+    "GroupNorm": "groups",
+    **dict.fromkeys((f"{each}Pool{rank}d" for each in ("Max", "Avg") for rank in (1, 2, 3)), "pool_size"),
+    **dict.fromkeys((f"Adaptive{each}Pool{rank}d" for each in ("Max", "Avg") for rank in (1, 2, 3)), "output_size"),
+    **dict.fromkeys((f"Dropout{rank}d" for rank in (1, 2, 3)), "rate"),
+    **dict.fromkeys((f"ZeroPad{rank}d" for rank in (1, 2, 3)), "padding"),
+}
+
+
+@pytest.mark.parametrize("name", OF_TORCH)
+@pytest.mark.parametrize("value", ["1", "$momentum"])
+def test_a_value_alone_is_the_first_argument_of_torch(name: str, value: str) -> None:
+    row = OF_TORCH[name]
+
+    def made(layer: str) -> str:
+        return text_of(layer, row.shape).replace("0.25", "1")
+
+    first = next(iter(inspect.signature(getattr(nn, name)).parameters))
+    assert validator(spec_schema).is_valid(document.parse(made(f"{name}: 1")).data) is (name in VALUES)
+    if name in VALUES:
+        assert VALUES[name] in (first, FIELDS.get(first))
+        assert regspec.loads(made(f"{name}: {value}")) == regspec.loads(made(f"{row.kind}: {{{VALUES[name]}: 1}}"))
+        return
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.loads(made(f"{name}: {value}"))
+    (problem,) = caught.value.problems
+    assert problem.what == f"a value alone is '{first}' of torch's {name}"
+    assert f"write '{row.kind}" in (problem.hint or "")
+
+
+@pytest.mark.parametrize("name", KINDS_OF_OTHERS)
+def test_a_name_alone_is_read_where_the_kinds_own_is(name: str) -> None:
+    """By the loader and by the schema: where nothing is required."""
+    row = KINDS_OF_OTHERS[name]
+    is_read = not any(field.is_required() for field in KINDS[row.kind].model_fields.values())
+    shape = row.shape.replace("[6, ", "[32, ")  # channels that Keras's number of groups divides
+    text = text_of(name, shape)
+    assert validator(spec_schema).is_valid(document.parse(text).data) is is_read
+    if is_read:
+        assert regspec.loads(text) == regspec.loads(text_of(row.kind, shape))
+        return
+    with pytest.raises(regspec.RegspecError, match=f"{row.kind} needs"):
+        regspec.loads(text)
+
+
+@pytest.mark.parametrize("layer", ["{class_name: Dense, config: {use_bias: true}}", "{config: {}, class_name: Dens}"])
+@pytest.mark.parametrize("around", ["%s", "SpectralNormalization: {layer: %s}"])
+def test_a_fault_of_what_keras_serializes_is_at_its_name(layer: str, around: str) -> None:
+    text = around % layer
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.loads(text_of(text))
+    (problem,) = caught.value.problems
+    named = "Dense" if "Dense" in text else "Dens"
+    assert (problem.column, problem.width) == (5 + text.index(named), len(named))
+
+
+@pytest.mark.parametrize("name", ["Linear", "Conv2d", "Convolution2D", "MaxPool2D"])
+def test_the_kinds_of_a_rule(name: str) -> None:
+    kind = KINDS_OF_OTHERS[name].kind
+    layers = "  - Conv2D: {filters: 2, kernel_size: 3}\n  - MaxPooling2D\n  - Dense: 3\n"
+    top = f"regspec: 1\nparameters: {{kinds: [{name}]}}\ninputs: {{x: {{shape: [3, 12, 12]}}}}\n"
+    head = f"{top}layers:\n{layers}regularizers:\n"
+    for kinds in (f"[{name}]", "$kinds"):
+        spec = regspec.loads(f"{head}  - {{kinds: {kinds}, activity: {{l2: 0.1}}}}\n")
+        same = regspec.loads(f"{head}  - {{kinds: [{kind}], activity: {{l2: 0.1}}}}\n")
+        assert spec == same
+        assert [note.what for note in spec.notes] == [f"'{name}' is read as {kind}"]
+        made = formatted(document.parse(f"{head}  - {{kinds: {kinds}, activity: {{l2: 0.1}}}}\n"))
+        assert f"kinds: {kinds if kinds == '$kinds' else [kind]}".replace("'", "") in made
+
+
 def test_fields_are_those_of_kinds() -> None:
     fields: set[Any] = {field for kind in KINDS.values() for field in kind.model_fields}
-    assert {*translating.FIELDS.values()} <= fields
+    assert {*FIELDS.values()} <= fields

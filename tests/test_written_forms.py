@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from regspec.language.forms import Family
 from regspec.language.initializers import INITIALIZERS
 from regspec.language.regularizers import REGULARIZERS
 from regspec.layers import KINDS
+from regspec.text.document import IN_BRACES
 
 from .layers import reference
 from .layers.operating import is_operation
@@ -68,27 +70,104 @@ def test_a_call_is_the_form(field: str, call: str, form: str) -> None:
     assert validator(spec_schema).is_valid(regspec.text.document.parse(f"{HEAD}  - {text}\n").data)
 
 
+OF_PARAMETERS = "{less: -3, none: null, flag: true, half: 0.5, axes: [0, 1], word: rows, sum: 0.25 + 0.5, in: fan_out}"
+
+
+@pytest.mark.parametrize(
+    ("field", "call", "form"),
+    [  # an argument is computed from the parameters' values, and no text of them is read again
+        ("kernel_regularizer", "l2(10 + $less ** 2)", "{l2: 19}"),
+        ("kernel_regularizer", "l2(10+$less**2)", "{l2: 19}"),
+        ("kernel_regularizer", "l2(l2=2 - $less)", "{l2: 5}"),
+        ("kernel_regularizer", "l2($half * $half)", "{l2: 0.25}"),
+        ("kernel_regularizer", "orthogonal($half, mode=$word)", "{orthogonal: {factor: 0.5, mode: rows}}"),
+        ("kernel_initializer", "he_normal(seed=$none)", "he_normal"),
+        ("kernel_initializer", "VarianceScaling(2, '$in')", "{variance_scaling: {scale: 2, mode: fan_out}}"),
+        ("kernel_initializer", "VarianceScaling(2, 'fan_$in')", None),
+        ("kernel_constraint", "max_norm(3, axis=$axes)", "{max_norm: {max_value: 3, axis: [0, 1]}}"),
+        ("kernel_constraint", "max_norm(3, axis=[0, $less + 4])", "{max_norm: {max_value: 3, axis: [0, 1]}}"),
+        ("activation", "gelu(approximate=$flag)", "{gelu: {approximate: true}}"),
+        ("kernel_regularizer", "l2(-$less ** 2)", None),
+        ("kernel_regularizer", "l2($flag)", None),
+        ("kernel_regularizer", "l2($none)", None),
+        ("kernel_regularizer", "l2($sum)", None),
+    ],
+)
+def test_a_call_with_parameters(field: str, call: str, form: str | None) -> None:
+    head = HEAD.replace("{strength: 0.5}", f'{OF_PARAMETERS[:-1]}, call: "{call}"}}')
+    for written in (f'"{call}"', "$call"):
+        text = f"{head}  - Dense: {{units: 3, {field}: {written}}}\n"
+        if form is None:
+            with pytest.raises(regspec.RegspecError) as caught:
+                regspec.loads(text)
+            (problem,) = caught.value.problems
+            assert "must be" in problem.what
+            continue
+        spec = regspec.loads(text)
+        assert spec.layers == of(f"Dense: {{units: 3, {field}: {form}}}").layers
+        assert type(spec.parameters["call"]) is str
+        again = f'{head}  - Dense: {{units: 3, {field}: "{spec.parameters["call"]}"}}\n'
+        assert regspec.loads(again).layers == spec.layers
+
+
+def test_a_call_is_no_text_that_reads_alike() -> None:
+    """Entries with equal fields share a layer: these have the same text, and one is no number."""
+    head = (
+        HEAD.replace("{strength: 0.5}", "{sum: 0.25 + 0.5}")
+        + "  - Dense: {units: 4, kernel_regularizer: l2(0.25 + 0.5)}\n"
+    )
+    assert str(regspec.loads(head).layers[0].layer.kernel_regularizer) == "l2 0.75"
+    with pytest.raises(regspec.RegspecError, match="must be a number"):
+        regspec.loads(f"{head}  - Dense: {{units: 4, kernel_regularizer: l2($sum)}}\n")
+
+
+def test_a_name_of_a_call_with_a_parameter() -> None:
+    head = HEAD.replace("{strength: 0.5}", "{less: -3, two: 2}")
+    text = f"{head}  - Dense: {{units: 4, kernel_regularizer: l$two(%s)}}\n"
+    assert str(regspec.loads(text % "0.5").layers[0].layer.kernel_regularizer) == "l2 0.5"
+    with pytest.raises(regspec.RegspecError, match="a parameter in the name of a call and in its arguments"):
+        regspec.loads(text % "10+$less**2")
+
+
 @pytest.mark.parametrize(
     ("field", "call", "at", "width", "what", "hint"),
     [
         ("kernel_regularizer", "l3(0.1)", 0, 2, "names no regularizer: 'l3'", None),
         ("kernel_regularizer", "ridge(0.1)", 0, 5, "names no regularizer: 'ridge'", "did you mean 'l2'?"),
-        ("kernel_regularizer", "l2(0.1", 2, 1, "this bracket is not closed", None),
+        ("kernel_regularizer", "l2(0.1", 2, 1, "has a bracket that is not closed", IN_BRACES),
         ("kernel_regularizer", "l2(0.1))", 7, 1, "has more behind the call", None),
         ("kernel_regularizer", "l2(0.1) + l1(0.2)", 8, 9, "has more behind the call", None),
         ("kernel_regularizer", "l2(0.1 / 0)", 7, 1, "divides by 0", None),
         ("kernel_regularizer", "l2(-0.1)", 3, 4, "must be at least 0, but is -0.1", None),
+        ("kernel_regularizer", "l2($strength / 0)", 13, 1, "divides by 0", None),
+        ("kernel_regularizer", "l2(2 * $strenght)", 7, 9, "no parameter is called 'strenght'", None),
+        ("kernel_regularizer", "l2(-$strength)", 3, 10, "must be at least 0, but is -0.5", None),
+        ("kernel_regularizer", "l2('$strenght')", 4, 9, "no parameter is called 'strenght'", None),
         ("kernel_regularizer", "l2(much)", 3, 4, "must be a number, but is 'much'", None),
         ("kernel_regularizer", "l2(l2=-1)", 3, 5, "must be at least 0, but is -1", None),
         ("kernel_regularizer", "l2(l1=1)", 3, 4, "has no field 'l1'", None),
         ("kernel_regularizer", "l2(1, 2)", 6, 1, "has more than the 1 arguments of 'l2'", None),
         ("kernel_regularizer", "l2(1, l2=2)", 6, 4, "has 'l2' twice", None),
         ("kernel_regularizer", "l1_l2(l1=1, 2)", 12, 1, "has an argument without a name behind one with a name", None),
-        ("kernel_regularizer", "l2(@)", 3, 1, "'@' is no value", "a text stands in quotes"),
-        ("kernel_regularizer", "l2(, 1)", 3, 1, "an argument must stand before ','", None),
-        ("kernel_regularizer", "l2(l2=)", 5, 1, "a value must follow '='", None),
+        ("kernel_regularizer", "l2(@)", 3, 1, "has '@' where a value must stand", "a text stands in quotes"),
+        (
+            "kernel_regularizer",
+            "l2(2 * much)",
+            7,
+            4,
+            "has the word 'much' among numbers",
+            "a parameter is written $much",
+        ),
+        ("kernel_regularizer", "l2(2 if 3 else 4)", 5, 2, "has the word 'if' among numbers", ""),
+        ("kernel_regularizer", "l2(1 2)", 5, 1, "has '2' where an operator must stand", ""),
+        ("kernel_regularizer", "l2(0.1]", 6, 1, "has a ']' that closes no bracket", ""),
+        ("kernel_regularizer", f"l2(@{'x' * 99})", 3, 100, f"has '@{'x' * 57}… where", "a text stands in quotes"),
+        ("kernel_regularizer", f"l2(1 + {'x' * 99})", 7, 99, f"has the word '{'x' * 58}… among", None),
+        ("kernel_regularizer", f"{'x' * 99}(1)", 0, 99, f"names no regularizer: '{'x' * 58}…", None),
+        ("kernel_regularizer", "l2(, 1)", 3, 1, "has no argument before ','", None),
+        ("kernel_regularizer", "l2(l2=)", 5, 1, "has no value behind '='", None),
         ("kernel_initializer", "RandomNormal(std=1)", 13, 5, "has no field 'std'", "did you mean 'stddev'?"),
-        ("kernel_constraint", "max_norm([[1]])", 10, 3, "'[1]' is no value", None),
+        ("kernel_constraint", "max_norm([[1]])", 10, 3, "has '[1]' where a value must stand", None),
     ],
 )
 def test_a_fault_points_into_the_call(field: str, call: str, at: int, width: int, what: str, hint: str | None) -> None:
@@ -97,12 +176,56 @@ def test_a_fault_points_into_the_call(field: str, call: str, at: int, width: int
         of(layer)
     (problem,) = caught.value.problems
     assert what in problem.what
-    assert hint is None or problem.hint == hint
+    assert re.match(r"('\w+' (of '?\w+'? )?)?(has|is|must|names|makes|divides) |no parameter", problem.what)
+    assert hint is None or (problem.hint or "") == hint
     assert (problem.column, problem.width) == (6 + layer.index('"') + at, width)
 
 
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        (
+            "kernel_initializer: RandomNormal(0.0, 0.02)",
+            "'kernel_initializer' of Dense has a bracket that is not closed",
+        ),
+        (
+            "kernel_regularizer: l1_l2(l1=1e-5, l2=1e-4)",
+            "'kernel_regularizer' of Dense has a bracket that is not closed",
+        ),
+        ("kernel_initializer: RandomNormal(mean=0.0, stddev=0.02, seed=1)", "has a bracket that is not closed"),
+        ("kernel_initializer: RandomNormal(0.0, 0.02, 3)", "a key must be a text"),
+        ("kernel_constraint: max_norm(2, [0, 1])", "not valid YAML"),
+        ("kernel_initializer: VarianceScaling(2.0, 'fan_in')", "not valid YAML"),
+    ],
+)
+def test_in_braces_a_call_with_a_comma_stands_in_quotes(fields: str, what: str) -> None:
+    with pytest.raises(regspec.RegspecError) as caught:
+        of(f"Dense: {{units: 3, {fields}}}")
+    (problem,) = caught.value.problems
+    assert what in problem.what
+    assert problem.hint == "in braces a call with a comma stands in quotes"
+    field, _, call = fields.partition(": ")
+    block = f"{HEAD}  - Dense:\n      units: 3\n      {fields}\n"
+    assert regspec.loads(block).layers == of(f'Dense: {{units: 3, {field}: "{call}"}}').layers
+
+
+@pytest.mark.parametrize(
+    ("written", "is_sum"),
+    [
+        *((each, True) for each in ("2 * 3", "2*3", "(2*3)", "1/3", "2 **3", "1e-4*2", "2*-3", "(1 + 2) // 3", "7-4")),
+        *((each, False) for each in ("2x3", "'-3'", "2024-05-01", "2 *", "* 2", "3 4", "'(3)'")),
+    ],
+)
+def test_arithmetic_without_a_parameter(written: str, is_sum: bool) -> None:
+    with pytest.raises(regspec.RegspecError) as caught:
+        of(f"Dense: {{units: 3, kernel_regularizer: {{l2: {written if written[0] != '*' else repr(written)}}}}}")
+    (problem,) = caught.value.problems
+    hint = "arithmetic has a parameter in it, $width * 6: write the number"
+    assert problem.hint == (hint if is_sum else None)
+
+
 def test_a_call_has_no_parameters_in_rules() -> None:
-    with pytest.raises(regspec.RegspecError, match=r"'\$x' is no value"):
+    with pytest.raises(regspec.RegspecError, match=r"has '\$x' where a value must stand"):
         regspec.regularize(nn.Linear(2, 2), [{"types": ["Linear"], "kernel_regularizer": "l2($x)"}])
 
 

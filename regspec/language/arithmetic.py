@@ -14,9 +14,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from keyword import iskeyword
 from typing import Any
 
 from regspec.text.document import MAX_INTEGER
+from regspec.text.faults import shown
 
 MAX_LEVELS = 64  # brackets, signs and powers in each other
 _EXACT = 2**53  # up to which a float is the whole number that it shows
@@ -61,17 +63,12 @@ class ExpressionError(Exception):
         """The columns of what is wrong."""
         return self.token.part
 
-    def moved(self, columns: int) -> ExpressionError:
-        """The same in a text that begins so many columns before."""
-        token = Token(self.token.sort, self.token.text, self.token.start + columns)
-        return ExpressionError(self.what, token, self.hint)
 
-
-def lexed(text: str) -> list[Token] | None:
-    """The tokens of a text; None where it has other characters."""
-    tokens, end = [], 0
-    while end < len(text):
-        match = _TOKEN.match(text, end)
+def lexed(text: str, start: int = 0, stop: int | None = None) -> list[Token] | None:
+    """The tokens of a text, or of a part of it; None where it has other characters."""
+    tokens, end, stop = [], start, len(text) if stop is None else stop
+    while end < stop:
+        match = _TOKEN.match(text, end, stop)
         if match is None:
             return None
         if match.lastgroup != "space":
@@ -123,11 +120,11 @@ class _Expression:
     def value(self) -> Number:
         result = self._operations(0)
         if self.now.text == ")":
-            raise ExpressionError("')' closes no bracket", self.now)
+            raise ExpressionError("has a ')' that closes no bracket", self.now)
         if self.now.sort == "word":
             raise self._word()
         if self.now.sort != "end":
-            raise ExpressionError(f"'{self.now.text}' stands where an operator must", self.now)
+            raise ExpressionError(f"has '{self.now.text}' where an operator must stand", self.now)
         return int(result) if isinstance(result, float) and result.is_integer() and abs(result) < _EXACT else result
 
     @property
@@ -150,7 +147,7 @@ class _Expression:
         """A power with signs before it, which bind less strongly, as in mathematics: ``-2 ** 2`` is -4."""
         self.levels += 1
         if self.levels > MAX_LEVELS:
-            raise ExpressionError(f"nested deeper than {MAX_LEVELS} levels", self.now)
+            raise ExpressionError(f"is nested deeper than {MAX_LEVELS} levels", self.now)
         if self.now.text in ("-", "+"):
             result = -self._signed() if self._taken().text == "-" else self._signed()
         else:
@@ -170,20 +167,24 @@ class _Expression:
         if token.text == "(":
             result = self._operations(0)
             if self.now.text != ")":
-                raise self._word() if self.now.sort == "word" else ExpressionError("this bracket is not closed", token)
+                raise (
+                    self._word()
+                    if self.now.sort == "word"
+                    else ExpressionError("has a bracket that is not closed", token)
+                )
             self._taken()
             return result
         self.place -= 1
         if token.sort == "word":
             raise self._word()
         before = self.tokens[self.place - 1] if token.sort == "end" else token
-        what = f"a number or a parameter must follow '{before.text}'" if token.sort == "end" else ""
-        raise ExpressionError(what or f"'{token.text}' stands where a number or a parameter must", before)
+        what = f"has no number or parameter behind '{before.text}'" if token.sort == "end" else ""
+        raise ExpressionError(what or f"has '{token.text}' where a number or a parameter must stand", before)
 
     def _word(self) -> ExpressionError:
-        return ExpressionError(
-            f"'{self.now.text}' is a word among numbers", self.now, f"a parameter is written ${self.now.text}"
-        )
+        word = self.now.text
+        hint = None if iskeyword(word) else f"a parameter is written ${word}"  # whose name is none of Python's words
+        return ExpressionError(f"has the word {shown(word)} among numbers", self.now, hint)
 
 
 _STRENGTH = {"+": 0, "-": 0, "*": 1, "/": 1, "//": 1, "%": 1}

@@ -16,10 +16,12 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from regspec.language.arithmetic import ExpressionError
-from regspec.language.calls import Span, is_call, parse_call
+from regspec.language.calls import FilledCall, Reader, Span, is_call, parse_call
 from regspec.language.fields import REFERENCE, Frozen, snake_case
-from regspec.language.serialized import arguments, is_serialized, name_and_config
+from regspec.language.registration import load_entry_points
+from regspec.language.serialized import MODULES, is_serialized, of_layers, unserialized
 from regspec.text.document import Part
+from regspec.text.faults import shown
 from regspec.text.problems import did_you_mean
 
 
@@ -53,7 +55,7 @@ def spread(value: Any, main: str | None) -> Any:
 
 
 T = TypeVar("T", bound=Named)
-_MODULES = ("keras.", "tf.keras.", "tensorflow.keras.", "regularizers.", "initializers.", "constraints.")
+_HOMES = ("regularizers", "initializers", "constraints", "activations", "layers")  # in a module of Keras
 
 
 @contextmanager
@@ -71,9 +73,15 @@ class Family(Generic[T]):
     """The named things of one sort. As an annotation of a pydantic field it validates all their forms."""
 
     def __init__(
-        self, sort: str, *, synonyms: Mapping[str, str] | None = None, explained: Mapping[str, str] | None = None
+        self,
+        sort: str,
+        *,
+        synonyms: Mapping[str, str] | None = None,
+        explained: Mapping[str, str] | None = None,
+        entry_points: str | None = None,
     ) -> None:
         self.sort = sort
+        self.entry_points = entry_points  # the group in which installed packages offer members
         self.synonyms = synonyms or {}  # what others call a member, in small letters
         self.explained = explained or {}  # hints for names that mean something else
         self.members: dict[str, type[T]] = {}
@@ -99,7 +107,14 @@ class Family(Generic[T]):
         return classes | {each: self.members[name] for each, name in self.aliases.items()} | self.members
 
     def get(self, name: str) -> type[T] | None:
-        """The class of a name: as in the table, an alias, or the name of a class; a registered one too."""
+        """The class of a name: as in the table, an alias, or the name of a class; a registered one, or one offered."""
+        known = self._known(name)
+        if known is None and self.entry_points is not None:
+            load_entry_points(self.entry_points, name)
+            known = self._known(name)
+        return known
+
+    def _known(self, name: str) -> type[T] | None:
         known = self.members.get(self.aliases.get(name, name))
         return known or next((cls for cls in self.members.values() if cls.__name__ == name), None)
 
@@ -126,13 +141,13 @@ class Family(Generic[T]):
 
     def unserialized(self, value: dict[str, Any]) -> T:
         """The thing that Keras has serialized."""
-        name, config = name_and_config(value)
-        cls = self.serialized_class(name, config)
+        form = unserialized(value)
+        cls = self.serialized_class(form.name, form.config)
         if cls is None:
-            raise self._unknown(name, ("class_name",))
-        of_layers = {"name", "trainable", "dtype"} - cls.model_fields.keys()  # as which Keras has some functions
-        config = {key: each for key, each in config.items() if key not in of_layers}
-        return self.make(cls.name, arguments(config, cls.model_fields, {cls.main_in_keras: cls.main}), ("config",))
+            raise self._unknown(form.name, ("class_name",))
+        known, names = cls.model_fields, {cls.main_in_keras: cls.main}
+        fields = form.fields(known, without=of_layers(known), names=names)
+        return self.make(cls.name, fields, ("config",), named=("class_name",))
 
     def serialized_class(self, name: str, config: Mapping[str, Any]) -> type[T] | None:
         """The class that Keras's class of a name is, with a config."""
@@ -142,21 +157,24 @@ class Family(Generic[T]):
     def called(self, text: str) -> T:
         """The thing that a call says."""
         cls, given = self.read_call(text)
+        text = text.written if isinstance(text, FilledCall) else text
         parts = {field: Part(text, *place) for field, (_, place) in given.items()}
         return self.make(cls.name, {field: each for field, (each, _) in given.items()}, (), parts)
 
-    def read_call(self, text: str, *, with_parameters: bool = False) -> tuple[type[T], dict[str, tuple[Any, Span]]]:
+    def read_call(self, text: str, read: Reader | None = None) -> tuple[type[T], dict[str, tuple[Any, Span]]]:
         """The class that a call names, and its arguments by their fields, with their places in the text.
 
-        ``with_parameters`` an argument may be one, as its text. Raises a pydantic error.
+        ``read`` gives arguments with parameters. Raises a pydantic error.
         """
         context: dict[str, Any]
         try:
-            call = parse_call(text, with_parameters=with_parameters)
+            call = parse_call(text, read)
         except ExpressionError as error:
             context = {"what": error.what, "hint": error.hint, "part": Part(text, *error.part)}
             raise PydanticCustomError("call", "{what}", context) from None
-        name = call.name.text.rpartition(".")[2] if call.name.text.startswith(_MODULES) else call.name.text
+        text = text.written if isinstance(text, FilledCall) else text  # which has the places
+        home, _, last = call.name.text.rpartition(".")
+        name = last if home.partition(".")[0] in (*MODULES, *_HOMES) else call.name.text
         cls = self.get(name)
         if cls is None:
             raise self._unknown(name, (), Part(text, *call.name.part))
@@ -175,13 +193,21 @@ class Family(Generic[T]):
         return cls, given
 
     def _unknown(self, name: str, at: tuple[str, ...], part: Part | None = None) -> PydanticCustomError:
-        context = {"sort": self.sort, "name": name, "at": at, "hint": self.hint(name), "part": part}
-        return PydanticCustomError("unknown_name", "names no {sort}: '{name}'", context)
+        context = {"sort": self.sort, "name": shown(name), "at": at, "hint": self.hint(name), "part": part}
+        return PydanticCustomError("unknown_name", "names no {sort}: {name}", context)
 
-    def make(self, name: str, given: Any, at: tuple[str, ...], parts: dict[str, Part] | None = None) -> T:
+    def make(
+        self,
+        name: str,
+        given: Any,
+        at: tuple[str, ...],
+        parts: dict[str, Part] | None = None,
+        named: tuple[str, ...] = (),
+    ) -> T:
         """The thing called ``name``, with its arguments.
 
-        ``at`` leads to them from the field's value; ``parts`` are where they stand in it, if it is a text.
+        ``at`` leads to them from the field's value, and ``named`` to the name, where that is not the last step;
+        ``parts`` are where they stand in it, if it is a text.
         """
         cls = self.get(name)
         if cls is None:
@@ -197,6 +223,7 @@ class Family(Generic[T]):
                 "errors": error.errors(include_url=False),
                 "fields": [*cls.model_fields],
                 "parts": parts,
+                **({"named": named} if named else {}),
             }
             raise PydanticCustomError("nested", "{name}", context) from None
 

@@ -9,8 +9,9 @@ printed as a number.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -18,6 +19,8 @@ from pydantic_core import PydanticCustomError
 from regspec.code.axes import Pattern
 from regspec.code.expressions import OMIT, Call, Value, call, unless
 from regspec.code.shapes import ShapeError
+from regspec.language.arithmetic import ExpressionError
+from regspec.language.calls import is_call, parse_call
 from regspec.language.fields import Count, Number, Positive, Sequence
 from regspec.language.forms import Family, Named
 
@@ -72,16 +75,25 @@ class WeightInitializer(Named):
         raise NotImplementedError
 
 
+# Of torch.nn.init, without arguments; its normal ones are not truncated, as Keras's he_normal and glorot_normal are.
+INITIALIZERS_OF_TORCH: dict[str, str | dict[str, Any]] = {
+    "xavier_uniform": "glorot_uniform",
+    "kaiming_uniform": "he_uniform",
+    "xavier_normal": {"variance_scaling": {"mode": "fan_avg", "distribution": "untruncated_normal"}},
+    "kaiming_normal": {"variance_scaling": {"scale": 2.0, "distribution": "untruncated_normal"}},
+}
+_EXPLAINED = dict.fromkeys(  # where Keras has none of the name's sort
+    (name for name, own in INITIALIZERS_OF_TORCH.items() if not isinstance(own, str)),
+    "it is read without arguments; else write "
+    "'{variance_scaling: {scale: …, mode: …, distribution: untruncated_normal}}'",
+)
 # of torch.nn.init, of the papers' authors, and of what is left of a name without its distribution
 _SYNONYMS = {
+    **{name: own for name, own in INITIALIZERS_OF_TORCH.items() if isinstance(own, str)},
     "glorot": "glorot_uniform",
     "xavier": "glorot_uniform",
-    "xavier_uniform": "glorot_uniform",
-    "xavier_normal": "glorot_normal",
     "he": "he_normal",
     "kaiming": "he_normal",
-    "kaiming_uniform": "he_uniform",
-    "kaiming_normal": "he_normal",
     "msra": "he_normal",
     "lecun": "lecun_normal",
     "gaussian": "random_normal",
@@ -94,7 +106,20 @@ _SYNONYMS = {
     "value": "constant",
 }
 
-INITIALIZERS: Family[WeightInitializer] = Family("initializer", synonyms=_SYNONYMS)
+INITIALIZERS: Family[WeightInitializer] = Family("initializer", synonyms=_SYNONYMS, explained=_EXPLAINED)
+
+
+def initializer_of(written: str) -> str | dict[str, Any] | None:
+    """The initializer that a name of torch means, or a call of it without arguments; None for another text."""
+    if is_call(written):
+        try:
+            call = parse_call(written)
+        except ExpressionError:
+            return None
+        if call.positional or call.named:
+            return None
+        written = re.sub(r"^((torch\.)?nn\.)?init\.", "", call.name.text)
+    return INITIALIZERS_OF_TORCH.get(written.removesuffix("_"))
 
 
 class Random(WeightInitializer):

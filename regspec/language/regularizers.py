@@ -20,7 +20,6 @@ from regspec.code.shapes import ShapeError
 from regspec.language.calls import is_call
 from regspec.language.fields import REFERENCE, Fraction, NotNegative
 from regspec.language.forms import Family, Named, at
-from regspec.language.registration import load_entry_points
 from regspec.language.schedules import Schedule, parse_schedules
 from regspec.language.serialized import is_serialized
 
@@ -91,7 +90,10 @@ Reduction = Literal["mean", "sum"]  # over the batch, of the penalty of an outpu
 BESIDE = frozenset({"schedule", "reduction"})  # what a mapping may say besides its penalties
 
 REGULARIZERS: Family[Penalty] = Family(
-    "regularizer", synonyms=_SYNONYMS, explained={"weight_decay": DECAY, "weightdecay": DECAY, "decay": DECAY}
+    "regularizer",
+    synonyms=_SYNONYMS,
+    explained={"weight_decay": DECAY, "weightdecay": DECAY, "decay": DECAY},
+    entry_points="regspec.regularizers",
 )
 
 
@@ -378,11 +380,13 @@ class _RegularizerForms:
         if isinstance(value, str):
             if is_call(value):
                 return Regularizer((REGULARIZERS.called(value),))
-            return Regularizer((REGULARIZERS.make(self._known(value), {}, ()),))
+            return Regularizer((REGULARIZERS.make(value, {}, ()),))
         if is_serialized(value):
             return Regularizer((REGULARIZERS.unserialized(value),))
         if isinstance(value, dict) and value:
-            penalties = [self._make(name, arguments) for name, arguments in value.items() if name not in BESIDE]
+            penalties = [
+                REGULARIZERS.make(name, arguments, (name,)) for name, arguments in value.items() if name not in BESIDE
+            ]
             if not penalties:
                 raise PydanticCustomError(
                     "beside", "has a {name}, but nothing that follows it", {"name": next(iter(value))}
@@ -403,15 +407,6 @@ class _RegularizerForms:
             return Regularizer(tuple(part for each in summands for part in each.parts), summands[0].reduction)
         expected = "a regularizer: a name, {name: strength}, or a list of these"
         raise PydanticCustomError("form", "must be {expected}", {"expected": expected, "received": value})
-
-    def _make(self, name: str, arguments: Any) -> Penalty:
-        return REGULARIZERS.make(self._known(name), arguments, (name,))
-
-    def _known(self, name: str) -> str:
-        """``name``, after the entry points of installed packages under this name are loaded."""
-        if REGULARIZERS.get(name) is None:
-            load_entry_points("regspec.regularizers", name)
-        return name
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.parse)

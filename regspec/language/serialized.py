@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import PydanticCustomError
@@ -21,7 +22,7 @@ SERIALIZED: dict[str, Any] = {
     "required": ["class_name"],
     "additionalProperties": False,
 }
-_MODULES = ("keras", "tensorflow", "tf_keras", "builtins")
+MODULES = ("keras", "tensorflow", "tf_keras", "tf", "builtins")  # where Keras's own classes and functions are
 
 
 def is_serialized(value: Any) -> bool:
@@ -29,11 +30,43 @@ def is_serialized(value: Any) -> bool:
     return isinstance(value, dict) and "class_name" in value
 
 
-def name_and_config(value: dict[str, Any]) -> tuple[str, Any]:
-    """The name of what a form says, and its arguments, which are a text where it is a function.
+@dataclass(frozen=True)
+class Serialized:
+    """What such a form says: a class, its arguments, and the name of a layer where that stands beside them."""
 
-    Raises a pydantic error.
-    """
+    name: str
+    config: dict[str, Any]
+    layer_name: str | None = None
+
+    def fields(
+        self, known: Iterable[str], *, without: Iterable[str] = (), names: Mapping[str | None, str | None] | None = None
+    ) -> dict[str, Any]:
+        """The arguments that say something, of which ``known`` ones are fields; none of those ``without``.
+
+        ``names`` are those of fields that Keras calls otherwise.
+        """
+        known, without = {*known}, {*without}
+        renamed = {(names or {}).get(name) or name: value for name, value in self.config.items()}
+        kept = {name: _plain(value) for name, value in renamed.items()}
+        return {
+            name: value
+            for name, value in kept.items()
+            if says(name, known, without, is_off=value is None or value is False)
+        }
+
+
+def says(name: str, known: Container[str], without: Container[str], *, is_off: bool) -> bool:
+    """Whether an argument says something: Keras writes many that are not used, as null or false."""
+    return name not in without and (name in known or not is_off)
+
+
+def of_layers(known: Iterable[str]) -> frozenset[str]:
+    """What Keras writes of a function that it has as a layer, and that is none of its ``known`` arguments."""
+    return frozenset(("name", "trainable", "dtype")) - {*known}
+
+
+def unserialized(value: dict[str, Any]) -> Serialized:
+    """What a form says. Raises a pydantic error."""
     name, config = value["class_name"], value.get("config")
     if not isinstance(name, str):
         raise _refused("must have the name of a class as its 'class_name'", "class_name")
@@ -42,27 +75,16 @@ def name_and_config(value: dict[str, Any]) -> tuple[str, Any]:
     if others := [key for key in value if key not in {"class_name", "config", *_BESIDE}]:
         raise _refused(f"has '{others[0]}' beside its 'class_name', which Keras does not write", others[0])
     module = value.get("module")
-    if module is not None and str(module).split(".")[0] not in _MODULES:
+    if module is not None and str(module).split(".")[0] not in MODULES:
         raise _refused(f"is a class of '{module}', and not of Keras", "module")
     if value.get("inbound_nodes"):
         what = "has 'inbound_nodes', which only a whole model gives a meaning"
         hint = "name what it takes in 'inputs', or port the model: 'regspec port'"
         raise PydanticCustomError("serialized", what, {"at": ("inbound_nodes",), "hint": hint})
-    if name == "function" and isinstance(config, str):
-        return config, {}
-    return name, {} if config is None else config
-
-
-def arguments(config: Any, known: Iterable[str], names: Mapping[str | None, str | None] | None = None) -> Any:
-    """The arguments of a config; other than ``known`` ones are left out where they are not used: null, or false.
-
-    ``names`` are those of fields that Keras calls otherwise.
-    """
-    if not isinstance(config, dict):
-        return config
-    known = {*known}
-    kept = {(names or {}).get(name) or name: value for name, value in config.items()}
-    return {name: _plain(value) for name, value in kept.items() if name in known or value not in (None, False)}
+    if isinstance(config, str):
+        return Serialized(config, {})
+    layer_name = value.get("name")
+    return Serialized(name, config or {}, layer_name if isinstance(layer_name, str) else None)
 
 
 def _plain(value: Any) -> Any:

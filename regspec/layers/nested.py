@@ -17,7 +17,7 @@ from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import REFERENCE, Frozen
 from regspec.language.forms import spread
 from regspec.language.regularizers import Regularizer
-from regspec.language.serialized import arguments, is_serialized, name_and_config
+from regspec.language.serialized import is_serialized, unserialized
 from regspec.layers.kinds import KINDS, find_kind
 from regspec.layers.layer import Layer, Weight
 from regspec.text.problems import did_you_mean
@@ -41,9 +41,10 @@ class LayerForm:
             return value
         if isinstance(value, str):
             value = {value: None}
-        if is_serialized(value):
-            name, fields = name_and_config(value)
-            at, key = ("config",), "class_name"
+        form = unserialized(value) if is_serialized(value) else None
+        fields: Any
+        if form is not None:
+            name, fields, at, key = form.name, form.config, ("config",), "class_name"
         elif isinstance(value, dict) and len(value) == 1:
             ((name, fields),) = value.items()
             at, key = (name,), name
@@ -58,15 +59,15 @@ class LayerForm:
                 "hint": did_you_mean(name, self.known),
             }
             raise PydanticCustomError("unknown_name", "names no {sort}: '{name}'", context)
-        if is_serialized(value):
-            fields = {key: each for key, each in arguments(fields, cls.model_fields).items() if key != "name"}
+        if form is not None:
+            fields = form.fields(cls.model_fields, without=("name",))
             if fields.get("dtype") == "float32":
                 del fields["dtype"]  # which is that of the layer around it
         try:
             layer = cls.model_validate(spread(fields, cls.main))
         except ValidationError as error:
             errors = error.errors(include_url=False)
-            context = {"name": name, "at": at, "errors": errors, "fields": [*cls.model_fields]}
+            context = {"name": name, "at": at, "errors": errors, "fields": [*cls.model_fields], "named": (key,)}
             raise PydanticCustomError("nested", "{name}", context) from None
         if isinstance(layer, Layer) and layer.precision is not None:
             context = {"at": (*at, "dtype")}

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from pydantic_core import PydanticCustomError
 
 from regspec.language.fields import RESERVED, layer_name
 from regspec.language.forms import spread
-from regspec.language.serialized import arguments, is_serialized, name_and_config
+from regspec.language.serialized import Serialized, is_serialized, unserialized
 from regspec.layers import find_kind
-from regspec.layers.layer import Placement
+from regspec.layers.layer import Layer, Placement
 from regspec.specs import synonyms
 from regspec.specs.parameters import substitute
-from regspec.specs.translating import refusal, translated_fields, translated_kind
+from regspec.specs.translating import accepted, field_of, translated_fields, translated_kind
 from regspec.text import faults
 from regspec.text.faults import UNKNOWN, Origin
 from regspec.text.problems import Problem, Problems, RegspecError
@@ -66,27 +66,16 @@ def items_of(
     """
     items = []
     for index, written in enumerate(layers):
-        if isinstance(written, str):
-            written = {written: None}
-        if is_serialized(written):
-            items.extend(_serialized(written, parameters, origin / index, problems, notes))
+        if (entry := _entry(written, origin / index, problems)) is None:
             continue
-        if not isinstance(written, dict) or len(written) != 1:
-            received, hint = f"is {faults.shown(written)}", None
-            if isinstance(written, dict):
-                received = f"has {len(written)} keys"
-                hint = "write '- Dense: {units: 10}', with the fields inside the kind"
-            what = f"a layer is one kind with a mapping of its fields, but this {received}"
-            problems.append((origin / index).problem(what, hint))
-            continue
-        ((kind, fields),) = written.items()
-        here = origin / index / kind
-        written_kind, kind = kind, translated_kind(kind, here, notes)
-        fields = spread(substitute(fields, parameters, here, problems), main_of(kind))
-        if refused := refusal(written_kind, fields, here):
-            problems.extend(refused)
-            fields = {name: value for name, value in fields.items() if name != "momentum"}
-        fields = translated_fields(find_kind(kind), fields, here, notes)
+        written_kind, here, fields = entry
+        kind = translated_kind(written_kind, here, notes)
+        cls = find_kind(kind)
+        if isinstance(fields, Serialized):
+            fields = _fields_of(fields, cls)
+        fields = accepted(written_kind, substitute(fields, parameters, here, problems), here, problems)
+        if fields is not UNKNOWN:
+            fields = translated_fields(cls, spread(fields, main_of(kind)), here, notes, problems)
         is_faulty = False
         if fields is UNKNOWN:
             fields, is_faulty = {}, True
@@ -99,25 +88,39 @@ def items_of(
     return items
 
 
-def _serialized(
-    written: dict[str, Any], parameters: Mapping[str, Any], origin: Origin, problems: Problems, notes: list[Problem]
-) -> list[Item]:
-    """The entry of a layer as Keras serializes it; none where it can't be read, which is reported."""
-    try:
-        kind, config = name_and_config(written)
-    except PydanticCustomError as error:
-        context = error.context or {}
-        what = f"a layer as Keras serializes it {error.message()}"
-        problems.append((origin / context["at"][0]).problem(what, context.get("hint"), key=True))
-        return []
-    here = origin / "config"
-    kind = translated_kind(kind, here, notes)
-    cls = find_kind(kind)
+def _entry(written: Any, origin: Origin, problems: Problems) -> tuple[str, Origin, Any] | None:
+    """The kind that an entry names, the place of its fields, and these; None where it can't be read, which is reported.
+
+    What Keras has serialized stands for its fields.
+    """
+    if isinstance(written, str):
+        return written, origin / written, None
+    if is_serialized(written):
+        try:
+            form = unserialized(written)
+        except PydanticCustomError as error:
+            context = error.context or {}
+            what = f"a layer as Keras serializes it {error.message()}"
+            problems.append((origin / context["at"][0]).problem(what, context.get("hint"), key=True))
+            return None
+        return form.name, replace(origin / "config", name=(origin / "class_name").location), form
+    if isinstance(written, dict) and len(written) == 1:
+        ((kind, fields),) = written.items()
+        return kind, origin / kind, fields
+    received, hint = f"is {faults.shown(written)}", None
+    if isinstance(written, dict):
+        received = f"has {len(written)} keys"
+        hint = "write '- Dense: {units: 10}', with the fields inside the kind"
+    problems.append(origin.problem(f"a layer is one kind with a mapping of its fields, but this {received}", hint))
+    return None
+
+
+def _fields_of(form: Serialized, cls: type[Layer] | None) -> dict[str, Any]:
+    """The fields of a layer that Keras has serialized."""
     known = () if cls is None else (*cls.model_fields, *Placement.model_fields)
-    fields = substitute(arguments(config, known), parameters, here, problems)
-    fields = translated_fields(cls, fields, here, notes)
-    name = fields.get("name")
-    return [Item(kind, fields, name if isinstance(name, str) else "", here)]
+    others = () if cls is None else (name for name in form.config if field_of(cls, name, form.config) != name)
+    beside = {} if form.layer_name is None else {"name": form.layer_name}
+    return beside | form.fields((*known, *others))
 
 
 def name_items(items: list[Item], taken: set[str], problems: Problems) -> None:

@@ -18,12 +18,14 @@ from regspec.layers.layer import Placement
 from regspec.specs import synonyms
 from regspec.specs.items import MAX_ENTRIES, Item, items_of, name_items, refuse_size
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec, Outputs
-from regspec.specs.parameters import Search, Searched, defaults, is_searched, places_of, resolved, substitute
+from regspec.specs.parameters import Search, Searched, defaults, is_searched, places_of, plain, resolved, substitute
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
 from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
+from regspec.specs.translating import kind_of, translated_name
 from regspec.text import faults
 from regspec.text.document import Document, read
 from regspec.text.faults import UNKNOWN, Origin
+from regspec.text.hints import section_hint
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 
 F = TypeVar("F", bound=Frozen)
@@ -108,7 +110,7 @@ class _Loader:
         name = sections["name"] or _name_of_file(self.document.path)
         whole = ("data_format", "activity_reduction", "frozen_penalties", "dtype")
         settings = {section: sections[section] for section in whole}
-        return ModelSpec(name, body, parameters=self.parameters, search=self.search, **settings)
+        return ModelSpec(name, body, parameters=plain(self.parameters), search=self.search, **settings)
 
     def _sections(
         self, data: dict[str, Any], arguments: Mapping[str, Any], places: Mapping[str, Origin] | None, top: Origin
@@ -116,7 +118,7 @@ class _Loader:
         """Every section of the file, validated by itself, so that a fault in one leaves the others to be checked."""
         for name in data:
             if name not in SpecSections.model_fields:
-                hint = faults.section_hint(name, SpecSections.model_fields)
+                hint = section_hint(name, SpecSections.model_fields)
                 self._fault(top / name, f"the spec has no field '{name}'", hint, key=True)
         sections = {"parameters": self._section("parameters", data, top)}
         self.search = self._searches(sections["parameters"], top / "parameters")
@@ -139,6 +141,8 @@ class _Loader:
         value = data[name]
         if name not in ("parameters", "blocks", "layers"):
             value = substitute(value, self.parameters, top / name, self.problems)
+        if name == "regularizers":
+            value = self._with_kinds(value, top / name)
         return self._valid(name, value, top, default)
 
     def _valid(self, name: str, value: Any, top: Origin, default: Any) -> Any:
@@ -170,12 +174,24 @@ class _Loader:
                     searches[name] = searched.search
         return searches
 
+    def _with_kinds(self, rules: Any, origin: Origin) -> Any:
+        """The rules with the kinds that names of others mean."""
+        made = []
+        for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+            kinds = rule.get("kinds") if isinstance(rule, dict) else None
+            if isinstance(kinds, list):
+                here = origin / index / "kinds"
+                own = [translated_name(each, here / place, self.notes) for place, each in enumerate(kinds)]
+                rule = {**rule, "kinds": own}
+            made.append(rule)
+        return made if isinstance(rules, list) else rules
+
     def _check_rules(self, rules: Any, origin: Origin) -> None:
         """Reports unknown kinds in the rules as they are written, before parameters are put in."""
         for index, rule in enumerate(rules if isinstance(rules, list) else ()):
             kinds = rule.get("kinds") if isinstance(rule, dict) else None
             for position, kind in enumerate(kinds if isinstance(kinds, list) else ()):
-                if isinstance(kind, str) and "$" not in kind and find_kind(kind) is None:
+                if isinstance(kind, str) and "$" not in kind and find_kind(kind_of(kind)) is None:
                     here = origin / index / "kinds" / position
                     self._fault(here, f"no kind of layer is called '{kind}'", synonyms.kind_hint(kind, KINDS))
 
@@ -257,7 +273,7 @@ class _Loader:
         self.count += (use.repeat or 1) * _size(body)
         if self.count > MAX_ENTRIES:
             refuse_size(item, self.problems)
-        return BlockUse(item.name, item.kind, use.inputs, use.repeat, body, values or {})
+        return BlockUse(item.name, item.kind, use.inputs, use.repeat, body, plain(values or {}))
 
     def _arguments(self, item: Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """The values of a block's parameters at a use of it; None where one is unknown or missing."""

@@ -17,7 +17,8 @@ from typing import Annotated, Any, TypeGuard
 from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec.language.arithmetic import ExpressionError, Number, Token, evaluated, tokens_of
+from regspec.language.arithmetic import ExpressionError, Number, Token, evaluated, lexed, tokens_of
+from regspec.language.calls import FilledCall, is_call, parse_call
 from regspec.language.fields import Frozen
 from regspec.text import document
 from regspec.text.document import Document, Location, Part
@@ -290,6 +291,15 @@ def substitute(value: Any, parameters: Mapping[str, Any], origin: Origin, proble
     return value
 
 
+def plain(value: Any) -> Any:
+    """A value with its calls as the texts that they are."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    return str(value) if isinstance(value, FilledCall) else value
+
+
 def _refers(value: Any) -> bool:
     """Whether there is a reference in a value: most have none, and need no copy."""
     if isinstance(value, str):
@@ -307,32 +317,85 @@ def _text(text: str, parameters: Mapping[str, Any], origin: Origin, problems: li
     if len(text) > MAX_TEXT:
         problems.append(origin.problem(f"a text with parameters may have {MAX_TEXT} characters"))
         return UNKNOWN
+    if is_call(text) and (called := _call(text, parameters, origin, problems)) is not None:
+        return called
     tokens = tokens_of(text)
     if tokens is not None:
         return _computed(text, tokens, parameters, origin, problems)
+    filled = _filled(text, parameters, origin, problems)
+    if isinstance(filled, str) and is_call(filled) and "$" in text.partition("(")[2].replace("$$", ""):
+        # a call only by its name's parameter: values pasted into its arithmetic would bind otherwise
+        problems.append(origin.problem("has a parameter in the name of a call and in its arguments: write the name"))
+        return UNKNOWN
+    return filled
+
+
+def _filled(
+    text: str, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem], part: Part | None = None
+) -> Any:
+    """A text with the texts of parameters in it; ``part`` is where it stands, if that is in another."""
     before, unknown = len(problems), False
 
     def replaced(match: re.Match[str]) -> str:
         if match[1] == "$":
             return "$"
         nonlocal unknown
-        value = _lookup(match[1], parameters, origin, problems)
+        value = _lookup(match[1], parameters, origin, problems, part)
         unknown |= value is UNKNOWN
         if isinstance(value, str) and len(value) > MAX_TEXT:
-            problems.append(origin.problem(f"'${match[1]}' is longer than {MAX_TEXT} characters"))
+            problems.append(origin.problem(f"'${match[1]}' is longer than {MAX_TEXT} characters", part=part))
             return ""
         if value is not UNKNOWN and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
-            problems.append(origin.problem(f"'${match[1]}' is {shown(value)}, which can't stand inside a text"))
+            what = f"'${match[1]}' is {shown(value)}, which can't stand inside a text"
+            problems.append(origin.problem(what, part=part))
         return str(value)
 
     result = _REFERENCE.sub(replaced, text)
     return result if len(problems) == before and not unknown else UNKNOWN
 
 
+def _call(text: str, parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]) -> Any:
+    """A call with the values of its parameters; None for another text, such as a pattern with brackets."""
+    found: list[Problem] = []
+    unknown = False
+
+    def read(argument: Token) -> Any:
+        nonlocal unknown
+        if argument.sort == "text":
+            value = _filled(argument.text, parameters, origin, found, Part(text, *argument.part))
+        elif (tokens := lexed(text, *argument.part)) is None:
+            raise ExpressionError("", argument)
+        elif [token.sort for token in tokens] == ["parameter"]:
+            value = _lookup(tokens[0].text[1:], parameters, origin, found, Part(text, *argument.part))
+        else:
+            value = _computed(text, tokens, parameters, origin, found)
+        unknown |= value is UNKNOWN
+        return value
+
+    try:
+        call = parse_call(text, read)
+    except ExpressionError:
+        return None
+    problems.extend(found)
+    return UNKNOWN if unknown else FilledCall.of(_as_text(text, parameters), text, call)
+
+
+def _as_text(text: str, parameters: Mapping[str, Any]) -> str:
+    """A call for where it is a text: with its parameters as YAML has them; read again it means the same."""
+
+    def replaced(match: re.Match[str]) -> str:
+        value = "$" if match[1] == "$" else parameters[match[1]]
+        is_power = text[match.end() :].lstrip().startswith("**")  # which binds stronger than a sign
+        made = value if isinstance(value, str) else written(value)
+        return f"({made})" if is_power and made.startswith("-") else made
+
+    return _REFERENCE.sub(replaced, text)
+
+
 def _computed(
     text: str, tokens: list[Token], parameters: Mapping[str, Any], origin: Origin, problems: list[Problem]
 ) -> Any:
-    """The result of a text that is arithmetic."""
+    """The result of tokens of a text that are arithmetic."""
     values = {
         token: _lookup(token.text[1:], parameters, origin, problems, Part(text, *token.part))
         for token in tokens

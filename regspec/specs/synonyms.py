@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from regspec.language.activations import ACTIVATIONS
+from regspec.specs.translating import OF_KERAS, OF_TORCH
 from regspec.text.problems import did_you_mean
 
 COLON = "write '- Dense: {units: 10}', with a colon and a space"
 
-# Names whose spelling is not near enough to the right kind's, or nearer to another's.
+# Names whose spelling is not near enough to the right kind's, or nearer to another's: those that are read, in any
+# letters, and others.
 _KINDS = {
+    **{
+        name.casefold(): kind
+        for name, kind in (OF_TORCH | OF_KERAS).items()
+        if name.casefold() != kind.casefold()  # of which the spelling is near enough
+    },
     "batchnorm": "BatchNormalization",
     "cat": "Concatenate",
     "concat": "Concatenate",
     "depthwise": "DepthwiseConv2D",
     "fullyconnected": "Dense",
     "fc": "Dense",
-    "groupnorm": "GroupNormalization",
-    "layernorm": "LayerNormalization",
-    "linear": "Dense",
     "maxout": "Maximum",
     "multiheadattention": "MultiHeadAttention",
     "residual": "Add",
@@ -30,19 +34,8 @@ _KINDS = {
     "transpose": "Permute",
     "rnn": "RNN",
     "upsample": "UpSampling2D",
-    **{f"avgpool{rank}d": f"AveragePooling{rank}D" for rank in (1, 2, 3)},
-    **{f"maxpool{rank}d": f"MaxPooling{rank}D" for rank in (1, 2, 3)},
-    **{f"globalavgpool{rank}d": f"GlobalAveragePooling{rank}D" for rank in (1, 2, 3)},
-    **{f"globalmaxpool{rank}d": f"GlobalMaxPooling{rank}D" for rank in (1, 2, 3)},
-    **{f"batchnorm{rank}d": "BatchNormalization" for rank in (1, 2, 3)},
     **{f"instancenorm{rank}d": "GroupNormalization" for rank in (1, 2, 3)},
-    **{f"dropout{rank}d": f"SpatialDropout{rank}D" for rank in (1, 2, 3)},
-    **{f"convtranspose{rank}d": f"Conv{rank}DTranspose" for rank in (1, 2, 3)},
     **{f"deconv{rank}d": f"Conv{rank}DTranspose" for rank in (1, 2, 3)},
-    **{f"zeropad{rank}d": f"ZeroPadding{rank}D" for rank in (1, 2, 3)},
-    **{f"adaptiveavgpool{rank}d": f"AdaptiveAveragePooling{rank}D" for rank in (1, 2, 3)},
-    **{f"adaptivemaxpool{rank}d": f"AdaptiveMaxPooling{rank}D" for rank in (1, 2, 3)},
-    **{f"convolution{rank}d": f"Conv{rank}D" for rank in (1, 2, 3)},
 }
 _CELL = "a cell stands in an RNN: write '- RNN: {cell: {LSTMCell: {units: 10}}}'"
 _EXPLAINED = {

@@ -12,27 +12,31 @@ from typing import Any
 from pydantic import BaseModel
 
 from regspec.language.fields import Frozen
+from regspec.language.initializers import initializer_of
+from regspec.language.serialized import is_serialized
 from regspec.layers import find_kind
 from regspec.layers.cells import CELLS
-from regspec.text.faults import Origin
+from regspec.text.faults import UNKNOWN, Origin
+from regspec.text.hints import FIELDS
 from regspec.text.problems import Problem
 
 _RANKS = (1, 2, 3)
-# Classes of torch; a layer of them has Keras's defaults.
-OF_TORCH = {
-    "Linear": "Dense",
-    "LayerNorm": "LayerNormalization",
-    "GroupNorm": "GroupNormalization",
-    **{f"Conv{rank}d": f"Conv{rank}D" for rank in _RANKS},
-    **{f"ConvTranspose{rank}d": f"Conv{rank}DTranspose" for rank in _RANKS},
-    **{f"MaxPool{rank}d": f"MaxPooling{rank}D" for rank in _RANKS},
-    **{f"AvgPool{rank}d": f"AveragePooling{rank}D" for rank in _RANKS},
-    **{f"AdaptiveMaxPool{rank}d": f"AdaptiveMaxPooling{rank}D" for rank in _RANKS},
-    **{f"AdaptiveAvgPool{rank}d": f"AdaptiveAveragePooling{rank}D" for rank in _RANKS},
-    **{f"BatchNorm{rank}d": "BatchNormalization" for rank in _RANKS},
-    **{f"Dropout{rank}d": f"SpatialDropout{rank}D" for rank in _RANKS},
-    **{f"ZeroPad{rank}d": f"ZeroPadding{rank}D" for rank in _RANKS},
+# Classes of torch, each with its first argument, which a value alone is; a layer of them has Keras's defaults.
+_TORCH = {
+    "Linear": ("Dense", "in_features"),
+    "LayerNorm": ("LayerNormalization", "normalized_shape"),
+    "GroupNorm": ("GroupNormalization", "num_groups"),
+    **{f"Conv{rank}d": (f"Conv{rank}D", "in_channels") for rank in _RANKS},
+    **{f"ConvTranspose{rank}d": (f"Conv{rank}DTranspose", "in_channels") for rank in _RANKS},
+    **{f"MaxPool{rank}d": (f"MaxPooling{rank}D", "kernel_size") for rank in _RANKS},
+    **{f"AvgPool{rank}d": (f"AveragePooling{rank}D", "kernel_size") for rank in _RANKS},
+    **{f"AdaptiveMaxPool{rank}d": (f"AdaptiveMaxPooling{rank}D", "output_size") for rank in _RANKS},
+    **{f"AdaptiveAvgPool{rank}d": (f"AdaptiveAveragePooling{rank}D", "output_size") for rank in _RANKS},
+    **{f"BatchNorm{rank}d": ("BatchNormalization", "num_features") for rank in _RANKS},
+    **{f"Dropout{rank}d": (f"SpatialDropout{rank}D", "p") for rank in _RANKS},
+    **{f"ZeroPad{rank}d": (f"ZeroPadding{rank}D", "padding") for rank in _RANKS},
 }
+OF_TORCH = {name: kind for name, (kind, _) in _TORCH.items()}
 _COUNTS_DOWN = [f"BatchNorm{rank}d" for rank in _RANKS]  # whose momentum is the share of what is new
 # Other names that Keras itself has, or had.
 OF_KERAS = {
@@ -43,29 +47,6 @@ OF_KERAS = {
     **{f"AvgPool{rank}D": f"AveragePooling{rank}D" for rank in _RANKS},
     **{f"GlobalMaxPool{rank}D": f"GlobalMaxPooling{rank}D" for rank in _RANKS},
     **{f"GlobalAvgPool{rank}D": f"GlobalAveragePooling{rank}D" for rank in _RANKS},
-}
-# Fields, wherever a kind has the one and not the other.
-FIELDS = {
-    "out_features": "units",
-    "hidden_size": "units",
-    "out_channels": "filters",
-    "bias": "use_bias",
-    "stride": "strides",
-    "dilation": "dilation_rate",
-    "kernel_size": "pool_size",
-    "num_groups": "groups",
-    "num_embeddings": "input_dim",
-    "embedding_dim": "output_dim",
-    "eps": "epsilon",
-    "p": "rate",
-    "alpha": "negative_slope",
-}
-# Initializers: torch's normal ones are not truncated, as Keras's he_normal and glorot_normal are.
-INITIALIZERS: dict[str, Any] = {
-    "xavier_uniform": "glorot_uniform",
-    "kaiming_uniform": "he_uniform",
-    "xavier_normal": {"variance_scaling": {"mode": "fan_avg", "distribution": "untruncated_normal"}},
-    "kaiming_normal": {"variance_scaling": {"scale": 2.0, "distribution": "untruncated_normal"}},
 }
 
 
@@ -82,9 +63,11 @@ def field_of(cls: type[BaseModel], name: str, others: Iterable[str]) -> str:
     return own if own is not None and is_other else name
 
 
-def initializer_of(name: str) -> Any:
-    """The initializer that a name of torch means; None for another name."""
-    return INITIALIZERS.get(name.removesuffix("_"))
+def takes_value(written: str) -> bool:
+    """Whether a value alone is the same argument by a name of others as by the kind's own."""
+    kind, first = _TORCH.get(written, (written, ""))
+    cls = find_kind(kind)
+    return written not in _TORCH or (cls is not None and FIELDS.get(first, first) == cls.main)
 
 
 def translated_kind(name: str, origin: Origin, notes: list[Problem]) -> str:
@@ -97,14 +80,37 @@ def translated_kind(name: str, origin: Origin, notes: list[Problem]) -> str:
     return kind
 
 
-def refusal(written: str, fields: Any, origin: Origin) -> list[Problem]:
-    """What a class of torch means by a field of the same name otherwise, as problems."""
-    if not (
-        written in _COUNTS_DOWN and find_kind(written) is None and isinstance(fields, dict) and "momentum" in fields
-    ):
-        return []
+def translated_name(name: Any, origin: Origin, notes: list[Problem]) -> Any:
+    """The kind that a name of others means, where it stands alone; another value as it is."""
+    own = kind_of(name) if isinstance(name, str) else name
+    if own != name:
+        _note(notes, origin, f"'{name}' is read as {own}", key=False)
+    return own
+
+
+def accepted(written: str, fields: Any, origin: Origin, problems: list[Problem]) -> Any:
+    """The fields of a class, without what torch means otherwise by the name, which is reported.
+
+    `UNKNOWN` is for a value alone that is another argument of torch's.
+    """
+    if kind_of(written) == written or fields is None or fields is UNKNOWN:
+        return fields
+    if not isinstance(fields, dict):
+        if takes_value(written):
+            return fields
+        kind, first = _TORCH[written]
+        cls = find_kind(kind)
+        needed = [] if cls is None else [name for name, each in cls.model_fields.items() if each.is_required()]
+        form = f"{kind}: {{{', '.join(f'{name}: …' for name in needed)}}}" if needed else kind
+        hint = f"it is inferred from the layer's input: write '{form}'"
+        problems.append(origin.problem(f"a value alone is '{first}' of torch's {written}", hint))
+        return UNKNOWN
+    if written not in _COUNTS_DOWN or "momentum" not in fields:
+        return fields
     hint = f"torch's momentum of m is one of 1 - m here: write 'BatchNormalization: {{momentum: {_rest(fields)}}}'"
-    return [(origin / "momentum").problem(f"'momentum' of {written} counts the other way", hint, key=True)]
+    what = f"'momentum' of {written} counts the other way"
+    problems.append((origin / "momentum").problem(what, hint, key=True))
+    return {name: value for name, value in fields.items() if name != "momentum"}
 
 
 def _rest(fields: dict[str, Any]) -> str:
@@ -113,7 +119,9 @@ def _rest(fields: dict[str, Any]) -> str:
     return f"{1 - momentum:g}" if is_number else "0.9"
 
 
-def translated_fields(cls: type[Frozen] | None, fields: Any, origin: Origin, notes: list[Problem]) -> Any:
+def translated_fields(
+    cls: type[Frozen] | None, fields: Any, origin: Origin, notes: list[Problem], problems: list[Problem]
+) -> Any:
     """Fields of a kind, with those and the initializers that others call otherwise as they are called here."""
     if cls is None or not isinstance(fields, dict):
         return fields
@@ -126,24 +134,34 @@ def translated_fields(cls: type[Frozen] | None, fields: Any, origin: Origin, not
         elif name.endswith("_initializer"):
             made[name] = _initializer(value, origin / name, notes)
         else:
-            made[name] = _inner(value, origin / name, notes) if name in _INNER else value
+            made[name] = _inner(value, origin / name, notes, problems) if name in _INNER else value
     return made
 
 
 _INNER = ("layer", "backward_layer", "cell", "cells")  # fields that hold layers or cells
 
 
-def _inner(value: Any, origin: Origin, notes: list[Problem]) -> Any:
+def _inner(value: Any, origin: Origin, notes: list[Problem], problems: list[Problem]) -> Any:
     """What is inside a layer around others."""
     if isinstance(value, list):
-        return [_inner(each, origin / index, notes) for index, each in enumerate(value)]
-    if not isinstance(value, dict) or len(value) != 1:
+        made = [_inner(each, origin / index, notes, problems) for index, each in enumerate(value)]
+        return UNKNOWN if any(each is UNKNOWN for each in made) else made
+    if isinstance(value, str):
+        return translated_kind(value, replace(origin, name=origin.location), notes)
+    if is_serialized(value) and isinstance(name := value["class_name"], str):
+        here = replace(origin / "config", name=(origin / "class_name").location)
+        fields = value.get("config")
+    elif isinstance(value, dict) and len(value) == 1:
+        ((name, fields),) = value.items()
+        here = origin / name
+    else:
         return value
-    ((name, fields),) = value.items()
-    if refusal(name, fields, origin):
-        return value  # a name that nobody knows then
-    kind = translated_kind(name, origin / name, notes)
-    return {kind: translated_fields(CELLS.get(kind) or find_kind(kind), fields, origin / name, notes)}
+    kind = translated_kind(name, here, notes)
+    fields = accepted(name, fields, here, problems)
+    if fields is UNKNOWN:
+        return UNKNOWN
+    fields = translated_fields(CELLS.get(kind) or find_kind(kind), fields, here, notes, problems)
+    return {**value, "class_name": kind, "config": fields} if is_serialized(value) else {kind: fields}
 
 
 def _initializer(value: Any, origin: Origin, notes: list[Problem]) -> Any:

@@ -30,7 +30,7 @@ Given = str | Path | Mapping[str, Any] | Sequence[Any]  # a path, a text of seve
 Location = tuple[str | int, ...]  # the keys and indices that lead to a part of a document
 
 # Events come from libyaml where PyYAML was built with it; both parsers are iterative, so depth costs no stack.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -39,6 +39,8 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+")  # which YAML 1.1 may take for a text
 _BRACED = re.compile(r"\$\{\s*(\w+)\s*\}?")  # a parameter as others write it
+_CALL_IN_BRACES = re.compile(r"[{\[,:]\s*[A-Za-z_][\w.]*\([^()'\"{}]*,")  # YAML takes its comma for one of its own
+IN_BRACES = "in braces a call with a comma stands in quotes"
 _FIRST_OF_OTHERS = frozenset(["", *"~nNtTfF+-.0123456789"])  # a plain scalar that begins otherwise is a string
 
 
@@ -123,7 +125,7 @@ class Document:
 
         Done only when there is a problem to show: keeping a position for every value makes reading five times slower.
         """
-        return yaml.compose(self.text, Loader=_LOADER)
+        return yaml.compose(self.text, Loader=LOADER)
 
 
 def read(path: str | Path) -> Document:
@@ -200,8 +202,10 @@ def parse(text: str, path: str = "<text>") -> Document:
         what, hint = f"not valid YAML: {error.problem or error.context}", None
         if mark is not None and text[mark.index : mark.index + 1] == "\t":
             what, hint = "a tab, which may not indent YAML", "indent with spaces"
-        elif mark is not None and (braced := _BRACED.search(_lines(text)[min(mark.line, len(_lines(text)) - 1)])):
-            hint = f"a parameter is written ${braced[1]}, without braces"
+        elif mark is not None:
+            at = _lines(text)[min(mark.line, len(_lines(text)) - 1)]
+            braced = _BRACED.search(at)
+            hint = f"a parameter is written ${braced[1]}, without braces" if braced else _hint_at_call(at)
         raise RegspecError(_problem(path, text, what, hint, mark, mark)) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
@@ -255,7 +259,7 @@ class _Reader:
     def read(self) -> Any:
         """The data of the text; raises `RegspecError` with every problem."""
         documents = 0
-        for event in iter(_LOADER(self.text).get_event, None):
+        for event in iter(LOADER(self.text).get_event, None):
             kind = type(event)
             if kind is yaml.ScalarEvent:
                 self._put(self._scalar(event), event)
@@ -321,6 +325,7 @@ class _Reader:
                     self.problems.append(self._problem(event, "'<<' is given twice", "give it a list: '<<: [*a, *b]'"))
             elif type(value) is not str:
                 hint = None if isinstance(value, (dict, list)) else "write it in quotes"
+                hint = _hint_at_call(_lines(self.text)[event.start_mark.line]) or hint
                 self.problems.append(self._problem(event, "a key must be a text", hint))
             elif value in parent.value:
                 self.problems.append(self._problem(event, f"'{value}' is given twice"))
@@ -403,6 +408,11 @@ class _Reader:
 
     def _problem(self, event: Any, what: str, hint: str | None = None) -> Problem:
         return _problem(self.path, self.text, what, hint, event.start_mark, event.end_mark)
+
+
+def _hint_at_call(line: str) -> str | None:
+    """The hint at a call whose commas YAML has taken for its own, if the line has one."""
+    return IN_BRACES if _CALL_IN_BRACES.search(line) else None
 
 
 def _problem(path: str, text: str, what: str, hint: str | None, start: Any, end: Any) -> Problem:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from regspec.text.document import Document, Location, Part
-from regspec.text.problems import Problem, did_you_mean, nearest
+from regspec.text.document import IN_BRACES, Document, Location, Part
+from regspec.text.hints import field_hint, near_field
+from regspec.text.problems import Problem, did_you_mean
 
 SHOWN = 60  # characters of a value that a message shows
 UNKNOWN: Any = object()  # stands for the value of a parameter that does not exist, so that it causes no second fault
@@ -20,12 +21,15 @@ class Origin:
 
     document: Document
     location: Location = ()
+    name: Location | None = None  # where the text says what this is, if no key before it does
 
     def __truediv__(self, step: str | int) -> Origin:
         return Origin(self.document, (*self.location, step))
 
     def problem(self, what: str, hint: str | None = None, *, key: bool = False, part: Part | None = None) -> Problem:
         """A problem here; with ``key``, at the key that leads here; with ``part``, at characters of the text here."""
+        if key and self.name is not None:
+            return self.document.problem(self.name, what, hint)
         return self.document.problem(self.location, what, hint, key=key, part=part)
 
 
@@ -37,7 +41,7 @@ def shown(value: Any) -> str:
         return "a list"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = repr(value)
+    text = repr(str(value) if isinstance(value, str) else value)
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
@@ -53,29 +57,33 @@ def problems(
     ``parts`` are where fields stand in the text at the origin, if they stand in one.
     """
     errors = [error for error in errors if error["input"] is not UNKNOWN]
-    misspelt = {_near(str(error["loc"][-1]), known) for error in errors if error["type"] == "extra_forbidden"}
+    is_cut = any(error.get("ctx", {}).get("hint") == IN_BRACES for error in errors)
+    misspelt = {near_field(str(error["loc"][-1]), known) for error in errors if error["type"] == "extra_forbidden"}
     for error in errors:
         if error["type"] == "missing" and len(error["loc"]) == 1 and error["loc"][0] in misspelt:
             continue  # it is given under a misspelt name, which is reported by itself
         if error["type"] == "too_short" and _is_long_enough(error, errors):
             continue
+        if error["type"] == "extra_forbidden" and is_cut and not str(error["loc"][-1]).isidentifier():
+            continue  # the rest of a call that a comma has cut in two, which is reported by itself
         context = error.get("ctx", {})
         location, is_key = error["loc"], False
         if location and location[-1] == "[key]":  # pydantic's mark for the key of a mapping
             location, is_key = location[:-1], True
-        here = origin
-        for step in (*location, *context.get("at", ())):
-            here = here / step
+        steps = (*location, *context.get("at", ()))
+        here = _inside(origin, steps)
         kind = error["type"]
         part = context.get("part") or (parts or {}).get(str(location[0]) if location else "")
         if kind == "nested":
             name, fields = f"'{context['name']}'", context["fields"]
+            if "named" in context:  # as Keras serializes it: its name stands beside its fields
+                here = replace(here, name=_inside(origin, (*location, *context["named"])).location)
             yield from problems(context["errors"], here, name, fields, context.get("parts"))
         elif kind in ("missing", "extra_forbidden"):
             *owner, field = location
             whose = _field(tuple(owner)) or subject
             if kind == "missing":
-                yield Origin(here.document, here.location[:-1]).problem(f"{whose} needs '{field}'", key=True)
+                yield _inside(origin, steps[:-1]).problem(f"{whose} needs '{field}'", key=True)
             else:
                 hint = field_hint(str(field), known)
                 yield here.problem(f"{whose} has no field '{field}'", hint, key=part is None, part=part)
@@ -88,151 +96,17 @@ def problems(
             yield here.problem(what, hint, key=is_key, part=part)
 
 
+def _inside(origin: Origin, steps: Iterable[str | int]) -> Origin:
+    for step in steps:
+        origin = origin / step
+    return origin
+
+
 def _is_long_enough(error: Any, errors: Iterable[Any]) -> bool:
     """Whether something is too short only because faulty items, which have errors of their own, do not count."""
     own = error["loc"]
     faulty = {each["loc"][: len(own) + 1] for each in errors if each["loc"][: len(own)] == own != each["loc"]}
     return bool(faulty) and error["ctx"]["actual_length"] + len(faulty) >= error["ctx"]["min_length"]
-
-
-# What PyTorch and others call a field that Keras calls otherwise.
-_SYNONYMS = {
-    **dict.fromkeys(("act", "nonlinearity", "activation_function", "activation_fn"), ("activation",)),
-    **dict.fromkeys(("bias", "with_bias", "has_bias"), ("use_bias",)),
-    **dict.fromkeys(("channels", "n_filters", "num_filters", "out_channels"), ("filters", "units")),
-    **dict.fromkeys(("hidden_size", "n_units", "num_units", "out_features", "output_size"), ("units", "filters")),
-    **dict.fromkeys(("kernel", "size", "window", "window_size"), ("kernel_size", "pool_size")),
-    **dict.fromkeys(("p", "prob", "drop_prob", "dropout_rate", "keep_prob"), ("rate", "dropout")),
-    **dict.fromkeys(("vocab_size", "num_embeddings", "n_tokens"), ("input_dim",)),
-    **dict.fromkeys(("embed_dim", "embedding_dim", "embedding_size"), ("output_dim", "key_dim")),
-    **dict.fromkeys(("heads", "n_heads", "nhead"), ("num_heads",)),
-    **dict.fromkeys(("times", "count", "n", "repeats", "num_layers"), ("repeat",)),
-    **dict.fromkeys(("from", "input", "bottom", "after"), ("inputs",)),
-    **dict.fromkeys(("id", "label"), ("name",)),
-    "alpha": ("negative_slope", "strength"),
-    **dict.fromkeys(("slope", "leak"), ("negative_slope",)),
-    **dict.fromkeys(("lambda", "lam", "lambd", "coefficient", "coef", "weight", "c", "scale"), ("strength", "factor")),
-    "factor": ("strength",),
-    "strength": ("factor",),
-    **dict.fromkeys(("rate", "target_rate", "rho"), ("target",)),
-    **dict.fromkeys(("std", "sigma", "standard_deviation"), ("stddev",)),
-    **dict.fromkeys(("a", "low", "minimum"), ("minval", "min_value")),
-    **dict.fromkeys(("b", "high", "maximum"), ("maxval", "max_value")),
-    "min": ("min_value", "minval", "low"),
-    "max": ("max_value", "maxval", "high"),
-    "val": ("value",),
-    "eps": ("epsilon",),
-    "dim": ("axis", "dims"),
-    "num_bins": ("bin_boundaries",),
-    "stride": ("strides",),
-    "dilation": ("dilation_rate",),
-    "frozen": ("trainable",),
-    "requires_grad": ("trainable",),
-    "regularizer": ("kernel_regularizer", "embeddings_regularizer", "activity_regularizer"),
-    "regularization": ("kernel_regularizer", "embeddings_regularizer", "activity_regularizer"),
-    "weight_regularizer": ("kernel_regularizer", "embeddings_regularizer"),
-    "weights_regularizer": ("kernel_regularizer", "embeddings_regularizer"),
-    "output_regularizer": ("activity_regularizer",),
-    "activation_regularizer": ("activity_regularizer",),
-    "initializer": ("kernel_initializer", "embeddings_initializer"),
-    "init": ("kernel_initializer", "embeddings_initializer"),
-    "weight_initializer": ("kernel_initializer", "embeddings_initializer"),
-    "constraint": ("kernel_constraint", "embeddings_constraint"),
-    "kernel_regularizer": ("kernel",),
-    "bias_regularizer": ("bias",),
-    "activity_regularizer": ("activity",),
-}
-
-_INFERRED = "it is inferred from the layer's input: leave it out"
-_DECAY = (
-    "an optimizer's weight_decay of d is '{field}: {{l2: d / 2}}': its gradient is d * w, that of {{l2: c}} 2 * c * w"
-)
-# Fields of others that no field here stands for: what to write, where the layer has the field that is named first.
-_EXPLAINED: dict[str, tuple[tuple[str, ...], str]] = {
-    "weight_decay": (("kernel_regularizer", "embeddings_regularizer", "kernel"), _DECAY),
-    **dict.fromkeys(
-        ("l1", "l2"),
-        (("kernel_regularizer", "embeddings_regularizer", "kernel"), "write '{field}: {{{name}: 1e-4}}'"),
-    ),
-    **dict.fromkeys(
-        ("initial_state", "initial_states", "state", "h0", "hx"),
-        (("return_state",), "states are inputs, after the sequence: 'inputs: [sequence, state]'"),
-    ),
-    **dict.fromkeys(
-        ("in_features", "in_channels", "input_size", "num_features", "normalized_shape", "input_shape", "input_dim"),
-        (("name", "trainable"), _INFERRED),
-    ),
-    **dict.fromkeys(
-        ("batch_size", "batch_shape", "batch_input_shape"),
-        (("name", "trainable"), "a spec has no batch: an input's shape under 'inputs' is without it"),
-    ),
-    "batch_first": (("name", "trainable"), "a batch comes first here: leave it out"),
-    "bidirectional": (("return_sequences",), "wrap it: 'Bidirectional: {{layer: {{…}}}}'"),
-    "weights": (("name", "trainable"), "numbers come with load_state_dict, or from kernel_initializer"),
-    **dict.fromkeys(("device", "inplace"), (("name", "trainable"), "a spec says nothing of it: leave it out")),
-    **dict.fromkeys(
-        ("optimizer", "lr", "learning_rate", "epochs", "loss", "metrics", "data"),
-        (("layers",), "a spec says nothing of training: 'regspec train --help' has the options"),
-    ),
-}
-_SECTIONS = {
-    "input": "inputs",
-    "output": "outputs",
-    "layer": "layers",
-    "model": "layers",
-    "network": "layers",
-    "architecture": "layers",
-    "regularization": "regularizers",
-    "regularizer": "regularizers",
-    "rule": "regularizers",
-    "rules": "regularizers",
-    "penalties": "regularizers",
-    "variables": "parameters",
-    "vars": "parameters",
-    "params": "parameters",
-    "hyperparameters": "parameters",
-    "constants": "parameters",
-    "precision": "dtype",
-    "format": "data_format",
-    "layout": "data_format",
-    "image_data_format": "data_format",
-    "definitions": "blocks",
-    "modules": "blocks",
-    "version": "regspec",
-    "title": "name",
-    "id": "name",
-    "reduction": "activity_reduction",
-    "frozen": "frozen_penalties",
-}
-
-
-def section_hint(name: str, known: Iterable[str]) -> str | None:
-    """What to write instead of a section that a spec does not have."""
-    known = [*known]
-    if _SECTIONS.get(name) in known:
-        return f"did you mean '{_SECTIONS[name]}'?"
-    return field_hint(name, known)
-
-
-def field_hint(name: str, known: Iterable[str]) -> str | None:
-    """What to write instead of a field that is not among the known ones; None where nothing is near."""
-    known = [*known]
-    wanted, text = _EXPLAINED.get(name, ((), ""))
-    field = next((each for each in wanted if each in known), None)
-    if field is not None and _near_synonym(name, known) is None:
-        return text.format(field=field, name=name)
-    near = _near(name, known)
-    return None if near is None else f"did you mean '{near}'?"
-
-
-def _near_synonym(field: str, known: list[str]) -> str | None:
-    return next((each for each in _SYNONYMS.get(field, ()) if each in known), None)
-
-
-def _near(field: str, known: Iterable[str]) -> str | None:
-    """The known field that is probably meant: a synonym, or the nearest name; else None."""
-    known = [*known]
-    return _near_synonym(field, known) or nearest(field, known)
 
 
 def _field(location: tuple[str | int, ...]) -> str:
@@ -292,4 +166,5 @@ def _hint(error: Any, context: dict[str, Any]) -> str | None:
     return context.get("hint") if error["type"] not in _EXPECTED else None
 
 
-_SUM = re.compile(r"[\d.() ]+( [-+*/%]+ [\d.() ]+)+")  # numbers and operators, and no parameter
+_NUMBER = r"[-+( ]*[\d.]+(?:[eE][-+]?\d+)?[) ]*"
+_SUM = re.compile(rf"(?!\d+-\d+-\d+$){_NUMBER}(?:(?:\*\*|//|[-+*/%]){_NUMBER})+")  # no parameter, and no date

@@ -15,7 +15,7 @@ from regspec.language.activations import ACTIVATIONS
 from regspec.language.constraints import CONSTRAINTS
 from regspec.language.fields import PER_AXIS, REFERENCE, Frozen
 from regspec.language.forms import Family, Named
-from regspec.language.initializers import INITIALIZERS
+from regspec.language.initializers import INITIALIZERS, INITIALIZERS_OF_TORCH
 from regspec.language.regularizers import REGULARIZERS, Regularizer
 from regspec.language.schedules import SCHEDULES
 from regspec.language.serialized import SERIALIZED
@@ -28,6 +28,7 @@ from regspec.specs import translating
 from regspec.specs.parameters import Choices, Range, Searched
 from regspec.specs.rules import RulesFile
 from regspec.specs.sections import CallEntry, SpecSections, UseEntry
+from regspec.text.hints import FIELDS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MIN_SHARED = 3  # a field that as many definitions share gets a definition of its own
@@ -245,7 +246,8 @@ def _kind(kind: type[Layer]) -> Schema:
 def _with_names_of_others(schema: Schema, kind: str) -> Schema:
     """A kind's schema with what torch and older Keras call its fields."""
     own, place = schema["properties"], f"#/$defs/{kind}/properties"
-    others = {other: field for other, field in translating.FIELDS.items() if field in own and other not in own}
+    fields = {other: translating.field_of(KINDS[kind], other, ()) for other in FIELDS}
+    others = {other: field for other, field in fields.items() if field != other and field in own and other not in own}
     properties = {
         other: {"$ref": f"{place}/{field}", "description": f"Another name of '{field}'.", "deprecated": True}
         for other, field in others.items()
@@ -275,12 +277,15 @@ def _per_axis(schema: Any, rank: int) -> Any:
 
 def _layer() -> Schema:
     """A layer: a kind with its fields, or alone where it needs none; a call; the use of a block."""
-    plain = sorted(name for name, kind in KINDS.items() if not _is_required(kind))
+    others = translating.OF_TORCH | translating.OF_KERAS
+    named = KINDS | {other: KINDS[name] for other, name in others.items()}
+    plain = sorted(name for name, kind in named.items() if not _is_required(kind))
     kinds: Schema = {}
     for name, kind in sorted(KINDS.items()):
         kinds[name] = {"anyOf": _forms(kind, f"#/$defs/{name}"), "description": _first_line(kind)}
-    for other, name in (translating.OF_TORCH | translating.OF_KERAS).items():
-        kinds[other] = {**kinds[name], "description": f"Another name of {name}.", "deprecated": True}
+    for other, name in others.items():
+        forms = _forms(KINDS[name], f"#/$defs/{name}", takes_value=translating.takes_value(other))
+        kinds[other] = {"anyOf": forms, "description": f"Another name of {name}.", "deprecated": True}
     call = model_schema(CallEntry)
     call["additionalProperties"] = True  # what a layer's kind lets a call set anew
     calls = {"anyOf": [call, call["properties"]["layer"]], "description": call["description"]}
@@ -304,11 +309,11 @@ def _layer() -> Schema:
     }
 
 
-def _forms(model: type[Frozen], place: str) -> list[Schema]:
+def _forms(model: type[Frozen], place: str, *, takes_value: bool = True) -> list[Schema]:
     """What may stand behind a kind: a mapping of its fields, its main one alone, or nothing; ``place`` is theirs."""
     forms: list[Schema] = [{"$ref": place}]
     required = {each.alias or name for name, each in model.model_fields.items() if each.is_required()}
-    if model.main is not None and required <= {model.main}:
+    if takes_value and model.main is not None and required <= {model.main}:
         forms.append({"$ref": f"{place}/properties/{model.main}", "not": {"type": "object"}})
     if not required:
         forms.append({"type": "null"})
@@ -390,7 +395,7 @@ def _initializers_of_others() -> dict[str, Schema]:
     """What torch calls an initializer, and its function that fills a tensor, which end in an underscore."""
     return {
         f"{name}{ending}": {"description": "torch's initializer of the name.", "deprecated": True}
-        for name in sorted(translating.INITIALIZERS)
+        for name in sorted(INITIALIZERS_OF_TORCH)
         for ending in ("", "_")
     }
 

@@ -253,7 +253,7 @@ def literal(value: Any, document: Callable[[Any], Doc] | None = None) -> Doc:
     """A literal; ``document`` prints what stands in a list, tuple or mapping."""
     inside = document or literal
     if isinstance(value, str):
-        return quoted(value)
+        return quoted(str(value))  # a str of a class of its own may show itself otherwise
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
     if isinstance(value, list):

@@ -11,8 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from regspec.language.calls import is_call
 from regspec.language.forms import Family
+from regspec.language.initializers import initializer_of
+from regspec.language.serialized import of_layers, says
 from regspec.layers.layer import Placement
-from regspec.specs.translating import initializer_of
 from regspec.text.document import parse
 from regspec.text.problems import RegspecError
 from regspec.views.formatting.tree import Collection, Item, Node, Scalar, inside, quoted
@@ -46,7 +47,7 @@ def of_call(node: Scalar, family: Family[Any]) -> Node:
     if is_alias(node) or not is_call(node.value):
         return node
     try:
-        cls, given = family.read_call(node.value, with_parameters=True)
+        cls, given = family.read_call(node.value, lambda argument: argument.text)
     except PydanticCustomError:  # of a text that becomes a call by its parameters
         return node
     made = Collection(True, True)
@@ -66,13 +67,15 @@ def of_serialized(node: Collection, family: Family[Any]) -> Node:
     for item in config.items:
         if cls.main is not None and item.key is not None and item.key.value == cls.main_in_keras:
             item.key = Scalar(cls.main, cls.main)
-    _drop(config, cls, {"name", "trainable", "dtype"} - cls.model_fields.keys())
+    _drop(config, cls, of_layers(cls.model_fields))
     return mapping(cls.name, config, is_flow=node.is_flow)
 
 
 def layer_of_serialized(node: Collection, kind: str, model: type[BaseModel], *, is_inner: bool) -> Node:
     """The layer of a kind that Keras has serialized; an inner one has neither a name nor the type of all numbers."""
     _, config = _name_and_config(node)
+    if not is_inner and config.get("name") is None and (beside := node.get("name")) is not None:
+        config.items.append(beside)
     for item in config.items:
         if item.key is not None and item.key.value == "dtype" and isinstance(item.value, Collection):
             _, policy = _name_and_config(item.value)
@@ -86,12 +89,12 @@ def layer_of_serialized(node: Collection, kind: str, model: type[BaseModel], *, 
 
 def _name_and_config(node: Collection) -> tuple[str, Collection]:
     """The name of what Keras has serialized, and its arguments."""
-    item, config = node.get("class_name"), node.get("config")
+    item, given = node.get("class_name"), node.get("config")
     name = item.value.value if item is not None and isinstance(item.value, Scalar) else ""
-    if config is None or isinstance(config.value, Scalar):
-        is_function = name == "function" and config is not None and isinstance(config.value, Scalar)
-        return (config.value.value if is_function else name), Collection(True, True)  # type: ignore[union-attr]  # it is one
-    return name, config.value
+    config = None if given is None else given.value
+    if isinstance(config, Collection):
+        return name, config
+    return (config.value if config is not None and name == "function" else name), Collection(True, True)
 
 
 def _drop(config: Collection, model: type[BaseModel], others: Container[str]) -> None:
@@ -100,29 +103,28 @@ def _drop(config: Collection, model: type[BaseModel], others: Container[str]) ->
 
     def is_said(item: Item) -> bool:
         name = "" if item.key is None else item.key.value
-        if name not in known:
-            is_off = is_null(item.value) or (isinstance(item.value, Scalar) and item.value.text == "false")
-            return name not in others and not is_off
-        return name not in others and not (is_null(item.value) and known[name].default is None)
+        is_off = is_null(item.value) or (isinstance(item.value, Scalar) and item.value.text == "false")
+        is_default = name in known and is_null(item.value) and known[name].default is None
+        return says(name, known, others, is_off=is_off) and not is_default
 
     config.items = [item for item in config.items if is_said(item)]
 
 
 def of_initializer(node: Node) -> Node:
-    """The initializer of Keras that one of torch, without arguments, is; another as it is."""
+    """The initializer of Keras that one of torch, without arguments, is; another, or one with an anchor, as it is."""
     name = node
+    if node.anchor:
+        return node
     if isinstance(node, Collection):
         (item, *others) = node.items or [Item(node)]
         is_empty = is_null(item.value) or (isinstance(item.value, Collection) and not item.value.items)
-        if others or item.key is None or not is_empty:
+        if others or item.key is None or item.key.anchor or item.value.anchor or not is_empty:
             return node
         name = item.key
     own = initializer_of(name.value) if isinstance(name, Scalar) and not is_alias(name) else None
     if own is None:
         return node
-    made = _node(own)
-    made.anchor = node.anchor
-    return made
+    return _node(own)
 
 
 def _node(value: Any, written: str = "") -> Node:

@@ -56,8 +56,15 @@ def canonical(file: File) -> File:
     blocks = _first_parameters(root.get("blocks"))
     _each(root.get("blocks"), partial(_block, is_movable=is_movable, blocks=blocks))
     _each(root.get("layers"), partial(_layer, blocks=blocks))
-    _each(root.get("regularizers"), partial(_fields, model=LayerRule))
+    _each(root.get("regularizers"), _rule)
     return file
+
+
+def _rule(node: Node) -> Node:
+    node = _fields(node, LayerRule)
+    kinds = node.get("kinds") if isinstance(node, Collection) else None
+    _each(kinds, lambda each: _kind(each) if isinstance(each, Scalar) else each)
+    return node
 
 
 def _block(node: Node, is_movable: bool, blocks: Mapping[str, str]) -> Node:
@@ -89,14 +96,18 @@ def _each(item: Item | None, rewrite: Rewriter) -> None:
 
 
 def _rewrite(item: Item, rewrite: Rewriter) -> None:
-    """Rewrites an item's value; comments of what goes stay above it."""
-    known = comments(item)
+    """Rewrites an item's value; comments of what goes stay above it in their order, the first beside it where it is."""
+    gone = comments(item)
     beside = [comment for each in inside(item) for comment in each.beside]
     item.value = rewrite(item.value)
     for comment in comments(item):
-        known.remove(comment)
-    item.beside += [comment for comment in known if comment in beside]
-    item.before += [comment for comment in known if comment not in beside]
+        gone.remove(comment)
+    is_block = isinstance(item.value, Collection) and not item.value.is_flow  # beside which nothing can stand
+    first = next((comment for comment in gone if comment in beside), None)
+    if first is not None and not item.beside and not is_block:
+        gone.remove(first)
+        item.beside.append(first)
+    item.before += gone
 
 
 def _sorted(node: Node, model: type[BaseModel], is_movable: bool) -> Node:
@@ -135,9 +146,9 @@ def _layer(node: Node, *, is_inner: bool = False, blocks: Mapping[str, str] | No
 
 
 def _kind(name: Scalar) -> Scalar:
-    """A kind by its own name."""
-    kind = name.value if is_alias(name) else kind_of(name.value)
-    return name if kind == name.value else Scalar(kind, kind, name.anchor)
+    """A kind by its own name; what has an anchor may be something else where an alias stands."""
+    kind = name.value if is_alias(name) or name.anchor else kind_of(name.value)
+    return name if kind == name.value else Scalar(kind, kind)
 
 
 def _with_name_first(node: Node) -> Node:
@@ -187,14 +198,14 @@ def _is_name(item: Item) -> bool:
 
 
 def _fields(node: Node, model: type[BaseModel]) -> Node:
-    """A mapping of fields, each by its own name and in its form."""
+    """A mapping of fields, each by its own name and in its form; one with an anchor may be another kind's, too."""
     if isinstance(node, Collection) and node.is_mapping:
         references = _references(model)
         for item in node.items:
             if item.key is None:
                 continue
             others = [each.key.value for each in node.items if each.key is not None]
-            name = field_of(model, item.key.value, others)
+            name = item.key.value if node.anchor or item.key.anchor else field_of(model, item.key.value, others)
             item.key = item.key if name == item.key.value else Scalar(name, name, item.key.anchor)
             if name.endswith("_initializer"):
                 _rewrite(item, of_initializer)
@@ -259,22 +270,23 @@ def _member(node: Node, family: Family[Any]) -> Node:
 
 def _renamed(name: Scalar, family: Family[Any]) -> Scalar:
     """The member's own name, for an alias or the name of a class."""
-    member = family.get(name.value) if name.value else None
-    return name if member is None or name.value in family.members else Scalar(member.name, member.name, name.anchor)
+    member = family.get(name.value) if name.value and not name.anchor else None
+    return name if member is None or name.value in family.members else Scalar(member.name, member.name)
 
 
 def _argument(node: Node, main: str | None) -> Node:
     """The main argument alone, where no other is given."""
     if isinstance(node, Collection) and len(node.items) == 1 and not node.anchor:
         (item,) = node.items
-        is_main = item.key is not None and item.key.value == main
+        is_main = item.key is not None and item.key.value == main and not item.key.anchor
         if is_main and isinstance(item.value, Scalar) and item.value.text != "null":
             return item.value
     return node
 
 
 def _is_empty(node: Node) -> bool:
-    return node.text == "null" and not node.anchor if isinstance(node, Scalar) else node.is_mapping and not node.items
+    is_nothing = node.text == "null" if isinstance(node, Scalar) else node.is_mapping and not node.items
+    return is_nothing and not node.anchor
 
 
 REWRITERS: dict[str, Rewriter] = {

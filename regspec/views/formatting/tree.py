@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from regspec.language.arithmetic import tokens_of
-from regspec.text.document import Document
+from regspec.text.document import LOADER, Document
 
 _SAFE = re.compile(r"[A-Za-z_$][A-Za-z0-9_$./-]*")  # a text that needs no quotes, wherever it stands
 _WORDS = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))  # which YAML, or an older one, reads
@@ -118,7 +118,7 @@ class _Place:
 class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
-        self.events: Iterator[Any] = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        self.events: Iterator[Any] = yaml.parse(text, Loader=LOADER)
         self.places: list[_Place] = []  # in the order in which they begin
         self.flows: list[tuple[int, int]] = []
         self.scalars: list[tuple[int, int]] = []
