@@ -261,13 +261,13 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     objective = task.objective()
     bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
     model = task.model()
-    if _is_first() and not place.spec.exists():
-        place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
-    lightning.seed_everything(options.seed, verbose=False)
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
     held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
     training = Training(model, objective, options, batches, is_penalized=is_penalized)
+    if _is_first() and not place.spec.exists():
+        place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
+    lightning.seed_everything(options.seed, verbose=False)
     if options.compile:
         model.compile()
     checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None
