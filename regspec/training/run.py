@@ -103,11 +103,8 @@ class Task:
         is_only = len(self.loaded.targets) == 1
         is_balanced = target.wanted.said.class_weights or (is_only and self.options.class_weights)
         if is_balanced and target.kind != "classes":
-            raise RegspecError(
-                Problem(
-                    f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
-                )
-            )
+            what = f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
+            raise RegspecError(Problem(what))
         last = program_of(self.graph).last_module(target.wanted.index)
         return OutputLoss(
             target,
