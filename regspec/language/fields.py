@@ -220,6 +220,7 @@ RESERVED = frozenset(
         "self",
         "set_extra_state",
         "set_schedules",
+        "set_strength",
         "set_submodule",
         "share_memory",
         "state_dict",
