@@ -1,0 +1,222 @@
+"""Columns of a table as numbers: gaps filled, scaled, words and dates as numbers, by what the training part holds.
+
+Two ways were weighed: to tell from a column what becomes of it; or, as here, that it is said, because the width of a
+model's input follows from it. What is fitted is plain data, which a run's folder keeps, and no pickle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from regspec.language.fields import Frozen, OneOrMore
+from regspec.text import document, faults
+from regspec.text.document import document_of
+from regspec.text.faults import Origin
+from regspec.text.problems import Problem, Problems, RegspecError
+from regspec.training.data.wanted import Array
+
+if TYPE_CHECKING:
+    import polars
+
+Part = Literal["year", "month", "day", "weekday", "hour", "minute", "days"]
+Parts = Annotated[tuple[Part, ...], OneOrMore, Field(min_length=1)]
+Scale = Literal["standard", "min_max", "robust"]
+
+
+class ColumnSection(Frozen):
+    """What becomes of a column: a word alone, ``drop``, ``one_hot`` or ``codes``, or some of these keys."""
+
+    drop: Literal[True] | None = Field(None, description="Whether it is left out: a number of rows, a name.")
+    impute: float | str | None = Field(
+        None, description="What stands for gaps: mean, median, most_frequent, or a value of the column."
+    )
+    scale: Scale | None = Field(
+        None, description="standard: mean 0, deviation 1; min_max: 0 to 1; robust: median 0, quartiles 1 apart."
+    )
+    one_hot: Literal[True] | None = Field(None, description="A column for each word; 0 in all for others.")
+    codes: Literal[True] | None = Field(
+        None, description="A whole number for each word, from 1 on, for an Embedding; 0 for others."
+    )
+    date: Parts | None = Field(None, description="A column for each part of a date; days: since 1970, with fractions.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_a_word(cls, value: Any) -> Any:
+        return {value: True} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ColumnSection:
+        said = [name for name in ("drop", "one_hot", "codes", "date") if getattr(self, name) is not None]
+        if len(said) > 1 or (said and self.scale is not None and said != ["date"]):
+            raise ValueError(f"is {' and '.join([*said, *(['scale'] if self.scale else [])])}, which don't go together")
+        return self
+
+
+def columns_said(texts: Sequence[str]) -> dict[str, ColumnSection]:
+    """What options say of columns, ``city=one_hot`` or ``age.impute=median``, by their names; values as in YAML.
+
+    Raises:
+        RegspecError: with all faults.
+    """
+    said: dict[str, Any] = {}
+    problems = Problems()
+    for each in texts:
+        place, is_given, value = each.partition("=")
+        name, is_dotted, key = place.rpartition(".") if place not in said else (place, "", "")
+        name, key = (name, key) if is_dotted and key in ColumnSection.model_fields else (place, "")
+        if not is_given or not name:
+            problems.append(Problem(f"'{each}' says nothing of a column", "write --columns.city one_hot"))
+        elif key and isinstance(said.setdefault(name, {}), dict) and key not in said[name]:
+            said[name][key] = document.parse(value).data
+        elif key or name in said:
+            problems.append(Problem(f"two things are said of the column '{name}'"))
+        else:
+            said[name] = document.parse(value).data
+    found: dict[str, ColumnSection] = {}
+    for name, fields in said.items():
+        try:
+            found[name] = ColumnSection.model_validate(fields)
+        except ValidationError as error:
+            origin = Origin(document_of({"columns": {name: fields}}, "--columns")) / "columns" / name
+            known = ColumnSection.model_fields
+            problems.extend(faults.problems(error.errors(include_url=False), origin, f"the column '{name}'", known))
+    if problems:
+        raise RegspecError(problems)
+    return found
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A column with what was found in its training part. It gives float64 numbers, or int64 codes."""
+
+    name: str
+    said: ColumnSection
+    gap: Any = None  # what stands for a missing value
+    words: tuple[str, ...] = ()
+    center: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Itself as plain data, of which `of_dict` makes it again."""
+        said = self.said.model_dump(exclude_none=True)
+        plain = {"said": said, "gap": self.gap, "words": self.words, "center": self.center, "spread": self.spread}
+        return {"name": self.name, **plain}
+
+    @classmethod
+    def of_dict(cls, data: Mapping[str, Any]) -> Fitted:
+        """The column of plain data."""
+        said = ColumnSection.model_validate(data["said"])
+        lists = {key: tuple(data[key]) for key in ("words", "center", "spread")}
+        return cls(data["name"], said, data["gap"], **lists)
+
+    def numbers(self, column: polars.Series, where: Any) -> Array:
+        """The numbers of a column, (rows, width). Raises `RegspecError` for a value that is none."""
+        column = _filled(_read(column, self.said, where), self.gap, where)
+        if self.said.one_hot:
+            return np.stack([(column == word).to_numpy() for word in self.words], 1).astype(np.float64)
+        if self.said.codes:
+            codes = {word: number for number, word in enumerate(self.words, 1)}
+            return column.replace_strict(codes, default=0).to_numpy().astype(np.int64)[:, None]
+        found = _parts(column, self.said.date) if self.said.date else column.to_numpy().astype(np.float64)[:, None]
+        return (found - np.array(self.center)) / np.array(self.spread) if self.center else found
+
+
+def fitted(name: str, column: polars.Series, said: ColumnSection, rows: Array, where: Any) -> Fitted:
+    """A column, fitted on the rows to train on. Raises `RegspecError` for a value that it can't take.
+
+    Args:
+        name: the column's.
+        column: all of it.
+        said: what becomes of it.
+        rows: those to train on.
+        where: raises the fault of the values that are faulty: ``where(is_faulty, what, hint)``.
+    """
+    import sklearn.preprocessing as preprocessing
+
+    whole = _read(column, said, where)
+    part = whole[rows]
+    gap = _gap(part, said, name)
+    words: tuple[str, ...] = ()
+    if said.one_hot or said.codes:
+        words = tuple(sorted(_filled(part, gap, where).unique().to_list()))
+        return Fitted(name, said, gap, words)
+    made = Fitted(name, said, gap)
+    if said.scale is None:
+        return made
+    scalers = {
+        "standard": preprocessing.StandardScaler, "min_max": preprocessing.MinMaxScaler,
+        "robust": preprocessing.RobustScaler,
+    }  # fmt: skip
+    scaler = scalers[said.scale]().fit(made.numbers(column, where)[rows])
+    if said.scale == "min_max":
+        center, spread = scaler.data_min_, np.where(scaler.data_range_ == 0, 1.0, scaler.data_range_)
+    else:
+        center, spread = scaler.mean_ if said.scale == "standard" else scaler.center_, scaler.scale_
+    return Fitted(name, said, gap, (), tuple(map(float, center)), tuple(map(float, spread)))
+
+
+def _read(column: polars.Series, said: ColumnSection, where: Any) -> polars.Series:
+    """A column as words, dates or numbers, with nulls where values are missing."""
+    import polars as pl
+
+    if column.dtype == pl.String or isinstance(column.dtype, (pl.Categorical, pl.Enum)):
+        column = column.cast(pl.String).str.strip_chars()
+        column = pl.select(pl.when(column != "").then(column)).to_series().alias(column.name)  # no text is a gap
+    if said.one_hot or said.codes:
+        return column.cast(pl.String)
+    if said.date:
+        made = column.str.to_datetime(strict=False) if column.dtype == pl.String else column.cast(pl.Datetime)
+        if column.dtype == pl.String and made.null_count() > column.null_count():
+            made = column.str.to_date(strict=False).cast(pl.Datetime) if made.null_count() == len(made) else made
+        where(made.is_null() & column.is_not_null(), "has a value that is no date,", "dates are as 2024-01-31 18:30")
+        return made
+    made = column.cast(pl.Float64, strict=False)
+    hint = f"--columns.{column.name} one_hot, or codes, makes numbers of words"
+    where(made.is_null() & column.is_not_null(), "has a word", hint)
+    where(made.is_infinite(), "is infinite", None)
+    return pl.select(pl.when(made.is_not_nan()).then(made)).to_series().alias(column.name)
+
+
+def _gap(part: polars.Series, said: ColumnSection, name: str) -> Any:
+    """What stands for a missing value of a column; None where none may be missing."""
+    import polars as pl
+
+    if said.impute is None:
+        return None
+    if part.null_count() == len(part):
+        raise RegspecError(Problem(f"column '{name}' has no value to train on", f"--columns.{name} drop leaves it out"))
+    if said.impute in ("mean", "median", "most_frequent"):
+        if said.impute == "most_frequent":
+            counts = part.drop_nulls().value_counts().sort(["count", part.name], descending=[True, False])
+            most = counts[part.name][0]
+            return most.isoformat() if isinstance(most, datetime) else most
+        if not part.dtype.is_numeric():
+            what = f"column '{name}' has no {said.impute}, because it is no numbers"
+            raise RegspecError(Problem(what, "impute: most_frequent, or a value of it"))
+        return float(part.mean() if said.impute == "mean" else part.median())  # type: ignore[arg-type]  # of numbers
+    if part.dtype.is_numeric() and isinstance(said.impute, str):
+        known = "mean, median, most_frequent or a number"
+        raise RegspecError(Problem(f"column '{name}' is numbers, which '{said.impute}' is none of", f"impute: {known}"))
+    return str(said.impute) if part.dtype == pl.String or said.date else said.impute
+
+
+def _filled(column: polars.Series, gap: Any, where: Any) -> polars.Series:
+    if gap is None:
+        where(column.is_null(), "has no value", f"--columns.{column.name}.impute median, or a value, fills gaps")
+        return column
+    return column.fill_null(datetime.fromisoformat(gap) if column.dtype.is_temporal() else gap)
+
+
+def _parts(column: polars.Series, parts: Iterable[Part]) -> Array:
+    """The parts of dates, (rows, parts)."""
+    import polars as pl
+
+    days = column.dt.epoch("us").cast(pl.Float64) / 86_400e6
+    found = {part: days if part == "days" else getattr(column.dt, part)() for part in parts}
+    return np.stack([each.to_numpy().astype(np.float64) for each in found.values()], 1)

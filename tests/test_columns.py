@@ -1,0 +1,172 @@
+"""Columns of a table as numbers, fitted on some rows: against scikit-learn's transformers, and by hand."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn import preprocessing
+from sklearn.impute import SimpleImputer
+
+import regspec
+from regspec.text.problems import Problem, RegspecError
+from regspec.training.data.columns import ColumnSection, Fitted, columns_said, fitted
+
+NUMBERS = [3.5, None, -1.0, 8.0, 2.5, None, 30.0, 7.0]
+WORDS = ["b", "a", None, "c", "a", "a ", "d", ""]
+ROWS = np.array([0, 1, 2, 4, 5])  # to train on: 3.5, -, -1, 2.5, -; b, a, -, a, a
+DATES = ["2024-01-31", "2023-12-01", None, "2020-02-29", "2024-06-15", "1970-01-02", "2024-01-31", "1969-12-31"]
+OTHER = [[0.5], [None], [4.0]]
+
+
+def where(is_faulty: pl.Series, what: str, hint: str | None) -> None:
+    if len(rows := is_faulty.arg_true()):
+        raise RegspecError(Problem(f"{what} in row {rows[0]}", hint))
+
+
+def made(values: list[Any], said: Any, rows: np.ndarray = ROWS) -> tuple[Fitted, np.ndarray]:
+    """A column that is fitted on some rows, and the numbers of all of it, which JSON keeps as they are."""
+    column = pl.Series("c", values)
+    fit = fitted("c", column, ColumnSection.model_validate(said), rows, where)
+    again = Fitted.of_dict(json.loads(json.dumps(fit.as_dict())))
+    assert again == fit
+    numbers = again.numbers(column, where)
+    assert np.array_equal(numbers, fit.numbers(column, where))
+    return fit, numbers
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("strategy", ["mean", "median", "most_frequent", 0.5])
+@pytest.mark.parametrize("scale", [None, "standard", "min_max", "robust"])
+def test_numbers(strategy: Any, scale: str | None, as_text: bool) -> None:
+    values = np.array([[np.nan if each is None else each] for each in NUMBERS])
+    constant = (
+        {"strategy": "constant", "fill_value": strategy} if isinstance(strategy, float) else {"strategy": strategy}
+    )
+    imputer = SimpleImputer(**constant).fit(values[ROWS])
+    wanted = imputer.transform(values)
+    scalers = {
+        "standard": preprocessing.StandardScaler(), "min_max": preprocessing.MinMaxScaler(),
+        "robust": preprocessing.RobustScaler(),
+    }  # fmt: skip
+    if scale is not None:
+        wanted = scalers[scale].fit(wanted[ROWS]).transform(wanted)
+    given = ["" if each is None else f" {each}" for each in NUMBERS] if as_text else NUMBERS
+    said = {"impute": strategy, **({} if scale is None else {"scale": scale})}
+    np.testing.assert_allclose(made(given, said)[1], wanted)
+
+
+def test_a_constant_column_is_scaled_to_zero() -> None:
+    for scale in ("standard", "min_max", "robust"):
+        assert np.array_equal(made([2.0] * 8, {"scale": scale})[1], np.zeros((8, 1)))
+
+
+def test_one_hot() -> None:
+    """A column for each word of the training part; other words, later ones too, have none."""
+    fit, numbers = made(WORDS, {"one_hot": True, "impute": "most_frequent"})
+    assert fit.words == ("a", "b")
+    encoder = preprocessing.OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit([["a"], ["b"]])
+    clean = [[(each or "a").strip() or "a"] for each in WORDS]
+    assert np.array_equal(numbers, encoder.transform(clean))
+
+
+def test_codes() -> None:
+    fit, numbers = made(WORDS, {"codes": True, "impute": "missing"})
+    assert fit.words == ("a", "b", "missing")
+    assert numbers.dtype == np.int64
+    assert numbers.tolist() == [[2], [1], [3], [0], [1], [1], [0], [3]]
+
+
+def test_words_may_be_numbers_and_categories() -> None:
+    assert made([3, 1, 2, 1, 3, 1, 2, 2], "codes")[1].tolist() == [[3], [1], [2], [1], [3], [1], [2], [2]]
+    column = pl.Series("c", ["u", "v", "u"], dtype=pl.Categorical)
+    fit = fitted("c", column, ColumnSection(one_hot=True), np.arange(3), where)
+    assert fit.numbers(column, where).tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("as_dates", [False, True])
+def test_dates(as_dates: bool) -> None:
+    read = [None if each is None else datetime.fromisoformat(each) for each in DATES]
+    parts = ["year", "month", "day", "weekday", "hour", "days"]
+    said = {"date": parts, "impute": "most_frequent"}
+    rows = np.array([0, 1, 2, 6])
+    filled = [each or datetime(2024, 1, 31) for each in read]
+    wanted = [
+        [each.year, each.month, each.day, each.isoweekday(), each.hour, (each - datetime(1970, 1, 1)).days]
+        for each in filled
+    ]
+    assert made(read if as_dates else DATES, said, rows)[1].tolist() == wanted
+
+
+def test_times_and_scaled_dates() -> None:
+    _, numbers = made(["2024-01-31 18:45", "2024-01-31 06:15"], {"date": ["hour", "minute"]}, np.arange(2))
+    assert numbers.tolist() == [[18, 45], [6, 15]]
+    _, numbers = made(["2024-01-01", "2024-01-03"], {"date": "days", "scale": "min_max"}, np.arange(2))
+    assert numbers.tolist() == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("values", "said", "what", "hint"),
+    [
+        (NUMBERS, {}, "has no value in row 1", "--columns.c.impute median, or a value, fills gaps"),
+        (WORDS, {"one_hot": True}, "has no value in row 2", "--columns.c.impute median, or a value, fills gaps"),
+        (
+            ["1", "x"],
+            {"impute": "mean"},
+            "has a word in row 1",
+            "--columns.c one_hot, or codes, makes numbers of words",
+        ),
+        ([1.0, float("inf")], {"impute": "mean"}, "is infinite in row 1", None),
+        (["2024-13-01", "2024-01-01"], {"date": "year"}, "has a value that is no date, in row 0", "dates are as"),
+        ([None, None], {"impute": "mean"}, "column 'c' has no value to train on", "--columns.c drop leaves it out"),
+        (
+            ["a", "b"],
+            {"one_hot": True, "impute": "mean"},
+            "column 'c' has no mean, because it is no numbers",
+            "impute: most",
+        ),
+        ([1.0, 2.0], {"impute": "zero"}, "column 'c' is numbers, which 'zero' is none of", "impute: mean, median"),
+    ],
+)
+def test_what_is_no_number(values: list[Any], said: Any, what: str, hint: str | None) -> None:
+    with pytest.raises(regspec.RegspecError) as caught:
+        made(values, said, np.arange(min(2, len(values))))
+    (problem,) = caught.value.problems
+    assert problem.what == what
+    assert (problem.hint or "").startswith(hint or "")
+
+
+def test_what_is_said() -> None:
+    texts = ["id=drop", "age={impute: median, scale: standard}", "city=one_hot", "born.date=[year, days]", "v1.2=codes"]
+    found = columns_said([*texts, "born.scale=min_max", "a.b.impute=0"])
+    assert {name: each.model_dump(exclude_none=True) for name, each in found.items()} == {
+        "id": {"drop": True},
+        "age": {"impute": "median", "scale": "standard"},
+        "city": {"one_hot": True},
+        "born": {"date": ("year", "days"), "scale": "min_max"},
+        "v1.2": {"codes": True},
+        "a.b": {"impute": 0.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["city"], "'city' says nothing of a column\n   = write --columns.city one_hot"),
+        (["city=onehot"], "the column 'city' has no field 'onehot'"),
+        (["city=onehot"], "= did you mean 'one_hot'"),
+        (["age={scale: std}"], "'scale' of the column 'age' must be 'standard', 'min_max' or 'robust'"),
+        (["age=drop", "age=codes"], "two things are said of the column 'age'"),
+        (["age={one_hot: true, codes: true}"], "one_hot and codes, which don't go together"),
+        (["age={one_hot: true, scale: standard}"], "one_hot and scale, which don't go together"),
+        (["born={date: [yeer]}"], "must be 'year', 'month'"),
+    ],
+)
+def test_what_is_said_wrongly(texts: list[str], message: str) -> None:
+    with pytest.raises(regspec.RegspecError) as caught:
+        columns_said(texts)
+    assert message in str(caught.value), str(caught.value)
