@@ -37,6 +37,7 @@ layers:
 """
 PRICES = DIGITS.replace("image: {shape: [64]}", "x: {shape: [2]}").replace("units: 10", "units: 1")
 TABLE = "rooms,area,price\n" + "".join(f"{i % 4},{i % 7}.5,{3 * i % 11}.25\n" for i in range(40))
+TRAINING = "{regspec: 1, training: {optimizer: {sgd: {momentum: 0.9}}}, data: {train: digits}}"
 RESNET = "examples.recipes.any_module:ResNet"
 PLACEHOLDERS = {  # what may stand where a command says of what sort it is
     "FILES…": "examples/mlp.yaml",
@@ -112,7 +113,8 @@ def shortened(words: list[str]) -> list[str]:
 
 def files_of(where: str, words: list[str]) -> dict[str, str]:
     """The files that are the reader's own, by their names, with what a page says is in them."""
-    files = {"net.yaml": PRICES if "prices.csv" in words else DIGITS, "model.yaml": DIGITS, "prices.csv": TABLE}
+    net = PRICES if "prices.csv" in words else DIGITS
+    files = {"net.yaml": net, "spec.yaml": net, "model.yaml": DIGITS, "prices.csv": TABLE, "training.yaml": TRAINING}
     if where.endswith(".md"):
         blocks = [code for language, code in Page(where).blocks if language == "yaml"]
         files["classifier.yaml"] = next((code for code in blocks if code.startswith("# classifier.yaml")), DIGITS)

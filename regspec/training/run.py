@@ -35,15 +35,15 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.training import data, resuming
 from regspec.training.activities import activities
 from regspec.training.batches import Batches
+from regspec.training.checking import checked_outputs
 from regspec.training.data.targets import Target
 from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
+from regspec.training.file import Places, training_text
 from regspec.training.folder import Folder
 from regspec.training.module import Training, bound_optimizer
 from regspec.training.objective import Objective, OutputLoss, balanced
-from regspec.training.optimizers import optimizer_of
 from regspec.training.options import Options
-from regspec.training.outputs import outputs_said
 
 SHOWN = 512  # held-out examples on which activities are looked at
 
@@ -77,15 +77,24 @@ class Task:
     options: Options
 
     @classmethod
-    def of(cls, spec_file: Path, options: Options, parameters: Mapping[str, Any] | None = None) -> Task:
-        """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it."""
+    def of(
+        cls,
+        spec_file: Path,
+        options: Options,
+        parameters: Mapping[str, Any] | None = None,
+        places: Places | None = None,
+    ) -> Task:
+        """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it.
+
+        ``places`` are those of options that stand in a training file.
+        """
+        places = places or Places()
         spec = load(spec_file, parameters=parameters)
-        optimizer_of(options.optimizer)  # faults of these come before data is read, which may take a while
-        options.routes_of()
-        said = outputs_said(options.outputs)
         graph = graph_of(spec)
+        said = checked_outputs(options, places, graph)  # before data is read, which may take a while
         _check_starts(graph, str(spec_file))
-        loaded = data.load_data(options.data, graph, target=options.target, outputs=said, seed=options.seed)
+        with places.at("data"):
+            loaded = data.load_data(options.data, graph, target=options.target, outputs=said, seed=options.seed)
         return cls(spec_file, parameters or {}, spec, graph, loaded, options)
 
     def model(self) -> nn.Module:
@@ -122,6 +131,11 @@ class Task:
         if len(told) == 1:
             return told[0]
         return "; ".join(f"{target.name}: {each}" for target, each in zip(self.loaded.targets, told, strict=True))
+
+    def training(self, place: Folder) -> str:
+        """The training file of the run in a folder: every option, those that were inferred too."""
+        outputs = {target.name: target.said() for target in self.loaded.targets}
+        return training_text(self.options, outputs, place.path)
 
     def facts(self) -> dict[str, Any]:
         """What the run's folder says of the run."""
@@ -161,6 +175,7 @@ def train(
     *,
     console: Console | None = None,
     parameters: Mapping[str, Any] | None = None,
+    places: Places | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Run:
     """Trains the model of a spec's file, and writes a run's folder: by default one of its own under ``runs``.
@@ -173,13 +188,14 @@ def train(
         folder: where the run lies; it must be empty, or not be there.
         console: where lines are printed.
         parameters: values of the spec's parameters in place of its defaults.
+        places: where options stand in a training file.
         on_epoch: called with each epoch's number and metrics; what it raises ends the training.
 
     Raises:
         RegspecError: for a fault of the spec, data that does not fit it, a device that is not there, a loss that is not
             finite, or a folder that can't be written.
     """
-    task = Task.of(spec_file, options, parameters)
+    task = Task.of(spec_file, options, parameters, places)
     place = Folder.free(Path("runs") / task.spec.name) if folder is None else Folder(folder)
     if _is_first():
         place.check()
@@ -263,6 +279,8 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     model = task.model()
     if _is_first() and not place.spec.exists():
         place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
+    if _is_first() and is_penalized:  # a twin is no training of its own
+        place.write("training.yaml", task.training(place))
     lightning.seed_everything(options.seed, verbose=False)
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)

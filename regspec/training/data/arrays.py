@@ -14,8 +14,6 @@ from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data.wanted import Array, Names, Wanted
 
-BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
-
 
 @dataclass(frozen=True)
 class Arrays:

@@ -16,6 +16,7 @@ from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import fitted_inputs, shaped
 from regspec.training.data.targets import fitted_target
 from regspec.training.data.wanted import Array, Names, Wanted, wanted_outputs
+from regspec.training.options import BUNDLED
 from regspec.training.outputs import OutputSection
 from regspec.views.summary import plural
 
@@ -89,7 +90,7 @@ def _goal(part: arrays.Arrays | images.Files, wanted: Wanted, graph: Graph, sour
 
 def _read(source: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[Sequence[arrays.Arrays | images.Files], Names]:
     """One part, or the part to train on and the one held out; and the classes' names where the source has them."""
-    ending = "" if source in arrays.BUNDLED else Path(source).suffix.lower()
+    ending = "" if source in BUNDLED else Path(source).suffix.lower()
     if ending == ".npz":
         return [arrays.npz(source, graph, wanted)], None
     if ending in tables.ENDINGS:
@@ -97,14 +98,14 @@ def _read(source: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[Sequence
     inputs = {x.source for x in graph.inputs}
     if ":" not in source and (said := [each.said.target for each in wanted if each.said.target not in {None, *inputs}]):
         raise RegspecError(Problem(f"the target '{said[0]}' would be one of a file's, but '{source}' has its own"))
-    if source in arrays.BUNDLED:
+    if source in BUNDLED:
         return arrays.bundled(source, graph, wanted)
     if Path(source).is_dir():
         return images.read_images(source, graph, wanted)
     if ":" in source:
         return arrays.called_for(source, graph, wanted), None
     files = "a .npz, .csv or .parquet file, a folder of images"
-    hint = did_you_mean(source, arrays.BUNDLED) or f"it may be {', '.join(arrays.BUNDLED)}, {files}, or module:function"
+    hint = did_you_mean(source, BUNDLED) or f"it may be {', '.join(BUNDLED)}, {files}, or module:function"
     raise RegspecError(Problem(f"'{source}' is no data to train on", hint))
 
 
