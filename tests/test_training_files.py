@@ -57,6 +57,8 @@ WAYS: dict[str, list[tuple[str, list[str]]]] = {
         ("{adam: null}", ["adam"]),
         ("{adam: {}}", ["adam"]),
     ],
+    "clip_gradients": [("0.5", ["0.5"]), ("null", [])],
+    "accumulate": [("4", ["4"])],
     "lr": [("1e-2", ["0.01"]), ("1", ["1"])],
     "seed": [("7", ["7"])],
     "route": [("{l1: proximal, hidden.kernel: decay}", ["l1=proximal", "hidden.kernel=decay"])],

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from regspec.graph.network import Graph
-from regspec.text.problems import Problems, RegspecError
+from regspec.text.problems import Problem, Problems, RegspecError
 from regspec.training.data.wanted import wanted_outputs
 from regspec.training.file import Places
 from regspec.training.losses import loss_named
@@ -30,6 +30,11 @@ def checked_outputs(options: Options, places: Places, graph: Graph | None = None
     """
     problems = Problems()
     _check_called("optimizer", options.optimizer, optimizer_of, places, problems)
+    with _kept(problems), places.at("clip_gradients"):
+        if options.clip_gradients == 0:
+            raise RegspecError(
+                Problem("clip_gradients must be greater than 0", "nothing is learned from gradients of 0")
+            )
     before = len(problems)
     for each in options.route:
         with _kept(problems), places.at(f"route.{each.rpartition('=')[0]}"):

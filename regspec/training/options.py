@@ -33,7 +33,7 @@ class Option:
     """
 
     help: str
-    least: int | None = None
+    least: float | None = None
     most: int | None = None
     metavar: str | None = None
     is_changeable: bool = False
@@ -90,6 +90,13 @@ class Options:
         ),
     ] = "adam"
     lr: Annotated[float, Option("The learning rate.", least=0)] = 1e-3
+    clip_gradients: Annotated[
+        float | None,
+        Option("The most that the norm of a step's gradient may be; a longer one is scaled down.", least=0),
+    ] = None
+    accumulate: Annotated[
+        int, Option("Batches in a step of the optimizer: like one batch of them all, in less memory.", least=1)
+    ] = 1
     seed: Annotated[
         int, Option("Of weights, split and order of the data, and what layers draw.", least=0, most=2**32 - 1)
     ] = 0
