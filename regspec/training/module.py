@@ -133,13 +133,13 @@ class Training(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         is_spread = self.trainer.world_size > 1
-        steps = steps_of(self.batches, self.options)
+        steps = steps_of(self.batches, self.options.accumulate)
         return bound_optimizer(self.model, self.options, steps, is_penalized=self.is_penalized, is_spread=is_spread)
 
 
-def steps_of(batches: Batches, options: Options) -> int:
-    """How many steps of the optimizer an epoch has."""
-    return math.ceil(len(batches) / options.accumulate)
+def steps_of(batches: Batches, several: int) -> int:
+    """How many steps of the optimizer an epoch has, each of ``several`` batches."""
+    return math.ceil(len(batches) / several)
 
 
 def bound_optimizer(

@@ -90,6 +90,14 @@ class Options:
         ),
     ] = "adam"
     lr: Annotated[float, Option("The learning rate.", least=0)] = 1e-3
+    schedule: Annotated[
+        str | None,
+        Option(
+            "Of the learning rate: 'cosine warmup=200', 'linear_decay end=0.1', and torch's, such as "
+            "'step step_size=10 gamma=0.5', 'reduce_lr_on_plateau patience=3'; by=steps counts steps, and not epochs.",
+            form=Called | None,
+        ),
+    ] = None
     clip_gradients: Annotated[
         float | None,
         Option("The most that the norm of a step's gradient may be; a longer one is scaled down.", least=0),

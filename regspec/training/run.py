@@ -41,9 +41,10 @@ from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
 from regspec.training.file import Places, training_text
 from regspec.training.folder import Folder
-from regspec.training.module import Training, bound_optimizer
+from regspec.training.module import Training, bound_optimizer, steps_of
 from regspec.training.objective import Objective, OutputLoss, balanced
 from regspec.training.options import Options
+from regspec.training.rates import Rates, schedule_of
 
 SHOWN = 512  # held-out examples on which activities are looked at
 
@@ -75,6 +76,7 @@ class Task:
     graph: Graph
     loaded: data.Data
     options: Options
+    places: Places  # of options that stand in a training file
 
     @classmethod
     def of(
@@ -95,7 +97,7 @@ class Task:
         _check_starts(graph, str(spec_file))
         with places.at("data"):
             loaded = data.load_data(options.data, graph, target=options.target, outputs=said, seed=options.seed)
-        return cls(spec_file, parameters or {}, spec, graph, loaded, options)
+        return cls(spec_file, parameters or {}, spec, graph, loaded, options, places)
 
     def model(self) -> nn.Module:
         """The model as it is before training."""
@@ -269,22 +271,27 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     options, loaded = task.options, task.loaded
     epochs = Epochs(place, task.facts(), console, options.epochs, on_epoch)
     callbacks: list[Any] = [epochs, Resumable(place, epochs)]
+    if options.schedule is not None:
+        callbacks.append(Rates(schedule_of(options.schedule), epochs))
     if options.patience is not None:
         callbacks.append(Patience(options.patience))
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
+    shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
+    batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
+    held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
     objective = task.objective()
-    bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
+    optimizer = bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
+    if options.schedule is not None:
+        with task.places.at("schedule"):
+            schedule_of(options.schedule).of(optimizer, options.epochs * steps_of(batches, options.accumulate))
     model = task.model()
     if _is_first() and not place.spec.exists():
         place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
     if _is_first() and is_penalized:  # a twin is no training of its own
         place.write("training.yaml", task.training(place))
     lightning.seed_everything(options.seed, verbose=False)
-    shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
-    batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
-    held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
     training = Training(model, objective, options, batches, is_penalized=is_penalized)
     if options.compile:
         model.compile()
