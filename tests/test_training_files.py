@@ -67,6 +67,7 @@ WAYS: dict[str, list[tuple[str, list[str]]]] = {
     "clip_gradients": [("0.5", ["0.5"]), ("null", [])],
     "accumulate": [("4", ["4"])],
     "lr": [("1e-2", ["0.01"]), ("1", ["1"])],
+    "ema": [("0.99", ["0.99"]), ("null", [])],
     "seed": [("7", ["7"])],
     "route": [("{l1: proximal, hidden.kernel: decay}", ["l1=proximal", "hidden.kernel=decay"])],
     "class_weights": [("balanced", ["balanced"]), ("null", [])],

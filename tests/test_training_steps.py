@@ -15,6 +15,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import swa_utils
 
 import regspec
 from regspec.graph.loading import graph_of
@@ -49,6 +50,15 @@ def run_of(spec: Path, *, folder: Path | None = None, on_epoch: OnEpoch | None =
     made = Options(**{"data": "wine", "epochs": 3, "batch_size": SIZE, "optimizer": "sgd", "lr": 0.3, **options})
     place = folder or spec.parent / f"run{len([*spec.parent.iterdir()])}"
     return train(spec, made, place, console=Console(file=io.StringIO()), on_epoch=on_epoch)
+
+
+class StopError(Exception):
+    pass
+
+
+def stop(epoch: int, metrics: object) -> None:
+    if epoch == 3:
+        raise StopError
 
 
 def batches(spec: Path, epochs: int) -> Iterator[list[tuple[Tensor, ...]]]:
@@ -121,6 +131,60 @@ def test_outputs_on_a_gradient_route_are_refused_there(spec: Path) -> None:
 def test_no_gradient_is_refused(spec: Path) -> None:
     with pytest.raises(regspec.RegspecError, match="clip_gradients must be greater than 0"):
         run_of(spec, clip_gradients=0.0)
+
+
+# -- averages ----------------------------------------------------------------------------------------------------------
+
+COUNTS = NET.replace("LayerNormalization", "BatchNormalization: {momentum: 0.5}")
+
+
+@pytest.mark.parametrize("several", [1, 2])
+def test_an_average_of_the_weights(several: int, spec: Path) -> None:
+    """torch's AveragedModel, with the statistics of normalizations; its loss is the held-out one."""
+    spec.write_text(COUNTS)
+    model = regspec.build(spec, seed=0)
+    average: Any = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.8), use_buffers=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    for epoch in batches(spec, 3):
+        for index, (x, y) in enumerate(epoch):
+            size = sum(len(each[0]) for each in epoch[index // several * several :][:several])
+            (loss_of(model, x, y) * len(x) / size).backward()
+            if index % several == several - 1 or index == len(epoch) - 1:
+                optimizer.step()
+                optimizer.zero_grad()
+                average.update_parameters(model)
+    run = run_of(spec, ema=0.8, accumulate=several)
+    kept = load_file(run.folder / "weights.safetensors")
+    expected = {name: each for name, each in average.module.state_dict().items() if "num_batches" not in name}
+    torch.testing.assert_close({name: kept[name] for name in expected}, expected)
+    assert not torch.allclose(kept["hidden.weight"], model.hidden.weight)
+    loaded = load_data("wine", graph_of(regspec.load(spec)))
+    x, y = loaded.held_out[range(len(loaded.held_out))]
+    assert run.metrics["held_out_loss"] == pytest.approx(F.cross_entropy(average.module.eval()(x), y).item())
+
+
+def test_an_average_goes_on(spec: Path) -> None:
+    """After a run that is stopped, and after one that has ended."""
+    spec.write_text(COUNTS)
+    options: dict[str, Any] = {"ema": 0.8, "optimizer": "adam", "schedule": "reduce_lr_on_plateau patience=0"}
+    whole = run_of(spec, epochs=4, **options)
+    with pytest.raises(StopError):
+        run_of(spec, folder=spec.parent / "stopped", on_epoch=stop, epochs=4, **options)
+    runs = [resume(spec.parent / "stopped", {}, console=Console(file=io.StringIO()))]
+    runs.append(resume(run_of(spec, epochs=2, **options).folder, {"epochs": 4}, console=Console(file=io.StringIO())))
+    for again in runs:
+        states = [load_file(each.folder / "weights.safetensors") for each in (whole, again)]
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+        assert {**whole.metrics, "seconds": 0} == {**again.metrics, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"ema": 1.0}, "ema must be less than 1"), ({"ema": 0.9, "strategy": "fsdp"}, "ema is not for weights that are")],
+)
+def test_what_is_no_average(options: dict[str, Any], message: str, spec: Path) -> None:
+    with pytest.raises(regspec.RegspecError, match=message):
+        run_of(spec, **options)
 
 
 # -- the learning rate -------------------------------------------------------------------------------------------------
@@ -210,14 +274,6 @@ def test_schedules(text: str, spec: Path) -> None:
 @pytest.mark.parametrize("text", SCHEDULES)
 def test_a_schedule_goes_on(text: str, spec: Path) -> None:
     """A run that ends after an epoch, and is resumed, is the uninterrupted one."""
-
-    class StopError(Exception):
-        pass
-
-    def stop(epoch: int, metrics: object) -> None:
-        if epoch == 3:
-            raise StopError
-
     options = {"schedule": text, "epochs": 4, "accumulate": 2, "optimizer": "sgd momentum=0.9"}
     whole = run_of(spec, **options)
     with pytest.raises(StopError):

@@ -41,6 +41,11 @@ def checked_outputs(options: Options, places: Places, graph: Graph | None = None
             raise RegspecError(
                 Problem("clip_gradients must be greater than 0", "nothing is learned from gradients of 0")
             )
+    with _kept(problems), places.at("ema"):
+        if options.ema == 1:
+            raise RegspecError(Problem("ema must be less than 1", "an average of which all stays does not move"))
+        if options.ema is not None and options.strategy == "fsdp":
+            raise RegspecError(Problem("ema is not for weights that are sharded", "--strategy ddp averages them"))
     before = len(problems)
     for each in options.route:
         with _kept(problems), places.at(f"route.{each.rpartition('=')[0]}"):

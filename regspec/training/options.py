@@ -34,7 +34,7 @@ class Option:
 
     help: str
     least: float | None = None
-    most: int | None = None
+    most: float | None = None
     metavar: str | None = None
     is_changeable: bool = False
     is_of_one_run: bool = False
@@ -105,6 +105,14 @@ class Options:
     accumulate: Annotated[
         int, Option("Batches in a step of the optimizer: like one batch of them all, in less memory.", least=1)
     ] = 1
+    ema: Annotated[
+        float | None,
+        Option(
+            "Evaluate and keep the moving average of the weights over the steps; so much of it stays in each: 0.999.",
+            least=0,
+            most=1,
+        ),
+    ] = None
     seed: Annotated[
         int, Option("Of weights, split and order of the data, and what layers draw.", least=0, most=2**32 - 1)
     ] = 0

@@ -34,6 +34,7 @@ from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
 from regspec.training import data, resuming
 from regspec.training.activities import activities
+from regspec.training.averaging import Average
 from regspec.training.batches import Batches
 from regspec.training.checking import checked_outputs
 from regspec.training.data.targets import Target
@@ -275,6 +276,8 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         callbacks.append(Rates(schedule_of(options.schedule), epochs))
     if options.patience is not None:
         callbacks.append(Patience(options.patience))
+    if options.ema is not None:
+        callbacks.append(Average(options.ema))  # after those that keep what they see of the average
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
