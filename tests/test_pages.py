@@ -22,6 +22,8 @@ from torch.nn import functional as F
 import regspec
 from regspec.keras.verification.verifying import Verification
 from regspec.language.schedules import SCHEDULES, parse_schedules
+from regspec.training.losses import LOSSES
+from regspec.training.metrics import _OF_CLASSES, _OF_QUANTITIES
 from regspec.training.run import Options, train
 
 from .commands import as_torchrun, run_script
@@ -387,6 +389,12 @@ def test_training_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = block("training", "python", "load_state_dict")
     model = run("training", code, {"regspec": regspec, "safetensors": safetensors})["model"]
     torch.testing.assert_close(model.state_dict(), trained.state_dict(), rtol=0, atol=0)
+
+
+def test_training_names_every_loss_and_metric() -> None:
+    text = (FOLDER / "training.md").read_text(encoding="utf-8")
+    told = {*re.findall(r"`(\w+)`", text[text.index("- `loss`:") : text.index("## Options")])}
+    assert {*LOSSES, *_OF_CLASSES, *_OF_QUANTITIES} <= told
 
 
 @pytest.mark.usefixtures("_registry")

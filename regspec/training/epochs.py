@@ -107,8 +107,8 @@ class Epochs(Callback):
         has_terms = any(name.startswith("penalty/") for name in row)
         named = {name: label for name, label in LABELS.items() if name in row and (has_terms or name != "penalty")}
         shown = "  ".join(f"{label} {_shown(row[name])}" for name, label in named.items())
-        of_outputs = (name.partition("/") for name in row if name.startswith("held_out_accuracy/"))
-        shown += "".join(f"  {output} accuracy {_shown(row[f'{what}/{output}'])}" for what, _, output in of_outputs)
+        others = [name for name in row if name.startswith("held_out_") and name not in LABELS and "loss" not in name]
+        shown += "".join(f"  {_told(name)} {_shown(row[name])}" for name in others)
         self.console.print(f"epoch {len(self.rows):>{len(str(self.total))}}/{self.total}  {shown}", **PLAIN)
 
     def _seconds(self) -> float:
@@ -135,6 +135,12 @@ class Resumable(Checkpoint):
     def on_train_epoch_end(self, trainer: lightning.Trainer, training: Any) -> None:
         if not self.epochs.is_interrupted:
             trainer.save_checkpoint(self.folder.checkpoint)
+
+
+def _told(column: str) -> str:
+    """A held-out figure for people: ``kind accuracy`` for ``held_out_accuracy/kind``."""
+    what, _, output = column.removeprefix("held_out_").partition("/")
+    return f"{output} {what}".strip()
 
 
 def _shown(value: float) -> str:

@@ -115,11 +115,8 @@ class Task:
         is_only = len(self.loaded.targets) == 1
         is_balanced = target.wanted.said.class_weights or (is_only and self.options.class_weights)
         if is_balanced and target.kind != "classes":
-            raise RegspecError(
-                Problem(
-                    f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
-                )
-            )
+            what = f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
+            raise RegspecError(Problem(what))
         last = program_of(self.graph).last_module(target.wanted.index)
         return OutputLoss(
             target,
@@ -290,12 +287,13 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         with task.places.at("schedule"):
             schedule_of(options.schedule).of(optimizer, options.epochs * steps_of(batches, options.accumulate))
     model = task.model()
+    with task.places.at("outputs", key=True):  # whose metrics there may not be
+        training = Training(model, objective, options, batches, is_penalized=is_penalized)
     if _is_first() and not place.spec.exists():
         place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
     if _is_first() and is_penalized:  # a twin is no training of its own
         place.write("training.yaml", task.training(place))
     lightning.seed_everything(options.seed, verbose=False)
-    training = Training(model, objective, options, batches, is_penalized=is_penalized)
     if options.compile:
         model.compile()
     checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None
