@@ -40,6 +40,7 @@ OPTIONS = Option.all_of(Options)
 # Of each option: how a training file says it, what the command line takes for the same.
 WAYS: dict[str, list[tuple[str, list[str]]]] = {
     "data": [("wine", ["wine"]), ("module:function", ["module:function"])],
+    "validation": [("iris", ["iris"]), ("null", [])],
     "target": [("price", ["price"]), ("3", ["3"]), ("null", [])],
     "outputs": [
         ("{price: {loss: huber, delta: 0.5}, kind: {class_weights: balanced}}",
@@ -246,11 +247,15 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     Path("conf").mkdir()
     rows = [",".join(f"{(row * column) % 7}.5" for column in range(13)) + f",{'uvw'[row % 3]}" for row in range(30)]
     Path("conf/table.csv").write_text("\n".join([",".join(f"c{each}" for each in range(14)), *rows]))
-    Path("conf/t.yaml").write_text("{regspec: 1, training: {epochs: 1}, data: {train: table.csv, target: c13}}")
+    Path("conf/other.csv").write_text(Path("conf/table.csv").read_text())
+    Path("conf/t.yaml").write_text(
+        "{regspec: 1, training: {epochs: 1}, data: {train: table.csv, validation: other.csv, target: c13}}"
+    )
     Path("net.yaml").write_text(NET)
     assert command("train", "net.yaml", "--with", "conf/t.yaml", "-o", "runs/a", cwd=tmp_path).code == 0
     assert parse(Path("runs/a/training.yaml").read_text()).data["data"] == {
         "train": "../../conf/table.csv",
+        "validation": "../../conf/other.csv",
         "target": "c13",
     }
     done = command("train", "spec.yaml", "--with", "training.yaml", "-o", "again", cwd=tmp_path / "runs/a")

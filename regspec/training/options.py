@@ -64,6 +64,10 @@ class Options:
             is_path=True,
         ),
     ] = "digits"
+    validation: Annotated[
+        str | None,
+        Option("What is held out, in place of a fifth of the data: as those.", section="data", is_path=True),
+    ] = None
     target: Annotated[
         str | None,
         Option(

@@ -97,7 +97,14 @@ class Task:
         said = checked_outputs(options, places, graph)  # before data is read, which may take a while
         _check_starts(graph, str(spec_file))
         with places.at("data"):
-            loaded = data.load_data(options.data, graph, target=options.target, outputs=said, seed=options.seed)
+            loaded = data.load_data(
+                options.data,
+                graph,
+                validation=options.validation,
+                target=options.target,
+                outputs=said,
+                seed=options.seed,
+            )
         return cls(spec_file, parameters or {}, spec, graph, loaded, options, places)
 
     def model(self) -> nn.Module:

@@ -21,6 +21,7 @@ class Arrays:
 
     inputs: Mapping[str, Array]
     targets: Mapping[str, Array]
+    columns: tuple[str, ...] = ()  # of a table: the names of all, in their order
 
 
 def bundled(name: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Arrays], Names]:
