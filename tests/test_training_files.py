@@ -71,6 +71,8 @@ WAYS: dict[str, list[tuple[str, list[str]]]] = {
     "ema": [("0.99", ["0.99"]), ("null", [])],
     "seed": [("7", ["7"])],
     "route": [("{l1: proximal, hidden.kernel: decay}", ["l1=proximal", "hidden.kernel=decay"])],
+    "weights": [("pretrained", ["pretrained"]), ("null", [])],
+    "weights_skip": [("'head.*'", ["head.*"])],
     "class_weights": [("balanced", ["balanced"]), ("null", [])],
     "patience": [("4", ["4"]), ("null", [])],
     "baseline": [("true", [""])],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -41,6 +42,8 @@ def checked_outputs(options: Options, places: Places, graph: Graph | None = None
             raise RegspecError(
                 Problem("clip_gradients must be greater than 0", "nothing is learned from gradients of 0")
             )
+    with _kept(problems), places.at("weights_skip"):
+        _check_pattern(options)
     with _kept(problems), places.at("ema"):
         if options.ema == 1:
             raise RegspecError(Problem("ema must be less than 1", "an average of which all stays does not move"))
@@ -70,6 +73,17 @@ def checked_outputs(options: Options, places: Places, graph: Graph | None = None
     if problems:
         raise RegspecError(problems)
     return said
+
+
+def _check_pattern(options: Options) -> None:
+    if options.weights_skip is None:
+        return
+    if options.weights is None:
+        raise RegspecError(Problem("weights_skip is for --weights, which is not given"))
+    try:
+        re.compile(options.weights_skip)
+    except re.error as error:
+        raise RegspecError(Problem(f"'{options.weights_skip}' is no regular expression: {error}")) from None
 
 
 def _check_called(option: str, text: str, check: Callable[[str], Any], places: Places, problems: Problems) -> None:
