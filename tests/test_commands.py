@@ -48,6 +48,7 @@ layers:
 outputs: [price, kind]
 """
 KINDS = "rooms,area,price,kind\n" + "".join(f"{i % 4},{i % 7}.5,{3 * i % 11}.25,{'abc'[i % 3]}\n" for i in range(40))
+TRAINING = "{regspec: 1, training: {optimizer: {sgd: {momentum: 0.9}}}, data: {train: digits}}"
 RESNET = "examples.recipes.any_module:ResNet"
 PLACEHOLDERS = {  # what may stand where a command says of what sort it is
     "FILES…": "examples/mlp.yaml",
@@ -123,7 +124,8 @@ def shortened(words: list[str]) -> list[str]:
 
 def files_of(where: str, words: list[str]) -> dict[str, str]:
     """The files that are the reader's own, by their names, with what a page says is in them."""
-    files = {"net.yaml": PRICES if "prices.csv" in words else DIGITS, "model.yaml": DIGITS, "prices.csv": TABLE}
+    net = PRICES if "prices.csv" in words else DIGITS
+    files = {"net.yaml": net, "spec.yaml": net, "model.yaml": DIGITS, "prices.csv": TABLE, "training.yaml": TRAINING}
     if "houses.csv" in words:
         files |= {"net.yaml": HOUSES, "houses.csv": KINDS}
     if where.endswith(".md"):

@@ -52,6 +52,7 @@ class Epochs(Callback):
         self.steps = 0  # of the optimizer, when the run has ended
         self.is_interrupted = False
         self._begun = 0.0
+        self._rate = 0.0
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -65,6 +66,7 @@ class Epochs(Callback):
         self.rows = list(state_dict["rows"])
 
     def on_train_batch_start(self, trainer: lightning.Trainer, training: Any, batch: Any, batch_idx: int) -> None:
+        self._rate = trainer.optimizers[0].param_groups[0]["lr"]
         if batch_idx:  # the first batch, because in a resumed run Lightning does not call `on_train_epoch_start`
             return
         self._begun = time.perf_counter()
@@ -84,7 +86,7 @@ class Epochs(Callback):
             kept = "; earlier epochs are kept" if self.rows else ", or smaller numbers in the data"
             raise DivergedError(Problem(f"{what}: {told}", f"a smaller --lr may help{kept}"))
         row = {"epoch": trainer.current_epoch + 1, "seconds": round(time.perf_counter() - self._begun, 4)}
-        row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row["learning_rate"] = self._rate  # of the last step
         row |= metrics | _of_weights(training.model)
         self.rows.append(row)
         if "held_out_loss" in row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import threading
@@ -34,16 +35,19 @@ from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
 from regspec.training import data, resuming
 from regspec.training.activities import activities
+from regspec.training.averaging import Average
 from regspec.training.batches import Batches
+from regspec.training.checking import checked_outputs
 from regspec.training.data.targets import Target
 from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
+from regspec.training.file import Places, training_text
 from regspec.training.folder import Folder
-from regspec.training.module import Training, bound_optimizer
+from regspec.training.module import Training, bound_optimizer, steps_of
 from regspec.training.objective import Objective, OutputLoss, balanced
-from regspec.training.optimizers import optimizer_of
 from regspec.training.options import Options
-from regspec.training.outputs import outputs_said
+from regspec.training.rates import Rates, schedule_of
+from regspec.training.starting import begin_with
 
 SHOWN = 512  # held-out examples on which activities are looked at
 
@@ -75,18 +79,35 @@ class Task:
     graph: Graph
     loaded: data.Data
     options: Options
+    places: Places  # of options that stand in a training file
 
     @classmethod
-    def of(cls, spec_file: Path, options: Options, parameters: Mapping[str, Any] | None = None) -> Task:
-        """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it."""
+    def of(
+        cls,
+        spec_file: Path,
+        options: Options,
+        parameters: Mapping[str, Any] | None = None,
+        places: Places | None = None,
+    ) -> Task:
+        """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it.
+
+        ``places`` are those of options that stand in a training file.
+        """
+        places = places or Places()
         spec = load(spec_file, parameters=parameters)
-        optimizer_of(options.optimizer)  # faults of these come before data is read, which may take a while
-        options.routes_of()
-        said = outputs_said(options.outputs)
         graph = graph_of(spec)
-        _check_starts(graph, str(spec_file))
-        loaded = data.load_data(options.data, graph, target=options.target, outputs=said, seed=options.seed)
-        return cls(spec_file, parameters or {}, spec, graph, loaded, options)
+        said = checked_outputs(options, places, graph)  # before data is read, which may take a while
+        _check_starts(graph, options, str(spec_file))
+        with places.at("data"):
+            loaded = data.load_data(
+                options.data,
+                graph,
+                validation=options.validation,
+                target=options.target,
+                outputs=said,
+                seed=options.seed,
+            )
+        return cls(spec_file, parameters or {}, spec, graph, loaded, options, places)
 
     def model(self) -> nn.Module:
         """The model as it is before training."""
@@ -120,6 +141,11 @@ class Task:
             return told[0]
         return "; ".join(f"{target.name}: {each}" for target, each in zip(self.loaded.targets, told, strict=True))
 
+    def training(self, place: Folder) -> str:
+        """The training file of the run in a folder: every option, those that were inferred too."""
+        outputs = {target.name: target.said() for target in self.loaded.targets}
+        return training_text(self.options, outputs, place.path)
+
     def facts(self) -> dict[str, Any]:
         """What the run's folder says of the run."""
         return {
@@ -138,14 +164,15 @@ class Task:
         }
 
 
-def _check_starts(graph: Graph, path: str) -> None:
-    """Raises `RegspecError` where a layer takes numbers from a state_dict, which a training does not begin with."""
+def _check_starts(graph: Graph, options: Options, path: str) -> None:
+    """Raises `RegspecError` where a layer takes numbers from a state_dict, and a training begins without these."""
     problems = []
+    is_skipped = re.compile(options.weights_skip or r"(?!)").fullmatch
     for node in graph.layers():
         slots = [weight.slot for weight in node.resolved.weights if weight.is_loaded]
-        if slots:
+        if slots and (options.weights is None or any(is_skipped(f"{node.name}.{slot}") for slot in slots)):
             what = f"'{node.name}' has {' and '.join(slots)} that are loaded, but a training begins without weights"
-            hint = f"give numbers as {' and '.join(map(repr, slots))}"
+            hint = f"give numbers as {' and '.join(map(repr, slots))}, or --weights"
             problems.append(node.origin.problem(what, hint) if node.origin else Problem(what, hint, path))
     if problems:
         raise RegspecError(problems)
@@ -158,6 +185,7 @@ def train(
     *,
     console: Console | None = None,
     parameters: Mapping[str, Any] | None = None,
+    places: Places | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Run:
     """Trains the model of a spec's file, and writes a run's folder: by default one of its own under ``runs``.
@@ -170,13 +198,14 @@ def train(
         folder: where the run lies; it must be empty, or not be there.
         console: where lines are printed.
         parameters: values of the spec's parameters in place of its defaults.
+        places: where options stand in a training file.
         on_epoch: called with each epoch's number and metrics; what it raises ends the training.
 
     Raises:
         RegspecError: for a fault of the spec, data that does not fit it, a device that is not there, a loss that is not
             finite, or a folder that can't be written.
     """
-    task = Task.of(spec_file, options, parameters)
+    task = Task.of(spec_file, options, parameters, places)
     place = Folder.free(Path("runs") / task.spec.name) if folder is None else Folder(folder)
     if _is_first():
         place.check()
@@ -250,20 +279,37 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     options, loaded = task.options, task.loaded
     epochs = Epochs(place, task.facts(), console, options.epochs, on_epoch)
     callbacks: list[Any] = [epochs, Resumable(place, epochs)]
+    if options.schedule is not None:
+        callbacks.append(Rates(schedule_of(options.schedule), epochs))
     if options.patience is not None:
         callbacks.append(Patience(options.patience))
+    if options.ema is not None:
+        callbacks.append(Average(options.ema))  # after those that keep what they see of the average
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
-    objective = task.objective()
-    bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
-    model = task.model()
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
     held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
-    training = Training(model, objective, options, batches, is_penalized=is_penalized)
+    objective = task.objective()
+    optimizer = bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
+    if options.schedule is not None:
+        with task.places.at("schedule"):
+            schedule_of(options.schedule).of(optimizer, options.epochs * steps_of(batches, options.accumulate))
+    model = task.model()
+    whole = place if is_penalized else Folder(place.path.parent)
+    begun = [each for each in (place.initial, whole.initial) if each.exists()]
+    if begun:  # a resumed run needs no other's weights, and a twin begins as the run does
+        begin_with(model, str(begun[0]))
+    elif options.weights is not None:
+        with task.places.at("weights"):
+            console.print(str(begin_with(model, options.weights, options.weights_skip)), **PLAIN)
+    with task.places.at("outputs", key=True):  # whose metrics there may not be
+        training = Training(model, objective, options, batches, is_penalized=is_penalized)
     if _is_first() and not place.spec.exists():
         place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
+    if _is_first() and is_penalized:  # a twin is no training of its own
+        place.write("training.yaml", task.training(place))
     lightning.seed_everything(options.seed, verbose=False)
     if options.compile:
         model.compile()

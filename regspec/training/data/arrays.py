@@ -14,8 +14,6 @@ from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data.wanted import Array, Names, Wanted
 
-BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
-
 
 @dataclass(frozen=True)
 class Arrays:
@@ -23,6 +21,7 @@ class Arrays:
 
     inputs: Mapping[str, Array]
     targets: Mapping[str, Array]
+    columns: tuple[str, ...] = ()  # of a table: the names of all, in their order
 
 
 def bundled(name: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Arrays], Names]:

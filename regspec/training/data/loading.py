@@ -16,16 +16,19 @@ from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import fitted_inputs, shaped
 from regspec.training.data.targets import fitted_target
 from regspec.training.data.wanted import Array, Names, Wanted, wanted_outputs
+from regspec.training.options import BUNDLED
 from regspec.training.outputs import OutputSection
 from regspec.views.summary import plural
 
 HELD_OUT = 0.2
+Part = arrays.Arrays | images.Files
 
 
 def load_data(
     source: str,
     graph: Graph,
     *,
+    validation: str | None = None,
     target: str | None = None,
     outputs: Mapping[str, OutputSection] | None = None,
     seed: int = 0,
@@ -51,6 +54,7 @@ def load_data(
               whole numbers;
             - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair.
         graph: The model's graph.
+        validation: What is held out, in place of a fifth: a source whose classes and columns are those of the first.
         target: The only output's target: an array, a column (several as ``a,b``), or an input, which it learns to give.
         outputs: What is said of outputs, by their names; those of which nothing is said do not learn then.
         seed: Which examples are held out; of classes, the same share of each.
@@ -60,19 +64,26 @@ def load_data(
     """
     wanted = wanted_outputs(graph, outputs or {}, target)
     parts, names = _read(source, graph, wanted)
+    sources = [source] * 2
+    if validation is not None:
+        sources = [source, validation]
+        parts = [*parts, _held_out(validation, source, parts, names, graph, wanted)]
     least = 2 if len(parts) == 1 else 1
     if (number := min(len(goal) for part in parts for goal in part.targets.values())) < least:
         what = ", too few to hold some out" if len(parts) == 1 else " to train on or to hold out"
         raise RegspecError(Problem(f"'{source}' has {plural(number, 'example', 'examples')}{what}"))
     fitted = [
-        fitted_target([_goal(part, each, graph, source) for part in parts], names, each, source) for each in wanted
+        fitted_target(
+            [_goal(part, each, graph, own) for own, part in zip(sources, parts, strict=False)], names, each, source
+        )
+        for each in wanted
     ]
     goals = [tuple(tensors[index] for tensors, _ in fitted) for index in range(len(parts))]
     examples: list[images.Images | InMemory] = [
         images.Images(part.files, goal, part.form)
         if isinstance(part, images.Files)
-        else InMemory(fitted_inputs(part.inputs, graph, source), goal)
-        for part, goal in zip(parts, goals, strict=True)
+        else InMemory(fitted_inputs(part.inputs, graph, own), goal)
+        for own, part, goal in zip(sources, parts, goals, strict=False)
     ]
     if len(examples) == 1:
         examples = [examples[0].part(rows) for rows in _division(goals[0], seed)]
@@ -80,31 +91,57 @@ def load_data(
     return Data(train, held_out, tuple(target for _, target in fitted))
 
 
-def _goal(part: arrays.Arrays | images.Files, wanted: Wanted, graph: Graph, source: str) -> Array:
+def _held_out(
+    validation: str, source: str, parts: Sequence[Part], names: Names, graph: Graph, wanted: Sequence[Wanted]
+) -> Part:
+    """The part that a source of its own holds out. Raises where it does not go with what is trained on."""
+    if len(parts) > 1:
+        hint = "leave out --validation, or give the part to train on alone"
+        raise RegspecError(Problem(f"'{source}' has a part that is held out already", hint))
+    (train,) = parts
+    columns = train.columns if isinstance(train, arrays.Arrays) else ()
+    (held_out, *others), _ = _read(validation, graph, wanted, columns=columns, names=names)
+    if others:
+        raise RegspecError(Problem(f"'{validation}' has two parts, and one is to be held out"))
+    if isinstance(held_out, images.Files) != isinstance(train, images.Files):
+        raise RegspecError(Problem(f"'{validation}' is to be held out, but is no data like '{source}'"))
+    for name, goal in train.targets.items():
+        other = held_out.targets[name]
+        if goal.dtype.kind == other.dtype.kind == "U" and (new := sorted({*other.tolist()} - {*goal.tolist()})):
+            raise RegspecError(Problem(f"'{validation}' has the class '{new[0]}', which '{source}' does not have"))
+    return held_out
+
+
+def _goal(part: Part, wanted: Wanted, graph: Graph, source: str) -> Array:
     """The target of an output in a part of the data. One that is an input may come in a row, as inputs may."""
     goal = part.targets[wanted.name]
     is_input = isinstance(part, arrays.Arrays) and any(goal is array for array in part.inputs.values())
     return shaped(goal, wanted.x, source) if is_input else goal
 
 
-def _read(source: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[Sequence[arrays.Arrays | images.Files], Names]:
-    """One part, or the part to train on and the one held out; and the classes' names where the source has them."""
-    ending = "" if source in arrays.BUNDLED else Path(source).suffix.lower()
+def _read(
+    source: str, graph: Graph, wanted: Sequence[Wanted], *, columns: Sequence[str] = (), names: Names = None
+) -> tuple[Sequence[Part], Names]:
+    """One part, or the part to train on and the one held out; and the classes' names where the source has them.
+
+    ``columns`` and ``names`` are those of the source that is trained on, where another one is held out.
+    """
+    ending = "" if source in BUNDLED else Path(source).suffix.lower()
     if ending == ".npz":
         return [arrays.npz(source, graph, wanted)], None
     if ending in tables.ENDINGS:
-        return [tables.read_table(source, graph, wanted)], None
+        return [tables.read_table(source, graph, wanted, columns)], None
     inputs = {x.source for x in graph.inputs}
     if ":" not in source and (said := [each.said.target for each in wanted if each.said.target not in {None, *inputs}]):
         raise RegspecError(Problem(f"the target '{said[0]}' would be one of a file's, but '{source}' has its own"))
-    if source in arrays.BUNDLED:
+    if source in BUNDLED:
         return arrays.bundled(source, graph, wanted)
     if Path(source).is_dir():
-        return images.read_images(source, graph, wanted)
+        return images.read_images(source, graph, wanted, names)
     if ":" in source:
         return arrays.called_for(source, graph, wanted), None
     files = "a .npz, .csv or .parquet file, a folder of images"
-    hint = did_you_mean(source, arrays.BUNDLED) or f"it may be {', '.join(arrays.BUNDLED)}, {files}, or module:function"
+    hint = did_you_mean(source, BUNDLED) or f"it may be {', '.join(BUNDLED)}, {files}, or module:function"
     raise RegspecError(Problem(f"'{source}' is no data to train on", hint))
 
 

@@ -73,10 +73,16 @@ class Table:
             raise RegspecError(Problem(f"column '{name}' {what} in {where}{more}", hint, path=self.path))
 
 
-def read_table(path: str, graph: Graph, wanted: Sequence[Wanted]) -> Arrays:
-    """The columns of a file: the inputs, and the targets by their names; of one output several, or the last column."""
+def read_table(path: str, graph: Graph, wanted: Sequence[Wanted], columns: Sequence[str] = ()) -> Arrays:
+    """The columns of a file: the inputs, and the targets by their names; of one output several, or the last column.
+
+    ``columns`` are those of another file, of which this one is a continuation: in whatever order it has them, with
+    others or without.
+    """
     table = _csv(path) if path.lower().endswith(".csv") else _parquet(path)
-    names = table.frame.columns
+    if missing := [name for name in columns if name not in table.frame.columns]:
+        raise RegspecError(Problem(f"has no column '{missing[0]}', which the data to train on have", path=path))
+    names = [*columns] or table.frame.columns
     own_inputs = {x.source for x in graph.inputs} - {*names}  # which a target may be, too
     by_output = {
         each.name: _goals(each, names, path, is_only=len(wanted) == 1)
@@ -97,7 +103,7 @@ def read_table(path: str, graph: Graph, wanted: Sequence[Wanted]) -> Arrays:
     inputs = {name: _side_by_side(arrays, own) for name, own in by_input.items()}
     targets = {name: arrays[own[0]] if len(own) == 1 else _side_by_side(arrays, own) for name, own in by_output.items()}
     targets |= {each.name: inputs[each.said.target or ""] for each in wanted if each.name not in by_output}
-    return Arrays(inputs, targets)
+    return Arrays(inputs, targets, tuple(names))
 
 
 def _side_by_side(arrays: Mapping[str, Array], names: Sequence[str]) -> Array:
