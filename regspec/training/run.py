@@ -125,7 +125,8 @@ class Task:
         is_balanced = target.wanted.said.class_weights or (is_only and self.options.class_weights)
         if is_balanced and target.kind != "classes":
             what = f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
-            raise RegspecError(Problem(what))
+            with self.places.at("class_weights"), self.places.at(f"outputs.{target.name}.class_weights"):
+                raise RegspecError(Problem(what))
         last = program_of(self.graph).last_module(target.wanted.index)
         return OutputLoss(
             target,
