@@ -115,18 +115,18 @@ class Task:
 
     def objective(self) -> Objective:
         """The losses of the outputs. Raises `RegspecError` where classes are to be weighted, and there are none."""
-        return Objective(
-            self._loss(target, examples)
-            for target, examples in zip(self.loaded.targets, self.loaded.train.targets, strict=True)
-        )
+        losses = []
+        for target, examples in zip(self.loaded.targets, self.loaded.train.targets, strict=True):
+            with self.places.at("class_weights"), self.places.at(f"outputs.{target.name}.class_weights"):
+                losses.append(self._loss(target, examples))
+        return Objective(losses)
 
     def _loss(self, target: Target, examples: Tensor) -> OutputLoss:
         is_only = len(self.loaded.targets) == 1
         is_balanced = target.wanted.said.class_weights or (is_only and self.options.class_weights)
         if is_balanced and target.kind != "classes":
             what = f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
-            with self.places.at("class_weights"), self.places.at(f"outputs.{target.name}.class_weights"):
-                raise RegspecError(Problem(what))
+            raise RegspecError(Problem(what))
         last = program_of(self.graph).last_module(target.wanted.index)
         return OutputLoss(
             target,
