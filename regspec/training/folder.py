@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from regspec.specs.model import ModelSpec
@@ -22,6 +23,18 @@ from regspec.text.document import Location, parse, read
 from regspec.text.problems import Problem, RegspecError
 
 State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The weights that a run keeps, of which epoch they are, and after how many steps of the optimizer.
+
+    The file of the weights says so itself, so that no kill can part them.
+    """
+
+    state: dict[str, Tensor]
+    epoch: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -99,9 +112,26 @@ class Folder:
             raise RegspecError(Problem("is damaged: it says nothing of a run", path=str(self.path / "run.json")))
         return facts
 
-    def write_weights(self, state: State) -> None:
-        """Writes the weights, as safetensors."""
-        self.write("weights.safetensors", _tensors(state))
+    def write_weights(self, state: State, *, epoch: int, steps: int) -> None:
+        """Writes the weights after an epoch, and after so many steps in all, as safetensors."""
+        self.write("weights.safetensors", _tensors(state, {"epoch": str(epoch), "steps": str(steps)}))
+
+    def weights(self) -> Kept:
+        """The weights that the run keeps. Raises `RegspecError` where there are none yet, or they can't be read."""
+        path = self.path / "weights.safetensors"
+        if not path.exists():
+            hint = f"regspec train --resume {self.path} goes on, if it has stopped"
+            raise RegspecError(Problem("is not there: no epoch of this run is done yet", hint, str(path)))
+        try:
+            with safe_open(path, "pt") as file:
+                said = file.metadata() or {}
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+            return Kept(state, int(said["epoch"]), int(said["steps"]))
+        except (OSError, SafetensorError) as error:
+            raise RegspecError(Problem(f"can't be read: {error}", path=str(path))) from None
+        except (KeyError, ValueError):
+            what = "does not say of which epoch it is: another version wrote it"
+            raise RegspecError(Problem(what, "regspec train makes the run anew", str(path))) from None
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Writes the metrics, a row for each epoch."""
@@ -117,9 +147,10 @@ def _json(facts: Mapping[str, Any]) -> str:
     return json.dumps(facts, indent=1) + "\n"
 
 
-def _tensors(state: State) -> bytes:
-    """Tensors in the form of safetensors, which wants each to have memory of its own."""
-    return safetensors.torch.save({key: value.detach().cpu().contiguous().clone() for key, value in state.items()})
+def _tensors(state: State, said: dict[str, str] | None = None) -> bytes:
+    """Tensors in the form of safetensors, which wants each to have memory of its own; with what is said of them."""
+    own = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    return safetensors.torch.save(own, said)
 
 
 def texts_of(spec_file: Path, values: Mapping[str, Any]) -> dict[str, str]:

@@ -19,7 +19,6 @@ from lightning.pytorch.callbacks import RichProgressBar
 from rich import get_console
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -50,7 +49,7 @@ SHOWN = 512  # held-out examples on which activities are looked at
 
 @dataclass(frozen=True)
 class Run:
-    """What a run made: its folder, the trained model in evaluation mode, and the metrics of its last epoch."""
+    """What a run made: its folder, the model of its best epoch in evaluation mode, and the metrics of that epoch."""
 
     folder: Path
     model: nn.Module
@@ -136,6 +135,7 @@ class Task:
             "examples": len(self.loaded.train),
             "held_out": len(self.loaded.held_out),
             "epochs": 0,
+            "best_epoch": 0,
             "finished": False,
             "seconds": 0.0,
         }
@@ -222,12 +222,12 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     counts = f"{len(loaded.train)} {examples}, {len(loaded.held_out)} held out"
     console.print(f"{task.spec.name} on {task.options.data}: {counts}, {task.goal}", **PLAIN)
     epochs = _fit(task, place, console, on_epoch)
-    model = _finished(task, place, epochs) if _is_first() else None
+    model = _finished(task, place) if _is_first() else None
     if task.options.baseline:
         console.print("the same without penalties:", **PLAIN)
-        twin = _fit(task, place.baseline, console, None, is_penalized=False)
+        _fit(task, place.baseline, console, None, is_penalized=False)
         if _is_first():
-            _finished(task, place.baseline, twin)
+            _finished(task, place.baseline)
     if model is None:
         return Run(place.path, task.model(), epochs.metrics)
     print_terms(model, console)
@@ -235,12 +235,13 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     return Run(place.path, model, epochs.metrics)
 
 
-def _finished(task: Task, place: Folder, epochs: Epochs) -> nn.Module:
-    """The model with the weights and strengths of a run's end, after a forward whose activities are written."""
+def _finished(task: Task, place: Folder) -> nn.Module:
+    """The model with the weights and strengths of its best epoch, after a forward whose activities are written."""
     model = task.model().eval()
-    model.load_state_dict(load_file(place.path / "weights.safetensors"))
+    kept = place.weights()
+    model.load_state_dict(kept.state)
     for _, penalized in outermost(model):
-        penalized.set_schedules(epochs.steps, len(epochs.rows))
+        penalized.set_schedules(kept.steps, kept.epoch)
     examples = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
     inputs = examples[: len(task.graph.inputs)]
     place.write("activities.json", json.dumps(activities(model, program_of(task.graph), inputs)))
@@ -289,10 +290,10 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
             raise
         hint = "a smaller --batch-size, smaller layers, or an optimizer that keeps less, such as sgd"
         raise RegspecError(Problem("there is not the memory for a step of the training", hint)) from None
-    epochs.finish(trainer)
     if len(epochs.rows) < options.epochs:
         why = f"the held-out loss was not better for {options.patience}"
         console.print(f"ended after {len(epochs.rows)} of {options.epochs} epochs: {why}", **PLAIN)
+    epochs.finish(trainer)
     return epochs
 
 

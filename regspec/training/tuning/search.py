@@ -38,7 +38,12 @@ from regspec.training.tuning.spaces import ends, grid, stored, suggested, told, 
 from regspec.training.tuning.study import DIVERGED, Direction, Study, opened
 from regspec.views.summary import plural
 
-METRICS = ("data_loss", "penalty", "held_out_loss", "held_out_accuracy")  # of each trial's last epoch, that are kept
+METRICS = (
+    "data_loss",
+    "penalty",
+    "held_out_loss",
+    "held_out_accuracy",
+)  # that are kept of each trial's best epoch, or last
 Train = Callable[..., run.Run]
 
 
@@ -258,6 +263,7 @@ def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
                 parameters=search.values(values),
                 on_epoch=on_epoch,
             )
+        last.update({name: made.metrics[name] for name in METRICS if name in made.metrics})
     except optuna.TrialPruned as pruned:
         return TrialState.PRUNED, None, f"pruned {pruned}"
     except DivergedError as error:
