@@ -111,7 +111,7 @@ def _read(folder: Path, name: str) -> Recorded:
             hint = f"the folders in it that hold runs: {', '.join(found)}"
         raise RegspecError(Problem(f"is no run's folder: it has no {absent[0]}", hint, str(folder)))
     missing: list[str] = []
-    metrics = _metrics(folder / METRICS)
+    metrics = read_metrics(folder / METRICS)
     epochs = metrics.pop("epoch", np.arange(1.0, 1 + len(next(iter(metrics.values()), ()))))
     if not np.isfinite(epochs).all():
         epochs = np.arange(1.0, 1 + len(epochs))
@@ -166,8 +166,8 @@ def _text(path: Path) -> str | None:
         raise RegspecError(Problem(f"can't be read: {error.strerror}", path=str(path))) from None
 
 
-def _metrics(path: Path) -> dict[str, Numbers]:
-    """The columns of a file of metrics."""
+def read_metrics(path: Path) -> dict[str, Numbers]:
+    """The columns of a file of metrics. Raises `RegspecError` where it has no rows, or a broken one."""
     header, *rows = [row for row in csv.reader((_text(path) or "").splitlines()) if row] or [[]]
     if not header or not rows:
         raise RegspecError(Problem("holds no epoch", "a run is written after its first epoch", str(path)))

@@ -19,7 +19,7 @@ from regspec.specs.model import ModelSpec
 from regspec.specs.parameters import with_defaults, with_name, with_values
 from regspec.targets.source import source
 from regspec.text import files
-from regspec.text.document import Location, parse, read
+from regspec.text.document import Document, Location, parse, read
 from regspec.text.problems import Problem, RegspecError
 
 State = Mapping[str, Tensor]
@@ -75,20 +75,18 @@ class Folder:
         """Writes a file of the folder."""
         files.write(self.path / name, content)
 
-    def begin(
-        self, spec_file: Path, spec: ModelSpec, values: Mapping[str, Any], facts: Mapping[str, Any], state: State
-    ) -> None:
+    def begin(self, spec: ModelSpec, values: Mapping[str, Any], facts: Mapping[str, Any], state: State) -> None:
         """Writes what is known before training, all or none: the spec and its source, the facts, the first weights.
 
         Args:
-            spec_file: the spec's file, which is copied with the files of its blocks.
-            spec: what it says.
-            values: what its parameters are now, in place of the defaults in the file.
+            spec: the spec, whose text is copied with the files of its blocks.
+            values: what its parameters are now, in place of the defaults in the text.
             facts: what the run is.
             state: the weights.
         """
-        contents: dict[str, str | bytes] = {**texts_of(spec_file, values)}
-        written = parse(str(contents["spec.yaml"]), str(spec_file))
+        document = document_of(spec)
+        contents: dict[str, str | bytes] = {**texts_of(document, values)}
+        written = parse(str(contents["spec.yaml"]), document.path)
         if "name" not in written.data:  # which is that of its file, and would be another one here
             contents["spec.yaml"] = with_name(written, spec.name)
         contents |= {"model.py": source(spec), "run.json": _json(facts), "initial.safetensors": _tensors(state)}
@@ -153,20 +151,27 @@ def _tensors(state: State, said: dict[str, str] | None = None) -> bytes:
     return safetensors.torch.save(own, said)
 
 
-def texts_of(spec_file: Path, values: Mapping[str, Any]) -> dict[str, str]:
+def document_of(spec: ModelSpec) -> Document:
+    """The text that a spec was made from. Raises `RegspecError` where there is none."""
+    if spec.body.origin is None:
+        raise RegspecError(Problem("the spec was not made from a text, which a run's folder would keep"))
+    return spec.body.origin.document
+
+
+def texts_of(spec: Document, values: Mapping[str, Any]) -> dict[str, str]:
     """The texts of a spec and of the files of its blocks, by the names that they have in a run's folder.
 
     Those that lie below the spec keep their names; others are put into ``blocks``, where they are found from then on.
 
     Args:
-        spec_file: the spec.
+        spec: the spec's text.
         values: what its parameters are, in place of the defaults in the file.
     """
-    first = Path(os.path.abspath(spec_file))
+    first = Path(os.path.abspath(spec.path))
     names, texts = {first: "spec.yaml"}, dict[str, str]()
     waiting = [first]
     for path in waiting:  # which grows
-        document, found = read(path), dict[Location, str]()
+        document, found = spec if path == first else read(path), dict[Location, str]()
         for block, each in (document.data.get("blocks") or {}).items():
             if "file" not in each:
                 continue

@@ -26,7 +26,7 @@ from regspec import __version__
 from regspec.graph.loading import graph_of, load
 from regspec.graph.network import Graph
 from regspec.modules.building import build, is_for_memory
-from regspec.modules.measuring import outermost, regularization_loss, regularization_terms
+from regspec.modules.measuring import regularization_loss, regularization_terms
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
 from regspec.targets.torch.program import program_of
@@ -37,55 +37,45 @@ from regspec.training.batches import Batches
 from regspec.training.data.targets import Target
 from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
-from regspec.training.folder import Folder
+from regspec.training.folder import Folder, document_of
 from regspec.training.module import Training, bound_optimizer
 from regspec.training.objective import Objective, OutputLoss, balanced
 from regspec.training.optimizers import optimizer_of
 from regspec.training.options import Options
 from regspec.training.outputs import outputs_said
+from regspec.training.restoring import gives_probabilities, load_kept
+from regspec.training.trained import Run
 
 SHOWN = 512  # held-out examples on which activities are looked at
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run made: its folder, the model of its best epoch in evaluation mode, and the metrics of that epoch."""
-
-    folder: Path
-    model: nn.Module
-    metrics: Mapping[str, float]
-
-    def _repr_html_(self) -> str | None:
-        """The run as a notebook shows it; None where there is nothing to draw with."""
-        try:
-            from regspec.report.notebook import shown
-        except ImportError:
-            return None
-        return shown(self.folder)
 
 
 @dataclass(frozen=True)
 class Task:
     """What is trained: a spec's model, on data that fits it."""
 
-    spec_file: Path
-    parameters: Mapping[str, Any]  # values in place of the defaults in that file
+    parameters: Mapping[str, Any]  # values in place of the defaults in the spec's text
     spec: ModelSpec
     graph: Graph
     loaded: data.Data
     options: Options
 
     @classmethod
-    def of(cls, spec_file: Path, options: Options, parameters: Mapping[str, Any] | None = None) -> Task:
-        """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it."""
-        spec = load(spec_file, parameters=parameters)
+    def of(
+        cls, spec: Path | ModelSpec, options: Options, parameters: Mapping[str, Any] | None = None, given: Any = None
+    ) -> Task:
+        """The task of a spec. Raises `RegspecError` where it is faulty, or the data does not fit it.
+
+        ``given`` are data in memory, in place of those that the options name.
+        """
+        spec = load(spec, parameters=parameters)
         optimizer_of(options.optimizer)  # faults of these come before data is read, which may take a while
         options.routes_of()
         said = outputs_said(options.outputs)
         graph = graph_of(spec)
-        _check_starts(graph, str(spec_file))
-        loaded = data.load_data(options.data, graph, target=options.target, outputs=said, seed=options.seed)
-        return cls(spec_file, parameters or {}, spec, graph, loaded, options)
+        _check_starts(graph, document_of(spec).path)
+        source = options.data if given is None else given
+        loaded = data.load_data(source, graph, target=options.target, outputs=said, seed=options.seed)
+        return cls(spec.given, spec, graph, loaded, options)
 
     def model(self) -> nn.Module:
         """The model as it is before training."""
@@ -107,10 +97,9 @@ class Task:
                     f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
                 )
             )
-        last = program_of(self.graph).last_module(target.wanted.index)
         return OutputLoss(
             target,
-            gives_probabilities=last in ("nn.Sigmoid", "nn.Softmax"),
+            gives_probabilities=gives_probabilities(target.wanted, self.graph),
             weights=balanced(target, examples) if is_balanced else None,
         )
 
@@ -131,7 +120,8 @@ class Task:
             "options": self.options.as_dict(),
             "task": "classes" if self.loaded.is_classification else self.loaded.kinds,
             "classes": None if self.loaded.classes is None else [*self.loaded.classes],
-            "outputs": {target.name: target.as_dict() for target in self.loaded.targets},
+            "outputs": {loss.target.name: loss.as_dict() for loss in self.objective()},
+            "columns": None if self.loaded.columns is None else self.loaded.columns.as_dict(),
             "examples": len(self.loaded.train),
             "held_out": len(self.loaded.held_out),
             "epochs": 0,
@@ -155,31 +145,33 @@ def _check_starts(graph: Graph, path: str) -> None:
 
 
 def train(
-    spec_file: Path,
+    spec: Path | ModelSpec,
     options: Options,
     folder: Path | None = None,
     *,
     console: Console | None = None,
     parameters: Mapping[str, Any] | None = None,
+    given: Any = None,
     on_epoch: OnEpoch | None = None,
 ) -> Run:
-    """Trains the model of a spec's file, and writes a run's folder: by default one of its own under ``runs``.
+    """Trains the model of a spec, and writes a run's folder: by default one of its own under ``runs``.
 
     Interrupted, it leaves the folder with the weights and metrics so far.
 
     Args:
-        spec_file: the spec.
+        spec: the spec, or its file.
         options: how to train.
         folder: where the run lies; it must be empty, or not be there.
         console: where lines are printed.
         parameters: values of the spec's parameters in place of its defaults.
+        given: data in memory, in place of those that the options name.
         on_epoch: called with each epoch's number and metrics; what it raises ends the training.
 
     Raises:
         RegspecError: for a fault of the spec, data that does not fit it, a device that is not there, a loss that is not
             finite, or a folder that can't be written.
     """
-    task = Task.of(spec_file, options, parameters)
+    task = Task.of(spec, options, parameters, given)
     place = Folder.free(Path("runs") / task.spec.name) if folder is None else Folder(folder)
     if _is_first():
         place.check()
@@ -237,11 +229,7 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
 
 def _finished(task: Task, place: Folder) -> nn.Module:
     """The model with the weights and strengths of its best epoch, after a forward whose activities are written."""
-    model = task.model().eval()
-    kept = place.weights()
-    model.load_state_dict(kept.state)
-    for _, penalized in outermost(model):
-        penalized.set_schedules(kept.steps, kept.epoch)
+    model = load_kept(task.model(), place)
     examples = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
     inputs = examples[: len(task.graph.inputs)]
     place.write("activities.json", json.dumps(activities(model, program_of(task.graph), inputs)))
@@ -263,7 +251,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
     model = task.model()
     if _is_first() and not place.spec.exists():
-        place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
+        place.begin(task.spec, task.parameters, task.facts(), model.state_dict())
     lightning.seed_everything(options.seed, verbose=False)
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,19 +12,20 @@ from torch import Tensor
 
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.training.data import arrays, images, tables
+from regspec.training.data import arrays, images, memory, tables
 from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import fitted_inputs, shaped
 from regspec.training.data.targets import fitted_target
-from regspec.training.data.wanted import Array, Names, Wanted, wanted_outputs
+from regspec.training.data.wanted import Array, Columns, Names, Wanted, wanted_outputs
 from regspec.training.outputs import OutputSection
 from regspec.views.summary import plural
 
 HELD_OUT = 0.2
+Part = arrays.Arrays | images.Files
 
 
 def load_data(
-    source: str,
+    source: Any,
     graph: Graph,
     *,
     target: str | None = None,
@@ -49,7 +51,8 @@ def load_data(
               them. Images get the input's channels (1: grey, 3: RGB, 4: RGBA) and its size, by bilinear
               interpolation; their numbers are 0 to 1 in an input of floating-point numbers, and 0 to 255 in one of
               whole numbers;
-            - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair.
+            - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair;
+            - or data in memory, as `regspec.train` takes them.
         graph: The model's graph.
         target: The only output's target: an array, a column (several as ``a,b``), or an input, which it learns to give.
         outputs: What is said of outputs, by their names; those of which nothing is said do not learn then.
@@ -59,50 +62,74 @@ def load_data(
         RegspecError: where the source can't be read, or does not fit the model.
     """
     wanted = wanted_outputs(graph, outputs or {}, target)
-    parts, names = _read(source, graph, wanted)
+    parts, names = read(source, graph, wanted)
+    source = name_of(source)
     least = 2 if len(parts) == 1 else 1
     if (number := min(len(goal) for part in parts for goal in part.targets.values())) < least:
         what = ", too few to hold some out" if len(parts) == 1 else " to train on or to hold out"
         raise RegspecError(Problem(f"'{source}' has {plural(number, 'example', 'examples')}{what}"))
-    fitted = [
-        fitted_target([_goal(part, each, graph, source) for part in parts], names, each, source) for each in wanted
-    ]
+    fitted = [fitted_target([goal_in(part, each, source) for part in parts], names, each, source) for each in wanted]
     goals = [tuple(tensors[index] for tensors, _ in fitted) for index in range(len(parts))]
-    examples: list[images.Images | InMemory] = [
-        images.Images(part.files, goal, part.form)
-        if isinstance(part, images.Files)
-        else InMemory(fitted_inputs(part.inputs, graph, source), goal)
-        for part, goal in zip(parts, goals, strict=True)
-    ]
+    examples = [examples_of(part, goal, graph, source) for part, goal in zip(parts, goals, strict=True)]
     if len(examples) == 1:
         examples = [examples[0].part(rows) for rows in _division(goals[0], seed)]
     train, held_out = examples
-    return Data(train, held_out, tuple(target for _, target in fitted))
+    columns = parts[0].columns if isinstance(parts[0], arrays.Arrays) else None
+    return Data(train, held_out, tuple(target for _, target in fitted), columns)
 
 
-def _goal(part: arrays.Arrays | images.Files, wanted: Wanted, graph: Graph, source: str) -> Array:
+def name_of(source: Any) -> str:
+    """What messages call a source: one in memory is ``data``, as the argument is."""
+    return str(source) if isinstance(source, (str, Path)) else "data"
+
+
+def examples_of(part: Part, goals: tuple[Tensor, ...], graph: Graph, source: str) -> images.Images | InMemory:
+    """A part of the data, with the targets of the outputs that learn, as what batches are taken of."""
+    if isinstance(part, images.Files):
+        return images.Images(part.files, goals, part.form)
+    return InMemory(fitted_inputs(part.inputs, graph, source), goals)
+
+
+def goal_in(part: Part, wanted: Wanted, source: str) -> Array:
     """The target of an output in a part of the data. One that is an input may come in a row, as inputs may."""
     goal = part.targets[wanted.name]
     is_input = isinstance(part, arrays.Arrays) and any(goal is array for array in part.inputs.values())
     return shaped(goal, wanted.x, source) if is_input else goal
 
 
-def _read(source: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[Sequence[arrays.Arrays | images.Files], Names]:
-    """One part, or the part to train on and the one held out; and the classes' names where the source has them."""
+def read(
+    source: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None = None
+) -> tuple[Sequence[Part], Names]:
+    """One part, or the part to train on and the one held out; and the classes' names where the source has them.
+
+    Args:
+        source: as for `load_data`.
+        graph: the model's.
+        wanted: the outputs that get targets; none for the inputs alone.
+        columns: which columns of a table are what, where a run has said so before.
+    """
+    if isinstance(source, Path):
+        source = str(source)
+    if not isinstance(source, str):
+        return memory.given(source, graph, wanted, columns), None
     ending = "" if source in arrays.BUNDLED else Path(source).suffix.lower()
     if ending == ".npz":
         return [arrays.npz(source, graph, wanted)], None
     if ending in tables.ENDINGS:
-        return [tables.read_table(source, graph, wanted)], None
+        return [tables.arrays_of(tables.read_table(source), graph, wanted, columns)], None
     inputs = {x.source for x in graph.inputs}
     if ":" not in source and (said := [each.said.target for each in wanted if each.said.target not in {None, *inputs}]):
         raise RegspecError(Problem(f"the target '{said[0]}' would be one of a file's, but '{source}' has its own"))
     if source in arrays.BUNDLED:
         return arrays.bundled(source, graph, wanted)
+    if Path(source).is_dir() and not wanted:
+        return [images.images_alone(source, graph)], None
     if Path(source).is_dir():
         return images.read_images(source, graph, wanted)
     if ":" in source:
         return arrays.called_for(source, graph, wanted), None
+    if source == arrays.IN_MEMORY:
+        raise RegspecError(Problem("the run was trained on data in memory, which its folder does not keep"))
     files = "a .npz, .csv or .parquet file, a folder of images"
     hint = did_you_mean(source, arrays.BUNDLED) or f"it may be {', '.join(arrays.BUNDLED)}, {files}, or module:function"
     raise RegspecError(Problem(f"'{source}' is no data to train on", hint))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,21 @@ from regspec.training.outputs import OutputSection
 
 Array = NDArray[Any]
 Names = tuple[str, ...] | None  # of the classes, where a source has them
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table, by the names of the inputs and of the outputs whose targets they are."""
+
+    inputs: Mapping[str, Sequence[str]]
+    targets: Mapping[str, Sequence[str]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a run's folder keeps of it."""
+        return {
+            "inputs": {name: [*own] for name, own in self.inputs.items()},
+            "targets": {name: [*own] for name, own in self.targets.items()},
+        }
 
 
 @dataclass(frozen=True)

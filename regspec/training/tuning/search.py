@@ -31,6 +31,7 @@ from regspec.training.epochs import PLAIN, DivergedError
 from regspec.training.folder import Folder, texts_of
 from regspec.training.module import bound_optimizer
 from regspec.training.options import Options
+from regspec.training.trained import Run
 from regspec.training.tuning.figure import png_and_svg
 from regspec.training.tuning.plan import Metric, Plan
 from regspec.training.tuning.scores import LABELS, Scores
@@ -44,7 +45,7 @@ METRICS = (
     "held_out_loss",
     "held_out_accuracy",
 )  # that are kept of each trial's best epoch, or last
-Train = Callable[..., run.Run]
+Train = Callable[..., Run]
 
 
 @dataclass(frozen=True)
@@ -305,9 +306,9 @@ def _write(search: _Search, scores: Scores) -> None:
         contents["trials.csv"] = scores.csv()
     if scores.best is not None:
         contents["scores.png"], contents["scores.svg"] = png_and_svg(scores, search.task.spec)
-        contents["best.yaml"] = texts_of(search.spec_file, search.values(scores.best.values))["spec.yaml"]
+        contents["best.yaml"] = texts_of(search.document, search.values(scores.best.values))["spec.yaml"]
     if contents:  # with the files of blocks, which the best spec uses
-        contents |= texts_of(search.spec_file, {})
+        contents |= texts_of(search.document, {})
     for name, content in contents.items():
         (search.folder / name).parent.mkdir(parents=True, exist_ok=True)
         files.write(search.folder / name, content)
