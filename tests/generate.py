@@ -13,6 +13,7 @@ from pathlib import Path
 
 import regspec
 from regspec.targets.python.imports import order_of
+from regspec.training.schema import training_schema
 from regspec.views.markdown import page
 from regspec.views.reference import reference
 from regspec.views.schema import rules_schema, spec_schema
@@ -32,6 +33,10 @@ def schema_of_specs() -> str:
 
 def schema_of_rules() -> str:
     return json.dumps(rules_schema(), indent=1) + "\n"
+
+
+def schema_of_trainings() -> str:
+    return json.dumps(training_schema(), indent=1) + "\n"
 
 
 def reference_of_kinds() -> str:
@@ -55,6 +60,7 @@ def runtime_names() -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "schemas/model.schema.json": schema_of_specs,
     "schemas/rules.schema.json": schema_of_rules,
+    "schemas/training.schema.json": schema_of_trainings,
     "schemas/kinds.md": reference_of_kinds,
     "regspec/runtime/__init__.pyi": runtime_names,
     **{

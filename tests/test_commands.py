@@ -37,6 +37,7 @@ layers:
 """
 PRICES = DIGITS.replace("image: {shape: [64]}", "x: {shape: [2]}").replace("units: 10", "units: 1")
 TABLE = "rooms,area,price\n" + "".join(f"{i % 4},{i % 7}.5,{3 * i % 11}.25\n" for i in range(40))
+TRAINING = "{regspec: 1, training: {optimizer: {sgd: {momentum: 0.9}}}, data: {train: digits}}"
 RESNET = "examples.recipes.any_module:ResNet"
 PLACEHOLDERS = {  # what may stand where a command says of what sort it is
     "FILES…": "examples/mlp.yaml",
@@ -51,6 +52,7 @@ OF_COMMAND = {
     ("rules", "FILE"): "examples/recipes/rules.yaml",
     ("port", "FILE"): "examples/keras_mlp.keras",
     ("tune", "SPEC"): "examples/digits_search.yaml",
+    ("predict", "FILE"): "digits",
     ("check", "…"): "own.yaml",
 }
 SHORT = {
@@ -112,7 +114,8 @@ def shortened(words: list[str]) -> list[str]:
 
 def files_of(where: str, words: list[str]) -> dict[str, str]:
     """The files that are the reader's own, by their names, with what a page says is in them."""
-    files = {"net.yaml": PRICES if "prices.csv" in words else DIGITS, "model.yaml": DIGITS, "prices.csv": TABLE}
+    net = PRICES if "prices.csv" in words else DIGITS
+    files = {"net.yaml": net, "spec.yaml": net, "model.yaml": DIGITS, "prices.csv": TABLE, "training.yaml": TRAINING}
     if where.endswith(".md"):
         blocks = [code for language, code in Page(where).blocks if language == "yaml"]
         files["classifier.yaml"] = next((code for code in blocks if code.startswith("# classifier.yaml")), DIGITS)
@@ -149,6 +152,9 @@ def test_a_command_that_is_shown(
     for word in arguments:
         if re.fullmatch(r"runs/\w+", word) and name in ("report", "plot"):
             shutil.copytree(run, tmp_path / word)
+        if re.fullmatch(r"runs/\w+", word) and name in ("evaluate", "predict"):
+            training = ["train", "prices.yaml", "--data", "prices.csv"] if "prices" in word else ["train", "net.yaml"]
+            assert command(*training, "--epochs", "1", "-o", word, cwd=tmp_path).code == 0
     if "ported/spec.yaml" in arguments:
         regspec.port(ROOT / "examples" / "keras_mlp.keras").save(tmp_path / "ported")
     if "runs/strength/best.yaml" in arguments:

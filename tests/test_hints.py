@@ -125,8 +125,14 @@ def test_in_a_layer(layer: str, hint: str) -> None:
         ("layout: channels_last", "did you mean 'data_format'?"),
         ("model: []", "did you mean 'layers'?"),
         ("definitions: {}", "did you mean 'blocks'?"),
-        ("optimizer: adam", "a spec says nothing of training: 'regspec train --help' has the options"),
-        ("epochs: 3", "a spec says nothing of training: 'regspec train --help' has the options"),
+        (
+            "optimizer: adam",
+            "a spec says nothing of training: a training file does, 'regspec train net.yaml --with training.yaml'",
+        ),
+        (
+            "epochs: 3",
+            "a spec says nothing of training: a training file does, 'regspec train net.yaml --with training.yaml'",
+        ),
         ("frozen: counted", "did you mean 'frozen_penalties'?"),
     ],
 )
@@ -205,6 +211,7 @@ def test_what_is_suggested_is_there() -> None:
         assert not {*family.synonyms, *family.explained} & {*family.members, *family.aliases}, family.sort
     assert {*synonyms._KINDS.values()} <= KINDS.keys()
     assert {*hints._SECTIONS.values()} <= SpecSections.model_fields.keys()
-    fields = (ROOT / "schemas" / "model.schema.json").read_text(encoding="utf-8")
+    schemas = [ROOT / "schemas" / f"{name}.schema.json" for name in ("model", "training")]
+    fields = "".join(schema.read_text(encoding="utf-8") for schema in schemas)
     missing = {name for names in hints._SYNONYMS.values() for name in names if f'"{name}"' not in fields}
     assert missing == set()

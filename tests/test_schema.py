@@ -16,6 +16,7 @@ from regspec.language.forms import Family
 from regspec.layers import KINDS
 from regspec.specs import loading
 from regspec.text import document
+from regspec.training.schema import training_schema
 from regspec.views.reference import SORTS
 from regspec.views.schema import rules_schema, spec_schema
 
@@ -32,7 +33,7 @@ def validator(schema: Callable[[], dict[str, Any]]) -> jsonschema.Draft202012Val
     return jsonschema.Draft202012Validator(schema())
 
 
-@pytest.mark.parametrize("schema", [spec_schema, rules_schema], ids=["spec", "rules"])
+@pytest.mark.parametrize("schema", [spec_schema, rules_schema, training_schema], ids=["spec", "rules", "training"])
 def test_is_a_schema(schema: Callable[[], dict[str, Any]]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
 
@@ -104,7 +105,7 @@ def test_the_forms_of_a_name(family: Family[Any], name: str) -> None:
 
 def test_every_property_is_described() -> None:
     """An editor shows it where the mouse rests on it; a name of an activation function, and of its like, too."""
-    for schema in (spec_schema(), rules_schema()):
+    for schema in (spec_schema(), rules_schema(), training_schema()):
         assert [path for path, part in properties_of(schema) if not described(part, schema)] == []
         for family in SORTS.values():
             if family.definition in schema["$defs"]:

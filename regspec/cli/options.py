@@ -6,11 +6,24 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from regspec.training.options import Option
+from regspec.cli.application import document_in
+from regspec.training.file import Places, Said, read_training
+from regspec.training.options import Option, Options
+
+With = Annotated[
+    Path | None,
+    typer.Option(
+        "--with",
+        metavar="TRAINING",
+        help="A training file, which says these options too; what is said here wins.",
+        show_default=False,
+    ),
+]
 
 
 def with_options(command: Callable[..., None], *, is_for_trials: bool = False) -> Callable[..., None]:
@@ -61,3 +74,16 @@ def _parameter(cls: type, name: str, option: Option) -> inspect.Parameter:
     kind: Any = Annotated[list[str] if get_origin(hint) is tuple else hint, how]  # typer has no options that are tuples
     default = [*default] if isinstance(default, tuple) else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def names_said(context: typer.Context) -> list[str]:
+    """The names of the parameters of a command that its command line says."""
+    return [
+        name for name in context.params if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE"
+    ]
+
+
+def options_said(context: typer.Context, options: Options, file: Path | None) -> tuple[Options, Places]:
+    """The options of a command line over those of a training file, and where these stand. Raises `RegspecError`."""
+    said = Said() if file is None else read_training(document_in(file))
+    return said.under(options, [name for name in names_said(context) if name in Option.all_of(Options)])

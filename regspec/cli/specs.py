@@ -23,6 +23,8 @@ from regspec.targets.torch.program import program_of
 from regspec.text.document import Document
 from regspec.text.problems import Problem, RegspecError
 from regspec.text.seals import BLANK, sealed
+from regspec.training.file import is_training, read_training
+from regspec.training.options import Options
 from regspec.views.summary import mermaid, plural, summarize
 
 
@@ -31,12 +33,17 @@ def check(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILES…", help="Specs, or rules for modules; - for the standard input.", show_default=False
+            metavar="FILES…",
+            help="Specs, rules for modules, or training files; - for the standard input.",
+            show_default=False,
         ),
     ],
     format: Annotated[Format, typer.Option(help="Text for people, or JSON for programs.")] = "text",
 ) -> None:
-    """Check specs and rules: fields, names, and the shapes of every layer. Needs no torch."""
+    """Check specs, rules and training files: fields, names, and the shapes of every layer.
+
+    Needs no torch; names of optimizers and losses in training files are checked where it is installed.
+    """
     if files.count(STDIN) > 1:
         raise typer.BadParameter("the standard input can be read once", param_hint="FILES…")
     problems: list[Problem] = []
@@ -58,13 +65,26 @@ def check(
 
 
 def _line(path: Path) -> tuple[str, tuple[Problem, ...]]:
-    """What a file of a spec or of rules holds, in a line, and notes on it. Raises `RegspecError`."""
+    """What a file of a spec, of rules or of a training holds, in a line, and notes on it. Raises `RegspecError`."""
     text = document_in(path)
+    if is_training(text):
+        return f"{text.path}: a training, {plural(_options_said(text), 'option', 'options')}", ()
     found = meaning(text)
     if isinstance(found, RulesFile):
         return f"{text.path}: {plural(len(found.rules), 'rule', 'rules')}", ()
     summary = summarize(graph_of(found))
     return f"{text.path}: {summary.name}, {summary.totals}", found.notes
+
+
+def _options_said(text: Document) -> int:
+    """How many options a training file says, all of them checked. Raises `RegspecError`."""
+    said = read_training(text)
+    try:
+        from regspec.training.checking import checked_outputs
+    except ImportError:  # of torch, which knows the optimizers' names
+        return len(said.values)
+    checked_outputs(*said.under(Options(), ()))
+    return len(said.values)
 
 
 def meaning(text: Document) -> ModelSpec | RulesFile:
@@ -163,22 +183,25 @@ def rules(
 
 @app.command(epilog="Example: `regspec schema spec -o model.schema.json`")
 def schema(
-    of: Annotated[Literal["spec", "rules"], typer.Argument(help="Specs, or rules for modules.")] = "spec",
+    of: Annotated[
+        Literal["spec", "rules", "training"], typer.Argument(help="Specs, rules for modules, or training files.")
+    ] = "spec",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Write the JSON Schema by which editors check and complete specs. Needs no torch.
+    """Write the JSON Schema by which editors check and complete specs, rules or training files. Needs no torch.
 
     What installed packages register through entry points is part of it.
     """
+    from regspec.training.schema import training_schema
     from regspec.views.schema import rules_schema, spec_schema
 
     for group in ("regspec.layers", "regspec.regularizers"):
         load_entry_points(group)
-    described = spec_schema() if of == "spec" else rules_schema()
+    described = {"spec": spec_schema, "rules": rules_schema, "training": training_schema}[of]()
     if output is not None:
         described = {"$comment": BLANK, **described}
     write(sealed((json.dumps(described, indent=1) + "\n").encode()).decode(), output, force=force)

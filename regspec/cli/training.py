@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from regspec.cli.application import Set, app, no_input, parameters
-from regspec.cli.options import with_options
+from regspec.cli.options import With, names_said, options_said, with_options
 from regspec.cli.outputs import WithOutputs
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.options import Option, Options
@@ -22,6 +22,7 @@ def train(
     spec: Annotated[
         Path | None, typer.Argument(metavar="SPEC", help="A spec, as a YAML file.", show_default=False)
     ] = None,
+    with_: With = None,
     set: Set = None,
     resume: Annotated[
         Path | None,
@@ -40,7 +41,8 @@ def train(
 
     The weights that are kept are those of the epoch with the least held-out loss.
     A fifth of the data is held out, where the data does not say what is. Ctrl-C stops; --resume goes on from the last
-    whole epoch. On a table, for weights that are zero:
+    whole epoch. A training file says what these options say: `regspec train net.yaml --with training.yaml --epochs 50`.
+    On a table, for weights that are zero:
     `regspec train net.yaml --data prices.csv --target price --optimizer 'sgd momentum=0.9' --route l1=proximal`.
     On many machines: `torchrun --nnodes 2 --nproc-per-node 8 … -m regspec train …`.
     """
@@ -54,20 +56,17 @@ def train(
         raise typer.BadParameter("give a spec, or --resume RUN", param_hint="SPEC")
     else:
         no_input(spec, "train")
-        run.train(spec, options, output, parameters=parameters(set))
+        options, places = options_said(context, options, with_)
+        run.train(spec, options, output, parameters=parameters(set), places=places)
 
 
 def _changes(context: typer.Context, options: Options) -> dict[str, Any]:
     """The options that are said on the command line of a resumed run. Raises where one can't be another now."""
-    said = [
-        name
-        for name in context.params
-        if getattr(context.get_parameter_source(name), "name", None) == "COMMANDLINE" and name != "resume"
-    ]
+    said = [name for name in names_said(context) if name != "resume"]
     changeable = [name for name, option in Option.all_of(Options).items() if option.is_changeable]
     fixed = [name for name in said if name not in changeable]
     if fixed:
         may = ", ".join(f"--{name}" for name in changeable)
-        name = "a spec" if fixed[0] == "spec" else f"--{fixed[0].replace('_', '-')}"
+        name = "a spec" if fixed[0] == "spec" else f"--{fixed[0].strip('_').replace('_', '-')}"
         raise typer.BadParameter(f"a resumed run goes on as it began; it may have other {may}", param_hint=name)
     return {name: getattr(options, name) for name in said}

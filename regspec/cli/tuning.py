@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from regspec.cli.application import Set, app, no_input, parameters
-from regspec.cli.options import with_options
+from regspec.cli.options import With, options_said, with_options
 from regspec.cli.outputs import WithOutputs
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.options import Options
@@ -19,9 +19,11 @@ from regspec.training.tuning.plan import Plan
 @app.command(cls=WithOutputs, epilog="Example: `regspec tune examples/digits_search.yaml --sampler grid --trials 12`")
 @partial(with_options, is_for_trials=True)
 def tune(
+    context: typer.Context,
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A spec, as a YAML file.", show_default=False)],
     plan: Plan,
     options: Options,
+    with_: With = None,
     set: Set = None,
     output: Annotated[
         Path | None,
@@ -45,4 +47,5 @@ def tune(
     except ImportError as error:
         raise RegspecError(Problem(f"tune needs {error.name}", "pip install 'regspec[tune]'")) from None
     no_input(spec, "tune")
-    search.tune(spec, options, plan, output, parameters=parameters(set))
+    options, places = options_said(context, options, with_)
+    search.tune(spec, options, plan, output, parameters=parameters(set), places=places)

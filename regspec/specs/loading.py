@@ -91,6 +91,10 @@ class _Loader:
         if "rules" in data and "layers" not in data:
             self._fault(top / "rules", "these are rules, and no spec of a network", key=True)
             return None
+        if "training" in data and "layers" not in data:
+            what, hint = "this is a training file, and no spec of a network", "regspec train net.yaml --with this file"
+            self._fault(top / "training", what, hint, key=True)
+            return None
         sections = self._sections(data, arguments, places, top)
         self.blocks = sections["blocks"]
         self.faulty_blocks = set(data["blocks"]) - set(self.blocks) if isinstance(data.get("blocks"), dict) else set()

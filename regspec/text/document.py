@@ -175,6 +175,11 @@ def document_of(given: Given, name: str) -> Document:
     return parse(text, name)
 
 
+def is_exponent(text: str) -> bool:
+    """Whether a plain text is a number here, ``1e-4``, that YAML 1.1 has for a text."""
+    return _EXPONENT.fullmatch(text) is not None
+
+
 def _with_numbers(value: Any) -> Any:
     """Plain data that JSON can write: ``"1e-4"`` and numpy's scalars become numbers, paths and classes strings."""
     if isinstance(value, Mapping):
@@ -182,7 +187,7 @@ def _with_numbers(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_with_numbers(each) for each in value]
     if isinstance(value, str):
-        return float(value) if _EXPONENT.fullmatch(value) else value
+        return float(value) if is_exponent(value) else value
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, type):

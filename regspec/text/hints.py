@@ -70,6 +70,9 @@ _SYNONYMS = {
     "kernel_regularizer": ("kernel",),
     "bias_regularizer": ("bias",),
     "activity_regularizer": ("activity",),
+    **dict.fromkeys(("learning_rate", "learningrate"), ("lr",)),
+    "early_stopping": ("patience",),
+    **dict.fromkeys(("file", "source", "data"), ("train",)),
 }
 
 _INFERRED = "it is inferred from the layer's input: leave it out"
@@ -101,7 +104,10 @@ _EXPLAINED: dict[str, tuple[tuple[str, ...], str]] = {
     **dict.fromkeys(("device", "inplace"), (("name", "trainable"), "a spec says nothing of it: leave it out")),
     **dict.fromkeys(
         ("optimizer", "lr", "learning_rate", "epochs", "loss", "metrics", "data"),
-        (("layers",), "a spec says nothing of training: 'regspec train --help' has the options"),
+        (
+            ("layers",),
+            "a spec says nothing of training: a training file does, 'regspec train net.yaml --with training.yaml'",
+        ),
     ),
 }
 _SECTIONS = {

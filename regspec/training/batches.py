@@ -54,3 +54,9 @@ class Batches(Sampler[list[int]]):
     def whole(self, index: int) -> int:
         """How many examples a batch has over all processes."""
         return self.size if index < self.batches - 1 else self.count - index * self.size
+
+    def share(self, index: int, several: int) -> float:
+        """How much of a step's ``several`` batches this one is, times their number; the last step may have fewer."""
+        first = index // several * several
+        sizes = [self.whole(each) for each in range(first, min(first + several, self.batches))]
+        return several * self.whole(index) / sum(sizes)

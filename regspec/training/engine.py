@@ -54,6 +54,8 @@ def trainer_of(
             strategy=_strategy(options, devices, nodes),
             precision=options.precision,  # type: ignore[arg-type]  # which Lightning checks
             plugins=WholeFiles(),
+            gradient_clip_val=options.clip_gradients,
+            accumulate_grad_batches=options.accumulate,
             logger=_logger(options, folder),
             callbacks=[*callbacks],
             enable_progress_bar=shows_progress,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from regspec.training.data.examples import Examples
+from regspec.training.data.targets import MANY
 from regspec.training.losses import Kind
 from regspec.training.objective import Objective, OutputLoss, Sum
 from regspec.training.predicting import batches_of, device_of, model_inputs, natural
@@ -45,7 +46,8 @@ class OutputFigures:
             the mean of each number.
         constant: that answer, where it is one: a class's name, or a number.
         classes: each class's, or each label's.
-        confusion: How often a class (row) is said to be each class (column); None where there are no classes.
+        confusion: How often a class (row) is said to be each class (column); None where there are no classes, or more
+            than a hundred.
     """
 
     kind: Kind
@@ -133,7 +135,7 @@ def _of_classes(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any
     counts = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
     truth, answers = target[counts].numpy(), said[counts].numpy()
     numbers = np.arange(len(names))
-    confusion = metrics.confusion_matrix(truth, answers, labels=numbers)
+    confusion = metrics.confusion_matrix(truth, answers, labels=numbers) if len(names) <= MANY else None
     found = metrics.precision_recall_fscore_support(truth, answers, labels=numbers, zero_division=0.0)
     precision, recall, _, support = found
     most = int(support.argmax())
@@ -142,7 +144,7 @@ def _of_classes(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any
         "baseline": {"accuracy": float(support[most] / max(1, len(truth)))},
         "constant": names[most],
         "classes": tuple(_class(names[each], precision[each], recall[each], support[each]) for each in numbers),
-        "confusion": tuple(tuple(map(int, row)) for row in confusion),
+        "confusion": None if confusion is None else tuple(tuple(map(int, row)) for row in confusion),
     }
 
 

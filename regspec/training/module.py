@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import lightning
@@ -64,8 +65,9 @@ class Training(lightning.LightningModule):
         ]
         self._add_losses("data_loss", sums)
         self._add("penalty", Sum(penalty * len(targets[0]), len(targets[0])))
-        data_loss = sum(losses[1:], losses[0])
-        return data_loss + penalty * share if self.is_penalized else data_loss
+        loss = sum(losses[1:], losses[0]) + (penalty * share if self.is_penalized else 0)
+        several = self.options.accumulate  # by which Lightning divides
+        return loss if several == 1 else loss * self.batches.share(index, several)
 
     def _parted(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """A batch's inputs, and its targets."""
@@ -131,8 +133,13 @@ class Training(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         is_spread = self.trainer.world_size > 1
-        steps = len(self.batches)
+        steps = steps_of(self.batches, self.options)
         return bound_optimizer(self.model, self.options, steps, is_penalized=self.is_penalized, is_spread=is_spread)
+
+
+def steps_of(batches: Batches, options: Options) -> int:
+    """How many steps of the optimizer an epoch has."""
+    return math.ceil(len(batches) / options.accumulate)
 
 
 def bound_optimizer(
@@ -155,8 +162,12 @@ def bound_optimizer(
         raise RegspecError(Problem(f"'{options.optimizer}' is no optimizer: {error}")) from None
     routes = options.routes_of() if is_penalized else {}
     binding = bind(model, optimizer, **routes, steps_per_epoch=steps)
-    if any(isinstance(part.term, Listener) for part in binding.parts) and (is_spread or options.precision[:2] == "16"):
-        what = "penalties of outputs have no gradient route in half precision that is scaled, or on several processes"
+    is_scaled = is_spread or options.precision[:2] == "16" or options.accumulate > 1
+    if is_scaled and any(isinstance(part.term, Listener) for part in binding.parts):
+        what = (
+            "penalties of outputs have no gradient route in half precision that is scaled, on several processes, "
+            "or with steps of several batches"
+        )
         raise RegspecError(Problem(what, "leave them on the loss"))
     terms = [term for _, root in outermost(model) for term, _ in terms_in(root)]
     if "activity" in routes and not any(isinstance(term, Listener) for term in terms):

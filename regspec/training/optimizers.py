@@ -27,9 +27,15 @@ _NEXT = re.compile(r"\s+(?=\w+\s*=)")  # between arguments: a value may have spa
 _NONE = re.compile(r"\b(none|None)\b")  # which YAML writes null
 
 
+def parts_of(text: str) -> list[str]:
+    """The name in a text, and its arguments: ``adam``, ``betas=(0.9, 0.99)``."""
+    name, *rest = text.split(maxsplit=1) or [""]
+    return [name, *(_NEXT.split(rest[0]) if rest else [])]
+
+
 def optimizer_of(text: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
     """The optimizer's class, and its arguments. Raises `RegspecError`."""
-    name, *rest = text.split(maxsplit=1) or [""]
+    name, *settings = parts_of(text)
     cls = OPTIMIZERS.get(name.lower())
     if cls is None:
         hint = did_you_mean(name.lower(), OPTIMIZERS) or f"torch has {', '.join(sorted(OPTIMIZERS))}"
@@ -40,7 +46,7 @@ def optimizer_of(text: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[
         if each.name not in UNFIT_ARGUMENTS
     }
     arguments: dict[str, Any] = {}
-    for setting in _NEXT.split(rest[0]) if rest else []:
+    for setting in settings:
         key, is_given, value = (part.strip() for part in setting.partition("="))
         if not is_given or key not in defaults:
             raise RegspecError(Problem(f"{name} does not take '{setting}'", _hint(key, defaults)))

@@ -1,4 +1,7 @@
-"""How to train: the options of a run, as a value that a run's folder keeps. Each is said here, for every command."""
+"""How to train: the options of a run, as a value that a run's folder keeps.
+
+Each is said here, for every command and for training files.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,39 @@ from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.said import Called, Outputs, Pairs
+
+BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")  # sets that scikit-learn brings along
+IN_MEMORY = "<memory>"  # data that a run's folder can't name
 
 
 @dataclass(frozen=True)
 class Option:
-    """What commands say of a field, as an annotation of it.
+    """What commands and training files say of a field, as an annotation of it.
 
     Args:
-        help: what it is, for ``--help``.
+        help: what it is, for ``--help`` and for editors.
         least: the least number that it may be.
         most: the greatest.
         metavar: how ``--help`` writes its value.
         is_changeable: whether a resumed run may have another.
         is_of_one_run: whether it is about one run, and not for the trials of a search.
+        section: of training files, in which it stands.
+        key: its name there, if that is another.
+        form: its type there, if that is another: one that gives what the command line gives.
+        is_path: whether it is a file or a folder, or may be one; in a training file relative to that.
     """
 
     help: str
-    least: int | None = None
+    least: float | None = None
     most: int | None = None
     metavar: str | None = None
     is_changeable: bool = False
     is_of_one_run: bool = False
+    section: str = "training"
+    key: str | None = None
+    form: Any = None
+    is_path: bool = False
 
     @staticmethod
     def all_of(cls: type) -> dict[str, Option]:
@@ -44,12 +59,18 @@ class Options:
         str,
         Option(
             "digits, wine or another bundled set; a .npz, .csv or .parquet file; a folder of images; or "
-            "package.module:function."
+            "package.module:function.",
+            section="data",
+            key="train",
+            is_path=True,
         ),
     ] = "digits"
     target: Annotated[
         str | None,
-        Option("The column or array of an only output's target, or an input; the last column, or y, when absent."),
+        Option(
+            "The column or array of an only output's target, or an input; the last column, or y, when absent.",
+            section="data",
+        ),
     ] = None
     outputs: Annotated[
         tuple[str, ...],
@@ -57,15 +78,26 @@ class Options:
             "What an output learns: its target, loss, weight, metrics, class_weights, ignore_index, and arguments of "
             "its loss. --outputs.price.loss huber says the same. Repeatable.",
             metavar="OUTPUT.KEY=VALUE",
+            form=Outputs,
         ),
     ] = ()
     epochs: Annotated[int, Option("How often to go over the data.", least=1, is_changeable=True)] = 30
     batch_size: Annotated[int, Option("Examples in a step, over all processes.", least=2)] = 64
     optimizer: Annotated[
         str,
-        Option("One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true', 'adam betas=(0.9,0.99)'."),
+        Option(
+            "One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true', 'adam betas=(0.9,0.99)'.",
+            form=Called,
+        ),
     ] = "adam"
     lr: Annotated[float, Option("The learning rate.", least=0)] = 1e-3
+    clip_gradients: Annotated[
+        float | None,
+        Option("The most that the norm of a step's gradient may be; a longer one is scaled down.", least=0),
+    ] = None
+    accumulate: Annotated[
+        int, Option("Batches in a step of the optimizer: like one batch of them all, in less memory.", least=1)
+    ] = 1
     seed: Annotated[
         int, Option("Of weights, split and order of the data, and what layers draw.", least=0, most=2**32 - 1)
     ] = 0
@@ -74,6 +106,7 @@ class Options:
         Option(
             "Another route than the loss: l1=proximal, l2=decay, activity=gradient, hidden.kernel=decay. Repeatable.",
             metavar="TERMS=ROUTE",
+            form=Pairs,
         ),
     ] = ()
     class_weights: Annotated[Literal["balanced"] | None, Option("balanced: rare classes count more.")] = None

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from regspec.language.fields import Frozen, NotNegative, OneOrMore
+from regspec.language.fields import Frozen, NamesIfAny, NotNegative
 from regspec.text import document, faults
 from regspec.text.document import document_of
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem, Problems, RegspecError
-
-Names = Annotated[tuple[str, ...], OneOrMore]
 
 
 class OutputSection(Frozen):
@@ -26,7 +24,9 @@ class OutputSection(Frozen):
         None, description="Of torch or Keras, or package.module:function; by the target if absent."
     )
     weight: NotNegative = Field(1.0, description="What its loss is multiplied by.")
-    metrics: Names = Field((), description="Metrics of it, of the data that it is trained on and of those held out.")
+    metrics: NamesIfAny = Field(
+        (), description="Metrics of it, of the data that it is trained on and of those held out."
+    )
     class_weights: Literal["balanced"] | None = Field(None, description="balanced: rare classes count more.")
     ignore_index: int | None = Field(None, description="The class that stands for none: such places do not count.")
 

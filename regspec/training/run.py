@@ -34,15 +34,15 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.training import data, resuming
 from regspec.training.activities import activities
 from regspec.training.batches import Batches
+from regspec.training.checking import checked_outputs
 from regspec.training.data.targets import Target
 from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
+from regspec.training.file import Places, training_text
 from regspec.training.folder import Folder, document_of
 from regspec.training.module import Training, bound_optimizer
 from regspec.training.objective import Objective, OutputLoss, balanced
-from regspec.training.optimizers import optimizer_of
 from regspec.training.options import Options
-from regspec.training.outputs import outputs_said
 from regspec.training.restoring import gives_probabilities, load_kept
 from regspec.training.trained import Run
 
@@ -61,20 +61,26 @@ class Task:
 
     @classmethod
     def of(
-        cls, spec: Path | ModelSpec, options: Options, parameters: Mapping[str, Any] | None = None, given: Any = None
+        cls,
+        spec: Path | ModelSpec,
+        options: Options,
+        parameters: Mapping[str, Any] | None = None,
+        places: Places | None = None,
+        given: Any = None,
     ) -> Task:
         """The task of a spec. Raises `RegspecError` where it is faulty, or the data does not fit it.
 
-        ``given`` are data in memory, in place of those that the options name.
+        ``places`` are those of options that stand in a training file; ``given`` are data in memory, in place of those
+        that the options name.
         """
+        places = places or Places()
         spec = load(spec, parameters=parameters)
-        optimizer_of(options.optimizer)  # faults of these come before data is read, which may take a while
-        options.routes_of()
-        said = outputs_said(options.outputs)
         graph = graph_of(spec)
+        said = checked_outputs(options, places, graph)  # before data is read, which may take a while
         _check_starts(graph, document_of(spec).path)
         source = options.data if given is None else given
-        loaded = data.load_data(source, graph, target=options.target, outputs=said, seed=options.seed)
+        with places.at("data"):
+            loaded = data.load_data(source, graph, target=options.target, outputs=said, seed=options.seed)
         return cls(spec.given, spec, graph, loaded, options)
 
     def model(self) -> nn.Module:
@@ -110,6 +116,11 @@ class Task:
         if len(told) == 1:
             return told[0]
         return "; ".join(f"{target.name}: {each}" for target, each in zip(self.loaded.targets, told, strict=True))
+
+    def training(self, place: Folder) -> str:
+        """The training file of the run in a folder: every option, those that were inferred too."""
+        outputs = {target.name: target.said() for target in self.loaded.targets}
+        return training_text(self.options, outputs, place.path)
 
     def facts(self) -> dict[str, Any]:
         """What the run's folder says of the run."""
@@ -151,6 +162,7 @@ def train(
     *,
     console: Console | None = None,
     parameters: Mapping[str, Any] | None = None,
+    places: Places | None = None,
     given: Any = None,
     on_epoch: OnEpoch | None = None,
 ) -> Run:
@@ -164,6 +176,7 @@ def train(
         folder: where the run lies; it must be empty, or not be there.
         console: where lines are printed.
         parameters: values of the spec's parameters in place of its defaults.
+        places: where options stand in a training file.
         given: data in memory, in place of those that the options name.
         on_epoch: called with each epoch's number and metrics; what it raises ends the training.
 
@@ -171,7 +184,7 @@ def train(
         RegspecError: for a fault of the spec, data that does not fit it, a device that is not there, a loss that is not
             finite, or a folder that can't be written.
     """
-    task = Task.of(spec, options, parameters, given)
+    task = Task.of(spec, options, parameters, places, given)
     place = Folder.free(Path("runs") / task.spec.name) if folder is None else Folder(folder)
     if _is_first():
         place.check()
@@ -252,6 +265,8 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     model = task.model()
     if _is_first() and not place.spec.exists():
         place.begin(task.spec, task.parameters, task.facts(), model.state_dict())
+    if _is_first() and is_penalized:  # a twin is no training of its own
+        place.write("training.yaml", task.training(place))
     lightning.seed_everything(options.seed, verbose=False)
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)

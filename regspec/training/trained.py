@@ -73,13 +73,16 @@ class Run:
         Example:
             ``run.predict(x).values`` are the names of the classes, or the quantities, one for each example.
         """
-        found = self.predictions(x)
+        found = self.predictions(self.inputs_of(x))
         return next(iter(found.values())) if len(found) == 1 else found
 
-    def predictions(self, x: Any) -> dict[str, Prediction]:
-        """What `predict` gives, by the outputs' names, however many there are."""
+    def inputs_of(self, x: Any) -> Examples:
+        """The inputs that `predict` takes, fitted to the model. Raises `RegspecError`."""
+        return load_inputs(x, graph_of(self.spec), columns_of(Folder(self.folder).facts()))
+
+    def predictions(self, inputs: Examples) -> dict[str, Prediction]:
+        """What the model says of examples, by the outputs' names, however many there are."""
         facts, objective = self._known()
-        inputs = load_inputs(x, graph_of(self.spec), columns_of(facts))
         with _evaluating(self.model):
             return predictions(self.model, objective, inputs, Options.of(facts["options"]).batch_size)
 
@@ -131,7 +134,7 @@ def load_run(folder: str | Path) -> Run:
         ...     made = regspec.train(spec, "iris", epochs=2, folder=f"{folder}/run", quiet=True)
         ...     run = regspec.load_run(f"{folder}/run")
         ...     print(run.spec.name, run.model.training, run.metrics == made.metrics)
-        run False True
+        model False True
     """
     place = Folder(Path(folder))
     place.facts()

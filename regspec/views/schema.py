@@ -131,7 +131,7 @@ def spec_schema() -> Schema:
             "patternProperties": {"^[A-Za-z_][A-Za-z0-9_]*$": form},
             "additionalProperties": False,
         }
-    return _finished("A regspec spec", schema, definitions)
+    return finished("A regspec spec", schema, definitions)
 
 
 def _searched() -> Schema:
@@ -146,10 +146,11 @@ def rules_schema() -> Schema:
     schema = model_schema(RulesFile)
     families = _families(REGULARIZERS, SCHEDULES)
     definitions = {**families, "serialized": SERIALIZED, **schema.pop("$defs", {})}
-    return _finished("Rules for regspec.regularize", schema, definitions)
+    return finished("Rules for regspec.regularize", schema, definitions)
 
 
-def _finished(title: str, schema: Schema, definitions: Schema) -> Schema:
+def finished(title: str, schema: Schema, definitions: Schema) -> Schema:
+    """A whole schema of a file, with its definitions."""
     has_parameters = "parameter" in definitions
     if has_parameters:
         definitions = {

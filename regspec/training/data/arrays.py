@@ -14,9 +14,6 @@ from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data.wanted import Array, Columns, Names, Wanted
 
-IN_MEMORY = "<memory>"  # as the name of data that a run's folder can't name
-BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
-
 
 @dataclass(frozen=True)
 class Arrays:

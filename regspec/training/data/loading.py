@@ -17,6 +17,7 @@ from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import fitted_inputs, shaped
 from regspec.training.data.targets import fitted_target
 from regspec.training.data.wanted import Array, Columns, Names, Wanted, wanted_outputs
+from regspec.training.options import BUNDLED, IN_MEMORY
 from regspec.training.outputs import OutputSection
 from regspec.views.summary import plural
 
@@ -112,7 +113,9 @@ def read(
         source = str(source)
     if not isinstance(source, str):
         return memory.given(source, graph, wanted, columns), None
-    ending = "" if source in arrays.BUNDLED else Path(source).suffix.lower()
+    if source == IN_MEMORY:
+        raise RegspecError(Problem("the run was trained on data in memory, which its folder does not keep"))
+    ending = "" if source in BUNDLED else Path(source).suffix.lower()
     if ending == ".npz":
         return [arrays.npz(source, graph, wanted)], None
     if ending in tables.ENDINGS:
@@ -120,7 +123,7 @@ def read(
     inputs = {x.source for x in graph.inputs}
     if ":" not in source and (said := [each.said.target for each in wanted if each.said.target not in {None, *inputs}]):
         raise RegspecError(Problem(f"the target '{said[0]}' would be one of a file's, but '{source}' has its own"))
-    if source in arrays.BUNDLED:
+    if source in BUNDLED:
         return arrays.bundled(source, graph, wanted)
     if Path(source).is_dir() and not wanted:
         return [images.images_alone(source, graph)], None
@@ -128,10 +131,8 @@ def read(
         return images.read_images(source, graph, wanted)
     if ":" in source:
         return arrays.called_for(source, graph, wanted), None
-    if source == arrays.IN_MEMORY:
-        raise RegspecError(Problem("the run was trained on data in memory, which its folder does not keep"))
     files = "a .npz, .csv or .parquet file, a folder of images"
-    hint = did_you_mean(source, arrays.BUNDLED) or f"it may be {', '.join(arrays.BUNDLED)}, {files}, or module:function"
+    hint = did_you_mean(source, BUNDLED) or f"it may be {', '.join(BUNDLED)}, {files}, or module:function"
     raise RegspecError(Problem(f"'{source}' is no data to train on", hint))
 
 

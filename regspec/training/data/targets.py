@@ -35,6 +35,10 @@ class Target:
         """The output's."""
         return self.wanted.name
 
+    def said(self) -> dict[str, Any]:
+        """All that a training file says of the output, its loss too, where that was inferred."""
+        return {"loss": self.loss.name, **self.wanted.said.model_dump(exclude_unset=True)}
+
     def as_dict(self) -> dict[str, Any]:
         """What a run's folder keeps of it."""
         classes = None if self.classes is None else [*self.classes]

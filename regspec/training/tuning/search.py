@@ -28,6 +28,7 @@ from regspec.text.document import Document, read
 from regspec.text.problems import Problem, RegspecError
 from regspec.training import run
 from regspec.training.epochs import PLAIN, DivergedError
+from regspec.training.file import Places
 from regspec.training.folder import Folder, texts_of
 from regspec.training.module import bound_optimizer
 from regspec.training.options import Options
@@ -89,6 +90,7 @@ def tune(
     folder: Path | None = None,
     *,
     parameters: Mapping[str, Any] | None = None,
+    places: Places | None = None,
     console: Console | None = None,
     train: Train = run.train,
 ) -> Tuned:
@@ -102,6 +104,7 @@ def tune(
         plan: how to search.
         folder: where the study lies.
         parameters: values of parameters that are not searched, in place of the spec's defaults.
+        places: where options stand in a training file.
         console: where lines are printed.
         train: what trains, with the arguments of `regspec.training.run.train`.
 
@@ -115,7 +118,7 @@ def tune(
     if not searched:
         hint = "write one as strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}"
         raise RegspecError(Problem("has no parameter to search", hint, str(spec_file)))
-    task = run.Task.of(spec_file, options, parameters)
+    task = run.Task.of(spec_file, options, parameters, places)
     place = folder or Folder.free(Path("runs") / f"{task.spec.name}_search").path
     metric = _metric(plan, task)
     search = _Search(

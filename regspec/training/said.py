@@ -1,0 +1,76 @@
+"""The forms of options that say several things, in a training file: mappings, where the command line has texts."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from regspec.training.outputs import OutputSection
+
+_PLAIN = {"type": ["number", "string", "boolean", "null", "array"]}
+
+
+def _called(value: Any) -> Any:
+    """``adamw weight_decay=0.1`` for ``{adamw: {weight_decay: 0.1}}``."""
+    if isinstance(value, str) and value.strip():
+        return value
+    if not isinstance(value, dict) or len(value) != 1:
+        raise PydanticCustomError("form", "must be a name, or a mapping of one name to its arguments")
+    ((name, arguments),) = value.items()
+    if not isinstance(arguments, (dict, type(None))):
+        raise PydanticCustomError("form", "must be a mapping of arguments", {"at": (name,), "received": arguments})
+    for key, each in (arguments or {}).items():
+        if isinstance(each, dict):
+            what = "must be a number, a text, true, false or a list"
+            raise PydanticCustomError("form", what, {"at": (name, key), "received": each})
+    return " ".join([name, *(f"{key}={_text(each)}" for key, each in (arguments or {}).items())])
+
+
+def _text(value: Any) -> str:
+    """A value as YAML has it; a text as it is."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _of_outputs(sections: dict[str, OutputSection]) -> tuple[str, ...]:
+    return tuple(
+        f"{name}.{key}={json.dumps(value, ensure_ascii=False)}"
+        for name, section in sections.items()
+        for key, value in (section.model_dump(exclude_unset=True) or {"weight": section.weight}).items()
+    )
+
+
+def _of_mapping(value: dict[str, str]) -> tuple[str, ...]:
+    return tuple(f"{key}={each}" for key, each in value.items())
+
+
+# A name with arguments: an optimizer, a schedule.
+Called = Annotated[
+    str,
+    BeforeValidator(_called),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"\S"},
+                {
+                    "type": "object",
+                    "additionalProperties": {
+                        "anyOf": [{"type": "null"}, {"type": "object", "additionalProperties": _PLAIN}]
+                    },
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                },
+            ]
+        }
+    ),
+]
+Outputs = Annotated[dict[str, OutputSection], AfterValidator(_of_outputs)]
+Pairs = Annotated[dict[str, str], AfterValidator(_of_mapping)]
+# A text that may be a number: how many devices, a column's name.
+Text = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value),
+    WithJsonSchema({"type": ["string", "number"]}),
+]

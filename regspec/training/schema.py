@@ -1,0 +1,20 @@
+"""JSON Schema of training files, from the options that commands take."""
+
+from __future__ import annotations
+
+from regspec.training.file import training_file
+from regspec.training.outputs import OutputSection
+from regspec.views.schema import Schema, finished, model_schema
+
+
+def training_schema() -> Schema:
+    """The JSON Schema of training files.
+
+    What it can't say (which optimizers and losses there are, and what these take) is for `regspec check` to say.
+    """
+    schema = model_schema(training_file())
+    definitions = schema.pop("$defs")
+    for definition in definitions.values():
+        definition.pop("title", None)
+    definitions[OutputSection.__name__] = model_schema(OutputSection)
+    return finished("How a regspec model is trained", schema, definitions)
