@@ -74,8 +74,8 @@ def write_run(
     held_out, train = order[: len(x) // 5], order[len(x) // 5 :]
     save_file(_state(model), folder / "initial.safetensors")
     rows = _trained(model, (x[train], goal[train]), (x[held_out], goal[held_out]), epochs, seed)
-    said = {"epoch": str(epochs), "steps": str(epochs * -(-len(train) // 64))}
-    save_file(_state(model), folder / "weights.safetensors", said)
+    kept = json.dumps({"epoch": epochs, "steps": epochs * -(-len(train) // 64)})
+    save_file(_state(model), folder / "weights.safetensors", {"kept": kept})
     with (folder / "metrics.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

@@ -218,7 +218,8 @@ def _weights(path: Path) -> tuple[dict[str, NDArray[np.float32]] | None, float]:
     try:
         tensors = safetensors.torch.load_file(path)
         with safetensors.safe_open(path, "pt") as file:
-            epoch = _number((file.metadata() or {}).get("epoch", ""))
+            said = json.loads((file.metadata() or {}).get("kept", "{}"))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise RegspecError(Problem(f"can't be read: {error}", path=str(path))) from None
-    return {name: each.float().numpy() for name, each in tensors.items() if each.is_floating_point()}, epoch
+    found = {name: each.float().numpy() for name, each in tensors.items() if each.is_floating_point()}
+    return found, said.get("epoch", math.nan)

@@ -112,7 +112,9 @@ class Folder:
 
     def write_weights(self, state: State, *, epoch: int, steps: int) -> None:
         """Writes the weights after an epoch, and after so many steps in all, as safetensors."""
-        self.write("weights.safetensors", _tensors(state, {"epoch": str(epoch), "steps": str(steps)}))
+        # one text: of several, safetensors has the order by chance
+        said = {"kept": json.dumps({"epoch": epoch, "steps": steps})}
+        self.write("weights.safetensors", _tensors(state, said))
 
     def weights(self) -> Kept:
         """The weights that the run keeps. Raises `RegspecError` where there are none yet, or they can't be read."""
@@ -122,12 +124,12 @@ class Folder:
             raise RegspecError(Problem("is not there: no epoch of this run is done yet", hint, str(path)))
         try:
             with safe_open(path, "pt") as file:
-                said = file.metadata() or {}
+                said = json.loads((file.metadata() or {})["kept"])
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-            return Kept(state, int(said["epoch"]), int(said["steps"]))
+            return Kept(state, said["epoch"], said["steps"])
         except (OSError, SafetensorError) as error:
             raise RegspecError(Problem(f"can't be read: {error}", path=str(path))) from None
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, TypeError):
             what = "does not say of which epoch it is: another version wrote it"
             raise RegspecError(Problem(what, "regspec train makes the run anew", str(path))) from None
 

@@ -59,10 +59,7 @@ def batches_of(examples: Examples, size: int, device: torch.device) -> Iterator[
         size: how many were in a batch of the training. Small ones are taken more at a time.
         device: where.
     """
-    count, start = len(examples), 0
-    if not count:
-        raise RegspecError(Problem("there are no examples"))
-    first = examples[range(1)]
+    count, first = len(examples), examples[range(1)]
     number = max(1, sum(each.numel() * each.element_size() for each in first))
     size = max(size, min(MOST, BYTES // number))
     for start in range(0, count, size):
@@ -95,7 +92,9 @@ def predictions(model: nn.Module, objective: Objective, examples: Examples, size
 
 
 def model_inputs(examples: Examples) -> tuple[Tensor, ...]:
-    """The inputs of the first example."""
+    """The inputs of the first example. Raises `RegspecError` where there is none."""
+    if not len(examples):
+        raise RegspecError(Problem("there are no examples"))
     first = examples[range(1)]
     return first[: len(first) - len(examples.targets)]
 
