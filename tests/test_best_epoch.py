@@ -182,3 +182,23 @@ def test_weights_without_an_epoch_are_told(whole: tuple[Path, str, Run], tmp_pat
             (tmp_path / "weights.safetensors").write_bytes(content)
         with pytest.raises(regspec.RegspecError, match=message):
             Folder(tmp_path).weights()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_killed_before_an_average_is_kept(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint has the trained weights, and the average, which is kept, beside them."""
+    whole, original, left = started(tmp_path, "whole", ema=0.9), Folder.write_weights, [count]
+
+    def killed(*arguments: Any, **keywords: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        original(*arguments, **keywords)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "write_weights", killed)
+        with pytest.raises(Killed):
+            started(tmp_path, ema=0.9)
+    resume(tmp_path / "run", {}, console=Console(file=io.StringIO()))
+    both = [load_file(folder / "weights.safetensors") for folder in (whole.folder, tmp_path / "run")]
+    assert is_same(*both)

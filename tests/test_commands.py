@@ -37,6 +37,17 @@ layers:
 """
 PRICES = DIGITS.replace("image: {shape: [64]}", "x: {shape: [2]}").replace("units: 10", "units: 1")
 TABLE = "rooms,area,price\n" + "".join(f"{i % 4},{i % 7}.5,{3 * i % 11}.25\n" for i in range(40))
+HOUSES = """\
+regspec: 1
+name: net
+inputs: {x: {shape: [2]}}
+layers:
+  - Dense: {name: trunk, units: 5, activation: relu, kernel_regularizer: {l2: 1e-4}}
+  - Dense: {name: price, units: 1}
+  - Dense: {name: kind, units: 3, inputs: trunk}
+outputs: [price, kind]
+"""
+KINDS = "rooms,area,price,kind\n" + "".join(f"{i % 4},{i % 7}.5,{3 * i % 11}.25,{'abc'[i % 3]}\n" for i in range(40))
 TRAINING = "{regspec: 1, training: {optimizer: {sgd: {momentum: 0.9}}}, data: {train: digits}}"
 RESNET = "examples.recipes.any_module:ResNet"
 PLACEHOLDERS = {  # what may stand where a command says of what sort it is
@@ -116,6 +127,8 @@ def files_of(where: str, words: list[str]) -> dict[str, str]:
     """The files that are the reader's own, by their names, with what a page says is in them."""
     net = PRICES if "prices.csv" in words else DIGITS
     files = {"net.yaml": net, "spec.yaml": net, "model.yaml": DIGITS, "prices.csv": TABLE, "training.yaml": TRAINING}
+    if "houses.csv" in words:
+        files |= {"net.yaml": HOUSES, "houses.csv": KINDS}
     if where.endswith(".md"):
         blocks = [code for language, code in Page(where).blocks if language == "yaml"]
         files["classifier.yaml"] = next((code for code in blocks if code.startswith("# classifier.yaml")), DIGITS)
@@ -153,7 +166,7 @@ def test_a_command_that_is_shown(
         if re.fullmatch(r"runs/\w+", word) and name in ("report", "plot"):
             shutil.copytree(run, tmp_path / word)
         if re.fullmatch(r"runs/\w+", word) and name in ("evaluate", "predict"):
-            training = ["train", "prices.yaml", "--data", "prices.csv"] if "prices" in word else ["train", "net.yaml"]
+            training = ["train", "net.yaml"] + (["--data", "prices.csv"] if "prices" in word else [])
             assert command(*training, "--epochs", "1", "-o", word, cwd=tmp_path).code == 0
     if "ported/spec.yaml" in arguments:
         regspec.port(ROOT / "examples" / "keras_mlp.keras").save(tmp_path / "ported")

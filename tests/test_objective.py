@@ -35,8 +35,7 @@ def loss_of(
     section = OutputSection.model_validate({"loss": name, **said})
     rank = output.ndim
     order = axes.channels_first(rank) if is_channels_first and rank > 2 else axes.identity(rank)
-    logical = axes.permute(tuple(output.shape), axes.inverse(order))
-    wanted = Wanted("out", 0, Symbol((None, *logical[1:]), "out", "float32", order, order), section)
+    wanted = Wanted("out", 0, Symbol((None, *output.shape[1:]), "out", "float32", order, order), section)
     target = Target(wanted, kind, loss_named(name, section.arguments))
     return OutputLoss(target, gives_probabilities=gives_probabilities, weights=weights)
 

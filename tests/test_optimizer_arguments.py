@@ -114,10 +114,17 @@ def test_it_is_refused_before_data_is_read(options: tuple[str, str], message: st
     assert (done.code, done.stderr.startswith(f"error: {message}")) == (1, True)
 
 
-@pytest.mark.parametrize("text", re.findall(r"'(\w+ \S+=[^']+)'", Option.all_of(Options)["optimizer"].help))
-def test_the_examples_of_the_help(text: str, tmp_path: Path) -> None:
+EXAMPLES = [
+    (f"--{name}", text)
+    for name in ("optimizer", "schedule")
+    for text in re.findall(r"'(\w+ \S+=[^']+)'", Option.all_of(Options)[name].help)
+]
+
+
+@pytest.mark.parametrize(("option", "text"), EXAMPLES)
+def test_the_examples_of_the_help(option: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(
         "regspec: 1\nname: net\ninputs: {x: {shape: [13]}}\nlayers: [Dense: {units: 3, kernel_regularizer: l2}]\n"
     )
-    done = command("train", "net.yaml", "--data", "wine", "--epochs", "1", "--optimizer", text, cwd=tmp_path)
+    done = command("train", "net.yaml", "--data", "wine", "--epochs", "90", option, text, cwd=tmp_path)
     assert done.code == 0, done.output

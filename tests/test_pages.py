@@ -21,6 +21,8 @@ from torch.nn import functional as F
 import regspec
 from regspec.keras.verification.verifying import Verification
 from regspec.language.schedules import SCHEDULES, parse_schedules
+from regspec.training.losses import LOSSES
+from regspec.training.metrics import _OF_CLASSES, _OF_QUANTITIES
 
 from .commands import as_torchrun, run_script
 from .markdown import Page
@@ -386,6 +388,12 @@ def test_training_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     names = run("training", block("training", "python", "load_run"), {"regspec": regspec, "x": x, "y": x.sum(1)})
     assert len(names["run"].history["held_out_loss"]) == 20
+
+
+def test_training_names_every_loss_and_metric() -> None:
+    text = (FOLDER / "training.md").read_text(encoding="utf-8")
+    told = {*re.findall(r"`(\w+)`", text[text.index("- `loss`:") : text.index("## Options")])}
+    assert {*LOSSES, *_OF_CLASSES, *_OF_QUANTITIES} <= told
 
 
 @pytest.mark.usefixtures("_registry")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -89,3 +90,42 @@ def test_torchrun(alone: Path, tmp_path: Path) -> None:
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "regspec"]
     new_processes(tmp_path, torchrun, "--epochs", "3")
     check(tmp_path / "run", alone)
+
+
+# Labels of steps, of which one process has many that count and another few; and a quantity.
+TWO = """
+regspec: 1
+name: net
+inputs: {x: {shape: [6], dtype: int64}}
+layers:
+  - Embedding: {name: words, input_dim: 9, output_dim: 5, embeddings_regularizer: {l2: 1e-2}}
+  - Dense: {name: tags, units: 3, activity_regularizer: {l1: 1e-2}}
+  - Flatten: {inputs: words}
+  - Dense: {name: price, units: 1}
+outputs: [tags, price]
+"""
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_several_outputs_and_places_that_do_not_count(strategy: str, tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0)
+    x = drawn.integers(0, 9, (53, 6))
+    lengths = np.where(np.arange(53) % 3, 1, 6)
+    tags = np.where(np.arange(6) < lengths[:, None], x % 3, -1)
+    np.savez(tmp_path / "given.npz", x=x, tags=tags, price=x.sum(1, dtype=np.float32))
+    (tmp_path / "net.yaml").write_text(TWO)
+    said = [
+        "--outputs.tags.ignore_index",
+        "-1",
+        "--outputs.tags.metrics",
+        "f1",
+        "--outputs.tags.class_weights",
+        "balanced",
+    ]
+    said += ["--outputs.price.loss", "huber", "--outputs.price.metrics", "[r2, mae]", "--outputs.price.weight", "0.3"]
+    arguments = ["train", "net.yaml", "--data", "given.npz", *said, "--batch-size", "16", "--accelerator", "cpu"]
+    arguments += ["--epochs", "2"]
+    assert command(*arguments, "-o", "alone", cwd=tmp_path).code == 0
+    done = as_torchrun(3, run_rank, tmp_path, [*arguments, "-o", "run", "--strategy", strategy])
+    assert [each.code for each in done] == [0, 0, 0], done
+    check(tmp_path / "run", tmp_path / "alone")

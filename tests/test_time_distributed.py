@@ -200,3 +200,16 @@ def test_layers_that_do_not_read_their_batch_are_as_they_were() -> None:
     inputs = "{x: {shape: [3, 5, 4], axes: [steps, length, features]}}"
     text = f"regspec: 1\ninputs: {inputs}\nlayers: [{{TimeDistributed: {{layer: {{LSTM: {{units: 2}}}}}}}}]"
     assert "for step in" not in regspec.source(regspec.loads(text))
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 3, 6, 5), (1, 5, 3, 6, 5), (2, 12, 3, 6, 5)])
+def test_another_number_of_steps_keeps_examples_apart(shape: tuple[int, ...]) -> None:
+    """The steps of an input are those that it has, and not those that the spec says: examples are never merged."""
+    layers = (
+        "  - TimeDistributed: {layer: {Conv2D: {filters: 2, kernel_size: 3}}}\n  - TimeDistributed: {layer: Flatten}\n"
+    )
+    model = regspec.build(f"regspec: 1\ninputs: {{x: {{shape: [16, 3, 6, 5]}}}}\nlayers:\n{layers}")
+    x = torch.randn(shape)
+    (conv,) = (part for part in model.modules() if isinstance(part, nn.Conv2d))
+    expected = torch.stack([conv(x[:, step]).flatten(1) for step in range(shape[1])], 1)
+    torch.testing.assert_close(model(x), expected)

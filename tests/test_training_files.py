@@ -21,6 +21,7 @@ from regspec.training.file import read_training, training_text
 from regspec.training.optimizers import optimizer_of
 from regspec.training.options import Option, Options
 from regspec.training.outputs import outputs_said
+from regspec.training.rates import schedule_of
 from regspec.training.run import train
 from regspec.training.schema import training_schema
 
@@ -39,6 +40,7 @@ OPTIONS = Option.all_of(Options)
 # Of each option: how a training file says it, what the command line takes for the same.
 WAYS: dict[str, list[tuple[str, list[str]]]] = {
     "data": [("wine", ["wine"]), ("module:function", ["module:function"])],
+    "validation": [("iris", ["iris"]), ("null", [])],
     "target": [("price", ["price"]), ("3", ["3"]), ("null", [])],
     "outputs": [
         ("{price: {loss: huber, delta: 0.5}, kind: {class_weights: balanced}}",
@@ -57,9 +59,16 @@ WAYS: dict[str, list[tuple[str, list[str]]]] = {
         ("{adam: null}", ["adam"]),
         ("{adam: {}}", ["adam"]),
     ],
+    "schedule": [
+        ("{cosine: {warmup: 20, end: 0.1}}", ["cosine warmup=20 end=0.1"]),
+        ("{multi_step: {milestones: [2, 4], by: steps}}", ["multi_step milestones=(2,4) by=steps"]),
+        ("cosine", ["cosine"]),
+        ("null", []),
+    ],
     "clip_gradients": [("0.5", ["0.5"]), ("null", [])],
     "accumulate": [("4", ["4"])],
     "lr": [("1e-2", ["0.01"]), ("1", ["1"])],
+    "ema": [("0.99", ["0.99"]), ("null", [])],
     "seed": [("7", ["7"])],
     "route": [("{l1: proximal, hidden.kernel: decay}", ["l1=proximal", "hidden.kernel=decay"])],
     "class_weights": [("balanced", ["balanced"]), ("null", [])],
@@ -95,6 +104,7 @@ FAULTY = [
     ("{regspec: 1, training: {optimizer: {}}}", "must be a name, or a mapping of one name"),
     ("{regspec: 1, training: {optimizer: {sgd: 3}}}", "1:42: error: .* must be a mapping of arguments, but is 3"),
     ("{regspec: 1, training: {optimizer: {sgd: {momentum: {a: 1}}}}}", "1:53: error: .* must be a number, a text"),
+    ("{regspec: 1, training: {schedule: {cosine: 3}}}", "1:44: error: .* must be a mapping of arguments, but is 3"),
     ("{regspec: 1, training: {route: [l1=proximal]}}", "must be a mapping, but is a list"),
     ("{regspec: 1, training: {route: {l1: 3}}}", "must be a text, but is 3"),
     ("{regspec: 1, training: {outputs: [a]}}", "must be a mapping, but is a list"),
@@ -133,13 +143,15 @@ def test_a_key_is_its_option(
         done = command("train", "net.yaml", *arguments, cwd=tmp_path)
         assert done.code == 0, done.output
     by_line, by_file = taken
-    if texts and name not in ("outputs", "optimizer"):
+    if texts and name not in ("outputs", "optimizer", "schedule"):
         assert getattr(by_line, name) == getattr(by_file, name)
         assert replace(by_file, **{name: getattr(Options, name)}) == Options()
     outputs = [outputs_said(each.outputs) for each in taken]
     assert outputs[0] == outputs[1]
     if name == "optimizer":
         assert optimizer_of(by_line.optimizer) == optimizer_of(by_file.optimizer)
+    if name == "schedule" and texts:
+        assert schedule_of(by_line.schedule).arguments == schedule_of(by_file.schedule).arguments
     sections = {output: section.model_dump(exclude_unset=True) for output, section in outputs[0].items()}
     own = parse(training_text(by_file, sections, Path()))
     again, _ = read_training(own).under(Options(), ())
@@ -235,11 +247,15 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     Path("conf").mkdir()
     rows = [",".join(f"{(row * column) % 7}.5" for column in range(13)) + f",{'uvw'[row % 3]}" for row in range(30)]
     Path("conf/table.csv").write_text("\n".join([",".join(f"c{each}" for each in range(14)), *rows]))
-    Path("conf/t.yaml").write_text("{regspec: 1, training: {epochs: 1}, data: {train: table.csv, target: c13}}")
+    Path("conf/other.csv").write_text(Path("conf/table.csv").read_text())
+    Path("conf/t.yaml").write_text(
+        "{regspec: 1, training: {epochs: 1}, data: {train: table.csv, validation: other.csv, target: c13}}"
+    )
     Path("net.yaml").write_text(NET)
     assert command("train", "net.yaml", "--with", "conf/t.yaml", "-o", "runs/a", cwd=tmp_path).code == 0
     assert parse(Path("runs/a/training.yaml").read_text()).data["data"] == {
         "train": "../../conf/table.csv",
+        "validation": "../../conf/other.csv",
         "target": "c13",
     }
     done = command("train", "spec.yaml", "--with", "training.yaml", "-o", "again", cwd=tmp_path / "runs/a")

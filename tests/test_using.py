@@ -319,6 +319,6 @@ def test_columns_are_found_by_their_names(tmp_path: Path) -> None:
         np.testing.assert_allclose(run.predict(given).probabilities, expected, rtol=1e-5)
     shuffled = frame.select("c", "kind", "b", "a")
     assert run.evaluate(shuffled).loss == pytest.approx(run.evaluate((X, WORDS)).loss, rel=1e-5)
-    with pytest.raises(regspec.RegspecError, match="has no column 'a', which the run was trained with") as error:
+    with pytest.raises(regspec.RegspecError, match="has no column 'a', which the data to train on have") as error:
         run.predict(frame.drop("a", "b"))
     assert len(error.value.problems) == 2

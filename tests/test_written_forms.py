@@ -17,6 +17,7 @@ from regspec.language.forms import Family
 from regspec.language.initializers import INITIALIZERS
 from regspec.language.regularizers import REGULARIZERS
 from regspec.layers import KINDS
+from regspec.text import document
 from regspec.text.document import IN_BRACES
 
 from .layers import reference
@@ -222,6 +223,52 @@ def test_arithmetic_without_a_parameter(written: str, is_sum: bool) -> None:
     (problem,) = caught.value.problems
     hint = "arithmetic has a parameter in it, $width * 6: write the number"
     assert problem.hint == (hint if is_sum else None)
+
+
+@pytest.mark.parametrize(
+    ("layer", "same"),
+    [
+        ("Dense: 7 * 7 * 64", "Dense: 3136"),
+        ("Dense: {units: 2*3}", "Dense: 6"),
+        ("Dense: {units: (1 + 2) // 2}", "Dense: 1"),
+        ("Dense: {units: 6 / 2}", "Dense: 3"),
+        ("Dropout: 1 / 4", "Dropout: 0.25"),
+        ("LeakyReLU: {negative_slope: 1e-1 * 2}", "LeakyReLU: {negative_slope: 0.2}"),
+        (
+            "Conv1D: {filters: 4, kernel_size: [1 + 2], padding: same}",
+            "Conv1D: {filters: 4, kernel_size: 3, padding: same}",
+        ),
+        ("Reshape: [2 * 2, -1]", "Reshape: [4, -1]"),
+        ("{class_name: Dense, config: {units: 2 * 3}}", "Dense: 6"),
+        ("Linear: {out_features: 2 * 3}", "Dense: 6"),
+    ],
+)
+def test_arithmetic_where_a_number_is_due(layer: str, same: str) -> None:
+    """A text of numbers needs no parameter there; the schema takes it, too."""
+    head = "regspec: 1\ninputs: {x: {shape: [8, 4]}}\nlayers:\n  - "
+    assert regspec.loads(f"{head}{layer}\n").layers == regspec.loads(f"{head}{same}\n").layers
+    assert validator(spec_schema).is_valid(document.parse(f"{head}{layer}\n").data)
+
+
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        ("Dense: {units: 4 // 0}", "divides by 0"),
+        ("Dense: {units: 7 / 2}", "'units' of Dense must be a whole number, but is 3.5"),
+        ("Dense: {units: 2024-01-31}", "'units' of Dense must be a whole number, but is '2024-01-31'"),
+        ("Dense: {units: 2 *}", "'units' of Dense must be a whole number, but is '2 *'"),
+    ],
+)
+def test_arithmetic_that_is_wrong(layer: str, what: str) -> None:
+    with pytest.raises(regspec.RegspecError) as caught:
+        of(layer)
+    assert caught.value.problems[0].what == what
+
+
+def test_a_text_is_no_arithmetic() -> None:
+    """A name for a layer and a word of a vocabulary are texts, whatever is in them."""
+    with pytest.raises(regspec.RegspecError, match="'name' of Dense"):
+        of("Dense: {units: 3, name: 3 - 4}")
 
 
 def test_a_call_has_no_parameters_in_rules() -> None:

@@ -72,11 +72,17 @@ def _words(figures: OutputFigures) -> str:
     own, base = figures.metrics, figures.baseline
     if figures.kind == "quantities":
         mean = "" if figures.constant is None else f", {figures.constant:.4g},"
-        r2 = f", R² {own['r2']:.3g}" if "r2" in own else ""
-        told = f"rmse {own['rmse']:.4g}, mae {own['mae']:.4g}{r2}"
+        more = _others(figures, ("rmse", "mae"))
+        told = f"rmse {own['rmse']:.4g}, mae {own['mae']:.4g}{more}"
         return f"{told}{joint}always giving the mean{mean} has rmse {base['rmse']:.4g}, mae {base['mae']:.4g}"
     said = f"'{figures.constant}'" if figures.kind == "classes" else "each label's more frequent answer"
-    return f"{percent(own['accuracy'])} right{joint}always guessing {said} gives {percent(base['accuracy'])}"
+    told = f"{percent(own['accuracy'])} right{_others(figures, ('accuracy',))}"
+    return f"{told}{joint}always guessing {said} gives {percent(base['accuracy'])}"
+
+
+def _others(figures: OutputFigures, told: tuple[str, ...]) -> str:
+    """The metrics that are not told yet."""
+    return "".join(f", {name} {value:.4g}" for name, value in figures.metrics.items() if name not in told)
 
 
 def _tables(name: str, figures: OutputFigures) -> list[Table]:

@@ -4,6 +4,8 @@ A text is arithmetic where it has a parameter, and besides parameters nothing bu
 spaces. With a word in it, it is arithmetic where an operator stands between spaces, ``$width * four``, and then the
 word is a fault; ``prefix_$name``, ``$a->$b`` and ``l2($strength)`` are texts.
 
+Where a field takes numbers only, a text of numbers alone is arithmetic, too: ``units: 7 * 7 * 64``.
+
 A result that is whole by value is whole, so that ``$width * 0.5`` may be a size.
 """
 
@@ -88,6 +90,14 @@ def tokens_of(text: str) -> list[Token] | None:
     if "word" in sorts and not _is_spaced(tokens, text):
         return None
     return tokens
+
+
+def is_of_numbers(text: str) -> bool:
+    """Whether a text is arithmetic on numbers alone, ``7 * 7 * 64``; ``2024-01-31`` is a date."""
+    tokens = lexed(text) or []
+    sorts = [token.sort for token in tokens]
+    is_date = [token.text for token in tokens[1::2]] == ["-", "-"] and " " not in text
+    return {*sorts} <= {"number", "operator", "bracket"} and sorts.count("number") > 1 and not is_date
 
 
 def _is_spaced(tokens: list[Token], text: str) -> bool:

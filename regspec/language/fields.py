@@ -141,10 +141,11 @@ class AttributeName(NameForm):
 
     def check(self, name: str) -> str:
         if keyword.iskeyword(name):
-            raise PydanticCustomError("name", "can't be '{name}': a word of Python's own", {"name": name})
+            context = {"name": name, "hint": f"write '{name}_'"}
+            raise PydanticCustomError("name", "can't be '{name}': a word of Python's own", context)
         if name in RESERVED:
             what = "can't be '{name}': torch.nn.Module has an attribute of that name"
-            raise PydanticCustomError("name", what, {"name": name})
+            raise PydanticCustomError("name", what, {"name": name, "hint": f"write '{name}_'"})
         return super().check(name)
 
 
@@ -219,6 +220,7 @@ RESERVED = frozenset(
         "self",
         "set_extra_state",
         "set_schedules",
+        "set_strength",
         "set_submodule",
         "share_memory",
         "state_dict",

@@ -377,7 +377,6 @@ class TimeDistributed(Wrapper):
 
     def _listened(self, result: Expression, x: Symbol) -> Expression:
         """The outputs (batch, steps, …) of those of all steps, through a module to listen on if they have a penalty."""
-        steps = (-1, x.shape[1]) if x.shape[1] is not None else (x.method("size", 0), x.method("size", 1))
         if self.layer.activity is not None:
             result = nested.listened(result, "layer_activity", self.layer.activity)
-        return result.method("unflatten", 0, steps)
+        return result.method("unflatten", 0, (x.method("size", 0), x.method("size", 1)))

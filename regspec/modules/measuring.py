@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from regspec.language.fields import snake_case
 from regspec.modules.building import COMPILED
-from regspec.runtime import Apart, Regularized
+from regspec.runtime import Apart, Regularized, WithWeights
 from regspec.runtime.penalties.state import named_terms
-from regspec.runtime.penalties.terms import Seen, WeightTerm, without_schedule
+from regspec.runtime.penalties.terms import Seen, WeightTerm, name_of, without_schedule
 from regspec.text.problems import Problem, RegspecError
 
 
@@ -98,10 +98,9 @@ def strengths(module: nn.Module) -> dict[str, float]:
         for name, term, _ in named_terms(root):
             for part in term.parts:
                 own, factor = without_schedule(part)
-                own = own.regularizer if isinstance(own, Apart) else own
+                own = own.regularizer if isinstance(own, (Apart, WithWeights)) else own
                 strength = own.keywords.get("strength") if isinstance(own, partial) else getattr(own, "strength", None)
-                function = own.func if isinstance(own, partial) else own
-                kind = snake_case(getattr(function, "__name__", type(function).__name__))
+                kind = snake_case(name_of(own))
                 found[f"{_joined(prefix, name)}.{kind}"] = factor if strength is None else strength * factor
     return found
 

@@ -52,7 +52,6 @@ _SYNONYMS = {
     **dict.fromkeys(("b", "high", "maximum"), ("maxval", "max_value")),
     "min": ("min_value", "minval", "low"),
     "max": ("max_value", "maxval", "high"),
-    "val": ("value",),
     "dim": ("axis", "dims"),
     "num_bins": ("bin_boundaries",),
     "frozen": ("trainable",),
@@ -72,6 +71,7 @@ _SYNONYMS = {
     "activity_regularizer": ("activity",),
     **dict.fromkeys(("learning_rate", "learningrate"), ("lr",)),
     "early_stopping": ("patience",),
+    **dict.fromkeys(("validation_data", "val", "valid", "held_out"), ("validation", "value")),
     **dict.fromkeys(("file", "source", "data"), ("train",)),
 }
 

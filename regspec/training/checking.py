@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError
+from regspec.training.called import parts_of
 from regspec.training.data.wanted import wanted_outputs
 from regspec.training.file import Places
 from regspec.training.losses import loss_named
-from regspec.training.optimizers import optimizer_of, parts_of
+from regspec.training.optimizers import optimizer_of
 from regspec.training.options import Options
 from regspec.training.outputs import OutputSection, outputs_said
+from regspec.training.rates import named_schedule, schedule_of
 
 
 def checked_outputs(options: Options, places: Places, graph: Graph | None = None) -> Mapping[str, OutputSection]:
@@ -30,11 +32,20 @@ def checked_outputs(options: Options, places: Places, graph: Graph | None = None
     """
     problems = Problems()
     _check_called("optimizer", options.optimizer, optimizer_of, places, problems)
+    if options.schedule is not None:
+        _check_called("schedule", options.schedule, named_schedule, places, problems)
+        with _kept(problems) if not problems else suppress(RegspecError), places.at("schedule"):
+            schedule_of(options.schedule)
     with _kept(problems), places.at("clip_gradients"):
         if options.clip_gradients == 0:
             raise RegspecError(
                 Problem("clip_gradients must be greater than 0", "nothing is learned from gradients of 0")
             )
+    with _kept(problems), places.at("ema"):
+        if options.ema == 1:
+            raise RegspecError(Problem("ema must be less than 1", "an average of which all stays does not move"))
+        if options.ema is not None and options.strategy == "fsdp":
+            raise RegspecError(Problem("ema is not for weights that are sharded", "--strategy ddp averages them"))
     before = len(problems)
     for each in options.route:
         with _kept(problems), places.at(f"route.{each.rpartition('=')[0]}"):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from regspec.modules.measuring import sparsity, strengths
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.averaging import Average
 from regspec.training.folder import Folder
 
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}  # paths hold brackets; lines are for grep
@@ -53,9 +54,11 @@ class Epochs(Callback):
         self.total = total
         self.on_epoch = on_epoch
         self.rows: list[dict[str, float]] = []
+        self.average: Average | None = None  # which is kept in place of the weights
         self.kept = 0  # the epoch whose weights are in the folder
         self.is_interrupted = False
         self._begun = 0.0
+        self._rate = 0.0
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -82,6 +85,7 @@ class Epochs(Callback):
         self.keep(trainer)  # where it was killed before it could
 
     def on_train_batch_start(self, trainer: lightning.Trainer, training: Any, batch: Any, batch_idx: int) -> None:
+        self._rate = trainer.optimizers[0].param_groups[0]["lr"]
         if batch_idx:  # the first batch, because in a resumed run Lightning does not call `on_train_epoch_start`
             return
         self._begun = time.perf_counter()
@@ -101,7 +105,7 @@ class Epochs(Callback):
             kept = "; earlier epochs are kept" if self.rows else ", or smaller numbers in the data"
             raise DivergedError(Problem(f"{what}: {told}", f"a smaller --lr may help{kept}"))
         row = {"epoch": trainer.current_epoch + 1, "seconds": round(time.perf_counter() - self._begun, 4)}
-        row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row["learning_rate"] = self._rate  # of the last step
         row |= metrics | _of_weights(training.model)
         self.rows.append(row)
         training.log("held_out_loss", row["held_out_loss"], logger=False)  # for early stopping
@@ -121,8 +125,8 @@ class Epochs(Callback):
         has_terms = any(name.startswith("penalty/") for name in row)
         named = {name: label for name, label in LABELS.items() if name in row and (has_terms or name != "penalty")}
         shown = "  ".join(f"{label} {_shown(row[name])}" for name, label in named.items())
-        of_outputs = (name.partition("/") for name in row if name.startswith("held_out_accuracy/"))
-        shown += "".join(f"  {output} accuracy {_shown(row[f'{what}/{output}'])}" for what, _, output in of_outputs)
+        others = [name for name in row if name.startswith("held_out_") and name not in LABELS and "loss" not in name]
+        shown += "".join(f"  {_told(name)} {_shown(row[name])}" for name in others)
         self.console.print(f"epoch {len(self.rows):>{len(str(self.total))}}/{self.total}  {shown}", **PLAIN)
 
     def keep(self, trainer: lightning.Trainer) -> None:
@@ -130,7 +134,7 @@ class Epochs(Callback):
         if self.kept == self.best:
             return
         if self.best == len(self.rows):  # of an earlier one they are in the folder
-            state = state_of(trainer)
+            state = state_of(trainer, self.average)
             if trainer.is_global_zero:
                 self.folder.write_weights(state, epoch=self.best, steps=trainer.global_step)
         self.kept = self.best
@@ -167,6 +171,12 @@ class Resumable(Checkpoint):
             self.epochs.keep(trainer)
 
 
+def _told(column: str) -> str:
+    """A held-out figure for people: ``kind accuracy`` for ``held_out_accuracy/kind``."""
+    what, _, output = column.removeprefix("held_out_").partition("/")
+    return f"{output} {what}".strip()
+
+
 def _shown(value: float) -> str:
     """A number for people: with four decimals, if these are enough and not too many digits come before them."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
@@ -186,10 +196,16 @@ class Patience(EarlyStopping):
             trainer.should_stop = True
 
 
-def state_of(trainer: lightning.Trainer) -> dict[str, Tensor]:
-    """The model's weights, whole also where each process has a shard; all processes must ask."""
+def state_of(trainer: lightning.Trainer, average: Average | None = None) -> dict[str, Tensor]:
+    """The weights that are evaluated, the average's if there is one; whole also where each process has a shard.
+
+    All processes must ask.
+    """
     state = trainer.strategy.lightning_module_state_dict()
-    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+    own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+    if average is not None and not average.is_in_place:
+        own |= {name: value for name, value in average.average.items() if name in own}
+    return own
 
 
 def _of_weights(model: torch.nn.Module) -> dict[str, float]:

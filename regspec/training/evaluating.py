@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from regspec.training.data.examples import Examples
 from regspec.training.data.targets import MANY
 from regspec.training.losses import Kind
+from regspec.training.metrics import OutputMetrics
 from regspec.training.objective import Objective, OutputLoss, Sum
 from regspec.training.predicting import batches_of, device_of, model_inputs, natural
 
@@ -41,9 +42,9 @@ class OutputFigures:
         kind: what it has learned: ``classes``, ``labels`` or ``quantities``.
         loss_name: its loss.
         loss: the mean of it.
-        metrics: ``accuracy``; or ``mae``, ``rmse`` and ``r2`` of quantities.
-        baseline: the same of a constant answer: the most frequent class, label by label the more frequent answer, or
-            the mean of each number.
+        metrics: ``accuracy``; or ``mae``, ``rmse`` and ``r2`` of quantities; and those that the training was to tell.
+        baseline: the first ones of a constant answer: the most frequent class, label by label the more frequent
+            answer, or the mean of each number.
         constant: that answer, where it is one: a class's name, or a number.
         classes: each class's, or each label's.
         confusion: How often a class (row) is said to be each class (column); None where there are no classes, or more
@@ -101,6 +102,7 @@ def evaluation(model: nn.Module, objective: Objective, examples: Examples, size:
     said: list[list[Tensor]] = [[] for _ in objective]
     device = device_of(model)
     objective = objective.to(device)
+    measures = [OutputMetrics(loss).to(device) for loss in objective]
     with torch.inference_mode():
         for batch in batches_of(examples, size, device):
             pairs = objective.pairs(model(*batch[:count]), batch[count:])
@@ -108,11 +110,13 @@ def evaluation(model: nn.Module, objective: Objective, examples: Examples, size:
                 sums[place].append(loss.of(output.float(), target))
                 is_number = loss.target.kind == "quantities"
                 answer = natural(loss, output.float()) if is_number else loss.guess(output)
+                measures[place].update(output, target)
                 said[place].append(answer.reshape(target.shape).cpu())
     figures = {}
     for place, loss in enumerate(objective):
         mean = sum(each.total.item() for each in sums[place]) / max(1, sum(int(each.count) for each in sums[place]))
-        figures[loss.target.name] = _figures(loss, mean, torch.cat(said[place]), examples.targets[place])
+        known = _figures(loss, mean, torch.cat(said[place]), examples.targets[place])
+        figures[loss.target.name] = replace(known, metrics={**known.metrics, **measures[place].computed()})
     whole = sum(figures[loss.target.name].loss * loss.target.wanted.said.weight for loss in objective)
     return Evaluation(len(examples), whole, figures)
 

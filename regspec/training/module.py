@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import lightning
 import torch
@@ -15,6 +16,7 @@ from regspec.runtime.penalties.state import terms_in
 from regspec.runtime.penalties.terms import Listener
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.batches import Batches
+from regspec.training.metrics import OutputMetrics
 from regspec.training.objective import Objective, OutputLoss, Sum
 from regspec.training.optimizers import optimizer_of
 from regspec.training.options import Options
@@ -41,6 +43,9 @@ class Training(lightning.LightningModule):
         super().__init__()
         self.model = model
         self.objective = objective
+        self.metrics = nn.ModuleDict(
+            {part: nn.ModuleList(OutputMetrics(loss) for loss in objective) for part in ("trained", "held_out")}
+        )
         self.options = options
         self.batches = batches
         self.is_penalized = is_penalized
@@ -56,7 +61,8 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
         inputs, targets = self._parted(batch)
-        sums = self.objective.sums(self.model(*inputs), targets)
+        result = self.model(*inputs)
+        sums = self.objective.sums(result, targets)
         penalty = regularization_loss(self.model)
         share = self._share(len(targets[0]), index)
         losses = [
@@ -65,6 +71,7 @@ class Training(lightning.LightningModule):
         ]
         self._add_losses("data_loss", sums)
         self._add("penalty", Sum(penalty * len(targets[0]), len(targets[0])))
+        self._measure("trained", result, targets)
         loss = sum(losses[1:], losses[0]) + (penalty * share if self.is_penalized else 0)
         several = self.options.accumulate  # by which Lightning divides
         return loss if several == 1 else loss * self.batches.share(index, several)
@@ -93,9 +100,27 @@ class Training(lightning.LightningModule):
         for loss, output, target in self.objective.pairs(result, targets):
             if loss.target.kind != "quantities":
                 self._add(self.objective.name_of("held_out_accuracy", loss), loss.right(output, target))
+        self._measure("held_out", result, targets)
         count = len(targets[0])
         for name, each in regularization_terms(self.model, detach=True).items():
             self._add(f"penalty/{name}", Sum(each * count, count))
+
+    def _measure(self, part: str, result: Any, targets: tuple[Tensor, ...]) -> None:
+        """Adds a batch to the metrics."""
+        for metrics, (_, output, target) in zip(
+            self._metrics(part), self.objective.pairs(result, targets), strict=True
+        ):
+            metrics.update(output, target)
+
+    def _metrics(self, part: str) -> Iterator[OutputMetrics]:
+        yield from self.metrics[part]  # type: ignore[misc]  # a ModuleDict has modules of any class
+
+    def _measured(self) -> Iterator[tuple[str, float]]:
+        """The metrics over the epoch by their columns: ``f1`` of what is trained, ``held_out_f1`` of the rest."""
+        for part, prefix in (("trained", ""), ("held_out", "held_out_")):
+            for loss, metrics in zip(self.objective, self._metrics(part), strict=True):
+                for name, value in metrics.computed().items():
+                    yield self.objective.name_of(f"{prefix}{name}", loss), value
 
     def _add_losses(self, name: str, sums: Sequence[Sum]) -> None:
         for loss, each in zip(self.objective, sums, strict=True):
@@ -109,12 +134,13 @@ class Training(lightning.LightningModule):
 
     def means(self) -> dict[str, float]:
         """The means over the epoch, of all processes, since they were asked for last; and the sums of the losses."""
+        measured = [*self._measured()]
         names = [*self.totals]
         both = torch.tensor([[float(self.totals[name]), float(self.counts[name])] for name in names])
         self.forget()
         both = self.trainer.strategy.reduce(both.to(self.device), reduce_op="sum").cpu()
         means = {name: (total / count).item() for name, (total, count) in zip(names, both, strict=True)}
-        return {**self._sums_of_losses(means), **means}
+        return {**self._sums_of_losses(means), **means, **dict(measured)}
 
     def _sums_of_losses(self, means: Mapping[str, float]) -> dict[str, float]:
         """The weighted sums of the outputs' losses; of one output, its own."""
@@ -128,18 +154,20 @@ class Training(lightning.LightningModule):
 
     def forget(self) -> None:
         """Resets the sums."""
+        for metrics in (*self._metrics("trained"), *self._metrics("held_out")):
+            metrics.reset()
         self.totals.clear()
         self.counts.clear()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         is_spread = self.trainer.world_size > 1
-        steps = steps_of(self.batches, self.options)
+        steps = steps_of(self.batches, self.options.accumulate)
         return bound_optimizer(self.model, self.options, steps, is_penalized=self.is_penalized, is_spread=is_spread)
 
 
-def steps_of(batches: Batches, options: Options) -> int:
-    """How many steps of the optimizer an epoch has."""
-    return math.ceil(len(batches) / options.accumulate)
+def steps_of(batches: Batches, several: int) -> int:
+    """How many steps of the optimizer an epoch has, each of ``several`` batches."""
+    return math.ceil(len(batches) / several)
 
 
 def bound_optimizer(

@@ -35,7 +35,7 @@ class Option:
 
     help: str
     least: float | None = None
-    most: int | None = None
+    most: float | None = None
     metavar: str | None = None
     is_changeable: bool = False
     is_of_one_run: bool = False
@@ -65,6 +65,10 @@ class Options:
             is_path=True,
         ),
     ] = "digits"
+    validation: Annotated[
+        str | None,
+        Option("What is held out, in place of a fifth of the data: as those.", section="data", is_path=True),
+    ] = None
     target: Annotated[
         str | None,
         Option(
@@ -91,6 +95,14 @@ class Options:
         ),
     ] = "adam"
     lr: Annotated[float, Option("The learning rate.", least=0)] = 1e-3
+    schedule: Annotated[
+        str | None,
+        Option(
+            "Of the learning rate: 'cosine warmup=200', 'linear_decay end=0.1', and torch's, such as "
+            "'step step_size=10 gamma=0.5', 'reduce_lr_on_plateau patience=3'; by=steps counts steps, and not epochs.",
+            form=Called | None,
+        ),
+    ] = None
     clip_gradients: Annotated[
         float | None,
         Option("The most that the norm of a step's gradient may be; a longer one is scaled down.", least=0),
@@ -98,6 +110,14 @@ class Options:
     accumulate: Annotated[
         int, Option("Batches in a step of the optimizer: like one batch of them all, in less memory.", least=1)
     ] = 1
+    ema: Annotated[
+        float | None,
+        Option(
+            "Evaluate and keep the moving average of the weights over the steps; so much of it stays in each: 0.999.",
+            least=0,
+            most=1,
+        ),
+    ] = None
     seed: Annotated[
         int, Option("Of weights, split and order of the data, and what layers draw.", least=0, most=2**32 - 1)
     ] = 0

@@ -33,6 +33,7 @@ from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
 from regspec.training import data, resuming
 from regspec.training.activities import activities
+from regspec.training.averaging import Average
 from regspec.training.batches import Batches
 from regspec.training.checking import checked_outputs
 from regspec.training.data.targets import Target
@@ -40,9 +41,10 @@ from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
 from regspec.training.file import Places, training_text
 from regspec.training.folder import Folder, document_of
-from regspec.training.module import Training, bound_optimizer
+from regspec.training.module import Training, bound_optimizer, steps_of
 from regspec.training.objective import Objective, OutputLoss, balanced
 from regspec.training.options import Options
+from regspec.training.rates import Rates, schedule_of
 from regspec.training.restoring import gives_probabilities, load_kept
 from regspec.training.trained import Run
 
@@ -58,6 +60,7 @@ class Task:
     graph: Graph
     loaded: data.Data
     options: Options
+    places: Places  # of options that stand in a training file
 
     @classmethod
     def of(
@@ -80,8 +83,15 @@ class Task:
         _check_starts(graph, document_of(spec).path)
         source = options.data if given is None else given
         with places.at("data"):
-            loaded = data.load_data(source, graph, target=options.target, outputs=said, seed=options.seed)
-        return cls(spec.given, spec, graph, loaded, options)
+            loaded = data.load_data(
+                source,
+                graph,
+                validation=options.validation,
+                target=options.target,
+                outputs=said,
+                seed=options.seed,
+            )
+        return cls(spec.given, spec, graph, loaded, options, places)
 
     def model(self) -> nn.Module:
         """The model as it is before training."""
@@ -98,11 +108,8 @@ class Task:
         is_only = len(self.loaded.targets) == 1
         is_balanced = target.wanted.said.class_weights or (is_only and self.options.class_weights)
         if is_balanced and target.kind != "classes":
-            raise RegspecError(
-                Problem(
-                    f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
-                )
-            )
+            what = f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
+            raise RegspecError(Problem(what))
         return OutputLoss(
             target,
             gives_probabilities=gives_probabilities(target.wanted, self.graph),
@@ -255,23 +262,32 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     options, loaded = task.options, task.loaded
     epochs = Epochs(place, task.facts(), console, options.epochs, on_epoch)
     callbacks: list[Any] = [epochs, Resumable(place, epochs)]
+    if options.schedule is not None:
+        callbacks.append(Rates(schedule_of(options.schedule), epochs))
     if options.patience is not None:
         callbacks.append(Patience(options.patience))
+    if options.ema is not None:
+        epochs.average = Average(options.ema)
+        callbacks.append(epochs.average)  # after those that keep what they see of the average
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
+    shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
+    batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
+    held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
     objective = task.objective()
-    bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
+    optimizer = bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
+    if options.schedule is not None:
+        with task.places.at("schedule"):
+            schedule_of(options.schedule).of(optimizer, options.epochs * steps_of(batches, options.accumulate))
     model = task.model()
+    with task.places.at("outputs", key=True):  # whose metrics there may not be
+        training = Training(model, objective, options, batches, is_penalized=is_penalized)
     if _is_first() and not place.spec.exists():
         place.begin(task.spec, task.parameters, task.facts(), model.state_dict())
     if _is_first() and is_penalized:  # a twin is no training of its own
         place.write("training.yaml", task.training(place))
     lightning.seed_everything(options.seed, verbose=False)
-    shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
-    batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
-    held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
-    training = Training(model, objective, options, batches, is_penalized=is_penalized)
     if options.compile:
         model.compile()
     checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None

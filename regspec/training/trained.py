@@ -152,7 +152,14 @@ def held_out(facts: Mapping[str, Any], spec: ModelSpec) -> Examples:
     """The examples that a run held out. Raises `RegspecError` where the data are no longer those of the training."""
     options = Options.of(facts["options"])
     said = outputs_said(options.outputs)
-    data = load_data(options.data, graph_of(spec), target=options.target, outputs=said, seed=options.seed)
+    data = load_data(
+        options.data,
+        graph_of(spec),
+        validation=options.validation,
+        target=options.target,
+        outputs=said,
+        seed=options.seed,
+    )
     now = {target.name: target.as_dict() for target in data.targets}
     before = {name: {key: each.get(key) for key in now.get(name, {})} for name, each in facts["outputs"].items()}
     if (len(data.train), len(data.held_out)) != (facts["examples"], facts["held_out"]) or now != before:

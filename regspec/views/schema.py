@@ -110,8 +110,8 @@ def spec_schema() -> Schema:
     definitions = {
         "parameter": {
             "type": "string",
-            "pattern": r"\$",
-            "description": "A parameter, $name, or arithmetic on parameters, $name // 2.",
+            "pattern": r"\$|[0-9.)] *(\*\*|//|[-+*/%]) *[-+0-9.(]",
+            "description": "A parameter, $name, or arithmetic, $name // 2 or 7 * 7.",
         },
         "layer": _layer(),
         "cell": _cells(),

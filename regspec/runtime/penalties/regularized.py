@@ -204,6 +204,35 @@ class Regularized(Penalized):
             warnings.warn(f"the regularization loss is {loss.item()}: {', '.join(names)}", RuntimeWarning, stacklevel=2)
         return loss
 
+    def set_strength(self, name: str, strength: float) -> None:
+        """Gives a regularizer another strength: ``hidden.kernel.l2``, as `regspec.strengths` names it.
+
+        A schedule goes on multiplying it.
+
+        Raises:
+            ValueError: where there is none of the name, it has no strength, it is the optimizer's weight decay, or the
+                strength is negative.
+
+        Example:
+            >>> import regspec
+            >>> model = regspec.build("examples/mlp.yaml")
+            >>> model.set_strength("hidden.kernel.l2", 1e-3)
+            >>> regspec.strengths(model)["hidden.kernel.l2"]
+            0.001
+        """
+        if not 0 <= strength < math.inf:
+            raise ValueError(f"a strength is at least 0 and finite, but is {strength}")
+        of_term, _, kind = name.rpartition(".")
+        kind = kind.replace("_", "")
+        named = {each: term for each, term, _ in named_terms(self)}
+        if of_term not in named or kind not in named[of_term].kinds:
+            known = ", ".join(f"{each}.{part}" for each, term in named.items() for part in term.kinds)
+            raise ValueError(f"there is no '{name}': the regularizers are {known or 'none'}")
+        try:
+            named[of_term].set_strength(kind, strength)
+        except ValueError as error:
+            raise ValueError(f"'{name}' can't have another strength: {error}") from None
+
     def set_schedules(self, step: int, epoch: int | None = None) -> None:
         """Sets the strengths that follow schedules to what they are after so many steps of the optimizer, and epochs.
 

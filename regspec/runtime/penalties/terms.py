@@ -34,7 +34,7 @@ from regspec.runtime.penalties.passes import (
     is_recorded,
 )
 from regspec.runtime.penalties.readings import Reading
-from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Sum, WithWeights
+from regspec.runtime.penalties.regularizers import L1, L1L2, L2, Apart, Sum, WithWeights
 from regspec.runtime.penalties.schedules import Scheduled
 from regspec.runtime.penalties.weights import identity_at, is_trained_at, tensor_at, weight_at
 
@@ -69,6 +69,24 @@ class Term:
                 others.append(part)
         self.strengths = (l1, l2)
         self.others = tuple(others)
+
+    def set_strength(self, kind: str, strength: float) -> None:
+        """Gives a part another strength, before its schedules. ``kind`` is its name in `kinds`.
+
+        Raises:
+            ValueError: where it has no strength of its own, or the optimizer has it as a weight decay.
+        """
+        index = self.kinds.index(kind)
+        if self.routes[index] == "decay":
+            raise ValueError("it is the optimizer's weight_decay: give that another one, or bind the model anew")
+        self.parts = (*self.parts[:index], _with_strength(self.parts[index], strength), *self.parts[index + 1 :])
+        self.scheduled = tuple(part for part in self.parts if isinstance(part, Scheduled))
+        self.refresh()
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of the parts' regularizers, in small letters without underscores."""
+        return [name_of(_innermost(without_schedule(part)[0])).lower().replace("_", "") for part in self.parts]
 
     def unbound(self) -> Any:
         """Itself, if all its parts are on the loss, or else a copy that has them there."""
@@ -115,6 +133,32 @@ def without_schedule(regularizer: Any) -> tuple[Any, float]:
     if isinstance(regularizer, Scheduled):
         return regularizer.regularizer, regularizer.factor
     return regularizer, 1.0
+
+
+def _innermost(regularizer: Any) -> Any:
+    """A regularizer without what it is wrapped in."""
+    return regularizer.regularizer if isinstance(regularizer, (Apart, WithWeights)) else regularizer
+
+
+def name_of(regularizer: Any) -> str:
+    """The name of a regularizer's class, or of the function that it is."""
+    function = regularizer.func if isinstance(regularizer, partial) else regularizer
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _with_strength(regularizer: Any, strength: float) -> Any:
+    """A regularizer like another one, with this strength."""
+    if isinstance(regularizer, (Scheduled, Apart, WithWeights)):
+        made = copy(regularizer)
+        object.__setattr__(made, "regularizer", _with_strength(regularizer.regularizer, strength))
+        return made
+    if isinstance(regularizer, partial) and "strength" in regularizer.keywords:
+        return partial(regularizer.func, *regularizer.args, **{**regularizer.keywords, "strength": strength})
+    if not hasattr(regularizer, "strength"):
+        raise ValueError("it has no strength of its own")
+    made = copy(regularizer)
+    object.__setattr__(made, "strength", strength)
+    return made
 
 
 class WeightTerm(Term):

@@ -102,10 +102,10 @@ class Outliner:
         penalized = [(step, each) for step in own for each in self.program.penalized(step)]
         constrained = [(step, each) for step in own for each in step.lowered.constrained]
         fills = [(step, fill) for step in own for fill in step.lowered.fills]
-        names = graph.output_names or tuple(x.source for x in self.program.outputs)
-        is_penalized = bool(penalized or constrained)
-        if graph.is_root:
-            is_penalized = graph.has_penalties or graph.has_constraints
+        copies = {step.name: container_of(step.attributes[""]) for step in own if isinstance(step.node, BlockNode)}
+        names = graph.output_names or tuple(copies.get(x.source) or x.source for x in self.program.outputs)
+        has_any = graph.has_penalties or graph.has_constraints
+        is_penalized = has_any if graph.is_root else bool(penalized or constrained)
         return Outline(
             name=graph.name,
             base=self.function("Regularized" if is_penalized else "nn.Module"),

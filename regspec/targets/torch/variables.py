@@ -53,7 +53,7 @@ def variables_of(program: Program, steps: Sequence[Step]) -> dict[Symbol, str]:
             if x not in uses:
                 continue
             is_named = len(program.outputs) > 1 and x in program.outputs  # as its layer
-            is_alone = index + 1 == len(steps) or len({*steps[index + 1].inputs}) == 1
+            is_alone = index + 1 == len(steps) or _takes_alone(steps[index + 1], x)
             if uses[x] == {index + 1} and not is_named and is_alone and len(step.outputs) == 1:
                 chained.append(x)
             elif step.node is None:
@@ -69,6 +69,12 @@ def variables_of(program: Program, steps: Sequence[Step]) -> dict[Symbol, str]:
     kept = taken - spent
     free = next(name for name in chain(CHAINS, map("x{}".format, count())) if name not in kept)
     return variables | dict.fromkeys(chained, free)
+
+
+def _takes_alone(step: Step, x: Symbol) -> bool:
+    """Whether a statement takes a tensor alone; a loop over blocks, which beside it takes the same ones each time."""
+    is_carried = step.lowered.kind == CHAIN and len(step.outputs) == 1 and x is step.inputs[0]
+    return len({*step.inputs}) == 1 or is_carried
 
 
 def _called(steps: Iterable[Step]) -> Iterator[str]:

@@ -98,8 +98,10 @@ def form_of(graph: Graph, source: str) -> Form:
     return Form(MODES[channels], height, width, order, getattr(torch, x.dtype))
 
 
-def read_images(source: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Files], Names]:
+def read_images(source: str, graph: Graph, wanted: Sequence[Wanted], names: Names = None) -> tuple[list[Files], Names]:
     """The images of a folder, or of its parts to train on and to hold out, and the names of the classes.
+
+    These are ``names``, where the folder is held out, and another one is trained on.
 
     That each is an image is looked up in its first bytes; what is broken further on is a fault when it is decoded.
     """
@@ -113,12 +115,12 @@ def read_images(source: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[li
     has_parts = held_out is not None and (folder / "train").is_dir()
     train = folder / "train" if has_parts else folder
     parts = [_by_class(train)]
-    names = tuple(parts[0])
+    if names is not None:
+        _check_classes(parts[0], names, train, "the data to train on have")
+    names = names or tuple(parts[0])
     if has_parts and held_out is not None:
         parts.append(_by_class(held_out))
-        if unknown := [name for name in parts[1] if name not in names]:
-            what = f"has the class '{unknown[0]}', but '{train}' has {', '.join(names)}"
-            raise RegspecError(Problem(what, path=str(held_out)))
+        _check_classes(parts[1], names, held_out, f"'{train}' has")
     _check_all(file for part in parts for files in part.values() for file in files)
     return [_numbered(part, names, form, wanted[0].name) for part in parts], names
 
@@ -135,6 +137,12 @@ def images_alone(source: str, graph: Graph) -> Files:
         raise RegspecError(Problem("has no images", f"it may be {' '.join(ENDINGS)}", path=source))
     _check_all(files)
     return Files(tuple(files), {}, form)
+
+
+def _check_classes(part: Iterable[str], names: tuple[str, ...], folder: Path, others: str) -> None:
+    """Raises where a folder has a class that others do not have."""
+    if unknown := [name for name in part if name not in names]:
+        raise RegspecError(Problem(f"has the class '{unknown[0]}', but {others} {', '.join(names)}", path=str(folder)))
 
 
 def _numbered(by_class: dict[str, list[Path]], names: tuple[str, ...], form: Form, output: str) -> Files:

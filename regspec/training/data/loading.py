@@ -29,6 +29,7 @@ def load_data(
     source: Any,
     graph: Graph,
     *,
+    validation: str | None = None,
     target: str | None = None,
     outputs: Mapping[str, OutputSection] | None = None,
     seed: int = 0,
@@ -55,6 +56,7 @@ def load_data(
             - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair;
             - or data in memory, as `regspec.train` takes them.
         graph: The model's graph.
+        validation: What is held out, in place of a fifth: a source whose classes and columns are those of the first.
         target: The only output's target: an array, a column (several as ``a,b``), or an input, which it learns to give.
         outputs: What is said of outputs, by their names; those of which nothing is said do not learn then.
         seed: Which examples are held out; of classes, the same share of each.
@@ -64,19 +66,49 @@ def load_data(
     """
     wanted = wanted_outputs(graph, outputs or {}, target)
     parts, names = read(source, graph, wanted)
-    source = name_of(source)
+    sources = [name_of(source)] * 2
+    if validation is not None:
+        sources = [name_of(source), validation]
+        parts = [*parts, _held_out(validation, sources[0], parts, names, graph, wanted)]
+    source = sources[0]
     least = 2 if len(parts) == 1 else 1
     if (number := min(len(goal) for part in parts for goal in part.targets.values())) < least:
         what = ", too few to hold some out" if len(parts) == 1 else " to train on or to hold out"
         raise RegspecError(Problem(f"'{source}' has {plural(number, 'example', 'examples')}{what}"))
-    fitted = [fitted_target([goal_in(part, each, source) for part in parts], names, each, source) for each in wanted]
+    fitted = [
+        fitted_target(
+            [goal_in(part, each, own) for own, part in zip(sources, parts, strict=False)], names, each, source
+        )
+        for each in wanted
+    ]
     goals = [tuple(tensors[index] for tensors, _ in fitted) for index in range(len(parts))]
-    examples = [examples_of(part, goal, graph, source) for part, goal in zip(parts, goals, strict=True)]
+    examples = [examples_of(part, goal, graph, own) for own, part, goal in zip(sources, parts, goals, strict=False)]
     if len(examples) == 1:
         examples = [examples[0].part(rows) for rows in _division(goals[0], seed)]
     train, held_out = examples
     columns = parts[0].columns if isinstance(parts[0], arrays.Arrays) else None
     return Data(train, held_out, tuple(target for _, target in fitted), columns)
+
+
+def _held_out(
+    validation: str, source: str, parts: Sequence[Part], names: Names, graph: Graph, wanted: Sequence[Wanted]
+) -> Part:
+    """The part that a source of its own holds out. Raises where it does not go with what is trained on."""
+    if len(parts) > 1:
+        hint = "leave out --validation, or give the part to train on alone"
+        raise RegspecError(Problem(f"'{source}' has a part that is held out already", hint))
+    (train,) = parts
+    columns = train.columns if isinstance(train, arrays.Arrays) else None
+    (held_out, *others), _ = read(validation, graph, wanted, columns, names)
+    if others:
+        raise RegspecError(Problem(f"'{validation}' has two parts, and one is to be held out"))
+    if isinstance(held_out, images.Files) != isinstance(train, images.Files):
+        raise RegspecError(Problem(f"'{validation}' is to be held out, but is no data like '{source}'"))
+    for name, goal in train.targets.items():
+        other = held_out.targets[name]
+        if goal.dtype.kind == other.dtype.kind == "U" and (new := sorted({*other.tolist()} - {*goal.tolist()})):
+            raise RegspecError(Problem(f"'{validation}' has the class '{new[0]}', which '{source}' does not have"))
+    return held_out
 
 
 def name_of(source: Any) -> str:
@@ -99,7 +131,7 @@ def goal_in(part: Part, wanted: Wanted, source: str) -> Array:
 
 
 def read(
-    source: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None = None
+    source: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None = None, names: Names = None
 ) -> tuple[Sequence[Part], Names]:
     """One part, or the part to train on and the one held out; and the classes' names where the source has them.
 
@@ -107,7 +139,8 @@ def read(
         source: as for `load_data`.
         graph: the model's.
         wanted: the outputs that get targets; none for the inputs alone.
-        columns: which columns of a table are what, where a run has said so before.
+        columns: which columns of a table are what, where those of what is trained on have said so before.
+        names: those of the classes of a folder that is trained on, where another one is held out.
     """
     if isinstance(source, Path):
         source = str(source)
@@ -128,7 +161,7 @@ def read(
     if Path(source).is_dir() and not wanted:
         return [images.images_alone(source, graph)], None
     if Path(source).is_dir():
-        return images.read_images(source, graph, wanted)
+        return images.read_images(source, graph, wanted, names)
     if ":" in source:
         return arrays.called_for(source, graph, wanted), None
     files = "a .npz, .csv or .parquet file, a folder of images"

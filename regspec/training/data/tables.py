@@ -124,7 +124,7 @@ def _check_known(names: Sequence[str], table: Table) -> None:
     for name in dict.fromkeys(names):
         if name not in has:
             hint = did_you_mean(name, has) or f"it has {', '.join(has)}"
-            problems.append(Problem(f"has no column '{name}', which the run was trained with", hint, path=table.path))
+            problems.append(Problem(f"has no column '{name}', which the data to train on have", hint, path=table.path))
     if problems:
         raise RegspecError(problems)
 

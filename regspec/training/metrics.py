@@ -1,0 +1,178 @@
+"""Metrics of an output by their names: torchmetrics' own, over all examples of an epoch and all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric, classification, regression
+
+from regspec.language.registration import found
+from regspec.text.problems import Problem, RegspecError, did_you_mean
+from regspec.training.data.targets import Target
+from regspec.training.losses import Kind
+from regspec.training.objective import OutputLoss
+
+Maker = Callable[..., Metric]
+
+# What a metric is made by: of two classes by one unit, of several classes, of labels. Averages are over classes.
+_OF_CLASSES: Mapping[str, tuple[Maker | None, Maker | None, Maker | None]] = {
+    "accuracy": (
+        classification.BinaryAccuracy,
+        partial(classification.MulticlassAccuracy, average="micro"),
+        partial(classification.MultilabelAccuracy, average="micro"),
+    ),
+    "balanced_accuracy": (None, classification.MulticlassAccuracy, None),
+    "precision": (
+        classification.BinaryPrecision,
+        classification.MulticlassPrecision,
+        classification.MultilabelPrecision,
+    ),
+    "recall": (classification.BinaryRecall, classification.MulticlassRecall, classification.MultilabelRecall),
+    "f1": (classification.BinaryF1Score, classification.MulticlassF1Score, classification.MultilabelF1Score),
+    "auroc": (classification.BinaryAUROC, classification.MulticlassAUROC, classification.MultilabelAUROC),
+    "average_precision": (
+        classification.BinaryAveragePrecision,
+        classification.MulticlassAveragePrecision,
+        classification.MultilabelAveragePrecision,
+    ),
+    "iou": (
+        classification.BinaryJaccardIndex,
+        classification.MulticlassJaccardIndex,
+        classification.MultilabelJaccardIndex,
+    ),
+    "matthews": (
+        classification.BinaryMatthewsCorrCoef,
+        classification.MulticlassMatthewsCorrCoef,
+        classification.MultilabelMatthewsCorrCoef,
+    ),
+    "cohen_kappa": (classification.BinaryCohenKappa, classification.MulticlassCohenKappa, None),
+    "calibration_error": (classification.BinaryCalibrationError, classification.MulticlassCalibrationError, None),
+    "top_5": (None, partial(classification.MulticlassAccuracy, top_k=5, average="micro"), None),
+    "exact_match": (None, None, classification.MultilabelExactMatch),
+}
+# Of several numbers for each example by all of their variance: a pixel that is always black has none of its own.
+_OF_QUANTITIES: Mapping[str, Maker] = {
+    "mse": regression.MeanSquaredError,
+    "rmse": partial(regression.MeanSquaredError, squared=False),
+    "mae": regression.MeanAbsoluteError,
+    "mape": regression.MeanAbsolutePercentageError,
+    "smape": regression.SymmetricMeanAbsolutePercentageError,
+    "r2": partial(regression.R2Score, multioutput="variance_weighted"),
+    "explained_variance": partial(regression.ExplainedVariance, multioutput="variance_weighted"),
+}
+_SYNONYMS = {
+    **{name.replace("_", ""): name for name in (*_OF_CLASSES, *_OF_QUANTITIES)},
+    **dict.fromkeys(("acc", "binaryaccuracy", "categoricalaccuracy", "sparsecategoricalaccuracy"), "accuracy"),
+    **dict.fromkeys(("f1score", "fscore"), "f1"),
+    **dict.fromkeys(("auc", "rocauc"), "auroc"),
+    "aucpr": "average_precision",
+    **dict.fromkeys(("jaccard", "jaccardindex", "meaniou"), "iou"),
+    **dict.fromkeys(("mcc", "matthewscorrcoef"), "matthews"),
+    "kappa": "cohen_kappa",
+    "ece": "calibration_error",
+    **dict.fromkeys(("top5", "top5accuracy", "topkcategoricalaccuracy"), "top_5"),
+    "meansquarederror": "mse",
+    "rootmeansquarederror": "rmse",
+    **dict.fromkeys(("meanabsoluteerror", "l1"), "mae"),
+    "meanabsolutepercentageerror": "mape",
+    "r2score": "r2",
+}
+
+
+class Mean(MeanMetric):
+    """A metric of one's own: a function of outputs and targets, whose values of batches are averaged over examples."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def update(self, output: Tensor, target: Tensor) -> None:  # type: ignore[override]  # which takes the value itself
+        """Adds a batch."""
+        super().update(self.function(output, target), weight=len(target))
+
+
+class OutputMetrics(nn.Module):
+    """The metrics of one output, of examples as its loss takes them.
+
+    Args:
+        loss: that of the output.
+
+    Raises:
+        RegspecError: where there is none of a name for what the output learns.
+    """
+
+    def __init__(self, loss: OutputLoss) -> None:
+        super().__init__()
+        self.loss = loss
+        self.metrics = nn.ModuleDict(dict(_made(loss.target)))
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Adds a batch."""
+        if not self.metrics:
+            return
+        output, target = self._prepared(output.detach().float(), target)
+        for metric in self._each():
+            metric.update(output, target)
+
+    def computed(self) -> dict[str, float]:
+        """The metrics of what was added, by their names, over all processes; what was added is forgotten."""
+        values = {}
+        for name, metric in self.metrics.items():
+            made: Any = metric
+            values[name] = float(made.compute().float().mean())
+            made.reset()
+        return values
+
+    def reset(self) -> None:
+        """Forgets what was added."""
+        for metric in self._each():
+            metric.reset()
+
+    def _each(self) -> Iterator[Any]:
+        yield from self.metrics.values()
+
+    def _prepared(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """What torchmetrics takes: probabilities with the classes second, and whole numbers; or rows of quantities."""
+        kind, gives_probabilities = self.loss.target.kind, self.loss.gives_probabilities
+        if kind == "quantities":
+            output = output.reshape(target.shape)
+            return (
+                (output, target) if target.ndim == 1 else (output.flatten(1).squeeze(1), target.flatten(1).squeeze(1))
+            )
+        output = self.loss.by_class(output)
+        if kind == "labels":
+            output = output if gives_probabilities else output.sigmoid()
+            return output, self.loss.by_class(target.reshape(output.shape) if target.ndim == 1 else target).long()
+        if output.shape[1] == 1:
+            output = output[:, 0]
+            return (output if gives_probabilities else output.sigmoid()), target
+        return (output if gives_probabilities else output.softmax(1)), target
+
+
+def _made(target: Target) -> Iterator[tuple[str, nn.Module]]:
+    """The metrics that are said of an output, each with its name."""
+    wanted = target.wanted
+    units = wanted.x.spec_shape[wanted.channels]
+    for each in wanted.said.metrics:
+        if ":" in each:
+            yield each.rpartition(":")[2], Mean(found(each))
+            continue
+        known = _names(target.kind, units, wanted.said.ignore_index)
+        name = _SYNONYMS.get(each.lower().replace("_", ""), each)
+        if name not in known:
+            hint = did_you_mean(name, known) or f"it may be {', '.join(known)}, or module:function"
+            raise RegspecError(Problem(f"'{each}' is no metric of {target.kind}, which '{target.name}' learns", hint))
+        yield name, known[name]()
+
+
+def _names(kind: Kind, units: int | None, ignored: int | None) -> dict[str, Callable[[], Metric]]:
+    """The metrics of a kind of target, by their names."""
+    if kind == "quantities":
+        return dict(_OF_QUANTITIES)
+    column = 2 if kind == "labels" else 0 if units == 1 else 1
+    counted: dict[str, Any] = {} if column == 0 else {"num_labels" if column == 2 else "num_classes": units}
+    rows = ((name, row[column]) for name, row in _OF_CLASSES.items())
+    return {name: partial(maker, **counted, ignore_index=ignored) for name, maker in rows if maker is not None}
