@@ -57,6 +57,10 @@ class Folder:
         return self.path / "spec.yaml"
 
     @property
+    def initial(self) -> Path:
+        return self.path / "initial.safetensors"
+
+    @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoint.ckpt"
 

@@ -129,6 +129,20 @@ class Options:
             form=Pairs,
         ),
     ] = ()
+    weights: Annotated[
+        str | None,
+        Option(
+            "What to begin with: a run's folder or a port's, or a .safetensors file. Every tensor must fit the model.",
+            is_path=True,
+        ),
+    ] = None
+    weights_skip: Annotated[
+        str | None,
+        Option(
+            "Tensors that begin anew, a new head: those whose whole name this regular expression matches.",
+            metavar="REGEX",
+        ),
+    ] = None
     class_weights: Annotated[Literal["balanced"] | None, Option("balanced: rare classes count more.")] = None
     patience: Annotated[
         int | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import threading
@@ -46,6 +47,7 @@ from regspec.training.objective import Objective, OutputLoss, balanced
 from regspec.training.options import Options
 from regspec.training.rates import Rates, schedule_of
 from regspec.training.restoring import gives_probabilities, load_kept
+from regspec.training.starting import begin_with
 from regspec.training.trained import Run
 
 SHOWN = 512  # held-out examples on which activities are looked at
@@ -80,7 +82,7 @@ class Task:
         spec = load(spec, parameters=parameters)
         graph = graph_of(spec)
         said = checked_outputs(options, places, graph)  # before data is read, which may take a while
-        _check_starts(graph, document_of(spec).path)
+        _check_starts(graph, options, document_of(spec).path)
         source = options.data if given is None else given
         with places.at("data"):
             loaded = data.load_data(
@@ -109,7 +111,8 @@ class Task:
         is_balanced = target.wanted.said.class_weights or (is_only and self.options.class_weights)
         if is_balanced and target.kind != "classes":
             what = f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
-            raise RegspecError(Problem(what))
+            with self.places.at("class_weights"), self.places.at(f"outputs.{target.name}.class_weights"):
+                raise RegspecError(Problem(what))
         return OutputLoss(
             target,
             gives_probabilities=gives_probabilities(target.wanted, self.graph),
@@ -149,14 +152,15 @@ class Task:
         }
 
 
-def _check_starts(graph: Graph, path: str) -> None:
-    """Raises `RegspecError` where a layer takes numbers from a state_dict, which a training does not begin with."""
+def _check_starts(graph: Graph, options: Options, path: str) -> None:
+    """Raises `RegspecError` where a layer takes numbers from a state_dict, and a training begins without these."""
     problems = []
+    is_skipped = re.compile(options.weights_skip or r"(?!)").fullmatch
     for node in graph.layers():
         slots = [weight.slot for weight in node.resolved.weights if weight.is_loaded]
-        if slots:
+        if slots and (options.weights is None or any(is_skipped(f"{node.name}.{slot}") for slot in slots)):
             what = f"'{node.name}' has {' and '.join(slots)} that are loaded, but a training begins without weights"
-            hint = f"give numbers as {' and '.join(map(repr, slots))}"
+            hint = f"give numbers as {' and '.join(map(repr, slots))}, or --weights"
             problems.append(node.origin.problem(what, hint) if node.origin else Problem(what, hint, path))
     if problems:
         raise RegspecError(problems)
@@ -281,6 +285,13 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         with task.places.at("schedule"):
             schedule_of(options.schedule).of(optimizer, options.epochs * steps_of(batches, options.accumulate))
     model = task.model()
+    whole = place if is_penalized else Folder(place.path.parent)
+    begun = [each for each in (place.initial, whole.initial) if each.exists()]
+    if begun:  # a resumed run needs no other's weights, and a twin begins as the run does
+        begin_with(model, str(begun[0]))
+    elif options.weights is not None:
+        with task.places.at("weights"):
+            console.print(str(begin_with(model, options.weights, options.weights_skip)), **PLAIN)
     with task.places.at("outputs", key=True):  # whose metrics there may not be
         training = Training(model, objective, options, batches, is_penalized=is_penalized)
     if _is_first() and not place.spec.exists():
