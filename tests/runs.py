@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import regspec
+from regspec.graph.loading import graph_of
 from regspec.runtime import Regularized
 
 CNN = """\
@@ -73,13 +74,16 @@ def write_run(
     held_out, train = order[: len(x) // 5], order[len(x) // 5 :]
     save_file(_state(model), folder / "initial.safetensors")
     rows = _trained(model, (x[train], goal[train]), (x[held_out], goal[held_out]), epochs, seed)
-    save_file(_state(model), folder / "weights.safetensors")
+    kept = json.dumps({"epoch": epochs, "steps": epochs * -(-len(train) // 64)})
+    save_file(_state(model), folder / "weights.safetensors", {"kept": kept})
     with (folder / "metrics.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     (folder / "activities.json").write_text(json.dumps(_activities(model, x[held_out])))
     is_classes = data == "digits"
+    classes = [str(each) for each in range(10)] if is_classes else None
+    learned = {"kind": "classes" if is_classes else "quantities", "loss": "cross_entropy" if is_classes else "mse"}
     options = {"data": data, "target": None, "epochs": epochs, "batch_size": 64, "optimizer": "sgd", "seed": seed}
     about = {
         "regspec": regspec.__version__,
@@ -87,7 +91,8 @@ def write_run(
         "spec": regspec.load(folder / "spec.yaml").name,
         "options": {**options, "learning_rate": 0.05},
         "task": "classes" if is_classes else "quantities",
-        "classes": [str(each) for each in range(10)] if is_classes else None,
+        "classes": classes,
+        "outputs": {graph_of(spec).outputs[0].source: {**learned, "weight": 1.0, "classes": classes}},
         "examples": len(train),
         "held_out": len(held_out),
         "epochs": epochs,

@@ -63,6 +63,7 @@ OF_COMMAND = {
     ("rules", "FILE"): "examples/recipes/rules.yaml",
     ("port", "FILE"): "examples/keras_mlp.keras",
     ("tune", "SPEC"): "examples/digits_search.yaml",
+    ("predict", "FILE"): "digits",
     ("check", "…"): "own.yaml",
 }
 SHORT = {
@@ -164,6 +165,9 @@ def test_a_command_that_is_shown(
     for word in arguments:
         if re.fullmatch(r"runs/\w+", word) and name in ("report", "plot"):
             shutil.copytree(run, tmp_path / word)
+        if re.fullmatch(r"runs/\w+", word) and name in ("evaluate", "predict"):
+            training = ["train", "net.yaml"] + (["--data", "prices.csv"] if "prices" in word else [])
+            assert command(*training, "--epochs", "1", "-o", word, cwd=tmp_path).code == 0
     if "ported/spec.yaml" in arguments:
         regspec.port(ROOT / "examples" / "keras_mlp.keras").save(tmp_path / "ported")
     if "runs/strength/best.yaml" in arguments:

@@ -129,3 +129,17 @@ def test_several_outputs_and_places_that_do_not_count(strategy: str, tmp_path: P
     done = as_torchrun(3, run_rank, tmp_path, [*arguments, "-o", "run", "--strategy", strategy])
     assert [each.code for each in done] == [0, 0, 0], done
     check(tmp_path / "run", tmp_path / "alone")
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_steps(strategy: str, alone: Path, tmp_path: Path) -> None:
+    """Clipped, of several batches, by a schedule, from weights of another run; averaged where they are whole."""
+    (tmp_path / "net.yaml").write_text(NET)
+    more = ["--clip-gradients", "0.3", "--accumulate", "2", "--schedule", "cosine warmup=3", "--weights", str(alone)]
+    more += ["--epochs", "3", "--optimizer", "sgd momentum=0.9", "--lr", "0.3"]
+    more += ["--ema", "0.8"] if strategy == "ddp" else []
+    arguments = [*ARGUMENTS[:-1], "alone", *more]
+    assert command(*arguments, cwd=tmp_path).code == 0
+    done = as_torchrun(3, run_rank, tmp_path, [*ARGUMENTS, *more, "--strategy", strategy])
+    assert [each.code for each in done] == [0, 0, 0], done
+    check(tmp_path / "run", tmp_path / "alone")

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import torch
 import typer
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
@@ -68,13 +69,13 @@ def test_compiled_source(classifier: Path) -> None:
 
 
 @pytest.mark.usefixtures("classifier")
-def test_its_code_runs() -> None:
+def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rule for a module first, then the spec."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     weight = model[1].weight
     names: dict[str, Any] = {"regspec": regspec, "F": F, "model": model}
     names |= {"images": torch.randn(8, 1, 28, 28), "labels": torch.randint(0, 10, (8,))}
-    rule, spec, source = (code for language, code in README.blocks if language == "python")
+    rule, spec, source, training = (code for language, code in README.blocks if language == "python")
     exec(rule, names)
     assert names["model"] is model
     torch.testing.assert_close(names["model"].regularization_loss(), 1e-4 * weight.square().sum())
@@ -83,6 +84,11 @@ def test_its_code_runs() -> None:
     names["loss"].backward()
     exec(source, names)
     assert names["Classifier"]()(names["images"]).shape == (8, 10)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    names["images"] = load_digits().images / 16
+    exec(training.replace("epochs=5", "epochs=1"), names)
+    assert names["run"].predict(names["images"]).values.shape == (1797,)
 
 
 def test_every_command_is_in_the_table() -> None:

@@ -198,6 +198,7 @@ FITS = {
         ({"argument": "label_smooth"}, "6:7", "cross_entropy does not take 'label_smooth'"),
         ({"optimizer": "adamx"}, "8:5", "'adamx' is no optimizer"),
         ({"weight": "weight_decai"}, "9:7", "adamw does not take 'weight_decai=0.1'"),
+        ({"argument": "label_smooth", "loss": "null"}, "6:7", "mse does not take 'label_smooth'"),
         ({"weight": "lr"}, "9:7", "adamw does not take 'lr=0.1'"),
         ({"route": "{l2: gradint}"}, "10:15", "no route is called 'gradint'"),
         ({"data": "{train: digits}"}, "11:15", r"the model gives \(batch, 3\), but 'digits' has the classes 0, 1"),
@@ -220,6 +221,30 @@ def test_names_that_there_are_not(more: dict[str, str], line: str, message: str,
     else:
         assert done.code == 1
         assert re.match(rf"t\.yaml:{line}: error: {message}", done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("section", "place", "message"),
+    [
+        ("schedule: {cosin: {warmup: 3}}", "3:14", "'cosin' is no schedule of the learning rate"),
+        ("schedule: {cosine: {warm: 3}}", "3:23", "cosine does not take 'warm=3'"),
+        ("schedule: {step: {gamma: 0.5}}", "3:13", "step needs 'step_size'"),
+        ("schedule: cosine warmup=999", "3:13", "'cosine warmup=999' is no schedule of the learning rate here: warmup"),
+        ("clip_gradients: 0", "3:19", "clip_gradients must be greater than 0"),
+        ("ema: 1", "3:8", "ema must be less than 1"),
+        ("weights_skip: a", "3:17", "weights_skip is for --weights"),
+        ("class_weights: balanced", "3:18", "class_weights are for classes"),
+        ("outputs: {scores: {class_weights: balanced}}", "3:37", "class_weights are for classes"),
+        ("outputs: {scores: {metrics: [mae, f2]}}", "3:3", "'f2' is no metric"),
+    ],
+)
+def test_faults_that_training_finds(section: str, place: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(NET.replace("units: 3", "units: 1").replace("13", "10"))
+    (tmp_path / "t.yaml").write_text(f"regspec: 1\ntraining:\n  {section}\ndata: {{train: diabetes}}\n")
+    done = command("train", "net.yaml", "--with", "t.yaml", cwd=tmp_path)
+    assert done.code == 1
+    assert re.match(rf"t\.yaml:{place}: error: {message}", done.stderr), done.stderr
+    assert [*tmp_path.glob("runs/*")] == []
 
 
 def test_the_command_line_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ def train(
 ) -> None:
     """Train a spec's model with its penalties, and keep spec, source, weights and metrics in a folder.
 
+    The weights that are kept are those of the epoch with the least held-out loss.
     A fifth of the data is held out, where the data does not say what is. Ctrl-C stops; --resume goes on from the last
     whole epoch. A training file says what these options say: `regspec train net.yaml --with training.yaml --epochs 50`.
     On a table, for weights that are zero:

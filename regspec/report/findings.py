@@ -48,7 +48,7 @@ class TermRow:
 def headline(run: Recorded) -> str:
     """What came out, in a sentence."""
     held_out = f"{run.about['held_out']:,} held-out examples" if "held_out" in run.about else "the held-out examples"
-    accuracy, loss = run.last("held_out_accuracy"), run.last("held_out_loss")
+    accuracy, loss = run.figure("held_out_accuracy"), run.figure("held_out_loss")
     if math.isfinite(accuracy):
         return f"{title(run)} gets {percent(accuracy)} of {held_out} right"
     if math.isfinite(loss):
@@ -62,15 +62,15 @@ def best(runs: Sequence[Recorded]) -> str:
     column, sign = (
         ("held_out_accuracy", -1) if all(run.has("held_out_accuracy") for run in runs) else ("held_out_loss", 1)
     )
-    known = [run for run in runs if math.isfinite(run.last(column))]
+    known = [run for run in runs if math.isfinite(run.figure(column))]
     if not known:
         return "No run has a finite loss on held-out data"
-    first, *others = sorted(known, key=lambda run: sign * run.last(column))
+    first, *others = sorted(known, key=lambda run: sign * run.figure(column))
     if sign < 0:
-        text = f"{first.name} is the best: {percent(first.last(column))} of held-out examples right"
-        return f"{text}, {others[-1].name} {percent(others[-1].last(column))}" if others else text
-    text = f"{first.name} is the best: a held-out loss of {_number(first.last(column))}"
-    return f"{text}, {others[-1].name} {_number(others[-1].last(column))}" if others else text
+        text = f"{first.name} is the best: {percent(first.figure(column))} of held-out examples right"
+        return f"{text}, {others[-1].name} {percent(others[-1].figure(column))}" if others else text
+    text = f"{first.name} is the best: a held-out loss of {_number(first.figure(column))}"
+    return f"{text}, {others[-1].name} {_number(others[-1].figure(column))}" if others else text
 
 
 def account(run: Recorded) -> str:
@@ -83,14 +83,16 @@ def account(run: Recorded) -> str:
     source = f" of {data}" if data and examples else ""
     stopped = "" if about.get("finished", True) else ", and was stopped before its end"
     sentences = [f"It learned {goal}{examples}{source} in {plural(len(run.epochs), 'epoch', 'epochs')}{stopped}."]
+    if run.kept < len(run.epochs) - 1:
+        sentences.append(f"The weights are those of epoch {run.epochs[run.kept]:g}, the best on held-out data.")
     if run.baseline is not None:
         twin, column = run.baseline, "held_out_accuracy" if run.has("held_out_accuracy") else "held_out_loss"
-        came = percent(twin.last(column)) if run.has("held_out_accuracy") else _number(twin.last(column))
+        came = percent(twin.figure(column)) if run.has("held_out_accuracy") else _number(twin.figure(column))
         sentences.append(f"Its twin without regularization comes to {came}.")
     share = penalty_share(run)
     if share is None:
         return " ".join([*sentences, "Its penalties are only measured." if run.is_twin else "It has no penalties."])
-    sentences.append(f"Penalties make up {percent(share)} of what it minimized in the last epoch.")
+    sentences.append(f"Penalties make up {percent(share)} of what it minimized in epoch {run.epochs[run.kept]:g}.")
     if (zeros := zeros_of(weights_in(run))) is not None:
         sentences.append(f"Of the penalized weights, {percent(zeros)} are exactly zero.")
     return " ".join(sentences)
@@ -108,8 +110,8 @@ def options_of(run: Recorded) -> Mapping[str, Any]:
 
 
 def penalty_share(run: Recorded) -> float | None:
-    """The penalties' share of the whole loss in the last epoch; None where there are no penalties."""
-    penalty, loss = run.last("penalty"), run.last("data_loss")
+    """The penalties' share of the whole loss in the epoch that is kept; None where there are no penalties."""
+    penalty, loss = run.figure("penalty"), run.figure("data_loss")
     whole = penalty + loss
     if not run.is_penalized:
         return None
@@ -120,18 +122,18 @@ def findings(run: Recorded) -> list[Finding]:
     """The numbers at the head of a page."""
     twin, found = run.baseline, []
     for column, label in (("held_out_accuracy", "held-out accuracy"), ("held_out_loss", "held-out loss")):
-        value = run.last(column)
+        value = run.figure(column)
         if not run.has(column):
             continue
         shown = percent if column == "held_out_accuracy" else _number
-        note = f"{shown(twin.last(column))} without regularization" if twin is not None else _best(run, column)
+        note = f"{shown(twin.figure(column))} without regularization" if twin is not None else _best(run, column)
         found.append(Finding(label, shown(value), note))
     if (share := penalty_share(run)) is not None:
         found.append(
             Finding(
                 "of the loss is the penalty",
                 percent(share),
-                f"{_number(run.last('penalty'))} beside a data loss of {_number(run.last('data_loss'))}",
+                f"{_number(run.figure('penalty'))} beside a data loss of {_number(run.figure('data_loss'))}",
             )
         )
     weights = weights_in(run)
@@ -146,13 +148,13 @@ def _best(run: Recorded, column: str) -> str:
     if not np.isfinite(values).any():
         return ""
     best = int(np.nanargmax(values) if column == "held_out_accuracy" else np.nanargmin(values))
-    return "its best" if best == len(values) - 1 else f"best in epoch {run.epochs[best]:g}"
+    return "its best" if values[best] == values[run.kept] else f"best in epoch {run.epochs[best]:g}"
 
 
 def term_rows(run: Recorded) -> list[TermRow]:
     """The rows of the table of terms, the largest penalty first."""
     penalties = run.by_term("penalty")
-    last = {name: float(values[-1]) for name, values in penalties.items()}
+    last = {name: float(values[run.kept]) for name, values in penalties.items()}
     total = sum(value for value in last.values() if math.isfinite(value))
     zeros = run.by_term("zeros")
     regularizers = {} if run.graph is None else dict(_regularizers(run.graph, ""))
@@ -163,7 +165,7 @@ def term_rows(run: Recorded) -> list[TermRow]:
             first=_number(float(values[0])),
             last=_number(last[name]),
             share=last[name] / total if total > 0 and math.isfinite(last[name]) else 0.0,
-            zeros=percent(float(zeros[name][-1])) if name in zeros else "",
+            zeros=percent(float(zeros[name][run.kept])) if name in zeros else "",
         )
         for name, values in penalties.items()
     ]
@@ -212,10 +214,10 @@ def side_by_side(run: Recorded, twin: Recorded) -> Table:
 
 
 _MEASURES: dict[str, Callable[[Recorded], str]] = {
-    "held-out accuracy": lambda run: percent(run.last("held_out_accuracy")) if run.has("held_out_accuracy") else "",
-    "held-out loss": lambda run: _number(run.last("held_out_loss")),
-    "data loss": lambda run: _number(run.last("data_loss")),
-    "penalty": lambda run: _number(run.last("penalty")) + (", only measured" if run.is_twin else ""),
+    "held-out accuracy": lambda run: percent(run.figure("held_out_accuracy")) if run.has("held_out_accuracy") else "",
+    "held-out loss": lambda run: _number(run.figure("held_out_loss")),
+    "data loss": lambda run: _number(run.figure("data_loss")),
+    "penalty": lambda run: _number(run.figure("penalty")) + (", only measured" if run.is_twin else ""),
     "epochs": lambda run: str(len(run.epochs)),
     "seconds": lambda run: f"{run.about['seconds']:.3g}" if isinstance(run.about.get("seconds"), float) else "",
 }

@@ -41,6 +41,7 @@ class Recorded:
     name: str  # unlike those of the other runs of a report
     about: Mapping[str, Any]  # run.json; empty where there is none
     epochs: Numbers
+    kept: int  # the row of the metrics whose epoch's weights it keeps
     metrics: Mapping[str, Numbers]  # by column, a number an epoch; NaN where there is none
     spec: str
     source: str | None
@@ -52,10 +53,10 @@ class Recorded:
     is_twin: bool  # whether it is a baseline: its penalties are measured, and not minimized
     missing: tuple[str, ...] = field(default=())  # sentences
 
-    def last(self, column: str) -> float:
-        """The last number of a metric; NaN where there is none."""
+    def figure(self, column: str) -> float:
+        """A metric in the epoch that is kept; NaN where there is none."""
         values = self.metrics.get(column)
-        return math.nan if values is None or not len(values) else float(values[-1])
+        return math.nan if values is None or not len(values) else float(values[self.kept])
 
     def has(self, column: str) -> bool:
         """Whether it noted a metric."""
@@ -110,7 +111,7 @@ def _read(folder: Path, name: str) -> Recorded:
             hint = f"the folders in it that hold runs: {', '.join(found)}"
         raise RegspecError(Problem(f"is no run's folder: it has no {absent[0]}", hint, str(folder)))
     missing: list[str] = []
-    metrics = _metrics(folder / METRICS)
+    metrics = read_metrics(folder / METRICS)
     epochs = metrics.pop("epoch", np.arange(1.0, 1 + len(next(iter(metrics.values()), ()))))
     if not np.isfinite(epochs).all():
         epochs = np.arange(1.0, 1 + len(epochs))
@@ -119,7 +120,7 @@ def _read(folder: Path, name: str) -> Recorded:
     about = _json(folder / "run.json")
     if not about:
         missing.append("There is no run.json, so the options and versions of this run are not known.")
-    initial, weights = (_weights(folder / f"{each}.safetensors") for each in ("initial", "weights"))
+    (initial, _), (weights, kept) = (_weights(folder / f"{each}.safetensors") for each in ("initial", "weights"))
     if weights is None:
         missing.append("There are no weights (weights.safetensors), so nothing is said of them.")
     elif initial is None:
@@ -138,6 +139,7 @@ def _read(folder: Path, name: str) -> Recorded:
         name=name,
         about=about,
         epochs=epochs,
+        kept=[*epochs].index(kept) if kept in epochs else len(epochs) - 1,
         metrics=metrics,
         spec=_text(folder / SPEC) or "",
         source=_text(folder / "model.py"),
@@ -164,8 +166,8 @@ def _text(path: Path) -> str | None:
         raise RegspecError(Problem(f"can't be read: {error.strerror}", path=str(path))) from None
 
 
-def _metrics(path: Path) -> dict[str, Numbers]:
-    """The columns of a file of metrics."""
+def read_metrics(path: Path) -> dict[str, Numbers]:
+    """The columns of a file of metrics. Raises `RegspecError` where it has no rows, or a broken one."""
     header, *rows = [row for row in csv.reader((_text(path) or "").splitlines()) if row] or [[]]
     if not header or not rows:
         raise RegspecError(Problem("holds no epoch", "a run is written after its first epoch", str(path)))
@@ -209,12 +211,15 @@ def _activities(path: Path) -> dict[str, Activity]:
     return found
 
 
-def _weights(path: Path) -> dict[str, NDArray[np.float32]] | None:
-    """The floating-point tensors of a file by name; None where there is no file."""
+def _weights(path: Path) -> tuple[dict[str, NDArray[np.float32]] | None, float]:
+    """The floating-point tensors of a file by name, and of which epoch it says that they are; None and NaN if none."""
     if not path.is_file():
-        return None
+        return None, math.nan
     try:
         tensors = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            said = json.loads((file.metadata() or {}).get("kept", "{}"))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise RegspecError(Problem(f"can't be read: {error}", path=str(path))) from None
-    return {name: each.float().numpy() for name, each in tensors.items() if each.is_floating_point()}
+    found = {name: each.float().numpy() for name, each in tensors.items() if each.is_floating_point()}
+    return found, said.get("epoch", math.nan)

@@ -1,4 +1,4 @@
-"""What happens at the end of an epoch: a line for people, a row of metrics, the weights, and a checkpoint."""
+"""What happens at the end of an epoch: a line for people, a row of metrics, a checkpoint, and the best weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from regspec.modules.measuring import sparsity, strengths
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.averaging import Average
 from regspec.training.folder import Folder
 
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}  # paths hold brackets; lines are for grep
@@ -28,7 +29,11 @@ class DivergedError(RegspecError):
 
 
 class Epochs(Callback):
-    """After each epoch, a line for people, a row of metrics, and the weights.
+    """After each epoch, a line for people, a row of metrics, and the weights, if they are the best so far.
+
+    The weights in the folder are those of the best epoch: the first one with the least held-out loss. They are written
+    after the checkpoint that has the epoch's row, so that a run that was killed between the two finds them there: a
+    checkpoint's own weights are those of its last epoch. Only the first epoch's, which replace none, come before it.
 
     What was done so far is part of the checkpoint, so that a resumed run goes on with its rows.
 
@@ -49,21 +54,35 @@ class Epochs(Callback):
         self.total = total
         self.on_epoch = on_epoch
         self.rows: list[dict[str, float]] = []
-        self.steps = 0  # of the optimizer, when the run has ended
+        self.average: Average | None = None  # which is kept in place of the weights
+        self.kept = 0  # the epoch whose weights are in the folder
         self.is_interrupted = False
         self._begun = 0.0
         self._rate = 0.0
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The metrics of the last epoch."""
-        return self.rows[-1] if self.rows else {}
+        """The metrics of the best epoch, whose weights are kept."""
+        return self.rows[self.best - 1] if self.rows else {}
+
+    @property
+    def best(self) -> int:
+        """The first epoch with the least held-out loss; 0 before there is one."""
+        losses = [row["held_out_loss"] for row in self.rows]
+        return 1 + losses.index(min(losses)) if losses else 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+        try:
+            self.kept = self.folder.weights().epoch
+        except RegspecError:  # a run that was killed before it had some
+            self.kept = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, training: Any) -> None:
+        self.keep(trainer)  # where it was killed before it could
 
     def on_train_batch_start(self, trainer: lightning.Trainer, training: Any, batch: Any, batch_idx: int) -> None:
         self._rate = trainer.optimizers[0].param_groups[0]["lr"]
@@ -89,13 +108,12 @@ class Epochs(Callback):
         row["learning_rate"] = self._rate  # of the last step
         row |= metrics | _of_weights(training.model)
         self.rows.append(row)
-        if "held_out_loss" in row:
-            training.log("held_out_loss", row["held_out_loss"], logger=False)  # for early stopping
-        state = state_of(trainer)
+        training.log("held_out_loss", row["held_out_loss"], logger=False)  # for early stopping
+        if not self.kept:
+            self.keep(trainer)
         if trainer.is_global_zero:
-            self.folder.write_weights(state)
             self.folder.write_metrics(self.rows)
-            self.folder.write_facts({**self.facts, "epochs": len(self.rows), "seconds": self._seconds()})
+            self._write_facts()
             for logger in trainer.loggers:
                 logger.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=len(self.rows))
                 logger.save()
@@ -111,15 +129,30 @@ class Epochs(Callback):
         shown += "".join(f"  {_told(name)} {_shown(row[name])}" for name in others)
         self.console.print(f"epoch {len(self.rows):>{len(str(self.total))}}/{self.total}  {shown}", **PLAIN)
 
-    def _seconds(self) -> float:
-        return round(sum(row["seconds"] for row in self.rows), 3)
+    def keep(self, trainer: lightning.Trainer) -> None:
+        """Writes the weights, if the last epoch is the best one; all processes must ask."""
+        if self.kept == self.best:
+            return
+        if self.best == len(self.rows):  # of an earlier one they are in the folder
+            state = state_of(trainer, self.average)
+            if trainer.is_global_zero:
+                self.folder.write_weights(state, epoch=self.best, steps=trainer.global_step)
+        self.kept = self.best
+        if trainer.is_global_zero:
+            self._write_facts()
+
+    def _write_facts(self, *, is_finished: bool = False) -> None:
+        seconds = round(sum(row["seconds"] for row in self.rows), 3)
+        known = {"epochs": len(self.rows), "best_epoch": self.kept, "finished": is_finished, "seconds": seconds}
+        self.folder.write_facts({**self.facts, **known})
 
     def finish(self, trainer: lightning.Trainer) -> None:
         """Says in the folder that the run has ended, and is whole."""
-        self.steps = trainer.global_step
+        self.keep(trainer)  # where nothing was left to train
         if trainer.is_global_zero:
-            facts = {**self.facts, "epochs": len(self.rows), "finished": True, "seconds": self._seconds()}
-            self.folder.write_facts(facts)
+            self._write_facts(is_finished=True)
+        loss = _shown(self.metrics["held_out_loss"])
+        self.console.print(f"kept: epoch {self.best} of {len(self.rows)}, held-out loss {loss}", **PLAIN)
 
 
 class Resumable(Checkpoint):
@@ -135,6 +168,7 @@ class Resumable(Checkpoint):
     def on_train_epoch_end(self, trainer: lightning.Trainer, training: Any) -> None:
         if not self.epochs.is_interrupted:
             trainer.save_checkpoint(self.folder.checkpoint)
+            self.epochs.keep(trainer)
 
 
 def _told(column: str) -> str:
@@ -162,10 +196,16 @@ class Patience(EarlyStopping):
             trainer.should_stop = True
 
 
-def state_of(trainer: lightning.Trainer) -> dict[str, Tensor]:
-    """The model's weights, whole also where each process has a shard; all processes must ask."""
+def state_of(trainer: lightning.Trainer, average: Average | None = None) -> dict[str, Tensor]:
+    """The weights that are evaluated, the average's if there is one; whole also where each process has a shard.
+
+    All processes must ask.
+    """
     state = trainer.strategy.lightning_module_state_dict()
-    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+    own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+    if average is not None and not average.is_in_place:
+        own |= {name: value for name, value in average.average.items() if name in own}
+    return own
 
 
 def _of_weights(model: torch.nn.Module) -> dict[str, float]:

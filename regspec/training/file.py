@@ -23,7 +23,7 @@ from regspec.text import document, faults
 from regspec.text.document import Document
 from regspec.text.faults import Origin
 from regspec.text.problems import Problems, RegspecError
-from regspec.training.options import BUNDLED, Option, Options
+from regspec.training.options import BUNDLED, IN_MEMORY, Option, Options
 from regspec.training.said import Text
 
 SECTIONS = {"training": "How the model learns.", "data": "What it learns from."}
@@ -172,7 +172,7 @@ def _places(name: str, origin: Origin, value: Any) -> dict[str, Origin]:
 
 def _is_path(value: str) -> bool:
     """Whether data are a file or a folder, and no bundled set, and no function."""
-    return value not in BUNDLED and ":" not in value
+    return value not in (*BUNDLED, IN_MEMORY) and ":" not in value
 
 
 def _from(path: str, value: str) -> str:

@@ -12,16 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from regspec.specs.model import ModelSpec
 from regspec.specs.parameters import with_defaults, with_name, with_values
 from regspec.targets.source import source
 from regspec.text import files
-from regspec.text.document import Location, parse, read
+from regspec.text.document import Document, Location, parse, read
 from regspec.text.problems import Problem, RegspecError
 
 State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The weights that a run keeps, of which epoch they are, and after how many steps of the optimizer.
+
+    The file of the weights says so itself, so that no kill can part them.
+    """
+
+    state: dict[str, Tensor]
+    epoch: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -66,20 +79,18 @@ class Folder:
         """Writes a file of the folder."""
         files.write(self.path / name, content)
 
-    def begin(
-        self, spec_file: Path, spec: ModelSpec, values: Mapping[str, Any], facts: Mapping[str, Any], state: State
-    ) -> None:
+    def begin(self, spec: ModelSpec, values: Mapping[str, Any], facts: Mapping[str, Any], state: State) -> None:
         """Writes what is known before training, all or none: the spec and its source, the facts, the first weights.
 
         Args:
-            spec_file: the spec's file, which is copied with the files of its blocks.
-            spec: what it says.
-            values: what its parameters are now, in place of the defaults in the file.
+            spec: the spec, whose text is copied with the files of its blocks.
+            values: what its parameters are now, in place of the defaults in the text.
             facts: what the run is.
             state: the weights.
         """
-        contents: dict[str, str | bytes] = {**texts_of(spec_file, values)}
-        written = parse(str(contents["spec.yaml"]), str(spec_file))
+        document = document_of(spec)
+        contents: dict[str, str | bytes] = {**texts_of(document, values)}
+        written = parse(str(contents["spec.yaml"]), document.path)
         if "name" not in written.data:  # which is that of its file, and would be another one here
             contents["spec.yaml"] = with_name(written, spec.name)
         contents |= {"model.py": source(spec), "run.json": _json(facts), "initial.safetensors": _tensors(state)}
@@ -103,9 +114,28 @@ class Folder:
             raise RegspecError(Problem("is damaged: it says nothing of a run", path=str(self.path / "run.json")))
         return facts
 
-    def write_weights(self, state: State) -> None:
-        """Writes the weights, as safetensors."""
-        self.write("weights.safetensors", _tensors(state))
+    def write_weights(self, state: State, *, epoch: int, steps: int) -> None:
+        """Writes the weights after an epoch, and after so many steps in all, as safetensors."""
+        # one text: of several, safetensors has the order by chance
+        said = {"kept": json.dumps({"epoch": epoch, "steps": steps})}
+        self.write("weights.safetensors", _tensors(state, said))
+
+    def weights(self) -> Kept:
+        """The weights that the run keeps. Raises `RegspecError` where there are none yet, or they can't be read."""
+        path = self.path / "weights.safetensors"
+        if not path.exists():
+            hint = f"regspec train --resume {self.path} goes on, if it has stopped"
+            raise RegspecError(Problem("is not there: no epoch of this run is done yet", hint, str(path)))
+        try:
+            with safe_open(path, "pt") as file:
+                said = json.loads((file.metadata() or {})["kept"])
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+            return Kept(state, said["epoch"], said["steps"])
+        except (OSError, SafetensorError) as error:
+            raise RegspecError(Problem(f"can't be read: {error}", path=str(path))) from None
+        except (KeyError, ValueError, TypeError):
+            what = "does not say of which epoch it is: another version wrote it"
+            raise RegspecError(Problem(what, "regspec train makes the run anew", str(path))) from None
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Writes the metrics, a row for each epoch."""
@@ -121,25 +151,33 @@ def _json(facts: Mapping[str, Any]) -> str:
     return json.dumps(facts, indent=1) + "\n"
 
 
-def _tensors(state: State) -> bytes:
-    """Tensors in the form of safetensors, which wants each to have memory of its own."""
-    return safetensors.torch.save({key: value.detach().cpu().contiguous().clone() for key, value in state.items()})
+def _tensors(state: State, said: dict[str, str] | None = None) -> bytes:
+    """Tensors in the form of safetensors, which wants each to have memory of its own; with what is said of them."""
+    own = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    return safetensors.torch.save(own, said)
 
 
-def texts_of(spec_file: Path, values: Mapping[str, Any]) -> dict[str, str]:
+def document_of(spec: ModelSpec) -> Document:
+    """The text that a spec was made from. Raises `RegspecError` where there is none."""
+    if spec.body.origin is None:
+        raise RegspecError(Problem("the spec was not made from a text, which a run's folder would keep"))
+    return spec.body.origin.document
+
+
+def texts_of(spec: Document, values: Mapping[str, Any]) -> dict[str, str]:
     """The texts of a spec and of the files of its blocks, by the names that they have in a run's folder.
 
     Those that lie below the spec keep their names; others are put into ``blocks``, where they are found from then on.
 
     Args:
-        spec_file: the spec.
+        spec: the spec's text.
         values: what its parameters are, in place of the defaults in the file.
     """
-    first = Path(os.path.abspath(spec_file))
+    first = Path(os.path.abspath(spec.path))
     names, texts = {first: "spec.yaml"}, dict[str, str]()
     waiting = [first]
     for path in waiting:  # which grows
-        document, found = read(path), dict[Location, str]()
+        document, found = spec if path == first else read(path), dict[Location, str]()
         for block, each in (document.data.get("blocks") or {}).items():
             if "file" not in each:
                 continue

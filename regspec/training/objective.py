@@ -43,6 +43,11 @@ class OutputLoss(nn.Module):
         self.weights: Tensor | None
         self.register_buffer("weights", weights, persistent=False)
 
+    def as_dict(self) -> dict[str, Any]:
+        """What a run's folder keeps of it."""
+        weights = {} if self.weights is None else {"class_weights": self.weights.tolist()}
+        return {**self.target.as_dict(), **weights}
+
     def of(self, output: Tensor, target: Tensor) -> Sum:
         """The sum of the loss over all places that count."""
         if self.target.kind != "classes":

@@ -19,7 +19,9 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     for name, cls in vars(torch.optim).items()
     if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and name not in UNFIT
 }
-ELSEWHERE = dict.fromkeys(("lr", "learning_rate"), "the learning rate is --lr")
+ELSEWHERE = dict.fromkeys(
+    ("lr", "learning_rate"), "the learning rate is --lr; in a training file lr, beside the optimizer"
+)
 
 
 def optimizer_of(text: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:

@@ -13,6 +13,7 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.training.said import Called, Outputs, Pairs
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")  # sets that scikit-learn brings along
+IN_MEMORY = "<memory>"  # data that a run's folder can't name
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from lightning.pytorch.callbacks import RichProgressBar
 from rich import get_console
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -28,7 +27,7 @@ from regspec import __version__
 from regspec.graph.loading import graph_of, load
 from regspec.graph.network import Graph
 from regspec.modules.building import build, is_for_memory
-from regspec.modules.measuring import outermost, regularization_loss, regularization_terms
+from regspec.modules.measuring import regularization_loss, regularization_terms
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
 from regspec.targets.torch.program import program_of
@@ -42,39 +41,23 @@ from regspec.training.data.targets import Target
 from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
 from regspec.training.file import Places, training_text
-from regspec.training.folder import Folder
+from regspec.training.folder import Folder, document_of
 from regspec.training.module import Training, bound_optimizer, steps_of
 from regspec.training.objective import Objective, OutputLoss, balanced
 from regspec.training.options import Options
 from regspec.training.rates import Rates, schedule_of
+from regspec.training.restoring import gives_probabilities, load_kept
 from regspec.training.starting import begin_with
+from regspec.training.trained import Run
 
 SHOWN = 512  # held-out examples on which activities are looked at
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run made: its folder, the trained model in evaluation mode, and the metrics of its last epoch."""
-
-    folder: Path
-    model: nn.Module
-    metrics: Mapping[str, float]
-
-    def _repr_html_(self) -> str | None:
-        """The run as a notebook shows it; None where there is nothing to draw with."""
-        try:
-            from regspec.report.notebook import shown
-        except ImportError:
-            return None
-        return shown(self.folder)
 
 
 @dataclass(frozen=True)
 class Task:
     """What is trained: a spec's model, on data that fits it."""
 
-    spec_file: Path
-    parameters: Mapping[str, Any]  # values in place of the defaults in that file
+    parameters: Mapping[str, Any]  # values in place of the defaults in the spec's text
     spec: ModelSpec
     graph: Graph
     loaded: data.Data
@@ -84,30 +67,33 @@ class Task:
     @classmethod
     def of(
         cls,
-        spec_file: Path,
+        spec: Path | ModelSpec,
         options: Options,
         parameters: Mapping[str, Any] | None = None,
         places: Places | None = None,
+        given: Any = None,
     ) -> Task:
-        """The task of a spec's file. Raises `RegspecError` where the spec is faulty, or the data does not fit it.
+        """The task of a spec. Raises `RegspecError` where it is faulty, or the data does not fit it.
 
-        ``places`` are those of options that stand in a training file.
+        ``places`` are those of options that stand in a training file; ``given`` are data in memory, in place of those
+        that the options name.
         """
         places = places or Places()
-        spec = load(spec_file, parameters=parameters)
+        spec = load(spec, parameters=parameters)
         graph = graph_of(spec)
         said = checked_outputs(options, places, graph)  # before data is read, which may take a while
-        _check_starts(graph, options, str(spec_file))
+        _check_starts(graph, options, document_of(spec).path)
+        source = options.data if given is None else given
         with places.at("data"):
             loaded = data.load_data(
-                options.data,
+                source,
                 graph,
                 validation=options.validation,
                 target=options.target,
                 outputs=said,
                 seed=options.seed,
             )
-        return cls(spec_file, parameters or {}, spec, graph, loaded, options, places)
+        return cls(spec.given, spec, graph, loaded, options, places)
 
     def model(self) -> nn.Module:
         """The model as it is before training."""
@@ -115,10 +101,11 @@ class Task:
 
     def objective(self) -> Objective:
         """The losses of the outputs. Raises `RegspecError` where classes are to be weighted, and there are none."""
-        return Objective(
-            self._loss(target, examples)
-            for target, examples in zip(self.loaded.targets, self.loaded.train.targets, strict=True)
-        )
+        losses = []
+        for target, examples in zip(self.loaded.targets, self.loaded.train.targets, strict=True):
+            with self.places.at("class_weights"), self.places.at(f"outputs.{target.name}.class_weights"):
+                losses.append(self._loss(target, examples))
+        return Objective(losses)
 
     def _loss(self, target: Target, examples: Tensor) -> OutputLoss:
         is_only = len(self.loaded.targets) == 1
@@ -126,10 +113,9 @@ class Task:
         if is_balanced and target.kind != "classes":
             what = f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
             raise RegspecError(Problem(what))
-        last = program_of(self.graph).last_module(target.wanted.index)
         return OutputLoss(
             target,
-            gives_probabilities=last in ("nn.Sigmoid", "nn.Softmax"),
+            gives_probabilities=gives_probabilities(target.wanted, self.graph),
             weights=balanced(target, examples) if is_balanced else None,
         )
 
@@ -155,10 +141,12 @@ class Task:
             "options": self.options.as_dict(),
             "task": "classes" if self.loaded.is_classification else self.loaded.kinds,
             "classes": None if self.loaded.classes is None else [*self.loaded.classes],
-            "outputs": {target.name: target.as_dict() for target in self.loaded.targets},
+            "outputs": {loss.target.name: loss.as_dict() for loss in self.objective()},
+            "columns": None if self.loaded.columns is None else self.loaded.columns.as_dict(),
             "examples": len(self.loaded.train),
             "held_out": len(self.loaded.held_out),
             "epochs": 0,
+            "best_epoch": 0,
             "finished": False,
             "seconds": 0.0,
         }
@@ -179,33 +167,35 @@ def _check_starts(graph: Graph, options: Options, path: str) -> None:
 
 
 def train(
-    spec_file: Path,
+    spec: Path | ModelSpec,
     options: Options,
     folder: Path | None = None,
     *,
     console: Console | None = None,
     parameters: Mapping[str, Any] | None = None,
     places: Places | None = None,
+    given: Any = None,
     on_epoch: OnEpoch | None = None,
 ) -> Run:
-    """Trains the model of a spec's file, and writes a run's folder: by default one of its own under ``runs``.
+    """Trains the model of a spec, and writes a run's folder: by default one of its own under ``runs``.
 
     Interrupted, it leaves the folder with the weights and metrics so far.
 
     Args:
-        spec_file: the spec.
+        spec: the spec, or its file.
         options: how to train.
         folder: where the run lies; it must be empty, or not be there.
         console: where lines are printed.
         parameters: values of the spec's parameters in place of its defaults.
         places: where options stand in a training file.
+        given: data in memory, in place of those that the options name.
         on_epoch: called with each epoch's number and metrics; what it raises ends the training.
 
     Raises:
         RegspecError: for a fault of the spec, data that does not fit it, a device that is not there, a loss that is not
             finite, or a folder that can't be written.
     """
-    task = Task.of(spec_file, options, parameters, places)
+    task = Task.of(spec, options, parameters, places, given)
     place = Folder.free(Path("runs") / task.spec.name) if folder is None else Folder(folder)
     if _is_first():
         place.check()
@@ -248,12 +238,12 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     counts = f"{len(loaded.train)} {examples}, {len(loaded.held_out)} held out"
     console.print(f"{task.spec.name} on {task.options.data}: {counts}, {task.goal}", **PLAIN)
     epochs = _fit(task, place, console, on_epoch)
-    model = _finished(task, place, epochs) if _is_first() else None
+    model = _finished(task, place) if _is_first() else None
     if task.options.baseline:
         console.print("the same without penalties:", **PLAIN)
-        twin = _fit(task, place.baseline, console, None, is_penalized=False)
+        _fit(task, place.baseline, console, None, is_penalized=False)
         if _is_first():
-            _finished(task, place.baseline, twin)
+            _finished(task, place.baseline)
     if model is None:
         return Run(place.path, task.model(), epochs.metrics)
     print_terms(model, console)
@@ -261,12 +251,9 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     return Run(place.path, model, epochs.metrics)
 
 
-def _finished(task: Task, place: Folder, epochs: Epochs) -> nn.Module:
-    """The model with the weights and strengths of a run's end, after a forward whose activities are written."""
-    model = task.model().eval()
-    model.load_state_dict(load_file(place.path / "weights.safetensors"))
-    for _, penalized in outermost(model):
-        penalized.set_schedules(epochs.steps, len(epochs.rows))
+def _finished(task: Task, place: Folder) -> nn.Module:
+    """The model with the weights and strengths of its best epoch, after a forward whose activities are written."""
+    model = load_kept(task.model(), place)
     examples = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
     inputs = examples[: len(task.graph.inputs)]
     place.write("activities.json", json.dumps(activities(model, program_of(task.graph), inputs)))
@@ -284,7 +271,8 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     if options.patience is not None:
         callbacks.append(Patience(options.patience))
     if options.ema is not None:
-        callbacks.append(Average(options.ema))  # after those that keep what they see of the average
+        epochs.average = Average(options.ema)
+        callbacks.append(epochs.average)  # after those that keep what they see of the average
     if console.is_terminal:
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
@@ -307,7 +295,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     with task.places.at("outputs", key=True):  # whose metrics there may not be
         training = Training(model, objective, options, batches, is_penalized=is_penalized)
     if _is_first() and not place.spec.exists():
-        place.begin(task.spec_file, task.spec, task.parameters, task.facts(), model.state_dict())
+        place.begin(task.spec, task.parameters, task.facts(), model.state_dict())
     if _is_first() and is_penalized:  # a twin is no training of its own
         place.write("training.yaml", task.training(place))
     lightning.seed_everything(options.seed, verbose=False)
@@ -332,10 +320,10 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
             raise
         hint = "a smaller --batch-size, smaller layers, or an optimizer that keeps less, such as sgd"
         raise RegspecError(Problem("there is not the memory for a step of the training", hint)) from None
-    epochs.finish(trainer)
     if len(epochs.rows) < options.epochs:
         why = f"the held-out loss was not better for {options.patience}"
         console.print(f"ended after {len(epochs.rows)} of {options.epochs} epochs: {why}", **PLAIN)
+    epochs.finish(trainer)
     return epochs
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from regspec.graph.network import Graph
 from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.training.data.wanted import Array, Names, Wanted
+from regspec.training.data.wanted import Array, Columns, Names, Wanted
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Arrays:
 
     inputs: Mapping[str, Array]
     targets: Mapping[str, Array]
-    columns: tuple[str, ...] = ()  # of a table: the names of all, in their order
+    columns: Columns | None = None  # of the table that they are from
 
 
 def bundled(name: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Arrays], Names]:
@@ -37,19 +37,9 @@ def bundled(name: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Arr
 
 def npz(path: str, graph: Graph, wanted: Sequence[Wanted]) -> Arrays:
     """The arrays of a file: the inputs by their names (or x where there is one); targets by theirs, or y for one."""
-    names = [x.source for x in graph.inputs]
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            has = file.files
-            if len(names) == 1 and names[0] not in has and "x" in has:
-                stored = {names[0]: "x"}
-            else:
-                stored = {name: name for name in names}
-            goals = {each.name: each.said.target or each.name for each in wanted}
-            if len(wanted) == 1 and wanted[0].said.target is None and ("y" in has or wanted[0].name not in has):
-                goals = {wanted[0].name: "y"}
-            goals = {name: key for name, key in goals.items() if key not in stored}  # others are inputs
-            missing = [key for key in (*stored.values(), *goals.values()) if key not in has]
+            stored, goals, missing = _keys(file.files, graph, wanted)
             found = {} if missing else {name: file[key] for name, key in stored.items()}
             targets = {} if missing else {name: file[key] for name, key in goals.items()}
     except OSError as error:
@@ -57,14 +47,46 @@ def npz(path: str, graph: Graph, wanted: Sequence[Wanted]) -> Arrays:
     except Exception as error:  # of a file that is no .npz, NumPy and zipfile raise many
         raise RegspecError(Problem(f"can't be read as .npz: {error or type(error).__name__}", path=path)) from None
     if missing:
-        hint = did_you_mean(missing[0], has) or f"it has {', '.join(sorted(has)) or 'nothing'}"
-        raise RegspecError(Problem(f"has no array '{missing[0]}'", hint, path=path))
+        raise RegspecError(replace(missing, what=f"has {missing.what}", path=path))
     return checked(found, targets, graph, path, wanted)
 
 
+def by_name(given: Mapping[str, Any], graph: Graph, source: str, wanted: Sequence[Wanted]) -> Arrays:
+    """The arrays of a mapping, by the names that they have in an ``.npz``."""
+    stored, goals, missing = _keys([*given], graph, wanted)
+    if missing:
+        raise RegspecError(replace(missing, what=f"'{source}' has {missing.what}"))
+    inputs, targets = ({name: given[key] for name, key in keys.items()} for keys in (stored, goals))
+    return checked(inputs, targets, graph, source, wanted)
+
+
+def _keys(
+    has: Sequence[str], graph: Graph, wanted: Sequence[Wanted]
+) -> tuple[dict[str, str], dict[str, str], Problem | None]:
+    """Under which of the names there are the inputs and the targets are; and what is wrong, where one is missing."""
+    names = [x.source for x in graph.inputs]
+    stored = {name: name for name in names}
+    if len(names) == 1 and names[0] not in has and "x" in has:
+        stored = {names[0]: "x"}
+    goals = {each.name: each.said.target or each.name for each in wanted}
+    if len(wanted) == 1 and wanted[0].said.target is None and ("y" in has or wanted[0].name not in has):
+        goals = {wanted[0].name: "y"}
+    goals = {name: key for name, key in goals.items() if key not in stored}  # others are inputs
+    missing = next((key for key in (*stored.values(), *goals.values()) if key not in has), None)
+    if missing is None:
+        return stored, goals, None
+    hint = did_you_mean(missing, has) or f"it has {', '.join(sorted(map(str, has))) or 'nothing'}"
+    return stored, goals, Problem(f"no array '{missing}'", hint)
+
+
 def called_for(source: str, graph: Graph, wanted: Sequence[Wanted]) -> list[Arrays]:
-    """What a function gives: (inputs, targets), or with (held-out inputs, held-out targets) after them."""
+    """What a function gives: (inputs, targets), or with (held-out inputs, held-out targets) after them.
+
+    Where no targets are wanted, inputs alone will do, in a list or by name where they are several.
+    """
     result = called(source)
+    if not wanted and not (isinstance(result, tuple) and len(result) in (2, 4)):
+        return [checked(result, {}, graph, source, wanted)]
     if not isinstance(result, tuple) or len(result) not in (2, 4):
         raise RegspecError(
             Problem(f"'{source}' must give (inputs, target), with or without a held-out pair after them")

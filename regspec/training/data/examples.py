@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from regspec.training.data.targets import Target
+from regspec.training.data.wanted import Columns
 
 
 class Examples(Protocol):
@@ -36,7 +37,7 @@ class InMemory:
     targets: tuple[Tensor, ...]
 
     def __len__(self) -> int:
-        return len(self.targets[0])
+        return len(self.inputs[0])
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         index = torch.as_tensor(rows)
@@ -54,6 +55,7 @@ class Data:
     train: Examples
     held_out: Examples
     targets: tuple[Target, ...]
+    columns: Columns | None = None  # of the table that they are from
 
     @property
     def is_classification(self) -> bool:

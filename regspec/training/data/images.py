@@ -125,6 +125,20 @@ def read_images(source: str, graph: Graph, wanted: Sequence[Wanted], names: Name
     return [_numbered(part, names, form, wanted[0].name) for part in parts], names
 
 
+def images_alone(source: str, graph: Graph) -> Files:
+    """All images in a folder and in the folders in it, in the order of their paths, without classes."""
+    form, folder = form_of(graph, source), Path(source)
+    try:
+        places = sorted(each for each in folder.rglob("*") if each.suffix.lower() in ENDINGS)
+    except OSError as error:
+        raise RegspecError(Problem(f"can't be read: {error.strerror}", path=str(error.filename or folder))) from None
+    files = [each for each in places if not any(part.startswith(".") for part in each.relative_to(folder).parts)]
+    if not files:
+        raise RegspecError(Problem("has no images", f"it may be {' '.join(ENDINGS)}", path=source))
+    _check_all(files)
+    return Files(tuple(files), {}, form)
+
+
 def _check_classes(part: Iterable[str], names: tuple[str, ...], folder: Path, others: str) -> None:
     """Raises where a folder has a class that others do not have."""
     if unknown := [name for name in part if name not in names]:

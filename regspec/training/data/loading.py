@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor
 
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.training.data import arrays, images, tables
+from regspec.training.data import arrays, images, memory, tables
 from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import fitted_inputs, shaped
 from regspec.training.data.targets import fitted_target
-from regspec.training.data.wanted import Array, Names, Wanted, wanted_outputs
-from regspec.training.options import BUNDLED
+from regspec.training.data.wanted import Array, Columns, Names, Wanted, wanted_outputs
+from regspec.training.options import BUNDLED, IN_MEMORY
 from regspec.training.outputs import OutputSection
 from regspec.views.summary import plural
 
@@ -25,7 +26,7 @@ Part = arrays.Arrays | images.Files
 
 
 def load_data(
-    source: str,
+    source: Any,
     graph: Graph,
     *,
     validation: str | None = None,
@@ -52,7 +53,8 @@ def load_data(
               them. Images get the input's channels (1: grey, 3: RGB, 4: RGBA) and its size, by bilinear
               interpolation; their numbers are 0 to 1 in an input of floating-point numbers, and 0 to 255 in one of
               whole numbers;
-            - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair.
+            - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair;
+            - or data in memory, as `regspec.train` takes them.
         graph: The model's graph.
         validation: What is held out, in place of a fifth: a source whose classes and columns are those of the first.
         target: The only output's target: an array, a column (several as ``a,b``), or an input, which it learns to give.
@@ -63,32 +65,29 @@ def load_data(
         RegspecError: where the source can't be read, or does not fit the model.
     """
     wanted = wanted_outputs(graph, outputs or {}, target)
-    parts, names = _read(source, graph, wanted)
-    sources = [source] * 2
+    parts, names = read(source, graph, wanted)
+    sources = [name_of(source)] * 2
     if validation is not None:
-        sources = [source, validation]
-        parts = [*parts, _held_out(validation, source, parts, names, graph, wanted)]
+        sources = [name_of(source), validation]
+        parts = [*parts, _held_out(validation, sources[0], parts, names, graph, wanted)]
+    source = sources[0]
     least = 2 if len(parts) == 1 else 1
     if (number := min(len(goal) for part in parts for goal in part.targets.values())) < least:
         what = ", too few to hold some out" if len(parts) == 1 else " to train on or to hold out"
         raise RegspecError(Problem(f"'{source}' has {plural(number, 'example', 'examples')}{what}"))
     fitted = [
         fitted_target(
-            [_goal(part, each, graph, own) for own, part in zip(sources, parts, strict=False)], names, each, source
+            [goal_in(part, each, own) for own, part in zip(sources, parts, strict=False)], names, each, source
         )
         for each in wanted
     ]
     goals = [tuple(tensors[index] for tensors, _ in fitted) for index in range(len(parts))]
-    examples: list[images.Images | InMemory] = [
-        images.Images(part.files, goal, part.form)
-        if isinstance(part, images.Files)
-        else InMemory(fitted_inputs(part.inputs, graph, own), goal)
-        for own, part, goal in zip(sources, parts, goals, strict=False)
-    ]
+    examples = [examples_of(part, goal, graph, own) for own, part, goal in zip(sources, parts, goals, strict=False)]
     if len(examples) == 1:
         examples = [examples[0].part(rows) for rows in _division(goals[0], seed)]
     train, held_out = examples
-    return Data(train, held_out, tuple(target for _, target in fitted))
+    columns = parts[0].columns if isinstance(parts[0], arrays.Arrays) else None
+    return Data(train, held_out, tuple(target for _, target in fitted), columns)
 
 
 def _held_out(
@@ -99,8 +98,8 @@ def _held_out(
         hint = "leave out --validation, or give the part to train on alone"
         raise RegspecError(Problem(f"'{source}' has a part that is held out already", hint))
     (train,) = parts
-    columns = train.columns if isinstance(train, arrays.Arrays) else ()
-    (held_out, *others), _ = _read(validation, graph, wanted, columns=columns, names=names)
+    columns = train.columns if isinstance(train, arrays.Arrays) else None
+    (held_out, *others), _ = read(validation, graph, wanted, columns, names)
     if others:
         raise RegspecError(Problem(f"'{validation}' has two parts, and one is to be held out"))
     if isinstance(held_out, images.Files) != isinstance(train, images.Files):
@@ -112,30 +111,55 @@ def _held_out(
     return held_out
 
 
-def _goal(part: Part, wanted: Wanted, graph: Graph, source: str) -> Array:
+def name_of(source: Any) -> str:
+    """What messages call a source: one in memory is ``data``, as the argument is."""
+    return str(source) if isinstance(source, (str, Path)) else "data"
+
+
+def examples_of(part: Part, goals: tuple[Tensor, ...], graph: Graph, source: str) -> images.Images | InMemory:
+    """A part of the data, with the targets of the outputs that learn, as what batches are taken of."""
+    if isinstance(part, images.Files):
+        return images.Images(part.files, goals, part.form)
+    return InMemory(fitted_inputs(part.inputs, graph, source), goals)
+
+
+def goal_in(part: Part, wanted: Wanted, source: str) -> Array:
     """The target of an output in a part of the data. One that is an input may come in a row, as inputs may."""
     goal = part.targets[wanted.name]
     is_input = isinstance(part, arrays.Arrays) and any(goal is array for array in part.inputs.values())
     return shaped(goal, wanted.x, source) if is_input else goal
 
 
-def _read(
-    source: str, graph: Graph, wanted: Sequence[Wanted], *, columns: Sequence[str] = (), names: Names = None
+def read(
+    source: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None = None, names: Names = None
 ) -> tuple[Sequence[Part], Names]:
     """One part, or the part to train on and the one held out; and the classes' names where the source has them.
 
-    ``columns`` and ``names`` are those of the source that is trained on, where another one is held out.
+    Args:
+        source: as for `load_data`.
+        graph: the model's.
+        wanted: the outputs that get targets; none for the inputs alone.
+        columns: which columns of a table are what, where those of what is trained on have said so before.
+        names: those of the classes of a folder that is trained on, where another one is held out.
     """
+    if isinstance(source, Path):
+        source = str(source)
+    if not isinstance(source, str):
+        return memory.given(source, graph, wanted, columns), None
+    if source == IN_MEMORY:
+        raise RegspecError(Problem("the run was trained on data in memory, which its folder does not keep"))
     ending = "" if source in BUNDLED else Path(source).suffix.lower()
     if ending == ".npz":
         return [arrays.npz(source, graph, wanted)], None
     if ending in tables.ENDINGS:
-        return [tables.read_table(source, graph, wanted, columns)], None
+        return [tables.arrays_of(tables.read_table(source), graph, wanted, columns)], None
     inputs = {x.source for x in graph.inputs}
     if ":" not in source and (said := [each.said.target for each in wanted if each.said.target not in {None, *inputs}]):
         raise RegspecError(Problem(f"the target '{said[0]}' would be one of a file's, but '{source}' has its own"))
     if source in BUNDLED:
         return arrays.bundled(source, graph, wanted)
+    if Path(source).is_dir() and not wanted:
+        return [images.images_alone(source, graph)], None
     if Path(source).is_dir():
         return images.read_images(source, graph, wanted, names)
     if ":" in source:

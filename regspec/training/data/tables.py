@@ -16,7 +16,7 @@ from regspec.code.shapes import Symbol, text
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 from regspec.training.data.arrays import Arrays
-from regspec.training.data.wanted import Array, Wanted
+from regspec.training.data.wanted import Array, Columns, Wanted
 
 if TYPE_CHECKING:
     import polars
@@ -73,24 +73,35 @@ class Table:
             raise RegspecError(Problem(f"column '{name}' {what} in {where}{more}", hint, path=self.path))
 
 
-def read_table(path: str, graph: Graph, wanted: Sequence[Wanted], columns: Sequence[str] = ()) -> Arrays:
-    """The columns of a file: the inputs, and the targets by their names; of one output several, or the last column.
+def read_table(path: str) -> Table:
+    """The columns of a file."""
+    return _csv(path) if path.lower().endswith(".csv") else _parquet(path)
 
-    ``columns`` are those of another file, of which this one is a continuation: in whatever order it has them, with
-    others or without.
+
+def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None = None) -> Arrays:
+    """The columns of a table: the inputs, and the targets by their names; of one output several, or the last column.
+
+    Args:
+        table: the table.
+        graph: the model's.
+        wanted: the outputs that get targets.
+        columns: which columns are what, where a run has said so before.
     """
-    table = _csv(path) if path.lower().endswith(".csv") else _parquet(path)
-    if missing := [name for name in columns if name not in table.frame.columns]:
-        raise RegspecError(Problem(f"has no column '{missing[0]}', which the data to train on have", path=path))
-    names = [*columns] or table.frame.columns
-    own_inputs = {x.source for x in graph.inputs} - {*names}  # which a target may be, too
-    by_output = {
-        each.name: _goals(each, names, path, is_only=len(wanted) == 1)
-        for each in wanted
-        if each.said.target not in own_inputs
-    }
-    goals = [name for own in by_output.values() for name in own]
-    by_input = _columns(graph, [name for name in names if name not in goals], path)
+    path, names = table.path, table.frame.columns
+    if columns is None:
+        own_inputs = {x.source for x in graph.inputs} - {*names}  # which a target may be, too
+        by_output = {
+            each.name: _goals(each, names, path, is_only=len(wanted) == 1)
+            for each in wanted
+            if each.said.target not in own_inputs
+        }
+        goals = [name for own in by_output.values() for name in own]
+        by_input = _columns(graph, [name for name in names if name not in goals], path)
+    else:
+        by_output = {each.name: columns.targets[each.name] for each in wanted if each.name in columns.targets}
+        by_input = columns.inputs
+        goals = [name for own in by_output.values() for name in own]
+        _check_known([*goals, *(name for own in by_input.values() for name in own)], table)
     words = {own[0] for own in by_output.values() if len(own) == 1}
     arrays, faults = dict[str, Array](), Problems()
     for name in dict.fromkeys((*goals, *(each for own in by_input.values() for each in own))):
@@ -103,14 +114,26 @@ def read_table(path: str, graph: Graph, wanted: Sequence[Wanted], columns: Seque
     inputs = {name: _side_by_side(arrays, own) for name, own in by_input.items()}
     targets = {name: arrays[own[0]] if len(own) == 1 else _side_by_side(arrays, own) for name, own in by_output.items()}
     targets |= {each.name: inputs[each.said.target or ""] for each in wanted if each.name not in by_output}
-    return Arrays(inputs, targets, tuple(names))
+    return Arrays(inputs, targets, Columns(by_input, by_output))
+
+
+def _check_known(names: Sequence[str], table: Table) -> None:
+    """Raises where columns are missing that a run was trained with."""
+    has = table.frame.columns
+    problems = Problems()
+    for name in dict.fromkeys(names):
+        if name not in has:
+            hint = did_you_mean(name, has) or f"it has {', '.join(has)}"
+            problems.append(Problem(f"has no column '{name}', which the data to train on have", hint, path=table.path))
+    if problems:
+        raise RegspecError(problems)
 
 
 def _side_by_side(arrays: Mapping[str, Array], names: Sequence[str]) -> Array:
     return np.column_stack([arrays[name] for name in names])
 
 
-def _goals(wanted: Wanted, names: Sequence[str], path: str, *, is_only: bool) -> list[str]:
+def _goals(wanted: Wanted, names: Sequence[str], path: str, *, is_only: bool) -> Sequence[str]:
     """The columns of an output's target: those that are said, that of its name, or for an only output the last one."""
     target = wanted.said.target
     if target is None and is_only and wanted.name not in names:

@@ -68,7 +68,7 @@ def fitted_target(
         each = " and ".join(f"{goal.dtype} {text((None, *goal.shape[1:]))}" for goal in goals)
         raise RegspecError(Problem(f"the targets of '{source}' are of two kinds: {each}"))
     goal = np.concatenate(goals)
-    loss = None if wanted.said.loss is None else _loss(wanted.said)
+    loss = None if wanted.said.loss is None else loss_said(wanted.said)
     kind = _kind(goal, loss, wanted, source)
     classes = None
     if kind == "classes":
@@ -76,24 +76,26 @@ def fitted_target(
     elif kind == "labels":
         target = torch.from_numpy(goal.astype(np.float32))
     else:
-        target = _quantities(goal, wanted, source)
-    loss = loss or _loss(wanted.said, BY_KIND[kind])
-    _check_range(target, loss, kind, wanted, source)
+        target = quantities_of(goal, wanted, source)
+    loss = loss or loss_said(wanted.said, BY_KIND[kind])
+    check_range(target, loss, kind, wanted, source)
     return [*torch.split(target, [len(each) for each in goals])], Target(wanted, kind, loss, classes)
 
 
-def _loss(said: OutputSection, by_kind: str | None = None) -> Loss:
+def loss_said(said: OutputSection, by_kind: str | None = None) -> Loss:
+    """The loss of an output: that which is said, or else that of the kind. Raises `RegspecError`."""
     return loss_named(said.loss or by_kind or "", said.arguments, OutputSection.model_fields)
 
 
-def _fits(given: tuple[int, ...], shape: Shape) -> bool:
+def fits(given: tuple[int, ...], shape: Shape) -> bool:
+    """Whether sizes are those of a shape, in which None is any."""
     return len(given) == len(shape) and all(b in (None, a) for a, b in zip(given, shape, strict=True))
 
 
 def _kind(goal: Array, loss: Loss | None, wanted: Wanted, source: str) -> Kind:
     """What a target is, by its numbers, its shape and the loss."""
     given, output = goal.shape[1:], wanted.x.spec_shape[1:]
-    is_shaped = _fits(given, output) or (given == () and _fits((1,), output))
+    is_shaped = fits(given, output) or (given == () and fits((1,), output))
     kinds = loss.kinds if loss is not None else ("classes", "labels")
     if goal.dtype.kind == "f":
         if loss is None or "quantities" in loss.kinds:
@@ -107,15 +109,15 @@ def _kind(goal: Array, loss: Loss | None, wanted: Wanted, source: str) -> Kind:
             raise RegspecError(Problem(what))
         return "classes"
     for kind in kinds:
-        if kind == "classes" and (_fits(given, wanted.places) or (given == (1,) and wanted.places == ())):
+        if kind == "classes" and (fits(given, wanted.places) or (given == (1,) and wanted.places == ())):
             return kind
-        if kind == "labels" and is_shaped and (goal.dtype.kind == "b" or _is_binary(goal)):
+        if kind == "labels" and is_shaped and (goal.dtype.kind == "b" or is_binary(goal)):
             return kind
         if kind == "quantities" and is_shaped:
             return kind
     if loss is None and not given:
         return "classes"  # which says what does not fit
-    what = f"the model gives {text(wanted.x.spec_shape)}, but the target of '{source}' is {_shape(goal)}"
+    what = f"the model gives {text(wanted.x.spec_shape)}, but the target of '{source}' is {shape_of(goal)}"
     places = text((None, *wanted.places))
     takes = {
         "classes": f"a class for each place is {places}",
@@ -126,19 +128,21 @@ def _kind(goal: Array, loss: Loss | None, wanted: Wanted, source: str) -> Kind:
     raise RegspecError(Problem(what, hint if loss is not None else f"{hint}; {COUNTED}"))
 
 
-def _is_binary(goal: Array) -> bool:
+def is_binary(goal: Array) -> bool:
+    """Whether all numbers are 0 or 1."""
     return bool(((goal == 0) | (goal == 1)).all())
 
 
-def _shape(goal: Array) -> str:
+def shape_of(goal: Array) -> str:
+    """The shape of a target as messages write it."""
     return text((None, *goal.shape[1:]))
 
 
-def _quantities(goal: Array, wanted: Wanted, source: str) -> torch.Tensor:
+def quantities_of(goal: Array, wanted: Wanted, source: str) -> torch.Tensor:
     """Quantities that the model's output has a place for."""
     output, expected = wanted.x.spec_shape, goal.shape[1:] or (1,)
-    if not _fits(expected, output[1:]):
-        what = f"the model gives {text(output)}, but the target of '{source}' is {_shape(goal)}: quantities"
+    if not fits(expected, output[1:]):
+        what = f"the model gives {text(output)}, but the target of '{source}' is {shape_of(goal)}: quantities"
         raise RegspecError(Problem(what, "classes are whole numbers, words or booleans"))
     largest = np.finfo(np.float32).max
     if (faulty := np.abs(goal) > largest).any():
@@ -169,7 +173,7 @@ def _classes(goal: Array, names: Names, wanted: Wanted, source: str) -> tuple[to
         if wanted.places:
             hint = f"places that do not count are said by --outputs.{wanted.name}.ignore_index {seen[0]}"
         raise RegspecError(Problem(f"{what}, but they are counted from 0", hint))
-    if not _fits(tuple(target.shape[1:]), wanted.places):
+    if not fits(tuple(target.shape[1:]), wanted.places):
         needs = f"the output is {text((None, *target.shape[1:], None)).replace('?', 'classes')}"
         raise RegspecError(Problem(f"the model gives {text(output)}, but {what}", needs))
     if len(seen) == 1:
@@ -177,8 +181,8 @@ def _classes(goal: Array, names: Names, wanted: Wanted, source: str) -> tuple[to
         raise RegspecError(Problem(f"'{source}' has one class only, {only}: there is nothing to tell apart"))
     units, count = output[wanted.channels], len(names) if names is not None else seen[-1] + 1
     # with whole numbers, the last classes may not occur in these data
-    fits = units is None or units == count or (units == 1 and count == 2) or (names is None and units > count > 1)
-    if not fits:
+    has_units = units is None or units == count or (units == 1 and count == 2) or (names is None and units > count > 1)
+    if not has_units:
         if names is None and count > MANY:
             hint = f"if they are quantities, write them as floating-point numbers: {seen[-1]}.0"
         else:
@@ -187,7 +191,7 @@ def _classes(goal: Array, names: Names, wanted: Wanted, source: str) -> tuple[to
     return target, names or tuple(map(str, range(max(units or 0, count))))
 
 
-def _check_range(target: torch.Tensor, loss: Loss, kind: Kind, wanted: Wanted, source: str) -> None:
+def check_range(target: torch.Tensor, loss: Loss, kind: Kind, wanted: Wanted, source: str) -> None:
     """Raises where quantities are none that the loss has a value for."""
     if kind != "quantities" or not target.numel():
         return

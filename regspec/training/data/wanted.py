@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,21 @@ from regspec.training.outputs import OutputSection
 
 Array = NDArray[Any]
 Names = tuple[str, ...] | None  # of the classes, where a source has them
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table, by the names of the inputs and of the outputs whose targets they are."""
+
+    inputs: Mapping[str, Sequence[str]]
+    targets: Mapping[str, Sequence[str]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a run's folder keeps of it."""
+        return {
+            "inputs": {name: [*own] for name, own in self.inputs.items()},
+            "targets": {name: [*own] for name, own in self.targets.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Wanted:
 
 
 def wanted_outputs(graph: Graph, said: Mapping[str, OutputSection], target: str | None = None) -> tuple[Wanted, ...]:
-    """The outputs that are to learn: those of which something is said, or else all.
+    """The outputs that are to learn, in the model's order: those of which something is said, or else all.
 
     Args:
         graph: the model's.
@@ -52,7 +67,7 @@ def wanted_outputs(graph: Graph, said: Mapping[str, OutputSection], target: str 
     if unknown := [name for name in said if name not in names]:
         hint = did_you_mean(unknown[0], names) or f"the outputs are {', '.join(names)}"
         raise RegspecError(Problem(f"the model has no output '{unknown[0]}'", hint))
-    sections = {name: said.get(name, OutputSection()) for name in (said or names)}
+    sections = {name: said.get(name, OutputSection()) for name in names if name in said or not said}
     if target is not None:
         (first, *others) = sections
         if others or sections[first].target not in (None, target):

@@ -32,6 +32,7 @@ from regspec.training.file import Places
 from regspec.training.folder import Folder, texts_of
 from regspec.training.module import bound_optimizer
 from regspec.training.options import Options
+from regspec.training.trained import Run
 from regspec.training.tuning.figure import png_and_svg
 from regspec.training.tuning.plan import Metric, Plan
 from regspec.training.tuning.scores import LABELS, Scores
@@ -39,8 +40,13 @@ from regspec.training.tuning.spaces import ends, grid, stored, suggested, told, 
 from regspec.training.tuning.study import DIVERGED, Direction, Study, opened
 from regspec.views.summary import plural
 
-METRICS = ("data_loss", "penalty", "held_out_loss", "held_out_accuracy")  # of each trial's last epoch, that are kept
-Train = Callable[..., run.Run]
+METRICS = (
+    "data_loss",
+    "penalty",
+    "held_out_loss",
+    "held_out_accuracy",
+)  # that are kept of each trial's best epoch, or last
+Train = Callable[..., Run]
 
 
 @dataclass(frozen=True)
@@ -261,6 +267,7 @@ def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
                 parameters=search.values(values),
                 on_epoch=on_epoch,
             )
+        last.update({name: made.metrics[name] for name in METRICS if name in made.metrics})
     except optuna.TrialPruned as pruned:
         return TrialState.PRUNED, None, f"pruned {pruned}"
     except DivergedError as error:
@@ -302,9 +309,9 @@ def _write(search: _Search, scores: Scores) -> None:
         contents["trials.csv"] = scores.csv()
     if scores.best is not None:
         contents["scores.png"], contents["scores.svg"] = png_and_svg(scores, search.task.spec)
-        contents["best.yaml"] = texts_of(search.spec_file, search.values(scores.best.values))["spec.yaml"]
+        contents["best.yaml"] = texts_of(search.document, search.values(scores.best.values))["spec.yaml"]
     if contents:  # with the files of blocks, which the best spec uses
-        contents |= texts_of(search.spec_file, {})
+        contents |= texts_of(search.document, {})
     for name, content in contents.items():
         (search.folder / name).parent.mkdir(parents=True, exist_ok=True)
         files.write(search.folder / name, content)

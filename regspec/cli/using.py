@@ -1,0 +1,158 @@
+"""Commands that use what was trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from regspec.cli.application import Force, Format, app, write
+from regspec.text.problems import Problem, RegspecError
+from regspec.views.summary import plural
+
+if TYPE_CHECKING:
+    from regspec.training.evaluating import OutputFigures
+    from regspec.training.trained import Run
+
+CONFUSED = 20  # classes in a matrix, at most
+SHOWN = 10  # rows of a table
+PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
+KINDS = "a .npz, .csv or .parquet file; a folder of images; a bundled set; or package.module:function"
+
+
+@app.command(epilog="Example: `regspec evaluate runs/digits_cnn --data digits`")
+def evaluate(
+    run: RunFolder,
+    data: Annotated[
+        str | None,
+        typer.Option(help=f"{KINDS}; what the run held out, when absent.", show_default=False),
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", help="text or json.")] = "text",
+) -> None:
+    """Tell how well a run's model does on data: losses, figures of each output and class, a confusion matrix.
+
+    Beside them stands what a constant answer would do: the most frequent class, or the mean. Of data that say
+    themselves what is held out, that counts. Classes are compared by their names in training.
+    """
+    trained = _loaded(run, "evaluate")
+    found = trained.evaluate(data)
+    facts = json.loads((run / "run.json").read_text())
+    if format_ == "json":
+        about = {"run": str(run), "epoch": int(trained.metrics["epoch"]), "data": data or facts["options"]["data"]}
+        typer.echo(json.dumps({**about, "is_held_out": data is None, **found.as_dict()}, indent=1))
+        return
+    console = Console()
+    where = f"of {data}" if data is not None else f"held out of {facts['options']['data']}"
+    kept = f"epoch {trained.metrics['epoch']:g} of {facts['epochs']}"
+    console.print(f"{run}, {kept}: {plural(found.examples, 'example', 'examples')} {where}", **PLAIN)
+    if data == facts["options"]["data"] and found.examples == facts["examples"] + facts["held_out"]:
+        console.print(f"{facts['examples']} of them were trained on; without --data the others are evaluated", **PLAIN)
+    if len(found.outputs) > 1:
+        console.print(f"loss {found.loss:.4g}", **PLAIN)
+    for name, figures in found.outputs.items():
+        console.print(f"{name}: {figures.loss_name} {figures.loss:.4g}; {_words(figures)}", **PLAIN)
+    for name, figures in found.outputs.items():
+        for table in _tables(name, figures):
+            width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+            Console(width=max(width, console.width)).print(table)
+
+
+def _words(figures: OutputFigures) -> str:
+    """How an output does, and what a constant answer does."""
+    from regspec.report.plots import percent
+
+    joint = "; " if figures.is_better else ", but "
+    own, base = figures.metrics, figures.baseline
+    if figures.kind == "quantities":
+        mean = "" if figures.constant is None else f", {figures.constant:.4g},"
+        more = _others(figures, ("rmse", "mae"))
+        told = f"rmse {own['rmse']:.4g}, mae {own['mae']:.4g}{more}"
+        return f"{told}{joint}always giving the mean{mean} has rmse {base['rmse']:.4g}, mae {base['mae']:.4g}"
+    said = f"'{figures.constant}'" if figures.kind == "classes" else "each label's more frequent answer"
+    told = f"{percent(own['accuracy'])} right{_others(figures, ('accuracy',))}"
+    return f"{told}{joint}always guessing {said} gives {percent(base['accuracy'])}"
+
+
+def _others(figures: OutputFigures, told: tuple[str, ...]) -> str:
+    """The metrics that are not told yet."""
+    return "".join(f", {name} {value:.4g}" for name, value in figures.metrics.items() if name not in told)
+
+
+def _tables(name: str, figures: OutputFigures) -> list[Table]:
+    """The figures of each class, and how often which is taken for which."""
+    from regspec.report.plots import percent
+
+    if not figures.classes:
+        return []
+    classes = Table(title=f"{name}: each {'class' if figures.kind == 'classes' else 'label'}", title_justify="left")
+    for head in ("", "precision", "recall", "count"):
+        classes.add_column(head, justify="right" if head else "left")
+    for each in figures.classes:
+        if each.count or each.precision or len(figures.classes) <= CONFUSED:
+            shares = (percent(each.precision), percent(each.recall) if each.count else "")
+            classes.add_row(each.name, *shares, f"{each.count:,}")
+    if figures.confusion is None or len(figures.classes) > CONFUSED:
+        return [classes]
+    matrix = Table(title=f"{name}: confusion", title_justify="left")
+    matrix.add_column("is / taken for")
+    for each in figures.classes:
+        matrix.add_column(each.name, justify="right")
+    for each, counts in zip(figures.classes, figures.confusion, strict=True):
+        matrix.add_row(each.name, *(f"{count:,}" if count else "·" for count in counts))
+    return [classes, matrix]
+
+
+@app.command(epilog="Example: `regspec predict runs/digits_cnn --data digits -o predicted.csv`")
+def predict(
+    run: RunFolder,
+    data: Annotated[str, typer.Option(help=f"{KINDS}. Targets are not needed.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The .csv, .parquet or .npz file to write; absent, rows are shown.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write what a run's model says of data: classes by name with their probabilities, labels, or quantities.
+
+    A table keeps its own columns. Those that were inputs in training are found by their names, whatever their order.
+    """
+    trained = _loaded(run, "predict")
+    from regspec.training.tabulating import WRITTEN, content, table_of
+
+    ending = output.suffix.lower() if output else ""
+    if output is not None and ending not in WRITTEN:
+        raise RegspecError(Problem(f"is no {', '.join(WRITTEN[:-1])} or {WRITTEN[-1]} file", path=str(output)))
+    examples = trained.inputs_of(data)
+    predictions = trained.predictions(examples)
+    if output is not None:
+        write(content(predictions, data, examples, ending), output, force=force, may_go=lambda _: False)
+        typer.echo(f"{output}: {plural(len(examples), 'example', 'examples')}")
+        return
+    import polars as pl
+
+    frame = table_of(predictions, data, examples)
+    with pl.Config(tbl_rows=SHOWN, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
+        typer.echo(str(frame.head(SHOWN)))
+    if len(frame) > SHOWN:
+        typer.echo(f"the first {SHOWN} of {len(frame):,}; -o predictions.csv writes all")
+
+
+def _loaded(folder: Path, command: str) -> Run:
+    """The run in a folder. Raises `RegspecError`."""
+    try:
+        from regspec.training.trained import load_run
+    except ImportError as error:
+        raise RegspecError(Problem(f"{command} needs {error.name}", "pip install 'regspec[train]'")) from None
+    return load_run(folder)

@@ -1,0 +1,89 @@
+"""Training from Python: a spec and data in any form, and what a training file says as arguments."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from regspec.graph.loading import AnySpec, load
+from regspec.text.document import document_of
+from regspec.text.problems import Problem, RegspecError
+from regspec.training.file import SECTIONS, read_training
+from regspec.training.options import IN_MEMORY, Option, Options
+
+if TYPE_CHECKING:
+    from regspec.training.trained import Run
+
+ARGUMENTS = "<arguments>"  # what messages call them
+
+
+def train(
+    spec: AnySpec,
+    data: Any,
+    *,
+    outputs: Mapping[str, Mapping[str, Any]] | None = None,
+    folder: str | Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Run:
+    """A run: the spec's model, trained on data with its penalties, in a folder as `regspec train` writes it.
+
+    Args:
+        spec: The path of a spec, its text, its content as a mapping, or a ModelSpec.
+        data: What the command line takes, ``"digits"``, ``"prices.csv"``, ``"package.module:function"``; or in memory:
+
+            - a pair (inputs, targets), or four with a held-out pair: arrays, tensors, and several of these in a list or
+              by the names of inputs and outputs;
+            - a mapping of arrays, whose keys are the names of inputs and outputs, or ``x`` and ``y``;
+            - a frame of polars or pandas, whose columns are as those of a table: ``target`` names that of the target.
+        outputs: How each output learns: ``{"price": {"loss": "huber", "weight": 0.3}}``.
+        folder: Where the run lies, which must be empty or not be there; one of its own under ``runs`` when absent.
+        parameters: Values of the spec's parameters in place of its defaults.
+        quiet: Whether nothing is printed.
+        options: The options of ``regspec train``, by their names in a training file: ``epochs=5, lr=0.01,
+            optimizer={"sgd": {"momentum": 0.9}}, target="price"``.
+
+    Raises:
+        RegspecError: for a fault of the spec or an option, data that does not fit the spec, a loss that is not finite,
+            or a folder that can't be written.
+        KeyboardInterrupt: after Ctrl-C; the folder has the epochs that were done.
+
+    Example:
+        >>> import numpy as np, regspec, tempfile
+        >>> x = np.random.default_rng(0).standard_normal((80, 4))
+        >>> spec = {"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": {"units": 2, "kernel_regularizer": "l1"}}]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     y = np.where(x[:, 0] > 0, "more", "less")
+        ...     run = regspec.train(spec, (x, y), epochs=40, lr=0.1, folder=f"{folder}/run", quiet=True)
+        ...     run.predict([[3.0, 0.0, 0.0, 0.0]]).values.tolist()
+        ['more']
+    """
+    try:
+        from regspec.training import run
+    except ImportError as error:
+        raise RegspecError(Problem(f"train needs {error.name}", "pip install 'regspec[train]'")) from None
+    is_named = isinstance(data, (str, Path))
+    said = {**options, "data": str(data) if is_named else IN_MEMORY, **({"outputs": outputs} if outputs else {})}
+    given, place = None if is_named else data, None if folder is None else Path(folder)
+    console = Console(file=io.StringIO()) if quiet else None
+    made, chosen = load(spec, parameters=parameters), _options(said)
+    try:
+        return run.train(made, chosen, place, given=given, console=console)
+    except SystemExit:  # with which the command line ends
+        raise KeyboardInterrupt from None
+
+
+def _options(said: Mapping[str, Any]) -> Options:
+    """The options of a training file that says these. Raises `RegspecError`."""
+    known = Option.all_of(Options)
+    written: dict[str, Any] = {name: {} for name in SECTIONS}
+    for name, value in said.items():
+        option = known.get(name)
+        section, key = (option.section, option.key or name) if option else (next(iter(SECTIONS)), name)
+        written[section][key] = value
+    return Options(**read_training(document_of({"regspec": 1, **written}, ARGUMENTS)).values)

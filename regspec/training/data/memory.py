@@ -1,0 +1,81 @@
+"""Data in memory: arrays, tensors, mappings of these, and frames of polars or pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from regspec.graph.network import Graph
+from regspec.text.problems import Problem, RegspecError
+from regspec.training.data.arrays import Arrays, by_name, checked
+from regspec.training.data.tables import Table, arrays_of
+from regspec.training.data.wanted import Columns, Wanted
+
+NAME = "data"  # what messages call them
+TOLD = "it may be (inputs, targets), with or without a held-out pair after them; a mapping of arrays; or a frame"
+
+
+def given(data: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None) -> list[Arrays]:
+    """The part of data in memory, or the part to train on and the one held out.
+
+    Args:
+        data: A frame, whose columns are as those of a file; a mapping of arrays, whose keys are as those of an
+            ``.npz``; a pair (inputs, targets), or two in one tuple, the second of which is held out. Where no targets
+            are wanted, the inputs alone: an array, a frame, or several in a list or by name.
+        graph: the model's.
+        wanted: the outputs that get targets.
+        columns: which columns of a frame are what, where a run has said so before.
+
+    Raises:
+        RegspecError: where it is none of these, or does not fit the model.
+    """
+    if is_frame(data):
+        return [arrays_of(_table(data), graph, wanted, columns)]
+    if isinstance(data, Mapping):
+        return [by_name(data, graph, NAME, wanted)]
+    if not wanted:
+        return [checked(data, {}, graph, NAME, wanted)]
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 4):
+        raise RegspecError(Problem(f"'{NAME}' is {type(data).__name__}, and no data to train on", TOLD))
+    pairs = [data[:2], *([data[2:]] if data[2:] else [])]
+    return [_pair(inputs, targets, graph, wanted, columns) for inputs, targets in pairs]
+
+
+def _pair(inputs: Any, targets: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None) -> Arrays:
+    if is_frame(inputs):
+        known = arrays_of(_table(inputs), graph, (), columns)
+        inputs, columns = known.inputs, Columns((known.columns or Columns({}, {})).inputs, {})
+    else:
+        columns = None
+    if is_frame(targets):
+        frame = _table(targets).frame
+        targets = {name: frame[name] for name in frame.columns}
+        if len(targets) == 1 == len(wanted):
+            (targets,) = targets.values()
+    found = checked(inputs, targets, graph, NAME, wanted)
+    return Arrays(found.inputs, found.targets, columns)
+
+
+def is_frame(data: Any) -> bool:
+    """Whether something is a table with named columns: polars's, pandas's, or of another library that has these."""
+    return hasattr(data, "columns") and (hasattr(data, "__dataframe__") or hasattr(data, "__arrow_c_stream__"))
+
+
+def _table(frame: Any) -> Table:
+    try:
+        import polars as pl
+    except ImportError:
+        raise RegspecError(Problem("frames need polars", "pip install 'regspec[data]'")) from None
+    if not isinstance(frame, pl.DataFrame):
+        try:  # not by the protocol: pandas's words are objects, of which it knows nothing
+            frame = pl.DataFrame({str(name): _series(frame[name]) for name in frame.columns})
+        except (AttributeError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+            raise RegspecError(Problem(f"the frame in '{NAME}' can't be read: {error}")) from None
+    return Table(NAME, frame, "row", range(1, len(frame) + 1))
+
+
+def _series(column: Any) -> Any:
+    array = np.asarray(column)
+    return array.tolist() if array.dtype.kind == "O" else array

@@ -1,0 +1,204 @@
+"""How well a trained model does on examples, beside what a constant answer would do. The figures are scikit-learn's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from regspec.training.data.examples import Examples
+from regspec.training.data.targets import MANY
+from regspec.training.losses import Kind
+from regspec.training.metrics import OutputMetrics
+from regspec.training.objective import Objective, OutputLoss, Sum
+from regspec.training.predicting import batches_of, device_of, model_inputs, natural
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How well a class, or a label, is told: of what is said to be it, and of what is it, the share that is right.
+
+    ``count`` is how many there are; ``precision`` is 0 where nothing is said to be it.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    count: int
+
+
+@dataclass(frozen=True)
+class OutputFigures:
+    """How well an output does.
+
+    Args:
+        kind: what it has learned: ``classes``, ``labels`` or ``quantities``.
+        loss_name: its loss.
+        loss: the mean of it.
+        metrics: ``accuracy``; or ``mae``, ``rmse`` and ``r2`` of quantities; and those that the training was to tell.
+        baseline: the first ones of a constant answer: the most frequent class, label by label the more frequent
+            answer, or the mean of each number.
+        constant: that answer, where it is one: a class's name, or a number.
+        classes: each class's, or each label's.
+        confusion: How often a class (row) is said to be each class (column); None where there are no classes, or more
+            than a hundred.
+    """
+
+    kind: Kind
+    loss_name: str
+    loss: float
+    metrics: Mapping[str, float]
+    baseline: Mapping[str, float]
+    constant: str | float | None = None
+    classes: tuple[ClassFigures, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it does better than the constant answer."""
+        if self.kind == "quantities":
+            return self.metrics["rmse"] < self.baseline["rmse"]
+        return self.metrics["accuracy"] > self.baseline["accuracy"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a model does: on how many examples, the weighted sum of the losses, and the figures of each output.
+
+    Example:
+        >>> from regspec.training.evaluating import Evaluation, OutputFigures
+        >>> figures = OutputFigures("quantities", "mse", 0.5, {"rmse": 0.7}, {"rmse": 1.0})
+        >>> Evaluation(20, 0.5, {"price": figures}).outputs["price"].is_better
+        True
+    """
+
+    examples: int
+    loss: float
+    outputs: Mapping[str, OutputFigures]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return asdict(self)
+
+
+def evaluation(model: nn.Module, objective: Objective, examples: Examples, size: int) -> Evaluation:
+    """How well a model does on examples.
+
+    Args:
+        model: the model, in evaluation mode.
+        objective: what its outputs have learned.
+        examples: with their targets.
+        size: how many were in a batch of the training.
+    """
+    count = len(model_inputs(examples))
+    sums: list[list[Sum]] = [[] for _ in objective]
+    said: list[list[Tensor]] = [[] for _ in objective]
+    device = device_of(model)
+    objective = objective.to(device)
+    measures = [OutputMetrics(loss).to(device) for loss in objective]
+    with torch.inference_mode():
+        for batch in batches_of(examples, size, device):
+            pairs = objective.pairs(model(*batch[:count]), batch[count:])
+            for place, (loss, output, target) in enumerate(pairs):
+                sums[place].append(loss.of(output.float(), target))
+                is_number = loss.target.kind == "quantities"
+                answer = natural(loss, output.float()) if is_number else loss.guess(output)
+                measures[place].update(output, target)
+                said[place].append(answer.reshape(target.shape).cpu())
+    figures = {}
+    for place, loss in enumerate(objective):
+        mean = sum(each.total.item() for each in sums[place]) / max(1, sum(int(each.count) for each in sums[place]))
+        known = _figures(loss, mean, torch.cat(said[place]), examples.targets[place])
+        figures[loss.target.name] = replace(known, metrics={**known.metrics, **measures[place].computed()})
+    whole = sum(figures[loss.target.name].loss * loss.target.wanted.said.weight for loss in objective)
+    return Evaluation(len(examples), whole, figures)
+
+
+def _figures(loss: OutputLoss, mean: float, said: Tensor, target: Tensor) -> OutputFigures:
+    kind = loss.target.kind
+    if kind == "classes":
+        figures = _of_classes(said, target, loss)
+    elif kind == "labels":
+        figures = _of_labels(said, target, loss)
+    else:
+        figures = _of_quantities(said, target)
+    return OutputFigures(kind, loss.target.loss.name, mean, **figures)
+
+
+def _of_classes(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any]:
+    from sklearn import metrics
+
+    ignored, names = loss.target.wanted.said.ignore_index, loss.target.classes or ()
+    counts = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
+    truth, answers = target[counts].numpy(), said[counts].numpy()
+    numbers = np.arange(len(names))
+    confusion = metrics.confusion_matrix(truth, answers, labels=numbers) if len(names) <= MANY else None
+    found = metrics.precision_recall_fscore_support(truth, answers, labels=numbers, zero_division=0.0)
+    precision, recall, _, support = found
+    most = int(support.argmax())
+    return {
+        "metrics": {"accuracy": float(metrics.accuracy_score(truth, answers))},
+        "baseline": {"accuracy": float(support[most] / max(1, len(truth)))},
+        "constant": names[most],
+        "classes": tuple(_class(names[each], precision[each], recall[each], support[each]) for each in numbers),
+        "confusion": None if confusion is None else tuple(tuple(map(int, row)) for row in confusion),
+    }
+
+
+def _class(name: str, precision: float, recall: float, count: float) -> ClassFigures:
+    return ClassFigures(name, float(precision), float(recall), int(count))
+
+
+def _of_labels(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any]:
+    from sklearn import metrics
+
+    truth, answers = (_by_label(each, loss).numpy() > 0 for each in (target, said))
+    holds = truth.mean(0)
+    found = [
+        metrics.precision_recall_fscore_support(a, b, average="binary", zero_division=0.0)
+        for a, b in zip(truth.T, answers.T, strict=True)
+    ]
+    return {
+        "metrics": {"accuracy": float((truth == answers).mean())},
+        "baseline": {"accuracy": float(np.maximum(holds, 1 - holds).mean())},
+        "classes": tuple(
+            _class(str(number), each[0], each[1], truth[:, number].sum()) for number, each in enumerate(found)
+        ),
+    }
+
+
+def _by_label(values: Tensor, loss: OutputLoss) -> Tensor:
+    """One row for each place, a column for each label."""
+    if values.ndim == 1:
+        return values[:, None]
+    last = values.movedim(loss.target.wanted.channels, -1)
+    return last.reshape(-1, last.shape[-1])
+
+
+def _of_quantities(said: Tensor, target: Tensor) -> dict[str, Any]:
+    from sklearn import metrics
+
+    truth, answers = (each.reshape(len(target), -1).double().numpy() for each in (target, said))
+    means = np.broadcast_to(truth.mean(0), truth.shape)
+
+    def figures(guess: Array) -> dict[str, float]:
+        errors = {
+            "mae": float(metrics.mean_absolute_error(truth, guess)),
+            "rmse": float(np.sqrt(metrics.mean_squared_error(truth, guess))),
+        }
+        if len(truth) > 1:  # of one example there is no variance
+            errors["r2"] = float(metrics.r2_score(truth, guess, multioutput="variance_weighted"))
+        return errors
+
+    return {
+        "metrics": figures(answers),
+        "baseline": figures(means),
+        "constant": float(truth.mean()) if truth.shape[1] == 1 else None,
+    }

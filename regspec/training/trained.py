@@ -1,0 +1,179 @@
+"""A run that was trained: its model, its history, and what it says of other data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from regspec.graph.loading import graph_of, load
+from regspec.modules.building import build
+from regspec.report.runs import METRICS, read_metrics
+from regspec.specs.model import ModelSpec
+from regspec.text.problems import Problem, RegspecError
+from regspec.training.data import load_data
+from regspec.training.data.examples import Examples
+from regspec.training.data.known import load_inputs, load_known
+from regspec.training.evaluating import Evaluation, evaluation
+from regspec.training.folder import Folder
+from regspec.training.objective import Objective
+from regspec.training.options import Options
+from regspec.training.outputs import outputs_said
+from regspec.training.predicting import Prediction, predictions
+from regspec.training.restoring import columns_of, load_kept, objective_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training made: its folder, the model of its best epoch in evaluation mode, and that epoch's metrics.
+
+    Example:
+        >>> import regspec, tempfile
+        >>> spec = {"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": {"units": 3}}]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = regspec.train(spec, "iris", epochs=2, folder=f"{folder}/run", quiet=True)
+        ...     said = run.predict([[5.1, 3.5, 1.4, 0.2], [5.9, 3.0, 5.1, 1.8]])
+        ...     print(said.classes, said.probabilities.shape, len(run.history["held_out_loss"]))
+        ('setosa', 'versicolor', 'virginica') (2, 3) 2
+    """
+
+    folder: Path
+    model: nn.Module
+    metrics: Mapping[str, float]
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """What was trained, with the values that its parameters had."""
+        return load(Folder(self.folder).spec)
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """The metrics of all epochs, a list for each, by name; NaN where an epoch has none.
+
+        Frames are made of it, ``polars.DataFrame(run.history)``, and curves: ``plot(run.history["held_out_loss"])``.
+        """
+        return {name: values.tolist() for name, values in read_metrics(self.folder / METRICS).items()}
+
+    def predict(self, x: Any) -> Prediction | dict[str, Prediction]:
+        """What the model says of examples, in their order: a `Prediction`; of several outputs, by their names.
+
+        Args:
+            x: The inputs: an array, a tensor or a frame; several in a list or by their names; or a source of data as
+                the command line has it, ``new.csv``. Of a table the columns count that were inputs in training,
+                whatever their order.
+
+        Raises:
+            RegspecError: where they do not fit the model.
+
+        Example:
+            ``run.predict(x).values`` are the names of the classes, or the quantities, one for each example.
+        """
+        found = self.predictions(self.inputs_of(x))
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def inputs_of(self, x: Any) -> Examples:
+        """The inputs that `predict` takes, fitted to the model. Raises `RegspecError`."""
+        return load_inputs(x, graph_of(self.spec), columns_of(Folder(self.folder).facts()))
+
+    def predictions(self, inputs: Examples) -> dict[str, Prediction]:
+        """What the model says of examples, by the outputs' names, however many there are."""
+        facts, objective = self._known()
+        with _evaluating(self.model):
+            return predictions(self.model, objective, inputs, Options.of(facts["options"]).batch_size)
+
+    def evaluate(self, data: Any = None) -> Evaluation:
+        """How well the model does on data, beside what a constant answer would do.
+
+        Args:
+            data: Inputs with their targets, as `regspec.train` takes them; where they hold some out themselves, these.
+                What the run held out when absent.
+
+        Raises:
+            RegspecError: where they do not fit the model, or have a class that training did not have.
+
+        Example:
+            ``run.evaluate("test.csv").outputs["price"].metrics["mae"]``
+        """
+        facts, objective = self._known()
+        if data is None:
+            examples = held_out(facts, self.spec)
+        else:
+            targets = [loss.target for loss in objective]
+            examples = load_known(data, graph_of(self.spec), targets, columns_of(facts))
+        with _evaluating(self.model):
+            return evaluation(self.model, objective, examples, Options.of(facts["options"]).batch_size)
+
+    def _known(self) -> tuple[dict[str, Any], Objective]:
+        facts = Folder(self.folder).facts()
+        return facts, objective_of(facts, graph_of(self.spec))
+
+    def _repr_html_(self) -> str | None:
+        """The run as a notebook shows it; None where there is nothing to draw with."""
+        try:
+            from regspec.report.notebook import shown
+        except ImportError:
+            return None
+        return shown(self.folder)
+
+
+def load_run(folder: str | Path) -> Run:
+    """The run in a folder that `regspec train` or `regspec.train` wrote, with the model of its best epoch.
+
+    Raises:
+        RegspecError: where the folder holds no run, no epoch of it is done, or a file of it can't be read.
+
+    Example:
+        >>> import regspec, tempfile
+        >>> spec = {"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": {"units": 3}}]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = regspec.train(spec, "iris", epochs=2, folder=f"{folder}/run", quiet=True)
+        ...     run = regspec.load_run(f"{folder}/run")
+        ...     print(run.spec.name, run.model.training, run.metrics == made.metrics)
+        model False True
+    """
+    place = Folder(Path(folder))
+    place.facts()
+    spec = load(place.spec)
+    epoch = place.weights().epoch
+    rows = read_metrics(place.path / METRICS)
+    if epoch not in rows.get("epoch", ()):
+        raise RegspecError(Problem(f"has no epoch {epoch}, of which the weights are", path=str(place.path / METRICS)))
+    row = [*rows["epoch"]].index(epoch)
+    metrics = {name: values[row].item() for name, values in rows.items()}
+    return Run(place.path, load_kept(build(spec), place), metrics)
+
+
+def held_out(facts: Mapping[str, Any], spec: ModelSpec) -> Examples:
+    """The examples that a run held out. Raises `RegspecError` where the data are no longer those of the training."""
+    options = Options.of(facts["options"])
+    said = outputs_said(options.outputs)
+    data = load_data(
+        options.data,
+        graph_of(spec),
+        validation=options.validation,
+        target=options.target,
+        outputs=said,
+        seed=options.seed,
+    )
+    now = {target.name: target.as_dict() for target in data.targets}
+    before = {name: {key: each.get(key) for key in now.get(name, {})} for name, each in facts["outputs"].items()}
+    if (len(data.train), len(data.held_out)) != (facts["examples"], facts["held_out"]) or now != before:
+        what = f"'{options.data}' is not what the run was trained on: what it held out is not known"
+        raise RegspecError(Problem(what, "--data says what to evaluate"))
+    return data.held_out
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and then as it was."""
+    was = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was)
