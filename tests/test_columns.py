@@ -14,7 +14,8 @@ from sklearn.impute import SimpleImputer
 
 import regspec
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.columns import ColumnSection, Fitted, columns_said, fitted
+from regspec.training.columns import ColumnSection, columns_said
+from regspec.training.data.columns import Fitted, fitted
 
 NUMBERS = [3.5, None, -1.0, 8.0, 2.5, None, 30.0, 7.0]
 WORDS = ["b", "a", None, "c", "a", "a ", "d", ""]
@@ -112,13 +113,13 @@ def test_times_and_scaled_dates() -> None:
 @pytest.mark.parametrize(
     ("values", "said", "what", "hint"),
     [
-        (NUMBERS, {}, "has no value in row 1", "--columns.c.impute median, or a value, fills gaps"),
-        (WORDS, {"one_hot": True}, "has no value in row 2", "--columns.c.impute median, or a value, fills gaps"),
+        (NUMBERS, {}, "has no value in row 1", "--columns.c.impute fills gaps: median, most_frequent, or a value"),
+        (WORDS, {"one_hot": True}, "has no value in row 2", "--columns.c.impute fills gaps: median, most_frequent, or a value"),
         (
             ["1", "x"],
             {"impute": "mean"},
             "has a word in row 1",
-            "--columns.c one_hot, or codes, makes numbers of words",
+            "--columns.c one_hot, codes or date makes numbers of it",
         ),
         ([1.0, float("inf")], {"impute": "mean"}, "is infinite in row 1", None),
         (["2024-13-01", "2024-01-01"], {"date": "year"}, "has a value that is no date, in row 0", "dates are as"),

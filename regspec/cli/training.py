@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from regspec.cli.application import Set, app, no_input, parameters
+from regspec.cli.dotted import WithDots
 from regspec.cli.options import With, names_said, options_said, with_options
-from regspec.cli.outputs import WithOutputs
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.options import Option, Options
 
 
-@app.command(cls=WithOutputs, epilog="Example: `regspec train examples/digits_cnn.yaml --epochs 20`")
+@app.command(cls=WithDots, epilog="Example: `regspec train examples/digits_cnn.yaml --epochs 20`")
 @with_options
 def train(
     context: typer.Context,

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from regspec.cli.application import Set, app, no_input, parameters
+from regspec.cli.dotted import WithDots
 from regspec.cli.options import With, options_said, with_options
-from regspec.cli.outputs import WithOutputs
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.options import Options
 from regspec.training.tuning.plan import Plan
 
 
-@app.command(cls=WithOutputs, epilog="Example: `regspec tune examples/digits_search.yaml --sampler grid --trials 12`")
+@app.command(cls=WithDots, epilog="Example: `regspec tune examples/digits_search.yaml --sampler grid --trials 12`")
 @partial(with_options, is_for_trials=True)
 def tune(
     context: typer.Context,

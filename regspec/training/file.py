@@ -23,6 +23,7 @@ from regspec.text import document, faults
 from regspec.text.document import Document
 from regspec.text.faults import Origin
 from regspec.text.problems import Problems, RegspecError
+from regspec.training.columns import columns_said
 from regspec.training.options import BUNDLED, IN_MEMORY, Option, Options
 from regspec.training.said import Text
 
@@ -193,6 +194,8 @@ def training_text(options: Options, outputs: Mapping[str, Mapping[str, Any]], fo
         value = getattr(options, name)
         if name == "outputs":
             value = {output: dict(each) for output, each in outputs.items()}
+        elif name == "columns":
+            value = {column: section.plain for column, section in columns_said(value).items()}
         elif isinstance(value, tuple):
             value = dict(each.rpartition("=")[::2] for each in value)
         elif value is not None and option.is_path and _is_path(value) and not os.path.isabs(value):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.said import Called, Outputs, Pairs
+from regspec.training.said import Called, ColumnsSaid, Outputs, Pairs
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")  # sets that scikit-learn brings along
 IN_MEMORY = "<memory>"  # data that a run's folder can't name
@@ -83,6 +83,16 @@ class Options:
             "its loss. --outputs.price.loss huber says the same. Repeatable.",
             metavar="OUTPUT.KEY=VALUE",
             form=Outputs,
+        ),
+    ] = ()
+    columns: Annotated[
+        tuple[str, ...],
+        Option(
+            "What becomes of a table's column: drop, one_hot, codes, or impute, scale and date. --columns.city one_hot "
+            "and --columns.age.impute median say the same. Repeatable.",
+            metavar="COLUMN=…",
+            section="data",
+            form=ColumnsSaid,
         ),
     ] = ()
     epochs: Annotated[int, Option("How often to go over the data.", least=1, is_changeable=True)] = 30

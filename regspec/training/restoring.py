@@ -75,4 +75,4 @@ def gives_probabilities(wanted: Wanted, graph: Graph) -> bool:
 def columns_of(facts: Mapping[str, Any]) -> Columns | None:
     """The columns of the table that a run was trained with, if it was."""
     said = facts.get("columns")
-    return None if said is None else Columns(said["inputs"], said["targets"])
+    return None if said is None else Columns.of_dict(said)

@@ -37,6 +37,7 @@ from regspec.training.activities import activities
 from regspec.training.averaging import Average
 from regspec.training.batches import Batches
 from regspec.training.checking import checked_outputs
+from regspec.training.columns import columns_said
 from regspec.training.data.targets import Target
 from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
@@ -83,6 +84,8 @@ class Task:
         graph = graph_of(spec)
         said = checked_outputs(options, places, graph)  # before data is read, which may take a while
         _check_starts(graph, options, document_of(spec).path)
+        with places.at("columns"):
+            columns = columns_said(options.columns)
         source = options.data if given is None else given
         with places.at("data"):
             loaded = data.load_data(
@@ -91,6 +94,7 @@ class Task:
                 validation=options.validation,
                 target=options.target,
                 outputs=said,
+                columns=columns,
                 seed=options.seed,
             )
         return cls(spec.given, spec, graph, loaded, options, places)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from regspec.training.columns import ColumnSection
 from regspec.training.outputs import OutputSection
 
 _PLAIN = {"type": ["number", "string", "boolean", "null", "array"]}
@@ -42,6 +43,10 @@ def _of_outputs(sections: dict[str, OutputSection]) -> tuple[str, ...]:
     )
 
 
+def _of_columns(sections: dict[str, ColumnSection]) -> tuple[str, ...]:
+    return tuple(f"{name}={json.dumps(section.plain, ensure_ascii=False)}" for name, section in sections.items())
+
+
 def _of_mapping(value: dict[str, str]) -> tuple[str, ...]:
     return tuple(f"{key}={each}" for key, each in value.items())
 
@@ -67,6 +72,7 @@ Called = Annotated[
     ),
 ]
 Outputs = Annotated[dict[str, OutputSection], AfterValidator(_of_outputs)]
+ColumnsSaid = Annotated[dict[str, ColumnSection], AfterValidator(_of_columns)]
 Pairs = Annotated[dict[str, str], AfterValidator(_of_mapping)]
 # A text that may be a number: how many devices, a column's name.
 Text = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regspec.training.columns import ALONE, ColumnSection
 from regspec.training.file import training_file
 from regspec.training.outputs import OutputSection
 from regspec.views.schema import Schema, finished, model_schema
@@ -17,4 +18,5 @@ def training_schema() -> Schema:
     for definition in definitions.values():
         definition.pop("title", None)
     definitions[OutputSection.__name__] = model_schema(OutputSection)
+    definitions[ColumnSection.__name__] = {"anyOf": [{"enum": [*ALONE]}, model_schema(ColumnSection)]}
     return finished("How a regspec model is trained", schema, definitions)

@@ -16,6 +16,7 @@ from regspec.modules.building import build
 from regspec.report.runs import METRICS, read_metrics
 from regspec.specs.model import ModelSpec
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.columns import columns_said
 from regspec.training.data import load_data
 from regspec.training.data.examples import Examples
 from regspec.training.data.known import load_inputs, load_known
@@ -158,6 +159,7 @@ def held_out(facts: Mapping[str, Any], spec: ModelSpec) -> Examples:
         validation=options.validation,
         target=options.target,
         outputs=said,
+        columns=columns_said(options.columns),
         seed=options.seed,
     )
     now = {target.name: target.as_dict() for target in data.targets}

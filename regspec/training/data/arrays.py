@@ -109,7 +109,7 @@ def checked(inputs: Any, targets: Any, graph: Graph, source: str, wanted: Sequen
         gives = ", ".join(map(str, inputs))
         raise RegspecError(Problem(f"'{source}' gives no input '{missing[0]}'", f"it gives {gives}"))
     arrays = {name: _numbers(inputs[name], f"for '{name}'", source) for name in names}
-    goals = _targets(targets, arrays, source, wanted)
+    goals = targets_of(targets, arrays, source, wanted)
     targeted = {"the target" if len(goals) == 1 else f"the target '{name}'": len(goal) for name, goal in goals.items()}
     counts = {**{name: len(array) for name, array in arrays.items()}, **targeted}
     if len(set(counts.values())) > 1:
@@ -118,7 +118,7 @@ def checked(inputs: Any, targets: Any, graph: Graph, source: str, wanted: Sequen
     return Arrays(arrays, goals)
 
 
-def _targets(given: Any, inputs: Mapping[str, Array], source: str, wanted: Sequence[Wanted]) -> dict[str, Array]:
+def targets_of(given: Any, inputs: Mapping[str, Array], source: str, wanted: Sequence[Wanted]) -> dict[str, Array]:
     """The targets by the outputs' names. One that is said to be an input is that, unless a target has its name."""
     by_name = given if isinstance(given, Mapping) else {}
     found: dict[str, Any] = {}

@@ -1,94 +1,25 @@
 """Columns of a table as numbers: gaps filled, scaled, words and dates as numbers, by what the training part holds.
 
-Two ways were weighed: to tell from a column what becomes of it; or, as here, that it is said, because the width of a
-model's input follows from it. What is fitted is plain data, which a run's folder keeps, and no pickle.
+What is fitted is plain data, which a run's folder keeps, and no pickle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from numpy.typing import NDArray
 
-from regspec.language.fields import Frozen, OneOrMore
-from regspec.text import document, faults
-from regspec.text.document import document_of
-from regspec.text.faults import Origin
-from regspec.text.problems import Problem, Problems, RegspecError
-from regspec.training.data.wanted import Array
+from regspec.text.problems import Problem, RegspecError
+from regspec.training.columns import ColumnSection, Part
 
 if TYPE_CHECKING:
     import polars
 
-Part = Literal["year", "month", "day", "weekday", "hour", "minute", "days"]
-Parts = Annotated[tuple[Part, ...], OneOrMore, Field(min_length=1)]
-Scale = Literal["standard", "min_max", "robust"]
-
-
-class ColumnSection(Frozen):
-    """What becomes of a column: a word alone, ``drop``, ``one_hot`` or ``codes``, or some of these keys."""
-
-    drop: Literal[True] | None = Field(None, description="Whether it is left out: a number of rows, a name.")
-    impute: float | str | None = Field(
-        None, description="What stands for gaps: mean, median, most_frequent, or a value of the column."
-    )
-    scale: Scale | None = Field(
-        None, description="standard: mean 0, deviation 1; min_max: 0 to 1; robust: median 0, quartiles 1 apart."
-    )
-    one_hot: Literal[True] | None = Field(None, description="A column for each word; 0 in all for others.")
-    codes: Literal[True] | None = Field(
-        None, description="A whole number for each word, from 1 on, for an Embedding; 0 for others."
-    )
-    date: Parts | None = Field(None, description="A column for each part of a date; days: since 1970, with fractions.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _by_a_word(cls, value: Any) -> Any:
-        return {value: True} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> ColumnSection:
-        said = [name for name in ("drop", "one_hot", "codes", "date") if getattr(self, name) is not None]
-        if len(said) > 1 or (said and self.scale is not None and said != ["date"]):
-            raise ValueError(f"is {' and '.join([*said, *(['scale'] if self.scale else [])])}, which don't go together")
-        return self
-
-
-def columns_said(texts: Sequence[str]) -> dict[str, ColumnSection]:
-    """What options say of columns, ``city=one_hot`` or ``age.impute=median``, by their names; values as in YAML.
-
-    Raises:
-        RegspecError: with all faults.
-    """
-    said: dict[str, Any] = {}
-    problems = Problems()
-    for each in texts:
-        place, is_given, value = each.partition("=")
-        name, is_dotted, key = place.rpartition(".") if place not in said else (place, "", "")
-        name, key = (name, key) if is_dotted and key in ColumnSection.model_fields else (place, "")
-        if not is_given or not name:
-            problems.append(Problem(f"'{each}' says nothing of a column", "write --columns.city one_hot"))
-        elif key and isinstance(said.setdefault(name, {}), dict) and key not in said[name]:
-            said[name][key] = document.parse(value).data
-        elif key or name in said:
-            problems.append(Problem(f"two things are said of the column '{name}'"))
-        else:
-            said[name] = document.parse(value).data
-    found: dict[str, ColumnSection] = {}
-    for name, fields in said.items():
-        try:
-            found[name] = ColumnSection.model_validate(fields)
-        except ValidationError as error:
-            origin = Origin(document_of({"columns": {name: fields}}, "--columns")) / "columns" / name
-            known = ColumnSection.model_fields
-            problems.extend(faults.problems(error.errors(include_url=False), origin, f"the column '{name}'", known))
-    if problems:
-        raise RegspecError(problems)
-    return found
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -104,8 +35,13 @@ class Fitted:
 
     def as_dict(self) -> dict[str, Any]:
         """Itself as plain data, of which `of_dict` makes it again."""
-        said = self.said.model_dump(exclude_none=True)
-        plain = {"said": said, "gap": self.gap, "words": self.words, "center": self.center, "spread": self.spread}
+        plain = {
+            "said": self.said.plain,
+            "gap": self.gap,
+            "words": self.words,
+            "center": self.center,
+            "spread": self.spread,
+        }
         return {"name": self.name, **plain}
 
     @classmethod
@@ -177,7 +113,7 @@ def _read(column: polars.Series, said: ColumnSection, where: Any) -> polars.Seri
         where(made.is_null() & column.is_not_null(), "has a value that is no date,", "dates are as 2024-01-31 18:30")
         return made
     made = column.cast(pl.Float64, strict=False)
-    hint = f"--columns.{column.name} one_hot, or codes, makes numbers of words"
+    hint = f"--columns.{column.name} one_hot, codes or date makes numbers of it"
     where(made.is_null() & column.is_not_null(), "has a word", hint)
     where(made.is_infinite(), "is infinite", None)
     return pl.select(pl.when(made.is_not_nan()).then(made)).to_series().alias(column.name)
@@ -208,7 +144,7 @@ def _gap(part: polars.Series, said: ColumnSection, name: str) -> Any:
 
 def _filled(column: polars.Series, gap: Any, where: Any) -> polars.Series:
     if gap is None:
-        where(column.is_null(), "has no value", f"--columns.{column.name}.impute median, or a value, fills gaps")
+        where(column.is_null(), "has no value", f"--columns.{column.name}.impute fills gaps: median, most_frequent, or a value")
         return column
     return column.fill_null(datetime.fromisoformat(gap) if column.dtype.is_temporal() else gap)
 

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError, did_you_mean
+from regspec.training.columns import ColumnSection
 from regspec.training.data import arrays, images, memory, tables
+from regspec.training.data.columns import Fitted
 from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import fitted_inputs, shaped
 from regspec.training.data.targets import fitted_target
@@ -32,6 +34,7 @@ def load_data(
     validation: str | None = None,
     target: str | None = None,
     outputs: Mapping[str, OutputSection] | None = None,
+    columns: Mapping[str, ColumnSection] | None = None,
     seed: int = 0,
 ) -> Data:
     """The data of a source, for a model's inputs; a fifth is held out unless the source says otherwise.
@@ -59,13 +62,14 @@ def load_data(
         validation: What is held out, in place of a fifth: a source whose classes and columns are those of the first.
         target: The only output's target: an array, a column (several as ``a,b``), or an input, which it learns to give.
         outputs: What is said of outputs, by their names; those of which nothing is said do not learn then.
+        columns: What becomes of columns of a table that are not taken as they are.
         seed: Which examples are held out; of classes, the same share of each.
 
     Raises:
         RegspecError: where the source can't be read, or does not fit the model.
     """
     wanted = wanted_outputs(graph, outputs or {}, target)
-    parts, names = read(source, graph, wanted)
+    parts, names = read(source, graph, wanted, Columns(said=columns or {}))
     sources = [name_of(source)] * 2
     if validation is not None:
         sources = [name_of(source), validation]
@@ -82,12 +86,25 @@ def load_data(
         for each in wanted
     ]
     goals = [tuple(tensors[index] for tensors, _ in fitted) for index in range(len(parts))]
+    rows = _division(goals[0], seed) if len(parts) == 1 else [torch.arange(len(goals[0][0]))]
+    parts = _with_inputs(parts, rows[0])
     examples = [examples_of(part, goal, graph, own) for own, part, goal in zip(sources, parts, goals, strict=False)]
     if len(examples) == 1:
-        examples = [examples[0].part(rows) for rows in _division(goals[0], seed)]
+        examples = [examples[0].part(each) for each in rows]
     train, held_out = examples
-    columns = parts[0].columns if isinstance(parts[0], arrays.Arrays) else None
-    return Data(train, held_out, tuple(target for _, target in fitted), columns)
+    known = parts[0].columns if isinstance(parts[0], arrays.Arrays) else None
+    return Data(train, held_out, tuple(target for _, target in fitted), known)
+
+
+def _with_inputs(parts: Sequence[Part], rows: Tensor) -> list[Part]:
+    """The parts of tables with their inputs: columns are fitted on these rows of the first one."""
+    made: list[Part] = []
+    known: tuple[Fitted, ...] = ()
+    for part in parts:
+        made.append(part.fitted(rows.numpy(), known) if isinstance(part, tables.Tabular) else part)
+        if isinstance(first := made[0], arrays.Arrays) and first.columns is not None:
+            known = first.columns.fitted
+    return made
 
 
 def _held_out(

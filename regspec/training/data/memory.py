@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.arrays import Arrays, by_name, checked
+from regspec.training.data.arrays import Arrays, by_name, checked, targets_of
 from regspec.training.data.tables import Table, arrays_of
 from regspec.training.data.wanted import Columns, Wanted
 
@@ -44,18 +45,15 @@ def given(data: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | 
 
 
 def _pair(inputs: Any, targets: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None) -> Arrays:
-    if is_frame(inputs):
-        known = arrays_of(_table(inputs), graph, (), columns)
-        inputs, columns = known.inputs, Columns((known.columns or Columns({}, {})).inputs, {})
-    else:
-        columns = None
+    known = arrays_of(_table(inputs), graph, (), columns) if is_frame(inputs) else None
     if is_frame(targets):
         frame = _table(targets).frame
         targets = {name: frame[name] for name in frame.columns}
         if len(targets) == 1 == len(wanted):
             (targets,) = targets.values()
-    found = checked(inputs, targets, graph, NAME, wanted)
-    return Arrays(found.inputs, found.targets, columns)
+    if known is None:
+        return checked(inputs, targets, graph, NAME, wanted)
+    return replace(known, targets=targets_of(targets, known.inputs, NAME, wanted))
 
 
 def is_frame(data: Any) -> bool:

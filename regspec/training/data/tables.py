@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ import numpy as np
 from regspec.code.shapes import Symbol, text
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
+from regspec.training.columns import ColumnSection
 from regspec.training.data.arrays import Arrays
+from regspec.training.data.columns import Fitted, fitted
 from regspec.training.data.wanted import Array, Columns, Wanted
 
 if TYPE_CHECKING:
@@ -42,29 +45,36 @@ class Table:
         import polars as pl
 
         column = self.frame[name]
+        gaps = None if takes_words else f"--columns.{name}.impute fills gaps: median, most_frequent, or a value"
         if isinstance(column.dtype, (pl.Categorical, pl.Enum)):
             column = column.cast(pl.String)
         if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Boolean, pl.Null)):
-            raise RegspecError(Problem(f"column '{name}' is {column.dtype}, and no numbers", path=self.path))
+            hint = (
+                f"--columns.{name}.date '[year, month]' makes numbers of dates" if column.dtype.is_temporal() else None
+            )
+            raise RegspecError(Problem(f"column '{name}' is {column.dtype}, and no numbers", hint, path=self.path))
         if column.dtype == pl.String:
             column = column.str.strip_chars()
-            self._refuse(name, column.is_null() | (column == ""), "has no value")
-        self._refuse(name, column.is_null(), "has no value")
+            self.refuse(name, column.is_null() | (column == ""), "has no value", gaps)
+        self.refuse(name, column.is_null(), "has no value", gaps)
         if column.dtype == pl.Boolean:
             return column.to_numpy()
         # what is no number of a type becomes null
         wholes, numbers = (column.cast(dtype, strict=False) for dtype in (pl.Int64, pl.Float64))
-        self._refuse(name, numbers.is_nan(), "has no value")
+        self.refuse(name, numbers.is_nan(), "has no value", gaps)
         if (is_word := numbers.is_null()).any():
             if takes_words:
                 return column.to_numpy().astype(str)
             what = f"has '{column.filter(is_word)[0]}', which is no number,"
-            self._refuse(name, is_word, what, "only the target may be words, if it is one column")
-        self._refuse(name, numbers.is_infinite(), "is infinite")
+            hint = (
+                f"--columns.{name} one_hot, codes or date makes numbers of it; only one column of targets may be words"
+            )
+            self.refuse(name, is_word, what, hint)
+        self.refuse(name, numbers.is_infinite(), "is infinite")
         is_whole = not column.dtype.is_float() and not column.dtype.is_decimal() and not wholes.null_count()
         return np.asarray(wholes if is_whole else numbers)
 
-    def _refuse(self, name: str, faulty: polars.Series, what: str, hint: str | None = None) -> None:
+    def refuse(self, name: str, faulty: polars.Series, what: str, hint: str | None = None) -> None:
         """Raises with the place of a column's first fault, and how many there are."""
         rows = faulty.arg_true()  # nulls are none
         if len(rows):
@@ -78,43 +88,108 @@ def read_table(path: str) -> Table:
     return _csv(path) if path.lower().endswith(".csv") else _parquet(path)
 
 
+@dataclass(frozen=True)
+class Tabular(Arrays):
+    """The targets of a table's rows; the inputs are known once its columns are fitted on some of the rows."""
+
+    table: Table | None = None
+
+    def fitted(self, rows: Array, known: Sequence[Fitted] = ()) -> Arrays:
+        """The inputs too, of columns that are fitted on these rows, unless they are ``known`` already.
+
+        Raises:
+            RegspecError: with the faults of all columns.
+        """
+        assert self.table is not None
+        assert self.columns is not None
+        fits = {each.name: each for each in known}
+        arrays, problems = dict[str, Array](), Problems()
+        for name in dict.fromkeys(name for own in self.columns.inputs.values() for name in own):
+            try:
+                arrays[name] = _numbers(self.table, name, self.columns.said.get(name), fits, rows)
+            except RegspecError as error:
+                problems.extend(error.problems)
+        if problems:
+            raise RegspecError(problems)
+        inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
+        return Arrays(inputs, self.targets, replace(self.columns, fitted=tuple(fits.values())))
+
+
+def _numbers(table: Table, name: str, said: ColumnSection | None, fits: dict[str, Fitted], rows: Array) -> Array:
+    """The numbers of a column, which is fitted where something is said of it, and it is not in ``fits`` already."""
+    where = partial(table.refuse, name)
+    if name not in fits and said is not None:
+        fits[name] = fitted(name, table.frame[name], said, rows, where)
+    return fits[name].numbers(table.frame[name], where) if name in fits else table.array(name)
+
+
 def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None = None) -> Arrays:
     """The columns of a table: the inputs, and the targets by their names; of one output several, or the last column.
+
+    Where something is said of columns that are to be fitted yet, the inputs are not there: it is a `Tabular`.
 
     Args:
         table: the table.
         graph: the model's.
         wanted: the outputs that get targets.
-        columns: which columns are what, where a run has said so before.
+        columns: what becomes of columns, and which are what, where a run has said so before.
     """
-    path, names = table.path, table.frame.columns
-    if columns is None:
-        own_inputs = {x.source for x in graph.inputs} - {*names}  # which a target may be, too
-        by_output = {
-            each.name: _goals(each, names, path, is_only=len(wanted) == 1)
-            for each in wanted
-            if each.said.target not in own_inputs
-        }
-        goals = [name for own in by_output.values() for name in own]
-        by_input = _columns(graph, [name for name in names if name not in goals], path)
-    else:
+    path, names, columns = table.path, table.frame.columns, columns or Columns()
+    if columns.inputs:
         by_output = {each.name: columns.targets[each.name] for each in wanted if each.name in columns.targets}
         by_input = columns.inputs
-        goals = [name for own in by_output.values() for name in own]
-        _check_known([*goals, *(name for own in by_input.values() for name in own)], table)
+        _check_known([name for by_name in (by_output, by_input) for own in by_name.values() for name in own], table)
+    else:
+        by_output = _by_output(table, graph, wanted, columns.said)
+        taken = {name for own in by_output.values() for name in own}
+        left = [name for name in names if name not in taken and not (name in columns.said and columns.said[name].drop)]
+        by_input = _columns(graph, left, path, columns.said)
     words = {own[0] for own in by_output.values() if len(own) == 1}
-    arrays, faults = dict[str, Array](), Problems()
-    for name in dict.fromkeys((*goals, *(each for own in by_input.values() for each in own))):
+    arrays, problems = dict[str, Array](), Problems()
+    for name in (name for own in by_output.values() for name in own):
         try:
             arrays[name] = table.array(name, takes_words=name in words)
         except RegspecError as error:
-            faults.extend(error.problems)
-    if faults:
-        raise RegspecError(faults)
-    inputs = {name: _side_by_side(arrays, own) for name, own in by_input.items()}
-    targets = {name: arrays[own[0]] if len(own) == 1 else _side_by_side(arrays, own) for name, own in by_output.items()}
-    targets |= {each.name: inputs[each.said.target or ""] for each in wanted if each.name not in by_output}
-    return Arrays(inputs, targets, Columns(by_input, by_output))
+            problems.extend(error.problems)
+    targets = (
+        {name: arrays[own[0]] if len(own) == 1 else _side_by_side(arrays, own) for name, own in by_output.items()}
+        if not problems
+        else {}
+    )
+    made = Tabular({}, targets, replace(columns, inputs=by_input, targets=by_output), table)
+    if columns.said and not columns.fitted and not problems:
+        if inputs := [each.name for each in wanted if each.name not in by_output]:
+            what = f"'{inputs[0]}' learns an input, and of columns of that something is said"
+            raise RegspecError(Problem(what, "prepare the table before, or leave out --columns", path=path))
+        return made
+    try:
+        found = made.fitted(np.arange(len(table.frame)), columns.fitted)
+    except RegspecError as error:
+        problems.extend(error.problems)
+    if problems:
+        raise RegspecError(problems)
+    goals = {each.name: found.inputs[each.said.target or ""] for each in wanted if each.name not in by_output}
+    return replace(found, targets={**targets, **goals})
+
+
+def _by_output(
+    table: Table, graph: Graph, wanted: Sequence[Wanted], said: Mapping[str, ColumnSection]
+) -> dict[str, Sequence[str]]:
+    """The columns of each output's target; none of one that learns an input."""
+    path, names = table.path, table.frame.columns
+    if unknown := [name for name in said if name not in names]:
+        raise RegspecError(_no_column(unknown[0], names, path))
+    left = [name for name in names if name not in said or not said[name].drop]
+    own_inputs = {x.source for x in graph.inputs} - {*names}  # which a target may be, too
+    found = {
+        each.name: _goals(each, left, path, is_only=len(wanted) == 1)
+        for each in wanted
+        if each.said.target not in own_inputs
+    }
+    if twice := [name for own in found.values() for name in own if name in said]:
+        what = f"column '{twice[0]}' is a target, which is taken as it is"
+        raise RegspecError(Problem(what, f"leave out --columns.{twice[0]}", path=path))
+    return found
 
 
 def _check_known(names: Sequence[str], table: Table) -> None:
@@ -142,23 +217,29 @@ def _goals(wanted: Wanted, names: Sequence[str], path: str, *, is_only: bool) ->
     goals = [target] if target in names else [name.strip() for name in target.split(",")]
     for goal in goals:
         if goal not in names:
-            hint = did_you_mean(goal, names) or f"it has {', '.join(names)}"
-            raise RegspecError(Problem(f"has no column '{goal}'", hint, path=path))
+            raise RegspecError(_no_column(goal, names, path))
     return goals
 
 
-def _columns(graph: Graph, names: Sequence[str], path: str) -> Mapping[str, Sequence[str]]:
+def _no_column(name: str, names: Sequence[str], path: str) -> Problem:
+    hint = did_you_mean(name, names) or f"it has {', '.join(names)}"
+    return Problem(f"has no column '{name}'", hint, path=path)
+
+
+def _columns(
+    graph: Graph, names: Sequence[str], path: str, said: Mapping[str, ColumnSection]
+) -> Mapping[str, Sequence[str]]:
     """The columns of each input: all that there are for the only one, else those of its name, or numbered from 0."""
     if not names:
         raise RegspecError(Problem("has no column beside the target", path=path))
     if len(graph.inputs) == 1:
         return {graph.inputs[0].source: names}
-    return {x.source: _columns_of(x, names, path) for x in graph.inputs}
+    return {x.source: _columns_of(x, names, path, said) for x in graph.inputs}
 
 
-def _columns_of(x: Symbol, names: Sequence[str], path: str) -> Sequence[str]:
+def _columns_of(x: Symbol, names: Sequence[str], path: str, said: Mapping[str, ColumnSection]) -> Sequence[str]:
     width = None if None in x.shape[1:] else math.prod(size or 1 for size in x.shape[1:])
-    if width in (None, 1) and x.source in names:
+    if x.source in names and (width in (None, 1) or x.source in said):  # of which more columns may be made
         return [x.source]
     numbered = [[*takewhile(names.__contains__, (f"{x.source}{mark}{number}" for number in count()))] for mark in "_."]
     found = max(numbered, key=len)

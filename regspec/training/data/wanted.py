@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
-
-from numpy.typing import NDArray
 
 from regspec.code.shapes import Shape, Symbol
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError, did_you_mean
+from regspec.training.columns import ColumnSection
+from regspec.training.data.columns import Array as Array
+from regspec.training.data.columns import Fitted
 from regspec.training.outputs import OutputSection
 
-Array = NDArray[Any]
 Names = tuple[str, ...] | None  # of the classes, where a source has them
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table, by the names of the inputs and of the outputs whose targets they are."""
+    """The columns of a table, by the names of the inputs and of the outputs whose targets they are.
 
-    inputs: Mapping[str, Sequence[str]]
-    targets: Mapping[str, Sequence[str]]
+    ``said`` is what becomes of columns that are not taken as they are, and ``fitted`` those with what was found in the
+    examples that are trained on. Without inputs, it is not yet known which columns these are.
+    """
+
+    inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    targets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    said: Mapping[str, ColumnSection] = field(default_factory=dict)
+    fitted: tuple[Fitted, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """What a run's folder keeps of it."""
+        """What a run's folder keeps of it, of which `of_dict` makes it again."""
         return {
             "inputs": {name: [*own] for name, own in self.inputs.items()},
             "targets": {name: [*own] for name, own in self.targets.items()},
+            "fitted": [each.as_dict() for each in self.fitted],
         }
+
+    @classmethod
+    def of_dict(cls, data: Mapping[str, Any]) -> Columns:
+        """The columns of what a run's folder keeps."""
+        return cls(data["inputs"], data["targets"], fitted=tuple(map(Fitted.of_dict, data.get("fitted", ()))))
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-PREFIX = "--outputs."
+DOTTED = ("--outputs", "--columns")
 
 
-class WithOutputs(TyperCommand):
-    """A command that takes an option for each key of each output."""
+class WithDots(TyperCommand):
+    """A command that takes an option for each key of each output, and for each column."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parses the arguments, those with dots as the option that they stand for."""
@@ -23,12 +23,13 @@ def undotted(args: list[str]) -> Iterator[str]:
     """The arguments, with ``--outputs KEY=VALUE`` in place of ``--outputs.KEY VALUE`` and ``--outputs.KEY=VALUE``."""
     left = iter(args)
     for each in left:
+        option, is_dotted, rest = each.partition(".")
         if each == "--":
             yield from (each, *left)
-        elif each.startswith(PREFIX):
-            key, is_given, value = each.removeprefix(PREFIX).partition("=")
+        elif is_dotted and option in DOTTED:
+            key, is_given, value = rest.partition("=")
             if not is_given and (value := next(left, "")) == "":
                 raise typer.BadParameter("it needs a value", param_hint=each)
-            yield from ("--outputs", f"{key}={value}")
+            yield from (option, f"{key}={value}")
         else:
             yield each
