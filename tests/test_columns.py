@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 from sklearn import preprocessing
 from sklearn.impute import SimpleImputer
+from sklearn.model_selection import train_test_split
+from torch.nn import functional as F
 
 import regspec
+from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.columns import ColumnSection, columns_said
 from regspec.training.data.columns import Fitted, fitted
+
+from .commands import command
 
 NUMBERS = [3.5, None, -1.0, 8.0, 2.5, None, 30.0, 7.0]
 WORDS = ["b", "a", None, "c", "a", "a ", "d", ""]
@@ -114,7 +123,12 @@ def test_times_and_scaled_dates() -> None:
     ("values", "said", "what", "hint"),
     [
         (NUMBERS, {}, "has no value in row 1", "--columns.c.impute fills gaps: median, most_frequent, or a value"),
-        (WORDS, {"one_hot": True}, "has no value in row 2", "--columns.c.impute fills gaps: median, most_frequent, or a value"),
+        (
+            WORDS,
+            {"one_hot": True},
+            "has no value in row 2",
+            "--columns.c.impute fills gaps: median, most_frequent, or a value",
+        ),
         (
             ["1", "x"],
             {"impute": "mean"},
@@ -171,3 +185,137 @@ def test_what_is_said_wrongly(texts: list[str], message: str) -> None:
     with pytest.raises(regspec.RegspecError) as caught:
         columns_said(texts)
     assert message in str(caught.value), str(caught.value)
+
+
+# -- in a training -----------------------------------------------------------------------------------------------------
+
+NET = """\
+regspec: 1
+inputs: {x: {shape: [6]}}
+layers:
+  - Dense: {name: trunk, units: 6, activation: relu, kernel_regularizer: {l2: 1e-4}}
+  - Dense: {name: price, units: 1}
+"""
+WORDY = """\
+regspec: 1
+inputs: {city: {shape: [1], dtype: int64}, age: {shape: [1]}}
+layers:
+  - Embedding: {name: words, input_dim: 4, output_dim: 2, inputs: city}
+  - Flatten
+  - Concatenate: {inputs: [flatten, age]}
+  - Dense: {name: price, units: 1}
+"""
+SAID = ("id=drop", "age={impute: median, scale: standard}", "city={one_hot: true, impute: most_frequent}")
+SAID += ("born={date: [year, days], scale: min_max}",)
+
+
+def table(count: int = 60) -> pl.DataFrame:
+    drawn = np.random.default_rng(0)
+    ages = [None if index % 9 == 4 else int(each) for index, each in enumerate(drawn.integers(18, 80, count))]
+    cities = [None if index % 11 == 3 else "abc"[each] for index, each in enumerate(drawn.integers(0, 3, count))]
+    born = [f"{1950 + int(each)}-0{1 + index % 9}-11" for index, each in enumerate(drawn.integers(0, 50, count))]
+    price = drawn.standard_normal(count)
+    return pl.DataFrame({"id": range(count), "age": ages, "city": cities, "born": born, "price": price})
+
+
+def prepared(frame: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
+    """The numbers of `SAID`, by scikit-learn, fitted on some rows."""
+    age = np.array([[np.nan if each is None else each] for each in frame["age"]], dtype=float)
+    age = SimpleImputer(strategy="median").fit(age[rows]).transform(age)
+    age = preprocessing.StandardScaler().fit(age[rows]).transform(age)
+    words = frame["city"].to_list()
+    most = max(sorted({words[row] for row in rows} - {None}), key=[words[row] for row in rows].count)
+    city = np.array([[each or most] for each in words])
+    city = preprocessing.OneHotEncoder(sparse_output=False).fit(city[rows]).transform(city)
+    dates = [datetime.fromisoformat(each) for each in frame["born"]]
+    born = np.array([[each.year, (each - datetime(1970, 1, 1)).days] for each in dates], dtype=float)
+    born = preprocessing.MinMaxScaler().fit(born[rows]).transform(born)
+    return np.concatenate([age, city, born], 1)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "a frame", "a pair of frames"])
+def test_a_training(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is fitted on the part that is trained on is applied to what is held out, and by `predict` to other rows."""
+    monkeypatch.chdir(tmp_path)
+    frame = table()
+    frame.write_csv("given.csv")
+    frame.write_parquet("given.parquet")
+    data: Any = {"a frame": frame, "a pair of frames": (frame.drop("price"), frame["price"])}.get(form, f"given.{form}")
+    columns = dict(each.split("=", 1) for each in SAID)
+    columns = {name: document.parse(value).data for name, value in columns.items()}
+    run = regspec.train(NET, data, columns=columns, epochs=2, quiet=True)
+    _, rows, _ = torch_rows(60)
+    wanted = prepared(frame, rows)
+    other = frame.drop("id", "price").reverse().with_columns(more=pl.lit("x"))
+    expected = run.model(torch.tensor(wanted).float())[:, 0].detach().flip(0)
+    np.testing.assert_allclose(run.predict(other).values, expected, rtol=1e-5, atol=1e-6)
+    again = regspec.load_run(run.folder).predict(other).values
+    assert np.array_equal(again, run.predict(other).values)
+    strange = other.with_columns(city=pl.lit("never seen"))
+    wanted[:, 1:4] = 0
+    expected = run.model(torch.tensor(wanted).float())[:, 0].detach().flip(0)
+    np.testing.assert_allclose(run.predict(strange).values, expected, rtol=1e-5, atol=1e-6)
+
+
+def torch_rows(count: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """Which of so many examples are trained on, and which are held out, as scikit-learn draws them."""
+    trained, held_out = train_test_split(np.arange(count), test_size=0.2, random_state=0)
+    return count, trained, held_out
+
+
+def test_words_for_an_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several inputs each takes the column of its name; words that training did not have are 0."""
+    monkeypatch.chdir(tmp_path)
+    columns = {"id": "drop", "born": "drop", "city": {"codes": True, "impute": "a"}, "age": {"impute": 40}}
+    run = regspec.train(WORDY, table(), columns=columns, epochs=1, quiet=True)
+    model: Any = run.model
+    given = pl.DataFrame({"age": [None, 30.0], "city": ["zz", "b"]})
+    expected = model(torch.tensor([[0], [2]]), torch.tensor([[40.0], [30.0]]))[:, 0].detach()
+    np.testing.assert_allclose(run.predict(given).values, expected, rtol=1e-6)
+
+
+def test_a_held_out_table_and_a_training_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file says what the command line says; the other table is made numbers of by what was fitted on the first."""
+    monkeypatch.chdir(tmp_path)
+    frame = table()
+    frame[:40].write_csv("given.csv")
+    frame[40:].write_csv("other.csv")
+    Path("net.yaml").write_text(NET)
+    said = ", ".join(each.replace("=", ": ", 1) for each in SAID)
+    data = f"{{train: given.csv, validation: other.csv, columns: {{{said}}}}}"
+    Path("training.yaml").write_text(f"{{regspec: 1, training: {{epochs: 2}}, data: {data}}}")
+    options = [part for each in SAID for part in (f"--columns.{each.partition('=')[0]}", each.partition("=")[2])]
+    by_line = ["--data", "given.csv", "--validation", "other.csv", "--epochs", "2", *options]
+    lines = [
+        ["train", "net.yaml", "--with", "training.yaml", "-o", "file"],
+        ["train", "net.yaml", *by_line, "-o", "line"],
+    ]
+    for words in lines:
+        assert command(*words, cwd=tmp_path).code == 0
+    states = [load_file(f"{name}/weights.safetensors") for name in ("file", "line")]
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+    run = regspec.load_run("file")
+    wanted = prepared(frame, np.arange(40))[40:]
+    mean = F.mse_loss(
+        run.model(torch.tensor(wanted).float())[:, 0], torch.tensor(frame["price"][40:].to_numpy()).float()
+    )
+    assert run.metrics["held_out_loss"] == pytest.approx(mean.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({}, r"column 'age' has no value in row 5, .*\n   = --columns.age.impute fills gaps"),
+        ({}, r"column 'born' has '.*', which is no number, .*\n   = --columns.born one_hot, codes or date"),
+        ({"ag": "drop"}, "has no column 'ag'\n   = did you mean 'age'"),
+        ({"price": {"scale": "standard"}}, "column 'price' is a target, which is taken as it is"),
+        ({"id": "drop", "age": "drop", "city": "drop", "born": "drop"}, "has no column beside the target"),
+    ],
+)
+def test_what_is_wrong_with_a_table(said: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.train(
+            NET, table(), columns=said, quiet=True, target="born" if "city" in said and "price" in said else None
+        )
+    assert re.search(message, str(caught.value)), str(caught.value)

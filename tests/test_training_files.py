@@ -49,6 +49,11 @@ WAYS: dict[str, list[tuple[str, list[str]]]] = {
         ("{a: {metrics: [mae, r2], ignore_index: -1}}", ["a.metrics=[mae, r2]", "a.ignore_index=-1"]),
         ("{a: {metrics: mae}}", ["a.metrics=[mae]"]),
     ],
+    "columns": [
+        ("{city: one_hot, age: {impute: median, scale: standard}}",
+         ["city={one_hot: true}", "age={impute: median, scale: standard}"]),
+        ("{born: {date: year}}", ["born.date=[year]"]),
+    ],
     "epochs": [("3", ["3"])],
     "batch_size": [("16", ["16"])],
     "optimizer": [
@@ -145,7 +150,7 @@ def test_a_key_is_its_option(
         done = command("train", "net.yaml", *arguments, cwd=tmp_path)
         assert done.code == 0, done.output
     by_line, by_file = taken
-    if texts and name not in ("outputs", "optimizer", "schedule"):
+    if texts and name not in ("outputs", "columns", "optimizer", "schedule"):
         assert getattr(by_line, name) == getattr(by_file, name)
         assert replace(by_file, **{name: getattr(Options, name)}) == Options()
     outputs = [outputs_said(each.outputs) for each in taken]

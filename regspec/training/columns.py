@@ -7,9 +7,9 @@ model's input follows from it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, WithJsonSchema, model_validator
 
 from regspec.language.fields import Frozen, OneOrMore
 from regspec.text import document, faults
@@ -19,7 +19,13 @@ from regspec.text.problems import Problem, Problems, RegspecError
 
 ALONE = ("drop", "one_hot", "codes")  # what a word may say alone
 Part = Literal["year", "month", "day", "weekday", "hour", "minute", "days"]
-Parts = Annotated[tuple[Part, ...], OneOrMore, Field(min_length=1)]
+_PART = {"enum": [*get_args(Part)]}
+Parts = Annotated[
+    tuple[Part, ...],
+    OneOrMore,
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_PART, {"type": "array", "items": _PART, "minItems": 1}]}),
+]
 Scale = Literal["standard", "min_max", "robust"]
 
 

@@ -144,7 +144,8 @@ def _gap(part: polars.Series, said: ColumnSection, name: str) -> Any:
 
 def _filled(column: polars.Series, gap: Any, where: Any) -> polars.Series:
     if gap is None:
-        where(column.is_null(), "has no value", f"--columns.{column.name}.impute fills gaps: median, most_frequent, or a value")
+        hint = f"--columns.{column.name}.impute fills gaps: median, most_frequent, or a value"
+        where(column.is_null(), "has no value", hint)
         return column
     return column.fill_null(datetime.fromisoformat(gap) if column.dtype.is_temporal() else gap)
 
