@@ -235,7 +235,7 @@ def test_names_that_there_are_not(more: dict[str, str], line: str, message: str,
         ("weights_skip: a", "3:17", "weights_skip is for --weights"),
         ("class_weights: balanced", "3:18", "class_weights are for classes"),
         ("outputs: {scores: {class_weights: balanced}}", "3:37", "class_weights are for classes"),
-        ("outputs: {scores: {metrics: [mae, f2]}}", "3:3", "'f2' is no metric"),
+        ("outputs: {scores: {metrics: [mae, f2]}}", "3:31", "'f2' is no metric"),
     ],
 )
 def test_faults_that_training_finds(section: str, place: str, message: str, tmp_path: Path) -> None:
@@ -305,6 +305,7 @@ def test_a_runs_own_file_is_the_same_training(tmp_path: Path) -> None:
     own = parse((first.folder / "training.yaml").read_text())
     said = {"loss": "cross_entropy", "label_smoothing": 0.1, "class_weights": "balanced"}
     assert own.data["training"]["outputs"] == {"scores": said}
+    assert own.data["training"]["devices"] == 1
     assert not (first.folder / "baseline/training.yaml").exists()
     again, _ = read_training(own).under(Options(), ())
     second = train(first.folder / "spec.yaml", again, tmp_path / "again", console=quiet)

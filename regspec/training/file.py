@@ -197,6 +197,8 @@ def training_text(options: Options, outputs: Mapping[str, Mapping[str, Any]], fo
             value = dict(each.rpartition("=")[::2] for each in value)
         elif value is not None and option.is_path and _is_path(value) and not os.path.isabs(value):
             value = os.path.relpath(value, folder)
+        if isinstance(value, str) and value.isdecimal() and str(int(value)) == value:
+            value = int(value)  # devices: 2
         if value is not None and value != {}:
             written[option.section][option.key or name] = value
     kept = {name: each for name, each in written.items() if each != {}}

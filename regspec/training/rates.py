@@ -179,7 +179,7 @@ class Rates(Callback):
         if self.schedule.is_of_steps or self.epochs.is_interrupted:
             return
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(self.epochs.metrics["held_out_loss"])
+            self.scheduler.step(self.epochs.rows[-1]["held_out_loss"])
         else:
             self.scheduler.step()
 

@@ -42,6 +42,7 @@ from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
 from regspec.training.file import Places, training_text
 from regspec.training.folder import Folder, document_of
+from regspec.training.metrics import OutputMetrics
 from regspec.training.module import Training, bound_optimizer, steps_of
 from regspec.training.objective import Objective, OutputLoss, balanced
 from regspec.training.options import Options
@@ -100,19 +101,21 @@ class Task:
         return build(self.spec, seed=self.options.seed)
 
     def objective(self) -> Objective:
-        """The losses of the outputs. Raises `RegspecError` where classes are to be weighted, and there are none."""
-        return Objective(
-            self._loss(target, examples)
-            for target, examples in zip(self.loaded.targets, self.loaded.train.targets, strict=True)
-        )
+        """The losses of the outputs. Raises `RegspecError` for weighted classes and for metrics that there are not."""
+        losses = []
+        for target, examples in zip(self.loaded.targets, self.loaded.train.targets, strict=True):
+            with self.places.at("class_weights"), self.places.at(f"outputs.{target.name}.class_weights"):
+                losses.append(self._loss(target, examples))
+            with self.places.at(f"outputs.{target.name}.metrics"):
+                OutputMetrics(losses[-1])  # some of which there may not be
+        return Objective(losses)
 
     def _loss(self, target: Target, examples: Tensor) -> OutputLoss:
         is_only = len(self.loaded.targets) == 1
         is_balanced = target.wanted.said.class_weights or (is_only and self.options.class_weights)
         if is_balanced and target.kind != "classes":
             what = f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
-            with self.places.at("class_weights"), self.places.at(f"outputs.{target.name}.class_weights"):
-                raise RegspecError(Problem(what))
+            raise RegspecError(Problem(what))
         return OutputLoss(
             target,
             gives_probabilities=gives_probabilities(target.wanted, self.graph),
@@ -292,8 +295,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     elif options.weights is not None:
         with task.places.at("weights"):
             console.print(str(begin_with(model, options.weights, options.weights_skip)), **PLAIN)
-    with task.places.at("outputs", key=True):  # whose metrics there may not be
-        training = Training(model, objective, options, batches, is_penalized=is_penalized)
+    training = Training(model, objective, options, batches, is_penalized=is_penalized)
     if _is_first() and not place.spec.exists():
         place.begin(task.spec, task.parameters, task.facts(), model.state_dict())
     if _is_first() and is_penalized:  # a twin is no training of its own
