@@ -224,6 +224,7 @@ layers: [{Dense: {units: 1, use_bias: false, kernel_regularizer: {l2: $strength}
     best = min(expected, key=expected.__getitem__)
     assert 0.02 < best < 0.9  # in the midst: both ends are worse
     np.testing.assert_allclose([float(row["score"]) for row in search.rows], [*expected.values()], rtol=1e-3)
+    assert 1 < float(search.rows[0]["epoch"]) < 15  # of weak penalties an epoch before the last
     assert found.values["strength"] == pytest.approx(best, rel=1e-3)
     assert found.score == pytest.approx(expected[best], rel=1e-3)
 

@@ -122,8 +122,8 @@ def read_training(given: Document) -> Said:
     Example:
         >>> from regspec.text.document import parse
         >>> from regspec.training.file import read_training
-        >>> dict(read_training(parse("{regspec: 1, training: {epochs: 3}, data: {train: a.csv}}")).values)
-        {'epochs': 3, 'data': 'a.csv'}
+        >>> read_training(parse("{regspec: 1, training: {epochs: 3}, data: {train: a.csv}}")).values["data"]
+        'a.csv'
 
     Raises:
         RegspecError: with every fault, where it stands.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -20,13 +20,15 @@ from regspec.training.columns import columns_said
 from regspec.training.data import load_data
 from regspec.training.data.examples import Examples
 from regspec.training.data.known import load_inputs, load_known
-from regspec.training.evaluating import Evaluation, evaluation
 from regspec.training.folder import Folder
 from regspec.training.objective import Objective
 from regspec.training.options import Options
 from regspec.training.outputs import outputs_said
 from regspec.training.predicting import Prediction, predictions
 from regspec.training.restoring import columns_of, load_kept, objective_of
+
+if TYPE_CHECKING:
+    from regspec.training.evaluating import Evaluation
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Run:
         Example:
             ``run.evaluate("test.csv").outputs["price"].metrics["mae"]``
         """
+        from regspec.training.evaluating import evaluation  # torchmetrics takes a second, which predictions do not need
+
         facts, objective = self._known()
         if data is None:
             examples = held_out(facts, self.spec)

@@ -40,12 +40,8 @@ from regspec.training.tuning.spaces import ends, grid, stored, suggested, told, 
 from regspec.training.tuning.study import DIVERGED, Direction, Study, opened
 from regspec.views.summary import plural
 
-METRICS = (
-    "data_loss",
-    "penalty",
-    "held_out_loss",
-    "held_out_accuracy",
-)  # that are kept of each trial's best epoch, or last
+# what is kept of each trial's best epoch, and which it is; of a trial that was cut off, of its last
+METRICS = ("epoch", "data_loss", "penalty", "held_out_loss", "held_out_accuracy")
 Train = Callable[..., Run]
 
 
