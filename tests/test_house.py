@@ -41,6 +41,7 @@ ROOMS = (
     "keras",
     "report",
     "training",
+    "sklearn",
     "cli",
 )
 
