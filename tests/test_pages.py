@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import yaml
+from sklearn.datasets import load_iris
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -388,6 +389,18 @@ def test_training_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     names = run("training", block("training", "python", "load_run"), {"regspec": regspec, "x": x, "y": x.sum(1)})
     assert len(names["run"].history["held_out_loss"]) == 20
+
+
+def test_training_in_scikit_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's search runs on a spec that has its parameter."""
+    monkeypatch.chdir(tmp_path)
+    layers = "layers:\n  - Dense: {units: $classes, kernel_regularizer: {l2: $strength}}\n"
+    head = "regspec: 1\nparameters: {features: 1, classes: 2, strength: 0.1}\ninputs: {x: {shape: [$features]}}\n"
+    Path("net.yaml").write_text(head + layers)
+    code = block("training", "python", "GridSearchCV").replace("epochs=50", "epochs=3")
+    search = run("training", code, {})["search"]
+    x, y = load_iris(return_X_y=True)
+    assert {"parameters", "epochs"} <= search.fit(x, y).best_estimator_[-1].get_params().keys()
 
 
 def test_training_names_every_loss_and_metric() -> None:
