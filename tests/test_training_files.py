@@ -79,6 +79,7 @@ WAYS: dict[str, list[tuple[str, list[str]]]] = {
     "weights": [("pretrained", ["pretrained"]), ("null", [])],
     "weights_skip": [("'head.*'", ["head.*"])],
     "class_weights": [("balanced", ["balanced"]), ("null", [])],
+    "monitor": [("f1", ["f1"]), ("min kind.own", ["min kind.own"]), ("null", [])],
     "patience": [("4", ["4"]), ("null", [])],
     "baseline": [("true", [""])],
     "precision": [("bf16-mixed", ["bf16-mixed"])],

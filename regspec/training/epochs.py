@@ -17,6 +17,7 @@ from regspec.modules.measuring import sparsity, strengths
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.averaging import Average
 from regspec.training.folder import Folder
+from regspec.training.monitor import Monitor
 
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}  # paths hold brackets; lines are for grep
 LABELS = {"data_loss": "loss", "penalty": "penalty", "held_out_loss": "held-out loss", "held_out_accuracy": "accuracy"}
@@ -31,7 +32,7 @@ class DivergedError(RegspecError):
 class Epochs(Callback):
     """After each epoch, a line for people, a row of metrics, and the weights, if they are the best so far.
 
-    The weights in the folder are those of the best epoch: the first one with the least held-out loss. They are written
+    The weights in the folder are those of the best epoch, by default the first of the least held-out loss: written
     after the checkpoint that has the epoch's row, so that a run that was killed between the two finds them there: a
     checkpoint's own weights are those of its last epoch. Only the first epoch's, which replace none, come before it.
 
@@ -42,16 +43,24 @@ class Epochs(Callback):
         facts: what the run's folder says of the run.
         console: where lines go.
         total: how many epochs there are to be.
+        monitor: which figure tells what epoch is the best.
         on_epoch: called with each epoch's number and metrics.
     """
 
     def __init__(
-        self, folder: Folder, facts: dict[str, Any], console: Console, total: int, on_epoch: OnEpoch | None
+        self,
+        folder: Folder,
+        facts: dict[str, Any],
+        console: Console,
+        total: int,
+        monitor: Monitor,
+        on_epoch: OnEpoch | None,
     ) -> None:
         self.folder = folder
         self.facts = facts
         self.console = console
         self.total = total
+        self.monitor = monitor
         self.on_epoch = on_epoch
         self.rows: list[dict[str, float]] = []
         self.average: Average | None = None  # which is kept in place of the weights
@@ -67,9 +76,8 @@ class Epochs(Callback):
 
     @property
     def best(self) -> int:
-        """The first epoch with the least held-out loss; 0 before there is one."""
-        losses = [row["held_out_loss"] for row in self.rows]
-        return 1 + losses.index(min(losses)) if losses else 0
+        """The first epoch that is the best by the monitor; 0 before there is one."""
+        return self.monitor.best(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -108,7 +116,7 @@ class Epochs(Callback):
         row["learning_rate"] = self._rate  # of the last step
         row |= metrics | _of_weights(training.model)
         self.rows.append(row)
-        training.log("held_out_loss", row["held_out_loss"], logger=False)  # for early stopping
+        training.log(self.monitor.column, row[self.monitor.column], logger=False)  # for early stopping
         if not self.kept:
             self.keep(trainer)
         if trainer.is_global_zero:
@@ -151,8 +159,8 @@ class Epochs(Callback):
         self.keep(trainer)  # where nothing was left to train
         if trainer.is_global_zero:
             self._write_facts(is_finished=True)
-        loss = _shown(self.metrics["held_out_loss"])
-        self.console.print(f"kept: epoch {self.best} of {len(self.rows)}, held-out loss {loss}", **PLAIN)
+        figure = f"{str(self.monitor).removeprefix('the ')} {_shown(self.metrics[self.monitor.column])}"
+        self.console.print(f"kept: epoch {self.best} of {len(self.rows)}, {figure}", **PLAIN)
 
 
 class Resumable(Checkpoint):
@@ -183,10 +191,16 @@ def _shown(value: float) -> str:
 
 
 class Patience(EarlyStopping):
-    """Ends a training after so many epochs without a better held-out loss."""
+    """Ends a training after so many epochs that are no better by the monitor."""
 
-    def __init__(self, epochs: int) -> None:
-        super().__init__("held_out_loss", patience=epochs, check_on_train_epoch_end=True, mode="min")
+    def __init__(self, epochs: int, monitor: Monitor) -> None:
+        super().__init__(
+            monitor.column,
+            patience=epochs,
+            check_on_train_epoch_end=True,
+            mode="min" if monitor.is_least else "max",
+            check_finite=False,
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict({**state_dict, "patience": self.patience})  # which may be another now

@@ -152,16 +152,26 @@ class OutputMetrics(nn.Module):
         return (output if gives_probabilities else output.softmax(1)), target
 
 
+def names_of(target: Target) -> list[str]:
+    """The names of the metrics that are said of an output."""
+    return [_named(each) for each in target.wanted.said.metrics]
+
+
+def _named(said: str) -> str:
+    """The name of a metric: torchmetrics' by ours, one's own by its function's."""
+    return said.rpartition(":")[2] if ":" in said else _SYNONYMS.get(said.lower().replace("_", ""), said)
+
+
 def _made(target: Target) -> Iterator[tuple[str, nn.Module]]:
     """The metrics that are said of an output, each with its name."""
     wanted = target.wanted
     units = wanted.x.spec_shape[wanted.channels]
     for each in wanted.said.metrics:
+        name = _named(each)
         if ":" in each:
-            yield each.rpartition(":")[2], Mean(found(each))
+            yield name, Mean(found(each))
             continue
         known = _names(target.kind, units, wanted.said.ignore_index)
-        name = _SYNONYMS.get(each.lower().replace("_", ""), each)
         if name not in known:
             hint = did_you_mean(name, known) or f"it may be {', '.join(known)}, or module:function"
             raise RegspecError(Problem(f"'{each}' is no metric of {target.kind}, which '{target.name}' learns", hint))

@@ -154,9 +154,16 @@ class Options:
         ),
     ] = None
     class_weights: Annotated[Literal["balanced"] | None, Option("balanced: rare classes count more.")] = None
+    monitor: Annotated[
+        str | None,
+        Option(
+            "Which held-out figure tells what epoch is the best: f1, kind.f1 of one of several outputs, 'min own'; the "
+            "loss when absent."
+        ),
+    ] = None
     patience: Annotated[
         int | None,
-        Option("Stop after so many epochs without a better held-out loss.", least=1, is_changeable=True),
+        Option("Stop after so many epochs without a better held-out loss, or figure.", least=1, is_changeable=True),
     ] = None
     baseline: Annotated[bool, Option("Train a twin without penalties too, for the report.", is_of_one_run=True)] = False
     precision: Annotated[str, Option("Lightning's: 32-true, bf16-mixed, 16-mixed, 64-true, …")] = "32-true"

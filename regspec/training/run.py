@@ -45,6 +45,7 @@ from regspec.training.file import Places, training_text
 from regspec.training.folder import Folder, document_of
 from regspec.training.metrics import OutputMetrics
 from regspec.training.module import Training, bound_optimizer, steps_of
+from regspec.training.monitor import Monitor, monitor_of
 from regspec.training.objective import Objective, OutputLoss, balanced
 from regspec.training.options import Options
 from regspec.training.rates import Rates, schedule_of
@@ -65,6 +66,7 @@ class Task:
     loaded: data.Data
     options: Options
     places: Places  # of options that stand in a training file
+    monitor: Monitor  # which figure tells what epoch is the best
 
     @classmethod
     def of(
@@ -98,7 +100,9 @@ class Task:
                 columns=columns,
                 seed=options.seed,
             )
-        return cls(spec.given, spec, graph, loaded, options, places)
+        with places.at("monitor"):
+            monitor = monitor_of(options.monitor, loaded.targets)
+        return cls(spec.given, spec, graph, loaded, options, places, monitor)
 
     def model(self) -> nn.Module:
         """The model as it is before training."""
@@ -271,12 +275,12 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     """Trains, and writes the folder; from the checkpoint that it has, if there is one."""
     quiet()
     options, loaded = task.options, task.loaded
-    epochs = Epochs(place, task.facts(), console, options.epochs, on_epoch)
+    epochs = Epochs(place, task.facts(), console, options.epochs, task.monitor, on_epoch)
     callbacks: list[Any] = [epochs, Resumable(place, epochs)]
     if options.schedule is not None:
         callbacks.append(Rates(schedule_of(options.schedule), epochs))
     if options.patience is not None:
-        callbacks.append(Patience(options.patience))
+        callbacks.append(Patience(options.patience, task.monitor))
     if options.ema is not None:
         epochs.average = Average(options.ema)
         callbacks.append(epochs.average)  # after those that keep what they see of the average
@@ -327,7 +331,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         hint = "a smaller --batch-size, smaller layers, or an optimizer that keeps less, such as sgd"
         raise RegspecError(Problem("there is not the memory for a step of the training", hint)) from None
     if len(epochs.rows) < options.epochs:
-        why = f"the held-out loss was not better for {options.patience}"
+        why = f"{task.monitor} was not better for {options.patience}"
         console.print(f"ended after {len(epochs.rows)} of {options.epochs} epochs: {why}", **PLAIN)
     epochs.finish(trainer)
     return epochs
