@@ -716,3 +716,23 @@ def test_letters_stand_out(theme: int) -> None:
     for role, pair in style.COLOURS.items():
         if role not in ("surface", "raised", "grid"):
             assert contrast(rgb(pair[theme]), surface) >= 4.5, role
+
+
+def test_several_outputs(tmp_path: Path) -> None:
+    """A page of a run of several outputs has the losses of each and each metric, and says what was learned."""
+    spec = "regspec: 1\nname: two\ninputs: {x: {shape: [4]}}\nlayers:\n"
+    spec += "  - Dense: {name: price, units: 1}\n  - Dense: {name: kind, units: 3, inputs: x}\noutputs: [price, kind]\n"
+    drawn = np.random.default_rng(0)
+    x, price, kind = drawn.standard_normal((40, 4)), drawn.standard_normal(40), drawn.integers(0, 3, 40)
+    outputs = {"price": {"metrics": ["mae"]}, "kind": {"metrics": ["f1"]}}
+    run = regspec.train(
+        spec, (x, {"price": price, "kind": kind}), outputs=outputs, epochs=3, folder=tmp_path / "run", quiet=True
+    )
+    assert command("report", "run", "-o", "page.html", cwd=tmp_path).code == 0
+    said = re.sub(r"<[^>]+>", " ", (tmp_path / "page.html").read_text())
+    assert "It learned price (quantities) and kind (3 classes) from 32 examples" in said
+    for title in ("Held-out losses", "Held-out accuracy", "Held-out mae", "Held-out f1"):
+        assert title in said
+    for column, label in (("held_out_mae/price", "held-out price mae"), ("held_out_f1/kind", "held-out kind f1")):
+        assert f"{run.metrics[column]:.3g}" in said
+        assert label in said

@@ -60,6 +60,7 @@ def curves(runs: Sequence[Recorded]) -> list[Panel]:
     if lines := _over_runs(every, "held_out_accuracy", {} if alone else named, "held out"):
         text = "The share of held-out examples whose class is right."
         panels.append(_line_panel("accuracy", "Held-out accuracy", text, lines, is_share=True))
+    panels += _of_figures(every, named, alone=alone)
     penalized = [run for run in runs if run.is_penalized]
     if lines := _over_runs(penalized, "penalty", {} if len(runs) == 1 else named, "penalties"):
         loss = [_muted(line) for line in _over_runs(penalized, "data_loss", {}, "data loss")] if len(runs) == 1 else []
@@ -169,6 +170,27 @@ def named(name: str) -> Callable[[Sequence[Recorded]], list[Panel]]:
         hint = did_you_mean(name, FIGURES) or f"it may be {', '.join(FIGURES)}"
         raise RegspecError(Problem(f"there is no figure '{name}'", hint))
     return FIGURES[name]
+
+
+def _of_figures(runs: Sequence[Recorded], named: dict[str, str], *, alone: bool) -> list[Panel]:
+    """A panel for the losses of several outputs, and for each metric besides: a line for each output, of each run."""
+    figures = dict.fromkeys(name for run in runs for name in run.held_out_figures())
+    by_metric: dict[str, list[tuple[str, str]]] = {}
+    for metric, output in figures:
+        by_metric.setdefault(metric, []).append(
+            (output, f"held_out_{metric}/{output}" if output else f"held_out_{metric}")
+        )
+    panels = []
+    for metric, columns in by_metric.items():
+        lines: list[Line] = []
+        for index, (output, column) in enumerate(columns):
+            names = {run: f"{name}, {output}" if output else name for run, name in named.items()}
+            found = _over_runs(runs, column, {} if alone else names, output or "held out")
+            lines += [replace(line, colour=SERIES[index % len(SERIES)]) for line in found] if alone else found
+        text = "The loss of each output on held-out data." if metric == "loss" else f"The {metric} of what is held out."
+        title = "Held-out losses" if metric == "loss" else f"Held-out {metric}"
+        panels.append(_line_panel(f"held_out_{metric}", title, text, lines, is_share=metric == "accuracy"))
+    return panels
 
 
 def _over_runs(

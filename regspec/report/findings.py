@@ -45,6 +45,9 @@ class TermRow:
     zeros: str
 
 
+MOST_FIGURES = 4  # of outputs, at the head of a page
+
+
 def headline(run: Recorded) -> str:
     """What came out, in a sentence."""
     held_out = f"{run.about['held_out']:,} held-out examples" if "held_out" in run.about else "the held-out examples"
@@ -52,9 +55,33 @@ def headline(run: Recorded) -> str:
     if math.isfinite(accuracy):
         return f"{title(run)} gets {percent(accuracy)} of {held_out} right"
     if math.isfinite(loss):
-        measure = "cross-entropy" if run.is_classification else "mean square error"
-        return f"{title(run)} has a {measure} of {_number(loss)} on {held_out}"
+        return f"{title(run)} has a {_measure(run)} of {_number(loss)} on {held_out}"
     return f"The loss of {title(run)} on {held_out} is not finite" if run.has("held_out_loss") else title(run)
+
+
+def _measure(run: Recorded) -> str:
+    """What its held-out loss is, for people."""
+    outputs = run.about.get("outputs")
+    losses = [str(each.get("loss")) for each in outputs.values()] if isinstance(outputs, dict) else []
+    if len(losses) > 1:
+        return "loss"
+    name = losses[0] if losses else "cross_entropy" if run.is_classification else "mse"
+    return {"mse": "mean square error", "cross_entropy": "cross-entropy"}.get(name, f"{name} loss")
+
+
+def _goal(run: Recorded) -> str:
+    """What it learned, for people: ``3 classes``, ``quantities``, ``price (quantities) and kind (3 classes)``."""
+    outputs = run.about.get("outputs")
+    if not isinstance(outputs, dict) or not outputs:  # of an older version
+        outputs = {
+            "": {"kind": "classes" if run.is_classification else "quantities", "classes": run.about.get("classes")}
+        }
+    told = []
+    for name, each in outputs.items():
+        classes = each.get("classes")
+        kind = plural(len(classes), "class", "classes") if classes else str(each.get("kind"))
+        told.append(f"{name} ({kind})" if len(outputs) > 1 else kind)
+    return " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
 
 
 def best(runs: Sequence[Recorded]) -> str:
@@ -76,13 +103,10 @@ def best(runs: Sequence[Recorded]) -> str:
 def account(run: Recorded) -> str:
     """What was trained on what, and what the penalties did, in a few sentences."""
     about, data = run.about, options_of(run).get("data")
-    goal = "quantities"
-    if run.is_classification:
-        goal = plural(len(about["classes"]), "class", "classes") if about.get("classes") else "classes"
     examples = f" from {plural(about['examples'], 'example', 'examples')}" if "examples" in about else ""
     source = f" of {data}" if data and examples else ""
     stopped = "" if about.get("finished", True) else ", and was stopped before its end"
-    sentences = [f"It learned {goal}{examples}{source} in {plural(len(run.epochs), 'epoch', 'epochs')}{stopped}."]
+    sentences = [f"It learned {_goal(run)}{examples}{source} in {plural(len(run.epochs), 'epoch', 'epochs')}{stopped}."]
     if run.kept < len(run.epochs) - 1:
         sentences.append(f"The weights are those of epoch {run.epochs[run.kept]:g}, the best on held-out data.")
     if run.baseline is not None:
@@ -128,6 +152,11 @@ def findings(run: Recorded) -> list[Finding]:
         shown = percent if column == "held_out_accuracy" else _number
         note = f"{shown(twin.figure(column))} without regularization" if twin is not None else _best(run, column)
         found.append(Finding(label, shown(value), note))
+    for metric, output in [each for each in run.held_out_figures() if each[0] != "loss"][:MOST_FIGURES]:
+        column = f"held_out_{metric}/{output}" if output else f"held_out_{metric}"
+        shown = percent if metric == "accuracy" else _number
+        note = f"{shown(twin.figure(column))} without regularization" if twin is not None else ""
+        found.append(Finding(f"held-out {output} {metric}".replace("  ", " "), shown(run.figure(column)), note))
     if (share := penalty_share(run)) is not None:
         found.append(
             Finding(

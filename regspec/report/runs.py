@@ -68,6 +68,15 @@ class Recorded:
         found = {name.removeprefix(head): each for name, each in self.metrics.items() if name.startswith(head)}
         return {name: values for name, values in found.items() if np.isfinite(values).any()}
 
+    def held_out_figures(self) -> list[tuple[str, str]]:
+        """The figures of what is held out, beside the loss and the accuracy of an only output: metric and output.
+
+        The output is empty where there is one only.
+        """
+        heads = [name.removeprefix("held_out_") for name in self.metrics if name.startswith("held_out_")]
+        known = [name for name in heads if name not in ("loss", "accuracy")]
+        return [(metric, output) for metric, _, output in (name.partition("/") for name in known)]
+
     @property
     def is_penalized(self) -> bool:
         """Whether it minimized penalties: by the columns of terms, or in an old run, without these, by their sum."""

@@ -216,9 +216,9 @@ class Regularized(Penalized):
         Example:
             >>> import regspec
             >>> model = regspec.build("examples/mlp.yaml")
-            >>> model.set_strength("hidden.kernel.l2", 1e-3)
-            >>> regspec.strengths(model)["hidden.kernel.l2"]
-            0.001
+            >>> model.set_strength("hidden1.kernel.l2", 0.01)
+            >>> regspec.strengths(model)["hidden1.kernel.l2"]
+            0.01
         """
         if not 0 <= strength < math.inf:
             raise ValueError(f"a strength is at least 0 and finite, but is {strength}")
