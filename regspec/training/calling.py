@@ -40,7 +40,9 @@ def train(
             - a pair (inputs, targets), or four with a held-out pair: arrays, tensors, and several of these in a list or
               by the names of inputs and outputs;
             - a mapping of arrays, whose keys are the names of inputs and outputs, or ``x`` and ``y``;
-            - a frame of polars or pandas, whose columns are as those of a table: ``target`` names that of the target.
+            - a frame of polars or pandas, whose columns are as those of a table: ``target`` names that of the target;
+            - a torch ``Dataset`` with a length, or two, the second of which is held out: items are (input, target), all
+              inputs and then all targets, or mappings by name; or one of Hugging Face's, with its columns by name.
         outputs: How each output learns: ``{"price": {"loss": "huber", "weight": 0.3}}``.
         folder: Where the run lies, which must be empty or not be there; one of its own under ``runs`` when absent.
         parameters: Values of the spec's parameters in place of its defaults.

@@ -100,6 +100,7 @@ def evaluation(model: nn.Module, objective: Objective, examples: Examples, size:
     count = len(model_inputs(examples))
     sums: list[list[Sum]] = [[] for _ in objective]
     said: list[list[Tensor]] = [[] for _ in objective]
+    truth: list[list[Tensor]] = [[] for _ in objective]
     device = device_of(model)
     objective = objective.to(device)
     measures = [OutputMetrics(loss).to(device) for loss in objective]
@@ -112,10 +113,11 @@ def evaluation(model: nn.Module, objective: Objective, examples: Examples, size:
                 answer = natural(loss, output.float()) if is_number else loss.guess(output)
                 measures[place].update(output, target)
                 said[place].append(answer.reshape(target.shape).cpu())
+                truth[place].append(target.cpu())
     figures = {}
     for place, loss in enumerate(objective):
         mean = sum(each.total.item() for each in sums[place]) / max(1, sum(int(each.count) for each in sums[place]))
-        known = _figures(loss, mean, torch.cat(said[place]), examples.targets[place])
+        known = _figures(loss, mean, torch.cat(said[place]), torch.cat(truth[place]))
         figures[loss.target.name] = replace(known, metrics={**known.metrics, **measures[place].computed()})
     whole = sum(figures[loss.target.name].loss * loss.target.wanted.said.weight for loss in objective)
     return Evaluation(len(examples), whole, figures)

@@ -96,7 +96,7 @@ def model_inputs(examples: Examples) -> tuple[Tensor, ...]:
     if not len(examples):
         raise RegspecError(Problem("there are no examples"))
     first = examples[range(1)]
-    return first[: len(first) - len(examples.targets)]
+    return first[: len(first) - examples.learned]
 
 
 def _said(loss: OutputLoss, output: Tensor) -> tuple[Array, Array | None]:

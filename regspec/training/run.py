@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from rich import get_console
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from regspec import __version__
@@ -111,14 +111,14 @@ class Task:
     def objective(self) -> Objective:
         """The losses of the outputs. Raises `RegspecError` for weighted classes and for metrics that there are not."""
         losses = []
-        for target, examples in zip(self.loaded.targets, self.loaded.train.targets, strict=True):
+        for place, target in enumerate(self.loaded.targets):
             with self.places.at("class_weights"), self.places.at(f"outputs.{target.name}.class_weights"):
-                losses.append(self._loss(target, examples))
+                losses.append(self._loss(target, place))
             with self.places.at(f"outputs.{target.name}.metrics"):
                 OutputMetrics(losses[-1])  # some of which there may not be
         return Objective(losses)
 
-    def _loss(self, target: Target, examples: Tensor) -> OutputLoss:
+    def _loss(self, target: Target, place: int) -> OutputLoss:
         is_only = len(self.loaded.targets) == 1
         is_balanced = target.wanted.said.class_weights or (is_only and self.options.class_weights)
         if is_balanced and target.kind != "classes":
@@ -127,7 +127,7 @@ class Task:
         return OutputLoss(
             target,
             gives_probabilities=gives_probabilities(target.wanted, self.graph),
-            weights=balanced(target, examples) if is_balanced else None,
+            weights=balanced(target, self.loaded.train.targets[place]) if is_balanced else None,
         )
 
     @property

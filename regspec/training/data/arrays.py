@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from regspec.graph.network import Graph
-from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data.wanted import Array, Columns, Names, Wanted
 
@@ -51,13 +50,24 @@ def npz(path: str, graph: Graph, wanted: Sequence[Wanted]) -> Arrays:
     return checked(found, targets, graph, path, wanted)
 
 
-def by_name(given: Mapping[str, Any], graph: Graph, source: str, wanted: Sequence[Wanted]) -> Arrays:
+def by_name(
+    given: Mapping[str, Any], graph: Graph, source: str, wanted: Sequence[Wanted], rows: Sequence[int] | None = None
+) -> Arrays:
     """The arrays of a mapping, by the names that they have in an ``.npz``."""
-    stored, goals, missing = _keys([*given], graph, wanted)
+    inputs, targets = (
+        {name: given[key] for name, key in keys.items()} for keys in keys_of([*given], graph, source, wanted)
+    )
+    return checked(inputs, targets, graph, source, wanted, rows)
+
+
+def keys_of(
+    has: Sequence[str], graph: Graph, source: str, wanted: Sequence[Wanted]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Under which of the names there are the inputs and the targets are. Raises `RegspecError` where one is missing."""
+    stored, goals, missing = _keys(has, graph, wanted)
     if missing:
         raise RegspecError(replace(missing, what=f"'{source}' has {missing.what}"))
-    inputs, targets = ({name: given[key] for name, key in keys.items()} for keys in (stored, goals))
-    return checked(inputs, targets, graph, source, wanted)
+    return stored, goals
 
 
 def _keys(
@@ -79,12 +89,11 @@ def _keys(
     return stored, goals, Problem(f"no array '{missing}'", hint)
 
 
-def called_for(source: str, graph: Graph, wanted: Sequence[Wanted]) -> list[Arrays]:
-    """What a function gives: (inputs, targets), or with (held-out inputs, held-out targets) after them.
+def called_for(result: Any, graph: Graph, source: str, wanted: Sequence[Wanted]) -> list[Arrays]:
+    """What a function gave: (inputs, targets), or with (held-out inputs, held-out targets) after them.
 
     Where no targets are wanted, inputs alone will do, in a list or by name where they are several.
     """
-    result = called(source)
     if not wanted and not (isinstance(result, tuple) and len(result) in (2, 4)):
         return [checked(result, {}, graph, source, wanted)]
     if not isinstance(result, tuple) or len(result) not in (2, 4):
@@ -95,8 +104,18 @@ def called_for(source: str, graph: Graph, wanted: Sequence[Wanted]) -> list[Arra
     return [checked(inputs, target, graph, source, wanted) for inputs, target in pairs]
 
 
-def checked(inputs: Any, targets: Any, graph: Graph, source: str, wanted: Sequence[Wanted]) -> Arrays:
-    """Inputs and targets by name, in a list, or the only one: as finite numbers, one row for each example."""
+def checked(
+    inputs: Any,
+    targets: Any,
+    graph: Graph,
+    source: str,
+    wanted: Sequence[Wanted],
+    rows: Sequence[int] | None = None,
+) -> Arrays:
+    """Inputs and targets by name, in a list, or the only one: as finite numbers, one row for each example.
+
+    ``rows`` are the numbers of the examples, where these are some of more.
+    """
     names = [x.source for x in graph.inputs]
     if not isinstance(inputs, Mapping):
         given = inputs if len(names) > 1 and isinstance(inputs, (tuple, list)) else [inputs]
@@ -108,8 +127,8 @@ def checked(inputs: Any, targets: Any, graph: Graph, source: str, wanted: Sequen
     if missing:
         gives = ", ".join(map(str, inputs))
         raise RegspecError(Problem(f"'{source}' gives no input '{missing[0]}'", f"it gives {gives}"))
-    arrays = {name: _numbers(inputs[name], f"for '{name}'", source) for name in names}
-    goals = targets_of(targets, arrays, source, wanted)
+    arrays = {name: _numbers(inputs[name], f"for '{name}'", source, rows) for name in names}
+    goals = targets_of(targets, arrays, source, wanted, rows)
     targeted = {"the target" if len(goals) == 1 else f"the target '{name}'": len(goal) for name, goal in goals.items()}
     counts = {**{name: len(array) for name, array in arrays.items()}, **targeted}
     if len(set(counts.values())) > 1:
@@ -118,7 +137,13 @@ def checked(inputs: Any, targets: Any, graph: Graph, source: str, wanted: Sequen
     return Arrays(arrays, goals)
 
 
-def targets_of(given: Any, inputs: Mapping[str, Array], source: str, wanted: Sequence[Wanted]) -> dict[str, Array]:
+def targets_of(
+    given: Any,
+    inputs: Mapping[str, Array],
+    source: str,
+    wanted: Sequence[Wanted],
+    rows: Sequence[int] | None = None,
+) -> dict[str, Array]:
     """The targets by the outputs' names. One that is said to be an input is that, unless a target has its name."""
     by_name = given if isinstance(given, Mapping) else {}
     found: dict[str, Any] = {}
@@ -143,11 +168,13 @@ def targets_of(given: Any, inputs: Mapping[str, Array], source: str, wanted: Seq
         found |= {each.name: goal for each, goal in zip(absent, given, strict=True)}
     for name, goal in found.items():
         told = "of the target" if len(wanted) == 1 else f"of the target '{name}'"
-        taken[name] = _numbers(goal, told, source, takes_words=True)
+        taken[name] = _numbers(goal, told, source, rows, takes_words=True)
     return {each.name: taken[each.name] for each in wanted}
 
 
-def _numbers(value: Any, what: str, source: str, *, takes_words: bool = False) -> Array:
+def _numbers(
+    value: Any, what: str, source: str, rows: Sequence[int] | None = None, *, takes_words: bool = False
+) -> Array:
     """A value as an array of finite numbers, or words where these may be; whole numbers are int64."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
@@ -168,9 +195,9 @@ def _numbers(value: Any, what: str, source: str, *, takes_words: bool = False) -
         )
     if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
         row = int(np.argmin(finite.reshape(len(array), -1).all(1)))
-        where = f"the first in example {row}, counted from 0"
+        where = f"the first in example {row if rows is None else rows[row]}, counted from 0"
         raise RegspecError(Problem(f"the numbers {what} of '{source}' are not finite everywhere: {where}"))
-    return array.astype(np.int64) if array.dtype.kind in "iu" else array
+    return array.astype(np.int64, copy=False) if array.dtype.kind in "iu" else array
 
 
 def _kind(array: Array) -> str:

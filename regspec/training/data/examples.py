@@ -22,6 +22,11 @@ class Examples(Protocol):
     @property
     def targets(self) -> tuple[Tensor, ...]: ...
 
+    @property
+    def learned(self) -> int:
+        """How many targets come with a batch: one for each output that learns, or none."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
@@ -38,6 +43,10 @@ class InMemory:
 
     def __len__(self) -> int:
         return len(self.inputs[0])
+
+    @property
+    def learned(self) -> int:
+        return len(self.targets)
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         if isinstance(rows, range) and rows.step == 1:  # a slice, which copies nothing

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from regspec.code.expressions import CASTS, Method
 from regspec.code.shapes import Symbol, text
 from regspec.graph.network import Graph
 from regspec.targets.torch.program import Program, block_of, program_of
 from regspec.text.problems import Problem, RegspecError
-
-Array = NDArray[Any]
+from regspec.training.data.arrays import Arrays
+from regspec.training.data.images import Files
+from regspec.training.data.wanted import Array, Wanted
 
 # methods of a tensor that keep its numbers, and at most move them
 MOVES = {"reshape", "permute", "unsqueeze", "squeeze", "flatten", "long", "int", *CASTS.values()}
@@ -31,12 +30,37 @@ class Bounds:
     is_from_0: bool
 
 
-def fitted_inputs(arrays: Mapping[str, Array], graph: Graph, source: str) -> tuple[torch.Tensor, ...]:
-    """The inputs as the model takes them, in its order."""
+def fitted_inputs(
+    arrays: Mapping[str, Array],
+    graph: Graph,
+    source: str,
+    bounds: Sequence[Bounds | None] | None = None,
+    rows: Sequence[int] | None = None,
+) -> tuple[torch.Tensor, ...]:
+    """The inputs as the model takes them, in its order.
+
+    Args:
+        arrays: by the inputs' names.
+        graph: the model's.
+        source: of the data, for messages.
+        bounds: those of `index_bounds`, where they are known.
+        rows: the numbers of the examples, where these are some of more.
+
+    Raises:
+        RegspecError: where they do not fit.
+    """
+    bounds = index_bounds(program_of(graph)) if bounds is None else bounds
     return tuple(
-        _fitted(shaped(arrays[x.source], x, source), x, bounds, source)
-        for x, bounds in zip(graph.inputs, index_bounds(program_of(graph)), strict=True)
+        _fitted(shaped(arrays[x.source], x, source), x, own, source, rows)
+        for x, own in zip(graph.inputs, bounds, strict=True)
     )
+
+
+def goal_in(part: Arrays | Files, wanted: Wanted, source: str) -> Array:
+    """The target of an output in a part of the data. One that is an input may come in a row, as inputs may."""
+    goal = part.targets[wanted.name]
+    is_input = isinstance(part, Arrays) and any(goal is array for array in part.inputs.values())
+    return shaped(goal, wanted.x, source) if is_input else goal
 
 
 def shaped(array: Array, x: Symbol, source: str) -> Array:
@@ -62,14 +86,14 @@ def _wide(shape: tuple[int | None, ...]) -> list[int | None]:
     return [size for size in shape if size != 1]
 
 
-def _fitted(array: Array, x: Symbol, bounds: Bounds | None, source: str) -> torch.Tensor:
+def _fitted(array: Array, x: Symbol, bounds: Bounds | None, source: str, rows: Sequence[int] | None) -> torch.Tensor:
     """An array of numbers that an input can hold, in its type."""
     dtype: torch.dtype = getattr(torch, x.dtype)
     taken = f"the spec takes {x.dtype}"
     if bounds is not None:
         taken = f"the spec takes {'indices' if bounds.is_from_0 else 'classes'} below {bounds.limit}"
     if array.dtype.kind == "f" and (bounds is not None or not x.is_floating):
-        _refuse(array % 1 != 0, array, x, source, taken, f"'{x.source}' takes whole numbers")
+        _refuse(array % 1 != 0, array, x, source, taken, rows, f"'{x.source}' takes whole numbers")
     if dtype == torch.bool:
         low, high = 0.0, 1.0
     else:
@@ -77,16 +101,31 @@ def _fitted(array: Array, x: Symbol, bounds: Bounds | None, source: str) -> torc
         low, high = info.min, info.max
     if bounds is not None:
         low, high = 0 if bounds.is_from_0 else low, min(high, bounds.limit - 1)
-    _refuse((array < low) | (array > high), array, x, source, taken)
+    if bounds is not None or x.dtype == "bfloat16" or not np.can_cast(array.dtype, x.dtype):
+        _refuse((array < low) | (array > high), array, x, source, taken, rows)
     # NumPy has no bfloat16; the copy keeps the tensor apart from the user's array
-    return torch.from_numpy(array.astype("float32" if x.dtype == "bfloat16" else x.dtype)).to(dtype)
+    return torch.from_numpy(array.astype(_held(x))).to(dtype)
 
 
-def _refuse(faulty: Array, array: Array, x: Symbol, source: str, taken: str, hint: str | None = None) -> None:
+def _held(x: Symbol) -> str:
+    """NumPy's type for an input's numbers."""
+    return "float32" if x.dtype == "bfloat16" else x.dtype
+
+
+def _refuse(
+    faulty: Array,
+    array: Array,
+    x: Symbol,
+    source: str,
+    taken: str,
+    rows: Sequence[int] | None,
+    hint: str | None = None,
+) -> None:
     """Raises with the first of the faulty numbers."""
     if faulty.any():
         place = int(np.argmax(faulty))
         row = place // max(1, math.prod(array.shape[1:]))
+        row = row if rows is None else rows[row]
         given = f"'{source}' gives {array.flat[place]} for '{x.source}' in example {row}, counted from 0"
         raise RegspecError(Problem(f"{given}, but {taken}", hint))
 

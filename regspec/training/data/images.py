@@ -60,6 +60,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def learned(self) -> int:
+        return len(self.targets)
+
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         decoded = _parallel(lambda row: _decoded(self.files[row], self.form), rows)
         batch = torch.from_numpy(np.stack(decoded))

@@ -11,20 +11,23 @@ import torch
 from torch import Tensor
 
 from regspec.graph.network import Graph
+from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.columns import ColumnSection
-from regspec.training.data import arrays, images, memory, tables
+from regspec.training.data import arrays, images, lazy, memory, tables
 from regspec.training.data.columns import Fitted
+from regspec.training.data.datasets import datasets_in
 from regspec.training.data.examples import Data, InMemory
-from regspec.training.data.fitting import fitted_inputs, shaped
+from regspec.training.data.fitting import fitted_inputs, goal_in
 from regspec.training.data.targets import fitted_target
-from regspec.training.data.wanted import Array, Columns, Names, Wanted, wanted_outputs
+from regspec.training.data.wanted import Columns, Names, Wanted, wanted_outputs
 from regspec.training.options import BUNDLED, IN_MEMORY
 from regspec.training.outputs import OutputSection
 from regspec.views.summary import plural
 
 HELD_OUT = 0.2
-Part = arrays.Arrays | images.Files
+Stored = arrays.Arrays | images.Files
+Part = Stored | lazy.Source
 
 
 def load_data(
@@ -56,7 +59,8 @@ def load_data(
               them. Images get the input's channels (1: grey, 3: RGB, 4: RGBA) and its size, by bilinear
               interpolation; their numbers are 0 to 1 in an input of floating-point numbers, and 0 to 255 in one of
               whole numbers;
-            - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair;
+            - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair; or a dataset, as
+              `regspec.train` takes it, or two;
             - or data in memory, as `regspec.train` takes them.
         graph: The model's graph.
         validation: What is held out, in place of a fifth: a source whose classes and columns are those of the first.
@@ -76,29 +80,37 @@ def load_data(
         parts = [*parts, _held_out(validation, sources[0], parts, names, graph, wanted)]
     source = sources[0]
     least = 2 if len(parts) == 1 else 1
-    if (number := min(len(goal) for part in parts for goal in part.targets.values())) < least:
+    if (number := min(map(_count, parts))) < least:
         what = ", too few to hold some out" if len(parts) == 1 else " to train on or to hold out"
         raise RegspecError(Problem(f"'{source}' has {plural(number, 'example', 'examples')}{what}"))
+    if rows_of := [each for each in parts if isinstance(each, lazy.Source)]:
+        return lazy.data_of(rows_of, graph, wanted, lambda targets: _division(targets, seed))
+    stored = [each for each in parts if not isinstance(each, lazy.Source)]
     fitted = [
         fitted_target(
-            [goal_in(part, each, own) for own, part in zip(sources, parts, strict=False)], names, each, source
+            [goal_in(part, each, own) for own, part in zip(sources, stored, strict=False)], names, each, source
         )
         for each in wanted
     ]
-    goals = [tuple(tensors[index] for tensors, _ in fitted) for index in range(len(parts))]
-    rows = _division(goals[0], seed) if len(parts) == 1 else [torch.arange(len(goals[0][0]))]
-    parts = _with_inputs(parts, rows[0])
-    examples = [examples_of(part, goal, graph, own) for own, part, goal in zip(sources, parts, goals, strict=False)]
+    goals = [tuple(tensors[index] for tensors, _ in fitted) for index in range(len(stored))]
+    rows = _division(goals[0], seed) if len(stored) == 1 else [torch.arange(len(goals[0][0]))]
+    stored = _with_inputs(stored, rows[0])
+    examples = [examples_of(part, goal, graph, own) for own, part, goal in zip(sources, stored, goals, strict=False)]
     if len(examples) == 1:
         examples = [examples[0].part(each) for each in rows]
     train, held_out = examples
-    known = parts[0].columns if isinstance(parts[0], arrays.Arrays) else None
+    known = stored[0].columns if isinstance(stored[0], arrays.Arrays) else None
     return Data(train, held_out, tuple(target for _, target in fitted), known)
 
 
-def _with_inputs(parts: Sequence[Part], rows: Tensor) -> list[Part]:
+def _count(part: Part) -> int:
+    """How many examples a part has."""
+    return len(part) if isinstance(part, lazy.Source) else min(map(len, part.targets.values()))
+
+
+def _with_inputs(parts: Sequence[Stored], rows: Tensor) -> list[Stored]:
     """The parts of tables with their inputs: columns are fitted on these rows of the first one."""
-    made: list[Part] = []
+    made: list[Stored] = []
     known: tuple[Fitted, ...] = ()
     for part in parts:
         made.append(part.fitted(rows.numpy(), known) if isinstance(part, tables.Tabular) else part)
@@ -119,8 +131,10 @@ def _held_out(
     (held_out, *others), _ = read(validation, graph, wanted, columns, names)
     if others:
         raise RegspecError(Problem(f"'{validation}' has two parts, and one is to be held out"))
-    if isinstance(held_out, images.Files) != isinstance(train, images.Files):
+    if any(isinstance(held_out, each) != isinstance(train, each) for each in (images.Files, lazy.Source)):
         raise RegspecError(Problem(f"'{validation}' is to be held out, but is no data like '{source}'"))
+    if isinstance(train, lazy.Source) or isinstance(held_out, lazy.Source):
+        return held_out  # whose classes are looked at when they are read
     for name, goal in train.targets.items():
         other = held_out.targets[name]
         if goal.dtype.kind == other.dtype.kind == "U" and (new := sorted({*other.tolist()} - {*goal.tolist()})):
@@ -133,18 +147,11 @@ def name_of(source: Any) -> str:
     return str(source) if isinstance(source, (str, Path)) else "data"
 
 
-def examples_of(part: Part, goals: tuple[Tensor, ...], graph: Graph, source: str) -> images.Images | InMemory:
+def examples_of(part: Stored, goals: tuple[Tensor, ...], graph: Graph, source: str) -> images.Images | InMemory:
     """A part of the data, with the targets of the outputs that learn, as what batches are taken of."""
     if isinstance(part, images.Files):
         return images.Images(part.files, goals, part.form)
     return InMemory(fitted_inputs(part.inputs, graph, source), goals)
-
-
-def goal_in(part: Part, wanted: Wanted, source: str) -> Array:
-    """The target of an output in a part of the data. One that is an input may come in a row, as inputs may."""
-    goal = part.targets[wanted.name]
-    is_input = isinstance(part, arrays.Arrays) and any(goal is array for array in part.inputs.values())
-    return shaped(goal, wanted.x, source) if is_input else goal
 
 
 def read(
@@ -180,7 +187,8 @@ def read(
     if Path(source).is_dir():
         return images.read_images(source, graph, wanted, names)
     if ":" in source:
-        return arrays.called_for(source, graph, wanted), None
+        result = called(source)
+        return datasets_in(result, source) or arrays.called_for(result, graph, source, wanted), None
     files = "a .npz, .csv or .parquet file, a folder of images"
     hint = did_you_mean(source, BUNDLED) or f"it may be {', '.join(BUNDLED)}, {files}, or module:function"
     raise RegspecError(Problem(f"'{source}' is no data to train on", hint))

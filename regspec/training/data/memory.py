@@ -11,14 +11,20 @@ import numpy as np
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.arrays import Arrays, by_name, checked, targets_of
+from regspec.training.data.datasets import Columned, Items, datasets_in
 from regspec.training.data.tables import Table, arrays_of
 from regspec.training.data.wanted import Columns, Wanted
 
 NAME = "data"  # what messages call them
-TOLD = "it may be (inputs, targets), with or without a held-out pair after them; a mapping of arrays; or a frame"
+TOLD = (
+    "it may be (inputs, targets), with or without a held-out pair after them; a mapping of arrays; a frame; or a "
+    "torch Dataset, with or without a held-out one after it"
+)
 
 
-def given(data: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None) -> list[Arrays]:
+def given(
+    data: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None
+) -> Sequence[Arrays | Items | Columned]:
     """The part of data in memory, or the part to train on and the one held out.
 
     Args:
@@ -32,6 +38,8 @@ def given(data: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | 
     Raises:
         RegspecError: where it is none of these, or does not fit the model.
     """
+    if found := datasets_in(data, NAME):
+        return found
     if is_frame(data):
         return [arrays_of(_table(data), graph, wanted, columns)]
     if isinstance(data, Mapping):

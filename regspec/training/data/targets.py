@@ -46,7 +46,7 @@ class Target:
 
 
 def fitted_target(
-    goals: Sequence[Array], names: Names, wanted: Wanted, source: str
+    goals: Sequence[Array], names: Names, wanted: Wanted, source: str, *, is_whole: bool = True
 ) -> tuple[list[torch.Tensor], Target]:
     """The targets of an output in each part of the data, int64 classes or float32 numbers; and what they are.
 
@@ -59,6 +59,7 @@ def fitted_target(
         names: those of the classes, where the source has them.
         wanted: the output.
         source: of the data, for messages.
+        is_whole: whether these are all targets, and no sample.
 
     Raises:
         RegspecError: where the output has no place for them, or the loss does not take them.
@@ -72,7 +73,7 @@ def fitted_target(
     kind = _kind(goal, loss, wanted, source)
     classes = None
     if kind == "classes":
-        target, classes = _classes(goal, names, wanted, source)
+        target, classes = _classes(goal, names, wanted, source, is_whole)
     elif kind == "labels":
         target = torch.from_numpy(goal.astype(np.float32))
     else:
@@ -151,7 +152,9 @@ def quantities_of(goal: Array, wanted: Wanted, source: str) -> torch.Tensor:
     return torch.from_numpy(goal.astype(np.float32))
 
 
-def _classes(goal: Array, names: Names, wanted: Wanted, source: str) -> tuple[torch.Tensor, tuple[str, ...]]:
+def _classes(
+    goal: Array, names: Names, wanted: Wanted, source: str, is_whole: bool
+) -> tuple[torch.Tensor, tuple[str, ...]]:
     """The numbers of the classes, for which the model's output has a place, and their names."""
     if goal.ndim == 2 and goal.shape[1] == 1 and not wanted.places:
         goal = goal[:, 0]  # a column of classes
@@ -176,12 +179,14 @@ def _classes(goal: Array, names: Names, wanted: Wanted, source: str) -> tuple[to
     if not fits(tuple(target.shape[1:]), wanted.places):
         needs = f"the output is {text((None, *target.shape[1:], None)).replace('?', 'classes')}"
         raise RegspecError(Problem(f"the model gives {text(output)}, but {what}", needs))
-    if len(seen) == 1:
+    if len(seen) == 1 and is_whole:
         only = names[seen[0]] if names is not None else seen[0]
         raise RegspecError(Problem(f"'{source}' has one class only, {only}: there is nothing to tell apart"))
     units, count = output[wanted.channels], len(names) if names is not None else seen[-1] + 1
     # with whole numbers, the last classes may not occur in these data
-    has_units = units is None or units == count or (units == 1 and count == 2) or (names is None and units > count > 1)
+    has_units = (
+        units is None or units == count or (units == 1 and count == 2) or (names is None and units > count > is_whole)
+    )
     if not has_units:
         if names is None and count > MANY:
             hint = f"if they are quantities, write them as floating-point numbers: {seen[-1]}.0"
