@@ -717,7 +717,7 @@ def test_functions_that_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("wine", graph("x: {shape: [13, 1]}", "Dense: {units: 3}"), None, r"gives \(batch, 13, 3\), but"),
         ("diabetes", dense(10, 2), None, r"the model gives \(batch, 2\)"),
         ("wines", dense(13, 3), None, "did you mean 'wine'"),
-        ("elsewhere", dense(13, 3), None, "a folder of images, or module:function"),
+        ("elsewhere", dense(13, 3), None, "a folder of images or of .npy files, or module:function"),
         (
             "wine",
             graph("x: {shape: [13]}", "Dense: {units: 3}", more="outputs: [dense, x]"),

@@ -24,7 +24,7 @@ SHOWN = 10  # rows of a table
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
-KINDS = "a .npz, .csv or .parquet file; a folder of images; a bundled set; or package.module:function"
+KINDS = "a .npz, .csv or .parquet file; a folder of images or of .npy files; a bundled set; or package.module:function"
 
 
 @app.command(epilog="Example: `regspec evaluate runs/digits_cnn --data digits`")

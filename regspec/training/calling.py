@@ -39,7 +39,8 @@ def train(
 
             - a pair (inputs, targets), or four with a held-out pair: arrays, tensors, and several of these in a list or
               by the names of inputs and outputs;
-            - a mapping of arrays, whose keys are the names of inputs and outputs, or ``x`` and ``y``;
+            - a mapping of arrays, whose keys are the names of inputs and outputs, or ``x`` and ``y``, or of paths of
+              ``.npy`` files; memory-mapped arrays stay in their files but for a batch;
             - a frame of polars or pandas, whose columns are as those of a table: ``target`` names that of the target;
             - a torch ``Dataset`` with a length, or two, the second of which is held out: items are (input, target), all
               inputs and then all targets, or mappings by name; or one of Hugging Face's, with its columns by name.

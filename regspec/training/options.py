@@ -58,8 +58,8 @@ class Options:
     data: Annotated[
         str,
         Option(
-            "digits, wine or another bundled set; a .npz, .csv or .parquet file; a folder of images; or "
-            "package.module:function.",
+            "digits, wine or another bundled set; a .npz, .csv or .parquet file; a folder of images or of "
+            ".npy files; or package.module:function.",
             section="data",
             key="train",
             is_path=True,

@@ -179,8 +179,9 @@ def _numbers(
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         value = value.float() if value.dtype == torch.bfloat16 else value  # which NumPy lacks
+    is_mapped = isinstance(value, np.memmap)  # which is neither copied nor looked through here
     try:
-        array = np.asarray(value)
+        array = value if is_mapped else np.asarray(value)
     except (TypeError, ValueError) as error:
         raise RegspecError(Problem(f"the numbers {what} of '{source}' are no array: {error}")) from None
     if takes_words and array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat):
@@ -189,6 +190,8 @@ def _numbers(
         raise RegspecError(Problem(f"the numbers {what} of '{source}' are no numbers, but {_kind(array)}"))
     if array.ndim == 0:
         raise RegspecError(Problem(f"the numbers {what} of '{source}' are one number, and not one for each example"))
+    if is_mapped:
+        return array
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise RegspecError(
             Problem(f"the numbers {what} of '{source}' go up to {array.max()}, which int64 does not hold")

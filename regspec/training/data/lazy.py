@@ -156,6 +156,9 @@ def data_of(parts: Sequence[Source], graph: Graph, wanted: Sequence[Wanted], div
     if known is not None and len(parts) == 1:
         rows = divided([tensor for (tensor,), _ in fitted])
     targets = tuple(target for _, target in fitted)
-    sources = [parts[0], parts[-1]]
-    train, held_out = (Lazy.of(each, graph, targets, own).checked() for each, own in zip(sources, rows, strict=True))
+    for each in parts:
+        Lazy.of(each, graph, targets).checked()  # in the order of a file, which reads no place twice
+    train, held_out = (
+        Lazy.of(each, graph, targets, own) for each, own in zip((parts[0], parts[-1]), rows, strict=True)
+    )
     return Data(train, held_out, targets)

@@ -14,7 +14,7 @@ from regspec.graph.network import Graph
 from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.columns import ColumnSection
-from regspec.training.data import arrays, images, lazy, memory, tables
+from regspec.training.data import arrays, images, lazy, mapped, memory, tables
 from regspec.training.data.columns import Fitted
 from regspec.training.data.datasets import datasets_in
 from regspec.training.data.examples import Data, InMemory
@@ -51,6 +51,7 @@ def load_data(
             - a set that scikit-learn brings along: ``breast_cancer``, ``diabetes``, ``digits``, ``iris``, ``wine``;
             - an ``.npz`` file: the inputs by their names (or ``x`` where there is one), and the targets by those of the
               outputs (or ``y`` where there is one);
+            - a folder of ``.npy`` files, with names as those of an ``.npz``, which may be larger than memory;
             - a ``.csv`` or ``.parquet`` file: a column for each number, and the targets by the outputs' names; that of
               an only output is the last column, unless it is said, or one has its name. A
               model with one input takes all other columns in their order; with several, an input of one number takes
@@ -177,6 +178,13 @@ def read(
         return [arrays.npz(source, graph, wanted)], None
     if ending in tables.ENDINGS:
         return [tables.arrays_of(tables.read_table(source), graph, wanted, columns)], None
+    if mapped.has_arrays(source):
+        return mapped.of_folder(source, graph, wanted), None
+    if ending == mapped.ENDING:
+        what = f"'{source}' is one array, and the inputs and targets are several"
+        raise RegspecError(
+            Problem(what, "--data takes the folder, with an .npy of each one's name, or x.npy and y.npy")
+        )
     inputs = {x.source for x in graph.inputs}
     if ":" not in source and (said := [each.said.target for each in wanted if each.said.target not in {None, *inputs}]):
         raise RegspecError(Problem(f"the target '{said[0]}' would be one of a file's, but '{source}' has its own"))
@@ -188,8 +196,9 @@ def read(
         return images.read_images(source, graph, wanted, names)
     if ":" in source:
         result = called(source)
-        return datasets_in(result, source) or arrays.called_for(result, graph, source, wanted), None
-    files = "a .npz, .csv or .parquet file, a folder of images"
+        found = datasets_in(result, source)
+        return found or mapped.mapped(arrays.called_for(result, graph, source, wanted), source), None
+    files = "a .npz, .csv or .parquet file, a folder of images or of .npy files"
     hint = did_you_mean(source, BUNDLED) or f"it may be {', '.join(BUNDLED)}, {files}, or module:function"
     raise RegspecError(Problem(f"'{source}' is no data to train on", hint))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.arrays import Arrays, by_name, checked, targets_of
 from regspec.training.data.datasets import Columned, Items, datasets_in
+from regspec.training.data.mapped import Mapped, mapped, opened
 from regspec.training.data.tables import Table, arrays_of
 from regspec.training.data.wanted import Columns, Wanted
 
@@ -24,13 +26,14 @@ TOLD = (
 
 def given(
     data: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None
-) -> Sequence[Arrays | Items | Columned]:
+) -> Sequence[Arrays | Items | Columned | Mapped]:
     """The part of data in memory, or the part to train on and the one held out.
 
     Args:
-        data: A frame, whose columns are as those of a file; a mapping of arrays, whose keys are as those of an
-            ``.npz``; a pair (inputs, targets), or two in one tuple, the second of which is held out. Where no targets
-            are wanted, the inputs alone: an array, a frame, or several in a list or by name.
+        data: A frame, whose columns are as those of a file; a mapping of arrays, or of paths of ``.npy`` files, whose
+            keys are as those of an ``.npz``; a pair (inputs, targets), or two in one tuple, the second of which is held
+            out; or a dataset, or two. Where no targets are wanted, the inputs alone: an array, a frame, or several in a
+            list or by name.
         graph: the model's.
         wanted: the outputs that get targets.
         columns: which columns of a frame are what, where a run has said so before.
@@ -43,13 +46,14 @@ def given(
     if is_frame(data):
         return [arrays_of(_table(data), graph, wanted, columns)]
     if isinstance(data, Mapping):
-        return [by_name(data, graph, NAME, wanted)]
+        arrays = {name: opened(each) if isinstance(each, (str, Path)) else each for name, each in data.items()}
+        return mapped([by_name(arrays, graph, NAME, wanted)], NAME)
     if not wanted:
-        return [checked(data, {}, graph, NAME, wanted)]
+        return mapped([checked(data, {}, graph, NAME, wanted)], NAME)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 4):
         raise RegspecError(Problem(f"'{NAME}' is {type(data).__name__}, and no data to train on", TOLD))
     pairs = [data[:2], *([data[2:]] if data[2:] else [])]
-    return [_pair(inputs, targets, graph, wanted, columns) for inputs, targets in pairs]
+    return mapped([_pair(inputs, targets, graph, wanted, columns) for inputs, targets in pairs], NAME)
 
 
 def _pair(inputs: Any, targets: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None) -> Arrays:
