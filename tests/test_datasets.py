@@ -20,7 +20,7 @@ from regspec.graph.loading import graph_of
 from regspec.training.data import load_data
 from regspec.training.data.lazy import SAMPLE
 
-from .test_using import KINDS, NET, PRICE, TWO, WORDS, X, trained, weights
+from .test_using import KINDS, NET, PRICE, TWO, WORDS, Frame, X, trained, weights
 
 
 class Items(Dataset[Any]):
@@ -84,6 +84,14 @@ def test_a_dataset_trains_as_arrays_do(form: str, tmp_path: Path) -> None:
     assert said.tolist() == expected.predict(X).values.tolist()
     found = run.evaluate(FORMS[form]()).outputs["kind"].metrics["accuracy"]
     assert found == pytest.approx(metrics.accuracy_score(target.astype(said.dtype), said))
+
+
+def test_a_frame_that_has_column_names_is_a_frame(tmp_path: Path) -> None:
+    """As Arrow's tables are."""
+    frame: Any = Frame(x=X[:, 0], b=X[:, 1], c=X[:, 2], kind=WORDS)
+    frame.column_names = ["x", "b", "c", "kind"]
+    expected = trained(tmp_path, data=(X, WORDS), name="arrays")
+    torch.testing.assert_close(weights(trained(tmp_path, data=frame)), weights(expected), rtol=0, atol=0)
 
 
 def test_several_inputs_and_outputs(tmp_path: Path) -> None:
@@ -216,8 +224,8 @@ FAULTS: list[tuple[Any, list[str]]] = [
         ["does not give its items", "KeyError: 'gone'", "test_datasets.py"],
     ),
     (lambda: Items(pair, 1), ["1 example, too few to hold some out"]),
-    (lambda: (Items(pair), X), ["a dataset beside ndarray", "one that is held out"]),
-    (lambda: (Items(pair), Items(pair), Items(pair)), ["'data' has 3"]),
+    (lambda: (Items(pair), X), ["a ndarray beside datasets", "one that is held out"]),
+    (lambda: (Items(pair), Items(pair), Items(pair)), ["'data' has 3 datasets"]),
     (lambda: Table(x=X.tolist(), id=KINDS.tolist()), ["no array 'y'", "it has id, x"]),
 ]
 

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
+from typing import Any, Protocol
 
 import torch
-from torch.utils.data import Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from regspec.text.problems import Problem, RegspecError
+from regspec.training.data.examples import Examples
+from regspec.training.data.streams import Streamed
+
+
+class Parts(Sized, Protocol):
+    """The batches of an epoch, by their sizes."""
+
+    def whole(self, index: int) -> int:
+        """How many examples a batch has over all processes."""
+        ...
+
+
+def share(parts: Parts, index: int, several: int) -> float:
+    """How much of a step's ``several`` batches this one is, times their number; the last step may have fewer."""
+    first = index // several * several
+    sizes = [parts.whole(each) for each in range(first, min(first + several, len(parts)))]
+    return several * parts.whole(index) / sum(sizes)
 
 
 class Batches(Sampler[list[int]]):
@@ -55,8 +76,59 @@ class Batches(Sampler[list[int]]):
         """How many examples a batch has over all processes."""
         return self.size if index < self.batches - 1 else self.count - index * self.size
 
-    def share(self, index: int, several: int) -> float:
-        """How much of a step's ``several`` batches this one is, times their number; the last step may have fewer."""
-        first = index // several * several
-        sizes = [self.whole(each) for each in range(first, min(first + several, self.batches))]
-        return several * self.whole(index) / sum(sizes)
+
+class Passes:
+    """The batches of a stream, which come as they are: an epoch is one pass.
+
+    What a loader draws from torch's generator follows from the seed and the epoch, so that a resumed run takes the same
+    batches, where the stream has no state of its own.
+
+    Args:
+        examples: the stream's.
+        seed: of what it draws; None to leave the generator alone.
+    """
+
+    batch_sampler = None  # for which Lightning asks whatever has a sampler
+
+    def __init__(self, examples: Streamed, *, seed: int | None = None) -> None:
+        self.examples = examples
+        self.seed = seed
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> Passes:
+        """Itself, which Lightning tells the epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch comes next: Lightning says so before each."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.examples.sizes)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        if self.seed is not None:  # with the first batch: Lightning asks for an iterator before it says the epoch
+            torch.manual_seed(self.seed * 1_000_003 + self.epoch)
+        yield from self.examples
+
+    def whole(self, index: int) -> int:
+        """How many examples a batch has."""
+        return self.examples.sizes[min(index, len(self) - 1)]  # a pass may be longer than the first
+
+
+def batches_in(
+    examples: Examples, size: int, *, seed: int | None = None, rank: int = 0, processes: int = 1
+) -> Batches | Passes:
+    """The batches of an epoch, as `Batches` has them, or as they come. Raises `RegspecError` on several processes."""
+    if not isinstance(examples, Streamed):
+        return Batches(len(examples), size, seed=seed, rank=rank, processes=processes)
+    if processes > 1:
+        what = f"'{examples.stream.name}' gives whole batches, which several processes can't share"
+        raise RegspecError(Problem(what, "a torch Dataset with a length is shared; or --devices 1"))
+    return Passes(examples, seed=seed)
+
+
+def loader_of(examples: Any, order: Batches | Passes) -> Any:
+    """What gives whole batches, each of which is one indexing of the examples; or the stream itself."""
+    return order if isinstance(order, Passes) else DataLoader(examples, sampler=order, batch_size=None)

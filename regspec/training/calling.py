@@ -43,7 +43,9 @@ def train(
               ``.npy`` files; memory-mapped arrays stay in their files but for a batch;
             - a frame of polars or pandas, whose columns are as those of a table: ``target`` names that of the target;
             - a torch ``Dataset`` with a length, or two, the second of which is held out: items are (input, target), all
-              inputs and then all targets, or mappings by name; or one of Hugging Face's, with its columns by name.
+              inputs and then all targets, or mappings by name; or one of Hugging Face's, with its columns by name;
+            - a ``DataLoader``, an ``IterableDataset``, or a function that gives an iterator of batches anew for each
+              epoch, with what is held out after it: ``(loader, dataset)``.
         outputs: How each output learns: ``{"price": {"loss": "huber", "weight": 0.3}}``.
         folder: Where the run lies, which must be empty or not be there; one of its own under ``runs`` when absent.
         parameters: Values of the spec's parameters in place of its defaults.

@@ -15,7 +15,7 @@ from regspec.modules.measuring import outermost, regularization_loss, regulariza
 from regspec.runtime.penalties.state import terms_in
 from regspec.runtime.penalties.terms import Listener
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.batches import Batches
+from regspec.training.batches import Parts, share
 from regspec.training.metrics import OutputMetrics
 from regspec.training.objective import Objective, OutputLoss, Sum
 from regspec.training.optimizers import optimizer_of
@@ -38,7 +38,7 @@ class Training(lightning.LightningModule):
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, options: Options, batches: Batches, *, is_penalized: bool = True
+        self, model: nn.Module, objective: Objective, options: Options, batches: Parts, *, is_penalized: bool = True
     ) -> None:
         super().__init__()
         self.model = model
@@ -64,17 +64,17 @@ class Training(lightning.LightningModule):
         result = self.model(*inputs)
         sums = self.objective.sums(result, targets)
         penalty = regularization_loss(self.model)
-        share = self._share(len(targets[0]), index)
+        part = self._share(len(targets[0]), index)
         losses = [
-            self._scaled(loss, each, share) * loss.target.wanted.said.weight
+            self._scaled(loss, each, part) * loss.target.wanted.said.weight
             for loss, each in zip(self.objective, sums, strict=True)
         ]
         self._add_losses("data_loss", sums)
         self._add("penalty", Sum(penalty * len(targets[0]), len(targets[0])))
         self._measure("trained", result, targets)
-        loss = sum(losses[1:], losses[0]) + (penalty * share if self.is_penalized else 0)
+        loss = sum(losses[1:], losses[0]) + (penalty * part if self.is_penalized else 0)
         several = self.options.accumulate  # by which Lightning divides
-        return loss if several == 1 else loss * self.batches.share(index, several)
+        return loss if several == 1 else loss * share(self.batches, index, several)
 
     def _parted(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """A batch's inputs, and its targets."""
@@ -165,7 +165,7 @@ class Training(lightning.LightningModule):
         return bound_optimizer(self.model, self.options, steps, is_penalized=self.is_penalized, is_spread=is_spread)
 
 
-def steps_of(batches: Batches, several: int) -> int:
+def steps_of(batches: Parts, several: int) -> int:
     """How many steps of the optimizer an epoch has, each of ``several`` batches."""
     return math.ceil(len(batches) / several)
 

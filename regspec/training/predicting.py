@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.examples import Examples
+from regspec.training.data.streams import Streamed
 from regspec.training.losses import Kind
 from regspec.training.objective import Objective, OutputLoss, tensors_of
 
@@ -59,6 +60,10 @@ def batches_of(examples: Examples, size: int, device: torch.device) -> Iterator[
         size: how many were in a batch of the training. Small ones are taken more at a time.
         device: where.
     """
+    if isinstance(examples, Streamed):
+        for batch in examples:
+            yield tuple(each.to(device) for each in batch)
+        return
     count, first = len(examples), examples[range(1)]
     number = max(1, sum(each.numel() * each.element_size() for each in first))
     size = max(size, min(MOST, BYTES // number))

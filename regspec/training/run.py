@@ -21,7 +21,6 @@ from rich import get_console
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from torch.utils.data import DataLoader
 
 from regspec import __version__
 from regspec.graph.loading import graph_of, load
@@ -35,7 +34,7 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.training import data, resuming
 from regspec.training.activities import activities
 from regspec.training.averaging import Average
-from regspec.training.batches import Batches
+from regspec.training.batches import batches_in, loader_of
 from regspec.training.checking import checked_outputs
 from regspec.training.columns import columns_said
 from regspec.training.data.targets import Target
@@ -99,6 +98,7 @@ class Task:
                 outputs=said,
                 columns=columns,
                 seed=options.seed,
+                batch_size=options.batch_size,
             )
         with places.at("monitor"):
             monitor = monitor_of(options.monitor, loaded.targets)
@@ -288,8 +288,9 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         callbacks.append(RichProgressBar(leave=False))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
-    batches = Batches(len(loaded.train), options.batch_size, seed=options.seed, **shares)
-    held_out = Batches(len(loaded.held_out), options.batch_size, **shares)
+    with task.places.at("data"):
+        batches = batches_in(loaded.train, options.batch_size, seed=options.seed, **shares)
+        held_out = batches_in(loaded.held_out, options.batch_size, **shares)
     objective = task.objective()
     optimizer = bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
     if options.schedule is not None:
@@ -312,7 +313,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     if options.compile:
         model.compile()
     checkpoint = str(place.checkpoint) if place.checkpoint.exists() else None
-    loaders = _loader(loaded.train, batches), _loader(loaded.held_out, held_out)
+    loaders = loader_of(loaded.train, batches), loader_of(loaded.held_out, held_out)
     try:
         with _stopped_by_interrupts(trainer, epochs), faults():
             trainer.fit(training, loaders[0], loaders[1], ckpt_path=checkpoint)
@@ -335,11 +336,6 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         console.print(f"ended after {len(epochs.rows)} of {options.epochs} epochs: {why}", **PLAIN)
     epochs.finish(trainer)
     return epochs
-
-
-def _loader(examples: Any, order: Batches) -> DataLoader[Any]:
-    """A loader of whole batches, each of which is one indexing of the examples."""
-    return DataLoader(examples, sampler=order, batch_size=None)
 
 
 @contextmanager

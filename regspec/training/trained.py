@@ -165,6 +165,7 @@ def held_out(facts: Mapping[str, Any], spec: ModelSpec) -> Examples:
         outputs=said,
         columns=columns_said(options.columns),
         seed=options.seed,
+        batch_size=options.batch_size,
     )
     now = {target.name: target.as_dict() for target in data.targets}
     before = {name: {key: each.get(key) for key in now.get(name, {})} for name, each in facts["outputs"].items()}

@@ -122,24 +122,10 @@ def batch_of(batch: Any, graph: Graph, source: str, wanted: Sequence[Wanted], ro
     return checked(inputs, targets if wanted else {}, graph, source, wanted, rows)
 
 
-def datasets_in(data: Any, name: str) -> Sequence[Items | Columned]:
-    """The datasets that data are: one, or one to train on and another that is held out. None where it is no dataset.
-
-    Raises:
-        RegspecError: for a dataset beside something else.
-    """
-    given = data if isinstance(data, (tuple, list)) else [data]
-    found = [_dataset(each, name) for each in given]
-    known = [each for each in found if each is not None]
-    if not known or len(known) == len(found) <= 2:
-        return known
-    other = next((each for each, own in zip(given, found, strict=True) if own is None), known[0])
-    what = f"'{name}' has a dataset beside {type(other).__name__}" if len(found) <= 2 else f"'{name}' has {len(found)}"
-    raise RegspecError(Problem(f"{what}, and no data to train on", "one to train on, or that and one that is held out"))
-
-
-def _dataset(data: Any, name: str) -> Items | Columned | None:
-    if hasattr(data, "column_names") and hasattr(data, "__getitem__") and not isinstance(data, Mapping):
+def dataset_in(data: Any, name: str) -> Items | Columned | None:
+    """The dataset with a length that data are; None where they are none. Raises `RegspecError` for one without."""
+    is_table = isinstance(data, Mapping) or hasattr(data, "columns")  # in memory, as a frame is
+    if hasattr(data, "column_names") and hasattr(data, "__getitem__") and not is_table:
         return Columned(data, name)
     if not isinstance(data, Dataset) or isinstance(data, IterableDataset):
         return None

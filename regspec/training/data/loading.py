@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from regspec.graph.network import Graph
 from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.columns import ColumnSection
-from regspec.training.data import arrays, images, lazy, mapped, memory, tables
+from regspec.training.data import arrays, images, lazy, mapped, memory, streams, tables
 from regspec.training.data.columns import Fitted
-from regspec.training.data.datasets import datasets_in
 from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import fitted_inputs, goal_in
+from regspec.training.data.streams import Stream, batched_in
 from regspec.training.data.targets import fitted_target
 from regspec.training.data.wanted import Columns, Names, Wanted, wanted_outputs
 from regspec.training.options import BUNDLED, IN_MEMORY
@@ -27,7 +28,7 @@ from regspec.views.summary import plural
 
 HELD_OUT = 0.2
 Stored = arrays.Arrays | images.Files
-Part = Stored | lazy.Source
+Part = Stored | lazy.Source | Stream
 
 
 def load_data(
@@ -39,6 +40,7 @@ def load_data(
     outputs: Mapping[str, OutputSection] | None = None,
     columns: Mapping[str, ColumnSection] | None = None,
     seed: int = 0,
+    batch_size: int = 64,
 ) -> Data:
     """The data of a source, for a model's inputs; a fifth is held out unless the source says otherwise.
 
@@ -60,8 +62,8 @@ def load_data(
               them. Images get the input's channels (1: grey, 3: RGB, 4: RGBA) and its size, by bilinear
               interpolation; their numbers are 0 to 1 in an input of floating-point numbers, and 0 to 255 in one of
               whole numbers;
-            - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair; or a dataset, as
-              `regspec.train` takes it, or two;
+            - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair; or a dataset or
+              stream of batches, as `regspec.train` takes it, or two; or which yields batches;
             - or data in memory, as `regspec.train` takes them.
         graph: The model's graph.
         validation: What is held out, in place of a fifth: a source whose classes and columns are those of the first.
@@ -69,6 +71,7 @@ def load_data(
         outputs: What is said of outputs, by their names; those of which nothing is said do not learn then.
         columns: What becomes of columns of a table that are not taken as they are.
         seed: Which examples are held out; of classes, the same share of each.
+        batch_size: Of a stream of items, how many are put together.
 
     Raises:
         RegspecError: where the source can't be read, or does not fit the model.
@@ -80,13 +83,17 @@ def load_data(
         sources = [name_of(source), validation]
         parts = [*parts, _held_out(validation, sources[0], parts, names, graph, wanted)]
     source = sources[0]
+    if any(isinstance(each, Stream) for each in parts):
+        given = [replace(each, size=batch_size) if isinstance(each, Stream) else each for each in parts]
+        return streams.data_of([each for each in given if isinstance(each, (Stream, lazy.Source))], graph, wanted)
+    counted = [each for each in parts if not isinstance(each, Stream)]
     least = 2 if len(parts) == 1 else 1
-    if (number := min(map(_count, parts))) < least:
+    if (number := min(map(_count, counted))) < least:
         what = ", too few to hold some out" if len(parts) == 1 else " to train on or to hold out"
         raise RegspecError(Problem(f"'{source}' has {plural(number, 'example', 'examples')}{what}"))
-    if rows_of := [each for each in parts if isinstance(each, lazy.Source)]:
+    if rows_of := [each for each in counted if isinstance(each, lazy.Source)]:
         return lazy.data_of(rows_of, graph, wanted, lambda targets: _division(targets, seed))
-    stored = [each for each in parts if not isinstance(each, lazy.Source)]
+    stored = [each for each in counted if not isinstance(each, lazy.Source)]
     fitted = [
         fitted_target(
             [goal_in(part, each, own) for own, part in zip(sources, stored, strict=False)], names, each, source
@@ -104,7 +111,7 @@ def load_data(
     return Data(train, held_out, tuple(target for _, target in fitted), known)
 
 
-def _count(part: Part) -> int:
+def _count(part: Stored | lazy.Source) -> int:
     """How many examples a part has."""
     return len(part) if isinstance(part, lazy.Source) else min(map(len, part.targets.values()))
 
@@ -132,10 +139,15 @@ def _held_out(
     (held_out, *others), _ = read(validation, graph, wanted, columns, names)
     if others:
         raise RegspecError(Problem(f"'{validation}' has two parts, and one is to be held out"))
-    if any(isinstance(held_out, each) != isinstance(train, each) for each in (images.Files, lazy.Source)):
+    is_read = isinstance(train, (lazy.Source, Stream))  # in batches, whose classes are looked at as they come
+    if is_read and isinstance(held_out, arrays.Arrays) and not isinstance(held_out, tables.Tabular):
+        held_out = mapped.Mapped(held_out, validation)
+    if is_read != isinstance(held_out, (lazy.Source, Stream)) or (
+        isinstance(held_out, images.Files) != isinstance(train, images.Files)
+    ):
         raise RegspecError(Problem(f"'{validation}' is to be held out, but is no data like '{source}'"))
-    if isinstance(train, lazy.Source) or isinstance(held_out, lazy.Source):
-        return held_out  # whose classes are looked at when they are read
+    if isinstance(train, (lazy.Source, Stream)) or isinstance(held_out, (lazy.Source, Stream)):
+        return held_out
     for name, goal in train.targets.items():
         other = held_out.targets[name]
         if goal.dtype.kind == other.dtype.kind == "U" and (new := sorted({*other.tolist()} - {*goal.tolist()})):
@@ -196,7 +208,9 @@ def read(
         return images.read_images(source, graph, wanted, names)
     if ":" in source:
         result = called(source)
-        found = datasets_in(result, source)
+        if isinstance(result, Iterator):  # a generator, which is begun anew for each epoch
+            return [Stream(lambda size: called(source), source)], None
+        found = batched_in(result, source)
         return found or mapped.mapped(arrays.called_for(result, graph, source, wanted), source), None
     files = "a .npz, .csv or .parquet file, a folder of images or of .npy files"
     hint = did_you_mean(source, BUNDLED) or f"it may be {', '.join(BUNDLED)}, {files}, or module:function"

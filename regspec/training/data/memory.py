@@ -12,28 +12,28 @@ import numpy as np
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.arrays import Arrays, by_name, checked, targets_of
-from regspec.training.data.datasets import Columned, Items, datasets_in
 from regspec.training.data.mapped import Mapped, mapped, opened
+from regspec.training.data.streams import Batched, batched_in
 from regspec.training.data.tables import Table, arrays_of
 from regspec.training.data.wanted import Columns, Wanted
 
 NAME = "data"  # what messages call them
 TOLD = (
     "it may be (inputs, targets), with or without a held-out pair after them; a mapping of arrays; a frame; or a "
-    "torch Dataset, with or without a held-out one after it"
+    "torch Dataset, DataLoader or function of batches, with or without a held-out one after it"
 )
 
 
 def given(
     data: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None
-) -> Sequence[Arrays | Items | Columned | Mapped]:
+) -> Sequence[Arrays | Batched | Mapped]:
     """The part of data in memory, or the part to train on and the one held out.
 
     Args:
         data: A frame, whose columns are as those of a file; a mapping of arrays, or of paths of ``.npy`` files, whose
             keys are as those of an ``.npz``; a pair (inputs, targets), or two in one tuple, the second of which is held
-            out; or a dataset, or two. Where no targets are wanted, the inputs alone: an array, a frame, or several in a
-            list or by name.
+            out; or a dataset or a stream of batches, or two. Where no targets are wanted, the inputs alone: an array, a
+            frame, or several in a list or by name.
         graph: the model's.
         wanted: the outputs that get targets.
         columns: which columns of a frame are what, where a run has said so before.
@@ -41,7 +41,7 @@ def given(
     Raises:
         RegspecError: where it is none of these, or does not fit the model.
     """
-    if found := datasets_in(data, NAME):
+    if found := batched_in(data, NAME):
         return found
     if is_frame(data):
         return [arrays_of(_table(data), graph, wanted, columns)]
