@@ -38,6 +38,7 @@ from regspec.training.averaging import Average
 from regspec.training.batches import Batches
 from regspec.training.checking import checked_outputs
 from regspec.training.columns import columns_said
+from regspec.training.data.images import Images
 from regspec.training.data.targets import Target
 from regspec.training.engine import faults, quiet, trainer_of
 from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
@@ -154,6 +155,7 @@ class Task:
             "classes": None if self.loaded.classes is None else [*self.loaded.classes],
             "outputs": {loss.target.name: loss.as_dict() for loss in self.objective()},
             "columns": None if self.loaded.columns is None else self.loaded.columns.as_dict(),
+            "images": self.loaded.train.form.as_dict() if isinstance(self.loaded.train, Images) else None,
             "examples": len(self.loaded.train),
             "held_out": len(self.loaded.held_out),
             "epochs": 0,
