@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import regspec
 from regspec.graph.loading import graph_of
 from regspec.training.exporting.comparing import cases_of, difference
-from regspec.training.objective import tensors_of
+from regspec.training.measures.objective import tensors_of
 
 from .commands import command
 from .test_using import SAID, WORDS, X, trained

@@ -16,8 +16,8 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.views.summary import plural
 
 if TYPE_CHECKING:
-    from regspec.training.evaluating import OutputFigures
-    from regspec.training.trained import Run
+    from regspec.training.runs.evaluating import OutputFigures
+    from regspec.training.runs.trained import Run
 
 CONFUSED = 20  # classes in a matrix, at most
 SHOWN = 10  # rows of a table
@@ -129,7 +129,7 @@ def predict(
     A table keeps its own columns. Those that were inputs in training are found by their names, whatever their order.
     """
     trained = _loaded(run, "predict")
-    from regspec.training.tabulating import WRITTEN, content, table_of
+    from regspec.training.runs.tabulating import WRITTEN, content, table_of
 
     ending = output.suffix.lower() if output else ""
     if output is not None and ending not in WRITTEN:
@@ -179,7 +179,7 @@ def export(
 def _loaded(folder: Path, command: str) -> Run:
     """The run in a folder. Raises `RegspecError`."""
     try:
-        from regspec.training.trained import load_run
+        from regspec.training.runs.trained import load_run
     except ImportError as error:
         raise RegspecError(Problem(f"{command} needs {error.name}", "pip install 'regspec[train]'")) from None
     return load_run(folder)

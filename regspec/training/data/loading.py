@@ -12,15 +12,15 @@ from torch import Tensor
 
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.training.columns import ColumnSection
 from regspec.training.data import arrays, images, memory, tables
 from regspec.training.data.columns import Fitted
 from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import fitted_inputs, shaped
 from regspec.training.data.targets import fitted_target
 from regspec.training.data.wanted import Array, Columns, Names, Wanted, wanted_outputs
-from regspec.training.options import BUNDLED, IN_MEMORY
-from regspec.training.outputs import OutputSection
+from regspec.training.options.columns import ColumnSection
+from regspec.training.options.options import BUNDLED, IN_MEMORY
+from regspec.training.options.outputs import OutputSection
 from regspec.views.summary import plural
 
 HELD_OUT = 0.2

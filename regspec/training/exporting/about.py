@@ -9,7 +9,7 @@ from regspec import __version__
 from regspec.code.shapes import text
 from regspec.graph.network import Graph
 from regspec.training.data.arrays import DIVIDED
-from regspec.training.objective import Objective, OutputLoss
+from regspec.training.measures.objective import Objective, OutputLoss
 
 SHOWN = 12  # names in a line, at most
 

@@ -12,7 +12,7 @@ from regspec.graph.network import Graph
 from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.fitting import Bounds, index_bounds
-from regspec.training.objective import tensors_of
+from regspec.training.measures.objective import tensors_of
 
 LENGTHS = (5, 8, 12, 16, 32, 64, 128, 256)  # of axes whose size is known only at run time
 BATCHES = (1, 5)

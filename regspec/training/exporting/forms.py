@@ -24,8 +24,8 @@ from regspec.targets.source import source
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.exporting.about import output_names
 from regspec.training.exporting.comparing import Cases, Tensors, reason
-from regspec.training.folder import as_safetensors
-from regspec.training.objective import tensors_of
+from regspec.training.measures.objective import tensors_of
+from regspec.training.runs.folder import as_safetensors
 
 MOST = 2**31 - 2**20  # bytes of weights in one file of ONNX
 _OPERATOR = re.compile(r"OpOverload\(op='([\w.]+)'")

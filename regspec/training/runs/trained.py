@@ -16,20 +16,20 @@ from regspec.modules.building import build
 from regspec.report.runs import METRICS, read_metrics
 from regspec.specs.model import ModelSpec
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.columns import columns_said
 from regspec.training.data import load_data
 from regspec.training.data.examples import Examples
 from regspec.training.data.known import load_inputs, load_known
-from regspec.training.folder import Folder
-from regspec.training.objective import Objective
-from regspec.training.options import Options
-from regspec.training.outputs import outputs_said
-from regspec.training.predicting import Prediction, predictions
-from regspec.training.restoring import columns_of, load_kept, objective_of
+from regspec.training.measures.objective import Objective
+from regspec.training.options.columns import columns_said
+from regspec.training.options.options import Options
+from regspec.training.options.outputs import outputs_said
+from regspec.training.runs.folder import Folder
+from regspec.training.runs.predicting import Prediction, predictions
+from regspec.training.runs.restoring import columns_of, load_kept, objective_of
 
 if TYPE_CHECKING:
-    from regspec.training.evaluating import Evaluation
     from regspec.training.exporting.exported import Exported
+    from regspec.training.runs.evaluating import Evaluation
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ class Run:
         Example:
             ``run.evaluate("test.csv").outputs["price"].metrics["mae"]``
         """
-        from regspec.training.evaluating import evaluation  # torchmetrics takes a second, which predictions do not need
+        from regspec.training.runs.evaluating import (
+            evaluation,
+        )  # torchmetrics takes a second, which predictions do not need
 
         facts, objective = self._known()
         if data is None:
