@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import regspec
 from regspec.graph.loading import graph_of
+from regspec.training.exporting import forms
 from regspec.training.exporting.comparing import cases_of, difference
 from regspec.training.measures.objective import tensors_of
 
@@ -322,7 +323,12 @@ RECURRENT = SEQUENCE.replace("Conv1D: {name: conv, filters: 4, kernel_size: 3, p
 SCHEDULED = DENSE.replace("kernel_regularizer: l2", "kernel_regularizer: {l2: 0.1, schedule: {warmup: 9}}")
 REFUSED: dict[str, tuple[str, Any, str, str]] = {
     "an operator": (INVERSE, (X, X), "net.onnx", r"has no 'prims.erf_inv', which the line 'return .*erfinv\(\)' needs"),
-    "a loop": (RECURRENT, (STEPS, STEPS % 3), "net.pt2", "for 5 steps where 'x' has null\n.*give it a size"),
+    "a loop": (
+        RECURRENT,
+        (STEPS, STEPS % 3),
+        "net.pt2",
+        "for 5 steps where 'x' has null\n.*give it a size in the spec.yaml of a copy of the run",
+    ),
     "a schedule": (SCHEDULED, (X, WORDS), "net.py", "hidden.kernel follows a schedule(.*\n)*.*another format"),
 }
 
@@ -335,6 +341,25 @@ def test_what_a_form_can_not_hold(name: str, tmp_path: Path) -> None:
     with pytest.raises(regspec.RegspecError, match=message):
         run.export(tmp_path / file)
     assert not (tmp_path / file).exists()
+
+
+def test_a_loop_with_a_size(tmp_path: Path) -> None:
+    """As the message has it: the weights go with any number of steps."""
+    run = trained(tmp_path, RECURRENT, (STEPS, STEPS % 3), epochs=1)
+    place = run.folder / "spec.yaml"
+    place.write_text(place.read_text().replace("[null]", "[6]"))
+    regspec.load_run(run.folder).export(tmp_path / "net.pt2")
+    with torch.no_grad():
+        got = by_pt2(tmp_path / "net.pt2", run, torch.as_tensor(STEPS[:5]))
+        torch.testing.assert_close(got[0], run.model(torch.as_tensor(STEPS[:5])), rtol=1e-5, atol=1e-5)
+
+
+def test_more_than_a_file_of_onnx_holds(
+    run_of: Callable[[str], regspec.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "MOST", 4 * (3 * 5 + 5 + 5 * 3 + 3) - 1)
+    with pytest.raises(regspec.RegspecError, match=r"holds 2 GB, but the weights are 152 bytes\n.*pt2 holds more"):
+        run_of("classes").export(tmp_path / "net.onnx")
 
 
 def broken(_: tuple[Tensor, ...]) -> Sequence[Tensor]:

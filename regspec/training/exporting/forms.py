@@ -113,7 +113,9 @@ def _program(subject: Subject) -> torch.export.ExportedProgram:
         other = "source and safetensors go without torch.export"
         if found := _FIXED.search(str(error)):
             what = f"torch.export writes out the model for {found[3]} steps where '{found[1]}' has null"
-            raise RegspecError(Problem(what, f"give it a size in the spec; or {other}")) from None
+            raise RegspecError(
+                Problem(what, f"give it a size in the spec.yaml of a copy of the run; or {other}")
+            ) from None
         raise RegspecError(Problem(f"torch.export can't take the model: {reason(error)}", other)) from None
 
 
