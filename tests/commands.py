@@ -33,7 +33,7 @@ PRELOADED = [
     "torch.distributed.tensor.debug",
     "sklearn.datasets",
     "regspec.cli",
-    "regspec.training.run",
+    "regspec.training.loop.run",
     "regspec.training.tuning.search",
 ]
 PROCESSES.set_forkserver_preload(PRELOADED)

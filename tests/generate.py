@@ -13,7 +13,7 @@ from pathlib import Path
 
 import regspec
 from regspec.targets.python.imports import order_of
-from regspec.training.schema import training_schema
+from regspec.training.options.schema import training_schema
 from regspec.views.markdown import page
 from regspec.views.reference import reference
 from regspec.views.schema import rules_schema, spec_schema

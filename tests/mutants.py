@@ -551,14 +551,14 @@ MUTANTS = (
     # -- training ------------------------------------------------------------------------------------------------------
     Mutant(
         "a probability above 0 is a yes",
-        "training/module.py",
+        "training/loop/module.py",
         "(0.5 if self.gives_probabilities else 0.0)",
         "0.0",
         "tests/test_training.py -k accuracy",
     ),
     Mutant(
         "each epoch takes the examples in the same order",
-        "training/batches.py",
+        "training/loop/batches.py",
         "self.seed * 1_000_003 + self.epoch",
         "self.seed * 1_000_003",
         "tests/test_training.py -k epoch",

@@ -20,9 +20,9 @@ from regspec.graph.loading import graph_of
 from regspec.report.findings import account, headline
 from regspec.report.runs import read_runs
 from regspec.training.data import load_data
-from regspec.training.folder import Folder
-from regspec.training.options import Options
-from regspec.training.run import Run, resume, train
+from regspec.training.loop.run import Run, resume, train
+from regspec.training.options.options import Options
+from regspec.training.runs.folder import Folder
 
 NET = """\
 regspec: 1

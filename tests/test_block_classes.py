@@ -350,6 +350,77 @@ CASES = {
         (),
         ((7, 3),),
     ),
+    "what a block computes from its parameter": Case(
+        """
+        parameters: {expansion: 3}
+        inputs: {x: {shape: [7]}}
+        blocks:
+          mlp:
+            parameters: {units: null, inner: $units * $expansion, reduced: $units // 2}
+            layers:
+              - Dense: {name: up, units: $inner}
+              - LayerNormalization: {name: norm}
+              - Dense: {name: gate, units: $reduced}
+              - Dense: {name: down, units: $units * 2}
+        layers: [mlp: {units: 4}, mlp: {units: 7}, mlp: {units: 10}]
+        """,
+        1,
+        (
+            "def __init__(self, in_features: int, units: int) -> None:",
+            "inner = units * 3",
+            "self.norm = nn.LayerNorm(inner, eps=0.001)",
+            "reduced = units // 2",
+            "self.gate = nn.Linear(inner, reduced)",
+            "self.down = nn.Linear(reduced, units * 2)",
+            "Mlp(in_features=8, units=7)",
+        ),
+        ((7,),),
+    ),
+    "a parameter that is computed, but given at one use": Case(
+        """
+        inputs: {x: {shape: [7]}}
+        blocks:
+          mlp:
+            parameters: {units: null, inner: $units * 3}
+            layers:
+              - Dense: {name: up, units: $inner}
+              - Dense: {name: down, units: $units}
+        layers: [mlp: {units: 4}, mlp: {units: 5, inner: 11}, mlp: {units: 6}]
+        """,
+        1,
+        ("inner: int, units: int", "nn.Linear(inner, units)", "Mlp(in_features=4, inner=11, units=5)"),
+        ((7,),),
+    ),
+    "sums, and formulas of two parameters, are none": Case(
+        """
+        inputs: {x: {shape: [7]}}
+        blocks:
+          mlp:
+            parameters: {units: null, factor: null, inner: $units * $factor, more: $units + 3}
+            layers:
+              - Dense: {name: up, units: $inner}
+              - Dense: {name: side, units: $more}
+              - Dense: {name: down, units: $units}
+        layers: [mlp: {units: 4, factor: 2}, mlp: {units: 5, factor: 3}, mlp: {units: 8, factor: 5}]
+        """,
+        1,
+        ("inner: int, more: int, units: int",),
+        ((7,),),
+    ),
+    "padding that follows from a kernel": Case(
+        """
+        inputs: {x: {shape: [3, 9, 8]}}
+        blocks:
+          conv:
+            parameters: {kernel: 3}
+            layers:
+              - Conv2D: {name: conv, filters: 3, kernel_size: $kernel, padding: same}
+        layers: [conv: {kernel: 3}, conv: {kernel: 5}, Flatten, Dense: {units: 2}]
+        """,
+        1,
+        ("def __init__(self, kernel: int) -> None:", "nn.Conv2d(3, 3, kernel, padding=kernel // 2)"),
+        ((3, 9, 8),),
+    ),
     "a start that is a number": Case(
         """
         inputs: {x: {shape: [7]}}
@@ -369,7 +440,7 @@ CASES = {
 
 def flat(document: dict[str, Any]) -> dict[str, Any]:
     """The same network without blocks: their layers in place, one after the other."""
-    blocks = document.pop("blocks", {})
+    blocks, parameters = document.pop("blocks", {}), document.pop("parameters", {})
 
     def unfolded(
         entries: list[Any], prefix: str, known: dict[str, str], values: dict[str, Any], last: str
@@ -396,7 +467,9 @@ def flat(document: dict[str, Any]) -> dict[str, Any]:
                 known[name] = known[f"{name}!"] = f"{prefix}{name}"
             else:
                 block, repeat = blocks[kind], fields.pop("repeat", None)
-                given = {**values, **(block.get("parameters") or {}), **fields}
+                given = {**values, **fields}
+                for parameter, default in (block.get("parameters") or {}).items():
+                    given[parameter] = fields[parameter] if parameter in fields else substituted(default, given)
                 for copy_ in range(repeat or 1):
                     inner = f"{prefix}{name}_{copy_ + 1}_"
                     own = dict(zip(block.get("inputs", ["input"]), inputs, strict=True))
@@ -413,7 +486,7 @@ def flat(document: dict[str, Any]) -> dict[str, Any]:
                     inputs = [*(outputs.values() or [final]), *inputs[len(outputs) or 1 :]]
             last = name
 
-    document["layers"] = [*unfolded(document["layers"], "", {}, {}, [*document["inputs"]][-1])]
+    document["layers"] = [*unfolded(document["layers"], "", {}, parameters, [*document["inputs"]][-1])]
     return document
 
 
@@ -422,7 +495,11 @@ def substituted(value: Any, values: dict[str, Any]) -> Any:
         return {key: substituted(each, values) for key, each in value.items()}
     if isinstance(value, list):
         return [substituted(each, values) for each in value]
-    return values[value[1:]] if isinstance(value, str) and value.startswith("$") else value
+    if not isinstance(value, str) or "$" not in value:
+        return value
+    if value[1:] in values:
+        return values[value[1:]]
+    return eval(re.sub(r"\$(\w+)", lambda name: str(values[name[1]]), value))  # arithmetic of this file
 
 
 def documents(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -478,7 +555,7 @@ def test_it_starts_as_its_layers_do(case: Case) -> None:
 
 def largest(document: dict[str, Any]) -> list[float]:
     """The largest number of each parameter, of 16 models: some have but a few."""
-    spec = regspec.loads(yaml.safe_dump(document))
+    spec = regspec.loads(yaml.safe_dump(document, sort_keys=False))
     models = [regspec.build(spec, seed=seed) for seed in range(16)]
     return [
         max(each.abs().max().item() for each in drawn) for drawn in zip(*(m.parameters() for m in models), strict=True)

@@ -22,8 +22,8 @@ from torch.optim import SGD
 
 import regspec
 from regspec.runtime import Regularized
-from regspec.training.module import bound_optimizer
-from regspec.training.options import Options
+from regspec.training.loop.module import bound_optimizer
+from regspec.training.options.options import Options
 from tests.net import (
     HIDDEN,
     RULES,

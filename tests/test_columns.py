@@ -21,8 +21,8 @@ from torch.nn import functional as F
 import regspec
 from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.columns import ColumnSection, columns_said
 from regspec.training.data.columns import Fitted, fitted
+from regspec.training.options.columns import ColumnSection, columns_said
 
 from .commands import command
 

@@ -165,7 +165,7 @@ def test_a_command_that_is_shown(
     for word in arguments:
         if re.fullmatch(r"runs/\w+", word) and name in ("report", "plot"):
             shutil.copytree(run, tmp_path / word)
-        if re.fullmatch(r"runs/\w+", word) and name in ("evaluate", "predict"):
+        if re.fullmatch(r"runs/\w+", word) and name in ("evaluate", "predict", "export"):
             training = ["train", "net.yaml"] + (["--data", "prices.csv"] if "prices" in word else [])
             assert command(*training, "--epochs", "1", "-o", word, cwd=tmp_path).code == 0
     if "ported/spec.yaml" in arguments:

@@ -171,7 +171,7 @@ def test_a_function_gives_datasets_and_its_run_is_resumed(tmp_path: Path, monkey
     module.both = lambda: (Items(pair, 30), Items(pair, 10))
     module.one = lambda: Items(pair)
     monkeypatch.setitem(sys.modules, "given_datasets", module)
-    from regspec.training import run as running
+    from regspec.training.loop import run as running
 
     whole = trained(tmp_path, data="given_datasets:both", epochs=4)
     trained(tmp_path, data="given_datasets:both", name="part", epochs=2)

@@ -15,7 +15,7 @@ from sklearn import metrics
 from torch.nn import functional as F
 
 import regspec
-from regspec.training.evaluating import Evaluation
+from regspec.training.runs.evaluating import Evaluation
 
 from .commands import command
 
@@ -220,7 +220,7 @@ def test_no_better_than_the_most_frequent_class_is_said(table: Path) -> None:
     always.mkdir(exist_ok=True)
     for name in ("spec.yaml", "run.json", "metrics.csv"):
         (always / name).write_bytes((table / "run" / name).read_bytes())
-    from regspec.training.folder import Folder
+    from regspec.training.runs.folder import Folder
 
     Folder(always).write_weights(model.state_dict(), epoch=1, steps=1)
     done = command("evaluate", "always", "--data", "data.csv", cwd=table)

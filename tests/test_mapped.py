@@ -15,9 +15,9 @@ import torch
 
 import regspec
 from regspec.graph.loading import graph_of
-from regspec.training import run as running
 from regspec.training.data import load_data, mapped
 from regspec.training.data.lazy import SAMPLE
+from regspec.training.loop import run as running
 
 from .test_using import KINDS, NET, PRICE, TWO, WORDS, X, trained, weights
 

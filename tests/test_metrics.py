@@ -14,8 +14,8 @@ from sklearn import metrics as theirs
 from torch import Tensor
 
 import regspec
-from regspec.training.losses import Kind
-from regspec.training.metrics import _OF_CLASSES, _OF_QUANTITIES, OutputMetrics
+from regspec.training.measures.losses import Kind
+from regspec.training.measures.metrics import _OF_CLASSES, _OF_QUANTITIES, OutputMetrics
 
 from .test_objective import loss_of
 

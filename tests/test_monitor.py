@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import regspec
-from regspec.training.monitor import Monitor
+from regspec.training.measures.monitor import Monitor
 
 from .commands import command
 

@@ -16,9 +16,9 @@ from regspec.code import axes
 from regspec.code.shapes import Symbol
 from regspec.training.data.targets import Target
 from regspec.training.data.wanted import Wanted
-from regspec.training.losses import LOSSES, Kind, loss_named
-from regspec.training.objective import Objective, OutputLoss
-from regspec.training.outputs import OutputSection
+from regspec.training.measures.losses import LOSSES, Kind, loss_named
+from regspec.training.measures.objective import Objective, OutputLoss
+from regspec.training.options.outputs import OutputSection
 
 
 def loss_of(

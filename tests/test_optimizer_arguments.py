@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import regspec
-from regspec.training.optimizers import OPTIMIZERS, UNFIT_ARGUMENTS, optimizer_of
-from regspec.training.options import Option, Options
+from regspec.training.options.optimizers import OPTIMIZERS, UNFIT_ARGUMENTS, optimizer_of
+from regspec.training.options.options import Option, Options
 
 from .commands import command
 

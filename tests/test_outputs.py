@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 import regspec
 from regspec.graph.loading import graph_of
-from regspec.training.batches import Batches
 from regspec.training.data import load_data
-from regspec.training.options import Options
-from regspec.training.outputs import outputs_said
-from regspec.training.run import Run, resume, train
+from regspec.training.loop.batches import Batches
+from regspec.training.loop.run import Run, resume, train
+from regspec.training.options.options import Options
+from regspec.training.options.outputs import outputs_said
 
 TWO = """\
 regspec: 1

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 import regspec
 from regspec.keras.verification.verifying import Verification
 from regspec.language.schedules import SCHEDULES, parse_schedules
-from regspec.training.losses import LOSSES
-from regspec.training.metrics import _OF_CLASSES, _OF_QUANTITIES
+from regspec.training.measures.losses import LOSSES
+from regspec.training.measures.metrics import _OF_CLASSES, _OF_QUANTITIES
 
 from .commands import as_torchrun, run_script
 from .markdown import Page

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 import regspec
 from regspec.cli import app
-from regspec.training.options import Options
-from regspec.training.run import Run, resume, train
+from regspec.training.loop.run import Run, resume, train
+from regspec.training.options.options import Options
 
 from .commands import run_command, started
 

@@ -16,7 +16,7 @@ from regspec.language.forms import Family
 from regspec.layers import KINDS
 from regspec.specs import loading
 from regspec.text import document
-from regspec.training.schema import training_schema
+from regspec.training.options.schema import training_schema
 from regspec.views.reference import SORTS
 from regspec.views.schema import rules_schema, spec_schema
 

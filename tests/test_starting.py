@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 import regspec
 from regspec.graph.loading import graph_of
-from regspec.training.options import Options
-from regspec.training.run import Run, resume, train
+from regspec.training.loop.run import Run, resume, train
+from regspec.training.options.options import Options
 
 from .commands import ROOT
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import regspec
-from regspec.training import run as running
-from regspec.training.batches import Batches
+from regspec.training.loop import run as running
+from regspec.training.loop.batches import Batches
 
 from .test_datasets import Items, pair
 from .test_using import KINDS, NET, WORDS, X, trained, weights

@@ -20,10 +20,10 @@ import regspec
 from regspec.cli import app
 from regspec.graph.loading import graph_of
 from regspec.targets.torch.program import program_of
-from regspec.training.activities import activities
-from regspec.training.batches import Batches
-from regspec.training.options import Options
-from regspec.training.run import Run, resume, train
+from regspec.training.loop.activities import activities
+from regspec.training.loop.batches import Batches
+from regspec.training.loop.run import Run, resume, train
+from regspec.training.options.options import Options
 
 from .commands import run_command, started
 

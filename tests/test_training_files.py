@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 
 import regspec
 from regspec.text.document import parse, read
-from regspec.training.checking import checked_outputs
-from regspec.training.file import read_training, training_text
-from regspec.training.optimizers import optimizer_of
-from regspec.training.options import Option, Options
-from regspec.training.outputs import outputs_said
-from regspec.training.rates import schedule_of
-from regspec.training.run import train
-from regspec.training.schema import training_schema
+from regspec.training.loop.checking import checked_outputs
+from regspec.training.loop.rates import schedule_of
+from regspec.training.loop.run import train
+from regspec.training.options.file import read_training, training_text
+from regspec.training.options.optimizers import optimizer_of
+from regspec.training.options.options import Option, Options
+from regspec.training.options.outputs import outputs_said
+from regspec.training.options.schema import training_schema
 
 from .commands import command
 from .markdown import PAGES
@@ -143,7 +143,7 @@ def test_a_key_is_its_option(
     """The file makes the options that the command line makes; and so does the file of the run that comes of it."""
     flag = f"--{name.replace('_', '-')}"
     taken: list[Any] = []
-    monkeypatch.setattr("regspec.training.run.train", lambda spec, options, *_, **__: taken.append(options))
+    monkeypatch.setattr("regspec.training.loop.run.train", lambda spec, options, *_, **__: taken.append(options))
     (tmp_path / "net.yaml").write_text(NET)
     (tmp_path / "t.yaml").write_text(written(name, value))
     said = [each for text in texts for each in ((flag, text) if text else (flag,))]
@@ -263,7 +263,7 @@ def test_the_command_line_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     arguments = ["net.yaml", "--with", "t.yaml", "--epochs", "30", "--outputs.a.loss=mse", "--route", "l1=proximal"]
     with monkeypatch.context() as patch:
-        patch.setattr("regspec.training.run.train", lambda spec, options, *_, **__: taken.append(options))
+        patch.setattr("regspec.training.loop.run.train", lambda spec, options, *_, **__: taken.append(options))
         assert command("train", *arguments, cwd=tmp_path).code == 0
     (made,) = taken
     assert (made.epochs, made.lr) == (30, 0.5)

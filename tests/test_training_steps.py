@@ -19,13 +19,13 @@ from torch.optim import swa_utils
 
 import regspec
 from regspec.graph.loading import graph_of
-from regspec.training import rates
-from regspec.training.batches import Batches
 from regspec.training.data import load_data
-from regspec.training.epochs import OnEpoch
-from regspec.training.options import Options
-from regspec.training.rates import named_schedule
-from regspec.training.run import Run, resume, train
+from regspec.training.loop import rates
+from regspec.training.loop.batches import Batches
+from regspec.training.loop.epochs import OnEpoch
+from regspec.training.loop.rates import named_schedule
+from regspec.training.loop.run import Run, resume, train
+from regspec.training.options.options import Options
 
 NET = """\
 regspec: 1

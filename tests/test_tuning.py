@@ -26,9 +26,9 @@ from regspec.cli.application import app, parameters
 from regspec.specs.parameters import Choices, Range, with_defaults
 from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.epochs import DivergedError
-from regspec.training.options import Options
-from regspec.training.run import train
+from regspec.training.loop.epochs import DivergedError
+from regspec.training.loop.run import train
+from regspec.training.options.options import Options
 from regspec.training.tuning import search as searching
 from regspec.training.tuning import study as studies
 from regspec.training.tuning.figure import draw

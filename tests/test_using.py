@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 import regspec
-from regspec.training import run as running
-from regspec.training.options import Options
-from regspec.training.predicting import MOST
+from regspec.training.loop import run as running
+from regspec.training.options.options import Options
+from regspec.training.runs.predicting import MOST
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.standard_normal((40, 3)).astype(np.float32)

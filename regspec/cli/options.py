@@ -12,8 +12,8 @@ from typing import Annotated, Any, get_origin, get_type_hints
 import typer
 
 from regspec.cli.application import document_in
-from regspec.training.file import Places, Said, read_training
-from regspec.training.options import Option, Options
+from regspec.training.options.file import Places, Said, read_training
+from regspec.training.options.options import Option, Options
 
 With = Annotated[
     Path | None,

@@ -23,8 +23,8 @@ from regspec.targets.torch.program import program_of
 from regspec.text.document import Document
 from regspec.text.problems import Problem, RegspecError
 from regspec.text.seals import BLANK, sealed
-from regspec.training.file import is_training, read_training
-from regspec.training.options import Options
+from regspec.training.options.file import is_training, read_training
+from regspec.training.options.options import Options
 from regspec.views.summary import mermaid, plural, summarize
 
 
@@ -80,7 +80,7 @@ def _options_said(text: Document) -> int:
     """How many options a training file says, all of them checked. Raises `RegspecError`."""
     said = read_training(text)
     try:
-        from regspec.training.checking import checked_outputs
+        from regspec.training.loop.checking import checked_outputs
     except ImportError:  # of torch, which knows the optimizers' names
         return len(said.values)
     checked_outputs(*said.under(Options(), ()))
@@ -196,7 +196,7 @@ def schema(
 
     What installed packages register through entry points is part of it.
     """
-    from regspec.training.schema import training_schema
+    from regspec.training.options.schema import training_schema
     from regspec.views.schema import rules_schema, spec_schema
 
     for group in ("regspec.layers", "regspec.regularizers"):

@@ -11,7 +11,7 @@ from regspec.cli.application import Set, app, no_input, parameters
 from regspec.cli.dotted import WithDots
 from regspec.cli.options import With, names_said, options_said, with_options
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.options import Option, Options
+from regspec.training.options.options import Option, Options
 
 
 @app.command(cls=WithDots, epilog="Example: `regspec train examples/digits_cnn.yaml --epochs 20`")
@@ -47,7 +47,7 @@ def train(
     On many machines: `torchrun --nnodes 2 --nproc-per-node 8 … -m regspec train …`.
     """
     try:
-        from regspec.training import run
+        from regspec.training.loop import run
     except ImportError as error:
         raise RegspecError(Problem(f"train needs {error.name}", "pip install 'regspec[train]'")) from None
     if resume is not None:

@@ -12,7 +12,7 @@ from regspec.cli.application import Set, app, no_input, parameters
 from regspec.cli.dotted import WithDots
 from regspec.cli.options import With, options_said, with_options
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.options import Options
+from regspec.training.options.options import Options
 from regspec.training.tuning.plan import Plan
 
 

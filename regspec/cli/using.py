@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -16,8 +16,8 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.views.summary import plural
 
 if TYPE_CHECKING:
-    from regspec.training.evaluating import OutputFigures
-    from regspec.training.trained import Run
+    from regspec.training.runs.evaluating import OutputFigures
+    from regspec.training.runs.trained import Run
 
 CONFUSED = 20  # classes in a matrix, at most
 SHOWN = 10  # rows of a table
@@ -129,7 +129,7 @@ def predict(
     A table keeps its own columns. Those that were inputs in training are found by their names, whatever their order.
     """
     trained = _loaded(run, "predict")
-    from regspec.training.tabulating import WRITTEN, content, table_of
+    from regspec.training.runs.tabulating import WRITTEN, content, table_of
 
     ending = output.suffix.lower() if output else ""
     if output is not None and ending not in WRITTEN:
@@ -149,10 +149,37 @@ def predict(
         typer.echo(f"the first {SHOWN} of {len(frame):,}; -o predictions.csv writes all")
 
 
+@app.command(epilog="Example: `regspec export runs/digits_cnn --format onnx -o digits.onnx`")
+def export(
+    run: RunFolder,
+    format_: Annotated[
+        Literal["onnx", "pt2", "safetensors", "source"] | None,
+        typer.Option("--format", help="Which; that of the file's ending, when absent.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The .onnx, .pt2, .safetensors or .py file to write; by the spec's name, when absent.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write a run's model as others load it, for batches of any size, and say what it takes and gives.
+
+    onnx has the spec's names of inputs and outputs; pt2 is a program of torch.export; source is a class that needs
+    torch alone, with its weights beside it. Each is loaded again and compared with the model. What prepares the data
+    is not in it: columns, names of classes and units are said at the end, and in the file.
+    """
+    typer.echo(str(_loaded(run, "export").export(output, format=format_, force=force)))
+
+
 def _loaded(folder: Path, command: str) -> Run:
     """The run in a folder. Raises `RegspecError`."""
     try:
-        from regspec.training.trained import load_run
+        from regspec.training.runs.trained import load_run
     except ImportError as error:
         raise RegspecError(Problem(f"{command} needs {error.name}", "pip install 'regspec[train]'")) from None
     return load_run(folder)

@@ -9,6 +9,7 @@ from typing import Any
 from regspec.code.shapes import Symbol
 from regspec.graph.masks import elsewhere
 from regspec.graph.resolved import Resolved
+from regspec.specs.formulas import Formula
 from regspec.text.faults import Origin
 
 
@@ -74,6 +75,7 @@ class Graph:
     dtype: str  # of the layers that have none of their own
     counts_frozen: bool  # whether the penalties of frozen weights count
     arguments: Mapping[str, Any] = field(default_factory=dict)  # of a block: the values of its parameters
+    formulas: Mapping[Formula, Any] = field(default_factory=dict)  # what its spec computes from these, and its values
     derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # what targets have computed from it
 
     @property

@@ -337,7 +337,7 @@ class _Resolver:
             if graph is None:
                 raise _ReportedError
             path = name if entry.repeat is None else f"{entry.name}.{index}"
-            graph = replace(graph, arguments=entry.arguments)
+            graph = replace(graph, arguments=entry.arguments, formulas=entry.formulas)
             node = block_in_place(name, graph, inputs, path=path, origin=origin)
             self._know(node, scope)
             nodes.append(node)

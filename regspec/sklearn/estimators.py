@@ -19,9 +19,9 @@ from regspec.graph.loading import graph_of, load
 from regspec.modules.building import build
 from regspec.training.calling import train
 from regspec.training.data.known import load_inputs
-from regspec.training.folder import Folder
-from regspec.training.predicting import Prediction, predictions
-from regspec.training.restoring import objective_of
+from regspec.training.runs.folder import Folder
+from regspec.training.runs.predicting import Prediction, predictions
+from regspec.training.runs.restoring import objective_of
 
 Array = NDArray[Any]
 E = TypeVar("E", bound="_Estimator")

@@ -16,6 +16,7 @@ from regspec.language.fields import MAX_NAME, Frozen
 from regspec.layers import KINDS, Layer, find_kind
 from regspec.layers.layer import Placement
 from regspec.specs import synonyms
+from regspec.specs.formulas import formulas_of
 from regspec.specs.items import MAX_ENTRIES, Item, items_of, name_items, refuse_size
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec, Outputs
 from regspec.specs.parameters import Search, Searched, defaults, is_searched, places_of, plain, resolved, substitute
@@ -277,7 +278,10 @@ class _Loader:
         self.count += (use.repeat or 1) * _size(body)
         if self.count > MAX_ENTRIES:
             refuse_size(item, self.problems)
-        return BlockUse(item.name, item.kind, use.inputs, use.repeat, body, plain(values or {}))
+        arguments = plain(values or {})
+        written = [block.parameters, self.document.data["blocks"][item.kind].get("layers")]  # a file has its own
+        formulas = formulas_of(written, arguments, self.parameters)
+        return BlockUse(item.name, item.kind, use.inputs, use.repeat, body, arguments, formulas)
 
     def _arguments(self, item: Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """The values of a block's parameters at a use of it; None where one is unknown or missing."""

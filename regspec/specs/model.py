@@ -13,6 +13,7 @@ from typing import Any
 from regspec.code.shapes import DataFormat, Precision
 from regspec.language.regularizers import Reduction
 from regspec.layers import Layer
+from regspec.specs.formulas import Formula
 from regspec.specs.parameters import Search
 from regspec.specs.rules import LayerRule
 from regspec.specs.sections import FrozenPenalties, Input
@@ -53,6 +54,7 @@ class BlockUse:
     repeat: int | None
     body: Body
     arguments: Mapping[str, Any] = field(default_factory=dict)  # the values of the block's parameters
+    formulas: Mapping[Formula, Any] = field(default_factory=dict)  # what the spec computes from these, and its values
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from rich.console import Console
 from regspec.graph.loading import AnySpec, load
 from regspec.text.document import document_of
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.file import SECTIONS, read_training
-from regspec.training.options import IN_MEMORY, Option, Options
+from regspec.training.options.file import SECTIONS, read_training
+from regspec.training.options.options import IN_MEMORY, Option, Options
 
 if TYPE_CHECKING:
-    from regspec.training.trained import Run
+    from regspec.training.runs.trained import Run
 
 ARGUMENTS = "<arguments>"  # what messages call them
 
@@ -69,7 +69,7 @@ def train(
         ['more']
     """
     try:
-        from regspec.training import run
+        from regspec.training.loop import run
     except ImportError as error:
         raise RegspecError(Problem(f"train needs {error.name}", "pip install 'regspec[train]'")) from None
     is_named = isinstance(data, (str, Path))

@@ -26,7 +26,7 @@ EPOCHS = 31
 # to the first step, and no further
 START = f"""
 import os, sys, tempfile
-from regspec.training import module
+from regspec.training.loop import module
 module.Training.training_step = lambda *_: os._exit(0)
 sys.argv = ["regspec", "train", {str(SPEC)!r}, "-o", tempfile.mkdtemp()]
 from regspec.cli import main
@@ -89,8 +89,8 @@ class Loop:
 
 
 def figures() -> Iterator[Figure]:
-    from regspec.training.options import Options
-    from regspec.training.run import train
+    from regspec.training.loop.run import train
+    from regspec.training.options.options import Options
 
     loop = Loop()
     ours: list[float] = []

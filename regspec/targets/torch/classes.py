@@ -14,7 +14,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from regspec.code.expressions import Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
 from regspec.code.shapes import Shape, Symbol
-from regspec.graph.network import BlockNode
+from regspec.graph.network import BlockNode, Graph
 from regspec.targets.python.layout import (
     INDENT,
     WIDTH,
@@ -49,7 +49,7 @@ MODULE = "module"  # the key of the blank for the module whose parameter a state
 class Outline:
     """A class whose name, and the values of whose holes, are not yet written in."""
 
-    name: str  # the graph's
+    graph: Graph
     base: str
     inputs: tuple[tuple[str, Shape], ...]
     outputs: tuple[tuple[str, Shape], ...]
@@ -59,14 +59,13 @@ class Outline:
     signature: Statement
     forward: tuple[Statement, ...]
     holes: tuple[Hole, ...]  # by the keys of their blanks
-    arguments: Mapping[str, Any]  # the values of the block's own parameters
     attributes: frozenset[str]  # of its modules
 
     @property
     def skeleton(self) -> tuple[object, ...]:
         """What is equal in outlines that differ in the values of their holes alone."""
         keywords = tuple(hole.number.keyword for hole in self.holes)
-        return self.name, self.base, self.init, self.fills, self.signature, self.forward, keywords
+        return self.graph.name, self.base, self.init, self.fills, self.signature, self.forward, keywords
 
 
 @dataclass
@@ -107,7 +106,7 @@ class Outliner:
         has_any = graph.has_penalties or graph.has_constraints
         is_penalized = has_any if graph.is_root else bool(penalized or constrained)
         return Outline(
-            name=graph.name,
+            graph=graph,
             base=self.function("Regularized" if is_penalized else "nn.Module"),
             inputs=tuple((x.source, x.shape) for x in self.program.inputs),
             outputs=tuple((name, x.shape) for name, x in zip(names, self.program.outputs, strict=True)),
@@ -117,7 +116,6 @@ class Outliner:
             signature=self._signature(),
             forward=tuple(self._in_method(self._forward())),
             holes=tuple(self.holes),
-            arguments=graph.arguments,
             attributes=frozenset(container_of(name) or name for step in own for name in step.attributes.values()),
         )
 

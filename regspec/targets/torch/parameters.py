@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
+from regspec.graph.network import Graph
 from regspec.language.fields import RESERVED
 from regspec.targets.python.layout import Absent, Doc, beside
 from regspec.targets.python.printing import Number, literal
@@ -55,24 +56,27 @@ class Parameters:
 
     Args:
         holes: those of each block of the class.
-        own: the values of the block's own parameters, in each of them.
+        graphs: those blocks, with the values of their own parameters, and what their spec computes from these.
         taken: the names of the class's modules.
         reserved: the names of the file's functions and classes, which no parameter may hide.
     """
 
     holes: Sequence[Sequence[Hole]]
-    own: Sequence[Mapping[str, Any]]
+    graphs: Sequence[Graph]
     taken: Collection[str]
     reserved: Collection[str]
     names: dict[Column, str] = field(default_factory=dict, init=False)  # of the constructor's parameters
     attributes: dict[str, str] = field(default_factory=dict, init=False)  # of the parameters that methods read
     derived: dict[Column, tuple[str, Column]] = field(default_factory=dict, init=False)
     columns: list[Column] = field(default_factory=list, init=False)  # for each hole, its values in all blocks
+    local: dict[Column, str] = field(default_factory=dict, init=False)  # the names of what is computed at first
 
     def __post_init__(self) -> None:
         self.own_names = self._own_columns()
+        self.computed = self._computed()
         self.columns = [*self._settled()]
         placed = [*zip(self.holes[0], self.columns, strict=True)]
+        self.kernels = {column for hole, column in placed if hole.number.name == "kernel_size"}
         self.is_single = len({column for _, column in placed if len({*column}) > 1}) == 1
         for hole, column in placed:
             self._cover(column, hole.number.name)
@@ -119,11 +123,20 @@ class Parameters:
         if column in self.names:
             name = self.names[column]
             return f"self.{self.attributes[name]}" if is_in_method else name
+        if column in self.local and not is_in_method:
+            return self.local[column]
         if column in self.derived:
-            form, other = self.derived[column]
-            return form.format(self.text(other, is_in_method=is_in_method))
+            return self._formula(column, is_in_method=is_in_method)
         parts = [self.text(each, is_in_method=is_in_method) for each in _elements(column)]
         return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
+
+    def _formula(self, column: Column, *, is_in_method: bool = False) -> str:
+        form, other = self.derived[column]
+        return form.format(self.text(other, is_in_method=is_in_method))
+
+    def locals(self) -> Iterator[tuple[str, str]]:
+        """The variables of the constructor, each with what it is computed from, in an order that runs."""
+        yield from ((name, self._formula(column)) for column, name in self.local.items())
 
     def _attribute(self, name: str) -> str:
         """The attribute that holds a parameter for the methods: its name, unless something else has that."""
@@ -134,17 +147,33 @@ class Parameters:
     def _own_columns(self) -> dict[Column, str]:
         """The columns of the block's own parameters that are numbers, and differ."""
         found: dict[Column, str] = {}
-        for name in self.own[0] if self.own else ():
-            column = tuple(Exact.of(values.get(name)) for values in self.own)
+        for name in self.graphs[0].arguments:
+            column = tuple(Exact.of(graph.arguments.get(name)) for graph in self.graphs)
             if len({*column}) > 1 and None not in column:
                 found.setdefault(column, name)
+        return found
+
+    def _computed(self) -> dict[Column, tuple[str, Column]]:
+        """The columns that the spec computes from another parameter, each with the form and that parameter's column."""
+        of_name = {name: column for column, name in self.own_names.items()}
+        found: dict[Column, tuple[str, Column]] = {}
+        for formula in self.graphs[0].formulas:
+            column = tuple(Exact.of(graph.formulas.get(formula)) for graph in self.graphs)
+            other = of_name.get(formula.parameter)
+            if other is not None and column != other and None not in column and len({*column}) > 1:
+                found.setdefault(column, (formula.form, other))
         return found
 
     def _cover(self, column: Column, hint: str) -> None:
         """Makes a parameter, or an expression over parameters, for a column that is not constant."""
         if len({*column}) == 1 or column in self.names or column in self.derived:
             return
-        if column in self.own_names:
+        if column in self.computed:
+            self.derived[column] = self.computed[column]
+            self._cover(self.computed[column][1], hint)
+            if column in self.own_names and self.columns.count(column) > 1:
+                self.local[column] = self._free(self.own_names[column])
+        elif column in self.own_names:
             self.names[column] = self._free(self.own_names[column])
         elif made := self._made(column, hint):
             self._cover(made[1], hint)
@@ -160,6 +189,7 @@ class Parameters:
         return (
             len({*column}) == 1
             or column in self.own_names
+            or column in self.computed
             or column in self.names
             or bool(self._made(column, "padding"))
         )
@@ -175,6 +205,8 @@ class Parameters:
             if hint == "repeat" and all(a == b - 1 for a, b in pairs):
                 return "{} - 1", other
             name = self.own_names.get(other) or self.names.get(other)
+            if hint == "padding" and other in self.kernels and all(b % 2 == 1 and a == b // 2 for a, b in pairs):
+                return "{} // 2", other
             is_certain = hint in (name, "rows") or (hint == "padding" and len({*column}) >= MANY)
             if is_certain and (factor := _factor(pairs)) is not None:
                 return f"{{}} * {factor}", other
@@ -199,7 +231,7 @@ class Parameters:
         is_taken = keyword.iskeyword(hint) or hint in _TAKEN or hint in self.reserved
         stem = f"{hint}_" if is_taken else hint
         name, number = stem, 1
-        while name in self.names.values():
+        while name in (*self.names.values(), *self.local.values()):
             number += 1
             name = f"{stem}{number}"
         return name

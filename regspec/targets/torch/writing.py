@@ -102,8 +102,8 @@ class _File:
 
     def _parameters(self, members: Sequence[Outline]) -> Parameters:
         """The parameters of the members' class."""
-        holes, own = [each.holes for each in members], [each.arguments for each in members]
-        return Parameters(holes, own, members[0].attributes, {*self.runtime, *self.imports.known})
+        holes, graphs = [each.holes for each in members], [each.graph for each in members]
+        return Parameters(holes, graphs, members[0].attributes, {*self.runtime, *self.imports.known})
 
     def _add_group(self, members: list[tuple[Program, Outline]]) -> None:
         outlines = [outline for _, outline in members]
@@ -136,7 +136,7 @@ class _File:
         *blocks, own = self.groups
         names: dict[_Group, str] = {}
         for group in (own, *blocks):  # the model's own is the one that users import
-            camel = "".join(part[:1].upper() + part[1:] for part in group.members[0].name.split("_"))
+            camel = "".join(part[:1].upper() + part[1:] for part in group.members[0].graph.name.split("_"))
             name, number = camel, 1
             if name == names.get(own):
                 name = camel = f"{camel}Block"
@@ -176,7 +176,8 @@ def _class(group: _Group, names: Mapping[_Group, str]) -> str:
 
     own = [Statement(name, f"self.{attribute} = ") for name, attribute in parameters.attributes.items()]
     taken = [f"{name}: {_type(column)}" for column, name in parameters.names.items()]
-    body = [Statement("super().__init__()"), *own, *written(first.init), *written(first.fills), *first.casts]
+    local = [Statement(formula, f"{name} = ") for name, formula in parameters.locals()]
+    body = [Statement("super().__init__()"), *local, *own, *written(first.init), *written(first.fills), *first.casts]
     methods = [_method(_signature("__init__", ["self", *taken]), body)]
     methods.append(_method(first.signature, written(first.forward)))
     return "\n\n".join([f"class {names[group]}({first.base}):\n{_docstring(group)}", *methods])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.columns import ColumnSection, Part
+from regspec.training.options.columns import ColumnSection, Part
 
 if TYPE_CHECKING:
     import polars

@@ -39,6 +39,11 @@ class Form:
     axes: tuple[int, ...] | None  # of (batch, height, width, channels), as the input has them; None without channels
     dtype: torch.dtype
 
+    def as_dict(self) -> dict[str, Any]:
+        """What a run's folder keeps of it: Pillow's mode of the channels, the size, and the largest number."""
+        most = 1 if self.dtype.is_floating_point else 255
+        return {"channels": self.mode, "height": self.height, "width": self.width, "most": most}
+
 
 @dataclass(frozen=True)
 class Files:

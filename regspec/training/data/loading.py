@@ -14,7 +14,6 @@ from torch import Tensor
 from regspec.graph.network import Graph
 from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.training.columns import ColumnSection
 from regspec.training.data import arrays, images, lazy, mapped, memory, streams, tables
 from regspec.training.data.columns import Fitted
 from regspec.training.data.examples import Data, InMemory
@@ -22,8 +21,9 @@ from regspec.training.data.fitting import fitted_inputs, goal_in
 from regspec.training.data.streams import Stream, batched_in
 from regspec.training.data.targets import fitted_target
 from regspec.training.data.wanted import Columns, Names, Wanted, wanted_outputs
-from regspec.training.options import BUNDLED, IN_MEMORY
-from regspec.training.outputs import OutputSection
+from regspec.training.options.columns import ColumnSection
+from regspec.training.options.options import BUNDLED, IN_MEMORY
+from regspec.training.options.outputs import OutputSection
 from regspec.views.summary import plural
 
 HELD_OUT = 0.2

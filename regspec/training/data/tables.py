@@ -16,10 +16,10 @@ import numpy as np
 from regspec.code.shapes import Symbol, text
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
-from regspec.training.columns import ColumnSection
 from regspec.training.data.arrays import Arrays
 from regspec.training.data.columns import Fitted, fitted
 from regspec.training.data.wanted import Array, Columns, Wanted
+from regspec.training.options.columns import ColumnSection
 
 if TYPE_CHECKING:
     import polars

@@ -12,8 +12,8 @@ import torch
 from regspec.code.shapes import Shape, text
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.wanted import Array, Names, Wanted
-from regspec.training.losses import Kind, Loss, loss_named
-from regspec.training.outputs import OutputSection
+from regspec.training.measures.losses import Kind, Loss, loss_named
+from regspec.training.options.outputs import OutputSection
 
 SHOWN = 5  # classes in a message
 MANY = 100  # whole numbers up to here may well be classes

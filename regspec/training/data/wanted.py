@@ -9,10 +9,10 @@ from typing import Any
 from regspec.code.shapes import Shape, Symbol
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.training.columns import ColumnSection
 from regspec.training.data.columns import Array as Array
 from regspec.training.data.columns import Fitted
-from regspec.training.outputs import OutputSection
+from regspec.training.options.columns import ColumnSection
+from regspec.training.options.outputs import OutputSection
 
 Names = tuple[str, ...] | None  # of the classes, where a source has them
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from regspec.training.options import Option
+from regspec.training.options.options import Option
 
 if TYPE_CHECKING:  # what it makes needs optuna, and its options none
     import optuna

@@ -26,13 +26,13 @@ from regspec.targets.source import source
 from regspec.text import files
 from regspec.text.document import Document, read
 from regspec.text.problems import Problem, RegspecError
-from regspec.training import run
-from regspec.training.epochs import PLAIN, DivergedError
-from regspec.training.file import Places
-from regspec.training.folder import Folder, texts_of
-from regspec.training.module import bound_optimizer
-from regspec.training.options import Options
-from regspec.training.trained import Run
+from regspec.training.loop import run
+from regspec.training.loop.epochs import PLAIN, DivergedError
+from regspec.training.loop.module import bound_optimizer
+from regspec.training.options.file import Places
+from regspec.training.options.options import Options
+from regspec.training.runs.folder import Folder, texts_of
+from regspec.training.runs.trained import Run
 from regspec.training.tuning.figure import png_and_svg
 from regspec.training.tuning.plan import Metric, Plan
 from regspec.training.tuning.scores import LABELS, Scores
@@ -102,7 +102,7 @@ def tune(
         parameters: values of parameters that are not searched, in place of the spec's defaults.
         places: where options stand in a training file.
         console: where lines are printed.
-        train: what trains, with the arguments of `regspec.training.run.train`.
+        train: what trains, with the arguments of `regspec.training.loop.run.train`.
 
     Raises:
         RegspecError: for a fault of the spec or data, a folder that can't be used, or where no trial has a score.

@@ -23,9 +23,9 @@ from regspec.text import document, faults
 from regspec.text.document import Document
 from regspec.text.faults import Origin
 from regspec.text.problems import Problems, RegspecError
-from regspec.training.columns import columns_said
-from regspec.training.options import BUNDLED, IN_MEMORY, Option, Options
-from regspec.training.said import Text
+from regspec.training.options.columns import columns_said
+from regspec.training.options.forms import Text
+from regspec.training.options.options import BUNDLED, IN_MEMORY, Option, Options
 
 SECTIONS = {"training": "How the model learns.", "data": "What it learns from."}
 
@@ -121,7 +121,7 @@ def read_training(given: Document) -> Said:
 
     Example:
         >>> from regspec.text.document import parse
-        >>> from regspec.training.file import read_training
+        >>> from regspec.training.options.file import read_training
         >>> read_training(parse("{regspec: 1, training: {epochs: 3}, data: {train: a.csv}}")).values["data"]
         'a.csv'
 

@@ -15,7 +15,7 @@ from regspec.training.data.examples import Examples
 from regspec.training.data.images import Images
 from regspec.training.data.tables import ENDINGS, read_table
 from regspec.training.data.targets import MANY
-from regspec.training.predicting import Prediction
+from regspec.training.runs.predicting import Prediction
 
 if TYPE_CHECKING:
     import polars

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.said import Called, ColumnsSaid, Outputs, Pairs
+from regspec.training.options.forms import Called, ColumnsSaid, Outputs, Pairs
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")  # sets that scikit-learn brings along
 IN_MEMORY = "<memory>"  # data that a run's folder can't name

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from regspec.modules.measuring import sparsity, strengths
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.averaging import Average
-from regspec.training.folder import Folder
-from regspec.training.monitor import Monitor
+from regspec.training.loop.averaging import Average
+from regspec.training.measures.monitor import Monitor
+from regspec.training.runs.folder import Folder
 
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}  # paths hold brackets; lines are for grep
 LABELS = {"data_loss": "loss", "penalty": "penalty", "held_out_loss": "held-out loss", "held_out_accuracy": "accuracy"}

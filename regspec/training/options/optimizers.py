@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.training.called import arguments_of, parameters_of, parts_of
+from regspec.training.options.called import arguments_of, parameters_of, parts_of
 
 # what the trainer can't do: steps that evaluate the loss again, weights as matrices only, sparse gradients only
 UNFIT = ("Optimizer", "LBFGS", "Muon", "SparseAdam")

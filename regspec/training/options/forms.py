@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from regspec.training.columns import ColumnSection
-from regspec.training.outputs import OutputSection
+from regspec.training.options.columns import ColumnSection
+from regspec.training.options.outputs import OutputSection
 
 _PLAIN = {"type": ["number", "string", "boolean", "null", "array"]}
 

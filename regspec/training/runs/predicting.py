@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.examples import Examples
 from regspec.training.data.streams import Streamed
-from regspec.training.losses import Kind
-from regspec.training.objective import Objective, OutputLoss, tensors_of
+from regspec.training.measures.losses import Kind
+from regspec.training.measures.objective import Objective, OutputLoss, tensors_of
 
 BYTES = 2**22  # of the inputs of a batch of small examples
 MOST = 8192  # examples in a batch
@@ -37,7 +37,7 @@ class Prediction:
 
     Example:
         >>> import numpy as np
-        >>> from regspec.training.predicting import Prediction
+        >>> from regspec.training.runs.predicting import Prediction
         >>> said = Prediction("classes", np.array(["no"]), np.array([[0.9, 0.1]], np.float32), ("no", "yes"))
         >>> dict(zip(said.classes, said.probabilities[0].tolist()))
         {'no': 0.8999999761581421, 'yes': 0.10000000149011612}

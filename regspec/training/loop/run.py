@@ -31,26 +31,28 @@ from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
 from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
-from regspec.training import data, resuming
-from regspec.training.activities import activities
-from regspec.training.averaging import Average
-from regspec.training.batches import batches_in, loader_of
-from regspec.training.checking import checked_outputs
-from regspec.training.columns import columns_said
+from regspec.training import data
+from regspec.training.data.images import Images
 from regspec.training.data.targets import Target
-from regspec.training.engine import faults, quiet, trainer_of
-from regspec.training.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
-from regspec.training.file import Places, training_text
-from regspec.training.folder import Folder, document_of
-from regspec.training.metrics import OutputMetrics
-from regspec.training.module import Training, bound_optimizer, steps_of
-from regspec.training.monitor import Monitor, monitor_of
-from regspec.training.objective import Objective, OutputLoss, balanced
-from regspec.training.options import Options
-from regspec.training.rates import Rates, schedule_of
-from regspec.training.restoring import gives_probabilities, load_kept
-from regspec.training.starting import begin_with
-from regspec.training.trained import Run
+from regspec.training.loop import resuming
+from regspec.training.loop.activities import activities
+from regspec.training.loop.averaging import Average
+from regspec.training.loop.batches import batches_in, loader_of
+from regspec.training.loop.checking import checked_outputs
+from regspec.training.loop.engine import faults, quiet, trainer_of
+from regspec.training.loop.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
+from regspec.training.loop.module import Training, bound_optimizer, steps_of
+from regspec.training.loop.rates import Rates, schedule_of
+from regspec.training.loop.starting import begin_with
+from regspec.training.measures.metrics import OutputMetrics
+from regspec.training.measures.monitor import Monitor, monitor_of
+from regspec.training.measures.objective import Objective, OutputLoss, balanced
+from regspec.training.options.columns import columns_said
+from regspec.training.options.file import Places, training_text
+from regspec.training.options.options import Options
+from regspec.training.runs.folder import Folder, document_of
+from regspec.training.runs.restoring import gives_probabilities, load_kept
+from regspec.training.runs.trained import Run
 
 SHOWN = 512  # held-out examples on which activities are looked at
 
@@ -154,6 +156,7 @@ class Task:
             "classes": None if self.loaded.classes is None else [*self.loaded.classes],
             "outputs": {loss.target.name: loss.as_dict() for loss in self.objective()},
             "columns": None if self.loaded.columns is None else self.loaded.columns.as_dict(),
+            "images": self.loaded.train.form.as_dict() if isinstance(self.loaded.train, Images) else None,
             "examples": len(self.loaded.train),
             "held_out": len(self.loaded.held_out),
             "epochs": 0,

@@ -16,19 +16,20 @@ from regspec.modules.building import build
 from regspec.report.runs import METRICS, read_metrics
 from regspec.specs.model import ModelSpec
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.columns import columns_said
 from regspec.training.data import load_data
 from regspec.training.data.examples import Examples
 from regspec.training.data.known import load_inputs, load_known
-from regspec.training.folder import Folder
-from regspec.training.objective import Objective
-from regspec.training.options import Options
-from regspec.training.outputs import outputs_said
-from regspec.training.predicting import Prediction, predictions
-from regspec.training.restoring import columns_of, load_kept, objective_of
+from regspec.training.measures.objective import Objective
+from regspec.training.options.columns import columns_said
+from regspec.training.options.options import Options
+from regspec.training.options.outputs import outputs_said
+from regspec.training.runs.folder import Folder
+from regspec.training.runs.predicting import Prediction, predictions
+from regspec.training.runs.restoring import columns_of, load_kept, objective_of
 
 if TYPE_CHECKING:
-    from regspec.training.evaluating import Evaluation
+    from regspec.training.exporting.exported import Exported
+    from regspec.training.runs.evaluating import Evaluation
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ class Run:
         Example:
             ``run.evaluate("test.csv").outputs["price"].metrics["mae"]``
         """
-        from regspec.training.evaluating import evaluation  # torchmetrics takes a second, which predictions do not need
+        from regspec.training.runs.evaluating import (
+            evaluation,
+        )  # torchmetrics takes a second, which predictions do not need
 
         facts, objective = self._known()
         if data is None:
@@ -112,6 +115,41 @@ class Run:
             examples = load_known(data, graph_of(self.spec), targets, columns_of(facts))
         with _evaluating(self.model):
             return evaluation(self.model, objective, examples, Options.of(facts["options"]).batch_size)
+
+    def export(
+        self,
+        path: str | Path | None = None,
+        *,
+        format: str | None = None,  # noqa: A002  # as the command has it
+        force: bool = False,
+    ) -> Exported:
+        """Writes the model as others load it, for batches of any size, in evaluation mode, and compares it again.
+
+        Args:
+            path: The file, whose ending tells the format: ``.onnx``, ``.pt2``, ``.safetensors``, or ``.py`` for a class
+                that needs torch alone, with its weights beside it. In this folder by the spec's name when absent.
+            format: ``onnx``, ``pt2``, ``safetensors`` or ``source``, in place of the ending.
+            force: Whether files that are there and hold something else may be written over.
+
+        Raises:
+            RegspecError: where the format can't hold the model, or what is loaded again gives something else.
+
+        Example:
+            >>> import regspec, tempfile
+            >>> spec = {"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": {"units": 3}}]}
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     run = regspec.train(spec, "iris", epochs=2, folder=f"{folder}/run", quiet=True)
+            ...     exported = run.export(f"{folder}/net.safetensors")
+            ...     print(exported.format, exported.difference, *exported.about["outputs"]["dense"]["classes"])
+            safetensors 0.0 setosa versicolor virginica
+        """
+        from regspec.training.exporting.about import about
+        from regspec.training.exporting.exported import export, path_of
+
+        place, form = path_of(None if path is None else Path(path), format, self.spec.name)
+        facts, objective = self._known()
+        said = about(facts, graph_of(self.spec), objective, int(self.metrics["epoch"]))
+        return export(self.model, self.spec, said, place, form, force=force)
 
     def _known(self) -> tuple[dict[str, Any], Objective]:
         facts = Folder(self.folder).facts()

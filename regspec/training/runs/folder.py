@@ -93,7 +93,7 @@ class Folder:
         written = parse(str(contents["spec.yaml"]), document.path)
         if "name" not in written.data:  # which is that of its file, and would be another one here
             contents["spec.yaml"] = with_name(written, spec.name)
-        contents |= {"model.py": source(spec), "run.json": _json(facts), "initial.safetensors": _tensors(state)}
+        contents |= {"model.py": source(spec), "run.json": _json(facts), "initial.safetensors": as_safetensors(state)}
         files.write_folder(self.path, contents)
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
@@ -118,7 +118,7 @@ class Folder:
         """Writes the weights after an epoch, and after so many steps in all, as safetensors."""
         # one text: of several, safetensors has the order by chance
         said = {"kept": json.dumps({"epoch": epoch, "steps": steps})}
-        self.write("weights.safetensors", _tensors(state, said))
+        self.write("weights.safetensors", as_safetensors(state, said))
 
     def weights(self) -> Kept:
         """The weights that the run keeps. Raises `RegspecError` where there are none yet, or they can't be read."""
@@ -151,7 +151,7 @@ def _json(facts: Mapping[str, Any]) -> str:
     return json.dumps(facts, indent=1) + "\n"
 
 
-def _tensors(state: State, said: dict[str, str] | None = None) -> bytes:
+def as_safetensors(state: State, said: dict[str, str] | None = None) -> bytes:
     """Tensors in the form of safetensors, which wants each to have memory of its own; with what is said of them."""
     own = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     return safetensors.torch.save(own, said)

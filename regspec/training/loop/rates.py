@@ -19,9 +19,9 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.training.called import NEEDED, arguments_of, parameters_of, parts_of
-from regspec.training.epochs import Epochs
-from regspec.training.module import steps_of
+from regspec.training.loop.epochs import Epochs
+from regspec.training.loop.module import steps_of
+from regspec.training.options.called import NEEDED, arguments_of, parameters_of, parts_of
 
 
 def cosine(optimizer: Optimizer, total: int, *, warmup: int = 0, end: float = 0.0) -> LambdaLR:

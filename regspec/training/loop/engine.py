@@ -21,8 +21,8 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.folder import Folder
-from regspec.training.options import Options
+from regspec.training.options.options import Options
+from regspec.training.runs.folder import Folder
 
 
 class WholeFiles(TorchCheckpointIO):

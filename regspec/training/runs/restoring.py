@@ -14,10 +14,10 @@ from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.targets import BY_KIND, Target, loss_said
 from regspec.training.data.wanted import Columns, Wanted, wanted_outputs
-from regspec.training.folder import Folder
-from regspec.training.objective import Objective, OutputLoss
-from regspec.training.options import Options
-from regspec.training.outputs import outputs_said
+from regspec.training.measures.objective import Objective, OutputLoss
+from regspec.training.options.options import Options
+from regspec.training.options.outputs import outputs_said
+from regspec.training.runs.folder import Folder
 
 
 def load_kept(model: nn.Module, place: Folder) -> nn.Module:

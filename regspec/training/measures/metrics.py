@@ -12,8 +12,8 @@ from torchmetrics import MeanMetric, Metric, classification, regression
 from regspec.language.registration import found
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data.targets import Target
-from regspec.training.losses import Kind
-from regspec.training.objective import OutputLoss
+from regspec.training.measures.losses import Kind
+from regspec.training.measures.objective import OutputLoss
 
 Maker = Callable[..., Metric]
 

@@ -15,11 +15,11 @@ from regspec.modules.measuring import outermost, regularization_loss, regulariza
 from regspec.runtime.penalties.state import terms_in
 from regspec.runtime.penalties.terms import Listener
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.batches import Parts, share
-from regspec.training.metrics import OutputMetrics
-from regspec.training.objective import Objective, OutputLoss, Sum
-from regspec.training.optimizers import optimizer_of
-from regspec.training.options import Options
+from regspec.training.loop.batches import Parts, share
+from regspec.training.measures.metrics import OutputMetrics
+from regspec.training.measures.objective import Objective, OutputLoss, Sum
+from regspec.training.options.optimizers import optimizer_of
+from regspec.training.options.options import Options
 
 
 class Training(lightning.LightningModule):

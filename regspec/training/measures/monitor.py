@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data.targets import Target
-from regspec.training.metrics import names_of
+from regspec.training.measures.metrics import names_of
 
 LEAST = ("loss", "mse", "rmse", "mae", "mape", "smape", "calibration_error")  # of others more is better
 

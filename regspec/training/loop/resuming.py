@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.folder import Folder
-from regspec.training.options import Options
+from regspec.training.options.options import Options
+from regspec.training.runs.folder import Folder
 
 Facts = Mapping[str, Any]
 COUNTS = {"examples": "to train on", "held_out": "held out"}

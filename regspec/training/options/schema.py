@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from regspec.training.columns import ALONE, ColumnSection
-from regspec.training.file import training_file
-from regspec.training.outputs import OutputSection
+from regspec.training.options.columns import ALONE, ColumnSection
+from regspec.training.options.file import training_file
+from regspec.training.options.outputs import OutputSection
 from regspec.views.schema import Schema, finished, model_schema
 
 

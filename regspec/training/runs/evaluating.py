@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from regspec.training.data.examples import Examples
 from regspec.training.data.targets import MANY
-from regspec.training.losses import Kind
-from regspec.training.metrics import OutputMetrics
-from regspec.training.objective import Objective, OutputLoss, Sum
-from regspec.training.predicting import batches_of, device_of, model_inputs, natural
+from regspec.training.measures.losses import Kind
+from regspec.training.measures.metrics import OutputMetrics
+from regspec.training.measures.objective import Objective, OutputLoss, Sum
+from regspec.training.runs.predicting import batches_of, device_of, model_inputs, natural
 
 Array = NDArray[Any]
 
@@ -73,7 +73,7 @@ class Evaluation:
     """How well a model does: on how many examples, the weighted sum of the losses, and the figures of each output.
 
     Example:
-        >>> from regspec.training.evaluating import Evaluation, OutputFigures
+        >>> from regspec.training.runs.evaluating import Evaluation, OutputFigures
         >>> figures = OutputFigures("quantities", "mse", 0.5, {"rmse": 0.7}, {"rmse": 1.0})
         >>> Evaluation(20, 0.5, {"price": figures}).outputs["price"].is_better
         True

@@ -10,15 +10,15 @@ from typing import Any
 
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError
-from regspec.training.called import parts_of
 from regspec.training.data.targets import BY_KIND
 from regspec.training.data.wanted import wanted_outputs
-from regspec.training.file import Places
-from regspec.training.losses import loss_named
-from regspec.training.optimizers import optimizer_of
-from regspec.training.options import Options
-from regspec.training.outputs import OutputSection, outputs_said
-from regspec.training.rates import named_schedule, schedule_of
+from regspec.training.loop.rates import named_schedule, schedule_of
+from regspec.training.measures.losses import loss_named
+from regspec.training.options.called import parts_of
+from regspec.training.options.file import Places
+from regspec.training.options.optimizers import optimizer_of
+from regspec.training.options.options import Options
+from regspec.training.options.outputs import OutputSection, outputs_said
 
 
 def checked_outputs(options: Options, places: Places, graph: Graph | None = None) -> Mapping[str, OutputSection]:

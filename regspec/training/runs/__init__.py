@@ -1,0 +1,1 @@
+"""A run's folder, and what was trained in it: loaded, evaluated, asked for predictions."""
