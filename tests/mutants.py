@@ -559,9 +559,30 @@ MUTANTS = (
     Mutant(
         "each epoch takes the examples in the same order",
         "training/loop/batches.py",
-        "self.seed * 1_000_003 + self.epoch",
-        "self.seed * 1_000_003",
+        "torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)",
+        "torch.Generator().manual_seed(self.seed * 1_000_003)",
         "tests/test_training.py -k epoch",
+    ),
+    Mutant(
+        "a stream's loader draws the same in each epoch",
+        "training/loop/batches.py",
+        "torch.manual_seed(self.seed * 1_000_003 + self.epoch)\n        yield",
+        "torch.manual_seed(self.seed * 1_000_003)\n        yield",
+        "tests/test_streams.py -k order_of_its_own",
+    ),
+    Mutant(
+        "a class that a batch has and the model has not is told by the batch's row",
+        "training/data/encoding.py",
+        "rows[place // max(1, math.prod(goal.shape[1:]))]",
+        "place // max(1, math.prod(goal.shape[1:]))",
+        "tests/test_datasets.py -k faults",
+    ),
+    Mutant(
+        "an array that was changed in memory loses its changes",
+        "training/data/mapped.py",
+        'or array.mode == "c"',
+        'or array.mode == "w"',
+        "tests/test_mapped.py",
     ),
     Mutant(
         "images are not scaled where they are in half precision",

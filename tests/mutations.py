@@ -45,6 +45,12 @@ def run(mutant: Mutant, root: Path, *, is_quick: bool) -> str | None:
         mutant.path(root).write_text(whole, encoding="utf-8")
 
 
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """What a copy does not need: caches, and the runs of people, which lie at the root; a room is called so, too."""
+    caches = shutil.ignore_patterns(".git", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+    return {*caches(folder, names), *({"runs"} if Path(folder) == ROOT else ())}
+
+
 def main(arguments: list[str]) -> int:
     """Runs the mutants that have one of the words, or all; gives the exit code."""
     words = [each for each in arguments if each != "--quick"]
@@ -52,8 +58,7 @@ def main(arguments: list[str]) -> int:
     missed = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "copy"
-        left_out = shutil.ignore_patterns(".git", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", "runs")
-        shutil.copytree(ROOT, root, ignore=left_out)
+        shutil.copytree(ROOT, root, ignore=_left_out)
         for each in chosen:  # before the first takes its time
             each.mutated(root)
         for number, each in enumerate(chosen, 1):

@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import regspec
+from regspec.graph.loading import graph_of
+from regspec.training.data import load_data
 from regspec.training.loop import run as running
-from regspec.training.loop.batches import Batches
+from regspec.training.loop.batches import Batches, batches_in, loader_of
 
 from .test_datasets import Items, pair
 from .test_using import KINDS, NET, WORDS, X, trained, weights
@@ -110,6 +112,19 @@ def test_a_function_gives_streams_and_its_run_is_resumed(tmp_path: Path, monkeyp
     run = trained(tmp_path, PLAIN, "given_streams:generator", "generator", **more)
     best = int(np.argmin(run.history["held_out_loss"])) + 1
     torch.testing.assert_close(weights(run), by_hand(best), rtol=1e-5, atol=1e-6)
+
+
+def test_each_pass_has_an_order_of_its_own() -> None:
+    order = batches_in(load_data((shuffled(), held_out()), graph_of(NET)).train, 8, seed=3)
+
+    def taken(epoch: int) -> list[Any]:
+        order.set_epoch(epoch)
+        return [row.tolist() for batch in loader_of(None, order) for row in batch[0]]
+
+    first, second = taken(0), taken(1)
+    assert first != second
+    assert sorted(first) == sorted(second) == sorted(X[:30].tolist())
+    assert taken(0) == first
 
 
 def test_what_is_counted_in_batches(tmp_path: Path) -> None:
