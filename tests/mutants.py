@@ -46,8 +46,8 @@ MUTANTS = (
     Mutant(
         "a text that begins with a number is taken for one",
         "text/document.py",
-        "float(value) if _EXPONENT.fullmatch(value) else value",
-        "float(value) if _EXPONENT.match(value) else value",
+        "return _EXPONENT.fullmatch(text) is not None",
+        "return _EXPONENT.match(text) is not None",
         "tests/test_surface.py -k texts",
     ),
     # -- code ----------------------------------------------------------------------------------------------------------
@@ -551,10 +551,10 @@ MUTANTS = (
     # -- training ------------------------------------------------------------------------------------------------------
     Mutant(
         "a probability above 0 is a yes",
-        "training/loop/module.py",
-        "(0.5 if self.gives_probabilities else 0.0)",
-        "0.0",
-        "tests/test_training.py -k accuracy",
+        "training/measures/objective.py",
+        "middle = 0.5 if self.gives_probabilities else 0.0",
+        "middle = 0.0",
+        "tests/test_objective.py -k right",
     ),
     Mutant(
         "each epoch takes the examples in the same order",
