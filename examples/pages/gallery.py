@@ -4,8 +4,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from regspec.report.images import image
-from regspec.training.options.options import Options
 from regspec.training.loop.run import train
+from regspec.training.options.options import Options
 
 FOLDER = Path(__file__).parent
 SPEC = FOLDER.parent / "digits_cnn.yaml"
