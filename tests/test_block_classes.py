@@ -407,6 +407,35 @@ CASES = {
         ("inner: int, more: int, units: int",),
         ((7,),),
     ),
+    "what is whole in a spec is whole in a class": Case(
+        """
+        parameters: {more: 1.5, ten: 1e1}
+        inputs: {x: {shape: [7]}}
+        blocks:
+          mlp:
+            parameters: {units: null}
+            layers:
+              - Dense: {name: a, units: $units / 2}
+              - Dense: {name: b, units: $units * $more}
+              - Dense: {name: c, units: $units / 4 * 10}
+              - Dense: {name: d, units: $units * 03}
+              - Dense: {name: e, units: $units * $ten // 3}
+              - Dropout: {name: f, rate: $units / 100}
+              - Dropout: {name: g, rate: $units / 4 / 100}
+        layers: [mlp: {units: 4}, mlp: {units: 10}, mlp: {units: 14}]
+        """,
+        1,
+        (
+            "self.a = nn.Linear(in_features, units // 2)",
+            "self.b = nn.Linear(units // 2, int(units * 1.5))",
+            "self.c = nn.Linear(int(units * 1.5), int(units / 4 * 10))",
+            "self.d = nn.Linear(int(units / 4 * 10), units * 3)",
+            "self.e = nn.Linear(units * 3, units * 10 // 3)",
+            "self.f = nn.Dropout(units / 100)",
+            "self.g = nn.Dropout(units / 4 / 100)",
+        ),
+        ((7,),),
+    ),
     "padding that follows from a kernel": Case(
         """
         inputs: {x: {shape: [3, 9, 8]}}
@@ -499,7 +528,9 @@ def substituted(value: Any, values: dict[str, Any]) -> Any:
         return value
     if value[1:] in values:
         return values[value[1:]]
-    return eval(re.sub(r"\$(\w+)", lambda name: str(values[name[1]]), value))  # arithmetic of this file
+    text = re.sub(r"\$(\w+)", lambda name: str(values[name[1]]), value)
+    made = eval(re.sub(r"(?<![\d.])0+(?=\d)", "", text))  # arithmetic of this file; Python writes no 03
+    return int(made) if made == int(made) else made
 
 
 def documents(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,7 +13,7 @@ OPERATORS = ("*", "//", "/")  # which bind alike: another formula in the place o
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """A product that begins with a parameter: ``{} * 4`` of ``filters``."""
+    """A product that begins with a parameter, as Python has it: ``{} * 4`` of ``filters``, or ``int({} * 0.5)``."""
 
     parameter: str
     form: str
@@ -30,13 +30,26 @@ def formulas_of(written: Any, own: Mapping[str, Any], outer: Mapping[str, Any]) 
     found: dict[Formula, Number] = {}
     for text in _texts(written):
         tokens = tokens_of(text)
-        if tokens is None or (formula := _formula(tokens, own, outer)) is None:
+        if tokens is None or not _is_product(tokens, own):
             continue
         try:
-            found[formula] = evaluated(tokens, lambda token: {**outer, **own}[token.text.strip("${}")])
-        except ExpressionError:  # which is reported where it stands
+            value = evaluated(tokens, lambda token: {**outer, **own}[_name(token)])
+            factors = [evaluated([token], lambda token: outer[_name(token)]) for token in tokens[2::2]]
+        except (ExpressionError, KeyError):  # which is reported where it stands
             continue
+        parameter = _name(tokens[0])
+        signs = [token.text for token in tokens[1::2]]
+        found[Formula(parameter, _form(own[parameter], signs, factors, value))] = value
     return found
+
+
+def _form(first: Number, signs: list[str], factors: list[Number], value: Number) -> str:
+    """A product in Python, whose result is whole where the spec's is: there what is whole by value is."""
+    is_of_floats = any(isinstance(each, float) for each in (first, *factors))
+    if signs == ["/"] and isinstance(value, int) and not is_of_floats:
+        signs = ["//"]  # without a rest
+    form = " ".join(["{}", *(f"{sign} {factor}" for sign, factor in zip(signs, factors, strict=True))])
+    return f"int({form})" if isinstance(value, int) and (is_of_floats or "/" in signs) else form
 
 
 def _texts(written: Any) -> Iterator[str]:
@@ -47,14 +60,17 @@ def _texts(written: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _formula(tokens: list[Token], own: Mapping[str, Any], outer: Mapping[str, Any]) -> Formula | None:
-    """The formula of tokens: a parameter of the block, and then numbers and parameters of the spec."""
+def _is_product(tokens: list[Token], own: Mapping[str, Any]) -> bool:
+    """Whether tokens are a parameter of the block, and then numbers and parameters of the spec."""
     first, *rest = tokens
-    names = [token.text.strip("${}") if token.sort == "parameter" else "" for token in tokens]
-    if first.sort != "parameter" or names[0] not in own or any(name in own for name in names[1:]):
-        return None
-    if any(token.sort == "bracket" or (token.sort == "operator" and token.text not in OPERATORS) for token in rest):
-        return None
-    values = [outer.get(name) if name else token.text for token, name in zip(rest, names[1:], strict=True)]
-    is_plain = all(isinstance(value, (str, int, float)) and not isinstance(value, bool) for value in values)
-    return Formula(names[0], " ".join(["{}", *map(str, values)])) if is_plain else None
+    signs, factors = rest[::2], rest[1::2]
+    return (
+        first.sort == "parameter"
+        and _name(first) in own
+        and all(token.text in OPERATORS for token in signs)
+        and all(token.sort in ("number", "parameter") and _name(token) not in own for token in factors)
+    )
+
+
+def _name(token: Token) -> str:
+    return token.text.strip("${}")

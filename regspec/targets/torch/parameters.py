@@ -21,7 +21,7 @@ from regspec.targets.python.printing import Number, literal
 Column: TypeAlias = "tuple[Exact | None, ...]"
 
 MANY = 3  # different values that can't be multiples of others by chance
-_TAKEN = frozenset(("self", "super", "range", "layer", "_"))
+_TAKEN = frozenset(("self", "super", "range", "int", "layer", "_"))
 
 
 class Exact(NamedTuple):
