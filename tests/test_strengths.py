@@ -21,6 +21,7 @@ from regspec.runtime import (
     Norm,
     Regularized,
     Scheduled,
+    Sum,
     WarmupSchedule,
     WithWeights,
 )
@@ -86,6 +87,21 @@ def test_another_strength(kind: str, of_output: bool) -> None:
             losses.append((loss, *torch.autograd.grad(loss, [each.layer.weight])))
         torch.testing.assert_close(losses[0], losses[1])
         torch.testing.assert_close(losses[2], losses[1])
+
+
+def test_several_of_one_name() -> None:
+    """Each has a name and a strength of its own, and their sum is the penalty."""
+    model = net(lambda _: Sum(L1L2(l1=0.1, l2=0.2), L2(0.3), Norm(0.4), Scheduled(L2(0.5), WarmupSchedule(over=4))))
+    model.set_schedules(2)
+    names = ("l1", "l2", "l2_1", "norm", "l2_2")
+    assert regspec.strengths(model) == {
+        f"layer.kernel.{name}": value for name, value in zip(names, (0.1, 0.2, 0.3, 0.4, 0.25), strict=True)
+    }
+    model.set_strength("layer.kernel.l2_1", 3.0)
+    model.set_strength("layer.kernel.l2_2", 5.0)
+    weight = model.layer.weight
+    wanted = 0.1 * weight.abs().sum() + (0.2 + 3.0 + 2.5) * weight.square().sum() + 0.4 * weight.norm()
+    torch.testing.assert_close(model.regularization_loss(), wanted)
 
 
 def test_in_compiled_code() -> None:

@@ -8,11 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from regspec.language.fields import snake_case
 from regspec.modules.building import COMPILED
-from regspec.runtime import Apart, Regularized, WithWeights
+from regspec.runtime import Regularized
 from regspec.runtime.penalties.state import named_terms
-from regspec.runtime.penalties.terms import Seen, WeightTerm, name_of, without_schedule
+from regspec.runtime.penalties.terms import Seen, WeightTerm, innermost, without_schedule
 from regspec.text.problems import Problem, RegspecError
 
 
@@ -82,6 +81,7 @@ def outermost(module: nn.Module, prefix: str = "") -> list[tuple[str, Regularize
 def strengths(module: nn.Module) -> dict[str, float]:
     """The strength of each regularizer now, by the names of the term and of the regularizer.
 
+    Of several of one name in a term, the further ones count on: ``hidden.kernel.l2``, ``hidden.kernel.l2_1``.
     Of one that has no strength of its own, such as a function that was registered, it is its schedule's factor.
 
     Raises:
@@ -96,11 +96,9 @@ def strengths(module: nn.Module) -> dict[str, float]:
     found: dict[str, float] = {}
     for prefix, root in outermost(module):
         for name, term, _ in named_terms(root):
-            for part in term.parts:
-                own, factor = without_schedule(part)
-                own = own.regularizer if isinstance(own, (Apart, WithWeights)) else own
+            for kind, part in zip(term.kinds, term.parts, strict=True):
+                own, factor = innermost(part), without_schedule(part)[1]
                 strength = own.keywords.get("strength") if isinstance(own, partial) else getattr(own, "strength", None)
-                kind = snake_case(name_of(own))
                 found[f"{_joined(prefix, name)}.{kind}"] = factor if strength is None else strength * factor
     return found
 

@@ -223,7 +223,6 @@ class Regularized(Penalized):
         if not 0 <= strength < math.inf:
             raise ValueError(f"a strength is at least 0 and finite, but is {strength}")
         of_term, _, kind = name.rpartition(".")
-        kind = kind.replace("_", "")
         named = {each: term for each, term, _ in named_terms(self)}
         if of_term not in named or kind not in named[of_term].kinds:
             known = ", ".join(f"{each}.{part}" for each, term in named.items() for part in term.kinds)

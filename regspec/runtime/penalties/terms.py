@@ -17,10 +17,12 @@ function of the output and its penalty, which gives the penalty a gradient of on
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy
 from functools import partial
+from itertools import chain, count
 from typing import Any
 
 import torch
@@ -39,6 +41,8 @@ from regspec.runtime.penalties.schedules import Scheduled
 from regspec.runtime.penalties.weights import identity_at, is_trained_at, tensor_at, weight_at
 
 Regularizer = Callable[[Tensor], Tensor]
+_WRAPPERS = (Scheduled, Apart, WithWeights)
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # before which a name has another word
 
 
 class Term:
@@ -85,8 +89,13 @@ class Term:
 
     @property
     def kinds(self) -> list[str]:
-        """The names of the parts' regularizers, in small letters without underscores."""
-        return [name_of(_innermost(without_schedule(part)[0])).lower().replace("_", "") for part in self.parts]
+        """The names of the parts' regularizers, ``group_lasso``; further ones of a name count on, ``group_lasso_1``."""
+        made: list[str] = []
+        for part in self.parts:
+            name = _CAPITAL.sub("_", _name_of(innermost(part))).lower()
+            numbered = (f"{name}_{number}" for number in count(1))
+            made.append(next(each for each in chain((name,), numbered) if each not in made))
+        return made
 
     def unbound(self) -> Any:
         """Itself, if all its parts are on the loss, or else a copy that has them there."""
@@ -135,12 +144,14 @@ def without_schedule(regularizer: Any) -> tuple[Any, float]:
     return regularizer, 1.0
 
 
-def _innermost(regularizer: Any) -> Any:
+def innermost(regularizer: Any) -> Any:
     """A regularizer without what it is wrapped in."""
-    return regularizer.regularizer if isinstance(regularizer, (Apart, WithWeights)) else regularizer
+    while isinstance(regularizer, _WRAPPERS):
+        regularizer = regularizer.regularizer
+    return regularizer
 
 
-def name_of(regularizer: Any) -> str:
+def _name_of(regularizer: Any) -> str:
     """The name of a regularizer's class, or of the function that it is."""
     function = regularizer.func if isinstance(regularizer, partial) else regularizer
     return str(getattr(function, "__name__", type(function).__name__))
@@ -148,7 +159,7 @@ def name_of(regularizer: Any) -> str:
 
 def _with_strength(regularizer: Any, strength: float) -> Any:
     """A regularizer like another one, with this strength."""
-    if isinstance(regularizer, (Scheduled, Apart, WithWeights)):
+    if isinstance(regularizer, _WRAPPERS):
         made = copy(regularizer)
         object.__setattr__(made, "regularizer", _with_strength(regularizer.regularizer, strength))
         return made
