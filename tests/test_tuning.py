@@ -23,7 +23,7 @@ from rich.console import Console
 
 import regspec
 from regspec.cli.application import app, parameters
-from regspec.specs.parameters import Choices, Range, with_defaults
+from regspec.specs.parameters import Choices, Range, with_defaults, with_name
 from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.loop.epochs import DivergedError
@@ -708,3 +708,24 @@ def test_options_of_training_reach_each_trial(search: Searching) -> None:
     options = Options(data="wine", epochs=30, lr=3.0, patience=1)
     tune(path, options, Plan(1, "grid"), search.study, console=search.console, train=counted)
     assert len(epochs) < 30
+
+
+@pytest.mark.parametrize("name", ["net", "null", "true", "model"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "regspec: 1\n",
+        "# a note\nregspec: 1  # another\r\nlayers: []\n",
+        "layers: []\nregspec: 1",
+        "{regspec: 1, layers: []}",
+        "# a note\n--- {regspec: 1,\n  layers: []}\n",
+    ],
+)
+def test_a_spec_with_the_name_of_its_file(text: str, name: str) -> None:
+    """Also where the name alone would be no text, and behind comments."""
+    before = document.parse(text)
+    made = document.parse(with_name(before, name))
+    assert made.data == {**before.data, "name": name}
+    assert [line for line in text.splitlines() if "#" in line] == [
+        line for line in made.text.splitlines() if "#" in line
+    ]

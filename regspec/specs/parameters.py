@@ -266,10 +266,9 @@ def with_values(spec: Document, values: Mapping[Location, Any]) -> str:
 def with_name(spec: Document, name: str) -> str:
     """The text of a spec that has no name of its own, and has that of its file, with the name in it."""
     end = spec.span(("regspec",))[1]
-    is_flow = spec.text.lstrip().startswith("{")
-    if not is_flow:
+    if not spec.is_in_braces:
         end = spec.text.find("\n", end) if "\n" in spec.text[end:] else len(spec.text)
-    text = f"{spec.text[:end]}{', ' if is_flow else chr(10)}name: {name}{spec.text[end:]}"
+    text = f"{spec.text[:end]}{', ' if spec.is_in_braces else chr(10)}name: {written(name)}{spec.text[end:]}"
     assert document.parse(text, spec.path).data == {**spec.data, "name": name}
     return text
 

@@ -115,6 +115,11 @@ class Document:
             self._by_key[mapping] = found
         return self._by_key[mapping]
 
+    @property
+    def is_in_braces(self) -> bool:
+        """Whether the whole text is a collection in braces or brackets."""
+        return bool(self._marked.flow_style)
+
     @cached_property
     def _by_key(self) -> dict[yaml.MappingNode, dict[str | int, tuple[Any, Any]]]:
         return {}
