@@ -25,7 +25,7 @@ from regspec.layers.kinds import BUILT_IN, OPERATIONS
 from regspec.layers.layer import Placement
 from regspec.specs.synonyms import kind_elsewhere, kind_hint
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.views.schema import model_schema
+from regspec.views.schema.models import model_schema
 from regspec.views.wording import type_text, value_text
 
 SORTS: dict[str, Family[Any]] = {

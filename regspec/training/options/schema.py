@@ -5,7 +5,8 @@ from __future__ import annotations
 from regspec.training.options.columns import ALONE, ColumnSection
 from regspec.training.options.file import training_file
 from regspec.training.options.outputs import OutputSection
-from regspec.views.schema import Schema, finished, model_schema
+from regspec.views.schema.models import Schema, model_schema
+from regspec.views.schema.whole import finished
 
 
 def training_schema() -> Schema:

@@ -35,7 +35,7 @@ from regspec.views.formatting.brought import (
     of_serialized,
 )
 from regspec.views.formatting.tree import Collection, File, Item, Node, Scalar, comments, inside
-from regspec.views.schema import model_schema
+from regspec.views.schema.models import model_schema
 
 Rewriter = Callable[[Node], Node]
 
