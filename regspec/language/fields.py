@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Iterator
 from functools import cache
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -15,12 +16,16 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     PlainValidator,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from regspec.code.axes import Meaning
+from regspec.language.arithmetic import ExpressionError, evaluated, is_of_numbers, lexed
+from regspec.text.document import Part
 
 MAX_SIZE = 2**31 - 1
 
@@ -39,6 +44,39 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     main: ClassVar[str | None] = None  # the field that a value may stand for: {leaky_relu: 0.1}, Dropout: 0.5
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _with_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Takes the results of arithmetic where a number is due: ``units: 7 * 7 * 64``."""
+        is_written = isinstance(value, (str, list))
+        return _computed(value) if is_written and info.field_name in _numeric(cls) else value
+
+
+@cache
+def _numeric(cls: type[Frozen]) -> frozenset[str]:
+    """The fields that take numbers, and no text of one's own."""
+
+    def types(annotation: Any) -> Iterator[Any]:
+        yield annotation
+        for each in get_args(annotation):
+            yield from types(each)
+
+    found = {name: {*map(id, types(field.annotation))} for name, field in cls.model_fields.items()}
+    return frozenset(name for name, ids in found.items() if ids & {id(int), id(float)} and id(str) not in ids)
+
+
+def _computed(value: Any, at: tuple[int, ...] = ()) -> Any:
+    """A value with the results of texts of numbers in it; ``at`` leads to it from the field's."""
+    if isinstance(value, list):
+        return [_computed(each, (*at, index)) for index, each in enumerate(value)]
+    if not isinstance(value, str) or not is_of_numbers(value):
+        return value
+    try:
+        return evaluated(lexed(value) or [], lambda _: 0)
+    except ExpressionError as error:
+        context = {"what": error.what, "hint": error.hint, "part": Part(value, *error.part), "at": at}
+        raise PydanticCustomError("arithmetic", "{what}", context) from None
 
 
 def _one_or_more(value: Any) -> Any:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from pydantic_core import PydanticCustomError
 
-from regspec.language.arithmetic import is_of_numbers
 from regspec.language.fields import RESERVED, layer_name
 from regspec.language.forms import spread
 from regspec.language.serialized import Serialized, is_serialized, unserialized
 from regspec.layers import find_kind
 from regspec.layers.layer import Layer, Placement
 from regspec.specs import synonyms
-from regspec.specs.parameters import computed, substitute
+from regspec.specs.parameters import substitute
 from regspec.specs.translating import accepted, field_of, translated_fields, translated_kind
 from regspec.text import faults
 from regspec.text.faults import UNKNOWN, Origin
@@ -78,7 +76,6 @@ def items_of(
         fields = accepted(written_kind, substitute(fields, parameters, here, problems), here, problems)
         if fields is not UNKNOWN:
             fields = translated_fields(cls, spread(fields, main_of(kind)), here, notes, problems)
-            fields = _with_numbers(cls, fields, here, problems)
         is_faulty = False
         if fields is UNKNOWN:
             fields, is_faulty = {}, True
@@ -89,33 +86,6 @@ def items_of(
         name = fields.get("name")
         items.append(Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
     return items
-
-
-def _with_numbers(cls: type[Layer] | None, fields: Any, here: Origin, problems: Problems) -> Any:
-    """The fields of a kind, with the results of arithmetic where a number is due: ``units: 7 * 7 * 64``."""
-    if cls is None or not isinstance(fields, dict):
-        return fields
-
-    def number(value: Any, origin: Origin) -> Any:
-        if isinstance(value, list):
-            return [number(each, origin / index) for index, each in enumerate(value)]
-        return computed(value, origin, problems) if isinstance(value, str) and is_of_numbers(value) else value
-
-    numeric = _numeric(cls)
-    return {name: number(value, here / name) if name in numeric else value for name, value in fields.items()}
-
-
-@cache
-def _numeric(cls: type[Layer]) -> frozenset[str]:
-    """The fields of a kind that take numbers, and no text of one's own."""
-
-    def types(annotation: Any) -> Iterator[Any]:
-        yield annotation
-        for each in get_args(annotation):
-            yield from types(each)
-
-    found = {name: {*map(id, types(field.annotation))} for name, field in cls.model_fields.items()}
-    return frozenset(name for name, ids in found.items() if ids & {id(int), id(float)} and id(str) not in ids)
 
 
 def _entry(written: Any, origin: Origin, problems: Problems) -> tuple[str, Origin, Any] | None:

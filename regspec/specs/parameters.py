@@ -290,11 +290,6 @@ def substitute(value: Any, parameters: Mapping[str, Any], origin: Origin, proble
     return value
 
 
-def computed(text: str, origin: Origin, problems: list[Problem]) -> Any:
-    """The result of a text that is arithmetic on numbers alone."""
-    return _computed(text, lexed(text) or [], {}, origin, problems)
-
-
 def plain(value: Any) -> Any:
     """A value with its calls as the texts that they are."""
     if isinstance(value, dict):

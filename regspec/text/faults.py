@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -161,10 +160,4 @@ def _expected(kind: str, context: dict[str, Any], error: Any) -> str:
 def _hint(error: Any, context: dict[str, Any]) -> str | None:
     if error["type"] == "literal_error" and isinstance(error["input"], str):
         return did_you_mean(error["input"], str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", "))
-    if isinstance(error["input"], str) and _SUM.fullmatch(error["input"]):
-        return "arithmetic has a parameter in it, $width * 6: write the number"
     return context.get("hint") if error["type"] not in _EXPECTED else None
-
-
-_NUMBER = r"[-+( ]*[\d.]+(?:[eE][-+]?\d+)?[) ]*"
-_SUM = re.compile(rf"(?!\d+-\d+-\d+$){_NUMBER}(?:(?:\*\*|//|[-+*/%]){_NUMBER})+")  # no parameter, and no date
