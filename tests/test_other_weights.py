@@ -142,9 +142,10 @@ def test_the_layers_own_weight_and_a_schedule() -> None:
 def test_rules_for_any_module() -> None:
     model: Any = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 5))
     rules = [{"modules": "1", "activity_regularizer": {"weighted_l1": {"decoder": "2.weight"}}}]
-    wrong = [{"modules": "1", "activity_regularizer": {"weighted_l1": {"decoder": "2.weights"}}}]
-    with pytest.raises(regspec.RegspecError, match=r"'1' has a penalty that takes '2.weights', which is no parameter"):
-        regspec.regularize(model, wrong)
+    for name in ("2.weights", "2", "2.forward", "3.weight", ""):
+        wrong = [{"modules": "1", "activity_regularizer": {"weighted_l1": {"decoder": name}}}]
+        with pytest.raises(regspec.RegspecError, match=f"'1' has a penalty that takes '{name}', which is no parameter"):
+            regspec.regularize(model, wrong)
     x = torch.randn(3, 5)
     copied = copy.deepcopy(regspec.regularize(model, rules))
     output = model[:2](x)
@@ -162,6 +163,7 @@ def test_rules_for_any_module() -> None:
         ("decoder", "the weights of 'codes' are kernel, bias", "name its weight, too: 'decoder.kernel'"),
         ("kernl", "the weights of 'codes' are kernel, bias", "did you mean 'kernel'?"),
         ("flat.kernel", "the weights of 'flat' are none", None),
+        ("''", "the weights of 'codes' are kernel, bias", None),
         ("gru.bias", "that is several parameters in torch: bias_ih_l0, bias_hh_l0", None),
     ],
 )
@@ -178,7 +180,7 @@ def test_what_names_no_weight(name: str, what: str, hint: str | None) -> None:
     with pytest.raises(regspec.RegspecError) as caught:
         regspec.loads(text)
     (problem,) = caught.value.problems
-    assert (problem.what, problem.hint) == (f"codes has a penalty that takes '{name}', but {what}", hint)
+    assert (problem.what, problem.hint) == (f"codes has a penalty that takes '{name.strip(chr(39))}', but {what}", hint)
     assert problem.line == 7
 
 

@@ -117,6 +117,15 @@ def test_fewer_steps_than_a_table_has() -> None:
     torch.testing.assert_close(model(x), x + model.positions.weight[:3])
 
 
+@pytest.mark.parametrize("length", [1, 3])
+def test_more_steps_than_a_table_has_in_a_batch(length: int) -> None:
+    """One vector is none for all steps."""
+    model = built(STEPS.replace("[5, 4]", "[null, 4]") + f"  - PositionEmbedding: {length}\n")
+    assert model(torch.randn(2, length, 4)).shape == (2, length, 4)
+    with pytest.raises(RuntimeError, match=rf"length \(5\) exceeds dimension size \({length}\)"):
+        model(torch.randn(2, 5, 4))
+
+
 def test_more_steps_than_a_table_has() -> None:
     with pytest.raises(
         regspec.RegspecError, match=r"has vectors for 4 steps, but is given 'x', which gives \(batch, 5, 4\)"

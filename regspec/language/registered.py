@@ -69,7 +69,7 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
 
     read = _weights_read_by(function)
     own = fields_of(function, skip=0 if inspect.isclass(function) else 1)
-    fields: Any = {**own, **dict.fromkeys(read, (WeightName, ...))}
+    fields: Any = {**own, **dict.fromkeys(read, (_WeightName, ...))}
     if reserved := [field for field in fields if hasattr(Penalty, field)]:
         raise RegspecError(f"'{name}' can't be registered: '{reserved[0]}' has a meaning of its own in a regularizer")
     cls = create_model(
@@ -80,7 +80,7 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
     return function
 
 
-WeightName = Annotated[str, Field(description="The name of another weight: 'decoder.kernel'.", min_length=1)]
+_WeightName = Annotated[str, Field(description="The name of another weight: 'decoder.kernel'.")]
 
 
 def _weights_read_by(function: Callable[..., Any]) -> list[str]:

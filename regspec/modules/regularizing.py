@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from regspec.code.expressions import Call, WeightPath, replaced, walk
@@ -285,12 +285,12 @@ def _with_paths(constructor: Call, module: nn.Module) -> Call:
     named = [each for each in walk(constructor) if isinstance(each, WeightPath)]
     for name in (each.name for each in named):
         try:
-            attrgetter(name)(module)
+            is_weight = isinstance(attrgetter(name)(module), Tensor)
         except AttributeError:
+            is_weight = False
+        if not is_weight:
             known = [name for name, _ in module.named_parameters()]
-            raise ShapeError(
-                f"has a penalty that takes '{name}', which is no parameter", did_you_mean(name, known)
-            ) from None
+            raise ShapeError(f"has a penalty that takes '{name}', which is no parameter", did_you_mean(name, known))
     made: Call = replaced(constructor, {each: each.name for each in named})
     return made
 

@@ -49,7 +49,7 @@ class PositionEmbedding(nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.weight[: x.shape[1]].to(x.dtype)
+        return x + self.weight.narrow(0, 0, x.shape[1]).to(x.dtype)  # which refuses more steps, of one vector too
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
