@@ -116,3 +116,13 @@ class Apart:
 
     def __call__(self, weight: Tensor, other: Tensor) -> Tensor:
         return self.strength * (weight - other.T).square().sum()
+
+
+class OfOneName:
+    """A regularizer whose constructor and whose call take a parameter of one name."""
+
+    def __init__(self, other: float = 1.0) -> None:
+        self.other = other
+
+    def __call__(self, weight: Tensor, other: Tensor) -> Tensor:
+        return self.other * (weight * other).sum()

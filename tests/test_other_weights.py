@@ -193,3 +193,9 @@ def test_it_is_on_the_loss_route() -> None:
     model = regspec.build(SPEC)
     with pytest.raises(regspec.RegspecError, match=r"'codes.kernel' has a gradient for other weights, too"):
         regspec.bind(model, torch.optim.SGD(model.parameters(), lr=0.1), terms={"codes.kernel": "gradient"})
+
+
+def test_a_name_of_two_parameters() -> None:
+    message = "'OfOneName' can't be registered: its constructor and its call both take 'other'"
+    with pytest.raises(regspec.RegspecError, match=message):
+        regspec.register_regularizer(own.OfOneName)

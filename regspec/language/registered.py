@@ -69,6 +69,8 @@ def register_regularizer(function: Callable[..., Any] | None = None, *, name: st
 
     read = _weights_read_by(function)
     own = fields_of(function, skip=0 if inspect.isclass(function) else 1)
+    if inspect.isclass(function) and (clash := [field for field in read if field in own]):
+        raise RegspecError(f"'{name}' can't be registered: its constructor and its call both take '{clash[0]}'")
     fields: Any = {**own, **dict.fromkeys(read, (_WeightName, ...))}
     if reserved := [field for field in fields if hasattr(Penalty, field)]:
         raise RegspecError(f"'{name}' can't be registered: '{reserved[0]}' has a meaning of its own in a regularizer")
