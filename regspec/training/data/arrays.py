@@ -130,12 +130,17 @@ def checked(
         raise RegspecError(Problem(f"'{source}' gives no input '{missing[0]}'", f"it gives {gives}"))
     arrays = {name: _numbers(inputs[name], f"for '{name}'", source, rows) for name in names}
     goals = targets_of(targets, arrays, source, wanted, rows)
-    targeted = {"the target" if len(goals) == 1 else f"the target '{name}'": len(goal) for name, goal in goals.items()}
-    counts = {**{name: len(array) for name, array in arrays.items()}, **targeted}
+    check_counts({name: len(array) for name, array in arrays.items()}, goals, source)
+    return Arrays(arrays, goals)
+
+
+def check_counts(inputs: Mapping[str, int], targets: Mapping[str, Array], source: str) -> None:
+    """Raises where there are not as many targets as examples, which are counted for each input."""
+    told = {"the target" if len(targets) == 1 else f"the target '{name}'": len(goal) for name, goal in targets.items()}
+    counts = {**inputs, **told}
     if len(set(counts.values())) > 1:
         each = ", ".join(f"{count} for {name}" for name, count in counts.items())
         raise RegspecError(Problem(f"'{source}' gives unequal numbers of examples: {each}"))
-    return Arrays(arrays, goals)
 
 
 def targets_of(

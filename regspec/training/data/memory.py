@@ -11,7 +11,7 @@ import numpy as np
 
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.arrays import Arrays, by_name, checked, targets_of
+from regspec.training.data.arrays import Arrays, by_name, check_counts, checked, targets_of
 from regspec.training.data.mapped import Mapped, mapped, opened
 from regspec.training.data.streams import Batched, batched_in
 from regspec.training.data.tables import Table, arrays_of
@@ -53,19 +53,26 @@ def given(
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 4):
         raise RegspecError(Problem(f"'{NAME}' is {type(data).__name__}, and no data to train on", TOLD))
     pairs = [data[:2], *([data[2:]] if data[2:] else [])]
-    return mapped([_pair(inputs, targets, graph, wanted, columns) for inputs, targets in pairs], NAME)
+    parts: list[Arrays] = []
+    for inputs, targets in pairs:
+        parts.append(_pair(inputs, targets, graph, wanted, columns))
+        columns = parts[0].columns or columns  # what is held out has the columns of what is trained on
+    return mapped(parts, NAME)
 
 
 def _pair(inputs: Any, targets: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None) -> Arrays:
-    known = arrays_of(_table(inputs), graph, (), columns) if is_frame(inputs) else None
+    table = _table(inputs) if is_frame(inputs) else None
     if is_frame(targets):
         frame = _table(targets).frame
         targets = {name: frame[name] for name in frame.columns}
         if len(targets) == 1 == len(wanted):
             (targets,) = targets.values()
-    if known is None:
+    if table is None:
         return checked(inputs, targets, graph, NAME, wanted)
-    return replace(known, targets=targets_of(targets, known.inputs, NAME, wanted))
+    known = arrays_of(table, graph, (), columns)
+    goals = targets_of(targets, known.inputs, NAME, wanted)
+    check_counts({"the frame": len(table.frame)}, goals, NAME)
+    return replace(known, targets=goals)
 
 
 def is_frame(data: Any) -> bool:
