@@ -285,6 +285,7 @@ def test_several_targets(tmp_path: Path) -> None:
         (["3", "7"] * 5, 9, tuple(map(str, range(9)))),
         (["True", "False"] * 5, 1, ("False", "True")),
         (["1", "a"] * 5, 1, ("1", "a")),
+        (["007", "010"] * 5, 2, ("007", "010")),
     ],
 )
 def test_the_last_column_of_a_csv_is_the_target(

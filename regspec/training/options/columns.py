@@ -33,7 +33,7 @@ class ColumnSection(Frozen):
     """What becomes of a column: a word alone, ``drop``, ``one_hot`` or ``codes``, or some of these keys."""
 
     drop: Literal[True] | None = Field(None, description="Whether it is left out: a number of rows, a name.")
-    impute: float | str | None = Field(
+    impute: bool | int | float | str | None = Field(
         None, description="What stands for gaps: mean, median, most_frequent, or a value of the column."
     )
     scale: Scale | None = Field(
@@ -43,7 +43,10 @@ class ColumnSection(Frozen):
     codes: Literal[True] | None = Field(
         None, description="A whole number for each word, from 1 on, for an Embedding; 0 for others."
     )
-    date: Parts | None = Field(None, description="A column for each part of a date; days: since 1970, with fractions.")
+    date: Parts | None = Field(
+        None,
+        description="A column for each part of a date, in UTC where it has a zone; days: since 1970, with fractions.",
+    )
 
     @property
     def plain(self) -> dict[str, Any]:
