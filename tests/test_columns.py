@@ -20,10 +20,8 @@ from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 
 import regspec
-from regspec.graph.loading import graph_of
 from regspec.text import document
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data import load_data
 from regspec.training.data.columns import Fitted, fitted
 from regspec.training.options.columns import ColumnSection, columns_said
 
@@ -412,36 +410,3 @@ def test_what_is_wrong_with_a_table(said: Any, message: str, tmp_path: Path, mon
             NET, table(), columns=said, quiet=True, target="born" if "city" in said and "price" in said else None
         )
     assert re.search(message, str(caught.value)), str(caught.value)
-
-
-# -- pairs of frames ---------------------------------------------------------------------------------------------------
-
-SUM = """\
-regspec: 1
-inputs: {x: {shape: [2]}}
-layers: [{Dense: {name: price, units: 1}}]
-"""
-
-
-@pytest.mark.parametrize("said", [{}, {"a": {"scale": "standard"}}])
-def test_a_held_out_frame_has_its_columns_by_their_names(said: Any) -> None:
-    """Its order is another one, and it has more; what is scaled is so by the frame that is trained on."""
-    drawn = np.random.default_rng(0).standard_normal((12, 3))
-    frame = pl.DataFrame({"a": drawn[:, 0], "b": 10 + drawn[:, 1]})
-    other = pl.DataFrame({"more": ["u"] * 4, "b": [1.0, 2.0, 3.0, 4.0], "a": [5.0, 6.0, 7.0, 8.0]})
-    columns = {name: ColumnSection.model_validate(each) for name, each in said.items()}
-    data = (frame, drawn[:, 2], other, np.zeros(4))
-    loaded = load_data(data, graph_of(regspec.loads(SUM)), columns=columns)
-    wanted = other.select("a", "b").to_numpy()
-    if said:
-        wanted[:, 0] = (wanted[:, 0] - drawn[:, 0].mean()) / drawn[:, 0].std()
-    np.testing.assert_allclose(loaded.held_out[range(4)][0], wanted, rtol=1e-6)
-
-
-@pytest.mark.parametrize("said", [{}, {"a": ColumnSection(scale="standard")}])
-@pytest.mark.parametrize(("rows", "targets"), [(12, 9), (9, 12)])
-def test_a_frame_with_other_than_its_targets(rows: int, targets: int, said: Any) -> None:
-    data = (pl.DataFrame({"a": [*range(rows)], "b": [*range(rows)]}), np.zeros(targets))
-    message = f"unequal numbers of examples: {rows} for the frame, {targets} for the target"
-    with pytest.raises(RegspecError, match=message):
-        load_data(data, graph_of(regspec.loads(SUM)), columns=said)

@@ -1,4 +1,4 @@
-"""Arrays in memory: scikit-learn's bundled sets, NumPy files, and what a function of the user's gives."""
+"""Arrays in memory: scikit-learn's bundled sets, NumPy files, and what others give, checked."""
 
 from __future__ import annotations
 
@@ -88,21 +88,6 @@ def _keys(
         return stored, goals, None
     hint = did_you_mean(missing, has) or f"it has {', '.join(sorted(map(str, has))) or 'nothing'}"
     return stored, goals, Problem(f"no array '{missing}'", hint)
-
-
-def called_for(result: Any, graph: Graph, source: str, wanted: Sequence[Wanted]) -> list[Arrays]:
-    """What a function gave: (inputs, targets), or with (held-out inputs, held-out targets) after them.
-
-    Where no targets are wanted, inputs alone will do, in a list or by name where they are several.
-    """
-    if not wanted and not (isinstance(result, tuple) and len(result) in (2, 4)):
-        return [checked(result, {}, graph, source, wanted)]
-    if not isinstance(result, tuple) or len(result) not in (2, 4):
-        raise RegspecError(
-            Problem(f"'{source}' must give (inputs, target), with or without a held-out pair after them")
-        )
-    pairs = [result[:2], *([result[2:]] if result[2:] else [])]
-    return [checked(inputs, target, graph, source, wanted) for inputs, target in pairs]
 
 
 def checked(
