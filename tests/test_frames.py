@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,3 +97,25 @@ def test_frames_that_are_wrong(frame: Frame, message: str) -> None:
 def test_something_said_of_columns_of_what_is_no_table(source: Any) -> None:
     with pytest.raises(RegspecError, match=r"something is said of the column 'a', but '(iris|data)' is no table"):
         load_data(source, graph_of(regspec.loads(SUM)), columns={"a": ColumnSection(drop=True)})
+
+
+@pytest.mark.parametrize("source", [np.ones((3, 2)), {"x": np.ones((3, 2))}, "iris"])
+def test_a_model_of_prepared_columns_takes_no_arrays(source: Any) -> None:
+    """Their numbers would not be scaled."""
+    net, frame = graph_of(regspec.loads(SUM)), pl.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0], "price": [5.0, 6.0]})
+    loaded = load_data(frame, net, columns={"a": ColumnSection(scale="standard")})
+    with pytest.raises(RegspecError, match=r"trained on columns that are prepared, a, but '(iris|data)' is no table"):
+        load_inputs(source, net, loaded.columns)
+    plain = load_data(frame, net)
+    assert plain.columns
+    assert load_inputs(np.ones((3, 2)), net, plain.columns)[range(3)][0].tolist() == [[1, 1]] * 3
+
+
+def test_an_array_is_not_held_out_from_prepared_columns(tmp_path: Path) -> None:
+    net, frame = graph_of(regspec.loads(SUM)), pl.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
+    columns = {"a": ColumnSection(scale="standard")}
+    with pytest.raises(RegspecError, match="is no table"):
+        load_data((frame, np.ones(2), np.ones((2, 2)), np.ones(2)), net, columns=columns)
+    np.savez(tmp_path / "d.npz", x=np.ones((2, 2)), y=np.ones(2))
+    with pytest.raises(RegspecError, match="is no table"):
+        load_data((frame, np.ones(2)), net, columns=columns, validation=str(tmp_path / "d.npz"))

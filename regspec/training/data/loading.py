@@ -77,9 +77,6 @@ def load_data(
     """
     wanted = wanted_outputs(graph, outputs or {}, target)
     parts, names = read(source, graph, wanted, Columns(said=columns or {}))
-    if columns and not (isinstance(parts[0], arrays.Arrays) and parts[0].columns):
-        what = f"something is said of the column '{next(iter(columns))}', but '{name_of(source)}' is no table"
-        raise RegspecError(Problem(what, "a .csv or .parquet file has columns, and a frame"))
     sources = [name_of(source)] * 2
     if validation is not None:
         sources = [name_of(source), validation]
@@ -180,7 +177,28 @@ def read(
         wanted: the outputs that get targets; none for the inputs alone.
         columns: which columns of a table are what, where those of what is trained on have said so before.
         names: those of the classes of a folder that is trained on, where another one is held out.
+
+    Raises:
+        RegspecError: where it can't be read, or columns are to be made numbers of and it has none.
     """
+    parts, names = _read(source, graph, wanted, columns, names)
+    if columns and not all(isinstance(part, arrays.Arrays) and part.columns for part in parts):
+        hint = "a .csv or .parquet file has columns, and a frame"
+        if columns.fitted:
+            prepared = ", ".join(each.name for each in columns.fitted)
+            what = (
+                f"the model was trained on columns that are prepared, {prepared}, but '{name_of(source)}' is no table"
+            )
+            raise RegspecError(Problem(what, hint))
+        if columns.said:
+            what = f"something is said of the column '{next(iter(columns.said))}', but '{name_of(source)}' is no table"
+            raise RegspecError(Problem(what, hint))
+    return parts, names
+
+
+def _read(
+    source: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None, names: Names
+) -> tuple[Sequence[Part], Names]:
     if isinstance(source, Path):
         source = str(source)
     if not isinstance(source, str):
