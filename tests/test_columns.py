@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
+from datetime import datetime, time, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,95 @@ def test_words_may_be_numbers_and_categories() -> None:
     assert fit.numbers(column, where).tolist() == [[1, 0], [0, 1], [1, 0]]
 
 
+TYPED = {
+    "whole": [3, 1, 2, 3],
+    "floats": [3.0, 1.0, 2.0, 3.0],
+    "texts": ["3", "1", "2", "3"],
+    "written": ["3.0", "1.0", "2", "3"],
+}
+TRUE = {
+    "booleans": [True, False, True, True],
+    "texts": ["true", "false", "true", "true"],
+    "Python's": ["True", "False", "True", "True"],
+}
+
+
+@pytest.mark.parametrize(("fit_on", "given"), [*product(TYPED.values(), repeat=2), *product(TRUE.values(), repeat=2)])
+def test_a_word_is_the_same_in_a_column_of_another_type(fit_on: list[Any], given: list[Any]) -> None:
+    """As Parquet, a CSV and a frame with gaps, whose whole numbers are 1.0, have them."""
+    fit = fitted("c", pl.Series("c", fit_on), ColumnSection(codes=True), np.arange(4), where)
+    assert fit.numbers(pl.Series("c", given), where)[:, 0].tolist() == (
+        [3, 1, 2, 3] if len(fit.words) == 3 else [2, 1, 2, 2]
+    )
+
+
+def test_words_that_look_like_numbers_are_kept() -> None:
+    values = ["007", "7", "1.10", "1.1", "1e0", "+7", "0.0", "00.0"]
+    assert len({*made(values, "codes", np.arange(8))[1][:, 0]}) == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "gap"), [([2, None, 1], 1), (["2", "", "1"], 1), ([2.0, float("nan"), 1.0], "1"), ([2, None, 1], 1.0)]
+)
+def test_a_number_stands_for_the_gaps_of_words(values: list[Any], gap: Any) -> None:
+    fit, numbers = made(values, {"codes": True, "impute": gap}, np.arange(3))
+    assert fit.words == ("1", "2")
+    assert numbers.tolist() == [[2], [1], [1]]
+
+
+def test_a_truth_stands_for_the_gaps_of_words() -> None:
+    assert made([True, None, False], {"codes": True, "impute": True}, np.arange(3))[1].tolist() == [[2], [2], [1]]
+
+
+ZONED = pl.Series("c", [datetime(2024, 1, 31, 18, 30)]).dt.replace_time_zone("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("values", "hours"),
+    [
+        (["2024-01-31", "2024-01-31 18:30"], [0, 18]),  # each is read for itself, whichever comes first
+        (["2024-01-31 18:30", "2024-01-31"], [18, 0]),
+        (["2024-01-31T18:30:00.25", "20240131T0630"], [18, 6]),
+        (["2024-01-31T18:30:00+02:00", "2024-01-31T18:30Z", "2024-01-31 18:30"], [16, 18, 18]),
+        (ZONED, [17]),
+        (ZONED.cast(pl.Datetime("ns", "Europe/Berlin")), [17]),
+    ],
+)
+def test_forms_and_zones_of_dates(values: Any, hours: list[int]) -> None:
+    column = pl.Series("c", values)
+    fit = fitted("c", column, ColumnSection(date=("hour",)), np.arange(len(column)), where)
+    assert fit.numbers(column, where)[:, 0].tolist() == hours
+
+
+@pytest.mark.parametrize("gap", ["most_frequent", "2024-01-31T17:30Z", "2024-01-31T18:30+01:00", "2024-01-31 17:30"])
+@pytest.mark.parametrize("dates", [["2024-01-31T18:30+01:00", None], [*ZONED, None]])
+def test_gaps_of_dates_with_zones(dates: list[Any], gap: str) -> None:
+    said = {"date": "hour", "impute": gap}
+    assert made(dates, said, np.arange(2))[1].tolist() == [[17], [17]]
+
+
+@pytest.mark.parametrize(
+    ("values", "said", "what"),
+    [
+        ([20240131], {"date": "year"}, "is Int64, and no dates"),
+        ([True], {"date": "year"}, "is Boolean, and no dates"),
+        ([time(18)], {"date": "hour"}, "is Time, and no dates"),
+        ([datetime(2024, 1, 31)], {"scale": "standard"}, "is Datetime.*, and no numbers"),
+        ([timedelta(1)], {"impute": 0}, "is Duration.*, and no numbers"),
+        ([datetime(2024, 1, 31)], "one_hot", "is Datetime.*, and no words"),
+        ([[1]], "codes", "is List.*, and no words"),
+        ([[1]], {"scale": "robust"}, "is List.*, and no numbers"),
+        (["2024-01-31"], {"date": "year", "impute": "soon"}, "is dates, which 'soon' is none of"),
+        (["2024-01-31"], {"date": "year", "impute": 5}, "is dates, which '5' is none of"),
+        (["03/04/2024"], {"date": "month"}, "has a value that is no date, in row 0"),
+        (["0001-01-01T00:00+02:00"], {"date": "year"}, "has a value that is no date, in row 0"),
+    ],
+)
+def test_types_that_are_none_of_these(values: list[Any], said: Any, what: str) -> None:
+    with pytest.raises(RegspecError, match=what):
+        made(values, said, np.arange(1))
+
+
 @pytest.mark.parametrize("as_dates", [False, True])
 def test_dates(as_dates: bool) -> None:
     read = [None if each is None else datetime.fromisoformat(each) for each in DATES]
@@ -175,6 +265,12 @@ def test_what_is_said() -> None:
         (["city=onehot"], "the column 'city' has no field 'onehot'"),
         (["city=onehot"], "= did you mean 'one_hot'"),
         (["age={scale: std}"], "'scale' of the column 'age' must be 'standard', 'min_max' or 'robust'"),
+        (["age="], "'age=' says nothing of a column"),
+        (["age.impute="], "'age.impute=' says nothing of a column"),
+        (["age.impute='"], "--columns.age.impute:1:2: error: not valid YAML"),
+        (["age.impute=1", "age.impute=2"], "'impute' of the column 'age' is given twice"),
+        (["age.impute=1", "age=drop"], "two things are said of the column 'age'"),
+        (["age=drop", "age.impute=2"], "two things are said of the column 'age'"),
         (["age=drop", "age=codes"], "two things are said of the column 'age'"),
         (["age={one_hot: true, codes: true}"], "one_hot and codes, which don't go together"),
         (["age={one_hot: true, scale: standard}"], "one_hot and scale, which don't go together"),
@@ -307,6 +403,7 @@ def test_a_held_out_table_and_a_training_file(tmp_path: Path, monkeypatch: pytes
     [
         ({}, r"column 'age' has no value in row 5, .*\n   = --columns.age.impute fills gaps"),
         ({}, r"column 'born' has '.*', which is no number, .*\n   = --columns.born one_hot, codes or date"),
+        ({"age": {"impute": "x"}}, "data: error: column 'age' is numbers, which 'x' is none of"),
         ({"ag": "drop"}, "has no column 'ag'\n   = did you mean 'age'"),
         ({"price": {"scale": "standard"}}, "column 'price' is a target, which is taken as it is"),
         ({"id": "drop", "age": "drop", "city": "drop", "born": "drop"}, "has no column beside the target"),

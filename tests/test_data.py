@@ -19,6 +19,7 @@ import regspec
 from regspec.graph.loading import graph_of
 from regspec.graph.network import Graph
 from regspec.training.data import Data, class_weights, load_data
+from regspec.training.data.known import load_inputs
 
 
 def graph(inputs: str, *layers: str, more: str = "") -> Graph:
@@ -204,6 +205,8 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "def four():\n    return (left, right), y, (left[:5], right[:5]), y[:5]\n"
         "def frame():\n    import polars\n    f = polars.DataFrame({'a': [1.5, 2.5] * 5, 'y': ['u', 'v'] * 5})\n"
         "    return f[['a']], f['y']\n"
+        "def whole():\n    inputs, y = frame()\n    return inputs.with_columns(y)\n"
+        "def keys():\n    inputs, y = frame()\n    return {'x': inputs['a'], 'y': y}\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, counts in (("mapping", (16, 4)), ("listed", (16, 4)), ("four", (20, 5))):
@@ -215,7 +218,12 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert right.max() == 4
     assert data.classes == ("a", "b")
     assert data.train.targets[0].tolist() == [1, 0] * 10
-    assert load_data("given_data:frame", dense(1, 2)).classes == ("u", "v")
+    net = dense(1, 2)
+    for name in ("frame", "whole", "keys"):
+        data = load_data(f"given_data:{name}", net)
+        assert data.classes == ("u", "v")
+        assert all_of(data)[0].sum() == 20
+        assert load_inputs(f"given_data:{name}", net, data.columns)[range(10)][0].sum() == 20
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -285,6 +293,7 @@ def test_several_targets(tmp_path: Path) -> None:
         (["3", "7"] * 5, 9, tuple(map(str, range(9)))),
         (["True", "False"] * 5, 1, ("False", "True")),
         (["1", "a"] * 5, 1, ("1", "a")),
+        (["007", "010"] * 5, 2, ("007", "010")),
     ],
 )
 def test_the_last_column_of_a_csv_is_the_target(
@@ -685,8 +694,8 @@ def test_computed_and_absent_indices_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        ("3", r"must give \(inputs, target\)"),
-        ("(x, y, x)", r"must give \(inputs, target\)"),
+        ("3", r"is int, and no data to train on\n   = it may be \(inputs, targets\)"),
+        ("(x, y, x)", r"is tuple, and no data to train on\n   = it may be \(inputs, targets\)"),
         ("([x, x], y)", "are no array|gives"),
         ("({'z': x}, y)", "gives no input 'x'\n   = it gives z"),
         ("(x, y, x, [0.5] * 9)", "the targets of 'wrong_data:f' are of two kinds|classes are whole numbers"),

@@ -15,14 +15,17 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import regspec
-from regspec.text.document import parse, read
+from regspec.cli.dotted import undotted
+from regspec.text.document import document_of, parse, read
 from regspec.training.loop.checking import checked_outputs
 from regspec.training.loop.rates import schedule_of
 from regspec.training.loop.run import train
+from regspec.training.options.columns import columns_said
 from regspec.training.options.file import read_training, training_text
 from regspec.training.options.optimizers import optimizer_of
 from regspec.training.options.options import Option, Options
 from regspec.training.options.outputs import outputs_said
+from regspec.training.options.said import parted
 from regspec.training.options.schema import training_schema
 
 from .commands import command
@@ -348,3 +351,40 @@ def test_files_on_pages(text: str) -> None:
     said = read_training(parse(text))
     checked_outputs(*said.under(Options(), ()))
     assert jsonschema.Draft202012Validator(training_schema()).is_valid(parse(text).data)
+
+
+# -- columns -----------------------------------------------------------------------------------------------------------
+
+ODD_NAMES = ["a=b", "a.date", "born.drop", 'say "x"', '"', "=", ".", "ä.=", " ", "v1.2"]
+
+
+def test_names_with_dots_and_signs_in_a_training_file(tmp_path: Path) -> None:
+    """What the file says comes to the same on the command line, and in the file of a run."""
+    said = {name: {"impute": place} for place, name in enumerate(ODD_NAMES)}
+    options = Options(**read_training(document_of({"regspec": 1, "data": {"columns": said}}, "t.yaml")).values)
+    assert {name: each.plain for name, each in columns_said(options.columns).items()} == said
+    again = parse(training_text(options, {}, tmp_path)).data
+    assert again["data"]["columns"] == said
+    line = [part for each in options.columns for part in (f"--columns.{parted(each)[0]}", each[-1])]
+    given = [each for each in undotted(line) if each != "--columns"]
+    assert {name: each.plain for name, each in columns_said(given).items()} == said
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("age.impute=mean", {"age": {"impute": "mean", "scale": "robust"}, "city": {"one_hot": True}}),
+        ("age=drop", {"age": {"drop": True}, "city": {"one_hot": True}}),
+        ("city=codes", {"age": {"impute": "median", "scale": "robust"}, "city": {"codes": True}}),
+        ("city={codes: true}", {"age": {"impute": "median", "scale": "robust"}, "city": {"codes": True}}),
+        (
+            "cit=codes",
+            {"age": {"impute": "median", "scale": "robust"}, "city": {"one_hot": True}, "cit": {"codes": True}},
+        ),
+    ],
+)
+def test_the_command_line_is_over_the_training_file(line: str, expected: Any) -> None:
+    said = {"age": {"impute": "median", "scale": "robust"}, "city": "one_hot"}
+    file = read_training(document_of({"regspec": 1, "data": {"columns": said}}, "t.yaml"))
+    options, _ = file.under(Options(columns=(line,)), ["columns"])
+    assert {name: each.plain for name, each in columns_said(options.columns).items()} == expected

@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from regspec.training.options.said import parted
+
 DOTTED = ("--outputs", "--columns")
 
 
@@ -27,8 +29,8 @@ def undotted(args: list[str]) -> Iterator[str]:
         if each == "--":
             yield from (each, *left)
         elif is_dotted and option in DOTTED:
-            key, is_given, value = rest.partition("=")
-            if not is_given and (value := next(left, "")) == "":
+            key, value = parted(rest)
+            if value is None and (value := next(left, "")) == "":
                 raise typer.BadParameter("it needs a value", param_hint=each)
             yield from (option, f"{key}={value}")
         else:

@@ -1,4 +1,4 @@
-"""Arrays in memory: scikit-learn's bundled sets, NumPy files, and what a function of the user's gives."""
+"""Arrays in memory: scikit-learn's bundled sets, NumPy files, and what others give, checked."""
 
 from __future__ import annotations
 
@@ -90,21 +90,6 @@ def _keys(
     return stored, goals, Problem(f"no array '{missing}'", hint)
 
 
-def called_for(result: Any, graph: Graph, source: str, wanted: Sequence[Wanted]) -> list[Arrays]:
-    """What a function gave: (inputs, targets), or with (held-out inputs, held-out targets) after them.
-
-    Where no targets are wanted, inputs alone will do, in a list or by name where they are several.
-    """
-    if not wanted and not (isinstance(result, tuple) and len(result) in (2, 4)):
-        return [checked(result, {}, graph, source, wanted)]
-    if not isinstance(result, tuple) or len(result) not in (2, 4):
-        raise RegspecError(
-            Problem(f"'{source}' must give (inputs, target), with or without a held-out pair after them")
-        )
-    pairs = [result[:2], *([result[2:]] if result[2:] else [])]
-    return [checked(inputs, target, graph, source, wanted) for inputs, target in pairs]
-
-
 def checked(
     inputs: Any,
     targets: Any,
@@ -130,12 +115,17 @@ def checked(
         raise RegspecError(Problem(f"'{source}' gives no input '{missing[0]}'", f"it gives {gives}"))
     arrays = {name: _numbers(inputs[name], f"for '{name}'", source, rows) for name in names}
     goals = targets_of(targets, arrays, source, wanted, rows)
-    targeted = {"the target" if len(goals) == 1 else f"the target '{name}'": len(goal) for name, goal in goals.items()}
-    counts = {**{name: len(array) for name, array in arrays.items()}, **targeted}
+    check_counts({name: len(array) for name, array in arrays.items()}, goals, source)
+    return Arrays(arrays, goals)
+
+
+def check_counts(inputs: Mapping[str, int], targets: Mapping[str, Array], source: str) -> None:
+    """Raises where there are not as many targets as examples, which are counted for each input."""
+    told = {"the target" if len(targets) == 1 else f"the target '{name}'": len(goal) for name, goal in targets.items()}
+    counts = {**inputs, **told}
     if len(set(counts.values())) > 1:
         each = ", ".join(f"{count} for {name}" for name, count in counts.items())
         raise RegspecError(Problem(f"'{source}' gives unequal numbers of examples: {each}"))
-    return Arrays(arrays, goals)
 
 
 def targets_of(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,26 +97,88 @@ def fitted(name: str, column: polars.Series, said: ColumnSection, rows: Array, w
     return Fitted(name, said, gap, (), tuple(map(float, center)), tuple(map(float, spread)))
 
 
-def _read(column: polars.Series, said: ColumnSection, where: Any) -> polars.Series:
-    """A column as words, dates or numbers, with nulls where values are missing."""
+def cleaned(column: polars.Series) -> polars.Series:
+    """A column as it is, but categories are texts, these have no spaces around, and what holds nothing is null."""
     import polars as pl
 
     if column.dtype == pl.String or isinstance(column.dtype, (pl.Categorical, pl.Enum)):
         column = column.cast(pl.String).str.strip_chars()
-        column = pl.select(pl.when(column != "").then(column)).to_series().alias(column.name)  # no text is a gap
+        return pl.select(pl.when(column != "").then(column)).to_series().alias(column.name)
+    return column.fill_nan(None) if column.dtype.is_float() else column
+
+
+def is_plain(column: polars.Series) -> bool:
+    """Whether a column is numbers, booleans or texts, or empty: what a word or a number can be read from."""
+    import polars as pl
+
+    return column.dtype.is_numeric() or column.dtype in (pl.String, pl.Boolean, pl.Null)
+
+
+def no_such(column: polars.Series, kind: str) -> RegspecError:
+    """The fault of a column whose type can't be read as words, numbers or dates."""
+    import polars as pl
+
+    hint = f"--columns.{column.name}.date '[year, month]' makes numbers of dates"
+    what = f"column '{column.name}' is {column.dtype}, and no {kind}"
+    return RegspecError(Problem(what, hint if column.dtype in (pl.Date, pl.Datetime) and kind != "dates" else None))
+
+
+def _read(column: polars.Series, said: ColumnSection, where: Any) -> polars.Series:
+    """A column as words, dates or numbers, with nulls where values are missing."""
+    import polars as pl
+
+    column = cleaned(column)
     if said.one_hot or said.codes:
-        return column.cast(pl.String)
+        return _words(column)
     if said.date:
-        made = column.str.to_datetime(strict=False) if column.dtype == pl.String else column.cast(pl.Datetime)
-        if column.dtype == pl.String and made.null_count() > column.null_count():
-            made = column.str.to_date(strict=False).cast(pl.Datetime) if made.null_count() == len(made) else made
-        where(made.is_null() & column.is_not_null(), "has a value that is no date,", "dates are as 2024-01-31 18:30")
-        return made
+        return _dates(column, where)
+    if not is_plain(column):
+        raise no_such(column, "numbers")
     made = column.cast(pl.Float64, strict=False)
     hint = f"--columns.{column.name} one_hot, codes or date makes numbers of it"
     where(made.is_null() & column.is_not_null(), "has a word", hint)
     where(made.is_infinite(), "is infinite", None)
-    return pl.select(pl.when(made.is_not_nan()).then(made)).to_series().alias(column.name)
+    return made.fill_nan(None)
+
+
+def _words(column: polars.Series) -> polars.Series:
+    """A column's words, which are the same whatever type a table gives it: 1 for 1.0 and "1.0", true for "True"."""
+    import polars as pl
+
+    if not is_plain(column) and column.dtype != pl.Date:
+        raise no_such(column, "words")
+    column = column.cast(pl.Float64) if column.dtype.is_decimal() else column
+    words = column.cast(pl.String).str.replace(r"^(-?(?:0|[1-9]\d*))\.0$", "${1}")  # 007 and 1.10 are names
+    lower = words.str.to_lowercase()
+    return (
+        pl.select(pl.when(lower.is_in(["true", "false"])).then(lower).otherwise(words)).to_series().alias(column.name)
+    )
+
+
+def _dates(column: polars.Series, where: Any) -> polars.Series:
+    """A column's dates, without zone: those that have one in UTC. Texts are ISO 8601, each read for itself.
+
+    polars tells the form of all from the first one, and takes 03/04/2024 for the third of April.
+    """
+    import polars as pl
+
+    time = pl.Datetime("us")
+    if column.dtype == pl.String:
+        made = pl.Series(column.name, [None if each is None else _date(each) for each in column], time)
+        hint = "dates are as 2024-01-31, 2024-01-31 18:30 or 2024-01-31T18:30:00+01:00"
+        where(made.is_null() & column.is_not_null(), "has a value that is no date,", hint)
+        return made
+    if column.dtype not in (pl.Date, pl.Datetime, pl.Null):
+        raise no_such(column, "dates")
+    return column.cast(time)
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        read = datetime.fromisoformat(text)
+        return read if read.tzinfo is None else read.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):  # next to the years 1 and 9999
+        return None
 
 
 def _gap(part: polars.Series, said: ColumnSection, name: str) -> Any:
@@ -125,21 +187,26 @@ def _gap(part: polars.Series, said: ColumnSection, name: str) -> Any:
 
     if said.impute is None:
         return None
+    kind = "dates" if said.date else "words" if said.one_hot or said.codes else "numbers"
     if part.null_count() == len(part):
         raise RegspecError(Problem(f"column '{name}' has no value to train on", f"--columns.{name} drop leaves it out"))
     if said.impute in ("mean", "median", "most_frequent"):
         if said.impute == "most_frequent":
             counts = part.drop_nulls().value_counts().sort(["count", part.name], descending=[True, False])
-            most = counts[part.name][0]
-            return most.isoformat() if isinstance(most, datetime) else most
+            return _plain(counts[part.name][0])
         if not part.dtype.is_numeric():
             what = f"column '{name}' has no {said.impute}, because it is no numbers"
             raise RegspecError(Problem(what, "impute: most_frequent, or a value of it"))
         return float(part.mean() if said.impute == "mean" else part.median())  # type: ignore[arg-type]  # of numbers
-    if part.dtype.is_numeric() and isinstance(said.impute, str):
-        known = "mean, median, most_frequent or a number"
-        raise RegspecError(Problem(f"column '{name}' is numbers, which '{said.impute}' is none of", f"impute: {known}"))
-    return str(said.impute) if part.dtype == pl.String or said.date else said.impute
+    value = _read(pl.Series(name, [str(said.impute)]), said, lambda *fault: None)[0]
+    if value is None:
+        known = f"{'mean, median, ' * (kind == 'numbers')}most_frequent or one of these"
+        raise RegspecError(Problem(f"column '{name}' is {kind}, which '{said.impute}' is none of", f"impute: {known}"))
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _filled(column: polars.Series, gap: Any, where: Any) -> polars.Series:

@@ -18,7 +18,7 @@ from regspec.training.data import arrays, images, lazy, mapped, memory, streams,
 from regspec.training.data.columns import Fitted
 from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import fitted_inputs, goal_in
-from regspec.training.data.streams import Stream, batched_in
+from regspec.training.data.streams import Stream
 from regspec.training.data.targets import fitted_target
 from regspec.training.data.wanted import Columns, Names, Wanted, wanted_outputs
 from regspec.training.options.columns import ColumnSection
@@ -62,8 +62,7 @@ def load_data(
               them. Images get the input's channels (1: grey, 3: RGB, 4: RGBA) and its size, by bilinear
               interpolation; their numbers are 0 to 1 in an input of floating-point numbers, and 0 to 255 in one of
               whole numbers;
-            - ``package.module:function``, which gives (inputs, targets), or these and a held-out pair; or a dataset or
-              stream of batches, as `regspec.train` takes it, or two; or which yields batches;
+            - ``package.module:function``, which gives data as `regspec.train` takes them in memory, or yields batches;
             - or data in memory, as `regspec.train` takes them.
         graph: The model's graph.
         validation: What is held out, in place of a fifth: a source whose classes and columns are those of the first.
@@ -178,7 +177,28 @@ def read(
         wanted: the outputs that get targets; none for the inputs alone.
         columns: which columns of a table are what, where those of what is trained on have said so before.
         names: those of the classes of a folder that is trained on, where another one is held out.
+
+    Raises:
+        RegspecError: where it can't be read, or columns are to be made numbers of and it has none.
     """
+    parts, names = _read(source, graph, wanted, columns, names)
+    if columns and not all(isinstance(part, arrays.Arrays) and part.columns for part in parts):
+        hint = "a .csv or .parquet file has columns, and a frame"
+        if columns.fitted:
+            prepared = ", ".join(each.name for each in columns.fitted)
+            what = (
+                f"the model was trained on columns that are prepared, {prepared}, but '{name_of(source)}' is no table"
+            )
+            raise RegspecError(Problem(what, hint))
+        if columns.said:
+            what = f"something is said of the column '{next(iter(columns.said))}', but '{name_of(source)}' is no table"
+            raise RegspecError(Problem(what, hint))
+    return parts, names
+
+
+def _read(
+    source: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None, names: Names
+) -> tuple[Sequence[Part], Names]:
     if isinstance(source, Path):
         source = str(source)
     if not isinstance(source, str):
@@ -210,8 +230,9 @@ def read(
         result = called(source)
         if isinstance(result, Iterator):  # a generator, which is begun anew for each epoch
             return [Stream(lambda size: called(source), source)], None
-        found = batched_in(result, source)
-        return found or mapped.mapped(arrays.called_for(result, graph, source, wanted), source), None
+        if not wanted and isinstance(result, tuple) and len(result) in (2, 4):
+            result = result[0]  # the targets are not looked at
+        return memory.given(result, graph, wanted, columns, source), None
     files = "a .npz, .csv or .parquet file, a folder of images or of .npy files"
     hint = did_you_mean(source, BUNDLED) or f"it may be {', '.join(BUNDLED)}, {files}, or module:function"
     raise RegspecError(Problem(f"'{source}' is no data to train on", hint))

@@ -11,13 +11,13 @@ import numpy as np
 
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.arrays import Arrays, by_name, checked, targets_of
+from regspec.training.data.arrays import Arrays, by_name, check_counts, checked, targets_of
 from regspec.training.data.mapped import Mapped, mapped, opened
 from regspec.training.data.streams import Batched, batched_in
 from regspec.training.data.tables import Table, arrays_of
 from regspec.training.data.wanted import Columns, Wanted
 
-NAME = "data"  # what messages call them
+NAME = "data"  # what messages call those that are given as an argument
 TOLD = (
     "it may be (inputs, targets), with or without a held-out pair after them; a mapping of arrays; a frame; or a "
     "torch Dataset, DataLoader or function of batches, with or without a held-out one after it"
@@ -25,7 +25,7 @@ TOLD = (
 
 
 def given(
-    data: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None
+    data: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None, name: str = NAME
 ) -> Sequence[Arrays | Batched | Mapped]:
     """The part of data in memory, or the part to train on and the one held out.
 
@@ -37,35 +37,45 @@ def given(
         graph: the model's.
         wanted: the outputs that get targets.
         columns: which columns of a frame are what, where a run has said so before.
+        name: what messages call the data.
 
     Raises:
         RegspecError: where it is none of these, or does not fit the model.
     """
-    if found := batched_in(data, NAME):
+    if found := batched_in(data, name):
         return found
     if is_frame(data):
-        return [arrays_of(_table(data), graph, wanted, columns)]
+        return [arrays_of(_table(data, name), graph, wanted, columns)]
     if isinstance(data, Mapping):
-        arrays = {name: opened(each) if isinstance(each, (str, Path)) else each for name, each in data.items()}
-        return mapped([by_name(arrays, graph, NAME, wanted)], NAME)
+        arrays = {key: opened(each) if isinstance(each, (str, Path)) else each for key, each in data.items()}
+        return mapped([by_name(arrays, graph, name, wanted)], name)
     if not wanted:
-        return mapped([checked(data, {}, graph, NAME, wanted)], NAME)
+        return mapped([checked(data, {}, graph, name, wanted)], name)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 4):
-        raise RegspecError(Problem(f"'{NAME}' is {type(data).__name__}, and no data to train on", TOLD))
+        raise RegspecError(Problem(f"'{name}' is {type(data).__name__}, and no data to train on", TOLD))
     pairs = [data[:2], *([data[2:]] if data[2:] else [])]
-    return mapped([_pair(inputs, targets, graph, wanted, columns) for inputs, targets in pairs], NAME)
+    parts: list[Arrays] = []
+    for inputs, targets in pairs:
+        parts.append(_pair(inputs, targets, graph, wanted, columns, name))
+        columns = parts[0].columns or columns  # what is held out has the columns of what is trained on
+    return mapped(parts, name)
 
 
-def _pair(inputs: Any, targets: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None) -> Arrays:
-    known = arrays_of(_table(inputs), graph, (), columns) if is_frame(inputs) else None
+def _pair(
+    inputs: Any, targets: Any, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None, name: str
+) -> Arrays:
+    table = _table(inputs, name) if is_frame(inputs) else None
     if is_frame(targets):
-        frame = _table(targets).frame
-        targets = {name: frame[name] for name in frame.columns}
+        frame = _table(targets, name).frame
+        targets = {each: frame[each] for each in frame.columns}
         if len(targets) == 1 == len(wanted):
             (targets,) = targets.values()
-    if known is None:
-        return checked(inputs, targets, graph, NAME, wanted)
-    return replace(known, targets=targets_of(targets, known.inputs, NAME, wanted))
+    if table is None:
+        return checked(inputs, targets, graph, name, wanted)
+    known = arrays_of(table, graph, (), columns)
+    goals = targets_of(targets, known.inputs, name, wanted)
+    check_counts({"the frame": len(table.frame)}, goals, name)
+    return replace(known, targets=goals)
 
 
 def is_frame(data: Any) -> bool:
@@ -73,19 +83,34 @@ def is_frame(data: Any) -> bool:
     return hasattr(data, "columns") and (hasattr(data, "__dataframe__") or hasattr(data, "__arrow_c_stream__"))
 
 
-def _table(frame: Any) -> Table:
+def _table(frame: Any, name: str) -> Table:
     try:
         import polars as pl
     except ImportError:
         raise RegspecError(Problem("frames need polars", "pip install 'regspec[data]'")) from None
-    if not isinstance(frame, pl.DataFrame):
-        try:  # not by the protocol: pandas's words are objects, of which it knows nothing
-            frame = pl.DataFrame({str(name): _series(frame[name]) for name in frame.columns})
-        except (AttributeError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
-            raise RegspecError(Problem(f"the frame in '{NAME}' can't be read: {error}")) from None
-    return Table(NAME, frame, "row", range(1, len(frame) + 1))
+    if isinstance(frame, pl.DataFrame):
+        return Table(name, frame, "row", range(1, len(frame) + 1))
+    own = [str(each) for each in frame.columns]
+    if twice := [each for each in own if own.count(each) > 1]:
+        raise RegspecError(Problem(f"has two columns '{twice[0]}'", path=name))
+    made = dict[str, Any]()
+    for each in frame.columns:  # not by the protocol: pandas's words are objects, of which it knows nothing
+        try:
+            made[str(each)] = pl.Series(_values(frame[each]))
+        except (AttributeError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+            what = f"column '{each}' can't be read: {str(error).partition(chr(10))[0]}"
+            raise RegspecError(Problem(what, "values of one type, and None for gaps, can be", path=name)) from None
+    try:
+        table = pl.DataFrame(made)
+    except pl.exceptions.PolarsError as error:
+        raise RegspecError(Problem(f"can't be read: {str(error).partition(chr(10))[0]}", path=name)) from None
+    return Table(name, table, "row", range(1, len(table) + 1))
 
 
-def _series(column: Any) -> Any:
+def _values(column: Any) -> Any:
+    """An array, or where that would be of objects, these in a list, in which gaps are None."""
     array = np.asarray(column)
-    return array.tolist() if array.dtype.kind == "O" else array
+    if array.dtype.kind != "O":
+        return array
+    gaps = column.isna() if hasattr(column, "isna") else [False] * len(array)  # pandas has three kinds of gaps
+    return [None if is_gap else each for is_gap, each in zip(gaps, array.tolist(), strict=True)]

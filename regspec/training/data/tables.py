@@ -17,7 +17,7 @@ from regspec.code.shapes import Symbol, text
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 from regspec.training.data.arrays import Arrays
-from regspec.training.data.columns import Fitted, fitted
+from regspec.training.data.columns import Fitted, cleaned, fitted, is_plain, no_such
 from regspec.training.data.wanted import Array, Columns, Wanted
 from regspec.training.options.columns import ColumnSection
 
@@ -44,24 +44,18 @@ class Table:
         """
         import polars as pl
 
-        column = self.frame[name]
+        column = cleaned(self.frame[name])
         gaps = None if takes_words else f"--columns.{name}.impute fills gaps: median, most_frequent, or a value"
-        if isinstance(column.dtype, (pl.Categorical, pl.Enum)):
-            column = column.cast(pl.String)
-        if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Boolean, pl.Null)):
-            hint = (
-                f"--columns.{name}.date '[year, month]' makes numbers of dates" if column.dtype.is_temporal() else None
-            )
-            raise RegspecError(Problem(f"column '{name}' is {column.dtype}, and no numbers", hint, path=self.path))
-        if column.dtype == pl.String:
-            column = column.str.strip_chars()
-            self.refuse(name, column.is_null() | (column == ""), "has no value", gaps)
+        if not is_plain(column):
+            raise no_such(column, "numbers")
         self.refuse(name, column.is_null(), "has no value", gaps)
         if column.dtype == pl.Boolean:
             return column.to_numpy()
         # what is no number of a type becomes null
         wholes, numbers = (column.cast(dtype, strict=False) for dtype in (pl.Int64, pl.Float64))
         self.refuse(name, numbers.is_nan(), "has no value", gaps)
+        if takes_words and column.dtype == pl.String and column.str.contains(r"^[+-]?0\d").any():
+            return column.to_numpy().astype(str)  # 007 is a name
         if (is_word := numbers.is_null()).any():
             if takes_words:
                 return column.to_numpy().astype(str)
@@ -73,6 +67,10 @@ class Table:
         self.refuse(name, numbers.is_infinite(), "is infinite")
         is_whole = not column.dtype.is_float() and not column.dtype.is_decimal() and not wholes.null_count()
         return np.asarray(wholes if is_whole else numbers)
+
+    def placed(self, error: RegspecError) -> list[Problem]:
+        """The problems of a fault of a column, which are those of this file."""
+        return [replace(each, path=self.path) for each in error.problems]
 
     def refuse(self, name: str, faulty: polars.Series, what: str, hint: str | None = None) -> None:
         """Raises with the place of a column's first fault, and how many there are."""
@@ -108,7 +106,7 @@ class Tabular(Arrays):
             try:
                 arrays[name] = _numbers(self.table, name, self.columns.said.get(name), fits, rows)
             except RegspecError as error:
-                problems.extend(error.problems)
+                problems.extend(self.table.placed(error))
         if problems:
             raise RegspecError(problems)
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
@@ -150,7 +148,7 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         try:
             arrays[name] = table.array(name, takes_words=name in words)
         except RegspecError as error:
-            problems.extend(error.problems)
+            problems.extend(table.placed(error))
     targets = (
         {name: arrays[own[0]] if len(own) == 1 else _side_by_side(arrays, own) for name, own in by_output.items()}
         if not problems

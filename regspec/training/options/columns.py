@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
 from regspec.language.fields import Frozen, OneOrMore
-from regspec.text import document, faults
-from regspec.text.document import document_of
-from regspec.text.faults import Origin
-from regspec.text.problems import Problem, Problems, RegspecError
+from regspec.training.options.said import sections_said
 
 ALONE = ("drop", "one_hot", "codes")  # what a word may say alone
 Part = Literal["year", "month", "day", "weekday", "hour", "minute", "days"]
@@ -33,7 +30,7 @@ class ColumnSection(Frozen):
     """What becomes of a column: a word alone, ``drop``, ``one_hot`` or ``codes``, or some of these keys."""
 
     drop: Literal[True] | None = Field(None, description="Whether it is left out: a number of rows, a name.")
-    impute: float | str | None = Field(
+    impute: bool | int | float | str | None = Field(
         None, description="What stands for gaps: mean, median, most_frequent, or a value of the column."
     )
     scale: Scale | None = Field(
@@ -43,7 +40,10 @@ class ColumnSection(Frozen):
     codes: Literal[True] | None = Field(
         None, description="A whole number for each word, from 1 on, for an Embedding; 0 for others."
     )
-    date: Parts | None = Field(None, description="A column for each part of a date; days: since 1970, with fractions.")
+    date: Parts | None = Field(
+        None,
+        description="A column for each part of a date, in UTC where it has a zone; days: since 1970, with fractions.",
+    )
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -65,33 +65,9 @@ class ColumnSection(Frozen):
 
 
 def columns_said(texts: Sequence[str]) -> dict[str, ColumnSection]:
-    """What options say of columns, ``city=one_hot`` or ``age.impute=median``, by their names; values as in YAML.
+    """What options say of columns, ``city=one_hot`` or ``age.impute=median``, by their names.
 
     Raises:
         RegspecError: with all faults.
     """
-    said: dict[str, Any] = {}
-    problems = Problems()
-    for each in texts:
-        place, is_given, value = each.partition("=")
-        name, is_dotted, key = place.rpartition(".") if place not in said else (place, "", "")
-        name, key = (name, key) if is_dotted and key in ColumnSection.model_fields else (place, "")
-        if not is_given or not name:
-            problems.append(Problem(f"'{each}' says nothing of a column", "write --columns.city one_hot"))
-        elif key and isinstance(said.setdefault(name, {}), dict) and key not in said[name]:
-            said[name][key] = document.parse(value).data
-        elif key or name in said:
-            problems.append(Problem(f"two things are said of the column '{name}'"))
-        else:
-            said[name] = document.parse(value).data
-    found: dict[str, ColumnSection] = {}
-    for name, fields in said.items():
-        try:
-            found[name] = ColumnSection.model_validate(fields)
-        except ValidationError as error:
-            origin = Origin(document_of({"columns": {name: fields}}, "--columns")) / "columns" / name
-            known = ColumnSection.model_fields
-            problems.extend(faults.problems(error.errors(include_url=False), origin, f"the column '{name}'", known))
-    if problems:
-        raise RegspecError(problems)
-    return found
+    return sections_said(texts, ColumnSection, "column", "--columns.city one_hot", takes_all=True)

@@ -26,6 +26,7 @@ from regspec.text.problems import Problems, RegspecError
 from regspec.training.options.columns import columns_said
 from regspec.training.options.forms import Text
 from regspec.training.options.options import BUNDLED, IN_MEMORY, Option, Options
+from regspec.training.options.said import parted
 
 SECTIONS = {"training": "How the model learns.", "data": "What it learns from."}
 
@@ -106,10 +107,12 @@ class Said:
         for name in said:
             value = getattr(options, name)
             if isinstance(value, tuple):
-                keys = [each.partition("=")[0] for each in value]
-                kept = [each for each in values.get(name, ()) if each.partition("=")[0] not in keys]
+                said_of = [parted(each)[0] for each in value]
+                before = [(each, parted(each)[0]) for each in values.get(name, ())]
+                over = tuple(f"{place}." for place in said_of)  # a word of a column is over all that is said of it
+                kept = [each for each, place in before if place not in said_of and not place.startswith(over)]
                 value = (*kept, *value)
-                gone |= {f"{name}.{key}" for key in keys}
+                gone |= {f"{name}.{place}" for place in said_of}
             else:
                 gone.add(name)
             values[name] = value

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from regspec.training.options.columns import ColumnSection
 from regspec.training.options.outputs import OutputSection
+from regspec.training.options.said import written
 
 _PLAIN = {"type": ["number", "string", "boolean", "null", "array"]}
 
@@ -37,14 +38,18 @@ def _text(value: Any) -> str:
 
 def _of_outputs(sections: dict[str, OutputSection]) -> tuple[str, ...]:
     return tuple(
-        f"{name}.{key}={json.dumps(value, ensure_ascii=False)}"
+        written(name, key, value)
         for name, section in sections.items()
         for key, value in (section.model_dump(exclude_unset=True) or {"weight": section.weight}).items()
     )
 
 
 def _of_columns(sections: dict[str, ColumnSection]) -> tuple[str, ...]:
-    return tuple(f"{name}={json.dumps(section.plain, ensure_ascii=False)}" for name, section in sections.items())
+    return tuple(
+        written(name, key, value)
+        for name, section in sections.items()
+        for key, value in (section.plain or {"": {}}).items()
+    )
 
 
 def _of_mapping(value: dict[str, str]) -> tuple[str, ...]:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from regspec.language.fields import Frozen, NamesIfAny, NotNegative
-from regspec.text import document, faults
-from regspec.text.document import document_of
-from regspec.text.faults import Origin
-from regspec.text.problems import Problem, Problems, RegspecError
+from regspec.training.options.said import sections_said
 
 
 class OutputSection(Frozen):
@@ -37,32 +34,9 @@ class OutputSection(Frozen):
 
 
 def outputs_said(texts: Sequence[str]) -> dict[str, OutputSection]:
-    """What options say of outputs, ``price.loss=huber``, by the outputs' names; a value is as in YAML.
+    """What options say of outputs, ``price.loss=huber``, by the outputs' names.
 
     Raises:
         RegspecError: with all faults.
     """
-    said: dict[str, dict[str, Any]] = {}
-    problems = Problems()
-    for each in texts:
-        place, is_given, value = each.partition("=")
-        name, is_dotted, key = place.partition(".")
-        if not is_given or not is_dotted or not key:
-            problems.append(Problem(f"'{each}' says nothing of an output", "write --outputs.price.loss huber"))
-        elif key in said.setdefault(name, {}):
-            problems.append(Problem(f"'{key}' of the output '{name}' is given twice"))
-        else:
-            said[name][key] = document.parse(value).data
-    found: dict[str, OutputSection] = {}
-    for name, fields in said.items():
-        try:
-            found[name] = OutputSection.model_validate(fields)
-        except ValidationError as error:
-            origin = Origin(document_of(fields, f"--outputs.{name}"))
-            subject = f"the output '{name}'"
-            problems.extend(
-                faults.problems(error.errors(include_url=False), origin, subject, OutputSection.model_fields)
-            )
-    if problems:
-        raise RegspecError(problems)
-    return found
+    return sections_said(texts, OutputSection, "output", "--outputs.price.loss huber", takes_all=False)

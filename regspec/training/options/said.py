@@ -1,0 +1,106 @@
+"""What a text says of a thing with a name, of an output or a column: ``price.loss=huber``, ``city=one_hot``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from regspec.text import document, faults
+from regspec.text.document import document_of
+from regspec.text.faults import Origin
+from regspec.text.problems import Problem, Problems, RegspecError
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def parted(text: str) -> tuple[str, str | None]:
+    """What something is said of, and what is said, which may be None. A name with an equals sign stands in quotes.
+
+    Example:
+        >>> parted("price.loss=huber")
+        ('price.loss', 'huber')
+        >>> parted('"a=b".impute=0')
+        ('"a=b".impute', '0')
+    """
+    _, end = _quoted(text)
+    place, is_given, value = text[end:].partition("=")
+    return text[:end] + place, value if is_given else None
+
+
+def written(name: str, key: str, value: Any) -> str:
+    """The text that says something of a name; with a key, of that alone."""
+    name = json.dumps(name, ensure_ascii=False) if {*'.="'} & {*name} else name
+    return f"{name}{'.' * bool(key)}{key}={json.dumps(value, ensure_ascii=False)}"
+
+
+def sections_said(texts: Sequence[str], section: type[S], what: str, example: str, *, takes_all: bool) -> dict[str, S]:
+    """What texts say, by the names; values are as in YAML.
+
+    Args:
+        texts: ``NAME.KEY=VALUE``, or ``NAME=VALUE``; a name with dots that may be meant otherwise stands in quotes.
+        section: what is said of a name.
+        what: what has the names: ``column``.
+        example: what to write, for messages.
+        takes_all: whether all may be said at once, ``NAME=VALUE``; the last part of a name is a key if it is a field.
+
+    Raises:
+        RegspecError: with all faults.
+    """
+    said: dict[str, Any] = {}
+    problems = Problems()
+    for each in texts:
+        place, value = parted(each)
+        name, key = _name_and_key(place, section if takes_all else None)
+        if not name or not (value or "").strip() or not (key or takes_all):
+            article = "an" if what[0] in "aeiou" else "a"
+            problems.append(Problem(f"'{each}' says nothing of {article} {what}", f"write {example}"))
+            continue
+        try:
+            data = document.parse(value or "", f"--{what}s.{place}").data
+        except RegspecError as error:
+            problems.extend(error.problems)
+            continue
+        if not key and name not in said:
+            said[name] = data
+        elif not key or not isinstance(said.setdefault(name, {}), dict):
+            problems.append(Problem(f"two things are said of the {what} '{name}'"))
+        elif key in said[name]:
+            problems.append(Problem(f"'{key}' of the {what} '{name}' is given twice"))
+        else:
+            said[name][key] = data
+    found: dict[str, S] = {}
+    for name, fields in said.items():
+        try:
+            found[name] = section.model_validate(fields)
+        except ValidationError as error:
+            origin = Origin(document_of({name: fields}, f"--{what}s")) / name
+            subject, known = f"the {what} '{name}'", section.model_fields
+            problems.extend(faults.problems(error.errors(include_url=False), origin, subject, known))
+    if problems:
+        raise RegspecError(problems)
+    return found
+
+
+def _quoted(text: str) -> tuple[str, int]:
+    """The name in quotes at the beginning of a text, and where these end; 0 where there are none."""
+    if text.startswith('"'):
+        try:
+            name, end = json.JSONDecoder().raw_decode(text)
+        except json.JSONDecodeError:
+            return "", 0
+        return name, end
+    return "", 0
+
+
+def _name_and_key(place: str, section: type[BaseModel] | None) -> tuple[str, str]:
+    """The name and the key of a place; with a section, what is none of its fields is part of the name."""
+    name, end = _quoted(place)
+    if end:
+        return name, place[end:].removeprefix(".")
+    name, _, key = place.rpartition(".")
+    if section is None or (name and key in section.model_fields):
+        return name, key
+    return place, ""
