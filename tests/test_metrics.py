@@ -26,7 +26,7 @@ YES = torch.randint(0, 2, (60,), generator=DRAWN)
 SCORE = torch.randn(60, 1, generator=DRAWN) + YES[:, None]
 LABELS = torch.randint(0, 2, (60, 4), generator=DRAWN)
 LABEL_SCORES = torch.randn(60, 4, generator=DRAWN) + LABELS
-QUANTITY, GUESS = torch.rand(60, 3, generator=DRAWN) + 0.5, torch.rand(60, 3, generator=DRAWN) + 0.5
+QUANTITY, GUESS = torch.rand(60, 3, generator=DRAWN) * 0.9 + 0.05, torch.rand(60, 3, generator=DRAWN) * 0.9 + 0.05
 
 
 def computed(kind: Kind, output: Tensor, target: Tensor, *names: str, **said: Any) -> dict[str, float]:
@@ -128,6 +128,24 @@ def test_places_that_do_not_count() -> None:
     counts = target >= 0
     wanted = theirs.f1_score(target[counts], SCORES.argmax(1)[counts], average="macro")
     assert computed("classes", SCORES, target, "f1", ignore_index=-1) == pytest.approx({"f1": wanted})
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "meant"),
+    [
+        ("poisson_nll", GUESS.log(), GUESS),
+        ("binary_cross_entropy", GUESS.logit(), GUESS),
+        ("cross_entropy", GUESS, GUESS.softmax(1)),
+        ("cross_entropy", GUESS[:, :1].logit(), GUESS[:, :1]),
+    ],
+)
+def test_quantities_in_the_units_of_their_target(loss: str, output: Tensor, meant: Tensor) -> None:
+    """Not what the model gives, where its loss reads that as a logarithm or a score."""
+    target = QUANTITY[:, : output.shape[1]]
+    made = OutputMetrics(loss_of(loss, "quantities", output, metrics=["mae", "rmse"]))
+    made.update(output, target)
+    wanted = {"mae": theirs.mean_absolute_error(target, meant), "rmse": theirs.mean_squared_error(target, meant) ** 0.5}
+    assert made.computed() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_of_places() -> None:

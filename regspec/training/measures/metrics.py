@@ -136,20 +136,14 @@ class OutputMetrics(nn.Module):
 
     def _prepared(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """What torchmetrics takes: probabilities with the classes second, and whole numbers; or rows of quantities."""
-        kind, gives_probabilities = self.loss.target.kind, self.loss.gives_probabilities
-        if kind == "quantities":
-            output = output.reshape(target.shape)
-            return (
-                (output, target) if target.ndim == 1 else (output.flatten(1).squeeze(1), target.flatten(1).squeeze(1))
-            )
-        output = self.loss.by_class(output)
+        kind, meant = self.loss.target.kind, self.loss.meant(output)
+        if kind == "classes":
+            return (meant if self.loss.is_shared_out else meant[:, 1]), target
         if kind == "labels":
-            output = output if gives_probabilities else output.sigmoid()
-            return output, self.loss.by_class(target.reshape(output.shape) if target.ndim == 1 else target).long()
-        if output.shape[1] == 1:
-            output = output[:, 0]
-            return (output if gives_probabilities else output.sigmoid()), target
-        return (output if gives_probabilities else output.softmax(1)), target
+            return self.loss.by_class(meant), self.loss.by_class(target.reshape(meant.shape)).long()
+        rows = (each.reshape(len(target), -1) for each in (meant, target))
+        meant, target = (each.squeeze(1) for each in rows)
+        return meant, target
 
 
 def names_of(target: Target) -> list[str]:

@@ -16,7 +16,7 @@ from regspec.training.data.targets import MANY
 from regspec.training.measures.losses import Kind
 from regspec.training.measures.metrics import OutputMetrics
 from regspec.training.measures.objective import Objective, OutputLoss, Sum
-from regspec.training.runs.predicting import batches_of, device_of, model_inputs, natural
+from regspec.training.runs.predicting import batches_of, device_of, model_inputs
 
 Array = NDArray[Any]
 
@@ -110,7 +110,7 @@ def evaluation(model: nn.Module, objective: Objective, examples: Examples, size:
             for place, (loss, output, target) in enumerate(pairs):
                 sums[place].append(loss.of(output.float(), target))
                 is_number = loss.target.kind == "quantities"
-                answer = natural(loss, output.float()) if is_number else loss.guess(output)
+                answer = loss.meant(output.float()) if is_number else loss.guess(output)
                 measures[place].update(output, target)
                 said[place].append(answer.reshape(target.shape).cpu())
                 truth[place].append(target.cpu())
