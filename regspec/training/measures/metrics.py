@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -125,10 +126,16 @@ class OutputMetrics(nn.Module):
             metric.update(output, target)
 
     def computed(self) -> dict[str, float]:
-        """The metrics of what was added, by their names, over all processes; what was added is forgotten."""
-        values = {
-            name: float(each.compute().float().mean()) for name, each in zip(self.names, self._each(), strict=True)
-        }
+        """The metrics of what was added, by their names, over all processes; what was added is forgotten.
+
+        What a metric can't say of so few examples is no number, as r2 of one.
+        """
+        values = {}
+        for name, each in zip(self.names, self._each(), strict=True):
+            try:
+                values[name] = float(each.compute().float().mean())
+            except ValueError:
+                values[name] = math.nan
         self.reset()
         return values
 
