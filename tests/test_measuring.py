@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import regspec
-from regspec.training.loop.logging import PenaltyLogger
+from regspec.training.logging import PenaltyLogger
 
 SPEC = """
 regspec: 1

@@ -14,7 +14,7 @@ import regspec
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from regspec.runtime import Regularized
-from regspec.training.loop.logging import PenaltyLogger
+from regspec.training.logging import PenaltyLogger
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
