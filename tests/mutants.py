@@ -557,6 +557,13 @@ MUTANTS = (
         "tests/test_objective.py -k right",
     ),
     Mutant(
+        "metrics of quantities are of logarithms",
+        "training/measures/objective.py",
+        'return output.exp() if reads == "logarithms" else output',
+        "return output",
+        "tests/test_metrics.py -k units",
+    ),
+    Mutant(
         "each epoch takes the examples in the same order",
         "training/loop/batches.py",
         "torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)",

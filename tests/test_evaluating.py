@@ -349,3 +349,24 @@ def test_an_evaluation_is_plain_data(tmp_path: Path) -> None:
     found = trained(tmp_path, DENSE % 3, (X, X), epochs=1).evaluate((X, X))
     assert isinstance(found, Evaluation)
     assert json.loads(json.dumps(found.as_dict()))["outputs"]["out"]["kind"] == "quantities"
+
+
+def test_one_example_has_no_variance(tmp_path: Path) -> None:
+    """A metric that is of one is told of no number in the epochs, and left out of an evaluation."""
+    y = X[:, :1]
+    options: dict[str, Any] = {"outputs": {"out": {"metrics": ["r2", "mae"]}}}
+    run = trained(tmp_path, DENSE % 1, (X, y, X[:1], y[:1]), **options)
+    assert np.isnan(run.history["held_out_r2"]).all()
+    assert np.isfinite(run.history["held_out_mae"]).all()
+    assert run.evaluate((X[:1], y[:1])).outputs["out"].metrics.keys() == {"mae", "rmse"}
+
+
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "args"])
+def test_arrays_of_an_output_that_is_called_as_an_argument_of_numpys(name: str, tmp_path: Path) -> None:
+    run = trained(tmp_path, DENSE.replace("out", name) % 3, (X, WORDS), epochs=1)
+    np.savez(tmp_path / "new.npz", x=X)
+    assert command("predict", "run", "--data", "new.npz", "-o", "out.npz", cwd=tmp_path).code == 0
+    with np.load(tmp_path / "out.npz") as file:
+        found = dict(file)
+    assert found.keys() == {name, f"{name}_probabilities", f"{name}_classes"}
+    assert (found[name] == run.predict(X).values).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 import regspec
 from regspec.training.measures.losses import Kind
-from regspec.training.measures.metrics import _OF_CLASSES, _OF_QUANTITIES, OutputMetrics
+from regspec.training.measures.metrics import FIGURES, HELD_OUT, OutputMetrics, metrics_for
 
 from .test_objective import loss_of
 
@@ -26,7 +27,7 @@ YES = torch.randint(0, 2, (60,), generator=DRAWN)
 SCORE = torch.randn(60, 1, generator=DRAWN) + YES[:, None]
 LABELS = torch.randint(0, 2, (60, 4), generator=DRAWN)
 LABEL_SCORES = torch.randn(60, 4, generator=DRAWN) + LABELS
-QUANTITY, GUESS = torch.rand(60, 3, generator=DRAWN) + 0.5, torch.rand(60, 3, generator=DRAWN) + 0.5
+QUANTITY, GUESS = torch.rand(60, 3, generator=DRAWN) * 0.9 + 0.05, torch.rand(60, 3, generator=DRAWN) * 0.9 + 0.05
 
 
 def computed(kind: Kind, output: Tensor, target: Tensor, *names: str, **said: Any) -> dict[str, float]:
@@ -105,10 +106,9 @@ def test_metrics(table: str) -> None:
 
 def test_every_metric_has_a_row() -> None:
     """But for the calibration error, which scikit-learn lacks, and matthews of labels, which it has for one label."""
-    for column, table in enumerate((TWO, CLASSES, OF_LABELS)):
-        names = {name for name, row in _OF_CLASSES.items() if row[column] is not None}
-        assert names - {"calibration_error"} == table.keys() | ({"matthews"} if table is OF_LABELS else set())
-    assert QUANTITIES.keys() == _OF_QUANTITIES.keys()
+    for kind, output, _, table in TABLES.values():
+        names = {*metrics_for(kind, output.shape[1])} - {"calibration_error"}
+        assert names == table.keys() | ({"matthews"} if kind == "labels" else set())
 
 
 def test_the_calibration_error() -> None:
@@ -128,6 +128,24 @@ def test_places_that_do_not_count() -> None:
     counts = target >= 0
     wanted = theirs.f1_score(target[counts], SCORES.argmax(1)[counts], average="macro")
     assert computed("classes", SCORES, target, "f1", ignore_index=-1) == pytest.approx({"f1": wanted})
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "meant"),
+    [
+        ("poisson_nll", GUESS.log(), GUESS),
+        ("binary_cross_entropy", GUESS.logit(), GUESS),
+        ("cross_entropy", GUESS, GUESS.softmax(1)),
+        ("cross_entropy", GUESS[:, :1].logit(), GUESS[:, :1]),
+    ],
+)
+def test_quantities_in_the_units_of_their_target(loss: str, output: Tensor, meant: Tensor) -> None:
+    """Not what the model gives, where its loss reads that as a logarithm or a score."""
+    target = QUANTITY[:, : output.shape[1]]
+    made = OutputMetrics(loss_of(loss, "quantities", output, metrics=["mae", "rmse"]))
+    made.update(output, target)
+    wanted = {"mae": theirs.mean_absolute_error(target, meant), "rmse": theirs.mean_squared_error(target, meant) ** 0.5}
+    assert made.computed() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_of_places() -> None:
@@ -155,10 +173,34 @@ def test_names_of_others(kind: Kind, name: str, known: str) -> None:
 def test_one_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function of the outputs, as probabilities, and the targets; its values are averaged over examples."""
     module: Any = ModuleType("own_metrics")
-    module.sure = lambda output, target: output.max(1)[0].mean()
+    module.sure = module.forward = lambda output, target: output.max(1)[0].mean()
     monkeypatch.setitem(sys.modules, "own_metrics", module)
-    found = computed("classes", SCORES, TARGET, "own_metrics:sure")
-    assert found == pytest.approx({"sure": CHANCES.max(1)[0].mean().item()})
+    found = computed("classes", SCORES, TARGET, "own_metrics:sure", "own_metrics:forward")
+    assert found == pytest.approx(dict.fromkeys(("sure", "forward"), CHANCES.max(1)[0].mean().item()))
+
+
+@pytest.mark.parametrize("name", ["loss", "data_loss", "penalty", "epoch", "held_out_loss", "accuracy", "rmse", "f1"])
+def test_the_name_of_another_figure(name: str) -> None:
+    """Whose column it would take, and with it the choice of the best epoch."""
+    with pytest.raises(regspec.RegspecError, match=f"'own:{name}' has the name of another figure, '{name}'"):
+        computed("classes", SCORES, TARGET, f"own:{name}")
+
+
+def test_two_of_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for each in ("own_a", "own_b"):
+        module: Any = ModuleType(each)
+        module.sure = lambda output, target: output.max(1)[0].mean()
+        monkeypatch.setitem(sys.modules, each, module)
+    assert computed("classes", SCORES, TARGET, "own_a:sure", "own_a:sure").keys() == {"sure"}
+    with pytest.raises(regspec.RegspecError, match="'own_b:sure' has the name of another figure, 'sure'"):
+        computed("classes", SCORES, TARGET, "own_a:sure", "own_b:sure")
+
+
+def test_every_figure_of_a_run_is_known(tmp_path: Path) -> None:
+    spec = {"inputs": {"x": {"shape": [6]}}, "layers": [{"Dense": {"units": 6, "kernel_regularizer": "l2"}}]}
+    run = regspec.train(spec, (SCORES, TARGET), epochs=1, folder=tmp_path / "run", quiet=True)
+    heads = {name.partition("/")[0] for name in run.history}
+    assert {each for each in heads if not each.startswith(HELD_OUT)} == {*FIGURES} - {"loss"}
 
 
 @pytest.mark.parametrize(
@@ -168,9 +210,17 @@ def test_one_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
         ("classes", "r2", "'r2' is no metric of classes.*\n   = it may be accuracy, "),
         ("quantities", "accuracy", "'accuracy' is no metric of quantities.*\n   = it may be mse, "),
         ("labels", "nowhere:f", "'nowhere' can't be imported"),
+        ("quantities", "top_5", "'top_5' is no metric of quantities"),
     ],
 )
 def test_what_is_no_metric(kind: Kind, name: str, message: str) -> None:
     output, target, _ = next(row[1:] for row in TABLES.values() if row[0] == kind)
     with pytest.raises(regspec.RegspecError, match=message):
         computed(kind, output, target, name)
+
+
+def test_five_of_fewer_classes() -> None:
+    with pytest.raises(
+        regspec.RegspecError, match=r"'top_5' is no metric of the 3 classes of 'out': .*top_k.* 5 and 3"
+    ):
+        computed("classes", SCORES[:, :3], TARGET % 3, "top_5")

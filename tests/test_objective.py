@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -72,7 +75,7 @@ ROWS: dict[str, tuple[str, Kind, Tensor, Tensor, dict[str, Any], Tensor]] = {
     "poisson": ("poisson", "quantities", RATES, COUNTS, {}, of_keras(keras.losses.Poisson(), COUNTS, RATES)),
     "cosine_similarity": (
         "cosine_similarity", "quantities", SCORES, NUMBERS, {},
-        (1 - F.cosine_similarity(SCORES, NUMBERS, dim=-1)).mean(),
+        1 + of_keras(keras.losses.CosineSimilarity(), NUMBERS, SCORES),
     ),
     "cross_entropy": ("cross_entropy", "classes", SCORES, CLASSES, {}, nn.CrossEntropyLoss()(SCORES, CLASSES)),
     "cross_entropy, smoothed": (
@@ -81,6 +84,14 @@ ROWS: dict[str, tuple[str, Kind, Tensor, Tensor, dict[str, Any], Tensor]] = {
     ),
     "cross_entropy of shares": (
         "cross_entropy", "quantities", SCORES, SHARES, {}, nn.CrossEntropyLoss()(SCORES, SHARES),
+    ),
+    "cross_entropy of one share": (
+        "cross_entropy", "quantities", SCORES[:, :1], SHARES[:, :1], {},
+        nn.BCEWithLogitsLoss()(SCORES[:, :1], SHARES[:, :1]),
+    ),
+    "cross_entropy of a share in each example": (
+        "cross_entropy", "quantities", SCORES[:, :1, 0, 0], SHARES[:, 0, 0, 0], {},
+        nn.BCEWithLogitsLoss()(SCORES[:, 0, 0, 0], SHARES[:, 0, 0, 0]),
     ),
     "nll": ("nll", "classes", SCORES.log_softmax(1), CLASSES, {}, nn.CrossEntropyLoss()(SCORES, CLASSES)),
     "binary_cross_entropy": (
@@ -124,6 +135,33 @@ def test_dice(smooth: float) -> None:
     p = SCORES.sigmoid()
     overlap = (2 * (p * LABELS).sum((2, 3)) + smooth) / (p.sum((2, 3)) + LABELS.sum((2, 3)) + smooth)
     torch.testing.assert_close(loss.of(SCORES, LABELS).mean, (1 - overlap).mean())
+    loss = loss_of("dice", "labels", SCORES.movedim(1, -1), is_channels_first=False, smooth=smooth)
+    torch.testing.assert_close(loss.of(SCORES.movedim(1, -1), LABELS.movedim(1, -1)).mean, (1 - overlap).mean())
+
+
+@pytest.mark.parametrize("gives_probabilities", [False, True])
+def test_dice_of_one_unit(gives_probabilities: bool) -> None:
+    """Masks of 0 and 1, with or without an axis for the one unit: the area of what is 1."""
+    scores, masks = SCORES[:, :1], CLASSES % 2
+    p, y = scores[:, 0].sigmoid(), masks.float()
+    expected = 1 - (2 * (p * y).sum((1, 2)) + 1) / (p.sum((1, 2)) + y.sum((1, 2)) + 1)
+    output = scores.sigmoid() if gives_probabilities else scores
+    loss = loss_of("dice", "classes", output, gives_probabilities=gives_probabilities)
+    torch.testing.assert_close(loss.of(output, masks).mean, expected.mean())
+    loss = loss_of("dice", "labels", output, gives_probabilities=gives_probabilities)
+    torch.testing.assert_close(loss.of(output, masks[:, None].float()).mean, expected.mean())
+
+
+@pytest.mark.parametrize("units", [1, 4])
+def test_areas_have_only_the_places_that_count(units: int) -> None:
+    """As if the other pixels were not there."""
+    scores = SCORES[:, :units]
+    target = CLASSES % max(units, 2)
+    without = loss_of("dice", "classes", scores[:, :, 1:]).of(scores[:, :, 1:], target[:, 1:])
+    ignored = target.clone()
+    ignored[:, 0] = 9
+    with_others = loss_of("dice", "classes", scores, ignore_index=9).of(scores, ignored)
+    torch.testing.assert_close(with_others.mean, without.mean)
 
 
 @pytest.mark.parametrize("row", [row for row, (_, kind, *_) in ROWS.items() if kind == "classes" or "shares" in row])
@@ -181,6 +219,44 @@ def test_right_labels() -> None:
     torch.testing.assert_close(loss.right(SCORES, LABELS).mean, ((SCORES > 0) == LABELS.bool()).float().mean())
 
 
+STEPS = SCORES[:, :, :, 0].movedim(1, -1)  # which have the units last, as they are
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said", "gives_probabilities", "output", "wanted"),
+    [
+        ("mse", "quantities", {}, False, STEPS, STEPS),
+        ("poisson", "quantities", {}, False, STEPS, STEPS),
+        ("poisson_nll", "quantities", {}, False, STEPS, STEPS.exp()),
+        ("poisson_nll", "quantities", {"log_input": True}, False, STEPS, STEPS.exp()),
+        ("poisson_nll", "quantities", {"log_input": False}, False, STEPS, STEPS),
+        ("binary_cross_entropy", "quantities", {}, False, STEPS, 1 / (1 + (-STEPS).exp())),
+        ("binary_cross_entropy", "quantities", {}, True, STEPS, STEPS),
+        ("cross_entropy", "quantities", {}, False, STEPS, STEPS.exp() / STEPS.exp().sum(-1, keepdim=True)),
+        ("cross_entropy", "quantities", {}, False, STEPS[:, :, :1], 1 / (1 + (-STEPS[:, :, :1]).exp())),
+        (
+            "cross_entropy",
+            "classes",
+            {},
+            False,
+            STEPS,
+            (STEPS.exp() / STEPS.exp().sum(-1, keepdim=True)).movedim(-1, 1),
+        ),
+        ("cross_entropy", "classes", {}, True, STEPS, STEPS.movedim(-1, 1)),
+        ("nll", "classes", {}, False, STEPS.log_softmax(-1), STEPS.softmax(-1).movedim(-1, 1)),
+        ("dice", "classes", {}, False, torch.tensor([[0.0]]), torch.tensor([[0.5, 0.5]])),
+        ("cross_entropy", "classes", {}, True, torch.tensor([[0.2]]), torch.tensor([[0.8, 0.2]])),
+        ("hinge", "labels", {}, False, torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 1 / (1 + math.exp(-1.0))]])),
+    ],
+)
+def test_what_an_output_means(
+    name: str, kind: Kind, said: dict[str, Any], gives_probabilities: bool, output: Tensor, wanted: Tensor
+) -> None:
+    loss = loss_of(name, kind, output, gives_probabilities=gives_probabilities, is_channels_first=False, **said)
+    torch.testing.assert_close(loss.meant(output), wanted)
+    assert loss.has_probabilities == (name != "hinge")
+
+
 def test_several_outputs() -> None:
     """Of what a model gives, by whatever form, each takes its own."""
     first, second = loss_of("mse", "quantities", NUMBERS), loss_of("cross_entropy", "classes", SCORES)
@@ -230,6 +306,11 @@ def test_names_of_others(home: Any, names: dict[str, str]) -> None:
         ("huber", {"dleta": 1.0}, "huber does not take 'dleta'\n   = did you mean 'delta'"),
         ("mse", {"delta": 1.0}, "mse does not take 'delta'"),
         ("nowhere:loss", {}, "'nowhere' can't be imported"),
+        ("huber", {"delta": "wide"}, "huber does not take delta='wide': .* must be float, not str"),
+        ("huber", {"delta": -1.0}, "huber does not take delta=-1.0: .* non-positive"),
+        ("cross_entropy", {"label_smoothing": 2.0}, "cross_entropy does not take label_smoothing=2.0: .* between 0"),
+        ("bce", {"label_smoothing": 2.0}, "binary_cross_entropy does not take label_smoothing=2.0: .* must be 0 to 1"),
+        ("poisson_nll", {"log_input": "no"}, "poisson_nll does not take log_input='no': "),
     ],
 )
 def test_what_is_no_loss(name: str, arguments: dict[str, Any], message: str) -> None:
@@ -249,3 +330,46 @@ def test_one_of_ones_own(reduced: bool, monkeypatch: pytest.MonkeyPatch) -> None
     output, target = torch.randn(3, 4), torch.randn(3, 4)
     loss = loss_of(f"{__name__}:quartic", "quantities", output, scale=2.0)
     torch.testing.assert_close(loss.of(output, target).mean, 2 * (output - target).pow(4).mean())
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+@pytest.mark.parametrize("said", [{"ignore_index": 9}, {"weights": torch.tensor([1.0, 2.0, 3.0])}])
+def test_one_of_ones_own_that_can_not_be_weighted(
+    said: dict[str, Any], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number for all places can't have those left out that do not count, nor weigh them."""
+    module: Any = ModuleType("own_losses")
+    module.mean = F.cross_entropy
+    module.each = lambda output, target: F.cross_entropy(output, target, reduction="none")
+    monkeypatch.setitem(sys.modules, "own_losses", module)
+    output, target = torch.randn(4, 3, *shape), torch.arange(4).expand(*shape, 4).movedim(-1, 0).clone() % 3
+    target[3] = said.get("ignore_index", 0)
+    loss = loss_of("own_losses:each", "classes", output, **said)
+    theirs = loss_of("cross_entropy", "classes", output, **said)
+    torch.testing.assert_close(loss.of(output, target).mean, theirs.of(output, target).mean)
+    with pytest.raises(regspec.RegspecError, match=r"own_losses:mean has to give a number for each (example|place), "):
+        loss_of("own_losses:mean", "classes", output, **said).of(output, target)
+
+
+@pytest.mark.parametrize(
+    ("dense", "message"),
+    [
+        (
+            {"units": 3, "activation": "softmax"},
+            "nll takes logarithms of probabilities, but 'dense' gives probabilities",
+        ),
+        ({"units": 1}, "nll takes a unit for each class, but 'dense' has one"),
+    ],
+)
+def test_what_nll_does_not_read(dense: dict[str, Any], message: str) -> None:
+    spec = {"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": dense}]}
+    data = torch.randn(20, 4), torch.arange(20) % max(2, dense["units"])
+    with pytest.raises(regspec.RegspecError, match=message):
+        regspec.train(spec, data, outputs={"dense": {"loss": "nll"}}, quiet=True)
+
+
+def test_areas_have_no_weights_of_classes() -> None:
+    spec = {"inputs": {"x": {"shape": [4]}}, "layers": [{"Dense": {"units": 3}}]}
+    outputs = {"dense": {"loss": "dice", "class_weights": "balanced"}}
+    with pytest.raises(regspec.RegspecError, match="class_weights are for losses of each place, but dice is of areas"):
+        regspec.train(spec, (torch.randn(20, 4), torch.arange(20) % 3), outputs=outputs, quiet=True)

@@ -736,3 +736,18 @@ def test_several_outputs(tmp_path: Path) -> None:
     for column, label in (("held_out_mae/price", "held-out price mae"), ("held_out_f1/kind", "held-out kind f1")):
         assert f"{run.metrics[column]:.3g}" in said
         assert label in said
+
+
+def test_the_share_of_the_penalty_beside_a_loss_with_a_weight(tmp_path: Path) -> None:
+    """Of what was minimized, which has the loss times its weight."""
+    spec = {
+        "inputs": {"x": {"shape": [3]}},
+        "layers": [{"Dense": {"name": "out", "units": 1, "kernel_regularizer": "l2"}}],
+    }
+    x = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    outputs: Any = {"out": {"weight": 0.25}}
+    run = regspec.train(spec, (x, x[:, 0]), epochs=1, outputs=outputs, folder=tmp_path / "run", quiet=True)
+    row = run.metrics
+    share = row["penalty"] / (row["penalty"] + 0.25 * row["data_loss"])
+    (recorded,) = read_runs([run.folder])
+    assert findings.penalty_share(recorded) == pytest.approx(share)

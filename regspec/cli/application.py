@@ -34,10 +34,19 @@ Set = Annotated[
     ),
 ]
 
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Write over a file that is there and holds something else.")]
 
 
 Format = Literal["text", "json"]  # of results that are printed
+
+
+def output_option(what: str) -> Any:
+    """The option --output of a command, with what it says of it."""
+    return typer.Option("--output", "-o", help=what, show_default=False)
+
+
+Printed = Annotated[Path | None, output_option("The file to write; printed when absent.")]
 
 
 def write(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from regspec.cli.application import Force, app, write
+from regspec.cli.application import Force, Printed, app, write
 from regspec.text.seals import COMMENT, sealed
 
 
@@ -28,10 +27,7 @@ def kinds(
         Literal["text", "json", "markdown"],
         typer.Option(help="Tables for people, JSON for programs, or a page in Markdown."),
     ] = "text",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
-    ] = None,
+    output: Printed = None,
     force: Force = False,
 ) -> None:
     """Show what a spec may name: kinds of layers with their fields, activation functions, regularizers and so on.

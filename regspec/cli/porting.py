@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from regspec.cli.application import Force, app
+from regspec.cli.application import Force, app, output_option
 from regspec.graph.loading import graph_of
 from regspec.text import files
-from regspec.text.problems import Problem, RegspecError
+from regspec.text.problems import needing
 from regspec.views.summary import summarize
 
 
@@ -24,12 +24,7 @@ def port(
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The folder for spec.yaml, model.py, weights.safetensors and report.md.",
-            show_default=False,
-        ),
+        output_option("The folder for spec.yaml, model.py, weights.safetensors and report.md."),
     ],
     weights: Annotated[
         Path | None, typer.Option(help="A .weights.h5 file, for a config without weights.", show_default=False)
@@ -90,11 +85,9 @@ def port(
     Every layer that can't be ported is named. Nothing that a file holds is run. With --verify, outputs, penalties,
     gradients and moving statistics are compared with Keras's on random inputs.
     """
-    try:
+    with needing("port", "keras"):
         from regspec.keras.porting import contents, report_of
         from regspec.keras.porting import port as ported
-    except ImportError as error:
-        raise RegspecError(Problem(f"port needs {error.name}", "pip install 'regspec[keras]'")) from None
     made = ported(
         file,
         weights=weights,

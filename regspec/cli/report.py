@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-from regspec.cli.application import Force, app, write
+from regspec.cli.application import Force, RunFolder, app, output_option, write
 from regspec.text import files
-from regspec.text.problems import Problem, RegspecError
-
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
+from regspec.text.problems import needing
 
 
 @app.command(epilog="Example: `regspec report runs/digits_cnn -o report.html`")
@@ -21,9 +19,7 @@ def report(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="The file to write; report.html in the first folder when absent.", show_default=False
-        ),
+        output_option("The file to write; report.html in the first folder when absent."),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -31,10 +27,8 @@ def report(
 
     It needs no network, nor any file beside it.
     """
-    try:
+    with needing("report", "report"):
         from regspec.report.page import page
-    except ImportError as error:
-        raise RegspecError(_needs("report", error)) from None
     text = page(runs)
     output = output or runs[0] / "report.html"
     write(text, output, force=force)
@@ -43,7 +37,7 @@ def report(
 
 @app.command(epilog="Example: `regspec plot runs/digits_cnn curves -o curves.png`")
 def plot(
-    run: Run,
+    run: RunFolder,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -54,20 +48,15 @@ def plot(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The file to write, .png, .svg or .pdf; without a FIGURE, a folder. In the run's folder when absent.",
-            show_default=False,
+        output_option(
+            "The file to write, .png, .svg or .pdf; without a FIGURE, a folder. In the run's folder when absent."
         ),
     ] = None,
     force: Force = False,
 ) -> None:
     """Write figures of a run as files: one, or all of them as PNG into a folder."""
-    try:
+    with needing("plot", "report"):
         from regspec.report.images import image, images
-    except ImportError as error:
-        raise RegspecError(_needs("plot", error)) from None
     if name is None:
         folder = output or run / "figures"
         made = images(run)
@@ -80,7 +69,3 @@ def plot(
         output = output or run / f"{name}.png"
         write(image(run, name, output.suffix.removeprefix(".")), output, force=force)
         typer.echo(f"figure: {output}")
-
-
-def _needs(command: str, error: ImportError) -> Problem:
-    return Problem(f"{command} needs {error.name}", "pip install 'regspec[report]'")

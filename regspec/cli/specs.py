@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from regspec.cli.application import STDIN, Force, Format, Set, Spec, app, document_in, parameters, write
+from regspec.cli.application import STDIN, Force, Format, Printed, Set, Spec, app, document_in, parameters, write
 from regspec.graph.loading import checked, graph_of, in_order
 from regspec.language.registration import called, load_entry_points
 from regspec.specs.loading import rules_from
@@ -121,10 +121,7 @@ def show(
 @app.command(name="compile", epilog="Example: `regspec compile examples/mlp.yaml -o mlp.py`")
 def compile_(
     spec: Spec,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
-    ] = None,
+    output: Printed = None,
     standalone: Annotated[
         bool, typer.Option("--standalone", help="Write a file that needs torch alone, with penalties in a short form.")
     ] = False,
@@ -186,10 +183,7 @@ def schema(
     of: Annotated[
         Literal["spec", "rules", "training"], typer.Argument(help="Specs, rules for modules, or training files.")
     ] = "spec",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="The file to write; printed when absent.", show_default=False),
-    ] = None,
+    output: Printed = None,
     force: Force = False,
 ) -> None:
     """Write the JSON Schema by which editors check and complete specs, rules or training files. Needs no torch.

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from regspec.cli.application import Set, app, no_input, parameters
+from regspec.cli.application import Set, app, no_input, output_option, parameters
 from regspec.cli.dotted import WithDots
 from regspec.cli.options import With, names_said, options_said, with_options
-from regspec.text.problems import Problem, RegspecError
+from regspec.text.problems import needing
 from regspec.training.options.options import Option, Options
 
 
@@ -32,9 +32,7 @@ def train(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="The run's folder; one of its own under runs when absent.", show_default=False
-        ),
+        output_option("The run's folder; one of its own under runs when absent."),
     ] = None,
 ) -> None:
     """Train a spec's model with its penalties, and keep spec, source, weights and metrics in a folder.
@@ -46,10 +44,8 @@ def train(
     `regspec train net.yaml --data prices.csv --target price --optimizer 'sgd momentum=0.9' --route l1=proximal`.
     On many machines: `torchrun --nnodes 2 --nproc-per-node 8 … -m regspec train …`.
     """
-    try:
+    with needing("train", "train"):
         from regspec.training.loop import run
-    except ImportError as error:
-        raise RegspecError(Problem(f"train needs {error.name}", "pip install 'regspec[train]'")) from None
     if resume is not None:
         run.resume(resume, _changes(context, options))
     elif spec is None:

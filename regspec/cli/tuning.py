@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from regspec.cli.application import Set, app, no_input, parameters
+from regspec.cli.application import Set, app, no_input, output_option, parameters
 from regspec.cli.dotted import WithDots
 from regspec.cli.options import With, options_said, with_options
-from regspec.text.problems import Problem, RegspecError
+from regspec.text.problems import needing
 from regspec.training.options.options import Options
 from regspec.training.tuning.plan import Plan
 
@@ -27,11 +27,8 @@ def tune(
     set: Set = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The study's folder; one of its own under runs when absent. One that has a study goes on with it.",
-            show_default=False,
+        output_option(
+            "The study's folder; one of its own under runs when absent. One that has a study goes on with it."
         ),
     ] = None,
 ) -> None:
@@ -42,10 +39,8 @@ def tune(
     Every trial is a training, scored on held-out data. The folder gets best.yaml, trials.csv, a plot of the scores, and
     study.db, with which the same command goes on after Ctrl-C or on another day, in several processes too.
     """
-    try:
+    with needing("tune", "tune"):
         from regspec.training.tuning import search
-    except ImportError as error:
-        raise RegspecError(Problem(f"tune needs {error.name}", "pip install 'regspec[tune]'")) from None
     no_input(spec, "tune")
     options, places = options_said(context, options, with_)
     search.tune(spec, options, plan, output, parameters=parameters(set), places=places)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from regspec.cli.application import Force, Format, app, write
-from regspec.text.problems import Problem, RegspecError
+from regspec.cli.application import Force, Format, RunFolder, app, output_option, write
+from regspec.text.problems import Problem, RegspecError, needing
 from regspec.views.summary import plural
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ CONFUSED = 20  # classes in a matrix, at most
 SHOWN = 10  # rows of a table
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
 KINDS = "a .npz, .csv or .parquet file; a folder of images or of .npy files; a bundled set; or package.module:function"
 
 
@@ -42,8 +41,9 @@ def evaluate(
     themselves what is held out, that counts. Classes are compared by their names in training.
     """
     trained = _loaded(run, "evaluate")
-    found = trained.evaluate(data)
-    facts = json.loads((run / "run.json").read_text())
+    from regspec.training.runs.folder import Folder
+
+    found, facts = trained.evaluate(data), Folder(run).facts()
     if format_ == "json":
         about = {"run": str(run), "epoch": int(trained.metrics["epoch"]), "data": data or facts["options"]["data"]}
         typer.echo(json.dumps({**about, "is_held_out": data is None, **found.as_dict()}, indent=1))
@@ -115,12 +115,7 @@ def predict(
     data: Annotated[str, typer.Option(help=f"{KINDS}. Targets are not needed.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The .csv, .parquet or .npz file to write; absent, rows are shown.",
-            show_default=False,
-        ),
+        output_option("The .csv, .parquet or .npz file to write; absent, rows are shown."),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -158,12 +153,7 @@ def export(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The .onnx, .pt2, .safetensors or .py file to write; by the spec's name, when absent.",
-            show_default=False,
-        ),
+        output_option("The .onnx, .pt2, .safetensors or .py file to write; by the spec's name, when absent."),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -178,8 +168,6 @@ def export(
 
 def _loaded(folder: Path, command: str) -> Run:
     """The run in a folder. Raises `RegspecError`."""
-    try:
+    with needing(command, "train"):
         from regspec.training.runs.trained import load_run
-    except ImportError as error:
-        raise RegspecError(Problem(f"{command} needs {error.name}", "pip install 'regspec[train]'")) from None
     return load_run(folder)

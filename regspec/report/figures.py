@@ -22,7 +22,7 @@ from regspec.report.plots import (
 from regspec.report.runs import Activity, Numbers, Recorded
 from regspec.report.style import DASHES, LIGHT, SERIES, Panel
 from regspec.report.weights import Weight, weights_in
-from regspec.text.problems import Problem, RegspecError, did_you_mean
+from regspec.text.problems import Problem, RegspecError, did_you_mean, needing
 
 MOST_TERMS = 6  # with colours and labels
 MOST_BARS = 40
@@ -147,10 +147,8 @@ def activities(runs: Sequence[Recorded]) -> list[Panel]:
 
 def graph(runs: Sequence[Recorded]) -> list[Panel]:
     """The graph of each run's model. Raises `RegspecError` where there is no graphlay to place it."""
-    try:  # here, because a notebook shows curves without it
+    with needing("the figure 'graph'", "report"):  # here, because a notebook shows curves without it
         from regspec.report.drawing import panel
-    except ImportError as error:
-        raise RegspecError(Problem(f"the figure 'graph' needs {error.name}", "pip install 'regspec[report]'")) from None
     return [panel(run.graph) for run in runs if run.graph is not None]
 
 

@@ -135,11 +135,18 @@ def options_of(run: Recorded) -> Mapping[str, Any]:
 
 def penalty_share(run: Recorded) -> float | None:
     """The penalties' share of the whole loss in the epoch that is kept; None where there are no penalties."""
-    penalty, loss = run.figure("penalty"), run.figure("data_loss")
+    penalty, loss = run.figure("penalty"), _data_loss(run)
     whole = penalty + loss
     if not run.is_penalized:
         return None
     return penalty / whole if math.isfinite(whole) and whole > 0 else math.nan
+
+
+def _data_loss(run: Recorded) -> float:
+    """What was minimized of it: the loss of an only output times its weight, which the sum of several has in it."""
+    outputs = run.about.get("outputs")
+    own = [*outputs.values()] if isinstance(outputs, dict) else []
+    return run.figure("data_loss") * (own[0].get("weight", 1.0) if len(own) == 1 else 1.0)
 
 
 def findings(run: Recorded) -> list[Finding]:
@@ -162,7 +169,7 @@ def findings(run: Recorded) -> list[Finding]:
             Finding(
                 "of the loss is the penalty",
                 percent(share),
-                f"{_number(run.figure('penalty'))} beside a data loss of {_number(run.figure('data_loss'))}",
+                f"{_number(run.figure('penalty'))} beside a data loss of {_number(_data_loss(run))}",
             )
         )
     weights = weights_in(run)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -113,6 +114,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     by_folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[near[0]] if near else None
+
+
+@contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """Makes of a package that can't be imported a `RegspecError`: ``what`` needs it, and an extra of regspec has it."""
+    try:
+        yield
+    except ImportError as error:
+        raise RegspecError(Problem(f"{what} needs {error.name}", f"pip install 'regspec[{extra}]'")) from None
 
 
 def _window(text: str, start: int) -> tuple[str, int]:

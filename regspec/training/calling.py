@@ -11,7 +11,7 @@ from rich.console import Console
 
 from regspec.graph.loading import AnySpec, load
 from regspec.text.document import document_of
-from regspec.text.problems import Problem, RegspecError
+from regspec.text.problems import needing
 from regspec.training.options.file import SECTIONS, read_training
 from regspec.training.options.options import IN_MEMORY, Option, Options
 
@@ -68,10 +68,8 @@ def train(
         ...     run.predict([[3.0, 0.0, 0.0, 0.0]]).values.tolist()
         ['more']
     """
-    try:
+    with needing("train", "train"):
         from regspec.training.loop import run
-    except ImportError as error:
-        raise RegspecError(Problem(f"train needs {error.name}", "pip install 'regspec[train]'")) from None
     is_named = isinstance(data, (str, Path))
     said = {**options, "data": str(data) if is_named else IN_MEMORY, **({"outputs": outputs} if outputs else {})}
     given, place = None if is_named else data, None if folder is None else Path(folder)

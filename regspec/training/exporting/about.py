@@ -64,20 +64,20 @@ def _learned(loss: OutputLoss) -> dict[str, Any]:
 
 def _gives(loss: OutputLoss) -> str:
     """What the numbers of an output are, for people."""
-    name, arguments = loss.target.loss.name, loss.target.wanted.said.arguments
-    if name == "poisson_nll" and arguments.get("log_input", True):
+    kind, reads = loss.target.kind, loss.target.loss.reads
+    if kind == "quantities" and reads == "logarithms":
         return "logarithms of the quantities"
-    if loss.gives_probabilities and loss.target.kind != "quantities":
+    if kind == "quantities" and (reads != "scores" or loss.gives_probabilities):
+        return "quantities"
+    if loss.gives_probabilities:
         return "probabilities"
-    if loss.target.kind == "quantities":
-        is_score = name in ("cross_entropy", "binary_cross_entropy") and not loss.gives_probabilities
-        return {"cross_entropy": SCORES, "binary_cross_entropy": SHARES}[name] if is_score else "quantities"
-    if loss.target.kind == "labels":
-        return "scores, above 0 where a label holds" if name == "hinge" else SHARES
-    if name == "nll":
+    if reads == "margins":
+        return "scores, above 0 where a label holds"
+    if reads == "logarithms":
         return "logarithms of probabilities"
-    width = loss.target.wanted.x.spec_shape[loss.target.wanted.channels]
-    return f"{SHARES} of the second class" if width == 1 else SCORES
+    if loss.is_shared_out:
+        return SCORES
+    return f"{SHARES} of the second class" if kind == "classes" else SHARES
 
 
 def told(said: Mapping[str, Any]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from regspec.graph.network import Graph
 from regspec.modules.building import SOURCES, build
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
-from regspec.text.problems import Problem, RegspecError
+from regspec.text.problems import Problem, RegspecError, needing
 from regspec.training.exporting.about import output_names
 from regspec.training.exporting.comparing import Cases, Tensors, reason
 from regspec.training.measures.objective import tensors_of
@@ -126,11 +126,9 @@ def _open_axes(shape: Sequence[int | None]) -> list[int]:
 
 def onnx_of(subject: Subject) -> Made:
     """ONNX, with the spec's names of inputs and outputs, and what is said of the model in ``metadata_props``."""
-    try:
+    with needing("ONNX", "onnx"):
         import onnx  # noqa: F401  # is what torch needs
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise RegspecError(Problem(f"ONNX needs {error.name}", "pip install 'regspec[onnx]'")) from None
     size = sum(each.numel() * each.element_size() for each in subject.model.state_dict().values())
     if size > MOST:
         raise RegspecError(Problem(f"a file of ONNX holds 2 GB, but the weights are {size:,} bytes", "pt2 holds more"))

@@ -46,7 +46,7 @@ from regspec.training.loop.rates import Rates, schedule_of
 from regspec.training.loop.starting import begin_with
 from regspec.training.measures.metrics import OutputMetrics
 from regspec.training.measures.monitor import Monitor, monitor_of
-from regspec.training.measures.objective import Objective, OutputLoss, balanced
+from regspec.training.measures.objective import Objective, OutputLoss, balanced, check_read
 from regspec.training.options.columns import columns_said
 from regspec.training.options.file import Places, training_text
 from regspec.training.options.options import Options
@@ -114,6 +114,8 @@ class Task:
         """The losses of the outputs. Raises `RegspecError` for weighted classes and for metrics that there are not."""
         losses = []
         for place, target in enumerate(self.loaded.targets):
+            with self.places.at(f"outputs.{target.name}.loss"):
+                check_read(target, gives_probabilities=gives_probabilities(target.wanted, self.graph))
             with self.places.at("class_weights"), self.places.at(f"outputs.{target.name}.class_weights"):
                 losses.append(self._loss(target, place))
             with self.places.at(f"outputs.{target.name}.metrics"):
@@ -126,6 +128,9 @@ class Task:
         if is_balanced and target.kind != "classes":
             what = f"class_weights are for classes, but '{self.options.data}' has {target.kind} for '{target.name}'"
             raise RegspecError(Problem(what))
+        if is_balanced and target.loss.is_of_areas:
+            what = f"class_weights are for losses of each place, but {target.loss.name} is of areas"
+            raise RegspecError(Problem(what, "the areas of rare classes count as much as others do"))
         return OutputLoss(
             target,
             gives_probabilities=gives_probabilities(target.wanted, self.graph),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -82,6 +83,11 @@ _SYNONYMS = {
 }
 
 
+# What a run's metrics.csv tells anyhow, and before the names of terms: a metric of one's own has no such name.
+FIGURES = ("epoch", "seconds", "learning_rate", "data_loss", "loss", "penalty", "strength", "zeros", "below")
+HELD_OUT = "held_out_"  # before the name of a figure of what is held out
+
+
 class Mean(MeanMetric):
     """A metric of one's own: a function of outputs and targets, whose values of batches are averaged over examples."""
 
@@ -107,7 +113,9 @@ class OutputMetrics(nn.Module):
     def __init__(self, loss: OutputLoss) -> None:
         super().__init__()
         self.loss = loss
-        self.metrics = nn.ModuleDict(dict(_made(loss.target)))
+        made = dict(_made(loss.target))
+        self.names = (*made,)
+        self.metrics = nn.ModuleList(made.values())  # a ModuleDict would take no "forward" for a name
 
     def update(self, output: Tensor, target: Tensor) -> None:
         """Adds a batch."""
@@ -118,12 +126,17 @@ class OutputMetrics(nn.Module):
             metric.update(output, target)
 
     def computed(self) -> dict[str, float]:
-        """The metrics of what was added, by their names, over all processes; what was added is forgotten."""
+        """The metrics of what was added, by their names, over all processes; what was added is forgotten.
+
+        What a metric can't say of so few examples is no number, as r2 of one.
+        """
         values = {}
-        for name, metric in self.metrics.items():
-            made: Any = metric
-            values[name] = float(made.compute().float().mean())
-            made.reset()
+        for name, each in zip(self.names, self._each(), strict=True):
+            try:
+                values[name] = float(each.compute().float().mean())
+            except ValueError:
+                values[name] = math.nan
+        self.reset()
         return values
 
     def reset(self) -> None:
@@ -132,29 +145,26 @@ class OutputMetrics(nn.Module):
             metric.reset()
 
     def _each(self) -> Iterator[Any]:
-        yield from self.metrics.values()
+        yield from self.metrics
 
     def _prepared(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """What torchmetrics takes: probabilities with the classes second, and whole numbers; or rows of quantities."""
-        kind, gives_probabilities = self.loss.target.kind, self.loss.gives_probabilities
-        if kind == "quantities":
-            output = output.reshape(target.shape)
-            return (
-                (output, target) if target.ndim == 1 else (output.flatten(1).squeeze(1), target.flatten(1).squeeze(1))
-            )
-        output = self.loss.by_class(output)
+        kind, meant = self.loss.target.kind, self.loss.meant(output)
+        if kind == "classes":
+            return (meant if self.loss.is_shared_out else meant[:, 1]), target
         if kind == "labels":
-            output = output if gives_probabilities else output.sigmoid()
-            return output, self.loss.by_class(target.reshape(output.shape) if target.ndim == 1 else target).long()
-        if output.shape[1] == 1:
-            output = output[:, 0]
-            return (output if gives_probabilities else output.sigmoid()), target
-        return (output if gives_probabilities else output.softmax(1)), target
+            return self.loss.by_class(meant), self.loss.by_class(target.reshape(meant.shape)).long()
+        rows = (each.reshape(len(target), -1) for each in (meant, target))
+        meant, target = (each.squeeze(1) for each in rows)
+        return meant, target
 
 
-def names_of(target: Target) -> list[str]:
-    """The names of the metrics that are said of an output."""
-    return [_named(each) for each in target.wanted.said.metrics]
+def metrics_of(target: Target) -> dict[str, bool | None]:
+    """The metrics that are said of an output, and whether less of each is better: None where it is one's own."""
+    known: dict[str, Any] = {**metrics_for(target.kind, _units(target))}
+    best_least = {name: not maker.func.higher_is_better for name, maker in known.items()}  # torchmetrics says it
+    said = target.wanted.said.metrics
+    return {_named(each): None if ":" in each else best_least.get(_named(each), False) for each in said}
 
 
 def _named(said: str) -> str:
@@ -162,26 +172,38 @@ def _named(said: str) -> str:
     return said.rpartition(":")[2] if ":" in said else _SYNONYMS.get(said.lower().replace("_", ""), said)
 
 
+def _units(target: Target) -> int | None:
+    return target.wanted.x.spec_shape[target.wanted.channels]
+
+
 def _made(target: Target) -> Iterator[tuple[str, nn.Module]]:
     """The metrics that are said of an output, each with its name."""
-    wanted = target.wanted
-    units = wanted.x.spec_shape[wanted.channels]
-    for each in wanted.said.metrics:
+    units, owners = _units(target), dict[str, str]()
+    for each in target.wanted.said.metrics:
         name = _named(each)
         if ":" in each:
+            if name in (*FIGURES, *_SYNONYMS.values()) or name.startswith(HELD_OUT) or owners.get(name, each) != each:
+                what = f"'{each}' has the name of another figure, '{name}'"
+                raise RegspecError(Problem(what, "a metric is called as its function is: give that another name"))
+            owners[name] = each
             yield name, Mean(found(each))
             continue
-        known = _names(target.kind, units, wanted.said.ignore_index)
+        known = metrics_for(target.kind, units, target.wanted.said.ignore_index)
         if name not in known:
             hint = did_you_mean(name, known) or f"it may be {', '.join(known)}, or module:function"
             raise RegspecError(Problem(f"'{each}' is no metric of {target.kind}, which '{target.name}' learns", hint))
-        yield name, known[name]()
+        try:
+            metric = known[name]()
+        except ValueError as error:
+            what = f"'{each}' is no metric of the {units} {target.kind} of '{target.name}'"
+            raise RegspecError(Problem(f"{what}: {' '.join(str(error).split())}")) from None
+        yield name, metric
 
 
-def _names(kind: Kind, units: int | None, ignored: int | None) -> dict[str, Callable[[], Metric]]:
-    """The metrics of a kind of target, by their names."""
+def metrics_for(kind: Kind, units: int | None, ignored: int | None = None) -> dict[str, partial[Metric]]:
+    """The metrics of a kind of target, by their names: what makes each for an output of so many units."""
     if kind == "quantities":
-        return dict(_OF_QUANTITIES)
+        return {name: partial(maker) for name, maker in _OF_QUANTITIES.items()}
     column = 2 if kind == "labels" else 0 if units == 1 else 1
     counted: dict[str, Any] = {} if column == 0 else {"num_labels" if column == 2 else "num_classes": units}
     rows = ((name, row[column]) for name, row in _OF_CLASSES.items())

@@ -8,21 +8,19 @@ from dataclasses import dataclass
 
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data.targets import Target
-from regspec.training.measures.metrics import names_of
-
-LEAST = ("loss", "mse", "rmse", "mae", "mape", "smape", "calibration_error")  # of others more is better
+from regspec.training.measures.metrics import HELD_OUT, metrics_of
 
 
 @dataclass(frozen=True)
 class Monitor:
     """A column of metrics, and whether the least of it is the best."""
 
-    column: str = "held_out_loss"
+    column: str = f"{HELD_OUT}loss"
     is_least: bool = True
 
     def __str__(self) -> str:
         """What it is, for people: ``the held-out loss``, ``the held-out kind f1``."""
-        what, _, output = self.column.removeprefix("held_out_").partition("/")
+        what, _, output = self.column.removeprefix(HELD_OUT).partition("/")
         return " ".join(("the held-out", *([output] if output else []), what))
 
     def best(self, rows: Sequence[Mapping[str, float]]) -> int:
@@ -46,22 +44,21 @@ def monitor_of(text: str | None, targets: Sequence[Target]) -> Monitor:
     if text is None:
         return Monitor()
     way, _, name = text.strip().rpartition(" ")
-    known = {"loss": "held_out_loss"}
+    known: dict[str, tuple[str, bool | None]] = {"loss": (f"{HELD_OUT}loss", True)}
+    is_only = len(targets) == 1
     for target in targets:
-        figures = ["loss", *([] if target.kind == "quantities" else ["accuracy"]), *names_of(target)]
-        for each in figures:
-            is_only = len(targets) == 1
-            column = f"held_out_{each}" if is_only else f"held_out_{each}/{target.name}"
-            known |= {f"{target.name}.{each}": column, **({each: column} if is_only else {})}
+        always = {"loss": True} if target.kind == "quantities" else {"loss": True, "accuracy": False}
+        for each, is_least in {**always, **metrics_of(target)}.items():
+            column = f"{HELD_OUT}{each}" if is_only else f"{HELD_OUT}{each}/{target.name}"
+            known |= {f"{target.name}.{each}": (column, is_least), **({each: (column, is_least)} if is_only else {})}
     if name not in known or way not in ("", "min", "max"):
         hint = did_you_mean(name, known) or f"it may be {', '.join(known)}"
         raise RegspecError(Problem(f"'{text}' is no figure of what is held out", hint))
-    metric = known[name].removeprefix("held_out_").partition("/")[0]
-    is_own = any(
-        ":" in each and each.endswith(f":{metric}") for target in targets for each in target.wanted.said.metrics
-    )
-    if is_own and not way:
+    column, is_least = known[name]
+    if way:
+        is_least = way == "min"
+    if is_least is None:
         raise RegspecError(
             Problem(f"'{text}' may be better where it is more, or less", f"write 'max {name}', or 'min {name}'")
         )
-    return Monitor(known[name], way == "min" if way else metric in LEAST)
+    return Monitor(column, is_least)

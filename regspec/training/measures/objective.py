@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from regspec.text.problems import Problem, RegspecError
 from regspec.training.data import class_weights
 from regspec.training.data.targets import Target
 
@@ -49,27 +51,64 @@ class OutputLoss(nn.Module):
         return {**self.target.as_dict(), **weights}
 
     def of(self, output: Tensor, target: Tensor) -> Sum:
-        """The sum of the loss over all places that count."""
-        if self.target.kind != "classes":
+        """The sum of the loss over all places that count.
+
+        Raises:
+            RegspecError: where places do not count, or count more, and a loss of one's own does not tell them apart.
+        """
+        loss = self.target.loss
+        if self.target.kind == "classes":
+            return self._of_classes(output, target)
+        if loss.is_by_class:
+            output, target = self.by_class(output), self.by_class(target.reshape(output.shape))
+        else:
             output = output.reshape(target.shape)
-            if self.target.loss.name == "cross_entropy":  # of probabilities
-                output, target = self.by_class(output), self.by_class(target)
-            losses = self._losses(output, target)
-            return Sum(losses.sum(), losses.numel())
-        ignored = self.target.wanted.said.ignore_index
+        return _sum(loss(output, target, gives_probabilities=self.gives_probabilities), target)
+
+    def _of_classes(self, output: Tensor, target: Tensor) -> Sum:
+        loss, ignored = self.target.loss, self.target.wanted.said.ignore_index
         counts = None if ignored is None else target != ignored
         classes = target if counts is None else target.where(counts, 0)
-        losses = self._losses(self.by_class(output), classes)
+        losses = loss(self.by_class(output), classes, gives_probabilities=self.gives_probabilities, counts=counts)
+        if loss.is_of_areas or (counts is None and self.weights is None):
+            return _sum(losses, target)
+        if losses.shape != target.shape:
+            why = "some places do not count" if self.weights is None else "classes have weights"
+            each = "each place" if target.ndim > 1 else "each example"
+            raise RegspecError(Problem(f"{loss.name} has to give a number for {each}, because {why}"))
         if self.weights is not None:
             losses = losses * self.weights[classes]
-        if counts is None or losses.shape != counts.shape:
-            return Sum(losses.sum(), losses.numel())
-        return Sum((losses * counts).sum(), counts.sum())
+        return Sum(losses.sum(), losses.numel()) if counts is None else Sum((losses * counts).sum(), counts.sum())
 
-    def _losses(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss at each place; one that gives a single number gives that of each example."""
-        losses = self.target.loss(output, target, gives_probabilities=self.gives_probabilities)
-        return losses if losses.ndim else losses.expand(len(target))
+    @property
+    def is_shared_out(self) -> bool:
+        """Whether the probabilities at a place add up to 1, so that it is a softmax that makes them of scores."""
+        is_by_class = self.target.kind == "classes" or (
+            self.target.kind == "quantities" and self.target.loss.is_by_class
+        )
+        return is_by_class and self.target.wanted.x.spec_shape[self.target.wanted.channels] != 1
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether what it says of classes or labels is as probable as `meant` has it: margins only have a sign."""
+        return self.gives_probabilities or self.target.loss.reads != "margins"
+
+    def meant(self, output: Tensor) -> Tensor:
+        """What an output means, as the loss reads it.
+
+        Of classes the probabilities, along the second axis, two of one unit; of labels those that they hold; or the
+        quantities, in the units of the target. Labels and quantities lie as in the output.
+        """
+        reads = self.target.loss.reads
+        if self.target.kind == "quantities" and reads != "scores":
+            return output.exp() if reads == "logarithms" else output
+        shares = output
+        if not self.gives_probabilities:
+            shares = output.softmax(self.target.wanted.channels) if self.is_shared_out else output.sigmoid()
+        if self.target.kind != "classes":
+            return shares
+        shares = self.by_class(shares)
+        return shares if self.is_shared_out else torch.cat([1 - shares, shares], 1)
 
     def by_class(self, output: Tensor) -> Tensor:
         """An output with its classes along the second axis, as torch's losses want them."""
@@ -91,6 +130,12 @@ class OutputLoss(nn.Module):
             return Sum(is_right.sum(), is_right.numel())
         counts = target != ignored
         return Sum((is_right & counts).sum(), counts.sum())
+
+
+def _sum(losses: Tensor, target: Tensor) -> Sum:
+    """The sum of all; a single number is that of each example."""
+    losses = losses if losses.ndim else losses.expand(len(target))
+    return Sum(losses.sum(), losses.numel())
 
 
 class Objective(nn.Module):
@@ -127,6 +172,19 @@ def tensors_of(result: Any) -> Sequence[Tensor]:
     if isinstance(result, Mapping):
         return [*result.values()]
     return result if isinstance(result, (tuple, list)) else [result]
+
+
+def check_read(target: Target, *, gives_probabilities: bool) -> None:
+    """Raises `RegspecError` where a loss of classes takes the output for what it is not."""
+    loss, units = target.loss, target.wanted.x.spec_shape[target.wanted.channels]
+    if target.kind != "classes" or loss.reads != "logarithms":
+        return
+    if gives_probabilities:
+        what = f"{loss.name} takes logarithms of probabilities, but '{target.name}' gives probabilities"
+        raise RegspecError(Problem(what, "cross_entropy takes these"))
+    if units == 1:
+        what = f"{loss.name} takes a unit for each class, but '{target.name}' has one"
+        raise RegspecError(Problem(what, "cross_entropy takes one unit for two classes"))
 
 
 def balanced(target: Target, examples: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ from regspec.training.data.targets import MANY
 from regspec.training.measures.losses import Kind
 from regspec.training.measures.metrics import OutputMetrics
 from regspec.training.measures.objective import Objective, OutputLoss, Sum
-from regspec.training.runs.predicting import batches_of, device_of, model_inputs, natural
+from regspec.training.runs.predicting import batches_of, device_of, model_inputs
 
 Array = NDArray[Any]
 
@@ -110,7 +111,7 @@ def evaluation(model: nn.Module, objective: Objective, examples: Examples, size:
             for place, (loss, output, target) in enumerate(pairs):
                 sums[place].append(loss.of(output.float(), target))
                 is_number = loss.target.kind == "quantities"
-                answer = natural(loss, output.float()) if is_number else loss.guess(output)
+                answer = loss.meant(output.float()) if is_number else loss.guess(output)
                 measures[place].update(output, target)
                 said[place].append(answer.reshape(target.shape).cpu())
                 truth[place].append(target.cpu())
@@ -118,7 +119,8 @@ def evaluation(model: nn.Module, objective: Objective, examples: Examples, size:
     for place, loss in enumerate(objective):
         mean = sum(each.total.item() for each in sums[place]) / max(1, sum(int(each.count) for each in sums[place]))
         known = _figures(loss, mean, torch.cat(said[place]), torch.cat(truth[place]))
-        figures[loss.target.name] = replace(known, metrics={**known.metrics, **measures[place].computed()})
+        measured = {name: value for name, value in measures[place].computed().items() if not math.isnan(value)}
+        figures[loss.target.name] = replace(known, metrics={**known.metrics, **measured})
     whole = sum(figures[loss.target.name].loss * loss.target.wanted.said.weight for loss in objective)
     return Evaluation(len(examples), whole, figures)
 

@@ -106,33 +106,13 @@ def model_inputs(examples: Examples) -> tuple[Tensor, ...]:
 
 def _said(loss: OutputLoss, output: Tensor) -> tuple[Array, Array | None]:
     """The number of the class at each place, or the values, and the probabilities."""
-    kind = loss.target.kind
+    kind, meant = loss.target.kind, loss.meant(output)
     if kind == "quantities":
-        return natural(loss, output).cpu().numpy(), None
+        return meant.cpu().numpy(), None
     guess = loss.guess(output)
     if kind == "labels":
-        is_score = loss.target.loss.name == "hinge" and not loss.gives_probabilities
-        shares = output if loss.gives_probabilities else output.sigmoid()
-        return guess.bool().cpu().numpy(), None if is_score else shares.cpu().numpy()
-    scores = loss.by_class(output)
-    if scores.shape[1] == 1:
-        share = scores if loss.gives_probabilities else scores.sigmoid()
-        shares = torch.cat([1 - share, share], 1)
-    elif loss.target.loss.name == "nll":
-        shares = scores.exp()
-    else:
-        shares = scores if loss.gives_probabilities else scores.softmax(1)
-    return guess.cpu().numpy(), shares.movedim(1, -1).cpu().numpy()
-
-
-def natural(loss: OutputLoss, output: Tensor) -> Tensor:
-    """The quantities that an output means, in the units of its target."""
-    name, arguments = loss.target.loss.name, loss.target.wanted.said.arguments
-    if name == "poisson_nll":
-        return output.exp() if arguments.get("log_input", True) else output
-    if loss.gives_probabilities or name not in ("cross_entropy", "binary_cross_entropy"):
-        return output
-    return output.sigmoid() if name == "binary_cross_entropy" else output.softmax(loss.target.wanted.channels)
+        return guess.bool().cpu().numpy(), meant.cpu().numpy() if loss.has_probabilities else None
+    return guess.cpu().numpy(), meant.movedim(1, -1).cpu().numpy()
 
 
 def _joined(loss: OutputLoss, parts: list[tuple[Array, Array | None]]) -> Prediction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ def content(predictions: Mapping[str, Prediction], source: str, examples: Exampl
     """
     file = io.BytesIO()
     if ending == ".npz":
-        np.savez_compressed(file, allow_pickle=False, **_arrays(predictions))
+        _write_arrays(file, _arrays(predictions))
     elif ending == ".csv":
         table_of(predictions, source, examples).write_csv(file)
     else:
@@ -99,6 +100,14 @@ def _arrays(predictions: Mapping[str, Prediction]) -> dict[str, Array]:
         if each.classes is not None:
             found[f"{name}_classes"] = np.array(each.classes)
     return found
+
+
+def _write_arrays(file: io.BytesIO, arrays: Mapping[str, Array]) -> None:
+    """Writes what numpy.load reads; `numpy.savez_compressed` takes no array that is called ``file``."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, each in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, each, allow_pickle=False)
 
 
 def _typed(frame: polars.DataFrame) -> polars.DataFrame:
