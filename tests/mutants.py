@@ -414,9 +414,9 @@ MUTANTS = (
     ),
     Mutant(
         "equal penalties that are reduced otherwise are one statement",
-        "targets/torch/classes.py",
-        "_grouped(penalized, lambda each: (each[1].constructor, each[1].reduction))",
-        "_grouped(penalized, lambda each: (each[1].constructor, None))",
+        "targets/torch/terms.py",
+        "grouped(penalized, lambda each: (each[1].constructor, each[1].reduction))",
+        "grouped(penalized, lambda each: (each[1].constructor, None))",
         "tests/test_reduction.py",
     ),
     Mutant(
