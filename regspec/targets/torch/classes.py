@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 from regspec.code.expressions import Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
 from regspec.code.grouping import grouped
-from regspec.code.shapes import Shape, Symbol
+from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode, Graph
 from regspec.targets.python.layout import (
     INDENT,
@@ -50,8 +50,8 @@ class Outline:
 
     graph: Graph
     base: str
-    inputs: tuple[tuple[str, Shape], ...]
-    outputs: tuple[tuple[str, Shape], ...]
+    inputs: tuple[tuple[str, Symbol], ...]
+    outputs: tuple[tuple[str, Symbol], ...]
     init: tuple[Statement, ...]
     fills: tuple[Statement, ...]
     casts: tuple[Statement, ...]  # after the fills, because some initializers don't work in all types
@@ -107,8 +107,8 @@ class Outliner:
         return Outline(
             graph=graph,
             base=self.function("Regularized" if is_penalized else "nn.Module"),
-            inputs=tuple((x.source, x.shape) for x in self.program.inputs),
-            outputs=tuple((name, x.shape) for name, x in zip(names, self.program.outputs, strict=True)),
+            inputs=tuple((x.source, x) for x in self.program.inputs),
+            outputs=tuple(zip(names, self.program.outputs, strict=True)),
             init=tuple(self._init(own, penalized, constrained)),
             fills=tuple(self._fills(fills)),
             casts=tuple(casts(self.program)) if graph.is_root else (),
