@@ -31,6 +31,7 @@ from regspec.targets.python.layout import (
 )
 from regspec.targets.python.printing import Number, Printer, literal
 from regspec.targets.torch.casting import casts
+from regspec.targets.torch.handed import with_states_handed_on
 from regspec.targets.torch.inlined import with_inlined
 from regspec.targets.torch.lowered import Constrained, Fill, Penalized
 from regspec.targets.torch.parameters import Hole
@@ -85,7 +86,7 @@ class Outliner:
     loop: str = ""  # the variable of loops over blocks, once there is one
 
     def __post_init__(self) -> None:
-        steps = with_chains(self.program)
+        steps = with_states_handed_on(with_chains(self.program), self.program.outputs)
         self.sequences = {step.name for step in steps if step.lowered.kind == CHAIN and is_sequence(step)}
         self.steps = with_inlined(steps, self.program.outputs)
         self.variables = variables_of(self.program, self.steps)
@@ -343,7 +344,7 @@ class Outliner:
                 continue
             name = self._applied(whole) if isinstance(whole, Apply) else step.name
             own = {part.path: part for part in parts if part.whole is whole}
-            variables = {path: self._new(f"{name}_{_leaf(part)}") for path, part in own.items()}
+            variables = {path: self._new(f"{name}_{part.name}") for path, part in own.items()}
             for target, result in pairs:
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
@@ -394,15 +395,6 @@ def _before(part: Part) -> Iterator[Part]:
 
 def _is_program(constructor: Call | Definition | None) -> TypeGuard[Program]:
     return isinstance(constructor, Program)
-
-
-def _leaf(part: Part) -> str:
-    """The name of a part in the structure of its whole."""
-    leaf: object = part.structure
-    for index in part.path:
-        assert isinstance(leaf, tuple)
-        leaf = leaf[index]
-    return str(leaf)
 
 
 def _pattern(structure: tuple[object, ...], path: tuple[int, ...], variables: dict[tuple[int, ...], str]) -> str:
