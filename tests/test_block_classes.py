@@ -328,6 +328,58 @@ CASES = {
         ("(x,) = block(x)",),
         ((4,),),
     ),
+    "copies with a value each, whose first output goes on": Case(
+        """
+        inputs: {x: {shape: [4, 30], axes: [channels, length]}}
+        parameters: {most: 8}
+        blocks:
+          residual:
+            parameters: {dilation: null, filters: 4}
+            layers:
+              - Conv1D: {name: gate, filters: $filters, kernel_size: 2, dilation_rate: $dilation, padding: causal}
+              - Conv1D: {name: skip, filters: $filters, kernel_size: 1}
+              - Add: {name: out, inputs: [input, skip]}
+            outputs: {out: out, skip: skip}
+        layers:
+          - residual: {name: r, repeat: {dilation: [1, 2, $most]}}
+          - Add: {name: skips, inputs: [r_1.skip, r_2.skip, r.skip, r.out]}
+        """,
+        1,
+        (
+            "nn.ModuleList([Residual(dilation=1), Residual(dilation=2), Residual(dilation=8)])",
+            "r_2_out, r_2_skip = self.r[1](r_1_out)",
+        ),
+        ((4, 30),),
+    ),
+    "copies with two values each, and one for all": Case(
+        """
+        inputs: {x: {shape: [3, 16, 16]}}
+        blocks:
+          conv:
+            parameters: {filters: 4, strides: 1, size: 3}
+            layers:
+              - Conv2D: {name: c, filters: $filters, strides: $strides, kernel_size: $size, kernel_regularizer: l2}
+        layers: [conv: {name: stage, size: 2, repeat: {filters: [4, 6, 5], strides: [2, 1, 1]}}]
+        """,
+        1,
+        (
+            "self.stage = nn.Sequential(",
+            "Conv(in_channels=3, filters=4, strides=2),",
+            "Conv(in_channels=6, filters=5, strides=1),",
+            "return self.stage(x)",
+        ),
+        ((3, 16, 16),),
+    ),
+    "one copy with a value of its own": Case(
+        """
+        inputs: {x: {shape: [4]}}
+        blocks: {mlp: {parameters: {units: 3}, layers: [Dense: {name: d, units: $units}]}}
+        layers: [mlp: {name: m, repeat: {units: [5]}}, Dense: {name: last, inputs: m_1, units: 2}]
+        """,
+        1,
+        ("self.m = nn.Sequential(Mlp())",),
+        ((4,),),
+    ),
     "a block that is called as the model": Case(
         """
         name: net
@@ -535,10 +587,13 @@ def flat(document: dict[str, Any]) -> dict[str, Any]:
                 known[name] = known[f"{name}!"] = f"{prefix}{name}"
             else:
                 block, repeat = blocks[kind], fields.pop("repeat", None)
-                given = {**values, **fields}
-                for parameter, default in (block.get("parameters") or {}).items():
-                    given[parameter] = fields[parameter] if parameter in fields else substituted(default, given)
-                for copy_ in range(repeat or 1):
+                of_copies = repeat if isinstance(repeat, dict) else {}
+                times = min(map(len, of_copies.values())) if of_copies else repeat or 1
+                for copy_ in range(times):
+                    fields |= {parameter: each[copy_] for parameter, each in of_copies.items()}
+                    given = {**values, **fields}
+                    for parameter, default in (block.get("parameters") or {}).items():
+                        given[parameter] = fields[parameter] if parameter in fields else substituted(default, given)
                     inner = f"{prefix}{name}_{copy_ + 1}_"
                     own = dict(zip(block.get("inputs", ["input"]), inputs, strict=True))
                     made = [*unfolded(block["layers"], inner, own, given, [*own][-1])]
@@ -551,7 +606,8 @@ def flat(document: dict[str, Any]) -> dict[str, Any]:
                         known[place] = next(iter(outputs.values()), final)
                         known.update({f"{place}.{key}": each for key, each in outputs.items()})
                         known[f"{place}!"] = final
-                    inputs = [*(outputs.values() or [final]), *inputs[len(outputs) or 1 :]]
+                    carried = [*(outputs.values() or [final])][: len(inputs)]
+                    inputs = [*carried, *inputs[len(carried) :]]
             last = name
 
     document["layers"] = [*unfolded(document["layers"], "", {}, parameters, [*document["inputs"]][-1])]

@@ -110,8 +110,9 @@ def first_uses(body: Body) -> Mapping[str, Layer]:
             layers[entry.name] = entry.layer
         taken: dict[str, Layer | None] = {}
         if isinstance(entry, BlockUse):
-            inner = first_uses(entry.body)
-            taken = {name: inner.get(own) for name, own in zip(names, entry.body.inputs, strict=False)}
+            first = entry.copies[0].body
+            inner = first_uses(first)
+            taken = {name: inner.get(own) for name, own in zip(names, first.inputs, strict=False)}
         elif isinstance(entry, (LayerUse, LayerCall)):
             layer = entry.layer if isinstance(entry, LayerUse) else layers.get(entry.layer)
             taken = dict.fromkeys(names, layer)

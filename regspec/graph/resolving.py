@@ -149,7 +149,8 @@ class _Resolver:
                 self._fault(origin, "this rule matches no layer with such a slot", _nearest(rule, body))
         for entry in body.entries:
             if isinstance(entry, BlockUse):
-                self.check_rules(entry.body)
+                for body in {Itself(copy.body): copy.body for copy in entry.copies}.values():
+                    self.check_rules(body)
 
     def _outputs(self, body: Body, scope: _Scope) -> list[Symbol] | None:
         origin = None if body.origin is None else body.origin / "outputs"
@@ -323,31 +324,31 @@ class _Resolver:
         rules: _ScopedRules,
         origin: Origin | None,
     ) -> Nodes:
-        names = [entry.name] if entry.repeat is None else [f"{entry.name}_{index + 1}" for index in range(entry.repeat)]
         nodes: Nodes = []
-        for index, name in enumerate(names):
-            self._check_inputs(entry, inputs)
+        for index, (name, copy) in enumerate(zip(entry.names, entry.copies, strict=True)):
+            self._check_inputs(copy.body, inputs)
             # inside, a tensor is known by the name of the block's own input
-            inner = [inside(x, own) for x, own in zip(inputs, entry.body.inputs, strict=True)]
-            graph = self.graph(entry.block, entry.body, inner, f"{prefix}{name}.", rules)
+            inner = [inside(x, own) for x, own in zip(inputs, copy.body.inputs, strict=True)]
+            graph = self.graph(entry.block, copy.body, inner, f"{prefix}{name}.", rules)
             if graph is None:
                 raise _ReportedError
-            path = name if entry.repeat is None else f"{entry.name}.{index}"
-            graph = replace(graph, arguments=entry.arguments, formulas=entry.formulas)
+            path = f"{entry.name}.{index}" if entry.is_repeated else name
+            graph = replace(graph, arguments=copy.arguments, formulas=copy.formulas)
             node = block_in_place(name, graph, inputs, path=path, origin=origin)
             self._know(node, scope)
             nodes.append(node)
-            inputs = [*node.outputs, *inputs[len(node.outputs) :]]  # inputs beyond the outputs stay as they are
-        scope.tensors[entry.name] = scope.tensors[names[-1]]
-        scope.used.update(names[:-1])
+            # the next copy takes as many outputs as there are inputs; inputs beyond the outputs stay as they are
+            inputs = [*node.outputs[: len(inputs)], *inputs[len(node.outputs) :]]
+        scope.tensors[entry.name] = scope.tensors[entry.names[-1]]
+        scope.used.update(entry.names[:-1])
         return nodes
 
-    def _check_inputs(self, entry: BlockUse, inputs: list[Symbol]) -> None:
-        wanted = entry.body.inputs
+    def _check_inputs(self, body: Body, inputs: list[Symbol]) -> None:
+        wanted = body.inputs
         if len(inputs) != len(wanted):
             raise ShapeError(f"takes {len(wanted)} inputs ({', '.join(wanted)}), but is given {len(inputs)}")
         for x, name in zip(inputs, wanted, strict=True):
-            declared = entry.body.declared.get(name)
+            declared = body.declared.get(name)
             if declared is not None and not _fits(x.spec_shape[1:], declared.shape):
                 raise ShapeError(
                     f"takes {shapes.text((None, *declared.shape))} as '{name}', but is given {x.described}"
@@ -415,10 +416,9 @@ def _names(body: Body) -> Iterator[str]:
 
 def _names_of(entry: Entry) -> list[str]:
     """The names by which an entry can be referred to; the last is that of its last node."""
-    names = [entry.name]
-    if isinstance(entry, BlockUse) and entry.repeat is not None:
-        names += (f"{entry.name}_{index + 1}" for index in range(entry.repeat))
-    return names
+    if isinstance(entry, Invalid) or (isinstance(entry, BlockUse) and entry.is_repeated):
+        return [entry.name, *entry.names]
+    return [entry.name]
 
 
 def _fits(shape: shapes.Shape, declared: shapes.Shape) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -12,20 +10,34 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from regspec.language.fields import MAX_NAME, Frozen
+from regspec.language.fields import Frozen
 from regspec.layers import KINDS, Layer, find_kind
 from regspec.layers.layer import Placement
 from regspec.specs import synonyms
+from regspec.specs.copies import arguments_of_copies
 from regspec.specs.formulas import formulas_of
 from regspec.specs.items import MAX_ENTRIES, Item, items_of, name_items, refuse_size
-from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec, Outputs
+from regspec.specs.model import (
+    BlockUse,
+    Body,
+    Copy,
+    Entry,
+    Invalid,
+    LayerCall,
+    LayerUse,
+    ModelSpec,
+    Outputs,
+    names_of_copies,
+    size_of,
+)
 from regspec.specs.parameters import Search, Searched, defaults, is_searched, places_of, plain, resolved, substitute
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
-from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
+from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry, name_of_file
 from regspec.specs.translating import kind_of, translated_name
 from regspec.text import faults
 from regspec.text.document import Document, read
 from regspec.text.faults import UNKNOWN, Origin
+from regspec.text.files import real_path
 from regspec.text.hints import section_hint
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 
@@ -112,7 +124,7 @@ class _Loader:
         )
         for name, block in self.blocks.items():
             self._check_block(name, block, top / "blocks" / name)
-        name = sections["name"] or _name_of_file(self.document.path)
+        name = sections["name"] or name_of_file(self.document.path)
         whole = ("data_format", "activity_reduction", "frozen_penalties", "dtype")
         settings = {section: sections[section] for section in whole}
         return ModelSpec(name, body, parameters=plain(self.parameters), search=self.search, **settings)
@@ -271,17 +283,27 @@ class _Loader:
         if item.kind in self.unfolding:
             self._fault(item.origin, f"block '{item.kind}' is used inside itself", key=True)
             return Invalid(item.name)
-        values = self._arguments(item, block, arguments)
-        body = None if values is None else self._unfolded(item.kind, block, values)
-        if use is None or body is None:
+        if use is None:
             return Invalid(item.name)
-        self.count += (use.repeat or 1) * _size(body)
+        made = [self._copy(item, block, own) for own in arguments_of_copies(use, arguments, item.origin, self.problems)]
+        copies = [copy for copy in made if copy is not None]
+        times = use.repeat if isinstance(use.repeat, int) else 1
+        self.count += times * sum(size_of(copy.body) for copy in copies)
         if self.count > MAX_ENTRIES:
             refuse_size(item, self.problems)
-        arguments = plain(values or {})
+        names = () if use.repeat is None else names_of_copies(item.name, times * len(made))
+        if not copies or None in made:
+            return Invalid(item.name, names)
+        return BlockUse(item.name, item.kind, use.inputs, tuple(copies * times), use.repeat is not None)
+
+    def _copy(self, item: Item, block: BlockSection, arguments: dict[str, Any]) -> Copy | None:
+        """A block with its parameters put in; None where one is unknown or missing."""
+        values = self._arguments(item, block, arguments)
+        body = None if values is None else self._unfolded(item.kind, block, values)
+        if values is None or body is None:
+            return None
         written = [block.parameters, self.document.data["blocks"][item.kind].get("layers")]  # a file has its own
-        formulas = formulas_of(written, arguments, self.parameters)
-        return BlockUse(item.name, item.kind, use.inputs, use.repeat, body, arguments, formulas)
+        return Copy(body, plain(values), formulas_of(written, plain(values), self.parameters))
 
     def _arguments(self, item: Item, block: BlockSection, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """The values of a block's parameters at a use of it; None where one is unknown or missing."""
@@ -290,7 +312,8 @@ class _Loader:
         before = len(self.problems)
         for name in arguments.keys() - known.keys():
             hint = did_you_mean(name, [*known, *UseEntry.model_fields])
-            self._fault(item.origin / name, f"block '{item.kind}' has no parameter '{name}'", hint, key=True)
+            place = item.origin / name if name in item.fields else item.origin / "repeat" / name
+            self._fault(place, f"block '{item.kind}' has no parameter '{name}'", hint, key=True)
         for name, value in {**defaults(known), **arguments}.items():
             if value is None:
                 self._fault(item.origin, f"block '{item.kind}' needs '{name}'", key=True)
@@ -351,7 +374,7 @@ class _Loader:
             self._fault(
                 origin, "a block's file is found from the folder of the spec: give a relative path, in a spec file"
             )
-        elif _real(path) in (*self.files, _real(self.document.path)):
+        elif real_path(path) in (*self.files, real_path(self.document.path)):
             self._fault(origin, f"the spec '{file}' uses itself")
         else:
             try:
@@ -373,7 +396,7 @@ class _Loader:
         if document is None:
             return None
         loader = _Loader(
-            document, (*self.files, _real(self.document.path)), self.problems, self.notes, documents=self.documents
+            document, (*self.files, real_path(self.document.path)), self.problems, self.notes, documents=self.documents
         )
         spec = loader.spec(values)
         self.count += loader.count
@@ -414,19 +437,6 @@ def _split(fields: dict[str, Any], model: type[Frozen]) -> tuple[dict[str, Any],
     return own, {name: value for name, value in fields.items() if name not in own}
 
 
-def _real(path: str | Path) -> str:
-    """The real path of a file; the path itself where it can't be one."""
-    try:
-        return os.path.realpath(path)
-    except ValueError:  # a zero byte
-        return str(path)
-
-
-def _size(body: Body) -> int:
-    """The number of layers that a body unfolds to."""
-    return sum((entry.repeat or 1) * _size(entry.body) if isinstance(entry, BlockUse) else 1 for entry in body.entries)
-
-
 @cache
 def _adapter(section: str) -> TypeAdapter[Any]:
     """Validates one section of a spec file."""
@@ -437,10 +447,3 @@ def _known(section: str) -> list[str]:
     """The fields of a section's items, to suggest one for a fault."""
     items: dict[str, type[Frozen]] = {"inputs": Input, "blocks": BlockSection, "regularizers": LayerRule}
     return [field.alias or name for name, field in items[section].model_fields.items()] if section in items else []
-
-
-def _name_of_file(path: str) -> str:
-    if path.startswith("<"):
-        return "model"
-    stem = re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII).strip("_")
-    return stem[:MAX_NAME] if stem[:1].isalpha() else "model"

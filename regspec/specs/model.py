@@ -6,10 +6,12 @@ its own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from regspec.code.expressions import Itself
 from regspec.code.shapes import DataFormat, Precision
 from regspec.language.regularizers import Reduction
 from regspec.layers import Layer
@@ -46,12 +48,29 @@ class LayerCall:
 
 @dataclass(frozen=True, slots=True)
 class BlockUse:
-    """A block in place: `repeat` copies in a chain, or one where it is None."""
+    """A block in place, or copies of it in a chain."""
 
     name: str
     block: str
     inputs: tuple[str, ...] | None
-    repeat: int | None
+    copies: tuple[Copy, ...]
+    is_repeated: bool  # whether it says how often, once included: its copies then have numbers
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each copy."""
+        return names_of_copies(self.name, len(self.copies)) if self.is_repeated else (self.name,)
+
+
+def names_of_copies(name: str, count: int) -> tuple[str, ...]:
+    """The names of so many copies of a block that is called so."""
+    return tuple(f"{name}_{index + 1}" for index in range(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A block with its parameters put in."""
+
     body: Body
     arguments: Mapping[str, Any] = field(default_factory=dict)  # the values of the block's parameters
     formulas: Mapping[Formula, Any] = field(default_factory=dict)  # what the spec computes from these, and its values
@@ -59,9 +78,10 @@ class BlockUse:
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """An entry that could not be validated; it keeps its name, so that the rest can still be checked."""
+    """An entry that could not be validated; it keeps its names, so that the rest can still be checked."""
 
     name: str
+    names: tuple[str, ...] = ()  # of the copies of a block
 
 
 Entry = LayerUse | LayerCall | BlockUse | Invalid
@@ -79,6 +99,15 @@ class Body:
     unused: frozenset[str] = frozenset()  # the inputs that say that nothing uses them
     origin: Origin | None = field(default=None, compare=False, repr=False)  # of the mapping with layers, outputs, …
     origins: tuple[Origin, ...] = field(default=(), compare=False, repr=False)  # of the entries
+
+
+def size_of(body: Body) -> int:
+    """The number of layers that a body unfolds to."""
+    size = 0
+    for entry in body.entries:
+        copies = Counter(Itself(copy.body) for copy in entry.copies) if isinstance(entry, BlockUse) else {}
+        size += sum(count * size_of(each.value) for each, count in copies.items()) if copies else 1
+    return size
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from regspec.code.shapes import DataFormat, Dtype, Precision
 from regspec.language.fields import (
+    MAX_NAME,
+    MAX_SIZE,
     Frozen,
     Meanings,
     Name,
@@ -146,9 +157,54 @@ class CallEntry(Frozen):
     name: Name | None = Field(None, description="The name of the result.")
 
 
+def _number_or_values(value: Any, number: ValidatorFunctionWrapHandler) -> int | dict[str, list[Any]]:
+    """How many copies, or the values of parameters in each."""
+    if not isinstance(value, dict):
+        count: int = number(value)
+        return count
+    if not value or not all(isinstance(each, list) and each for each in value.values()):
+        raise PydanticCustomError(
+            "repeat", "must be a number, or a mapping of parameters with a list of values, one for each copy"
+        )
+    return value
+
+
+if TYPE_CHECKING:
+    Repeat = int | dict[str, list[Any]]
+else:
+    Repeat = Annotated[
+        Size,
+        WrapValidator(_number_or_values),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": MAX_SIZE},
+                    {
+                        "type": "object",
+                        "additionalProperties": {"type": "array", "minItems": 1},
+                        "minProperties": 1,
+                    },
+                ]
+            }
+        ),
+    ]
+
+
 class UseEntry(Frozen):
     """What the use of a block says besides the block's own parameters."""
 
     name: Name | None = Field(None, description="The name of the block's module.")
     inputs: Names | None = Field(None, description="What it is called on; the layer before when absent.")
-    repeat: Size | None = Field(None, description="How many copies follow each other: name_1, name_2, …")
+    repeat: Repeat | None = Field(
+        None,
+        description="How many copies follow each other, name_1, name_2, …; or a parameter's value in each: "
+        "{dilation: [1, 2, 4]}.",
+    )
+
+
+def name_of_file(path: str) -> str:
+    """The name of a spec that says none: its file's, without what no name may have."""
+    if path.startswith("<"):
+        return "model"
+    stem = re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII).strip("_")
+    return stem[:MAX_NAME] if stem[:1].isalpha() else "model"

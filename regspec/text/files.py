@@ -92,3 +92,11 @@ def _exchange(draft: Path, folder: Path, names: Collection[str]) -> None:
 
 def _raw(content: str | bytes) -> bytes:
     return content.encode() if isinstance(content, str) else content
+
+
+def real_path(path: str | Path) -> str:
+    """The real path of a file; the path itself where it can't be one."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # a zero byte
+        return str(path)

@@ -1,0 +1,30 @@
+"""The copies of a repeated block, ``repeat: 3`` or ``repeat: {dilation: [1, 2, 4]}``: the arguments of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from regspec.specs.sections import UseEntry
+from regspec.text.faults import Origin
+from regspec.text.problems import Problem
+
+
+def arguments_of_copies(
+    use: UseEntry, arguments: Mapping[str, Any], origin: Origin, problems: list[Problem]
+) -> list[dict[str, Any]]:
+    """A block's arguments in each copy of it; in one for all where these are alike, and none after a fault."""
+    if not isinstance(use.repeat, dict):
+        return [{**arguments}]
+    here, before = origin / "repeat", len(problems)
+    counts = {name: len(values) for name, values in use.repeat.items()}
+    if len({*counts.values()}) > 1:
+        listed = ", ".join(f"{count} of '{name}'" for name, count in counts.items())
+        problems.append(here.problem(f"each copy needs a value of each parameter, but there are {listed}", key=True))
+    for name in counts.keys() & arguments.keys():
+        problems.append((here / name).problem(f"'{name}' is said of each copy, and of all of them", key=True))
+    if len(problems) > before:
+        return []
+    return [
+        {**arguments, **dict(zip(use.repeat, each, strict=True))} for each in zip(*use.repeat.values(), strict=True)
+    ]
