@@ -113,6 +113,18 @@ def test_in_a_layer(layer: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("layer", "hint"),
+    [
+        ("TimeDistributed: {Dense: 3, name: a}", "write 'layer: {Dense: …}'"),
+        ("RNN: {LSTM: 3}", "write 'cell: {LSTM: …}'"),
+        ("TimeDistributed: {Dens: 3}", "write 'layer: {Dens: …}'"),
+    ],
+)
+def test_of_a_layer_inside_another(layer: str, hint: str) -> None:
+    assert hints_of(f"{HEAD}layers:\n  - {layer}\n") == [None, hint]
+
+
+@pytest.mark.parametrize(
     ("section", "hint"),
     [
         ("output: x", "did you mean 'outputs'?"),

@@ -112,6 +112,9 @@ OTHER_FIELDS = [
     Row("Conv2D", "{filters: 6, kernel_size: 3, dilation: 2}", "{filters: 6, kernel_size: 3, dilation_rate: 2}", IMAGE,
         lambda: nn.Conv2d(3, 6, 3, dilation=2)),
     Row("LeakyReLU", "{alpha: 0.125}", "{negative_slope: 0.125}", IMAGE, lambda: nn.LeakyReLU(0.125)),
+    Row("Einsum", "{equation: 'abc->acb'}", "{subscripts: 'abc->acb'}", "shape: [7, 12]"),
+    Row("EinsumDense", "{subscripts: 'abc,cd->abd', output_shape: [null, 5]}",
+        "{equation: 'abc,cd->abd', output_shape: [null, 5]}", "shape: [7, 12]"),
 ]  # fmt: skip
 
 LINEAR = "'Linear' is read as Dense, with Keras's defaults"

@@ -5,6 +5,7 @@ What means something else, such as torch's momentum of a BatchNorm, stays a faul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from regspec.language.serialized import is_serialized
 from regspec.layers import find_kind
 from regspec.layers.cells import CELLS
 from regspec.layers.layer import Layer, Placement
+from regspec.layers.nested import inner_form
 from regspec.text.faults import UNKNOWN, Origin, shown
 from regspec.text.hints import FIELDS, near_field
 from regspec.text.problems import Problem
@@ -128,6 +130,24 @@ def translated_name(name: Any, origin: Origin, notes: list[Problem]) -> Any:
     return own
 
 
+def are_names(value: Any) -> bool:
+    """Whether a value is the name of a layer or an input, or a list of names."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(each, str) or each is UNKNOWN for each in value)
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+_NAME = re.compile(r"[A-Za-z]\w*(\.\w+)?", re.ASCII)
+
+
+def wraps(cls: type[Frozen], names: Iterable[str]) -> bool:
+    """Whether the keys of a mapping behind a kind are one, the layer or the cell that it wraps, and no field."""
+    form = inner_form(cls)
+    name, *others = names if form is not None else ("",)
+    is_field = name in cls.model_fields or name in Placement.model_fields
+    return form is not None and not others and not is_field and form.find(kind_of(name)) is not None
+
+
 def accepted(written: str, fields: Any, origin: Origin, problems: list[Problem]) -> Any:
     """The fields of a class with what the name says, without what torch means otherwise by it, which is reported.
 
@@ -200,6 +220,8 @@ def translated_fields(
     """Fields of a kind, with those and the initializers that others call otherwise as they are called here."""
     if cls is None or not isinstance(fields, dict):
         return fields
+    if fields and wraps(cls, fields):
+        fields = {cls.main: fields}
     made: dict[str, Any] = {}
     for name, value in fields.items():
         own = field_of(cls, name, (*fields, *made))

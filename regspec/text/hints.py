@@ -22,6 +22,8 @@ FIELDS = {
     "eps": "epsilon",
     "p": "rate",
     "alpha": "negative_slope",
+    "equation": "subscripts",
+    "subscripts": "equation",
 }
 # What may be meant by it else, or by another name.
 _SYNONYMS = {
@@ -158,7 +160,13 @@ def field_hint(name: str, known: Iterable[str]) -> str | None:
     if field is not None and _near_synonym(name, known) is None:
         return text.format(field=field, name=name)
     near = near_field(name, known)
+    inner = next((each for each in _INNER if each in known), None)
+    if near is None and inner is not None and name[:1].isupper():
+        return f"write '{inner}: {{{name}: …}}'"
     return None if near is None else f"did you mean '{near}'?"
+
+
+_INNER = ("layer", "cell")  # fields that hold a kind, whose name begins with a capital
 
 
 def _near_synonym(field: str, known: list[str]) -> str | None:

@@ -19,11 +19,12 @@ from regspec.language.forms import Family
 from regspec.language.initializers import INITIALIZERS
 from regspec.language.regularizers import REGULARIZERS
 from regspec.language.schedules import SCHEDULES
-from regspec.layers import find_kind
+from regspec.layers import Layer, find_kind
 from regspec.layers.cells import CELLS
+from regspec.layers.kinds import takes_names
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
 from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
-from regspec.specs.translating import field_of, kind_of, said_by, selected_kind
+from regspec.specs.translating import are_names, field_of, kind_of, said_by, selected_kind, wraps
 from regspec.views.formatting.brought import (
     is_alias,
     is_null,
@@ -207,6 +208,10 @@ def _with_name_first(node: Node) -> Node:
 def _of_kind(node: Node, model: type[Frozen], order: Rewriter = _with_name_first) -> Node:
     """The fields of a kind, or the main one alone, if it is no mapping and no other is given."""
     main = model.main
+    if main is not None and isinstance(node, Collection) and _is_inner(node, model):
+        node = mapping(main, node, is_flow=node.is_flow)
+    elif _are_names(node) and issubclass(model, Layer) and takes_names(model):
+        node = mapping("inputs", node)
     if main is None or _may_be_fields(node, model):
         return order(_fields(node, model))
     if not isinstance(node, Collection) or not node.is_mapping:
@@ -219,6 +224,19 @@ def _of_kind(node: Node, model: type[Frozen], order: Rewriter = _with_name_first
         if is_main and is_value and not is_null(item.value) and not _may_be_fields(item.value, model):
             return item.value
     return node
+
+
+def _is_inner(node: Collection, model: type[Frozen]) -> bool:
+    """Whether a mapping behind a kind is the layer that it wraps, and not its fields."""
+    keys = [item.key.value for item in node.items if item.key is not None and not is_alias(item.key)]
+    return node.is_mapping and len(keys) == len(node.items) > 0 and wraps(model, keys)
+
+
+def _are_names(node: Node) -> bool:
+    """Whether a node behind a kind is a name or a list, which are inputs where its first field is neither."""
+    if isinstance(node, Collection):
+        return not node.is_mapping
+    return node.text not in ("true", "false", "null") and not is_alias(node) and are_names(node.value)
 
 
 def _may_be_fields(node: Node, model: type[Frozen]) -> bool:

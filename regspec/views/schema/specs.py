@@ -8,7 +8,9 @@ from regspec.language.schedules import SCHEDULES
 from regspec.language.serialized import SERIALIZED
 from regspec.layers import KINDS, Layer
 from regspec.layers.cells import CELLS
+from regspec.layers.kinds import takes_names
 from regspec.layers.layer import Placement
+from regspec.layers.nested import inner_form
 from regspec.layers.operations.operands import DEFINITIONS
 from regspec.specs import translating
 from regspec.specs.parameters import Choices, Range, Searched
@@ -157,11 +159,17 @@ def _layer() -> Schema:
 
 
 def _forms(model: type[Frozen], place: str, *, takes_value: bool = True) -> list[Schema]:
-    """What may stand behind a kind: a mapping of its fields, its main one alone, or nothing; ``place`` is theirs."""
+    """What may stand behind a kind: a mapping of its fields, its main one or its inputs alone, or nothing.
+
+    ``place`` is where its fields are. A layer that another wraps is a mapping of its kind, which no field is called.
+    """
     forms: list[Schema] = [{"$ref": place}]
     required = {each.alias or name for name, each in model.model_fields.items() if each.is_required()}
     if takes_value and model.main is not None and required <= {model.main}:
-        forms.append({"$ref": f"{place}/properties/{model.main}", "not": {"type": "object"}})
+        other = {"not": {"type": "object"}} if inner_form(model) is None else {"propertyNames": {"pattern": "^[A-Z]"}}
+        forms.append({"$ref": f"{place}/properties/{model.main}", **other})
+    if issubclass(model, Layer) and takes_names(model):
+        forms.append({"$ref": f"{place}/properties/inputs"})
     if not required:
         forms.append({"type": "null"})
     return forms
