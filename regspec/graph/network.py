@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from regspec.code.shapes import Symbol
+from regspec.code.shapes import ShapeError, Symbol
 from regspec.graph.masks import elsewhere
 from regspec.graph.resolved import Resolved
 from regspec.specs.formulas import Formula
@@ -57,6 +57,18 @@ class BlockNode(Node):
     @property
     def kind(self) -> str:
         return self.block.name
+
+    def check_chain(self, wanted: Sequence[str]) -> None:
+        """Raises `ShapeError` where it gives more outputs than its next copy, which is called on them, takes."""
+        given = self.block.output_names or [x.source for x in self.block.outputs]
+        if len(given) > len(wanted):
+            count = f"{len(wanted)} input{'s' * (len(wanted) > 1)}"
+            raise ShapeError(
+                f"gives {len(given)} outputs ({', '.join(given)}), but takes {count} ({', '.join(wanted)}): the copies "
+                "of 'repeat' are called in a chain, each on the outputs of the one before",
+                "declare as many 'inputs' in the block, name fewer 'outputs', or write its uses one by one, without "
+                "'repeat'",
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

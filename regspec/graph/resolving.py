@@ -95,6 +95,7 @@ class _Resolver:
         self, name: str, body: Body, inputs: Sequence[Symbol | None], prefix: str, rules: _ScopedRules
     ) -> Graph | None:
         """The graph of a body on these inputs; None where a fault stands in the way."""
+        was_partial, self.is_partial = self.is_partial, False
         rules = (*rules, *((prefix, rule) for rule in body.rules))
         names = frozenset(_names(body))
         scope = _Scope(names, readings.first_uses(body))
@@ -110,7 +111,8 @@ class _Resolver:
         outputs = self._outputs(body, scope)
         if not scope.is_misnamed and not any(isinstance(entry, Invalid) for entry in body.entries):
             self._check_use(body, scope)
-        if self.is_partial or outputs is None:
+        is_partial, self.is_partial = self.is_partial, self.is_partial or was_partial
+        if is_partial or outputs is None:
             return None
         return Graph(
             name=name,
@@ -337,6 +339,8 @@ class _Resolver:
             node = block_in_place(name, graph, inputs, path=path, origin=origin)
             self._know(node, scope)
             nodes.append(node)
+            if index + 1 < len(names):
+                node.check_chain(entry.body.inputs)
             inputs = [*node.outputs, *inputs[len(node.outputs) :]]  # inputs beyond the outputs stay as they are
         scope.tensors[entry.name] = scope.tensors[names[-1]]
         scope.used.update(names[:-1])
@@ -345,7 +349,8 @@ class _Resolver:
     def _check_inputs(self, entry: BlockUse, inputs: list[Symbol]) -> None:
         wanted = entry.body.inputs
         if len(inputs) != len(wanted):
-            raise ShapeError(f"takes {len(wanted)} inputs ({', '.join(wanted)}), but is given {len(inputs)}")
+            count = f"{len(wanted)} input{'s' * (len(wanted) != 1)}"
+            raise ShapeError(f"takes {count} ({', '.join(wanted)}), but is given {len(inputs)}")
         for x, name in zip(inputs, wanted, strict=True):
             declared = entry.body.declared.get(name)
             if declared is not None and not _fits(x.spec_shape[1:], declared.shape):
