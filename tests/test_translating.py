@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 import regspec
+from regspec.language.initializers import INITIALIZERS_OF_TORCH
 from regspec.layers import KINDS
 from regspec.specs import translating
 from regspec.text import document
@@ -22,6 +24,7 @@ from regspec.text.hints import FIELDS
 from regspec.views.formatting import formatted
 
 from . import own
+from .markdown import ROOT
 from .test_schema import rules_schema, spec_schema, validator
 
 
@@ -584,6 +587,16 @@ def test_a_kind_of_ones_own_wins() -> None:
     assert spec.notes == ()
     assert jsonschema.Draft202012Validator(spec_schema()).is_valid(document.parse(text).data)
     assert formatted(document.parse(text)) == text
+
+
+def test_the_page_has_every_name() -> None:
+    """Of torch's kinds with a rank without it; and one kind of older Keras of each sort."""
+    page = (ROOT / "examples" / "language.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition("\n## Names of torch and of older Keras\n")
+    section = rest.partition("\n## ")[0]
+    kinds = {re.sub(r"[123]d$", "", name) for name in OF_TORCH}
+    names = [*kinds, *FUNCTIONS, *FIELDS, *INITIALIZERS_OF_TORCH]
+    assert [name for name in names if f"`{name}`" not in section] == []
 
 
 def test_fields_are_those_of_kinds() -> None:
