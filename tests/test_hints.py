@@ -26,6 +26,11 @@ IN_LIST, OF_KERNEL = HALF.format("", ""), HALF.format("'kernel_regularizer: ", "
 SLOPE = "torch's slope is 0.01, and that of Keras's function 0.2: write {leaky_relu: 0.01}, or the slope that is meant"
 INFERRED = "it is inferred from the layer's input: leave it out"
 
+SEVERAL = (
+    "write the layers one after the other, all but the last with 'return_sequences: true', or a block of one with "
+    "'repeat: 2'"
+)
+
 LAYERS: list[tuple[str, str]] = [
     # regularizers
     ("Dense: {units: 3, kernel_regularizer: l3}", ALL),
@@ -83,6 +88,16 @@ LAYERS: list[tuple[str, str]] = [
     ("LSTM: {units: 3, bidirectional: true}", "wrap it: 'Bidirectional: {layer: {…}}'"),
     ("Conv1D: {filters: 3, kernel: 1}", "did you mean 'kernel_size'?"),
     ("MultiHeadAttention: {heads: 3, key_dim: 2, inputs: [x, x]}", "did you mean 'num_heads'?"),
+    ("MultiHeadAttention: {num_heads: 3, key_dim: 2, inputs: [x, x], attention_mask: m}", "did you mean 'mask'?"),
+    ("Attention: {inputs: [x, x], attn_mask: m}", "did you mean 'mask'?"),
+    ("MultiHeadAttention: {num_heads: 3, key_dim: 2, key_padding_mask: m}", "did you mean 'mask'?"),
+    ("MultiHeadAttention: {num_heads: 3, key_dim: 2, causal: true}", "did you mean 'use_causal_mask'?"),
+    ("Attention: {inputs: [x, x], is_causal: true}", "did you mean 'use_causal_mask'?"),
+    ("DotProductAttention: {inputs: [x, x, x], causal: true}", "did you mean 'is_causal'?"),
+    ("DotProductAttention: {inputs: [x, x, x], use_causal_mask: true}", "did you mean 'is_causal'?"),
+    ("LSTM: {units: 3, num_layers: 2}", SEVERAL),
+    ("RNN: {cell: {LSTMCell: 3}, num_layers: 2}", SEVERAL),
+    ("Dense: {units: 3, activity: l2}", "did you mean 'activity_regularizer'?"),
     ("Discretization: {num_bins: 3}", "did you mean 'bin_boundaries'?"),
     # kinds
     ("sin", "did you mean 'Sin'?"),
@@ -98,6 +113,8 @@ LAYERS: list[tuple[str, str]] = [
     ('Dense: {units: 3, kernel_regularizer: {l2: "${width}"}}', "write $width, without braces"),
     ('Dense: {units: "${}"}', "write $name, without braces"),
     ("Dense: {units: $widht}", "did you mean 'width'?"),
+    ("Dense: {units: $index}", "there is $width; a literal dollar is written '$$'"),
+    ("Dense: {units: 3, name: dense_$index}", "there is $width; a literal dollar is written '$$'"),
 ]
 
 
@@ -110,6 +127,18 @@ def hints_of(text: str) -> list[str | None]:
 @pytest.mark.parametrize(("layer", "hint"), LAYERS, ids=[layer for layer, _ in LAYERS])
 def test_in_a_layer(layer: str, hint: str) -> None:
     assert hints_of(f"{HEAD}layers:\n  - {layer}\n")[0] == hint
+
+
+@pytest.mark.parametrize(
+    ("layer", "hint"),
+    [
+        ("TimeDistributed: {Dense: 3, name: a}", "write 'layer: {Dense: …}'"),
+        ("RNN: {LSTM: 3}", "write 'cell: {LSTM: …}'"),
+        ("TimeDistributed: {Dens: 3}", "write 'layer: {Dens: …}'"),
+    ],
+)
+def test_of_a_layer_inside_another(layer: str, hint: str) -> None:
+    assert hints_of(f"{HEAD}layers:\n  - {layer}\n") == [None, hint]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +176,12 @@ def test_of_a_section(section: str, hint: str) -> None:
         ("{kinds: [Dense], l2: 1e-4}", "write 'kernel: {l2: 1e-4}'"),
         ("{kinds: [Dense], activity_regularizer: l2}", "did you mean 'activity'?"),
         ("{kinds: [FullyConnected], kernel: l2}", "did you mean 'Dense'?"),
+        ("{types: [Dense], kernel: l2}", "did you mean 'kinds'?"),
+        ("{type: Dense, kernel: l2}", "did you mean 'kinds'?"),
+        ("{kind: Dense, kernel: l2}", "did you mean 'kinds'?"),
+        ("{modules: hidden, kernel: l2}", "did you mean 'layers'?"),
+        ("{kinds: [Dense], weight: l2}", "did you mean 'kernel'?"),
+        ("{kinds: [Dense], weights: l2}", "did you mean 'kernel'?"),
         ("{layers: hid, kernel: l2}", "a pattern must match a whole name, and 'hidden' it matches in part"),
         ("{layers: 'hiden.*', kernel: l2}", "did you mean 'hidden'?"),
         ("{layers: 'lgits', kernel: l2}", "did you mean 'logits'?"),
@@ -204,6 +239,51 @@ def test_of_a_rule_for_a_module(rule: dict[str, object], hint: str) -> None:
     assert hint in (caught.value.problems[0].hint or "")
 
 
+@pytest.mark.parametrize(
+    ("rule", "hint"),
+    [
+        ({"kinds": ["Linear"], "kernel_regularizer": "l2"}, "did you mean 'types'?"),
+        ({"layers": "fc", "kernel_regularizer": "l2"}, "did you mean 'modules'?"),
+        ({"types": "Linear", "kernel": "l2"}, "did you mean 'kernel_regularizer'?"),
+        ({"types": "Linear", "bias": "l2"}, "did you mean 'bias_regularizer'?"),
+        ({"types": "Linear", "activity": "l2"}, "did you mean 'activity_regularizer'?"),
+        ({"types": "Linear", "weight_decay": 0.1}, HALF.format("'kernel_regularizer: ", "'")),
+    ],
+)
+def test_of_a_field_of_a_rule_for_a_module(rule: dict[str, object], hint: str) -> None:
+    with pytest.raises(regspec.RegspecError, match="has no field") as caught:
+        regspec.regularize(Net(), [rule])
+    assert hint in [problem.hint for problem in caught.value.problems]
+
+
+def many(count: int) -> str:
+    return f"{{{', '.join(f'p{index}: 1' for index in range(count))}}}"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "hint"),
+    [
+        ("{}", "there is none; a literal dollar is written '$$'"),
+        ("{width: 4}", "there is $width; a literal dollar is written '$$'"),
+        ("{width: 4, rate: 0.5}", "there are $width and $rate; a literal dollar is written '$$'"),
+        ("{width: 4, rate: 0.5, no: 1}", "there are $width, $rate and $no; a literal dollar is written '$$'"),
+        ("{width: 4, indx: 0.5}", "did you mean 'indx'?"),
+        (many(9), "there are $p0, $p1, $p2, $p3, $p4, $p5, $p6, $p7 and $p8; a literal dollar is written '$$'"),
+        (many(10), "there are $p0, $p1, $p2, $p3, $p4, $p5, $p6, $p7 and 2 others; a literal dollar is written '$$'"),
+    ],
+)  # fmt: skip
+def test_of_an_unknown_parameter(parameters: str, hint: str) -> None:
+    """Those of the spec; in a block its own besides."""
+    head = f"regspec: 1\nname: net\ninputs: {{x: {{shape: [9, 4]}}}}\nparameters: {parameters}\n"
+    assert hints_of(f"{head}layers:\n  - Dense: {{units: $index}}\n") == [hint]
+
+
+def test_of_an_unknown_parameter_of_a_block() -> None:
+    blocks = "blocks: {own: {parameters: {units: 3}, layers: [Dense: {units: $index}]}}\n"
+    hint = "there are $width and $units; a literal dollar is written '$$'"
+    assert hints_of(f"{HEAD}{blocks}layers:\n  - own\n") == [hint]
+
+
 def test_what_is_suggested_is_there() -> None:
     """Every synonym leads to a name that a spec may say, and none is a name itself."""
     for family in (REGULARIZERS, INITIALIZERS, CONSTRAINTS, ACTIVATIONS, SCHEDULES):
@@ -211,7 +291,7 @@ def test_what_is_suggested_is_there() -> None:
         assert not {*family.synonyms, *family.explained} & {*family.members, *family.aliases}, family.sort
     assert {*synonyms._KINDS.values()} <= KINDS.keys()
     assert {*hints._SECTIONS.values()} <= SpecSections.model_fields.keys()
-    schemas = [ROOT / "schemas" / f"{name}.schema.json" for name in ("model", "training")]
+    schemas = [ROOT / "schemas" / f"{name}.schema.json" for name in ("model", "rules", "training")]
     fields = "".join(schema.read_text(encoding="utf-8") for schema in schemas)
     missing = {name for names in hints._SYNONYMS.values() for name in names if f'"{name}"' not in fields}
     assert missing == set()

@@ -169,7 +169,7 @@ def with_layer(layer: str) -> str:
         with_layer("Add: 1"),
         with_layer("Activation: relo"),
         with_layer("call: 3"),
-        with_layer("TimeDistributed: {Dense: 3}"),
+        with_layer("TimeDistributed: {Dens: 3}"),
         with_layer("Dense: {}"),
         with_layer("Dense: {units: 0}"),
         with_layer("Dense: {units: -3}"),

@@ -13,7 +13,10 @@ import regspec
 from regspec.graph.loading import graph_of
 from regspec.layers import KINDS
 from regspec.layers.cells import CELLS
-from regspec.layers.kinds import OPERATIONS
+from regspec.layers.kinds import OPERATIONS, takes_names
+from regspec.specs import loading
+from regspec.text import document
+from regspec.views.formatting import formatted
 
 from .layers.operating import MODULES
 from .layers.row import Row
@@ -130,6 +133,124 @@ def test_in_every_place(short: str, whole: str) -> None:
     assert validator(spec_schema).is_valid(regspec.text.document.parse(f"{head}layers:\n  - {short}\n").data)
 
 
+# -- the names of inputs alone -----------------------------------------------------------------------------------------
+
+NAMED = [name for name, cls in KINDS.items() if takes_names(cls)]
+SHIFTS = {"BitwiseLeftShift", "BitwiseRightShift"}  # whose rows have numbers for an input
+
+
+def test_they_are_of_every_kind_that_takes_several_and_needs_no_field() -> None:
+    several = {row.kind for row in ROWS if len(row.shapes) > 1}
+    needed = {name for name in several if any(each.is_required() for each in KINDS[name].model_fields.values())}
+    assert {*NAMED} == (several - needed) | SHIFTS
+
+
+def of_inputs(layer: str) -> str:
+    inputs = "a: {shape: [6, 4]}, b: {shape: [6, 4]}, c: {shape: [6, 4]}"
+    head = f"regspec: 1\nname: net\nparameters: {{names: [a, b], one: a, axis: -1}}\ninputs: {{{inputs}}}\n"
+    return f"{head}layers:\n  - {layer}\n"
+
+
+@pytest.mark.parametrize("kind", NAMED)
+@pytest.mark.parametrize(
+    ("names", "inputs"),
+    [
+        ("[a, b]", "[a, b]"),
+        ("a", "a"),
+        ("a.1", "a.1"),
+        ("'a'", "a"),
+        ("[a.1, b, c]", "[a.1, b, c]"),
+        ("$names", "[a, b]"),
+        ("$one", "a"),
+        ("[$one, b]", "[a, b]"),
+    ],
+)
+def test_names_alone_are_inputs(kind: str, names: str, inputs: str) -> None:
+    """In the loader, in the schema and in the formatter, which writes them out."""
+    short, whole = (document.parse(of_inputs(f"{kind}: {each}")) for each in (names, f"{{inputs: {inputs}}}"))
+    found, same = (loading.spec_from(each) for each in (short, whole))
+    assert found == same
+    assert found[1] == []
+    assert validator(spec_schema).is_valid(short.data)
+    written = names if names in ("$names", "$one") else f"{{inputs: {names}}}".replace("'", "")
+    assert formatted(short) == of_inputs(f"{kind}: {written}")
+
+
+@pytest.mark.parametrize(
+    ("layer", "whole"),
+    [
+        ("Concatenate: -1", "Concatenate: {axis: -1}"),
+        ("Concatenate: $axis", "Concatenate: {axis: $axis}"),
+        ("Concatenate: 2 - 1", "Concatenate: {axis: 2 - 1}"),
+        ("Attention: true", "Attention: {use_scale: true}"),
+        ("Attention: 'true'", "Attention: {inputs: 'true'}"),
+        ("Concatenate: ", "Concatenate"),
+    ],
+)
+def test_a_value_that_is_no_name_is_the_first_field(layer: str, whole: str) -> None:
+    one, other = (document.parse(of_inputs(each)) for each in (layer, whole))
+    assert loading.spec_from(one) == loading.spec_from(other)
+    assert formatted(one) == formatted(other)
+
+
+@pytest.mark.parametrize(
+    ("layer", "what", "column"),
+    [
+        ("Add: [a, d]", "no layer or input is called 'd'", 14),
+        ("Add: d", "no layer or input is called 'd'", 10),
+        ("Add: [a, $d]", "no parameter is called 'd'", 14),
+        ("Add: [1, 2]", "Add takes a mapping of its fields, but is a list", 10),
+        ("Add: []", "Add takes a mapping of its fields, but is a list", 10),
+        ("Concatenate: [1]", "'axis' of Concatenate must be a whole number, but is a list", 18),
+        ("Stack: [a, b]", "'axis' of Stack must be a whole number, but is a list", 12),
+    ],
+)
+def test_faults_of_names_alone(layer: str, what: str, column: int) -> None:
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.loads(of_inputs(layer))
+    assert (what, column) in [(problem.what, problem.column) for problem in caught.value.problems]
+
+
+# -- what a layer wraps alone ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("short", "whole"),
+    [
+        ("Bidirectional: {LSTM: {units: 4}}", "Bidirectional: {layer: {LSTM: 4}}"),
+        ("Bidirectional: {RNN: {LSTMCell: 4}}", "Bidirectional: {layer: {RNN: {cell: {LSTMCell: 4}}}}"),
+        ("TimeDistributed: {Dense: 3}", "TimeDistributed: {layer: {Dense: 3}}"),
+        ("TimeDistributed: {Linear: {out_features: 3}}", "TimeDistributed: {layer: {Dense: 3}}"),
+        ("TimeDistributed: {GELU: }", "TimeDistributed: {layer: {Activation: gelu}}"),
+        ("TimeDistributed: {Flatten: }", "TimeDistributed: Flatten"),
+        ("SpectralNormalization: {Dense: &d {units: 3}}", "SpectralNormalization: {layer: {Dense: &d {units: 3}}}"),
+        ("SpectralNormalization: &l {Dense: 3}", "SpectralNormalization: {layer: &l {Dense: 3}}"),
+        ("RNN: {LSTMCell: 4}", "RNN: {cell: {LSTMCell: 4}}"),
+        ("RNN: {GRUCell: {units: $width}}", "RNN: {cell: {GRUCell: $width}}"),
+        ("RNN:\n      LSTMCell:\n        units: 4\n        use_bias: true",
+         "RNN:\n      cell:\n        LSTMCell:\n          units: 4\n          use_bias: true"),
+    ],
+)  # fmt: skip
+def test_what_is_wrapped_alone(short: str, whole: str) -> None:
+    """In the loader, in the schema and in the formatter, which writes the field."""
+    head = "regspec: 1\nname: net\nparameters: {width: 8}\ninputs: {x: {shape: [6, 4]}}\nlayers:\n  - "
+    one, other = (document.parse(f"{head}{each}\n") for each in (short, whole))
+    assert regspec.loads(one.text) == regspec.loads(other.text)
+    assert validator(spec_schema).is_valid(one.data)
+    assert formatted(one) == other.text
+
+
+@pytest.mark.parametrize(
+    "layer", ["TimeDistributed: {layer: 3}", "TimeDistributed: {class_name: Dense, config: {units: 3}}",
+              "TimeDistributed: {Dense: 3, Flatten: }", "TimeDistributed: {Dense: 3, steps_at_once: true}",
+              "TimeDistributed: {LSTMCell: 3}", "RNN: {LSTM: 3}", "RNN: {cell: 3}", "StackedRNNCells: {LSTMCell: 3}"],
+)  # fmt: skip
+def test_what_is_no_wrapped_layer_alone(layer: str) -> None:
+    text = f"{HEAD}layers:\n  - {layer}\n"
+    assert loading.spec_from(document.parse(text))[1]
+    assert not validator(spec_schema).is_valid(document.parse(text).data)
+
+
 def test_a_call_and_a_block_of_a_file(tmp_path: Any) -> None:
     text = f"{HEAD}layers:\n  - Dense: {{units: 4, name: own}}\n  - call: own\n"
     assert regspec.loads(text) == regspec.loads(text.replace("call: own", "call: {layer: own}"))
@@ -149,7 +270,8 @@ def test_a_call_and_a_block_of_a_file(tmp_path: Any) -> None:
         ("Identity: $rat", "no parameter is called 'rat'", 15),
         ("bare: 3", "bare takes a mapping of its fields, but is 3", 11),
         ("TimeDistributed: {layer: {Dense: 0}}", "'units' of 'Dense' must be at least 1, but is 0", 38),
-        ("TimeDistributed: {Dense: 3}", "TimeDistributed needs 'layer'", 5),
+        ("TimeDistributed: {Dense: 0}", "'units' of 'Dense' must be at least 1, but is 0", 30),
+        ("TimeDistributed: {Dense: 3, Flatten: }", "TimeDistributed needs 'layer'", 5),
     ],
 )
 def test_a_fault_points_at_the_value(layer: str, what: str, column: int) -> None:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import inspect
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jsonschema
 import keras
 import pytest
 import torch
 from torch import nn
 
 import regspec
+from regspec.language.initializers import INITIALIZERS_OF_TORCH
 from regspec.layers import KINDS
 from regspec.specs import translating
 from regspec.text import document
 from regspec.text.hints import FIELDS
 from regspec.views.formatting import formatted
 
-from .test_schema import spec_schema, validator
+from . import own
+from .markdown import ROOT
+from .test_schema import rules_schema, spec_schema, validator
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,9 @@ OTHER_FIELDS = [
     Row("Conv2D", "{filters: 6, kernel_size: 3, dilation: 2}", "{filters: 6, kernel_size: 3, dilation_rate: 2}", IMAGE,
         lambda: nn.Conv2d(3, 6, 3, dilation=2)),
     Row("LeakyReLU", "{alpha: 0.125}", "{negative_slope: 0.125}", IMAGE, lambda: nn.LeakyReLU(0.125)),
+    Row("Einsum", "{equation: 'abc->acb'}", "{subscripts: 'abc->acb'}", "shape: [7, 12]"),
+    Row("EinsumDense", "{subscripts: 'abc,cd->abd', output_shape: [null, 5]}",
+        "{equation: 'abc,cd->abd', output_shape: [null, 5]}", "shape: [7, 12]"),
 ]  # fmt: skip
 
 LINEAR = "'Linear' is read as Dense, with Keras's defaults"
@@ -388,6 +397,206 @@ def test_the_kinds_of_a_rule(name: str) -> None:
         assert [note.what for note in spec.notes] == [f"'{name}' is read as {kind}"]
         made = formatted(document.parse(f"{head}  - {{kinds: {kinds}, activity: {{l2: 0.1}}}}\n"))
         assert f"kinds: {kinds if kinds == '$kinds' else [kind]}".replace("'", "") in made
+
+
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [("Dense", "[Dense]"), ("Linear", "[Dense]"), ("[Dense]", "[Dense]"), ("$kind", "$kind"), ("$kinds", "$kinds")],
+)
+def test_a_kind_of_a_rule_may_stand_alone(written: str, canonical: str) -> None:
+    top = "regspec: 1\nparameters: {kind: Dense, kinds: [Dense]}\ninputs: {x: {shape: [3]}}\nlayers:\n  - Dense: 3\n"
+    text, same = (f"{top}regularizers:\n  - {{kinds: {each}, kernel: l2}}\n" for each in (written, "[Dense]"))
+    assert validator(spec_schema).is_valid(document.parse(text).data)
+    assert regspec.loads(text) == regspec.loads(same)
+    assert formatted(document.parse(text)) == f"{top}regularizers:\n  - {{kinds: {canonical}, kernel: l2}}\n"
+
+
+@pytest.mark.parametrize("types", ["Linear", "[Linear]"])
+def test_a_class_of_a_rule_for_modules_may_stand_alone(types: str) -> None:
+    text = f"regspec: 1\nrules:\n  - {{types: {types}, kernel_regularizer: l2}}\n"
+    assert validator(rules_schema).is_valid(document.parse(text).data)
+    assert formatted(document.parse(text)) == text.replace(types, "[Linear]")
+    module = nn.Sequential(nn.Linear(3, 2), nn.Conv1d(2, 2, 1))
+    assert [*regspec.regularization_terms(regspec.regularize(module, text))] == ["0.weight"]
+
+
+# -- functions that torch has modules of -------------------------------------------------------------------------------
+
+FUNCTIONS = {
+    "CELU": "celu",
+    "GELU": "gelu",
+    "Hardshrink": "hard_shrink",
+    "Hardsigmoid": "hard_sigmoid",
+    "Hardswish": "hard_silu",
+    "Hardtanh": "hard_tanh",
+    "LogSigmoid": "log_sigmoid",
+    "LogSoftmax": "log_softmax",
+    "Mish": "mish",
+    "RReLU": "rrelu",
+    "ReLU6": "relu6",
+    "SELU": "selu",
+    "SiLU": "silu",
+    "Sigmoid": "sigmoid",
+    "Softmin": "softmin",
+    "Softplus": "softplus",
+    "Softshrink": "soft_shrink",
+    "Softsign": "softsign",
+    "Tanh": "tanh",
+    "Tanhshrink": "tanh_shrink",
+}
+# Modules of torch that are no kinds here and are not read, and why.
+NOT_READ = {"GLU": "along torch's last axis", "Softmax2d": "no function here", "Threshold": "needs arguments",
+            "MultiheadAttention": "no function"}  # fmt: skip
+
+
+def test_the_functions_are_all_of_torch() -> None:
+    assert {name for name in nn.modules.activation.__all__ if name not in KINDS} == {*FUNCTIONS, *NOT_READ}
+    read = {name: said for name, (_, said) in translating.FUNCTIONS_OF_TORCH.items()}
+    assert read == {name: {"activation": function} for name, function in FUNCTIONS.items()}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_computes_what_torchs_module_does(name: str) -> None:
+    """By torch's defaults, in evaluation; of two axes, where torch's softmax is along the features too."""
+    x = 4 * torch.randn(50, 7)
+    theirs = getattr(nn, name)().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch's, of a softmax without its axis
+        wanted = theirs(x)
+    torch.testing.assert_close(regspec.build(text_of(name, "shape: [7]")).eval()(x), wanted)
+
+
+ABOUT = "activity_regularizer: {l2: 0.1}"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("NAME", "Activation: OURS"),
+        ("NAME:", "Activation: OURS"),
+        ("NAME: {}", "Activation: OURS"),
+        (
+            f"NAME: {{name: act, inputs: x, {ABOUT}}}",
+            f"Activation: {{name: act, activation: OURS, inputs: x, {ABOUT}}}",
+        ),
+        ("{class_name: NAME, config: {name: act}}", "{Activation: {name: act, activation: OURS}}"),
+        ("TimeDistributed: NAME", "TimeDistributed: {layer: {Activation: OURS}}"),
+        ("TimeDistributed: {layer: NAME}", "TimeDistributed: {layer: {Activation: OURS}}"),
+        (
+            "TimeDistributed: {layer: {NAME: {trainable: false}}}",
+            "TimeDistributed: {layer: {Activation: {activation: OURS, trainable: false}}}",
+        ),
+        (
+            "TimeDistributed: {layer: {TimeDistributed: NAME}}",
+            "TimeDistributed: {layer: {TimeDistributed: {layer: {Activation: OURS}}}}",
+        ),
+    ],
+)
+def test_a_function(name: str, theirs: str, ours: str) -> None:
+    """The same spec, with a note; the schema takes it, and the formatter writes what it is here."""
+    text = text_of(theirs.replace("NAME", name), STEPS)
+    same = text_of(ours.replace("OURS", FUNCTIONS[name]), STEPS)
+    spec = regspec.loads(text)
+    assert spec == regspec.loads(same)
+    assert [note.what for note in spec.notes] == [f"'{name}' is read as Activation: {FUNCTIONS[name]}"]
+    assert validator(spec_schema).is_valid(document.parse(text).data)
+    made = formatted(document.parse(text))
+    assert formatted(document.parse(made)) == made
+    assert made == formatted(document.parse(same))
+    again = regspec.loads(made)
+    assert again == spec
+    assert again.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "made"),
+    [
+        ("layers: [GELU, {Tanh: {name: a}}]",
+         "layers: [{Activation: gelu}, {Activation: {name: a, activation: tanh}}]"),
+        ("layers:\n  - GELU  # smooth", "layers:\n  - Activation: gelu  # smooth"),
+        ("layers:\n  # above\n  - GELU:  # smooth\n      # why\n      name: a  # so",
+         "layers:\n  # above\n  - Activation:  # smooth\n      # why\n      name: a  # so\n      activation: gelu"),
+        ("layers:\n  - GELU: &d {name: a}", "layers:\n  - GELU: &d {name: a}"),
+        ("layers:\n  - Flatten: &d {}\n  - GELU: *d", "layers:\n  - Flatten: &d {}\n  - GELU: *d"),
+        ("layers:\n  - Flatten: &d {trainable: true}\n  - GELU: {<<: *d, name: a}",
+         "layers:\n  - Flatten: &d {trainable: true}\n  - Activation: {name: a, activation: gelu, <<: *d}"),
+        ("layers:\n  - GELU: $fields", "layers:\n  - GELU: $fields"),
+    ],
+)  # fmt: skip
+def test_how_a_function_is_written(written: str, made: str) -> None:
+    head = "regspec: 1\nparameters: {fields: {name: act}}\ninputs: {x: {shape: [4]}}\n"
+    assert formatted(document.parse(f"{head}{written}\n")) == f"{head}{made}\n"
+    assert regspec.loads(f"{head}{written}\n") == regspec.loads(f"{head}{made}\n")
+
+
+@pytest.mark.parametrize(
+    ("layer", "what", "hint"),
+    [
+        ("CELU: 0.5", "CELU takes a mapping of the fields of a layer, but is 0.5",
+         "write '- Activation: {activation: {celu: …}}'"),
+        ("GELU: tanh", "GELU takes a mapping of the fields of a layer, but is 'tanh'",
+         "write '- Activation: {activation: {gelu: {approximate: …}}}'"),
+        ("Tanh: 3", "Tanh takes a mapping of the fields of a layer, but is 3", None),
+        ("GELU: {approximate: tanh}", "'approximate' is an argument of gelu",
+         "write '- Activation: {activation: {gelu: {approximate: …}}}'"),
+        ("LogSoftmax: {dim: 1}", "'dim' is an argument of log_softmax",
+         "write '- Activation: {activation: {log_softmax: …}}'"),
+        ("Hardshrink: {lambd: 0.1}", "'lambd' is an argument of hard_shrink",
+         "write '- Activation: {activation: {hard_shrink: …}}'"),
+        ("TimeDistributed: {layer: {CELU: {alpha: 0.1}}}", "'alpha' is an argument of celu",
+         "write '- Activation: {activation: {celu: …}}'"),
+        ("GELU: {activation: relu}", "the activation of GELU is gelu", None),
+        ("ReLU6: {inplace: true}", "Activation has no field 'inplace'", "a spec says nothing of it: leave it out"),
+        ("GELU: {nme: a}", "Activation has no field 'nme'", "did you mean 'name'?"),
+        ("GELU: $nothing", "no parameter is called 'nothing'", None),
+    ],
+)  # fmt: skip
+def test_a_function_has_the_fields_of_a_layer_alone(layer: str, what: str, hint: str | None) -> None:
+    text = text_of(layer, STEPS)
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.loads(text)
+    (problem,) = caught.value.problems
+    assert problem.what == what
+    assert hint is None or problem.hint == hint
+    assert "$" in layer or not validator(spec_schema).is_valid(document.parse(text).data)
+
+
+@pytest.mark.parametrize("kinds", ["GELU", "[Flatten, GELU]"])
+def test_a_function_is_no_kind_to_select(kinds: str) -> None:
+    text = text_of("Flatten") + f"  - GELU\nregularizers:\n  - {{kinds: {kinds}, activity: l2}}\n"
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.loads(text)
+    (problem,) = caught.value.problems
+    assert problem.what == "no kind of layer is called 'GELU'"
+    assert (
+        problem.hint == "it is read as Activation, as every other function is: select the layers by name, 'layers: …'"
+    )
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_kind_of_ones_own_wins() -> None:
+    """Over the name of a function and of a layer: in the loader, in rules, in the schema and in the formatter."""
+    regspec.register_layer(own.Gate, name="GELU", weights={"gate": "gate"})
+    regspec.register_layer(own.Gate, name="Linear", weights={"gate": "gate"})
+    fields = "{features: 11, gate_regularizer: l2}"
+    rule = "regularizers:\n  - {kinds: [GELU], activity: l2}\n"
+    text = text_of(f"GELU: {fields}") + f"  - Linear: {fields}\n" + rule
+    spec = regspec.loads(text)
+    assert [type(use.layer).__name__ for use in spec.layers] == ["GELU", "Linear"]
+    assert spec.notes == ()
+    assert jsonschema.Draft202012Validator(spec_schema()).is_valid(document.parse(text).data)
+    assert formatted(document.parse(text)) == text
+
+
+def test_the_page_has_every_name() -> None:
+    """Of torch's kinds with a rank without it; and one kind of older Keras of each sort."""
+    page = (ROOT / "examples" / "language.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition("\n## Names of torch and of older Keras\n")
+    section = rest.partition("\n## ")[0]
+    kinds = {re.sub(r"[123]d$", "", name) for name in OF_TORCH}
+    names = [*kinds, *FUNCTIONS, *FIELDS, *INITIALIZERS_OF_TORCH]
+    assert [name for name in names if f"`{name}`" not in section] == []
 
 
 def test_fields_are_those_of_kinds() -> None:

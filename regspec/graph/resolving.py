@@ -95,6 +95,7 @@ class _Resolver:
         self, name: str, body: Body, inputs: Sequence[Symbol | None], prefix: str, rules: _ScopedRules
     ) -> Graph | None:
         """The graph of a body on these inputs; None where a fault stands in the way."""
+        was_partial, self.is_partial = self.is_partial, False
         rules = (*rules, *((prefix, rule) for rule in body.rules))
         names = frozenset(_names(body))
         scope = _Scope(names, readings.first_uses(body))
@@ -110,7 +111,8 @@ class _Resolver:
         outputs = self._outputs(body, scope)
         if not scope.is_misnamed and not any(isinstance(entry, Invalid) for entry in body.entries):
             self._check_use(body, scope)
-        if self.is_partial or outputs is None:
+        is_partial, self.is_partial = self.is_partial, self.is_partial or was_partial
+        if is_partial or outputs is None:
             return None
         return Graph(
             name=name,
@@ -346,7 +348,8 @@ class _Resolver:
     def _check_inputs(self, body: Body, inputs: list[Symbol]) -> None:
         wanted = body.inputs
         if len(inputs) != len(wanted):
-            raise ShapeError(f"takes {len(wanted)} inputs ({', '.join(wanted)}), but is given {len(inputs)}")
+            count = f"{len(wanted)} input{'s' * (len(wanted) != 1)}"
+            raise ShapeError(f"takes {count} ({', '.join(wanted)}), but is given {len(inputs)}")
         for x, name in zip(inputs, wanted, strict=True):
             declared = body.declared.get(name)
             if declared is not None and not _fits(x.spec_shape[1:], declared.shape):

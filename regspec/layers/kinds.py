@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Iterator
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from regspec.language.registration import load_entry_points
 from regspec.layers.layer import FIRST, Layer
@@ -28,6 +31,25 @@ def _declared(cls: type) -> list[str]:
     """The fields that a class declares itself, and none of those that it derives from."""
     before = {field for base in cls.__bases__ for field in getattr(base, "model_fields", ())}
     return [field for field in getattr(cls, "model_fields", ()) if field not in before]
+
+
+@cache
+def takes_names(cls: type[Layer]) -> bool:
+    """Whether names alone behind a kind are its inputs: it takes several, needs no field, and its first is no list."""
+    if cls.arity[1] == 1 or any(field.is_required() for field in cls.model_fields.values()):
+        return False
+    first = [field for name, field in cls.model_fields.items() if cls.main == (field.alias or name)]
+    return all(set(_types(field.annotation)) <= {bool, int, float, NoneType} for field in first)
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    """The types of which a value may be."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType, Annotated):
+        for each in arguments[:1] if origin is Annotated else arguments:
+            yield from _types(each)
+    else:
+        yield origin or annotation
 
 
 def kind(cls: L) -> L:

@@ -88,6 +88,12 @@ class LayerForm:
 Nested = Annotated[Layer, LayerForm()]
 
 
+def inner_form(cls: type[Frozen]) -> LayerForm | None:
+    """The form of the layer or cell that a kind wraps, where its first field holds one."""
+    field = cls.model_fields.get(cls.main or "")
+    return next((each for each in field.metadata if isinstance(each, LayerForm)), None) if field else None
+
+
 class Wrapper(Layer):
     """A layer around another, which is as that one in what the layer takes and gives, but for what it says itself."""
 

@@ -13,10 +13,11 @@ from regspec.language.fields import RESERVED, layer_name
 from regspec.language.forms import spread
 from regspec.language.serialized import Serialized, is_serialized, unserialized
 from regspec.layers import find_kind
+from regspec.layers.kinds import takes_names
 from regspec.layers.layer import Layer, Placement
 from regspec.specs import synonyms
 from regspec.specs.parameters import substitute
-from regspec.specs.translating import accepted, field_of, translated_fields, translated_kind
+from regspec.specs.translating import accepted, are_names, field_of, translated_fields, translated_kind
 from regspec.text import faults
 from regspec.text.faults import UNKNOWN, Origin
 from regspec.text.problems import Problem, Problems, RegspecError
@@ -74,6 +75,8 @@ def items_of(
         if isinstance(fields, Serialized):
             fields = _fields_of(fields, cls)
         fields = accepted(written_kind, substitute(fields, parameters, here, problems), here, problems)
+        if cls is not None and are_names(fields) and takes_names(cls):
+            fields = {"inputs": fields}
         if fields is not UNKNOWN:
             fields = translated_fields(cls, spread(fields, main_of(kind)), here, notes, problems)
         is_faulty = False

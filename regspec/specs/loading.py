@@ -33,7 +33,7 @@ from regspec.specs.model import (
 from regspec.specs.parameters import Search, Searched, defaults, is_searched, places_of, plain, resolved, substitute
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
 from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry, name_of_file
-from regspec.specs.translating import kind_of, translated_name
+from regspec.specs.selecting import check_kinds, with_kinds
 from regspec.text import faults
 from regspec.text.document import Document, read
 from regspec.text.faults import UNKNOWN, Origin
@@ -111,7 +111,7 @@ class _Loader:
         sections = self._sections(data, arguments, places, top)
         self.blocks = sections["blocks"]
         self.faulty_blocks = set(data["blocks"]) - set(self.blocks) if isinstance(data.get("blocks"), dict) else set()
-        self._check_rules(data.get("regularizers"), top / "regularizers")
+        check_kinds(data.get("regularizers"), top / "regularizers", self.problems)
         body = self._body(
             data["layers"] if sections["layers"] else [],
             tuple(data["inputs"]) if isinstance(data.get("inputs"), dict) else (),
@@ -159,7 +159,7 @@ class _Loader:
         if name not in ("parameters", "blocks", "layers"):
             value = substitute(value, self.parameters, top / name, self.problems)
         if name == "regularizers":
-            value = self._with_kinds(value, top / name)
+            value = with_kinds(value, top / name, self.notes)
         return self._valid(name, value, top, default)
 
     def _valid(self, name: str, value: Any, top: Origin, default: Any) -> Any:
@@ -190,27 +190,6 @@ class _Loader:
                 if searched is not None:
                     searches[name] = searched.search
         return searches
-
-    def _with_kinds(self, rules: Any, origin: Origin) -> Any:
-        """The rules with the kinds that names of others mean."""
-        made = []
-        for index, rule in enumerate(rules if isinstance(rules, list) else ()):
-            kinds = rule.get("kinds") if isinstance(rule, dict) else None
-            if isinstance(kinds, list):
-                here = origin / index / "kinds"
-                own = [translated_name(each, here / place, self.notes) for place, each in enumerate(kinds)]
-                rule = {**rule, "kinds": own}
-            made.append(rule)
-        return made if isinstance(rules, list) else rules
-
-    def _check_rules(self, rules: Any, origin: Origin) -> None:
-        """Reports unknown kinds in the rules as they are written, before parameters are put in."""
-        for index, rule in enumerate(rules if isinstance(rules, list) else ()):
-            kinds = rule.get("kinds") if isinstance(rule, dict) else None
-            for position, kind in enumerate(kinds if isinstance(kinds, list) else ()):
-                if isinstance(kind, str) and "$" not in kind and find_kind(kind_of(kind)) is None:
-                    here = origin / index / "kinds" / position
-                    self._fault(here, f"no kind of layer is called '{kind}'", synonyms.kind_hint(kind, KINDS))
 
     def _body(
         self,

@@ -25,6 +25,7 @@ from regspec.text.document import Document, Location, Part
 from regspec.text.faults import UNKNOWN, Origin, shown
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 
+MAX_KNOWN = 8  # parameters that a message names
 MAX_TEXT = 1_000  # of a text with references in it, so that it can't grow without bound
 
 _REFERENCE = re.compile(r"\$(\$|[A-Za-z_][A-Za-z0-9_]*|\{[^{}]*\})")  # the last as others write one
@@ -427,8 +428,18 @@ def _lookup(
         return UNKNOWN
     if name not in parameters:
         is_parameter = origin.location[-2:-1] == ("parameters",)
-        other = "a parameter may refer to those before it" if is_parameter else "a literal dollar is written '$$'"
-        hint = did_you_mean(name, parameters) or other
+        before = "a parameter may refer to those before it"
+        hint = did_you_mean(name, parameters) or (before if is_parameter else _known(parameters))
         problems.append(origin.problem(f"no parameter is called '{name}'", hint, part=part))
         return UNKNOWN
     return parameters[name]
+
+
+def _known(parameters: Mapping[str, Any]) -> str:
+    """Which parameters there are, and what a dollar may be else."""
+    names = [f"${name}" for name in parameters]
+    if len(names) > MAX_KNOWN + 1:
+        names[MAX_KNOWN:] = [f"{len(names) - MAX_KNOWN} others"]
+    *others, last = names or ["none"]
+    there = f"there are {', '.join(others)} and {last}" if others else f"there is {last}"
+    return f"{there}; a literal dollar is written '$$'"

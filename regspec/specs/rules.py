@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from regspec.language.fields import Frozen, Sequence
+from regspec.language.fields import Frozen, NamesIfAny, Sequence
 from regspec.language.regularizers import Regularizer, RegularizerField
 from regspec.specs.patterns import Pattern
 
-KindName = Annotated[str, Field(description="A kind of layer, such as Conv2D.")]
 _Slot = RegularizerField | None
 _Part = int | str
 OutputPath = _Part | Annotated[tuple[_Part, ...], Sequence, Field(min_length=1)]
@@ -21,9 +20,7 @@ OutputPath = _Part | Annotated[tuple[_Part, ...], Sequence, Field(min_length=1)]
 class LayerRule(Frozen):
     """Regularizers for the layers of a spec that it selects. A later rule wins over an earlier, a layer over both."""
 
-    kinds: Annotated[tuple[KindName, ...], Sequence] | None = Field(
-        None, description="The kinds of layers; all when absent."
-    )
+    kinds: NamesIfAny | None = Field(None, description="The kinds of layers, such as Conv2D; all when absent.")
     layers: Pattern | None = Field(
         None, description="The names of layers, with their blocks: stage1_2.conv1; all when absent."
     )
@@ -64,9 +61,7 @@ class LayerRule(Frozen):
 class ModuleRule(Frozen):
     """Regularizers for the parameters or outputs of a module that was not compiled here."""
 
-    types: Annotated[tuple[str, ...], Sequence] | None = Field(
-        None, description="Classes of modules by name: Conv2d, Linear; all when absent."
-    )
+    types: NamesIfAny | None = Field(None, description="Classes of modules by name: Conv2d, Linear; all when absent.")
     modules: Pattern | None = Field(None, description="Qualified names of modules; all when absent.")
     parameters: Pattern | None = Field(None, description="Qualified names of parameters.")
     except_: Pattern | None = Field(None, alias="except", description="Qualified names that are left out.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from regspec.language.activations import ACTIVATIONS
-from regspec.specs.translating import OF_KERAS, OF_TORCH
+from regspec.specs.translating import OF_KERAS, OF_TORCH, kind_of, said_by
 from regspec.text.problems import did_you_mean
 
 COLON = "write '- Dense: {units: 10}', with a colon and a space"
@@ -71,3 +71,10 @@ def kind_hint(name: str, known: Iterable[str]) -> str | None:
         return f"write '- Activation: {{activation: {activation.name}}}'"
     own = "a kind of your own is known after 'regspec --import MODULE'" if name[0].isupper() else None
     return did_you_mean(name, known) or own
+
+
+def selected_hint(name: str, known: Iterable[str]) -> str | None:
+    """What to write instead of a kind that nobody knows, where a rule selects layers by it."""
+    if said_by(name):
+        return f"it is read as {kind_of(name)}, as every other function is: select the layers by name, 'layers: …'"
+    return kind_hint(name, known)

@@ -5,19 +5,24 @@ What means something else, such as torch's momentum of a BatchNorm, stays a faul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
 
+from regspec.language.activations import ACTIVATIONS
 from regspec.language.fields import Frozen
+from regspec.language.forms import spread
 from regspec.language.initializers import initializer_of
 from regspec.language.serialized import is_serialized
 from regspec.layers import find_kind
 from regspec.layers.cells import CELLS
-from regspec.text.faults import UNKNOWN, Origin
-from regspec.text.hints import FIELDS
+from regspec.layers.layer import Layer, Placement
+from regspec.layers.nested import inner_form
+from regspec.text.faults import UNKNOWN, Origin, shown
+from regspec.text.hints import FIELDS, near_field
 from regspec.text.problems import Problem
 
 _RANKS = (1, 2, 3)
@@ -37,6 +42,31 @@ _TORCH = {
     **{f"ZeroPad{rank}d": (f"ZeroPadding{rank}D", "padding") for rank in _RANKS},
 }
 OF_TORCH = {name: kind for name, (kind, _) in _TORCH.items()}
+# Modules of torch that are functions, by their names here: those with the same numbers by their defaults, which an
+# Activation of the function has.
+_FUNCTIONS = {
+    "CELU": "celu",
+    "GELU": "gelu",
+    "Hardshrink": "hard_shrink",
+    "Hardsigmoid": "hard_sigmoid",
+    "Hardswish": "hard_silu",
+    "Hardtanh": "hard_tanh",
+    "LogSigmoid": "log_sigmoid",
+    "LogSoftmax": "log_softmax",
+    "Mish": "mish",
+    "ReLU6": "relu6",
+    "RReLU": "rrelu",
+    "SELU": "selu",
+    "SiLU": "silu",
+    "Sigmoid": "sigmoid",
+    "Softmin": "softmin",
+    "Softplus": "softplus",
+    "Softshrink": "soft_shrink",
+    "Softsign": "softsign",
+    "Tanh": "tanh",
+    "Tanhshrink": "tanh_shrink",
+}
+FUNCTIONS_OF_TORCH = {name: ("Activation", {"activation": function}) for name, function in _FUNCTIONS.items()}
 _COUNTS_DOWN = [f"BatchNorm{rank}d" for rank in _RANKS]  # whose momentum is the share of what is new
 # Other names that Keras itself has, or had.
 OF_KERAS = {
@@ -50,10 +80,21 @@ OF_KERAS = {
 }
 
 
-def kind_of(name: str) -> str:
-    """The kind that a name of others means; else the name itself."""
+def selected_kind(name: str) -> str:
+    """The kind that a rule selects by a name of others; else the name itself. A function is no kind to select."""
     kind = OF_TORCH.get(name) or OF_KERAS.get(name)
     return name if kind is None or find_kind(name) is not None else kind
+
+
+def kind_of(name: str) -> str:
+    """The kind that a name of others means; else the name itself."""
+    return FUNCTIONS_OF_TORCH[name][0] if said_by(name) else selected_kind(name)
+
+
+def said_by(name: str) -> dict[str, str]:
+    """The fields that a name of others says besides the kind: ``{activation: gelu}`` of ``GELU``."""
+    is_function = name in FUNCTIONS_OF_TORCH and find_kind(name) is None
+    return FUNCTIONS_OF_TORCH[name][1] if is_function else {}
 
 
 def field_of(cls: type[BaseModel], name: str, others: Iterable[str]) -> str:
@@ -76,23 +117,44 @@ def translated_kind(name: str, origin: Origin, notes: list[Problem]) -> str:
     if kind == name:
         return name
     more = ", with Keras's defaults" if name in OF_TORCH else ""
-    _note(notes, origin, f"'{name}' is read as {kind}{more}", key=True)
+    said = "".join(f": {value}" for value in said_by(name).values())
+    _note(notes, origin, f"'{name}' is read as {kind}{said}{more}", key=True)
     return kind
 
 
 def translated_name(name: Any, origin: Origin, notes: list[Problem]) -> Any:
-    """The kind that a name of others means, where it stands alone; another value as it is."""
-    own = kind_of(name) if isinstance(name, str) else name
+    """The kind that a rule selects by a name of others; another value as it is."""
+    own = selected_kind(name) if isinstance(name, str) else name
     if own != name:
         _note(notes, origin, f"'{name}' is read as {own}", key=False)
     return own
 
 
+def are_names(value: Any) -> bool:
+    """Whether a value is the name of a layer or an input, or a list of names."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(each, str) or each is UNKNOWN for each in value)
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+_NAME = re.compile(r"[A-Za-z]\w*(\.\w+)?", re.ASCII)
+
+
+def wraps(cls: type[Frozen], names: Iterable[str]) -> bool:
+    """Whether the keys of a mapping behind a kind are one, the layer or the cell that it wraps, and no field."""
+    form = inner_form(cls)
+    name, *others = names if form is not None else ("",)
+    is_field = name in cls.model_fields or name in Placement.model_fields
+    return form is not None and not others and not is_field and form.find(kind_of(name)) is not None
+
+
 def accepted(written: str, fields: Any, origin: Origin, problems: list[Problem]) -> Any:
-    """The fields of a class, without what torch means otherwise by the name, which is reported.
+    """The fields of a class with what the name says, without what torch means otherwise by it, which is reported.
 
     `UNKNOWN` is for a value alone that is another argument of torch's.
     """
+    if said_by(written):
+        return _of_function(written, fields, origin, problems)
     if kind_of(written) == written or fields is None or fields is UNKNOWN:
         return fields
     if not isinstance(fields, dict):
@@ -113,6 +175,39 @@ def accepted(written: str, fields: Any, origin: Origin, problems: list[Problem])
     return {name: value for name, value in fields.items() if name != "momentum"}
 
 
+def _of_function(written: str, fields: Any, origin: Origin, problems: list[Problem]) -> Any:
+    """The fields of an Activation for a module of torch that is a function; arguments of that are reported."""
+    if fields is None or fields is UNKNOWN:
+        return fields if fields is UNKNOWN else said_by(written)
+    function = _FUNCTIONS[written]
+    cls = ACTIVATIONS.members[function]
+    arguments = [each.alias or name for name, each in cls.model_fields.items()]
+    if not isinstance(fields, dict):
+        what = f"{written} takes a mapping of the fields of a layer, but is {shown(fields)}"
+        problems.append(origin.problem(what, _as_argument(function, cls.main, arguments[:1])))
+        return UNKNOWN
+    kept = {**said_by(written)}
+    for name, value in fields.items():
+        argument = near_field(name, arguments) if name not in _ABOUT_LAYERS else None
+        if name in kept:
+            problems.append((origin / name).problem(f"the activation of {written} is {function}", key=True))
+        elif argument is not None:
+            hint = _as_argument(function, cls.main, [argument])
+            problems.append((origin / name).problem(f"'{name}' is an argument of {function}", hint, key=True))
+        else:
+            kept[name] = value
+    return kept
+
+
+_ABOUT_LAYERS = {*Layer.model_fields, *Placement.model_fields}
+
+
+def _as_argument(function: str, main: str | None, arguments: list[str]) -> str | None:
+    """How an argument of a function is written."""
+    values = ["…" if each == main else f"{{{each}: …}}" for each in arguments]
+    return f"write '- Activation: {{activation: {{{function}: {values[0]}}}}}'" if values else None
+
+
 def _rest(fields: dict[str, Any]) -> str:
     momentum = fields["momentum"]
     is_number = isinstance(momentum, int | float) and not isinstance(momentum, bool)
@@ -125,6 +220,8 @@ def translated_fields(
     """Fields of a kind, with those and the initializers that others call otherwise as they are called here."""
     if cls is None or not isinstance(fields, dict):
         return fields
+    if fields and wraps(cls, fields):
+        fields = {cls.main: fields}
     made: dict[str, Any] = {}
     for name, value in fields.items():
         own = field_of(cls, name, (*fields, *made))
@@ -147,7 +244,8 @@ def _inner(value: Any, origin: Origin, notes: list[Problem], problems: list[Prob
         made = [_inner(each, origin / index, notes, problems) for index, each in enumerate(value)]
         return UNKNOWN if any(each is UNKNOWN for each in made) else made
     if isinstance(value, str):
-        return translated_kind(value, replace(origin, name=origin.location), notes)
+        kind, said = translated_kind(value, replace(origin, name=origin.location), notes), said_by(value)
+        return {kind: said} if said else kind
     if is_serialized(value) and isinstance(name := value["class_name"], str):
         here = replace(origin / "config", name=(origin / "class_name").location)
         fields = value.get("config")
@@ -160,7 +258,10 @@ def _inner(value: Any, origin: Origin, notes: list[Problem], problems: list[Prob
     fields = accepted(name, fields, here, problems)
     if fields is UNKNOWN:
         return UNKNOWN
-    fields = translated_fields(CELLS.get(kind) or find_kind(kind), fields, here, notes, problems)
+    cls = CELLS.get(kind) or find_kind(kind)
+    if cls is not None and cls.main in _INNER:
+        fields = spread(fields, cls.main)
+    fields = translated_fields(cls, fields, here, notes, problems)
     return {**value, "class_name": kind, "config": fields} if is_serialized(value) else {kind: fields}
 
 

@@ -22,6 +22,8 @@ FIELDS = {
     "eps": "epsilon",
     "p": "rate",
     "alpha": "negative_slope",
+    "equation": "subscripts",
+    "subscripts": "equation",
 }
 # What may be meant by it else, or by another name.
 _SYNONYMS = {
@@ -29,7 +31,8 @@ _SYNONYMS = {
     **dict.fromkeys(("with_bias", "has_bias"), ("use_bias",)),
     **dict.fromkeys(("channels", "n_filters", "num_filters"), ("filters", "units")),
     **dict.fromkeys(("n_units", "num_units", "output_size"), ("units", "filters")),
-    **dict.fromkeys(("kernel", "size", "window", "window_size"), ("kernel_size", "pool_size")),
+    **dict.fromkeys(("size", "window", "window_size"), ("kernel_size", "pool_size")),
+    "kernel": ("kernel_size", "pool_size", "kernel_regularizer"),
     **dict.fromkeys(("prob", "drop_prob", "dropout_rate", "keep_prob"), ("rate", "dropout")),
     **dict.fromkeys(("vocab_size", "n_tokens"), ("input_dim",)),
     **dict.fromkeys(("embed_dim", "embedding_size"), ("output_dim", "key_dim")),
@@ -43,7 +46,21 @@ _SYNONYMS = {
     "p": ("dropout",),
     "embedding_dim": ("key_dim",),
     **dict.fromkeys(("slope", "leak"), ("negative_slope",)),
-    **dict.fromkeys(("lambda", "lam", "lambd", "coefficient", "coef", "weight", "c", "scale"), ("strength", "factor")),
+    **dict.fromkeys(("lambda", "lam", "coefficient", "coef", "c", "scale"), ("strength", "factor")),
+    "weight": ("strength", "factor", "kernel"),
+    "weights": ("kernel",),
+    "bias": ("bias_regularizer",),
+    "activity": ("activity_regularizer",),
+    **dict.fromkeys(("types", "type", "classes"), ("kinds",)),
+    **dict.fromkeys(("kinds", "kind"), ("types",)),
+    "modules": ("layers",),
+    "layers": ("modules",),
+    **dict.fromkeys(
+        ("attention_mask", "attn_mask", "key_padding_mask", "padding_mask", "query_mask", "value_mask", "key_mask"),
+        ("mask",),
+    ),
+    **dict.fromkeys(("causal", "is_causal", "use_causal_mask"), ("use_causal_mask", "is_causal")),
+    "lambd": ("strength", "factor", "threshold"),
     "factor": ("strength",),
     "strength": ("factor",),
     **dict.fromkeys(("rate", "target_rate", "rho"), ("target",)),
@@ -97,6 +114,11 @@ _EXPLAINED: dict[str, tuple[tuple[str, ...], str]] = {
     **dict.fromkeys(
         ("batch_size", "batch_shape", "batch_input_shape"),
         (("name", "trainable"), "a spec has no batch: an input's shape under 'inputs' is without it"),
+    ),
+    "num_layers": (
+        ("return_sequences",),
+        "write the layers one after the other, all but the last with 'return_sequences: true', or a block of one with "
+        "'repeat: 2'",
     ),
     "batch_first": (("name", "trainable"), "a batch comes first here: leave it out"),
     "bidirectional": (("return_sequences",), "wrap it: 'Bidirectional: {{layer: {{…}}}}'"),
@@ -157,7 +179,13 @@ def field_hint(name: str, known: Iterable[str]) -> str | None:
     if field is not None and _near_synonym(name, known) is None:
         return text.format(field=field, name=name)
     near = near_field(name, known)
+    inner = next((each for each in _INNER if each in known), None)
+    if near is None and inner is not None and name[:1].isupper():
+        return f"write '{inner}: {{{name}: …}}'"
     return None if near is None else f"did you mean '{near}'?"
+
+
+_INNER = ("layer", "cell")  # fields that hold a kind, whose name begins with a capital
 
 
 def _near_synonym(field: str, known: list[str]) -> str | None:

@@ -219,6 +219,7 @@ class Operands(Layer):
     """A function of operands: its inputs in this order, except those that a field of the same name gives as numbers."""
 
     operands: ClassVar[tuple[str, ...]]
+    arity: ClassVar[tuple[int, int | None]] = (1, None)  # as many as are no numbers
 
     @property
     def numbers(self) -> dict[str, Numbers]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -40,6 +40,11 @@ def is_null(node: Node) -> bool:
 def mapping(name: str, value: Node, *, is_flow: bool = True, anchor: str = "") -> Collection:
     """A mapping of one name."""
     return Collection(True, is_flow, [Item(value, Scalar(name, name))], anchor)
+
+
+def of_values(values: Mapping[str, Any]) -> Collection:
+    """A mapping of plain values."""
+    return Collection(True, True, [Item(_node(each), Scalar(name, name)) for name, each in values.items()])
 
 
 def of_call(node: Scalar, family: Family[Any]) -> Node:

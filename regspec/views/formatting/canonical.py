@@ -19,11 +19,12 @@ from regspec.language.forms import Family
 from regspec.language.initializers import INITIALIZERS
 from regspec.language.regularizers import REGULARIZERS
 from regspec.language.schedules import SCHEDULES
-from regspec.layers import find_kind
+from regspec.layers import Layer, find_kind
 from regspec.layers.cells import CELLS
+from regspec.layers.kinds import takes_names
 from regspec.specs.rules import LayerRule, ModuleRule, RulesFile
 from regspec.specs.sections import BlockSection, CallEntry, Input, SpecSections, UseEntry
-from regspec.specs.translating import field_of, kind_of
+from regspec.specs.translating import are_names, field_of, kind_of, said_by, selected_kind, wraps
 from regspec.views.formatting.brought import (
     is_alias,
     is_null,
@@ -33,6 +34,7 @@ from regspec.views.formatting.brought import (
     of_call,
     of_initializer,
     of_serialized,
+    of_values,
 )
 from regspec.views.formatting.tree import Collection, File, Item, Node, Scalar, comments, inside
 from regspec.views.schema.models import model_schema
@@ -49,28 +51,47 @@ def canonical(file: File) -> File:
     is_movable = not file.has_anchors  # an alias must stand behind what it names
     if root.get("rules") is not None:
         _sorted(root, RulesFile, is_movable)
-        _each(root.get("rules"), partial(_fields, model=ModuleRule))
+        _each(root.get("rules"), _rule_for_modules)
         return file
     _sorted(root, SpecSections, is_movable)
     _each(root.get("inputs"), partial(_sorted, model=Input, is_movable=is_movable))
     blocks = _first_parameters(root.get("blocks"))
     _each(root.get("blocks"), partial(_block, is_movable=is_movable, blocks=blocks))
-    _each(root.get("layers"), partial(_layer, blocks=blocks))
+    _layers(root.get("layers"), blocks)
     _each(root.get("regularizers"), _rule)
     return file
 
 
 def _rule(node: Node) -> Node:
     node = _fields(node, LayerRule)
+    _listed(node, "kinds")
     kinds = node.get("kinds") if isinstance(node, Collection) else None
-    _each(kinds, lambda each: _kind(each) if isinstance(each, Scalar) else each)
+    _each(kinds, lambda each: _kind(each, selected_kind) if isinstance(each, Scalar) else each)
     return node
+
+
+def _rule_for_modules(node: Node) -> Node:
+    node = _fields(node, ModuleRule)
+    _listed(node, "types")
+    return node
+
+
+def _listed(node: Node, field: str) -> None:
+    """Makes a list of a name that stands alone in a field."""
+    item = node.get(field) if isinstance(node, Collection) else None
+    if item is not None and isinstance(item.value, Scalar) and not _may_be_any(item.value):
+        item.value = Collection(False, True, [Item(item.value)])
+
+
+def _may_be_any(node: Node) -> bool:
+    """Whether a node may stand for a value of any sort."""
+    return is_alias(node) or _is_parameter(node) or is_null(node)
 
 
 def _block(node: Node, is_movable: bool, blocks: Mapping[str, str]) -> Node:
     node = _sorted(node, BlockSection, is_movable)
     if isinstance(node, Collection):
-        _each(node.get("layers"), partial(_layer, blocks=blocks))
+        _layers(node.get("layers"), blocks)
     return node
 
 
@@ -98,11 +119,14 @@ def _each(item: Item | None, rewrite: Rewriter) -> None:
 def _rewrite(item: Item, rewrite: Rewriter) -> None:
     """Rewrites an item's value; comments of what goes stay above it in their order, the first beside it where it is."""
     gone = comments(item)
+    was_name = isinstance(item.value, Scalar)
     beside = [comment for each in inside(item) for comment in each.beside]
     item.value = rewrite(item.value)
     for comment in comments(item):
         gone.remove(comment)
     is_block = isinstance(item.value, Collection) and not item.value.is_flow  # beside which nothing can stand
+    if was_name and isinstance(item.value, Collection) and is_block and item.key is None:
+        item.value.items[0].beside, item.beside = item.beside, []  # which is the one line of it
     first = next((comment for comment in gone if comment in beside), None)
     if first is not None and not item.beside and not is_block:
         gone.remove(first)
@@ -121,19 +145,35 @@ def _sorted(node: Node, model: type[BaseModel], is_movable: bool) -> Node:
 # -- layers ------------------------------------------------------------------------------------------------------------
 
 
-def _layer(node: Node, *, is_inner: bool = False, blocks: Mapping[str, str] | None = None) -> Node:
+def _layers(item: Item | None, blocks: Mapping[str, str]) -> None:
+    """Rewrites the layers of a list."""
+    is_flow = item is not None and isinstance(item.value, Collection) and item.value.is_flow
+    _each(item, partial(_layer, blocks=blocks, is_flow=is_flow))
+
+
+def _layer(
+    node: Node, *, is_inner: bool = False, is_flow: bool = True, blocks: Mapping[str, str] | None = None
+) -> Node:
     """A kind with its fields, its name first; with its first one alone; or alone, where it has none."""
     if isinstance(node, Collection) and is_serialized(node):
         name = node.get("class_name")
-        kind = kind_of(name.value.value) if name is not None and isinstance(name.value, Scalar) else ""
-        own = find_kind(kind) or CELLS.get(kind)
+        kind = name.value.value if name is not None and isinstance(name.value, Scalar) else ""
+        own = find_kind(kind_of(kind)) or CELLS.get(kind)
         node = node if own is None else layer_of_serialized(node, kind, own, is_inner=is_inner)
     if isinstance(node, Scalar):
-        return _kind(node)
+        if node.anchor or not said_by(node.value):
+            return _kind(node)
+        node = mapping(node.value, Scalar("null"), is_flow=is_flow)
     if len(node.items) != 1 or node.items[0].key is None:
         return node
     (item,) = node.items
-    key = item.key = _kind(node.items[0].key)
+    written = node.items[0].key
+    said = {} if written.anchor else said_by(written.value)
+    if said and ((_may_be_any(item.value) and not _is_empty(item.value)) or item.value.anchor):
+        return node  # which may stand elsewhere, without what the name says
+    key = item.key = _kind(written)
+    if said:
+        _rewrite(item, partial(_with_said, said=said))
     if _is_empty(item.value) and not any((node.anchor, item.value.anchor, key.anchor)):
         return key
     if key.value == "call":
@@ -145,9 +185,17 @@ def _layer(node: Node, *, is_inner: bool = False, blocks: Mapping[str, str] | No
     return node
 
 
-def _kind(name: Scalar) -> Scalar:
+def _with_said(node: Node, said: Mapping[str, str]) -> Node:
+    """The fields of a kind, and first those that a name of others says."""
+    more = of_values(said)
+    if isinstance(node, Collection):
+        node.items[:0] = more.items
+    return node if isinstance(node, Collection) else more
+
+
+def _kind(name: Scalar, own: Callable[[str], str] = kind_of) -> Scalar:
     """A kind by its own name; what has an anchor may be something else where an alias stands."""
-    kind = name.value if is_alias(name) or name.anchor else kind_of(name.value)
+    kind = name.value if is_alias(name) or name.anchor else own(name.value)
     return name if kind == name.value else Scalar(kind, kind)
 
 
@@ -160,6 +208,10 @@ def _with_name_first(node: Node) -> Node:
 def _of_kind(node: Node, model: type[Frozen], order: Rewriter = _with_name_first) -> Node:
     """The fields of a kind, or the main one alone, if it is no mapping and no other is given."""
     main = model.main
+    if main is not None and isinstance(node, Collection) and _is_inner(node, model):
+        node = mapping(main, node, is_flow=node.is_flow)
+    elif _are_names(node) and issubclass(model, Layer) and takes_names(model):
+        node = mapping("inputs", node)
     if main is None or _may_be_fields(node, model):
         return order(_fields(node, model))
     if not isinstance(node, Collection) or not node.is_mapping:
@@ -172,6 +224,19 @@ def _of_kind(node: Node, model: type[Frozen], order: Rewriter = _with_name_first
         if is_main and is_value and not is_null(item.value) and not _may_be_fields(item.value, model):
             return item.value
     return node
+
+
+def _is_inner(node: Collection, model: type[Frozen]) -> bool:
+    """Whether a mapping behind a kind is the layer that it wraps, and not its fields."""
+    keys = [item.key.value for item in node.items if item.key is not None and not is_alias(item.key)]
+    return node.is_mapping and len(keys) == len(node.items) > 0 and wraps(model, keys)
+
+
+def _are_names(node: Node) -> bool:
+    """Whether a node behind a kind is a name or a list, which are inputs where its first field is neither."""
+    if isinstance(node, Collection):
+        return not node.is_mapping
+    return node.text not in ("true", "false", "null") and not is_alias(node) and are_names(node.value)
 
 
 def _may_be_fields(node: Node, model: type[Frozen]) -> bool:

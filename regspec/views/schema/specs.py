@@ -8,7 +8,9 @@ from regspec.language.schedules import SCHEDULES
 from regspec.language.serialized import SERIALIZED
 from regspec.layers import KINDS, Layer
 from regspec.layers.cells import CELLS
+from regspec.layers.kinds import takes_names
 from regspec.layers.layer import Placement
+from regspec.layers.nested import inner_form
 from regspec.layers.operations.operands import DEFINITIONS
 from regspec.specs import translating
 from regspec.specs.parameters import Choices, Range, Searched
@@ -38,6 +40,7 @@ def spec_schema() -> Schema:
         "cell": _cells(),
         **{name: _cell(cell) for name, cell in sorted(CELLS.items())},
         **{name: _kind(kind) for name, kind in sorted(KINDS.items())},
+        **_said(),
         **families(),
         **DEFINITIONS,
         "serialized": SERIALIZED,
@@ -98,17 +101,40 @@ def _with_names_of_others(schema: Schema, kind: str) -> Schema:
     return made
 
 
+def _said() -> dict[str, Schema]:
+    """The fields of kinds of which names of others say the rest."""
+    made = {}
+    for kind, said in translating.FUNCTIONS_OF_TORCH.values():
+        schema = _kind(KINDS[kind])
+        rest = {name: field for name, field in schema["properties"].items() if name not in said}
+        required = [name for name in schema.get("required", []) if name not in said]
+        made[_said_name(kind)] = {**schema, "properties": rest, "required": required}
+    return made
+
+
+def _said_name(kind: str) -> str:
+    """The name of the definition of a kind's fields without those that names of others say."""
+    return f"{kind}.of_torch"
+
+
 def _layer() -> Schema:
     """A layer: a kind with its fields, or alone where it needs none; a call; the use of a block."""
-    others = translating.OF_TORCH | translating.OF_KERAS
-    named = KINDS | {other: KINDS[name] for other, name in others.items()}
-    plain = sorted(name for name, kind in named.items() if not is_required(kind))
+    named = translating.OF_TORCH | translating.OF_KERAS
+    others = {other: name for other, name in named.items() if other not in KINDS}
+    functions = [other for other in translating.FUNCTIONS_OF_TORCH if other not in KINDS]
+    all_kinds = KINDS | {other: KINDS[name] for other, name in others.items()}
+    plain = sorted([*functions, *(name for name, kind in all_kinds.items() if not is_required(kind))])
     kinds: Schema = {}
     for name, kind in sorted(KINDS.items()):
         kinds[name] = {"anyOf": _forms(kind, f"#/$defs/{name}"), "description": first_line(kind)}
     for other, name in others.items():
         forms = _forms(KINDS[name], f"#/$defs/{name}", takes_value=translating.takes_value(other))
         kinds[other] = {"anyOf": forms, "description": f"Another name of {name}.", "deprecated": True}
+    for other in functions:
+        name, said = translating.FUNCTIONS_OF_TORCH[other]
+        forms = [{"$ref": f"#/$defs/{_said_name(name)}"}, {"type": "null"}]
+        text = f"Another name of {name}: {', '.join(said.values())}."
+        kinds[other] = {"anyOf": forms, "description": text, "deprecated": True}
     call = model_schema(CallEntry)
     call["additionalProperties"] = True  # what a layer's kind lets a call set anew
     calls = {"anyOf": [call, call["properties"]["layer"]], "description": call["description"]}
@@ -133,11 +159,17 @@ def _layer() -> Schema:
 
 
 def _forms(model: type[Frozen], place: str, *, takes_value: bool = True) -> list[Schema]:
-    """What may stand behind a kind: a mapping of its fields, its main one alone, or nothing; ``place`` is theirs."""
+    """What may stand behind a kind: a mapping of its fields, its main one or its inputs alone, or nothing.
+
+    ``place`` is where its fields are. A layer that another wraps is a mapping of its kind, which no field is called.
+    """
     forms: list[Schema] = [{"$ref": place}]
     required = {each.alias or name for name, each in model.model_fields.items() if each.is_required()}
     if takes_value and model.main is not None and required <= {model.main}:
-        forms.append({"$ref": f"{place}/properties/{model.main}", "not": {"type": "object"}})
+        other = {"not": {"type": "object"}} if inner_form(model) is None else {"propertyNames": {"pattern": "^[A-Z]"}}
+        forms.append({"$ref": f"{place}/properties/{model.main}", **other})
+    if issubclass(model, Layer) and takes_names(model):
+        forms.append({"$ref": f"{place}/properties/inputs"})
     if not required:
         forms.append({"type": "null"})
     return forms
