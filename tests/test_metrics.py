@@ -224,3 +224,18 @@ def test_five_of_fewer_classes() -> None:
         regspec.RegspecError, match=r"'top_5' is no metric of the 3 classes of 'out': .*top_k.* 5 and 3"
     ):
         computed("classes", SCORES[:, :3], TARGET % 3, "top_5")
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes_whose_probabilities_are_the_target(name: str) -> None:
+    """One-hot vectors, or others: the class is the most probable one."""
+    for target in (
+        torch.nn.functional.one_hot(TARGET, 6).float(),
+        (3.0 * torch.nn.functional.one_hot(TARGET, 6)).softmax(1),
+    ):
+        made = OutputMetrics(loss_of("cross_entropy", "quantities", SCORES, metrics=[name, "mae"]))
+        for start in range(0, len(target), 7):
+            made.update(SCORES[start : start + 7], target[start : start + 7])
+        got = made.computed()
+        assert got[name] == pytest.approx(CLASSES[name], rel=1e-5)
+        assert got["mae"] == pytest.approx((CHANCES - target).abs().mean().item(), rel=1e-5)

@@ -82,8 +82,9 @@ def binary_cross_entropy(
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be 0 to 1, and not {label_smoothing}")
     wanted = target.to(output.dtype) * (1 - label_smoothing) + label_smoothing / 2
-    function = F.binary_cross_entropy if gives_probabilities else F.binary_cross_entropy_with_logits
-    return function(output, wanted, reduction="none")
+    if gives_probabilities:  # which are cut where they are none: they may come from any layer
+        return F.binary_cross_entropy(output.clamp(0, 1), wanted, reduction="none")
+    return F.binary_cross_entropy_with_logits(output, wanted, reduction="none")
 
 
 def dice(
