@@ -123,6 +123,7 @@ ROWS: dict[str, Callable[[], Any]] = {
     "adagrad, decay": lambda: optimizers.Adagrad(0.1, initial_accumulator_value=0.0, epsilon=1e-3, weight_decay=0.2),
     "adadelta": lambda: optimizers.Adadelta(10.0, rho=0.9),
     "adadelta, decay": lambda: optimizers.Adadelta(10.0, weight_decay=0.2),
+    "adafactor, plain": lambda: optimizers.Adafactor(0.05),
     "lion": lambda: optimizers.Lion(0.01, weight_decay=0.2),
     "clipnorm": lambda: optimizers.SGD(0.1, clipnorm=0.1),
     "global_clipnorm": lambda: optimizers.SGD(0.1, global_clipnorm=0.1),
@@ -178,6 +179,7 @@ LOSSES: dict[str, tuple[Any, str | None, list[Any], dict[str, Any]]] = {
     ),
     "labels, scores": (losses.BinaryCrossentropy(from_logits=True), None, BITS, {}),
     "labels, probabilities": ("binary_crossentropy", "sigmoid", BITS, {}),
+    "labels as numbers": ("binary_crossentropy", "sigmoid", [each.astype("float32") for each in BITS], {}),
     "labels, smoothed": (
         losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.2), None, BITS, {"label_smoothing": 0.2},
     ),

@@ -93,6 +93,7 @@ TABLES: dict[str, tuple[Kind, Tensor, Tensor, dict[str, Any]]] = {
     "several classes": ("classes", SCORES, TARGET, CLASSES),
     "two classes": ("classes", SCORE, YES, TWO),
     "labels": ("labels", LABEL_SCORES, LABELS.float(), OF_LABELS),
+    "a label": ("labels", SCORE, YES[:, None].float(), TWO),
     "quantities": ("quantities", GUESS, QUANTITY, QUANTITIES),
 }
 
@@ -108,7 +109,7 @@ def test_every_metric_has_a_row() -> None:
     """But for the calibration error, which scikit-learn lacks, and matthews of labels, which it has for one label."""
     for kind, output, _, table in TABLES.values():
         names = {*metrics_for(kind, output.shape[1])} - {"calibration_error"}
-        assert names == table.keys() | ({"matthews"} if kind == "labels" else set())
+        assert names == table.keys() | ({"matthews"} if kind == "labels" and output.shape[1] > 1 else set())
 
 
 def test_the_calibration_error() -> None:

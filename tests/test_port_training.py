@@ -149,6 +149,10 @@ def of(class_name: str, /, **config: Any) -> dict[str, Any]:
         ({"loss": None}, "names no loss"),
         ({"optimizer": None}, "names no optimizer"),
         ({"optimizer": of("Ftrl", beta=0.9)}, r"the optimizer `ftrl` has no counterpart: `beta=0.9`"),
+        (
+            {"optimizer": of("Adafactor", learning_rate=0.1, weight_decay=0.2)},
+            "here before it decays, and in Keras after",
+        ),
         ({"optimizer": of("SGD", learning_rate=of("Mine"))}, "the learning rate followed `mine`"),
         ({"optimizer": of("SGD", learning_rate=of("CosineDecay"))}, "the learning rate followed `cosine_decay`"),
         ({"optimizer": of("SGD", learning_rate=0.1, use_ema=True)}, "the moving average is of what normalizations"),
@@ -165,7 +169,9 @@ def of(class_name: str, /, **config: Any) -> dict[str, Any]:
         ({"loss": of("MeanSquaredError", reduction="sum")}, "the loss was summed over the batch"),
         ({"loss": of("MeanSquaredError", reduction="none")}, "the loss was not reduced"),
         ({"loss": of("Huber", reduction="mean")}, "does not say the delta"),
-        ({"loss": of("CosineSimilarity", axis=1)}, "the cosine was along the axis `1`"),
+        ({"loss": of("CosineSimilarity", axis=1)}, "the loss was along the axis `1`"),
+        ({"loss": of("CategoricalCrossentropy", axis=1, from_logits=True)}, "the loss was along the axis `1`"),
+        ({"loss": "hinge"}, "0 or 1 here, and not -1 or 1"),
         ({"loss": "categorical_crossentropy"}, "the model ends in no softmax"),
         ({"loss": "binary_crossentropy"}, "the model ends in no sigmoid"),
         ({"loss": "kl_divergence"}, "the divergence is here the cross-entropy"),
@@ -182,6 +188,19 @@ def test_what_has_no_counterpart_is_noted(changes: dict[str, Any], said: str) ->
 
 def test_what_can_be_said_has_no_note() -> None:
     assert said_of({"optimizer": of("SGD", learning_rate=0.1), "loss": "mse"}).remarks == ()
+
+
+@pytest.mark.parametrize("weight", [0.5, [0.5], {"out": 0.5}])
+def test_the_weight_of_an_only_output(weight: Any) -> None:
+    training = said_of({"optimizer": of("SGD", learning_rate=0.1), "loss": ["mse"], "loss_weights": weight})
+    assert training.options["outputs"] == {"out": {"loss": "mse", "weight": 0.5}}
+    assert training.remarks == ()
+
+
+def test_adafactor_of_images(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((5, 5, 1)), layers.Conv2D(3, 3)])
+    model.compile(optimizers.Adafactor(0.1), "mse")
+    assert any("Adafactor keeps averages" in each for each in port_of(model, tmp_path).notes)
 
 
 def test_steps_that_a_mask_leaves_out(tmp_path: Path) -> None:
@@ -229,6 +248,22 @@ def test_metrics(metric: Any, loss: str, units: int, word: str | None) -> None:
     training = said_of(stored, units, "sigmoid")
     assert training.options["outputs"]["out"].get("metrics", []) == [word] * (word is not None)
     checked(training, units, "sigmoid")
+
+
+def test_metrics_of_labels_are_measured(tmp_path: Path) -> None:
+    """Whose numbers are floating-point, as Keras takes them."""
+    model = dense("sigmoid", 1)
+    model.compile(
+        optimizers.SGD(0.0), "binary_crossentropy", metrics=["accuracy", metrics.Precision(), metrics.Recall()]
+    )
+    port = port_of(model, tmp_path)
+    x = np.random.default_rng(0).standard_normal((60, 4)).astype("float32")
+    y = np.random.default_rng(1).integers(0, 2, (60, 1)).astype("float32")
+    port.save(tmp_path / "ported")
+    options: dict[str, Any] = {"weights": str(tmp_path / "ported"), "epochs": 1, **port.training}
+    run = regspec.train(port.spec, (x, y, x, y), folder=tmp_path / "run", quiet=True, **options)
+    figures = [run.metrics[f"held_out_{name}"] for name in ("loss", "accuracy", "precision", "recall")]
+    assert figures == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-5)
 
 
 def test_metrics_are_measured(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from regspec.keras.dialect import Dialect
 from regspec.keras.training.losses import Head, Said, loss_of, metric_of
 from regspec.keras.training.optimizers import optimizer_of
 from regspec.keras.training.settings import number
+from regspec.layers.layer import Weight
 from regspec.targets.torch.program import Program, block_of, program_of
 from regspec.text.dumping import dumped
 
@@ -35,7 +36,7 @@ def training_of(stored: Mapping[str, Any], config: Mapping[str, Any], graph: Gra
     recipe = optimizer_of(
         stored.get("optimizer") or stored.get("optimizer_config"),
         dialect,
-        has_split_weights=_splits(program),
+        weights=[*_weights(program)],
         has_constraints=graph.has_constraints,
     )
     outputs = _outputs(config, graph)
@@ -60,7 +61,7 @@ def training_of(stored: Mapping[str, Any], config: Mapping[str, Any], graph: Gra
 
 def _add(said: Said, stored: Mapping[str, Any], own: _Own, head: Head) -> None:
     """Adds an output's weight and metrics to what is said of it."""
-    weight = own.of(stored.get("loss_weights"))
+    weight = _first(own.of(stored.get("loss_weights")))
     if weight is not None and (factor := number({"weight": weight}, "weight", None)) != 1:
         if factor is None:
             said.remarks.append("its weight in the loss is no number from 0 on, and is left out")
@@ -76,15 +77,11 @@ def _add(said: Said, stored: Mapping[str, Any], own: _Own, head: Head) -> None:
         said.section["metrics"] = [*metrics]
 
 
-def _splits(program: Program) -> bool:
-    """Whether a weight of Keras's is several parameters in torch."""
+def _weights(program: Program) -> Iterator[Weight]:
+    """The weights of a program, those in its blocks too."""
     for step in (each for each in program.steps if each.declares):
         block = block_of(step)
-        if any(len(weight.parameters) != 1 for weight in step.lowered.weights) or (
-            block is not None and _splits(block)
-        ):
-            return True
-    return False
+        yield from step.lowered.weights if block is None else _weights(block)
 
 
 # -- outputs -----------------------------------------------------------------------------------------------------------

@@ -69,8 +69,10 @@ def loss_of(stored: Any, head: Head) -> Said | None:
         said.section["delta"] = number(settings, "delta", 1.0)
     if name == "kl_divergence":
         _divergence(head, said)
-    if name == "cosine_similarity" and settings.get("axis", -1) != -1:
-        said.remarks.append(f"the cosine was along the axis {code(settings['axis'])}; here it is along the units")
+    if name != "binary_crossentropy" and settings.get("axis", -1) != -1:
+        said.remarks.append(f"the loss was along the axis {code(settings['axis'])}; here it is along the units")
+    if said.section["loss"] in ("hinge", "squared_hinge"):
+        said.remarks.append("targets of the hinge loss are 0 or 1 here, and not -1 or 1")
     reduction = settings.get("reduction", "mean")
     if reduction == "sum":
         said.remarks.append(

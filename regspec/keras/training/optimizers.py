@@ -6,13 +6,14 @@ the Keras before it added the epsilon of Adagrad, and of RMSprop without momentu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.keras.dialect import Dialect
 from regspec.keras.training.schedules import by_decay, schedule_of
 from regspec.keras.training.settings import Settings, code, listed, name_and_settings, number, whole
+from regspec.layers.layer import Weight
 
 
 @dataclass
@@ -54,14 +55,14 @@ Said = tuple[str, dict[str, Any]]
 
 
 def optimizer_of(
-    stored: Any, dialect: Dialect, *, has_split_weights: bool = False, has_constraints: bool = False
+    stored: Any, dialect: Dialect, *, weights: Sequence[Weight] = (), has_constraints: bool = False
 ) -> Recipe | None:
     """What a training file says of an optimizer as Keras stores it; None for none.
 
     Args:
         stored: its name, or ``{class_name, config}``.
         dialect: of the file.
-        has_split_weights: whether a weight of Keras's is several parameters here.
+        weights: those of the model.
         has_constraints: whether weights have constraints.
     """
     name, settings = name_and_settings(stored)
@@ -83,7 +84,9 @@ def optimizer_of(
         is_old = dialect.generation < 3 and "jit_compile" not in settings
         words, arguments = make(_Stored(settings, is_old, dialect.is_standalone, "schedule" in recipe.options))
         recipe.options = {"optimizer": {words: arguments} if arguments else words, **recipe.options}
-    _clip(settings, recipe, is_together=dialect.is_standalone, has_split_weights=has_split_weights)
+    _clip(settings, recipe, weights, is_together=dialect.is_standalone)
+    if key == "adafactor":
+        recipe.remarks += _of_adafactor(settings, weights)
     _average(settings, recipe, dialect)
     if has_constraints and recipe.options.keys() & {"ema", "accumulate"}:
         recipe.remarks.append("constraints were applied after averages, and each batch; here after a step, and before")
@@ -150,6 +153,14 @@ def _lion(stored: _Stored) -> Said:
     return "keras_lion", {"betas": betas, **stored.decay}
 
 
+def _adafactor(stored: _Stored) -> Said:
+    # torch's first epsilon is squared, where Keras's is added to squares
+    epsilons = [stored.number("epsilon_1", 1e-30) ** 0.5, stored.number("epsilon_2", 1e-3)]
+    beta = number(stored.settings, "beta_2_decay", -0.8, least=-1e3, most=0.0)
+    arguments = {"beta2_decay": beta, "eps": epsilons, "d": max(1.0, stored.number("clip_threshold", 1.0))}
+    return "adafactor", {**arguments, "weight_decay": stored.number("weight_decay", 0.0)}
+
+
 OPTIMIZERS: dict[str, Callable[[_Stored], Said]] = {
     "sgd": _sgd,
     "adam": _adam,
@@ -160,6 +171,7 @@ OPTIMIZERS: dict[str, Callable[[_Stored], Said]] = {
     "adagrad": _adagrad,
     "adadelta": _adadelta,
     "lion": _lion,
+    "adafactor": _adafactor,
 }
 
 
@@ -187,7 +199,7 @@ def _rate(settings: Settings, recipe: Recipe, *, has_decay: bool) -> None:
         recipe.remarks.append("the file does not say the learning rate as a number: `lr` is regspec's default")
 
 
-def _clip(settings: Settings, recipe: Recipe, *, is_together: bool, has_split_weights: bool) -> None:
+def _clip(settings: Settings, recipe: Recipe, weights: Sequence[Weight], *, is_together: bool) -> None:
     """How gradients are clipped: Keras does the first of these that is set."""
     ways = [("clipnorm", "norm" if is_together else "each_norm"), ("global_clipnorm", "norm"), ("clipvalue", "value")]
     found = [(number(settings, key, 0.0), by, key) for key, by in ways]
@@ -196,13 +208,22 @@ def _clip(settings: Settings, recipe: Recipe, *, is_together: bool, has_split_we
         return
     most, by, key = given[0]
     recipe.options |= {"clip_gradients": most, **({"clip_by": by} if by != "norm" else {})}
-    if by == "each_norm" and has_split_weights:
+    if by == "each_norm" and any(len(each.parameters) != 1 for each in weights):
         recipe.remarks.append(
             f"{code(key)} is of each weight in Keras; here of each parameter, of which some weights are several"
         )
     if len(given) > 1:
         others = " and ".join(code(each) for *_, each in given[1:])
         recipe.remarks.append(f"gradients were clipped in several ways; {others} is left out")
+
+
+def _of_adafactor(settings: Settings, weights: Sequence[Weight]) -> Iterator[str]:
+    """Where torch's Adafactor is not Keras's."""
+    if any(len(each.shape or ()) > 2 or len(each.parameters) != 1 for each in weights):
+        what = "of weights with more than two axes, or that are several parameters, others than Keras's"
+        yield f"Adafactor keeps averages of rows and columns: {what}"
+    if number(settings, "weight_decay", 0.0):
+        yield "Adafactor's steps go by the size of a weight, here before it decays, and in Keras after that"
 
 
 def _average(settings: Settings, recipe: Recipe, dialect: Dialect) -> None:

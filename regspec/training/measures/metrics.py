@@ -223,7 +223,7 @@ def metrics_for(kind: Kind, units: int | None, ignored: int | None = None) -> di
     """The metrics of a kind of target, by their names: what makes each for an output of so many units."""
     if kind == "quantities":
         return {name: partial(maker) for name, maker in _OF_QUANTITIES.items()}
-    column = 2 if kind == "labels" else 0 if units == 1 else 1
+    column = 0 if units == 1 else 2 if kind == "labels" else 1
     counted: dict[str, Any] = {} if column == 0 else {"num_labels" if column == 2 else "num_classes": units}
     rows = ((name, row[column]) for name, row in _OF_CLASSES.items())
     return {name: partial(maker, **counted, ignore_index=ignored) for name, maker in rows if maker is not None}
