@@ -117,7 +117,7 @@ class KerasAdam(_Stepped):
         mean = state["mean"].lerp_(gradient, 1 - first)
         square = state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
         if group["amsgrad"]:
-            square = torch.maximum(state["largest"], square, out=state["largest"])
+            square = state["largest"].copy_(torch.maximum(state["largest"], square))
         size = group["lr"] * math.sqrt(1 - second**steps) / (1 - first**steps)
         parameter.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-size)
 
@@ -140,7 +140,7 @@ class KerasAdamax(_Stepped):
     def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
         first, second = group["betas"]
         mean = state["mean"].lerp_(gradient, 1 - first)
-        largest = torch.maximum(state["largest"].mul_(second), gradient.abs(), out=state["largest"])
+        largest = state["largest"].copy_(torch.maximum(state["largest"] * second, gradient.abs()))
         size = group["lr"] / (1 - first ** state["step"].item())
         parameter.addcdiv_(mean, largest + group["eps"], value=-size)
 
