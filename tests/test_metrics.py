@@ -93,6 +93,7 @@ TABLES: dict[str, tuple[Kind, Tensor, Tensor, dict[str, Any]]] = {
     "several classes": ("classes", SCORES, TARGET, CLASSES),
     "two classes": ("classes", SCORE, YES, TWO),
     "labels": ("labels", LABEL_SCORES, LABELS.float(), OF_LABELS),
+    "a label": ("labels", SCORE, YES[:, None].float(), TWO),
     "quantities": ("quantities", GUESS, QUANTITY, QUANTITIES),
 }
 
@@ -108,7 +109,7 @@ def test_every_metric_has_a_row() -> None:
     """But for the calibration error, which scikit-learn lacks, and matthews of labels, which it has for one label."""
     for kind, output, _, table in TABLES.values():
         names = {*metrics_for(kind, output.shape[1])} - {"calibration_error"}
-        assert names == table.keys() | ({"matthews"} if kind == "labels" else set())
+        assert names == table.keys() | ({"matthews"} if kind == "labels" and output.shape[1] > 1 else set())
 
 
 def test_the_calibration_error() -> None:
@@ -224,3 +225,18 @@ def test_five_of_fewer_classes() -> None:
         regspec.RegspecError, match=r"'top_5' is no metric of the 3 classes of 'out': .*top_k.* 5 and 3"
     ):
         computed("classes", SCORES[:, :3], TARGET % 3, "top_5")
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes_whose_probabilities_are_the_target(name: str) -> None:
+    """One-hot vectors, or others: the class is the most probable one."""
+    for target in (
+        torch.nn.functional.one_hot(TARGET, 6).float(),
+        (3.0 * torch.nn.functional.one_hot(TARGET, 6)).softmax(1),
+    ):
+        made = OutputMetrics(loss_of("cross_entropy", "quantities", SCORES, metrics=[name, "mae"]))
+        for start in range(0, len(target), 7):
+            made.update(SCORES[start : start + 7], target[start : start + 7])
+        got = made.computed()
+        assert got[name] == pytest.approx(CLASSES[name], rel=1e-5)
+        assert got["mae"] == pytest.approx((CHANCES - target).abs().mean().item(), rel=1e-5)

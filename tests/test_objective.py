@@ -105,6 +105,14 @@ ROWS: dict[str, tuple[str, Kind, Tensor, Tensor, dict[str, Any], Tensor]] = {
         "binary_cross_entropy", "quantities", SCORES, SHARES, {}, nn.BCEWithLogitsLoss()(SCORES, SHARES),
     ),
     "hinge": ("hinge", "labels", SCORES, LABELS, {}, of_keras(keras.losses.Hinge(), 2 * LABELS - 1, SCORES)),
+    "squared_hinge": (
+        "squared_hinge", "labels", SCORES, LABELS, {},
+        of_keras(keras.losses.SquaredHinge(), 2 * LABELS - 1, SCORES),
+    ),
+    "mape": (
+        "mape", "quantities", SCORES, NUMBERS, {},
+        of_keras(keras.losses.MeanAbsolutePercentageError(), NUMBERS, SCORES),
+    ),
 }  # fmt: skip
 
 
@@ -283,7 +291,8 @@ OF_TORCHS_FUNCTIONS = {
 OF_KERAS = {
     "MeanSquaredError": "mse", "MeanAbsoluteError": "l1", "MeanSquaredLogarithmicError": "msle", "Huber": "huber",
     "LogCosh": "log_cosh", "Poisson": "poisson", "CosineSimilarity": "cosine_similarity", "Hinge": "hinge",
-    "Dice": "dice", "BinaryCrossentropy": "binary_cross_entropy", "CategoricalCrossentropy": "cross_entropy",
+    "SquaredHinge": "squared_hinge", "MeanAbsolutePercentageError": "mape", "Dice": "dice",
+    "BinaryCrossentropy": "binary_cross_entropy", "CategoricalCrossentropy": "cross_entropy",
     "SparseCategoricalCrossentropy": "cross_entropy",
 }  # fmt: skip
 

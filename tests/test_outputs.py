@@ -180,6 +180,9 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[str, ...], str, str]] = {
     ),
     "several labels": (LABELS, {"x": X, "y": X[:, :3] > 0}, (), "labels", "binary_cross_entropy"),
     "several labels as numbers": (LABELS, {"x": X, "y": (X[:, :3] > 0) * 1}, (), "labels", "binary_cross_entropy"),
+    "several labels as 0.0 and 1.0": (
+        LABELS, {"x": X, "y": (X[:, :3] > 0) * 1.0}, ("labels.loss=bce",), "labels", "binary_cross_entropy",
+    ),
     "counts": (
         LABELS, {"x": X, "y": GENERATOR.integers(0, 9, (40, 3))}, ("labels.loss=poisson",), "quantities", "poisson",
     ),

@@ -453,7 +453,7 @@ def test_keras_code(ported: tuple[Path, Verification]) -> None:
     folder, verification = ported
     assert verification.passed
     assert {path.name for path in (folder / "ported").iterdir()} == {
-        "spec.yaml", "model.py", "weights.safetensors", "report.md",
+        "spec.yaml", "model.py", "weights.safetensors", "report.md", "training.yaml",
     }  # fmt: skip
 
 
@@ -468,17 +468,18 @@ def test_from_keras_to_pytorch_shows_what_is_verified(ported: tuple[Path, Verifi
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras, when it saves
 def test_from_keras_to_pytorch_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code to train on is that of the report, and runs."""
+    """The training file is the port's, and it trains, by the file and from Python."""
     monkeypatch.chdir(tmp_path)
-    example = script("from_keras_to_pytorch")
-    example.compiled(example.residual_network()).save("net.keras")
-    regspec.port("net.keras").save("ported")
-    trains = block("from_keras_to_pytorch", "python", "targets: the numbers")
-    assert trains in Path("ported/report.md").read_text(encoding="utf-8")
-    features, targets = torch.rand(5, 8, 8, 1), torch.zeros(5, dtype=torch.int64)
-    names = {"torch": torch, "nn": nn, "features": features, "targets": targets, "criterion": nn.CrossEntropyLoss()}
-    names = run("from_keras_to_pytorch", block("from_keras_to_pytorch", "python", "load_file"), names)
-    run("from_keras_to_pytorch", trains, names | {"loader": [(features, targets)]})
+    (tmp_path / "examples").symlink_to(FOLDER)
+    regspec.port("examples/keras_mlp.keras").save("ported")
+    written = Path("ported/training.yaml").read_text(encoding="utf-8")
+    assert block("from_keras_to_pytorch", "yaml", "regspec: 1") == written
+    code = block("from_keras_to_pytorch", "python", "port.training")
+    trained = run("from_keras_to_pytorch", code, {"regspec": regspec})["run"]
+    assert len(trained.history["held_out_accuracy"]) == 5
+    features, targets = torch.rand(5, 13), torch.zeros(5, dtype=torch.int64)
+    names = {"features": features, "targets": targets, "criterion": nn.CrossEntropyLoss()}
+    run("from_keras_to_pytorch", block("from_keras_to_pytorch", "python", "load_file"), names)
 
 
 def test_every_model_of_keras_applications_is_in_the_list() -> None:

@@ -19,6 +19,7 @@ import regspec
 from regspec.cli import app
 from regspec.specs import loading
 from regspec.text import document
+from regspec.training.options.schema import training_schema
 from regspec.views.schema import spec_schema
 
 from .markdown import PAGES, ROOT, Page
@@ -158,6 +159,9 @@ def test_yaml_is_as_the_language_has_it(page: Page, code: str, validator: jsonsc
         hooks, offered = data["repos"][0]["hooks"], document.read(ROOT / ".pre-commit-hooks.yaml").data
         said = [[[hook[name] for name in ("entry", "language", "files")] for hook in each] for each in (hooks, offered)]
         assert said[0] == said[1]
+        return
+    if "training" in data:
+        jsonschema.validate(data, training_schema())
         return
     if "rules" in data:
         assert loading.rules_from(read)[0] is not None

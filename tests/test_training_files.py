@@ -74,6 +74,7 @@ WAYS: dict[str, list[tuple[str, list[str]]]] = {
         ("null", []),
     ],
     "clip_gradients": [("0.5", ["0.5"]), ("null", [])],
+    "clip_by": [("value", ["value"])],
     "accumulate": [("4", ["4"])],
     "lr": [("1e-2", ["0.01"]), ("1", ["1"])],
     "ema": [("0.99", ["0.99"]), ("null", [])],

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from keras.optimizers import schedules
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -130,6 +131,40 @@ def test_outputs_on_a_gradient_route_are_refused_there(spec: Path) -> None:
         run_of(spec, accumulate=2, route=("activity=gradient",))
 
 
+def each_norm(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        parameter.grad *= min(1.0, 0.1 / parameter.grad.norm().item())
+
+
+@pytest.mark.parametrize(
+    ("by", "clip"),
+    [("each_norm", each_norm), ("value", lambda model: nn.utils.clip_grad_value_(model.parameters(), 0.1))],
+)
+def test_what_is_clipped(by: str, clip: Callable[[nn.Module], None], spec: Path) -> None:
+    model = regspec.build(spec, seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    for epoch in batches(spec, 3):
+        for x, y in epoch:
+            optimizer.zero_grad()
+            loss_of(model, x, y).backward()
+            clip(model)
+            optimizer.step()
+    assert_same(run_of(spec, clip_gradients=0.1, clip_by=by), model)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clip_by": "value"}, "clip_by is for clip_gradients, which is not given"),
+        ({"clip_by": "value", "clip_gradients": 0.1, "strategy": "fsdp"}, "sharded are not clipped by value"),
+    ],
+)
+def test_what_is_not_clipped(options: dict[str, Any], message: str, spec: Path) -> None:
+    with pytest.raises(regspec.RegspecError, match=message):
+        run_of(spec, **options)
+
+
 def test_no_gradient_is_refused(spec: Path) -> None:
     with pytest.raises(regspec.RegspecError, match="clip_gradients must be greater than 0"):
         run_of(spec, clip_gradients=0.0)
@@ -202,7 +237,12 @@ def closed_form(warmup: int, end: float, form: Callable[[float], float]) -> Call
     return lambda optimizer: S.LambdaLR(optimizer, lambda step: factors[step] if step < STEPS else 0.0)
 
 
-# By text: torch's scheduler of the same, and what it is stepped by.
+def of_keras(schedule: Any) -> Callable[[Any], Any]:
+    """A schedule of Keras of a rate of 0.3, as a scheduler of torch."""
+    return lambda optimizer: S.LambdaLR(optimizer, lambda step: float(schedule(step)) / 0.3)
+
+
+# By text: torch's scheduler of the same, or Keras's, and what it is stepped by.
 SCHEDULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "cosine": (lambda optimizer: S.CosineAnnealingLR(optimizer, STEPS), "steps"),
     "cosine warmup=4 end=0.25": (closed_form(4, 0.25, lambda done: (1 + math.cos(math.pi * done)) / 2), "steps"),
@@ -228,6 +268,26 @@ SCHEDULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "reduce_lr_on_plateau patience=0 threshold=10 factor=0.5": (
         lambda optimizer: S.ReduceLROnPlateau(optimizer, patience=0, threshold=10, factor=0.5), "loss"
+    ),
+    "linear_decay steps=6 end=0.5": (lambda optimizer: S.LinearLR(optimizer, 1.0, 0.5, 6), "steps"),
+    "cosine steps=7": (of_keras(schedules.CosineDecay(0.3, 7)), "steps"),
+    "cosine steps=6 warmup=4 begin=0.25 end=0.1": (
+        of_keras(schedules.CosineDecay(0.075, 6, alpha=0.1, warmup_target=0.3, warmup_steps=4)), "steps"
+    ),
+    "polynomial_decay steps=6 power=2 end=0.1": (of_keras(schedules.PolynomialDecay(0.3, 6, 0.03, power=2)), "steps"),
+    "polynomial_decay steps=4 end=0.1 cycle=true": (
+        of_keras(schedules.PolynomialDecay(0.3, 4, 0.03, cycle=True)), "steps"
+    ),
+    "inverse_time_decay rate=0.5 steps=4": (of_keras(schedules.InverseTimeDecay(0.3, 4, 0.5)), "steps"),
+    "inverse_time_decay rate=0.5 steps=4 staircase=true": (
+        of_keras(schedules.InverseTimeDecay(0.3, 4, 0.5, staircase=True)), "steps"
+    ),
+    "piecewise_constant boundaries=(3,8) factors=(1,0.5,0.6)": (
+        of_keras(schedules.PiecewiseConstantDecay([3, 8], [0.3, 0.15, 0.18])), "steps"
+    ),
+    "cosine_restarts steps=2": (of_keras(schedules.CosineDecayRestarts(0.3, 2)), "steps"),
+    "cosine_restarts steps=4 t_mul=1 m_mul=0.5 end=0.1": (
+        of_keras(schedules.CosineDecayRestarts(0.3, 4, t_mul=1.0, m_mul=0.5, alpha=0.1)), "steps"
     ),
 }  # fmt: skip
 
@@ -313,6 +373,9 @@ def test_more_epochs_fit_the_schedule_anew(text: str, spec: Path) -> None:
         ("multi_step milestones=3", "does not take 'milestones=3'\n   = milestones is numbers in brackets"),
         ("one_cycle max_lr=1", "does not take 'max_lr=1'"),
         ("reduce_lr_on_plateau mode=least", "does not take 'mode=least'\n   = mode is min or max"),
+        ("cosine steps=0", "is no schedule of the learning rate here: steps is 0, and must be at least 1"),
+        ("piecewise_constant boundaries=(3,8) factors=(1,2)", "here: there is one factor more than boundaries"),
+        ("piecewise_constant boundaries=(8,3) factors=(1,2,3)", "here: there is one factor more than boundaries"),
         ("one_cycle cycle_momentum=true", "is no schedule of the learning rate here: .*momentum"),
     ],
 )

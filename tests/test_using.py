@@ -284,6 +284,26 @@ def test_predictions_are_those_of_the_model(case: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(said.probabilities, right, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("activation", "from_logits", "wanted"),
+    [("linear", False, lambda out: out), ("softmax", True, lambda out: out.softmax(1))],
+)
+def test_what_is_said_of_an_output_is_what_it_gives(
+    activation: str, from_logits: bool, wanted: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path
+) -> None:
+    """A score or a probability, whatever the last layer is; the loss reads it so, too."""
+    run = trained(tmp_path, DENSE % (3, activation), (X, WORDS), outputs={"out": {"from_logits": from_logits}})
+    said = run.predict(X)
+    assert isinstance(said, regspec.Prediction)
+    with torch.no_grad():
+        out = run.model(torch.tensor(X))
+    np.testing.assert_allclose(said.probabilities, wanted(out).numpy(), rtol=1e-5)
+    scores = out if from_logits else out.clamp_min(1e-7).log()
+    target = torch.tensor(np.unique(WORDS, return_inverse=True)[1])
+    figure = run.evaluate((X, WORDS)).outputs["out"].loss
+    assert figure == pytest.approx(F.cross_entropy(scores, target).item(), rel=1e-5)
+
+
 def test_many_examples_keep_their_order(tmp_path: Path) -> None:
     """In batches, without gradients, and in evaluation mode whatever the model's is."""
     run = trained(tmp_path)

@@ -72,7 +72,7 @@ def train_in_keras(model: keras.Model, epochs: int) -> None:
 
 
 def train_in_torch(model: nn.Module, epochs: int) -> None:
-    """As the report of the port says."""
+    """In a plain loop, with the optimizer of the port's training file."""
     images, labels = (torch.from_numpy(each[:-HELD_OUT]) for each in digits())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     criterion = nn.CrossEntropyLoss()

@@ -24,7 +24,7 @@ def port(
     ],
     output: Annotated[
         Path,
-        output_option("The folder for spec.yaml, model.py, weights.safetensors and report.md."),
+        output_option("The folder for spec.yaml, model.py, weights.safetensors, report.md and training.yaml."),
     ],
     weights: Annotated[
         Path | None, typer.Option(help="A .weights.h5 file, for a config without weights.", show_default=False)
@@ -80,7 +80,7 @@ def port(
     ] = 2e-4,
     force: Force = False,
 ) -> None:
-    """Port a Keras model to a spec, a PyTorch class and its weights. Needs neither Keras nor TensorFlow.
+    """Port a Keras model to a spec, a PyTorch class, its weights and a training file. Needs no Keras or TensorFlow.
 
     Every layer that can't be ported is named. Nothing that a file holds is run. With --verify, outputs, penalties,
     gradients and moving statistics are compared with Keras's on random inputs.

@@ -49,6 +49,7 @@ class PortedModel:
     input_orders: Mapping[str, Order] = field(default_factory=dict)  # of axes, where it is not Keras's
     output_orders: Mapping[str, Order] = field(default_factory=dict)
     original: PortedModel | None = field(default=None, repr=False, compare=False)  # before it was folded, converted, …
+    training: Mapping[str, Any] = field(default_factory=dict)  # options of `regspec train`, as the file was compiled
     moves: tuple[Callable[[Any], Any], ...] = field(default=(), repr=False, compare=False)  # of the original's arrays
 
     def build(self) -> nn.Module:

@@ -25,6 +25,7 @@ from regspec.keras.reading import model_of
 from regspec.keras.replacing import Replacements
 from regspec.keras.settings import data_format_of, is_frozen, layers_in, precision_in, reduction_in, settings_of
 from regspec.keras.text import text_of
+from regspec.keras.training.compiled import training_of, training_text
 from regspec.keras.values import UnportedError
 from regspec.keras.weights import NO_WEIGHTS, WeightPath, arrays_of, constants_of, parameters_of
 from regspec.specs.model import ModelSpec
@@ -48,6 +49,9 @@ PORTED = "<the ported spec>"  # what messages call the text of one
 @dataclass(frozen=True)
 class Port(PortedModel):
     """A Keras model, ported: a spec, its text, torch's parameters by name, and notes on what may surprise.
+
+    ``training`` are options of `regspec.train`, as the file was compiled: ``regspec.train(port.spec, data,
+    **port.training)``; it is empty where the file was not.
 
     Example:
         >>> import regspec
@@ -73,6 +77,8 @@ class Port(PortedModel):
     def save(self, folder: str | Path, *, verification: Verification | None = None) -> None:
         """Writes ``spec.yaml``, ``model.py``, ``weights.safetensors`` and ``report.md``, all or none.
 
+        Of a file that was compiled ``training.yaml`` too, a training file that says how, and begins with the weights.
+
         Args:
             folder: made if it is not there; what else is in it stays.
             verification: what `verify` gave, for the report.
@@ -89,11 +95,15 @@ def contents(port: Port) -> dict[str, bytes]:
 
     # each a tensor of its own, as this format wants them
     state = {name: value.detach().clone() for name, value in port.build().state_dict().items()}
-    return {
+    found = {
         "spec.yaml": port.text.encode(),
         "model.py": source(port.spec).encode(),
         "weights.safetensors": safetensors.torch.save(state),
     }
+    if port.training:
+        weights = None if port.provenance.account is None else "weights.safetensors"
+        found["training.yaml"] = training_text(port.training, weights).encode()
+    return found
 
 
 def report_of(port: Port, verification: Verification | None = None) -> dict[str, bytes]:
@@ -194,9 +204,12 @@ def port(
     wanted = Wanted(data_format, fold, blocks)
     made = converted(model, arrays, wanted, dialect, lambda *given: resolved(*given)[2])
     notes.add(*made.notes)
+    if made.model is not model:
+        text, spec, graph = resolved(made.model, made.data_format)
+    training = training_of(stored.training, stored.config, graph, dialect)
+    notes.add(*training.remarks)
     if made.model is model:
-        return changed(original, notes=tuple(notes))
-    text, spec, graph = resolved(made.model, made.data_format)
+        return changed(original, notes=tuple(notes), training=training.options)
     return Port(
         spec=spec,
         text=text,
@@ -206,6 +219,7 @@ def port(
         input_orders=made.inputs,
         output_orders=made.outputs,
         original=original,
+        training=training.options,
         moves=made.moves,
     )
 

@@ -11,6 +11,7 @@ from regspec.code.shapes import Dtype, Precision
 from regspec.keras.values import UnportedError
 
 MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
+IN_TRAINING = {"float16": "16-mixed, which scales the loss, too", "bfloat16": "bf16-mixed"}
 POLICIES = ("DTypePolicy", "FloatDTypePolicy", "Policy", "PolicyV1")  # the last two are of Keras 2
 
 
@@ -65,7 +66,7 @@ def note_of(policy: Policy) -> str | None:
         return (
             f"layers have the policy {policy.name}: their weights are in float32, as in Keras, but the port computes "
             f"in float32 too; in torch.autocast(device, torch.{policy.computes}) it computes in {policy.computes}, "
-            "but for what torch deems unsafe there"
+            f"but for what torch deems unsafe there; so does regspec train --precision {IN_TRAINING[policy.computes]}"
         )
     if policy.name in ("float16", "bfloat16"):
         return (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from regspec.code import shapes
 from regspec.graph.loading import graph_of
 from regspec.graph.network import Graph
-from regspec.keras.training.compiled import training_of
-from regspec.keras.training.optimizers import code
+from regspec.keras.training.compiled import training_text
+from regspec.keras.training.settings import code
 from regspec.views.summary import Summary, error_text, plural, summarize
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def report(port: PortedModel, verification: Verification | None = None) -> str:
         _layers(summary),
         _verified(verification),
         _notes(port.notes),
-        _training(port.provenance, graph),
+        _training(port, graph),
     ]
     return "\n".join(line for part in parts for line in part).rstrip("\n") + "\n"
 
@@ -152,32 +152,25 @@ def _notes(notes: Sequence[str]) -> Iterator[str]:
         yield from ("## Notes", "", *(f"- {_plain(note)}" for note in notes), "")
 
 
-def _training(provenance: Provenance, graph: Graph) -> Iterator[str]:
+def _training(port: PortedModel, graph: Graph) -> Iterator[str]:
     yield from ("## How it was trained", "")
-    training = training_of(provenance.training, provenance.config, graph)
-    if training is None:
+    if not port.training:
         yield from ("The file does not say.", "")
         return
-    yield "A spec does not say how a model is trained."
-    yield "This is what the file says, as PyTorch; the optimizer's state stays behind."
+    yield "`training.yaml` says what the file does; the optimizer's state stays behind. So training goes on:"
+    yield from ("", "```sh", "regspec train spec.yaml --with training.yaml --data …", "```", "")
+    yield from ("```yaml", *training_text(port.training, None).splitlines()[1:], "```", "")
     if graph.has_penalties:
-        yield "The penalties are in `model.regularization_loss()`: give the optimizer no `weight_decay` for them."
-    yield from ("", "```python", *training.code.splitlines(), "```", "")
-    if training.remarks:
-        yield from (*(f"- {remark}." for remark in training.remarks), "")
-    if training.metrics:
-        has_outputs = any(output for output, _, _ in training.metrics)
-        heads = [*(["output"] if has_outputs else []), "metric", "in torch"]
-        rows = [[*([_plain(output)] if has_outputs else []), *rest] for output, *rest in training.metrics]
-        yield from _table(heads, rows, is_escaped=True)
+        yield "The penalties are the spec's, and no part of it."
+        yield ""
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, is_escaped: bool = False) -> Iterator[str]:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """A table; a head that ends in a colon is of a column of numbers."""
     yield f"| {' | '.join(head.rstrip(':') for head in heads)} |"
     yield f"|{'|'.join('---:' if head.endswith(':') else '---' for head in heads)}|"
     for row in rows:
-        yield f"| {' | '.join(each if is_escaped else _plain(each) for each in row)} |"
+        yield f"| {' | '.join(_plain(each) for each in row)} |"
 
 
 def _plain(text: str) -> str:

@@ -1,1 +1,1 @@
-"""What a model was compiled with, as torch code."""
+"""What a model was compiled with, in the words of a training file, and what of it these words can't say."""

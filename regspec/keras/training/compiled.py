@@ -1,73 +1,99 @@
-"""How a model was trained in Keras, as torch code that a person can paste, and what of it has no counterpart."""
+"""How a model was trained in Keras, as a training file of regspec says it, and what of it that can't say."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from regspec.graph.network import Graph
-from regspec.keras.training.losses import Head, Loss, loss_of, metric_of
-from regspec.keras.training.optimizers import Recipe, number, optimizer_of
-from regspec.targets.torch.program import program_of
+from regspec.keras.dialect import Dialect
+from regspec.keras.training.losses import Head, Said, loss_of, metric_of
+from regspec.keras.training.optimizers import optimizer_of
+from regspec.keras.training.settings import number
+from regspec.layers.layer import Weight
+from regspec.targets.torch.program import Program, block_of, program_of
+from regspec.text.dumping import dumped
 
 
 @dataclass(frozen=True)
 class Training:
-    """The code of a training loop, what to know of it, and the metrics with their code."""
+    """The options of a training file, by their names there, and what to know of them."""
 
-    code: str
-    remarks: tuple[str, ...]
-    metrics: tuple[tuple[str, str, str], ...]  # output, name, code
+    options: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
-def training_of(stored: Mapping[str, Any], config: Mapping[str, Any], graph: Graph) -> Training | None:
-    """What a model was compiled with; None where it was not compiled."""
-    recipe = optimizer_of(stored.get("optimizer") or stored.get("optimizer_config"))
+def training_text(options: Mapping[str, Any], weights: str | None) -> str:
+    """The training file of options; ``weights`` is the file to begin with, relative to it."""
+    begun = {} if weights is None else {"weights": weights}
+    return dumped({"regspec": 1, "training": {**options, **begun}})
+
+
+def training_of(stored: Mapping[str, Any], config: Mapping[str, Any], graph: Graph, dialect: Dialect) -> Training:
+    """What a model was compiled with; nothing where it was not compiled."""
+    program = program_of(graph)
+    recipe = optimizer_of(
+        stored.get("optimizer") or stored.get("optimizer_config"),
+        dialect,
+        weights=[*_weights(program)],
+        has_constraints=graph.has_constraints,
+    )
     outputs = _outputs(config, graph)
-    losses: list[Loss | None] = []
-    metrics = []
-    for index, output in enumerate(outputs):
-        own = _first(_own(stored.get("loss"), output.key, index, len(outputs)))
-        loss = loss_of(own, output.criterion, Head.of(program_of(graph), index))
-        losses.append(loss)
-        kind, key = None if loss is None else loss.kind, output.key if len(outputs) > 1 else ""
-        for sort in ("metrics", "weighted_metrics"):
-            found = _own(stored.get(sort), output.key, index, len(outputs))
-            for metric in [] if found is None else found if isinstance(found, list) else [found]:
-                metrics.append((key, *metric_of(metric, kind)))
-    if recipe is None and not any(losses):
-        return None
-    factors = [
-        number({"weight": _own(stored.get("loss_weights"), output.key, index, len(outputs))}, "weight", 1.0)
-        for index, output in enumerate(outputs)
-    ]
-    remarks = [*(recipe.remarks if recipe else ()), *(each for loss in losses if loss for each in loss.remarks)]
-    lines = _lines(recipe or Recipe(), [*zip(outputs, losses, factors, strict=True)], graph)
-    return Training("\n".join(lines) + "\n", tuple(dict.fromkeys(remarks)), tuple(metrics))
+    sections: dict[str, dict[str, Any]] = {}
+    remarks = [] if recipe is None else recipe.remarks
+    for index, (key, name) in enumerate(outputs):
+        own = _Own(key, index, len(outputs))
+        head = Head.of(program, index, graph.outputs[index])
+        said = loss_of(_first(own.of(stored.get("loss"))), head)
+        if said is not None and name not in sections:
+            _add(said, stored, own, head)
+            sections[name] = said.section
+            several = f"'{name}': " if len(outputs) > 1 else ""
+            remarks += [f"{several}{each}" for each in said.remarks]
+    options: dict[str, Any] = {**({"outputs": sections} if sections else {}), **(recipe.options if recipe else {})}
+    if options and not sections:
+        remarks.append("the file names no loss: it follows from the targets")
+    if sections and recipe is None:
+        remarks.append("the file names no optimizer: without one, `regspec train` takes Adam")
+    return Training(options, tuple(dict.fromkeys(remarks)))
 
 
-@dataclass(frozen=True)
-class Output:
-    """An output of the model: what Keras calls it, its place in what the port gives, and what its loss is called."""
+def _add(said: Said, stored: Mapping[str, Any], own: _Own, head: Head) -> None:
+    """Adds an output's weight and metrics to what is said of it."""
+    weight = _first(own.of(stored.get("loss_weights")))
+    if weight is not None and (factor := number({"weight": weight}, "weight", None)) != 1:
+        if factor is None:
+            said.remarks.append("its weight in the loss is no number from 0 on, and is left out")
+        else:
+            said.section["weight"] = factor
+    metrics: dict[str, None] = {}
+    for sort in ("metrics", "weighted_metrics"):
+        found = own.of(stored.get(sort))
+        for each in [] if found is None else found if isinstance(found, list) else [found]:
+            if (word := metric_of(each, said, head)) is not None:
+                metrics[word] = None
+    if metrics:
+        said.section["metrics"] = [*metrics]
 
-    key: str
-    place: str
-    criterion: str
+
+def _weights(program: Program) -> Iterator[Weight]:
+    """The weights of a program, those in its blocks too."""
+    for step in (each for each in program.steps if each.declares):
+        block = block_of(step)
+        yield from step.lowered.weights if block is None else _weights(block)
 
 
-def _outputs(config: Mapping[str, Any], graph: Graph) -> list[Output]:
+# -- outputs -----------------------------------------------------------------------------------------------------------
+
+
+def _outputs(config: Mapping[str, Any], graph: Graph) -> list[tuple[str, str]]:
+    """Each output of the model: what Keras calls it, and its name here."""
     own = config.get("config")
     stored = own.get("output_layers") if isinstance(own, dict) else None
     keys = [str(key) for key in stored] if isinstance(stored, dict) else [*_layers(stored)]
-    if len(keys) != len(graph.outputs):
-        keys = [x.source for x in graph.outputs]
-    if len(keys) == 1 and graph.output_names is None:
-        return [Output(keys[0], "", "criterion")]
-    names = graph.output_names or [str(index) for index in range(len(keys))]
-    places = [f'["{name}"]' if graph.output_names else f"[{name}]" for name in names]
-    return [Output(key, place, f"criterion_{name}") for key, place, name in zip(keys, places, names, strict=True)]
+    names = [*(graph.output_names or (x.source for x in graph.outputs))]
+    return [*zip(keys if len(keys) == len(names) else names, names, strict=True)]
 
 
 def _layers(stored: Any) -> Iterator[str]:
@@ -79,72 +105,23 @@ def _layers(stored: Any) -> Iterator[str]:
             yield from _layers(each)
 
 
-def _own(stored: Any, key: str, index: int, count: int) -> Any:
-    """The part of a stored value that is for one output: by its key, by its index, or the same for all."""
-    if isinstance(stored, dict) and "class_name" not in stored:
-        return stored.get(key)
-    if isinstance(stored, list) and (count > 1 or any(isinstance(each, list) for each in stored)):
-        return stored[index] if len(stored) == count else None
-    return stored
+@dataclass(frozen=True)
+class _Own:
+    """Which output of how many something is of."""
+
+    key: str
+    index: int
+    count: int
+
+    def of(self, stored: Any) -> Any:
+        """The part of a stored value that is for the output: by its key, by its index, or the same for all."""
+        if isinstance(stored, dict) and "class_name" not in stored:
+            return stored.get(self.key)
+        if isinstance(stored, list) and (self.count > 1 or any(isinstance(each, list) for each in stored)):
+            return stored[self.index] if len(stored) == self.count else None
+        return stored
 
 
 def _first(stored: Any) -> Any:
     """A single thing, maybe in a list."""
     return stored[0] if isinstance(stored, list) and len(stored) == 1 else stored
-
-
-# -- the code ----------------------------------------------------------------------------------------------------------
-
-
-def _lines(recipe: Recipe, losses: Sequence[tuple[Output, Loss | None, float]], graph: Graph) -> list[str]:
-    blocks = [*recipe.before, *(loss.code for _, loss, _ in losses if loss)]
-    parts, comments = [], []
-    for output, loss, factor in losses:
-        if loss is not None:
-            weight = "" if factor == 1 else f"{factor} * "
-            parts.append(f"{weight}{output.criterion}(outputs{output.place}, targets{output.place})")
-            comments += [f"# targets{output.place}: {loss.targets}"] * bool(loss.targets)
-    penalties = ["model.regularization_loss()"] if graph.has_penalties else []
-    loop = [
-        *comments,
-        "model.train()",
-        "for inputs, targets in loader:",
-        f"    outputs = model({'inputs' if len(graph.inputs) == 1 else '*inputs'})",
-        *_sum([*parts, *penalties] or ["criterion(outputs, targets)"]),  # the user's own where none is known
-        "    optimizer.zero_grad()",
-        "    loss.backward()",
-        *(f"    {line}" for line in recipe.after_backward),
-        "    optimizer.step()",
-        *(["    model.apply_constraints()"] if graph.has_constraints else []),
-        *(f"    {line}" for line in recipe.after_step),
-    ]
-    return [*_imports("\n".join(blocks), recipe.imports), *_spaced(blocks), *loop]
-
-
-def _sum(parts: Sequence[str]) -> list[str]:
-    whole = f"    loss = {' + '.join(parts)}"
-    if len(whole) <= 110:
-        return [whole]
-    return ["    loss = (", f"        {parts[0]}", *(f"        + {part}" for part in parts[1:]), "    )"]
-
-
-def _spaced(blocks: Sequence[str]) -> Iterator[str]:
-    """Definitions and statements, with blank lines before, around definitions, and after."""
-    was_definition = False
-    for index, block in enumerate(blocks):
-        is_definition = block.startswith("def ")
-        yield from [""] * (2 if is_definition or was_definition else index == 0)
-        yield from block.splitlines()
-        was_definition = is_definition
-    yield from [""] * (2 if was_definition else 1)
-
-
-def _imports(code: str, wanted: Collection[str]) -> Iterator[str]:
-    """The imports of a code."""
-    yield from sorted(each for each in wanted if each.startswith("import "))
-    yield "import torch"
-    if names := [name for name, mark in (("Tensor", ": Tensor"), ("nn", " nn.")) if mark in code]:
-        yield f"from torch import {', '.join(names)}"
-    if re.search(r"\bF\.", code):
-        yield "from torch.nn import functional as F"
-    yield from sorted(each for each in wanted if not each.startswith("import "))

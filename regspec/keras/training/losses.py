@@ -1,200 +1,139 @@
-"""A loss of Keras as torch code: a function of outputs and targets; and metrics as expressions.
+"""A loss of Keras, and metrics, in the words of a training file: what it says of an output.
 
-The traps are in the outputs: Keras's crossentropies take probabilities unless they are told otherwise, and torch's take
-logits. The logarithms of probabilities are logits too, so the model's softmax may stay; and where the classes have an
-axis of their own besides positions, torch wants it first.
+The traps are in the outputs: Keras's crossentropies take probabilities unless they are told otherwise, and a training
+file's by what the model ends in. Where the two differ, the file says it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.keras.training.optimizers import Settings, code, defined, name_and_settings, number
+from regspec.code.shapes import Symbol
+from regspec.keras.training.settings import Settings, code, name_and_settings, number, whole
 from regspec.targets.torch.program import Program
 
-CALL = "(outputs, targets)"
-CLAMPED = "outputs.clamp(1e-07, 1 - 1e-07)"
+SOFT = {"nn.Softmax": "softmax", "nn.Sigmoid": "sigmoid"}  # what makes probabilities
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a model gives: the function that it ends in, if it is a softmax or a sigmoid, and the number of axes."""
+    """An output: the function that it ends in, if it is a softmax or a sigmoid, its units, and whether it is masked."""
 
     function: str | None
-    rank: int
+    units: int | None
+    is_masked: bool = False
 
     @classmethod
-    def of(cls, program: Program, index: int = 0) -> Head:
-        """The head of one of a model's outputs."""
-        function = {"nn.Softmax": "softmax", "nn.Sigmoid": "sigmoid"}.get(program.last_module(index) or "")
-        return cls(function, program.outputs[index].rank)
+    def of(cls, program: Program, index: int, x: Symbol) -> Head:
+        """The head of one of a model's outputs, which ``x`` is in its graph."""
+        units = x.spec_shape[x.spec_order.index(x.rank - 1)]
+        return cls(SOFT.get(program.last_module(index) or ""), units, x.mask is not None)
 
 
 @dataclass
-class Loss:
-    """A loss: the code that defines it, what its targets are, and what has no counterpart."""
+class Said:
+    """What is said of an output, what it learns, and what has no counterpart."""
 
-    kind: str  # Keras's name of it, in small letters
-    code: str = ""
-    lines: list[str] = field(default_factory=list)  # before its value
-    targets: str = ""
+    kind: str = ""  # classes, labels or quantities; nothing where it is not known
+    section: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
 
-def loss_of(stored: Any, name: str, head: Head) -> Loss | None:
-    """The loss, as a function of this name; None for none."""
-    kind, settings = name_and_settings(stored)
-    if kind is None:
+def loss_of(stored: Any, head: Head) -> Said | None:
+    """What is said of the output that a loss is of; None for none."""
+    name, settings = name_and_settings(stored)
+    if name is None:
         return None
-    kind = SHORT.get(kind, kind)
-    made = Loss(kind)
-    signature = f"{name}(outputs: Tensor, targets: Tensor) -> Tensor"
-    if kind not in LOSSES:
-        made.remarks.append(f"the loss {code(kind)} has no counterpart here: write it yourself")
-        made.code = defined(signature, [f"raise NotImplementedError({kind[:80]!r})"])
-        return made
-    value = LOSSES[kind](settings, head, made)
+    name = SHORT.get(name, name)
+    said = Said()
+    if name not in LOSSES:
+        said.remarks.append(
+            f"the loss {code(name)} has no counterpart: without one, it follows from the targets; one of your own is "
+            "`loss: package.module:function`"
+        )
+        return said
+    loss, said.kind = LOSSES[name]
+    said.section["loss"] = loss
+    if name in OF_PROBABILITIES:
+        _reading(name, settings, head, said)
+        if smoothing := number(settings, "label_smoothing", 0.0, most=1.0):
+            said.section["label_smoothing"] = smoothing
+    if (ignored := whole(settings, "ignore_class", least=-1000)) is not None:
+        said.section["ignore_index"] = ignored
+    if name == "huber":
+        if "delta" not in settings:
+            said.remarks.append(
+                "the file does not say the delta of the Huber loss; 1.0 is its default, and may be wrong"
+            )
+        said.section["delta"] = number(settings, "delta", 1.0)
+    if name == "kl_divergence":
+        _divergence(head, said)
+    if name != "binary_crossentropy" and settings.get("axis", -1) != -1:
+        said.remarks.append(f"the loss was along the axis {code(settings['axis'])}; here it is along the units")
+    if said.section["loss"] in ("hinge", "squared_hinge"):
+        said.remarks.append("targets of the hinge loss are 0 or 1 here, and not -1 or 1")
     reduction = settings.get("reduction", "mean")
     if reduction == "sum":
-        made.remarks.append("Keras summed this loss over the batch; here it is the mean")
+        said.remarks.append(
+            "the loss was summed over the batch, and here it is the mean: `weight` may be how many terms the sum had"
+        )
     elif reduction in (None, "none"):
-        made.remarks.append("Keras did not reduce this loss; here it is the mean")
-    if value.endswith(CALL) and not made.lines:
-        made.code = f"{name} = {value.removesuffix(CALL)}"
+        said.remarks.append("the loss was not reduced; here it is the mean")
+    if head.is_masked:
+        said.remarks.append(
+            "the output has a mask, by which Keras leaves steps out of the loss; here all count but those whose target "
+            "is `ignore_index`"
+        )
+    return said
+
+
+def _reading(name: str, settings: Settings, head: Head, said: Said) -> None:
+    """Whether the loss takes scores or probabilities, where that is not what the model ends in."""
+    takes_logits = settings.get("from_logits") is True
+    if takes_logits != (head.function is not None):
+        return
+    said.section["from_logits"] = takes_logits
+    if takes_logits:
+        said.remarks.append(
+            f"**the loss takes logits, but the model ends in a {head.function}**: so it was trained, and is here. It "
+            f"learns better without that {head.function}, or without `from_logits: true`"
+        )
     else:
-        made.code = defined(signature, [*made.lines, f"return {value}"])
-    return made
-
-
-# -- classes -----------------------------------------------------------------------------------------------------------
-
-
-def _logits(settings: Settings, head: Head, made: Loss) -> str:
-    """The outputs as logits over the classes, which lie in axis 1."""
-    is_logits = settings.get("from_logits") is True
-    if is_logits and head.function == "softmax":
-        made.remarks.append(
-            "**the loss takes logits, but the model ends in a softmax**: so it was trained, and so it is here. "
-            "It learns better without that softmax"
+        end = "sigmoid" if name == "binary_crossentropy" else "softmax"
+        said.remarks.append(
+            f"**the loss takes probabilities, but the model ends in no {end}**: so it was trained, and is here. Was "
+            "logits meant? Then take `from_logits: false` away"
         )
-    outputs = "outputs"
-    if not is_logits:
-        if head.function == "softmax":
-            why = "the model ends in a softmax, and torch's cross-entropy wants logits: take the logarithm"
-        else:
-            why = "the loss takes probabilities, so torch's cross-entropy, which wants logits, takes their logarithm"
-            if head.function is None:
-                made.remarks.append(
-                    "**the loss takes probabilities, but the model ends in no softmax**: Keras divides the outputs by "
-                    "their sum. Was `from_logits=True` meant? Then take `outputs` as they are"
-                )
-        made.lines.append(f"# {why}")
-        outputs = f"{CLAMPED}.log()"
-    return f"{outputs}.movedim(-1, 1)" if head.rank > 2 else outputs
 
 
-def _sparse(settings: Settings, head: Head, made: Loss) -> str:
-    made.targets = f"the numbers of the classes, int64, (batch{', …' * (head.rank > 2)})"
-    logits = _logits(settings, head, made)
-    ignored = number(settings, "ignore_class", None)
-    option = "" if ignored is None else f"ignore_index={ignored}"
-    if logits == "outputs":
-        return f"nn.CrossEntropyLoss({option})(outputs, targets)"
-    return f"F.cross_entropy({logits}, targets{option and f', {option}'})"
+def _divergence(head: Head, said: Said) -> None:
+    what = "the divergence is here the cross-entropy, which differs by what the targets alone make"
+    if head.function != "softmax":
+        what += ", and has its gradient only behind a softmax"
+    said.remarks.append(what)
+    if head.function is None:
+        said.section["from_logits"] = False
 
 
-def _categorical(settings: Settings, head: Head, made: Loss) -> str:
-    made.targets = "probabilities of the classes, such as one-hot vectors, in the shape of the outputs"
-    logits = _logits(settings, head, made)
-    smoothing = number(settings, "label_smoothing", 0.0)
-    option = f"label_smoothing={smoothing}" if smoothing else ""
-    if logits == "outputs":
-        return f"nn.CrossEntropyLoss({option})(outputs, targets)"
-    targets = "targets.movedim(-1, 1)" if head.rank > 2 else "targets"
-    return f"F.cross_entropy({logits}, {targets}{option and f', {option}'})"
-
-
-def _binary(settings: Settings, head: Head, made: Loss) -> str:
-    made.targets = "0 or 1, as floating-point numbers, in the shape of the outputs"
-    is_logits = settings.get("from_logits") is True
-    if is_logits and head.function == "sigmoid":
-        made.remarks.append(
-            "**the loss takes logits, but the model ends in a sigmoid**: so it was trained, and is here"
-        )
-    if not is_logits and head.function is None:
-        made.remarks.append(
-            "**the loss takes probabilities, but the model ends in no sigmoid**: Keras cuts the outputs to 0…1. "
-            "Was `from_logits=True` meant? Then it is `nn.BCEWithLogitsLoss()`"
-        )
-    smoothing = number(settings, "label_smoothing", 0.0)
-    if smoothing:
-        made.lines.append(f"targets = targets * {1 - smoothing:.7g} + {smoothing / 2:.7g}  # label_smoothing")
-    if is_logits:
-        if not smoothing:
-            return "nn.BCEWithLogitsLoss()(outputs, targets)"
-        return "F.binary_cross_entropy_with_logits(outputs, targets)"
-    if head.function == "sigmoid" and not smoothing:
-        return "nn.BCELoss()(outputs, targets)"
-    return f"F.binary_cross_entropy({CLAMPED}, targets)"
-
-
-# -- quantities --------------------------------------------------------------------------------------------------------
-
-
-def _stock(function: str) -> Callable[[Settings, Head, Loss], str]:
-    return lambda settings, head, made: f"nn.{function}()(outputs, targets)"
-
-
-def _huber(settings: Settings, head: Head, made: Loss) -> str:
-    if "delta" not in settings:
-        made.remarks.append("Keras 3 does not save the delta of its Huber loss; 1.0 is its default, and may be wrong")
-    return f"nn.HuberLoss(delta={number(settings, 'delta', 1.0)})(outputs, targets)"
-
-
-def _written(*lines: str) -> Callable[[Settings, Head, Loss], str]:
-    """A loss that torch lacks: its lines of code, of which the last is its value."""
-
-    def make(settings: Settings, head: Head, made: Loss) -> str:
-        made.lines += lines[:-1]
-        return lines[-1]
-
-    return make
-
-
-def _cosine(settings: Settings, head: Head, made: Loss) -> str:
-    return f"-F.cosine_similarity(outputs, targets, dim={number(settings, 'axis', -1)}).mean()"
-
-
-LOSSES: dict[str, Callable[[Settings, Head, Loss], str]] = {
-    "sparse_categorical_crossentropy": _sparse,
-    "categorical_crossentropy": _categorical,
-    "binary_crossentropy": _binary,
-    "mean_squared_error": _stock("MSELoss"),
-    "mean_absolute_error": _stock("L1Loss"),
-    "huber": _huber,
-    "log_cosh": _written(
-        "error = outputs - targets", "(error + F.softplus(-2 * error)).mean() - 0.6931472  # of log 2"
-    ),
-    "mean_absolute_percentage_error": _written(
-        "100 * ((targets - outputs) / targets.abs().clamp_min(1e-07)).abs().mean()"
-    ),
-    "mean_squared_logarithmic_error": _written(
-        "F.mse_loss(outputs.clamp_min(1e-07).log1p(), targets.clamp_min(1e-07).log1p())"
-    ),
-    "kl_divergence": _written(
-        "p, q = targets.clamp(1e-07, 1), outputs.clamp(1e-07, 1)", "(p * (p / q).log()).sum(-1).mean()"
-    ),
-    "poisson": _written("(outputs - targets * (outputs + 1e-07).log()).mean()"),
-    "hinge": _written("# targets are 0 or 1", "F.relu(1 - (2 * targets - 1) * outputs).mean()"),
-    "squared_hinge": _written("# targets are 0 or 1", "F.relu(1 - (2 * targets - 1) * outputs).square().mean()"),
-    "categorical_hinge": _written(
-        "right, wrong = (targets * outputs).sum(-1), ((1 - targets) * outputs).amax(-1)",
-        "F.relu(wrong - right + 1).mean()",
-    ),
-    "cosine_similarity": _cosine,
+# Keras's losses: the word for it, and what it learns. A crossentropy's targets may be classes or probabilities of them.
+LOSSES = {
+    "sparse_categorical_crossentropy": ("cross_entropy", "classes"),
+    "categorical_crossentropy": ("cross_entropy", "classes"),
+    "binary_crossentropy": ("binary_cross_entropy", "labels"),
+    "kl_divergence": ("cross_entropy", "classes"),
+    "mean_squared_error": ("mse", "quantities"),
+    "mean_absolute_error": ("l1", "quantities"),
+    "mean_absolute_percentage_error": ("mape", "quantities"),
+    "mean_squared_logarithmic_error": ("msle", "quantities"),
+    "huber": ("huber", "quantities"),
+    "log_cosh": ("log_cosh", "quantities"),
+    "poisson": ("poisson", "quantities"),
+    "cosine_similarity": ("cosine_similarity", "quantities"),
+    "hinge": ("hinge", "labels"),
+    "squared_hinge": ("squared_hinge", "labels"),
 }
+OF_PROBABILITIES = ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy")
 SHORT = {
     "mse": "mean_squared_error",
     "mae": "mean_absolute_error",
@@ -211,45 +150,54 @@ SHORT = {
 
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
-SPARSE = "(outputs.argmax(-1) == targets).float().mean()"
-CATEGORICAL = "(outputs.argmax(-1) == targets.argmax(-1)).float().mean()"
+
+def metric_of(stored: Any, said: Said, head: Head) -> str | None:
+    """The word for a metric; None where there is none for what the output learns, which is remarked."""
+    name, settings = name_and_settings(stored)
+    if name == "mean_metric_wrapper":  # of Keras 2, around a function
+        name = name_and_settings(settings.get("fn"))[0]
+    name = SHORT.get(name or "", name or "metric")
+    name = "accuracy" if name == "acc" else name
+    if LOSSES.get(name, ("", ""))[0] == said.section.get("loss", "loss"):
+        return None  # the loss is told anyway
+    if said.kind == "quantities":
+        found = OF_QUANTITIES.get(name)
+    else:
+        found = OF_CLASSES.get(name) if said.kind else None
+        found = _of_classes(found, settings, said, head)
+    if found is None:
+        learned = f" of {said.kind}" if said.kind else ""
+        said.remarks.append(f"the metric {code(name)} has no counterpart{learned}: it is left out")
+    elif found in AVERAGED and head.units != 1:
+        said.remarks.append(f"the metric {code(name)} is here the mean over the classes")
+    return found
 
 
-def metric_of(stored: Any, loss: str | None) -> tuple[str, str]:
-    """A metric's name, and its torch code in Markdown; ``loss`` is the name of the loss of the same output."""
-    kind, settings = name_and_settings(stored)
-    if kind == "mean_metric_wrapper":  # of Keras 2, around a function
-        kind = name_and_settings(settings.get("fn"))[0]
-    kind = SHORT.get(kind or "", kind or "metric")
-    if kind in ("accuracy", "acc", "crossentropy", "ce"):  # which Keras chooses by the loss
-        ending = "accuracy" if kind.startswith("acc") else "crossentropy"
-        sorts = [sort for sort in ("sparse_categorical", "categorical", "binary") if (loss or "").startswith(sort)]
-        kind = f"{sorts[0]}_{ending}" if sorts else kind
-    threshold = number(settings, "threshold", 0.5)
-    k = number(settings, "k", 5)
-    known = {
-        "sparse_categorical_accuracy": SPARSE,
-        "categorical_accuracy": CATEGORICAL,
-        "binary_accuracy": f"((outputs > {threshold}) == targets.bool()).float().mean()",
-        "accuracy": "(outputs == targets).float().mean()",
-        "sparse_top_k_categorical_accuracy": f"(outputs.topk({k}).indices == targets[:, None]).any(1).float().mean()",
-        "top_k_categorical_accuracy": (
-            f"(outputs.topk({k}).indices == targets.argmax(-1)[:, None]).any(1).float().mean()"
-        ),
-        "mean_squared_error": "F.mse_loss(outputs, targets)",
-        "mean_absolute_error": "F.l1_loss(outputs, targets)",
-        "root_mean_squared_error": "F.mse_loss(outputs, targets).sqrt()",
-        "cosine_similarity": "F.cosine_similarity(outputs, targets, dim=-1).mean()",
-        "auc": "torchmetrics.AUROC(task=…)",
-        "precision": "torchmetrics.classification.BinaryPrecision()",
-        "recall": "torchmetrics.classification.BinaryRecall()",
-        "f1_score": "torchmetrics.F1Score(task=…)",
-        "mean_io_u": "torchmetrics.JaccardIndex(task=…)",
-        "io_u": "torchmetrics.JaccardIndex(task=…)",
-        "r2_score": "torchmetrics.R2Score()",
-    }
-    if kind in known:
-        return kind, f"`{known[kind]}`"
-    if kind in LOSSES:
-        return kind, "the loss of that name"
-    return kind, "no counterpart here"
+def _of_classes(word: str | None, settings: Settings, said: Said, head: Head) -> str | None:
+    """The word for a metric of classes or labels, if its settings have one."""
+    if word == "top_5":
+        return word if settings.get("k", 5) == 5 and said.kind == "classes" and (head.units or 0) > 5 else None
+    if settings.get("threshold", 0.5) not in (0.5, None) or settings.get("thresholds") is not None:
+        return None
+    if word == "auroc" and settings.get("curve") == "PR":
+        return "average_precision"
+    return word
+
+
+OF_CLASSES = {
+    **dict.fromkeys(("accuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy"), "accuracy"),
+    **dict.fromkeys(("top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy"), "top_5"),
+    "precision": "precision",
+    "recall": "recall",
+    "auc": "auroc",
+    "f1_score": "f1",
+    **dict.fromkeys(("mean_io_u", "one_hot_mean_io_u"), "iou"),
+}
+AVERAGED = ("precision", "recall", "auroc", "average_precision")  # by Keras over all numbers at once
+OF_QUANTITIES = {
+    "mean_squared_error": "mse",
+    "root_mean_squared_error": "rmse",
+    "mean_absolute_error": "mae",
+    "mean_absolute_percentage_error": "mape",
+    "r2_score": "r2",
+}

@@ -1,152 +1,167 @@
-"""An optimizer of Keras as torch code: its call, its learning rate, and what stands in the loop beside it.
+"""An optimizer of Keras in the words of a training file: torch's where its steps are the same, else ``keras_…``.
 
-Comments in the code tell where it differs from Keras. Of a config only numbers go into the code, and names that are
-listed here.
+Which steps it takes is known by the version, too. Before their optimizers had a ``jit_compile``, in 2.11, tf.keras and
+the Keras before it added the epsilon of Adagrad, and of RMSprop without momentum, to the root, as torch does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regspec.language.fields import snake_case
-
-MOST = 1e18  # no setting is as large
-DECOUPLED = "Keras's weight_decay acts on the weights, and not through the gradient, as AdamW's"
+from regspec.keras.dialect import Dialect
+from regspec.keras.training.schedules import by_decay, schedule_of
+from regspec.keras.training.settings import Settings, code, listed, name_and_settings, number, whole
+from regspec.layers.layer import Weight
 
 
 @dataclass
 class Recipe:
-    """Torch code: before the loop, after the backward, after the step; and what has no counterpart."""
+    """Options of a training file, by their names, and what has no counterpart."""
 
-    imports: set[str] = field(default_factory=set)
-    before: list[str] = field(default_factory=list)  # definitions and statements
-    after_backward: list[str] = field(default_factory=list)
-    after_step: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
 
-Settings = Mapping[str, Any]
+@dataclass(frozen=True)
+class _Stored:
+    """The settings of an optimizer, and what Keras it is of."""
+
+    settings: Settings
+    is_old: bool  # before 2.11
+    is_standalone: bool  # and no part of TensorFlow
+    is_scheduled: bool = False
+
+    def number(self, key: str, default: float, most: float = 1e18) -> Any:
+        return number(self.settings, key, default, most=most)
+
+    @property
+    def epsilon(self) -> float:
+        return float(self.number("epsilon", 1e-7))
+
+    @property
+    def betas(self) -> list[float]:
+        return [self.number("beta_1", 0.9, 1.0), self.number("beta_2", 0.999, 1.0)]
+
+    @property
+    def decay(self) -> dict[str, float]:
+        """The weight decay, which older ones do not have."""
+        decay = self.number("weight_decay", 0.0)
+        return {"weight_decay": decay} if decay else {}
 
 
-def optimizer_of(stored: Any) -> Recipe | None:
-    """The recipe of an optimizer as Keras stores it: its name, or ``{class_name, config}``; None for none."""
+Said = tuple[str, dict[str, Any]]
+
+
+def optimizer_of(
+    stored: Any, dialect: Dialect, *, weights: Sequence[Weight] = (), has_constraints: bool = False
+) -> Recipe | None:
+    """What a training file says of an optimizer as Keras stores it; None for none.
+
+    Args:
+        stored: its name, or ``{class_name, config}``.
+        dialect: of the file.
+        weights: those of the model.
+        has_constraints: whether weights have constraints.
+    """
     name, settings = name_and_settings(stored)
     if name is None:
         return None
     recipe = Recipe()
-    if name == "loss_scale_optimizer":
-        recipe.remarks.append("the loss was scaled for half precision: `torch.amp.GradScaler` does that")
-        name, settings = name_and_settings(settings.get("inner_optimizer"))
-    make = OPTIMIZERS.get((name or "").replace("_", ""))
+    if name.startswith("loss_scale_optimizer"):
+        recipe.remarks.append(
+            "the loss was scaled for half precision; `precision: 16-mixed` does that, on a GPU, of a spec in float32"
+        )
+        name, settings = name_and_settings(settings.get("inner_optimizer", settings.get("optimizer")))
+    key = (name or "").replace("_", "")
+    make = OPTIMIZERS.get(key)
+    _rate(settings, recipe, has_decay=key != "nadam")
     if make is None:
-        recipe.remarks.append(f"torch.optim has no counterpart of the optimizer {code(name)}: {_listed(settings)}")
-        return recipe
-    call, comment = make(settings)
-    rate = _rate(settings, recipe, "0.01" if "SGD" in call else "0.001")
-    decay = _decay(settings, call, recipe)
-    arguments = ", ".join(part for part in (f"lr={rate}", call.partition("(")[2], decay) if part)
-    function = call.partition("(")[0]
-    if decay and function == "Adam":
-        function = "AdamW"
-    recipe.before += [f"# {comment}"] * bool(comment)
-    recipe.before.append(f"optimizer = torch.optim.{function}(model.parameters(), {arguments})")
-    if any(each.startswith("def ") for each in recipe.before):
-        recipe.before.append("scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate)")
-        recipe.after_step.append("scheduler.step()  # after each step, and not each epoch")
-    _clip(settings, recipe)
-    _average(settings, recipe)
+        what = f"the optimizer {code(name)} has no counterpart: {listed(settings)}"
+        recipe.remarks.append(f"{what}. Without one, `regspec train` takes Adam")
+    else:
+        is_old = dialect.generation < 3 and "jit_compile" not in settings
+        words, arguments = make(_Stored(settings, is_old, dialect.is_standalone, "schedule" in recipe.options))
+        recipe.options = {"optimizer": {words: arguments} if arguments else words, **recipe.options}
+    _clip(settings, recipe, weights, is_together=dialect.is_standalone)
+    if key == "adafactor":
+        recipe.remarks += _of_adafactor(settings, weights)
+    _average(settings, recipe, dialect)
+    if has_constraints and recipe.options.keys() & {"ema", "accumulate"}:
+        recipe.remarks.append("constraints were applied after averages, and each batch; here after a step, and before")
     return recipe
-
-
-def name_and_settings(stored: Any) -> tuple[str | None, Settings]:
-    """The name in small letters, and the settings, of a thing that Keras stores by its name or by both."""
-    if isinstance(stored, str):
-        return snake_case(stored)[:80], {}
-    if isinstance(stored, dict) and isinstance(stored.get("class_name"), str):
-        config = stored.get("config")
-        if stored["class_name"] == "function":
-            return (snake_case(config)[:80], {}) if isinstance(config, str) else ("function", {})
-        name = snake_case(stored["class_name"].rpartition(">")[2])[:80]
-        return name, config if isinstance(config, dict) else {}
-    return None, {}
-
-
-def number(settings: Settings, key: str, default: float | None) -> Any:
-    """A setting that is a number, as Keras rounds it; ``default`` where it is none."""
-    value = settings.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < MOST:
-        return default
-    return value if isinstance(value, int) else float(f"{value:.7g}")  # it was a float32
-
-
-def defined(signature: str, lines: Sequence[str]) -> str:
-    """A function of these lines."""
-    return "\n".join([f"def {signature}:", *(f"    {line}" for line in lines)])
-
-
-def code(text: Any) -> str:
-    """A text of the file as a span of code in Markdown."""
-    return f"`{' '.join(str(text).replace('`', ' ').split())[:80]}`"
-
-
-def _listed(settings: Settings) -> str:
-    plain = {key: each for key, each in settings.items() if isinstance(each, (int, float, bool)) and key != "name"}
-    return code(
-        ", ".join(f"{key}={number(settings, key, None) or each}" for key, each in plain.items()) or "no settings"
-    )
 
 
 # -- each optimizer ----------------------------------------------------------------------------------------------------
 
 
-def _sgd(settings: Settings) -> tuple[str, str]:
-    momentum, nesterov = number(settings, "momentum", 0.0), settings.get("nesterov") is True
-    parts = [f"momentum={momentum}"] * bool(momentum) + ["nesterov=True"] * bool(nesterov and momentum)
-    return f"SGD({', '.join(parts)}", ""
+def _sgd(stored: _Stored) -> Said:
+    momentum = stored.number("momentum", 0.0)
+    nesterov = {"nesterov": True} if momentum and stored.settings.get("nesterov") is True else {}
+    arguments = {**({"momentum": momentum} if momentum else {}), **nesterov, **stored.decay}
+    # momentum keeps steps, of the rate that each had; and a decay is part of it where it is a gradient
+    differs = momentum and (stored.is_scheduled or stored.decay)
+    return ("keras_sgd" if differs else "sgd"), arguments
 
 
-def _betas(settings: Settings) -> str:
-    return f"betas=({number(settings, 'beta_1', 0.9)}, {number(settings, 'beta_2', 0.999)})"
+def _adam(stored: _Stored) -> Said:
+    amsgrad = {"amsgrad": True} if stored.settings.get("amsgrad") is True else {}
+    return "keras_adam", {"betas": stored.betas, "eps": stored.epsilon, **amsgrad, **stored.decay}
 
 
-def _adam(settings: Settings) -> tuple[str, str]:
-    amsgrad = ", amsgrad=True" if settings.get("amsgrad") is True else ""
-    return f"Adam({_betas(settings)}, eps={number(settings, 'epsilon', 1e-7)}{amsgrad}", ""
+def _adamw(stored: _Stored) -> Said:
+    return "keras_adam", {**_adam(stored)[1], "weight_decay": stored.number("weight_decay", 0.004)}
 
 
-def _adamw(settings: Settings) -> tuple[str, str]:
-    call, comment = _adam(settings)
-    return call.replace("Adam(", "AdamW("), comment
+def _adamax(stored: _Stored) -> Said:
+    return "keras_adamax", {"betas": stored.betas, "eps": stored.epsilon, **stored.decay}
 
 
-def _adamax(settings: Settings) -> tuple[str, str]:
-    return f"Adamax({_betas(settings)}, eps={number(settings, 'epsilon', 1e-7)}", ""
+def _nadam(stored: _Stored) -> Said:
+    slowing = 1.0
+    if stored.is_old:
+        slowing = stored.number("schedule_decay", stored.number("decay", 0.004))
+    decay = {**stored.decay, "decoupled_weight_decay": True} if stored.decay else {}
+    return "nadam", {"betas": stored.betas, "eps": stored.epsilon, "momentum_decay": slowing, **decay}
 
 
-def _nadam(settings: Settings) -> tuple[str, str]:
-    arguments = f"{_betas(settings)}, eps={number(settings, 'epsilon', 1e-7)}, momentum_decay=1.0"
-    return f"NAdam({arguments}", "torch's own default of momentum_decay, 0.004, is not Keras's"
+def _rmsprop(stored: _Stored) -> Said:
+    momentum = stored.number("momentum", 0.0)
+    arguments = {
+        "alpha": stored.number("rho", 0.9),
+        "eps": stored.epsilon,
+        **({"momentum": momentum} if momentum else {}),
+        **({"centered": True} if stored.settings.get("centered") is True else {}),
+        **stored.decay,
+    }
+    return ("rmsprop" if stored.is_old and not momentum else "keras_rmsprop"), arguments
 
 
-def _rmsprop(settings: Settings) -> tuple[str, str]:
-    epsilon, momentum = number(settings, "epsilon", 1e-7), number(settings, "momentum", 0.0)
-    parts = [f"alpha={number(settings, 'rho', 0.9)}", f"eps={float(f'{abs(epsilon) ** 0.5:.4g}')}"]
-    parts += [f"momentum={momentum}"] * bool(momentum) + ["centered=True"] * (settings.get("centered") is True)
-    return f"RMSprop({', '.join(parts)}", f"eps is the root of Keras's {epsilon}, which is added under the root"
+def _adagrad(stored: _Stored) -> Said:
+    start = stored.number("initial_accumulator_value", 0.0 if stored.is_standalone else 0.1)
+    arguments = {"initial_accumulator_value": start, "eps": stored.epsilon, **stored.decay}
+    return ("adagrad" if stored.is_old else "keras_adagrad"), arguments
 
 
-def _adagrad(settings: Settings) -> tuple[str, str]:
-    start = number(settings, "initial_accumulator_value", 0.1)
-    return f"Adagrad(initial_accumulator_value={start}, eps={number(settings, 'epsilon', 1e-7)}", ""
+def _adadelta(stored: _Stored) -> Said:
+    return "keras_adadelta", {"rho": stored.number("rho", 0.95, 1.0), "eps": stored.epsilon, **stored.decay}
 
 
-def _adadelta(settings: Settings) -> tuple[str, str]:
-    return f"Adadelta(rho={number(settings, 'rho', 0.95)}, eps={number(settings, 'epsilon', 1e-7)}", ""
+def _lion(stored: _Stored) -> Said:
+    betas = [stored.number("beta_1", 0.9, 1.0), stored.number("beta_2", 0.99, 1.0)]
+    return "keras_lion", {"betas": betas, **stored.decay}
 
 
-OPTIMIZERS: dict[str, Callable[[Settings], tuple[str, str]]] = {
+def _adafactor(stored: _Stored) -> Said:
+    # torch's first epsilon is squared, where Keras's is added to squares
+    epsilons = [stored.number("epsilon_1", 1e-30) ** 0.5, stored.number("epsilon_2", 1e-3)]
+    beta = number(stored.settings, "beta_2_decay", -0.8, least=-1e3, most=0.0)
+    arguments = {"beta2_decay": beta, "eps": epsilons, "d": max(1.0, stored.number("clip_threshold", 1.0))}
+    return "adafactor", {**arguments, "weight_decay": stored.number("weight_decay", 0.0)}
+
+
+OPTIMIZERS: dict[str, Callable[[_Stored], Said]] = {
     "sgd": _sgd,
     "adam": _adam,
     "adamw": _adamw,
@@ -155,147 +170,77 @@ OPTIMIZERS: dict[str, Callable[[Settings], tuple[str, str]]] = {
     "rmsprop": _rmsprop,
     "adagrad": _adagrad,
     "adadelta": _adadelta,
+    "lion": _lion,
+    "adafactor": _adafactor,
 }
 
 
-def _decay(settings: Settings, call: str, recipe: Recipe) -> str:
-    """The argument for Keras's weight decay, or lines for it in the loop."""
-    decay = number(settings, "weight_decay", None)
-    if call.startswith("AdamW("):  # whose default is another in torch
-        return f"weight_decay={number(settings, 'weight_decay', 0.004)}"
-    if not decay:
-        return ""
-    if call.startswith("Adam("):
-        return f"weight_decay={decay}"
-    if call.startswith("NAdam("):
-        return f"weight_decay={decay}, decoupled_weight_decay=True"
-    if call == "SGD(":
-        return f"weight_decay={decay}"
-    recipe.after_backward += [
-        f"with torch.no_grad():  # {DECOUPLED}",
-        "    for parameter in model.parameters():",
-        "        if parameter.requires_grad:",
-        f'            parameter.mul_(1 - optimizer.param_groups[0]["lr"] * {decay})',
-    ]
-    return ""
+# -- what is beside it -------------------------------------------------------------------------------------------------
 
 
-def _clip(settings: Settings, recipe: Recipe) -> None:
-    """The line that clips gradients; Keras does the first of these that is set."""
-    if each := number(settings, "clipnorm", None):
-        recipe.after_backward[:0] = [
-            "for parameter in model.parameters():  # each by itself, as Keras's clipnorm",
-            f"    torch.nn.utils.clip_grad_norm_([parameter], {each})",
-        ]
-    elif together := number(settings, "global_clipnorm", None):
-        recipe.after_backward.insert(0, f"torch.nn.utils.clip_grad_norm_(model.parameters(), {together})")
-    elif value := number(settings, "clipvalue", None):
-        recipe.after_backward.insert(0, f"torch.nn.utils.clip_grad_value_(model.parameters(), {value})")
-
-
-def _average(settings: Settings, recipe: Recipe) -> None:
-    if settings.get("use_ema") is True:
-        momentum = number(settings, "ema_momentum", 0.99)
-        recipe.imports.add("from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn")
-        recipe.before.append(f"averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn({momentum}))")
-        recipe.after_step.append("averaged.update_parameters(model)  # Keras's use_ema")
-    if steps := number(settings, "gradient_accumulation_steps", None):
-        recipe.remarks.append(f"gradients were averaged over {steps} batches before each step")
-    if scale := number(settings, "loss_scale_factor", None):
-        recipe.remarks.append(f"the loss was multiplied by {scale} for the backward: `torch.amp.GradScaler` does that")
-
-
-# -- learning rates ----------------------------------------------------------------------------------------------------
-
-
-def _rate(settings: Settings, recipe: Recipe, default: str) -> str:
-    """The learning rate, or 1.0 where a function gives it, whose lines are added to the recipe."""
+def _rate(settings: Settings, recipe: Recipe, *, has_decay: bool) -> None:
     stored = settings.get("learning_rate", settings.get("lr"))
-    decay = number(settings, "decay", 0.0)  # of Keras 2
+    rate = number({"rate": stored}, "rate", None)
+    decay = number(settings, "decay", 0.0) if has_decay else 0.0  # Nadam's is of its momentum
+    scheduled = None
     if isinstance(stored, dict):
-        name, own = name_and_settings(stored)
-        if name not in SCHEDULES:
-            recipe.remarks.append(f"the learning rate followed {code(name)}: {_listed(own)}")
-            return default
-        lines = SCHEDULES[name](own, recipe)
-    elif decay:
-        lines = [f"return {number({'lr': stored}, 'lr', 0.01)} / (1 + {decay} * step)"]
+        scheduled = schedule_of(stored)
+        if scheduled is None:
+            name, own = name_and_settings(stored)
+            recipe.remarks.append(f"the learning rate followed {code(name)}, which has no counterpart: {listed(own)}")
+            rate = number(own, "initial_learning_rate", None)
+    elif rate is not None and decay:
+        scheduled = by_decay(rate, decay)
+    if scheduled is not None:
+        recipe.options["lr"], recipe.options["schedule"] = scheduled
+    elif rate is not None:
+        recipe.options["lr"] = rate
     else:
-        return repr(number({"lr": stored}, "lr", float(default)))
-    recipe.before.append(defined("learning_rate(step: int) -> float", lines))
-    return "1.0"
+        recipe.remarks.append("the file does not say the learning rate as a number: `lr` is regspec's default")
 
 
-def _steps(settings: Settings) -> str:
-    """How many spans of steps have passed, maybe in whole numbers."""
-    return f"step {'//' if settings.get('staircase') is True else '/'} {number(settings, 'decay_steps', 1)}"
+def _clip(settings: Settings, recipe: Recipe, weights: Sequence[Weight], *, is_together: bool) -> None:
+    """How gradients are clipped: Keras does the first of these that is set."""
+    ways = [("clipnorm", "norm" if is_together else "each_norm"), ("global_clipnorm", "norm"), ("clipvalue", "value")]
+    found = [(number(settings, key, 0.0), by, key) for key, by in ways]
+    given = [each for each in found if each[0]]
+    if not given:
+        return
+    most, by, key = given[0]
+    recipe.options |= {"clip_gradients": most, **({"clip_by": by} if by != "norm" else {})}
+    if by == "each_norm" and any(len(each.parameters) != 1 for each in weights):
+        recipe.remarks.append(
+            f"{code(key)} is of each weight in Keras; here of each parameter, of which some weights are several"
+        )
+    if len(given) > 1:
+        others = " and ".join(code(each) for *_, each in given[1:])
+        recipe.remarks.append(f"gradients were clipped in several ways; {others} is left out")
 
 
-def _exponential(settings: Settings, _: Recipe) -> list[str]:
-    start, rate = number(settings, "initial_learning_rate", 0.01), number(settings, "decay_rate", 1.0)
-    return [f"return {start} * {rate} ** ({_steps(settings)})"]
+def _of_adafactor(settings: Settings, weights: Sequence[Weight]) -> Iterator[str]:
+    """Where torch's Adafactor is not Keras's."""
+    if any(len(each.shape or ()) > 2 or len(each.parameters) != 1 for each in weights):
+        what = "of weights with more than two axes, or that are several parameters, others than Keras's"
+        yield f"Adafactor keeps averages of rows and columns: {what}"
+    if number(settings, "weight_decay", 0.0):
+        yield "Adafactor's steps go by the size of a weight, here before it decays, and in Keras after that"
 
 
-def _inverse_time(settings: Settings, _: Recipe) -> list[str]:
-    start, rate = number(settings, "initial_learning_rate", 0.01), number(settings, "decay_rate", 0.0)
-    return [f"return {start} / (1 + {rate} * ({_steps(settings)}))"]
-
-
-def _piecewise(settings: Settings, recipe: Recipe) -> list[str]:
-    recipe.imports.add("import bisect")
-    boundaries, values = (_numbers(settings.get(key)) for key in ("boundaries", "values"))
-    return [f"return {values}[bisect.bisect_left({boundaries}, step)]"]
-
-
-def _numbers(stored: Any) -> list[Any]:
-    return [number({"x": each}, "x", 0) for each in stored] if isinstance(stored, list) else []
-
-
-def _polynomial(settings: Settings, recipe: Recipe) -> list[str]:
-    start, end = number(settings, "initial_learning_rate", 0.01), number(settings, "end_learning_rate", 1e-4)
-    length, power = number(settings, "decay_steps", 1), number(settings, "power", 1.0)
-    passed = f"min(step, {length}) / {length}"
-    if settings.get("cycle") is True:
-        recipe.imports.add("import math")
-        passed = f"step / ({length} * max(1, math.ceil(step / {length})))"
-    return [f"passed = {passed}", f"return ({start} - {end}) * (1 - passed) ** {power} + {end}"]
-
-
-def _cosine(settings: Settings, recipe: Recipe) -> list[str]:
-    recipe.imports.add("import math")
-    start, alpha = number(settings, "initial_learning_rate", 0.01), number(settings, "alpha", 0.0)
-    length, peak = number(settings, "decay_steps", 1), number(settings, "warmup_target", None)
-    lines, step = [], "step"
-    if peak is not None:
-        warm = number(settings, "warmup_steps", 0)
-        lines = [f"if step < {warm}:", f"    return {start} + ({peak} - {start}) * step / {warm}"] * bool(warm)
-        start, step = peak, f"step - {warm}"
-    cosine = "(1 + math.cos(math.pi * passed)) / 2"
-    return [
-        *lines,
-        f"passed = min({step}, {length}) / {length}",
-        f"return {start} * ({1 - alpha} * {cosine} + {alpha})" if alpha else f"return {start} * {cosine}",
-    ]
-
-
-def _restarts(settings: Settings, recipe: Recipe) -> list[str]:
-    recipe.imports.add("import math")
-    start, alpha = number(settings, "initial_learning_rate", 0.01), number(settings, "alpha", 0.0)
-    length, longer = number(settings, "first_decay_steps", 1), number(settings, "t_mul", 2.0)
-    return [
-        f"length, height = {length}, 1.0",
-        "while step >= length:",
-        f"    step, length, height = step - length, length * {longer}, height * {number(settings, 'm_mul', 1.0)}",
-        "cosine = height * (1 + math.cos(math.pi * step / length)) / 2",
-        f"return {start} * ({1 - alpha} * cosine + {alpha})",
-    ]
-
-
-SCHEDULES: dict[str | None, Callable[[Settings, Recipe], list[str]]] = {
-    "exponential_decay": _exponential,
-    "inverse_time_decay": _inverse_time,
-    "piecewise_constant_decay": _piecewise,
-    "polynomial_decay": _polynomial,
-    "cosine_decay": _cosine,
-    "cosine_decay_restarts": _restarts,
-}
+def _average(settings: Settings, recipe: Recipe, dialect: Dialect) -> None:
+    """Averages, steps of several batches, and a factor of the loss."""
+    if settings.get("use_ema") is True:
+        recipe.options["ema"] = number(settings, "ema_momentum", 0.99, most=1.0)
+        recipe.remarks.append("the moving average is of what normalizations keep, too; in Keras of weights alone")
+        if dialect.generation < 3:
+            recipe.remarks.append("the moving average began with the first weights; here with those after a step")
+        if settings.get("ema_overwrite_frequency") is not None:
+            frequency = code(f"ema_overwrite_frequency={settings['ema_overwrite_frequency']}")
+            recipe.remarks.append(f"the weights became their average again and again, by {frequency}; here at the end")
+    steps = whole(settings, "gradient_accumulation_steps", 2)
+    if steps is not None:
+        recipe.options["accumulate"] = steps
+        recipe.remarks.append("a step of several batches takes what is left at the end of an epoch; Keras goes on")
+        if "schedule" in recipe.options:
+            recipe.remarks.append(f"the learning rate followed the batches; here it follows steps, of {steps} batches")
+    if factor := number(settings, "loss_scale_factor", None):
+        recipe.remarks.append(f"the loss was multiplied by {factor} for the backward, for half precision; here not")

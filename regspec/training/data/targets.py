@@ -99,6 +99,8 @@ def _kind(goal: Array, loss: Loss | None, wanted: Wanted, source: str) -> Kind:
     is_shaped = fits(given, output) or (given == () and fits((1,), output))
     kinds = loss.kinds if loss is not None else ("classes", "labels")
     if goal.dtype.kind == "f":
+        if loss is not None and loss.kinds[0] == "labels" and is_shaped and is_binary(goal):
+            return "labels"  # 0.0 and 1.0, as Keras is given them
         if loss is None or "quantities" in loss.kinds:
             return "quantities"
         hint = f"{' or '.join(loss.kinds)} are whole numbers{', or words' if 'classes' in loss.kinds else ''}"

@@ -96,6 +96,12 @@ class _Check:
             if options.clip_gradients == 0:
                 what = "clip_gradients must be greater than 0"
                 raise RegspecError(Problem(what, "nothing is learned from gradients of 0"))
+        with self.at("clip_by"):
+            if options.clip_by != "norm" and options.clip_gradients is None:
+                raise RegspecError(Problem("clip_by is for clip_gradients, which is not given"))
+            if options.clip_by != "norm" and options.strategy == "fsdp":
+                what = f"gradients of weights that are sharded are not clipped by {options.clip_by}"
+                raise RegspecError(Problem(what, "--clip-by norm, or --strategy ddp"))
         with self.at("ema"):
             if options.ema == 1:
                 raise RegspecError(Problem("ema must be less than 1", "an average of which all stays does not move"))

@@ -55,6 +55,7 @@ def trainer_of(
             precision=options.precision,  # type: ignore[arg-type]  # which Lightning checks
             plugins=WholeFiles(),
             gradient_clip_val=options.clip_gradients,
+            gradient_clip_algorithm="value" if options.clip_by == "value" else "norm",
             accumulate_grad_batches=options.accumulate,
             logger=_logger(options, folder),
             callbacks=[*callbacks],

@@ -159,6 +159,20 @@ class Training(lightning.LightningModule):
         self.totals.clear()
         self.counts.clear()
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips as Lightning does, or each parameter's gradient by itself, which Lightning does not."""
+        if self.options.clip_by != "each_norm" or gradient_clip_val is None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                nn.utils.clip_grad_norm_([parameter], gradient_clip_val)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         is_spread = self.trainer.world_size > 1
         steps = steps_of(self.batches, self.options.accumulate)

@@ -1,4 +1,4 @@
-"""Learning rates over a run: torch's schedulers by their names, and two that fit the run's number of steps.
+"""Learning rates over a run: torch's schedulers by their names, and those of `schedules`.
 
 They are stepped here and not by Lightning, which does not keep what ReduceLROnPlateau has seen in the epoch that a
 checkpoint is of: a resumed run would be another.
@@ -6,7 +6,6 @@ checkpoint is of: a resumed run would be another.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,35 +15,13 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer, lr_scheduler
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.loop.epochs import Epochs
 from regspec.training.loop.module import steps_of
+from regspec.training.loop.schedules import OF_FACTORS, OF_RUN
 from regspec.training.options.called import NEEDED, arguments_of, parameters_of, parts_of
-
-
-def cosine(optimizer: Optimizer, total: int, *, warmup: int = 0, end: float = 0.0) -> LambdaLR:
-    """Rises in a line for ``warmup`` steps, then falls by a cosine, to ``end`` times the rate after the last step."""
-    return _falling(optimizer, total, warmup, end, lambda done: (1 + math.cos(math.pi * done)) / 2)
-
-
-def linear_decay(optimizer: Optimizer, total: int, *, warmup: int = 0, end: float = 0.0) -> LambdaLR:
-    """Rises in a line for ``warmup`` steps, then falls in one, to ``end`` times the rate after the last step."""
-    return _falling(optimizer, total, warmup, end, lambda done: 1 - done)
-
-
-def _falling(optimizer: Optimizer, total: int, warmup: int, end: float, form: Callable[[float], float]) -> LambdaLR:
-    if not 0 <= warmup < total:
-        raise ValueError(f"warmup is {warmup}, but the run has {total} steps")
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return end + (1 - end) * form(min(1.0, (step - warmup) / (total - warmup)))
-
-    return LambdaLR(optimizer, factor)
-
 
 # those that take functions or other schedulers
 UNFIT = ("LRScheduler", "_LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR")
@@ -59,7 +36,7 @@ UNFIT_ARGUMENTS = (
     "scale_fn",
     "base_lr",
 )
-OF_STEPS = ("cosine", "linear_decay", "one_cycle", "cyclic")  # others count epochs, unless they are told
+OF_STEPS = (*OF_FACTORS, "one_cycle", "cyclic")  # others count epochs, unless they are told
 OF_LENGTH = ("total_steps", "_schedule_phases")  # in the state of a scheduler
 BY = Parameter("by", Parameter.KEYWORD_ONLY, default="epochs", annotation="'steps' or 'epochs'")
 
@@ -70,8 +47,7 @@ def _name_of(cls: str) -> str:
 
 
 SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
-    "cosine": cosine,
-    "linear_decay": linear_decay,
+    **OF_FACTORS,
     **{
         _name_of(name): cls
         for name, cls in vars(lr_scheduler).items()
@@ -106,7 +82,7 @@ class Schedule:
             given |= {"max_lr": rate, "total_steps": steps}
         if self.make is lr_scheduler.CyclicLR:
             given |= {"base_lr": rate}
-        if self.make in (cosine, linear_decay):
+        if self.make in OF_RUN:
             given |= {"total": steps}
         try:
             return self.make(optimizer, **given)

@@ -82,8 +82,9 @@ def binary_cross_entropy(
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be 0 to 1, and not {label_smoothing}")
     wanted = target.to(output.dtype) * (1 - label_smoothing) + label_smoothing / 2
-    function = F.binary_cross_entropy if gives_probabilities else F.binary_cross_entropy_with_logits
-    return function(output, wanted, reduction="none")
+    if gives_probabilities:  # which are cut where they are none: they may come from any layer
+        return F.binary_cross_entropy(output.clamp(0, 1), wanted, reduction="none")
+    return F.binary_cross_entropy_with_logits(output, wanted, reduction="none")
 
 
 def dice(
@@ -133,6 +134,16 @@ def hinge(output: Tensor, target: Tensor) -> Tensor:
     return F.relu(1 - output * (2 * target.to(output.dtype) - 1))
 
 
+def squared_hinge(output: Tensor, target: Tensor) -> Tensor:
+    """The square of `hinge`."""
+    return hinge(output, target).square()
+
+
+def percentage(output: Tensor, target: Tensor) -> Tensor:
+    """The error in percent of the target."""
+    return 100 * ((target - output) / target.abs().clamp_min(SMALLEST)).abs()
+
+
 def squared_logarithms(output: Tensor, target: Tensor) -> Tensor:
     """The square of the difference of log(1 + x)."""
     return (output.clamp_min(0).log1p() - target.log1p()).square()
@@ -152,6 +163,7 @@ LOSSES: Mapping[str, Loss] = {
         Loss("huber", ("quantities",), _of_torch(F.huber_loss)),
         Loss("smooth_l1", ("quantities",), _of_torch(F.smooth_l1_loss)),
         Loss("log_cosh", ("quantities",), log_cosh),
+        Loss("mape", ("quantities",), percentage),
         Loss("msle", ("quantities",), squared_logarithms, least=0.0),
         Loss(
             "poisson_nll",
@@ -170,6 +182,7 @@ LOSSES: Mapping[str, Loss] = {
         ),
         Loss("dice", ("classes", "labels"), dice, reads="scores", is_by_class=True, is_of_areas=True),
         Loss("hinge", ("labels",), hinge, reads="margins"),
+        Loss("squared_hinge", ("labels",), squared_hinge, reads="margins"),
     )
 }
 
@@ -179,6 +192,7 @@ _KNOWN = {
     **dict.fromkeys(("meansquarederror", "squarederror", "l2"), "mse"),
     **dict.fromkeys(("meanabsoluteerror", "absoluteerror", "mae"), "l1"),
     "meansquaredlogarithmicerror": "msle",
+    "meanabsolutepercentageerror": "mape",
     **dict.fromkeys(("sparsecategoricalcrossentropy", "categoricalcrossentropy"), "cross_entropy"),
     **dict.fromkeys(
         ("binarycrossentropy", "bce", "bcewithlogits", "binarycrossentropywithlogits"), "binary_cross_entropy"

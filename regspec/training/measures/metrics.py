@@ -115,15 +115,18 @@ class OutputMetrics(nn.Module):
         self.loss = loss
         made = dict(_made(loss.target))
         self.names = (*made,)
+        self.of_most_probable = {*_OF_CLASSES} if has_shares(loss.target) else set[str]()
         self.metrics = nn.ModuleList(made.values())  # a ModuleDict would take no "forward" for a name
 
     def update(self, output: Tensor, target: Tensor) -> None:
         """Adds a batch."""
         if not self.metrics:
             return
-        output, target = self._prepared(output.detach().float(), target)
-        for metric in self._each():
-            metric.update(output, target)
+        output = output.detach().float()
+        prepared = self._prepared(output, target)
+        classes = self._most_probable(output, target) if self.of_most_probable.intersection(self.names) else prepared
+        for name, metric in zip(self.names, self._each(), strict=True):
+            metric.update(*(classes if name in self.of_most_probable else prepared))
 
     def computed(self) -> dict[str, float]:
         """The metrics of what was added, by their names, over all processes; what was added is forgotten.
@@ -158,10 +161,20 @@ class OutputMetrics(nn.Module):
         meant, target = (each.squeeze(1) for each in rows)
         return meant, target
 
+    def _most_probable(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """As of classes, where the target has the probability of each: the class is the most probable one."""
+        return self.loss.by_class(self.loss.meant(output)), self.loss.by_class(target.reshape(output.shape)).argmax(1)
+
+
+def has_shares(target: Target) -> bool:
+    """Whether the target has a probability for each class, or one-hot vectors: it has metrics of classes, too."""
+    is_by_class = target.loss.is_by_class and target.loss.reads == "scores"
+    return target.kind == "quantities" and is_by_class and _units(target) != 1
+
 
 def metrics_of(target: Target) -> dict[str, bool | None]:
     """The metrics that are said of an output, and whether less of each is better: None where it is one's own."""
-    known: dict[str, Any] = {**metrics_for(target.kind, _units(target))}
+    known: dict[str, Any] = {**_known(target)}
     best_least = {name: not maker.func.higher_is_better for name, maker in known.items()}  # torchmetrics says it
     said = target.wanted.said.metrics
     return {_named(each): None if ":" in each else best_least.get(_named(each), False) for each in said}
@@ -188,7 +201,7 @@ def _made(target: Target) -> Iterator[tuple[str, nn.Module]]:
             owners[name] = each
             yield name, Mean(found(each))
             continue
-        known = metrics_for(target.kind, units, target.wanted.said.ignore_index)
+        known = _known(target)
         if name not in known:
             hint = did_you_mean(name, known) or f"it may be {', '.join(known)}, or module:function"
             raise RegspecError(Problem(f"'{each}' is no metric of {target.kind}, which '{target.name}' learns", hint))
@@ -200,11 +213,17 @@ def _made(target: Target) -> Iterator[tuple[str, nn.Module]]:
         yield name, metric
 
 
+def _known(target: Target) -> dict[str, partial[Metric]]:
+    """The metrics that an output may have, by their names."""
+    of_classes = metrics_for("classes", _units(target)) if has_shares(target) else {}
+    return {**metrics_for(target.kind, _units(target), target.wanted.said.ignore_index), **of_classes}
+
+
 def metrics_for(kind: Kind, units: int | None, ignored: int | None = None) -> dict[str, partial[Metric]]:
     """The metrics of a kind of target, by their names: what makes each for an output of so many units."""
     if kind == "quantities":
         return {name: partial(maker) for name, maker in _OF_QUANTITIES.items()}
-    column = 2 if kind == "labels" else 0 if units == 1 else 1
+    column = 0 if units == 1 else 2 if kind == "labels" else 1
     counted: dict[str, Any] = {} if column == 0 else {"num_labels" if column == 2 else "num_classes": units}
     rows = ((name, row[column]) for name, row in _OF_CLASSES.items())
     return {name: partial(maker, **counted, ignore_index=ignored) for name, maker in rows if maker is not None}

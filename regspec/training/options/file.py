@@ -15,12 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast, get_type_hints
 
-import yaml
 from pydantic import Field, ValidationError, create_model
 
 from regspec.language.fields import Frozen
-from regspec.text import document, faults
+from regspec.text import faults
 from regspec.text.document import Document
+from regspec.text.dumping import dumped
 from regspec.text.faults import Origin
 from regspec.text.problems import Problems, RegspecError
 from regspec.training.options.columns import columns_said
@@ -208,16 +208,4 @@ def training_text(options: Options, outputs: Mapping[str, Mapping[str, Any]], fo
         if value is not None and value != {}:
             written[option.section][option.key or name] = value
     kept = {name: each for name, each in written.items() if each != {}}
-    text: str = yaml.dump(kept, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
-    return text
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what YAML 1.2 reads: ``1e-4`` as a text is one in quotes."""
-
-
-def _text(dumper: yaml.SafeDumper, value: str) -> Any:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if document.is_exponent(value) else None)
-
-
-_Dumper.add_representer(str, _text)
+    return dumped(kept)

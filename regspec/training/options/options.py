@@ -117,6 +117,13 @@ class Options:
         float | None,
         Option("The most that the norm of a step's gradient may be; a longer one is scaled down.", least=0),
     ] = None
+    clip_by: Annotated[
+        Literal["norm", "each_norm", "value"],
+        Option(
+            "Of what clip_gradients is the most: of the norm of all gradients, of that of each parameter's, or of each "
+            "number of them, which is cut."
+        ),
+    ] = "norm"
     accumulate: Annotated[
         int, Option("Batches in a step of the optimizer: like one batch of them all, in less memory.", least=1)
     ] = 1

@@ -20,6 +20,9 @@ class OutputSection(Frozen):
     loss: str | None = Field(
         None, description="Of torch or Keras, or package.module:function; by the target if absent."
     )
+    from_logits: bool | None = Field(
+        None, description="Whether it gives scores, and no probabilities; if absent, by the model's last layer."
+    )
     weight: NotNegative = Field(1.0, description="What its loss is multiplied by.")
     metrics: NamesIfAny = Field(
         (), description="Metrics of it, of the data that it is trained on and of those held out."

@@ -68,7 +68,9 @@ def _loss(wanted: Wanted, said: Mapping[str, Any], graph: Graph) -> OutputLoss:
 
 
 def gives_probabilities(wanted: Wanted, graph: Graph) -> bool:
-    """Whether an output is a probability, and no score."""
+    """Whether an output is a probability, and no score: as it is said, or by the model's last layer."""
+    if wanted.said.from_logits is not None:
+        return not wanted.said.from_logits
     return program_of(graph).last_module(wanted.index) in ("nn.Sigmoid", "nn.Softmax")
 
 

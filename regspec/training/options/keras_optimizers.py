@@ -1,0 +1,251 @@
+"""Optimizers whose steps are Keras's, where torch's of the same name take others: what a ported model is trained on by.
+
+Two ways were weighed: torch's own with other numbers, which come near where epsilons are small and rates constant; or,
+as here, Keras's formulas, from keras/src/optimizers of Keras 3.15. What differs:
+
+- The weight decay shrinks the weights by themselves, as AdamW's does, in all of them.
+- Momentum keeps steps, with the learning rate that each had, and not gradients: it goes on as the rate falls.
+- Adam's epsilon is the "epsilon hat" of Kingma and Ba (2015), outside of the correction of the bias.
+- The epsilons of RMSprop, Adagrad and Adadelta are under the root.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+State = dict[str, Tensor]
+Group = dict[str, Any]
+
+
+class _Stepped(Optimizer):
+    """Steps each parameter by itself; what is said of it is checked as torch does."""
+
+    kept: tuple[str, ...] = ()  # of each parameter, in its shape, beside the number of steps
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float, **settings: Any) -> None:
+        for name, value in {"learning rate": lr, "weight_decay": weight_decay, **settings}.items():
+            for each in value if isinstance(value, tuple) else (value,):
+                if not each >= 0 or (name == "betas" and each >= 1):
+                    raise ValueError(f"Invalid {name}: {value}")
+        # as torch's NAdam says it, for whoever asks what the decay is
+        decays = {"weight_decay": weight_decay, "decoupled_weight_decay": True}
+        super().__init__(params, {"lr": lr, **decays, **settings})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = torch.tensor(0.0)
+                    state.update({name: self.start(parameter, group) for name in self.kept_in(group)})
+                state["step"] += 1
+                if group["weight_decay"]:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                self.move(parameter, parameter.grad, state, group)
+        return loss
+
+    def kept_in(self, group: Group) -> tuple[str, ...]:
+        """What is kept of the parameters of a group: less, where a setting needs less."""
+        return self.kept
+
+    def start(self, parameter: Tensor, group: Group) -> Tensor:
+        """What is kept of a parameter before the first step."""
+        return torch.zeros_like(parameter)
+
+    def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        """Moves a parameter by its gradient."""
+        raise NotImplementedError
+
+
+class KerasSGD(_Stepped):
+    """Stochastic gradient descent, whose momentum keeps steps."""
+
+    kept = ("momentum",)
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, weight_decay, momentum=momentum, nesterov=nesterov)
+
+    def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        step = state["momentum"].mul_(group["momentum"]).sub_(gradient, alpha=group["lr"])
+        if group["nesterov"]:
+            parameter.add_(step, alpha=group["momentum"]).sub_(gradient, alpha=group["lr"])
+        else:
+            parameter.add_(step)
+
+
+class KerasAdam(_Stepped):
+    """Adam, and with a weight decay AdamW."""
+
+    kept = ("mean", "square", "largest")
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-7,
+        amsgrad: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, weight_decay, betas=betas, eps=eps, amsgrad=amsgrad)
+
+    def kept_in(self, group: Group) -> tuple[str, ...]:
+        return self.kept if group["amsgrad"] else ("mean", "square")
+
+    def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        (first, second), steps = group["betas"], state["step"].item()
+        mean = state["mean"].lerp_(gradient, 1 - first)
+        square = state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        if group["amsgrad"]:
+            square = state["largest"].copy_(torch.maximum(state["largest"], square))
+        size = group["lr"] * math.sqrt(1 - second**steps) / (1 - first**steps)
+        parameter.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-size)
+
+
+class KerasAdamax(_Stepped):
+    """Adam with the largest gradient so far, which fades, in place of the root of the squares."""
+
+    kept = ("mean", "largest")
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-7,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, weight_decay, betas=betas, eps=eps)
+
+    def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        first, second = group["betas"]
+        mean = state["mean"].lerp_(gradient, 1 - first)
+        largest = state["largest"].copy_(torch.maximum(state["largest"] * second, gradient.abs()))
+        size = group["lr"] / (1 - first ** state["step"].item())
+        parameter.addcdiv_(mean, largest + group["eps"], value=-size)
+
+
+class KerasRMSprop(_Stepped):
+    """RMSprop; ``alpha`` is what Keras calls rho."""
+
+    kept = ("square", "momentum", "mean")
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.001,
+        alpha: float = 0.9,
+        eps: float = 1e-7,
+        momentum: float = 0.0,
+        centered: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, weight_decay, alpha=alpha, eps=eps, momentum=momentum, centered=centered)
+
+    def kept_in(self, group: Group) -> tuple[str, ...]:
+        return ("square", *(["momentum"] if group["momentum"] else []), *(["mean"] if group["centered"] else []))
+
+    def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        alpha = group["alpha"]
+        square = state["square"].mul_(alpha).addcmul_(gradient, gradient, value=1 - alpha)
+        if group["centered"]:
+            mean = state["mean"].lerp_(gradient, 1 - alpha)
+            square = square.addcmul(mean, mean, value=-1)
+        step = gradient / (square + group["eps"]).sqrt_()
+        if group["momentum"]:
+            step = state["momentum"].mul_(group["momentum"]).add_(step, alpha=group["lr"])
+            parameter.sub_(step)
+        else:
+            parameter.sub_(step, alpha=group["lr"])
+
+
+class KerasAdagrad(_Stepped):
+    """Adagrad."""
+
+    kept = ("square",)
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.001,
+        initial_accumulator_value: float = 0.1,
+        eps: float = 1e-7,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, weight_decay, initial_accumulator_value=initial_accumulator_value, eps=eps)
+
+    def start(self, parameter: Tensor, group: Group) -> Tensor:
+        return torch.full_like(parameter, group["initial_accumulator_value"])
+
+    def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        square = state["square"].addcmul_(gradient, gradient)
+        parameter.addcdiv_(gradient, (square + group["eps"]).sqrt_(), value=-group["lr"])
+
+
+class KerasAdadelta(_Stepped):
+    """Adadelta."""
+
+    kept = ("square", "moved")
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.001,
+        rho: float = 0.95,
+        eps: float = 1e-7,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, weight_decay, rho=rho, eps=eps)
+
+    def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        rho, eps = group["rho"], group["eps"]
+        square = state["square"].mul_(rho).addcmul_(gradient, gradient, value=1 - rho)
+        step = (state["moved"] + eps).sqrt_().div_((square + eps).sqrt_()).mul_(gradient)
+        state["moved"].mul_(rho).addcmul_(step, step, value=1 - rho)
+        parameter.sub_(step, alpha=group["lr"])
+
+
+class KerasLion(_Stepped):
+    """Lion of Chen et al. (2023), which torch does not have."""
+
+    kept = ("momentum",)
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, weight_decay, betas=betas)
+
+    def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        first, second = group["betas"]
+        parameter.sub_(state["momentum"].lerp(gradient, 1 - first).sign_(), alpha=group["lr"])
+        state["momentum"].lerp_(gradient, 1 - second)
+
+
+KERAS_OPTIMIZERS: dict[str, type[Optimizer]] = {
+    f"keras_{cls.__name__.removeprefix('Keras').lower()}": cls
+    for cls in (KerasSGD, KerasAdam, KerasAdamax, KerasRMSprop, KerasAdagrad, KerasAdadelta, KerasLion)
+}
