@@ -106,13 +106,15 @@ outputs: [tags, price]
 """
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_several_outputs_and_places_that_do_not_count(strategy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("strategy", "is_weighted"), [("ddp", False), ("ddp", True), ("fsdp", True)])
+def test_several_outputs_and_places_that_do_not_count(strategy: str, is_weighted: bool, tmp_path: Path) -> None:
+    """Also where examples weigh unevenly on the processes."""
     drawn = np.random.default_rng(0)
     x = drawn.integers(0, 9, (53, 6))
     lengths = np.where(np.arange(53) % 3, 1, 6)
     tags = np.where(np.arange(6) < lengths[:, None], x % 3, -1)
-    np.savez(tmp_path / "given.npz", x=x, tags=tags, price=x.sum(1, dtype=np.float32))
+    weights = {"sample_weight": np.where(np.arange(53) % 3, 0.2, 4.0)} if is_weighted else {}
+    np.savez(tmp_path / "given.npz", x=x, tags=tags, price=x.sum(1, dtype=np.float32), **weights)
     (tmp_path / "net.yaml").write_text(TWO)
     said = [
         "--outputs.tags.ignore_index",

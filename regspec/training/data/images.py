@@ -66,8 +66,8 @@ class Images:
         return len(self.files)
 
     @property
-    def learned(self) -> int:
-        return len(self.targets)
+    def input_count(self) -> int:
+        return 1
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         decoded = _parallel(lambda row: _decoded(self.files[row], self.form), rows)

@@ -106,8 +106,11 @@ def load_data(
     if len(examples) == 1:
         examples = [examples[0].part(each) for each in rows]
     train, held_out = examples
-    known = stored[0].columns if isinstance(stored[0], arrays.Arrays) else None
-    return Data(train, held_out, tuple(target for _, target in fitted), known)
+    targets = tuple(target for _, target in fitted)
+    first = stored[0]
+    if isinstance(first, images.Files):
+        return Data(train, held_out, targets)
+    return Data(train, held_out, targets, first.columns, first.weights is not None)
 
 
 def _count(part: Stored | lazy.Source) -> int:
@@ -163,7 +166,8 @@ def examples_of(part: Stored, goals: tuple[Tensor, ...], graph: Graph, source: s
     """A part of the data, with the targets of the outputs that learn, as what batches are taken of."""
     if isinstance(part, images.Files):
         return images.Images(part.files, goals, part.form)
-    return InMemory(fitted_inputs(part.inputs, graph, source), goals)
+    weights = None if part.weights is None else torch.from_numpy(part.weights)
+    return InMemory(fitted_inputs(part.inputs, graph, source), goals, weights)
 
 
 def read(

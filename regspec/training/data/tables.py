@@ -110,7 +110,8 @@ class Tabular(Arrays):
         if problems:
             raise RegspecError(problems)
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
-        return Arrays(inputs, self.targets, replace(self.columns, fitted=tuple(fits.values())))
+        columns = replace(self.columns, fitted=tuple(fits.values()))
+        return Arrays(inputs, self.targets, columns, self.weights)
 
 
 def _numbers(table: Table, name: str, said: ColumnSection | None, fits: dict[str, Fitted], rows: Array) -> Array:
@@ -133,6 +134,7 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         columns: what becomes of columns, and which are what, where a run has said so before.
     """
     path, names, columns = table.path, table.frame.columns, columns or Columns()
+    weight = columns.weight or _weight_said(columns.said)
     if columns.inputs:
         by_output = {each.name: columns.targets[each.name] for each in wanted if each.name in columns.targets}
         by_input = columns.inputs
@@ -140,7 +142,7 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
     else:
         by_output = _by_output(table, graph, wanted, columns.said)
         taken = {name for own in by_output.values() for name in own}
-        left = [name for name in names if name not in taken and not (name in columns.said and columns.said[name].drop)]
+        left = [name for name in _left(names, columns.said) if name not in taken]
         by_input = _columns(graph, left, path, columns.said)
     words = {own[0] for own in by_output.values() if len(own) == 1}
     arrays, problems = dict[str, Array](), Problems()
@@ -154,7 +156,14 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         if not problems
         else {}
     )
-    made = Tabular({}, targets, replace(columns, inputs=by_input, targets=by_output), table)
+    weights = None
+    if wanted and weight in names:  # which data to evaluate need not have
+        try:
+            weights = _weights(table, weight)
+        except RegspecError as error:
+            problems.extend(table.placed(error))
+    columns = replace(columns, inputs=by_input, targets=by_output, weight=weight)
+    made = Tabular({}, targets, columns, weights, table)
     if columns.said and not columns.fitted and not problems:
         if inputs := [each.name for each in wanted if each.name not in by_output]:
             what = f"'{inputs[0]}' learns an input, and of columns of that something is said"
@@ -170,6 +179,30 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
     return replace(found, targets={**targets, **goals})
 
 
+def _weight_said(said: Mapping[str, ColumnSection]) -> str | None:
+    """The column of which it is said that it has the weights. Raises `RegspecError` for two."""
+    found = [name for name, each in said.items() if each.weight]
+    if len(found) > 1:
+        raise RegspecError(Problem(f"the columns {' and '.join(found)} are both weights", "an example has one"))
+    return found[0] if found else None
+
+
+def _weights(table: Table, name: str) -> Array:
+    """How much each row counts. Raises `RegspecError` for what is no weight."""
+    import polars as pl
+
+    numbers = table.array(name)
+    table.refuse(name, pl.Series(numbers < 0), "has a weight below 0")
+    if not numbers.any():
+        raise RegspecError(Problem(f"column '{name}' has weights that are all 0: nothing would be learned"))
+    return numbers.astype(np.float32)
+
+
+def _left(names: Sequence[str], said: Mapping[str, ColumnSection]) -> list[str]:
+    """The columns that are neither dropped nor weights."""
+    return [name for name in names if name not in said or not (said[name].drop or said[name].weight)]
+
+
 def _by_output(
     table: Table, graph: Graph, wanted: Sequence[Wanted], said: Mapping[str, ColumnSection]
 ) -> dict[str, Sequence[str]]:
@@ -177,10 +210,10 @@ def _by_output(
     path, names = table.path, table.frame.columns
     if unknown := [name for name in said if name not in names]:
         raise RegspecError(_no_column(unknown[0], names, path))
-    left = [name for name in names if name not in said or not said[name].drop]
+    left = _left(names, said)
     own_inputs = {x.source for x in graph.inputs} - {*names}  # which a target may be, too
     found = {
-        each.name: _goals(each, left, path, is_only=len(wanted) == 1)
+        each.name: _goals(each, left if each.said.target is None else names, path, is_only=len(wanted) == 1)
         for each in wanted
         if each.said.target not in own_inputs
     }

@@ -162,6 +162,7 @@ class Task:
             "outputs": {loss.target.name: loss.as_dict() for loss in self.objective()},
             "columns": None if self.loaded.columns is None else self.loaded.columns.as_dict(),
             "images": self.loaded.train.form.as_dict() if isinstance(self.loaded.train, Images) else None,
+            "is_weighted": self.loaded.is_weighted,
             "examples": len(self.loaded.train),
             "held_out": len(self.loaded.held_out),
             "epochs": 0,
@@ -254,7 +255,7 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     console = (console or get_console()) if _is_first() else Console(quiet=True)  # on which Lightning draws its bar
     loaded = task.loaded
     examples = "example" if len(loaded.train) == 1 else "examples"
-    counts = f"{len(loaded.train)} {examples}, {len(loaded.held_out)} held out"
+    counts = f"{len(loaded.train)} {'weighted ' * loaded.is_weighted}{examples}, {len(loaded.held_out)} held out"
     console.print(f"{task.spec.name} on {task.options.data}: {counts}, {task.goal}", **PLAIN)
     epochs = _fit(task, place, console, on_epoch)
     model = _finished(task, place) if _is_first() else None
@@ -312,7 +313,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     elif options.weights is not None:
         with task.places.at("weights"):
             console.print(str(begin_with(model, options.weights, options.weights_skip)), **PLAIN)
-    training = Training(model, objective, options, batches, is_penalized=is_penalized)
+    training = Training(model, objective, options, batches, inputs=loaded.train.input_count, is_penalized=is_penalized)
     if _is_first() and not place.spec.exists():
         place.begin(task.spec, task.parameters, task.facts(), model.state_dict())
     if _is_first() and is_penalized:  # a twin is no training of its own

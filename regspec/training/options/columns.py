@@ -14,7 +14,7 @@ from pydantic import Field, WithJsonSchema, model_validator
 from regspec.language.fields import Frozen, OneOrMore
 from regspec.training.options.said import sections_said
 
-ALONE = ("drop", "one_hot", "codes")  # what a word may say alone
+ALONE = ("drop", "weight", "one_hot", "codes")  # what a word may say alone
 Part = Literal["year", "month", "day", "weekday", "hour", "minute", "days"]
 _PART = {"enum": [*get_args(Part)]}
 Parts = Annotated[
@@ -27,9 +27,10 @@ Scale = Literal["standard", "min_max", "robust"]
 
 
 class ColumnSection(Frozen):
-    """What becomes of a column: a word alone, ``drop``, ``one_hot`` or ``codes``, or some of these keys."""
+    """What becomes of a column: a word alone, ``drop``, ``weight``, ``one_hot`` or ``codes``, or some of these keys."""
 
     drop: Literal[True] | None = Field(None, description="Whether it is left out: a number of rows, a name.")
+    weight: Literal[True] | None = Field(None, description="Whether it says how much each example counts in the loss.")
     impute: bool | int | float | str | None = Field(
         None, description="What stands for gaps: mean, median, most_frequent, or a value of the column."
     )
@@ -59,6 +60,8 @@ class ColumnSection(Frozen):
     @model_validator(mode="after")
     def _one_kind(self) -> ColumnSection:
         said = [name for name in (*ALONE, "date") if getattr(self, name) is not None]
+        if self.weight and self.impute is not None:
+            raise ValueError("is weight and impute, which don't go together")
         if len(said) > 1 or (said and self.scale is not None and said != ["date"]):
             raise ValueError(f"is {' and '.join([*said, *(['scale'] if self.scale else [])])}, which don't go together")
         return self

@@ -88,8 +88,8 @@ class Options:
     columns: Annotated[
         tuple[str, ...],
         Option(
-            "What becomes of a table's column: drop, one_hot, codes, or impute, scale and date. --columns.city one_hot "
-            "and --columns.age.impute median say the same. Repeatable.",
+            "What becomes of a table's column: drop, weight, one_hot, codes, or impute, scale and date. "
+            "--columns.city one_hot and --columns.age.impute median say the same. Repeatable.",
             metavar="COLUMN=…",
             section="data",
             form=ColumnsSaid,
