@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from rich.console import Console
 
@@ -16,9 +16,40 @@ from regspec.training.options.file import SECTIONS, read_training
 from regspec.training.options.options import IN_MEMORY, Option, Options
 
 if TYPE_CHECKING:
+    from regspec.training.runs.folds import Folds
     from regspec.training.runs.trained import Run
 
 ARGUMENTS = "<arguments>"  # what messages call them
+
+
+@overload
+def train(
+    spec: AnySpec,
+    data: Any,
+    *,
+    outputs: Mapping[str, Mapping[str, Any]] | None = None,
+    sample_weight: Any = None,
+    folds: None = None,
+    folder: str | Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Run: ...
+
+
+@overload
+def train(
+    spec: AnySpec,
+    data: Any,
+    *,
+    outputs: Mapping[str, Mapping[str, Any]] | None = None,
+    sample_weight: Any = None,
+    folds: int,
+    folder: str | Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Folds: ...
 
 
 def train(
@@ -27,11 +58,12 @@ def train(
     *,
     outputs: Mapping[str, Mapping[str, Any]] | None = None,
     sample_weight: Any = None,
+    folds: int | None = None,
     folder: str | Path | None = None,
     parameters: Mapping[str, Any] | None = None,
     quiet: bool = False,
     **options: Any,
-) -> Run:
+) -> Run | Folds:
     """A run: the spec's model, trained on data with its penalties, in a folder as `regspec train` writes it.
 
     Args:
@@ -50,6 +82,7 @@ def train(
         outputs: How each output learns: ``{"price": {"loss": "huber", "weight": 0.3}}``.
         sample_weight: How much each example to train on counts in the losses, (examples,), for data in memory that do
             not say it themselves; none below 0.
+        folds: Trains so many runs, each of which holds out another part of the data, and gives a `Folds` of them.
         folder: Where the run lies, which must be empty or not be there; one of its own under ``runs`` when absent.
         parameters: Values of the spec's parameters in place of its defaults.
         quiet: Whether nothing is printed.
@@ -73,8 +106,10 @@ def train(
     """
     with needing("train", "train"):
         from regspec.training.data import memory
-        from regspec.training.loop import run
+        from regspec.training.loop import folding, run
     is_named = isinstance(data, (str, Path))
+    if folds is not None:
+        options["folds"] = folds
     said = {**options, "data": str(data) if is_named else IN_MEMORY, **({"outputs": outputs} if outputs else {})}
     given, place = None if is_named else data, None if folder is None else Path(folder)
     if sample_weight is not None:
@@ -85,7 +120,8 @@ def train(
     console = Console(file=io.StringIO()) if quiet else None
     made, chosen = load(spec, parameters=parameters), _options(said)
     try:
-        return run.train(made, chosen, place, given=given, console=console)
+        trained = run.train if chosen.folds is None or chosen.fold is not None else folding.train
+        return trained(made, chosen, place, given=given, console=console)
     except SystemExit:  # with which the command line ends
         raise KeyboardInterrupt from None
 

@@ -21,13 +21,14 @@ DIVIDED = {"digits": 16}  # bundled sets whose inputs are divided: the digits' p
 class Arrays:
     """The inputs by their names, finite numbers, and the targets by the outputs' names, numbers or words.
 
-    ``weights`` say how much each example counts, float32 and none below 0.
+    ``weights`` say how much each example counts, float32 and none below 0; ``groups`` what it belongs to.
     """
 
     inputs: Mapping[str, Array]
     targets: Mapping[str, Array]
     columns: Columns | None = None  # of the table that they are from
     weights: Array | None = None
+    groups: Array | None = None
 
 
 def bundled(name: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Arrays], Names]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data import arrays, images, lazy, mapped, memory, streams, tables
 from regspec.training.data.columns import Fitted
+from regspec.training.data.division import Fold, division
 from regspec.training.data.examples import Data, InMemory
 from regspec.training.data.fitting import fitted_inputs, goal_in
 from regspec.training.data.streams import Stream
@@ -26,7 +26,6 @@ from regspec.training.options.options import BUNDLED, IN_MEMORY
 from regspec.training.options.outputs import OutputSection
 from regspec.views.summary import plural
 
-HELD_OUT = 0.2
 Stored = arrays.Arrays | images.Files
 Part = Stored | lazy.Source | Stream
 
@@ -41,6 +40,7 @@ def load_data(
     columns: Mapping[str, ColumnSection] | None = None,
     seed: int = 0,
     batch_size: int = 64,
+    fold: Fold | None = None,
 ) -> Data:
     """The data of a source, for a model's inputs; a fifth is held out unless the source says otherwise.
 
@@ -71,6 +71,7 @@ def load_data(
         columns: What becomes of columns of a table that are not taken as they are.
         seed: Which examples are held out; of classes, the same share of each.
         batch_size: Of a stream of items, how many are put together.
+        fold: Which of several parts is held out, in place of a fifth.
 
     Raises:
         RegspecError: where the source can't be read, or does not fit the model.
@@ -82,6 +83,8 @@ def load_data(
         sources = [name_of(source), validation]
         parts = [*parts, _held_out(validation, sources[0], parts, names, graph, wanted)]
     source = sources[0]
+    if fold is not None:
+        _check_folds(parts, source, validation)
     if any(isinstance(each, Stream) for each in parts):
         given = [replace(each, size=batch_size) if isinstance(each, Stream) else each for each in parts]
         return streams.data_of([each for each in given if isinstance(each, (Stream, lazy.Source))], graph, wanted)
@@ -91,7 +94,7 @@ def load_data(
         what = ", too few to hold some out" if len(parts) == 1 else " to train on or to hold out"
         raise RegspecError(Problem(f"'{source}' has {plural(number, 'example', 'examples')}{what}"))
     if rows_of := [each for each in counted if isinstance(each, lazy.Source)]:
-        return lazy.data_of(rows_of, graph, wanted, lambda targets: _division(targets, seed))
+        return lazy.data_of(rows_of, graph, wanted, lambda targets: division(targets, source, seed, fold))
     stored = [each for each in counted if not isinstance(each, lazy.Source)]
     fitted = [
         fitted_target(
@@ -100,7 +103,10 @@ def load_data(
         for each in wanted
     ]
     goals = [tuple(tensors[index] for tensors, _ in fitted) for index in range(len(stored))]
-    rows = _division(goals[0], seed) if len(stored) == 1 else [torch.arange(len(goals[0][0]))]
+    groups = stored[0].groups if isinstance(stored[0], arrays.Arrays) else None
+    rows = [torch.arange(len(goals[0][0]))]
+    if len(stored) == 1:
+        rows = division(goals[0], source, seed, fold, groups)
     stored = _with_inputs(stored, rows[0])
     examples = [examples_of(part, goal, graph, own) for own, part, goal in zip(sources, stored, goals, strict=False)]
     if len(examples) == 1:
@@ -111,6 +117,19 @@ def load_data(
     if isinstance(first, images.Files):
         return Data(train, held_out, targets)
     return Data(train, held_out, targets, first.columns, first.weights is not None)
+
+
+def _check_folds(parts: Sequence[Part], source: str, validation: str | None) -> None:
+    """Raises where what is held out is said otherwise, or can't be divided."""
+    if validation is not None:
+        what = f"--folds hold out each example once, and --validation holds out '{validation}'"
+        raise RegspecError(Problem(what, "leave out one of them"))
+    if any(isinstance(each, Stream) for each in parts):
+        what = f"'{source}' gives batch after batch, which can't be divided into folds"
+        raise RegspecError(Problem(what, "a torch Dataset with a length can"))
+    if len(parts) > 1:
+        what = f"'{source}' has a part that is held out already, and --folds hold out each example once"
+        raise RegspecError(Problem(what, "leave out --folds, or give all examples in one part"))
 
 
 def _count(part: Stored | lazy.Source) -> int:
@@ -234,22 +253,10 @@ def _read(
         result = called(source)
         if isinstance(result, Iterator):  # a generator, which is begun anew for each epoch
             return [Stream(lambda size: called(source), source)], None
-        if not wanted and isinstance(result, tuple) and len(result) in (2, 4):
+        has_targets = isinstance(result, tuple) and len(result) in (2, 3, 4, 6) and len(result) != len(graph.inputs)
+        if not wanted and has_targets:
             result = result[0]  # the targets are not looked at
         return memory.given(result, graph, wanted, columns, source), None
     files = "a .npz, .csv or .parquet file, a folder of images or of .npy files"
     hint = did_you_mean(source, BUNDLED) or f"it may be {', '.join(BUNDLED)}, {files}, or module:function"
     raise RegspecError(Problem(f"'{source}' is no data to train on", hint))
-
-
-def _division(targets: Sequence[Tensor], seed: int) -> list[Tensor]:
-    """The rows to train on and those held out; the same share of each class, where the only target is one."""
-    from sklearn.model_selection import train_test_split
-
-    target = targets[0]
-    is_by_class = len(targets) == 1 and target.ndim == 1 and not target.is_floating_point()
-    counts = target.unique(return_counts=True)[1] if is_by_class else torch.ones(1)
-    # each class needs an example on both sides
-    stratify = target.numpy() if counts.min() > 1 and len(counts) <= HELD_OUT * len(target) else None
-    rows = np.arange(len(target))
-    return [*map(torch.from_numpy, train_test_split(rows, test_size=HELD_OUT, random_state=seed, stratify=stratify))]

@@ -68,6 +68,14 @@ class Table:
         is_whole = not column.dtype.is_float() and not column.dtype.is_decimal() and not wholes.null_count()
         return np.asarray(wholes if is_whole else numbers)
 
+    def words(self, name: str) -> Array:
+        """A column's values as words. Raises `RegspecError` where one is missing."""
+        import polars as pl
+
+        column = cleaned(self.frame[name])
+        self.refuse(name, column.is_null(), "has no value")
+        return column.cast(pl.String).to_numpy().astype(str)
+
     def placed(self, error: RegspecError) -> list[Problem]:
         """The problems of a fault of a column, which are those of this file."""
         return [replace(each, path=self.path) for each in error.problems]
@@ -111,7 +119,7 @@ class Tabular(Arrays):
             raise RegspecError(problems)
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
         columns = replace(self.columns, fitted=tuple(fits.values()))
-        return Arrays(inputs, self.targets, columns, self.weights)
+        return Arrays(inputs, self.targets, columns, self.weights, self.groups)
 
 
 def _numbers(table: Table, name: str, said: ColumnSection | None, fits: dict[str, Fitted], rows: Array) -> Array:
@@ -134,7 +142,8 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         columns: what becomes of columns, and which are what, where a run has said so before.
     """
     path, names, columns = table.path, table.frame.columns, columns or Columns()
-    weight = columns.weight or _weight_said(columns.said)
+    weight = columns.weight or _only(columns.said, "weight")
+    group = _only(columns.said, "group")
     if columns.inputs:
         by_output = {each.name: columns.targets[each.name] for each in wanted if each.name in columns.targets}
         by_input = columns.inputs
@@ -162,8 +171,14 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
             weights = _weights(table, weight)
         except RegspecError as error:
             problems.extend(table.placed(error))
+    groups = None
+    if wanted and group in names:
+        try:
+            groups = table.words(group)
+        except RegspecError as error:
+            problems.extend(table.placed(error))
     columns = replace(columns, inputs=by_input, targets=by_output, weight=weight)
-    made = Tabular({}, targets, columns, weights, table)
+    made = Tabular({}, targets, columns, weights, groups, table)
     if columns.said and not columns.fitted and not problems:
         if inputs := [each.name for each in wanted if each.name not in by_output]:
             what = f"'{inputs[0]}' learns an input, and of columns of that something is said"
@@ -179,11 +194,11 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
     return replace(found, targets={**targets, **goals})
 
 
-def _weight_said(said: Mapping[str, ColumnSection]) -> str | None:
-    """The column of which it is said that it has the weights. Raises `RegspecError` for two."""
-    found = [name for name, each in said.items() if each.weight]
+def _only(said: Mapping[str, ColumnSection], word: str) -> str | None:
+    """The column of which a word is said, ``weight`` or ``group``. Raises `RegspecError` for two."""
+    found = [name for name, each in said.items() if getattr(each, word)]
     if len(found) > 1:
-        raise RegspecError(Problem(f"the columns {' and '.join(found)} are both weights", "an example has one"))
+        raise RegspecError(Problem(f"the columns {' and '.join(found)} are both {word}s", "an example has one"))
     return found[0] if found else None
 
 
@@ -199,8 +214,8 @@ def _weights(table: Table, name: str) -> Array:
 
 
 def _left(names: Sequence[str], said: Mapping[str, ColumnSection]) -> list[str]:
-    """The columns that are neither dropped nor weights."""
-    return [name for name in names if name not in said or not (said[name].drop or said[name].weight)]
+    """The columns that are inputs or targets: neither dropped, nor weights or groups."""
+    return [name for name in names if name not in said or not said[name].is_beside]
 
 
 def _by_output(

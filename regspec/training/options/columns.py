@@ -14,7 +14,7 @@ from pydantic import Field, WithJsonSchema, model_validator
 from regspec.language.fields import Frozen, OneOrMore
 from regspec.training.options.said import sections_said
 
-ALONE = ("drop", "weight", "one_hot", "codes")  # what a word may say alone
+ALONE = ("drop", "weight", "group", "one_hot", "codes")  # what a word may say alone
 Part = Literal["year", "month", "day", "weekday", "hour", "minute", "days"]
 _PART = {"enum": [*get_args(Part)]}
 Parts = Annotated[
@@ -27,10 +27,13 @@ Scale = Literal["standard", "min_max", "robust"]
 
 
 class ColumnSection(Frozen):
-    """What becomes of a column: a word alone, ``drop``, ``weight``, ``one_hot`` or ``codes``, or some of these keys."""
+    """What becomes of a column: a word alone, such as ``drop`` or ``one_hot``, or some of these keys."""
 
     drop: Literal[True] | None = Field(None, description="Whether it is left out: a number of rows, a name.")
     weight: Literal[True] | None = Field(None, description="Whether it says how much each example counts in the loss.")
+    group: Literal[True] | None = Field(
+        None, description="Whether it says what belongs together: a patient, of whom all is trained on or held out."
+    )
     impute: bool | int | float | str | None = Field(
         None, description="What stands for gaps: mean, median, most_frequent, or a value of the column."
     )
@@ -47,6 +50,11 @@ class ColumnSection(Frozen):
     )
 
     @property
+    def is_beside(self) -> bool:
+        """Whether it is neither an input nor a target."""
+        return bool(self.drop or self.weight or self.group)
+
+    @property
     def plain(self) -> dict[str, Any]:
         """What is said, as plain data."""
         said = self.model_dump(exclude_none=True)
@@ -60,8 +68,8 @@ class ColumnSection(Frozen):
     @model_validator(mode="after")
     def _one_kind(self) -> ColumnSection:
         said = [name for name in (*ALONE, "date") if getattr(self, name) is not None]
-        if self.weight and self.impute is not None:
-            raise ValueError("is weight and impute, which don't go together")
+        if (self.weight or self.group) and self.impute is not None:
+            raise ValueError(f"is {said[0]} and impute, which don't go together")
         if len(said) > 1 or (said and self.scale is not None and said != ["date"]):
             raise ValueError(f"is {' and '.join([*said, *(['scale'] if self.scale else [])])}, which don't go together")
         return self
