@@ -56,6 +56,8 @@ WAYS: dict[str, list[tuple[str, list[str]]]] = {
         ("{city: one_hot, age: {impute: median, scale: standard}}",
          ["city={one_hot: true}", "age={impute: median, scale: standard}"]),
         ("{born: {date: year}}", ["born.date=[year]"]),
+        ("{review: {text: {vocabulary: 20, length: 5}}}", ["review.text={vocabulary: 20, length: 5}"]),
+        ("{w: weight, who: group}", ["w=weight", "who=group"]),
     ],
     "folds": [("5", ["5"]), ("null", [])],
     "fold": [("2", ["2"]), ("null", [])],

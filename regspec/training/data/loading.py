@@ -17,7 +17,7 @@ from regspec.training.data import arrays, images, lazy, mapped, memory, streams,
 from regspec.training.data.columns import Fitted
 from regspec.training.data.division import Fold, division
 from regspec.training.data.examples import Data, InMemory
-from regspec.training.data.fitting import fitted_inputs, goal_in
+from regspec.training.data.fitting import check_codes, fitted_inputs, goal_in
 from regspec.training.data.streams import Stream
 from regspec.training.data.targets import fitted_target
 from regspec.training.data.wanted import Columns, Names, Wanted, wanted_outputs
@@ -108,6 +108,7 @@ def load_data(
     if len(stored) == 1:
         rows = division(goals[0], source, seed, fold, groups)
     stored = _with_inputs(stored, rows[0])
+    check_codes(stored[0].columns if isinstance(stored[0], arrays.Arrays) else None, graph, source)
     examples = [examples_of(part, goal, graph, own) for own, part, goal in zip(sources, stored, goals, strict=False)]
     if len(examples) == 1:
         examples = [examples[0].part(each) for each in rows]

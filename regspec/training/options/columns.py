@@ -26,6 +26,17 @@ Parts = Annotated[
 Scale = Literal["standard", "min_max", "robust"]
 
 
+class TextSection(Frozen):
+    """How words become numbers: 0 is padding, 1 an unknown word, 2 the most frequent one."""
+
+    length: int = Field(description="How many words of a text are taken; shorter ones end in 0.", ge=1)
+    vocabulary: int | None = Field(
+        None,
+        description="How many numbers there are, those of padding and unknown words too; all words', if absent.",
+        ge=3,
+    )
+
+
 class ColumnSection(Frozen):
     """What becomes of a column: a word alone, such as ``drop`` or ``one_hot``, or some of these keys."""
 
@@ -43,6 +54,9 @@ class ColumnSection(Frozen):
     one_hot: Literal[True] | None = Field(None, description="A column for each word; 0 in all for others.")
     codes: Literal[True] | None = Field(
         None, description="A whole number for each word, from 1 on, for an Embedding; 0 for others."
+    )
+    text: TextSection | None = Field(
+        None, description="The numbers of a text's words, for an Embedding, by how frequent the words are."
     )
     date: Parts | None = Field(
         None,
@@ -67,8 +81,8 @@ class ColumnSection(Frozen):
 
     @model_validator(mode="after")
     def _one_kind(self) -> ColumnSection:
-        said = [name for name in (*ALONE, "date") if getattr(self, name) is not None]
-        if (self.weight or self.group) and self.impute is not None:
+        said = [name for name in (*ALONE, "text", "date") if getattr(self, name) is not None]
+        if (self.weight or self.group or self.text) and self.impute is not None:
             raise ValueError(f"is {said[0]} and impute, which don't go together")
         if len(said) > 1 or (said and self.scale is not None and said != ["date"]):
             raise ValueError(f"is {' and '.join([*said, *(['scale'] if self.scale else [])])}, which don't go together")

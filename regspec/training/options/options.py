@@ -88,7 +88,7 @@ class Options:
     columns: Annotated[
         tuple[str, ...],
         Option(
-            "What becomes of a table's column: drop, weight, group, one_hot, codes, or impute, scale and date. "
+            "What becomes of a table's column: drop, weight, group, one_hot, codes, or impute, scale, date and text. "
             "--columns.city one_hot and --columns.age.impute median say the same. Repeatable.",
             metavar="COLUMN=…",
             section="data",
