@@ -13,7 +13,7 @@ from torch import Tensor
 from regspec.graph.network import Graph
 from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.training.data import arrays, images, lazy, mapped, memory, streams, tables
+from regspec.training.data import arrays, images, lazy, mapped, memory, pictures, streams, tables
 from regspec.training.data.columns import Fitted
 from regspec.training.data.division import Fold, division
 from regspec.training.data.examples import Data, InMemory
@@ -61,7 +61,7 @@ def load_data(
             - a folder with a folder of images for each class, or with ``train`` and ``val`` (or ``test``) that have
               them. Images get the input's channels (1: grey, 3: RGB, 4: RGBA) and its size, by bilinear
               interpolation; their numbers are 0 to 1 in an input of floating-point numbers, and 0 to 255 in one of
-              whole numbers;
+              whole numbers. A model that learns its input takes all images that are there, without classes;
             - ``package.module:function``, which gives data as `regspec.train` takes them in memory, or yields batches;
             - or data in memory, as `regspec.train` takes them.
         graph: The model's graph.
@@ -248,6 +248,8 @@ def _read(
         return arrays.bundled(source, graph, wanted)
     if Path(source).is_dir() and not wanted:
         return [images.images_alone(source, graph)], None
+    if Path(source).is_dir() and all(each.said.target in inputs for each in wanted):
+        return pictures.of_folder(source, graph), None
     if Path(source).is_dir():
         return images.read_images(source, graph, wanted, names)
     if ":" in source:

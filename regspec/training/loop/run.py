@@ -34,6 +34,8 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.training import data
 from regspec.training.data.division import Fold
 from regspec.training.data.images import Images
+from regspec.training.data.lazy import Lazy
+from regspec.training.data.pictures import Pictures
 from regspec.training.data.targets import Target
 from regspec.training.loop import resuming
 from regspec.training.loop.activities import activities
@@ -154,6 +156,13 @@ class Task:
         outputs = {target.name: target.said() for target in self.loaded.targets}
         return training_text(self.options, outputs, place.path)
 
+    @property
+    def _images(self) -> dict[str, Any] | None:
+        """How the model takes images, where the data are such."""
+        train = self.loaded.train
+        source = train.source if isinstance(train, Lazy) else train
+        return source.form.as_dict() if isinstance(source, (Images, Pictures)) else None
+
     def facts(self) -> dict[str, Any]:
         """What the run's folder says of the run."""
         return {
@@ -165,7 +174,7 @@ class Task:
             "classes": None if self.loaded.classes is None else [*self.loaded.classes],
             "outputs": {loss.target.name: loss.as_dict() for loss in self.objective()},
             "columns": None if self.loaded.columns is None else self.loaded.columns.as_dict(),
-            "images": self.loaded.train.form.as_dict() if isinstance(self.loaded.train, Images) else None,
+            "images": self._images,
             "is_weighted": self.loaded.is_weighted,
             "examples": len(self.loaded.train),
             "held_out": len(self.loaded.held_out),
