@@ -109,10 +109,10 @@ FAULTS = {
     ),
     "two inputs": (
         {"a": 3},
-        FIRST.replace("[3, 6, 5]}", "[3, 6, 5]}, other: {shape: [2]}").replace("filters: 4", "inputs: image, filters: 4")
-        + "  - Dense: {name: more, inputs: other, units: 1}\noutputs: [copy, more]\n",
+        FIRST.replace("[3, 6, 5]}", "[3, 6, 5]}, more: {shape: [2]}").replace("filters: 4", "inputs: image, filters: 4")
+        + "  - Dense: {name: out, inputs: more, units: 1}\noutputs: [copy, out]\n",
         {"target": None, "outputs": {"copy": {"target": "image"}}},
-        ["are one input, but the spec takes image, other"],
+        ["are one input, but the spec takes image, more"],
     ),
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ Each batch is checked as it comes, because nobody has seen all of them before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -92,6 +92,10 @@ class Lazy:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def part(self, rows: Tensor) -> Lazy:
+        """The examples of these rows."""
+        return replace(self, rows=self.rows[rows])
 
     @property
     def input_count(self) -> int:

@@ -107,14 +107,19 @@ def load_data(
     rows = [torch.arange(len(goals[0][0]))]
     if len(stored) == 1:
         rows = division(goals[0], source, seed, fold, groups)
-    stored = _with_inputs(stored, rows[0])
-    check_codes(stored[0].columns if isinstance(stored[0], arrays.Arrays) else None, graph, source)
-    examples = [examples_of(part, goal, graph, own) for own, part, goal in zip(sources, stored, goals, strict=False)]
+    made = _with_inputs(stored, rows[0])
+    targets = tuple(target for _, target in fitted)
+    first = made[0].arrays if isinstance(made[0], mapped.Mapped) else made[0]
+    check_codes(first.columns if isinstance(first, arrays.Arrays) else None, graph, source)
+    examples = [
+        lazy.Lazy.of(part, graph, targets).checked()
+        if isinstance(part, mapped.Mapped)
+        else examples_of(part, goal, graph, own)
+        for own, part, goal in zip(sources, made, goals, strict=False)
+    ]
     if len(examples) == 1:
         examples = [examples[0].part(each) for each in rows]
     train, held_out = examples
-    targets = tuple(target for _, target in fitted)
-    first = stored[0]
     if isinstance(first, images.Files):
         return Data(train, held_out, targets)
     return Data(train, held_out, targets, first.columns, first.weights is not None)
@@ -138,13 +143,14 @@ def _count(part: Stored | lazy.Source) -> int:
     return len(part) if isinstance(part, lazy.Source) else min(map(len, part.targets.values()))
 
 
-def _with_inputs(parts: Sequence[Stored], rows: Tensor) -> list[Stored]:
+def _with_inputs(parts: Sequence[Stored], rows: Tensor) -> list[Stored | mapped.Mapped]:
     """The parts of tables with their inputs: columns are fitted on these rows of the first one."""
-    made: list[Stored] = []
+    made: list[Stored | mapped.Mapped] = []
     known: tuple[Fitted, ...] = ()
     for part in parts:
         made.append(part.fitted(rows.numpy(), known) if isinstance(part, tables.Tabular) else part)
-        if isinstance(first := made[0], arrays.Arrays) and first.columns is not None:
+        first = made[0].arrays if isinstance(made[0], mapped.Mapped) else made[0]
+        if isinstance(first, arrays.Arrays) and first.columns is not None:
             known = first.columns.fitted
     return made
 
@@ -180,6 +186,13 @@ def _held_out(
 def name_of(source: Any) -> str:
     """What messages call a source: one in memory is ``data``, as the argument is."""
     return str(source) if isinstance(source, (str, Path)) else "data"
+
+
+def whole(part: Part) -> Part:
+    """A part with its inputs, where it is a table in which these are not there yet."""
+    if not isinstance(part, tables.Tabular) or part.columns is None:
+        return part
+    return part.fitted(known=part.columns.fitted)
 
 
 def examples_of(part: Stored, goals: tuple[Tensor, ...], graph: Graph, source: str) -> images.Images | InMemory:

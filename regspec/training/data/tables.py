@@ -18,6 +18,8 @@ from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 from regspec.training.data.arrays import Arrays
 from regspec.training.data.columns import Fitted, cleaned, fitted, is_plain, no_such
+from regspec.training.data.mapped import Mapped
+from regspec.training.data.scanned import Scanned
 from regspec.training.data.wanted import Array, Columns, Wanted
 from regspec.training.options.columns import ColumnSection
 
@@ -29,10 +31,10 @@ ENDINGS = (".csv", ".parquet")
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of a file, and where each example stands in it: the numbers of its lines or rows."""
+    """Columns of a file, in memory or not, and where each example stands in it: the numbers of its lines or rows."""
 
     path: str
-    frame: polars.DataFrame
+    frame: polars.DataFrame | Scanned
     unit: str
     places: Sequence[int]
 
@@ -100,15 +102,20 @@ class Tabular(Arrays):
 
     table: Table | None = None
 
-    def fitted(self, rows: Array, known: Sequence[Fitted] = ()) -> Arrays:
-        """The inputs too, of columns that are fitted on these rows, unless they are ``known`` already.
+    def fitted(self, rows: Array | None = None, known: Sequence[Fitted] = ()) -> Arrays | Mapped:
+        """The inputs too, of columns that are fitted on these rows or all, unless they are ``known`` already.
+
+        Those of a file that may be larger than memory stay in one.
 
         Raises:
             RegspecError: with the faults of all columns.
         """
         assert self.table is not None
         assert self.columns is not None
+        rows = np.arange(len(self.table.frame)) if rows is None else rows
         fits = {each.name: each for each in known}
+        if isinstance(self.table.frame, Scanned):
+            return self._in_files(self.table, self.table.frame, self.columns, rows, fits)
         arrays, problems = dict[str, Array](), Problems()
         for name in dict.fromkeys(name for own in self.columns.inputs.values() for name in own):
             try:
@@ -120,6 +127,33 @@ class Tabular(Arrays):
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
         columns = replace(self.columns, fitted=tuple(fits.values()))
         return Arrays(inputs, self.targets, columns, self.weights, self.groups)
+
+    def _in_files(self, table: Table, frame: Scanned, columns: Columns, rows: Array, fits: dict[str, Fitted]) -> Mapped:
+        """The inputs in files, some rows written after the other; columns that are fitted are read one by one."""
+        problems = Problems()
+        for name in dict.fromkeys(name for own in columns.inputs.values() for name in own):
+            try:
+                if name not in fits and (said := columns.said.get(name)) is not None:
+                    fits[name] = fitted(name, frame[name], said, rows, partial(table.refuse, name))
+            except RegspecError as error:
+                problems.extend(table.placed(error))
+        if problems:
+            raise RegspecError(problems)
+
+        def numbers(names: Sequence[str], start: int, part: polars.DataFrame) -> Array:
+            chunk = Table(table.path, part, table.unit, range(start + 1, start + 1 + len(part)))
+            try:
+                return np.column_stack([_numbers(chunk, name, None, fits, rows) for name in names])
+            except RegspecError as error:
+                raise RegspecError(chunk.placed(error)) from None
+
+        inputs = {}
+        for name, own in columns.inputs.items():
+            is_whole = all(fits[each].limit if each in fits else frame.schema[each].is_integer() for each in own)
+            dtype = np.int64 if is_whole else np.float64
+            inputs[name] = frame.written(own, partial(numbers, own), dtype, table.path)
+        known = replace(columns, fitted=tuple(fits.values()))
+        return Mapped(Arrays(inputs, self.targets, known, self.weights, self.groups), table.path)
 
 
 def _numbers(table: Table, name: str, said: ColumnSection | None, fits: dict[str, Fitted], rows: Array) -> Array:
@@ -153,6 +187,8 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         taken = {name for own in by_output.values() for name in own}
         left = [name for name in _left(names, columns.said) if name not in taken]
         by_input = _columns(graph, left, path, columns.said)
+    if isinstance(table.frame, Scanned) and any(each.name not in by_output for each in wanted):
+        table = replace(table, frame=table.frame.whole())  # an input that is learned is needed as a whole
     words = {own[0] for own in by_output.values() if len(own) == 1}
     arrays, problems = dict[str, Array](), Problems()
     for name in (name for own in by_output.values() for name in own):
@@ -184,12 +220,15 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
             what = f"'{inputs[0]}' learns an input, and of columns of that something is said"
             raise RegspecError(Problem(what, "prepare the table before, or leave out --columns", path=path))
         return made
+    if isinstance(table.frame, Scanned) and not problems:
+        return made
     try:
-        found = made.fitted(np.arange(len(table.frame)), columns.fitted)
+        found = made.fitted(known=columns.fitted)
     except RegspecError as error:
         problems.extend(error.problems)
     if problems:
         raise RegspecError(problems)
+    assert isinstance(found, Arrays)
     goals = {each.name: found.inputs[each.said.target or ""] for each in wanted if each.name not in by_output}
     return replace(found, targets={**targets, **goals})
 
@@ -321,10 +360,11 @@ def _csv(path: str) -> Table:
 
 
 def _parquet(path: str) -> Table:
-    content = _content(path)
+    _check_opens(path)
     pl = _polars(path)
     try:
-        frame = pl.read_parquet(content)
+        scanned = Scanned(path)
+        frame = scanned if scanned.is_large else scanned.whole()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         what = str(error).partition("\n")[0]
         raise RegspecError(Problem(f"can't be read as parquet: {what}", path=path)) from None
@@ -336,6 +376,14 @@ def _parquet(path: str) -> Table:
 def _content(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
+    except OSError as error:
+        raise RegspecError(Problem(f"can't be read: {error.strerror}", path=path)) from None
+
+
+def _check_opens(path: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
     except OSError as error:
         raise RegspecError(Problem(f"can't be read: {error.strerror}", path=path)) from None
 
