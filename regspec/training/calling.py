@@ -78,7 +78,8 @@ def train(
             - a torch ``Dataset`` with a length, or two, the second of which is held out: items are (input, target), all
               inputs and then all targets, or mappings by name; or one of Hugging Face's, with its columns by name;
             - a ``DataLoader``, an ``IterableDataset``, or a function that gives an iterator of batches anew for each
-              epoch, with what is held out after it: ``(loader, dataset)``.
+              epoch, with what is held out after it: ``(loader, dataset)``;
+            - a ``LightningDataModule``, whose loaders these are.
         outputs: How each output learns: ``{"price": {"loss": "huber", "weight": 0.3}}``.
         sample_weight: How much each example to train on counts in the losses, (examples,), for data in memory that do
             not say it themselves; none below 0.

@@ -12,6 +12,7 @@ import numpy as np
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.arrays import WEIGHTS, Arrays, by_name, check_counts, checked, targets_of, weighted
+from regspec.training.data.datamodules import is_module, loaders_of
 from regspec.training.data.mapped import Mapped, mapped, opened
 from regspec.training.data.streams import Batched, batched_in
 from regspec.training.data.tables import Table, arrays_of
@@ -20,7 +21,8 @@ from regspec.training.data.wanted import Columns, Wanted
 NAME = "data"  # what messages call those that are given as an argument
 TOLD = (
     "it may be (inputs, targets) or (inputs, targets, weights), alone or twice; a mapping of arrays; a frame; or a "
-    "torch Dataset, DataLoader or function of batches, with or without a held-out one after it"
+    "torch Dataset, DataLoader or function of batches, with or without a held-out one after it; or a "
+    "LightningDataModule"
 )
 
 
@@ -40,7 +42,8 @@ def given(
     Args:
         data: A frame, whose columns are as those of a file; a mapping of arrays, or of paths of ``.npy`` files, whose
             keys are as those of an ``.npz``; a pair (inputs, targets), or two in one tuple, the second of which is held
-            out, with the examples' weights after each pair or none; a dataset or a stream of batches, or two; or one
+            out, with the examples' weights after each pair or none; a dataset or a stream of batches, or two; a data
+            module of Lightning's; or one
             of these as `Weighted`. Where no targets are wanted, the inputs alone: an array, a frame, or several in a
             list or by name.
         graph: the model's.
@@ -53,6 +56,8 @@ def given(
     """
     if isinstance(data, Weighted):
         return _weighted(data, graph, wanted, columns, name)
+    if is_module(data):
+        data = loaders_of(data, name, has_targets=bool(wanted))
     if found := batched_in(data, name):
         return found
     if is_frame(data):
