@@ -237,9 +237,3 @@ def test_faults(data: Callable[[], Any], more: dict[str, Any], told: list[str], 
         trained(tmp_path, data=data(), **more)
     for each in told:
         assert each in str(caught.value)
-
-
-def test_several_processes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(regspec.RegspecError, match="several processes can't share") as caught:
-        trained(tmp_path, data=(shuffled(), held_out()), devices="2", accelerator="cpu")
-    assert "--devices 1" in str(caught.value)
