@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class Basic(Regularized):
-    """input (batch, filters, ?, ?) -> relu2 (batch, filters, ?, ?)"""
+    """input (batch, filters, height, width) -> (batch, filters, height, width)"""
 
     def __init__(self, filters: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Basic(Regularized):
 
 
 class Down(Regularized):
-    """input (batch, in_channels, ?, ?) -> relu2 (batch, filters, ?, ?)"""
+    """input (batch, in_channels, height, width) -> (batch, filters, height, width)"""
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
@@ -44,12 +44,7 @@ class Down(Regularized):
             {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight", "shortcut.kernel": "shortcut.weight"},
         )
         self.add_weight_terms(
-            L1(1e-05),
-            {
-                "norm1.gamma": "norm1.weight",
-                "norm2.gamma": "norm2.weight",
-                "shortcut_norm.gamma": "shortcut_norm.weight",
-            },
+            L1(1e-05), {f"{layer}.gamma": f"{layer}.weight" for layer in ("norm1", "norm2", "shortcut_norm")}
         )
         for layer in (self.conv1, self.conv2, self.shortcut):
             variance_scaling_(layer.weight, scale=2.0)
@@ -61,7 +56,7 @@ class Down(Regularized):
 
 
 class Resnet(Regularized):
-    """image (batch, 3, 32, 32) -> logits (batch, 10)"""
+    """image (batch, 3, 32, 32) -> (batch, 10)"""
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Convolutions(Regularized):
-    """input (batch, in_channels, ?, ?) -> conv2 (batch, filters, ?, ?)"""
+    """input (batch, in_channels, height, width) -> (batch, filters, height, width)"""
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Convolutions(Regularized):
 
 
 class Unet(Regularized):
-    """image (batch, 3, 64, 64) -> logits (batch, 3, 64, 64)"""
+    """image (batch, 3, 64, 64) -> (batch, 3, 64, 64)"""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,8 +50,6 @@ class Unet(Regularized):
         down1 = self.down1(image)
         down2 = self.down2(self.pool1(down1))
         bottom = self.bottom(self.pool2(down2))
-        x = torch.cat([down2, self.up2(bottom)], dim=1)
-        merge2 = self.merge2(x)
-        x = torch.cat([down1, self.up1(merge2)], dim=1)
-        x = self.merge1(x)
+        merge2 = self.merge2(torch.cat([down2, self.up2(bottom)], dim=1))
+        x = self.merge1(torch.cat([down1, self.up1(merge2)], dim=1))
         return self.logits(x)
