@@ -23,6 +23,7 @@ from .targets.source import source as source
 from .text.problems import Problem as Problem
 from .text.problems import RegspecError as RegspecError
 from .training.calling import train as train
+from .training.runs.folds import Folds as Folds
 from .training.runs.predicting import Prediction as Prediction
 from .training.runs.trained import Run as Run
 from .training.runs.trained import load_run as load_run

@@ -695,7 +695,7 @@ def test_computed_and_absent_indices_are_taken(tmp_path: Path) -> None:
     ("result", "message"),
     [
         ("3", r"is int, and no data to train on\n   = it may be \(inputs, targets\)"),
-        ("(x, y, x)", r"is tuple, and no data to train on\n   = it may be \(inputs, targets\)"),
+        ("(x, y, x, y, x)", r"is tuple, and no data to train on\n   = it may be \(inputs, targets\)"),
         ("([x, x], y)", "are no array|gives"),
         ("({'z': x}, y)", "gives no input 'x'\n   = it gives z"),
         ("(x, y, x, [0.5] * 9)", "the targets of 'wrong_data:f' are of two kinds|classes are whole numbers"),

@@ -106,13 +106,15 @@ outputs: [tags, price]
 """
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_several_outputs_and_places_that_do_not_count(strategy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("strategy", "is_weighted"), [("ddp", False), ("ddp", True), ("fsdp", True)])
+def test_several_outputs_and_places_that_do_not_count(strategy: str, is_weighted: bool, tmp_path: Path) -> None:
+    """Also where examples weigh unevenly on the processes."""
     drawn = np.random.default_rng(0)
     x = drawn.integers(0, 9, (53, 6))
     lengths = np.where(np.arange(53) % 3, 1, 6)
     tags = np.where(np.arange(6) < lengths[:, None], x % 3, -1)
-    np.savez(tmp_path / "given.npz", x=x, tags=tags, price=x.sum(1, dtype=np.float32))
+    weights = {"sample_weight": np.where(np.arange(53) % 3, 0.2, 4.0)} if is_weighted else {}
+    np.savez(tmp_path / "given.npz", x=x, tags=tags, price=x.sum(1, dtype=np.float32), **weights)
     (tmp_path / "net.yaml").write_text(TWO)
     said = [
         "--outputs.tags.ignore_index",
@@ -129,6 +131,55 @@ def test_several_outputs_and_places_that_do_not_count(strategy: str, tmp_path: P
     done = as_torchrun(3, run_rank, tmp_path, [*arguments, "-o", "run", "--strategy", strategy])
     assert [each.code for each in done] == [0, 0, 0], done
     check(tmp_path / "run", tmp_path / "alone")
+
+
+STREAM = """
+import numpy as np, torch
+from sklearn.datasets import load_wine
+from torch.utils.data import DataLoader, TensorDataset
+
+x, y = map(torch.tensor, load_wine(return_X_y=True))
+weights = torch.linspace(0, 2, 178)
+
+def loaders(rows=range(0, 140)):
+    train = TensorDataset(x[rows], y[rows], weights[rows])
+    return DataLoader(train, batch_size=32, shuffle=True), DataLoader(TensorDataset(x[140:], y[140:]), batch_size=16)
+
+def cut():
+    return loaders(range(0, 130))
+
+def drawn():
+    def batches():
+        rows = np.random.default_rng().integers(0, 140, 32)
+        yield x[rows], y[rows]
+    return batches, TensorDataset(x[140:], y[140:])
+"""
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_batches_one_after_the_other(strategy: str, tmp_path: Path) -> None:
+    """Each process goes through the stream and takes its part of each batch, of an uneven last one too."""
+    (tmp_path / "net.yaml").write_text(NET)
+    (tmp_path / "given_stream.py").write_text(STREAM)
+    arguments = ["train", "net.yaml", "--data", "given_stream:loaders", "--accelerator", "cpu", "--epochs", "2"]
+    alone = as_torchrun(1, run_rank, tmp_path, [*arguments, "-o", "alone"])
+    assert alone[0].code == 0, alone
+    done = as_torchrun(3, run_rank, tmp_path, [*arguments, "-o", "run", "--strategy", strategy])
+    assert [each.code for each in done] == [0, 0, 0], done
+    check(tmp_path / "run", tmp_path / "alone")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [("cut", "gives a batch of 2, which 3 processes can't share"), ("drawn", "does not give the same batches on each")],
+)
+def test_batches_that_can_not_be_shared(data: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(NET)
+    (tmp_path / "given_stream.py").write_text(STREAM)
+    arguments = ["train", "net.yaml", "--data", f"given_stream:{data}", "--accelerator", "cpu", "--strategy", "ddp"]
+    done = as_torchrun(3, run_rank, tmp_path, [*arguments, "-o", "run"])
+    assert [each.code for each in done] == [1, 1, 1], done
+    assert any(told in each.output for each in done)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

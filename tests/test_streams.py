@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -90,6 +91,67 @@ def test_a_stream_trains_as_a_plain_loop_over_it(form: str, tmp_path: Path) -> N
     assert run.metrics["held_out_loss"] == pytest.approx(loss, rel=1e-5)
     assert run.evaluate(FORMS[form]()).examples == 30
     assert run.predict(FORMS[form]()).values.tolist() == run.predict(X[:30]).values.tolist()
+
+
+class Module(lightning.LightningDataModule):
+    """Which is ready only once it was prepared and set up, as one that downloads is."""
+
+    def __init__(self, held_out: Any = lambda: held_out()) -> None:
+        super().__init__()
+        self.done = list[str]()
+        self.held_out = held_out
+
+    def prepare_data(self) -> None:
+        self.done.append("prepared")
+
+    def setup(self, stage: str) -> None:
+        assert self.done == ["prepared"] or self.done[-1] != stage
+        self.data = Items(pair, 30 if stage == "fit" else 40)
+        self.done.append(stage)
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.data, batch_size=8)
+
+    def val_dataloader(self) -> Any:
+        return self.held_out()
+
+    def predict_dataloader(self) -> Any:
+        return DataLoader(self.data, batch_size=8)
+
+
+def test_a_data_module_of_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Python, with one loader in a list too, and by a function for --data."""
+    module: Any = ModuleType("given_module")
+    module.Module = Module
+    monkeypatch.setitem(sys.modules, "given_module", module)
+    given = {"arguments": Module(), "a list": Module(lambda: [held_out()]), "named": "given_module:Module"}
+    for name, data in given.items():
+        run = trained(tmp_path, PLAIN, data, name, **OPTIONS)
+        best = int(np.argmin(run.history["held_out_loss"])) + 1
+        torch.testing.assert_close(weights(run), by_hand(best), rtol=1e-5, atol=1e-6)
+        assert run.evaluate(Module()).loss == pytest.approx(run.metrics["held_out_loss"], rel=1e-5)
+        assert run.predict(Module()).values.tolist() == run.predict(X).values.tolist()
+
+
+class Bare(lightning.LightningDataModule):
+    def train_dataloader(self) -> Any:
+        return held_out()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (Bare, ["'data' has no val_dataloader", "must be implemented"]),
+        (lambda: Module(lambda: [held_out(), held_out()]), ["val_dataloader of 'data' gives 2 loaders"]),
+        (lambda: Module(lambda: None), ["val_dataloader of 'data' gives none"]),
+        (lambda: Module(lambda: 1 / 0), ["has no val_dataloader: division by zero", "test_streams.py"]),
+    ],
+)
+def test_a_data_module_that_gives_no_two_loaders(data: Any, told: list[str], tmp_path: Path) -> None:
+    with pytest.raises(regspec.RegspecError) as raised:
+        trained(tmp_path, data=data())
+    for each in told:
+        assert each in str(raised.value)
 
 
 def shuffled() -> Any:
@@ -175,9 +237,3 @@ def test_faults(data: Callable[[], Any], more: dict[str, Any], told: list[str], 
         trained(tmp_path, data=data(), **more)
     for each in told:
         assert each in str(caught.value)
-
-
-def test_several_processes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(regspec.RegspecError, match="several processes can't share") as caught:
-        trained(tmp_path, data=(shuffled(), held_out()), devices="2", accelerator="cpu")
-    assert "--devices 1" in str(caught.value)

@@ -56,7 +56,11 @@ WAYS: dict[str, list[tuple[str, list[str]]]] = {
         ("{city: one_hot, age: {impute: median, scale: standard}}",
          ["city={one_hot: true}", "age={impute: median, scale: standard}"]),
         ("{born: {date: year}}", ["born.date=[year]"]),
+        ("{review: {text: {vocabulary: 20, length: 5}}}", ["review.text={vocabulary: 20, length: 5}"]),
+        ("{w: weight, who: group}", ["w=weight", "who=group"]),
     ],
+    "folds": [("5", ["5"]), ("null", [])],
+    "fold": [("2", ["2"]), ("null", [])],
     "epochs": [("3", ["3"])],
     "batch_size": [("16", ["16"])],
     "optimizer": [
@@ -147,7 +151,9 @@ def test_a_key_is_its_option(
     """The file makes the options that the command line makes; and so does the file of the run that comes of it."""
     flag = f"--{name.replace('_', '-')}"
     taken: list[Any] = []
-    monkeypatch.setattr("regspec.training.loop.run.train", lambda spec, options, *_, **__: taken.append(options))
+    for place in ("run", "folding"):
+        trained = f"regspec.training.loop.{place}.train"
+        monkeypatch.setattr(trained, lambda spec, options, *_, **__: taken.append(options))
     (tmp_path / "net.yaml").write_text(NET)
     (tmp_path / "t.yaml").write_text(written(name, value))
     said = [each for text in texts for each in ((flag, text) if text else (flag,))]

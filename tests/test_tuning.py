@@ -660,7 +660,9 @@ def options_of(command: str) -> set[str]:
 
 def test_tune_takes_what_train_takes() -> None:
     """But for what is about one run, and its folder."""
-    assert options_of("train") - options_of("tune") == {"baseline", "devices", "strategy", "logger", "resume"}
+    assert options_of("train") - options_of("tune") == {
+        *("baseline", "devices", "strategy", "logger", "resume", "folds", "fold"),
+    }
 
 
 WIDE = SPEC.replace("parameters:\n", "parameters:\n  width: 4\n").replace(

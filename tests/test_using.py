@@ -153,7 +153,7 @@ def test_held_out_data_and_what_outputs_learn(tmp_path: Path) -> None:
         ((X, WORDS), {"parameters": {"widht": 3}}, "did you mean 'width'"),
         ((X[:, :2], WORDS), {}, r"'data' gives \(batch, 2\) for 'x', but the spec takes \(batch, 3\)"),
         ((X, WORDS[:9]), {}, "unequal numbers of examples: 40 for x, 9 for the target"),
-        ((X, WORDS, X), {}, "'data' is tuple, and no data to train on"),
+        ((X, WORDS, X, WORDS, X), {}, "'data' is tuple, and no data to train on"),
         (7, {}, "'data' is int, and no data to train on"),
         ({"x": X}, {}, "'data' has no array 'y'"),
         (

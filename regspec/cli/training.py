@@ -45,15 +45,17 @@ def train(
     On many machines: `torchrun --nnodes 2 --nproc-per-node 8 … -m regspec train …`.
     """
     with needing("train", "train"):
-        from regspec.training.loop import run
+        from regspec.training.loop import folding, run
+        from regspec.training.runs.folds import FILE
     if resume is not None:
-        run.resume(resume, _changes(context, options))
+        (folding if (resume / FILE).is_file() else run).resume(resume, _changes(context, options))
     elif spec is None:
         raise typer.BadParameter("give a spec, or --resume RUN", param_hint="SPEC")
     else:
         no_input(spec, "train")
         options, places = options_said(context, options, with_)
-        run.train(spec, options, output, parameters=parameters(set), places=places)
+        train = run.train if options.folds is None or options.fold is not None else folding.train
+        train(spec, options, output, parameters=parameters(set), places=places)
 
 
 def _changes(context: typer.Context, options: Options) -> dict[str, Any]:

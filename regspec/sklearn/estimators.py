@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from regspec.graph.loading import graph_of, load
 from regspec.modules.building import build
-from regspec.training.calling import train
+from regspec.training.calling import train as trained
 from regspec.training.data.known import load_inputs
 from regspec.training.runs.folder import Folder
 from regspec.training.runs.predicting import Prediction, predictions
@@ -55,23 +54,23 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         self.random_state = random_state
         self.options = options
 
-    def _fit(self: E, x: Array, y: Array, sizes: Mapping[str, int]) -> E:
+    def _fit(self: E, x: Array, y: Array, weights: Array | None, sizes: Mapping[str, int]) -> E:
         """Trains on arrays, and keeps the spec, the model, and the metrics of all epochs."""
         known = load(self.spec).parameters
         parameters = {**{name: size for name, size in sizes.items() if name in known}, **(self.parameters or {})}
-        data = (x, y, x, y)
+        rows = [x, y, *([] if weights is None else [weights / (weights.mean() or 1)])]
+        train = held_out = rows
         if self.validation_fraction:
             from sklearn.model_selection import train_test_split
 
             is_by_class = y.dtype.kind == "i" and np.unique(y, return_counts=True)[1].min() > 1
             parts = train_test_split(
-                x,
-                y,
+                *rows,
                 test_size=self.validation_fraction,
                 random_state=self.random_state,
                 stratify=y if is_by_class else None,
             )
-            data = (parts[0], parts[2], parts[1], parts[3])
+            train, held_out = parts[::2], parts[1::2]
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31)
@@ -79,7 +78,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         options |= {"seed": int(seed), "patience": self.patience, **(self.options or {})}
         options = {name: value for name, value in options.items() if value is not None}
         with tempfile.TemporaryDirectory() as folder:
-            run = train(self.spec, data, folder=Path(folder) / "run", parameters=parameters, quiet=True, **options)
+            run = trained(
+                self.spec, (*train, *held_out), folder=f"{folder}/run", parameters=parameters, quiet=True, **options
+            )
             self.spec_, self.model_, self.history_ = run.spec, run.model, run.history
             self._objective = objective_of(Folder(run.folder).facts(), graph_of(run.spec))
         self._precise = build(self.spec_, dtype=torch.float64).eval()  # whose answers are the same in any batch
@@ -92,6 +93,14 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         examples = load_inputs(x, graph_of(self.spec_, "float64"))
         (said,) = predictions(self._precise, self._objective, examples, self.batch_size).values()
         return said
+
+
+def _weights(given: Any, x: Array) -> Array | None:
+    """How much each row counts. Raises `ValueError`, as scikit-learn's own do."""
+    if given is None:
+        return None
+    weights: Array = _check_sample_weight(given, x, ensure_non_negative=True)
+    return weights
 
 
 class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -129,14 +138,20 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]  # scikit-l
         True
     """
 
-    def fit(self, X: Any, y: Any) -> Classifier:  # noqa: N803  # as scikit-learn calls it
-        """Trains the network on rows of numbers and their classes, and gives itself."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Classifier:  # noqa: N803  # as scikit-learn calls it
+        """Trains the network on rows of numbers and their classes, and gives itself.
+
+        ``sample_weight``, (rows,), says how much each row counts, relative to their mean: that the loss outweighs the
+        penalties no more where all weigh more.
+        """
         x, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"Classifier can't train when only one class is present: {self.classes_[0]}")
-        return self._fit(x, numbers, {"features": x.shape[1], "classes": len(self.classes_)})
+        weights = _weights(sample_weight, x)
+        counted = np.unique(numbers if weights is None else numbers[weights > 0])
+        if len(counted) < 2:
+            raise ValueError(f"Classifier can't train when only one class is present: {self.classes_[counted[:1]]}")
+        return self._fit(x, numbers, weights, {"features": x.shape[1], "classes": len(self.classes_)})
 
     def predict_proba(self, X: Any) -> Array:  # noqa: N803  # as scikit-learn calls it
         """The probabilities of the classes, (rows, classes), in the order of ``classes_``."""
@@ -165,11 +180,15 @@ class Regressor(RegressorMixin, _Estimator):  # type: ignore[misc]  # scikit-lea
         (3,)
     """
 
-    def fit(self, X: Any, y: Any) -> Regressor:  # noqa: N803  # as scikit-learn calls it
-        """Trains the network on rows of numbers and their quantities, (rows,) or (rows, targets), and gives itself."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Regressor:  # noqa: N803  # as scikit-learn calls it
+        """Trains the network on rows of numbers and their quantities, (rows,) or (rows, targets), and gives itself.
+
+        ``sample_weight`` is as for `Classifier`.
+        """
         x, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         targets = y.astype(np.float32)
-        return self._fit(x, targets, {"features": x.shape[1], "targets": 1 if y.ndim == 1 else y.shape[1]})
+        sizes = {"features": x.shape[1], "targets": 1 if y.ndim == 1 else y.shape[1]}
+        return self._fit(x, targets, _weights(sample_weight, x), sizes)
 
     def predict(self, X: Any) -> Array:  # noqa: N803  # as scikit-learn calls it
         """The quantities of each row, (rows,), or (rows, targets)."""

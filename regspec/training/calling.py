@@ -5,20 +5,51 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from rich.console import Console
 
 from regspec.graph.loading import AnySpec, load
 from regspec.text.document import document_of
-from regspec.text.problems import needing
+from regspec.text.problems import Problem, RegspecError, needing
 from regspec.training.options.file import SECTIONS, read_training
 from regspec.training.options.options import IN_MEMORY, Option, Options
 
 if TYPE_CHECKING:
+    from regspec.training.runs.folds import Folds
     from regspec.training.runs.trained import Run
 
 ARGUMENTS = "<arguments>"  # what messages call them
+
+
+@overload
+def train(
+    spec: AnySpec,
+    data: Any,
+    *,
+    outputs: Mapping[str, Mapping[str, Any]] | None = None,
+    sample_weight: Any = None,
+    folds: None = None,
+    folder: str | Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Run: ...
+
+
+@overload
+def train(
+    spec: AnySpec,
+    data: Any,
+    *,
+    outputs: Mapping[str, Mapping[str, Any]] | None = None,
+    sample_weight: Any = None,
+    folds: int,
+    folder: str | Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Folds: ...
 
 
 def train(
@@ -26,11 +57,13 @@ def train(
     data: Any,
     *,
     outputs: Mapping[str, Mapping[str, Any]] | None = None,
+    sample_weight: Any = None,
+    folds: int | None = None,
     folder: str | Path | None = None,
     parameters: Mapping[str, Any] | None = None,
     quiet: bool = False,
     **options: Any,
-) -> Run:
+) -> Run | Folds:
     """A run: the spec's model, trained on data with its penalties, in a folder as `regspec train` writes it.
 
     Args:
@@ -38,15 +71,19 @@ def train(
         data: What the command line takes, ``"digits"``, ``"prices.csv"``, ``"package.module:function"``; or in memory:
 
             - a pair (inputs, targets), or four with a held-out pair: arrays, tensors, and several of these in a list or
-              by the names of inputs and outputs;
+              by the names of inputs and outputs; with weights of the examples after each pair, three or six;
             - a mapping of arrays, whose keys are the names of inputs and outputs, or ``x`` and ``y``, or of paths of
               ``.npy`` files; memory-mapped arrays stay in their files but for a batch;
             - a frame of polars or pandas, whose columns are as those of a table: ``target`` names that of the target;
             - a torch ``Dataset`` with a length, or two, the second of which is held out: items are (input, target), all
               inputs and then all targets, or mappings by name; or one of Hugging Face's, with its columns by name;
             - a ``DataLoader``, an ``IterableDataset``, or a function that gives an iterator of batches anew for each
-              epoch, with what is held out after it: ``(loader, dataset)``.
+              epoch, with what is held out after it: ``(loader, dataset)``;
+            - a ``LightningDataModule``, whose loaders these are.
         outputs: How each output learns: ``{"price": {"loss": "huber", "weight": 0.3}}``.
+        sample_weight: How much each example to train on counts in the losses, (examples,), for data in memory that do
+            not say it themselves; none below 0.
+        folds: Trains so many runs, each of which holds out another part of the data, and gives a `Folds` of them.
         folder: Where the run lies, which must be empty or not be there; one of its own under ``runs`` when absent.
         parameters: Values of the spec's parameters in place of its defaults.
         quiet: Whether nothing is printed.
@@ -69,14 +106,23 @@ def train(
         ['more']
     """
     with needing("train", "train"):
-        from regspec.training.loop import run
+        from regspec.training.data import memory
+        from regspec.training.loop import folding, run
     is_named = isinstance(data, (str, Path))
+    if folds is not None:
+        options["folds"] = folds
     said = {**options, "data": str(data) if is_named else IN_MEMORY, **({"outputs": outputs} if outputs else {})}
     given, place = None if is_named else data, None if folder is None else Path(folder)
+    if sample_weight is not None:
+        if is_named:
+            what = f"sample_weight is for data in memory, and not for '{data}'"
+            raise RegspecError(Problem(what, "a column is said by columns={'w': 'weight'}; or an array sample_weight"))
+        given = memory.Weighted(data, sample_weight)
     console = Console(file=io.StringIO()) if quiet else None
     made, chosen = load(spec, parameters=parameters), _options(said)
     try:
-        return run.train(made, chosen, place, given=given, console=console)
+        trained = run.train if chosen.folds is None or chosen.fold is not None else folding.train
+        return trained(made, chosen, place, given=given, console=console)
     except SystemExit:  # with which the command line ends
         raise KeyboardInterrupt from None
 

@@ -13,16 +13,22 @@ from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError, did_you_mean
 from regspec.training.data.wanted import Array, Columns, Names, Wanted
 
+WEIGHTS = "sample_weight"  # the array that says how much each example counts
 DIVIDED = {"digits": 16}  # bundled sets whose inputs are divided: the digits' pixels go from 0 to 16
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """The inputs by their names, finite numbers, and the targets by the outputs' names, numbers or words."""
+    """The inputs by their names, finite numbers, and the targets by the outputs' names, numbers or words.
+
+    ``weights`` say how much each example counts, float32 and none below 0; ``groups`` what it belongs to.
+    """
 
     inputs: Mapping[str, Array]
     targets: Mapping[str, Array]
     columns: Columns | None = None  # of the table that they are from
+    weights: Array | None = None
+    groups: Array | None = None
 
 
 def bundled(name: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Arrays], Names]:
@@ -42,23 +48,26 @@ def npz(path: str, graph: Graph, wanted: Sequence[Wanted]) -> Arrays:
             stored, goals, missing = _keys(file.files, graph, wanted)
             found = {} if missing else {name: file[key] for name, key in stored.items()}
             targets = {} if missing else {name: file[key] for name, key in goals.items()}
+            own = (*stored.values(), *goals.values())
+            weights = file[WEIGHTS] if wanted and WEIGHTS in file.files and WEIGHTS not in own else None
     except OSError as error:
         raise RegspecError(Problem(f"can't be read: {error.strerror or error}", path=path)) from None
     except Exception as error:  # of a file that is no .npz, NumPy and zipfile raise many
         raise RegspecError(Problem(f"can't be read as .npz: {error or type(error).__name__}", path=path)) from None
     if missing:
         raise RegspecError(replace(missing, what=f"has {missing.what}", path=path))
-    return checked(found, targets, graph, path, wanted)
+    return checked(found, targets, graph, path, wanted, weights=weights)
 
 
 def by_name(
     given: Mapping[str, Any], graph: Graph, source: str, wanted: Sequence[Wanted], rows: Sequence[int] | None = None
 ) -> Arrays:
     """The arrays of a mapping, by the names that they have in an ``.npz``."""
-    inputs, targets = (
-        {name: given[key] for name, key in keys.items()} for keys in keys_of([*given], graph, source, wanted)
-    )
-    return checked(inputs, targets, graph, source, wanted, rows)
+    keys = keys_of([*given], graph, source, wanted)
+    inputs, targets = ({name: given[key] for name, key in own.items()} for own in keys)
+    is_taken = not wanted or any(WEIGHTS in own.values() for own in keys)
+    weights = None if is_taken else given.get(WEIGHTS)
+    return checked(inputs, targets, graph, source, wanted, rows, weights=weights)
 
 
 def keys_of(
@@ -97,10 +106,12 @@ def checked(
     source: str,
     wanted: Sequence[Wanted],
     rows: Sequence[int] | None = None,
+    *,
+    weights: Any = None,
 ) -> Arrays:
     """Inputs and targets by name, in a list, or the only one: as finite numbers, one row for each example.
 
-    ``rows`` are the numbers of the examples, where these are some of more.
+    ``rows`` are the numbers of the examples, where these are some of more; ``weights`` those that examples have.
     """
     names = [x.source for x in graph.inputs]
     if not isinstance(inputs, Mapping):
@@ -116,7 +127,31 @@ def checked(
     arrays = {name: _numbers(inputs[name], f"for '{name}'", source, rows) for name in names}
     goals = targets_of(targets, arrays, source, wanted, rows)
     check_counts({name: len(array) for name, array in arrays.items()}, goals, source)
-    return Arrays(arrays, goals)
+    made = Arrays(arrays, goals)
+    return made if weights is None else weighted(made, weights, source, rows)
+
+
+def weighted(part: Arrays, weights: Any, source: str, rows: Sequence[int] | None = None) -> Arrays:
+    """A part whose examples count as much as weights say; those in a file stay there, and are checked in batches.
+
+    Raises:
+        RegspecError: where they are not one number for each example, finite and none below 0.
+    """
+    array = _numbers(weights, f"of '{WEIGHTS}'", source, rows)
+    array = array[:, 0] if array.shape[1:] == (1,) else array
+    count = len(next(iter((part.inputs or part.targets).values())))
+    if array.ndim > 1 or len(array) != count:
+        what = f"'{WEIGHTS}' of '{source}' is {array.shape}, but there are {count} examples"
+        raise RegspecError(Problem(what, "it has one number for each example"))
+    if isinstance(array, np.memmap):
+        return replace(part, weights=array)
+    if (array < 0).any():
+        row = int(np.argmax(array < 0))
+        what = f"'{WEIGHTS}' of '{source}' is {array[row]} in example {row if rows is None else rows[row]}"
+        raise RegspecError(Problem(f"{what}, counted from 0, but a weight is at least 0"))
+    if rows is None and not array.any():
+        raise RegspecError(Problem(f"'{WEIGHTS}' of '{source}' is 0 everywhere: nothing would be learned"))
+    return replace(part, weights=array.astype(np.float32))
 
 
 def check_counts(inputs: Mapping[str, int], targets: Mapping[str, Array], source: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.data import texts
 from regspec.training.options.columns import ColumnSection, Part
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A column with what was found in its training part. It gives float64 numbers, or int64 codes."""
+    """A column with what was found in its training part. It gives float64 numbers, or int64 codes or words' numbers."""
 
     name: str
     said: ColumnSection
@@ -44,6 +45,13 @@ class Fitted:
         }
         return {"name": self.name, **plain}
 
+    @property
+    def limit(self) -> int | None:
+        """The number that is above all those that it gives, where these are codes or words' numbers."""
+        if self.said.text:
+            return len(self.words) + texts.FIRST
+        return len(self.words) + 1 if self.said.codes else None
+
     @classmethod
     def of_dict(cls, data: Mapping[str, Any]) -> Fitted:
         """The column of plain data."""
@@ -53,6 +61,8 @@ class Fitted:
 
     def numbers(self, column: polars.Series, where: Any) -> Array:
         """The numbers of a column, (rows, width). Raises `RegspecError` for a value that is none."""
+        if self.said.text:
+            return texts.numbers(_texts(column), self.words, self.said.text.length)
         column = _filled(_read(column, self.said, where), self.gap, where)
         if self.said.one_hot:
             return np.stack([(column == word).to_numpy() for word in self.words], 1).astype(np.float64)
@@ -75,6 +85,8 @@ def fitted(name: str, column: polars.Series, said: ColumnSection, rows: Array, w
     """
     import sklearn.preprocessing as preprocessing
 
+    if said.text:
+        return Fitted(name, said, words=texts.vocabulary(_texts(column)[rows], said.text.vocabulary))
     whole = _read(column, said, where)
     part = whole[rows]
     gap = _gap(part, said, name)
@@ -153,6 +165,16 @@ def _words(column: polars.Series) -> polars.Series:
     return (
         pl.select(pl.when(lower.is_in(["true", "false"])).then(lower).otherwise(words)).to_series().alias(column.name)
     )
+
+
+def _texts(column: polars.Series) -> polars.Series:
+    """A column's texts; null where there is none."""
+    import polars as pl
+
+    column = cleaned(column)
+    if column.dtype not in (pl.String, pl.Null):
+        raise no_such(column, "texts")
+    return column.cast(pl.String)
 
 
 def _dates(column: polars.Series, where: Any) -> polars.Series:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset, de
 from regspec.graph.network import Graph
 from regspec.language.registration import code_of_the_user
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.arrays import Arrays, by_name, checked, keys_of, targets_of
+from regspec.training.data.arrays import WEIGHTS, Arrays, by_name, checked, keys_of, targets_of
 from regspec.training.data.wanted import Array, Names, Wanted
 
 
@@ -20,7 +20,7 @@ from regspec.training.data.wanted import Array, Names, Wanted
 class Items:
     """A torch `Dataset` with a length, of items that torch's ``default_collate`` makes a batch of.
 
-    An item is (input, target), or all inputs and then all targets, or these by name.
+    An item is (input, target), or all inputs and then all targets, or these by name; with a weight after them.
     """
 
     dataset: Any
@@ -77,7 +77,8 @@ class Columned:
         """These examples."""
         inputs, targets = keys_of(self.dataset.column_names, graph, self.name, wanted)
         with code_of_the_user(f"'{self.name}' does not give its rows"):
-            columns = self._only({*inputs.values(), *targets.values()})[[*rows]]
+            weights = {WEIGHTS} & {*self.dataset.column_names} if wanted else set()
+            columns = self._only({*inputs.values(), *targets.values(), *weights})[[*rows]]
         return by_name(columns, graph, self.name, wanted, rows)
 
     def _only(self, names: set[str]) -> Any:
@@ -96,7 +97,7 @@ class Columned:
 
 
 def batch_of(batch: Any, graph: Graph, source: str, wanted: Sequence[Wanted], rows: Sequence[int]) -> Arrays:
-    """The inputs and targets of a batch: a mapping, a pair, or all inputs and then all targets.
+    """The inputs and targets of a batch: a mapping, a pair, or all inputs and then all targets; weights may follow.
 
     Args:
         batch: as collated.
@@ -113,13 +114,24 @@ def batch_of(batch: Any, graph: Graph, source: str, wanted: Sequence[Wanted], ro
     count = len(graph.inputs)
     if not isinstance(batch, (tuple, list)):
         return checked(batch, {}, graph, source, wanted, rows)
+    weights = None
+    if len(wanted) == len(graph.outputs) and len(batch) == _width(batch, graph, wanted) + 1:
+        *batch, weights = batch  # where some outputs only learn, what follows may be another's target
     if len(batch) == 2 and (count == 1 or isinstance(batch[0], (tuple, list, Mapping))):
         inputs, targets = batch
     else:
         inputs, targets = batch[:count], batch[count:]
         inputs = inputs[0] if count == 1 and inputs else inputs
         targets = targets[0] if len(targets) == 1 else targets or {}
-    return checked(inputs, targets if wanted else {}, graph, source, wanted, rows)
+    return checked(inputs, targets if wanted else {}, graph, source, wanted, rows, weights=weights)
+
+
+def _width(batch: Sequence[Any], graph: Graph, wanted: Sequence[Wanted]) -> int:
+    """How many parts a batch has without weights: two of a pair, or one for each input and target."""
+    if any(isinstance(each, (tuple, list, Mapping)) for each in batch[:2]):
+        return 2
+    inputs = {x.source for x in graph.inputs}
+    return len(inputs) + max(1, sum(each.said.target not in inputs for each in wanted))
 
 
 def dataset_in(data: Any, name: str) -> Items | Columned | None:

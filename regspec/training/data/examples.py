@@ -23,14 +23,14 @@ class Examples(Protocol):
     def targets(self) -> tuple[Tensor, ...]: ...
 
     @property
-    def learned(self) -> int:
-        """How many targets come with a batch: one for each output that learns, or none."""
+    def input_count(self) -> int:
+        """How many inputs a batch begins with."""
         ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
-        """The inputs of these examples in the model's order, and then their targets."""
+        """The inputs of these examples in the model's order, their targets, and their weights if they have some."""
         ...
 
 
@@ -40,23 +40,50 @@ class InMemory:
 
     inputs: tuple[Tensor, ...]
     targets: tuple[Tensor, ...]
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs[0])
 
     @property
-    def learned(self) -> int:
-        return len(self.targets)
+    def input_count(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def _all(self) -> tuple[Tensor, ...]:
+        return (*self.inputs, *self.targets, *weights_last(self.weights))
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         if isinstance(rows, range) and rows.step == 1:  # a slice, which copies nothing
-            return tuple(each[rows.start : rows.stop] for each in (*self.inputs, *self.targets))
+            return tuple(each[rows.start : rows.stop] for each in self._all)
         index = torch.as_tensor(rows)
-        return tuple(each.index_select(0, index) for each in (*self.inputs, *self.targets))
+        return tuple(each.index_select(0, index) for each in self._all)
 
     def part(self, rows: Tensor) -> InMemory:
         """The examples of these rows."""
-        return InMemory(tuple(each[rows] for each in self.inputs), tuple(each[rows] for each in self.targets))
+        inputs, targets = (tuple(each[rows] for each in own) for own in (self.inputs, self.targets))
+        return InMemory(inputs, targets, None if self.weights is None else self.weights[rows])
+
+
+def weights_last(weights: Tensor | None) -> tuple[Tensor, ...]:
+    """What stands at the end of a batch: the weights of its examples, if they have some."""
+    return () if weights is None else (weights,)
+
+
+@dataclass(frozen=True)
+class Parted:
+    """A batch in its parts."""
+
+    inputs: tuple[Tensor, ...]
+    targets: tuple[Tensor, ...]
+    weights: Tensor | None
+
+    @classmethod
+    def of(cls, batch: Sequence[Tensor], inputs: int, targets: int) -> Parted:
+        """A batch that begins with so many inputs and targets; what follows are the weights of its examples."""
+        own = (*batch,)
+        rest = own[inputs + targets :]
+        return cls(own[:inputs], own[inputs : inputs + targets], rest[0] if rest else None)
 
 
 @dataclass(frozen=True)
@@ -67,6 +94,7 @@ class Data:
     held_out: Examples
     targets: tuple[Target, ...]
     columns: Columns | None = None  # of the table that they are from
+    is_weighted: bool = False  # whether those to train on count more or less
 
     @property
     def is_classification(self) -> bool:

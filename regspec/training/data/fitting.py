@@ -16,7 +16,7 @@ from regspec.targets.torch.program import Program, block_of, program_of
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.arrays import Arrays
 from regspec.training.data.images import Files
-from regspec.training.data.wanted import Array, Wanted
+from regspec.training.data.wanted import Array, Columns, Wanted
 
 # methods of a tensor that keep its numbers, and at most move them
 MOVES = {"reshape", "permute", "unsqueeze", "squeeze", "flatten", "long", "int", *CASTS.values()}
@@ -54,6 +54,21 @@ def fitted_inputs(
         _fitted(shaped(arrays[x.source], x, source), x, own, source, rows)
         for x, own in zip(graph.inputs, bounds, strict=True)
     )
+
+
+def check_codes(columns: Columns | None, graph: Graph, source: str) -> None:
+    """Raises `RegspecError` where an input takes fewer indices than a column of words has numbers."""
+    fitted = {} if columns is None else {each.name: each for each in columns.fitted}
+    if columns is None or not any(each.limit for each in fitted.values()):
+        return
+    for x, bounds in zip(graph.inputs, index_bounds(program_of(graph)), strict=True):
+        for each in (fitted[name] for name in columns.inputs.get(x.source, ()) if name in fitted):
+            if bounds is None or each.limit is None or each.limit <= bounds.limit:
+                continue
+            given = f"column '{each.name}' has the numbers 0 to {each.limit - 1}"
+            less = f", or --columns.{each.name}.text '{{vocabulary: {bounds.limit}, …}}'" if each.said.text else ""
+            what = f"{given}, but the spec takes indices below {bounds.limit} for '{x.source}'"
+            raise RegspecError(Problem(what, f"input_dim: {each.limit}{less}", source))
 
 
 def goal_in(part: Arrays | Files, wanted: Wanted, source: str) -> Array:

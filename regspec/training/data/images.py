@@ -66,23 +66,33 @@ class Images:
         return len(self.files)
 
     @property
-    def learned(self) -> int:
-        return len(self.targets)
+    def input_count(self) -> int:
+        return 1
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
-        decoded = _parallel(lambda row: _decoded(self.files[row], self.form), rows)
-        batch = torch.from_numpy(np.stack(decoded))
-        if self.form.axes is not None:
-            batch = (batch if batch.ndim == 4 else batch.unsqueeze(-1)).permute(self.form.axes).contiguous()
-        if self.form.dtype.is_floating_point:
-            batch = (batch.float() / 255).to(self.form.dtype)
         targets = (each.index_select(0, torch.as_tensor(rows)) for each in self.targets)
-        return batch.to(self.form.dtype), *targets
+        return decoded([self.files[row] for row in rows], self.form), *targets
 
     def part(self, rows: Tensor) -> Images:
         """The examples of these rows."""
         targets = tuple(each[rows] for each in self.targets)
         return Images(tuple(self.files[row] for row in rows.tolist()), targets, self.form)
+
+
+def decoded(files: Sequence[Path], form: Form) -> Tensor:
+    """Images as an input takes them. Raises `RegspecError` for one that is broken."""
+    batch = torch.from_numpy(np.stack(_parallel(lambda file: _decoded(file, form), files)))
+    if form.axes is not None:
+        batch = (batch if batch.ndim == 4 else batch.unsqueeze(-1)).permute(form.axes).contiguous()
+    if form.dtype.is_floating_point:
+        batch = (batch.float() / 255).to(form.dtype)
+    return batch.to(form.dtype)
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The folder, or the folders in it of what is trained on and of what is held out."""
+    held_out = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
+    return [folder] if held_out is None or not (folder / "train").is_dir() else [folder / "train", held_out]
 
 
 def form_of(graph: Graph, source: str) -> Form:
@@ -118,16 +128,14 @@ def read_images(source: str, graph: Graph, wanted: Sequence[Wanted], names: Name
     if len(wanted) > 1 or wanted[0].said.target is not None:
         outputs = ", ".join(each.name for each in wanted)
         what = f"the images in '{source}' have a class each, for one output, but there are targets for {outputs}"
-        raise RegspecError(Problem(what, f"say which output it is: --outputs.{wanted[0].name}.loss cross_entropy"))
-    folder = Path(source)
-    held_out = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
-    has_parts = held_out is not None and (folder / "train").is_dir()
-    train = folder / "train" if has_parts else folder
+        hint = f"say which output it is, --outputs.{wanted[0].name}.loss cross_entropy; or learn the input alone"
+        raise RegspecError(Problem(what, hint))
+    train, *others = parts_of(Path(source))
     parts = [_by_class(train)]
     if names is not None:
         _check_classes(parts[0], names, train, "the data to train on have")
     names = names or tuple(parts[0])
-    if has_parts and held_out is not None:
+    for held_out in others:
         parts.append(_by_class(held_out))
         _check_classes(parts[1], names, held_out, f"'{train}' has")
     _check_all(file for part in parts for files in part.values() for file in files)

@@ -11,7 +11,7 @@ from regspec.training.data.encoding import encoded
 from regspec.training.data.examples import Examples
 from regspec.training.data.fitting import goal_in
 from regspec.training.data.lazy import Lazy, Source
-from regspec.training.data.loading import examples_of, name_of, read
+from regspec.training.data.loading import examples_of, name_of, read, whole
 from regspec.training.data.streams import Stream, Streamed
 from regspec.training.data.targets import Target
 from regspec.training.data.wanted import Columns
@@ -30,11 +30,12 @@ def load_inputs(source: Any, graph: Graph, columns: Columns | None = None) -> Ex
         RegspecError: where the source can't be read, or does not fit the model.
     """
     parts, _ = read(source, graph, (), columns)
-    if isinstance(parts[0], Stream):
-        return Streamed.of(parts[0], graph, ())
-    if isinstance(parts[0], Source):
-        return Lazy.of(parts[0], graph, ()).checked()
-    return examples_of(parts[0], (), graph, name_of(source))
+    part = whole(parts[0])
+    if isinstance(part, Stream):
+        return Streamed.of(part, graph, ())
+    if isinstance(part, Source):
+        return Lazy.of(part, graph, ()).checked()
+    return examples_of(part, (), graph, name_of(source))
 
 
 def load_known(source: Any, graph: Graph, targets: Sequence[Target], columns: Columns | None = None) -> Examples:
@@ -50,7 +51,7 @@ def load_known(source: Any, graph: Graph, targets: Sequence[Target], columns: Co
         RegspecError: where the source can't be read, does not fit the model, or has a class that training did not.
     """
     parts, names = read(source, graph, [each.wanted for each in targets], columns)
-    part, name = parts[-1], name_of(source)
+    part, name = whole(parts[-1]), name_of(source)
     if isinstance(part, Stream):
         return Streamed.of(part, graph, targets, is_training=False)
     if isinstance(part, Source):

@@ -6,7 +6,7 @@ Each batch is checked as it comes, because nobody has seen all of them before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -93,15 +93,19 @@ class Lazy:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def part(self, rows: Tensor) -> Lazy:
+        """The examples of these rows."""
+        return replace(self, rows=self.rows[rows])
+
     @property
-    def learned(self) -> int:
-        return len(self.goals)
+    def input_count(self) -> int:
+        return len(self.graph.inputs)
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         own = self.rows[torch.as_tensor(rows, dtype=torch.int64)].tolist()
         part = self.source.part(own, self.graph, [each.wanted for each in self.goals])
         inputs = fitted_inputs(part.inputs, self.graph, self.source.name, self.bounds, own)
-        return *inputs, *self._encoded(part, own)
+        return *inputs, *self._encoded(part, own), *weights_of(part)
 
     def _encoded(self, part: Arrays, rows: Sequence[int]) -> Iterator[Tensor]:
         for each in self.goals:
@@ -128,6 +132,11 @@ class Lazy:
         for start in range(0, len(self), size) if size else ():
             self[range(start, min(len(self), start + size))]  # which checks, and is forgotten
         return self
+
+
+def weights_of(part: Arrays) -> tuple[Tensor, ...]:
+    """What stands at the end of a batch: the weights of its examples, if they have some."""
+    return () if part.weights is None else (torch.from_numpy(part.weights),)
 
 
 def data_of(parts: Sequence[Source], graph: Graph, wanted: Sequence[Wanted], divided: Division) -> Data:
@@ -161,4 +170,5 @@ def data_of(parts: Sequence[Source], graph: Graph, wanted: Sequence[Wanted], div
     train, held_out = (
         Lazy.of(each, graph, targets, own) for each, own in zip((parts[0], parts[-1]), rows, strict=True)
     )
-    return Data(train, held_out, targets)
+    is_weighted = first.part([0], graph, wanted).weights is not None
+    return Data(train, held_out, targets, is_weighted=is_weighted)

@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from regspec.graph.network import Graph
 from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.training.data import arrays, images, lazy, mapped, memory, streams, tables
+from regspec.training.data import arrays, images, lazy, mapped, memory, pictures, streams, tables
 from regspec.training.data.columns import Fitted
+from regspec.training.data.division import Fold, division
 from regspec.training.data.examples import Data, InMemory
-from regspec.training.data.fitting import fitted_inputs, goal_in
+from regspec.training.data.fitting import check_codes, fitted_inputs, goal_in
 from regspec.training.data.streams import Stream
 from regspec.training.data.targets import fitted_target
 from regspec.training.data.wanted import Columns, Names, Wanted, wanted_outputs
@@ -26,7 +26,6 @@ from regspec.training.options.options import BUNDLED, IN_MEMORY
 from regspec.training.options.outputs import OutputSection
 from regspec.views.summary import plural
 
-HELD_OUT = 0.2
 Stored = arrays.Arrays | images.Files
 Part = Stored | lazy.Source | Stream
 
@@ -41,6 +40,7 @@ def load_data(
     columns: Mapping[str, ColumnSection] | None = None,
     seed: int = 0,
     batch_size: int = 64,
+    fold: Fold | None = None,
 ) -> Data:
     """The data of a source, for a model's inputs; a fifth is held out unless the source says otherwise.
 
@@ -61,7 +61,7 @@ def load_data(
             - a folder with a folder of images for each class, or with ``train`` and ``val`` (or ``test``) that have
               them. Images get the input's channels (1: grey, 3: RGB, 4: RGBA) and its size, by bilinear
               interpolation; their numbers are 0 to 1 in an input of floating-point numbers, and 0 to 255 in one of
-              whole numbers;
+              whole numbers. A model that learns its input takes all images that are there, without classes;
             - ``package.module:function``, which gives data as `regspec.train` takes them in memory, or yields batches;
             - or data in memory, as `regspec.train` takes them.
         graph: The model's graph.
@@ -71,6 +71,7 @@ def load_data(
         columns: What becomes of columns of a table that are not taken as they are.
         seed: Which examples are held out; of classes, the same share of each.
         batch_size: Of a stream of items, how many are put together.
+        fold: Which of several parts is held out, in place of a fifth.
 
     Raises:
         RegspecError: where the source can't be read, or does not fit the model.
@@ -82,6 +83,8 @@ def load_data(
         sources = [name_of(source), validation]
         parts = [*parts, _held_out(validation, sources[0], parts, names, graph, wanted)]
     source = sources[0]
+    if fold is not None:
+        _check_folds(parts, source, validation)
     if any(isinstance(each, Stream) for each in parts):
         given = [replace(each, size=batch_size) if isinstance(each, Stream) else each for each in parts]
         return streams.data_of([each for each in given if isinstance(each, (Stream, lazy.Source))], graph, wanted)
@@ -91,7 +94,7 @@ def load_data(
         what = ", too few to hold some out" if len(parts) == 1 else " to train on or to hold out"
         raise RegspecError(Problem(f"'{source}' has {plural(number, 'example', 'examples')}{what}"))
     if rows_of := [each for each in counted if isinstance(each, lazy.Source)]:
-        return lazy.data_of(rows_of, graph, wanted, lambda targets: _division(targets, seed))
+        return lazy.data_of(rows_of, graph, wanted, lambda targets: division(targets, source, seed, fold))
     stored = [each for each in counted if not isinstance(each, lazy.Source)]
     fitted = [
         fitted_target(
@@ -100,14 +103,39 @@ def load_data(
         for each in wanted
     ]
     goals = [tuple(tensors[index] for tensors, _ in fitted) for index in range(len(stored))]
-    rows = _division(goals[0], seed) if len(stored) == 1 else [torch.arange(len(goals[0][0]))]
-    stored = _with_inputs(stored, rows[0])
-    examples = [examples_of(part, goal, graph, own) for own, part, goal in zip(sources, stored, goals, strict=False)]
+    groups = stored[0].groups if isinstance(stored[0], arrays.Arrays) else None
+    rows = [torch.arange(len(goals[0][0]))]
+    if len(stored) == 1:
+        rows = division(goals[0], source, seed, fold, groups)
+    made = _with_inputs(stored, rows[0])
+    targets = tuple(target for _, target in fitted)
+    first = made[0].arrays if isinstance(made[0], mapped.Mapped) else made[0]
+    check_codes(first.columns if isinstance(first, arrays.Arrays) else None, graph, source)
+    examples = [
+        lazy.Lazy.of(part, graph, targets).checked()
+        if isinstance(part, mapped.Mapped)
+        else examples_of(part, goal, graph, own)
+        for own, part, goal in zip(sources, made, goals, strict=False)
+    ]
     if len(examples) == 1:
         examples = [examples[0].part(each) for each in rows]
     train, held_out = examples
-    known = stored[0].columns if isinstance(stored[0], arrays.Arrays) else None
-    return Data(train, held_out, tuple(target for _, target in fitted), known)
+    if isinstance(first, images.Files):
+        return Data(train, held_out, targets)
+    return Data(train, held_out, targets, first.columns, first.weights is not None)
+
+
+def _check_folds(parts: Sequence[Part], source: str, validation: str | None) -> None:
+    """Raises where what is held out is said otherwise, or can't be divided."""
+    if validation is not None:
+        what = f"--folds hold out each example once, and --validation holds out '{validation}'"
+        raise RegspecError(Problem(what, "leave out one of them"))
+    if any(isinstance(each, Stream) for each in parts):
+        what = f"'{source}' gives batch after batch, which can't be divided into folds"
+        raise RegspecError(Problem(what, "a torch Dataset with a length can"))
+    if len(parts) > 1:
+        what = f"'{source}' has a part that is held out already, and --folds hold out each example once"
+        raise RegspecError(Problem(what, "leave out --folds, or give all examples in one part"))
 
 
 def _count(part: Stored | lazy.Source) -> int:
@@ -115,13 +143,14 @@ def _count(part: Stored | lazy.Source) -> int:
     return len(part) if isinstance(part, lazy.Source) else min(map(len, part.targets.values()))
 
 
-def _with_inputs(parts: Sequence[Stored], rows: Tensor) -> list[Stored]:
+def _with_inputs(parts: Sequence[Stored], rows: Tensor) -> list[Stored | mapped.Mapped]:
     """The parts of tables with their inputs: columns are fitted on these rows of the first one."""
-    made: list[Stored] = []
+    made: list[Stored | mapped.Mapped] = []
     known: tuple[Fitted, ...] = ()
     for part in parts:
         made.append(part.fitted(rows.numpy(), known) if isinstance(part, tables.Tabular) else part)
-        if isinstance(first := made[0], arrays.Arrays) and first.columns is not None:
+        first = made[0].arrays if isinstance(made[0], mapped.Mapped) else made[0]
+        if isinstance(first, arrays.Arrays) and first.columns is not None:
             known = first.columns.fitted
     return made
 
@@ -159,11 +188,19 @@ def name_of(source: Any) -> str:
     return str(source) if isinstance(source, (str, Path)) else "data"
 
 
+def whole(part: Part) -> Part:
+    """A part with its inputs, where it is a table in which these are not there yet."""
+    if not isinstance(part, tables.Tabular) or part.columns is None:
+        return part
+    return part.fitted(known=part.columns.fitted)
+
+
 def examples_of(part: Stored, goals: tuple[Tensor, ...], graph: Graph, source: str) -> images.Images | InMemory:
     """A part of the data, with the targets of the outputs that learn, as what batches are taken of."""
     if isinstance(part, images.Files):
         return images.Images(part.files, goals, part.form)
-    return InMemory(fitted_inputs(part.inputs, graph, source), goals)
+    weights = None if part.weights is None else torch.from_numpy(part.weights)
+    return InMemory(fitted_inputs(part.inputs, graph, source), goals, weights)
 
 
 def read(
@@ -224,28 +261,18 @@ def _read(
         return arrays.bundled(source, graph, wanted)
     if Path(source).is_dir() and not wanted:
         return [images.images_alone(source, graph)], None
+    if Path(source).is_dir() and all(each.said.target in inputs for each in wanted):
+        return pictures.of_folder(source, graph), None
     if Path(source).is_dir():
         return images.read_images(source, graph, wanted, names)
     if ":" in source:
         result = called(source)
         if isinstance(result, Iterator):  # a generator, which is begun anew for each epoch
             return [Stream(lambda size: called(source), source)], None
-        if not wanted and isinstance(result, tuple) and len(result) in (2, 4):
+        has_targets = isinstance(result, tuple) and len(result) in (2, 3, 4, 6) and len(result) != len(graph.inputs)
+        if not wanted and has_targets:
             result = result[0]  # the targets are not looked at
         return memory.given(result, graph, wanted, columns, source), None
     files = "a .npz, .csv or .parquet file, a folder of images or of .npy files"
     hint = did_you_mean(source, BUNDLED) or f"it may be {', '.join(BUNDLED)}, {files}, or module:function"
     raise RegspecError(Problem(f"'{source}' is no data to train on", hint))
-
-
-def _division(targets: Sequence[Tensor], seed: int) -> list[Tensor]:
-    """The rows to train on and those held out; the same share of each class, where the only target is one."""
-    from sklearn.model_selection import train_test_split
-
-    target = targets[0]
-    is_by_class = len(targets) == 1 and target.ndim == 1 and not target.is_floating_point()
-    counts = target.unique(return_counts=True)[1] if is_by_class else torch.ones(1)
-    # each class needs an example on both sides
-    stratify = target.numpy() if counts.min() > 1 and len(counts) <= HELD_OUT * len(target) else None
-    rows = np.arange(len(target))
-    return [*map(torch.from_numpy, train_test_split(rows, test_size=HELD_OUT, random_state=seed, stratify=stratify))]

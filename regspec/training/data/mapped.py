@@ -44,9 +44,10 @@ class Mapped:
         inputs = {name: array[index] for name, array in self.arrays.inputs.items()}
         own = {id(array) for array in self.arrays.inputs.values()}  # a target that is an input is not read again
         targets = {name: array[index] for name, array in self.arrays.targets.items() if id(array) not in own}
+        weights = None if self.arrays.weights is None else self.arrays.weights[index]
         for array in self._all():
             _release(array)
-        return checked(inputs, targets, graph, self.name, wanted, rows)
+        return checked(inputs, targets, graph, self.name, wanted, rows, weights=weights)
 
     def known(self, graph: Graph, wanted: Sequence[Wanted]) -> Mapping[str, Array] | None:
         """The targets, where they are in memory, or one number an example."""

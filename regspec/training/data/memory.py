@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.arrays import Arrays, by_name, check_counts, checked, targets_of
+from regspec.training.data.arrays import WEIGHTS, Arrays, by_name, check_counts, checked, targets_of, weighted
+from regspec.training.data.datamodules import is_module, loaders_of
 from regspec.training.data.mapped import Mapped, mapped, opened
 from regspec.training.data.streams import Batched, batched_in
 from regspec.training.data.tables import Table, arrays_of
@@ -19,9 +20,18 @@ from regspec.training.data.wanted import Columns, Wanted
 
 NAME = "data"  # what messages call those that are given as an argument
 TOLD = (
-    "it may be (inputs, targets), with or without a held-out pair after them; a mapping of arrays; a frame; or a "
-    "torch Dataset, DataLoader or function of batches, with or without a held-out one after it"
+    "it may be (inputs, targets) or (inputs, targets, weights), alone or twice; a mapping of arrays; a frame; or a "
+    "torch Dataset, DataLoader or function of batches, with or without a held-out one after it; or a "
+    "LightningDataModule"
 )
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Data whose examples to train on count as much as weights say."""
+
+    data: Any
+    weights: Any
 
 
 def given(
@@ -32,8 +42,10 @@ def given(
     Args:
         data: A frame, whose columns are as those of a file; a mapping of arrays, or of paths of ``.npy`` files, whose
             keys are as those of an ``.npz``; a pair (inputs, targets), or two in one tuple, the second of which is held
-            out; or a dataset or a stream of batches, or two. Where no targets are wanted, the inputs alone: an array, a
-            frame, or several in a list or by name.
+            out, with the examples' weights after each pair or none; a dataset or a stream of batches, or two; a data
+            module of Lightning's; or one
+            of these as `Weighted`. Where no targets are wanted, the inputs alone: an array, a frame, or several in a
+            list or by name.
         graph: the model's.
         wanted: the outputs that get targets.
         columns: which columns of a frame are what, where a run has said so before.
@@ -42,6 +54,10 @@ def given(
     Raises:
         RegspecError: where it is none of these, or does not fit the model.
     """
+    if isinstance(data, Weighted):
+        return _weighted(data, graph, wanted, columns, name)
+    if is_module(data):
+        data = loaders_of(data, name, has_targets=bool(wanted))
     if found := batched_in(data, name):
         return found
     if is_frame(data):
@@ -51,14 +67,33 @@ def given(
         return mapped([by_name(arrays, graph, name, wanted)], name)
     if not wanted:
         return mapped([checked(data, {}, graph, name, wanted)], name)
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 4):
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3, 4, 6):
         raise RegspecError(Problem(f"'{name}' is {type(data).__name__}, and no data to train on", TOLD))
-    pairs = [data[:2], *([data[2:]] if data[2:] else [])]
+    size = 3 if len(data) % 3 == 0 else 2
     parts: list[Arrays] = []
-    for inputs, targets in pairs:
-        parts.append(_pair(inputs, targets, graph, wanted, columns, name))
+    for inputs, targets, *weights in (data[start : start + size] for start in range(0, len(data), size)):
+        part = _pair(inputs, targets, graph, wanted, columns, name)
+        parts.append(_with_weights(part, weights[0], name) if weights and weights[0] is not None else part)
         columns = parts[0].columns or columns  # what is held out has the columns of what is trained on
     return mapped(parts, name)
+
+
+def _weighted(
+    data: Weighted, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None, name: str
+) -> Sequence[Arrays | Batched | Mapped]:
+    first, *others = given(data.data, graph, wanted, columns, name)
+    if isinstance(first, Arrays):
+        return [_with_weights(first, data.weights, name), *others]
+    if isinstance(first, Mapped):
+        return [replace(first, arrays=_with_weights(first.arrays, data.weights, name)), *others]
+    what = f"'{WEIGHTS}' is for arrays and frames, but '{name}' gives items or batches"
+    raise RegspecError(Problem(what, "an item is (input, target, weight) then"))
+
+
+def _with_weights(part: Arrays, weights: Any, name: str) -> Arrays:
+    if part.weights is not None:
+        raise RegspecError(Problem(f"'{name}' has weights of its own, beside '{WEIGHTS}'", "leave out one of them"))
+    return weighted(part, weights, name)
 
 
 def _pair(

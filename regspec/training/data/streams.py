@@ -23,7 +23,7 @@ from regspec.training.data.datasets import Columned, Items, batch_of, dataset_in
 from regspec.training.data.encoding import encoded
 from regspec.training.data.examples import Data
 from regspec.training.data.fitting import Bounds, fitted_inputs, goal_in, index_bounds
-from regspec.training.data.lazy import SAMPLE, Lazy, Source
+from regspec.training.data.lazy import SAMPLE, Lazy, Source, weights_of
 from regspec.training.data.targets import Target, fitted_target
 from regspec.training.data.wanted import Names, Wanted
 
@@ -111,8 +111,8 @@ class Streamed:
         return sum(self.sizes)
 
     @property
-    def learned(self) -> int:
-        return len(self.goals)
+    def input_count(self) -> int:
+        return len(self.graph.inputs)
 
     @property
     def targets(self) -> tuple[Tensor, ...]:
@@ -128,7 +128,7 @@ class Streamed:
             goals = (
                 encoded(goal_in(part, each.wanted, name), self.stream.names, each, name, told) for each in self.goals
             )
-            yield *inputs, *goals
+            yield *inputs, *goals, *weights_of(part)
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         found, count = list[tuple[Tensor, ...]](), 0
@@ -164,7 +164,8 @@ def data_of(parts: Sequence[Stream | Source], graph: Graph, wanted: Sequence[Wan
     held_out = Streamed.of(other, graph, targets) if isinstance(other, Stream) else Lazy.of(other, graph, targets)
     if isinstance(held_out, Lazy):
         held_out.checked()
-    return Data(Streamed.of(first, graph, targets), held_out, tuple(targets))
+    is_weighted = any(part.weights is not None for part in seen)
+    return Data(Streamed.of(first, graph, targets), held_out, tuple(targets), is_weighted=is_weighted)
 
 
 def _first(stream: Stream, graph: Graph, wanted: Sequence[Wanted]) -> Iterator[tuple[range, Arrays]]:

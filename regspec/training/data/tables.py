@@ -18,6 +18,8 @@ from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 from regspec.training.data.arrays import Arrays
 from regspec.training.data.columns import Fitted, cleaned, fitted, is_plain, no_such
+from regspec.training.data.mapped import Mapped
+from regspec.training.data.scanned import Scanned
 from regspec.training.data.wanted import Array, Columns, Wanted
 from regspec.training.options.columns import ColumnSection
 
@@ -29,10 +31,10 @@ ENDINGS = (".csv", ".parquet")
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of a file, and where each example stands in it: the numbers of its lines or rows."""
+    """Columns of a file, in memory or not, and where each example stands in it: the numbers of its lines or rows."""
 
     path: str
-    frame: polars.DataFrame
+    frame: polars.DataFrame | Scanned
     unit: str
     places: Sequence[int]
 
@@ -68,6 +70,14 @@ class Table:
         is_whole = not column.dtype.is_float() and not column.dtype.is_decimal() and not wholes.null_count()
         return np.asarray(wholes if is_whole else numbers)
 
+    def words(self, name: str) -> Array:
+        """A column's values as words. Raises `RegspecError` where one is missing."""
+        import polars as pl
+
+        column = cleaned(self.frame[name])
+        self.refuse(name, column.is_null(), "has no value")
+        return column.cast(pl.String).to_numpy().astype(str)
+
     def placed(self, error: RegspecError) -> list[Problem]:
         """The problems of a fault of a column, which are those of this file."""
         return [replace(each, path=self.path) for each in error.problems]
@@ -92,15 +102,20 @@ class Tabular(Arrays):
 
     table: Table | None = None
 
-    def fitted(self, rows: Array, known: Sequence[Fitted] = ()) -> Arrays:
-        """The inputs too, of columns that are fitted on these rows, unless they are ``known`` already.
+    def fitted(self, rows: Array | None = None, known: Sequence[Fitted] = ()) -> Arrays | Mapped:
+        """The inputs too, of columns that are fitted on these rows or all, unless they are ``known`` already.
+
+        Those of a file that may be larger than memory stay in one.
 
         Raises:
             RegspecError: with the faults of all columns.
         """
         assert self.table is not None
         assert self.columns is not None
+        rows = np.arange(len(self.table.frame)) if rows is None else rows
         fits = {each.name: each for each in known}
+        if isinstance(self.table.frame, Scanned):
+            return self._in_files(self.table, self.table.frame, self.columns, rows, fits)
         arrays, problems = dict[str, Array](), Problems()
         for name in dict.fromkeys(name for own in self.columns.inputs.values() for name in own):
             try:
@@ -110,7 +125,35 @@ class Tabular(Arrays):
         if problems:
             raise RegspecError(problems)
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
-        return Arrays(inputs, self.targets, replace(self.columns, fitted=tuple(fits.values())))
+        columns = replace(self.columns, fitted=tuple(fits.values()))
+        return Arrays(inputs, self.targets, columns, self.weights, self.groups)
+
+    def _in_files(self, table: Table, frame: Scanned, columns: Columns, rows: Array, fits: dict[str, Fitted]) -> Mapped:
+        """The inputs in files, some rows written after the other; columns that are fitted are read one by one."""
+        problems = Problems()
+        for name in dict.fromkeys(name for own in columns.inputs.values() for name in own):
+            try:
+                if name not in fits and (said := columns.said.get(name)) is not None:
+                    fits[name] = fitted(name, frame[name], said, rows, partial(table.refuse, name))
+            except RegspecError as error:
+                problems.extend(table.placed(error))
+        if problems:
+            raise RegspecError(problems)
+
+        def numbers(names: Sequence[str], start: int, part: polars.DataFrame) -> Array:
+            chunk = Table(table.path, part, table.unit, range(start + 1, start + 1 + len(part)))
+            try:
+                return np.column_stack([_numbers(chunk, name, None, fits, rows) for name in names])
+            except RegspecError as error:
+                raise RegspecError(chunk.placed(error)) from None
+
+        inputs = {}
+        for name, own in columns.inputs.items():
+            is_whole = all(fits[each].limit if each in fits else frame.schema[each].is_integer() for each in own)
+            dtype = np.int64 if is_whole else np.float64
+            inputs[name] = frame.written(own, partial(numbers, own), dtype, table.path)
+        known = replace(columns, fitted=tuple(fits.values()))
+        return Mapped(Arrays(inputs, self.targets, known, self.weights, self.groups), table.path)
 
 
 def _numbers(table: Table, name: str, said: ColumnSection | None, fits: dict[str, Fitted], rows: Array) -> Array:
@@ -133,6 +176,8 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         columns: what becomes of columns, and which are what, where a run has said so before.
     """
     path, names, columns = table.path, table.frame.columns, columns or Columns()
+    weight = columns.weight or _only(columns.said, "weight")
+    group = _only(columns.said, "group")
     if columns.inputs:
         by_output = {each.name: columns.targets[each.name] for each in wanted if each.name in columns.targets}
         by_input = columns.inputs
@@ -140,8 +185,10 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
     else:
         by_output = _by_output(table, graph, wanted, columns.said)
         taken = {name for own in by_output.values() for name in own}
-        left = [name for name in names if name not in taken and not (name in columns.said and columns.said[name].drop)]
+        left = [name for name in _left(names, columns.said) if name not in taken]
         by_input = _columns(graph, left, path, columns.said)
+    if isinstance(table.frame, Scanned) and any(each.name not in by_output for each in wanted):
+        table = replace(table, frame=table.frame.whole())  # an input that is learned is needed as a whole
     words = {own[0] for own in by_output.values() if len(own) == 1}
     arrays, problems = dict[str, Array](), Problems()
     for name in (name for own in by_output.values() for name in own):
@@ -154,20 +201,60 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         if not problems
         else {}
     )
-    made = Tabular({}, targets, replace(columns, inputs=by_input, targets=by_output), table)
+    weights = None
+    if wanted and weight in names:  # which data to evaluate need not have
+        try:
+            weights = _weights(table, weight)
+        except RegspecError as error:
+            problems.extend(table.placed(error))
+    groups = None
+    if wanted and group in names:
+        try:
+            groups = table.words(group)
+        except RegspecError as error:
+            problems.extend(table.placed(error))
+    columns = replace(columns, inputs=by_input, targets=by_output, weight=weight)
+    made = Tabular({}, targets, columns, weights, groups, table)
     if columns.said and not columns.fitted and not problems:
         if inputs := [each.name for each in wanted if each.name not in by_output]:
             what = f"'{inputs[0]}' learns an input, and of columns of that something is said"
             raise RegspecError(Problem(what, "prepare the table before, or leave out --columns", path=path))
         return made
+    if isinstance(table.frame, Scanned) and not problems:
+        return made
     try:
-        found = made.fitted(np.arange(len(table.frame)), columns.fitted)
+        found = made.fitted(known=columns.fitted)
     except RegspecError as error:
         problems.extend(error.problems)
     if problems:
         raise RegspecError(problems)
+    assert isinstance(found, Arrays)
     goals = {each.name: found.inputs[each.said.target or ""] for each in wanted if each.name not in by_output}
     return replace(found, targets={**targets, **goals})
+
+
+def _only(said: Mapping[str, ColumnSection], word: str) -> str | None:
+    """The column of which a word is said, ``weight`` or ``group``. Raises `RegspecError` for two."""
+    found = [name for name, each in said.items() if getattr(each, word)]
+    if len(found) > 1:
+        raise RegspecError(Problem(f"the columns {' and '.join(found)} are both {word}s", "an example has one"))
+    return found[0] if found else None
+
+
+def _weights(table: Table, name: str) -> Array:
+    """How much each row counts. Raises `RegspecError` for what is no weight."""
+    import polars as pl
+
+    numbers = table.array(name)
+    table.refuse(name, pl.Series(numbers < 0), "has a weight below 0")
+    if not numbers.any():
+        raise RegspecError(Problem(f"column '{name}' has weights that are all 0: nothing would be learned"))
+    return numbers.astype(np.float32)
+
+
+def _left(names: Sequence[str], said: Mapping[str, ColumnSection]) -> list[str]:
+    """The columns that are inputs or targets: neither dropped, nor weights or groups."""
+    return [name for name in names if name not in said or not said[name].is_beside]
 
 
 def _by_output(
@@ -177,10 +264,10 @@ def _by_output(
     path, names = table.path, table.frame.columns
     if unknown := [name for name in said if name not in names]:
         raise RegspecError(_no_column(unknown[0], names, path))
-    left = [name for name in names if name not in said or not said[name].drop]
+    left = _left(names, said)
     own_inputs = {x.source for x in graph.inputs} - {*names}  # which a target may be, too
     found = {
-        each.name: _goals(each, left, path, is_only=len(wanted) == 1)
+        each.name: _goals(each, left if each.said.target is None else names, path, is_only=len(wanted) == 1)
         for each in wanted
         if each.said.target not in own_inputs
     }
@@ -273,10 +360,11 @@ def _csv(path: str) -> Table:
 
 
 def _parquet(path: str) -> Table:
-    content = _content(path)
+    _check_opens(path)
     pl = _polars(path)
     try:
-        frame = pl.read_parquet(content)
+        scanned = Scanned(path)
+        frame = scanned if scanned.is_large else scanned.whole()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         what = str(error).partition("\n")[0]
         raise RegspecError(Problem(f"can't be read as parquet: {what}", path=path)) from None
@@ -288,6 +376,14 @@ def _parquet(path: str) -> Table:
 def _content(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
+    except OSError as error:
+        raise RegspecError(Problem(f"can't be read: {error.strerror}", path=path)) from None
+
+
+def _check_opens(path: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
     except OSError as error:
         raise RegspecError(Problem(f"can't be read: {error.strerror}", path=path)) from None
 

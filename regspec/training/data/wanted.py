@@ -29,6 +29,7 @@ class Columns:
     targets: Mapping[str, Sequence[str]] = field(default_factory=dict)
     said: Mapping[str, ColumnSection] = field(default_factory=dict)
     fitted: tuple[Fitted, ...] = ()
+    weight: str | None = None  # the column that says how much each example counts
 
     def as_dict(self) -> dict[str, Any]:
         """What a run's folder keeps of it, of which `of_dict` makes it again."""
@@ -36,12 +37,14 @@ class Columns:
             "inputs": {name: [*own] for name, own in self.inputs.items()},
             "targets": {name: [*own] for name, own in self.targets.items()},
             "fitted": [each.as_dict() for each in self.fitted],
+            "weight": self.weight,
         }
 
     @classmethod
     def of_dict(cls, data: Mapping[str, Any]) -> Columns:
         """The columns of what a run's folder keeps."""
-        return cls(data["inputs"], data["targets"], fitted=tuple(map(Fitted.of_dict, data.get("fitted", ()))))
+        fitted = tuple(map(Fitted.of_dict, data.get("fitted", ())))
+        return cls(data["inputs"], data["targets"], fitted=fitted, weight=data.get("weight"))
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,11 @@ def _steps(column: Mapping[str, Any]) -> Iterator[str]:
         yield f"1 in the place of its word among {_listed(column['words'])}, and 0 in the others"
     if said.get("codes"):
         yield f"the numbers from 1 on of {_listed(column['words'])}, 0 for others"
+    if text := said.get("text"):
+        yield (
+            f"the numbers of its first {text['length']} words, in small letters and without punctuation: from 2 on of "
+            f"{_listed(column['words'])}; 1 for others, and 0 behind the last"
+        )
     if said.get("date"):
         yield f"{', '.join(said['date'])} of the date"
     if column["center"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sized
 from typing import Any, Protocol
 
@@ -81,19 +82,25 @@ class Passes:
     """The batches of a stream, which come as they are: an epoch is one pass.
 
     What a loader draws from torch's generator follows from the seed and the epoch, so that a resumed run takes the same
-    batches, where the stream has no state of its own.
+    batches, where the stream has no state of its own. Several processes all go through the stream, and each takes its
+    part of each batch; that they see the same is compared by the first batch of each pass.
 
     Args:
         examples: the stream's.
         seed: of what it draws; None to leave the generator alone.
+        rank: which process this is.
+        processes: how many there are.
     """
 
     batch_sampler = None  # for which Lightning asks whatever has a sampler
 
-    def __init__(self, examples: Streamed, *, seed: int | None = None) -> None:
+    def __init__(self, examples: Streamed, *, seed: int | None = None, rank: int = 0, processes: int = 1) -> None:
         self.examples = examples
         self.seed = seed
+        self.rank = rank
+        self.processes = processes
         self.epoch = 0
+        self._seen: list[int] = []  # the sizes of the batches of this pass, so far
 
     @property
     def sampler(self) -> Passes:
@@ -110,23 +117,45 @@ class Passes:
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         if self.seed is not None:  # with the first batch: Lightning asks for an iterator before it says the epoch
             torch.manual_seed(self.seed * 1_000_003 + self.epoch)
-        yield from self.examples
+        self._seen = []
+        for batch in self.examples:
+            self._seen.append(len(batch[0]))
+            yield batch if self.processes == 1 else self._part(batch)
+
+    def _part(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What of a batch is for this process."""
+        count, name = len(batch[0]), self.examples.stream.name
+        if count < self.processes:
+            what = f"'{name}' gives a batch of {count}, which {self.processes} processes can't share"
+            raise RegspecError(Problem(what, "a loader with drop_last leaves a small last batch out"))
+        if len(self._seen) == 1 and not _is_same(batch):
+            what = f"'{name}' does not give the same batches on each process"
+            raise RegspecError(Problem(what, "what it draws has to come from torch's generator, or from a seed"))
+        return tuple(each[self.rank :: self.processes] for each in batch)
 
     def whole(self, index: int) -> int:
-        """How many examples a batch has."""
-        return self.examples.sizes[min(index, len(self) - 1)]  # a pass may be longer than the first
+        """How many examples a batch has over all processes: of this pass, or as counted in the first one."""
+        sizes = self.examples.sizes
+        return self._seen[index] if index < len(self._seen) else sizes[min(index, len(sizes) - 1)]
+
+
+def _is_same(batch: tuple[Tensor, ...]) -> bool:
+    """Whether a batch has the same numbers on all processes."""
+    if not torch.distributed.is_initialized():
+        return True
+    content = hashlib.sha256(b"".join(each.cpu().contiguous().view(torch.uint8).numpy().tobytes() for each in batch))
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, content.hexdigest())
+    return len({*found}) == 1
 
 
 def batches_in(
     examples: Examples, size: int, *, seed: int | None = None, rank: int = 0, processes: int = 1
 ) -> Batches | Passes:
-    """The batches of an epoch, as `Batches` has them, or as they come. Raises `RegspecError` on several processes."""
+    """The batches of an epoch, as `Batches` has them, or as they come."""
     if not isinstance(examples, Streamed):
         return Batches(len(examples), size, seed=seed, rank=rank, processes=processes)
-    if processes > 1:
-        what = f"'{examples.stream.name}' gives whole batches, which several processes can't share"
-        raise RegspecError(Problem(what, "a torch Dataset with a length is shared; or --devices 1"))
-    return Passes(examples, seed=seed)
+    return Passes(examples, seed=seed, rank=rank, processes=processes)
 
 
 def loader_of(examples: Any, order: Batches | Passes) -> Any:

@@ -132,10 +132,10 @@ class Epochs(Callback):
     def _print(self, row: Mapping[str, float]) -> None:
         has_terms = any(name.startswith("penalty/") for name in row)
         named = {name: label for name, label in LABELS.items() if name in row and (has_terms or name != "penalty")}
-        shown = "  ".join(f"{label} {_shown(row[name])}" for name, label in named.items())
+        line = "  ".join(f"{label} {shown(row[name])}" for name, label in named.items())
         others = [name for name in row if name.startswith("held_out_") and name not in LABELS and "loss" not in name]
-        shown += "".join(f"  {_told(name)} {_shown(row[name])}" for name in others)
-        self.console.print(f"epoch {len(self.rows):>{len(str(self.total))}}/{self.total}  {shown}", **PLAIN)
+        line += "".join(f"  {told(name)} {shown(row[name])}" for name in others)
+        self.console.print(f"epoch {len(self.rows):>{len(str(self.total))}}/{self.total}  {line}", **PLAIN)
 
     def keep(self, trainer: lightning.Trainer) -> None:
         """Writes the weights, if the last epoch is the best one; all processes must ask."""
@@ -159,7 +159,7 @@ class Epochs(Callback):
         self.keep(trainer)  # where nothing was left to train
         if trainer.is_global_zero:
             self._write_facts(is_finished=True)
-        figure = f"{str(self.monitor).removeprefix('the ')} {_shown(self.metrics[self.monitor.column])}"
+        figure = f"{str(self.monitor).removeprefix('the ')} {shown(self.metrics[self.monitor.column])}"
         self.console.print(f"kept: epoch {self.best} of {len(self.rows)}, {figure}", **PLAIN)
 
 
@@ -179,13 +179,13 @@ class Resumable(Checkpoint):
             self.epochs.keep(trainer)
 
 
-def _told(column: str) -> str:
+def told(column: str) -> str:
     """A held-out figure for people: ``kind accuracy`` for ``held_out_accuracy/kind``."""
     what, _, output = column.removeprefix("held_out_").partition("/")
     return f"{output} {what}".strip()
 
 
-def _shown(value: float) -> str:
+def shown(value: float) -> str:
     """A number for people: with four decimals, if these are enough and not too many digits come before them."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
 

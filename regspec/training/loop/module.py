@@ -15,6 +15,7 @@ from regspec.modules.measuring import outermost, regularization_loss, regulariza
 from regspec.runtime.penalties.state import terms_in
 from regspec.runtime.penalties.terms import Listener
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.data.examples import Parted
 from regspec.training.loop.batches import Parts, share
 from regspec.training.measures.metrics import OutputMetrics
 from regspec.training.measures.objective import Objective, OutputLoss, Sum
@@ -34,11 +35,19 @@ class Training(lightning.LightningModule):
         objective: the losses of its outputs on the data.
         options: how.
         batches: those of an epoch.
+        inputs: how many the model has, with which a batch begins.
         is_penalized: whether the penalties are trained; those of a baseline are reported only.
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, options: Options, batches: Parts, *, is_penalized: bool = True
+        self,
+        model: nn.Module,
+        objective: Objective,
+        options: Options,
+        batches: Parts,
+        *,
+        inputs: int = 1,
+        is_penalized: bool = True,
     ) -> None:
         super().__init__()
         self.model = model
@@ -48,6 +57,7 @@ class Training(lightning.LightningModule):
         )
         self.options = options
         self.batches = batches
+        self.input_count = inputs
         self.is_penalized = is_penalized
         self.totals: dict[str, Tensor] = {}  # over the epoch, of what is reported at its end
         self.counts: dict[str, Tensor | int] = {}
@@ -60,9 +70,9 @@ class Training(lightning.LightningModule):
             fully_shard(self.model, mesh=self.device_mesh["data_parallel"])
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor:
-        inputs, targets = self._parted(batch)
-        result = self.model(*inputs)
-        sums = self.objective.sums(result, targets)
+        parted = self._parted(batch)
+        targets, result = parted.targets, self.model(*parted.inputs)
+        sums = self.objective.sums(result, targets, parted.weights)
         penalty = regularization_loss(self.model)
         part = self._share(len(targets[0]), index)
         losses = [
@@ -76,10 +86,9 @@ class Training(lightning.LightningModule):
         several = self.options.accumulate  # by which Lightning divides
         return loss if several == 1 else loss * share(self.batches, index, several)
 
-    def _parted(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """A batch's inputs, and its targets."""
-        count = len(batch) - len(self.objective.losses)
-        return batch[:count], batch[count:]
+    def _parted(self, batch: tuple[Tensor, ...]) -> Parted:
+        """A batch in its parts."""
+        return Parted.of(batch, self.input_count, len(self.objective.losses))
 
     def _share(self, count: int, index: int) -> float:
         """The size of this process's part of a batch, relative to an equal part."""
@@ -94,9 +103,9 @@ class Training(lightning.LightningModule):
         return part.total * self.trainer.world_size / whole.clamp_min(1)
 
     def validation_step(self, batch: tuple[Tensor, ...], index: int) -> None:
-        inputs, targets = self._parted(batch)
-        result = self.model(*inputs)
-        self._add_losses("held_out_loss", self.objective.sums(result, targets))
+        parted = self._parted(batch)
+        targets, result = parted.targets, self.model(*parted.inputs)
+        self._add_losses("held_out_loss", self.objective.sums(result, targets, parted.weights))
         for loss, output, target in self.objective.pairs(result, targets):
             if loss.target.kind != "quantities":
                 self._add(self.objective.name_of("held_out_accuracy", loss), loss.right(output, target))

@@ -64,5 +64,8 @@ def check_is_same(place: Folder, before: Facts, now: Facts, source: str) -> None
         if before.get(name, now[name]) != now[name]:
             change = f"{now[name]} examples {what}, and not {before[name]}"
             raise RegspecError(Problem(f"'{data}' is not what the run began with: it has {change}", hint))
+    if before.get("is_weighted", now["is_weighted"]) != now["is_weighted"]:
+        has = "have weights now" if now["is_weighted"] else "have no weights any more"
+        raise RegspecError(Problem(f"'{data}' is not what the run began with: the examples {has}", hint))
     if before.get("outputs", now["outputs"]) != now["outputs"]:
         raise RegspecError(Problem(f"'{data}' is not what the run began with: it has other classes", hint))

@@ -32,7 +32,10 @@ from regspec.targets.source import source
 from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
 from regspec.training import data
+from regspec.training.data.division import Fold
 from regspec.training.data.images import Images
+from regspec.training.data.lazy import Lazy
+from regspec.training.data.pictures import Pictures
 from regspec.training.data.targets import Target
 from regspec.training.loop import resuming
 from regspec.training.loop.activities import activities
@@ -90,6 +93,8 @@ class Task:
         _check_starts(graph, options, document_of(spec).path)
         with places.at("columns"):
             columns = columns_said(options.columns)
+        with places.at("fold" if options.fold else "folds"):
+            fold = Fold.of(options.folds, options.fold)
         source = options.data if given is None else given
         with places.at("data"):
             loaded = data.load_data(
@@ -101,6 +106,7 @@ class Task:
                 columns=columns,
                 seed=options.seed,
                 batch_size=options.batch_size,
+                fold=fold,
             )
         with places.at("monitor"):
             monitor = monitor_of(options.monitor, loaded.targets)
@@ -150,6 +156,13 @@ class Task:
         outputs = {target.name: target.said() for target in self.loaded.targets}
         return training_text(self.options, outputs, place.path)
 
+    @property
+    def _images(self) -> dict[str, Any] | None:
+        """How the model takes images, where the data are such."""
+        train = self.loaded.train
+        source = train.source if isinstance(train, Lazy) else train
+        return source.form.as_dict() if isinstance(source, (Images, Pictures)) else None
+
     def facts(self) -> dict[str, Any]:
         """What the run's folder says of the run."""
         return {
@@ -161,7 +174,8 @@ class Task:
             "classes": None if self.loaded.classes is None else [*self.loaded.classes],
             "outputs": {loss.target.name: loss.as_dict() for loss in self.objective()},
             "columns": None if self.loaded.columns is None else self.loaded.columns.as_dict(),
-            "images": self.loaded.train.form.as_dict() if isinstance(self.loaded.train, Images) else None,
+            "images": self._images,
+            "is_weighted": self.loaded.is_weighted,
             "examples": len(self.loaded.train),
             "held_out": len(self.loaded.held_out),
             "epochs": 0,
@@ -216,7 +230,7 @@ def train(
     """
     task = Task.of(spec, options, parameters, places, given)
     place = Folder.free(Path("runs") / task.spec.name) if folder is None else Folder(folder)
-    if _is_first():
+    if is_first():
         place.check()
     return _trained(task, place, console, on_epoch)
 
@@ -244,24 +258,24 @@ def resume(
     return _trained(task, place, console, on_epoch)
 
 
-def _is_first() -> bool:
+def is_first() -> bool:
     """Whether this is the process that prints and writes."""
     return not getattr(rank_zero_only, "rank", 0)
 
 
 def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpoch | None) -> Run:
     """The run of a task in its folder; with its twin, if one is asked for."""
-    console = (console or get_console()) if _is_first() else Console(quiet=True)  # on which Lightning draws its bar
+    console = (console or get_console()) if is_first() else Console(quiet=True)  # on which Lightning draws its bar
     loaded = task.loaded
     examples = "example" if len(loaded.train) == 1 else "examples"
-    counts = f"{len(loaded.train)} {examples}, {len(loaded.held_out)} held out"
+    counts = f"{len(loaded.train)} {'weighted ' * loaded.is_weighted}{examples}, {len(loaded.held_out)} held out"
     console.print(f"{task.spec.name} on {task.options.data}: {counts}, {task.goal}", **PLAIN)
     epochs = _fit(task, place, console, on_epoch)
-    model = _finished(task, place) if _is_first() else None
+    model = _finished(task, place) if is_first() else None
     if task.options.baseline:
         console.print("the same without penalties:", **PLAIN)
         _fit(task, place.baseline, console, None, is_penalized=False)
-        if _is_first():
+        if is_first():
             _finished(task, place.baseline)
     if model is None:
         return Run(place.path, task.model(), epochs.metrics)
@@ -312,10 +326,10 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     elif options.weights is not None:
         with task.places.at("weights"):
             console.print(str(begin_with(model, options.weights, options.weights_skip)), **PLAIN)
-    training = Training(model, objective, options, batches, is_penalized=is_penalized)
-    if _is_first() and not place.spec.exists():
+    training = Training(model, objective, options, batches, inputs=loaded.train.input_count, is_penalized=is_penalized)
+    if is_first() and not place.spec.exists():
         place.begin(task.spec, task.parameters, task.facts(), model.state_dict())
-    if _is_first() and is_penalized:  # a twin is no training of its own
+    if is_first() and is_penalized:  # a twin is no training of its own
         place.write("training.yaml", task.training(place))
     lightning.seed_everything(options.seed, verbose=False)
     if options.compile:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data import class_weights
 from regspec.training.data.targets import Target
+from regspec.training.measures.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Sum:
 class OutputLoss(nn.Module):
     """The loss of one output, of examples (batch, …) and their targets.
 
-    An example counts once, whatever the weight of its class: so the parts of a batch add up to the whole, as in Keras.
+    An example counts once, whatever it and its class weigh: so the parts of a batch add up to the whole, as in Keras.
 
     Args:
         target: what the output learns.
@@ -50,34 +51,37 @@ class OutputLoss(nn.Module):
         weights = {} if self.weights is None else {"class_weights": self.weights.tolist()}
         return {**self.target.as_dict(), **weights}
 
-    def of(self, output: Tensor, target: Tensor) -> Sum:
-        """The sum of the loss over all places that count.
+    def of(self, output: Tensor, target: Tensor, weights: Tensor | None = None) -> Sum:
+        """The sum of the loss over all places that count, each times its example's weight.
+
+        Its mean is over the places, whatever they weigh: the parts of a batch, and of an epoch, add up to the whole.
 
         Raises:
             RegspecError: where places do not count, or count more, and a loss of one's own does not tell them apart.
         """
         loss = self.target.loss
         if self.target.kind == "classes":
-            return self._of_classes(output, target)
+            return self._of_classes(output, target, weights)
         if loss.is_by_class:
             output, target = self.by_class(output), self.by_class(target.reshape(output.shape))
         else:
             output = output.reshape(target.shape)
-        return _sum(loss(output, target, gives_probabilities=self.gives_probabilities), target)
+        return _sum(loss(output, target, gives_probabilities=self.gives_probabilities), target, weights, loss)
 
-    def _of_classes(self, output: Tensor, target: Tensor) -> Sum:
+    def _of_classes(self, output: Tensor, target: Tensor, weights: Tensor | None) -> Sum:
         loss, ignored = self.target.loss, self.target.wanted.said.ignore_index
         counts = None if ignored is None else target != ignored
         classes = target if counts is None else target.where(counts, 0)
         losses = loss(self.by_class(output), classes, gives_probabilities=self.gives_probabilities, counts=counts)
         if loss.is_of_areas or (counts is None and self.weights is None):
-            return _sum(losses, target)
+            return _sum(losses, target, weights, loss)
         if losses.shape != target.shape:
             why = "some places do not count" if self.weights is None else "classes have weights"
             each = "each place" if target.ndim > 1 else "each example"
             raise RegspecError(Problem(f"{loss.name} has to give a number for {each}, because {why}"))
         if self.weights is not None:
             losses = losses * self.weights[classes]
+        losses = _weighed(losses, weights)
         return Sum(losses.sum(), losses.numel()) if counts is None else Sum((losses * counts).sum(), counts.sum())
 
     @property
@@ -132,10 +136,17 @@ class OutputLoss(nn.Module):
         return Sum((is_right & counts).sum(), counts.sum())
 
 
-def _sum(losses: Tensor, target: Tensor) -> Sum:
+def _sum(losses: Tensor, target: Tensor, weights: Tensor | None, loss: Loss) -> Sum:
     """The sum of all; a single number is that of each example."""
-    losses = losses if losses.ndim else losses.expand(len(target))
+    if weights is not None and (not losses.ndim or len(losses) != len(weights)):
+        raise RegspecError(Problem(f"{loss.name} has to give a number for each example, because examples have weights"))
+    losses = _weighed(losses if losses.ndim else losses.expand(len(target)), weights)
     return Sum(losses.sum(), losses.numel())
+
+
+def _weighed(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """Losses of all places, times the weights of their examples."""
+    return losses if weights is None else losses * weights.reshape(-1, *(1 for _ in losses.shape[1:]))
 
 
 class Objective(nn.Module):
@@ -152,9 +163,9 @@ class Objective(nn.Module):
     def __iter__(self) -> Iterator[OutputLoss]:
         yield from self.losses  # type: ignore[misc]  # a ModuleList has modules of any class
 
-    def sums(self, result: Any, targets: Sequence[Tensor]) -> list[Sum]:
-        """The sums of each output's loss, of what the model gives."""
-        return [loss.of(output, target) for loss, output, target in self.pairs(result, targets)]
+    def sums(self, result: Any, targets: Sequence[Tensor], weights: Tensor | None = None) -> list[Sum]:
+        """The sums of each output's loss, of what the model gives, with the weights of the examples."""
+        return [loss.of(output, target, weights) for loss, output, target in self.pairs(result, targets)]
 
     def pairs(self, result: Any, targets: Sequence[Tensor]) -> Iterator[tuple[OutputLoss, Tensor, Tensor]]:
         """Each loss with its output and its target."""

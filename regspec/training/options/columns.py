@@ -14,7 +14,7 @@ from pydantic import Field, WithJsonSchema, model_validator
 from regspec.language.fields import Frozen, OneOrMore
 from regspec.training.options.said import sections_said
 
-ALONE = ("drop", "one_hot", "codes")  # what a word may say alone
+ALONE = ("drop", "weight", "group", "one_hot", "codes")  # what a word may say alone
 Part = Literal["year", "month", "day", "weekday", "hour", "minute", "days"]
 _PART = {"enum": [*get_args(Part)]}
 Parts = Annotated[
@@ -26,10 +26,25 @@ Parts = Annotated[
 Scale = Literal["standard", "min_max", "robust"]
 
 
+class TextSection(Frozen):
+    """How words become numbers: 0 is padding, 1 an unknown word, 2 the most frequent one."""
+
+    length: int = Field(description="How many words of a text are taken; shorter ones end in 0.", ge=1)
+    vocabulary: int | None = Field(
+        None,
+        description="How many numbers there are, those of padding and unknown words too; all words', if absent.",
+        ge=3,
+    )
+
+
 class ColumnSection(Frozen):
-    """What becomes of a column: a word alone, ``drop``, ``one_hot`` or ``codes``, or some of these keys."""
+    """What becomes of a column: a word alone, such as ``drop`` or ``one_hot``, or some of these keys."""
 
     drop: Literal[True] | None = Field(None, description="Whether it is left out: a number of rows, a name.")
+    weight: Literal[True] | None = Field(None, description="Whether it says how much each example counts in the loss.")
+    group: Literal[True] | None = Field(
+        None, description="Whether it says what belongs together: a patient, of whom all is trained on or held out."
+    )
     impute: bool | int | float | str | None = Field(
         None, description="What stands for gaps: mean, median, most_frequent, or a value of the column."
     )
@@ -40,10 +55,18 @@ class ColumnSection(Frozen):
     codes: Literal[True] | None = Field(
         None, description="A whole number for each word, from 1 on, for an Embedding; 0 for others."
     )
+    text: TextSection | None = Field(
+        None, description="The numbers of a text's words, for an Embedding, by how frequent the words are."
+    )
     date: Parts | None = Field(
         None,
         description="A column for each part of a date, in UTC where it has a zone; days: since 1970, with fractions.",
     )
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it is neither an input nor a target."""
+        return bool(self.drop or self.weight or self.group)
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -58,7 +81,9 @@ class ColumnSection(Frozen):
 
     @model_validator(mode="after")
     def _one_kind(self) -> ColumnSection:
-        said = [name for name in (*ALONE, "date") if getattr(self, name) is not None]
+        said = [name for name in (*ALONE, "text", "date") if getattr(self, name) is not None]
+        if (self.weight or self.group or self.text) and self.impute is not None:
+            raise ValueError(f"is {said[0]} and impute, which don't go together")
         if len(said) > 1 or (said and self.scale is not None and said != ["date"]):
             raise ValueError(f"is {' and '.join([*said, *(['scale'] if self.scale else [])])}, which don't go together")
         return self

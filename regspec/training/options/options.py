@@ -88,13 +88,26 @@ class Options:
     columns: Annotated[
         tuple[str, ...],
         Option(
-            "What becomes of a table's column: drop, one_hot, codes, or impute, scale and date. --columns.city one_hot "
-            "and --columns.age.impute median say the same. Repeatable.",
+            "What becomes of a table's column: drop, weight, group, one_hot, codes, or impute, scale, date and text. "
+            "--columns.city one_hot and --columns.age.impute median say the same. Repeatable.",
             metavar="COLUMN=…",
             section="data",
             form=ColumnsSaid,
         ),
     ] = ()
+    folds: Annotated[
+        int | None,
+        Option(
+            "Train so many runs, each of which holds out another part of the data, and tell the mean of their figures.",
+            least=2,
+            section="data",
+            is_of_one_run=True,
+        ),
+    ] = None
+    fold: Annotated[
+        int | None,
+        Option("Train this one of the folds only, counted from 1.", least=1, section="data", is_of_one_run=True),
+    ] = None
     epochs: Annotated[int, Option("How often to go over the data.", least=1, is_changeable=True)] = 30
     batch_size: Annotated[int, Option("Examples in a step, over all processes.", least=2)] = 64
     optimizer: Annotated[

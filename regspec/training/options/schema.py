@@ -16,8 +16,10 @@ def training_schema() -> Schema:
     """
     schema = model_schema(training_file())
     definitions = schema.pop("$defs")
+    columns = model_schema(ColumnSection)
+    definitions |= columns.pop("$defs", {})
     for definition in definitions.values():
         definition.pop("title", None)
     definitions[OutputSection.__name__] = model_schema(OutputSection)
-    definitions[ColumnSection.__name__] = {"anyOf": [{"enum": [*ALONE]}, model_schema(ColumnSection)]}
+    definitions[ColumnSection.__name__] = {"anyOf": [{"enum": [*ALONE]}, columns]}
     return finished("How a regspec model is trained", schema, definitions)

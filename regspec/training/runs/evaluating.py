@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from regspec.training.data.examples import Examples
+from regspec.training.data.examples import Examples, Parted
 from regspec.training.data.targets import MANY
 from regspec.training.measures.losses import Kind
 from regspec.training.measures.metrics import OutputMetrics
@@ -98,7 +98,7 @@ def evaluation(model: nn.Module, objective: Objective, examples: Examples, size:
         examples: with their targets.
         size: how many were in a batch of the training.
     """
-    count = len(model_inputs(examples))
+    count = len(model_inputs(examples))  # which there must be
     sums: list[list[Sum]] = [[] for _ in objective]
     said: list[list[Tensor]] = [[] for _ in objective]
     truth: list[list[Tensor]] = [[] for _ in objective]
@@ -107,9 +107,10 @@ def evaluation(model: nn.Module, objective: Objective, examples: Examples, size:
     measures = [OutputMetrics(loss).to(device) for loss in objective]
     with torch.inference_mode():
         for batch in batches_of(examples, size, device):
-            pairs = objective.pairs(model(*batch[:count]), batch[count:])
+            parted = Parted.of(batch, count, len(sums))
+            pairs = objective.pairs(model(*parted.inputs), parted.targets)
             for place, (loss, output, target) in enumerate(pairs):
-                sums[place].append(loss.of(output.float(), target))
+                sums[place].append(loss.of(output.float(), target, parted.weights))
                 is_number = loss.target.kind == "quantities"
                 answer = loss.meant(output.float()) if is_number else loss.guess(output)
                 measures[place].update(output, target)

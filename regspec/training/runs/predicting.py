@@ -101,7 +101,7 @@ def model_inputs(examples: Examples) -> tuple[Tensor, ...]:
     if not len(examples):
         raise RegspecError(Problem("there are no examples"))
     first = examples[range(1)]
-    return first[: len(first) - examples.learned]
+    return first[: examples.input_count]
 
 
 def _said(loss: OutputLoss, output: Tensor) -> tuple[Array, Array | None]:

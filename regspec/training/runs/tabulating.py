@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.examples import Examples
 from regspec.training.data.images import Images
+from regspec.training.data.scanned import Scanned
 from regspec.training.data.tables import ENDINGS, read_table
 from regspec.training.data.targets import MANY
 from regspec.training.runs.predicting import Prediction
@@ -58,6 +59,7 @@ def table_of(predictions: Mapping[str, Prediction], source: str, examples: Examp
     own: Any = pl.DataFrame()
     if Path(source).suffix.lower() in ENDINGS:
         own = read_table(source).frame
+        own = own.whole() if isinstance(own, Scanned) else own
     elif isinstance(examples, Images):
         own = pl.DataFrame({"file": [str(each) for each in examples.files]})
     columns = _columns(predictions)

@@ -17,6 +17,7 @@ from regspec.report.runs import METRICS, read_metrics
 from regspec.specs.model import ModelSpec
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data import load_data
+from regspec.training.data.division import Fold
 from regspec.training.data.examples import Examples
 from regspec.training.data.known import load_inputs, load_known
 from regspec.training.measures.objective import Objective
@@ -204,6 +205,7 @@ def held_out(facts: Mapping[str, Any], spec: ModelSpec) -> Examples:
         columns=columns_said(options.columns),
         seed=options.seed,
         batch_size=options.batch_size,
+        fold=Fold.of(options.folds, options.fold),
     )
     now = {target.name: target.as_dict() for target in data.targets}
     before = {name: {key: each.get(key) for key in now.get(name, {})} for name, each in facts["outputs"].items()}

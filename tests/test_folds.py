@@ -1,0 +1,207 @@
+"""Folds: which examples are in each, by scikit-learn; a run of its own for each; what they come to; groups."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+)
+from torch.utils.data import TensorDataset
+
+import regspec
+from regspec.graph.loading import graph_of
+from regspec.training.data import load_data
+from regspec.training.data.division import Fold
+from regspec.training.options.columns import ColumnSection
+
+from .commands import command
+from .test_using import KINDS, NET, PRICE, WORDS, X, trained, weights
+
+NUMBERED = "regspec: 1\ninputs: {x: {shape: [1]}}\nlayers: [{Dense: {name: out, units: %d}}]"
+ROWS = np.arange(40)
+GROUPS = np.array([f"p{each}" for each in ROWS // 3])
+SPLITS: dict[str, tuple[Any, np.ndarray, np.ndarray | None]] = {
+    "classes": (StratifiedKFold(4, shuffle=True, random_state=3), KINDS, None),
+    "quantities": (KFold(4, shuffle=True, random_state=3), PRICE, None),
+    "a class of too few": (KFold(4, shuffle=True, random_state=3), np.where(ROWS < 2, 2, ROWS % 2), None),
+    "classes in groups": (StratifiedGroupKFold(4, shuffle=True, random_state=3), KINDS, GROUPS),
+    "quantities in groups": (GroupKFold(4, shuffle=True, random_state=3), PRICE, GROUPS),
+}
+
+
+def rows_of(examples: Any) -> list[int]:
+    return [int(each) for each in examples[range(len(examples))][0].flatten()]
+
+
+def data_of(target: np.ndarray, groups: np.ndarray | None) -> tuple[Any, dict[str, ColumnSection]]:
+    """Examples whose input is their number."""
+    if groups is None:
+        return (ROWS[:, None], target), {}
+    return pl.DataFrame({"row": ROWS, "who": groups, "y": target}), {"who": ColumnSection(group=True)}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_which_examples_are_held_out(split: str) -> None:
+    splitter, target, groups = SPLITS[split]
+    data, columns = data_of(target, groups)
+    graph = graph_of(NUMBERED % (1 if target.dtype.kind == "f" else 3))
+    for number, (train, held_out) in enumerate(splitter.split(ROWS, target, groups), 1):
+        loaded = load_data(data, graph, seed=3, fold=Fold(number, 4), columns=columns)
+        assert rows_of(loaded.train) == train.tolist()
+        assert rows_of(loaded.held_out) == held_out.tolist()
+
+
+def test_groups_are_held_out_whole() -> None:
+    """Also where there are no folds."""
+    data, columns = data_of(PRICE, GROUPS)
+    loaded = load_data(data, graph_of(NUMBERED % 1), seed=3, columns=columns)
+    ((train, held_out),) = GroupShuffleSplit(1, test_size=0.2, random_state=3).split(ROWS, None, GROUPS)
+    assert (rows_of(loaded.train), rows_of(loaded.held_out)) == (train.tolist(), held_out.tolist())
+    assert not {*GROUPS[train]} & {*GROUPS[held_out]}
+
+
+@pytest.mark.parametrize("form", ["arrays", "a dataset"])
+def test_each_fold_is_a_run_of_its_own(form: str, tmp_path: Path) -> None:
+    """As if its parts were given; the figures are their means and standard deviations."""
+    data: Any = (X, KINDS) if form == "arrays" else TensorDataset(torch.tensor(X), torch.tensor(KINDS))
+    folds: Any = trained(tmp_path, data=data, name="folds", folds=4, seed=3)
+    losses = []
+    for number, (train, held_out) in enumerate(SPLITS["classes"][0].split(X, KINDS), 1):
+        parts = (X[train], KINDS[train], X[held_out], KINDS[held_out])
+        alone = trained(tmp_path, data=parts, name=f"alone_{number}", seed=3)
+        run = folds.runs[number - 1]
+        assert run.folder == tmp_path / "folds" / f"fold_{number}"
+        torch.testing.assert_close(weights(run), weights(alone), rtol=0, atol=0)
+        losses.append(alone.metrics["held_out_loss"])
+    figure = folds.figures["held_out_loss"]
+    assert figure.folds == pytest.approx(losses)
+    assert (figure.mean, figure.deviation) == pytest.approx((np.mean(losses), np.std(losses, ddof=1)))
+    assert {*folds.figures} == {"held_out_loss", "held_out_accuracy"}
+    kept = json.loads((tmp_path / "folds" / "folds.json").read_text())
+    assert kept["done"] == 4
+    wanted = {"mean": figure.mean, "deviation": figure.deviation, "folds": [*figure.folds]}
+    assert kept["figures"]["held_out_loss"] == wanted
+
+
+def table(folder: Path) -> Path:
+    frame = pl.DataFrame({"a": X[:, 0], "b": X[:, 1] * 10, "c": X[:, 2], "kind": WORDS})
+    frame.write_csv(folder / "d.csv")
+    (folder / "net.yaml").write_text(NET)
+    return folder
+
+
+def test_from_the_command_line(tmp_path: Path) -> None:
+    """Columns are fitted on each fold's training part; a fold alone is the same; each is evaluated as any run is."""
+    table(tmp_path)
+    (tmp_path / "training.yaml").write_text(
+        "regspec: 1\ntraining: {epochs: 1}\ndata: {train: d.csv, folds: 3, columns: {b: {scale: standard}}}\n"
+    )
+    done = command("train", "net.yaml", "--with", "training.yaml", "-o", "folds", cwd=tmp_path)
+    assert done.code == 0, done.output
+    figures = json.loads((tmp_path / "folds" / "folds.json").read_text())["figures"]
+    each = figures["held_out_loss"]
+    told = "  ".join(f"{value:.4f}" for value in each["folds"])
+    assert f"3 folds: folds\nheld-out loss {each['mean']:.4f} ± {each['deviation']:.4f}  ({told})\n" in done.stdout
+    splitter = StratifiedKFold(3, shuffle=True, random_state=0)
+    for number, (train, held_out) in enumerate(splitter.split(X, KINDS), 1):
+        run = tmp_path / "folds" / f"fold_{number}"
+        (fitted,) = json.loads((run / "run.json").read_text())["columns"]["fitted"]
+        assert fitted["center"] == pytest.approx([X[train, 1].astype(float).mean() * 10], rel=1e-4)
+        found = regspec.load_run(run).evaluate  # of data relative to where it was trained
+        assert found((pl.DataFrame({"a": X[held_out, 0], "b": X[held_out, 1] * 10, "c": X[held_out, 2]}),
+                      WORDS[held_out])).loss == pytest.approx(each["folds"][number - 1], rel=1e-4)  # fmt: skip
+    done = command("evaluate", "folds/fold_2", cwd=tmp_path)
+    assert "13 examples held out of d.csv" in done.stdout
+    assert f"{each['folds'][1]:.4g}" in done.stdout
+    alone = ["train", "net.yaml", "--with", "training.yaml", "--fold", "2", "-o", "alone"]
+    assert command(*alone, cwd=tmp_path).code == 0
+    states = [weights(regspec.load_run(tmp_path / name)) for name in ("folds/fold_2", "alone")]
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+    assert "folds: 3\n  fold: 2\n" in (tmp_path / "alone" / "training.yaml").read_text()
+
+
+def test_stopped_folds_go_on(tmp_path: Path) -> None:
+    """Those that are done are left, one that is not is gone on with, and the others are begun."""
+    table(tmp_path)
+    said = ["train", "net.yaml", "--data", "d.csv", "--folds", "3", "--epochs", "2"]
+    assert command(*said, "-o", "whole", cwd=tmp_path).code == 0
+    assert command(*said, "-o", "stopped", cwd=tmp_path).code == 0
+    shutil.rmtree(tmp_path / "stopped" / "fold_3")
+    facts = json.loads((tmp_path / "stopped" / "fold_2" / "run.json").read_text())
+    facts |= {"finished": False}
+    (tmp_path / "stopped" / "fold_2" / "run.json").write_text(json.dumps(facts))
+    before = (tmp_path / "stopped" / "fold_1" / "run.json").stat().st_mtime_ns
+    done = command("train", "--resume", "stopped", cwd=tmp_path)
+    assert done.code == 0, done.output
+    assert (tmp_path / "stopped" / "fold_1" / "run.json").stat().st_mtime_ns == before
+    kept = [json.loads((tmp_path / name / "folds.json").read_text())["figures"] for name in ("whole", "stopped")]
+    assert kept[0] == kept[1]
+    done = command("train", "--resume", "stopped", cwd=tmp_path)
+    assert (done.code, "has done its 3 folds" in done.stderr) == (1, True)
+    assert command("train", "--resume", "stopped", "--epochs", "3", cwd=tmp_path).code == 0
+    assert regspec.load_run(tmp_path / "stopped" / "fold_3").history["epoch"] == [1, 2, 3]
+
+
+FAULTS: dict[str, tuple[Callable[[], Any], dict[str, Any], list[str]]] = {
+    "a held-out set": (
+        lambda: (X, KINDS), {"folds": 3, "validation": "other.npz"}, ["--validation holds out 'other.npz'"],
+    ),
+    "a held-out part": (lambda: (X, KINDS, X, KINDS), {"folds": 3}, ["'data' has a part that is held out already"]),
+    "a stream": (
+        lambda: (lambda: iter([(X, KINDS)]), (lambda: iter([(X, KINDS)]))), {"folds": 3},
+        ["'data' gives batch after batch, which can't be divided into folds", "a torch Dataset"],
+    ),
+    "too few": (lambda: (X[:3], PRICE[:3, None]), {"folds": 4}, ["'data' has 3 examples, too few for 4 folds"]),
+    "too few groups": (
+        lambda: pl.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "g": ROWS % 2, "y": KINDS}),
+        {"folds": 3, "columns": {"g": "group"}}, ["'data' has 2 groups, too few for 3 folds"],
+    ),
+    "one group": (
+        lambda: pl.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "g": ROWS * 0, "y": KINDS}),
+        {"columns": {"g": "group"}}, ["'data' has 1 group, too few to hold some out"],
+    ),
+    "a gap in groups": (
+        lambda: pl.DataFrame({"a": X[:, 0], "g": [None, *ROWS[1:]], "b": X[:, 1], "c": X[:, 2], "y": KINDS}),
+        {"columns": {"g": "group"}}, ["column 'g' has no value in row 1"],
+    ),
+    "one": (lambda: (X, KINDS), {"folds": 1}, ["folds", "2"]),
+    "a fold of none": (lambda: (X, KINDS), {"fold": 1}, ["fold 1 is one of --folds, which are not given"]),
+    "another": (lambda: (X, KINDS), {"folds": 3, "fold": 4}, ["there is no fold 4 of 3"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_wrong(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And leaves nothing."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("other.npz", x=X, y=KINDS)
+    make, more, words = FAULTS[fault]
+    net = NET if fault != "too few" else NET.replace("units: 3", "units: 1")
+    with pytest.raises(regspec.RegspecError) as raised:
+        trained(tmp_path, net, make(), "run", **more)
+    for each in words:
+        assert each in str(raised.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_search_takes_no_folds(tmp_path: Path) -> None:
+    table(tmp_path)
+    (tmp_path / "net.yaml").write_text(NET.replace("{width: 5}", "{width: {default: 5, search: {choices: [4, 5]}}}"))
+    (tmp_path / "training.yaml").write_text("regspec: 1\ndata: {train: d.csv, folds: 3}\n")
+    done = command("tune", "net.yaml", "--with", "training.yaml", cwd=tmp_path)
+    assert done.code == 1
+    assert "training.yaml:2:" in done.stderr
+    assert "3 folds are 3 runs" in done.stderr
