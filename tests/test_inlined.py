@@ -133,6 +133,24 @@ def test_inlined(name: str) -> None:
     assert_gradients(got, wanted, xs)
 
 
+def test_a_sum_into_a_sequence_of_blocks() -> None:
+    """The blocks take one tensor, whatever it is computed of."""
+    text = """
+regspec: 1
+name: net
+inputs: {a: {shape: [4]}, b: {shape: [4]}}
+blocks: {part: {layers: [{Dense: {name: d, units: 4}}]}}
+layers:
+  - Add: {inputs: [a, b]}
+  - part: {name: stage, repeat: 3}
+"""
+    assert regspec.source(text).splitlines()[-1].strip() == "return self.stage(a + b)"
+    model, x = regspec.build(text), A + B
+    for part in model.stage:  # type: ignore[union-attr]  # a Sequential
+        x = part.d(x)
+    torch.testing.assert_close(model(A, B), x)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_modules(name: str) -> None:
     """Which modules stand in one statement. What they compute, the tests of the layers and architectures tell."""
