@@ -41,6 +41,7 @@ from regspec.training.loop.batches import batches_in, loader_of
 from regspec.training.loop.checking import checked_outputs
 from regspec.training.loop.engine import faults, quiet, trainer_of
 from regspec.training.loop.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
+from regspec.training.loop.groups import Groups, groups_of
 from regspec.training.loop.module import Training, bound_optimizer, steps_of
 from regspec.training.loop.rates import Rates, schedule_of
 from regspec.training.loop.starting import begin_with
@@ -68,6 +69,7 @@ class Task:
     options: Options
     places: Places  # of options that stand in a training file
     monitor: Monitor  # which figure tells what epoch is the best
+    groups: Groups  # what rules say of the weights
 
     @classmethod
     def of(
@@ -87,6 +89,7 @@ class Task:
         spec = load(spec, parameters=parameters)
         graph = graph_of(spec)
         said = checked_outputs(options, places, graph)  # before data is read, which may take a while
+        groups = groups_of(options, graph, places)
         _check_starts(graph, options, document_of(spec).path)
         with places.at("columns"):
             columns = columns_said(options.columns)
@@ -104,11 +107,13 @@ class Task:
             )
         with places.at("monitor"):
             monitor = monitor_of(options.monitor, loaded.targets)
-        return cls(spec.given, spec, graph, loaded, options, places, monitor)
+        return cls(spec.given, spec, graph, loaded, options, places, monitor, groups)
 
     def model(self) -> nn.Module:
-        """The model as it is before training."""
-        return build(self.spec, seed=self.options.seed)
+        """The model as it is before training, with what rules freeze frozen."""
+        model = build(self.spec, seed=self.options.seed)
+        self.groups.freeze(model)
+        return model
 
     def objective(self) -> Objective:
         """The losses of the outputs. Raises `RegspecError` for weighted classes and for metrics that there are not."""
@@ -300,7 +305,9 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         batches = batches_in(loaded.train, options.batch_size, seed=options.seed, **shares)
         held_out = batches_in(loaded.held_out, options.batch_size, **shares)
     objective = task.objective()
-    optimizer = bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
+    optimizer = bound_optimizer(
+        task.model(), options, 1, task.groups
+    )  # whose faults, too, are found before anything is written
     if options.schedule is not None:
         with task.places.at("schedule"):
             schedule_of(options.schedule).of(optimizer, options.epochs * steps_of(batches, options.accumulate))
@@ -312,7 +319,9 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     elif options.weights is not None:
         with task.places.at("weights"):
             console.print(str(begin_with(model, options.weights, options.weights_skip)), **PLAIN)
-    training = Training(model, objective, options, batches, is_penalized=is_penalized)
+    if options.rules:
+        console.print(task.groups.told(model), **PLAIN)
+    training = Training(model, objective, options, batches, groups=task.groups, is_penalized=is_penalized)
     if _is_first() and not place.spec.exists():
         place.begin(task.spec, task.parameters, task.facts(), model.state_dict())
     if _is_first() and is_penalized:  # a twin is no training of its own

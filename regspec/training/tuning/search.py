@@ -163,7 +163,9 @@ def _metric(plan: Plan, task: run.Task) -> Metric:
 def _check(search: _Search) -> None:
     """Raises where a value that may be tried makes the spec faulty."""
     searches, options = search.task.spec.search, search.task.options
-    bound_optimizer(search.task.model(), options, 1)  # so that its faults are found before the first trial
+    bound_optimizer(
+        search.task.model(), options, 1, search.task.groups
+    )  # so that its faults are found before the first trial
     for name, each in searches.items():
         for value in ends(each):
             try:
