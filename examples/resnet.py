@@ -44,12 +44,7 @@ class Down(Regularized):
             {"conv1.kernel": "conv1.weight", "conv2.kernel": "conv2.weight", "shortcut.kernel": "shortcut.weight"},
         )
         self.add_weight_terms(
-            L1(1e-05),
-            {
-                "norm1.gamma": "norm1.weight",
-                "norm2.gamma": "norm2.weight",
-                "shortcut_norm.gamma": "shortcut_norm.weight",
-            },
+            L1(1e-05), {f"{layer}.gamma": f"{layer}.weight" for layer in ("norm1", "norm2", "shortcut_norm")}
         )
         for layer in (self.conv1, self.conv2, self.shortcut):
             variance_scaling_(layer.weight, scale=2.0)

@@ -64,7 +64,6 @@ class Transformer(Regularized):
         nn.init.zeros_(self.logits.bias)
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        token_embedding = self.token_embedding(tokens)
-        x = token_embedding + self.position_embedding(positions)
+        x = self.token_embedding(tokens) + self.position_embedding(positions)
         x = self.norm(self.layer(x)).mean(dim=1)
         return self.logits(x)

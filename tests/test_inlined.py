@@ -42,14 +42,34 @@ CASES = {
         ["x = a + b", "return x + x.exp()"],
         lambda a, b, c: a + b + (a + b).exp(),
     ),
-    "not over a statement between": (
+    "side by side, in their order": (
         [
             "Add: {name: sum, inputs: [a, b]}",
             "Softmax: {name: soft, inputs: c}",
             "Multiply: {name: times, inputs: [sum, soft]}",
         ],
-        ["sum_ = a + b", "return sum_ * self.soft(c)"],
+        ["return (a + b) * self.soft(c)"],
         lambda a, b, c: (a + b) * torch.softmax(c, dim=-1),
+    ),
+    "not behind a module that runs after it": (
+        [
+            "Softmax: {name: one, inputs: a}",
+            "Softmax: {name: two, inputs: b}",
+            "Add: {name: sum, inputs: [two, one]}",
+            "Multiply: {name: times, inputs: [sum, c]}",
+        ],
+        ["one = self.one(a)", "return (self.two(b) + one) * c"],
+        lambda a, b, c: (torch.softmax(b, dim=-1) + torch.softmax(a, dim=-1)) * c,
+    ),
+    "no more than fits on a line": (
+        [
+            f"Softmax: {{name: {'a' * 26}, inputs: a}}",
+            f"Softmax: {{name: {'b' * 26}, inputs: b}}",
+            f"Add: {{name: sum, inputs: [{'a' * 26}, {'b' * 26}]}}",
+            "Multiply: {name: times, inputs: [sum, c]}",
+        ],
+        [f"{'a' * 26} = self.{'a' * 26}(a)", f"return ({'a' * 26} + self.{'b' * 26}(b)) * c"],
+        lambda a, b, c: (torch.softmax(b, dim=-1) + torch.softmax(a, dim=-1)) * c,
     ),
     "an output": (
         ["Add: {name: sum, inputs: [a, b]}", "Exp: {name: e}"],
@@ -95,6 +115,31 @@ MODULES = {
             "ReLU",
         ],
         ["return self.relu(self.norm(self.a(x)) + x)"],
+    ),
+    "two layers with a matrix, side by side": (
+        [
+            "Dense: {name: a, units: 4}",
+            "Dense: {name: b, inputs: x, units: 4}",
+            "Subtract: {inputs: [a, b]}",
+            "Absolute: {name: size}",
+        ],
+        ["return (self.a(x) - self.b(x)).abs()"],
+    ),
+    "two in a row": (
+        ["Dense: {name: a, units: 4}", "Dense: {name: b, units: 4}"],
+        ["x = self.a(x)", "return self.b(x)"],
+    ),
+    "two in a row, one joined to another tensor": (
+        [
+            "Dense: {name: a, units: 9}",
+            "Concatenate: {inputs: [x, a]}",
+            "Dense: {name: b, units: 4}",
+        ],
+        ["return self.b(torch.cat([x, self.a(x)], dim=-1))"],
+    ),
+    "a block is not joined before a layer": (
+        ["block: {name: a}", "Concatenate: {inputs: [x, a]}", "Dense: {name: b, units: 4}"],
+        ["x = torch.cat([x, self.a(x)], dim=-1)", "return self.b(x)"],
     ),
     "five operations": (
         ["Softmax: {name: a}", "Softmax: {name: b}", "Softmax: {name: c}", "Softmax: {name: d}", "Softmax: {name: e}"],

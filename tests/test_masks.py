@@ -141,6 +141,18 @@ def shared(x: Any, y: Any) -> Any:
     return layers.Concatenate()([lstm(x), lstm(y)])
 
 
+def characters(merge: Callable[[], Any]) -> Callable[[], Any]:
+    """A model of words and their characters, whose masks have other ranks, side by side."""
+
+    def build() -> Any:
+        words, letters = keras.Input((7,), dtype="int32", name="words"), keras.Input((7, 6), dtype="int32")
+        embedded = layers.Embedding(11, 6, mask_zero=True)(letters)
+        both = [layers.Embedding(11, 6, mask_zero=True)(words), layers.TimeDistributed(layers.GRU(6))(embedded)]
+        return keras.Model([words, letters], layers.LSTM(3)(merge()(both)))
+
+    return build
+
+
 GRAPHS: dict[str, Callable[[], Any]] = {
     "attention": graph(lambda x, y: layers.Attention()([x, y])),
     "causal attention": graph(lambda x, y: layers.Attention(use_scale=True)([x, y], use_causal_mask=True)),
@@ -162,6 +174,17 @@ GRAPHS: dict[str, Callable[[], Any]] = {
     "shared": graph(shared),
     "dot": graph(lambda x, y: layers.Dot(axes=1)([x, y])),
 }
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_masks_of_several_ranks_side_by_side(axis: int, tmp_path: Path) -> None:
+    """A step counts where the mask of any of its places does."""
+    model, path = saved(characters(layer("Concatenate", axis=axis)), tmp_path)
+    words = tokens()
+    letters = torch.stack([tokens().roll(shift, 0).flip(1 if shift % 2 else 0) for shift in range(6)], dim=2)
+    letters[0, 2:] = 0
+    letters[4, :3] = 0
+    agrees(model, path, inputs=[words, letters])
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -270,3 +293,138 @@ def test_a_mask_of_a_block_in_a_block(before: str) -> None:
     steps = model.o.i.d(hidden).relu()
     kept = (x != 0).any(-1, keepdim=True)
     torch.testing.assert_close(model(x), (steps * kept).sum(1) / kept.sum(1))
+
+
+# -- masks that a spec names: a tensor of true and false, or the mask that comes with another ------------------------
+
+WORDS = "tokens: {shape: [7], dtype: int32}"
+COUNTS = f"{WORDS}, counts: {{shape: [7], dtype: bool}}"
+EMBEDDED = "Embedding: {name: e, inputs: tokens, input_dim: 11, output_dim: 6, mask_zero: true}"
+UNMASKED = EMBEDDED.replace(", mask_zero: true", "")
+NAMED = {
+    "a layer's own mask, behind one that hands none on": (
+        WORDS,
+        [EMBEDDED, "Conv1D: {filters: 6, kernel_size: 1}"],
+        "e",
+    ),
+    "an input of true and false": (COUNTS, [UNMASKED], "counts"),
+    "a layer of true and false": (WORDS, ["NotEqual: {name: n, inputs: tokens, x2: 0}", UNMASKED], "n"),
+}
+READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "LSTM": ("LSTM: {units: 3}", lambda: layers.LSTM(3)),
+    "MultiHeadAttention": ("MultiHeadAttention: {num_heads: 2, key_dim: 3}", lambda: layers.MultiHeadAttention(2, 3)),
+    "GlobalAveragePooling1D": ("GlobalAveragePooling1D", lambda: layers.GlobalAveragePooling1D()),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", NAMED)
+def test_named_masks(name: str, reader: str) -> None:
+    """What counts is the same as with Keras's own mask; what is masked changes nothing."""
+    inputs, before, mask = NAMED[name]
+    entry = READERS[reader][0]
+    entry = entry.replace("}", f", mask: {mask}}}") if "{" in entry else f"{entry}: {{mask: {mask}}}"
+    text = f"regspec: 1\ninputs: {{{inputs}}}\nlayers: [{', '.join([*before, entry])}]\n"
+    model, x = regspec.build(text, seed=0), tokens(is_empty=False)
+    counts = [x != 0] if "counts" in inputs else []
+    hidden = model.conv1d(model.e(x).mT).mT if hasattr(model, "conv1d") else model.e(x)
+    wanted, last = masked_by_hand(reader, model, hidden, x != 0)
+    torch.testing.assert_close(model(x, *counts)[last], wanted[last])
+
+
+def masked_by_hand(reader: str, model: Any, hidden: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The output on each sequence alone, without what is masked, and which places of it count."""
+    everywhere = torch.ones(len(hidden), dtype=torch.bool)
+    if reader == "GlobalAveragePooling1D":
+        return torch.stack([x[kept].mean(0) for x, kept in zip(hidden, counts, strict=True)]), everywhere
+    if reader == "LSTM":
+        last = [model.lstm(x[kept][None])[0][:, -1] for x, kept in zip(hidden, counts, strict=True)]
+        return torch.cat(last), everywhere
+    attended = torch.zeros(*hidden.shape)
+    for index, (x, kept) in enumerate(zip(hidden, counts, strict=True)):
+        attended[index, kept] = model.multi_head_attention(x[kept][None], x[kept][None])[0]
+    return attended, counts
+
+
+def test_a_merge_takes_one_mask_for_all() -> None:
+    inputs = f"{WORDS}, x: {{shape: [7, 6]}}"
+    for kind in ("Add: {inputs: [e, x]", "Concatenate: {inputs: [e, x]"):
+        text = f"regspec: 1\ninputs: {{{inputs}}}\nlayers: [{EMBEDDED}, {kind}, mask: e}}, GlobalAveragePooling1D]\n"
+        model, words, x = regspec.build(text, seed=0), tokens(is_empty=False), torch.randn(5, 7, 6)
+        both = model.e(words) + x if "Add" in kind else torch.cat([model.e(words), x], dim=-1)
+        kept = (words != 0)[..., None]
+        torch.testing.assert_close(model(words, x), (both * kept).sum(1) / kept.sum(1))
+
+
+REFUSED = {
+    "whole numbers": (
+        WORDS,
+        [UNMASKED, "LSTM: {units: 3, mask: tokens}"],
+        "mask of true and false, but 'tokens' is int32",
+    ),
+    "an embedding without a mask": (
+        WORDS,
+        [UNMASKED, "GlobalAveragePooling1D: {mask: e}"],
+        "mask of true and false, but 'e' is float32",
+    ),
+    "too many axes": (
+        f"{WORDS}, counts: {{shape: [7, 3], dtype: bool}}",
+        [UNMASKED, "GlobalAveragePooling1D: {mask: counts}"],
+        "has a mask of (batch, 7, 3), which does not fit 'e', which gives (batch, 7, 6)",
+    ),
+    "all axes": (
+        f"{WORDS}, counts: {{shape: [7, 6], dtype: bool}}",
+        [UNMASKED, "GlobalAveragePooling1D: {mask: counts}"],
+        "takes a mask of (batch, steps), but that of 'e', which gives (batch, 7, 6) is (batch, 7, 6)",
+    ),
+    "too many steps": (
+        f"{WORDS}, counts: {{shape: [8], dtype: bool}}",
+        [UNMASKED, "LSTM: {units: 3, mask: counts}"],
+        "has a mask of (batch, 8), which does not fit 'e', which gives (batch, 7, 6)",
+    ),
+    "scores of other steps": (
+        f"{WORDS}, counts: {{shape: [7, 8], dtype: bool}}",
+        [UNMASKED, "MultiHeadAttention: {num_heads: 2, key_dim: 3, mask: counts}"],
+        "takes a mask of (batch, 7, 7), or with an axis of the heads after the batch, but 'counts' is (batch, 7, 8)",
+    ),
+    "one of the steps of two inputs": (
+        f"{COUNTS}, x: {{shape: [7, 6]}}",
+        [UNMASKED, "MultiHeadAttention: {num_heads: 2, key_dim: 3, inputs: [e, x], mask: counts}"],
+        "but is given 1 for 2 inputs",
+    ),
+    "a sum of several ranks": (
+        f"{WORDS}, letters: {{shape: [7, 7], dtype: int32}}",
+        [
+            EMBEDDED,
+            EMBEDDED.replace("name: e", "name: l").replace("tokens", "letters"),
+            "TimeDistributed: {name: t, layer: {GRU: {units: 6}}}",
+            "Add: {inputs: [e, t]}",
+        ],
+        "can't add tensors with masks of several ranks, 'e' (batch, 7) and 'l' (batch, 7, 7)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_masks(name: str) -> None:
+    inputs, entries, message = REFUSED[name]
+    text = f"regspec: 1\ninputs: {{{inputs}}}\nlayers: [{', '.join(entries)}]\n"
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.source(text)
+    assert message in str(caught.value)
+
+
+def test_a_mask_of_scores() -> None:
+    """Which steps each step sees, for all heads or for each."""
+    text = (
+        "regspec: 1\ninputs: {x: {shape: [5, 6]}, seen: {shape: [%s], dtype: bool}}\n"
+        "layers: [MultiHeadAttention: {name: a, num_heads: 2, key_dim: 3, inputs: x, mask: seen}]\n"
+    )
+    x, seen = torch.randn(3, 5, 6), torch.rand(3, 5, 5, generator=torch.Generator().manual_seed(0)) > 0.4
+    seen |= torch.eye(5, dtype=torch.bool)
+    model, of_heads = regspec.build(text % "5, 5", seed=0), regspec.build(text % "2, 5, 5", seed=0)
+    hidden = model(x, seen)
+    torch.testing.assert_close(of_heads(x, seen[:, None].expand(3, 2, 5, 5)), hidden)
+    for step in range(5):  # what a step does not see changes nothing of it
+        changed = torch.where(seen[:, step, :, None], x, torch.randn(3, 5, 6))
+        torch.testing.assert_close(model(changed, seen)[:, step], hidden[:, step])

@@ -6,9 +6,11 @@ computed from. So it can be computed again for another call of the layer, and ou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from regspec.code.shapes import ShapeError, Symbol
+from regspec.code.shapes import ShapeError, Symbol, text
+from regspec.layers import Layer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,6 +18,47 @@ class Mask(Symbol):
     """A mask that a layer makes of its inputs, or of their masks."""
 
     made_of: tuple[Symbol, ...] = ()
+
+
+def _mask_by_name(x: Symbol) -> Symbol:
+    """The mask that a spec means by a tensor's name: the tensor itself, if it is true and false, or else its mask."""
+    if x.dtype == "bool":
+        return x
+    if x.mask is None:
+        raise ShapeError(
+            f"takes a mask of true and false, but '{x.source}' is {x.dtype}, and no mask comes with it",
+            f"name an input of 'dtype: bool', or a layer: '- NotEqual: {{name: mask, inputs: {x.source}, x2: 0}}'",
+        )
+    return x.mask
+
+
+def masked_by(named: Sequence[Symbol], layer: Layer, inputs: Sequence[Symbol]) -> list[Symbol]:
+    """A layer's inputs with the masks that a spec names, each with its own; a merge may have one for all of them.
+
+    Attention with heads may have one besides that says which steps each step sees; as in Keras, it may be of numbers.
+
+    Raises:
+        ShapeError: for too many masks, and for a tensor that is no mask, or does not fit.
+    """
+    if len(named) > len(inputs):
+        raise ShapeError(f"takes {len(inputs)} inputs, but {len(named)} masks")
+    if named and layer.takes_attention_mask and named[0].rank > 2 and named[0].mask is None:
+        return [replace(inputs[0], attention_mask=named[0]), *inputs[1:]]
+    masks = [*map(_mask_by_name, named)]
+    if masks and layer.takes_attention_mask and len(masks) < len(inputs):
+        raise ShapeError(
+            f"takes masks of (batch, steps), one for each input, or one of (batch, steps of the query, steps of the "
+            f"value), but is given {len(masks)} for {len(inputs)} inputs"
+        )
+    if layer.merges_masks and len(masks) == 1:
+        masks *= len(inputs)
+    for x, mask in zip(inputs, masks, strict=False):
+        wanted = x.logical[: mask.rank]
+        sizes = zip(wanted, mask.logical, strict=False)
+        if mask.rank > x.rank or any(None not in pair and pair[0] != pair[1] for pair in sizes):
+            raise ShapeError(f"has a mask of {text(mask.logical)}, which does not fit {x.described}")
+    absent = [None] * (len(inputs) - len(masks))
+    return [replace(x, mask=mask) for x, mask in zip(inputs, [*masks, *absent], strict=True)]
 
 
 def elsewhere(mask: Symbol, bound: dict[Symbol, Symbol], name: str) -> Symbol:

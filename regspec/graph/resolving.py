@@ -13,6 +13,7 @@ from regspec.code.expressions import Itself
 from regspec.code.shapes import ShapeError, Symbol
 from regspec.graph import readings
 from regspec.graph.again import calls_what_is_made_for_others, check_block_again, shapes_of
+from regspec.graph.masks import masked_by
 from regspec.graph.network import BlockNode, Graph, LayerNode, block_in_place, inside, layer_in_place
 from regspec.graph.readings import Reading
 from regspec.graph.resolved import ResolvedLayers
@@ -231,12 +232,7 @@ class _Resolver:
             return inputs
         here = origin and origin / "mask"
         named = self._tensors([(name, here and here / index) for index, name in enumerate(names)], scope)
-        if len(named) > len(inputs):
-            raise ShapeError(f"takes {len(inputs)} inputs, but {len(named)} masks")
-        if named and layer.takes_attention_mask:
-            return [replace(inputs[0], attention_mask=named[0]), *inputs[1:]]
-        absent = [None] * (len(inputs) - len(named))
-        return [replace(x, mask=mask) for x, mask in zip(inputs, [*named, *absent], strict=True)]
+        return masked_by(named, layer, inputs)
 
     def _layer(
         self,

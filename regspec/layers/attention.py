@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from regspec.code import shapes
 from regspec.code.expressions import Expression, Module, Part, Value, call, unless
 from regspec.code.shapes import Shape, ShapeError, Symbol
 from regspec.language.fields import Axes, Count, Fraction, Positive, Size, Sizes
@@ -21,6 +22,7 @@ class Attending(Layer):
     """A layer that weighs the steps of a value by how well a query matches their keys."""
 
     supports_masking = True
+    reads_mask = True
 
     dropout: Fraction = Field(0.0, description="The share of the attention scores that is dropped.")
     seed: Count | None = Field(None, description="Accepted for Keras's sake; torch draws from its own generator.")
@@ -212,12 +214,29 @@ class Projected(KernelSlot, BiasSlot, Attending):
         if min(query.rank, value.rank, key.rank) < 3 or value.logical[1:-1] != key.logical[1:-1]:
             given = ", and ".join(x.described for x in xs)
             raise ShapeError(f"takes a query, and a value and a key of as many steps, but is given {given}")
+        self._check_attention_mask(query, value)
         if self.rope_max_wavelength is not None and query.rank != 3:
             raise ShapeError(
                 f"has rope_max_wavelength, which needs (batch, steps, features), but is given {query.described}"
             )
         if self.rope_max_wavelength is not None and self.head_size % 2:
             raise ShapeError(f"has rope_max_wavelength, which needs heads of an even size, and not {self.head_size}")
+
+    def _check_attention_mask(self, query: Symbol, value: Symbol) -> None:
+        """Raises `ShapeError` where a mask of scores has other sizes than they, but for axes of one."""
+        mask = query.attention_mask
+        if mask is None:
+            return
+        if query.rank != 3:
+            raise ShapeError(f"takes a mask only for a query of (batch, steps, features), and not of {query.described}")
+        seen = (query.logical[1], value.logical[1])
+        if mask.rank not in (3, 4) or any(
+            None not in pair and pair[0] not in (1, pair[1]) for pair in zip(mask.shape[-2:], seen, strict=True)
+        ):
+            raise ShapeError(
+                f"takes a mask of {shapes.text((None, *seen))}, or with an axis of the heads after the batch, but "
+                f"'{mask.source}' is {shapes.text(mask.shape)}"
+            )
 
 
 @kind

@@ -16,7 +16,7 @@ from pydantic import Field
 from regspec.code import axes
 from regspec.code.axes import Order, Pattern
 from regspec.code.expressions import Expression, unless
-from regspec.code.shapes import Precision, RankError, ReadingError, Shape, ShapeError, States, Symbol
+from regspec.code.shapes import Precision, RankError, ReadingError, Shape, ShapeError, States, Symbol, text
 from regspec.language.constraints import WeightConstraint
 from regspec.language.fields import Frozen, Name, Names, NamesIfAny, Trainable
 from regspec.language.initializers import Drawn, WeightInitializer
@@ -109,7 +109,9 @@ class Layer(Frozen):
     gives: ClassVar[str | None] = None  # the type of the floating-point numbers that its module gives, if fixed
     is_opaque: ClassVar[bool] = False  # whether its module may have weights that it does not declare
     supports_masking: ClassVar[bool] = False  # whether its output has the mask of its input, as Keras calls it
-    takes_attention_mask: ClassVar[bool] = False  # whether the 'mask' that a spec gives it is one of scores
+    reads_mask: ClassVar[bool] = False  # whether it computes with the masks of its inputs, which are of (batch, steps)
+    merges_masks: ClassVar[bool] = False  # whether its inputs are alike, so that one mask may be for all of them
+    takes_attention_mask: ClassVar[bool] = False  # whether the 'mask' that a spec gives it may be one of scores
     is_in_keras: ClassVar[bool] = True  # whether Keras 3 has a layer of its name and fields
     is_in_files: ClassVar[bool] = False  # whether files of Keras have it all the same: older ones, or applications
     own_fields: ClassVar[frozenset[str]] = frozenset()  # fields that Keras's class does not have
@@ -346,6 +348,8 @@ class Layer(Frozen):
         for x in xs:
             if self.takes is not None and x.rank != len(self.takes):
                 raise RankError(self.takes, x.source, x.spec_shape)
+            if self.reads_mask and x.mask is not None and x.rank == 3 and x.mask.rank != 2:
+                raise ShapeError(f"takes a mask of (batch, steps), but that of {x.described} is {text(x.mask.shape)}")
         self.check_readings(*xs)
 
     def check_readings(self, *xs: Symbol) -> None:

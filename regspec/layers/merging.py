@@ -35,6 +35,7 @@ class Merge(Moved, Elementwise):
     example = "{inputs: [a, b]}"
     arity: ClassVar[tuple[int, int | None]] = (2, 64)  # one operator for each tensor; more would be unreadable
     supports_masking = True
+    merges_masks = True
     verb: ClassVar[str]
 
     def output_shape(self, x: Symbol, *others: Symbol) -> Shape:
@@ -52,6 +53,11 @@ class Merge(Moved, Elementwise):
     def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         """A step counts where it does in one of the inputs; all do where an input has no mask."""
         masks = [each.mask for each in (x, *others) if each.mask is not None]
+        if len({mask.rank for mask in masks}) > 1:
+            each = " and ".join(f"'{mask.source}' {shapes.text(mask.shape)}" for mask in masks)
+            raise ShapeError(
+                f"can't {self.verb} tensors with masks of several ranks, {each}", "name one 'mask' for all"
+            )
         return _either(masks) if len(masks) == len(others) + 1 else None
 
     def lower(self, x: Symbol, *others: Symbol) -> Expression:
@@ -236,6 +242,7 @@ class Concatenate(Moved, Elementwise):
 
     arity = (1, None)
     supports_masking = True
+    merges_masks = True
 
     def keras_fields(self, *xs: Symbol) -> dict[str, Any]:
         """The axis that Keras must be told, where it is not the last."""
@@ -246,10 +253,12 @@ class Concatenate(Moved, Elementwise):
 
     def output_mask(self, x: Symbol, *others: Symbol) -> Expression | None:
         """A step counts where it does in one of the inputs; those without a mask count with all their steps."""
-        masks = [each.mask for each in (x, *others) if each.mask is not None]
+        masks = [_of_steps(each, each.mask) for each in (x, *others) if each.mask is not None]
         axis = x.order[self.dimension(x)]
         if masks and axis != x.rank - 1:  # masks are concatenated like their tensors
-            masks_of_all: list[Value] = [_all_steps(each) if each.mask is None else each.mask for each in (x, *others)]
+            masks_of_all: list[Value] = [
+                _all_steps(each) if each.mask is None else _of_steps(each, each.mask) for each in (x, *others)
+            ]
             return call("torch.cat", masks_of_all, dim=axis)
         return _either(masks) if len(masks) == len(others) + 1 else None
 
@@ -286,6 +295,11 @@ class Concatenate(Moved, Elementwise):
 def _either(masks: Sequence[Expression]) -> Expression:
     """The mask of the steps that count in at least one of several masks."""
     return reduce(lambda left, right: Binary("|", left, right), dict.fromkeys(masks))
+
+
+def _of_steps(x: Symbol, mask: Symbol) -> Expression:
+    """Which steps of a tensor count: of a mask with as many axes as the tensor, those where any place does."""
+    return mask.method("any", dim=-1) if mask.rank == x.rank else mask
 
 
 def _all_steps(x: Symbol) -> Expression:

@@ -238,6 +238,7 @@ class GlobalAveragePooling1D(GlobalAveragePooling):
     """The mean over all steps, of those that count where the input has a mask."""
 
     spatial_rank = 1
+    reads_mask = True
 
     def lower(self, x: Symbol, *_: Symbol) -> Expression:
         if x.mask is None:

@@ -152,9 +152,12 @@ class _ProjectedAttention(nn.Module):
         return F.dropout(weights, dropout) @ value, weights
 
     def _seen(self, query: Tensor, key: Tensor, masks: dict[str, Tensor], causal: bool) -> Tensor | None:
-        """Which steps each step sees, for all heads."""
-        seen = _seen(query, key, causal=causal, window=self.sliding_window, **masks)
-        return None if seen is None else seen.unsqueeze(1)
+        """Which steps each step sees, (batch or 1, heads or 1, steps, others); None where all see all."""
+        of_heads = {name: mask for name, mask in masks.items() if mask.ndim > 3}  # a mask for each head
+        others = {name: mask for name, mask in masks.items() if name not in of_heads}
+        seen = _seen(query, key, causal=causal, window=self.sliding_window, **others)
+        known = [mask.bool() for mask in of_heads.values()] + ([] if seen is None else [seen.unsqueeze(1)])
+        return reduce(torch.logical_and, known) if known else None
 
 
 class MultiHeadAttention(_ProjectedAttention):

@@ -7,12 +7,13 @@ class with parameters.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard
 
 from regspec.code.expressions import Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
+from regspec.code.grouping import grouped
 from regspec.code.shapes import Shape, Symbol
 from regspec.graph.network import BlockNode, Graph
 from regspec.targets.python.layout import (
@@ -31,15 +32,13 @@ from regspec.targets.python.layout import (
 from regspec.targets.python.printing import Number, Printer, literal
 from regspec.targets.torch.casting import casts
 from regspec.targets.torch.inlined import with_inlined
-from regspec.targets.torch.lowered import Constrained, Fill, Penalized, Place
+from regspec.targets.torch.lowered import Constrained, Fill, Penalized
 from regspec.targets.torch.parameters import Hole
 from regspec.targets.torch.program import Program
 from regspec.targets.torch.repeats import container_of, is_loop, is_sequence, module_text, with_chains
 from regspec.targets.torch.steps import Step
+from regspec.targets.torch.terms import constraints, terms
 from regspec.targets.torch.variables import variables_of
-
-T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
 
 FEW = 3  # copies that are no loop
 MODULE = "module"  # the key of the blank for the module whose parameter a statement fills
@@ -130,7 +129,7 @@ class Outliner:
         self, own: list[Step], penalized: list[tuple[Step, Penalized]], constrained: list[tuple[Step, Constrained]]
     ) -> Iterator[Statement]:
         paths = {path: constructor for step in own for path, constructor in step.modules.items()}
-        for name, copies in _grouped(paths, lambda path: container_of(path) or path):
+        for name, copies in grouped(paths, lambda path: container_of(path) or path):
             value = (
                 self._constructor(paths[name]) if name in paths else self._container(name, [*map(paths.get, copies)])
             )
@@ -138,10 +137,8 @@ class Outliner:
         for step in own:
             for place in step.lowered.frozen:
                 yield Statement(f"self.{step.path(place)}.requires_grad_(False)")
-        yield from self._terms(penalized)
-        for constraint, group in _grouped(constrained, lambda each: each[1].constructor):
-            weights = {f"{step.name}.{each.slot}": _paths(step, each.places) for step, each in group}
-            yield Statement(called("self.add_constraints", [self.printer.constructor(constraint), literal(weights)]))
+        yield from terms(self.program.graph, penalized, self.printer.constructor)
+        yield from constraints(constrained, self.printer.constructor)
 
     def _hole(self, number: Number) -> Doc:
         self.holes.append(Hole(number, self.is_in_method))
@@ -221,22 +218,6 @@ class Outliner:
         name, arguments = self.block(program)
         return name, [each.value for each in arguments]
 
-    def _terms(self, penalized: list[tuple[Step, Penalized]]) -> Iterator[Statement]:
-        """A statement for the weight terms of each regularizer, and one for its activity terms."""
-        graph = self.program.graph
-        frozen = [beside("counts_frozen=", "True")] if graph.counts_frozen else []
-        for (regularizer, own), group in _grouped(penalized, lambda each: (each[1].constructor, each[1].reduction)):
-            said = own or graph.reduction
-            reduction = [] if said == "mean" else [beside("reduction=", literal(said))]
-            weights = {f"{step.name}.{e.slot}": _paths(step, e.places) for step, e in group if not e.is_activity}
-            outputs = {f"{step.name}.{e.slot}": _paths(step, e.places) for step, e in group if e.is_activity}
-            if weights:
-                arguments = [self.printer.constructor(regularizer), literal(weights), *frozen]
-                yield Statement(called("self.add_weight_terms", arguments))
-            if outputs:
-                arguments = [self.printer.constructor(regularizer), literal(outputs), *reduction]
-                yield Statement(called("self.add_activity_terms", arguments))
-
     def _fills(self, fills: list[tuple[Step, Fill]]) -> Iterator[Statement]:
         """How parameters start: a loop over the modules whose parameters start alike, or statements for one."""
         calls: dict[str, list[Doc]] = {}  # by module, with a blank where it stands
@@ -245,7 +226,7 @@ class Outliner:
             if fill not in self.starts:
                 self.starts[fill] = self._start(fill, parameter)
             calls.setdefault(module, []).append(self.starts[fill])
-        for starts, modules in _grouped(calls, lambda module: tuple(calls[module])):
+        for starts, modules in grouped(calls, lambda module: tuple(calls[module])):
             if len(modules) > 1:
                 yield loop_over([f"self.{module}" for module in modules])
                 yield from (Statement(filled(start, {MODULE: "layer"}), indent=1) for start in starts)
@@ -433,17 +414,3 @@ def _pattern(structure: tuple[object, ...], path: tuple[int, ...], variables: di
         for index, each in enumerate(structure)
     ]
     return f"({', '.join(inside)}{',' * (len(inside) == 1)})"
-
-
-def _grouped(items: Iterable[T], key: Callable[[T], K]) -> Iterator[tuple[K, list[T]]]:
-    """Items by key, in the order in which the keys first appear."""
-    groups: dict[K, list[T]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    yield from groups.items()
-
-
-def _paths(step: Step, places: tuple[Place, ...]) -> str | tuple[str, ...]:
-    """The path of a term's place, or the paths of its places."""
-    paths = tuple(step.path(place) for place in places)
-    return paths[0] if len(paths) == 1 else paths

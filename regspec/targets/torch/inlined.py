@@ -1,46 +1,69 @@
 """Statements put together as a person writes them: what only the next one takes, and takes once, stands in it.
 
-``x = self.relu(self.norm(self.conv(x)))`` and ``return self.head(x.mean(dim=1))``. A statement stays short enough to be
-read at a glance, and has one layer of those that hold a matrix, or one block.
+``x = self.relu(self.norm(self.conv(x)))`` and ``torch.cat([self.near(x), self.far(x)], dim=1)``. A statement stays
+short enough to be read at a glance. It has one layer of those that hold a matrix, or one block; several where they
+stand side by side, each on tensors that have names, or where one takes what the other is joined to.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from regspec.code.expressions import Apply, Each, Expression, Module, replaced, walk
+from regspec.code.expressions import Apply, Each, Expression, Method, Module, replaced, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode
-from regspec.targets.torch.repeats import is_loop
+from regspec.targets.torch.repeats import is_loop, module_text
 from regspec.targets.torch.steps import Step
 
 MANY = 4  # operations in a statement
+FEW = 3  # operations in a statement where a layer with a matrix takes what another is joined to
+WIDE = 100  # characters of a statement that is put together, about
 
 
 def with_inlined(steps: Sequence[Step], outputs: Sequence[Symbol]) -> tuple[Step, ...]:
     """The steps of a forward, each a statement."""
     read = Counter([*outputs, *(x for step in steps for x in step.inputs)])
-    done: list[Step] = []
-    heavy = 0  # layers with a matrix, and blocks, in the last statement
+    done: list[_Statement] = []
     for step in steps:
-        own = _is_heavy(step)
-        if done and heavy + own < 2 and (merged := _merged(done[-1], step, read)) is not None:
-            done[-1] = merged
-            heavy += own
-        else:
-            done.append(step)
-            heavy = int(own)
-    return tuple(done)
+        statement = _Statement(step, (step,))
+        while done and (merged := _merged(done[-1], statement, read)) is not None:
+            done.pop()
+            statement = merged
+        done.append(statement)
+    return tuple(each.step for each in done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A step, and the steps of which it is made, in the order of execution."""
+
+    step: Step
+    made_of: tuple[Step, ...]
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it can be read at a glance."""
+        count = _operations(self.step)
+        heavy = [each for each in self.made_of if _is_heavy(each)]
+        if count > MANY or _width(self.step) > WIDE:
+            return False
+        if len(heavy) < 2:
+            return True
+        if count <= FEW and len(heavy) == 2 and not isinstance(heavy[0].node, BlockNode):
+            return any(len(each.inputs) > 1 for each in self.made_of)
+        made = {x for each in self.made_of for x in each.outputs}
+        return all(made.isdisjoint(each.inputs) and _operations(each) == 1 for each in heavy)
 
 
 def _is_heavy(step: Step) -> bool:
     return isinstance(step.node, BlockNode) or any(len(each.shape or ()) > 1 for each in step.lowered.weights)
 
 
-def _merged(first: Step, then: Step, read: Mapping[Symbol, int]) -> Step | None:
-    """One step for two, where the first may stand in the second."""
+def _merged(before: _Statement, statement: _Statement, read: Mapping[Symbol, int]) -> _Statement | None:
+    """One statement for two, where the first may stand in the second."""
+    first, then = before.step, statement.step
     if len(first.lowered.results) != 1 or is_loop(first) or is_loop(then):
         return None
     (x,) = first.outputs
@@ -48,18 +71,22 @@ def _merged(first: Step, then: Step, read: Mapping[Symbol, int]) -> Step | None:
         return None
     results = replaced(then.lowered.results, dict(zip(then.lowered.inputs, then.inputs, strict=True)))
     found = [each for result in results for each in walk(result)]
-    taken = sum(each is x for each in found)
-    if taken != 1 or any(isinstance(each, Each) for each in found):
+    taken = [place for place, each in enumerate(found) if each is x]
+    if len(taken) != 1 or any(isinstance(each, Each) for each in found):
         return None
+    if len(statement.made_of) > 1 and any(isinstance(each, Apply) for each in found[: taken[0]]):
+        return None  # modules run in their order
     renamed = {module: replace(module, suffix=f"{first.name}.{module.suffix}") for module in first.lowered.modules}
     value = replaced(first.lowered.results[0], dict(zip(first.lowered.inputs, first.inputs, strict=True)))
-    made = replaced(results, {x: _with_modules(value, renamed)})
-    if isinstance(value, Symbol) or sum(_is_operation(each) for result in made for each in walk(result)) > MANY:
+    if isinstance(value, Symbol):
         return None
+    made = replaced(results, {x: _with_modules(value, renamed)})
     inputs = tuple(dict.fromkeys([*first.inputs, *(each for each in then.inputs if each is not x)]))
     names = {each.suffix: first.attributes[module.suffix] for module, each in renamed.items()}
     lowered = replace(then.lowered, inputs=inputs, results=made, modules=(*then.lowered.modules, *renamed.values()))
-    return replace(then, lowered=lowered, inputs=inputs, attributes={**then.attributes, **names})
+    step = replace(then, lowered=lowered, inputs=inputs, attributes={**then.attributes, **names})
+    merged = _Statement(step, (*before.made_of, *statement.made_of))
+    return merged if merged.is_readable else None
 
 
 def _with_modules(value: Expression, modules: Mapping[Module, Module]) -> Expression:
@@ -79,3 +106,22 @@ def _with_modules(value: Expression, modules: Mapping[Module, Module]) -> Expres
 
 def _is_operation(each: Expression) -> bool:
     return not isinstance(each, Symbol)
+
+
+def _operations(step: Step) -> int:
+    return sum(_is_operation(each) for result in step.lowered.results for each in walk(result))
+
+
+def _width(step: Step) -> int:
+    """How many characters the results take, about: of names, literals and what stands between them."""
+    found = [each for result in step.lowered.results for each in walk(result)]
+    names = [_name(each, step) for each in found]
+    values = [repr(value) for each in found for value in each.parts() if not isinstance(value, (Expression, list))]
+    keywords = [name for each in found if isinstance(each, (Apply, Method)) for name in each.keywords]
+    return sum(len(text) + len(", ") for text in (*names, *values, *keywords))
+
+
+def _name(each: Expression, step: Step) -> str:
+    if isinstance(each, Apply):
+        return module_text(step.attributes[each.module.suffix])
+    return each.source if isinstance(each, Symbol) else str(getattr(each, "function", getattr(each, "name", "")))

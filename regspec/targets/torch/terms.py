@@ -1,0 +1,66 @@
+"""The statements of a constructor that add a class's terms and constraints, one for those that are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from regspec.code.expressions import Call
+from regspec.code.grouping import grouped
+from regspec.graph.network import Graph
+from regspec.targets.python.layout import INDENT, WIDTH, Brackets, Doc, Statement, beside, called, flat
+from regspec.targets.python.printing import literal
+from regspec.targets.torch.lowered import Constrained, Penalized
+from regspec.targets.torch.steps import Step
+
+MANY = 3  # places that are a loop where they would not stand on one line
+
+Constructor = Callable[[Call], Doc]  # how a call of a constructor is printed
+
+
+def terms(graph: Graph, penalized: Sequence[tuple[Step, Penalized]], constructor: Constructor) -> Iterator[Statement]:
+    """A statement for the weight terms of each regularizer, and one for its activity terms."""
+    frozen = [beside("counts_frozen=", "True")] if graph.counts_frozen else []
+    for (regularizer, own), group in grouped(penalized, lambda each: (each[1].constructor, each[1].reduction)):
+        said = own or graph.reduction
+        reduction = [] if said == "mean" else [beside("reduction=", literal(said))]
+        weights = [(step, each) for step, each in group if not each.is_activity]
+        outputs = [(step, each) for step, each in group if each.is_activity]
+        if weights:
+            yield Statement(called("self.add_weight_terms", [constructor(regularizer), _places(weights), *frozen]))
+        if outputs:
+            yield Statement(called("self.add_activity_terms", [constructor(regularizer), _places(outputs), *reduction]))
+
+
+def constraints(constrained: Sequence[tuple[Step, Constrained]], constructor: Constructor) -> Iterator[Statement]:
+    """A statement for each constraint."""
+    for constraint, group in grouped(constrained, lambda each: each[1].constructor):
+        yield Statement(called("self.add_constraints", [constructor(constraint), _places(group)]))
+
+
+def _places(each_of: Sequence[tuple[Step, Penalized | Constrained]]) -> Doc:
+    """Where terms are, by their names: ``{"hidden.kernel": "hidden.weight"}``; of many, a loop over their layers."""
+    paths: dict[str, str | tuple[str, ...]] = {}
+    shapes = set()
+    for step, each in each_of:
+        path, *others = [step.path(place) for place in each.places]
+        paths[f"{step.name}.{each.slot}"] = (path, *others) if others else path
+        shapes.add((each.slot, None if others else _after(step.name, path)))
+    (slot, end), *different = shapes
+    written = literal(paths)
+    fits = len(flat(written)) < WIDTH - 3 * len(INDENT)
+    if fits or len(paths) < MANY or different or end is None or not _is_dotted(slot):
+        return written
+    pair = f'f"{{layer}}.{slot}": ' + (f'f"{{layer}}{end}"' if end else "layer")
+    loop = beside("for layer in ", literal(tuple(step.name for step, _ in each_of)))
+    return Brackets("{", (pair, loop), "}", "loop")
+
+
+def _after(name: str, path: str) -> str | None:
+    """What stands behind a layer's name in a path; None where the path does not begin with it."""
+    end = path.removeprefix(name)
+    return end if path.startswith(name) and _is_dotted(f"_{end}") else None
+
+
+def _is_dotted(text: str) -> bool:
+    """Whether a text is names with dots between them, which may be printed as it stands."""
+    return all(part.isidentifier() for part in text.split("."))
