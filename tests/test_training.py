@@ -57,7 +57,7 @@ def test_digits(tmp_path: Path) -> None:
     assert made.metrics["held_out_accuracy"] >= 0.97
     folder = made.folder
     written = {"spec.yaml", "model.py", "run.json", "initial.safetensors", "weights.safetensors", "metrics.csv"}
-    later = {"activities.json", "checkpoint.ckpt", "training.yaml"}
+    later = {"activities.json", "held_out.json", "checkpoint.ckpt", "training.yaml"}
     assert {path.name for path in folder.iterdir()} == written | later
     assert (folder / "spec.yaml").read_bytes() == (ROOT / "examples" / "digits_cnn.yaml").read_bytes()
     assert (folder / "model.py").read_text() == regspec.source(folder / "spec.yaml")

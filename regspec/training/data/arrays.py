@@ -23,6 +23,7 @@ class Arrays:
     inputs: Mapping[str, Array]
     targets: Mapping[str, Array]
     columns: Columns | None = None  # of the table that they are from
+    where: tuple[str, Sequence[int]] | None = None  # and what its rows are called, line or row, with their numbers
 
 
 def bundled(name: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Arrays], Names]:

@@ -33,6 +33,10 @@ class Examples(Protocol):
         """The inputs of these examples in the model's order, and then their targets."""
         ...
 
+    def name(self, row: int) -> str:
+        """What an example is called where it is from, for people: ``line 18``, ``cats/7.png``."""
+        ...
+
 
 @dataclass(frozen=True)
 class InMemory:
@@ -40,6 +44,7 @@ class InMemory:
 
     inputs: tuple[Tensor, ...]
     targets: tuple[Tensor, ...]
+    where: tuple[str, Sequence[int]] | None = None  # what each is in the source, and its number there; None for items
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -56,7 +61,13 @@ class InMemory:
 
     def part(self, rows: Tensor) -> InMemory:
         """The examples of these rows."""
-        return InMemory(tuple(each[rows] for each in self.inputs), tuple(each[rows] for each in self.targets))
+        unit, numbers = self.where or ("item", range(len(self)))
+        where = unit, [numbers[row] for row in rows.tolist()]
+        return InMemory(tuple(each[rows] for each in self.inputs), tuple(each[rows] for each in self.targets), where)
+
+    def name(self, row: int) -> str:
+        unit, numbers = self.where or ("item", range(len(self)))
+        return f"{unit} {numbers[row]}"
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def examples_of(part: Stored, goals: tuple[Tensor, ...], graph: Graph, source: s
     """A part of the data, with the targets of the outputs that learn, as what batches are taken of."""
     if isinstance(part, images.Files):
         return images.Images(part.files, goals, part.form)
-    return InMemory(fitted_inputs(part.inputs, graph, source), goals)
+    return InMemory(fitted_inputs(part.inputs, graph, source), goals, part.where)
 
 
 def read(

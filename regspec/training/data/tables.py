@@ -110,7 +110,8 @@ class Tabular(Arrays):
         if problems:
             raise RegspecError(problems)
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
-        return Arrays(inputs, self.targets, replace(self.columns, fitted=tuple(fits.values())))
+        where = self.table.unit, self.table.places
+        return Arrays(inputs, self.targets, replace(self.columns, fitted=tuple(fits.values())), where)
 
 
 def _numbers(table: Table, name: str, said: ColumnSection | None, fits: dict[str, Fitted], rows: Array) -> Array:
@@ -154,7 +155,7 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         if not problems
         else {}
     )
-    made = Tabular({}, targets, replace(columns, inputs=by_input, targets=by_output), table)
+    made = Tabular({}, targets, replace(columns, inputs=by_input, targets=by_output), table=table)
     if columns.said and not columns.fitted and not problems:
         if inputs := [each.name for each in wanted if each.name not in by_output]:
             what = f"'{inputs[0]}' learns an input, and of columns of that something is said"

@@ -52,6 +52,7 @@ from regspec.training.options.columns import columns_said
 from regspec.training.options.file import Places, training_text
 from regspec.training.options.options import Options
 from regspec.training.runs.folder import Folder, document_of
+from regspec.training.runs.judging import judgement
 from regspec.training.runs.restoring import gives_probabilities, load_kept
 from regspec.training.runs.trained import Run
 
@@ -276,11 +277,13 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
 
 
 def _finished(task: Task, place: Folder) -> nn.Module:
-    """The model with the weights and strengths of its best epoch, after a forward whose activities are written."""
+    """The model with the weights and strengths of its best epoch; what it does on held-out data is written."""
     model = load_kept(task.model(), place)
     examples = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
     inputs = examples[: len(task.graph.inputs)]
     place.write("activities.json", json.dumps(activities(model, program_of(task.graph), inputs)))
+    judged = judgement(model, task.objective(), task.loaded, task.options.batch_size)
+    place.write("held_out.json", json.dumps(judged))
     return model
 
 
