@@ -162,6 +162,8 @@ def test_groups_are_torch_s(optimizer: str, schedule: str | None, spec: Path) ->
             scheduler.step()
     run = run_of(spec, optimizer=optimizer, lr=0.1, rules=RULES, schedule=schedule)
     assert_same(run, model)
+    if schedule is None:
+        assert [*run.history["learning_rate"]] == [0.1] * 3  # of what no rule is said
 
 
 def test_without_rules_there_is_one_group(spec: Path) -> None:

@@ -48,14 +48,17 @@ class Groups:
                 module.eval()
 
     def parameters(self, model: nn.Module) -> list[dict[str, Any]]:
-        """The parameters that are trained, in a group for each learning rate and weight decay."""
+        """The parameters that are trained, in a group for each learning rate and weight decay; first those of no rule.
+
+        So the first group's rate is that of the options, where any parameter has it.
+        """
         alike: dict[tuple[Any, Any], dict[str, Any]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 said = {key: value for key, value in self.of(name).items() if key != "trainable"}
                 group = alike.setdefault((said.get("lr"), said.get("weight_decay")), {"params": [], **said})
                 group["params"].append(parameter)
-        return [*alike.values()]
+        return sorted(alike.values(), key=lambda group: "lr" in group)
 
     def told(self, model: nn.Module) -> str:
         """How many tensors rules say what of, for people."""

@@ -159,6 +159,15 @@ class Training(lightning.LightningModule):
         means = {name: (total / count).item() for name, (total, count) in zip(names, both, strict=True)}
         return {**self._sums_of_losses(means), **means, **dict(measured)}
 
+    def so_far(self) -> dict[str, float]:
+        """The means of this process over the epoch so far, of what is trained, as `means` names them."""
+        known = {
+            name: (total / self.counts[name]).item()
+            for name, total in self.totals.items()
+            if not name.startswith(("held_out_", "penalty/"))
+        }
+        return {**self._sums_of_losses(known), **known}
+
     def _sums_of_losses(self, means: Mapping[str, float]) -> dict[str, float]:
         """The weighted sums of the outputs' losses; of one output, its own."""
         sums = {}

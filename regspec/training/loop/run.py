@@ -16,7 +16,6 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import RichProgressBar
 from rich import get_console
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +42,7 @@ from regspec.training.loop.engine import faults, quiet, trainer_of
 from regspec.training.loop.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
 from regspec.training.loop.groups import Groups, groups_of
 from regspec.training.loop.module import Training, bound_optimizer, steps_of
+from regspec.training.loop.progress import Bar
 from regspec.training.loop.rates import Rates, schedule_of
 from regspec.training.loop.starting import begin_with
 from regspec.training.measures.metrics import OutputMetrics
@@ -301,7 +301,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         epochs.average = Average(options.ema)
         callbacks.append(epochs.average)  # after those that keep what they see of the average
     if console.is_terminal:
-        callbacks.append(RichProgressBar(leave=False))
+        callbacks.append(Bar(epochs))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     with task.places.at("data"):
