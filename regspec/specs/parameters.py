@@ -170,6 +170,12 @@ class Searched(Frozen):
         return self
 
 
+class OfOption(Frozen):
+    """Where a search may look for better values of what has its default elsewhere."""
+
+    search: Annotated[Search, PlainValidator(_search)] = Field(description="Where the value may lie.")
+
+
 def _fault(what: str, field: str, search: Range) -> PydanticCustomError:
     """An error of a range at one of its fields."""
     return PydanticCustomError(

@@ -17,7 +17,7 @@ from regspec.training.options.said import written
 _PLAIN = {"type": ["number", "string", "boolean", "null", "array"]}
 
 
-def _called(value: Any) -> Any:
+def called_text(value: Any) -> Any:
     """``adamw weight_decay=0.1`` for ``{adamw: {weight_decay: 0.1}}``."""
     if isinstance(value, str) and value.strip():
         return value
@@ -65,7 +65,7 @@ def _of_mapping(value: dict[str, str]) -> tuple[str, ...]:
 # A name with arguments: an optimizer, a schedule.
 Called = Annotated[
     str,
-    BeforeValidator(_called),
+    BeforeValidator(called_text),
     WithJsonSchema(
         {
             "anyOf": [
