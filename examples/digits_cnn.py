@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class DigitsCnn(Regularized):
-    """image (batch, 1, 8, 8) -> logits (batch, 10)"""
+    """image (batch, 1, 8, 8) -> (batch, 10)"""
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class DigitsSearch(Regularized):
-    """image (batch, 64) -> logits (batch, 10)"""
+    """image (batch, 64) -> (batch, 10)"""
 
     def __init__(self) -> None:
         super().__init__()

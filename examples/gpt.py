@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Decoder(Regularized):
-    """input (batch, 64, 128) -> sum2 (batch, 64, 128)"""
+    """input (batch, 64, 128) -> (batch, 64, 128)"""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Decoder(Regularized):
 
 
 class Gpt(Regularized):
-    """tokens (batch, 64) -> logits (batch, 64, 256)"""
+    """tokens (batch, 64) -> (batch, 64, 256)"""
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class LstmClassifier(Regularized):
-    """tokens (batch, 200) -> logits (batch, 2)"""
+    """tokens (batch, 200) -> (batch, 2)"""
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Mlp(Regularized):
-    """features (batch, 13) -> logits (batch, 3)"""
+    """features (batch, 13) -> (batch, 3)"""
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class Basic(Regularized):
-    """input (batch, filters, ?, ?) -> relu2 (batch, filters, ?, ?)"""
+    """input (batch, filters, height, width) -> (batch, filters, height, width)"""
 
     def __init__(self, filters: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Basic(Regularized):
 
 
 class Down(Regularized):
-    """input (batch, in_channels, ?, ?) -> relu2 (batch, filters, ?, ?)"""
+    """input (batch, in_channels, height, width) -> (batch, filters, height, width)"""
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Down(Regularized):
 
 
 class Resnet(Regularized):
-    """image (batch, 3, 32, 32) -> logits (batch, 10)"""
+    """image (batch, 3, 32, 32) -> (batch, 10)"""
 
     def __init__(self) -> None:
         super().__init__()

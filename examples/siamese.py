@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class Tower(Regularized):
-    """input (batch, 1, 28, 28) -> embedding (batch, 64)"""
+    """input (batch, 1, 28, 28) -> (batch, 64)"""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Tower(Regularized):
 
 
 class Siamese(Regularized):
-    """left (batch, 1, 28, 28), right (batch, 1, 28, 28) -> similarity (batch, 1)"""
+    """left (batch, 1, 28, 28), right (batch, 1, 28, 28) -> (batch, 1)"""
 
     def __init__(self) -> None:
         super().__init__()

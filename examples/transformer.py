@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Encoder(Regularized):
-    """input (batch, 128, 128) -> sum2 (batch, 128, 128)"""
+    """input (batch, 128, 128) -> (batch, 128, 128)"""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Encoder(Regularized):
 
 
 class Transformer(Regularized):
-    """tokens (batch, 128), positions (batch, 128) -> logits (batch, 4)"""
+    """tokens (batch, 128), positions (batch, 128) -> (batch, 4)"""
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Convolutions(Regularized):
-    """input (batch, in_channels, ?, ?) -> conv2 (batch, filters, ?, ?)"""
+    """input (batch, in_channels, height, width) -> (batch, filters, height, width)"""
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Convolutions(Regularized):
 
 
 class Unet(Regularized):
-    """image (batch, 3, 64, 64) -> logits (batch, 3, 64, 64)"""
+    """image (batch, 3, 64, 64) -> (batch, 3, 64, 64)"""
 
     def __init__(self) -> None:
         super().__init__()

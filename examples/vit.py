@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Encoder(Regularized):
-    """input (batch, 17, 64) -> sum2 (batch, 17, 64)"""
+    """input (batch, 17, 64) -> (batch, 17, 64)"""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Encoder(Regularized):
 
 
 class Vit(Regularized):
-    """image (batch, 1, 8, 8) -> logits (batch, 10)"""
+    """image (batch, 1, 8, 8) -> (batch, 10)"""
 
     def __init__(self) -> None:
         super().__init__()

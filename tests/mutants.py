@@ -184,21 +184,32 @@ MUTANTS = (
     Mutant(
         "a sum has a mask where one of its inputs has",
         "layers/merging.py",
-        (
-            "        masks = [each.mask for each in (x, *others) if each.mask is not None]\n"
-            "        return _either(masks) if len(masks) == len(others) + 1 else None\n"
-            "\n"
-            "    def lower"
-        ),
-        (
-            "        masks = [each.mask for each in (x, *others) if each.mask is not None]\n"
-            "        return _either(masks) if masks else None\n"
-            "\n"
-            "    def lower"
-        ),
+        ("        return _either(masks) if len(masks) == len(others) + 1 else None\n\n    def lower"),
+        ("        return _either(masks) if masks else None\n\n    def lower"),
         "tests/test_masks.py -k smallest",
     ),
     # -- graph ---------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a mask that is named need not fit",
+        "graph/masks.py",
+        "        if mask.rank > x.rank or any(None not in pair and pair[0] != pair[1] for pair in sizes):\n",
+        "        if False:\n",
+        "tests/test_masks.py",
+    ),
+    Mutant(
+        "modules run in another order than they stand",
+        "targets/torch/inlined.py",
+        "    if len(statement.made_of) > 1 and any(isinstance(each, Apply) for each in found[: taken[0]]):\n",
+        "    if False:\n",
+        "tests/test_inlined.py",
+    ),
+    Mutant(
+        "a formula of a sum has no brackets",
+        "targets/torch/parameters.py",
+        'texts.append(text if are_products or _is_name(text) else f"({text})")',
+        "texts.append(text)",
+        "tests/test_block_classes.py",
+    ),
     Mutant(
         "layers on inputs that share a mask are those on inputs that do not",
         "graph/resolved.py",
@@ -414,9 +425,9 @@ MUTANTS = (
     ),
     Mutant(
         "equal penalties that are reduced otherwise are one statement",
-        "targets/torch/classes.py",
-        "_grouped(penalized, lambda each: (each[1].constructor, each[1].reduction))",
-        "_grouped(penalized, lambda each: (each[1].constructor, None))",
+        "targets/torch/terms.py",
+        "grouped(penalized, lambda each: (each[1].constructor, each[1].reduction))",
+        "grouped(penalized, lambda each: (each[1].constructor, None))",
         "tests/test_reduction.py",
     ),
     Mutant(

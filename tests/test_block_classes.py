@@ -391,20 +391,59 @@ CASES = {
         ("inner: int, units: int", "nn.Linear(inner, units)", "Mlp(in_features=4, inner=11, units=5)"),
         ((7,),),
     ),
-    "sums, and formulas of two parameters, are none": Case(
+    "formulas of two parameters, sums, and what is computed from these": Case(
         """
+        parameters: {less: -1}
         inputs: {x: {shape: [7]}}
         blocks:
           mlp:
-            parameters: {units: null, factor: null, inner: $units * $factor, more: $units + 3}
+            parameters: {units: null, factor: null, inner: $units * $factor, more: $units + 3, most: $more * 2}
             layers:
               - Dense: {name: up, units: $inner}
               - Dense: {name: side, units: $more}
+              - Dense: {name: wide, units: $most}
+              - Dense: {name: odd, units: 40 - ($units - $factor) * 2 + $less}
+              - Dense: {name: even, units: $factor * $more % 9 + 1}
               - Dense: {name: down, units: $units}
         layers: [mlp: {units: 4, factor: 2}, mlp: {units: 5, factor: 3}, mlp: {units: 8, factor: 5}]
         """,
         1,
-        ("inner: int, more: int, units: int",),
+        (
+            "def __init__(self, in_features: int, units: int, factor: int) -> None:",
+            "inner = units * factor",
+            "more = units + 3",
+            "most = more * 2",
+            "self.odd = nn.Linear(most, 40 - (units - factor) * 2 + (-1))",
+            "self.even = nn.Linear(40 - (units - factor) * 2 + (-1), factor * more % 9 + 1)",
+            "Mlp(in_features=5, units=8, factor=5)",
+        ),
+        ((7,),),
+    ),
+    "a formula of a formula, in a method": Case(
+        """
+        inputs: {x: {shape: [2, 40], axes: [channels, length]}}
+        blocks:
+          conv:
+            parameters: {rate: null, wide: $rate + 1}
+            layers:
+              - Conv1D: {name: c, filters: 2, kernel_size: 2, padding: causal, dilation_rate: $wide * 2}
+        layers: [conv: {rate: 1}, conv: {rate: 2}, conv: {rate: 4}]
+        """,
+        1,
+        ("dilation=(rate + 1) * 2", "F.pad(input, ((self.rate + 1) * 2, 0))"),
+        ((2, 40),),
+    ),
+    "a formula that is a float at one use": Case(
+        """
+        inputs: {x: {shape: [7]}}
+        blocks:
+          mlp:
+            parameters: {units: null, times: null}
+            layers: [Dense: {name: up, units: $units * $times}, Dense: {name: down, units: $units}]
+        layers: [mlp: {units: 4, times: 2}, mlp: {units: 5, times: 3}, mlp: {units: 8, times: 1.5}]
+        """,
+        1,
+        ("def __init__(self, in_features: int, out_features: int, units: int) -> None:",),
         ((7,),),
     ),
     "what is whole in a spec is whole in a class": Case(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import regspec
 from regspec.code.expressions import Binary, Expression, Held, Listed, Module, Unary, call
 from regspec.code.shapes import Symbol
 from regspec.targets.python.printing import Printer
@@ -176,3 +177,47 @@ def test_a_text_stays_one_literal(text: str) -> None:
     parsed = ast.parse(PRINTER.text(Listed((text,))), mode="eval").body
     assert isinstance(parsed, ast.List)
     assert [ast.literal_eval(each) for each in parsed.elts] == [text]
+
+
+DOCSTRINGS = {
+    "an image": (
+        "x: {shape: [3, null, null]}",
+        "Conv2D: {filters: 4, kernel_size: 3}",
+        "x (batch, 3, height, width) -> (batch, 4, height, width)",
+    ),
+    "an image with its channels last": (
+        "x: {shape: [null, null, 3], axes: [height, width, channels]}",
+        "Conv2D: {filters: 4, kernel_size: 3}",
+        "x (batch, ?, ?, 3) -> (batch, ?, ?, 4)",
+    ),
+    "a volume": (
+        "x: {shape: [3, null, 9, null]}",
+        "Conv3D: {filters: 4, kernel_size: 2}",
+        "x (batch, 3, depth, 9, width) -> (batch, 4, depth, 8, width)",
+    ),
+    "a signal": (
+        "x: {shape: [3, null], axes: [channels, length]}",
+        "Conv1D: {filters: 4, kernel_size: 3}",
+        "x (batch, 3, length) -> (batch, 4, length)",
+    ),
+    "a sequence": ("x: {shape: [null, 5]}", "Dense: {units: 4}", "x (batch, steps, 5) -> (batch, steps, 4)"),
+    "a sequence of images": (
+        "x: {shape: [null, 3, null, null]}",
+        "TimeDistributed: {layer: {Conv2D: {filters: 4, kernel_size: 3}}}",
+        "x (batch, steps, 3, height, width) -> (batch, steps, 4, height, width)",
+    ),
+    "several outputs": (
+        "x: {shape: [null, 5]}",
+        "Dense: {name: a, units: 4}, Dense: {name: b, units: 3}",
+        "x (batch, steps, 5) -> a (batch, steps, 4), b (batch, steps, 3)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOCSTRINGS)
+def test_docstrings(name: str) -> None:
+    """A size that is not known has the name of what its axis means."""
+    inputs, layer, wanted = DOCSTRINGS[name]
+    outputs = "outputs: [a, b]\n" if "outputs" in name else ""
+    source = regspec.source(f"regspec: 1\ninputs: {{{inputs}}}\nlayers: [{layer}]\n{outputs}")
+    assert f'"""{wanted}"""' in source, source

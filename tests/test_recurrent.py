@@ -420,3 +420,21 @@ def test_frozen_layers_with_all_that_they_hold(tmp_path: Path) -> None:
     port = regspec.port(tmp_path / "model.keras")
     assert not port.notes
     assert not any(each.requires_grad for each in port.build().parameters())
+
+
+@pytest.mark.parametrize("outputs", ["[sum, one.0]", "[sum, one.0, one.1]"])
+def test_states_from_layer_to_layer(outputs: str) -> None:
+    """Whether or not something else takes them: what torch's own modules give for them."""
+    text = (
+        "regspec: 1\ninputs: {a: {shape: [7, 3]}, b: {shape: [5, 3]}}\nlayers:\n"
+        "  - LSTM: {name: one, inputs: a, units: 4, return_state: true}\n"
+        "  - LSTM: {name: two, inputs: [b, one.1, one.2], units: 4, return_state: true, return_sequences: true}\n"
+        "  - GRU: {name: three, inputs: [two.0, two.1], units: 4}\n"
+        f"  - Add: {{name: sum, inputs: [three, two.2]}}\noutputs: {outputs}\n"
+    )
+    model, a, b = regspec.build(text, seed=0), torch.randn(3, 7, 3), torch.randn(3, 5, 3)
+    one, (h, c) = model.one(a)
+    two, (two_h, two_c) = model.two(b, (h, c))
+    wanted = [model.three(two, two_h)[0][:, -1] + two_c[0], one[:, -1], h[0]]
+    for got, each in zip(model(a, b), wanted, strict=False):
+        torch.testing.assert_close(got, each)

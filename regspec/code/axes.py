@@ -39,6 +39,23 @@ def of_meanings(names: Sequence[Meaning]) -> Order:
     return (0, *(1 + ranked.index(name) for name in names))
 
 
+def meanings(order: Order, spec_order: Order) -> tuple[Meaning | None, ...]:
+    """What the axes of a tensor mean that a spec counts like this, as they lie in torch; None where nothing tells.
+
+    Behind the channels lie a signal's length, an image's height and width, a volume's depth too; before them steps.
+    """
+    rank = len(order)
+    place = spec_order.index(rank - 1)
+    space: tuple[Meaning, ...] = ("depth", "height", "width")
+    counted: list[Meaning | None] = [None] * rank
+    if place == rank - 1 and rank == 3:
+        counted[1] = "steps"
+    elif 0 < rank - 1 - place <= len(space):
+        counted[place + 1 :] = ("length",) if place == rank - 2 else space[place + 1 - rank :]
+        counted[1:place] = ["steps" if place == 2 else None] * (place - 1)
+    return tuple(counted[spec_order.index(axis)] for axis in order)
+
+
 def without(order: Order, gone: Collection[int]) -> Order:
     """The order of the axes that are left where some are gone."""
     kept = [axis for axis in order if axis not in gone]

@@ -7,6 +7,7 @@ literal that is printed with `repr`.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeAlias
@@ -209,6 +210,14 @@ class Part(Expression):
     structure: tuple[Any, ...]
     path: tuple[int, ...]
 
+    @property
+    def name(self) -> str:
+        """What the structure calls it."""
+        name: Any = self.structure
+        for index in self.path:
+            name = name[index]
+        return str(name)
+
     def parts(self) -> Iterator[Value]:
         yield self.whole
 
@@ -273,11 +282,13 @@ def walk(value: Value) -> Iterator[Expression]:
 
 
 def replaced(value: Any, by: Mapping[Expression, Value]) -> Any:
-    """``value`` with expressions replaced, wherever they stand in it."""
+    """``value`` with expressions replaced, wherever they stand in it; where none does, the same value."""
     if isinstance(value, (tuple, list)):
-        return type(value)(replaced(each, by) for each in value)
+        items = [replaced(each, by) for each in value]
+        return type(value)(items) if any(map(operator.is_not, items, value)) else value
     if isinstance(value, dict):
-        return {name: replaced(each, by) for name, each in value.items()}
+        named = {name: replaced(each, by) for name, each in value.items()}
+        return named if any(named[name] is not each for name, each in value.items()) else value
     if not isinstance(value, Expression):
         return value
     if not isinstance(value, Call) and value in by:  # a call compares its arguments, which may be lists

@@ -54,9 +54,12 @@ def order_of_product(xs: Sequence[Symbol], terms: Sequence[Sequence[str]], outpu
     rank = len(output)
     if rank < 3:
         return axes.identity(rank)
-    if any(x.is_open for x in xs):
-        return None
-    channels = {term[x.spec_axis(-1)] for x, term in zip(xs, terms, strict=True) if not x.is_plain}
+    told = [(x, term) for x, term in zip(xs, terms, strict=True) if not x.is_open]
+    if len(told) < len(xs):  # what nothing tells of is like weights
+        channels = {term[x.spec_axis(-1)] for x, term in told}
+        found = channels.intersection(output) or {*output}.difference(*(term for _, term in told))
+        return axes.with_channels_at(output.index(found.pop()), rank) if told and len(found) == 1 else None
+    channels = {term[x.spec_axis(-1)] for x, term in told if not x.is_plain}
     if not channels:
         features = {term[-1] for term in terms}
         is_turned = output[-1] in {*chain(*terms)} - features and not features.isdisjoint(output)

@@ -66,6 +66,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 TABLE = [[0.1 * row + column for column in range(4)] for row in range(3)]  # 3 x 4
 HEADS = [[5, 2, 4]] * 3
 IMAGE = ([5, 6, 3], ["channels", "height", "width"])
+STEPS = ([6, 4], ["steps", "features"])
+TURNED: dict[str, Any] = {"Reshape": {"target_shape": [4, 5], "inputs": "b"}}
 CHANNELS_LATER = ([3, 4, 6, 7], ["channels", "depth", "height", "width"])
 
 # What a spec means, and what is wanted of its inputs: a tensor, or a function of the model.
@@ -183,6 +185,24 @@ ROWS: dict[str, tuple[dict[str, Any], Callable[..., Any]]] = {
     "stack of an image and what is reshaped": (
         on([[3, 6, 5], [60]], CONV_OF_A, RESHAPED, {"Stack": {"axis": 1, "inputs": ["conv", "reshape"]}}),
         lambda a, b: lambda model: torch.stack([model.conv(a), b.view(-1, 2, 6, 5)], 1),
+    ),
+    # -- and says nothing of the axes that the other one tells ---------------------------------------------------------
+    "matmul of a sequence and what is reshaped, conv": (
+        on([STEPS, [20]], TURNED, {"Matmul": {"inputs": ["a", "reshape"]}}, CONV1D),
+        lambda a, b: lambda model: model.conv((a @ b.view(-1, 4, 5)).mT).mT,
+    ),
+    "matmul of what is reshaped and a sequence, conv": (
+        on(
+            [STEPS, [30]],
+            one("Reshape", target_shape=[5, 6], inputs="b"),
+            ab("Matmul", inputs=["reshape", "a"]),
+            CONV1D,
+        ),
+        lambda a, b: lambda model: model.conv((b.view(-1, 5, 6) @ a).mT).mT,
+    ),
+    "matmul of a signal and what is reshaped, lstm": (
+        on([signal(6, 4), [20]], TURNED, {"Matmul": {"inputs": ["a", "reshape"]}}, LSTM),
+        lambda a, b: lstm((a @ b.view(-1, 4, 5)).mT),
     ),
     # -- matrices, in the last two axes --------------------------------------------------------------------------------
     "determinants": (on([[3, 4, 4]], "Det"), torch.linalg.det),

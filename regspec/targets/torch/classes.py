@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 from regspec.code.expressions import Apply, Call, Definition, Expression, Held, Import, Itself, Part, Value, walk
 from regspec.code.grouping import grouped
-from regspec.code.shapes import Shape, Symbol
+from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode, Graph
 from regspec.targets.python.layout import (
     INDENT,
@@ -31,6 +31,7 @@ from regspec.targets.python.layout import (
 )
 from regspec.targets.python.printing import Number, Printer, literal
 from regspec.targets.torch.casting import casts
+from regspec.targets.torch.handed import with_states_handed_on
 from regspec.targets.torch.inlined import with_inlined
 from regspec.targets.torch.lowered import Constrained, Fill, Penalized
 from regspec.targets.torch.parameters import Hole
@@ -50,8 +51,8 @@ class Outline:
 
     graph: Graph
     base: str
-    inputs: tuple[tuple[str, Shape], ...]
-    outputs: tuple[tuple[str, Shape], ...]
+    inputs: tuple[tuple[str, Symbol], ...]
+    outputs: tuple[tuple[str, Symbol], ...]
     init: tuple[Statement, ...]
     fills: tuple[Statement, ...]
     casts: tuple[Statement, ...]  # after the fills, because some initializers don't work in all types
@@ -85,7 +86,7 @@ class Outliner:
     loop: str = ""  # the variable of loops over blocks, once there is one
 
     def __post_init__(self) -> None:
-        steps = with_chains(self.program)
+        steps = with_states_handed_on(with_chains(self.program), self.program.outputs)
         self.sequences = {step.name for step in steps if is_sequence(step)}
         self.steps = with_inlined(steps, self.program.outputs)
         self.variables = variables_of(self.program, self.steps)
@@ -107,8 +108,8 @@ class Outliner:
         return Outline(
             graph=graph,
             base=self.function("Regularized" if is_penalized else "nn.Module"),
-            inputs=tuple((x.source, x.shape) for x in self.program.inputs),
-            outputs=tuple((name, x.shape) for name, x in zip(names, self.program.outputs, strict=True)),
+            inputs=tuple((x.source, x) for x in self.program.inputs),
+            outputs=tuple(zip(names, self.program.outputs, strict=True)),
             init=tuple(self._init(own, penalized, constrained)),
             fills=tuple(self._fills(fills)),
             casts=tuple(casts(self.program)) if graph.is_root else (),
@@ -343,7 +344,7 @@ class Outliner:
                 continue
             name = self._applied(whole) if isinstance(whole, Apply) else step.name
             own = {part.path: part for part in parts if part.whole is whole}
-            variables = {path: self._new(f"{name}_{_leaf(part)}") for path, part in own.items()}
+            variables = {path: self._new(f"{name}_{part.name}") for path, part in own.items()}
             for target, result in pairs:
                 if isinstance(result, Part) and result.whole is whole:
                     variables[result.path] = target
@@ -394,15 +395,6 @@ def _before(part: Part) -> Iterator[Part]:
 
 def _is_program(constructor: Call | Definition | None) -> TypeGuard[Program]:
     return isinstance(constructor, Program)
-
-
-def _leaf(part: Part) -> str:
-    """The name of a part in the structure of its whole."""
-    leaf: object = part.structure
-    for index in part.path:
-        assert isinstance(leaf, tuple)
-        leaf = leaf[index]
-    return str(leaf)
 
 
 def _pattern(structure: tuple[object, ...], path: tuple[int, ...], variables: dict[tuple[int, ...], str]) -> str:

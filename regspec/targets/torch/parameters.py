@@ -24,6 +24,14 @@ MANY = 3  # different values that can't be multiples of others by chance
 _TAKEN = frozenset(("self", "super", "range", "int", "layer", "_"))
 
 
+class Made(NamedTuple):
+    """How a column is made of others: a form with a place for each."""
+
+    form: str
+    of: tuple[Column, ...]
+    is_product: bool = True  # whether another formula in its place needs no brackets
+
+
 class Exact(NamedTuple):
     """A number, or a tuple of numbers, with its type: 2 is not 2.0, which makes another tensor of whole numbers."""
 
@@ -67,7 +75,7 @@ class Parameters:
     reserved: Collection[str]
     names: dict[Column, str] = field(default_factory=dict, init=False)  # of the constructor's parameters
     attributes: dict[str, str] = field(default_factory=dict, init=False)  # of the parameters that methods read
-    derived: dict[Column, tuple[str, Column]] = field(default_factory=dict, init=False)
+    derived: dict[Column, Made] = field(default_factory=dict, init=False)
     columns: list[Column] = field(default_factory=list, init=False)  # for each hole, its values in all blocks
     local: dict[Column, str] = field(default_factory=dict, init=False)  # the names of what is computed at first
 
@@ -131,8 +139,13 @@ class Parameters:
         return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
 
     def _formula(self, column: Column, *, is_in_method: bool = False) -> str:
-        form, other = self.derived[column]
-        return form.format(self.text(other, is_in_method=is_in_method))
+        made = self.derived[column]
+        texts = []
+        for each in made.of:
+            text = self.text(each, is_in_method=is_in_method)
+            are_products = made.is_product and (each not in self.derived or self.derived[each].is_product)
+            texts.append(text if are_products or _is_name(text) else f"({text})")
+        return made.form.format(*texts)
 
     def locals(self) -> Iterator[tuple[str, str]]:
         """The variables of the constructor, each with what it is computed from, in an order that runs."""
@@ -153,15 +166,17 @@ class Parameters:
                 found.setdefault(column, name)
         return found
 
-    def _computed(self) -> dict[Column, tuple[str, Column]]:
-        """The columns that the spec computes from another parameter, each with the form and that parameter's column."""
-        of_name = {name: column for column, name in self.own_names.items()}
-        found: dict[Column, tuple[str, Column]] = {}
+    def _computed(self) -> dict[Column, Made]:
+        """The columns that the spec computes from other parameters, and how."""
+        found: dict[Column, Made] = {}
         for formula in self.graphs[0].formulas:
             column = tuple(Exact.of(graph.formulas.get(formula)) for graph in self.graphs)
-            other = of_name.get(formula.parameter)
-            if other is not None and column != other and None not in column and len({*column}) > 1:
-                found.setdefault(column, (formula.form, other))
+            of = tuple(
+                tuple(Exact.of(graph.arguments.get(name)) for graph in self.graphs) for name in formula.parameters
+            )
+            is_known = all(each in self.own_names or len({*each}) == 1 for each in of)
+            if is_known and column not in of and None not in (*column, *of) and len({*column}) > 1:
+                found.setdefault(column, Made(formula.form, of, formula.is_product))
         return found
 
     def _cover(self, column: Column, hint: str) -> None:
@@ -170,13 +185,15 @@ class Parameters:
             return
         if column in self.computed:
             self.derived[column] = self.computed[column]
-            self._cover(self.computed[column][1], hint)
+            for each in self.computed[column].of:
+                self._cover(each, hint)
             if column in self.own_names and self.columns.count(column) > 1:
                 self.local[column] = self._free(self.own_names[column])
         elif column in self.own_names:
             self.names[column] = self._free(self.own_names[column])
         elif made := self._made(column, hint):
-            self._cover(made[1], hint)
+            for each in made.of:
+                self._cover(each, hint)
             self.derived[column] = made
         elif (elements := _elements(column)) and all(map(self._is_known, elements)):
             for each in elements:
@@ -194,24 +211,24 @@ class Parameters:
             or bool(self._made(column, "padding"))
         )
 
-    def _made(self, column: Column, hint: str) -> tuple[str, Column] | None:
+    def _made(self, column: Column, hint: str) -> Made | None:
         """How a column is made of another: its negative, a multiple of it, a part of it; one less, of copies."""
         for other in (*self.own_names, *self.names):
             pairs = [(_value(one), _value(two)) for one, two in zip(column, other, strict=True)]
             if not all(isinstance(each, (int, float)) for pair in pairs for each in pair):
                 continue
             if all(a == -b for a, b in pairs):
-                return "-{}", other
+                return Made("-{}", (other,))
             if hint == "repeat" and all(a == b - 1 for a, b in pairs):
-                return "{} - 1", other
+                return Made("{} - 1", (other,))
             name = self.own_names.get(other) or self.names.get(other)
             if hint == "padding" and other in self.kernels and all(b % 2 == 1 and a == b // 2 for a, b in pairs):
-                return "{} // 2", other
+                return Made("{} // 2", (other,))
             is_certain = hint in (name, "rows") or (hint == "padding" and len({*column}) >= MANY)
             if is_certain and (factor := _factor(pairs)) is not None:
-                return f"{{}} * {factor}", other
+                return Made(f"{{}} * {factor}", (other,))
             if is_certain and (factor := _factor([(b, a) for a, b in pairs])) is not None:
-                return f"{{}} // {factor}", other
+                return Made(f"{{}} // {factor}", (other,))
         return None
 
     def _read(self, column: Column) -> Iterator[str]:
@@ -221,7 +238,8 @@ class Parameters:
         if column in self.names:
             yield self.names[column]
         elif column in self.derived:
-            yield from self._read(self.derived[column][1])
+            for each in self.derived[column].of:
+                yield from self._read(each)
         else:
             for each in _elements(column):
                 yield from self._read(each)
@@ -235,6 +253,11 @@ class Parameters:
             number += 1
             name = f"{stem}{number}"
         return name
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text is a name or a number, which needs no brackets."""
+    return text.replace(".", "").isidentifier() or text.isdecimal()
 
 
 def _value(exact: Exact | None) -> Any:

@@ -7,7 +7,7 @@ import keyword
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import chain, count
 
-from regspec.code.expressions import Call, Each, walk
+from regspec.code.expressions import Call, Each, Part, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode
 from regspec.targets.torch.program import Program
@@ -60,8 +60,11 @@ def variables_of(program: Program, steps: Sequence[Step]) -> dict[Symbol, str]:
                 add(x, f"{step.name}_{step.lowered.kind}")
             elif names is not None:
                 add(x, f"{step.name}_{names[position]}")
+            elif position:
+                result = step.lowered.results[position]
+                add(x, f"{step.name}_{result.name if isinstance(result, Part) else position}")
             else:
-                add(x, f"{step.name}_{position}" if position else step.name)
+                add(x, step.name)
     if len(variables) - len(given) > MANY:
         return _reused(steps, given, {x: max(indices) for x, indices in uses.items()})
     # an input that only the first statement takes may give its name away

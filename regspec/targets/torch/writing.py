@@ -12,8 +12,9 @@ import textwrap
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from regspec.code import axes
 from regspec.code.expressions import Call, Import
-from regspec.code.shapes import Shape
+from regspec.code.shapes import Symbol
 from regspec.targets.python.imports import Imports
 from regspec.targets.python.layout import INDENT, WIDTH, Blank, Doc, Statement, beside, called
 from regspec.targets.python.printing import Number, Printer
@@ -214,12 +215,15 @@ def _type(column: Column) -> str:
 def _docstring(group: _Group) -> str:
     """A class's docstring: what its forward takes and gives, with shapes, in which parameters appear by name."""
     inputs = [
-        _sized(group, [member.inputs[index] for member in group.members])
-        for index in range(len(group.members[0].inputs))
+        f"{name} {_sized(group, [each.inputs[index][1] for each in group.members])}"
+        for index, (name, _) in enumerate(group.members[0].inputs)
     ]
     outputs = [
-        _sized(group, [each.outputs[index] for each in group.members]) for index in range(len(group.members[0].outputs))
+        f"{name} {_sized(group, [each.outputs[index][1] for each in group.members])}"
+        for index, (name, _) in enumerate(group.members[0].outputs)
     ]
+    if len(outputs) == 1:  # which needs no name
+        outputs = [_sized(group, [each.outputs[0][1] for each in group.members])]
     text = f"{', '.join(inputs)} -> {', '.join(outputs)}"
     line = f'{INDENT}"""{text}"""'
     if len(line) <= WIDTH:
@@ -228,14 +232,17 @@ def _docstring(group: _Group) -> str:
     return textwrap.indent("\n".join([*wrapped, '"""']), INDENT)
 
 
-def _sized(group: _Group, places: list[tuple[str, Shape]]) -> str:
-    """A tensor's name and shape in all members of a group."""
+def _sized(group: _Group, xs: list[Symbol]) -> str:
+    """A tensor's shape in all members of a group: sizes, parameters, and what an axis means whose size is not known."""
+    first = xs[0]
+    named = [None] * first.rank if first.is_open else axes.meanings(first.order, first.spec_order)
     sizes = []
-    for sizes_here in list(zip(*(shape for _, shape in places), strict=True))[1:]:
+    for meaning, *sizes_here in [*zip(named, *(x.shape for x in xs), strict=True)][1:]:
         column = tuple(map(Exact.of, sizes_here))
         is_known = len(set(column)) == 1 or column in group.parameters.names or column in group.parameters.derived
-        sizes.append(group.parameters.text(column) if is_known and None not in column else "?")
-    return f"{places[0][0]} ({', '.join(['batch', *sizes])})"
+        own = "?" if meaning is None or meaning in group.parameters.names.values() else meaning
+        sizes.append(group.parameters.text(column) if is_known and None not in column else own)
+    return f"({', '.join(['batch', *sizes])})"
 
 
 def _method(signature: Statement, statements: Iterable[Statement]) -> str:
