@@ -9,6 +9,7 @@ from .layers.layer import Layer as Layer
 from .layers.registration import register_layer as register_layer
 from .modules.binding import bind as bind
 from .modules.building import build as build
+from .modules.features import features as features
 from .modules.measuring import regularization_loss as regularization_loss
 from .modules.measuring import regularization_terms as regularization_terms
 from .modules.measuring import sparsity as sparsity

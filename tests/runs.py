@@ -82,6 +82,7 @@ def write_run(
         writer.writerows(rows)
     (folder / "activities.json").write_text(json.dumps(_activities(model, x[held_out])))
     is_classes = data == "digits"
+    (folder / "held_out.json").write_text(json.dumps(_held_out(model, x[held_out], goal[held_out], is_classes)))
     classes = [str(each) for each in range(10)] if is_classes else None
     learned = {"kind": "classes" if is_classes else "quantities", "loss": "cross_entropy" if is_classes else "mse"}
     options = {"data": data, "target": None, "epochs": epochs, "batch_size": 64, "optimizer": "sgd", "seed": seed}
@@ -104,6 +105,26 @@ def write_run(
         bare = re.sub(r",? *\w+_regularizer: (\{[^}]*\}|\w+)|parameters: .*\n", "", spec)
         write_run(folder / "baseline", bare, data, epochs=epochs, seed=seed)
     return folder
+
+
+@torch.no_grad()
+def _held_out(model: Regularized, x: Tensor, goal: Tensor, is_classes: bool) -> dict[str, Any]:
+    """What is kept of held-out examples; of classes, how sure the model is in the lower and the upper half."""
+    output, calibration, told = model(x), None, []
+    if is_classes:
+        said, guess = output.softmax(1).max(1)
+        halves = said < said.median(), said >= said.median()
+        right = (guess == goal).float()
+        points = [(said[half].mean().item(), right[half].mean().item(), int(half.sum())) for half in halves]
+        error = sum(abs(a - b) * count for a, b, count in points) / len(x)
+        names = ("said", "right", "counts")
+        calibration = {**dict(zip(names, map(list, zip(*points, strict=True)), strict=True)), "error": error}
+        losses = F.cross_entropy(output, goal, reduction="none")
+        for row in losses.argsort(descending=True)[:3].tolist():
+            told.append({"name": f"item {row}", "loss": losses[row].item(), "is": str(goal[row].item()),
+                         "said": str(guess[row].item()), "probability": said[row].item()})  # fmt: skip
+    name = "logits" if is_classes else "answer"
+    return {"examples": len(x), "data": None, "outputs": {name: {"calibration": calibration, "worst": told}}}
 
 
 def _trained(

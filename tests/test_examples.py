@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from torch import nn
 from torch.nn import functional as F
 
 import regspec
@@ -18,7 +19,7 @@ from .layers.specs import inputs_of
 
 FOLDER = Path(__file__).parent.parent / "examples"
 SPECS = sorted(FOLDER.glob("*.yaml"))
-SCRIPTS = {"training_loop", "lightning_module"}
+SCRIPTS = {"contrastive", "lightning_module", "training_loop", "wgan_gp"}
 
 of_every_spec = pytest.mark.parametrize("path", SPECS, ids=[path.stem for path in SPECS])
 
@@ -100,6 +101,59 @@ def test_vae_learns() -> None:
 def cross_entropy(logits: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     """Summed over the features, of one sample on average."""
     return F.binary_cross_entropy_with_logits(logits, pixels, reduction="sum") / len(pixels)
+
+
+def test_wgan_gp_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it draws is nearer to held-out images than pixels that are drawn one by one; at the end, by far."""
+    before, alone, after = module_of(FOLDER / "wgan_gp.py").main(steps=150)
+    assert after < 0.8 * alone < alone < before
+    assert "distance from held-out images" in capsys.readouterr().out
+
+
+def test_the_gradient_penalty_is_that_of_plain_torch() -> None:
+    """The critic's step, with layers of torch and all penalties written out."""
+    module = module_of(FOLDER / "wgan_gp.py")
+    critic = regspec.build(module.CRITIC, seed=1)
+    first, second, last = (
+        nn.Linear(each.in_features, each.out_features) for each in critic.children() if is_linear(each)
+    )
+    plain = nn.Sequential(first, nn.LeakyReLU(0.2), second, nn.LeakyReLU(0.2), last)
+    plain.load_state_dict(dict(zip(plain.state_dict(), critic.state_dict().values(), strict=True)))
+    real, fake = torch.rand(5, 64), torch.rand(5, 64)
+    torch.manual_seed(3)
+    module.critic_step(critic, torch.optim.SGD(critic.parameters(), lr=0.1), real, fake)
+    torch.manual_seed(3)
+    share = torch.rand(5, 1)
+    mixed = (real + share * (fake - real)).requires_grad_()
+    (gradient,) = torch.autograd.grad(plain(mixed).sum(), mixed, create_graph=True)
+    kernels = sum(layer.weight.square().sum() for layer in (first, second, last))
+    scores = plain(real)
+    loss = plain(fake).mean() - scores.mean() + 10 * (gradient.norm(dim=1) - 1).square().mean()
+    (loss + 1e-5 * kernels + 1e-3 * scores.square().sum() / 5).backward()
+    for parameter, own in zip(plain.parameters(), critic.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter - 0.1 * parameter.grad, own)
+
+
+def is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear)
+
+
+def test_contrastive_learning_learns() -> None:
+    """Better than pixels, and than the same features before training; which are worse than pixels."""
+    pixels, before, after = module_of(FOLDER / "contrastive.py").main(epochs=4)
+    assert before < pixels < after - 0.02
+
+
+def test_info_nce() -> None:
+    """By its formula: for each view, the share of the other one of its image among all others."""
+    one, other = torch.randn(4, 3), torch.randn(4, 3)
+    views = [x / x.norm() for x in (*one, *other)]
+    loss = 0.0
+    for i, x in enumerate(views):
+        scores = [torch.exp(x @ y / 0.2) for j, y in enumerate(views) if j != i]
+        loss = loss - torch.log(torch.exp(x @ views[(i + 4) % 8] / 0.2) / sum(scores)) / 8
+    torch.testing.assert_close(module_of(FOLDER / "contrastive.py").info_nce(one, other), loss)
 
 
 def test_any_module_learns_and_has_exact_zeros() -> None:

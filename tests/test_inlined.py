@@ -63,12 +63,12 @@ CASES = {
     ),
     "no more than fits on a line": (
         [
-            f"Softmax: {{name: {'a' * 42}, inputs: a}}",
-            f"Softmax: {{name: {'b' * 42}, inputs: b}}",
-            f"Add: {{name: sum, inputs: [{'a' * 42}, {'b' * 42}]}}",
+            f"Softmax: {{name: {'a' * 40}, inputs: a}}",
+            f"Softmax: {{name: {'b' * 40}, inputs: b}}",
+            f"Add: {{name: sum, inputs: [{'a' * 40}, {'b' * 40}]}}",
             "Multiply: {name: times, inputs: [sum, c]}",
         ],
-        [f"{'a' * 42} = self.{'a' * 42}(a)", f"return ({'a' * 42} + self.{'b' * 42}(b)) * c"],
+        [f"{'a' * 40} = self.{'a' * 40}(a)", f"return ({'a' * 40} + self.{'b' * 40}(b)) * c"],
         lambda a, b, c: (torch.softmax(b, dim=-1) + torch.softmax(a, dim=-1)) * c,
     ),
     "an output": (
@@ -176,6 +176,24 @@ def test_inlined(name: str) -> None:
     got, wanted = regspec.build(text)(*xs), formula(*xs)
     torch.testing.assert_close(got, wanted)
     assert_gradients(got, wanted, xs)
+
+
+def test_a_sum_into_a_sequence_of_blocks() -> None:
+    """The blocks take one tensor, whatever it is computed of."""
+    text = """
+regspec: 1
+name: net
+inputs: {a: {shape: [4]}, b: {shape: [4]}}
+blocks: {part: {layers: [{Dense: {name: d, units: 4}}]}}
+layers:
+  - Add: {inputs: [a, b]}
+  - part: {name: stage, repeat: 3}
+"""
+    assert regspec.source(text).splitlines()[-1].strip() == "return self.stage(a + b)"
+    model, x = regspec.build(text), A + B
+    for part in model.stage:  # type: ignore[union-attr]  # a Sequential
+        x = part.d(x)
+    torch.testing.assert_close(model(A, B), x)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -83,6 +83,7 @@ def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exec(spec, names)
     assert set(names["model"].regularization_terms()) == {"conv.kernel", "hidden.kernel", "hidden.activity"}
     names["loss"].backward()
+    assert {name: tuple(x.shape) for name, x in names["inside"].items()} == {"conv": (8, 16, 26, 26), "hidden": (8, 64)}
     exec(source, names)
     assert names["Classifier"]()(names["images"]).shape == (8, 10)
     monkeypatch.chdir(tmp_path)

@@ -219,7 +219,7 @@ def pictures(text: str) -> dict[str, str]:
 
 def test_every_picture_is_there(trained: Path, whole: str) -> None:
     found = pictures(whole)
-    expected = ["loss", "accuracy", "penalties", "penalty", "zeros", "sparsity", "graph"]
+    expected = ["loss", "accuracy", "penalties", "penalty", "zeros", "sparsity", "graph", "calibration"]
     expected += [f"weights_{name}" for name in ("conv.kernel", "hidden.kernel", "logits.kernel", "logits.bias")]
     expected += [f"activity_{name}" for name in ("conv", "pool", "flatten", "hidden", "logits")]
     assert set(found) == set(expected)
@@ -381,6 +381,60 @@ def test_runs_of_one_name_are_told_apart(trained: Path, tmp_path: Path) -> None:
     assert [run.name for run in read_runs([folders[0], folders[0]])] != ["first/same", "first/same"]
 
 
+def about(folder: Path, *, digest: str | None = None, **changes: Any) -> None:
+    """Has a run say something else of itself."""
+    said = json.loads((folder / "run.json").read_text())
+    for name, value in changes.items():
+        whole = said["options"] if name in said["options"] else said
+        whole[name] = {**whole[name], **value} if isinstance(value, dict) else value
+    (folder / "run.json").write_text(json.dumps(said))
+    held_out = json.loads((folder / "held_out.json").read_text())
+    (folder / "held_out.json").write_text(json.dumps({**held_out, "data": digest}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_ranked"),
+    [
+        ({}, {}, True),
+        ({}, {"data": "wine"}, False),
+        ({}, {"held_out": 17}, False),
+        ({}, {"target": "price"}, False),
+        ({"digest": "a"}, {"digest": "a", "data": "the_same.csv"}, True),
+        ({"digest": "a"}, {"digest": "b"}, False),
+        ({"digest": "a"}, {"seed": 7}, True),
+    ],
+)
+def test_runs_on_different_data_are_not_ranked(
+    one: dict[str, Any], other: dict[str, Any], is_ranked: bool, run: Path, tmp_path: Path
+) -> None:
+    """Known by their targets, and else by what they say of their data."""
+    shutil.rmtree(run / "baseline")
+    shutil.copytree(run, tmp_path / "other")
+    about(run, **one)
+    about(tmp_path / "other", **other)
+    text = page([run, tmp_path / "other"])
+    assert (" is the best: " in text) is is_ranked
+    assert ("These runs are on different data, so none is ranked above another" in text) is not is_ranked
+
+
+def test_losses_of_different_kinds_are_not_ranked(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / each, spec=REGRESSION, data="diabetes", epochs=1) for each in ("one", "two")]
+    assert " is the best: a held-out loss of " in findings.best(read_runs(folders))
+    about(folders[1], outputs={"answer": {"loss": "huber", "weight": 1.0}})
+    assert "losses of different kinds, so none is ranked" in findings.best(read_runs(folders))
+
+
+def test_the_worst_examples_and_the_calibration_are_shown(trained: Path, whole: str) -> None:
+    kept = json.loads((trained / "held_out.json").read_text())["outputs"]["logits"]
+    ((output, table),) = findings.worst(only(trained))
+    assert output == "logits"
+    assert table.head == ["example", "is", "the model says", "probability of that", "loss"]
+    assert [row[0] for row in table.rows] == [each["name"] for each in kept["worst"]]
+    assert "Held-out examples" in whole
+    assert kept["worst"][0]["name"] in whole
+    assert f"regularized: {findings.percent(kept['calibration']['error'])}" in whole
+
+
 # -- what is missing --------------------------------------------------------------------------------------------------
 
 
@@ -389,6 +443,7 @@ def test_runs_of_one_name_are_told_apart(trained: Path, tmp_path: Path) -> None:
     [
         ("run.json", "There is no run.json"),
         ("activities.json", "There is no activities.json"),
+        ("held_out.json", None),
         ("initial.safetensors", "There are no weights from before training"),
         ("weights.safetensors", "There are no weights"),
         ("model.py", None),
@@ -461,6 +516,13 @@ def test_a_spec_that_no_longer_compiles(run: Path) -> None:
         ("activities.json", '{"conv": 3}', "'conv' has no edges, counts and zeros"),
         ("activities.json", '{"conv": {"edges": [1], "counts": [2]}}', "needs one edge more than counts"),
         ("weights.safetensors", "nothing", "can't be read"),
+        ("held_out.json", '{"outputs": {}}', "does not say what was held out"),
+        ("held_out.json", '{"examples": 3, "outputs": {"a": {"calibration": [], "worst": [{}]}}}', "does not say"),
+        (
+            "held_out.json",
+            '{"examples": 3, "outputs": {"a": {"calibration": {"said": [1], "right": [], "counts": []}, "worst": []}}}',
+            "does not say",
+        ),
     ],
 )
 def test_broken_files_are_faults(run: Path, name: str, content: str | None, message: str) -> None:

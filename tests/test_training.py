@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from regspec.graph.loading import graph_of
 from regspec.targets.torch.program import program_of
 from regspec.training.loop.activities import activities
 from regspec.training.loop.batches import Batches
+from regspec.training.loop.progress import Bar
 from regspec.training.loop.run import Run, resume, train
 from regspec.training.options.options import Options
 
@@ -57,7 +60,7 @@ def test_digits(tmp_path: Path) -> None:
     assert made.metrics["held_out_accuracy"] >= 0.97
     folder = made.folder
     written = {"spec.yaml", "model.py", "run.json", "initial.safetensors", "weights.safetensors", "metrics.csv"}
-    later = {"activities.json", "checkpoint.ckpt", "training.yaml"}
+    later = {"activities.json", "held_out.json", "checkpoint.ckpt", "training.yaml"}
     assert {path.name for path in folder.iterdir()} == written | later
     assert (folder / "spec.yaml").read_bytes() == (ROOT / "examples" / "digits_cnn.yaml").read_bytes()
     assert (folder / "model.py").read_text() == regspec.source(folder / "spec.yaml")
@@ -322,3 +325,28 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
     result = CliRunner().invoke(app, ["train", "net.yaml", *arguments], env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_the_bar_says_what_the_line_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal: the epoch as its line counts it, the losses so far, and from the second on what was held out."""
+    seen: list[tuple[str, dict[str, str]]] = []
+
+    class Watched(Bar):
+        def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+            self._looked = 0.0  # at each batch
+            seen.append((self._get_train_description(trainer.current_epoch), super().get_metrics(trainer, pl_module)))
+            return seen[-1][1]
+
+    monkeypatch.setattr("regspec.training.loop.run.Bar", Watched)
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    run(tmp_path, WINE, console, data="wine")
+    (first, second) = re.findall(
+        r"epoch [12]/2  loss (\S+)  penalty (\S+)  held-out loss (\S+)  accuracy (\S+)",
+        console.file.getvalue(),  # type: ignore[attr-defined]  # a StringIO
+    )
+    labels = ("loss", "penalty", "held-out loss", "accuracy")
+    of_first = [figures for epoch, figures in seen if epoch == "epoch 1/2"]
+    assert dict(zip(labels, first, strict=True)) == of_first[-1]  # once the epoch is done
+    assert dict(zip(labels[:2], first[:2], strict=True)) in of_first  # after the last batch
+    of_second = [figures for epoch, figures in seen if epoch == "epoch 2/2"]
+    assert dict(zip(labels, (*second[:2], *first[2:]), strict=True)) in of_second

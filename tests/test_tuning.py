@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 import os
 import re
 import shutil
@@ -566,9 +567,103 @@ def test_the_command(tmp_path: Path) -> None:
     assert "trial 1/2  strength 1e-05  held-out accuracy 0." in result.stdout
     folder = tmp_path / "runs" / "net_search"
     assert {each.name for each in folder.iterdir() if each.name != ".lock"} == {
-        "best.yaml", "scores.png", "scores.svg", "spec.yaml", "study.db", "trials.csv",
+        "best", "best.yaml", "scores.png", "scores.svg", "spec.yaml", "study.db", "trials.csv",
     }  # fmt: skip
     assert (folder / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+def test_options_are_searched_with_parameters(search: Searching) -> None:
+    """Every combination is tried, and the best is that with the best score, which is known."""
+    tried: list[tuple[Any, ...]] = []
+
+    def train(spec: Any, options: Options, *_: Any, parameters: Mapping[str, Any], on_epoch: Any, **__: Any) -> Any:
+        given = parameters["strength"], options.lr, options.optimizer, options.batch_size
+        tried.append(given)
+        value = accuracy(given[0]) - abs(given[1] - 0.1) - 0.1 * (given[2] == "adam") - given[3] / 1000
+        metrics = {"data_loss": 1.0, "held_out_loss": 1.0 - value, "held_out_accuracy": value}
+        on_epoch(1, metrics)
+        return SimpleNamespace(metrics=metrics)
+
+    said = (
+        "lr={choices: [1, 0.1]}",
+        "optimizer={choices: [adam, {sgd: {momentum: 0.9}}]}",
+        "batch-size={low: 16, high: 17}",
+    )
+    found = search(SimpleNamespace(train=train), search=said, trials=40)
+    values = ([1e-5, 1e-4, 1e-3, 1e-2, 1e-1], [1.0, 0.1], ["adam", "sgd momentum=0.9"], [16, 17])
+    assert {*tried} == {*itertools.product(*values)}
+    best = {"strength": 1e-2, "lr": 0.1, "optimizer": {"sgd": {"momentum": 0.9}}, "batch_size": 16}
+    assert found.values == best
+    assert [*search.rows[0]][:6] == ["trial", "state", "strength", "lr", "optimizer", "batch_size"]
+
+
+def test_a_spec_without_searches_may_have_options_that_are_searched(search: Searching) -> None:
+    """The first trial of all is with the option's own value where that may be tried."""
+    text = SPEC.replace("{default: 1e-4, search: {low: 1e-5, high: 1e-1, log: true}}", "1e-4")
+    tried: list[float] = []
+
+    def train(spec: Any, options: Options, *_: Any, on_epoch: Any, **__: Any) -> Any:
+        tried.append(options.lr)
+        metrics = {"data_loss": 1.0, "held_out_loss": 1.0, "held_out_accuracy": 0.5}
+        on_epoch(1, metrics)
+        return SimpleNamespace(metrics=metrics)
+
+    search(SimpleNamespace(train=train), text, search=("lr={low: 1e-4, high: 1, log: true}",), trials=3, sampler="tpe")
+    assert tried[0] == Options().lr
+    assert all(1e-4 <= each <= 1 for each in tried)
+    assert len({*tried}) == 3
+
+
+def test_the_best_run_is_kept_whole(tmp_path: Path) -> None:
+    """With the options and values of its trial; what it says of its data holds where it lies, and trains it again."""
+    (tmp_path / "net.yaml").write_text(SPEC, encoding="utf-8")
+    rows = np.random.default_rng(0).standard_normal((60, 13))
+    lines = "".join(f"{','.join(map(str, row))},{'yes' if row[0] > 0 else 'no'}\n" for row in rows)
+    (tmp_path / "data.csv").write_text(",".join("abcdefghijklm") + ",y\n" + lines)
+    (tmp_path / "net.yaml").write_text(SPEC.replace("units: 3", "units: 2"), encoding="utf-8")
+    arguments = ["tune", "net.yaml", "--data", "data.csv", "--epochs", "2", "--trials", "6", "--sampler", "random"]
+    searched = ["--search", "lr={low: 1e-3, high: 1, log: true}", "--search", "optimizer={choices: [adam, sgd]}"]
+    result = command(*arguments, *searched, "-o", "study", cwd=tmp_path)
+    assert result.code == 0, result.output
+    scores = list(csv.DictReader((tmp_path / "study" / "trials.csv").read_text().splitlines()))
+    found = re.search(r"best: .*\(trial (\d)\)", result.stdout)
+    assert found is not None
+    best = scores[int(found[1]) - 1]
+    run = regspec.load_run(tmp_path / "study" / "best")
+    options = json.loads((run.folder / "run.json").read_text())["options"]
+    assert (options["lr"], options["optimizer"]) == (pytest.approx(float(best["lr"])), best["optimizer"])
+    strength = regspec.load(run.folder / "spec.yaml").parameters["strength"]
+    assert strength == pytest.approx(float(best["strength"]))
+    assert run.metrics["held_out_accuracy"] == pytest.approx(float(best["score"]))
+    again = command("train", "spec.yaml", "--with", "training.yaml", "-o", "../again", cwd=tmp_path / "study" / "best")
+    assert again.code == 0, again.output
+    assert regspec.load_run(tmp_path / "study" / "again").metrics["held_out_loss"] == run.metrics["held_out_loss"]
+    assert [each.name for each in (tmp_path / "study").glob(".trial*")] == []
+
+
+OF_OPTIONS = [
+    ("lr", "'lr' says of no option where it may lie"),
+    ("epochs={low: 1, high: 3}", "'epochs' is no option that is searched"),
+    ("batchsize={low: 1, high: 3}", "did you mean 'batch_size'"),
+    ("lr={low: 1}", "needs 'high'"),
+    ("lr={low: 2, high: 1}", "must have a 'low' less than its 'high'"),
+    ("lr=3", "must be {low: …, high: …} or {choices: […]}"),
+    ("lr={low: -1, high: 1}", "lr must be at least 0"),
+    ("batch_size={low: 16.5, high: 64}", "batch_size must be a whole number, and not 16.5"),
+    ("optimizer={choices: [adam, adamm]}", "with optimizer adamm, which may be tried: 'adamm' is no optimizer"),
+    ("schedule={choices: [null, cosin]}", "'cosin' is no schedule"),
+    ("strength={low: 1, high: 2}", "'strength' is no option that is searched"),
+]
+
+
+@pytest.mark.parametrize(("said", "message"), OF_OPTIONS, ids=[said for said, _ in OF_OPTIONS])
+def test_options_that_can_t_be_searched(said: str, message: str, search: Searching) -> None:
+    with pytest.raises(RegspecError, match=re.escape(message)):
+        search(trainer(), search=(said,))
+    assert not search.study.exists()
 
 
 def test_picture() -> None:

@@ -36,8 +36,11 @@ def tune(
 
     In the spec: `parameters: {strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}}`.
 
-    Every trial is a training, scored on held-out data. The folder gets best.yaml, trials.csv, a plot of the scores, and
-    study.db, with which the same command goes on after Ctrl-C or on another day, in several processes too.
+    Options are searched by --search, too, as 'lr={low: 1e-4, high: 1e-1, log: true}'.
+
+    Every trial is a training, scored on held-out data. The folder gets the run of the best one, best, and best.yaml,
+    trials.csv, a plot of the scores, and study.db, with which the same command goes on after Ctrl-C or on another day,
+    in several processes too.
     """
     with needing("tune", "tune"):
         from regspec.training.tuning import search

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import linecache
 import math
+import pickle
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partialmethod
 from types import ModuleType
 from typing import Any, get_args
@@ -66,9 +67,42 @@ def build(
         cls = SOURCES.executed(print_source(program_of(graph))).main
         with _allocated(graph):
             model: nn.Module = cls()
+            model.__dict__[_BEHIND] = Behind(graph)
             if dtype in PRECISIONS:
                 dtype = None
             return model if device is None and dtype is None else model.to(device=device, dtype=dtype)
+
+
+_BEHIND = "_regspec_graph"  # the attribute of a model that has what it was built of
+
+
+class Behind:
+    """The graph of a model that was built, which its copies share; it is pickled with them, and read when asked for."""
+
+    def __init__(self, graph: Graph | None, pickled: bytes = b"") -> None:
+        self._graph, self._pickled = graph, pickled
+
+    @property
+    def graph(self) -> Graph | None:
+        """The graph; None where it could not be pickled."""
+        if self._graph is None and self._pickled:
+            self._graph = pickle.loads(self._pickled)
+        return self._graph
+
+    def __deepcopy__(self, memo: object) -> Behind:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self._pickled and self._graph is not None:
+            with suppress(AttributeError, TypeError, pickle.PicklingError):  # a layer's class is in no module
+                self._pickled = pickle.dumps(replace(self._graph))
+        return Behind, (None, self._pickled)
+
+
+def graph_behind(module: nn.Module) -> Graph | None:
+    """The graph that a module was built of; None for one that was made otherwise."""
+    behind = vars(module).get(_BEHIND)
+    return behind.graph if isinstance(behind, Behind) else None
 
 
 @contextmanager

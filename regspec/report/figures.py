@@ -11,9 +11,11 @@ import numpy as np
 
 from regspec.report.plots import (
     Bar,
+    Curve,
     Histogram,
     Line,
     draw_bars,
+    draw_curves,
     draw_histograms,
     draw_lines,
     needs_logarithm,
@@ -145,6 +147,32 @@ def activities(runs: Sequence[Recorded]) -> list[Panel]:
     return found
 
 
+def calibration(runs: Sequence[Recorded]) -> list[Panel]:
+    """How often what an output says is so, by the probability that it gives; of a run's twin too."""
+    every = with_baselines(runs)
+    looks = colours(every)
+    found = []
+    for output in dict.fromkeys(name for run in every for name in run.held_out.calibrations):
+        curves, errors = [], []
+        for run in every:
+            if (known := run.held_out.calibrations.get(output)) is None:
+                continue
+            name = run.name if len(runs) > 1 else "" if len(every) == 1 else "regularized"
+            name = "without regularization" if run.is_twin and len(runs) == 1 else name
+            colour, dash = looks[run.name]
+            curves.append(Curve(name, known.said, known.right, known.counts, colour, dash))
+            errors.append(f"{name}: {percent(known.error)}" if name else percent(known.error))
+        several = len({name for run in every for name in run.held_out.calibrations}) > 1
+        text = (
+            "How often it is right, by the probability that it gives; on the dotted line both are the same. "
+            f"Expected calibration error {', '.join(errors)}."
+        )
+        draw = partial(draw_curves, curves=curves, label="probability given")
+        title = f"Calibration of {output}" if several else "Calibration"
+        found.append(Panel(f"calibration_{output}" if several else "calibration", title, text, draw, height=3.2))
+    return found
+
+
 def graph(runs: Sequence[Recorded]) -> list[Panel]:
     """The graph of each run's model. Raises `RegspecError` where there is no graphlay to place it."""
     with needing("the figure 'graph'", "report"):  # here, because a notebook shows curves without it
@@ -158,6 +186,7 @@ FIGURES: dict[str, Callable[[Sequence[Recorded]], list[Panel]]] = {
     "weights": weights,
     "sparsity": sparsity,
     "activities": activities,
+    "calibration": calibration,
     "graph": graph,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,9 @@ def _goal(run: Recorded) -> str:
 
 
 def best(runs: Sequence[Recorded]) -> str:
-    """Which of the runs is the best on held-out data, in a sentence."""
+    """Which of the runs is the best on held-out data, in a sentence; or why none is."""
+    if (why := unlike(runs)) is not None:
+        return why
     column, sign = (
         ("held_out_accuracy", -1) if all(run.has("held_out_accuracy") for run in runs) else ("held_out_loss", 1)
     )
@@ -98,6 +101,56 @@ def best(runs: Sequence[Recorded]) -> str:
         return f"{text}, {others[-1].name} {percent(others[-1].figure(column))}" if others else text
     text = f"{first.name} is the best: a held-out loss of {_number(first.figure(column))}"
     return f"{text}, {others[-1].name} {_number(others[-1].figure(column))}" if others else text
+
+
+def unlike(runs: Sequence[Recorded]) -> str | None:
+    """Why runs are not ranked, in a sentence: they learn from different data, or by losses of other kinds."""
+    if any(_are_others(one, other) for one, other in pairwise(runs)):
+        return "These runs are on different data, so none is ranked above another"
+    losses = {_losses(run) for run in runs} - {None}
+    if len(losses) > 1 and not all(run.has("held_out_accuracy") for run in runs):
+        return "These runs have losses of different kinds, so none is ranked above another"
+    return None
+
+
+def _are_others(one: Recorded, other: Recorded) -> bool:
+    """Whether two runs' data are known to be different: by their targets, or by names and numbers of examples."""
+    if one.held_out.data is not None and other.held_out.data is not None:
+        return one.held_out.data != other.held_out.data
+    if any(_differ(one.about, other.about, name) for name in ("examples", "held_out")):
+        return True
+    return any(_differ(options_of(one), options_of(other), name) for name in ("data", "validation", "target"))
+
+
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:
+    return name in one and name in other and bool(one[name] != other[name])
+
+
+def _losses(run: Recorded) -> str | None:
+    """The losses of the outputs with their weights; None where they are not known."""
+    outputs = run.about.get("outputs")
+    if not isinstance(outputs, dict):
+        return None
+    return str({name: (each.get("loss"), each.get("weight")) for name, each in outputs.items()})
+
+
+def worst(run: Recorded) -> list[tuple[str, Table]]:
+    """For each output, by its name, a table of the examples with the largest losses, without columns that are empty."""
+    found = []
+    for output, examples in run.held_out.worst.items():
+        head = ["example", "is", "the model says", "probability of that", "loss"]
+        rows = [
+            [
+                each.name,
+                each.truth,
+                each.said,
+                "" if each.probability is None else percent(each.probability),
+                _number(each.loss),
+            ]
+            for each in examples
+        ]
+        found.append((output, _without_empty(head, rows)))
+    return found
 
 
 def account(run: Recorded) -> str:

@@ -141,6 +141,36 @@ def short(name: str, length: int = 26) -> str:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Points from 0 to 1, of which each stands for so many cases."""
+
+    name: str
+    x: Numbers
+    y: Numbers
+    counts: Numbers
+    colour: str
+    dash: Any = "-"
+
+
+def draw_curves(axes: Axes, curves: Sequence[Curve], label: str) -> None:
+    """Draws curves with their names at their ends, larger points of more cases, and the diagonal."""
+    longest = max((len(short(each.name)) for each in curves), default=0)
+    _widen_margin(axes, longest * LETTER + 12)
+    axes.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=1, linestyle=(0, (2, 2)))
+    for each in curves:
+        axes.plot(each.x, each.y, color=each.colour, linestyle=each.dash, linewidth=1.6)
+        share = each.counts / max(1.0, float(each.counts.sum()))
+        axes.scatter(each.x, each.y, s=10 + 90 * np.sqrt(share), color=each.colour, zorder=3, linewidths=0)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(-0.04, 1.06)
+    axes.set_xlabel(label, loc="left", labelpad=1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=5, steps=STEPS))
+        axis.set_major_formatter(percents())
+    _label(axes, [Line(each.name, each.x, each.y, each.colour) for each in curves if each.name], False)
+
+
+@dataclass(frozen=True)
 class Histogram:
     """How often values lie between edges, as shares, exact zeros apart."""
 

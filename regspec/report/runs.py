@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from regspec.graph.loading import graph_of
 from regspec.graph.network import Graph
+from regspec.report.held_out import HeldOut, held_out_of
 from regspec.text.problems import Problem, RegspecError
 
 Numbers = NDArray[np.float64]
 Weights = Mapping[str, NDArray[np.float32]]
 METRICS = "metrics.csv"
 SPEC = "spec.yaml"
+HELD_OUT = "held_out.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Recorded:
     initial: Weights | None
     weights: Weights | None
     activities: Mapping[str, Activity]
+    held_out: HeldOut
     baseline: Recorded | None
     is_twin: bool  # whether it is a baseline: its penalties are measured, and not minimized
     missing: tuple[str, ...] = field(default=())  # sentences
@@ -156,6 +159,7 @@ def _read(folder: Path, name: str) -> Recorded:
         initial=initial,
         weights=weights,
         activities=activities,
+        held_out=held_out_of(_json(folder / HELD_OUT), str(folder / HELD_OUT)),
         baseline=_read(baseline, "without regularization") if (baseline / METRICS).is_file() else None,
         is_twin=whole.name == "baseline" and (whole.parent / METRICS).is_file(),
         missing=tuple(missing),

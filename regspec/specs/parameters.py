@@ -156,11 +156,16 @@ def _search(value: Any) -> Search:
         raise PydanticCustomError("nested", "{name}", context) from None
 
 
-class Searched(Frozen):
+class OfOption(Frozen):
+    """Where a search may look for better values of what has its default elsewhere."""
+
+    search: Annotated[Search, PlainValidator(_search)] = Field(description="Where the value may lie.")
+
+
+class Searched(OfOption):
     """A parameter with a default, and where a search may look for better values."""
 
     default: Any = Field(description="The value everywhere but in a search.")
-    search: Annotated[Search, PlainValidator(_search)] = Field(description="Where the value may lie.")
 
     @model_validator(mode="after")
     def _check(self) -> Searched:

@@ -36,7 +36,7 @@ from regspec.targets.torch.inlined import with_inlined
 from regspec.targets.torch.lowered import Constrained, Fill, Penalized
 from regspec.targets.torch.parameters import Hole
 from regspec.targets.torch.program import Program
-from regspec.targets.torch.repeats import CHAIN, container_of, is_loop, is_sequence, module_text, with_chains
+from regspec.targets.torch.repeats import container_of, is_loop, is_sequence, module_text, with_chains
 from regspec.targets.torch.steps import Step
 from regspec.targets.torch.terms import constraints, terms
 from regspec.targets.torch.variables import variables_of
@@ -87,7 +87,7 @@ class Outliner:
 
     def __post_init__(self) -> None:
         steps = with_states_handed_on(with_chains(self.program), self.program.outputs)
-        self.sequences = {step.name for step in steps if step.lowered.kind == CHAIN and is_sequence(step)}
+        self.sequences = {step.name for step in steps if is_sequence(step)}
         self.steps = with_inlined(steps, self.program.outputs)
         self.variables = variables_of(self.program, self.steps)
         self.taken = set(self.variables.values())

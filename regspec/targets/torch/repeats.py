@@ -17,7 +17,8 @@ from regspec.graph.network import BlockNode
 from regspec.targets.torch.program import Program
 from regspec.targets.torch.steps import Step
 
-CHAIN = "chain"  # the kind of a step that calls all copies of a block, one after the other
+LOOP = "loop"  # the kinds of a step that calls all copies of a block, one after the other: a loop over them,
+SEQUENCE = "sequence"  # and an nn.Sequential, where each copy takes one tensor, and gives one
 
 
 def container_of(path: str) -> str | None:
@@ -44,13 +45,12 @@ def with_chains(program: Program) -> tuple[Step, ...]:
 
 def is_loop(step: Step) -> bool:
     """Whether a step is a loop over copies."""
-    return step.lowered.kind == CHAIN and not is_sequence(step)
+    return step.lowered.kind == LOOP
 
 
-def is_sequence(chain: Step) -> bool:
-    """Whether a chain is called as ``nn.Sequential``: each copy takes one tensor, and gives one."""
-    assert isinstance(chain.node, BlockNode)
-    return len(chain.inputs) == 1 and chain.node.block.is_single
+def is_sequence(step: Step) -> bool:
+    """Whether a step calls copies as an ``nn.Sequential``; what it takes may be computed in the same statement."""
+    return step.lowered.kind == SEQUENCE
 
 
 def _container(step: Step) -> str | None:
@@ -71,5 +71,7 @@ def _is_chain(steps: Sequence[Step], read: Mapping[Symbol, int]) -> bool:
 
 def _chain(container: str, steps: Sequence[Step]) -> Step:
     first, last = steps[0], steps[-1]
-    lowered = replace(last.lowered, kind=CHAIN)
+    assert isinstance(last.node, BlockNode)
+    is_one = len(first.inputs) == 1 and last.node.block.is_single
+    lowered = replace(last.lowered, kind=SEQUENCE if is_one else LOOP)
     return Step(container, lowered, first.inputs, last.outputs, node=last.node, attributes={"": container})

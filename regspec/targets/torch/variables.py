@@ -11,7 +11,7 @@ from regspec.code.expressions import Call, Each, Part, walk
 from regspec.code.shapes import Symbol
 from regspec.graph.network import BlockNode
 from regspec.targets.torch.program import Program
-from regspec.targets.torch.repeats import CHAIN
+from regspec.targets.torch.repeats import is_loop, is_sequence
 from regspec.targets.torch.steps import Step
 
 CHAINS = ("x", "h", "y", "z")  # variables that hold several tensors, one after the other
@@ -31,7 +31,7 @@ def variables_of(program: Program, steps: Sequence[Step]) -> dict[Symbol, str]:
     for index, step in enumerate(steps):
         for place, x in enumerate(step.inputs):
             uses.setdefault(x, set()).add(index)
-            if step.lowered.kind == CHAIN and place >= len(step.outputs):
+            if is_loop(step) and place >= len(step.outputs):
                 uses[x].add(len(steps))  # each copy takes it: no output may have its name
     for x in program.outputs:
         uses.setdefault(x, set()).add(len(steps))
@@ -76,7 +76,7 @@ def variables_of(program: Program, steps: Sequence[Step]) -> dict[Symbol, str]:
 
 def _takes_alone(step: Step, x: Symbol) -> bool:
     """Whether a statement takes a tensor alone; a loop over blocks, which beside it takes the same ones each time."""
-    is_carried = step.lowered.kind == CHAIN and len(step.outputs) == 1 and x is step.inputs[0]
+    is_carried = (is_loop(step) or is_sequence(step)) and len(step.outputs) == 1 and x is step.inputs[0]
     return len({*step.inputs}) == 1 or is_carried
 
 

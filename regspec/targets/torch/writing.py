@@ -32,6 +32,19 @@ def print_source(program: Program, *, standalone: bool = False) -> str:
 
     With ``standalone``, the pieces of the runtime that they use come first, instead of being imported.
     """
+    return printed(program, standalone=standalone).text
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """The text of a file, and the names of its classes by the programs that they are of."""
+
+    text: str
+    classes: Mapping[Program, str]
+
+
+def printed(program: Program, *, standalone: bool = False) -> Printed:
+    """What `print_source` gives, with the names of the classes."""
     file = _File()
     file.add(program)
     pieces = definitions(file.runtime, file.imports, program) if standalone else {}
@@ -46,7 +59,8 @@ def print_source(program: Program, *, standalone: bool = False) -> str:
     needs = " and ".join(["torch", *(file.imports.foreign)])
     summary = f"{name}, compiled by regspec{f' to stand alone: it needs {needs} only' if standalone else ''}."
     gap = "\n\n\n" if parts[0].startswith(("class ", "def ", "@")) else "\n\n"  # as ruff has it
-    return f'"""{summary}"""\n\n{file.imports.text()}{gap}{text}\n'
+    whole = f'"""{summary}"""\n\n{file.imports.text()}{gap}{text}\n'
+    return Printed(whole, {each: names[group] for each, (group, _) in file.places.items()})
 
 
 def value_source(constructor: Call, variable: str) -> str:

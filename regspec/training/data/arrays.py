@@ -29,6 +29,7 @@ class Arrays:
     columns: Columns | None = None  # of the table that they are from
     weights: Array | None = None
     groups: Array | None = None
+    where: tuple[str, Sequence[int]] | None = None  # and what its rows are called, line or row, with their numbers
 
 
 def bundled(name: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Arrays], Names]:

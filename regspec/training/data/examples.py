@@ -33,6 +33,10 @@ class Examples(Protocol):
         """The inputs of these examples in the model's order, their targets, and their weights if they have some."""
         ...
 
+    def name(self, row: int) -> str:
+        """What an example is called where it is from, for people: ``line 18``, ``cats/7.png``."""
+        ...
+
 
 @dataclass(frozen=True)
 class InMemory:
@@ -41,6 +45,7 @@ class InMemory:
     inputs: tuple[Tensor, ...]
     targets: tuple[Tensor, ...]
     weights: Tensor | None = None
+    where: tuple[str, Sequence[int]] | None = None  # what each is in the source, and its number there; None for items
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -61,8 +66,14 @@ class InMemory:
 
     def part(self, rows: Tensor) -> InMemory:
         """The examples of these rows."""
+        unit, numbers = self.where or ("item", range(len(self)))
         inputs, targets = (tuple(each[rows] for each in own) for own in (self.inputs, self.targets))
-        return InMemory(inputs, targets, None if self.weights is None else self.weights[rows])
+        weights = None if self.weights is None else self.weights[rows]
+        return InMemory(inputs, targets, weights, (unit, [numbers[row] for row in rows.tolist()]))
+
+    def name(self, row: int) -> str:
+        unit, numbers = self.where or ("item", range(len(self)))
+        return f"{unit} {numbers[row]}"
 
 
 def weights_last(weights: Tensor | None) -> tuple[Tensor, ...]:

@@ -73,6 +73,10 @@ class Images:
         targets = (each.index_select(0, torch.as_tensor(rows)) for each in self.targets)
         return decoded([self.files[row] for row in rows], self.form), *targets
 
+    def name(self, row: int) -> str:
+        """The file, with the folder that it is in."""
+        return "/".join(self.files[row].parts[-2:])
+
     def part(self, rows: Tensor) -> Images:
         """The examples of these rows."""
         targets = tuple(each[rows] for each in self.targets)

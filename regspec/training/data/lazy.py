@@ -107,6 +107,10 @@ class Lazy:
         inputs = fitted_inputs(part.inputs, self.graph, self.source.name, self.bounds, own)
         return *inputs, *self._encoded(part, own), *weights_of(part)
 
+    def name(self, row: int) -> str:
+        """The item."""
+        return f"item {int(self.rows[row])}"
+
     def _encoded(self, part: Arrays, rows: Sequence[int]) -> Iterator[Tensor]:
         for each in self.goals:
             goal = goal_in(part, each.wanted, self.source.name)

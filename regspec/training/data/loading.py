@@ -200,7 +200,7 @@ def examples_of(part: Stored, goals: tuple[Tensor, ...], graph: Graph, source: s
     if isinstance(part, images.Files):
         return images.Images(part.files, goals, part.form)
     weights = None if part.weights is None else torch.from_numpy(part.weights)
-    return InMemory(fitted_inputs(part.inputs, graph, source), goals, weights)
+    return InMemory(fitted_inputs(part.inputs, graph, source), goals, weights, part.where)
 
 
 def read(

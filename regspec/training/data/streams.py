@@ -114,6 +114,10 @@ class Streamed:
     def input_count(self) -> int:
         return len(self.graph.inputs)
 
+    def name(self, row: int) -> str:
+        """The number of the example in a pass."""
+        return f"item {row}"
+
     @property
     def targets(self) -> tuple[Tensor, ...]:
         """None is known before a pass. Raises `RegspecError`."""

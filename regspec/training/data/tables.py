@@ -126,7 +126,7 @@ class Tabular(Arrays):
             raise RegspecError(problems)
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
         columns = replace(self.columns, fitted=tuple(fits.values()))
-        return Arrays(inputs, self.targets, columns, self.weights, self.groups)
+        return Arrays(inputs, self.targets, columns, self.weights, self.groups, (self.table.unit, self.table.places))
 
     def _in_files(self, table: Table, frame: Scanned, columns: Columns, rows: Array, fits: dict[str, Fitted]) -> Mapped:
         """The inputs in files, some rows written after the other; columns that are fitted are read one by one."""
@@ -214,7 +214,7 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         except RegspecError as error:
             problems.extend(table.placed(error))
     columns = replace(columns, inputs=by_input, targets=by_output, weight=weight)
-    made = Tabular({}, targets, columns, weights, groups, table)
+    made = Tabular({}, targets, columns, weights, groups, table=table)
     if columns.said and not columns.fitted and not problems:
         if inputs := [each.name for each in wanted if each.name not in by_output]:
             what = f"'{inputs[0]}' learns an input, and of columns of that something is said"

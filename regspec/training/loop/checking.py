@@ -19,6 +19,7 @@ from regspec.training.options.file import Places
 from regspec.training.options.optimizers import optimizer_of
 from regspec.training.options.options import Options
 from regspec.training.options.outputs import OutputSection, outputs_said
+from regspec.training.options.rules import rules_said
 
 
 def checked_outputs(options: Options, places: Places, graph: Graph | None = None) -> Mapping[str, OutputSection]:
@@ -37,6 +38,8 @@ def checked_outputs(options: Options, places: Places, graph: Graph | None = None
     if options.schedule is not None:
         check.called("schedule", options.schedule, named_schedule, schedule_of)
     check.steps()
+    with check.at("rules"):
+        rules_said(options.rules)
     check.routes()
     said: Mapping[str, OutputSection] = {}
     with check.at("outputs"):

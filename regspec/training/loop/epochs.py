@@ -130,11 +130,7 @@ class Epochs(Callback):
             self.on_epoch(len(self.rows), row)
 
     def _print(self, row: Mapping[str, float]) -> None:
-        has_terms = any(name.startswith("penalty/") for name in row)
-        named = {name: label for name, label in LABELS.items() if name in row and (has_terms or name != "penalty")}
-        line = "  ".join(f"{label} {shown(row[name])}" for name, label in named.items())
-        others = [name for name in row if name.startswith("held_out_") and name not in LABELS and "loss" not in name]
-        line += "".join(f"  {told(name)} {shown(row[name])}" for name in others)
+        line = "  ".join(f"{label} {value}" for label, value in figures_of(row).items())
         self.console.print(f"epoch {len(self.rows):>{len(str(self.total))}}/{self.total}  {line}", **PLAIN)
 
     def keep(self, trainer: lightning.Trainer) -> None:
@@ -177,6 +173,14 @@ class Resumable(Checkpoint):
         if not self.epochs.is_interrupted:
             trainer.save_checkpoint(self.folder.checkpoint)
             self.epochs.keep(trainer)
+
+
+def figures_of(row: Mapping[str, float]) -> dict[str, str]:
+    """What an epoch's row says, by labels: the losses, the penalty where there are terms, and held-out figures."""
+    has_terms = row.get("penalty", 0.0) > 0 or any(name.startswith("penalty/") for name in row)
+    named = {name: label for name, label in LABELS.items() if name in row and (has_terms or name != "penalty")}
+    others = [name for name in row if name.startswith("held_out_") and name not in LABELS and "loss" not in name]
+    return {each: shown(row[name]) for name, each in (*named.items(), *((name, told(name)) for name in others))}
 
 
 def told(column: str) -> str:

@@ -17,6 +17,7 @@ from regspec.runtime.penalties.terms import Listener
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.examples import Parted
 from regspec.training.loop.batches import Parts, share
+from regspec.training.loop.groups import Groups
 from regspec.training.measures.metrics import OutputMetrics
 from regspec.training.measures.objective import Objective, OutputLoss, Sum
 from regspec.training.options.optimizers import optimizer_of
@@ -36,6 +37,7 @@ class Training(lightning.LightningModule):
         options: how.
         batches: those of an epoch.
         inputs: how many the model has, with which a batch begins.
+        groups: what rules say of the model's weights, of which some may be frozen already.
         is_penalized: whether the penalties are trained; those of a baseline are reported only.
     """
 
@@ -47,9 +49,11 @@ class Training(lightning.LightningModule):
         batches: Parts,
         *,
         inputs: int = 1,
+        groups: Groups | None = None,
         is_penalized: bool = True,
     ) -> None:
         super().__init__()
+        self.groups = groups or Groups()
         self.model = model
         self.objective = objective
         self.metrics = nn.ModuleDict(
@@ -61,6 +65,13 @@ class Training(lightning.LightningModule):
         self.is_penalized = is_penalized
         self.totals: dict[str, Tensor] = {}  # over the epoch, of what is reported at its end
         self.counts: dict[str, Tensor | int] = {}
+        self.train()
+
+    def train(self, mode: bool = True) -> Training:
+        """Puts all into training, but for what rules hold as it is; or into evaluation."""
+        super().train(mode)
+        self.groups.hold(self.model)
+        return self
 
     def configure_model(self) -> None:
         """Shards the model, where the strategy is to shard."""
@@ -151,6 +162,15 @@ class Training(lightning.LightningModule):
         means = {name: (total / count).item() for name, (total, count) in zip(names, both, strict=True)}
         return {**self._sums_of_losses(means), **means, **dict(measured)}
 
+    def so_far(self) -> dict[str, float]:
+        """The means of this process over the epoch so far, of what is trained, as `means` names them."""
+        known = {
+            name: (total / self.counts[name]).item()
+            for name, total in self.totals.items()
+            if not name.startswith(("held_out_", "penalty/"))
+        }
+        return {**self._sums_of_losses(known), **known}
+
     def _sums_of_losses(self, means: Mapping[str, float]) -> dict[str, float]:
         """The weighted sums of the outputs' losses; of one output, its own."""
         sums = {}
@@ -185,7 +205,10 @@ class Training(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         is_spread = self.trainer.world_size > 1
         steps = steps_of(self.batches, self.options.accumulate)
-        return bound_optimizer(self.model, self.options, steps, is_penalized=self.is_penalized, is_spread=is_spread)
+        is_penalized = self.is_penalized
+        return bound_optimizer(
+            self.model, self.options, steps, self.groups, is_penalized=is_penalized, is_spread=is_spread
+        )
 
 
 def steps_of(batches: Parts, several: int) -> int:
@@ -194,9 +217,17 @@ def steps_of(batches: Parts, several: int) -> int:
 
 
 def bound_optimizer(
-    model: nn.Module, options: Options, steps: int, *, is_penalized: bool = True, is_spread: bool = False
+    model: nn.Module,
+    options: Options,
+    steps: int,
+    groups: Groups | None = None,
+    *,
+    is_penalized: bool = True,
+    is_spread: bool = False,
 ) -> torch.optim.Optimizer:
-    """The optimizer of a model's parameters, with its terms on their routes; ``steps`` make an epoch.
+    """The optimizer of a model's parameters, in groups by rules, with its terms on their routes.
+
+    ``steps`` make an epoch.
 
     Where training ``is_spread`` over several processes, each has its part of a batch, by which its loss is scaled.
 
@@ -204,7 +235,7 @@ def bound_optimizer(
         RegspecError: where there is no such optimizer, it does not take its arguments, or a route is not possible.
     """
     cls, arguments = optimizer_of(options.optimizer)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = (groups or Groups()).parameters(model)
     if not trained:
         raise RegspecError(Problem("nothing of the model is trained", "its weights are frozen, or it has none"))
     try:

@@ -77,11 +77,13 @@ class Schedule:
     def of(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         """The scheduler for an optimizer, and a run of so many steps. Raises `RegspecError`."""
         given = dict(self.arguments)
-        rate = optimizer.param_groups[0]["lr"]
+        rates = [group["lr"] for group in optimizer.param_groups]
         if self.make is lr_scheduler.OneCycleLR:
-            given |= {"max_lr": rate, "total_steps": steps}
+            given |= {"max_lr": rates, "total_steps": steps}
         if self.make is lr_scheduler.CyclicLR:
-            given |= {"base_lr": rate}
+            given |= {"base_lr": rates}
+            if "max_lr" in given and (own := optimizer.defaults["lr"]):
+                given |= {"max_lr": [given["max_lr"] * rate / own for rate in rates]}
         if self.make in OF_RUN:
             given |= {"total": steps}
         try:

@@ -16,7 +16,6 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import RichProgressBar
 from rich import get_console
 from rich.console import Console
 from rich.table import Table
@@ -44,7 +43,9 @@ from regspec.training.loop.batches import batches_in, loader_of
 from regspec.training.loop.checking import checked_outputs
 from regspec.training.loop.engine import faults, quiet, trainer_of
 from regspec.training.loop.epochs import PLAIN, Epochs, OnEpoch, Patience, Resumable
+from regspec.training.loop.groups import Groups, groups_of
 from regspec.training.loop.module import Training, bound_optimizer, steps_of
+from regspec.training.loop.progress import Bar
 from regspec.training.loop.rates import Rates, schedule_of
 from regspec.training.loop.starting import begin_with
 from regspec.training.measures.metrics import OutputMetrics
@@ -54,6 +55,7 @@ from regspec.training.options.columns import columns_said
 from regspec.training.options.file import Places, training_text
 from regspec.training.options.options import Options
 from regspec.training.runs.folder import Folder, document_of
+from regspec.training.runs.judging import judgement
 from regspec.training.runs.restoring import gives_probabilities, load_kept
 from regspec.training.runs.trained import Run
 
@@ -71,6 +73,7 @@ class Task:
     options: Options
     places: Places  # of options that stand in a training file
     monitor: Monitor  # which figure tells what epoch is the best
+    groups: Groups  # what rules say of the weights
 
     @classmethod
     def of(
@@ -90,6 +93,7 @@ class Task:
         spec = load(spec, parameters=parameters)
         graph = graph_of(spec)
         said = checked_outputs(options, places, graph)  # before data is read, which may take a while
+        groups = groups_of(options, graph, places)
         _check_starts(graph, options, document_of(spec).path)
         with places.at("columns"):
             columns = columns_said(options.columns)
@@ -110,11 +114,13 @@ class Task:
             )
         with places.at("monitor"):
             monitor = monitor_of(options.monitor, loaded.targets)
-        return cls(spec.given, spec, graph, loaded, options, places, monitor)
+        return cls(spec.given, spec, graph, loaded, options, places, monitor, groups)
 
     def model(self) -> nn.Module:
-        """The model as it is before training."""
-        return build(self.spec, seed=self.options.seed)
+        """The model as it is before training, with what rules freeze frozen."""
+        model = build(self.spec, seed=self.options.seed)
+        self.groups.freeze(model)
+        return model
 
     def objective(self) -> Objective:
         """The losses of the outputs. Raises `RegspecError` for weighted classes and for metrics that there are not."""
@@ -285,11 +291,13 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
 
 
 def _finished(task: Task, place: Folder) -> nn.Module:
-    """The model with the weights and strengths of its best epoch, after a forward whose activities are written."""
+    """The model with the weights and strengths of its best epoch; what it does on held-out data is written."""
     model = load_kept(task.model(), place)
     examples = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
     inputs = examples[: len(task.graph.inputs)]
     place.write("activities.json", json.dumps(activities(model, program_of(task.graph), inputs)))
+    judged = judgement(model, task.objective(), task.loaded, task.options.batch_size)
+    place.write("held_out.json", json.dumps(judged))
     return model
 
 
@@ -307,14 +315,16 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         epochs.average = Average(options.ema)
         callbacks.append(epochs.average)  # after those that keep what they see of the average
     if console.is_terminal:
-        callbacks.append(RichProgressBar(leave=False))
+        callbacks.append(Bar(epochs))
     trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     with task.places.at("data"):
         batches = batches_in(loaded.train, options.batch_size, seed=options.seed, **shares)
         held_out = batches_in(loaded.held_out, options.batch_size, **shares)
     objective = task.objective()
-    optimizer = bound_optimizer(task.model(), options, 1)  # whose faults, too, are found before anything is written
+    optimizer = bound_optimizer(
+        task.model(), options, 1, task.groups
+    )  # whose faults, too, are found before anything is written
     if options.schedule is not None:
         with task.places.at("schedule"):
             schedule_of(options.schedule).of(optimizer, options.epochs * steps_of(batches, options.accumulate))
@@ -326,7 +336,17 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
     elif options.weights is not None:
         with task.places.at("weights"):
             console.print(str(begin_with(model, options.weights, options.weights_skip)), **PLAIN)
-    training = Training(model, objective, options, batches, inputs=loaded.train.input_count, is_penalized=is_penalized)
+    if options.rules:
+        console.print(task.groups.told(model), **PLAIN)
+    training = Training(
+        model,
+        objective,
+        options,
+        batches,
+        inputs=loaded.train.input_count,
+        groups=task.groups,
+        is_penalized=is_penalized,
+    )
     if is_first() and not place.spec.exists():
         place.begin(task.spec, task.parameters, task.facts(), model.state_dict())
     if is_first() and is_penalized:  # a twin is no training of its own

@@ -59,30 +59,45 @@ class OutputLoss(nn.Module):
         Raises:
             RegspecError: where places do not count, or count more, and a loss of one's own does not tell them apart.
         """
+        losses, counts = self._places(output, target)
+        if counts is None:
+            return _sum(losses, target, weights, self.target.loss)
+        return Sum((_weighed(losses, weights) * counts).sum(), counts.sum())
+
+    def of_each(self, output: Tensor, target: Tensor) -> Tensor:
+        """The mean loss of each example, over its places that count; NaN of a loss that does not tell them apart."""
+        losses, counts = self._places(output, target)
+        if losses.ndim == 0 or len(losses) != len(target):
+            return torch.full((len(target),), torch.nan)
+        losses = losses.reshape(len(target), -1)
+        if counts is None:
+            return losses.mean(1)
+        counts = counts.reshape(len(target), -1)
+        return (losses * counts).sum(1) / counts.sum(1).clamp_min(1)
+
+    def _places(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The loss at each place, and which of them count; None where all do, or the loss knows by itself."""
         loss = self.target.loss
         if self.target.kind == "classes":
-            return self._of_classes(output, target, weights)
+            return self._of_classes(output, target)
         if loss.is_by_class:
             output, target = self.by_class(output), self.by_class(target.reshape(output.shape))
         else:
             output = output.reshape(target.shape)
-        return _sum(loss(output, target, gives_probabilities=self.gives_probabilities), target, weights, loss)
+        return loss(output, target, gives_probabilities=self.gives_probabilities), None
 
-    def _of_classes(self, output: Tensor, target: Tensor, weights: Tensor | None) -> Sum:
+    def _of_classes(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
         loss, ignored = self.target.loss, self.target.wanted.said.ignore_index
         counts = None if ignored is None else target != ignored
         classes = target if counts is None else target.where(counts, 0)
         losses = loss(self.by_class(output), classes, gives_probabilities=self.gives_probabilities, counts=counts)
         if loss.is_of_areas or (counts is None and self.weights is None):
-            return _sum(losses, target, weights, loss)
+            return losses, None
         if losses.shape != target.shape:
             why = "some places do not count" if self.weights is None else "classes have weights"
             each = "each place" if target.ndim > 1 else "each example"
             raise RegspecError(Problem(f"{loss.name} has to give a number for {each}, because {why}"))
-        if self.weights is not None:
-            losses = losses * self.weights[classes]
-        losses = _weighed(losses, weights)
-        return Sum(losses.sum(), losses.numel()) if counts is None else Sum((losses * counts).sum(), counts.sum())
+        return losses if self.weights is None else losses * self.weights[classes], counts
 
     @property
     def is_shared_out(self) -> bool:

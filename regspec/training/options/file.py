@@ -26,6 +26,7 @@ from regspec.text.problems import Problems, RegspecError
 from regspec.training.options.columns import columns_said
 from regspec.training.options.forms import Text
 from regspec.training.options.options import BUNDLED, IN_MEMORY, Option, Options
+from regspec.training.options.rules import RuleSection, rules_said
 from regspec.training.options.said import parted
 
 SECTIONS = {"training": "How the model learns.", "data": "What it learns from."}
@@ -51,7 +52,8 @@ def _field(name: str) -> Any:
     """A field of a section: its type, from the option's, and what is said of it."""
     option, hint = _options()[name], get_type_hints(Options)[name]
     default = getattr(Options, name)
-    about = Field({} if default == () else default, description=option.help, ge=option.least, le=option.most)
+    empty: Any = [] if option.is_list else {}
+    about = Field(empty if default == () else default, description=option.help, ge=option.least, le=option.most)
     return option.form or _with_text(hint), about
 
 
@@ -86,7 +88,14 @@ class Places:
     def without(self, places: Iterable[str]) -> Places:
         """The places but these, and what is in them: the command line says it."""
         gone = {*places}
-        return Places({place: origin for place, origin in self.origins.items() if place not in gone})
+        within = tuple(f"{place}." for place in gone)
+        return Places(
+            {
+                place: origin
+                for place, origin in self.origins.items()
+                if place not in gone and not place.startswith(within)
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class Said:
         values, gone = dict(self.values), set[str]()
         for name in said:
             value = getattr(options, name)
-            if isinstance(value, tuple):
+            if isinstance(value, tuple) and not _options()[name].is_list:
                 said_of = [parted(each)[0] for each in value]
                 before = [(each, parted(each)[0]) for each in values.get(name, ())]
                 over = tuple(f"{place}." for place in said_of)  # a word of a column is over all that is said of it
@@ -138,7 +147,8 @@ def read_training(given: Document) -> Said:
     try:
         read: Any = model.model_validate(given.data)
     except ValidationError as error:
-        known = [*model.model_fields, *(name for each in _sections() for name in each.model_fields)]
+        sections: list[type[Frozen]] = [*_sections(), RuleSection]
+        known = [*model.model_fields, *(name for each in sections for name in each.model_fields)]
         found = Problems()
         found.extend(faults.problems(error.errors(include_url=False), origin, "the training file", known))
         raise RegspecError(sorted(found, key=lambda each: (each.line or 0, each.column or 0))) from None
@@ -171,6 +181,9 @@ def _places(name: str, origin: Origin, value: Any) -> dict[str, Origin]:
     if isinstance(value, dict):
         for key, each in value.items():
             found |= _places(f"{name}.{key}", origin / key, each)
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            found |= _places(f"{name}.{index}", origin / index, each)
     return found
 
 
@@ -199,13 +212,15 @@ def training_text(options: Options, outputs: Mapping[str, Mapping[str, Any]], fo
             value = {output: dict(each) for output, each in outputs.items()}
         elif name == "columns":
             value = {column: section.plain for column, section in columns_said(value).items()}
+        elif name == "rules":
+            value = [rule.plain for rule in rules_said(value)]
         elif isinstance(value, tuple):
             value = dict(each.rpartition("=")[::2] for each in value)
         elif value is not None and option.is_path and _is_path(value) and not os.path.isabs(value):
             value = os.path.relpath(value, folder)
         if isinstance(value, str) and value.isdecimal() and str(int(value)) == value:
             value = int(value)  # devices: 2
-        if value is not None and value != {}:
+        if value is not None and value not in ({}, []):
             written[option.section][option.key or name] = value
     kept = {name: each for name, each in written.items() if each != {}}
     return dumped(kept)

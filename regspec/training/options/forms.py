@@ -8,14 +8,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from regspec.language.fields import Sequence
 from regspec.training.options.columns import ColumnSection
 from regspec.training.options.outputs import OutputSection
+from regspec.training.options.rules import RuleSection, written_rule
 from regspec.training.options.said import written
 
 _PLAIN = {"type": ["number", "string", "boolean", "null", "array"]}
 
 
-def _called(value: Any) -> Any:
+def called_text(value: Any) -> Any:
     """``adamw weight_decay=0.1`` for ``{adamw: {weight_decay: 0.1}}``."""
     if isinstance(value, str) and value.strip():
         return value
@@ -52,6 +54,10 @@ def _of_columns(sections: dict[str, ColumnSection]) -> tuple[str, ...]:
     )
 
 
+def _of_rules(rules: tuple[RuleSection, ...]) -> tuple[str, ...]:
+    return tuple(map(written_rule, rules))
+
+
 def _of_mapping(value: dict[str, str]) -> tuple[str, ...]:
     return tuple(f"{key}={each}" for key, each in value.items())
 
@@ -59,7 +65,7 @@ def _of_mapping(value: dict[str, str]) -> tuple[str, ...]:
 # A name with arguments: an optimizer, a schedule.
 Called = Annotated[
     str,
-    BeforeValidator(_called),
+    BeforeValidator(called_text),
     WithJsonSchema(
         {
             "anyOf": [
@@ -78,6 +84,7 @@ Called = Annotated[
 ]
 Outputs = Annotated[dict[str, OutputSection], AfterValidator(_of_outputs)]
 ColumnsSaid = Annotated[dict[str, ColumnSection], AfterValidator(_of_columns)]
+Rules = Annotated[tuple[RuleSection, ...], Sequence, AfterValidator(_of_rules)]
 Pairs = Annotated[dict[str, str], AfterValidator(_of_mapping)]
 # A text that may be a number: how many devices, a column's name.
 Text = Annotated[

@@ -36,3 +36,8 @@ def optimizer_of(text: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[
         hint = did_you_mean(name.lower(), OPTIMIZERS) or f"there are {', '.join(sorted(OPTIMIZERS))}"
         raise RegspecError(Problem(f"'{name}' is no optimizer", hint))
     return cls, arguments_of(name, settings, parameters_of(cls, UNFIT_ARGUMENTS), ELSEWHERE)
+
+
+def takes_decay(cls: Callable[..., torch.optim.Optimizer]) -> bool:
+    """Whether an optimizer has a weight decay."""
+    return "weight_decay" in parameters_of(cls)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.options.forms import Called, ColumnsSaid, Outputs, Pairs
+from regspec.training.options.forms import Called, ColumnsSaid, Outputs, Pairs, Rules
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")  # sets that scikit-learn brings along
 IN_MEMORY = "<memory>"  # data that a run's folder can't name
@@ -30,6 +30,7 @@ class Option:
         section: of training files, in which it stands.
         key: its name there, if that is another.
         form: its type there, if that is another: one that gives what the command line gives.
+        is_list: whether the order of its values counts, so that those of the command line replace the file's.
         is_path: whether it is a file or a folder, or may be one; in a training file relative to that.
     """
 
@@ -42,6 +43,7 @@ class Option:
     section: str = "training"
     key: str | None = None
     form: Any = None
+    is_list: bool = False
     is_path: bool = False
 
     @staticmethod
@@ -118,6 +120,17 @@ class Options:
         ),
     ] = "adam"
     lr: Annotated[float, Option("The learning rate.", least=0)] = 1e-3
+    rules: Annotated[
+        tuple[str, ...],
+        Option(
+            "lr, weight_decay or trainable of the weights that it selects by layers, kinds, except and slots: "
+            "'layers=encoder.* lr=1e-4', 'slots=[bias,gamma,beta] weight_decay=0', 'kinds=Embedding trainable=false'; "
+            "of each the first that holds. Repeatable.",
+            metavar="SELECTED SAID",
+            form=Rules,
+            is_list=True,
+        ),
+    ] = ()
     schedule: Annotated[
         str | None,
         Option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from regspec.training.options.columns import ALONE, ColumnSection
 from regspec.training.options.file import training_file
 from regspec.training.options.outputs import OutputSection
+from regspec.training.options.rules import RuleSection
 from regspec.views.schema.models import Schema, model_schema
 from regspec.views.schema.whole import finished
 
@@ -21,5 +22,6 @@ def training_schema() -> Schema:
     for definition in definitions.values():
         definition.pop("title", None)
     definitions[OutputSection.__name__] = model_schema(OutputSection)
+    definitions[RuleSection.__name__] = model_schema(RuleSection)
     definitions[ColumnSection.__name__] = {"anyOf": [{"enum": [*ALONE]}, columns]}
     return finished("How a regspec model is trained", schema, definitions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ _BESIDE: Any = {"textcoords": "offset points", "ha": "center", "rotation": 90, "
 FAR = 4.0  # the axis is cut where a score is this many times farther from the best than most scores are
 
 
-def png_and_svg(scores: Scores, spec: ModelSpec) -> tuple[bytes, bytes]:
+def png_and_svg(scores: Scores, spec: ModelSpec, defaults: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """The picture as PNG and as SVG."""
-    figure = draw(scores, spec)
+    figure = draw(scores, spec, defaults)
     made = []
     for kind in ("png", "svg"):
         content = io.BytesIO()
@@ -32,8 +33,8 @@ def png_and_svg(scores: Scores, spec: ModelSpec) -> tuple[bytes, bytes]:
     return made[0], made[1]
 
 
-def draw(scores: Scores, spec: ModelSpec) -> Figure:
-    """The figure: a panel for each searched parameter."""
+def draw(scores: Scores, spec: ModelSpec, defaults: Mapping[str, Any] | None = None) -> Figure:
+    """The figure: a panel for each searched parameter, and each searched option, whose defaults are given."""
     names = [*scores.searches]
     columns = 2 if len(names) == 4 else min(len(names), COLUMNS)
     rows = -(-len(names) // columns)
@@ -41,7 +42,7 @@ def draw(scores: Scores, spec: ModelSpec) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     _limit(panels[0, 0], scores)
     for name, panel in zip(names, panels.flat, strict=False):
-        _panel(panel, scores, name, spec.parameters[name])
+        _panel(panel, scores, name, {**spec.parameters, **(defaults or {})}[name])
     for panel in panels.flat[len(names) :]:
         panel.remove()
     for row in panels:
@@ -75,7 +76,7 @@ def _panel(panel: Any, scores: Scores, name: str, default: Any) -> None:
     complete = [each for each in shown if each.state == "complete"]
     pruned = [each for each in shown if each.state == "pruned"]
     best = scores.best
-    panel.axvline(_place(search, default), color=QUIET, ls=":", lw=1.4, zorder=1, label="the spec's default")
+    panel.axvline(_place(search, default), color=QUIET, ls=":", lw=1.4, zorder=1, label="the default")
     if best is not None and best.score is not None and scores.error is not None:
         label = f"as good within one standard error ({scores.held_out:,} examples)"
         panel.axhspan(best.score - scores.error, best.score, color=CHOSEN, alpha=0.1, lw=0, zorder=0, label=label)

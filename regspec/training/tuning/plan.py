@@ -27,6 +27,14 @@ class Plan:
     metric: Annotated[Metric | None, Option("The score; accuracy for classes and loss for quantities when absent.")] = (
         None
     )
+    search: Annotated[
+        tuple[str, ...],
+        Option(
+            "An option that is searched, too, beside the spec's parameters: lr={low: 1e-4, high: 1e-1, log: true}, "
+            "'optimizer={choices: [adam, sgd momentum=0.9]}', 'batch_size={choices: [32, 64]}'. Repeatable.",
+            metavar="OPTION={…}",
+        ),
+    ] = ()
     timeout: Annotated[float | None, Option("The seconds after which no trial begins.", least=0)] = None
 
     def sampler_of(self, seed: int) -> optuna.samplers.BaseSampler:

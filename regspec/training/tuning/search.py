@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import tempfile
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -21,19 +21,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from regspec.graph.loading import load
-from regspec.specs.parameters import with_defaults, written
+from regspec.specs.parameters import Search, with_defaults, written
 from regspec.targets.source import source
 from regspec.text import files
 from regspec.text.document import Document, read
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.loop import run
+from regspec.training.loop.checking import checked_outputs
 from regspec.training.loop.epochs import PLAIN, DivergedError
 from regspec.training.loop.module import bound_optimizer
 from regspec.training.options.file import Places
-from regspec.training.options.options import Options
+from regspec.training.options.options import Option, Options
 from regspec.training.runs.folder import Folder, texts_of
 from regspec.training.runs.trained import Run
 from regspec.training.tuning.figure import png_and_svg
+from regspec.training.tuning.options import REAL, SEARCHED, first_of, searches_said, with_values
 from regspec.training.tuning.plan import Metric, Plan
 from regspec.training.tuning.scores import LABELS, Scores
 from regspec.training.tuning.spaces import ends, grid, stored, suggested, told, told_of
@@ -42,6 +44,7 @@ from regspec.views.summary import plural
 
 # what is kept of each trial's best epoch, and which it is; of a trial that was cut off, of its last
 METRICS = ("epoch", "data_loss", "penalty", "held_out_loss", "held_out_accuracy")
+BEST = "best"  # the folder of the run of the best trial
 Train = Callable[..., Run]
 
 
@@ -66,17 +69,27 @@ class _Search:
     folder: Path
     console: Console
     train: Train
+    options: Mapping[str, Search]  # those that are searched
+
+    @property
+    def searches(self) -> Mapping[str, Search]:
+        """What is searched: the spec's parameters, and then options."""
+        return {**self.task.spec.search, **self.options}
 
     def say(self, line: str) -> None:
         self.console.print(line, **PLAIN)
 
     def values(self, tried: Mapping[str, Any]) -> dict[str, Any]:
         """The values in place of the spec's defaults: those that were given, and those that are tried."""
-        return {**self.task.parameters, **tried}
+        return {**self.task.parameters, **{name: each for name, each in tried.items() if name not in self.options}}
+
+    def options_with(self, tried: Mapping[str, Any]) -> Options:
+        """The options, with those that are tried."""
+        return with_values(self.task.options, {name: tried[name] for name in self.options})
 
     def scores(self, study: Study) -> Scores:
         """What the trials have come to so far."""
-        return Scores.of(study.done(), self.task.spec.search, self.metric, len(self.task.loaded.held_out))
+        return Scores.of(study.done(), self.searches, self.metric, len(self.task.loaded.held_out))
 
 
 def tune(
@@ -108,10 +121,14 @@ def tune(
         RegspecError: for a fault of the spec or data, a folder that can't be used, or where no trial has a score.
     """
     begun = time.monotonic()
-    searched = load(spec_file, parameters=parameters).search
+    searched, of_options = load(spec_file, parameters=parameters).search, searches_said(plan.search)
     if both := searched.keys() & (parameters or {}):
         raise RegspecError(f"'{min(both)}' is to be searched, and is given too")
-    if not searched:
+    if both := searched.keys() & of_options:
+        raise RegspecError(
+            Problem(f"'{min(both)}' is a parameter that is searched, and an option", path=str(spec_file))
+        )
+    if not searched and not of_options:
         hint = "write one as strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}"
         raise RegspecError(Problem("has no parameter to search", hint, str(spec_file)))
     task = run.Task.of(spec_file, options, parameters, places)
@@ -126,10 +143,12 @@ def tune(
         folder=place,
         console=console or get_console(),
         train=train,
+        options=of_options,
     )
     _check(search)
-    searches = task.spec.search
-    values = grid(searches, plan.trials) if plan.sampler == "grid" else [{x: task.spec.parameters[x] for x in searches}]
+    searches = search.searches
+    defaults = {**{name: task.spec.parameters[name] for name in searched}, **first_of(of_options, options)}
+    values = grid(searches, plan.trials) if plan.sampler == "grid" else [defaults]
     total = len(values) if plan.sampler == "grid" else plan.trials
     direction: Direction = "maximize" if metric == "held_out_accuracy" else "minimize"
     queue = [stored(searches, each) for each in values]
@@ -162,8 +181,14 @@ def _metric(plan: Plan, task: run.Task) -> Metric:
 
 def _check(search: _Search) -> None:
     """Raises where a value that may be tried makes the spec faulty."""
-    searches, options = search.task.spec.search, search.task.options
-    bound_optimizer(search.task.model(), options, 1)  # so that its faults are found before the first trial
+    searches, task = search.task.spec.search, search.task
+    first = first_of(search.options, task.options)
+    for name, tried in [("", None), *((name, end) for name, each in search.options.items() for end in ends(each))]:
+        options = search.options_with({**first, name: tried} if name else first)
+        try:  # so that faults are found before the first trial
+            _check_options(options, task)
+        except RegspecError as error:
+            raise _because_of(f"{name} {written(tried)}, which may be tried", error) if name else error from None
     for name, each in searches.items():
         for value in ends(each):
             try:
@@ -172,6 +197,19 @@ def _check(search: _Search) -> None:
                 raise _because_of(f"{name} {written(value)}, which may be tried", error) from None
     for place in (0, -1):  # so that the best can be written, whatever it is
         with_defaults(search.document, search.values({name: ends(each)[place] for name, each in searches.items()}))
+
+
+def _check_options(options: Options, task: run.Task) -> None:
+    """Raises where a training can't be as options say, whose values are perhaps not in the range that they need."""
+    for name in SEARCHED:
+        option, value = Option.all_of(Options)[name], getattr(options, name)
+        is_number = isinstance(value, (int, float))
+        if is_number and name not in REAL and not isinstance(value, int):
+            raise RegspecError(Problem(f"{name} must be a whole number, and not {value}"))
+        if is_number and not (option.least or 0) <= value <= (math.inf if option.most is None else option.most):
+            raise RegspecError(Problem(f"{name} must be at least {option.least}, and not {value}"))
+    checked_outputs(options, task.places, task.graph)
+    bound_optimizer(task.model(), options, 1, task.groups)
 
 
 def _because_of(values: str, error: RegspecError) -> RegspecError:
@@ -187,7 +225,7 @@ def _facts(search: _Search) -> dict[str, Any]:
     how = {"sampler": plan.sampler, "pruner": plan.pruner, "metric": search.metric}
     return {
         "spec": hashlib.sha256(text.encode()).hexdigest(),
-        "search": {name: str(each) for name, each in spec.search.items()},
+        "search": {name: str(each) for name, each in search.searches.items()},
         **search.task.options.as_dict(),
         **how,
         **({"trials": plan.trials} if plan.sampler == "grid" else {}),
@@ -197,7 +235,7 @@ def _facts(search: _Search) -> dict[str, Any]:
 def _begin(search: _Search, study: Study, total: int) -> None:
     """Says what is searched, and what is known already."""
     task, scores = search.task, search.scores(study)
-    where = "; ".join(told_of(name, each) for name, each in task.spec.search.items())
+    where = "; ".join(told_of(name, each) for name, each in search.searches.items())
     search.say(f"{task.spec.name} on {task.options.data}: {where}")
     epochs = plural(task.options.epochs, "epoch", "epochs")
     search.say(f"{plural(total, 'trial', 'trials')} of {epochs}, by {search.plan.sampler}; the score is {scores.label}")
@@ -225,21 +263,41 @@ def _bar(search: _Search, study: Study, total: int) -> Iterator[Callable[[], Non
 def _run(search: _Search, study: Study, trial: optuna.Trial, total: int) -> None:
     """Runs a trial, and says what came of it. What ends the search gives the trial back."""
     study.trials.sampler = search.plan.sampler_of(search.task.options.seed + trial.number)
-    number, searches = trial.user_attrs["number"], search.task.spec.search
+    number, searches = trial.user_attrs["number"], search.searches
+    place = search.folder / f".trial-{study.process}"  # beside the best one, so that paths in it hold there, too
     try:
-        values = suggested(trial, searches)
-        state, score, ended = _trained(search, trial, values)
-    except BaseException:  # an interrupt too
-        study.give_back(trial.number)
-        raise
-    study.trials.tell(trial, score, state)
-    scores = search.scores(study)
-    mark = "  best so far" if scores.best is not None and scores.best.number == number else ""
+        try:
+            values = suggested(trial, searches)
+            state, score, ended = _trained(search, trial, values, place)
+        except BaseException:  # an interrupt too
+            study.give_back(trial.number)
+            raise
+        study.trials.tell(trial, score, state)
+        with study.alone():
+            scores = search.scores(study)
+            is_best = scores.best is not None and scores.best.number == number
+            if is_best and place.exists():
+                _keep(place, search.folder / BEST)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    mark = "  best so far" if is_best else ""
     search.say(f"trial {number:>{len(str(total))}}/{total}  {told(searches, values)}  {ended}{mark}")
 
 
-def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) -> tuple[TrialState, float | None, str]:
-    """How a training with some values ended: the trial's state, its score, and both for people."""
+def _keep(place: Path, best: Path) -> None:
+    """Puts a run in the place of the best one so far."""
+    old = best.with_name(f".{best.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if best.exists():
+        best.rename(old)
+    place.rename(best)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _trained(
+    search: _Search, trial: optuna.Trial, values: Mapping[str, Any], place: Path
+) -> tuple[TrialState, float | None, str]:
+    """How a training with some values, in a folder, ended: the trial's state, its score, and both for people."""
     last: dict[str, float] = {}
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -253,12 +311,13 @@ def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
             raise optuna.TrialPruned(f"after {epoch} epochs, at {metrics[search.metric]:.4f}")
 
     try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        shutil.rmtree(place, ignore_errors=True)
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of a penalty that is not finite: the trial says so
             made = search.train(
                 search.spec_file,
-                search.task.options,
-                Path(folder) / "run",
+                search.options_with(values),
+                place,
                 console=Console(file=io.StringIO()),
                 parameters=search.values(values),
                 on_epoch=on_epoch,
@@ -270,7 +329,7 @@ def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
         trial.set_user_attr(DIVERGED, True)
         return TrialState.FAIL, None, f"failed: {error.problems[0].what}"
     except RegspecError as error:
-        raise _because_of(told(search.task.spec.search, values), error) from None
+        raise _because_of(told(search.searches, values), error) from None
     finally:
         trial.set_user_attr("metrics", last)
     score = made.metrics[search.metric]
@@ -280,7 +339,7 @@ def _trained(search: _Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
 def _finished(search: _Search, study: Study, total: int) -> Tuned:
     """Says what is best, and writes it. Raises where no trial has a score."""
     scores = search.scores(study)
-    best, searches = scores.best, search.task.spec.search
+    best, searches = scores.best, search.searches
     if best is None or best.score is None:
         _write(search, scores)
         what, hint = f"none of {len(scores.trials)} trials has a score", "a smaller --lr may help, or other bounds"
@@ -294,7 +353,7 @@ def _finished(search: _Search, study: Study, total: int) -> Tuned:
     for name, values in scores.as_good().items():
         search.say(f"within one standard error ({scores.error:.4f}, of {scores.held_out} examples): {name} {values}")
     _write(search, scores)
-    search.say(f"{search.folder}: best.yaml, trials.csv, scores.png, scores.svg")
+    search.say(f"{search.folder}: best, best.yaml, trials.csv, scores.png, scores.svg")
     return Tuned(search.folder, best.values, best.score)
 
 
@@ -304,7 +363,9 @@ def _write(search: _Search, scores: Scores) -> None:
     if scores.trials:
         contents["trials.csv"] = scores.csv()
     if scores.best is not None:
-        contents["scores.png"], contents["scores.svg"] = png_and_svg(scores, search.task.spec)
+        contents["scores.png"], contents["scores.svg"] = png_and_svg(
+            scores, search.task.spec, first_of(search.options, search.task.options)
+        )
         contents["best.yaml"] = texts_of(search.document, search.values(scores.best.values))["spec.yaml"]
     if contents:  # with the files of blocks, which the best spec uses
         contents |= texts_of(search.document, {})

@@ -59,6 +59,12 @@ class Study:
             trial.set_user_attr("number", min({*range(1, len(taken) + 2)} - taken))
             return trial
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While it lasts no other process begins a trial, or does so too."""
+        with _locked(self.folder / ".lock", PATIENCE):
+            yield
+
     def give_back(self, number: int) -> None:
         """Puts a trial that was not run to its end back, by Optuna's number of it, to be run again."""
         trial = next(each for each in self._in(TrialState.RUNNING) if each.number == number)
