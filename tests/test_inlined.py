@@ -63,12 +63,12 @@ CASES = {
     ),
     "no more than fits on a line": (
         [
-            f"Softmax: {{name: {'a' * 26}, inputs: a}}",
-            f"Softmax: {{name: {'b' * 26}, inputs: b}}",
-            f"Add: {{name: sum, inputs: [{'a' * 26}, {'b' * 26}]}}",
+            f"Softmax: {{name: {'a' * 42}, inputs: a}}",
+            f"Softmax: {{name: {'b' * 42}, inputs: b}}",
+            f"Add: {{name: sum, inputs: [{'a' * 42}, {'b' * 42}]}}",
             "Multiply: {name: times, inputs: [sum, c]}",
         ],
-        [f"{'a' * 26} = self.{'a' * 26}(a)", f"return ({'a' * 26} + self.{'b' * 26}(b)) * c"],
+        [f"{'a' * 42} = self.{'a' * 42}(a)", f"return ({'a' * 42} + self.{'b' * 42}(b)) * c"],
         lambda a, b, c: (torch.softmax(b, dim=-1) + torch.softmax(a, dim=-1)) * c,
     ),
     "an output": (
