@@ -195,9 +195,9 @@ def test_where_a_value_may_stand(width: int) -> None:
         assert each.inputs["x"].shape == (width - 2,)
         assert wide.layer.units == 2 * width
         assert str(wide.layer.kernel_regularizer) == "l2 5e-05"
-        sizes = [[entry.layer.units for entry in block.body.entries] for block in (own, more)]
+        sizes = [[entry.layer.units for entry in block.copies[0].body.entries] for block in (own, more)]
         assert sizes == [[(2 * width + 4) // 4, 2 * width + 4], [width - 3, 2 * width]]
-        assert str(own.body.entries[0].layer.activity_regularizer) == "l1 0.2"
+        assert str(own.copies[0].body.entries[0].layer.activity_regularizer) == "l1 0.2"
         assert each.layers[-1].layer.target_shape == (width // 4, -1)
         assert str(each.body.rules[0].bias) == f"l1 {1e-4 * width}"
     assert regspec.load(spec, parameters={"strength": 0.5}).parameters == {
@@ -239,7 +239,7 @@ def test_the_defaults_of_a_file_scale_too(tmp_path: Path) -> None:
         "  - Concatenate: {inputs: [inner, inner_1, inner_2]}\n"
     )
     uses = regspec.load(tmp_path / "outer.yaml").layers[:3]
-    assert [use.body.entries[0].layer.units for use in uses] == [12, 3, 8]
+    assert [use.copies[0].body.entries[0].layer.units for use in uses] == [12, 3, 8]
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ def test_a_call_and_a_block_of_a_file(tmp_path: Any) -> None:
     assert regspec.loads(text) == regspec.loads(text.replace("call: own", "call: {layer: own}"))
     (tmp_path / "inner.yaml").write_text(f"{HEAD}parameters: {{units: 3}}\nlayers: [Dense: $units]\n")
     (tmp_path / "outer.yaml").write_text(f"{HEAD}blocks: {{inner: {{file: inner.yaml}}}}\nlayers: [inner: 7]\n")
-    assert regspec.load(tmp_path / "outer.yaml").layers[0].body.entries[0].layer.units == 7
+    assert regspec.load(tmp_path / "outer.yaml").layers[0].copies[0].body.entries[0].layer.units == 7
 
 
 @pytest.mark.parametrize(
