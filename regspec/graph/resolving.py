@@ -19,11 +19,10 @@ from regspec.graph.readings import Reading
 from regspec.graph.resolved import ResolvedLayers
 from regspec.graph.weights import weight_named
 from regspec.language.regularizers import Regularizer
-from regspec.layers import Layer, find_kind
+from regspec.layers import Layer
 from regspec.specs.model import BlockUse, Body, Entry, Invalid, LayerCall, LayerUse, ModelSpec
 from regspec.specs.patterns import pattern_hint
 from regspec.specs.rules import LayerRule
-from regspec.specs.selecting import has_slot
 from regspec.text import faults
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem, Problems, did_you_mean
@@ -147,15 +146,13 @@ class _Resolver:
     def check_rules(self, body: Body) -> None:
         """Reports the rules of a body, and of the bodies in it, that matched no layer."""
         for index, rule in enumerate(body.rules):
-            kinds = [find_kind(kind) for kind in rule.kinds or ()]
-            is_told = bool(kinds) and not any(kind is not None and has_slot(kind, rule.slots) for kind in kinds)
-            if Itself(rule) not in self.matched and not is_told:
+            if Itself(rule) not in self.matched:
                 origin = None if body.origin is None else body.origin / "regularizers" / index
                 self._fault(origin, "this rule matches no layer with such a slot", _nearest(rule, body))
         for entry in body.entries:
             if isinstance(entry, BlockUse):
-                for body in {Itself(copy.body): copy.body for copy in entry.copies}.values():
-                    self.check_rules(body)
+                for inner in {Itself(copy.body): copy.body for copy in entry.copies}.values():
+                    self.check_rules(inner)
 
     def _outputs(self, body: Body, scope: _Scope) -> list[Symbol] | None:
         origin = None if body.origin is None else body.origin / "outputs"

@@ -43,13 +43,13 @@ def check_kinds(rules: Any, origin: Origin, problems: Problems) -> None:
             if cls is None:
                 hint = synonyms.selected_hint(kind, KINDS)
                 problems.append(here.problem(f"no kind of layer is called '{kind}'", hint))
-            elif slots and not has_slot(cls, slots):
-                own = [slot for slot in SLOTS if slot != "activity" and has_slot(cls, [slot])]
+            elif slots and not _has_slot(cls, slots):
+                own = [slot for slot in SLOTS if slot != "activity" and _has_slot(cls, [slot])]
                 hint = f"it has {' and '.join(own)}: give it a rule of its own" if own else "leave it out"
                 problems.append(here.problem(f"{cls.__name__} has no {' and no '.join(slots)} for this rule", hint))
 
 
-def has_slot(cls: type[Layer], slots: Iterable[str]) -> bool:
+def _has_slot(cls: type[Layer], slots: Iterable[str]) -> bool:
     """Whether a kind has one of the slots; what wraps layers has those that they have."""
     fields = cls.model_fields
     return not WRAPPED.isdisjoint(fields) or any(f"{slot}_regularizer" in fields for slot in slots)
