@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from regspec.training.data.arrays import Where, place_of
 from regspec.training.data.targets import Target
 from regspec.training.data.wanted import Columns
 
@@ -45,7 +46,7 @@ class InMemory:
     inputs: tuple[Tensor, ...]
     targets: tuple[Tensor, ...]
     weights: Tensor | None = None
-    where: tuple[str, Sequence[int]] | None = None  # what each is in the source, and its number there; None for items
+    where: Where | None = None  # in the source
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -72,8 +73,7 @@ class InMemory:
         return InMemory(inputs, targets, weights, (unit, [numbers[row] for row in rows.tolist()]))
 
     def name(self, row: int) -> str:
-        unit, numbers = self.where or ("item", range(len(self)))
-        return f"{unit} {numbers[row]}"
+        return place_of(row, self.where)
 
 
 def weights_last(weights: Tensor | None) -> tuple[Tensor, ...]:

@@ -50,6 +50,10 @@ class Source(Protocol):
         """All targets, by the outputs' names, where they are at hand without the inputs."""
         ...
 
+    def place(self, row: int) -> str:
+        """What an example is called there, for people: ``item 17``, ``row 18``, ``cats/7.png``."""
+        ...
+
     @property
     def chunk(self) -> int:
         """How many examples are checked at a time before training; 0 where each batch is checked as it comes only."""
@@ -108,8 +112,8 @@ class Lazy:
         return *inputs, *self._encoded(part, own), *weights_of(part)
 
     def name(self, row: int) -> str:
-        """The item."""
-        return f"item {int(self.rows[row])}"
+        """What the source calls it."""
+        return self.source.place(int(self.rows[row]))
 
     def _encoded(self, part: Arrays, rows: Sequence[int]) -> Iterator[Tensor]:
         for each in self.goals:

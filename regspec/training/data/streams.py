@@ -18,7 +18,7 @@ from regspec.graph.network import Graph
 from regspec.language.registration import code_of_the_user
 from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.arrays import Arrays
+from regspec.training.data.arrays import Arrays, place_of
 from regspec.training.data.datasets import Columned, Items, batch_of, dataset_in
 from regspec.training.data.encoding import encoded
 from regspec.training.data.examples import Data
@@ -116,7 +116,7 @@ class Streamed:
 
     def name(self, row: int) -> str:
         """The number of the example in a pass."""
-        return f"item {row}"
+        return place_of(row)
 
     @property
     def targets(self) -> tuple[Tensor, ...]:

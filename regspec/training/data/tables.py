@@ -153,7 +153,8 @@ class Tabular(Arrays):
             dtype = np.int64 if is_whole else np.float64
             inputs[name] = frame.written(own, partial(numbers, own), dtype, table.path)
         known = replace(columns, fitted=tuple(fits.values()))
-        return Mapped(Arrays(inputs, self.targets, known, self.weights, self.groups), table.path)
+        where = table.unit, table.places
+        return Mapped(Arrays(inputs, self.targets, known, self.weights, self.groups, where), table.path)
 
 
 def _numbers(table: Table, name: str, said: ColumnSection | None, fits: dict[str, Fitted], rows: Array) -> Array:
