@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich import get_console
 from rich.console import Console
@@ -117,13 +118,13 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     examples = "example" if len(loaded.train) == 1 else "examples"
     counts = f"{len(loaded.train)} {'weighted ' * loaded.is_weighted}{examples}, {len(loaded.held_out)} held out"
     console.print(f"{task.spec.name} on {task.options.data}: {counts}, {task.goal}", **PLAIN)
-    epochs = _fit(task, place, console, on_epoch)
-    model = _finished(task, place) if is_first() else None
+    epochs, device = _fit(task, place, console, on_epoch)
+    model = _finished(task, place, device) if is_first() else None
     if task.options.baseline:
         console.print("the same without penalties:", **PLAIN)
         _fit(task, place.baseline, console, None, is_penalized=False)
         if is_first():
-            _finished(task, place.baseline)
+            _finished(task, place.baseline, device)
     if model is None:
         return Run(place.path, task.model(), epochs.metrics)
     print_terms(model, console)
@@ -131,19 +132,27 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     return Run(place.path, model, epochs.metrics)
 
 
-def _finished(task: Task, place: Folder) -> nn.Module:
-    """The model with the weights and strengths of its best epoch; what it does on held-out data is written."""
+def _finished(task: Task, place: Folder, device: torch.device) -> nn.Module:
+    """The model with the weights and strengths of its best epoch; what it does on held-out data is written.
+
+    Thousands of examples are looked at on the device of the training.
+    """
     model = load_kept(task.model(), place)
     examples = task.loaded.held_out[range(min(SHOWN, len(task.loaded.held_out)))]
     inputs = examples[: len(task.graph.inputs)]
     place.write("activities.json", json.dumps(activities(model, program_of(task.graph), inputs)))
-    judged = judgement(model, task.objective(), task.loaded, task.options.batch_size)
+    judged = judgement(model.to(device), task.objective(), task.loaded, task.options.batch_size)
     place.write("held_out.json", json.dumps(judged))
-    return model
+    return model.cpu()
 
 
-def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, *, is_penalized: bool = True) -> Epochs:
-    """Trains, and writes the folder; from the checkpoint that it has, if there is one."""
+def _fit(
+    task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, *, is_penalized: bool = True
+) -> tuple[Epochs, torch.device]:
+    """Trains, and writes the folder; from the checkpoint that it has, if there is one.
+
+    Gives the device, too, that has room for the whole model.
+    """
     quiet()
     options, loaded = task.options, task.loaded
     epochs = Epochs(place, task.facts(), console, options.epochs, task.monitor, on_epoch)
@@ -204,7 +213,7 @@ def _fit(task: Task, place: Folder, console: Console, on_epoch: OnEpoch | None, 
         why = f"{task.monitor} was not better for {options.patience}"
         console.print(f"ended after {len(epochs.rows)} of {options.epochs} epochs: {why}", **PLAIN)
     epochs.finish(trainer)
-    return epochs
+    return epochs, torch.device("cpu") if options.strategy == "fsdp" else trainer.strategy.root_device
 
 
 def _begun(task: Task, place: Folder, whole: Folder, console: Console) -> nn.Module:
