@@ -605,8 +605,8 @@ MUTANTS = (
     Mutant(
         "images are not scaled where they are in half precision",
         "training/data/images.py",
-        "if self.form.dtype.is_floating_point:",
-        "if self.form.dtype == torch.float32:",
+        "if form.dtype.is_floating_point:",
+        "if form.dtype == torch.float32:",
         "tests/test_data.py -k images_fit",
     ),
     Mutant(

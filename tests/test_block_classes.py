@@ -69,6 +69,29 @@ CASES = {
         ),
         ((3, 8, 7),),
     ),
+    "a padding that is another for another stride": Case(
+        """
+        inputs: {x: {shape: [3, 16, 16]}}
+        blocks:
+          down:
+            parameters: {filters: null, strides: 1, padding: 4}
+            layers:
+              - Conv2D: {name: conv, filters: $filters, strides: $strides, kernel_size: 3, padding: same}
+              - Conv2D: {name: narrow, filters: $padding, kernel_size: 1}
+        layers:
+          - down: {filters: 4}
+          - down: {filters: 6, strides: 2, padding: 5}
+          - down: {filters: 2, padding: 3}
+          - down: {filters: 2, strides: 2}
+        """,
+        1,
+        (
+            "def __init__(self, in_channels: int, filters: int, strides: int, padding: int) -> None:",
+            "self.padding = (1, 1, 1, 1) if strides == 1 else (0, 1, 0, 1)",
+            "F.pad(input, self.padding)",
+        ),
+        ((3, 16, 16),),
+    ),
     "a separable convolution with strides": Case(
         """
         inputs: {x: {shape: [3, 8, 7]}}

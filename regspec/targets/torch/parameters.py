@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from regspec.graph.network import Graph
 from regspec.language.fields import RESERVED
-from regspec.targets.python.layout import Absent, Doc, beside
+from regspec.targets.python.layout import Absent, Doc, beside, flat
 from regspec.targets.python.printing import Number, literal
 
 Column: TypeAlias = "tuple[Exact | None, ...]"
@@ -30,6 +30,7 @@ class Made(NamedTuple):
     form: str
     of: tuple[Column, ...]
     is_product: bool = True  # whether another formula in its place needs no brackets
+    is_kept: bool = False  # whether methods read it as an attribute
 
 
 class Exact(NamedTuple):
@@ -74,7 +75,7 @@ class Parameters:
     taken: Collection[str]
     reserved: Collection[str]
     names: dict[Column, str] = field(default_factory=dict, init=False)  # of the constructor's parameters
-    attributes: dict[str, str] = field(default_factory=dict, init=False)  # of the parameters that methods read
+    attributes: dict[str, str] = field(default_factory=dict, init=False)  # of what methods read, by its text
     derived: dict[Column, Made] = field(default_factory=dict, init=False)
     columns: list[Column] = field(default_factory=list, init=False)  # for each hole, its values in all blocks
     local: dict[Column, str] = field(default_factory=dict, init=False)  # the names of what is computed at first
@@ -85,12 +86,13 @@ class Parameters:
         self.columns = [*self._settled()]
         placed = [*zip(self.holes[0], self.columns, strict=True)]
         self.kernels = {column for hole, column in placed if hole.number.name == "kernel_size"}
+        self.strides = {column for hole, column in placed if hole.number.name == "stride"}
         self.is_single = len({column for _, column in placed if len({*column}) > 1}) == 1
         for hole, column in placed:
             self._cover(column, hole.number.name)
         for hole, column in placed:
-            for name in self._read(column) if hole.is_in_method else ():
-                self.attributes[name] = self.attributes.get(name) or self._attribute(name)
+            for text, name in self._read(column) if hole.is_in_method else ():
+                self.attributes[text] = self.attributes.get(text) or self._attribute(name)
 
     def _settled(self) -> Iterator[Column]:
         """For each hole, its values in all blocks; those that are left open are as if they were as another's."""
@@ -134,6 +136,9 @@ class Parameters:
         if column in self.local and not is_in_method:
             return self.local[column]
         if column in self.derived:
+            formula = self._formula(column)
+            if is_in_method and formula in self.attributes:
+                return f"self.{self.attributes[formula]}"
             return self._formula(column, is_in_method=is_in_method)
         parts = [self.text(each, is_in_method=is_in_method) for each in _elements(column)]
         return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
@@ -191,7 +196,7 @@ class Parameters:
                 self.local[column] = self._free(self.own_names[column])
         elif column in self.own_names:
             self.names[column] = self._free(self.own_names[column])
-        elif made := self._made(column, hint):
+        elif made := self._made(column, hint) or (self._chosen(column) if hint == "padding" else None):
             for each in made.of:
                 self._cover(each, hint)
             self.derived[column] = made
@@ -210,6 +215,16 @@ class Parameters:
             or column in self.names
             or bool(self._made(column, "padding"))
         )
+
+    def _chosen(self, column: Column) -> Made | None:
+        """A padding that is one thing for one stride, and another for the other."""
+        for other in self.strides & self.own_names.keys():
+            pairs = [*dict.fromkeys(zip(other, column, strict=True))]
+            if len(pairs) == len({*other}) == len({*column}) == 2:
+                (stride, one), (_, two) = sorted(pairs, key=lambda pair: str(_value(pair[0])))
+                first, second, which = (flat(literal(_value(each))) for each in (one, two, stride))
+                return Made(f"{first} if {{}} == {which} else {second}", (other,), False, True)
+        return None
 
     def _made(self, column: Column, hint: str) -> Made | None:
         """How a column is made of another: its negative, a multiple of it, a part of it; one less, of copies."""
@@ -231,12 +246,14 @@ class Parameters:
                 return Made(f"{{}} // {factor}", (other,))
         return None
 
-    def _read(self, column: Column) -> Iterator[str]:
-        """The parameters that an expression for a column reads."""
+    def _read(self, column: Column) -> Iterator[tuple[str, str]]:
+        """What an expression for a column reads: parameters, or what is chosen by one; and what to call it."""
         if len({*column}) == 1:
             return
         if column in self.names:
-            yield self.names[column]
+            yield self.names[column], self.names[column]
+        elif column in self.derived and self.derived[column].is_kept:
+            yield self._formula(column), "padding"
         elif column in self.derived:
             for each in self.derived[column].of:
                 yield from self._read(each)
