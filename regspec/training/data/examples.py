@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regspec.training.data.arrays import Where, place_of
 from regspec.training.data.targets import Target
-from regspec.training.data.wanted import Columns
+from regspec.training.data.wanted import Array, Columns
 
 
 class Examples(Protocol):
@@ -76,9 +76,9 @@ class InMemory:
         return place_of(row, self.where)
 
 
-def weights_last(weights: Tensor | None) -> tuple[Tensor, ...]:
+def weights_last(weights: Array | Tensor | None) -> tuple[Tensor, ...]:
     """What stands at the end of a batch: the weights of its examples, if they have some."""
-    return () if weights is None else (weights,)
+    return () if weights is None else (torch.as_tensor(weights),)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.arrays import Arrays, place_of
 from regspec.training.data.datasets import Columned, Items, batch_of, dataset_in
 from regspec.training.data.encoding import encoded
-from regspec.training.data.examples import Data
+from regspec.training.data.examples import Data, weights_last
 from regspec.training.data.fitting import Bounds, fitted_inputs, goal_in, index_bounds
-from regspec.training.data.lazy import SAMPLE, Lazy, Source, weights_of
+from regspec.training.data.lazy import SAMPLE, Lazy, Source
 from regspec.training.data.targets import Target, fitted_target
 from regspec.training.data.wanted import Names, Wanted
 
@@ -132,7 +132,7 @@ class Streamed:
             goals = (
                 encoded(goal_in(part, each.wanted, name), self.stream.names, each, name, told) for each in self.goals
             )
-            yield *inputs, *goals, *weights_of(part)
+            yield *inputs, *goals, *weights_last(part.weights)
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         found, count = list[tuple[Tensor, ...]](), 0
