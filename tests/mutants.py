@@ -584,9 +584,30 @@ MUTANTS = (
     Mutant(
         "a stream's loader draws the same in each epoch",
         "training/loop/batches.py",
-        "torch.manual_seed(self.seed * 1_000_003 + self.epoch)\n        yield",
-        "torch.manual_seed(self.seed * 1_000_003)\n        yield",
+        "torch.manual_seed(self.seed * 1_000_003 + self.epoch)\n        self._seen",
+        "torch.manual_seed(self.seed * 1_000_003)\n        self._seen",
         "tests/test_streams.py -k order_of_its_own",
+    ),
+    Mutant(
+        "examples that weigh nothing are among the worst",
+        "training/runs/judging.py",
+        "order[weights[order] > 0][:WORST]",
+        "order[:WORST]",
+        "tests/test_judging.py -k weigh",
+    ),
+    Mutant(
+        "a search begins before a schedule is found that does not fit the run",
+        "training/loop/task.py",
+        "if self.options.schedule is not None:",
+        "if False:",
+        "tests/test_tuning.py -k warmup",
+    ),
+    Mutant(
+        "folds of other sizes are other data",
+        "report/findings.py",
+        "return train + held_out if",
+        "return train if",
+        "tests/test_report.py -k ranked",
     ),
     Mutant(
         "a class that a batch has and the model has not is told by the batch's row",

@@ -380,6 +380,23 @@ def test_rules_on_the_standard_input() -> None:
     assert got.code == 0
 
 
+@pytest.mark.parametrize("name", ["train", "tune"])
+def test_help_has_options_under_headings(name: str) -> None:
+    lines = command(name, "--help").stdout.splitlines()
+    headings = {each.strip("╭─╮ "): number for number, each in enumerate(lines) if each.startswith("╭")}
+    where = {each.split()[1]: number for number, each in enumerate(lines) if each.startswith("│ --")}
+    found = {}
+    for option, row in where.items():
+        found[option] = max((heading for heading in headings if headings[heading] < row), key=headings.__getitem__)
+    own = {
+        "train": {"--resume": "Options", "--folds": "Data", "--devices": "Machine"},
+        "tune": {"--trials": "The search"},
+    }
+    rows = {"--with": "Options", "--columns": "Data", "--route": "The loss", "--lr": "Steps", **own[name]}
+    rows |= {"--patience": "Beginning and end", "--compile": "Machine"}
+    assert {option: found[option] for option in rows} == rows
+
+
 def test_the_standard_input_beside_files(folder: Path) -> None:
     result = command_on(GOOD, "check", "bad.yaml", "-", "rules.yaml", cwd=folder)
     assert result.code == 1

@@ -126,6 +126,8 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     done = command("evaluate", "folds/fold_2", cwd=tmp_path)
     assert "13 examples held out of d.csv" in done.stdout
     assert f"{each['folds'][1]:.4g}" in done.stdout
+    done = command("evaluate", "folds", cwd=tmp_path)
+    assert (done.code, "the folders in it that hold runs: fold_1, fold_2, fold_3" in done.stderr) == (1, True)
     alone = ["train", "net.yaml", "--with", "training.yaml", "--fold", "2", "-o", "alone"]
     assert command(*alone, cwd=tmp_path).code == 0
     states = [weights(regspec.load_run(tmp_path / name)) for name in ("folds/fold_2", "alone")]
@@ -153,6 +155,17 @@ def test_stopped_folds_go_on(tmp_path: Path) -> None:
     assert (done.code, "has done its 3 folds" in done.stderr) == (1, True)
     assert command("train", "--resume", "stopped", "--epochs", "3", cwd=tmp_path).code == 0
     assert regspec.load_run(tmp_path / "stopped" / "fold_3").history["epoch"] == [1, 2, 3]
+
+
+def test_an_interrupt_says_how_all_folds_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise SystemExit(130)
+
+    table(tmp_path)
+    monkeypatch.setattr("regspec.training.loop.run.train", interrupted)
+    done = command("train", "net.yaml", "--data", "d.csv", "--folds", "3", "-o", "my folds", cwd=tmp_path)
+    assert done.code == 130
+    assert "regspec train --resume 'my folds' goes on with all folds" in done.stdout
 
 
 FAULTS: dict[str, tuple[Callable[[], Any], dict[str, Any], list[str]]] = {

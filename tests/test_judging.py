@@ -148,6 +148,17 @@ def test_a_loss_that_does_not_tell_examples_apart_names_none(tmp_path: Path) -> 
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
+def test_examples_that_weigh_nothing_are_not_the_worst(tmp_path: Path) -> None:
+    """They count for nothing, however large their loss is."""
+    weights = np.where(np.arange(60) % 2, 0.0, 0.5).astype(np.float32)
+    goals = LATER[:, :1] + np.where(weights[:, None], 0, 100).astype(np.float32)
+    run, kept = trained(net("Dense: 1"), (X, X[:, :1], np.ones(80), LATER, goals, weights), tmp_path)
+    losses = np.square(run.predict(LATER).values - goals[:, 0])
+    rows = np.flatnonzero(weights)
+    order = rows[np.argsort(-losses[rows], kind="stable")[:12]]
+    assert [each["name"] for each in kept["worst"]] == [f"item {row}" for row in order]
+
+
 def test_lines_of_a_table(tmp_path: Path) -> None:
     """The number of the line in the file, under its head; also of a fifth that is held out."""
     y = np.arange(80)

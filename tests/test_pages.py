@@ -405,7 +405,7 @@ def test_training_in_scikit_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_training_names_every_loss_and_metric() -> None:
     text = (FOLDER / "training.md").read_text(encoding="utf-8")
-    told = {*re.findall(r"`(\w+)`", text[text.index("- `loss`:") : text.index("## Options")])}
+    told = {*re.findall(r"`(\w+)`", text[text.index("- `loss`:") : text.index("## Steps")])}
     assert {*LOSSES, *_OF_CLASSES, *_OF_QUANTITIES} <= told
 
 

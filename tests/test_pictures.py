@@ -61,6 +61,10 @@ def test_a_folder_trains_as_its_numbers_do(spec: str, tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = F.mse_loss(run.model(torch.tensor(x)), torch.tensor(x)).item()
     assert run.evaluate(str(tmp_path / "images")).loss == pytest.approx(wanted, rel=1e-5)
+    for each in json.loads((run.folder / "held_out.json").read_text())["outputs"]["copy"]["worst"]:
+        row = int(Path(each["name"]).stem)
+        assert (tmp_path / "images" / each["name"]).exists()
+        assert each["loss"] == pytest.approx(float(np.square(said[row] - x[row]).mean()), rel=1e-4)
 
 
 @pytest.mark.parametrize("way", ["parts", "another folder"])

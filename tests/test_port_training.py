@@ -178,6 +178,7 @@ def of(class_name: str, /, **config: Any) -> dict[str, Any]:
         ({"loss_weights": [-1.0]}, "its weight in the loss is no number from 0 on"),
         ({"metrics": ["accuracy"]}, "the metric `accuracy` has no counterpart of quantities"),
         ({"metrics": [of("mine>Own")]}, "the metric `own` has no counterpart"),
+        ({"weighted_metrics": ["mae"]}, "metrics count each example once here"),
     ],
 )
 def test_what_has_no_counterpart_is_noted(changes: dict[str, Any], said: str) -> None:

@@ -398,6 +398,7 @@ def about(folder: Path, *, digest: str | None = None, **changes: Any) -> None:
         ({}, {}, True),
         ({}, {"data": "wine"}, False),
         ({}, {"held_out": 17}, False),
+        ({"examples": 27, "held_out": 13}, {"examples": 26, "held_out": 14}, True),  # divided otherwise
         ({}, {"target": "price"}, False),
         ({"digest": "a"}, {"digest": "a", "data": "the_same.csv"}, True),
         ({"digest": "a"}, {"digest": "b"}, False),
@@ -415,6 +416,17 @@ def test_runs_on_different_data_are_not_ranked(
     text = page([run, tmp_path / "other"])
     assert (" is the best: " in text) is is_ranked
     assert ("These runs are on different data, so none is ranked above another" in text) is not is_ranked
+
+
+def test_folds_are_not_ranked(run: Path, tmp_path: Path) -> None:
+    """Each holds out another part; runs of the same fold hold out the same."""
+    shutil.rmtree(run / "baseline")
+    shutil.copytree(run, tmp_path / "other")
+    for folder, fold in ((run, 1), (tmp_path / "other", 2)):
+        about(folder, options={"folds": 3, "fold": fold})
+    assert "These runs are folds" in findings.best(read_runs([run, tmp_path / "other"]))
+    about(run, options={"fold": 2})
+    assert " is the best: " in findings.best(read_runs([run, tmp_path / "other"]))
 
 
 def test_losses_of_different_kinds_are_not_ranked(tmp_path: Path) -> None:

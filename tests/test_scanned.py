@@ -82,6 +82,10 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> Any:
     return begin
 
 
+def said_of_held_out(run: regspec.Run) -> list[dict[str, Any]]:
+    return [*json.loads((run.folder / "held_out.json").read_text())["outputs"].values()]
+
+
 def written(folder: Path, columns: list[str], rows: slice = slice(None), name: str = "d") -> str:
     FRAME.select(columns)[rows].write_parquet(folder / f"{name}.parquet", row_group_size=16)
     return str(folder / f"{name}.parquet")
@@ -99,6 +103,8 @@ def test_a_file_in_parts_is_a_file(case: str, tmp_path: Path, in_parts: Any) -> 
     facts = [json.loads((each.folder / "run.json").read_text()) for each in (run, expected)]
     assert facts[0]["columns"] == facts[1]["columns"]
     assert facts[0]["is_weighted"] == facts[1]["is_weighted"]
+    worst = [[each["worst"] for each in said_of_held_out(run)] for run in (run, expected)]
+    assert worst[0] == worst[1]  # the same rows, by the same names
     assert run.evaluate().loss == pytest.approx(expected.evaluate().loss)
     assert run.evaluate(path).loss == pytest.approx(expected.evaluate(written(tmp_path, columns)).loss)
     said = [each.predict(path) for each in (run, expected)]

@@ -655,6 +655,7 @@ OF_OPTIONS = [
     ("batch_size={low: 16.5, high: 64}", "batch_size must be a whole number, and not 16.5"),
     ("optimizer={choices: [adam, adamm]}", "with optimizer adamm, which may be tried: 'adamm' is no optimizer"),
     ("schedule={choices: [null, cosin]}", "'cosin' is no schedule"),
+    ("schedule={choices: [null, cosine warmup=900]}", "warmup is 900, but the run has 90 steps"),
     ("strength={low: 1, high: 2}", "'strength' is no option that is searched"),
 ]
 
@@ -663,6 +664,15 @@ OF_OPTIONS = [
 def test_options_that_can_t_be_searched(said: str, message: str, search: Searching) -> None:
     with pytest.raises(RegspecError, match=re.escape(message)):
         search(trainer(), search=(said,))
+    assert not search.study.exists()
+
+
+def test_an_optimizer_that_can_t_do_what_a_rule_says(search: Searching) -> None:
+    path = search.folder / "net.yaml"
+    path.write_text(SPEC)
+    plan = Plan(search=("optimizer={choices: [adamw, rprop]}",))
+    with pytest.raises(RegspecError, match="with optimizer rprop, which may be tried: a rule says weight_decay"):
+        tune(path, Options(data="wine", rules=("slots=bias weight_decay=0",)), plan, search.study)
     assert not search.study.exists()
 
 

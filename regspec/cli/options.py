@@ -69,6 +69,7 @@ def _parameter(cls: type, name: str, option: Option) -> inspect.Parameter:
         max=option.most,
         metavar=option.metavar,
         show_default=default not in (None, ()),
+        rich_help_panel=option.heading,
     )
     hint = get_type_hints(cls)[name]
     kind: Any = Annotated[list[str] if get_origin(hint) is tuple else hint, how]  # typer has no options that are tuples

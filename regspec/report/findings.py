@@ -104,9 +104,11 @@ def best(runs: Sequence[Recorded]) -> str:
 
 
 def unlike(runs: Sequence[Recorded]) -> str | None:
-    """Why runs are not ranked, in a sentence: they learn from different data, or by losses of other kinds."""
+    """Why runs are not ranked, in a sentence: they are of different data, of several folds, or of different losses."""
     if any(_are_others(one, other) for one, other in pairwise(runs)):
         return "These runs are on different data, so none is ranked above another"
+    if len({number for run in runs if (number := options_of(run).get("fold")) is not None}) > 1:
+        return "These runs are folds, each of which holds out another part, so none is ranked above another"
     losses = {_losses(run) for run in runs} - {None}
     if len(losses) > 1 and not all(run.has("held_out_accuracy") for run in runs):
         return "These runs have losses of different kinds, so none is ranked above another"
@@ -114,12 +116,22 @@ def unlike(runs: Sequence[Recorded]) -> str | None:
 
 
 def _are_others(one: Recorded, other: Recorded) -> bool:
-    """Whether two runs' data are known to be different: by their targets, or by names and numbers of examples."""
+    """Whether two runs' data are known to be different: by their targets, or by names and how many examples there are.
+
+    However they are divided: folds may differ by an example.
+    """
     if one.held_out.data is not None and other.held_out.data is not None:
         return one.held_out.data != other.held_out.data
-    if any(_differ(one.about, other.about, name) for name in ("examples", "held_out")):
+    counts = {_count(run) for run in (one, other)} - {None}
+    if len(counts) > 1:
         return True
     return any(_differ(options_of(one), options_of(other), name) for name in ("data", "validation", "target"))
+
+
+def _count(run: Recorded) -> int | None:
+    """How many examples there are, trained on or held out; None where it is not known."""
+    train, held_out = (run.about.get(name) for name in ("examples", "held_out"))
+    return train + held_out if isinstance(train, int) and isinstance(held_out, int) else None
 
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool:

@@ -111,6 +111,12 @@ def _names(folders: list[Path]) -> list[str]:
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, whole, strict=True)]
 
 
+def runs_in(folder: Path) -> str | None:
+    """Which folders in a folder hold runs, for people; None where none does."""
+    found = sorted(each.parent.name for each in folder.glob(f"*/{METRICS}"))[:5]
+    return f"the folders in it that hold runs: {', '.join(found)}" if found else None
+
+
 def _read(folder: Path, name: str) -> Recorded:
     if not folder.is_dir():
         raise RegspecError(Problem("is no folder", "a run is a folder that 'regspec train' wrote", str(folder)))
@@ -118,9 +124,7 @@ def _read(folder: Path, name: str) -> Recorded:
         hint = f"regspec train --resume {folder} goes on, if it has stopped"
         raise RegspecError(Problem("has no metrics.csv: no epoch of this run is done yet", hint, str(folder)))
     if absent := [each for each in (SPEC, METRICS) if not (folder / each).is_file()]:
-        hint = "a run is a folder that 'regspec train' wrote"
-        if found := sorted(each.parent.name for each in folder.glob(f"*/{METRICS}"))[:5]:
-            hint = f"the folders in it that hold runs: {', '.join(found)}"
+        hint = runs_in(folder) or "a run is a folder that 'regspec train' wrote"
         raise RegspecError(Problem(f"is no run's folder: it has no {absent[0]}", hint, str(folder)))
     missing: list[str] = []
     metrics = read_metrics(folder / METRICS)

@@ -71,8 +71,11 @@ def _add(said: Said, stored: Mapping[str, Any], own: _Own, head: Head) -> None:
     for sort in ("metrics", "weighted_metrics"):
         found = own.of(stored.get(sort))
         for each in [] if found is None else found if isinstance(found, list) else [found]:
-            if (word := metric_of(each, said, head)) is not None:
-                metrics[word] = None
+            if (word := metric_of(each, said, head)) is None:
+                continue
+            metrics[word] = None
+            if sort == "weighted_metrics":
+                said.remarks.append("metrics count each example once here, whatever it weighs")
     if metrics:
         said.section["metrics"] = [*metrics]
 

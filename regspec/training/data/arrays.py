@@ -17,6 +17,9 @@ WEIGHTS = "sample_weight"  # the array that says how much each example counts
 DIVIDED = {"digits": 16}  # bundled sets whose inputs are divided: the digits' pixels go from 0 to 16
 
 
+Where = tuple[str, Sequence[int]]  # what the rows of a source are called, line or row, and their numbers there
+
+
 @dataclass(frozen=True)
 class Arrays:
     """The inputs by their names, finite numbers, and the targets by the outputs' names, numbers or words.
@@ -29,7 +32,13 @@ class Arrays:
     columns: Columns | None = None  # of the table that they are from
     weights: Array | None = None
     groups: Array | None = None
-    where: tuple[str, Sequence[int]] | None = None  # and what its rows are called, line or row, with their numbers
+    where: Where | None = None  # in the source
+
+
+def place_of(row: int, where: Where | None = None) -> str:
+    """What an example is called in its source: ``line 18``, or ``item 17`` where that has no other name for it."""
+    unit, numbers = where or ("item", range(row + 1))
+    return f"{unit} {numbers[row]}"
 
 
 def bundled(name: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Arrays], Names]:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset, de
 from regspec.graph.network import Graph
 from regspec.language.registration import code_of_the_user
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.arrays import WEIGHTS, Arrays, by_name, checked, keys_of, targets_of
+from regspec.training.data.arrays import WEIGHTS, Arrays, by_name, checked, keys_of, place_of, targets_of
 from regspec.training.data.wanted import Array, Names, Wanted
 
 
@@ -50,6 +50,9 @@ class Items:
             raise RegspecError(Problem(what, "items are tensors, arrays or numbers, all of one shape")) from None
         return batch_of(batch, graph, self.name, wanted, rows)
 
+    def place(self, row: int) -> str:
+        return place_of(row)
+
     def known(self, graph: Graph, wanted: Sequence[Wanted]) -> Mapping[str, Array] | None:
         """The targets, where the dataset has them in a row, and its first and last items have the same."""
         found = _targets(self.dataset)
@@ -80,6 +83,9 @@ class Columned:
             weights = {WEIGHTS} & {*self.dataset.column_names} if wanted else set()
             columns = self._only({*inputs.values(), *targets.values(), *weights})[[*rows]]
         return by_name(columns, graph, self.name, wanted, rows)
+
+    def place(self, row: int) -> str:
+        return place_of(row)
 
     def _only(self, names: set[str]) -> Any:
         """The dataset with these columns, where it can leave others out: images are decoded when they are taken."""

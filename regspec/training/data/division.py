@@ -38,7 +38,7 @@ class Fold:
             return None
         if number is None:
             what = f"{count} folds are {count} runs, and this is one"
-            raise RegspecError(Problem(what, "regspec train takes --folds; --fold 1 is one of them"))
+            raise RegspecError(Problem(what, "regspec train does that; fold: 1, beside folds, is one of them"))
         if number > count:
             raise RegspecError(Problem(f"there is no fold {number} of {count}", f"--fold is 1 to {count}"))
         return cls(number, count)

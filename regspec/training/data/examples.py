@@ -9,8 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from regspec.training.data.arrays import Where, place_of
 from regspec.training.data.targets import Target
-from regspec.training.data.wanted import Columns
+from regspec.training.data.wanted import Array, Columns
 
 
 class Examples(Protocol):
@@ -45,7 +46,7 @@ class InMemory:
     inputs: tuple[Tensor, ...]
     targets: tuple[Tensor, ...]
     weights: Tensor | None = None
-    where: tuple[str, Sequence[int]] | None = None  # what each is in the source, and its number there; None for items
+    where: Where | None = None  # in the source
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -72,13 +73,12 @@ class InMemory:
         return InMemory(inputs, targets, weights, (unit, [numbers[row] for row in rows.tolist()]))
 
     def name(self, row: int) -> str:
-        unit, numbers = self.where or ("item", range(len(self)))
-        return f"{unit} {numbers[row]}"
+        return place_of(row, self.where)
 
 
-def weights_last(weights: Tensor | None) -> tuple[Tensor, ...]:
+def weights_last(weights: Array | Tensor | None) -> tuple[Tensor, ...]:
     """What stands at the end of a batch: the weights of its examples, if they have some."""
-    return () if weights is None else (weights,)
+    return () if weights is None else (torch.as_tensor(weights),)
 
 
 @dataclass(frozen=True)

@@ -74,13 +74,17 @@ class Images:
         return decoded([self.files[row] for row in rows], self.form), *targets
 
     def name(self, row: int) -> str:
-        """The file, with the folder that it is in."""
-        return "/".join(self.files[row].parts[-2:])
+        return in_folder(self.files[row])
 
     def part(self, rows: Tensor) -> Images:
         """The examples of these rows."""
         targets = tuple(each[rows] for each in self.targets)
         return Images(tuple(self.files[row] for row in rows.tolist()), targets, self.form)
+
+
+def in_folder(file: Path) -> str:
+    """A file with the folder that it is in."""
+    return "/".join(file.parts[-2:])
 
 
 def decoded(files: Sequence[Path], form: Form) -> Tensor:

@@ -17,7 +17,7 @@ from regspec.graph.network import Graph
 from regspec.targets.torch.program import program_of
 from regspec.training.data.arrays import Arrays
 from regspec.training.data.encoding import encoded
-from regspec.training.data.examples import Data
+from regspec.training.data.examples import Data, weights_last
 from regspec.training.data.fitting import Bounds, fitted_inputs, goal_in, index_bounds
 from regspec.training.data.targets import Target, fitted_target
 from regspec.training.data.wanted import Array, Names, Wanted
@@ -48,6 +48,10 @@ class Source(Protocol):
 
     def known(self, graph: Graph, wanted: Sequence[Wanted]) -> Mapping[str, Array] | None:
         """All targets, by the outputs' names, where they are at hand without the inputs."""
+        ...
+
+    def place(self, row: int) -> str:
+        """What an example is called there, for people: ``item 17``, ``row 18``, ``cats/7.png``."""
         ...
 
     @property
@@ -105,11 +109,11 @@ class Lazy:
         own = self.rows[torch.as_tensor(rows, dtype=torch.int64)].tolist()
         part = self.source.part(own, self.graph, [each.wanted for each in self.goals])
         inputs = fitted_inputs(part.inputs, self.graph, self.source.name, self.bounds, own)
-        return *inputs, *self._encoded(part, own), *weights_of(part)
+        return *inputs, *self._encoded(part, own), *weights_last(part.weights)
 
     def name(self, row: int) -> str:
-        """The item."""
-        return f"item {int(self.rows[row])}"
+        """What the source calls it."""
+        return self.source.place(int(self.rows[row]))
 
     def _encoded(self, part: Arrays, rows: Sequence[int]) -> Iterator[Tensor]:
         for each in self.goals:
@@ -136,11 +140,6 @@ class Lazy:
         for start in range(0, len(self), size) if size else ():
             self[range(start, min(len(self), start + size))]  # which checks, and is forgotten
         return self
-
-
-def weights_of(part: Arrays) -> tuple[Tensor, ...]:
-    """What stands at the end of a batch: the weights of its examples, if they have some."""
-    return () if part.weights is None else (torch.from_numpy(part.weights),)
 
 
 def data_of(parts: Sequence[Source], graph: Graph, wanted: Sequence[Wanted], divided: Division) -> Data:

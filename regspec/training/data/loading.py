@@ -13,7 +13,7 @@ from torch import Tensor
 from regspec.graph.network import Graph
 from regspec.language.registration import called
 from regspec.text.problems import Problem, RegspecError, did_you_mean
-from regspec.training.data import arrays, images, lazy, mapped, memory, pictures, streams, tables
+from regspec.training.data import arrays, images, lazy, mapped, memory, pictures, streams, table_files, tables
 from regspec.training.data.columns import Fitted
 from regspec.training.data.division import Fold, division
 from regspec.training.data.examples import Data, InMemory
@@ -245,8 +245,8 @@ def _read(
     ending = "" if source in BUNDLED else Path(source).suffix.lower()
     if ending == ".npz":
         return [arrays.npz(source, graph, wanted)], None
-    if ending in tables.ENDINGS:
-        return [tables.arrays_of(tables.read_table(source), graph, wanted, columns)], None
+    if ending in table_files.ENDINGS:
+        return [tables.arrays_of(table_files.read_table(source), graph, wanted, columns)], None
     if mapped.has_arrays(source):
         return mapped.of_folder(source, graph, wanted), None
     if ending == mapped.ENDING:

@@ -12,7 +12,7 @@ import numpy as np
 
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.arrays import Arrays, by_name, checked, targets_of
+from regspec.training.data.arrays import Arrays, by_name, checked, place_of, targets_of
 from regspec.training.data.wanted import Array, Names, Wanted
 
 CHUNK = 2**22  # bytes that are looked at at a time
@@ -48,6 +48,9 @@ class Mapped:
         for array in self._all():
             _release(array)
         return checked(inputs, targets, graph, self.name, wanted, rows, weights=weights)
+
+    def place(self, row: int) -> str:
+        return place_of(row, self.arrays.where)
 
     def known(self, graph: Graph, wanted: Sequence[Wanted]) -> Mapping[str, Array] | None:
         """The targets, where they are in memory, or one number an example."""

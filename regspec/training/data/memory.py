@@ -15,7 +15,8 @@ from regspec.training.data.arrays import WEIGHTS, Arrays, by_name, check_counts,
 from regspec.training.data.datamodules import is_module, loaders_of
 from regspec.training.data.mapped import Mapped, mapped, opened
 from regspec.training.data.streams import Batched, batched_in
-from regspec.training.data.tables import Table, arrays_of
+from regspec.training.data.table_files import Table
+from regspec.training.data.tables import arrays_of
 from regspec.training.data.wanted import Columns, Wanted
 
 NAME = "data"  # what messages call those that are given as an argument

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from regspec.graph.network import Graph
 from regspec.training.data.arrays import Arrays, checked
-from regspec.training.data.images import Form, decoded, images_alone, parts_of
+from regspec.training.data.images import Form, decoded, images_alone, in_folder, parts_of
 from regspec.training.data.wanted import Array, Names, Wanted
 
 
@@ -30,6 +30,9 @@ class Pictures:
         batch = decoded([self.files[row] for row in rows], self.form)
         array = (batch.float() if batch.is_floating_point() else batch).numpy()  # NumPy has no bfloat16
         return checked(array, {}, graph, self.name, wanted, rows)
+
+    def place(self, row: int) -> str:
+        return in_folder(self.files[row])
 
     def known(self, graph: Graph, wanted: Sequence[Wanted]) -> Mapping[str, Array] | None:
         """None, because they are not decoded before they are asked for."""

@@ -18,12 +18,12 @@ from regspec.graph.network import Graph
 from regspec.language.registration import code_of_the_user
 from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.arrays import Arrays
+from regspec.training.data.arrays import Arrays, place_of
 from regspec.training.data.datasets import Columned, Items, batch_of, dataset_in
 from regspec.training.data.encoding import encoded
-from regspec.training.data.examples import Data
+from regspec.training.data.examples import Data, weights_last
 from regspec.training.data.fitting import Bounds, fitted_inputs, goal_in, index_bounds
-from regspec.training.data.lazy import SAMPLE, Lazy, Source, weights_of
+from regspec.training.data.lazy import SAMPLE, Lazy, Source
 from regspec.training.data.targets import Target, fitted_target
 from regspec.training.data.wanted import Names, Wanted
 
@@ -116,7 +116,7 @@ class Streamed:
 
     def name(self, row: int) -> str:
         """The number of the example in a pass."""
-        return f"item {row}"
+        return place_of(row)
 
     @property
     def targets(self) -> tuple[Tensor, ...]:
@@ -132,7 +132,7 @@ class Streamed:
             goals = (
                 encoded(goal_in(part, each.wanted, name), self.stream.names, each, name, told) for each in self.goals
             )
-            yield *inputs, *goals, *weights_of(part)
+            yield *inputs, *goals, *weights_last(part.weights)
 
     def __getitem__(self, rows: Sequence[int]) -> tuple[Tensor, ...]:
         found, count = list[tuple[Tensor, ...]](), 0

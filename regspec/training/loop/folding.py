@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -101,7 +102,11 @@ def _all(place: Folder, options: Options, console: Console | None, fold: Callabl
     _write(place, options, None)
     for number in range(1, count + 1):
         console.print(f"fold {number} of {count}", **PLAIN)
-        runs.append(fold(number))
+        try:
+            runs.append(fold(number))
+        except SystemExit:  # after Ctrl-C
+            console.print(f"regspec train --resume {shlex.quote(str(place.path))} goes on with all folds", **PLAIN)
+            raise
         _write(place, options, Folds(place.path, tuple(runs)))
     made = Folds(place.path, tuple(runs))
     for line in _lines(made):

@@ -19,7 +19,12 @@ _NONE = re.compile(r"\b(none|None)\b")  # which YAML writes null
 def parts_of(text: str) -> list[str]:
     """The name in a text, and its arguments: ``adam``, ``betas=(0.9, 0.99)``."""
     name, *rest = text.split(maxsplit=1) or [""]
-    return [name, *(_NEXT.split(rest[0]) if rest else [])]
+    return [name, *(settings_in(rest[0]) if rest else [])]
+
+
+def settings_in(text: str) -> list[str]:
+    """What a text says of several names: ``betas=(0.9, 0.99)``, ``amsgrad=true``."""
+    return _NEXT.split(text)
 
 
 def parameters_of(called: Any, unfit: Collection[str] = ()) -> dict[str, Parameter]:

@@ -71,8 +71,7 @@ class ColumnSection(Frozen):
     @property
     def plain(self) -> dict[str, Any]:
         """What is said, as plain data."""
-        said = self.model_dump(exclude_none=True)
-        return {name: [*value] if isinstance(value, tuple) else value for name, value in said.items()}
+        return self.model_dump(mode="json", exclude_none=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from regspec.training.options.forms import Called, ColumnsSaid, Outputs, Pairs, 
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")  # sets that scikit-learn brings along
 IN_MEMORY = "<memory>"  # data that a run's folder can't name
+LOSS, STEPS, ENDS, MACHINE = "The loss", "Steps", "Beginning and end", "Machine"  # headings of options
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Option:
         form: its type there, if that is another: one that gives what the command line gives.
         is_list: whether the order of its values counts, so that those of the command line replace the file's.
         is_path: whether it is a file or a folder, or may be one; in a training file relative to that.
+        panel: under which heading ``--help`` has it; that of its section when absent.
     """
 
     help: str
@@ -45,6 +47,12 @@ class Option:
     form: Any = None
     is_list: bool = False
     is_path: bool = False
+    panel: str | None = None
+
+    @property
+    def heading(self) -> str:
+        """Under which heading ``--help`` has it."""
+        return self.panel or self.section.capitalize()
 
     @staticmethod
     def all_of(cls: type) -> dict[str, Option]:
@@ -85,6 +93,7 @@ class Options:
             "its loss. --outputs.price.loss huber says the same. Repeatable.",
             metavar="OUTPUT.KEY=VALUE",
             form=Outputs,
+            panel=LOSS,
         ),
     ] = ()
     columns: Annotated[
@@ -110,16 +119,18 @@ class Options:
         int | None,
         Option("Train this one of the folds only, counted from 1.", least=1, section="data", is_of_one_run=True),
     ] = None
-    epochs: Annotated[int, Option("How often to go over the data.", least=1, is_changeable=True)] = 30
-    batch_size: Annotated[int, Option("Examples in a step, over all processes.", least=2)] = 64
+    epochs: Annotated[int, Option("How often to go over the data.", least=1, is_changeable=True, panel=STEPS)] = 30
+    batch_size: Annotated[int, Option("Examples in a step, over all processes.", least=2, panel=STEPS)] = 64
     optimizer: Annotated[
         str,
         Option(
-            "One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true', 'adam betas=(0.9,0.99)'.",
+            "One of torch's, with its arguments: 'sgd momentum=0.9 nesterov=true', 'adam betas=(0.9,0.99)'; or "
+            "keras_adam and others, whose steps are Keras's.",
             form=Called,
+            panel=STEPS,
         ),
     ] = "adam"
-    lr: Annotated[float, Option("The learning rate.", least=0)] = 1e-3
+    lr: Annotated[float, Option("The learning rate.", least=0, panel=STEPS)] = 1e-3
     rules: Annotated[
         tuple[str, ...],
         Option(
@@ -129,6 +140,7 @@ class Options:
             metavar="SELECTED SAID",
             form=Rules,
             is_list=True,
+            panel=STEPS,
         ),
     ] = ()
     schedule: Annotated[
@@ -137,21 +149,26 @@ class Options:
             "Of the learning rate: 'cosine warmup=200', 'linear_decay end=0.1', and torch's, such as "
             "'step step_size=10 gamma=0.5', 'reduce_lr_on_plateau patience=3'; by=steps counts steps, and not epochs.",
             form=Called | None,
+            panel=STEPS,
         ),
     ] = None
     clip_gradients: Annotated[
         float | None,
-        Option("The most that the norm of a step's gradient may be; a longer one is scaled down.", least=0),
+        Option(
+            "The most that the norm of a step's gradient may be; a longer one is scaled down.", least=0, panel=STEPS
+        ),
     ] = None
     clip_by: Annotated[
         Literal["norm", "each_norm", "value"],
         Option(
             "Of what clip_gradients is the most: of the norm of all gradients, of that of each parameter's, or of each "
-            "number of them, which is cut."
+            "number of them, which is cut.",
+            panel=STEPS,
         ),
     ] = "norm"
     accumulate: Annotated[
-        int, Option("Batches in a step of the optimizer: like one batch of them all, in less memory.", least=1)
+        int,
+        Option("Batches in a step of the optimizer: like one batch of them all, in less memory.", least=1, panel=STEPS),
     ] = 1
     ema: Annotated[
         float | None,
@@ -159,10 +176,12 @@ class Options:
             "Evaluate and keep the moving average of the weights over the steps; so much of it stays in each: 0.999.",
             least=0,
             most=1,
+            panel=STEPS,
         ),
     ] = None
     seed: Annotated[
-        int, Option("Of weights, split and order of the data, and what layers draw.", least=0, most=2**32 - 1)
+        int,
+        Option("Of weights, split and order of the data, and what layers draw.", least=0, most=2**32 - 1, panel=ENDS),
     ] = 0
     route: Annotated[
         tuple[str, ...],
@@ -170,6 +189,7 @@ class Options:
             "Another route than the loss: l1=proximal, l2=decay, activity=gradient, hidden.kernel=decay. Repeatable.",
             metavar="TERMS=ROUTE",
             form=Pairs,
+            panel=LOSS,
         ),
     ] = ()
     weights: Annotated[
@@ -177,6 +197,7 @@ class Options:
         Option(
             "What to begin with: a run's folder or a port's, or a .safetensors file. Every tensor must fit the model.",
             is_path=True,
+            panel=ENDS,
         ),
     ] = None
     weights_skip: Annotated[
@@ -184,35 +205,55 @@ class Options:
         Option(
             "Tensors that begin anew, a new head: those whose whole name this regular expression matches.",
             metavar="REGEX",
+            panel=ENDS,
         ),
     ] = None
-    class_weights: Annotated[Literal["balanced"] | None, Option("balanced: rare classes count more.")] = None
+    class_weights: Annotated[Literal["balanced"] | None, Option("balanced: rare classes count more.", panel=LOSS)] = (
+        None
+    )
     monitor: Annotated[
         str | None,
         Option(
             "Which held-out figure tells what epoch is the best: f1, kind.f1 of one of several outputs, 'min own'; the "
-            "loss when absent."
+            "loss when absent.",
+            panel=ENDS,
         ),
     ] = None
     patience: Annotated[
         int | None,
-        Option("Stop after so many epochs without a better held-out loss, or figure.", least=1, is_changeable=True),
+        Option(
+            "Stop after so many epochs without a better held-out loss, or figure.",
+            least=1,
+            is_changeable=True,
+            panel=ENDS,
+        ),
     ] = None
-    baseline: Annotated[bool, Option("Train a twin without penalties too, for the report.", is_of_one_run=True)] = False
-    precision: Annotated[str, Option("Lightning's: 32-true, bf16-mixed, 16-mixed, 64-true, …")] = "32-true"
-    accelerator: Annotated[str, Option("auto, cpu, gpu, mps, …", is_changeable=True)] = "auto"
+    baseline: Annotated[
+        bool, Option("Train a twin without penalties too, for the report.", is_of_one_run=True, panel=ENDS)
+    ] = False
+    precision: Annotated[str, Option("Lightning's: 32-true, bf16-mixed, 16-mixed, 64-true, …", panel=MACHINE)] = (
+        "32-true"
+    )
+    accelerator: Annotated[str, Option("auto, cpu, gpu, mps, …", is_changeable=True, panel=MACHINE)] = "auto"
     devices: Annotated[
-        str, Option("How many, on each machine; auto for all.", is_changeable=True, is_of_one_run=True)
+        str, Option("How many, on each machine; auto for all.", is_changeable=True, is_of_one_run=True, panel=MACHINE)
     ] = "1"
     strategy: Annotated[
         Literal["auto", "ddp", "fsdp"],
-        Option("ddp: each process has all weights; fsdp: each has a share.", is_changeable=True, is_of_one_run=True),
+        Option(
+            "ddp: each process has all weights; fsdp: each has a share.",
+            is_changeable=True,
+            is_of_one_run=True,
+            panel=MACHINE,
+        ),
     ] = "auto"
     logger: Annotated[
         Literal["csv", "tensorboard"],
-        Option("metrics.csv is always written; tensorboard besides.", is_changeable=True, is_of_one_run=True),
+        Option(
+            "metrics.csv is always written; tensorboard besides.", is_changeable=True, is_of_one_run=True, panel=MACHINE
+        ),
     ] = "csv"
-    compile: Annotated[bool, Option("Train through torch.compile.", is_changeable=True)] = False
+    compile: Annotated[bool, Option("Train through torch.compile.", is_changeable=True, panel=MACHINE)] = False
 
     def as_dict(self) -> dict[str, Any]:
         """The options as plain data."""

@@ -16,9 +16,9 @@ from regspec.text import document, faults
 from regspec.text.document import document_of
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem, Problems, RegspecError
+from regspec.training.options.called import settings_in
 
 SETTINGS = ("lr", "weight_decay", "trainable")
-_NEXT = re.compile(r"\s+(?=\w+\s*=)")  # between what a text says
 _PLAIN = ("layers", "except")  # which are texts, whatever YAML would read in them
 
 
@@ -46,8 +46,7 @@ class RuleSection(Frozen):
     @property
     def plain(self) -> dict[str, Any]:
         """What is said, as plain data."""
-        said = self.model_dump(exclude_none=True, by_alias=True)
-        return {name: [*value] if isinstance(value, tuple) else value for name, value in said.items()}
+        return self.model_dump(mode="json", exclude_none=True, by_alias=True)
 
     def selects(self, layer: str, kinds: Sequence[str], slot: str | None) -> bool:
         """Whether it selects a weight, by its layer's name and kinds, and its slot; None where that is not known."""
@@ -88,7 +87,7 @@ def rules_said(texts: Sequence[str]) -> tuple[RuleSection, ...]:
 
 def _rule(text: str) -> RuleSection:
     said: dict[str, Any] = {}
-    for part in _NEXT.split(text.strip()):
+    for part in settings_in(text.strip()):
         key, is_given, value = (each.strip() for each in part.partition("="))
         if not is_given or not value:
             raise RegspecError(Problem(f"'{text}' is no rule", r"write --rules 'layers=encoder\..* lr=1e-4'"))

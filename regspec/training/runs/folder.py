@@ -15,6 +15,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from regspec.report.runs import runs_in
 from regspec.specs.model import ModelSpec
 from regspec.specs.parameters import with_defaults, with_name, with_values
 from regspec.targets.source import source
@@ -105,9 +106,8 @@ class Folder:
         try:
             facts = json.loads((self.path / "run.json").read_text())
         except OSError:
-            raise RegspecError(
-                Problem("is no run's folder: it has no run.json", "regspec train makes one", str(self.path))
-            ) from None
+            hint = runs_in(self.path) or "regspec train makes one"
+            raise RegspecError(Problem("is no run's folder: it has no run.json", hint, str(self.path))) from None
         except ValueError:
             facts = None
         if not isinstance(facts, dict) or not isinstance(facts.get("options"), dict):

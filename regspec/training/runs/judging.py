@@ -45,6 +45,7 @@ def judgement(model: nn.Module, objective: Objective, data: Data, size: int) -> 
     objective = objective.to(device)
     believed: list[list[tuple[Tensor, Tensor]]] = [[] for _ in objective]
     losses: list[list[Tensor]] = [[] for _ in objective]
+    counted: list[Tensor] = []
     with torch.inference_mode():
         for batch in batches_of(examples, size, device):
             parted = Parted.of(batch, count, len(losses))
@@ -52,6 +53,7 @@ def judgement(model: nn.Module, objective: Objective, data: Data, size: int) -> 
                 if sum(len(each) for each, _ in believed[place]) < PLACES:
                     believed[place] += _believed(loss, output.float(), target)
                 losses[place].append(loss.of_each(output.float(), target).cpu())
+            counted.append(torch.ones(len(batch[0])) if parted.weights is None else parted.weights.cpu())
             if (done := done + len(batch[0])) >= MOST:
                 break
         outputs = {}
@@ -59,7 +61,7 @@ def judgement(model: nn.Module, objective: Objective, data: Data, size: int) -> 
             outputs[loss.target.name] = {
                 "kind": loss.target.kind,
                 "calibration": _calibration(believed[place]) if believed[place] else None,
-                "worst": [*_worst(model, objective, examples, place, torch.cat(losses[place]))],
+                "worst": [*_worst(model, objective, examples, place, torch.cat(losses[place]), torch.cat(counted))],
             }
     return {"examples": done, "data": digest(data), "outputs": outputs}
 
@@ -121,12 +123,18 @@ def _calibration(parts: list[tuple[Tensor, Tensor]]) -> dict[str, Any] | None:
 
 
 def _worst(
-    model: nn.Module, objective: Objective, examples: Examples, place: int, losses: Tensor
+    model: nn.Module, objective: Objective, examples: Examples, place: int, losses: Tensor, weights: Tensor
 ) -> Iterator[dict[str, Any]]:
-    """The examples with the largest losses, the worst first: their names, what they are, and what the model says."""
+    """The examples with the largest losses, the worst first: their names, what they are, and what the model says.
+
+    Those whose weight is 0 count for nothing, and are left out.
+    """
     if isinstance(examples, Streamed) or not losses.isfinite().all():  # none of which can be asked for again
         return
-    rows = losses.argsort(descending=True, stable=True)[:WORST].tolist()
+    order = losses.argsort(descending=True, stable=True)
+    rows = order[weights[order] > 0][:WORST].tolist()
+    if not rows:
+        return
     batch = [each.to(device_of(model)) for each in examples[rows]]
     parted = Parted.of(batch, examples.input_count, len(objective.losses))
     loss, output, target = [*objective.pairs(model(*parted.inputs), parted.targets)][place]

@@ -15,7 +15,7 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.examples import Examples
 from regspec.training.data.images import Images
 from regspec.training.data.scanned import Scanned
-from regspec.training.data.tables import ENDINGS, read_table
+from regspec.training.data.table_files import ENDINGS, read_table
 from regspec.training.data.targets import MANY
 from regspec.training.runs.predicting import Prediction
 

@@ -27,9 +27,10 @@ from regspec.text import files
 from regspec.text.document import Document, read
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.loop import run
+from regspec.training.loop.batches import batches_in
 from regspec.training.loop.checking import checked_outputs
 from regspec.training.loop.epochs import PLAIN, DivergedError
-from regspec.training.loop.module import bound_optimizer
+from regspec.training.loop.task import Task
 from regspec.training.options.file import Places
 from regspec.training.options.options import Option, Options
 from regspec.training.runs.folder import Folder, texts_of
@@ -63,7 +64,7 @@ class _Search:
 
     spec_file: Path
     document: Document
-    task: run.Task
+    task: Task
     plan: Plan
     metric: Metric
     folder: Path
@@ -131,7 +132,7 @@ def tune(
     if not searched and not of_options:
         hint = "write one as strength: {default: 1e-4, search: {low: 1e-6, high: 1e-1, log: true}}"
         raise RegspecError(Problem("has no parameter to search", hint, str(spec_file)))
-    task = run.Task.of(spec_file, options, parameters, places)
+    task = Task.of(spec_file, options, parameters, places)
     place = folder or Folder.free(Path("runs") / f"{task.spec.name}_search").path
     metric = _metric(plan, task)
     search = _Search(
@@ -171,7 +172,7 @@ def tune(
         return _finished(search, study, total)
 
 
-def _metric(plan: Plan, task: run.Task) -> Metric:
+def _metric(plan: Plan, task: Task) -> Metric:
     """What the score is. Raises where there are no classes to be right about."""
     if plan.metric == "held_out_accuracy" and not task.loaded.is_classification:
         what = f"the target of '{task.options.data}' is a quantity, and has no accuracy"
@@ -199,7 +200,7 @@ def _check(search: _Search) -> None:
         with_defaults(search.document, search.values({name: ends(each)[place] for name, each in searches.items()}))
 
 
-def _check_options(options: Options, task: run.Task) -> None:
+def _check_options(options: Options, task: Task) -> None:
     """Raises where a training can't be as options say, whose values are perhaps not in the range that they need."""
     for name in SEARCHED:
         option, value = Option.all_of(Options)[name], getattr(options, name)
@@ -209,7 +210,7 @@ def _check_options(options: Options, task: run.Task) -> None:
         if is_number and not (option.least or 0) <= value <= (math.inf if option.most is None else option.most):
             raise RegspecError(Problem(f"{name} must be at least {option.least}, and not {value}"))
     checked_outputs(options, task.places, task.graph)
-    bound_optimizer(task.model(), options, 1, task.groups)
+    task.with_options(options).check_steps(batches_in(task.loaded.train, options.batch_size))
 
 
 def _because_of(values: str, error: RegspecError) -> RegspecError:
