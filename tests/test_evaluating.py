@@ -370,3 +370,57 @@ def test_arrays_of_an_output_that_is_called_as_an_argument_of_numpys(name: str, 
         found = dict(file)
     assert found.keys() == {name, f"{name}_probabilities", f"{name}_classes"}
     assert (found[name] == run.predict(X).values).all()
+
+
+SORTS: dict[str, tuple[Any, np.ndarray, Any]] = {
+    "words": (pl.String, np.array(["high", "low", "middle"]), WORDS),
+    "whole numbers": (pl.Int64, np.arange(3), np.arange(60) % 3),
+    "small whole numbers": (pl.Int64, np.arange(3), (np.arange(60) % 3).astype(np.uint8)),
+    "booleans": (pl.Boolean, np.array([False, True]), X[:, 0] > 0),
+}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".npz"])
+@pytest.mark.parametrize("sort", SORTS)
+def test_classes_come_back_as_the_target_had_them(sort: str, ending: str, tmp_path: Path) -> None:
+    """From a run that is loaded again, in memory and in files."""
+    dtype, classes, y = SORTS[sort]
+    regspec.train(DENSE % len(classes), (X, y), folder=tmp_path / "run", epochs=1, quiet=True)
+    run = regspec.load_run(tmp_path / "run")
+    said: Any = run.predict(X)
+    assert (said.values.dtype, said.classes) == (classes.dtype, tuple(classes.tolist()))
+    with torch.no_grad():
+        right = classes[run.model(torch.tensor(X)).argmax(1).numpy()]
+    assert (said.values == right).all()
+    np.savez(tmp_path / "new.npz", x=X)
+    path = tmp_path / f"out{ending}"
+    assert command("predict", "run", "--data", "new.npz", "-o", str(path), cwd=tmp_path).code == 0
+    if ending == ".npz":
+        with np.load(path) as file:
+            assert (file["out"].dtype, file["out_classes"].dtype) == (classes.dtype, classes.dtype)
+            assert (file["out"] == right).all()
+            assert (file["out_classes"] == classes).all()
+        return
+    frame = pl.read_csv(path) if ending == ".csv" else pl.read_parquet(path)
+    assert frame["prediction"].dtype == dtype
+    assert frame["prediction"].to_list() == right.tolist()
+    assert frame.columns[1:] == [f"probability_{str(each).lower()}" for each in classes]
+    assert run.evaluate((X, y)).outputs["out"].metrics["accuracy"] == pytest.approx((right == y).mean())
+
+
+def test_a_bundled_set_of_numbers_and_runs_of_older_versions(tmp_path: Path) -> None:
+    """An older run does not say what its classes were: they are the words that it gave."""
+    spec = "regspec: 1\ninputs: {x: {shape: [64]}}\nlayers: [{Dense: {name: out, units: 10}}]\n"
+    run = trained(tmp_path, spec, "digits", epochs=1)
+    x = np.random.default_rng(0).random((5, 64)).astype(np.float32)
+    said: Any = run.predict(x)
+    assert said.values.dtype == np.int64
+    facts = json.loads((run.folder / "run.json").read_text())
+    assert facts["outputs"]["out"].pop("sort") == "numbers"
+    (run.folder / "run.json").write_text(json.dumps(facts))
+    old = regspec.load_run(run.folder)
+    before: Any = old.predict(x)
+    assert before.values.tolist() == [str(each) for each in said.values]
+    assert old.evaluate().loss == pytest.approx(run.evaluate().loss)
+    with pytest.raises(regspec.RegspecError, match="the last layer needs 10 units"):
+        trained(tmp_path, spec.replace("units: 10", "units: 12"), "digits", "wide")

@@ -47,7 +47,8 @@ def bundled(name: str, graph: Graph, wanted: Sequence[Wanted]) -> tuple[list[Arr
 
     bunch = getattr(datasets, f"load_{name}")()
     inputs = bunch.data / DIVIDED.get(name, 1)
-    names = tuple(map(str, bunch.target_names)) if "target_names" in bunch else None
+    names = bunch.get("target_names")  # those of the digits are their numbers
+    names = None if names is None or names.dtype.kind == "i" else tuple(map(str, names))
     return [checked(inputs, bunch.target, graph, name, wanted)], names
 
 

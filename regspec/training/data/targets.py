@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,11 +13,13 @@ from regspec.code.shapes import Shape, text
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.wanted import Array, Names, Wanted
 from regspec.training.measures.losses import Kind, Loss, loss_named
+from regspec.training.options.options import BUNDLED
 from regspec.training.options.outputs import OutputSection
 
 SHOWN = 5  # classes in a message
 MANY = 100  # whole numbers up to here may well be classes
 BY_KIND: dict[Kind, str] = {"classes": "cross_entropy", "labels": "binary_cross_entropy", "quantities": "mse"}
+Sort = Literal["words", "numbers", "booleans"]  # what classes were before they had numbers
 COUNTED = "quantities are floating-point numbers: 3.0, and not 3; or a loss such as mse or poisson says so"
 
 
@@ -29,6 +31,15 @@ class Target:
     kind: Kind
     loss: Loss
     classes: tuple[str, ...] | None = None
+    sort: Sort = "words"
+
+    @property
+    def answers(self) -> Array:
+        """The classes as the targets had them, in the order of their numbers: words, int64 or booleans."""
+        names = self.classes or ()
+        if self.sort == "words":
+            return np.array(names, str)
+        return np.arange(len(names)) if self.sort == "numbers" else np.array([False, True])
 
     @property
     def name(self) -> str:
@@ -42,7 +53,16 @@ class Target:
     def as_dict(self) -> dict[str, Any]:
         """What a run's folder keeps of it."""
         classes = None if self.classes is None else [*self.classes]
-        return {"kind": self.kind, "loss": self.loss.name, "weight": self.wanted.said.weight, "classes": classes}
+        told = {"kind": self.kind, "loss": self.loss.name, "weight": self.wanted.said.weight, "classes": classes}
+        return told if classes is None else {**told, "sort": self.sort}
+
+
+def as_before(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of outputs, without what a folder that an older version wrote does not say: their ``sort``."""
+    return {
+        name: {key: each[key] for key in each if key != "sort" or key in before.get(name, {})}
+        for name, each in now.items()
+    }
 
 
 def fitted_target(
@@ -80,7 +100,15 @@ def fitted_target(
         target = quantities_of(goal, wanted, source)
     loss = loss or loss_said(wanted.said, BY_KIND[kind])
     check_range(target, loss, kind, wanted, source)
-    return [*torch.split(target, [len(each) for each in goals])], Target(wanted, kind, loss, classes)
+    made = Target(wanted, kind, loss, classes, _sort(goal, names))
+    return [*torch.split(target, [len(each) for each in goals])], made
+
+
+def _sort(goal: Array, names: Names) -> Sort:
+    """What classes are: numbers that stand for names are words."""
+    if goal.dtype.kind == "b":
+        return "booleans"
+    return "numbers" if goal.dtype.kind in "iu" and names is None else "words"
 
 
 def loss_said(said: OutputSection, by_kind: str | None = None) -> Loss:
@@ -185,9 +213,9 @@ def _classes(
         only = names[seen[0]] if names is not None else seen[0]
         raise RegspecError(Problem(f"'{source}' has one class only, {only}: there is nothing to tell apart"))
     units, count = output[wanted.channels], len(names) if names is not None else seen[-1] + 1
-    # with whole numbers, the last classes may not occur in these data
+    has_more = names is None and source not in BUNDLED  # whose last classes may not occur in these data
     has_units = (
-        units is None or units == count or (units == 1 and count == 2) or (names is None and units > count > is_whole)
+        units is None or units == count or (units == 1 and count == 2) or (has_more and units > count > is_whole)
     )
     if not has_units:
         if names is None and count > MANY:

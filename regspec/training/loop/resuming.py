@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.data.targets import as_before
 from regspec.training.options.options import Options
 from regspec.training.runs.folder import Folder
 
@@ -67,5 +68,6 @@ def check_is_same(place: Folder, before: Facts, now: Facts, source: str) -> None
     if before.get("is_weighted", now["is_weighted"]) != now["is_weighted"]:
         has = "have weights now" if now["is_weighted"] else "have no weights any more"
         raise RegspecError(Problem(f"'{data}' is not what the run began with: the examples {has}", hint))
-    if before.get("outputs", now["outputs"]) != now["outputs"]:
+    outputs = before.get("outputs", now["outputs"])
+    if as_before(now["outputs"], outputs) != outputs:
         raise RegspecError(Problem(f"'{data}' is not what the run began with: it has other classes", hint))

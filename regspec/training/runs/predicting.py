@@ -1,4 +1,4 @@
-"""What a trained model says of examples: classes by name, with probabilities, or quantities."""
+"""What a trained model says of examples: classes as the targets had them, with probabilities, or quantities."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ class Prediction:
 
     Args:
         kind: What the output has learned: ``classes``, ``labels`` or ``quantities``.
-        values: The name of the most probable class, (examples,), or of each place, (examples, steps); whether each
-            label holds, as booleans; or the quantities, float32: (examples, units), or (examples,) of one unit.
+        values: The most probable class as the targets had it, a word, an int64 or a boolean, (examples,), or that of
+            each place, (examples, steps); whether each label holds, as booleans; or the quantities, float32:
+            (examples, units), or (examples,) of one unit.
         probabilities: Of each class along the last axis, (examples, …, classes), float32; of each label; None for
             quantities, and for a loss whose scores are no probabilities.
-        classes: The names of the classes, in the order of ``probabilities``; None where there are none.
+        classes: The classes as the targets had them, in the order of ``probabilities``; None where there are none.
 
     Example:
         >>> import numpy as np
@@ -46,7 +47,7 @@ class Prediction:
     kind: Kind
     values: Array
     probabilities: Array | None = None
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -121,7 +122,7 @@ def _joined(loss: OutputLoss, parts: list[tuple[Array, Array | None]]) -> Predic
     known = [each for _, each in parts if each is not None]
     shares = np.concatenate(known) if known else None
     if target.kind == "classes":
-        return Prediction(target.kind, np.array(target.classes)[values], shares, target.classes)
+        return Prediction(target.kind, target.answers[values], shares, tuple(target.answers.tolist()))
     if values.shape[1:] == (1,):
         values, shares = values[:, 0], None if shares is None else shares[:, 0]
     return Prediction(target.kind, values, shares)

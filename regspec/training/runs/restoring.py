@@ -61,7 +61,7 @@ def _loss(wanted: Wanted, said: Mapping[str, Any], graph: Graph) -> OutputLoss:
     loss = loss_said(wanted.said, BY_KIND[said["kind"]])
     weights = said.get("class_weights")
     return OutputLoss(
-        Target(wanted, said["kind"], loss, classes),
+        Target(wanted, said["kind"], loss, classes, said.get("sort", "words")),
         gives_probabilities=gives_probabilities(wanted, graph),
         weights=None if weights is None else torch.tensor(weights),
     )

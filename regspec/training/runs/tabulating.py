@@ -85,8 +85,12 @@ def _columns(predictions: Mapping[str, Prediction]) -> dict[str, Array]:
             found[f"{before}probability"] = each.probabilities.max(-1)
         else:
             shares = zip(each.classes, each.probabilities.T, strict=True)
-            found |= {f"{before}probability_{label}": share for label, share in shares}
+            found |= {f"{before}probability_{_name(label)}": share for label, share in shares}
     return found
+
+
+def _name(label: object) -> str:
+    return str(label).lower() if isinstance(label, bool) else str(label)  # as it is in a file
 
 
 def _numbered(name: str, values: Array) -> dict[str, Array]:

@@ -20,6 +20,7 @@ from regspec.training.data import load_data
 from regspec.training.data.division import Fold
 from regspec.training.data.examples import Examples
 from regspec.training.data.known import load_inputs, load_known
+from regspec.training.data.targets import as_before
 from regspec.training.measures.objective import Objective
 from regspec.training.options.columns import columns_said
 from regspec.training.options.options import Options
@@ -76,7 +77,7 @@ class Run:
             RegspecError: where they do not fit the model.
 
         Example:
-            ``run.predict(x).values`` are the names of the classes, or the quantities, one for each example.
+            ``run.predict(x).values`` are the classes as the targets had them, or the quantities, one for each example.
         """
         found = self.predictions(self.inputs_of(x))
         return next(iter(found.values())) if len(found) == 1 else found
@@ -208,8 +209,12 @@ def held_out(facts: Mapping[str, Any], spec: ModelSpec) -> Examples:
         fold=Fold.of(options.folds, options.fold),
     )
     now = {target.name: target.as_dict() for target in data.targets}
-    before = {name: {key: each.get(key) for key in now.get(name, {})} for name, each in facts["outputs"].items()}
-    if (len(data.train), len(data.held_out)) != (facts["examples"], facts["held_out"]) or now != before:
+    before = {
+        name: {key: each[key] for key in each if key in now.get(name, {})} for name, each in facts["outputs"].items()
+    }
+    if (len(data.train), len(data.held_out)) != (facts["examples"], facts["held_out"]) or as_before(
+        now, before
+    ) != before:
         what = f"'{options.data}' is not what the run was trained on: what it held out is not known"
         raise RegspecError(Problem(what, "--data says what to evaluate"))
     return data.held_out
