@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -43,7 +46,9 @@ def evaluate(
     trained = _loaded(run, "evaluate")
     from regspec.training.runs.folder import Folder
 
-    found, facts = trained.evaluate(data), Folder(run).facts()
+    with _saying_strangers():
+        found = trained.evaluate(data)
+    facts = Folder(run).facts()
     if format_ == "json":
         about = {"run": str(run), "epoch": int(trained.metrics["epoch"]), "data": data or facts["options"]["data"]}
         typer.echo(json.dumps({**about, "is_held_out": data is None, **found.as_dict()}, indent=1))
@@ -129,7 +134,8 @@ def predict(
     ending = output.suffix.lower() if output else ""
     if output is not None and ending not in WRITTEN:
         raise RegspecError(Problem(f"is no {', '.join(WRITTEN[:-1])} or {WRITTEN[-1]} file", path=str(output)))
-    examples = trained.inputs_of(data)
+    with _saying_strangers():
+        examples = trained.inputs_of(data)
     predictions = trained.predictions(examples)
     if output is not None:
         write(content(predictions, data, examples, ending), output, force=force, may_go=lambda _: False)
@@ -164,6 +170,25 @@ def export(
     is not in it: columns, names of classes and units are said at the end, and in the file.
     """
     typer.echo(str(_loaded(run, "export").export(output, format=format_, force=force)))
+
+
+@contextmanager
+def _saying_strangers() -> Iterator[None]:
+    """Says on the console, in a line for each column, which words training did not have."""
+    from regspec.training.data.columns import UnknownWords
+
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, UnknownWords):
+                typer.echo(message, err=True)
+            else:
+                shown(message, category, *place, **more)
+
+        warnings.simplefilter("always", UnknownWords)
+        warnings.showwarning = show
+        yield
 
 
 def _loaded(folder: Path, command: str) -> Run:

@@ -5,6 +5,7 @@ What is fitted is plain data, which a run's folder keeps, and no pickle.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     import polars
 
 Array = NDArray[Any]
+
+
+class UnknownWords(UserWarning):
+    """Rows of new data have words that training did not have."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,17 @@ class Fitted:
             return len(self.words) + texts.FIRST
         return len(self.words) + 1 if self.said.codes else None
 
+    def strangers(self, numbers: Array) -> int:
+        """In how many rows of its numbers there is a word that training did not have."""
+        if self.said.one_hot:
+            return int((numbers == 0).all(1).sum())
+        if self.said.codes:
+            return int((numbers == 0).sum())
+        # with all numbers taken, training may have had it, and it was too rare
+        if self.said.text and self.limit != self.said.text.vocabulary:
+            return int((numbers == texts.UNKNOWN).any(1).sum())
+        return 0
+
     @classmethod
     def of_dict(cls, data: Mapping[str, Any]) -> Fitted:
         """The column of plain data."""
@@ -71,6 +87,16 @@ class Fitted:
             return column.replace_strict(codes, default=0).to_numpy().astype(np.int64)[:, None]
         found = _parts(column, self.said.date) if self.said.date else column.to_numpy().astype(np.float64)[:, None]
         return (found - np.array(self.center)) / np.array(self.spread) if self.center else found
+
+
+def tell_strangers(fits: Mapping[str, Fitted], counts: Mapping[str, int]) -> None:
+    """Warns, for each column, of the rows with words that training did not have, of which there are so many."""
+    for name, count in counts.items():
+        if count:
+            have = "1 row has a word" if count == 1 else f"{count:,} rows have words"
+            becomes = "none of them" if fits[name].said.one_hot else "unknown"
+            what = f"{have} of '{name}' that training did not have: {'it counts' if count == 1 else 'they count'} as"
+            warnings.warn(f"{what} {becomes}", UnknownWords, stacklevel=2)
 
 
 def fitted(name: str, column: polars.Series, said: ColumnSection, rows: Array, where: Any) -> Fitted:

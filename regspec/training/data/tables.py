@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +16,7 @@ from regspec.code.shapes import Symbol, text
 from regspec.graph.network import Graph
 from regspec.text.problems import Problem, Problems, RegspecError, did_you_mean
 from regspec.training.data.arrays import Arrays
-from regspec.training.data.columns import Fitted, fitted
+from regspec.training.data.columns import Fitted, fitted, tell_strangers
 from regspec.training.data.mapped import Mapped
 from regspec.training.data.scanned import Scanned
 from regspec.training.data.table_files import Table
@@ -42,10 +43,10 @@ class Tabular(Arrays):
         """
         assert self.table is not None
         assert self.columns is not None
-        rows = np.arange(len(self.table.frame)) if rows is None else rows
+        is_new, rows = rows is None, np.arange(len(self.table.frame)) if rows is None else rows
         fits = {each.name: each for each in known}
         if isinstance(self.table.frame, Scanned):
-            return self._in_files(self.table, self.table.frame, self.columns, rows, fits)
+            return self._in_files(self.table, self.table.frame, self.columns, rows, fits, is_new=is_new)
         arrays, problems = dict[str, Array](), Problems()
         for name in dict.fromkeys(name for own in self.columns.inputs.values() for name in own):
             try:
@@ -54,11 +55,15 @@ class Tabular(Arrays):
                 problems.extend(self.table.placed(error))
         if problems:
             raise RegspecError(problems)
+        if is_new:
+            tell_strangers(fits, {name: fits[name].strangers(arrays[name]) for name in arrays if name in fits})
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
         columns = replace(self.columns, fitted=tuple(fits.values()))
         return Arrays(inputs, self.targets, columns, self.weights, self.groups, (self.table.unit, self.table.places))
 
-    def _in_files(self, table: Table, frame: Scanned, columns: Columns, rows: Array, fits: dict[str, Fitted]) -> Mapped:
+    def _in_files(
+        self, table: Table, frame: Scanned, columns: Columns, rows: Array, fits: dict[str, Fitted], *, is_new: bool
+    ) -> Mapped:
         """The inputs in files, some rows written after the other; columns that are fitted are read one by one."""
         problems = Problems()
         for name in dict.fromkeys(name for own in columns.inputs.values() for name in own):
@@ -70,18 +75,24 @@ class Tabular(Arrays):
         if problems:
             raise RegspecError(problems)
 
+        strangers = Counter[str]()
+
         def numbers(names: Sequence[str], start: int, part: polars.DataFrame) -> Array:
             chunk = Table(table.path, part, table.unit, range(start + 1, start + 1 + len(part)))
             try:
-                return np.column_stack([_numbers(chunk, name, None, fits, rows) for name in names])
+                found = [_numbers(chunk, name, None, fits, rows) for name in names]
             except RegspecError as error:
                 raise RegspecError(chunk.placed(error)) from None
+            strangers.update({n: fits[n].strangers(each) for n, each in zip(names, found, strict=True) if n in fits})
+            return np.column_stack(found)
 
         inputs = {}
         for name, own in columns.inputs.items():
             is_whole = all(fits[each].limit if each in fits else frame.schema[each].is_integer() for each in own)
             dtype = np.int64 if is_whole else np.float64
             inputs[name] = frame.written(own, partial(numbers, own), dtype, table.path)
+        if is_new:
+            tell_strangers(fits, strangers)
         known = replace(columns, fitted=tuple(fits.values()))
         where = table.unit, table.places
         return Mapped(Arrays(inputs, self.targets, known, self.weights, self.groups, where), table.path)

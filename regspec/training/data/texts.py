@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import polars
 
+UNKNOWN = 1  # the number of a word that is not known
 FIRST = 2  # the number of the most frequent word
 _PUNCTUATION = r"""[!"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']"""  # Keras's
 
@@ -42,6 +43,10 @@ def numbers(texts: polars.Series, known: tuple[str, ...], length: int) -> NDArra
     counts = words.list.len().to_numpy()
     flat = words.explode().drop_nulls()  # of a text without words there is a null
     if len(flat):
-        found = flat.replace_strict(codes, default=1, return_dtype=pl.Int64) if codes else pl.Series([1] * len(flat))
+        found = (
+            flat.replace_strict(codes, default=UNKNOWN, return_dtype=pl.Int64)
+            if codes
+            else pl.Series([UNKNOWN] * len(flat))
+        )
         made[np.arange(length) < counts[:, None]] = found.to_numpy()
     return made
