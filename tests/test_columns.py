@@ -217,7 +217,7 @@ def test_times_and_scaled_dates() -> None:
             WORDS,
             {"one_hot": True},
             "has no value in row 2",
-            "--columns.c.impute fills gaps: median, most_frequent, or a value",
+            "--columns.c.impute fills gaps: most_frequent, or a value",
         ),
         (
             ["1", "x"],
@@ -259,6 +259,19 @@ def test_what_is_said() -> None:
 
 
 @pytest.mark.parametrize(
+    "texts",
+    [
+        ["city=one_hot", "city.impute=most_frequent"],
+        ["city.impute=most_frequent", "city=one_hot"],
+        ["city.one_hot=true", "city.impute=most_frequent"],
+        ["city={one_hot: true, impute: most_frequent}"],
+    ],
+)
+def test_a_word_alone_is_a_key_that_is_true(texts: list[str]) -> None:
+    assert columns_said(texts)["city"].plain == {"one_hot": True, "impute": "most_frequent"}
+
+
+@pytest.mark.parametrize(
     ("texts", "message"),
     [
         (["city"], "'city' says nothing of a column\n   = write --columns.city one_hot"),
@@ -269,9 +282,13 @@ def test_what_is_said() -> None:
         (["age.impute="], "'age.impute=' says nothing of a column"),
         (["age.impute='"], "--columns.age.impute:1:2: error: not valid YAML"),
         (["age.impute=1", "age.impute=2"], "'impute' of the column 'age' is given twice"),
-        (["age.impute=1", "age=drop"], "two things are said of the column 'age'"),
-        (["age=drop", "age.impute=2"], "two things are said of the column 'age'"),
+        (["age.impute=1", "age=drop"], "drop and impute, which don't go together"),
+        (["age=drop", "age.impute=2"], "drop and impute, which don't go together"),
         (["age=drop", "age=codes"], "two things are said of the column 'age'"),
+        (["age=drop", "age=drop"], "two things are said of the column 'age'\n   = say all at once, --columns.age"),
+        (["age=codes", "age.codes=true"], "'codes' of the column 'age' is given twice"),
+        (["age.scale=standard", "age={impute: 1}"], "two things are said of the column 'age'"),
+        (["age=3", "age.impute=1"], "two things are said of the column 'age'"),
         (["age={one_hot: true, codes: true}"], "one_hot and codes, which don't go together"),
         (["age={one_hot: true, scale: standard}"], "one_hot and scale, which don't go together"),
         (["born={date: [yeer]}"], "must be 'year', 'month'"),

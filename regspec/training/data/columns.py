@@ -259,7 +259,8 @@ def _plain(value: Any) -> Any:
 
 def _filled(column: polars.Series, gap: Any, where: Any) -> polars.Series:
     if gap is None:
-        hint = f"--columns.{column.name}.impute fills gaps: median, most_frequent, or a value"
+        known = "median, most_frequent, or a value" if column.dtype.is_numeric() else "most_frequent, or a value"
+        hint = f"--columns.{column.name}.impute fills gaps: {known}"
         where(column.is_null(), "has no value", hint)
         return column
     return column.fill_null(datetime.fromisoformat(gap) if column.dtype.is_temporal() else gap)

@@ -81,7 +81,7 @@ class ColumnSection(Frozen):
     @model_validator(mode="after")
     def _one_kind(self) -> ColumnSection:
         said = [name for name in (*ALONE, "text", "date") if getattr(self, name) is not None]
-        if (self.weight or self.group or self.text) and self.impute is not None:
+        if (self.is_beside or self.text) and self.impute is not None:
             raise ValueError(f"is {said[0]} and impute, which don't go together")
         if len(said) > 1 or (said and self.scale is not None and said != ["date"]):
             raise ValueError(f"is {' and '.join([*said, *(['scale'] if self.scale else [])])}, which don't go together")

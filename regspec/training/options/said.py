@@ -45,11 +45,13 @@ def sections_said(texts: Sequence[str], section: type[S], what: str, example: st
         what: what has the names: ``column``.
         example: what to write, for messages.
         takes_all: whether all may be said at once, ``NAME=VALUE``; the last part of a name is a key if it is a field.
+            A word alone, ``city=one_hot``, is that key, true, and others may be beside it.
 
     Raises:
         RegspecError: with all faults.
     """
     said: dict[str, Any] = {}
+    words = set[str]()  # the names of which a word is said
     problems = Problems()
     for each in texts:
         place, value = parted(each)
@@ -63,14 +65,22 @@ def sections_said(texts: Sequence[str], section: type[S], what: str, example: st
         except RegspecError as error:
             problems.extend(error.problems)
             continue
+        is_word = not key and isinstance(data, str)
         if not key and name not in said:
-            said[name] = data
+            said[name] = {data: True} if is_word else data
+        elif is_word and name not in words and isinstance(said[name], dict) and data not in said[name]:
+            said[name] = {data: True, **said[name]}
         elif not key or not isinstance(said.setdefault(name, {}), dict):
-            problems.append(Problem(f"two things are said of the {what} '{name}'"))
+            hint = (
+                f"say all at once, --{what}s.{name} '{{one_hot: true, impute: most_frequent}}'" if takes_all else None
+            )
+            problems.append(Problem(f"two things are said of the {what} '{name}'", hint))
         elif key in said[name]:
             problems.append(Problem(f"'{key}' of the {what} '{name}' is given twice"))
         else:
             said[name][key] = data
+        if is_word:
+            words.add(name)
     found: dict[str, S] = {}
     for name, fields in said.items():
         try:
