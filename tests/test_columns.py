@@ -222,8 +222,8 @@ def test_times_and_scaled_dates() -> None:
         (
             ["1", "x"],
             {"impute": "mean"},
-            "has a word in row 1",
-            "--columns.c one_hot, codes or date makes numbers of it",
+            "has 'x', which is no number, in row 1",
+            "--columns.c one_hot or codes makes numbers of its words",
         ),
         ([1.0, float("inf")], {"impute": "mean"}, "is infinite in row 1", None),
         (["2024-13-01", "2024-01-01"], {"date": "year"}, "has a value that is no date, in row 0", "dates are as"),
@@ -423,7 +423,7 @@ def test_a_held_out_table_and_a_training_file(tmp_path: Path, monkeypatch: pytes
     ("said", "message"),
     [
         ({}, r"column 'age' has no value in row 5, .*\n   = --columns.age.impute fills gaps"),
-        ({}, r"column 'born' has '.*', which is no number, .*\n   = --columns.born one_hot, codes or date"),
+        ({}, r"column 'born' has '.*', which is no number, .*\n   = --columns.born.date '\[year, month\]'"),
         ({"age": {"impute": "x"}}, "data: error: column 'age' is numbers, which 'x' is none of"),
         ({"ag": "drop"}, "has no column 'ag'\n   = did you mean 'age'"),
         ({"price": {"scale": "standard"}}, "column 'price' is a target, which is taken as it is"),

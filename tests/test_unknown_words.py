@@ -52,3 +52,59 @@ def test_words_that_training_did_not_have_are_said(
         for word in ("predict", "evaluate"):
             done = command(word, "run", "--data", f"{name}.parquet", cwd=tmp_path)
             assert (done.code, done.stderr.splitlines()) == (0, wanted)
+
+
+HINTS: dict[str, tuple[list[str], str]] = {
+    "an id": (["p-1", "p-2", "p-3", "p-4"], "--columns.c drop leaves it out: all its values differ"),
+    "a name": (["Ada Lovelace", "Alan Turing", "Emmy Noether"], "--columns.c drop leaves it out"),
+    "dates": (
+        ["2024-01-31", "2024-02-29", "2024-01-31", ""],
+        "--columns.c.date '[year, month]' makes numbers of dates",
+    ),
+    "times": (["2024-01-31 18:30", "2024-01-31T18:30:00+01:00"], "--columns.c.date"),
+    "texts": (["how good it is", "not so good", "very good, and so on", "bad"], "--columns.c.text '{length: 100}'"),
+    "words": (["Ulm", "New York", "Ulm", ""], "--columns.c one_hot or codes makes numbers of its words"),
+    "numbers and a word": (["1", "2", "3", "many"], "--columns.c one_hot or codes"),
+    "two words": (["Ulm", "Bonn"], "--columns.c one_hot or codes"),
+}
+
+
+@pytest.mark.parametrize("is_said", [False, True])
+@pytest.mark.parametrize("case", HINTS)
+def test_what_makes_numbers_of_words(case: str, is_said: bool) -> None:
+    """It is told by the values; where something is said of the column, too."""
+    values, hint = HINTS[case]
+    given = pl.DataFrame({"c": [each or "NaN" for each in values] if not is_said else values, "y": range(len(values))})
+    spec = "regspec: 1\ninputs: {x: {shape: [1]}}\nlayers: [{Dense: {name: y, units: 9}}]\n"
+    said = {"columns": {"c": {"impute": 1}}} if is_said else {}
+    with pytest.raises(regspec.RegspecError) as caught:
+        regspec.train(spec, given.filter(pl.col("c") != "NaN"), quiet=True, **said)
+    first = next(each for each in values if not each.isdecimal())
+    assert f"column 'c' has '{first}', which is no number" in str(caught.value)
+    assert f"= {hint}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            "2,many,4",
+            r"column 'b' has 'many', which is no number, in line 3\n   = the data to train on had numbers there",
+        ),
+        ("2,,4", r"column 'b' has no value in line 3\n   = the data to train on had a value in every row"),
+        (
+            "few,1,4",
+            r"column 'a' has 'few', which is no number, in line 3\n   = the data to train on had numbers there",
+        ),
+    ],
+)
+def test_what_is_no_number_when_a_model_is_trained(row: str, message: str, tmp_path: Path) -> None:
+    """No option of the training is named, which `predict` and `evaluate` lack."""
+    spec = "regspec: 1\ninputs: {x: {shape: [2]}}\nlayers: [{Dense: {name: y, units: 2}}]\n"
+    given = pl.DataFrame({"a": range(10), "b": range(10), "y": [0, 1] * 5})
+    said: dict[str, Any] = {"columns": {"a": {"scale": "standard"}}}
+    run = regspec.train(spec, given, epochs=1, quiet=True, folder=tmp_path / "run", **said)
+    (tmp_path / "new.csv").write_text(f"a,b,y\n1,2,1\n{row[:-1]}1\n")
+    for action in (run.predict, run.evaluate):
+        with pytest.raises(regspec.RegspecError, match=message):
+            action(tmp_path / "new.csv")

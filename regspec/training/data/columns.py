@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import polars
 
 Array = NDArray[Any]
+FEW = 3  # values that may all differ by chance
+MANY_WORDS = 3  # in most values: it is a text, and no name
 
 
 class UnknownWords(UserWarning):
@@ -161,6 +163,19 @@ def no_such(column: polars.Series, kind: str) -> RegspecError:
     return RegspecError(Problem(what, hint if column.dtype in (pl.Date, pl.Datetime) and kind != "dates" else None))
 
 
+def no_number(column: polars.Series, is_word: polars.Series) -> tuple[str, str]:
+    """What is wrong with a column of which some values are no numbers, and what makes numbers of such ones."""
+    words, given, name = column.filter(is_word), column.drop_nulls(), f"--columns.{column.name}"
+    what = f"has '{words[0]}', which is no number,"
+    if all(_date(each) is not None for each in words):
+        return what, f"{name}.date '[year, month]' makes numbers of dates"
+    if float(texts.words_of(words).list.len().median() or 0) >= MANY_WORDS:  # type: ignore[arg-type]  # of numbers
+        return what, f"{name}.text '{{length: 100}}' makes numbers of its words, for an Embedding"
+    if len(given) >= FEW and given.n_unique() == len(given) == len(words):
+        return what, f"{name} drop leaves it out: all its values differ, as those of a name or an id do"
+    return what, f"{name} one_hot or codes makes numbers of its words"
+
+
 def _read(column: polars.Series, said: ColumnSection, where: Any) -> polars.Series:
     """A column as words, dates or numbers, with nulls where values are missing."""
     import polars as pl
@@ -173,8 +188,8 @@ def _read(column: polars.Series, said: ColumnSection, where: Any) -> polars.Seri
     if not is_plain(column):
         raise no_such(column, "numbers")
     made = column.cast(pl.Float64, strict=False)
-    hint = f"--columns.{column.name} one_hot, codes or date makes numbers of it"
-    where(made.is_null() & column.is_not_null(), "has a word", hint)
+    if (is_word := made.is_null() & column.is_not_null()).any():
+        where(is_word, *no_number(column, is_word))
     where(made.is_infinite(), "is infinite", None)
     return made.fill_nan(None)
 

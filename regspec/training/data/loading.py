@@ -192,7 +192,7 @@ def whole(part: Part) -> Part:
     """A part with its inputs, where it is a table in which these are not there yet."""
     if not isinstance(part, tables.Tabular) or part.columns is None:
         return part
-    return part.fitted(known=part.columns.fitted)
+    return part.fitted(known=part.columns.fitted, is_known=True)
 
 
 def examples_of(part: Stored, goals: tuple[Tensor, ...], graph: Graph, source: str) -> images.Images | InMemory:

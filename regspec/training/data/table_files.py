@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regspec.text.problems import Problem, RegspecError
-from regspec.training.data.columns import cleaned, is_plain, no_such
+from regspec.training.data.columns import cleaned, is_plain, no_number, no_such
 from regspec.training.data.scanned import Scanned
 from regspec.training.data.wanted import Array
 
@@ -30,7 +30,7 @@ class Table:
     unit: str
     places: Sequence[int]
 
-    def array(self, name: str, *, takes_words: bool = False) -> Array:
+    def array(self, name: str, *, takes_words: bool = False, is_target: bool = False) -> Array:
         """A column as int64 where all is whole, as booleans, as numbers, or else as words.
 
         Raises:
@@ -39,7 +39,7 @@ class Table:
         import polars as pl
 
         column = cleaned(self.frame[name])
-        gaps = None if takes_words else f"--columns.{name}.impute fills gaps: median, most_frequent, or a value"
+        gaps = None if is_target else f"--columns.{name}.impute fills gaps: median, most_frequent, or a value"
         if not is_plain(column):
             raise no_such(column, "numbers")
         self.refuse(name, column.is_null(), "has no value", gaps)
@@ -53,11 +53,8 @@ class Table:
         if (is_word := numbers.is_null()).any():
             if takes_words:
                 return column.to_numpy().astype(str)
-            what = f"has '{column.filter(is_word)[0]}', which is no number,"
-            hint = (
-                f"--columns.{name} one_hot, codes or date makes numbers of it; only one column of targets may be words"
-            )
-            self.refuse(name, is_word, what, hint)
+            what, hint = no_number(column, is_word)
+            self.refuse(name, is_word, what, "only one column of targets may be words" if is_target else hint)
         self.refuse(name, numbers.is_infinite(), "is infinite")
         is_whole = not column.dtype.is_float() and not column.dtype.is_decimal() and not wholes.null_count()
         return np.asarray(wholes if is_whole else numbers)

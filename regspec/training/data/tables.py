@@ -33,36 +33,39 @@ class Tabular(Arrays):
 
     table: Table | None = None
 
-    def fitted(self, rows: Array | None = None, known: Sequence[Fitted] = ()) -> Arrays | Mapped:
+    def fitted(
+        self, rows: Array | None = None, known: Sequence[Fitted] = (), *, is_known: bool = False
+    ) -> Arrays | Mapped:
         """The inputs too, of columns that are fitted on these rows or all, unless they are ``known`` already.
 
-        Those of a file that may be larger than memory stay in one.
+        Those of a file that may be larger than memory stay in one. Where a model is trained, ``is_known``, no option
+        says any more what becomes of a column, and words that training did not have are told.
 
         Raises:
             RegspecError: with the faults of all columns.
         """
         assert self.table is not None
         assert self.columns is not None
-        is_new, rows = rows is None, np.arange(len(self.table.frame)) if rows is None else rows
+        rows = np.arange(len(self.table.frame)) if rows is None else rows
         fits = {each.name: each for each in known}
         if isinstance(self.table.frame, Scanned):
-            return self._in_files(self.table, self.table.frame, self.columns, rows, fits, is_new=is_new)
+            return self._in_files(self.table, self.table.frame, self.columns, rows, fits, is_known)
         arrays, problems = dict[str, Array](), Problems()
         for name in dict.fromkeys(name for own in self.columns.inputs.values() for name in own):
             try:
                 arrays[name] = _numbers(self.table, name, self.columns.said.get(name), fits, rows)
             except RegspecError as error:
-                problems.extend(self.table.placed(error))
+                problems.extend(_as_known(self.table.placed(error), is_known))
         if problems:
             raise RegspecError(problems)
-        if is_new:
+        if is_known:
             tell_strangers(fits, {name: fits[name].strangers(arrays[name]) for name in arrays if name in fits})
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
         columns = replace(self.columns, fitted=tuple(fits.values()))
         return Arrays(inputs, self.targets, columns, self.weights, self.groups, (self.table.unit, self.table.places))
 
     def _in_files(
-        self, table: Table, frame: Scanned, columns: Columns, rows: Array, fits: dict[str, Fitted], *, is_new: bool
+        self, table: Table, frame: Scanned, columns: Columns, rows: Array, fits: dict[str, Fitted], is_known: bool
     ) -> Mapped:
         """The inputs in files, some rows written after the other; columns that are fitted are read one by one."""
         problems = Problems()
@@ -82,7 +85,7 @@ class Tabular(Arrays):
             try:
                 found = [_numbers(chunk, name, None, fits, rows) for name in names]
             except RegspecError as error:
-                raise RegspecError(chunk.placed(error)) from None
+                raise RegspecError(_as_known(chunk.placed(error), is_known)) from None
             strangers.update({n: fits[n].strangers(each) for n, each in zip(names, found, strict=True) if n in fits})
             return np.column_stack(found)
 
@@ -91,7 +94,7 @@ class Tabular(Arrays):
             is_whole = all(fits[each].limit if each in fits else frame.schema[each].is_integer() for each in own)
             dtype = np.int64 if is_whole else np.float64
             inputs[name] = frame.written(own, partial(numbers, own), dtype, table.path)
-        if is_new:
+        if is_known:
             tell_strangers(fits, strangers)
         known = replace(columns, fitted=tuple(fits.values()))
         where = table.unit, table.places
@@ -106,6 +109,19 @@ def _numbers(table: Table, name: str, said: ColumnSection | None, fits: dict[str
     return fits[name].numbers(table.frame[name], where) if name in fits else table.array(name)
 
 
+def _as_known(problems: Sequence[Problem], is_known: bool) -> list[Problem]:
+    """The faults of columns; where a model is trained, with what these were then in place of options to train with."""
+    if not is_known:
+        return [*problems]
+    has_no_value = "the data to train on had a value in every row"
+    return [
+        replace(each, hint=has_no_value if "has no value" in each.what else "the data to train on had numbers there")
+        if each.hint is not None and each.hint.startswith("--columns")
+        else each
+        for each in problems
+    ]
+
+
 def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None = None) -> Arrays:
     """The columns of a table: the inputs, and the targets by their names; of one output several, or the last column.
 
@@ -118,6 +134,7 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         columns: what becomes of columns, and which are what, where a run has said so before.
     """
     path, names, columns = table.path, table.frame.columns, columns or Columns()
+    is_known = bool(columns.inputs)
     weight = columns.weight or _only(columns.said, "weight")
     group = _only(columns.said, "group")
     if columns.inputs:
@@ -135,7 +152,7 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
     arrays, problems = dict[str, Array](), Problems()
     for name in (name for own in by_output.values() for name in own):
         try:
-            arrays[name] = table.array(name, takes_words=name in words)
+            arrays[name] = table.array(name, takes_words=name in words, is_target=True)
         except RegspecError as error:
             problems.extend(table.placed(error))
     targets = (
@@ -165,7 +182,7 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
     if isinstance(table.frame, Scanned) and not problems:
         return made
     try:
-        found = made.fitted(known=columns.fitted)
+        found = made.fitted(known=columns.fitted, is_known=is_known)
     except RegspecError as error:
         problems.extend(error.problems)
     if problems:
