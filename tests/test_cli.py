@@ -245,8 +245,9 @@ def test_a_file_that_was_edited_is_kept(text: str, folder: Path, run: Path) -> N
         path.write_bytes(edited)
         result = command(*text.split(), cwd=folder)
         assert result.code == 1
+        by_hand = "" if text.startswith("predict") else ", which may have been edited by hand"
         assert result.stderr == (
-            f"{WRITING[text]}: error: is there already, and holds something else, which may have been edited by hand\n"
+            f"{WRITING[text]}: error: is there already, and holds something else{by_hand}\n"
             "   = --force writes over it; -o names another\n"
         )
         assert path.read_bytes() == edited

@@ -316,6 +316,14 @@ def test_images(tmp_path: Path) -> None:
         ("predict run --data words.csv", "has 'many', which is no number, in line 2"),
         ("predict run --data nowhere.csv", "nowhere.csv: error: can't be read"),
         ("predict nothing --data new.csv", "nothing: error: is no run's folder"),
+        (
+            "predict run --data flat/a.png",
+            "'flat/a.png' is no data\n   = images are taken from a folder: --data flat",
+        ),
+        (
+            "evaluate folds",
+            "folds: error: is a folder of folds, each of which is a run of its own\n   = one of them",
+        ),
         ("evaluate nothing", "nothing: error: is no run's folder"),
         ("evaluate run --data new.csv", "new.csv: error: has no column 'answer', which the data to train on have"),
         ("evaluate run --data other.csv", "has the class 'maybe' for 'out', which was not there in training"),
@@ -326,6 +334,9 @@ def test_faults_of_the_commands(arguments: str, message: str, table: Path) -> No
     (table / "short.csv").write_text("a,c\n2,4\n")
     (table / "words.csv").write_text("a,b,c\nmany,2,4\n")
     (table / "other.csv").write_text("a,b,c,answer\n1,2,4,maybe\n")
+    for name in ("flat/a.png", "folds/folds.json"):
+        (table / name).parent.mkdir(exist_ok=True)
+        (table / name).write_text("{}")
     before = (table / "new.csv").read_bytes()
     done = command(*arguments.split(), cwd=table)
     assert done.code == 1

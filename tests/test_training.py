@@ -58,6 +58,7 @@ def test_digits(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=100)
     made = train(ROOT / "examples" / "digits_cnn.yaml", Options(epochs=10), tmp_path / "run", console=console)
     assert made.metrics["held_out_accuracy"] >= 0.97
+    assert "digits_cnn on digits, pixels divided by 16: 1437 examples, 360 held out" in console.file.getvalue()
     folder = made.folder
     written = {"spec.yaml", "model.py", "run.json", "initial.safetensors", "weights.safetensors", "metrics.csv"}
     later = {"activities.json", "held_out.json", "checkpoint.ckpt", "training.yaml"}

@@ -54,7 +54,7 @@ def write(
     path: Path | None,
     *,
     force: bool = False,
-    may_go: Callable[[bytes], bool] = is_sealed,
+    may_go: Callable[[bytes], bool] | None = is_sealed,
 ) -> None:
     """Prints a text, or writes it to a file. Raises `RegspecError` where that would lose something.
 
@@ -62,7 +62,7 @@ def write(
         text: the text, or the bytes of a file.
         path: the file; None to print.
         force: whether what is there may be lost.
-        may_go: whether it is no loss, because it can be made again; where it is sealed when absent.
+        may_go: whether it is no loss, because it can be made again; where it is sealed when absent; None: never.
     """
     if path is None:
         typer.echo(text, nl=False)

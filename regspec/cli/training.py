@@ -46,9 +46,9 @@ def train(
     """
     with needing("train", "train"):
         from regspec.training.loop import folding, run
-        from regspec.training.runs.folds import FILE
+        from regspec.training.runs.folder import FOLDS
     if resume is not None:
-        (folding if (resume / FILE).is_file() else run).resume(resume, _changes(context, options))
+        (folding if (resume / FOLDS).is_file() else run).resume(resume, _changes(context, options))
     elif spec is None:
         raise typer.BadParameter("give a spec, or --resume RUN", param_hint="SPEC")
     else:

@@ -138,7 +138,7 @@ def predict(
         examples = trained.inputs_of(data)
     predictions = trained.predictions(examples)
     if output is not None:
-        write(content(predictions, data, examples, ending), output, force=force, may_go=lambda _: False)
+        write(content(predictions, data, examples, ending), output, force=force, may_go=None)
         typer.echo(f"{output}: {plural(len(examples), 'example', 'examples')}")
         return
     import polars as pl

@@ -26,20 +26,22 @@ def write(path: Path, content: str | bytes) -> None:
         raise RegspecError(Problem(f"can't be written: {error.strerror}", path=str(path))) from None
 
 
-def check_kept(path: Path, content: str | bytes, may_go: Callable[[bytes], bool] = is_sealed) -> None:
+def check_kept(path: Path, content: str | bytes, may_go: Callable[[bytes], bool] | None = is_sealed) -> None:
     """Raises `RegspecError` where a file is there whose content is another, which somebody may have edited.
 
     Args:
         path: the file.
         content: what is to be written.
-        may_go: whether what is there is no loss, because it can be made again; where it is sealed when absent.
+        may_go: whether what is there is no loss, because it can be made again; where it is sealed when absent. None
+            where nobody edits such files, and yet each is kept.
     """
     try:
         there = path.read_bytes() if path.is_file() else _raw(content)
     except OSError as error:
         raise RegspecError(Problem(f"can't be read: {error.strerror}", path=str(path))) from None
-    if there != _raw(content) and not may_go(there):
-        what = "is there already, and holds something else, which may have been edited by hand"
+    if there != _raw(content) and (may_go is None or not may_go(there)):
+        what = "is there already, and holds something else"
+        what += "" if may_go is None else ", which may have been edited by hand"
         raise RegspecError(Problem(what, "--force writes over it; -o names another", str(path)))
 
 

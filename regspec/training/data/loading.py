@@ -275,4 +275,6 @@ def _read(
         return memory.given(result, graph, wanted, columns, source), None
     files = "a .npz, .csv or .parquet file, a folder of images or of .npy files"
     hint = did_you_mean(source, BUNDLED) or f"it may be {', '.join(BUNDLED)}, {files}, or module:function"
-    raise RegspecError(Problem(f"'{source}' is no data to train on", hint))
+    if Path(source).is_file() and ending in images.ENDINGS:
+        hint = f"images are taken from a folder: --data {Path(source).parent}"
+    raise RegspecError(Problem(f"'{source}' is no data", hint))

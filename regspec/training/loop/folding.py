@@ -21,8 +21,8 @@ from regspec.training.loop import run
 from regspec.training.loop.epochs import LABELS, PLAIN, shown, told
 from regspec.training.options.file import Places
 from regspec.training.options.options import Options
-from regspec.training.runs.folder import Folder
-from regspec.training.runs.folds import FILE, Folds, folder_of
+from regspec.training.runs.folder import FOLDS, Folder
+from regspec.training.runs.folds import Folds, folder_of
 from regspec.training.runs.trained import Run, load_run
 
 
@@ -67,9 +67,9 @@ def resume(folder: Path, changes: Mapping[str, Any], *, console: Console | None 
     """
     place, first = Folder(folder), Folder(folder_of(folder, 1))
     try:
-        options = replace(Options.of(json.loads((folder / FILE).read_text())["options"]), **changes)
+        options = replace(Options.of(json.loads((folder / FOLDS).read_text())["options"]), **changes)
     except (OSError, ValueError, KeyError, TypeError):
-        raise RegspecError(Problem("is damaged: it says nothing of folds", path=str(folder / FILE))) from None
+        raise RegspecError(Problem("is damaged: it says nothing of folds", path=str(folder / FOLDS))) from None
     if not first.spec.exists():
         hint = "regspec train begins anew, in another folder"
         raise RegspecError(Problem("has no fold that was begun", hint, str(folder)))
@@ -119,7 +119,7 @@ def _write(place: Folder, options: Options, made: Folds | None) -> None:
     if run.is_first():
         done, figures = (0, {}) if made is None else (len(made.runs), made.as_dict())
         kept = {"options": options.as_dict(), "done": done, "figures": figures}
-        files.write_folder(place.path, {FILE: json.dumps(kept, indent=1) + "\n"})
+        files.write_folder(place.path, {FOLDS: json.dumps(kept, indent=1) + "\n"})
 
 
 def _lines(made: Folds) -> Iterator[str]:
@@ -137,7 +137,7 @@ def _gone_if_not_begun(place: Folder) -> Iterator[None]:
         yield
     except RegspecError:
         if run.is_first() and not Folder(folder_of(place.path, 1)).spec.exists():
-            (place.path / FILE).unlink(missing_ok=True)
+            (place.path / FOLDS).unlink(missing_ok=True)
             if place.path.is_dir() and not any(place.path.iterdir()):
                 place.path.rmdir()
         raise

@@ -26,6 +26,7 @@ from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
 from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.data.arrays import DIVIDED
 from regspec.training.loop import resuming
 from regspec.training.loop.activities import activities
 from regspec.training.loop.averaging import Average
@@ -117,7 +118,9 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
     loaded = task.loaded
     examples = "example" if len(loaded.train) == 1 else "examples"
     counts = f"{len(loaded.train)} {'weighted ' * loaded.is_weighted}{examples}, {len(loaded.held_out)} held out"
-    console.print(f"{task.spec.name} on {task.options.data}: {counts}, {task.goal}", **PLAIN)
+    data = task.options.data
+    divided = f", pixels divided by {DIVIDED[data]}" if data in DIVIDED else ""
+    console.print(f"{task.spec.name} on {data}{divided}: {counts}, {task.goal}", **PLAIN)
     epochs, device = _fit(task, place, console, on_epoch)
     model = _finished(task, place, device) if is_first() else None
     if task.options.baseline:

@@ -68,8 +68,8 @@ class Options:
     data: Annotated[
         str,
         Option(
-            "digits, wine or another bundled set; a .npz, .csv or .parquet file; a folder of images or of "
-            ".npy files; or package.module:function.",
+            "digits (pixels divided by 16), wine or another bundled set; a .npz, .csv or .parquet file; a folder of "
+            "images or of .npy files; or package.module:function.",
             section="data",
             key="train",
             is_path=True,

@@ -24,6 +24,7 @@ from regspec.text.document import Document, Location, parse, read
 from regspec.text.problems import Problem, RegspecError
 
 State = Mapping[str, Tensor]
+FOLDS = "folds.json"  # of a folder that has a folder for each fold
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,9 @@ class Folder:
         try:
             facts = json.loads((self.path / "run.json").read_text())
         except OSError:
+            if (self.path / FOLDS).is_file():
+                what = "is a folder of folds, each of which is a run of its own"
+                raise RegspecError(Problem(what, f"one of them is {self.path / 'fold_1'}", str(self.path))) from None
             hint = runs_in(self.path) or "regspec train makes one"
             raise RegspecError(Problem("is no run's folder: it has no run.json", hint, str(self.path))) from None
         except ValueError:

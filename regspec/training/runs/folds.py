@@ -10,8 +10,6 @@ from typing import Any
 from regspec.training.measures.metrics import HELD_OUT
 from regspec.training.runs.trained import Run
 
-FILE = "folds.json"  # of the folder that has a folder for each fold
-
 
 def folder_of(folder: Path, number: int) -> Path:
     """Where the run of a fold lies."""
