@@ -108,3 +108,24 @@ def test_what_is_no_number_when_a_model_is_trained(row: str, message: str, tmp_p
     for action in (run.predict, run.evaluate):
         with pytest.raises(regspec.RegspecError, match=message):
             action(tmp_path / "new.csv")
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_labels_of_a_table_keep_their_names(is_new: bool, tmp_path: Path) -> None:
+    """In predictions and evaluations; where the data has the columns, too, after ``prediction_``."""
+    spec = "regspec: 1\ninputs: {x: {shape: [2]}}\nlayers: [{Dense: {name: out, units: 3}}]\n"
+    labels = {"sport": [0, 1] * 10, "news": [1, 1, 0, 0] * 5, "art": [1, 0, 0, 0] * 5}
+    given = pl.DataFrame({"a": [0.1, 0.2, -0.5, 0.4] * 5, "b": [1.0, -1.0] * 10, **labels})
+    run = regspec.train(spec, given, target="sport,news,art", epochs=1, quiet=True, folder=tmp_path / "run")
+    said: Any = run.predict(given)
+    assert said.classes == ("sport", "news", "art")
+    figures = run.evaluate(given).outputs["out"].classes
+    assert [(each.name, each.count) for each in figures] == [("sport", 10), ("news", 10), ("art", 5)]
+    (given.drop(*labels) if is_new else given).write_csv(tmp_path / "new.csv")
+    assert command("predict", "run", "--data", "new.csv", "-o", "out.parquet", cwd=tmp_path).code == 0
+    frame = pl.read_parquet(tmp_path / "out.parquet")
+    for number, name in enumerate(labels):
+        answers = frame[name if is_new else f"prediction_{name}"]
+        assert answers.dtype == pl.Boolean
+        assert answers.to_list() == said.values[:, number].tolist()
+        assert frame[f"probability_{name}"].to_list() == pytest.approx(said.probabilities[:, number].tolist())

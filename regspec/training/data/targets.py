@@ -32,6 +32,7 @@ class Target:
     loss: Loss
     classes: tuple[str, ...] | None = None
     sort: Sort = "words"
+    labels: tuple[str, ...] | None = None  # the columns of a table that they were, of which a run says the names
 
     @property
     def answers(self) -> Array:

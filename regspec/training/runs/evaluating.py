@@ -165,7 +165,7 @@ def _of_labels(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any]
     from sklearn import metrics
 
     truth, answers = (_by_label(each, loss).numpy() > 0 for each in (target, said))
-    holds = truth.mean(0)
+    holds, names = truth.mean(0), loss.target.labels or [*map(str, range(truth.shape[1]))]
     found = [
         metrics.precision_recall_fscore_support(a, b, average="binary", zero_division=0.0)
         for a, b in zip(truth.T, answers.T, strict=True)
@@ -174,7 +174,7 @@ def _of_labels(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any]
         "metrics": {"accuracy": float((truth == answers).mean())},
         "baseline": {"accuracy": float(np.maximum(holds, 1 - holds).mean())},
         "classes": tuple(
-            _class(str(number), each[0], each[1], truth[:, number].sum()) for number, each in enumerate(found)
+            _class(names[number], each[0], each[1], truth[:, number].sum()) for number, each in enumerate(found)
         ),
     }
 

@@ -34,7 +34,8 @@ class Prediction:
             (examples, units), or (examples,) of one unit.
         probabilities: Of each class along the last axis, (examples, …, classes), float32; of each label; None for
             quantities, and for a loss whose scores are no probabilities.
-        classes: The classes as the targets had them, in the order of ``probabilities``; None where there are none.
+        classes: The classes as the targets had them, in the order of ``probabilities``, or the names of
+            labels that were columns of a table; None where there are none.
 
     Example:
         >>> import numpy as np
@@ -125,4 +126,4 @@ def _joined(loss: OutputLoss, parts: list[tuple[Array, Array | None]]) -> Predic
         return Prediction(target.kind, target.answers[values], shares, tuple(target.answers.tolist()))
     if values.shape[1:] == (1,):
         values, shares = values[:, 0], None if shares is None else shares[:, 0]
-    return Prediction(target.kind, values, shares)
+    return Prediction(target.kind, values, shares, target.labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,15 +53,18 @@ def objective_of(facts: Mapping[str, Any], graph: Graph) -> Objective:
     if not isinstance(said, Mapping) or any(each.name not in said for each in wanted):
         what = "the run does not say what its outputs have learned: another version wrote it"
         raise RegspecError(Problem(what, "regspec train makes the run anew"))
-    return Objective(_loss(each, said[each.name], graph) for each in wanted)
+    columns = columns_of(facts)
+    names = {} if columns is None else columns.targets
+    return Objective(_loss(each, said[each.name], graph, names.get(each.name, ())) for each in wanted)
 
 
-def _loss(wanted: Wanted, said: Mapping[str, Any], graph: Graph) -> OutputLoss:
+def _loss(wanted: Wanted, said: Mapping[str, Any], graph: Graph, columns: Sequence[str]) -> OutputLoss:
     classes = None if said["classes"] is None else tuple(said["classes"])
     loss = loss_said(wanted.said, BY_KIND[said["kind"]])
     weights = said.get("class_weights")
+    labels = tuple(columns) if said["kind"] == "labels" and len(columns) > 1 else None
     return OutputLoss(
-        Target(wanted, said["kind"], loss, classes, said.get("sort", "words")),
+        Target(wanted, said["kind"], loss, classes, said.get("sort", "words"), labels),
         gives_probabilities=gives_probabilities(wanted, graph),
         weights=None if weights is None else torch.tensor(weights),
     )

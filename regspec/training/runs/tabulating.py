@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,26 +62,34 @@ def table_of(predictions: Mapping[str, Prediction], source: str, examples: Examp
         own = own.whole() if isinstance(own, Scanned) else own
     elif isinstance(examples, Images):
         own = pl.DataFrame({"file": [str(each) for each in examples.files]})
-    columns = _columns(predictions)
+    columns = _columns(predictions, own.columns)
     if both := [name for name in columns if name in own.columns]:
         raise RegspecError(Problem(f"has a column '{both[0]}' already", "rename it, or -o predictions.npz", source))
     return own.hstack(pl.DataFrame(columns)) if own.width else pl.DataFrame(columns)
 
 
-def _columns(predictions: Mapping[str, Prediction]) -> dict[str, Array]:
-    """What is predicted as columns: a class and the probability of each, labels, or quantities."""
+def _columns(predictions: Mapping[str, Prediction], own: Sequence[str]) -> dict[str, Array]:
+    """What is predicted as columns: a class and the probability of each, labels, or quantities.
+
+    Labels have the names of the columns that they were, after ``prediction_`` where the source has these, too.
+    """
     found: dict[str, Array] = {}
     for name, each in predictions.items():
         before = "" if len(predictions) == 1 else f"{name}_"
         if each.values.ndim > (1 if each.kind == "classes" else 2):
             what = f"'{name}' gives {' x '.join(map(str, each.values.shape[1:]))} values an example, and no columns"
             raise RegspecError(Problem(what, "-o predictions.npz holds them"))
-        found |= _numbered(f"{before}prediction", each.values)
+        if each.kind == "labels" and each.classes is not None:
+            names = [f"{before}{label}" for label in each.classes]
+            names = [f"{before}prediction_{label}" for label in each.classes] if {*names} & {*own} else names
+            found |= dict(zip(names, each.values.T, strict=True))
+        else:
+            found |= _numbered(f"{before}prediction", each.values)
         if each.probabilities is None:
             continue
         if each.classes is None:
             found |= _numbered(f"{before}probability", each.probabilities)
-        elif len(each.classes) > MANY:
+        elif each.kind == "classes" and len(each.classes) > MANY:
             found[f"{before}probability"] = each.probabilities.max(-1)
         else:
             shares = zip(each.classes, each.probabilities.T, strict=True)
