@@ -58,6 +58,7 @@ PRIVATE: dict[str, Callable[[], Any]] = {
     "_post_accumulate_grad_hooks": lambda: nn.Parameter(torch.ones(1)),
     "_parameters": lambda: nn.Linear(3, 2),
     "_modules": lambda: nn.Linear(3, 2),
+    "_compiled_call_impl": lambda: nn.Linear(3, 2),
     "_forward_hooks": lambda: nn.Linear(3, 2),
     "_forward_pre_hooks": lambda: nn.Linear(3, 2),
     "_replicate_for_data_parallel": lambda: nn.Linear(3, 2),

@@ -151,8 +151,8 @@ class _Resolver:
                 self._fault(origin, "this rule matches no layer with such a slot", _nearest(rule, body))
         for entry in body.entries:
             if isinstance(entry, BlockUse):
-                for body in {Itself(copy.body): copy.body for copy in entry.copies}.values():
-                    self.check_rules(body)
+                for inner in {Itself(copy.body): copy.body for copy in entry.copies}.values():
+                    self.check_rules(inner)
 
     def _outputs(self, body: Body, scope: _Scope) -> list[Symbol] | None:
         origin = None if body.origin is None else body.origin / "outputs"

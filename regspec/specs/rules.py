@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,6 +19,8 @@ OutputPath = _Part | Annotated[tuple[_Part, ...], Sequence, Field(min_length=1)]
 
 class LayerRule(Frozen):
     """Regularizers for the layers of a spec that it selects. A later rule wins over an earlier, a layer over both."""
+
+    selectors: ClassVar[frozenset[str]] = frozenset(("kinds", "layers", "except_"))
 
     kinds: NamesIfAny | None = Field(None, description="The kinds of layers, such as Conv2D; all when absent.")
     layers: Pattern | None = Field(
@@ -46,7 +48,7 @@ class LayerRule(Frozen):
     @property
     def slots(self) -> dict[str, Regularizer]:
         """The regularizer for each slot that the rule names."""
-        slots = [field for field in type(self).model_fields if field not in ("kinds", "layers", "except_")]
+        slots = [field for field in type(self).model_fields if field not in self.selectors]
         return {slot: value for slot in slots if (value := getattr(self, slot)) is not None}
 
     def matches(self, name: str, kinds: tuple[str, ...]) -> bool:

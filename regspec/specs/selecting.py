@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from regspec.layers import KINDS, find_kind
+from regspec.layers import KINDS, Layer, find_kind
 from regspec.specs import synonyms
-from regspec.specs.translating import selected_kind, translated_name
+from regspec.specs.rules import LayerRule
+from regspec.specs.translating import WRAPPED, selected_kind, translated_name
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem, Problems
+
+SLOTS = [name for name in LayerRule.model_fields if name not in LayerRule.selectors]
 
 
 def with_kinds(rules: Any, origin: Origin, notes: list[Problem]) -> Any:
@@ -30,18 +33,32 @@ def with_kinds(rules: Any, origin: Origin, notes: list[Problem]) -> Any:
 
 
 def check_kinds(rules: Any, origin: Origin, problems: Problems) -> None:
-    """Reports unknown kinds in the rules as they are written, before parameters are put in."""
-    for kind, here in _kinds(rules, origin):
-        if isinstance(kind, str) and "$" not in kind and find_kind(selected_kind(kind)) is None:
-            hint = synonyms.selected_hint(kind, KINDS)
-            problems.append(here.problem(f"no kind of layer is called '{kind}'", hint))
-
-
-def _kinds(rules: Any, origin: Origin) -> Iterator[tuple[Any, Origin]]:
-    """What stands in the rules for kinds, with its place."""
+    """Reports kinds in the rules, as they are written, that are unknown or have none of the slots of their rule."""
     for index, rule in enumerate(rules if isinstance(rules, list) else ()):
-        kinds, here = rule.get("kinds") if isinstance(rule, dict) else None, origin / index / "kinds"
-        if isinstance(kinds, list):
-            yield from ((each, here / place) for place, each in enumerate(kinds))
-        elif kinds is not None:
-            yield kinds, here
+        slots = [slot for slot in rule if slot in SLOTS] if isinstance(rule, dict) else []
+        for kind, here in _kinds(rule, origin / index / "kinds"):
+            if not isinstance(kind, str) or "$" in kind:  # before parameters are put in
+                continue
+            cls = find_kind(selected_kind(kind))
+            if cls is None:
+                hint = synonyms.selected_hint(kind, KINDS)
+                problems.append(here.problem(f"no kind of layer is called '{kind}'", hint))
+            elif slots and not _has_slot(cls, slots):
+                own = [slot for slot in SLOTS if slot != "activity" and _has_slot(cls, [slot])]
+                hint = f"it has {' and '.join(own)}: give it a rule of its own" if own else "leave it out"
+                problems.append(here.problem(f"{cls.__name__} has no {' and no '.join(slots)} for this rule", hint))
+
+
+def _has_slot(cls: type[Layer], slots: Iterable[str]) -> bool:
+    """Whether a kind has one of the slots; what wraps layers has those that they have."""
+    fields = cls.model_fields
+    return not WRAPPED.isdisjoint(fields) or any(f"{slot}_regularizer" in fields for slot in slots)
+
+
+def _kinds(rule: Any, here: Origin) -> Iterator[tuple[Any, Origin]]:
+    """What stands in a rule for kinds, with its place."""
+    kinds = rule.get("kinds") if isinstance(rule, dict) else None
+    if isinstance(kinds, list):
+        yield from ((each, here / place) for place, each in enumerate(kinds))
+    elif kinds is not None:
+        yield kinds, here

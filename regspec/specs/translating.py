@@ -231,11 +231,11 @@ def translated_fields(
         elif name.endswith("_initializer"):
             made[name] = _initializer(value, origin / name, notes)
         else:
-            made[name] = _inner(value, origin / name, notes, problems) if name in _INNER else value
+            made[name] = _inner(value, origin / name, notes, problems) if name in WRAPPED else value
     return made
 
 
-_INNER = ("layer", "backward_layer", "cell", "cells")  # fields that hold layers or cells
+WRAPPED = frozenset(("layer", "backward_layer", "cell", "cells"))  # fields that hold layers or cells
 
 
 def _inner(value: Any, origin: Origin, notes: list[Problem], problems: list[Problem]) -> Any:
@@ -259,7 +259,7 @@ def _inner(value: Any, origin: Origin, notes: list[Problem], problems: list[Prob
     if fields is UNKNOWN:
         return UNKNOWN
     cls = CELLS.get(kind) or find_kind(kind)
-    if cls is not None and cls.main in _INNER:
+    if cls is not None and cls.main in WRAPPED:
         fields = spread(fields, cls.main)
     fields = translated_fields(cls, fields, here, notes, problems)
     return {**value, "class_name": kind, "config": fields} if is_serialized(value) else {kind: fields}

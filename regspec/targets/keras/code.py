@@ -250,6 +250,11 @@ class _Function:
             return
         if any(mask is None and x.mask is not None for x, mask in zip(node.inputs, node.masks, strict=True)):
             raise ShapeError("takes no mask, though its input has one, which Keras can't say")
+        for mask in node.masks:
+            if mask is not None and mask not in self.variables:
+                what = f"takes the mask that comes with '{mask.source}', which is no tensor in Keras's code"
+                hint = "name a tensor of true and false, such as '- NotEqual: {name: counts, inputs: tokens, x2: 0}'"
+                raise ShapeError(what, hint)
         masks = [literal(None) if mask is None else self.variables[mask] for mask in node.masks]
         yield beside("mask=", masks[0] if len(masks) == 1 else Brackets("[", tuple(masks), "]"))
 
