@@ -24,6 +24,7 @@ ALL = "there are l1, l2, l1_l2, orthogonal, norm, group_lasso, hoyer, spectral, 
 HALF = "an optimizer's weight_decay of d is {}{{l2: d / 2}}{}: its gradient is d * w, that of {{l2: c}} 2 * c * w"
 IN_LIST, OF_KERNEL = HALF.format("", ""), HALF.format("'kernel_regularizer: ", "'")
 SLOPE = "torch's slope is 0.01, and that of Keras's function 0.2: write {leaky_relu: 0.01}, or the slope that is meant"
+OPERAND = "inputs are names, and a number is a field"
 INFERRED = "it is inferred from the layer's input: leave it out"
 
 SEVERAL = (
@@ -106,6 +107,32 @@ LAYERS: list[tuple[str, str]] = [
     ("TextVectorization", "words are no tensors: turn them into numbers where the data is prepared"),
     ("Hashing: {num_bins: 3}", "words are no tensors: turn them into numbers where the data is prepared"),
     ("Lambda", "code is no part of a spec: register a layer of your own"),
+    ("Lambda: x * 2", "code is no part of a spec: register a layer of your own"),
+    ("Desne: 4", "did you mean 'Dense'?"),
+    ("LocalResponseNorm: 5", "a kind of your own is known after 'regspec --import MODULE'"),
+    ("PixelShuffle: 2", "did you mean 'DepthToSpace'?"),
+    ("View: [4, 4]", "did you mean 'Reshape'?"),
+    ("Unsqueeze: 1", "did you mean 'ExpandDims'?"),
+    ("MultiheadAttention: 4", "did you mean 'MultiHeadAttention'?"),
+    ("cat: [x, x]", "did you mean 'Concatenate'?"),
+    ("Concat: [x, x]", "did you mean 'Concatenate'?"),
+    ("Sequential: [Dense: 3]", "one model inside another is a block"),
+    ("Dense units: 3", "write '- Dense: {units: 10}', with a colon and a space"),
+    ("nn.Linear: {out_features: 12}", "write 'Linear', or Keras's 'Dense'"),
+    ("torch.nn.Linear", "write 'Linear', or Keras's 'Dense'"),
+    ("torch.nn.Linear: 4", "write 'Linear', or Keras's 'Dense'"),
+    ("nn.ReLU", "write 'ReLU'"),
+    ("nn.GELU: {}", "write 'GELU'"),
+    ("keras.layers.Dense: 4", "write 'Dense'"),
+    ("tf.keras.layers.MaxPool2D: 2", "write 'MaxPool2D', or Keras's 'MaxPooling2D'"),
+    ("torch.cat: [x, x]", "did you mean 'Concatenate'?"),
+    # numbers among inputs
+    ("Multiply: [x, 0.5]", f"{OPERAND}: write 'Multiply: {{inputs: x, x2: 0.5}}'"),
+    ("Multiply: {inputs: [x, 0.5]}", f"{OPERAND}: write 'Multiply: {{inputs: x, x2: 0.5}}'"),
+    ("Subtract: [1, x]", f"{OPERAND}: write 'Subtract: {{x1: 1, inputs: x}}'"),
+    ("Divide: [x, $width]", f"{OPERAND}: write 'Divide: {{inputs: x, x2: 4}}'"),
+    ("Multiply: {inputs: 0.5}", "write 'Multiply: {x2: 0.5}'"),
+    ("Power: 2", "write 'Power: {x2: 2}'"),
     # references
     ('Dense: {units: "${width}"}', "write $width, without braces"),
     ("Dense: {units: ${width}}", "a parameter is written $width, without braces"),

@@ -201,7 +201,8 @@ class _Loader:
         **more: Any,
     ) -> Body:
         """The entries of a list of layers; ``origin`` is the mapping that holds it."""
-        items = items_of(layers, parameters, origin / "layers", self.problems, self._main_of, self.notes)
+        blocks = {*self.blocks, *self.faulty_blocks}
+        items = items_of(layers, parameters, origin / "layers", self.problems, self._main_of, self.notes, blocks)
         name_items(items, set(inputs), self.problems)
         entries = tuple(self._entry(item) for item in items)
         return Body(inputs, entries, outputs, origin=origin, origins=tuple(item.origin for item in items), **more)

@@ -1,11 +1,14 @@
-"""Other names of kinds, as PyTorch and older Keras have them: hints at the right one."""
+"""Other names of kinds, and other forms, as PyTorch and older Keras have them: hints at the right one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from regspec.language.activations import ACTIVATIONS
-from regspec.specs.translating import OF_KERAS, OF_TORCH, kind_of, said_by
+from regspec.layers import find_kind
+from regspec.layers.layer import Layer
+from regspec.specs.translating import FUNCTIONS_OF_TORCH, OF_KERAS, OF_TORCH, kind_of, said_by
 from regspec.text.problems import did_you_mean
 
 COLON = "write '- Dense: {units: 10}', with a colon and a space"
@@ -26,6 +29,8 @@ _KINDS = {
     "fc": "Dense",
     "maxout": "Maximum",
     "multiheadattention": "MultiHeadAttention",
+    "pixelshuffle": "DepthToSpace",
+    "pixelunshuffle": "SpaceToDepth",
     "residual": "Add",
     "rmsnorm": "RMSNormalization",
     "selfattention": "MultiHeadAttention",
@@ -33,6 +38,7 @@ _KINDS = {
     "view": "Reshape",
     "transpose": "Permute",
     "rnn": "RNN",
+    "unsqueeze": "ExpandDims",
     "upsample": "UpSampling2D",
     **{f"instancenorm{rank}d": "GroupNormalization" for rank in (1, 2, 3)},
     **{f"deconv{rank}d": f"Conv{rank}DTranspose" for rank in (1, 2, 3)},
@@ -61,7 +67,7 @@ def kind_hint(name: str, known: Iterable[str]) -> str | None:
     """What to write instead of a kind that nobody knows."""
     folded = name.casefold()
     if not name.isidentifier():
-        return COLON
+        return _without_module(name, known)
     if kind := kind_elsewhere(name):
         return f"did you mean '{kind}'?"
     if folded in _EXPLAINED:
@@ -71,6 +77,35 @@ def kind_hint(name: str, known: Iterable[str]) -> str | None:
         return f"write '- Activation: {{activation: {activation.name}}}'"
     own = "a kind of your own is known after 'regspec --import MODULE'" if name[0].isupper() else None
     return did_you_mean(name, known) or own
+
+
+def _without_module(name: str, known: Iterable[str]) -> str | None:
+    """What to write instead of ``nn.Linear``, and of what is no name at all."""
+    *modules, last = name.split(".")
+    if not modules or not all(each.isidentifier() for each in (*modules, last)):
+        return COLON
+    if find_kind(last) is not None or last in FUNCTIONS_OF_TORCH:
+        return f"write '{last}'"
+    kind = kind_of(last)
+    return kind_hint(last, known) if kind == last else f"write '{last}', or Keras's '{kind}'"
+
+
+def operand_hint(cls: type[Layer], value: Any) -> str | None:
+    """Where a number stands that a kind takes, when it stands alone or among the names of its inputs."""
+    if not {"x1", "x2"} <= cls.model_fields.keys():
+        return None
+    if _is_number(value):
+        return f"write '{cls.__name__}: {{x2: {value}}}'"
+    numbers = [each for each in value if _is_number(each)] if isinstance(value, list) else []
+    if len(numbers) != 1 or len(value) != 2:
+        return None
+    first, second = value
+    fields = f"x1: {first}, inputs: {second}" if _is_number(first) else f"inputs: {first}, x2: {second}"
+    return f"inputs are names, and a number is a field: write '{cls.__name__}: {{{fields}}}'"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def selected_hint(name: str, known: Iterable[str]) -> str | None:
