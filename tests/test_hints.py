@@ -32,7 +32,7 @@ SEVERAL = (
     "'repeat: 2'"
 )
 
-LAYERS: list[tuple[str, str]] = [
+LAYERS: list[tuple[str, str | None]] = [
     # regularizers
     ("Dense: {units: 3, kernel_regularizer: l3}", ALL),
     ("Dense: {units: 3, kernel_regularizer: {l3: 1e-4}}", ALL),
@@ -134,6 +134,14 @@ LAYERS: list[tuple[str, str]] = [
     ("Multiply: {inputs: 0.5}", "write 'Multiply: {x2: 0.5}'"),
     ("Power: 2", "write 'Power: {x2: 2}'"),
     # references
+    ("Dense: {units: width}", "did you mean '$width'?"),
+    ("Dense: {units: width * 2}", "did you mean '$width * 2'?"),
+    ("Dense: {units: widht}", None),
+    ("Dense: width", "did you mean '$width'?"),
+    ("Dense: {units: 3, kernel_regularizer: {l2: width}}", "did you mean '$width'?"),
+    ("Dense: {units: 3, kernel_regularizer: width}", "did you mean '$width'?"),
+    ("Conv1D: {filters: 3, kernel_size: [width]}", "did you mean '$width'?"),
+    ("TimeDistributed: {Dense: width}", "did you mean '$width'?"),
     ('Dense: {units: "${width}"}', "write $width, without braces"),
     ("Dense: {units: ${width}}", "a parameter is written $width, without braces"),
     ('Dense: {units: "${parameters.width}"}', "write $width, without braces"),
@@ -152,7 +160,7 @@ def hints_of(text: str) -> list[str | None]:
 
 
 @pytest.mark.parametrize(("layer", "hint"), LAYERS, ids=[layer for layer, _ in LAYERS])
-def test_in_a_layer(layer: str, hint: str) -> None:
+def test_in_a_layer(layer: str, hint: str | None) -> None:
     assert hints_of(f"{HEAD}layers:\n  - {layer}\n")[0] == hint
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from regspec.specs.parameters import written
 from regspec.specs.sections import UseEntry
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem
@@ -28,3 +29,11 @@ def arguments_of_copies(
     return [
         {**arguments, **dict(zip(use.repeat, each, strict=True))} for each in zip(*use.repeat.values(), strict=True)
     ]
+
+
+def hint_at_copies(use: UseEntry, arguments: Mapping[str, Any]) -> str | None:
+    """What to write where a repeated block has faults, and a list that may be meant for its copies."""
+    if not isinstance(use.repeat, int):
+        return None
+    listed = [f"{name}: {written(each)}" for name, each in arguments.items() if isinstance(each, list)]
+    return f"a value for each copy is written 'repeat: {{{', '.join(listed)}}}'" if listed else None

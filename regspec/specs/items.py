@@ -46,6 +46,11 @@ class Item:
         return [self.name, *(f"{self.name}_{index + 1}" for index in range(self.copies))]
 
     @property
+    def callable_names(self) -> list[str]:
+        """The names that it was given, by which a further call may name it: of a repeated block those of its copies."""
+        return [] if "name" not in self.fields else self.names()[1:] or [self.name]
+
+    @property
     def stem(self) -> str:
         """What its name is made from."""
         called = self.fields.get("layer") if self.kind == "call" else self.kind
@@ -64,7 +69,8 @@ def items_of(
     """The entries of a list of layers; one that can't be read is reported, and left out.
 
     ``main_of`` gives the field of a kind or a block that a value stands for: ``Dropout: 0.5``. ``notes`` get what is
-    read otherwise than it is written. The kind of an entry may be one that nobody knows.
+    read otherwise than it is written. An entry may have a kind that nobody knows, with
+    whatever fields.
     """
     items = []
     for index, written in enumerate(layers):
@@ -84,7 +90,7 @@ def items_of(
         if fields is UNKNOWN:
             fields, is_faulty = {}, True
         elif cls is None and kind != "call" and kind not in blocks:
-            fields = {}  # whatever they are: that nobody knows the kind is said elsewhere
+            fields = fields if isinstance(fields, dict) else {"inputs": fields} if are_names(fields) else {}
         elif not isinstance(fields, dict):
             what = f"{kind} takes a mapping of its fields, but is {faults.shown(fields)}"
             problems.append(here.problem(what, None if cls is None else synonyms.operand_hint(cls, fields)))

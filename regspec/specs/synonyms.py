@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from regspec.language.activations import ACTIVATIONS
@@ -90,16 +90,28 @@ def _without_module(name: str, known: Iterable[str]) -> str | None:
     return kind_hint(last, known) if kind == last else f"write '{last}', or Keras's '{kind}'"
 
 
+def call_hint(fields: Mapping[str, Any], name: str) -> str | None:
+    """A further call of the layer of a name that stands where a kind does; None where the fields are no call's."""
+    if not fields.keys() <= {"inputs", "mask", "name"}:
+        return None
+    said = [f"{field}: {_listed(value)}" for field, value in fields.items()]
+    written = f"{{layer: {name}, {', '.join(said)}}}" if said else name
+    return f"did you mean a further call: '- call: {written}'?"
+
+
+def _listed(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+
+
 def operand_hint(cls: type[Layer], value: Any) -> str | None:
     """Where a number stands that a kind takes, when it stands alone or among the names of its inputs."""
     if not {"x1", "x2"} <= cls.model_fields.keys():
         return None
     if _is_number(value):
         return f"write '{cls.__name__}: {{x2: {value}}}'"
-    numbers = [each for each in value if _is_number(each)] if isinstance(value, list) else []
-    if len(numbers) != 1 or len(value) != 2:
+    first, second = value if isinstance(value, list) and len(value) == 2 else (None, None)
+    if not (_is_number(first) and isinstance(second, str)) and not (isinstance(first, str) and _is_number(second)):
         return None
-    first, second = value
     fields = f"x1: {first}, inputs: {second}" if _is_number(first) else f"inputs: {first}, x2: {second}"
     return f"inputs are names, and a number is a field: write '{cls.__name__}: {{{fields}}}'"
 
