@@ -24,6 +24,8 @@ ALL = "there are l1, l2, l1_l2, orthogonal, norm, group_lasso, hoyer, spectral, 
 HALF = "an optimizer's weight_decay of d is {}{{l2: d / 2}}{}: its gradient is d * w, that of {{l2: c}} 2 * c * w"
 IN_LIST, OF_KERNEL = HALF.format("", ""), HALF.format("'kernel_regularizer: ", "'")
 SLOPE = "torch's slope is 0.01, and that of Keras's function 0.2: write {leaky_relu: 0.01}, or the slope that is meant"
+BOTH = "it has two kernels: 'depthwise_{0}' and 'pointwise_{0}'"
+NO_BATCH = "the batch is no part of the shape"
 OPERAND = "inputs are names, and a number is a field"
 INFERRED = "it is inferred from the layer's input: leave it out"
 
@@ -100,6 +102,35 @@ LAYERS: list[tuple[str, str | None]] = [
     ("RNN: {cell: {LSTMCell: 3}, num_layers: 2}", SEVERAL),
     ("Dense: {units: 3, activity: l2}", "did you mean 'activity_regularizer'?"),
     ("Discretization: {num_bins: 3}", "did you mean 'bin_boundaries'?"),
+    ("DepthwiseConv1D: {kernel_size: 3, kernel_regularizer: l2}", "did you mean 'depthwise_regularizer'?"),
+    ("DepthwiseConv1D: {kernel_size: 3, regularizer: l2}", "did you mean 'depthwise_regularizer'?"),
+    ("DepthwiseConv1D: {kernel_size: 3, kernel_initializer: zeros}", "did you mean 'depthwise_initializer'?"),
+    ("DepthwiseConv1D: {kernel_size: 3, kernel_constraint: non_neg}", "did you mean 'depthwise_constraint'?"),
+    ("DepthwiseConv1D: {kernel_size: 3, l2: 0.1}", "write 'depthwise_regularizer: {l2: 1e-4}'"),
+    ("SeparableConv1D: {filters: 3, kernel_size: 3, kernel_regularizer: l2}", BOTH.format("regularizer")),
+    ("SeparableConv1D: {filters: 3, kernel_size: 3, regularizer: l2}", BOTH.format("regularizer")),
+    ("SeparableConv1D: {filters: 3, kernel_size: 3, kernel_initializer: zeros}", BOTH.format("initializer")),
+    ("SeparableConv1D: {filters: 3, kernel_size: 3, weight_constraint: non_neg}", BOTH.format("constraint")),
+    ("BatchNormalization: {kernel_regularizer: l2}", "did you mean 'gamma_regularizer'?"),
+    ("PReLU: {kernel_constraint: non_neg}", "did you mean 'alpha_constraint'?"),
+    (
+        "Embedding: {input_dim: 3, output_dim: 3, padding_idx: 0}",
+        "'mask_zero: true' masks the steps of index 0, and no other index is masked",
+    ),
+    ("Flatten: {start_dim: 1}", "Flatten keeps the batch and no other axis: leave it out, or take 'Reshape'"),
+    ("Reshape: {shape: [3, 12]}", "did you mean 'target_shape'?"),
+    ("Reshape: {target_shape: [3, None]}", f"the size that follows from the others is -1, and {NO_BATCH}"),
+    ("Hardtanh: {min_val: 0, max_val: 6}", "another range is 'Clip: {x_min: 0, x_max: 6}'"),
+    ("Activation: {activation: {hard_tanh: {max_val: 6}}}", "another range is 'Clip: {x_min: 0, x_max: 6}'"),
+    ("Clip: {min_val: 0, x_max: 6}", "did you mean 'x_min'?"),
+    (
+        "Dense: {units: 3, repeat: 3}",
+        "a block repeats: put the layer into one under 'blocks', and say 'repeat' where the block is used",
+    ),
+    ("Repeat: {axis: 1, repeat: 3}", "did you mean 'repeats'?"),
+    ("RepeatVector: {repeat: 3}", "did you mean 'n'?"),
+    ("GetItem: {index: 0}", "did you mean 'key'?"),
+    ("Cast: long", "did you mean 'int64'?"),
     # kinds
     ("sin", "did you mean 'Sin'?"),
     ("InstanceNorm1d", "did you mean 'GroupNormalization'?"),
@@ -289,6 +320,27 @@ def test_of_a_field_of_a_rule_for_a_module(rule: dict[str, object], hint: str) -
     with pytest.raises(regspec.RegspecError, match="has no field") as caught:
         regspec.regularize(Net(), [rule])
     assert hint in [problem.hint for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ("shape: [4], dtype: long", "did you mean 'int64'?"),
+        ("shape: [4], dtype: int", "did you mean 'int64'?"),
+        ("shape: [4], dtype: float", "did you mean 'float32'?"),
+        ("shape: [4], dtype: double", "did you mean 'float64'?"),
+        ("shape: [4], dtype: half", "did you mean 'float16'?"),
+        ("shape: [4], dtype: torch.long", "did you mean 'int64'?"),
+        ("shape: [4], dtype: np.int32", "did you mean 'int32'?"),
+        ("shape: [None, 4]", f"a size that may vary is null, and {NO_BATCH}"),
+        ("shape: [-1, 4]", f"a size that may vary is null, and {NO_BATCH}"),
+        ("shape: [4, '?']", f"a size that may vary is null, and {NO_BATCH}"),
+        ("shape: (4)", "a list stands in square brackets: [28, 28]"),
+        ("shape: [0, 4]", None),
+    ],
+)
+def test_of_an_input(fields: str, hint: str | None) -> None:
+    assert hints_of(f"regspec: 1\nname: net\ninputs: {{x: {{{fields}}}}}\nlayers: [Softmax]\n") == [hint]
 
 
 def many(count: int) -> str:

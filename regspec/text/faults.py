@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from regspec.text.document import IN_BRACES, Document, Location, Part
-from regspec.text.hints import field_hint, near_field
-from regspec.text.problems import Problem, did_you_mean
+from regspec.text.hints import OPEN_SIZES, choice_hint, field_hint, near_field, size_hint
+from regspec.text.problems import Problem
 
 SHOWN = 60  # characters of a value that a message shows
 UNKNOWN: Any = object()  # stands for the value of a parameter that does not exist, so that it causes no second fault
@@ -187,5 +187,9 @@ def _written(origin: Origin) -> Any:
 
 def _hint(error: Any, context: dict[str, Any]) -> str | None:
     if error["type"] == "literal_error" and isinstance(error["input"], str):
-        return did_you_mean(error["input"], str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", "))
+        choices = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+        return choice_hint(error["input"], choices)
+    field = next((each for each in reversed(error["loc"]) if isinstance(each, str)), "")
+    if field in OPEN_SIZES and error["type"] in ("int_type", "greater_than_equal", "list_type", "tuple_type"):
+        return size_hint(field, error["input"])
     return context.get("hint") if error["type"] not in _EXPECTED else None
