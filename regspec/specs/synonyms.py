@@ -122,6 +122,8 @@ def _is_number(value: Any) -> bool:
 
 def selected_hint(name: str, known: Iterable[str]) -> str | None:
     """What to write instead of a kind that nobody knows, where a rule selects layers by it."""
+    if name.casefold() in ("all", "any", "*", ".*"):
+        return "a rule without 'kinds' is for all of them: leave it out"
     if said_by(name):
         return f"it is read as {kind_of(name)}, as every other function is: select the layers by name, 'layers: …'"
     return kind_hint(name, known)
