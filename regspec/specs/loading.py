@@ -14,7 +14,7 @@ from regspec.language.fields import Frozen
 from regspec.layers import KINDS, Layer, find_kind
 from regspec.layers.layer import Placement
 from regspec.specs import synonyms
-from regspec.specs.copies import arguments_of_copies, hint_at_copies
+from regspec.specs.copies import arguments_of_copies, hint_at_copies, without_copies
 from regspec.specs.formulas import formulas_of
 from regspec.specs.items import MAX_ENTRIES, Item, items_of, name_items, refuse_size
 from regspec.specs.model import (
@@ -284,6 +284,10 @@ class _Loader:
         names = () if use.repeat is None else names_of_copies(item.name, times * len(made))
         if not copies or None in made:
             return Invalid(item.name, names)
+        if use.repeat == 0:
+            if (passed_on := without_copies(item.name, use, copies[0].body)) is None:
+                self._fault(item.origin / "repeat", "a block without copies must take one tensor, and give one")
+            return passed_on or Invalid(item.name)
         return BlockUse(item.name, item.kind, use.inputs, tuple(copies * times), use.repeat is not None)
 
     def _copy(self, item: Item, block: BlockSection, arguments: dict[str, Any]) -> Copy | None:
