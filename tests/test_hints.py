@@ -26,6 +26,7 @@ IN_LIST, OF_KERNEL = HALF.format("", ""), HALF.format("'kernel_regularizer: ", "
 SLOPE = "torch's slope is 0.01, and that of Keras's function 0.2: write {leaky_relu: 0.01}, or the slope that is meant"
 BOTH = "it has two kernels: 'depthwise_{0}' and 'pointwise_{0}'"
 NO_BATCH = "the batch is no part of the shape"
+FOR_ALL = "a rule that names none is for all of them: leave it out"
 OPERAND = "inputs are names, and a number is a field"
 INFERRED = "it is inferred from the layer's input: leave it out"
 
@@ -131,7 +132,17 @@ LAYERS: list[tuple[str, str | None]] = [
     ("RepeatVector: {repeat: 3}", "did you mean 'n'?"),
     ("GetItem: {index: 0}", "did you mean 'key'?"),
     ("Cast: long", "did you mean 'int64'?"),
+    (
+        "SeparableConv1D: {filters: 3, kernel_size: 3, l2: 0.1}",
+        "write 'depthwise_regularizer: {l2: 1e-4}'; and the same of 'pointwise_regularizer'",
+    ),
     # kinds
+    ("TimeDistributed: {layer: {nn.Linear: 3}}", "write 'Linear', or Keras's 'Dense'"),
+    ("TimeDistributed: {layer: {cat: 3}}", "did you mean 'Concatenate'?"),
+    (
+        "TimeDistributed: {layer: {TimeDistributed: {layer: Lambda}}}",
+        "code is no part of a spec: register a layer of your own",
+    ),
     ("sin", "did you mean 'Sin'?"),
     ("InstanceNorm1d", "did you mean 'GroupNormalization'?"),
     ("Model: {}", "one model inside another is a block"),
@@ -243,8 +254,9 @@ def test_of_a_section(section: str, hint: str) -> None:
         ("{kinds: [Dense], activity_regularizer: l2}", "did you mean 'activity'?"),
         ("{kinds: [FullyConnected], kernel: l2}", "did you mean 'Dense'?"),
         ("{types: [Dense], kernel: l2}", "did you mean 'kinds'?"),
-        ("{kinds: all, kernel: l2}", "a rule without 'kinds' is for all of them: leave it out"),
+        ("{kinds: all, kernel: l2}", FOR_ALL),
         ("{kinds: [nn.Linear], kernel: l2}", "write 'Linear', or Keras's 'Dense'"),
+        ("{layers: all, kernel: l2}", FOR_ALL),
         ("{layers: '*', kernel: l2}", "every name matches '.*'"),
         ("{type: Dense, kernel: l2}", "did you mean 'kinds'?"),
         ("{kind: Dense, kernel: l2}", "did you mean 'kinds'?"),
@@ -299,6 +311,8 @@ class Net(nn.Module):
         ({"modules": "zzz", "kernel_regularizer": "l2"}, "did you mean '"),
         ({"parameters": r"classifier\.fc\.wieght", "regularizer": "l2"}, "did you mean 'classifier.fc.weight'?"),
         ({"parameters": "weight", "regularizer": "l2"}, "and 'layer1.0.weight' it matches in part"),
+        ({"types": "all", "kernel_regularizer": "l2"}, FOR_ALL),
+        ({"modules": "all", "kernel_regularizer": "l2"}, FOR_ALL),
         ({"types": ["Linaer"], "kernel_regularizer": "l2"}, "did you mean 'Linear'?"),
     ],
 )

@@ -410,10 +410,9 @@ class _Loader:
             return cls.model_validate(fields)
         except ValidationError as error:
             known = [*others, *(item.alias or name for name, item in cls.model_fields.items())]
-            found = faults.problems(
-                error.errors(include_url=False), origin, subject, known, parameters=self.scope or self.parameters
-            )
-            self.problems.extend(found)
+            errors, scope = error.errors(include_url=False), self.scope or self.parameters
+            synonyms.hint_at_kinds(errors)
+            self.problems.extend(faults.problems(errors, origin, subject, known, parameters=scope))
             return None
 
     def _fault(self, origin: Origin, what: str, hint: str | None = None, *, key: bool = False) -> None:

@@ -15,6 +15,8 @@ from regspec.language.forms import at
 from regspec.text.faults import UNKNOWN
 
 MAX_PATTERN = 200
+EVERYTHING = ("all", "any", "everything")  # what people write for a rule that selects by nothing
+FOR_ALL = "a rule that names none is for all of them: leave it out"
 MORE = "more"
 MAX_REPEATS = 3  # unbounded repetitions: matching takes up to the name's length to this power
 
@@ -148,6 +150,8 @@ def pattern_hint(pattern: str, names: Sequence[str]) -> str | None:
     """The name nearest to a pattern that matches none of them whole, as a hint; None where there are no names."""
     if not names:
         return None
+    if pattern.casefold() in EVERYTHING:
+        return FOR_ALL
     inside = next((name for name in names if re.search(pattern, name)), None)
     if inside is not None:
         return f"a pattern must match a whole name, and '{inside}' it matches in part"

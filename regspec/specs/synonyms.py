@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from regspec.language.activations import ACTIVATIONS
-from regspec.layers import find_kind
+from regspec.layers import KINDS, find_kind
 from regspec.layers.layer import Layer
+from regspec.layers.nested import LayerForm
+from regspec.specs.patterns import EVERYTHING, FOR_ALL
 from regspec.specs.translating import FUNCTIONS_OF_TORCH, OF_KERAS, OF_TORCH, kind_of, said_by
 from regspec.text.problems import did_you_mean
 
@@ -79,6 +81,15 @@ def kind_hint(name: str, known: Iterable[str]) -> str | None:
     return did_you_mean(name, known) or own
 
 
+def hint_at_kinds(errors: Iterable[Any]) -> None:
+    """Puts hints at kinds into pydantic's errors about layers inside layers."""
+    for error in errors:
+        context = error.get("ctx", {})
+        if context.get("sort") == LayerForm.sort:
+            context["hint"] = kind_hint(context["name"], KINDS)
+        hint_at_kinds(context.get("errors", ()))
+
+
 def _without_module(name: str, known: Iterable[str]) -> str | None:
     """What to write instead of ``nn.Linear``, and of what is no name at all."""
     *modules, last = name.split(".")
@@ -122,8 +133,8 @@ def _is_number(value: Any) -> bool:
 
 def selected_hint(name: str, known: Iterable[str]) -> str | None:
     """What to write instead of a kind that nobody knows, where a rule selects layers by it."""
-    if name.casefold() in ("all", "any", "*", ".*"):
-        return "a rule without 'kinds' is for all of them: leave it out"
+    if name.casefold() in (*EVERYTHING, "*", ".*"):
+        return FOR_ALL
     if said_by(name):
         return f"it is read as {kind_of(name)}, as every other function is: select the layers by name, 'layers: …'"
     return kind_hint(name, known)

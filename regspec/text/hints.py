@@ -98,6 +98,7 @@ _SYNONYMS = {
 }
 
 _PENALIZED = ("kernel_regularizer", "embeddings_regularizer", "depthwise_regularizer", "kernel")
+_PENALTIES = ("weight_decay", "l1", "l2")
 _INFERRED = "it is inferred from the layer's input: leave it out"
 _DECAY = (
     "an optimizer's weight_decay of d is '{field}: {{l2: d / 2}}': its gradient is d * w, that of {{l2: c}} 2 * c * w"
@@ -193,7 +194,12 @@ def field_hint(name: str, known: Iterable[str]) -> str | None:
     wanted, text = _EXPLAINED.get(name, (("",), ""))
     field = next((each for each in wanted if each in known), None)
     if (field is not None or not wanted) and _near_synonym(name, known) is None:
-        return text.format(field=field, name=name)
+        both = (
+            "; and the same of 'pointwise_regularizer'"
+            if "pointwise_regularizer" in known and name in _PENALTIES
+            else ""
+        )
+        return text.format(field=field, name=name) + both
     whole, _, sort = name.rpartition("_")
     if whole in _WHOLE and sort in _SORTS and f"pointwise_{sort}" in known:
         return f"it has two kernels: 'depthwise_{sort}' and 'pointwise_{sort}'"
