@@ -283,6 +283,29 @@ def test_a_block_of_several_inputs_is_repeated_on_the_first() -> None:
     torch.testing.assert_close(model(x, y), x + 3 * y)
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_block_without_copies_hands_its_input_on(depth: int) -> None:
+    """By its name, too, and as the output of the model: the chain is one copy shorter."""
+    own = f"blocks: {{more: {{layers: [{{Dense: {{units: 5, activation: relu}}}}]}}}}\nparameters: {{n: {depth}}}"
+    layers = "Dense: {name: first, units: 5}\nmore: {name: rest, repeat: $n - 1}\nAdd: {inputs: [rest, first]}"
+    model, x = build(spec(f"{layers}\nmore: {{repeat: 0}}", more=own)), torch.randn(3, 5)
+    wanted = first = model.first(x)
+    for each in [] if depth == 1 else model.rest:
+        wanted = each(wanted)
+    torch.testing.assert_close(model(x), wanted + first)
+    assert len(list(model.parameters())) == 2 * depth
+
+
+@pytest.mark.parametrize(
+    "block",
+    ["{inputs: [a, b], layers: [{Add: [a, b]}]}", "{layers: [{Dense: 3}, {Dense: 3}], outputs: [dense, dense_1]}",
+     "{layers: [{Dense: 3}], outputs: {one: dense}}"],
+)  # fmt: skip
+def test_a_block_without_copies_takes_and_gives_one_tensor(block: str) -> None:
+    with pytest.raises(regspec.RegspecError, match="a block without copies must take one tensor, and give one"):
+        spec("own: {inputs: [x, x], repeat: 0}", more=f"blocks: {{own: {block}}}")
+
+
 def test_the_models_class_has_the_models_name() -> None:
     source = regspec.source(spec("net: {repeat: 2}", more="blocks: {net: {layers: [{Dense: {units: 5}}]}}"))
     assert "class NetBlock(nn.Module)" in source

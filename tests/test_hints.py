@@ -24,6 +24,10 @@ ALL = "there are l1, l2, l1_l2, orthogonal, norm, group_lasso, hoyer, spectral, 
 HALF = "an optimizer's weight_decay of d is {}{{l2: d / 2}}{}: its gradient is d * w, that of {{l2: c}} 2 * c * w"
 IN_LIST, OF_KERNEL = HALF.format("", ""), HALF.format("'kernel_regularizer: ", "'")
 SLOPE = "torch's slope is 0.01, and that of Keras's function 0.2: write {leaky_relu: 0.01}, or the slope that is meant"
+BOTH = "it has two kernels: 'depthwise_{0}' and 'pointwise_{0}'"
+NO_BATCH = "the batch is no part of the shape"
+FOR_ALL = "a rule that names none is for all of them: leave it out"
+OPERAND = "inputs are names, and a number is a field"
 INFERRED = "it is inferred from the layer's input: leave it out"
 
 SEVERAL = (
@@ -31,7 +35,7 @@ SEVERAL = (
     "'repeat: 2'"
 )
 
-LAYERS: list[tuple[str, str]] = [
+LAYERS: list[tuple[str, str | None]] = [
     # regularizers
     ("Dense: {units: 3, kernel_regularizer: l3}", ALL),
     ("Dense: {units: 3, kernel_regularizer: {l3: 1e-4}}", ALL),
@@ -99,14 +103,87 @@ LAYERS: list[tuple[str, str]] = [
     ("RNN: {cell: {LSTMCell: 3}, num_layers: 2}", SEVERAL),
     ("Dense: {units: 3, activity: l2}", "did you mean 'activity_regularizer'?"),
     ("Discretization: {num_bins: 3}", "did you mean 'bin_boundaries'?"),
+    ("DepthwiseConv1D: {kernel_size: 3, kernel_regularizer: l2}", "did you mean 'depthwise_regularizer'?"),
+    ("DepthwiseConv1D: {kernel_size: 3, regularizer: l2}", "did you mean 'depthwise_regularizer'?"),
+    ("DepthwiseConv1D: {kernel_size: 3, kernel_initializer: zeros}", "did you mean 'depthwise_initializer'?"),
+    ("DepthwiseConv1D: {kernel_size: 3, kernel_constraint: non_neg}", "did you mean 'depthwise_constraint'?"),
+    ("DepthwiseConv1D: {kernel_size: 3, l2: 0.1}", "write 'depthwise_regularizer: {l2: 1e-4}'"),
+    ("SeparableConv1D: {filters: 3, kernel_size: 3, kernel_regularizer: l2}", BOTH.format("regularizer")),
+    ("SeparableConv1D: {filters: 3, kernel_size: 3, regularizer: l2}", BOTH.format("regularizer")),
+    ("SeparableConv1D: {filters: 3, kernel_size: 3, kernel_initializer: zeros}", BOTH.format("initializer")),
+    ("SeparableConv1D: {filters: 3, kernel_size: 3, weight_constraint: non_neg}", BOTH.format("constraint")),
+    ("BatchNormalization: {kernel_regularizer: l2}", "did you mean 'gamma_regularizer'?"),
+    ("PReLU: {kernel_constraint: non_neg}", "did you mean 'alpha_constraint'?"),
+    (
+        "Embedding: {input_dim: 3, output_dim: 3, padding_idx: 0}",
+        "'mask_zero: true' masks the steps of index 0, and no other index is masked",
+    ),
+    ("Flatten: {start_dim: 1}", "Flatten keeps the batch and no other axis: leave it out, or take 'Reshape'"),
+    ("Reshape: {shape: [3, 12]}", "did you mean 'target_shape'?"),
+    ("Reshape: {target_shape: [3, None]}", f"the size that follows from the others is -1, and {NO_BATCH}"),
+    ("Hardtanh: {min_val: 0, max_val: 6}", "another range is 'Clip: {x_min: 0, x_max: 6}'"),
+    ("Activation: {activation: {hard_tanh: {max_val: 6}}}", "another range is 'Clip: {x_min: 0, x_max: 6}'"),
+    ("Clip: {min_val: 0, x_max: 6}", "did you mean 'x_min'?"),
+    (
+        "Dense: {units: 3, repeat: 3}",
+        "a block repeats: put the layer into one under 'blocks', and say 'repeat' where the block is used",
+    ),
+    ("Repeat: {axis: 1, repeat: 3}", "did you mean 'repeats'?"),
+    ("RepeatVector: {repeat: 3}", "did you mean 'n'?"),
+    ("GetItem: {index: 0}", "did you mean 'key'?"),
+    ("Cast: long", "did you mean 'int64'?"),
+    (
+        "SeparableConv1D: {filters: 3, kernel_size: 3, l2: 0.1}",
+        "write 'depthwise_regularizer: {l2: 1e-4}'; and the same of 'pointwise_regularizer'",
+    ),
     # kinds
+    ("TimeDistributed: {layer: {nn.Linear: 3}}", "write 'Linear', or Keras's 'Dense'"),
+    ("TimeDistributed: {layer: {cat: 3}}", "did you mean 'Concatenate'?"),
+    (
+        "TimeDistributed: {layer: {TimeDistributed: {layer: Lambda}}}",
+        "code is no part of a spec: register a layer of your own",
+    ),
     ("sin", "did you mean 'Sin'?"),
     ("InstanceNorm1d", "did you mean 'GroupNormalization'?"),
     ("Model: {}", "one model inside another is a block"),
     ("TextVectorization", "words are no tensors: turn them into numbers where the data is prepared"),
     ("Hashing: {num_bins: 3}", "words are no tensors: turn them into numbers where the data is prepared"),
     ("Lambda", "code is no part of a spec: register a layer of your own"),
+    ("Lambda: x * 2", "code is no part of a spec: register a layer of your own"),
+    ("Desne: 4", "did you mean 'Dense'?"),
+    ("LocalResponseNorm: 5", "a kind of your own is known after 'regspec --import MODULE'"),
+    ("PixelShuffle: 2", "did you mean 'DepthToSpace'?"),
+    ("View: [4, 4]", "did you mean 'Reshape'?"),
+    ("Unsqueeze: 1", "did you mean 'ExpandDims'?"),
+    ("MultiheadAttention: 4", "did you mean 'MultiHeadAttention'?"),
+    ("cat: [x, x]", "did you mean 'Concatenate'?"),
+    ("Concat: [x, x]", "did you mean 'Concatenate'?"),
+    ("Sequential: [Dense: 3]", "one model inside another is a block"),
+    ("Dense units: 3", "write '- Dense: {units: 10}', with a colon and a space"),
+    ("nn.Linear: {out_features: 12}", "write 'Linear', or Keras's 'Dense'"),
+    ("torch.nn.Linear", "write 'Linear', or Keras's 'Dense'"),
+    ("torch.nn.Linear: 4", "write 'Linear', or Keras's 'Dense'"),
+    ("nn.ReLU", "write 'ReLU'"),
+    ("nn.GELU: {}", "write 'GELU'"),
+    ("keras.layers.Dense: 4", "write 'Dense'"),
+    ("tf.keras.layers.MaxPool2D: 2", "write 'MaxPool2D', or Keras's 'MaxPooling2D'"),
+    ("torch.cat: [x, x]", "did you mean 'Concatenate'?"),
+    # numbers among inputs
+    ("Multiply: [x, 0.5]", f"{OPERAND}: write 'Multiply: {{inputs: x, x2: 0.5}}'"),
+    ("Multiply: {inputs: [x, 0.5]}", f"{OPERAND}: write 'Multiply: {{inputs: x, x2: 0.5}}'"),
+    ("Subtract: [1, x]", f"{OPERAND}: write 'Subtract: {{x1: 1, inputs: x}}'"),
+    ("Divide: [x, $width]", f"{OPERAND}: write 'Divide: {{inputs: x, x2: 4}}'"),
+    ("Multiply: {inputs: 0.5}", "write 'Multiply: {x2: 0.5}'"),
+    ("Power: 2", "write 'Power: {x2: 2}'"),
     # references
+    ("Dense: {units: width}", "did you mean '$width'?"),
+    ("Dense: {units: width * 2}", "did you mean '$width * 2'?"),
+    ("Dense: {units: widht}", None),
+    ("Dense: width", "did you mean '$width'?"),
+    ("Dense: {units: 3, kernel_regularizer: {l2: width}}", "did you mean '$width'?"),
+    ("Dense: {units: 3, kernel_regularizer: width}", "did you mean '$width'?"),
+    ("Conv1D: {filters: 3, kernel_size: [width]}", "did you mean '$width'?"),
+    ("TimeDistributed: {Dense: width}", "did you mean '$width'?"),
     ('Dense: {units: "${width}"}', "write $width, without braces"),
     ("Dense: {units: ${width}}", "a parameter is written $width, without braces"),
     ('Dense: {units: "${parameters.width}"}', "write $width, without braces"),
@@ -125,7 +202,7 @@ def hints_of(text: str) -> list[str | None]:
 
 
 @pytest.mark.parametrize(("layer", "hint"), LAYERS, ids=[layer for layer, _ in LAYERS])
-def test_in_a_layer(layer: str, hint: str) -> None:
+def test_in_a_layer(layer: str, hint: str | None) -> None:
     assert hints_of(f"{HEAD}layers:\n  - {layer}\n")[0] == hint
 
 
@@ -177,6 +254,10 @@ def test_of_a_section(section: str, hint: str) -> None:
         ("{kinds: [Dense], activity_regularizer: l2}", "did you mean 'activity'?"),
         ("{kinds: [FullyConnected], kernel: l2}", "did you mean 'Dense'?"),
         ("{types: [Dense], kernel: l2}", "did you mean 'kinds'?"),
+        ("{kinds: all, kernel: l2}", FOR_ALL),
+        ("{kinds: [nn.Linear], kernel: l2}", "write 'Linear', or Keras's 'Dense'"),
+        ("{layers: all, kernel: l2}", FOR_ALL),
+        ("{layers: '*', kernel: l2}", "every name matches '.*'"),
         ("{type: Dense, kernel: l2}", "did you mean 'kinds'?"),
         ("{kind: Dense, kernel: l2}", "did you mean 'kinds'?"),
         ("{modules: hidden, kernel: l2}", "did you mean 'layers'?"),
@@ -230,6 +311,8 @@ class Net(nn.Module):
         ({"modules": "zzz", "kernel_regularizer": "l2"}, "did you mean '"),
         ({"parameters": r"classifier\.fc\.wieght", "regularizer": "l2"}, "did you mean 'classifier.fc.weight'?"),
         ({"parameters": "weight", "regularizer": "l2"}, "and 'layer1.0.weight' it matches in part"),
+        ({"types": "all", "kernel_regularizer": "l2"}, FOR_ALL),
+        ({"modules": "all", "kernel_regularizer": "l2"}, FOR_ALL),
         ({"types": ["Linaer"], "kernel_regularizer": "l2"}, "did you mean 'Linear'?"),
     ],
 )
@@ -254,6 +337,27 @@ def test_of_a_field_of_a_rule_for_a_module(rule: dict[str, object], hint: str) -
     with pytest.raises(regspec.RegspecError, match="has no field") as caught:
         regspec.regularize(Net(), [rule])
     assert hint in [problem.hint for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ("shape: [4], dtype: long", "did you mean 'int64'?"),
+        ("shape: [4], dtype: int", "did you mean 'int64'?"),
+        ("shape: [4], dtype: float", "did you mean 'float32'?"),
+        ("shape: [4], dtype: double", "did you mean 'float64'?"),
+        ("shape: [4], dtype: half", "did you mean 'float16'?"),
+        ("shape: [4], dtype: torch.long", "did you mean 'int64'?"),
+        ("shape: [4], dtype: np.int32", "did you mean 'int32'?"),
+        ("shape: [None, 4]", f"a size that may vary is null, and {NO_BATCH}"),
+        ("shape: [-1, 4]", f"a size that may vary is null, and {NO_BATCH}"),
+        ("shape: [4, '?']", f"a size that may vary is null, and {NO_BATCH}"),
+        ("shape: (4)", "a list stands in square brackets: [28, 28]"),
+        ("shape: [0, 4]", None),
+    ],
+)
+def test_of_an_input(fields: str, hint: str | None) -> None:
+    assert hints_of(f"regspec: 1\nname: net\ninputs: {{x: {{{fields}}}}}\nlayers: [Softmax]\n") == [hint]
 
 
 def many(count: int) -> str:

@@ -14,6 +14,7 @@ from regspec.code.shapes import ShapeError, Symbol
 from regspec.graph import readings
 from regspec.graph.again import calls_what_is_made_for_others, check_block_again, shapes_of
 from regspec.graph.masks import masked_by
+from regspec.graph.naming import name_hint, output_hint
 from regspec.graph.network import BlockNode, Graph, LayerNode, block_in_place, inside, layer_in_place
 from regspec.graph.readings import Reading
 from regspec.graph.resolved import ResolvedLayers
@@ -390,7 +391,7 @@ class _Resolver:
             if name in scope.names:
                 self._fault(origin, f"'{name}' is declared below; a layer takes what stands above it")
             elif name or scope.last:  # without layers there is no name, which is reported already
-                hint = did_you_mean(name, scope.tensors) or scope.sees
+                hint = name_hint(name, scope.tensors, scope.nodes) or scope.sees
                 self._fault(origin, f"no layer or input is called '{name}'", hint)
             return None
         scope.used.add(name)
@@ -400,8 +401,8 @@ class _Resolver:
         if not output:
             return next(iter(outputs.values()))
         if output not in outputs:
-            known = ", ".join(f"{name}.{each}" for each in outputs)
-            self._fault(origin, f"'{name}' has no output '{output}'", f"it has {known}")
+            hint = output_hint(name, output, scope.tensors, scope.nodes)
+            self._fault(origin, f"'{name}' has no output '{output}'", hint)
             return None
         return outputs[output]
 

@@ -24,7 +24,7 @@ from regspec.runtime.penalties.attaching import attach, detach
 from regspec.runtime.penalties.readings import Reading
 from regspec.runtime.penalties.weights import computed_in
 from regspec.specs import loading
-from regspec.specs.patterns import pattern_hint
+from regspec.specs.patterns import EVERYTHING, FOR_ALL, pattern_hint
 from regspec.specs.rules import ModuleRule, RulesFile
 from regspec.text.document import Document, document_of
 from regspec.text.problems import Problem, RegspecError, did_you_mean
@@ -333,7 +333,8 @@ def _nothing(text: Document, index: int, rule: ModuleRule, module: nn.Module) ->
         hint = pattern_hint(rule.parameters, [name for name, _ in module.named_parameters()])
     elif rule.types is not None:
         names = {type(part).__name__ for part in module.modules()}
-        hint = did_you_mean(rule.types[0], names) or f"there are {', '.join(sorted(names))}"
+        near = FOR_ALL if {*rule.types} & {*EVERYTHING} else did_you_mean(next(iter(rule.types), ""), names)
+        hint = near or f"there are {', '.join(sorted(names))}"
     else:
         hint = pattern_hint(rule.modules or "", [name for name, _ in module.named_modules() if name])
     return _problem(text, index, "this rule matches nothing", hint or "'optional: true' allows that")

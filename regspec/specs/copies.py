@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from regspec.layers import find_kind
+from regspec.specs.model import Body, LayerUse
+from regspec.specs.parameters import written
 from regspec.specs.sections import UseEntry
 from regspec.text.faults import Origin
 from regspec.text.problems import Problem
@@ -28,3 +31,20 @@ def arguments_of_copies(
     return [
         {**arguments, **dict(zip(use.repeat, each, strict=True))} for each in zip(*use.repeat.values(), strict=True)
     ]
+
+
+def without_copies(name: str, use: UseEntry, body: Body) -> LayerUse | None:
+    """What stands for a block that is repeated no time: what hands its input on; None for one of several tensors."""
+    identity = find_kind("Identity")
+    is_single = body.outputs is None or isinstance(body.outputs, str) or len(body.outputs) == 1
+    if identity is None or len(body.inputs) != 1 or not is_single or isinstance(body.outputs, Mapping):
+        return None
+    return LayerUse(name, identity(), use.inputs)
+
+
+def hint_at_copies(use: UseEntry, arguments: Mapping[str, Any]) -> str | None:
+    """What to write where a repeated block has faults, and a list that may be meant for its copies."""
+    if not isinstance(use.repeat, int):
+        return None
+    listed = [f"{name}: {written(each)}" for name, each in arguments.items() if isinstance(each, list)]
+    return f"a value for each copy is written 'repeat: {{{', '.join(listed)}}}'" if listed else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -46,6 +46,11 @@ class Item:
         return [self.name, *(f"{self.name}_{index + 1}" for index in range(self.copies))]
 
     @property
+    def callable_names(self) -> list[str]:
+        """The names that it was given, by which a further call may name it: of a repeated block those of its copies."""
+        return [] if "name" not in self.fields else self.names()[1:] or [self.name]
+
+    @property
     def stem(self) -> str:
         """What its name is made from."""
         called = self.fields.get("layer") if self.kind == "call" else self.kind
@@ -59,11 +64,13 @@ def items_of(
     problems: Problems,
     main_of: Callable[[str], str | None],
     notes: list[Problem],
+    blocks: Container[str] = (),
 ) -> list[Item]:
     """The entries of a list of layers; one that can't be read is reported, and left out.
 
     ``main_of`` gives the field of a kind or a block that a value stands for: ``Dropout: 0.5``. ``notes`` get what is
-    read otherwise than it is written.
+    read otherwise than it is written. An entry may have a kind that nobody knows, with
+    whatever fields.
     """
     items = []
     for index, written in enumerate(layers):
@@ -82,10 +89,18 @@ def items_of(
         is_faulty = False
         if fields is UNKNOWN:
             fields, is_faulty = {}, True
+        elif cls is None and kind != "call" and kind not in blocks:
+            fields = fields if isinstance(fields, dict) else {"inputs": fields} if are_names(fields) else {}
         elif not isinstance(fields, dict):
             what = f"{kind} takes a mapping of its fields, but is {faults.shown(fields)}"
-            problems.append(here.problem(what, None if kind.isidentifier() else synonyms.COLON))
+            problems.append(here.problem(what, None if cls is None else synonyms.operand_hint(cls, fields)))
             fields, is_faulty = {}, True
+        elif cls is not None and (hint := synonyms.operand_hint(cls, names := fields.get("inputs"))):
+            place = here / "inputs"
+            if isinstance(names, list):
+                place = place / next(index for index, each in enumerate(names) if not isinstance(each, str))
+            problems.append(place.problem(f"an input of {kind} must be a name", hint))
+            is_faulty = True
         name = fields.get("name")
         items.append(Item(kind, fields, name if isinstance(name, str) else "", here, is_faulty))
     return items

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from regspec.language.fields import Frozen
 from regspec.layers import KINDS, Layer, find_kind
 from regspec.layers.layer import Placement
 from regspec.specs import synonyms
-from regspec.specs.copies import arguments_of_copies
+from regspec.specs.copies import arguments_of_copies, hint_at_copies, without_copies
 from regspec.specs.formulas import formulas_of
 from regspec.specs.items import MAX_ENTRIES, Item, items_of, name_items, refuse_size
 from regspec.specs.model import (
@@ -84,6 +84,7 @@ class _Loader:
     blocks: Mapping[str, BlockSection] = field(default_factory=dict)
     faulty_blocks: set[str] = field(default_factory=set)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    scope: Mapping[str, Any] = field(default_factory=dict)  # the parameters that the current entry may refer to
     search: Mapping[str, Search] = field(default_factory=dict)
     bodies: dict[tuple[str, str], Body | None] = field(default_factory=dict)  # by block and arguments
     unfolding: list[str] = field(default_factory=list)  # the blocks around the current entry
@@ -168,7 +169,7 @@ class _Loader:
             return _adapter(name).validate_python(value)
         except ValidationError as error:
             errors = [{**each, "loc": (name, *each["loc"])} for each in error.errors(include_url=False)]
-        self.problems.extend(faults.problems(errors, top, "the spec", _known(name)))
+        self.problems.extend(faults.problems(errors, top, "the spec", _known(name), parameters=self.parameters))
         faulty = {location[1] for each in errors if isinstance(location := each["loc"], tuple) and len(location) > 1}
         if isinstance(value, dict):
             rest: Any = {key: item for key, item in value.items() if key not in faulty}
@@ -201,9 +202,13 @@ class _Loader:
         **more: Any,
     ) -> Body:
         """The entries of a list of layers; ``origin`` is the mapping that holds it."""
-        items = items_of(layers, parameters, origin / "layers", self.problems, self._main_of, self.notes)
+        blocks = {*self.blocks, *self.faulty_blocks}
+        items = items_of(layers, parameters, origin / "layers", self.problems, self._main_of, self.notes, blocks)
         name_items(items, set(inputs), self.problems)
-        entries = tuple(self._entry(item) for item in items)
+        given = {name for item in items for name in item.callable_names}
+        around, self.scope = self.scope, parameters
+        entries = tuple(self._entry(item, given) for item in items)
+        self.scope = around
         return Body(inputs, entries, outputs, origin=origin, origins=tuple(item.origin for item in items), **more)
 
     def _main_of(self, kind: str) -> str | None:
@@ -216,7 +221,8 @@ class _Loader:
         cls = find_kind(kind)
         return None if cls is None else cls.main
 
-    def _entry(self, item: Item) -> Entry:
+    def _entry(self, item: Item, names: Container[str]) -> Entry:
+        """An entry as it is read, beside those that are given some names."""
         self.count += 1
         if self.count > MAX_ENTRIES:
             refuse_size(item, self.problems)
@@ -228,7 +234,8 @@ class _Loader:
             return self._use(item)
         cls = find_kind(item.kind)
         if cls is None:
-            hint = synonyms.kind_hint(item.kind, [*KINDS, *self.blocks, "call"])
+            hint = synonyms.call_hint(item.fields, item.kind) if item.kind in names else None
+            hint = hint or synonyms.kind_hint(item.kind, [*KINDS, *self.blocks, "call"])
             self._fault(item.origin, f"no kind of layer or block is called '{item.kind}'", hint, key=True)
             return Invalid(item.name)
         fields, rest = _split(item.fields, Placement)
@@ -264,7 +271,11 @@ class _Loader:
             return Invalid(item.name)
         if use is None:
             return Invalid(item.name)
+        before = len(self.problems)
         made = [self._copy(item, block, own) for own in arguments_of_copies(use, arguments, item.origin, self.problems)]
+        hint = hint_at_copies(use, {name: each for name, each in arguments.items() if name in block.parameters})
+        for index, problem in enumerate(self.problems[before:], before):
+            self.problems[index] = replace(problem, hint=problem.hint or hint)
         copies = [copy for copy in made if copy is not None]
         times = use.repeat if isinstance(use.repeat, int) else 1
         self.count += times * sum(size_of(copy.body) for copy in copies)
@@ -273,6 +284,10 @@ class _Loader:
         names = () if use.repeat is None else names_of_copies(item.name, times * len(made))
         if not copies or None in made:
             return Invalid(item.name, names)
+        if use.repeat == 0:
+            if (passed_on := without_copies(item.name, use, copies[0].body)) is None:
+                self._fault(item.origin / "repeat", "a block without copies must take one tensor, and give one")
+            return passed_on or Invalid(item.name)
         return BlockUse(item.name, item.kind, use.inputs, tuple(copies * times), use.repeat is not None)
 
     def _copy(self, item: Item, block: BlockSection, arguments: dict[str, Any]) -> Copy | None:
@@ -395,7 +410,9 @@ class _Loader:
             return cls.model_validate(fields)
         except ValidationError as error:
             known = [*others, *(item.alias or name for name, item in cls.model_fields.items())]
-            self.problems.extend(faults.problems(error.errors(include_url=False), origin, subject, known))
+            errors, scope = error.errors(include_url=False), self.scope or self.parameters
+            synonyms.hint_at_kinds(errors)
+            self.problems.extend(faults.problems(errors, origin, subject, known, parameters=scope))
             return None
 
     def _fault(self, origin: Origin, what: str, hint: str | None = None, *, key: bool = False) -> None:

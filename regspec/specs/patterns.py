@@ -8,10 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from regspec.language.forms import at
+from regspec.text.faults import UNKNOWN
+
 MAX_PATTERN = 200
+EVERYTHING = ("all", "any", "everything")  # what people write for a rule that selects by nothing
+FOR_ALL = "a rule that names none is for all of them: leave it out"
 MORE = "more"
 MAX_REPEATS = 3  # unbounded repetitions: matching takes up to the name's length to this power
 
@@ -29,13 +34,16 @@ _TOKEN = re.compile(
 
 
 def _checked(value: Any) -> Any:
-    """The regular expression, if it is one, and quick."""
+    """The regular expression, if it is one, and quick; of a list the one that matches what any of them does."""
+    if isinstance(value, (list, tuple)):
+        return _any_of(value)
     if not isinstance(value, str):
         return value
     try:
         is_quick = len(value) <= MAX_PATTERN and re.compile(value) is not None and _repeats(value) <= MAX_REPEATS
     except (re.error, OverflowError, RecursionError) as error:
-        raise PydanticCustomError("pattern", "is no regular expression: {why}", {"why": str(error)}) from None
+        context = {"why": str(error), "hint": "every name matches '.*'" if value == "*" else None}
+        raise PydanticCustomError("pattern", "is no regular expression: {why}", context) from None
     if is_quick:
         return value
     raise PydanticCustomError(
@@ -44,6 +52,23 @@ def _checked(value: Any) -> Any:
         "none of them of a choice or of a repetition, and no look-around",
         {"length": MAX_PATTERN, "repeats": MAX_REPEATS},
     )
+
+
+def _any_of(patterns: Sequence[Any]) -> str:
+    """The expression that matches what one of several does. Raises a pydantic error at one that is none."""
+    if any(each is UNKNOWN for each in patterns):
+        return ""  # what stands there is reported
+    if not patterns:
+        raise PydanticCustomError("pattern", "must have at least 1 items, but has 0")
+    for index, each in enumerate(patterns):
+        with at(index):
+            if not isinstance(each, str):
+                raise PydanticCustomError("form", "must be a text", {"received": each})
+            _checked(each)
+    try:
+        return re.compile("|".join(patterns)).pattern
+    except re.error as error:  # flags and names of groups are those of the whole
+        raise PydanticCustomError("pattern", "is no regular expression: {why}", {"why": str(error)}) from None
 
 
 @dataclass
@@ -110,7 +135,14 @@ def _most(quantifier: str) -> float:
 
 
 Pattern = Annotated[
-    str, BeforeValidator(_checked), Field(description="A regular expression that the whole name must match.")
+    str,
+    BeforeValidator(_checked),
+    WithJsonSchema(
+        {
+            "description": "A regular expression that the whole name must match, or a list of which one must.",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+        }
+    ),
 ]
 
 
@@ -118,6 +150,8 @@ def pattern_hint(pattern: str, names: Sequence[str]) -> str | None:
     """The name nearest to a pattern that matches none of them whole, as a hint; None where there are no names."""
     if not names:
         return None
+    if pattern.casefold() in EVERYTHING:
+        return FOR_ALL
     inside = next((name for name in names if re.search(pattern, name)), None)
     if inside is not None:
         return f"a pattern must match a whole name, and '{inside}' it matches in part"

@@ -20,6 +20,7 @@ from regspec.code.shapes import DataFormat, Dtype, Precision
 from regspec.language.fields import (
     MAX_NAME,
     MAX_SIZE,
+    Count,
     Frozen,
     Meanings,
     Name,
@@ -28,7 +29,6 @@ from regspec.language.fields import (
     NamesIfAny,
     Sequence,
     Shape,
-    Size,
     check_meanings,
 )
 from regspec.language.regularizers import Reduction
@@ -173,12 +173,12 @@ if TYPE_CHECKING:
     Repeat = int | dict[str, list[Any]]
 else:
     Repeat = Annotated[
-        Size,
+        Count,
         WrapValidator(_number_or_values),
         WithJsonSchema(
             {
                 "anyOf": [
-                    {"type": "integer", "minimum": 1, "maximum": MAX_SIZE},
+                    {"type": "integer", "minimum": 0, "maximum": MAX_SIZE},
                     {
                         "type": "object",
                         "additionalProperties": {"type": "array", "minItems": 1},
@@ -197,8 +197,8 @@ class UseEntry(Frozen):
     inputs: Names | None = Field(None, description="What it is called on; the layer before when absent.")
     repeat: Repeat | None = Field(
         None,
-        description="How many copies follow each other, name_1, name_2, …; or a parameter's value in each: "
-        "{dilation: [1, 2, 4]}.",
+        description="How many copies follow each other, name_1, name_2, …; none for 0, whose input goes on; or a "
+        "parameter's value in each: {dilation: [1, 2, 4]}.",
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from regspec.text.document import IN_BRACES, Document, Location, Part
-from regspec.text.hints import field_hint, near_field
-from regspec.text.problems import Problem, did_you_mean
+from regspec.text.hints import OPEN_SIZES, choice_hint, field_hint, near_field, size_hint
+from regspec.text.problems import Problem
 
 SHOWN = 60  # characters of a value that a message shows
 UNKNOWN: Any = object()  # stands for the value of a parameter that does not exist, so that it causes no second fault
@@ -50,10 +51,12 @@ def problems(
     subject: str,
     known: Iterable[str] = (),
     parts: Mapping[str, Part] | None = None,
+    parameters: Container[str] = (),
 ) -> Iterator[Problem]:
     """The problems of a ValidationError's ``errors()``; ``subject`` is what was validated, ``known`` its fields.
 
-    ``parts`` are where fields stand in the text at the origin, if they stand in one.
+    ``parts`` are where fields stand in the text at the origin, if they stand in one; ``parameters`` those that it may
+    refer to.
     """
     errors = [error for error in errors if error["input"] is not UNKNOWN]
     is_cut = any(error.get("ctx", {}).get("hint") == IN_BRACES for error in errors)
@@ -77,7 +80,7 @@ def problems(
             name, fields = f"'{context['name']}'", context["fields"]
             if "named" in context:  # as Keras serializes it: its name stands beside its fields
                 here = replace(here, name=_inside(origin, (*location, *context["named"])).location)
-            yield from problems(context["errors"], here, name, fields, context.get("parts"))
+            yield from problems(context["errors"], here, name, fields, context.get("parts"), parameters)
         elif kind in ("missing", "extra_forbidden"):
             *owner, field = location
             whose = _field(tuple(owner)) or subject
@@ -88,10 +91,12 @@ def problems(
                 yield here.problem(f"{whose} has no field '{field}'", hint, key=part is None, part=part)
         elif kind == "unknown_name":
             what = error["msg"].replace("names", f"{_field(location)} of {subject} names", 1)
-            yield here.problem(what, context["hint"], key=context["at"][-1:] not in ((), ("class_name",)), part=part)
+            hint = _as_reference(error["input"], here, parameters) or context["hint"]
+            yield here.problem(what, hint, key=context["at"][-1:] not in ((), ("class_name",)), part=part)
         else:
             field = "a name" if is_key else f"{_field(location)} of {subject}" if location else subject
-            what, hint = f"{field} {_expected(kind, context, error)}", _hint(error, context)
+            what = f"{field} {_expected(kind, context, error)}"
+            hint = _as_reference(error["input"], here, parameters) or _hint(error, context)
             yield here.problem(what, hint, key=is_key, part=part)
 
 
@@ -157,7 +162,34 @@ def _expected(kind: str, context: dict[str, Any], error: Any) -> str:
     return str(error["msg"])
 
 
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_ARITHMETIC = re.compile(r"[\w\s.+*/%()-]+")
+
+
+def _as_reference(value: Any, origin: Origin, parameters: Container[str]) -> str | None:
+    """The hint at a reference, where a text says the names of parameters without their dollars."""
+    words = _WORD.findall(value) if isinstance(value, str) and _ARITHMETIC.fullmatch(value) else []
+    if not words or not all(word in parameters for word in words) or "$" in str(_written(origin)):
+        return None
+    return f"did you mean '{_WORD.sub(lambda word: f'${word[0]}', str(value))}'?"
+
+
+def _written(origin: Origin) -> Any:
+    """What the document has at a place, as far as it has that."""
+    value = origin.document.data
+    for step in origin.location:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            break
+    return value if isinstance(value, str) else ""
+
+
 def _hint(error: Any, context: dict[str, Any]) -> str | None:
     if error["type"] == "literal_error" and isinstance(error["input"], str):
-        return did_you_mean(error["input"], str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", "))
+        choices = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+        return choice_hint(error["input"], choices)
+    field = next((each for each in reversed(error["loc"]) if isinstance(each, str)), "")
+    if field in OPEN_SIZES and error["type"] in ("int_type", "greater_than_equal", "list_type", "tuple_type"):
+        return size_hint(field, error["input"])
     return context.get("hint") if error["type"] not in _EXPECTED else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from regspec.text.problems import nearest
+from regspec.text.problems import did_you_mean, nearest
 
 # What PyTorch and others call a field, and what it is here: it means the same, wherever a kind has the one and not the
 # other, and is read.
@@ -25,13 +26,17 @@ FIELDS = {
     "equation": "subscripts",
     "subscripts": "equation",
 }
+_SORTS = ("regularizer", "initializer", "constraint")
+_WHOLE = ("kernel", "weight", "weights", "")  # what others call the weight of a layer, before what is said of it
+_MAIN = ("kernel", "depthwise", "embeddings", "gamma", "alpha")  # and the names that it has here
 # What may be meant by it else, or by another name.
 _SYNONYMS = {
+    **{f"{whole}_{sort}".strip("_"): tuple(f"{main}_{sort}" for main in _MAIN) for whole in _WHOLE for sort in _SORTS},
     **dict.fromkeys(("act", "nonlinearity", "activation_function", "activation_fn"), ("activation",)),
     **dict.fromkeys(("with_bias", "has_bias"), ("use_bias",)),
     **dict.fromkeys(("channels", "n_filters", "num_filters"), ("filters", "units")),
     **dict.fromkeys(("n_units", "num_units", "output_size"), ("units", "filters")),
-    **dict.fromkeys(("size", "window", "window_size"), ("kernel_size", "pool_size")),
+    **dict.fromkeys(("window", "window_size"), ("kernel_size", "pool_size")),
     "kernel": ("kernel_size", "pool_size", "kernel_regularizer"),
     **dict.fromkeys(("prob", "drop_prob", "dropout_rate", "keep_prob"), ("rate", "dropout")),
     **dict.fromkeys(("vocab_size", "n_tokens"), ("input_dim",)),
@@ -67,23 +72,23 @@ _SYNONYMS = {
     **dict.fromkeys(("std", "sigma", "standard_deviation"), ("stddev",)),
     **dict.fromkeys(("a", "low", "minimum"), ("minval", "min_value")),
     **dict.fromkeys(("b", "high", "maximum"), ("maxval", "max_value")),
-    "min": ("min_value", "minval", "low"),
-    "max": ("max_value", "maxval", "high"),
+    **dict.fromkeys(("min", "min_val"), ("min_value", "minval", "low", "x_min")),
+    **dict.fromkeys(("max", "max_val"), ("max_value", "maxval", "high", "x_max")),
     "dim": ("axis", "dims"),
     "num_bins": ("bin_boundaries",),
+    **dict.fromkeys(("index", "indices", "slice"), ("key",)),
+    "shape": ("target_shape",),
+    "size": ("kernel_size", "pool_size", "target_shape"),
+    "repeat": ("repeats", "n"),
     "frozen": ("trainable",),
     "requires_grad": ("trainable",),
-    "regularizer": ("kernel_regularizer", "embeddings_regularizer", "activity_regularizer"),
-    "regularization": ("kernel_regularizer", "embeddings_regularizer", "activity_regularizer"),
-    "weight_regularizer": ("kernel_regularizer", "embeddings_regularizer"),
-    "weights_regularizer": ("kernel_regularizer", "embeddings_regularizer"),
+    **dict.fromkeys(
+        ("regularizer", "regularization"), (*(f"{main}_regularizer" for main in _MAIN), "activity_regularizer")
+    ),
     "output_regularizer": ("activity_regularizer",),
     "activation_regularizer": ("activity_regularizer",),
-    "initializer": ("kernel_initializer", "embeddings_initializer"),
-    "init": ("kernel_initializer", "embeddings_initializer"),
-    "weight_initializer": ("kernel_initializer", "embeddings_initializer"),
-    "constraint": ("kernel_constraint", "embeddings_constraint"),
-    "kernel_regularizer": ("kernel",),
+    "init": tuple(f"{main}_initializer" for main in _MAIN),
+    "kernel_regularizer": ("kernel", *(f"{main}_regularizer" for main in _MAIN)),
     "bias_regularizer": ("bias",),
     "activity_regularizer": ("activity",),
     **dict.fromkeys(("learning_rate", "learningrate"), ("lr",)),
@@ -92,16 +97,18 @@ _SYNONYMS = {
     **dict.fromkeys(("file", "source", "data"), ("train",)),
 }
 
+_PENALIZED = ("kernel_regularizer", "embeddings_regularizer", "depthwise_regularizer", "kernel")
+_PENALTIES = ("weight_decay", "l1", "l2")
 _INFERRED = "it is inferred from the layer's input: leave it out"
 _DECAY = (
     "an optimizer's weight_decay of d is '{field}: {{l2: d / 2}}': its gradient is d * w, that of {{l2: c}} 2 * c * w"
 )
-# Fields of others that no field here stands for: what to write, where the layer has the field that is named first.
+# Fields of others that no field here stands for: what to write, where the layer has one of some fields, or anywhere.
 _EXPLAINED: dict[str, tuple[tuple[str, ...], str]] = {
-    "weight_decay": (("kernel_regularizer", "embeddings_regularizer", "kernel"), _DECAY),
+    "weight_decay": (_PENALIZED, _DECAY),
     **dict.fromkeys(
         ("l1", "l2"),
-        (("kernel_regularizer", "embeddings_regularizer", "kernel"), "write '{field}: {{{name}: 1e-4}}'"),
+        (_PENALIZED, "write '{field}: {{{name}: 1e-4}}'"),
     ),
     **dict.fromkeys(
         ("initial_state", "initial_states", "state", "h0", "hx"),
@@ -119,6 +126,16 @@ _EXPLAINED: dict[str, tuple[tuple[str, ...], str]] = {
         ("return_sequences",),
         "write the layers one after the other, all but the last with 'return_sequences: true', or a block of one with "
         "'repeat: 2'",
+    ),
+    "padding_idx": (("mask_zero",), "'mask_zero: true' masks the steps of index 0, and no other index is masked"),
+    **dict.fromkeys(
+        ("start_dim", "end_dim"),
+        (("name", "trainable"), "Flatten keeps the batch and no other axis: leave it out, or take 'Reshape'"),
+    ),
+    **dict.fromkeys(("min_val", "max_val"), ((), "another range is 'Clip: {{x_min: 0, x_max: 6}}'")),
+    "repeat": (
+        ("name", "trainable"),
+        "a block repeats: put the layer into one under 'blocks', and say 'repeat' where the block is used",
     ),
     "batch_first": (("name", "trainable"), "a batch comes first here: leave it out"),
     "bidirectional": (("return_sequences",), "wrap it: 'Bidirectional: {{layer: {{…}}}}'"),
@@ -174,10 +191,18 @@ def section_hint(name: str, known: Iterable[str]) -> str | None:
 def field_hint(name: str, known: Iterable[str]) -> str | None:
     """What to write instead of a field that is not among the known ones; None where nothing is near."""
     known = [*known]
-    wanted, text = _EXPLAINED.get(name, ((), ""))
+    wanted, text = _EXPLAINED.get(name, (("",), ""))
     field = next((each for each in wanted if each in known), None)
-    if field is not None and _near_synonym(name, known) is None:
-        return text.format(field=field, name=name)
+    if (field is not None or not wanted) and _near_synonym(name, known) is None:
+        both = (
+            "; and the same of 'pointwise_regularizer'"
+            if "pointwise_regularizer" in known and name in _PENALTIES
+            else ""
+        )
+        return text.format(field=field, name=name) + both
+    whole, _, sort = name.rpartition("_")
+    if whole in _WHOLE and sort in _SORTS and f"pointwise_{sort}" in known:
+        return f"it has two kernels: 'depthwise_{sort}' and 'pointwise_{sort}'"
     near = near_field(name, known)
     inner = next((each for each in _INNER if each in known), None)
     if near is None and inner is not None and name[:1].isupper():
@@ -186,6 +211,40 @@ def field_hint(name: str, known: Iterable[str]) -> str | None:
 
 
 _INNER = ("layer", "cell")  # fields that hold a kind, whose name begins with a capital
+
+
+_TYPES = {
+    **dict.fromkeys(("long", "int", "integer"), "int64"),
+    **dict.fromkeys(("float", "single", "fp32"), "float32"),
+    **dict.fromkeys(("double", "fp64"), "float64"),
+    **dict.fromkeys(("half", "fp16"), "float16"),
+    "bf16": "bfloat16",
+    "short": "int16",
+    "char": "int8",
+    "byte": "uint8",
+}
+
+
+def choice_hint(value: str, choices: Iterable[str]) -> str | None:
+    """What to write instead of a word that is none of the choices: a type of numbers by its name here."""
+    choices = [*choices]
+    own = _TYPES.get(value.rpartition(".")[2].casefold())  # torch.long too
+    return f"did you mean '{own}'?" if own in choices else did_you_mean(value, choices)
+
+
+def size_hint(field: str, value: Any) -> str | None:
+    """What to write instead of a size that others leave open."""
+    if isinstance(value, str) and value.startswith("("):
+        return "a list stands in square brackets: [28, 28]"
+    if value not in (None, -1, "None", "none", "~", "?", "-1"):
+        return None
+    return OPEN_SIZES.get(field)
+
+
+OPEN_SIZES = {
+    "shape": "a size that may vary is null, and the batch is no part of the shape",
+    "target_shape": "the size that follows from the others is -1, and the batch is no part of the shape",
+}
 
 
 def _near_synonym(field: str, known: list[str]) -> str | None:
