@@ -108,7 +108,7 @@ def load_data(
     if len(stored) == 1:
         rows = division(goals[0], source, seed, fold, groups)
     made = _with_inputs(stored, rows[0])
-    targets = tuple(target for _, target in fitted)
+    targets = tuple(target.scaled(tensors[0][rows[0]]) for tensors, target in fitted)
     first = made[0].arrays if isinstance(made[0], mapped.Mapped) else made[0]
     check_codes(first.columns if isinstance(first, arrays.Arrays) else None, graph, source)
     examples = [

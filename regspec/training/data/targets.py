@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from regspec.code.shapes import Shape, text
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.data.scaling import Scaling, scaling_of
 from regspec.training.data.wanted import Array, Names, Wanted
 from regspec.training.measures.losses import Kind, Loss, loss_named
 from regspec.training.options.outputs import OutputSection
@@ -18,17 +19,19 @@ from regspec.training.options.outputs import OutputSection
 SHOWN = 5  # classes in a message
 MANY = 100  # whole numbers up to here may well be classes
 BY_KIND: dict[Kind, str] = {"classes": "cross_entropy", "labels": "binary_cross_entropy", "quantities": "mse"}
+SCALABLE = ("mse", "l1", "huber", "smooth_l1", "log_cosh")  # losses of a difference, and one's own
 COUNTED = "quantities are floating-point numbers: 3.0, and not 3; or a loss such as mse or poisson says so"
 
 
 @dataclass(frozen=True)
 class Target:
-    """What an output learns: its kind, by which loss, and the names of the classes, where it has some."""
+    """What an output learns: its kind, by which loss, the names of its classes, and how it is scaled for the loss."""
 
     wanted: Wanted
     kind: Kind
     loss: Loss
     classes: tuple[str, ...] | None = None
+    scaling: Scaling | None = None  # a number for each unit, along the channels
 
     @property
     def name(self) -> str:
@@ -42,7 +45,18 @@ class Target:
     def as_dict(self) -> dict[str, Any]:
         """What a run's folder keeps of it."""
         classes = None if self.classes is None else [*self.classes]
-        return {"kind": self.kind, "loss": self.loss.name, "weight": self.wanted.said.weight, "classes": classes}
+        scaling = {} if self.scaling is None else {"scaling": self.scaling.as_dict()}
+        kept = {"kind": self.kind, "loss": self.loss.name, "weight": self.wanted.said.weight, "classes": classes}
+        return {**kept, **scaling}
+
+    def scaled(self, goal: torch.Tensor) -> Target:
+        """The same, scaled by targets that are trained on, where that is said: by all numbers of a unit together."""
+        if self.wanted.said.scale is None:
+            return self
+        rows = goal[:, None] if goal.ndim == 1 else goal.movedim(self.wanted.channels, -1)
+        return replace(
+            self, scaling=scaling_of(rows.reshape(-1, rows.shape[-1]).double().numpy(), self.wanted.said.scale)
+        )
 
 
 def fitted_target(
@@ -80,7 +94,19 @@ def fitted_target(
         target = quantities_of(goal, wanted, source)
     loss = loss or loss_said(wanted.said, BY_KIND[kind])
     check_range(target, loss, kind, wanted, source)
+    _check_scale(loss, kind, wanted, source)
     return [*torch.split(target, [len(each) for each in goals])], Target(wanted, kind, loss, classes)
+
+
+def _check_scale(loss: Loss, kind: Kind, wanted: Wanted, source: str) -> None:
+    """Raises where a target is to be scaled that is no quantity, or whose loss is none of a difference."""
+    if wanted.said.scale is None:
+        return
+    if kind != "quantities":
+        raise RegspecError(Problem(f"scale is for quantities, but '{source}' has {kind} for '{wanted.name}'", COUNTED))
+    if loss.name not in SCALABLE and ":" not in loss.name:
+        what = f"{loss.name} reads the quantities of '{wanted.name}' as they are, and can't learn scaled ones"
+        raise RegspecError(Problem(what, f"scale goes with {', '.join(SCALABLE)}, and a loss of your own"))
 
 
 def loss_said(said: OutputSection, by_kind: str | None = None) -> Loss:

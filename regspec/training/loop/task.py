@@ -140,7 +140,11 @@ class Task:
     @property
     def goal(self) -> str:
         """What is learned, and by which losses, for people."""
-        told = [f"{target.kind} by {target.loss.name}" for target in self.loaded.targets]
+        scaled = [f", scale {each.wanted.said.scale}" if each.scaling else "" for each in self.loaded.targets]
+        told = [
+            f"{target.kind} by {target.loss.name}{scale}"
+            for target, scale in zip(self.loaded.targets, scaled, strict=True)
+        ]
         if len(told) == 1:
             return told[0]
         return "; ".join(f"{target.name}: {each}" for target, each in zip(self.loaded.targets, told, strict=True))
