@@ -67,7 +67,7 @@ def load_data(
         graph: The model's graph.
         validation: What is held out, in place of a fifth: a source whose classes and columns are those of the first.
         target: The only output's target: an array, a column (several as ``a,b``), or an input, which it learns to give.
-        outputs: What is said of outputs, by their names; those of which nothing is said do not learn then.
+        outputs: What is said of outputs, by their names; where a target or a loss is, the others do not learn.
         columns: What becomes of columns of a table that are not taken as they are.
         seed: Which examples are held out; of classes, the same share of each.
         batch_size: Of a stream of items, how many are put together.
