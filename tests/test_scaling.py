@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from rich.console import Console
 from sklearn import metrics, preprocessing
 
 import regspec
 from regspec.graph.loading import graph_of, load
 from regspec.training.data import load_data
+from regspec.training.loop.run import train as train_run
+from regspec.training.options.options import Options
 from regspec.training.options.outputs import OutputSection
 
 from .commands import command
@@ -119,6 +124,36 @@ def test_a_table_is_learned_that_was_not(tmp_path: Path, monkeypatch: pytest.Mon
     found = runs[0].evaluate().outputs["price"]
     assert found.metrics["r2"] > 0.99
     assert found.baseline["rmse"] > 1e5
+
+
+@pytest.mark.parametrize(
+    ("y", "more", "line"),
+    [
+        (
+            ONE,
+            {},
+            r"price: no better than always answering {mean:.6g}: rmse .*, and that has {rmse:.4g}; --outputs.price",
+        ),
+        (ONE, {"scale": "standard"}, None),
+        (np.abs(ONE), {"loss": "mape"}, r"no better than always answering {mean:.6g}: rmse [^;]*$"),
+        (np.arange(60) % 10 < 7, {}, "price: no better than always answering 'true', of which 70.0% is right"),
+        (X[:, 0] > 0, {}, None),
+    ],
+)
+def test_no_better_than_a_constant(y: np.ndarray, more: Any, line: str | None, tmp_path: Path) -> None:
+    """Of the weights that are kept, at the end of the training: of large targets, and of noise."""
+    out, held_out = io.StringIO(), (X[40:], y[40:])
+    x = X if line is None or "true" not in line else np.zeros_like(X)
+    options = Options.of(
+        {"data": "<memory>", "epochs": 40, "lr": 0.1, "outputs": [f"price.{k}={v}" for k, v in more.items()]}
+    )
+    given = (x[:40], y[:40], x[40:], y[40:])
+    train_run(load(NET % 1), options, tmp_path / "run", console=Console(file=out, width=200), given=given)
+    found = [each for each in out.getvalue().splitlines() if "no better" in each]
+    assert len(found) == (line is not None)
+    if line is not None:
+        told = line.format(mean=float(held_out[1].mean()), rmse=float(held_out[1].astype(np.float64).std()))
+        assert re.search(told.replace("+", r"\+"), found[0]), found
 
 
 def test_batches_and_arrays_on_disk(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ class Target:
         kept = {"kind": self.kind, "loss": self.loss.name, "weight": self.wanted.said.weight, "classes": classes}
         return {**kept, **scaling}
 
+    @property
+    def may_be_scaled(self) -> bool:
+        """Whether it is learned as it is, and might be scaled."""
+        return self.scaling is None and self.kind == "quantities" and is_scalable(self.loss)
+
     def scaled(self, goal: torch.Tensor) -> Target:
         """The same, scaled by targets that are trained on, where that is said: by all numbers of a unit together."""
         if self.wanted.said.scale is None:
@@ -98,13 +103,18 @@ def fitted_target(
     return [*torch.split(target, [len(each) for each in goals])], Target(wanted, kind, loss, classes)
 
 
+def is_scalable(loss: Loss) -> bool:
+    """Whether a loss may be of quantities that are scaled."""
+    return loss.name in SCALABLE or ":" in loss.name
+
+
 def _check_scale(loss: Loss, kind: Kind, wanted: Wanted, source: str) -> None:
     """Raises where a target is to be scaled that is no quantity, or whose loss is none of a difference."""
     if wanted.said.scale is None:
         return
     if kind != "quantities":
         raise RegspecError(Problem(f"scale is for quantities, but '{source}' has {kind} for '{wanted.name}'", COUNTED))
-    if loss.name not in SCALABLE and ":" not in loss.name:
+    if not is_scalable(loss):
         what = f"{loss.name} reads the quantities of '{wanted.name}' as they are, and can't learn scaled ones"
         raise RegspecError(Problem(what, f"scale goes with {', '.join(SCALABLE)}, and a loss of your own"))
 
