@@ -69,6 +69,51 @@ CASES = {
         ),
         ((3, 8, 7),),
     ),
+    "zeros that two convolutions add alike": Case(
+        """
+        inputs: {x: {shape: [4, 30], axes: [channels, length]}}
+        blocks:
+          gated:
+            parameters: {dilation: null}
+            layers:
+              - Conv1D: {name: filter, filters: 4, kernel_size: 2, dilation_rate: $dilation, padding: causal}
+              - Conv1D:
+                  {name: gate, inputs: input, filters: 4, kernel_size: 2, dilation_rate: $dilation, padding: causal}
+              - Multiply: {name: z, inputs: [filter, gate]}
+              - Add: {name: out, inputs: [input, z]}
+        layers:
+          - gated: {dilation: 1}
+          - gated: {name: last, dilation: 3}
+          - Conv1D: {name: a, filters: 3, kernel_size: 3, padding: causal}
+          - Conv1D: {name: b, inputs: last, filters: 3, kernel_size: 3, padding: causal, activation: relu}
+          - Conv1D: {name: c, inputs: last, filters: 3, kernel_size: 2, padding: causal}
+          - Add: {name: sum, inputs: [a, b, c]}
+        """,
+        1,
+        (
+            "input_padded = F.pad(input, (self.dilation, 0))",
+            "self.filter(input_padded) * self.gate(input_padded)",
+            "last_padded = F.pad(last, (2, 0))",
+            "self.c(F.pad(last, (1, 0)))",
+        ),
+        ((4, 30),),
+    ),
+    "zeros that two convolutions add alike at some uses alone": Case(
+        """
+        inputs: {x: {shape: [4, 30], axes: [channels, length]}}
+        blocks:
+          pair:
+            parameters: {one: 1, two: 1}
+            layers:
+              - Conv1D: {name: a, filters: 4, kernel_size: 2, dilation_rate: $one, padding: causal}
+              - Conv1D: {name: b, inputs: input, filters: 4, kernel_size: 2, dilation_rate: $two, padding: causal}
+              - Add: {name: sum, inputs: [a, b]}
+        layers: [pair: {one: 2, two: 2}, pair: {one: 3}, pair: {two: 4}]
+        """,
+        1,
+        ("F.pad(input, (self.one, 0))", "F.pad(input, (self.two, 0))"),
+        ((4, 30),),
+    ),
     "a padding that is another for another stride": Case(
         """
         inputs: {x: {shape: [3, 16, 16]}}

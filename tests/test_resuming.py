@@ -303,6 +303,18 @@ def test_what_a_resumed_run_can_not_change(arguments: list[str], spec: Path, tmp
     assert "a resumed run goes on as it began" in result.output
 
 
+def test_fewer_epochs_than_are_done(spec: Path, tmp_path: Path) -> None:
+    """What was to be done is not forgotten: the run goes on to its end afterwards."""
+    stopped(spec, Options(**OPTIONS), tmp_path / "run", 3)
+    before = (tmp_path / "run/run.json").read_text()
+    with pytest.raises(regspec.RegspecError, match="has done 3 epochs, and can't be one of 2") as caught:
+        resume(tmp_path / "run", {"epochs": 2}, console=quiet())
+    assert caught.value.problems[0].hint == "without --epochs it goes on to 5"
+    assert (tmp_path / "run/run.json").read_text() == before
+    resume(tmp_path / "run", {}, console=quiet())
+    assert json.loads((tmp_path / "run/run.json").read_text())["epochs"] == 5
+
+
 def test_a_run_that_is_done(spec: Path, tmp_path: Path) -> None:
     train(spec, Options(**{**OPTIONS, "epochs": 1}), tmp_path / "run", console=quiet())
     with pytest.raises(regspec.RegspecError, match="has done its 1 epochs"):

@@ -17,6 +17,7 @@ from dataclasses import replace
 from regspec.code.expressions import Apply, Call, Module, Value, call, replaced, unless, walk
 from regspec.code.shapes import Symbol
 from regspec.layers.convolution import compact
+from regspec.targets.torch.lowered import Lowered
 from regspec.targets.torch.steps import Step
 
 CONVOLUTIONS = {f"nn.Conv{rank}d": rank for rank in (1, 2, 3)}
@@ -165,3 +166,58 @@ def _fits(constructor: Call, cells: tuple[int, ...]) -> bool:
     return "ceil_mode" not in dict(constructor.keywords) and all(
         2 * n <= size for n, size in zip(cells, window, strict=True)
     )
+
+
+def with_shared_padding(forwards: Sequence[Sequence[Step]]) -> list[Sequence[Step]]:
+    """Forwards of one class, where zeros that convolutions add alike to a tensor are added once, if they are in all."""
+    found = [_padding_together(steps) for steps in forwards]
+    names = [[[step.name for step in group] for group in groups] for groups in found]
+    if any(each != names[0] for each in names):
+        return [*forwards]
+    return [_padded_once(steps, groups) for steps, groups in zip(forwards, found, strict=True)]
+
+
+def _padding_together(steps: Sequence[Step]) -> list[list[Step]]:
+    """The steps that pad one tensor alike, two or more each."""
+    groups: dict[tuple[Symbol, Value], list[Step]] = {}
+    for step in steps:
+        if (taken := _padded_input(step)) is not None:
+            groups.setdefault(taken, []).append(step)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _padded_input(step: Step) -> tuple[Symbol, Value] | None:
+    """The tensor that a step's convolution pads, and with how many zeros; None where it pads none."""
+    applied = _convolution(step)
+    before = None if applied is None else _pad_before(applied)
+    if before is None or not isinstance(before.arguments[0], Symbol) or len(step.lowered.inputs) != len(step.inputs):
+        return None
+    given = dict(zip(step.lowered.inputs, step.inputs, strict=True))
+    return given[before.arguments[0]], before.arguments[1]
+
+
+def _padded_once(steps: Sequence[Step], groups: Sequence[Sequence[Step]]) -> list[Step]:
+    firsts = {group[0]: group for group in groups}
+    taking: dict[Step, Symbol] = {}
+    made: list[Step] = []
+    for step in steps:
+        if (group := firsts.get(step)) is not None:
+            x, cells = _padded_input(step) or (step.inputs[0], ())
+            padded = replace(x)
+            taking.update(dict.fromkeys(group, padded))
+            lowered = Lowered("padded", (x,), (padded,), (call("F.pad", x, cells),))
+            made.append(Step(x.source, lowered, (x,), (padded,)))
+        made.append(_taking(step, taking[step]) if step in taking else step)
+    return made
+
+
+def _taking(step: Step, padded: Symbol) -> Step:
+    """A step whose convolution takes what is padded already."""
+    applied = _convolution(step)
+    assert applied is not None
+    own = replace(padded)
+    step = _with_window(step, applied, replace(applied, arguments=(own,)))
+    read = {each for result in step.lowered.results for each in walk(result) if isinstance(each, Symbol)}
+    pairs = [pair for pair in zip(step.lowered.inputs, step.inputs, strict=True) if pair[0] in read]
+    inputs, given = zip(*pairs, (own, padded), strict=True)
+    return replace(step, lowered=replace(step.lowered, inputs=inputs), inputs=given)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from regspec.targets.torch.classes import Outline
-from regspec.targets.torch.padding import padded_apart, with_explicit_padding
+from regspec.targets.torch.padding import padded_apart, with_explicit_padding, with_shared_padding
 from regspec.targets.torch.program import Program
+from regspec.targets.torch.steps import Step
 
 Outlined = list[tuple[Program, Outline]]  # programs with their classes
 Outlining = Callable[[Program, bool], Outline]  # with the first copy of a block apart from the others, or not
@@ -27,13 +28,25 @@ def outlined(programs: Sequence[Program], outline: Outlining) -> Outlined:
 
 
 def _outlined(programs: Sequence[Program], outline: Outlining) -> Outlined:
-    found = [(program, outline(program, False)) for program in programs]
+    forwards = [program.steps for program in programs]
+    found = _with_forwards(programs, forwards, lambda program: outline(program, False))
     if _classes(found) == 1:
         return found
-    names = padded_apart([program.steps for program in programs])
-    explicit = [replace(program, steps=with_explicit_padding(program.steps, names)) for program in programs]
-    other = [(program, outline(each, True)) for program, each in zip(programs, explicit, strict=True)]
+    names = padded_apart(forwards)
+    explicit = [with_explicit_padding(steps, names) for steps in forwards]
+    other = _with_forwards(programs, explicit, lambda program: outline(program, True))
     return other if _classes(other) < _classes(found) else found
+
+
+def _with_forwards(
+    programs: Sequence[Program], forwards: Sequence[Sequence[Step]], outline: Callable[[Program], Outline]
+) -> Outlined:
+    """The classes of programs with these steps, of which none adds the zeros that another adds already."""
+    shared = with_shared_padding(forwards)
+    return [
+        (program, outline(program if steps is program.steps else replace(program, steps=tuple(steps))))
+        for program, steps in zip(programs, shared, strict=True)
+    ]
 
 
 def _classes(found: Outlined) -> int:

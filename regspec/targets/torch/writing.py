@@ -96,7 +96,7 @@ class _File:
         for level in _levels(program):
             for members in self._alike(outlined(level, self._outline)):
                 self._add_group(members)
-        self._add_group([(program, self._outline(program))])
+        self._add_group(outlined([program], self._outline))
 
     def _outline(self, program: Program, first_is_apart: bool = False) -> Outline:
         return Outliner(program, self.function, self.block, first_is_apart).outline()

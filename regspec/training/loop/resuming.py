@@ -27,6 +27,10 @@ def check_is_left(place: Folder, facts: Facts, options: Options, *, has_other_pa
         what = "is the twin of another run, which goes on with it"
         raise RegspecError(Problem(what, f"--resume {place.path.parent}", str(place.path)))
     done, total = facts.get("epochs", 0), options.epochs
+    if total < done:
+        what = f"has done {done} epochs, and can't be one of {total}"
+        aim = facts.get("options", {}).get("epochs", done)
+        raise RegspecError(Problem(what, f"without --epochs it goes on to {max(aim, done)}", str(place.path)))
     has_twin = options.baseline
     twin = place.baseline.facts() if has_twin and (place.baseline.path / "run.json").exists() else {}
     if not all(_is_ended(each, total, has_other_patience) for each in (facts, *([twin] if has_twin else []))):
