@@ -426,7 +426,10 @@ def test_a_held_out_table_and_a_training_file(tmp_path: Path, monkeypatch: pytes
         ({}, r"column 'born' has '.*', which is no number, .*\n   = --columns.born.date '\[year, month\]'"),
         ({"age": {"impute": "x"}}, "data: error: column 'age' is numbers, which 'x' is none of"),
         ({"ag": "drop"}, "has no column 'ag'\n   = did you mean 'age'"),
-        ({"price": {"scale": "standard"}}, "column 'price' is a target, which is taken as it is"),
+        (
+            {"price": {"scale": "standard"}},
+            "column 'price' is a target, which is taken as it is\n   = --outputs.price.scale standard scales",
+        ),
         ({"id": "drop", "age": "drop", "city": "drop", "born": "drop"}, "has no column beside the target"),
     ],
 )

@@ -65,9 +65,10 @@ HOUSES = HEAD % ("[6]", "float32") + "  - Dense: {name: price, units: 1, kernel_
 STEPS = GENERATOR.integers(0, 9, (40, 6))
 IMAGES = GENERATOR.standard_normal((40, 2, 6, 5)).astype(np.float32)
 PRICES = GENERATOR.random(40)
+LOSSES = {"linear": {"loss": "cross_entropy"}, "relu": {"loss": "mse"}}
 ROWS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "classes": (DENSE, (X, WORDS), {}),
-    "two outputs": (TWO, {"x": X, "linear": WORDS, "relu": PRICES}, {"outputs": {"linear": {}, "relu": {}}}),
+    "two outputs": (TWO, {"x": X, "linear": WORDS, "relu": PRICES}, {"outputs": LOSSES}),
     "steps": (SEQUENCE, (STEPS, STEPS % 3), {}),
     "images": (IMAGE, (IMAGES, WORDS), {"lr": 0.5}),
     "a table": (HOUSES, TABLE, {"columns": COLUMNS}),

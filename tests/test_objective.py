@@ -331,13 +331,13 @@ def test_what_is_no_loss(name: str, arguments: dict[str, Any], message: str) -> 
 def test_one_of_ones_own(reduced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A function of the output and its target, that gives a number, or one for each example."""
 
-    def quartic(output: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
-        losses = scale * (output - target).pow(4).mean(1)
+    def quartic(output: Tensor, target: Tensor, factor: float = 1.0) -> Tensor:
+        losses = factor * (output - target).pow(4).mean(1)
         return losses.mean() if reduced else losses
 
     monkeypatch.setattr(inspect.getmodule(test_one_of_ones_own), "quartic", quartic, raising=False)
     output, target = torch.randn(3, 4), torch.randn(3, 4)
-    loss = loss_of(f"{__name__}:quartic", "quantities", output, scale=2.0)
+    loss = loss_of(f"{__name__}:quartic", "quantities", output, factor=2.0)
     torch.testing.assert_close(loss.of(output, target).mean, 2 * (output - target).pow(4).mean())
 
 

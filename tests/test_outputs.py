@@ -117,6 +117,38 @@ def test_some_of_the_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "data_loss" in run.metrics
 
 
+@pytest.mark.parametrize(
+    ("said", "learned"),
+    [
+        ((), "price kind"),
+        (("kind.metrics=[f1]",), "price kind"),
+        (("kind.weight=2", "price.weight=3"), "price kind"),
+        (("price.scale=standard",), "price kind"),
+        (("kind.class_weights=balanced",), "price kind"),
+        (("kind.loss=cross_entropy",), "kind"),
+        (("price.target=price",), "price"),
+        (("price.loss=huber", "price.delta=0.5"), "price"),
+        (("price.loss=huber", "kind.metrics=[f1]"), "price kind"),
+    ],
+)
+def test_which_outputs_learn(
+    said: tuple[str, ...], learned: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are said by a target or a loss, with what is said of others; else all. The first line says it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.yaml").write_text(f"{TWO}outputs: [price, kind]\n")
+    out = io.StringIO()
+    options = Options(data=written(tmp_path, "npz"), outputs=said, epochs=1)
+    run = train(tmp_path / "net.yaml", options, tmp_path / "run", console=Console(file=out, width=200))
+    before, after = (load_file(run.folder / f"{name}.safetensors") for name in ("initial", "weights"))
+    names = [name for name in ("price", "kind") if not torch.equal(before[f"{name}.weight"], after[f"{name}.weight"])]
+    assert names == learned.split()
+    idle = {"price", "kind"} - {*names}
+    assert (f"; {' '.join(idle)} does not learn" in out.getvalue().splitlines()[0]) == bool(idle)
+    found = regspec.load_run(run.folder).predict(X)
+    assert ([*found] if isinstance(found, dict) else names) == names
+
+
 def test_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of a spec that has its file's name goes on; what is said of outputs is as it was."""
     monkeypatch.chdir(tmp_path)

@@ -173,9 +173,43 @@ def test_faults_of_a_training(data: Any, options: dict[str, Any], message: str, 
 
 def test_a_run_on_data_in_memory_is_not_resumed(tmp_path: Path) -> None:
     run = trained(tmp_path)
-    for use in (lambda: running.resume(run.folder, {"epochs": 9}), run.evaluate):
+    loaded = regspec.load_run(run.folder)
+    for use in (lambda: running.resume(run.folder, {"epochs": 9}), loaded.evaluate):
         with pytest.raises(regspec.RegspecError, match="trained on data in memory, which its folder does not keep"):
             use()
+    with pytest.raises(regspec.RegspecError, match=r"say what to evaluate: run\.evaluate\(\(x, y\)\)"):
+        loaded.evaluate()
+
+
+@pytest.mark.parametrize("form", ["arrays", "a frame", "a dataset", "a loader", "weighted", "held out", "folds"])
+def test_what_a_run_in_memory_held_out(form: str, tmp_path: Path) -> None:
+    """The run that has just been trained has it still: its figures are those of the best epoch, and of plain torch."""
+    data: Any = (X, KINDS)
+    more: dict[str, Any] = {}
+    if form == "a frame":
+        data = pl.DataFrame({**{name: X[:, place] for place, name in enumerate("abc")}, "kind": KINDS})
+    elif form == "a dataset":
+        data = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(KINDS))
+    elif form == "a loader":
+        whole = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(KINDS))
+        data = (torch.utils.data.DataLoader(whole, batch_size=8), torch.utils.data.DataLoader(whole, batch_size=8))
+    elif form == "weighted":
+        more = {"sample_weight": np.linspace(1, 2, 40, dtype=np.float32)}
+    elif form == "held out":
+        data = (X[:30], KINDS[:30], X[30:], KINDS[30:])
+    elif form == "folds":
+        more = {"folds": 2}
+    made: Any = trained(tmp_path, data=data, **more)
+    for run in made.runs if form == "folds" else [made]:
+        found = run.evaluate()
+        assert found.examples == {"a loader": 40, "held out": 10, "folds": 20}.get(form, 8)
+        assert found.loss == pytest.approx(run.metrics["held_out_loss"], rel=1e-5)
+        assert found.outputs["kind"].metrics["accuracy"] == pytest.approx(run.metrics["held_out_accuracy"])
+        assert list(run.folder.glob("*.np*")) == []
+    if form == "held out":
+        with torch.no_grad():
+            loss = F.cross_entropy(made.model(torch.tensor(X[30:])), torch.tensor(KINDS[30:]))
+        assert found.loss == pytest.approx(loss.item(), rel=1e-5)
 
 
 def test_ctrl_c_is_what_python_has_it_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

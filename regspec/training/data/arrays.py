@@ -194,7 +194,8 @@ def targets_of(
     absent = [each for each in wanted if each.name not in found.keys() | taken.keys()]
     if absent and isinstance(given, Mapping):
         what = f"'{source}' gives no target '{absent[0].said.target or absent[0].name}'"
-        raise RegspecError(Problem(what, f"it gives {', '.join(map(str, given)) or 'none'}"))
+        some = "; where a loss is said of some outputs, the others do not learn" * (len(wanted) > 1)
+        raise RegspecError(Problem(what, f"it gives {', '.join(map(str, given)) or 'none'}{some}"))
     if len(absent) == 1:
         found[absent[0].name] = given
     elif absent:

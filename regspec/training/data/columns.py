@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data import texts
+from regspec.training.data.scaling import scaling_of
 from regspec.training.options.columns import ColumnSection, Part
 
 if TYPE_CHECKING:
@@ -111,8 +112,6 @@ def fitted(name: str, column: polars.Series, said: ColumnSection, rows: Array, w
         rows: those to train on.
         where: raises the fault of the values that are faulty: ``where(is_faulty, what, hint)``.
     """
-    import sklearn.preprocessing as preprocessing
-
     if said.text:
         return Fitted(name, said, words=texts.vocabulary(_texts(column)[rows], said.text.vocabulary))
     whole = _read(column, said, where)
@@ -125,16 +124,8 @@ def fitted(name: str, column: polars.Series, said: ColumnSection, rows: Array, w
     made = Fitted(name, said, gap)
     if said.scale is None:
         return made
-    scalers = {
-        "standard": preprocessing.StandardScaler, "min_max": preprocessing.MinMaxScaler,
-        "robust": preprocessing.RobustScaler,
-    }  # fmt: skip
-    scaler = scalers[said.scale]().fit(made.numbers(column, where)[rows])
-    if said.scale == "min_max":
-        center, spread = scaler.data_min_, np.where(scaler.data_range_ == 0, 1.0, scaler.data_range_)
-    else:
-        center, spread = scaler.mean_ if said.scale == "standard" else scaler.center_, scaler.scale_
-    return Fitted(name, said, gap, (), tuple(map(float, center)), tuple(map(float, spread)))
+    scaling = scaling_of(made.numbers(column, where)[rows], said.scale)
+    return Fitted(name, said, gap, (), scaling.center, scaling.spread)
 
 
 def cleaned(column: polars.Series) -> polars.Series:

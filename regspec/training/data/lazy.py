@@ -167,7 +167,7 @@ def data_of(parts: Sequence[Source], graph: Graph, wanted: Sequence[Wanted], div
     fitted = [fitted_target([goals[each.name]], first.names, each, first.name, is_whole=is_whole) for each in wanted]
     if known is not None and len(parts) == 1:
         rows = divided([tensor for (tensor,), _ in fitted])
-    targets = tuple(target for _, target in fitted)
+    targets = tuple(target.scaled(tensor if known is None else tensor[rows[0]]) for (tensor,), target in fitted)
     for each in parts:
         Lazy.of(each, graph, targets).checked()  # in the order of a file, which reads no place twice
     train, held_out = (

@@ -67,7 +67,7 @@ def load_data(
         graph: The model's graph.
         validation: What is held out, in place of a fifth: a source whose classes and columns are those of the first.
         target: The only output's target: an array, a column (several as ``a,b``), or an input, which it learns to give.
-        outputs: What is said of outputs, by their names; those of which nothing is said do not learn then.
+        outputs: What is said of outputs, by their names; where a target or a loss is, the others do not learn.
         columns: What becomes of columns of a table that are not taken as they are.
         seed: Which examples are held out; of classes, the same share of each.
         batch_size: Of a stream of items, how many are put together.
@@ -108,7 +108,7 @@ def load_data(
     if len(stored) == 1:
         rows = division(goals[0], source, seed, fold, groups)
     made = _with_inputs(stored, rows[0])
-    targets = tuple(target for _, target in fitted)
+    targets = tuple(target.scaled(tensors[0][rows[0]]) for tensors, target in fitted)
     first = made[0].arrays if isinstance(made[0], mapped.Mapped) else made[0]
     check_codes(first.columns if isinstance(first, arrays.Arrays) else None, graph, source)
     examples = [

@@ -163,7 +163,8 @@ def data_of(parts: Sequence[Stream | Source], graph: Graph, wanted: Sequence[Wan
     targets = []
     for each in wanted:
         goal = np.concatenate([goal_in(part, each, first.name) for part in seen])
-        targets.append(fitted_target([goal], first.names, each, first.name, is_whole=False)[1])
+        (tensor,), target = fitted_target([goal], first.names, each, first.name, is_whole=False)
+        targets.append(target.scaled(tensor))
     other = parts[1]
     held_out = Streamed.of(other, graph, targets) if isinstance(other, Stream) else Lazy.of(other, graph, targets)
     if isinstance(held_out, Lazy):

@@ -230,9 +230,12 @@ def _by_output(
         for each in wanted
         if each.said.target not in own_inputs
     }
-    if twice := [name for own in found.values() for name in own if name in said]:
-        what = f"column '{twice[0]}' is a target, which is taken as it is"
-        raise RegspecError(Problem(what, f"leave out --columns.{twice[0]}", path=path))
+    if twice := [(output, name) for output, own in found.items() for name in own if name in said]:
+        output, name = twice[0]
+        hint = f"leave out --columns.{name}"
+        if scale := said[name].scale:
+            hint = f"--outputs.{output}.scale {scale} scales a target for the loss"
+        raise RegspecError(Problem(f"column '{name}' is a target, which is taken as it is", hint, path=path))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from regspec.code.shapes import Shape, text
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.data.scaling import Scaling, scaling_of
 from regspec.training.data.wanted import Array, Names, Wanted
 from regspec.training.measures.losses import Kind, Loss, loss_named
 from regspec.training.options.options import BUNDLED
@@ -20,12 +21,13 @@ SHOWN = 5  # classes in a message
 MANY = 100  # whole numbers up to here may well be classes
 BY_KIND: dict[Kind, str] = {"classes": "cross_entropy", "labels": "binary_cross_entropy", "quantities": "mse"}
 Sort = Literal["words", "numbers", "booleans"]  # what classes were before they had numbers
+SCALABLE = ("mse", "l1", "huber", "smooth_l1", "log_cosh")  # losses of a difference, and one's own
 COUNTED = "quantities are floating-point numbers: 3.0, and not 3; or a loss such as mse or poisson says so"
 
 
 @dataclass(frozen=True)
 class Target:
-    """What an output learns: its kind, by which loss, and the names of the classes, where it has some."""
+    """What an output learns: its kind, by which loss, the names of its classes, and how it is scaled for the loss."""
 
     wanted: Wanted
     kind: Kind
@@ -33,6 +35,7 @@ class Target:
     classes: tuple[str, ...] | None = None
     sort: Sort = "words"
     labels: tuple[str, ...] | None = None  # the columns of a table that they were, of which a run says the names
+    scaling: Scaling | None = None  # a number for each unit, along the channels
 
     @property
     def answers(self) -> Array:
@@ -55,7 +58,23 @@ class Target:
         """What a run's folder keeps of it."""
         classes = None if self.classes is None else [*self.classes]
         told = {"kind": self.kind, "loss": self.loss.name, "weight": self.wanted.said.weight, "classes": classes}
-        return told if classes is None else {**told, "sort": self.sort}
+        sort = {} if classes is None else {"sort": self.sort}
+        scaling = {} if self.scaling is None else {"scaling": self.scaling.as_dict()}
+        return {**told, **sort, **scaling}
+
+    @property
+    def may_be_scaled(self) -> bool:
+        """Whether it is learned as it is, and might be scaled."""
+        return self.scaling is None and self.kind == "quantities" and is_scalable(self.loss)
+
+    def scaled(self, goal: torch.Tensor) -> Target:
+        """The same, scaled by targets that are trained on, where that is said: by all numbers of a unit together."""
+        if self.wanted.said.scale is None:
+            return self
+        rows = goal[:, None] if goal.ndim == 1 else goal.movedim(self.wanted.channels, -1)
+        return replace(
+            self, scaling=scaling_of(rows.reshape(-1, rows.shape[-1]).double().numpy(), self.wanted.said.scale)
+        )
 
 
 def as_before(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +120,7 @@ def fitted_target(
         target = quantities_of(goal, wanted, source)
     loss = loss or loss_said(wanted.said, BY_KIND[kind])
     check_range(target, loss, kind, wanted, source)
+    _check_scale(loss, kind, wanted, source)
     made = Target(wanted, kind, loss, classes, _sort(goal, names))
     return [*torch.split(target, [len(each) for each in goals])], made
 
@@ -110,6 +130,22 @@ def _sort(goal: Array, names: Names) -> Sort:
     if goal.dtype.kind == "b":
         return "booleans"
     return "numbers" if goal.dtype.kind in "iu" and names is None else "words"
+
+
+def is_scalable(loss: Loss) -> bool:
+    """Whether a loss may be of quantities that are scaled."""
+    return loss.name in SCALABLE or ":" in loss.name
+
+
+def _check_scale(loss: Loss, kind: Kind, wanted: Wanted, source: str) -> None:
+    """Raises where a target is to be scaled that is no quantity, or whose loss is none of a difference."""
+    if wanted.said.scale is None:
+        return
+    if kind != "quantities":
+        raise RegspecError(Problem(f"scale is for quantities, but '{source}' has {kind} for '{wanted.name}'", COUNTED))
+    if not is_scalable(loss):
+        what = f"{loss.name} reads the quantities of '{wanted.name}' as they are, and can't learn scaled ones"
+        raise RegspecError(Problem(what, f"scale goes with {', '.join(SCALABLE)}, and a loss of your own"))
 
 
 def loss_said(said: OutputSection, by_kind: str | None = None) -> Loss:

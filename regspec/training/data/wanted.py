@@ -67,8 +67,16 @@ class Wanted:
         return tuple(size for axis, size in enumerate(self.x.spec_shape[1:], 1) if axis != self.channels)
 
 
+def output_names(graph: Graph) -> list[str]:
+    """The names of a model's outputs, in its order; one that stands there twice has its name twice."""
+    return [*(graph.output_names or (x.source for x in graph.outputs))]
+
+
 def wanted_outputs(graph: Graph, said: Mapping[str, OutputSection], target: str | None = None) -> tuple[Wanted, ...]:
-    """The outputs that are to learn, in the model's order: those of which something is said, or else all.
+    """The outputs that are to learn, in the model's order.
+
+    All learn, unless a target or a loss is said: then those of which something is said. So a metric or a weight alone
+    leaves no other output untrained.
 
     Args:
         graph: the model's.
@@ -78,11 +86,13 @@ def wanted_outputs(graph: Graph, said: Mapping[str, OutputSection], target: str 
     Raises:
         RegspecError: where something is said of an output that the model does not have.
     """
-    names = [*dict.fromkeys(graph.output_names or (x.source for x in graph.outputs))]
+    own = output_names(graph)
+    names = [*dict.fromkeys(own)]
     if unknown := [name for name in said if name not in names]:
         hint = did_you_mean(unknown[0], names) or f"the outputs are {', '.join(names)}"
         raise RegspecError(Problem(f"the model has no output '{unknown[0]}'", hint))
-    sections = {name: said.get(name, OutputSection()) for name in names if name in said or not said}
+    is_selected = any(each.target is not None or each.loss is not None for each in said.values())
+    sections = {name: said.get(name, OutputSection()) for name in names if name in said or not is_selected}
     if target is not None:
         (first, *others) = sections
         if others or sections[first].target not in (None, target):
@@ -91,7 +101,6 @@ def wanted_outputs(graph: Graph, said: Mapping[str, OutputSection], target: str 
                 Problem(f"--target is for a model with one output, but this has {', '.join(names)}", hint)
             )
         sections[first] = sections[first].model_copy(update={"target": target})
-    own = [*(graph.output_names or (x.source for x in graph.outputs))]
     return tuple(
         Wanted(name, own.index(name), graph.outputs[own.index(name)], section) for name, section in sections.items()
     )

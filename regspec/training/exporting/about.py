@@ -59,12 +59,16 @@ def output_names(graph: Graph) -> list[str]:
 def _learned(loss: OutputLoss) -> dict[str, Any]:
     """What an output has learned, and what its numbers are."""
     classes = None if loss.target.classes is None else [*loss.target.classes]
-    return {"kind": loss.target.kind, "gives": _gives(loss), **({} if classes is None else {"classes": classes})}
+    scaling = {} if loss.target.scaling is None else loss.target.scaling.as_dict()
+    known = {"kind": loss.target.kind, "gives": _gives(loss), **scaling}
+    return {**known, **({} if classes is None else {"classes": classes})}
 
 
 def _gives(loss: OutputLoss) -> str:
     """What the numbers of an output are, for people."""
     kind, reads = loss.target.kind, loss.target.loss.reads
+    if loss.target.scaling is not None:
+        return "scaled quantities, which are x * spread + center"
     if kind == "quantities" and reads == "logarithms":
         return "logarithms of the quantities"
     if kind == "quantities" and (reads != "scores" or loss.gives_probabilities):
@@ -91,6 +95,9 @@ def told(said: Mapping[str, Any]) -> Iterator[str]:
             yield f"gives {name} {_shape(x)}"
             continue
         what = f", of {_listed(x['classes'])}" if "classes" in x else ""
+        if "center" in x:
+            pairs = zip(x["center"], x["spread"], strict=True)
+            what = f": {_listed([f'x * {_number(spread)} + {_number(center)}' for center, spread in pairs])}"
         yield f"gives {name} {_shape(x)}: {x['gives']}{what}"
     before = [*_before(said)]
     if before:

@@ -39,7 +39,8 @@ from regspec.training.loop.rates import Rates, schedule_of
 from regspec.training.loop.starting import begin_with
 from regspec.training.loop.task import Task
 from regspec.training.options.file import Places
-from regspec.training.options.options import Options
+from regspec.training.options.options import IN_MEMORY, Options
+from regspec.training.runs.evaluating import no_better
 from regspec.training.runs.folder import Folder
 from regspec.training.runs.judging import judgement
 from regspec.training.runs.restoring import load_kept
@@ -128,11 +129,17 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
         _fit(task, place.baseline, console, None, is_penalized=False)
         if is_first():
             _finished(task, place.baseline, device)
+    held_out = loaded.held_out if task.options.data == IN_MEMORY else None
     if model is None:
-        return Run(place.path, task.model(), epochs.metrics)
+        return Run(place.path, task.model(), epochs.metrics, held_out)
     print_terms(model, console)
+    again = load_kept(task.model(), place).to(
+        device
+    )  # because a model's penalties of outputs are of what it has seen last
+    for line in no_better(again, task.objective(), loaded.held_out, task.options.batch_size):
+        console.print(line, **PLAIN)
     console.print(f"run: {place.path}", **PLAIN)
-    return Run(place.path, model, epochs.metrics)
+    return Run(place.path, model, epochs.metrics, held_out)
 
 
 def _finished(task: Task, place: Folder, device: torch.device) -> nn.Module:

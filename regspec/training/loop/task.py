@@ -23,6 +23,7 @@ from regspec.training.data.images import Images
 from regspec.training.data.lazy import Lazy
 from regspec.training.data.pictures import Pictures
 from regspec.training.data.targets import Target
+from regspec.training.data.wanted import output_names
 from regspec.training.loop.batches import Parts
 from regspec.training.loop.checking import checked_outputs
 from regspec.training.loop.groups import Groups, groups_of
@@ -140,10 +141,17 @@ class Task:
     @property
     def goal(self) -> str:
         """What is learned, and by which losses, for people."""
-        told = [f"{target.kind} by {target.loss.name}" for target in self.loaded.targets]
-        if len(told) == 1:
-            return told[0]
-        return "; ".join(f"{target.name}: {each}" for target, each in zip(self.loaded.targets, told, strict=True))
+        scaled = [f", scale {each.wanted.said.scale}" if each.scaling else "" for each in self.loaded.targets]
+        told = [
+            f"{target.kind} by {target.loss.name}{scale}"
+            for target, scale in zip(self.loaded.targets, scaled, strict=True)
+        ]
+        learned = [target.name for target in self.loaded.targets]
+        others = [name for name in dict.fromkeys(output_names(self.graph)) if name not in learned]
+        if len(told) > 1 or others:
+            told = [f"{name}: {each}" for name, each in zip(learned, told, strict=True)]
+        idle = [f"{' and '.join(others)} {'does' if len(others) == 1 else 'do'} not learn"] if others else []
+        return "; ".join([*told, *idle])
 
     def training(self, place: Folder) -> str:
         """The training file of the run in a folder: every option, those that were inferred too."""

@@ -45,6 +45,11 @@ class OutputLoss(nn.Module):
         self.gives_probabilities = gives_probabilities
         self.weights: Tensor | None
         self.register_buffer("weights", weights, persistent=False)
+        scaling = target.scaling
+        self.center: Tensor | None
+        self.spread: Tensor | None
+        self.register_buffer("center", None if scaling is None else torch.tensor(scaling.center), persistent=False)
+        self.register_buffer("spread", None if scaling is None else torch.tensor(scaling.spread), persistent=False)
 
     def as_dict(self) -> dict[str, Any]:
         """What a run's folder keeps of it."""
@@ -83,8 +88,21 @@ class OutputLoss(nn.Module):
         if loss.is_by_class:
             output, target = self.by_class(output), self.by_class(target.reshape(output.shape))
         else:
-            output = output.reshape(target.shape)
+            output, target = output.reshape(target.shape), self._scaled(target)
         return loss(output, target, gives_probabilities=self.gives_probabilities), None
+
+    def _scaled(self, target: Tensor) -> Tensor:
+        """Quantities as the loss takes them."""
+        if self.center is None or self.spread is None:
+            return target
+        return (target - self._by_unit(self.center, target)) / self._by_unit(self.spread, target)
+
+    def _by_unit(self, values: Tensor, tensor: Tensor) -> Tensor:
+        """A number for each unit, beside a tensor that has these along its channels."""
+        if tensor.ndim == 1:
+            return values
+        channels = self.target.wanted.channels
+        return values.reshape([-1 if axis == channels else 1 for axis in range(tensor.ndim)])
 
     def _of_classes(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
         loss, ignored = self.target.loss, self.target.wanted.said.ignore_index
@@ -120,6 +138,8 @@ class OutputLoss(nn.Module):
         """
         reads = self.target.loss.reads
         if self.target.kind == "quantities" and reads != "scores":
+            if self.center is not None and self.spread is not None:
+                return output * self._by_unit(self.spread, output) + self._by_unit(self.center, output)
             return output.exp() if reads == "logarithms" else output
         shares = output
         if not self.gives_probabilities:

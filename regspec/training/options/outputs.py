@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from regspec.language.fields import Frozen, NamesIfAny, NotNegative
+from regspec.training.options.columns import Scale
 from regspec.training.options.said import sections_said
 
 
@@ -22,6 +23,10 @@ class OutputSection(Frozen):
     )
     from_logits: bool | None = Field(
         None, description="Whether it gives scores, and no probabilities; if absent, by the model's last layer."
+    )
+    scale: Scale | None = Field(
+        None,
+        description="Its quantities, scaled for the loss as a column is; figures and predictions have their units.",
     )
     weight: NotNegative = Field(1.0, description="What its loss is multiplied by.")
     metrics: NamesIfAny = Field(

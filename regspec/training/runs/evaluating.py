@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from regspec.training.data.examples import Examples, Parted
+from regspec.training.data.examples import Examples, InMemory, Parted
 from regspec.training.data.targets import MANY
 from regspec.training.measures.losses import Kind
 from regspec.training.measures.metrics import OutputMetrics
@@ -87,6 +87,29 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain data."""
         return asdict(self)
+
+
+def no_better(model: nn.Module, objective: Objective, examples: Examples, size: int) -> Iterator[str]:
+    """A line for each output that does no better on held-out examples than a constant answer, and what may help.
+
+    Of examples that lie in memory, because of others a pass may take long.
+    """
+    if not isinstance(examples, InMemory) or len(examples) < 2:  # one example is a constant itself
+        return
+    found = evaluation(model, objective, examples, size).outputs
+    for loss in objective:
+        name, figures = loss.target.name, found[loss.target.name]
+        if figures.is_better:
+            continue
+        if figures.kind != "quantities":
+            constant = f"'{figures.constant}'" if figures.kind == "classes" else "each label's more frequent answer"
+            right = f"{figures.baseline['accuracy']:.1%} is right"
+            yield f"{name}: no better than always answering {constant}, of which {right}"
+            continue
+        constant = "the mean" if figures.constant is None else f"{figures.constant:.6g}"
+        rmse = f"rmse {figures.metrics['rmse']:.4g}, and that has {figures.baseline['rmse']:.4g}"
+        scale = f"; --outputs.{name}.scale standard scales a target that is far from 0"
+        yield f"{name}: no better than always answering {constant}: {rmse}{scale * loss.target.may_be_scaled}"
 
 
 def evaluation(model: nn.Module, objective: Objective, examples: Examples, size: int) -> Evaluation:

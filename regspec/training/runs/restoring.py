@@ -12,6 +12,7 @@ from regspec.graph.network import Graph
 from regspec.modules.measuring import outermost
 from regspec.targets.torch.program import program_of
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.data.scaling import Scaling
 from regspec.training.data.targets import BY_KIND, Target, loss_said
 from regspec.training.data.wanted import Columns, Wanted, wanted_outputs
 from regspec.training.measures.objective import Objective, OutputLoss
@@ -61,10 +62,11 @@ def objective_of(facts: Mapping[str, Any], graph: Graph) -> Objective:
 def _loss(wanted: Wanted, said: Mapping[str, Any], graph: Graph, columns: Sequence[str]) -> OutputLoss:
     classes = None if said["classes"] is None else tuple(said["classes"])
     loss = loss_said(wanted.said, BY_KIND[said["kind"]])
-    weights = said.get("class_weights")
+    weights, scaling = said.get("class_weights"), said.get("scaling")
     labels = tuple(columns) if said["kind"] == "labels" and len(columns) > 1 else None
+    known = None if scaling is None else Scaling.of_dict(scaling)
     return OutputLoss(
-        Target(wanted, said["kind"], loss, classes, said.get("sort", "words"), labels),
+        Target(wanted, said["kind"], loss, classes, said.get("sort", "words"), labels, known),
         gives_probabilities=gives_probabilities(wanted, graph),
         weights=None if weights is None else torch.tensor(weights),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from regspec.training.data.known import load_inputs, load_known
 from regspec.training.data.targets import as_before
 from regspec.training.measures.objective import Objective
 from regspec.training.options.columns import columns_said
-from regspec.training.options.options import Options
+from regspec.training.options.options import IN_MEMORY, Options
 from regspec.training.options.outputs import outputs_said
 from regspec.training.runs.folder import Folder
 from regspec.training.runs.predicting import Prediction, predictions
@@ -51,6 +51,8 @@ class Run:
     folder: Path
     model: nn.Module
     metrics: Mapping[str, float]
+    in_memory: Examples | None = field(default=None, repr=False, compare=False)
+    """What was held out of data in memory, which the folder does not keep: until the run is loaded again."""
 
     @cached_property
     def spec(self) -> ModelSpec:
@@ -97,7 +99,7 @@ class Run:
 
         Args:
             data: Inputs with their targets, as `regspec.train` takes them; where they hold some out themselves, these.
-                What the run held out when absent.
+                What the run held out when absent; of data in memory, this run alone knows it, and none that is loaded.
 
         Raises:
             RegspecError: where they do not fit the model, or have a class that training did not have.
@@ -111,7 +113,7 @@ class Run:
 
         facts, objective = self._known()
         if data is None:
-            examples = held_out(facts, self.spec)
+            examples = held_out(facts, self.spec) if self.in_memory is None else self.in_memory
         else:
             targets = [loss.target for loss in objective]
             examples = load_known(data, graph_of(self.spec), targets, columns_of(facts))
@@ -196,6 +198,9 @@ def load_run(folder: str | Path) -> Run:
 def held_out(facts: Mapping[str, Any], spec: ModelSpec) -> Examples:
     """The examples that a run held out. Raises `RegspecError` where the data are no longer those of the training."""
     options = Options.of(facts["options"])
+    if options.data == IN_MEMORY:
+        what = "the run was trained on data in memory, which its folder does not keep"
+        raise RegspecError(Problem(what, "say what to evaluate: run.evaluate((x, y)), or --data FILE"))
     said = outputs_said(options.outputs)
     data = load_data(
         options.data,
