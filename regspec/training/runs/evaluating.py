@@ -96,7 +96,7 @@ def no_better(model: nn.Module, objective: Objective, examples: Examples, size: 
     """
     if not isinstance(examples, InMemory) or len(examples) < 2:  # one example is a constant itself
         return
-    found = evaluation(model, objective, examples, size).outputs
+    found = evaluation(model, objective, examples, size, is_measured=False).outputs
     for loss in objective:
         name, figures = loss.target.name, found[loss.target.name]
         if figures.is_better:
@@ -112,7 +112,9 @@ def no_better(model: nn.Module, objective: Objective, examples: Examples, size: 
         yield f"{name}: no better than always answering {constant}: {rmse}{scale * loss.target.may_be_scaled}"
 
 
-def evaluation(model: nn.Module, objective: Objective, examples: Examples, size: int) -> Evaluation:
+def evaluation(
+    model: nn.Module, objective: Objective, examples: Examples, size: int, *, is_measured: bool = True
+) -> Evaluation:
     """How well a model does on examples.
 
     Args:
@@ -120,6 +122,8 @@ def evaluation(model: nn.Module, objective: Objective, examples: Examples, size:
         objective: what its outputs have learned.
         examples: with their targets.
         size: how many were in a batch of the training.
+        is_measured: whether the metrics that the training was to tell are told, too. Of these, torchmetrics' wait for
+            all processes.
     """
     count = len(model_inputs(examples))  # which there must be
     sums: list[list[Sum]] = [[] for _ in objective]
@@ -136,14 +140,16 @@ def evaluation(model: nn.Module, objective: Objective, examples: Examples, size:
                 sums[place].append(loss.of(output.float(), target, parted.weights))
                 is_number = loss.target.kind == "quantities"
                 answer = loss.meant(output.float()) if is_number else loss.guess(output)
-                measures[place].update(output, target)
+                if is_measured:
+                    measures[place].update(output, target)
                 said[place].append(answer.reshape(target.shape).cpu())
                 truth[place].append(target.cpu())
     figures = {}
     for place, loss in enumerate(objective):
         mean = sum(each.total.item() for each in sums[place]) / max(1, sum(int(each.count) for each in sums[place]))
         known = _figures(loss, mean, torch.cat(said[place]), torch.cat(truth[place]))
-        measured = {name: value for name, value in measures[place].computed().items() if not math.isnan(value)}
+        computed = measures[place].computed() if is_measured else {}
+        measured = {name: value for name, value in computed.items() if not math.isnan(value)}
         figures[loss.target.name] = replace(known, metrics={**known.metrics, **measured})
     whole = sum(figures[loss.target.name].loss * loss.target.wanted.said.weight for loss in objective)
     return Evaluation(len(examples), whole, figures)
