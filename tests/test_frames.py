@@ -67,6 +67,7 @@ class Frame:
         return np.array(self.values[self.columns.index(name)], object).view(Series)
 
 
+@pytest.mark.filterwarnings("ignore:.* that training did not have")  # where the row with "v" is held out
 def test_gaps_of_another_librarys_frame() -> None:
     """The words of pandas have NaN for gaps, and its whole numbers and dates with gaps are objects."""
     days = [datetime(2024, 1, day) for day in (1, 2, 3)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from regspec.layers import KINDS, Layer, find_kind
@@ -43,16 +43,17 @@ def check_kinds(rules: Any, origin: Origin, problems: Problems) -> None:
             if cls is None:
                 hint = synonyms.selected_hint(kind, KINDS)
                 problems.append(here.problem(f"no kind of layer is called '{kind}'", hint))
-            elif slots and not _has_slot(cls, slots):
-                own = [slot for slot in SLOTS if slot != "activity" and _has_slot(cls, [slot])]
-                hint = f"it has {' and '.join(own)}: give it a rule of its own" if own else "leave it out"
+            elif slots and "activity" not in slots and (own := _slots_of(cls)) and {*own}.isdisjoint(slots):
+                hint = f"it has {' and '.join(own)}: give it a rule of its own"
                 problems.append(here.problem(f"{cls.__name__} has no {' and no '.join(slots)} for this rule", hint))
 
 
-def _has_slot(cls: type[Layer], slots: Iterable[str]) -> bool:
-    """Whether a kind has one of the slots; what wraps layers has those that they have."""
+def _slots_of(cls: type[Layer]) -> list[str]:
+    """The weights for which a kind has fields; none of what wraps layers, which have their own."""
     fields = cls.model_fields
-    return not WRAPPED.isdisjoint(fields) or any(f"{slot}_regularizer" in fields for slot in slots)
+    if not WRAPPED.isdisjoint(fields):
+        return []
+    return [slot for slot in SLOTS if slot != "activity" and f"{slot}_regularizer" in fields]
 
 
 def _kinds(rule: Any, here: Origin) -> Iterator[tuple[Any, Origin]]:
