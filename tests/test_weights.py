@@ -338,4 +338,5 @@ def test_what_is_wrong(fault: str, tmp_path: Path) -> None:
         trained(tmp_path, PLAIN, make(tmp_path), **OPTIONS, **more)
     for each in words:
         assert each in str(raised.value)
+    assert "--columns.w" not in str(raised.value)  # a weight is not prepared
     assert not (tmp_path / "run").exists() or fault == "of an item"

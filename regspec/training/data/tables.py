@@ -155,7 +155,8 @@ def arrays_of(
     arrays, problems = dict[str, Array](), Problems()
     for name in (name for own in by_output.values() for name in own):
         try:
-            arrays[name] = table.array(name, takes_words=name in words, is_target=True)
+            hint = "only one column of targets may be words"
+            arrays[name] = table.array(name, takes_words=name in words, is_input=False, hint=hint)
         except RegspecError as error:
             problems.extend(table.placed(error))
     targets = (
@@ -208,7 +209,7 @@ def _weights(table: Table, name: str) -> Array:
     """How much each row counts. Raises `RegspecError` for what is no weight."""
     import polars as pl
 
-    numbers = table.array(name)
+    numbers = table.array(name, is_input=False)
     table.refuse(name, pl.Series(numbers < 0), "has a weight below 0")
     if not numbers.any():
         raise RegspecError(Problem(f"column '{name}' has weights that are all 0: nothing would be learned"))
