@@ -175,6 +175,16 @@ def test_a_built_model_in_another_module() -> None:
         torch.testing.assert_close(seen[f"1.{name}"], x, rtol=1e-5, atol=1e-5)
 
 
+def test_a_model_that_has_two_paths() -> None:
+    """Its outputs are those of all its calls, by either path."""
+    model = built().eval()
+    twice = nn.Sequential(model, nn.Unflatten(1, (5, 1, 1)), nn.Upsample((11, 9)), nn.Conv2d(5, 3, 1), model)
+    found = regspec.features(twice, ["4.pool", "0.pool", "0.stage.1", "4.stage.1", "4.logits"])(X)
+    inner = [regspec.features(model, ["pool", "stage.1", "logits"])(x) for x in (X, twice[:4](X))]
+    for name, x in found.items():
+        torch.testing.assert_close(x, tuple(each[name[2:]] for each in inner))
+
+
 def test_what_is_called_as_a_source_that_one_owns() -> None:
     """A class from a file has modules only."""
     names: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -192,7 +192,8 @@ def _place(model: nn.Module, name: str) -> Place | None:
         if name.startswith(f"{path}." if path else ""):
             own = name[len(path) + 1 :] if path else name
             if (found := _in_graph(program_of(graph), path, own)) is not None:
-                return found
+                owner = model.get_submodule(found.owner)  # which may have several paths
+                return replace(found, owner=next(path for path, part in model.named_modules() if part is owner))
     is_module = name and any(name == each for each, _ in model.named_modules(remove_duplicate=False))
     return Place("", module=name) if is_module else None
 
