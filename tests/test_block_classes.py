@@ -784,3 +784,18 @@ def test_a_whole_number_and_a_float_are_two_numbers() -> None:
     assert (a.tolist(), c.tolist(), d.tolist()) == ([[3, 4, 5]], [[3.0, 4.0, 5.0]], [[4, 5, 6]])
     assert not a.is_floating_point()
     assert c.is_floating_point()
+
+
+@pytest.mark.parametrize(
+    ("units", "sizes"),
+    [("$f * $a", [6, 4, 6]), ("$a * $f", [6, 4, 6]), ("$f + 1", [3, 5, 4]), ("$a + $f", [5, 5, 5]),
+     ("$f // 2 + $a", [4, 3, 3]), ("$f * 2", [4, 8, 6]), ("$f % 3 + 1", [3, 2, 1])],
+)  # fmt: skip
+def test_a_size_computed_of_a_float_that_is_whole(units: str, sizes: list[int]) -> None:
+    """Torch takes no size of 6.0, which is what Python computes of 2.0 * 3."""
+    text = (
+        "regspec: 1\ninputs: {x: {shape: [5]}}\n"
+        f"blocks: {{b: {{parameters: {{f: 1.0, a: 1}}, layers: [Dense: {{name: d, units: {units}}}]}}}}\n"
+        "layers: [b: {f: 2.0, a: 3}, b: {f: 4.0, a: 1}, b: {f: 3.0, a: 2}]\n"
+    )
+    assert [part.d.out_features for part in regspec.build(text).children()] == sizes  # type: ignore[union-attr]
