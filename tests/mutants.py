@@ -290,6 +290,13 @@ MUTANTS = (
         "tests/test_printing.py -k literal",
     ),
     Mutant(
+        "a sum that a class computes is an operand without brackets",
+        "targets/python/printing.py",
+        'return _STRENGTH[text[left.end_col_offset : right.col_offset].strip(" ()")]',
+        'return _STRENGTH["*"]',
+        "tests/test_block_classes.py -k operand",
+    ),
+    Mutant(
         "blocks that start otherwise are one class",
         "targets/torch/classes.py",
         "self.init, self.fills, self.signature",

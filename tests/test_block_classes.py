@@ -784,3 +784,44 @@ def test_a_whole_number_and_a_float_are_two_numbers() -> None:
     assert (a.tolist(), c.tolist(), d.tolist()) == ([[3, 4, 5]], [[3.0, 4.0, 5.0]], [[4, 5, 6]])
     assert not a.is_floating_point()
     assert c.is_floating_point()
+
+
+@pytest.mark.parametrize(
+    ("units", "sizes"),
+    [("$f * $a", [6, 4, 6]), ("$a * $f", [6, 4, 6]), ("$f + 1", [3, 5, 4]), ("$a + $f", [5, 5, 5]),
+     ("$f // 2 + $a", [4, 3, 3]), ("$f * 2", [4, 8, 6]), ("$f % 3 + 1", [3, 2, 1])],
+)  # fmt: skip
+def test_a_size_computed_of_a_float_that_is_whole(units: str, sizes: list[int]) -> None:
+    """Torch takes no size of 6.0, which is what Python computes of 2.0 * 3."""
+    text = (
+        "regspec: 1\ninputs: {x: {shape: [5]}}\n"
+        f"blocks: {{b: {{parameters: {{f: 1.0, a: 1}}, layers: [Dense: {{name: d, units: {units}}}]}}}}\n"
+        "layers: [b: {f: 2.0, a: 3}, b: {f: 4.0, a: 1}, b: {f: 3.0, a: 2}]\n"
+    )
+    assert [part.d.out_features for part in regspec.build(text).children()] == sizes  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["Subtract: {x1: NUMBER}", "Subtract: {x2: NUMBER}", "Add: {x2: NUMBER}", "Multiply: {x2: NUMBER}",
+     "Divide: {x1: NUMBER}", "Mod: {x2: NUMBER}"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("number", "values"),
+    [("$f + 1", (3, 4)), ("($f + 1)", (3, 4)), ("7 - $f", (5, 4)), ("$f * 2", (4, 6)), ("-$f", (-2, -3)),
+     ("-($f + 1)", (-3, -4)), ("$f % 2 + 1", (1, 2)), ("1 - (2 - $f)", (1, 2)), ("(1 + $f) * ($f - 1)", (3, 8)),
+     ("$f + 3 * $f", (8, 12))],
+)  # fmt: skip
+def test_what_is_computed_is_one_operand(operation: str, number: str, values: tuple[int, int]) -> None:
+    """``x - (f + 1)``, and not ``x - f + 1``: what torch computes of the number."""
+    text = (
+        "regspec: 1\ninputs: {x: {shape: [4]}}\n"
+        f"blocks: {{b: {{parameters: {{f: 0}}, layers: [{operation.replace('NUMBER', number)}]}}}}\n"
+        "layers: [b: {name: u, f: 2}, b: {name: v, f: 3, inputs: x}]\noutputs: [u, v]\n"
+    )
+    x = torch.rand(3, 4) + 0.5
+    function = {"Add": torch.add, "Subtract": torch.sub, "Multiply": torch.mul, "Divide": torch.div,
+                "Mod": torch.remainder}[operation.partition(":")[0]]  # fmt: skip
+    numbers = [torch.full_like(x, value) for value in values]
+    wanted = [function(each, x) if "x1" in operation else function(x, each) for each in numbers]
+    torch.testing.assert_close(regspec.build(text)(x), tuple(wanted))

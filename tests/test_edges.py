@@ -332,6 +332,19 @@ def test_long_names_change_nothing(layer: str) -> None:
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("length", [1, 60])
+def test_copies_that_give_two_tensors_which_are_taken_apart(length: int) -> None:
+    """In a line of its own, where the call takes more than one: (a, b) becomes (a * b, a + b)."""
+    block = "{inputs: [a, b], layers: [{Multiply: [a, b]}, {Add: [a, b]}], outputs: [multiply, add]}"
+    a, b = ("x" * length, "y" * length)
+    layers = f"{{own: {{repeat: 2, inputs: [{a}, {b}]}}}}, {{Add: [own_1, own_1.1, own, own.1]}}"
+    text = f"regspec: 1\ninputs: {{{a}: {{shape: [3]}}, {b}: {{shape: [3]}}}}\nblocks: {{own: {block}}}\n"
+    x, y = torch.randn(2, 2, 3)
+    once, added = x * y, x + y
+    wanted = once + added + once * added + (once + added)
+    torch.testing.assert_close(build(f"{text}layers: [{layers}]\n")(x, y), wanted)
+
+
 def test_an_average_of_directions_with_states() -> None:
     """A statement whose last bracket is an index: it is no place to break the line."""
     layer = "Bidirectional: {layer: {GRU: {units: 3, activation: sigmoid}}, merge_mode: ave, inputs: [a, s, t]}"

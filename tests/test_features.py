@@ -141,6 +141,48 @@ def test_what_is_called_twice() -> None:
     torch.testing.assert_close([seen["head"], seen["head_right"]], [model.head(x).sigmoid() for x in outs])
 
 
+PARTLY = """
+regspec: 1
+data_format: channels_last
+inputs: {image: {shape: [5, 6, 4]}}
+blocks:
+  two:
+    inputs: [x]
+    layers:
+      - Conv2D: {name: conv, filters: 4, kernel_size: 1, inputs: x}
+      - Flatten: {name: flat, inputs: x}
+      - Dense: {name: dense, units: 3}
+    outputs: [conv, dense]
+layers:
+  - two: {name: one, inputs: image}
+  - two: {name: copies, repeat: 2}
+  - call: {layer: copies_1, name: again, inputs: copies}
+  - Flatten: {name: flat, inputs: again}
+  - Reshape: {name: steps, target_shape: [6, 20], axes: [steps, features]}
+  - LSTM: {name: lstm, units: 2, return_state: true, return_sequences: true}
+  - call: {layer: lstm, name: lstm_again, inputs: steps}
+  - GRU: {name: gru, units: 2, return_state: true, inputs: steps}
+  - Concatenate: {name: all, inputs: [lstm.2, lstm_again.1, gru.1]}
+%s
+"""
+
+
+def test_what_nothing_takes_of_several_outputs() -> None:
+    """It is handed on all the same, in its place, by every call; the spec's other outputs say what it is."""
+    counts = {"one": 2, "copies_1": 2, "copies_2": 2, "again": 2, "lstm": 3, "lstm_again": 3, "gru": 2}
+    outputs = [f"{name}.{index}" for name, count in counts.items() for index in range(count)]
+    model, whole = built(PARTLY % ""), built(PARTLY % f"outputs: [{', '.join(outputs)}, all]")
+    whole.load_state_dict(model.state_dict())
+    x = torch.randn(2, 5, 6, 4)
+    *parts, last = whole(x)
+    given = iter(parts)
+    wanted = {name: tuple(next(given) for _ in range(count)) for name, count in counts.items()}
+    torch.testing.assert_close(regspec.features(model, [*counts, "all"])(x), {**wanted, "all": last})
+    same = {"copies": "copies_2", "copies.0": "copies_1", "copies.1": "copies_2"}
+    seen = regspec.features(model, [*same])(x)
+    torch.testing.assert_close(seen, {name: wanted[other] for name, other in same.items()})
+
+
 class Plain(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -173,6 +215,16 @@ def test_a_built_model_in_another_module() -> None:
     assert torch.equal(seen["0"], X)
     for name, x in inner.items():
         torch.testing.assert_close(seen[f"1.{name}"], x, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_that_has_two_paths() -> None:
+    """Its outputs are those of all its calls, by either path."""
+    model = built().eval()
+    twice = nn.Sequential(model, nn.Unflatten(1, (5, 1, 1)), nn.Upsample((11, 9)), nn.Conv2d(5, 3, 1), model)
+    found = regspec.features(twice, ["4.pool", "0.pool", "0.stage.1", "4.stage.1", "4.logits"])(X)
+    inner = [regspec.features(model, ["pool", "stage.1", "logits"])(x) for x in (X, twice[:4](X))]
+    for name, x in found.items():
+        torch.testing.assert_close(x, tuple(each[name[2:]] for each in inner))
 
 
 def test_what_is_called_as_a_source_that_one_owns() -> None:

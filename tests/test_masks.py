@@ -387,6 +387,11 @@ REFUSED = {
         [UNMASKED, "MultiHeadAttention: {num_heads: 2, key_dim: 3, mask: counts}"],
         "takes a mask of (batch, 7, 7), or with an axis of the heads after the batch, but 'counts' is (batch, 7, 8)",
     ),
+    "scores and steps": (
+        f"{COUNTS}, seen: {{shape: [7, 7], dtype: bool}}, x: {{shape: [7, 6]}}",
+        [UNMASKED, "MultiHeadAttention: {num_heads: 2, key_dim: 3, inputs: [e, x], mask: [seen, counts]}"],
+        "takes a mask that says which steps each step sees alone, but is given 2 masks",
+    ),
     "one of the steps of two inputs": (
         f"{COUNTS}, x: {{shape: [7, 6]}}",
         [UNMASKED, "MultiHeadAttention: {num_heads: 2, key_dim: 3, inputs: [e, x], mask: counts}"],

@@ -35,7 +35,7 @@ def _mask_by_name(x: Symbol) -> Symbol:
 def masked_by(named: Sequence[Symbol], layer: Layer, inputs: Sequence[Symbol]) -> list[Symbol]:
     """A layer's inputs with the masks that a spec names, each with its own; a merge may have one for all of them.
 
-    Attention with heads may have one besides that says which steps each step sees; as in Keras, it may be of numbers.
+    Attention with heads may have one instead that says which steps each step sees; as in Keras, it may be of numbers.
 
     Raises:
         ShapeError: for too many masks, and for a tensor that is no mask, or does not fit.
@@ -43,6 +43,12 @@ def masked_by(named: Sequence[Symbol], layer: Layer, inputs: Sequence[Symbol]) -
     if len(named) > len(inputs):
         raise ShapeError(f"takes {len(inputs)} inputs, but {len(named)} masks")
     if named and layer.takes_attention_mask and named[0].rank > 2 and named[0].mask is None:
+        if len(named) > 1:
+            raise ShapeError(
+                f"takes a mask that says which steps each step sees alone, but is given {len(named)} masks",
+                "what a mask of (batch, steps) leaves out can be false in it too, and a mask that comes with an input "
+                "counts besides",
+            )
         return [replace(inputs[0], attention_mask=named[0]), *inputs[1:]]
     masks = [*map(_mask_by_name, named)]
     if masks and layer.takes_attention_mask and len(masks) < len(inputs):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -82,7 +82,7 @@ class Place:
     module: str | None = None  # in the owner, whose calls give it otherwise
     call: int = 0  # which of the module's calls in the owner's forward it is
     calls: int = 1
-    views: tuple[Order | None, ...] = (None,)  # for each tensor of the output, how its axes come into the spec's order
+    views: tuple[Order | None, ...] = ()  # for each tensor that a spec says, how its axes come into the spec's order
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,10 @@ class Heard:
 
     def value(self, place: Place) -> Any:
         """The output; of several calls a tuple."""
-        outputs = self.outputs.get(place, [])[place.call :: place.calls]
+        outputs = self.outputs.get(place, [])
         if (count := len(place.views)) > 1:
             outputs = [tuple(outputs[first : first + count]) for first in range(0, len(outputs), count)]
+        outputs = outputs[place.call :: place.calls]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
@@ -178,7 +179,9 @@ def _itself(x: Any) -> Any:
 
 def _hook(heard: Heard, place: Place) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-        heard.note(place, 0, output)
+        is_several = isinstance(output, tuple) and place.views  # a block's, and not a tuple of any other module
+        for index, each in enumerate(output if is_several else (output,)):
+            heard.note(place, index, each)
 
     return hook
 
@@ -192,7 +195,8 @@ def _place(model: nn.Module, name: str) -> Place | None:
         if name.startswith(f"{path}." if path else ""):
             own = name[len(path) + 1 :] if path else name
             if (found := _in_graph(program_of(graph), path, own)) is not None:
-                return found
+                owner = model.get_submodule(found.owner)  # which may have several paths
+                return replace(found, owner=next(path for path, part in model.named_modules() if part is owner))
     is_module = name and any(name == each for each, _ in model.named_modules(remove_duplicate=False))
     return Place("", module=name) if is_module else None
 
@@ -227,7 +231,7 @@ def _of_step(program: Program, path: str, step: Step) -> Place:
     if not isinstance(step.node, BlockNode) or not step.declares or container_of(step.attributes[""]) is None:
         return Place(path, node=step.name, views=views)
     calls = [each.name for each in program.steps if each.attributes.get("") == step.attributes[""]]
-    return Place(path, module=step.attributes[""], call=calls.index(step.name), calls=len(calls), views=views[:1])
+    return Place(path, module=step.attributes[""], call=calls.index(step.name), calls=len(calls), views=views)
 
 
 def _view(order: Order, wanted: Order) -> Order | None:

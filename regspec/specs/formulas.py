@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ def formulas_of(written: Any, own: Mapping[str, Any], outer: Mapping[str, Any]) 
         if _is_product(tokens, own):
             signs = [token.text for token in tokens[1::2]]
             form = _form(own[names[0]], signs, [numbers[token] for token in tokens[2::2]], value)
-        elif names and all(type(each) is int for each in (value, *numbers.values())) and _is_whole(tokens):
+        elif names and _is_of_whole([value, *numbers.values(), *map(own.get, names)]) and _is_whole(tokens):
             form = _form_of_whole(tokens, numbers, own)
         else:
             continue
@@ -64,6 +64,11 @@ def formulas_of(written: Any, own: Mapping[str, Any], outer: Mapping[str, Any]) 
 
 def _number(token: Token, known: Mapping[str, Any]) -> Number:
     return evaluated([token], lambda token: known[_name(token)])
+
+
+def _is_of_whole(values: Iterable[Any]) -> bool:
+    """Whether values are whole by type: a parameter of 2.0, which arithmetic here takes for 2, is a float in Python."""
+    return all(type(each) is int for each in values)
 
 
 def _is_whole(tokens: list[Token]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -82,7 +83,7 @@ class Number:
             found = literal(self.value)
             own = _UNARY if isinstance(found, str) and found.startswith("-") else _PRIMARY
         else:
-            found, own = other, _PRIMARY if other.replace(".", "").isidentifier() else _STRENGTH["*"]
+            found, own = other, _strength_of(other)
         return Brackets("(", (found,), ")") if own < self.strength else found
 
 
@@ -221,6 +222,21 @@ class Printer:
             parts = ["" if part is None else flat(self._fixed(part)) for part in (index.start, index.stop)]
             return ":".join(parts if index.step is None else [*parts, flat(self._fixed(index.step))])
         return self._fixed(index)
+
+
+def _strength_of(text: str) -> int:
+    """How tightly what an expression has outermost binds, of those that are arithmetic or a choice."""
+    node = ast.parse(text, mode="eval").body
+    if node.end_col_offset != len(text) or node.col_offset:  # in brackets
+        return _PRIMARY
+    match node:
+        case ast.BinOp(left=left, right=right):
+            return _STRENGTH[text[left.end_col_offset : right.col_offset].strip(" ()")]
+        case ast.UnaryOp():
+            return _UNARY
+        case ast.IfExp():
+            return 0
+    return _PRIMARY
 
 
 def _after(of: Doc, index: Doc) -> Doc:

@@ -308,8 +308,9 @@ class Outliner:
         yield Statement(value, f"({carried[0]},) = " if is_tuple else f"{', '.join(carried)} = ", indent=1)
 
     def _is_listened_to(self, step: Step, result: Expression) -> bool:
-        """Whether a result that nothing takes has a penalty."""
+        """Whether a result that nothing takes has a penalty, or is heard."""
         listened = {place.module for each in step.lowered.penalized if each.is_activity for place in each.places}
+        listened |= step.lowered.heard
         return any(isinstance(each, Apply) and each.module.suffix in listened for each in walk(result))
 
     def _enter(self, step: Step) -> None:
@@ -342,7 +343,7 @@ class Outliner:
         for key, whole in wholes.items():
             if counts[key] < 2 and key not in chained:
                 continue
-            name = self._applied(whole) if isinstance(whole, Apply) else step.name
+            name = step.attributes[whole.module.suffix] if isinstance(whole, Apply) else step.name
             own = {part.path: part for part in parts if part.whole is whole}
             variables = {path: self._new(f"{name}_{part.name}") for path, part in own.items()}
             for target, result in pairs:
@@ -366,8 +367,8 @@ class Outliner:
         return self.known.get((Itself(expression), ()))
 
     def _new(self, name: str) -> str:
-        """A variable's name that no other has, made of an attribute's."""
-        name = name.removeprefix("self.")
+        """A variable's name that no other has, made of another name, or of a module's path."""
+        name = name.replace(".", "_")
         while name in self.taken:
             name += "_"
         self.taken.add(name)

@@ -47,7 +47,8 @@ class Hearing:
 def _heard(step: Step, attributes: dict[str, str]) -> Step:
     listeners = [Module(Call("nn.Identity"), suffix) for suffix in attributes]
     results = tuple(listener(each) for listener, each in zip(listeners, step.lowered.results, strict=True))
-    lowered = replace(step.lowered, results=results, modules=(*step.lowered.modules, *listeners))
+    modules = (*step.lowered.modules, *listeners)
+    lowered = replace(step.lowered, results=results, modules=modules, heard=frozenset(attributes))
     return replace(step, lowered=lowered, attributes={**step.attributes, **attributes})
 
 

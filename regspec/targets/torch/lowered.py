@@ -71,6 +71,7 @@ class Lowered:
     penalized: tuple[Penalized, ...] = ()
     constrained: tuple[Constrained, ...] = ()
     frozen: tuple[Place, ...] = ()  # what is not trained
+    heard: frozenset[str] = frozenset()  # the modules, by their suffixes, that something else hears: all are called
     mask: Expression | None = None  # of its output, over the inputs and their masks
 
 
