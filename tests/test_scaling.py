@@ -188,3 +188,18 @@ def test_what_can_not_be_scaled(y: np.ndarray, said: Any, what: str, tmp_path: P
     section = {"scale": "standard", **said}
     with pytest.raises(regspec.RegspecError, match=what):
         regspec.train(NET % 1, (X, np.abs(y)), outputs={"price": section}, folder=tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize("scale", ["standard", None])
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_targets_of_a_half_model_are_not_rounded(precision: str, scale: str | None, tmp_path: Path) -> None:
+    """Half precision has no 10,001, and is what the model computes with; what it learns is what it was."""
+    y = (10_000 + 6 * X @ np.array([1.0, -0.5, 0.2])).astype(np.float32)
+    options: dict[str, Any] = {"precision": precision, "optimizer": "sgd", "lr": 0.01}
+    run = train(tmp_path, NET % 1, (X[:40], y[:40], X[40:], y[40:]), scale=scale, **options)
+    scaler = preprocessing.StandardScaler().fit(y[:40, None])
+    given, goal = outputs(run, X[40:]), y[40:, None].astype(np.float64)
+    loss = metrics.mean_squared_error(scaler.transform(goal) if scale else goal, given)
+    assert run.metrics["held_out_loss"] == pytest.approx(loss, rel=0.02)
+    own = scaler.inverse_transform(given) if scale else given
+    assert run.metrics["held_out_mae"] == pytest.approx(metrics.mean_absolute_error(goal, own), rel=0.02)

@@ -14,6 +14,8 @@ from regspec.training.data import class_weights
 from regspec.training.data.targets import Target
 from regspec.training.measures.losses import Loss
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -203,10 +205,11 @@ class Objective(nn.Module):
         return [loss.of(output, target, weights) for loss, output, target in self.pairs(result, targets)]
 
     def pairs(self, result: Any, targets: Sequence[Tensor]) -> Iterator[tuple[OutputLoss, Tensor, Tensor]]:
-        """Each loss with its output and its target."""
+        """Each loss with its output and its target; an output of half precision is float32."""
         outputs = tensors_of(result)
         for loss, target in zip(self, targets, strict=True):
-            yield loss, outputs[loss.target.wanted.index], target
+            output = outputs[loss.target.wanted.index]
+            yield loss, output.float() if output.dtype in HALF else output, target
 
     def name_of(self, what: str, loss: OutputLoss) -> str:
         """The name of a figure of an output: with the output's name where several learn."""
