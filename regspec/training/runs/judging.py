@@ -154,8 +154,11 @@ def _told(loss: OutputLoss, output: Tensor, target: Tensor) -> dict[str, Any]:
         return {"is": f"{len(truth)} numbers", "said": f"off by {error:.4g}", "probability": None}
     guess = loss.guess(output).reshape(target.shape)
     ignored = loss.target.wanted.said.ignore_index if kind == "classes" else None
-    if kind == "labels" and target.numel() <= WORST:
-        held = [", ".join(str(each) for each in row.nonzero().flatten().tolist()) for row in (target[0] > 0, guess[0])]
+    if kind == "labels" and target.numel() == 1:
+        return {"is": str(bool(target)).lower(), "said": str(bool(guess)).lower(), "probability": None}
+    if kind == "labels" and target.ndim == 2 and target.numel() <= WORST:
+        names = loss.target.labels or range(target.numel())
+        held = [", ".join(str(names[each]) for each in row.nonzero().flatten()) for row in (target[0] > 0, guess[0])]
         return {"is": held[0] or "none", "said": held[1] or "none", "probability": None}
     if kind == "classes" and target.numel() == 1:
         names, probability = loss.target.classes or (), meant.max().item() if loss.has_probabilities else None
