@@ -17,6 +17,8 @@ from sklearn import metrics, preprocessing
 
 import regspec
 from regspec.graph.loading import graph_of, load
+from regspec.report import findings
+from regspec.report.runs import read_runs
 from regspec.training.data import load_data
 from regspec.training.loop.run import train as train_run
 from regspec.training.options.options import Options
@@ -124,6 +126,21 @@ def test_a_table_is_learned_that_was_not(tmp_path: Path, monkeypatch: pytest.Mon
     found = runs[0].evaluate().outputs["price"]
     assert found.metrics["r2"] > 0.99
     assert found.baseline["rmse"] > 1e5
+    told = command("evaluate", "run", cwd=tmp_path).stdout
+    assert f"price: mse {found.loss:.4g} of scaled numbers; rmse {found.metrics['rmse']:.4g}" in told
+
+
+def test_a_report_ranks_none_above_one_whose_targets_are_not_scaled(tmp_path: Path) -> None:
+    """A loss of scaled targets is small, however bad the model is."""
+    said: dict[str, Any] = {"first": "standard", "second": None, "third": "min_max", "fourth": "standard"}
+    for name, scale in said.items():
+        train(tmp_path / name, NET % 1, (X[:40], ONE[:40], X[40:], ONE[40:]), scale=scale)
+    first, *others = read_runs([tmp_path / name / "run" for name in said])
+    assert "a mean square error of scaled targets of " in findings.headline(first)
+    assert "scaled" not in findings.headline(others[0])
+    for other in others[:2]:
+        assert "losses of different kinds, so none is ranked" in findings.best([first, other])
+    assert " is the best: " in findings.best([first, others[2]])
 
 
 @pytest.mark.parametrize(
@@ -135,8 +152,9 @@ def test_a_table_is_learned_that_was_not(tmp_path: Path, monkeypatch: pytest.Mon
             r"price: no better than always answering {mean:.6g}: rmse .*, and that has {rmse:.4g}; --outputs.price",
         ),
         (ONE, {"scale": "standard"}, None),
+        (np.abs(ONE), {"loss": "cosine_similarity"}, None),
         (np.abs(ONE), {"loss": "mape"}, r"no better than always answering {mean:.6g}: rmse [^;]*$"),
-        (np.arange(60) % 10 < 7, {}, "price: no better than always answering 'true', of which 70.0% is right"),
+        (np.arange(60) % 10 < 7, {}, "price: no better than always answering 'true', which is right for 70.0%"),
         (X[:, 0] > 0, {}, None),
     ],
 )

@@ -62,7 +62,8 @@ def evaluate(
     if len(found.outputs) > 1:
         console.print(f"loss {found.loss:.4g}", **PLAIN)
     for name, figures in found.outputs.items():
-        console.print(f"{name}: {figures.loss_name} {figures.loss:.4g}; {_words(figures)}", **PLAIN)
+        scaled = " of scaled numbers" if figures.is_scaled else ""
+        console.print(f"{name}: {figures.loss_name} {figures.loss:.4g}{scaled}; {_words(figures)}", **PLAIN)
     for name, figures in found.outputs.items():
         for table in _tables(name, figures):
             width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum

@@ -59,7 +59,7 @@ class Target:
         classes = None if self.classes is None else [*self.classes]
         told = {"kind": self.kind, "loss": self.loss.name, "weight": self.wanted.said.weight, "classes": classes}
         sort = {} if classes is None else {"sort": self.sort}
-        scaling = {} if self.scaling is None else {"scaling": self.scaling.as_dict()}
+        scaling = {} if self.scaling is None else {"scale": self.wanted.said.scale, "scaling": self.scaling.as_dict()}
         return {**told, **sort, **scaling}
 
     def named(self, columns: Columns | None) -> Target:
