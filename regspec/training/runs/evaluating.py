@@ -172,12 +172,12 @@ def _figures(loss: OutputLoss, mean: float, said: Tensor, target: Tensor) -> Out
 def _of_classes(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any]:
     from sklearn import metrics
 
-    ignored, names = loss.target.wanted.said.ignore_index, loss.target.classes or ()
-    counts = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
-    if not counts.any():
+    names, kept = loss.target.classes or (), loss.kept(target, target)
+    if not len(kept):
+        ignored = loss.target.wanted.said.ignore_index
         what = f"the target of '{loss.target.name}' is {ignored} everywhere, which stands for no class"
         raise RegspecError(Problem(what))
-    truth, answers, weights = _pairs(target[counts], said[counts])
+    truth, answers, weights = _pairs(kept, loss.kept(said, target))
     numbers = np.arange(len(names))
     known: Any = {"labels": numbers, "sample_weight": weights}
     confusion = metrics.confusion_matrix(truth, answers, **known) if len(names) <= MANY else None
