@@ -128,6 +128,7 @@ def test_a_table_is_learned_that_was_not(tmp_path: Path, monkeypatch: pytest.Mon
     assert found.baseline["rmse"] > 1e5
     told = command("evaluate", "run", cwd=tmp_path).stdout
     assert f"price: mse {found.loss:.4g} of scaled numbers; rmse {found.metrics['rmse']:.4g}" in told
+    assert f"; always giving the mean, {found.constant:.6g}, has rmse" in told
 
 
 def test_a_report_ranks_none_above_one_whose_targets_are_not_scaled(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def _words(figures: OutputFigures) -> str:
     joint = "; " if figures.is_better else ", but "
     own, base = figures.metrics, figures.baseline
     if figures.kind == "quantities":
-        mean = "" if figures.constant is None else f", {figures.constant:.4g},"
+        mean = "" if figures.constant is None else f", {figures.constant:.6g},"
         more = _others(figures, ("rmse", "mae"))
         told = f"rmse {own['rmse']:.4g}, mae {own['mae']:.4g}{more}"
         return f"{told}{joint}always giving the mean{mean} has rmse {base['rmse']:.4g}, mae {base['mae']:.4g}"
