@@ -64,9 +64,11 @@ def test_which_examples_are_held_out(split: str) -> None:
         assert rows_of(loaded.held_out) == held_out.tolist()
 
 
-def test_groups_are_held_out_whole() -> None:
-    """Also where there are no folds."""
+@pytest.mark.parametrize("is_pair", [False, True])
+def test_groups_are_held_out_whole(is_pair: bool) -> None:
+    """Also where there are no folds, and where the targets are no column."""
     data, columns = data_of(PRICE, GROUPS)
+    data = (data.drop("y"), PRICE) if is_pair else data
     loaded = load_data(data, graph_of(NUMBERED % 1), seed=3, columns=columns)
     ((train, held_out),) = GroupShuffleSplit(1, test_size=0.2, random_state=3).split(ROWS, None, GROUPS)
     assert (rows_of(loaded.train), rows_of(loaded.held_out)) == (train.tolist(), held_out.tolist())

@@ -16,7 +16,7 @@ import regspec
 from regspec.training.options.keras_optimizers import KERAS_OPTIMIZERS
 from regspec.training.options.optimizers import optimizer_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__")  # of Keras, in a step
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of Keras, in a step
 
 STEPS = 12
 START = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)

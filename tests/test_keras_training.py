@@ -21,7 +21,7 @@ from regspec.training.loop.run import train
 from regspec.training.options.file import read_training
 from regspec.training.options.options import IN_MEMORY, Options
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, when it saves
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of Keras, when it saves and steps
 
 STEPS = 10
 SIZE = 6  # of a batch

@@ -32,7 +32,7 @@ from regspec.training.options.schema import training_schema
 
 from .commands import command
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras, when it saves
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of Keras, when it saves and steps
 
 KERAS_3 = Dialect()
 SPEC = "regspec: 1\ninputs: {x: {shape: [4]}}\nlayers: [Dense: {name: out, units: %d, activation: %s}]\n"

@@ -385,21 +385,36 @@ def test_names_with_dots_and_signs_in_a_training_file(tmp_path: Path) -> None:
     assert {name: each.plain for name, each in columns_said(given).items()} == said
 
 
+OVER = {"age": {"impute": "median", "scale": "robust"}, "city": {"one_hot": True}, "v1.2": {"impute": 0}}
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("age.impute=mean", {"age": {"impute": "mean", "scale": "robust"}, "city": {"one_hot": True}}),
-        ("age=drop", {"age": {"drop": True}, "city": {"one_hot": True}}),
-        ("city=codes", {"age": {"impute": "median", "scale": "robust"}, "city": {"codes": True}}),
-        ("city={codes: true}", {"age": {"impute": "median", "scale": "robust"}, "city": {"codes": True}}),
-        (
-            "cit=codes",
-            {"age": {"impute": "median", "scale": "robust"}, "city": {"one_hot": True}, "cit": {"codes": True}},
-        ),
+        ("age.impute=mean", {"age": {"impute": "mean", "scale": "robust"}}),
+        ("age=drop", {"age": {"drop": True}}),
+        ("city=codes", {"city": {"codes": True}}),
+        ("city={codes: true}", {"city": {"codes": True}}),
+        ("cit=codes", {"cit": {"codes": True}}),
+        ("v1.2=drop", {"v1.2": {"drop": True}}),
+        ('"v1.2"=drop', {"v1.2": {"drop": True}}),
+        ("v1.2.impute=1", {"v1.2": {"impute": 1}}),
+        ('"v1.2".impute=1', {"v1.2": {"impute": 1}}),
+        ('"age.impute"=drop', {"age.impute": {"drop": True}}),
+        ("v1=drop", {"v1": {"drop": True}}),
     ],
 )
 def test_the_command_line_is_over_the_training_file(line: str, expected: Any) -> None:
-    said = {"age": {"impute": "median", "scale": "robust"}, "city": "one_hot"}
-    file = read_training(document_of({"regspec": 1, "data": {"columns": said}}, "t.yaml"))
+    file = read_training(document_of({"regspec": 1, "data": {"columns": OVER}}, "t.yaml"))
     options, _ = file.under(Options(columns=(line,)), ["columns"])
-    assert {name: each.plain for name, each in columns_said(options.columns).items()} == expected
+    assert {name: each.plain for name, each in columns_said(options.columns).items()} == OVER | expected
+
+
+@pytest.mark.parametrize("line", ["v1.2.loss=l1", '"v1.2".loss=l1'])
+def test_what_the_command_line_says_of_an_output_stands_not_in_the_file(line: str) -> None:
+    said = {"v1.2": {"loss": "mse", "weight": 2}}
+    file = read_training(document_of({"regspec": 1, "training": {"outputs": said}}, "t.yaml"))
+    options, places = file.under(Options(outputs=(line,)), ["outputs"])
+    section = outputs_said(options.outputs)["v1.2"]
+    assert (section.loss, section.weight) == ("l1", 2)
+    assert [each for each in places.origins if each.startswith("outputs.v1.2.")] == ["outputs.v1.2.weight"]

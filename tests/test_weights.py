@@ -66,6 +66,7 @@ SOURCES: dict[str, tuple[Callable[[Path], Any], dict[str, Any]]] = {
     "an argument": (lambda _: (X, KINDS), {"sample_weight": WEIGHTS}),
     "an argument of a frame": (lambda _: frame().drop("w"), {"sample_weight": pl.Series(WEIGHTS), "target": "kind"}),
     "a column of a frame": (lambda _: frame(), COLUMN),
+    "a column beside the targets": (lambda _: (frame().drop("kind"), KINDS), {"columns": {"w": "weight"}}),
     "a column beside another": (
         lambda _: frame(),
         {**COLUMN, "columns": {"w": {"weight": True}, "a": {"scale": "standard"}}},
@@ -337,4 +338,5 @@ def test_what_is_wrong(fault: str, tmp_path: Path) -> None:
         trained(tmp_path, PLAIN, make(tmp_path), **OPTIONS, **more)
     for each in words:
         assert each in str(raised.value)
+    assert "--columns.w" not in str(raised.value)  # a weight is not prepared
     assert not (tmp_path / "run").exists() or fault == "of an item"

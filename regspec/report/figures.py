@@ -167,7 +167,7 @@ def calibration(runs: Sequence[Recorded]) -> list[Panel]:
             "How often it is right, by the probability that it gives; on the dotted line both are the same. "
             f"Expected calibration error {', '.join(errors)}."
         )
-        draw = partial(draw_curves, curves=curves, label="probability given")
+        draw = partial(draw_curves, curves=curves, label="how often it is right, by the probability given")
         title = f"Calibration of {output}" if several else "Calibration"
         found.append(Panel(f"calibration_{output}" if several else "calibration", title, text, draw, height=3.2))
     return found

@@ -15,6 +15,8 @@ from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.arrays import WEIGHTS, Arrays, by_name, checked, keys_of, place_of, targets_of
 from regspec.training.data.wanted import Array, Names, Wanted
 
+COMPARED = 16  # items whose targets are compared with those that a dataset has in a row
+
 
 @dataclass(frozen=True)
 class Items:
@@ -54,12 +56,12 @@ class Items:
         return place_of(row)
 
     def known(self, graph: Graph, wanted: Sequence[Wanted]) -> Mapping[str, Array] | None:
-        """The targets, where the dataset has them in a row, and its first and last items have the same."""
-        found = _targets(self.dataset)
+        """The targets, where the dataset has them in a row, and some of its items, first and last, have the same."""
+        found = _targets(self.dataset, len(graph.inputs))
         if found is None or len(wanted) != 1 or len(found) != len(self):
             return None
-        goal, ends = np.asarray(found), [0, len(self) - 1]
-        if not np.array_equal(goal[ends], self.part(ends, graph, wanted).targets[wanted[0].name]):
+        goal, some = np.asarray(found), np.linspace(0, len(self) - 1, min(len(self), COMPARED)).astype(int).tolist()
+        if not np.array_equal(goal[some], self.part(some, graph, wanted).targets[wanted[0].name]):
             return None  # what its items make of them is something else
         return targets_of(goal, {}, self.name, wanted)
 
@@ -152,13 +154,13 @@ def dataset_in(data: Any, name: str) -> Items | Columned | None:
     return Items(data, name)
 
 
-def _targets(dataset: Any) -> Any:
-    """All targets of a dataset in a row; None where it has none."""
+def _targets(dataset: Any, inputs: int) -> Any:
+    """All targets of a dataset in a row, whose items begin with so many inputs; None where it has none."""
     if isinstance(dataset, Subset):
-        found = _targets(dataset.dataset)
+        found = _targets(dataset.dataset, inputs)
         return None if found is None else np.asarray(found)[np.asarray(dataset.indices)]
-    if isinstance(dataset, TensorDataset):
-        return dataset.tensors[-1].numpy(force=True)
+    if isinstance(dataset, TensorDataset):  # behind whose targets there may be weights
+        return dataset.tensors[inputs].numpy(force=True) if len(dataset.tensors) > inputs else None
     found = getattr(dataset, "targets", getattr(dataset, "labels", None))
     return found if hasattr(found, "__len__") and hasattr(found, "__getitem__") else None
 

@@ -108,7 +108,7 @@ def _pair(
             (targets,) = targets.values()
     if table is None:
         return checked(inputs, targets, graph, name, wanted)
-    known = arrays_of(table, graph, (), columns)
+    known = arrays_of(table, graph, (), columns, has_targets=True)
     goals = targets_of(targets, known.inputs, name, wanted)
     check_counts({"the frame": len(table.frame)}, goals, name)
     return replace(known, targets=goals)

@@ -30,8 +30,14 @@ class Table:
     unit: str
     places: Sequence[int]
 
-    def array(self, name: str, *, takes_words: bool = False, is_target: bool = False) -> Array:
+    def array(self, name: str, *, takes_words: bool = False, is_input: bool = True, hint: str | None = None) -> Array:
         """A column as int64 where all is whole, as booleans, as numbers, or else as words.
+
+        Args:
+            name: the column's.
+            takes_words: whether it may be words.
+            is_input: whether it may be prepared, which faults hint at then.
+            hint: what is hinted at otherwise, where it is words.
 
         Raises:
             RegspecError: where a value is missing, infinite, or a word where none may be.
@@ -39,7 +45,7 @@ class Table:
         import polars as pl
 
         column = cleaned(self.frame[name])
-        gaps = None if is_target else f"--columns.{name}.impute fills gaps: median, most_frequent, or a value"
+        gaps = f"--columns.{name}.impute fills gaps: median, most_frequent, or a value" if is_input else None
         if not is_plain(column):
             raise no_such(column, "numbers")
         self.refuse(name, column.is_null(), "has no value", gaps)
@@ -53,8 +59,8 @@ class Table:
         if (is_word := numbers.is_null()).any():
             if takes_words:
                 return column.to_numpy().astype(str)
-            what, hint = no_number(column, is_word)
-            self.refuse(name, is_word, what, "only one column of targets may be words" if is_target else hint)
+            what, prepared = no_number(column, is_word)
+            self.refuse(name, is_word, what, prepared if is_input else hint)
         self.refuse(name, numbers.is_infinite(), "is infinite")
         is_whole = not column.dtype.is_float() and not column.dtype.is_decimal() and not wholes.null_count()
         return np.asarray(wholes if is_whole else numbers)

@@ -122,7 +122,9 @@ def _as_known(problems: Sequence[Problem], is_known: bool) -> list[Problem]:
     ]
 
 
-def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None = None) -> Arrays:
+def arrays_of(
+    table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Columns | None = None, *, has_targets: bool = False
+) -> Arrays:
     """The columns of a table: the inputs, and the targets by their names; of one output several, or the last column.
 
     Where something is said of columns that are to be fitted yet, the inputs are not there: it is a `Tabular`.
@@ -132,6 +134,7 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         graph: the model's.
         wanted: the outputs that get targets.
         columns: what becomes of columns, and which are what, where a run has said so before.
+        has_targets: whether there are targets beside the table, so that its weights and groups are asked for.
     """
     path, names, columns = table.path, table.frame.columns, columns or Columns()
     is_known = bool(columns.inputs)
@@ -152,7 +155,8 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
     arrays, problems = dict[str, Array](), Problems()
     for name in (name for own in by_output.values() for name in own):
         try:
-            arrays[name] = table.array(name, takes_words=name in words, is_target=True)
+            hint = "only one column of targets may be words"
+            arrays[name] = table.array(name, takes_words=name in words, is_input=False, hint=hint)
         except RegspecError as error:
             problems.extend(table.placed(error))
     targets = (
@@ -160,14 +164,15 @@ def arrays_of(table: Table, graph: Graph, wanted: Sequence[Wanted], columns: Col
         if not problems
         else {}
     )
+    has_targets = has_targets or bool(wanted)
     weights = None
-    if wanted and weight in names:  # which data to evaluate need not have
+    if has_targets and weight in names:  # which data to evaluate need not have
         try:
             weights = _weights(table, weight)
         except RegspecError as error:
             problems.extend(table.placed(error))
     groups = None
-    if wanted and group in names:
+    if has_targets and group in names:
         try:
             groups = table.words(group)
         except RegspecError as error:
@@ -204,7 +209,7 @@ def _weights(table: Table, name: str) -> Array:
     """How much each row counts. Raises `RegspecError` for what is no weight."""
     import polars as pl
 
-    numbers = table.array(name)
+    numbers = table.array(name, is_input=False)
     table.refuse(name, pl.Series(numbers < 0), "has a weight below 0")
     if not numbers.any():
         raise RegspecError(Problem(f"column '{name}' has weights that are all 0: nothing would be learned"))

@@ -84,7 +84,7 @@ class Schedule:
             given |= {"base_lr": rates}
             if "max_lr" in given and (own := optimizer.defaults["lr"]):
                 given |= {"max_lr": [given["max_lr"] * rate / own for rate in rates]}
-        if self.make in OF_RUN:
+        if self.make in OF_RUN.values():
             given |= {"total": steps}
         try:
             return self.make(optimizer, **given)

@@ -8,49 +8,26 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
-def cosine(
-    optimizer: Optimizer,
-    total: int,
-    *,
-    warmup: int = 0,
-    end: float = 0.0,
-    begin: float | None = None,
-    steps: int | None = None,
-) -> LambdaLR:
-    """Rises in a line for ``warmup`` steps, then falls by a cosine, to ``end`` times the rate after the last step."""
-    return _falling(optimizer, total, warmup, end, begin, steps, lambda done: (1 + math.cos(math.pi * done)) / 2)
-
-
-def linear_decay(
-    optimizer: Optimizer,
-    total: int,
-    *,
-    warmup: int = 0,
-    end: float = 0.0,
-    begin: float | None = None,
-    steps: int | None = None,
-) -> LambdaLR:
-    """Rises in a line for ``warmup`` steps, then falls in one, to ``end`` times the rate after the last step."""
-    return _falling(optimizer, total, warmup, end, begin, steps, lambda done: 1 - done)
-
-
 def _falling(
+    form: Callable[[float], float],
     optimizer: Optimizer,
     total: int,
-    warmup: int,
-    end: float,
-    begin: float | None,
-    steps: int | None,
-    form: Callable[[float], float],
+    *,
+    warmup: int = 0,
+    end: float = 0.0,
+    begin: float | None = None,
+    steps: int | None = None,
 ) -> LambdaLR:
-    """A rise, and a fall of a form, from 1 to 0 as what is done goes from 0 to 1.
+    """Rises in a line for ``warmup`` steps, then falls by a form, to ``end`` times the rate after the last step.
 
-    With ``begin`` the first step has that share of the rate, and the step after the warm-up all of it.
+    The form goes from 1 to 0 as what is done goes from 0 to 1. With ``begin`` the first step has that share of the
+    rate, and the step after the warm-up all of it.
     """
     if warmup < 0 or (steps is None and warmup >= total):
         raise ValueError(f"warmup is {warmup}, but the run has {total} steps")
@@ -62,6 +39,14 @@ def _falling(
         return end + (1 - end) * form(min(1.0, (step - warmup) / length))
 
     return LambdaLR(optimizer, factor)
+
+
+def _cosine(done: float) -> float:
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+def _line(done: float) -> float:
+    return 1 - done
 
 
 def polynomial_decay(
@@ -110,7 +95,7 @@ def cosine_restarts(
         length, height, left = float(steps), 1.0, float(step)
         while left >= length:
             left, length, height = left - length, length * t_mul, height * m_mul
-        return end + (1 - end) * height * (1 + math.cos(math.pi * left / length)) / 2
+        return end + (1 - end) * height * _cosine(left / length)
 
     return LambdaLR(optimizer, factor)
 
@@ -121,7 +106,11 @@ def _least(name: str, value: float) -> float:
     return value
 
 
-OF_RUN: tuple[Callable[..., LRScheduler], ...] = (cosine, linear_decay)  # which take the number of its steps
+OF_RUN: dict[str, Callable[..., LRScheduler]] = {  # which take the number of its steps
+    "cosine": partial(_falling, _cosine),
+    "linear_decay": partial(_falling, _line),
+}
 OF_FACTORS: dict[str, Callable[..., LRScheduler]] = {
-    each.__name__: each for each in (*OF_RUN, polynomial_decay, inverse_time_decay, piecewise_constant, cosine_restarts)
+    **OF_RUN,
+    **{each.__name__: each for each in (polynomial_decay, inverse_time_decay, piecewise_constant, cosine_restarts)},
 }

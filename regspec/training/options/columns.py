@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
 from regspec.language.fields import Frozen, OneOrMore
 from regspec.training.options.said import sections_said
@@ -82,10 +83,14 @@ class ColumnSection(Frozen):
     def _one_kind(self) -> ColumnSection:
         said = [name for name in (*ALONE, "text", "date") if getattr(self, name) is not None]
         if (self.is_beside or self.text) and self.impute is not None:
-            raise ValueError(f"is {said[0]} and impute, which don't go together")
+            raise _apart(said[0], "impute")
         if len(said) > 1 or (said and self.scale is not None and said != ["date"]):
-            raise ValueError(f"is {' and '.join([*said, *(['scale'] if self.scale else [])])}, which don't go together")
+            raise _apart(*said, *(["scale"] if self.scale else []))
         return self
+
+
+def _apart(*said: str) -> PydanticCustomError:
+    return PydanticCustomError("column", "is {said}, which don't go together", {"said": " and ".join(said)})
 
 
 def columns_said(texts: Sequence[str]) -> dict[str, ColumnSection]:

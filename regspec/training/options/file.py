@@ -27,7 +27,7 @@ from regspec.training.options.columns import columns_said
 from regspec.training.options.forms import Text
 from regspec.training.options.options import BUNDLED, IN_MEMORY, Option, Options
 from regspec.training.options.rules import RuleSection, rules_said
-from regspec.training.options.said import parted
+from regspec.training.options.said import name_and_key, parted
 
 SECTIONS = {"training": "How the model learns.", "data": "What it learns from."}
 
@@ -114,14 +114,14 @@ class Said:
         """
         values, gone = dict(self.values), set[str]()
         for name in said:
-            value = getattr(options, name)
-            if isinstance(value, tuple) and not _options()[name].is_list:
-                said_of = [parted(each)[0] for each in value]
-                before = [(each, parted(each)[0]) for each in values.get(name, ())]
-                over = tuple(f"{place}." for place in said_of)  # a word of a column is over all that is said of it
-                kept = [each for each, place in before if place not in said_of and not place.startswith(over)]
+            value, option = getattr(options, name), _options()[name]
+            if isinstance(value, tuple) and not option.is_list:
+                said_of = {name_and_key(parted(each)[0], option.keys) for each in value}
+                before = [(each, name_and_key(parted(each)[0], option.keys)) for each in values.get(name, ())]
+                # a word of a column is over all that is said of it
+                kept = [each for each, place in before if not {place, (place[0], "")} & said_of]
                 value = (*kept, *value)
-                gone |= {f"{name}.{place}" for place in said_of}
+                gone |= {".".join(filter(None, (name, *place))) for place in said_of}
             else:
                 gone.add(name)
             values[name] = value

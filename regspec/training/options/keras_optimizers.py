@@ -12,11 +12,12 @@ as here, Keras's formulas, from keras/src/optimizers of Keras 3.15. What differs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from inspect import Parameter, Signature
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 State = dict[str, Tensor]
@@ -24,18 +25,30 @@ Group = dict[str, Any]
 
 
 class _Stepped(Optimizer):
-    """Steps each parameter by itself; what is said of it is checked as torch does."""
+    """Steps each parameter by itself; what is said of it is checked as torch does.
+
+    A class says its settings with their defaults, what it keeps, and how it moves a parameter.
+    """
 
     kept: tuple[str, ...] = ()  # of each parameter, in its shape, beside the number of steps
+    __signature__: Signature  # which training files and the command line read
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float, **settings: Any) -> None:
-        for name, value in {"learning rate": lr, "weight_decay": weight_decay, **settings}.items():
+    def __init_subclass__(cls, *, lr: float = 0.001, **settings: Any) -> None:
+        super().__init_subclass__()
+        defaults = {"params": Parameter.empty, "lr": lr, **settings, "weight_decay": 0.0}
+        kind = Parameter.POSITIONAL_OR_KEYWORD
+        cls.__signature__ = Signature([Parameter(name, kind, default=each) for name, each in defaults.items()])
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        bound = self.__signature__.bind(*values, **named)
+        bound.apply_defaults()
+        params, settings = bound.arguments.pop("params"), bound.arguments
+        for name, value in settings.items():
             for each in value if isinstance(value, tuple) else (value,):
                 if not each >= 0 or (name == "betas" and each >= 1):
                     raise ValueError(f"Invalid {name}: {value}")
         # as torch's NAdam says it, for whoever asks what the decay is
-        decays = {"weight_decay": weight_decay, "decoupled_weight_decay": True}
-        super().__init__(params, {"lr": lr, **decays, **settings})
+        super().__init__(params, {**settings, "decoupled_weight_decay": True})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -70,20 +83,10 @@ class _Stepped(Optimizer):
         raise NotImplementedError
 
 
-class KerasSGD(_Stepped):
+class KerasSGD(_Stepped, lr=0.01, momentum=0.0, nesterov=False):
     """Stochastic gradient descent, whose momentum keeps steps."""
 
     kept = ("momentum",)
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 0.01,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr, weight_decay, momentum=momentum, nesterov=nesterov)
 
     def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
         step = state["momentum"].mul_(group["momentum"]).sub_(gradient, alpha=group["lr"])
@@ -93,21 +96,10 @@ class KerasSGD(_Stepped):
             parameter.add_(step)
 
 
-class KerasAdam(_Stepped):
+class KerasAdam(_Stepped, betas=(0.9, 0.999), eps=1e-7, amsgrad=False):
     """Adam, and with a weight decay AdamW."""
 
     kept = ("mean", "square", "largest")
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 0.001,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-7,
-        amsgrad: bool = False,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr, weight_decay, betas=betas, eps=eps, amsgrad=amsgrad)
 
     def kept_in(self, group: Group) -> tuple[str, ...]:
         return self.kept if group["amsgrad"] else ("mean", "square")
@@ -122,20 +114,10 @@ class KerasAdam(_Stepped):
         parameter.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-size)
 
 
-class KerasAdamax(_Stepped):
+class KerasAdamax(_Stepped, betas=(0.9, 0.999), eps=1e-7):
     """Adam with the largest gradient so far, which fades, in place of the root of the squares."""
 
     kept = ("mean", "largest")
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 0.001,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-7,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr, weight_decay, betas=betas, eps=eps)
 
     def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
         first, second = group["betas"]
@@ -145,22 +127,10 @@ class KerasAdamax(_Stepped):
         parameter.addcdiv_(mean, largest + group["eps"], value=-size)
 
 
-class KerasRMSprop(_Stepped):
+class KerasRMSprop(_Stepped, alpha=0.9, eps=1e-7, momentum=0.0, centered=False):
     """RMSprop; ``alpha`` is what Keras calls rho."""
 
     kept = ("square", "momentum", "mean")
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 0.001,
-        alpha: float = 0.9,
-        eps: float = 1e-7,
-        momentum: float = 0.0,
-        centered: bool = False,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr, weight_decay, alpha=alpha, eps=eps, momentum=momentum, centered=centered)
 
     def kept_in(self, group: Group) -> tuple[str, ...]:
         return ("square", *(["momentum"] if group["momentum"] else []), *(["mean"] if group["centered"] else []))
@@ -179,20 +149,10 @@ class KerasRMSprop(_Stepped):
             parameter.sub_(step, alpha=group["lr"])
 
 
-class KerasAdagrad(_Stepped):
+class KerasAdagrad(_Stepped, initial_accumulator_value=0.1, eps=1e-7):
     """Adagrad."""
 
     kept = ("square",)
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 0.001,
-        initial_accumulator_value: float = 0.1,
-        eps: float = 1e-7,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr, weight_decay, initial_accumulator_value=initial_accumulator_value, eps=eps)
 
     def start(self, parameter: Tensor, group: Group) -> Tensor:
         return torch.full_like(parameter, group["initial_accumulator_value"])
@@ -202,20 +162,10 @@ class KerasAdagrad(_Stepped):
         parameter.addcdiv_(gradient, (square + group["eps"]).sqrt_(), value=-group["lr"])
 
 
-class KerasAdadelta(_Stepped):
+class KerasAdadelta(_Stepped, rho=0.95, eps=1e-7):
     """Adadelta."""
 
     kept = ("square", "moved")
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 0.001,
-        rho: float = 0.95,
-        eps: float = 1e-7,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr, weight_decay, rho=rho, eps=eps)
 
     def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
         rho, eps = group["rho"], group["eps"]
@@ -225,19 +175,10 @@ class KerasAdadelta(_Stepped):
         parameter.sub_(step, alpha=group["lr"])
 
 
-class KerasLion(_Stepped):
+class KerasLion(_Stepped, betas=(0.9, 0.99)):
     """Lion of Chen et al. (2023), which torch does not have."""
 
     kept = ("momentum",)
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 0.001,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr, weight_decay, betas=betas)
 
     def move(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
         first, second = group["betas"]

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
+from regspec.language.fields import Frozen
 from regspec.text.problems import Problem, RegspecError
+from regspec.training.options.columns import ColumnSection
 from regspec.training.options.forms import Called, ColumnsSaid, Outputs, Pairs, Rules
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")  # sets that scikit-learn brings along
@@ -31,6 +33,7 @@ class Option:
         section: of training files, in which it stands.
         key: its name there, if that is another.
         form: its type there, if that is another: one that gives what the command line gives.
+        keys: what says the keys that may stand behind a name and a dot, where a name alone may stand there, too.
         is_list: whether the order of its values counts, so that those of the command line replace the file's.
         is_path: whether it is a file or a folder, or may be one; in a training file relative to that.
         panel: under which heading ``--help`` has it; that of its section when absent.
@@ -45,6 +48,7 @@ class Option:
     section: str = "training"
     key: str | None = None
     form: Any = None
+    keys: type[Frozen] | None = None
     is_list: bool = False
     is_path: bool = False
     panel: str | None = None
@@ -104,6 +108,7 @@ class Options:
             metavar="COLUMN=…",
             section="data",
             form=ColumnsSaid,
+            keys=ColumnSection,
         ),
     ] = ()
     folds: Annotated[

@@ -30,6 +30,22 @@ def parted(text: str) -> tuple[str, str | None]:
     return text[:end] + place, value if is_given else None
 
 
+def name_and_key(place: str, section: type[BaseModel] | None = None) -> tuple[str, str]:
+    """The name and the key of a place, with or without quotes; with a section, what is no field of it is of the name.
+
+    Example:
+        >>> name_and_key("price.loss"), name_and_key('"v1.2".loss'), name_and_key("l1")
+        (('price', 'loss'), ('v1.2', 'loss'), ('', 'l1'))
+    """
+    name, end = _quoted(place)
+    if end:
+        return name, place[end:].removeprefix(".")
+    name, _, key = place.rpartition(".")
+    if section is None or (name and key in section.model_fields):
+        return name, key
+    return place, ""
+
+
 def written(name: str, key: str, value: Any) -> str:
     """The text that says something of a name; with a key, of that alone."""
     name = json.dumps(name, ensure_ascii=False) if {*'.="'} & {*name} else name
@@ -55,7 +71,7 @@ def sections_said(texts: Sequence[str], section: type[S], what: str, example: st
     problems = Problems()
     for each in texts:
         place, value = parted(each)
-        name, key = _name_and_key(place, section if takes_all else None)
+        name, key = name_and_key(place, section if takes_all else None)
         if not name or not (value or "").strip() or not (key or takes_all):
             article = "an" if what[0] in "aeiou" else "a"
             problems.append(Problem(f"'{each}' says nothing of {article} {what}", f"write {example}"))
@@ -103,14 +119,3 @@ def _quoted(text: str) -> tuple[str, int]:
             return "", 0
         return name, end
     return "", 0
-
-
-def _name_and_key(place: str, section: type[BaseModel] | None) -> tuple[str, str]:
-    """The name and the key of a place; with a section, what is none of its fields is part of the name."""
-    name, end = _quoted(place)
-    if end:
-        return name, place[end:].removeprefix(".")
-    name, _, key = place.rpartition(".")
-    if section is None or (name and key in section.model_fields):
-        return name, key
-    return place, ""
