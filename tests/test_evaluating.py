@@ -97,6 +97,12 @@ def test_classes_of_places_that_count(tmp_path: Path) -> None:
     assert figures.baseline["accuracy"] == pytest.approx(np.bincount(TAGS[counts]).max() / counts.sum())
 
 
+def test_no_place_counts(tmp_path: Path) -> None:
+    run = trained(tmp_path, TAGGER, (TAGGED, TAGS), outputs={"out": {"ignore_index": -1}})
+    with pytest.raises(regspec.RegspecError, match="the target of 'out' is -1 everywhere, which stands for no class"):
+        run.evaluate((TAGGED, np.full_like(TAGS, -1)))
+
+
 def test_labels(tmp_path: Path) -> None:
     labels = (X > [0.0, 1.0, -1.0]).astype(int)
     run = trained(tmp_path, DENSE % 3, (X, labels))

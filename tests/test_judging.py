@@ -100,6 +100,39 @@ def test_labels(tmp_path: Path) -> None:
     assert kept["worst"][0]["is"] == (", ".join(map(str, np.flatnonzero(later[row]))) or "none")
 
 
+def test_labels_by_the_names_of_their_columns(tmp_path: Path) -> None:
+    names = ["red", "green", "blue"]
+    lines = [",".join(f"{each:.6f}" for each in x) + "," + ",".join(str(int(each > 0)) for each in x[:3]) for x in X]
+    (tmp_path / "table.csv").write_text("\n".join([f"a,b,c,d,{','.join(names)}", *lines]))
+    said = {"target": ",".join(names), "lr": 1e-9}
+    run, kept = trained(net("Dense: 3"), str(tmp_path / "table.csv"), tmp_path, **said)
+    for each in kept["worst"]:
+        row = X[int(each["name"].removeprefix("line ")) - 2]
+        holds = run.predict(row[None]).values[0]
+        told = [", ".join(np.array(names)[rows]) or "none" for rows in (row[:3] > 0, holds)]
+        assert [each["is"], each["said"]] == told
+
+
+def test_one_label(tmp_path: Path) -> None:
+    y, later = ((x[:, 0] > 0).astype(int) for x in (X, LATER))
+    said = {"outputs": {"out": {"loss": "binary_cross_entropy"}}}
+    run, kept = trained(net("Dense: {units: 1, name: out}"), (X, y, LATER, later), tmp_path, **said)
+    holds, words = run.predict(LATER).values, ("false", "true")
+    for each in kept["worst"]:
+        row = int(each["name"].removeprefix("item "))
+        assert (each["is"], each["said"]) == (words[later[row]], words[int(holds[row])])
+
+
+def test_labels_of_steps(tmp_path: Path) -> None:
+    x, more = (draws.standard_normal((count, 3, 4)).astype(np.float32) for count in (40, 30))
+    y, later = ((each[:, :, :2] > 0).astype(int) for each in (x, more))
+    said = {"outputs": {"out": {"loss": "binary_cross_entropy"}}}
+    run, kept = trained(net("Dense: {units: 2, name: out}", "[3, 4]"), (x, y, more, later), tmp_path, **said)
+    row = int(kept["worst"][0]["name"].removeprefix("item "))
+    wrong = int((run.predict(more).values[row] != later[row]).sum())
+    assert (kept["worst"][0]["is"], kept["worst"][0]["said"]) == ("6 labels", f"{wrong} wrong")
+
+
 def test_steps_that_do_not_count(tmp_path: Path) -> None:
     x, more = (draws.standard_normal((count, 5, 4)).astype(np.float32) for count in (40, 30))
     y, later = ((each[:, :, 0] > 0).astype(int) for each in (x, more))

@@ -17,6 +17,8 @@ from sklearn import metrics, preprocessing
 
 import regspec
 from regspec.graph.loading import graph_of, load
+from regspec.report import findings
+from regspec.report.runs import read_runs
 from regspec.training.data import load_data
 from regspec.training.loop.run import train as train_run
 from regspec.training.options.options import Options
@@ -124,6 +126,22 @@ def test_a_table_is_learned_that_was_not(tmp_path: Path, monkeypatch: pytest.Mon
     found = runs[0].evaluate().outputs["price"]
     assert found.metrics["r2"] > 0.99
     assert found.baseline["rmse"] > 1e5
+    told = command("evaluate", "run", cwd=tmp_path).stdout
+    assert f"price: mse {found.loss:.4g} of scaled numbers; rmse {found.metrics['rmse']:.4g}" in told
+    assert f"; always giving the mean, {found.constant:.6g}, has rmse" in told
+
+
+def test_a_report_ranks_none_above_one_whose_targets_are_not_scaled(tmp_path: Path) -> None:
+    """A loss of scaled targets is small, however bad the model is."""
+    said: dict[str, Any] = {"first": "standard", "second": None, "third": "min_max", "fourth": "standard"}
+    for name, scale in said.items():
+        train(tmp_path / name, NET % 1, (X[:40], ONE[:40], X[40:], ONE[40:]), scale=scale)
+    first, *others = read_runs([tmp_path / name / "run" for name in said])
+    assert "a mean square error of scaled targets of " in findings.headline(first)
+    assert "scaled" not in findings.headline(others[0])
+    for other in others[:2]:
+        assert "losses of different kinds, so none is ranked" in findings.best([first, other])
+    assert " is the best: " in findings.best([first, others[2]])
 
 
 @pytest.mark.parametrize(
@@ -135,8 +153,9 @@ def test_a_table_is_learned_that_was_not(tmp_path: Path, monkeypatch: pytest.Mon
             r"price: no better than always answering {mean:.6g}: rmse .*, and that has {rmse:.4g}; --outputs.price",
         ),
         (ONE, {"scale": "standard"}, None),
+        (np.abs(ONE), {"loss": "cosine_similarity"}, None),
         (np.abs(ONE), {"loss": "mape"}, r"no better than always answering {mean:.6g}: rmse [^;]*$"),
-        (np.arange(60) % 10 < 7, {}, "price: no better than always answering 'true', of which 70.0% is right"),
+        (np.arange(60) % 10 < 7, {}, "price: no better than always answering 'true', which is right for 70.0%"),
         (X[:, 0] > 0, {}, None),
     ],
 )
@@ -188,3 +207,18 @@ def test_what_can_not_be_scaled(y: np.ndarray, said: Any, what: str, tmp_path: P
     section = {"scale": "standard", **said}
     with pytest.raises(regspec.RegspecError, match=what):
         regspec.train(NET % 1, (X, np.abs(y)), outputs={"price": section}, folder=tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize("scale", ["standard", None])
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_targets_of_a_half_model_are_not_rounded(precision: str, scale: str | None, tmp_path: Path) -> None:
+    """Half precision has no 10,001, and is what the model computes with; what it learns is what it was."""
+    y = (10_000 + 6 * X @ np.array([1.0, -0.5, 0.2])).astype(np.float32)
+    options: dict[str, Any] = {"precision": precision, "optimizer": "sgd", "lr": 0.01}
+    run = train(tmp_path, NET % 1, (X[:40], y[:40], X[40:], y[40:]), scale=scale, **options)
+    scaler = preprocessing.StandardScaler().fit(y[:40, None])
+    given, goal = outputs(run, X[40:]), y[40:, None].astype(np.float64)
+    loss = metrics.mean_squared_error(scaler.transform(goal) if scale else goal, given)
+    assert run.metrics["held_out_loss"] == pytest.approx(loss, rel=0.02)
+    own = scaler.inverse_transform(given) if scale else given
+    assert run.metrics["held_out_mae"] == pytest.approx(metrics.mean_absolute_error(goal, own), rel=0.02)

@@ -652,6 +652,7 @@ OF_OPTIONS = [
     ("lr={low: 2, high: 1}", "must have a 'low' less than its 'high'"),
     ("lr=3", "must be {low: …, high: …} or {choices: […]}"),
     ("lr={low: -1, high: 1}", "lr must be at least 0"),
+    ("ema={low: 0.5, high: 2}", "with ema 2.0, which may be tried: ema must be 0 to 1, and not 2"),
     ("batch_size={low: 16.5, high: 64}", "batch_size must be a whole number, and not 16.5"),
     ("optimizer={choices: [adam, adamm]}", "with optimizer adamm, which may be tried: 'adamm' is no optimizer"),
     ("schedule={choices: [null, cosin]}", "'cosin' is no schedule"),

@@ -54,7 +54,7 @@ def train(
     else:
         no_input(spec, "train")
         options, places = options_said(context, options, with_)
-        train = run.train if options.folds is None or options.fold is not None else folding.train
+        train = folding.train if options.is_of_all_folds else run.train
         train(spec, options, output, parameters=parameters(set), places=places)
 
 

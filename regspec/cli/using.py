@@ -62,7 +62,8 @@ def evaluate(
     if len(found.outputs) > 1:
         console.print(f"loss {found.loss:.4g}", **PLAIN)
     for name, figures in found.outputs.items():
-        console.print(f"{name}: {figures.loss_name} {figures.loss:.4g}; {_words(figures)}", **PLAIN)
+        scaled = " of scaled numbers" if figures.is_scaled else ""
+        console.print(f"{name}: {figures.loss_name} {figures.loss:.4g}{scaled}; {_words(figures)}", **PLAIN)
     for name, figures in found.outputs.items():
         for table in _tables(name, figures):
             width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
@@ -76,7 +77,7 @@ def _words(figures: OutputFigures) -> str:
     joint = "; " if figures.is_better else ", but "
     own, base = figures.metrics, figures.baseline
     if figures.kind == "quantities":
-        mean = "" if figures.constant is None else f", {figures.constant:.4g},"
+        mean = "" if figures.constant is None else f", {figures.constant:.6g},"
         more = _others(figures, ("rmse", "mae"))
         told = f"rmse {own['rmse']:.4g}, mae {own['mae']:.4g}{more}"
         return f"{told}{joint}always giving the mean{mean} has rmse {base['rmse']:.4g}, mae {base['mae']:.4g}"

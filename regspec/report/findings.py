@@ -56,7 +56,7 @@ def headline(run: Recorded) -> str:
     if math.isfinite(accuracy):
         return f"{title(run)} gets {percent(accuracy)} of {held_out} right"
     if math.isfinite(loss):
-        return f"{title(run)} has a {_measure(run)} of {_number(loss)} on {held_out}"
+        return f"{title(run)} has a {_measure(run)}{_of_scaled(run)} of {_number(loss)} on {held_out}"
     return f"The loss of {title(run)} on {held_out} is not finite" if run.has("held_out_loss") else title(run)
 
 
@@ -68,6 +68,13 @@ def _measure(run: Recorded) -> str:
         return "loss"
     name = losses[0] if losses else "cross_entropy" if run.is_classification else "mse"
     return {"mse": "mean square error", "cross_entropy": "cross-entropy"}.get(name, f"{name} loss")
+
+
+def _of_scaled(run: Recorded) -> str:
+    """What its held-out loss is of, where it is not of the targets as they are."""
+    outputs = run.about.get("outputs")
+    is_scaled = isinstance(outputs, dict) and any(each.get("scaling") for each in outputs.values())
+    return " of scaled targets" if is_scaled else ""
 
 
 def _goal(run: Recorded) -> str:
@@ -139,11 +146,11 @@ def _differ(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> bool
 
 
 def _losses(run: Recorded) -> str | None:
-    """The losses of the outputs with their weights; None where they are not known."""
+    """The losses of the outputs with their weights, and how their targets are scaled; None where that is not known."""
     outputs = run.about.get("outputs")
     if not isinstance(outputs, dict):
         return None
-    return str({name: (each.get("loss"), each.get("weight")) for name, each in outputs.items()})
+    return str({name: tuple(map(each.get, ("loss", "weight", "scale"))) for name, each in outputs.items()})
 
 
 def worst(run: Recorded) -> list[tuple[str, Table]]:

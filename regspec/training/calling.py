@@ -121,8 +121,8 @@ def train(
     console = Console(file=io.StringIO()) if quiet else None
     made, chosen = load(spec, parameters=parameters), _options(said)
     try:
-        trained = run.train if chosen.folds is None or chosen.fold is not None else folding.train
-        return trained(made, chosen, place, given=given, console=console)
+        train = folding.train if chosen.is_of_all_folds else run.train
+        return train(made, chosen, place, given=given, console=console)
     except SystemExit:  # with which the command line ends
         raise KeyboardInterrupt from None
 

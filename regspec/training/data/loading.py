@@ -122,6 +122,7 @@ def load_data(
     train, held_out = examples
     if isinstance(first, images.Files):
         return Data(train, held_out, targets)
+    targets = tuple(each.named(first.columns) for each in targets)
     return Data(train, held_out, targets, first.columns, first.weights is not None)
 
 

@@ -12,7 +12,7 @@ import torch
 from regspec.code.shapes import Shape, text
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.scaling import Scaling, scaling_of
-from regspec.training.data.wanted import Array, Names, Wanted
+from regspec.training.data.wanted import Array, Columns, Names, Wanted
 from regspec.training.measures.losses import Kind, Loss, loss_named
 from regspec.training.options.options import BUNDLED
 from regspec.training.options.outputs import OutputSection
@@ -34,7 +34,7 @@ class Target:
     loss: Loss
     classes: tuple[str, ...] | None = None
     sort: Sort = "words"
-    labels: tuple[str, ...] | None = None  # the columns of a table that they were, of which a run says the names
+    labels: tuple[str, ...] | None = None  # the columns of a table that they were, where these are several
     scaling: Scaling | None = None  # a number for each unit, along the channels
 
     @property
@@ -59,8 +59,13 @@ class Target:
         classes = None if self.classes is None else [*self.classes]
         told = {"kind": self.kind, "loss": self.loss.name, "weight": self.wanted.said.weight, "classes": classes}
         sort = {} if classes is None else {"sort": self.sort}
-        scaling = {} if self.scaling is None else {"scaling": self.scaling.as_dict()}
+        scaling = {} if self.scaling is None else {"scale": self.wanted.said.scale, "scaling": self.scaling.as_dict()}
         return {**told, **sort, **scaling}
+
+    def named(self, columns: Columns | None) -> Target:
+        """The same, with the names of its labels, where these were columns of a table."""
+        names = () if columns is None else columns.targets.get(self.name, ())
+        return replace(self, labels=tuple(names)) if self.kind == "labels" and len(names) > 1 else self
 
     @property
     def may_be_scaled(self) -> bool:

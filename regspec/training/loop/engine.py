@@ -17,7 +17,9 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.plugins.precision import HalfPrecision
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor
 
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
@@ -40,11 +42,36 @@ class WholeFiles(TorchCheckpointIO):
             raise RegspecError(Problem("is damaged, and the run can't go on", path=str(path))) from None
 
 
+class HalfModel(HalfPrecision):
+    """Half precision of the model and its inputs: targets, and what they are scaled by, would be others when rounded.
+
+    Args:
+        precision: Lightning's, ``bf16-true`` or ``16-true``.
+        inputs: how many the model has, with which a batch begins.
+    """
+
+    def __init__(self, precision: Any, inputs: int) -> None:
+        super().__init__(precision)
+        self.inputs = inputs
+
+    def convert_module(self, module: Any) -> Any:
+        module.model.to(self._desired_input_dtype)
+        return module
+
+    def convert_input(self, data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (*super().convert_input(data[: self.inputs]), *data[self.inputs :])
+
+
 def trainer_of(
-    options: Options, folder: Folder, callbacks: Sequence[Callback], *, shows_progress: bool
+    options: Options, folder: Folder, callbacks: Sequence[Callback], *, inputs: int, shows_progress: bool
 ) -> lightning.Trainer:
-    """The trainer of a run. Raises `RegspecError` where a device or a strategy is asked for that is not there."""
+    """The trainer of a run, of a model with so many inputs.
+
+    Raises:
+        RegspecError: where a device or a strategy is asked for that is not there.
+    """
     devices, nodes = _devices(options)
+    half = [HalfModel(options.precision, inputs)] if options.precision in ("bf16-true", "16-true") else []
     with faults((MisconfigurationException, ValueError, TypeError, ModuleNotFoundError)):
         return lightning.Trainer(
             max_epochs=options.epochs,
@@ -52,8 +79,8 @@ def trainer_of(
             devices=devices,
             num_nodes=nodes,
             strategy=_strategy(options, devices, nodes),
-            precision=options.precision,  # type: ignore[arg-type]  # which Lightning checks
-            plugins=WholeFiles(),
+            precision=None if half else options.precision,  # type: ignore[arg-type]  # which Lightning checks
+            plugins=[WholeFiles(), *half],
             gradient_clip_val=options.clip_gradients,
             gradient_clip_algorithm="value" if options.clip_by == "value" else "norm",
             accumulate_grad_batches=options.accumulate,

@@ -176,7 +176,8 @@ def _fit(
         callbacks.append(epochs.average)  # after those that keep what they see of the average
     if console.is_terminal:
         callbacks.append(Bar(epochs))
-    trainer = trainer_of(options, place, callbacks, shows_progress=console.is_terminal)
+    inputs = loaded.train.input_count
+    trainer = trainer_of(options, place, callbacks, inputs=inputs, shows_progress=console.is_terminal)
     shares: Any = {"rank": trainer.global_rank, "processes": trainer.world_size}
     with task.places.at("data"):
         batches = batches_in(loaded.train, options.batch_size, seed=options.seed, **shares)
@@ -189,7 +190,7 @@ def _fit(
         objective,
         options,
         batches,
-        inputs=loaded.train.input_count,
+        inputs=inputs,
         groups=task.groups,
         is_penalized=is_penalized,
     )

@@ -40,6 +40,7 @@ class Loss:
     reads_values_by: tuple[str, Any] | None = None  # the argument by which it reads values after all
     is_by_class: bool = False  # whether labels and quantities, too, are to lie along the second axis
     is_of_areas: bool = False  # whether it has a number for each example and class, of all places at once
+    is_of_direction: bool = False  # whether it is the same however large the output is
     least: float | None = None  # of the target's numbers
     most: float | None = None
 
@@ -174,7 +175,7 @@ LOSSES: Mapping[str, Loss] = {
             least=0.0,
         ),
         Loss("poisson", ("quantities",), poisson, least=0.0),
-        Loss("cosine_similarity", ("quantities",), cosine_similarity, is_by_class=True),
+        Loss("cosine_similarity", ("quantities",), cosine_similarity, is_by_class=True, is_of_direction=True),
         Loss("cross_entropy", ("classes", "quantities"), cross_entropy, reads="scores", is_by_class=True, least=0.0),
         Loss("nll", ("classes",), _of_torch(F.nll_loss), reads="logarithms"),
         Loss(

@@ -14,6 +14,8 @@ from regspec.training.data import class_weights
 from regspec.training.data.targets import Target
 from regspec.training.measures.losses import Loss
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -105,8 +107,7 @@ class OutputLoss(nn.Module):
         return values.reshape([-1 if axis == channels else 1 for axis in range(tensor.ndim)])
 
     def _of_classes(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        loss, ignored = self.target.loss, self.target.wanted.said.ignore_index
-        counts = None if ignored is None else target != ignored
+        loss, counts = self.target.loss, self.counts(target)
         classes = target if counts is None else target.where(counts, 0)
         losses = loss(self.by_class(output), classes, gives_probabilities=self.gives_probabilities, counts=counts)
         if loss.is_of_areas or (counts is None and self.weights is None):
@@ -164,11 +165,20 @@ class OutputLoss(nn.Module):
     def right(self, output: Tensor, target: Tensor) -> Sum:
         """How many places, or labels, are right."""
         is_right = self.guess(output).reshape(target.shape) == target
-        ignored = self.target.wanted.said.ignore_index
-        if self.target.kind != "classes" or ignored is None:
+        counts = self.counts(target)
+        if counts is None:
             return Sum(is_right.sum(), is_right.numel())
-        counts = target != ignored
         return Sum((is_right & counts).sum(), counts.sum())
+
+    def counts(self, target: Tensor) -> Tensor | None:
+        """Which places count; None where all do."""
+        ignored = self.target.wanted.said.ignore_index
+        return None if self.target.kind != "classes" or ignored is None else target != ignored
+
+    def kept(self, values: Tensor, target: Tensor) -> Tensor:
+        """Those of values at places that count, (places,)."""
+        counts = self.counts(target)
+        return values.flatten() if counts is None else values[counts]
 
 
 def _sum(losses: Tensor, target: Tensor, weights: Tensor | None, loss: Loss) -> Sum:
@@ -203,10 +213,11 @@ class Objective(nn.Module):
         return [loss.of(output, target, weights) for loss, output, target in self.pairs(result, targets)]
 
     def pairs(self, result: Any, targets: Sequence[Tensor]) -> Iterator[tuple[OutputLoss, Tensor, Tensor]]:
-        """Each loss with its output and its target."""
+        """Each loss with its output and its target; an output of half precision is float32."""
         outputs = tensors_of(result)
         for loss, target in zip(self, targets, strict=True):
-            yield loss, outputs[loss.target.wanted.index], target
+            output = outputs[loss.target.wanted.index]
+            yield loss, output.float() if output.dtype in HALF else output, target
 
     def name_of(self, what: str, loss: OutputLoss) -> str:
         """The name of a figure of an output: with the output's name where several learn."""

@@ -260,6 +260,11 @@ class Options:
     ] = "csv"
     compile: Annotated[bool, Option("Train through torch.compile.", is_changeable=True, panel=MACHINE)] = False
 
+    @property
+    def is_of_all_folds(self) -> bool:
+        """Whether a run is asked for of each fold, and not one run."""
+        return self.folds is not None and self.fold is None
+
     def as_dict(self) -> dict[str, Any]:
         """The options as plain data."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

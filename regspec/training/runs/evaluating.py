@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from regspec.text.problems import Problem, RegspecError
 from regspec.training.data.examples import Examples, InMemory, Parted
 from regspec.training.data.targets import MANY
 from regspec.training.measures.losses import Kind
@@ -50,6 +51,7 @@ class OutputFigures:
         classes: each class's, or each label's.
         confusion: How often a class (row) is said to be each class (column); None where there are no classes, or more
             than a hundred.
+        is_scaled: whether the loss is of scaled quantities, as it was in the training; the metrics are of the target's.
     """
 
     kind: Kind
@@ -60,6 +62,7 @@ class OutputFigures:
     constant: str | float | None = None
     classes: tuple[ClassFigures, ...] = ()
     confusion: tuple[tuple[int, ...], ...] | None = None
+    is_scaled: bool = False
 
     @property
     def is_better(self) -> bool:
@@ -99,12 +102,12 @@ def no_better(model: nn.Module, objective: Objective, examples: Examples, size: 
     found = evaluation(model, objective, examples, size, is_measured=False).outputs
     for loss in objective:
         name, figures = loss.target.name, found[loss.target.name]
-        if figures.is_better:
+        if figures.is_better or loss.target.loss.is_of_direction:
             continue
         if figures.kind != "quantities":
             constant = f"'{figures.constant}'" if figures.kind == "classes" else "each label's more frequent answer"
-            right = f"{figures.baseline['accuracy']:.1%} is right"
-            yield f"{name}: no better than always answering {constant}, of which {right}"
+            right = f"which is right for {figures.baseline['accuracy']:.1%}"
+            yield f"{name}: no better than always answering {constant}, {right}"
             continue
         constant = "the mean" if figures.constant is None else f"{figures.constant:.6g}"
         rmse = f"rmse {figures.metrics['rmse']:.4g}, and that has {figures.baseline['rmse']:.4g}"
@@ -163,27 +166,38 @@ def _figures(loss: OutputLoss, mean: float, said: Tensor, target: Tensor) -> Out
         figures = _of_labels(said, target, loss)
     else:
         figures = _of_quantities(said, target)
-    return OutputFigures(kind, loss.target.loss.name, mean, **figures)
+    return OutputFigures(kind, loss.target.loss.name, mean, **figures, is_scaled=loss.target.scaling is not None)
 
 
 def _of_classes(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any]:
     from sklearn import metrics
 
-    ignored, names = loss.target.wanted.said.ignore_index, loss.target.classes or ()
-    counts = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
-    truth, answers = target[counts].numpy(), said[counts].numpy()
+    names, kept = loss.target.classes or (), loss.kept(target, target)
+    if not len(kept):
+        ignored = loss.target.wanted.said.ignore_index
+        what = f"the target of '{loss.target.name}' is {ignored} everywhere, which stands for no class"
+        raise RegspecError(Problem(what))
+    truth, answers, weights = _pairs(kept, loss.kept(said, target))
     numbers = np.arange(len(names))
-    confusion = metrics.confusion_matrix(truth, answers, labels=numbers) if len(names) <= MANY else None
-    found = metrics.precision_recall_fscore_support(truth, answers, labels=numbers, zero_division=0.0)
+    known: Any = {"labels": numbers, "sample_weight": weights}
+    confusion = metrics.confusion_matrix(truth, answers, **known) if len(names) <= MANY else None
+    found = metrics.precision_recall_fscore_support(truth, answers, **known, zero_division=0.0)
     precision, recall, _, support = found
     most = int(support.argmax())
     return {
-        "metrics": {"accuracy": float(metrics.accuracy_score(truth, answers))},
-        "baseline": {"accuracy": float(support[most] / max(1, len(truth)))},
+        "metrics": {"accuracy": float(metrics.accuracy_score(truth, answers, sample_weight=weights))},
+        "baseline": {"accuracy": float(support[most] / weights.sum())},
         "constant": names[most],
         "classes": tuple(_class(names[each], precision[each], recall[each], support[each]) for each in numbers),
         "confusion": None if confusion is None else tuple(tuple(map(int, row)) for row in confusion),
     }
+
+
+def _pairs(truth: Tensor, said: Tensor) -> tuple[Array, Array, Array]:
+    """Each pair of classes that occurs, and how often: there may be millions of places, and few pairs."""
+    size = int(max(truth.max(), said.max())) + 1
+    pairs, counts = torch.unique(truth * size + said, return_counts=True)
+    return (pairs // size).numpy(), (pairs % size).numpy(), counts.numpy()
 
 
 def _class(name: str, precision: float, recall: float, count: float) -> ClassFigures:

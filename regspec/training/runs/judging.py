@@ -96,9 +96,7 @@ def _believed(loss: OutputLoss, output: Tensor, target: Tensor) -> Iterator[tupl
         return
     said, guess = meant.max(1)
     target = target.reshape(guess.shape)
-    ignored = loss.target.wanted.said.ignore_index
-    counts = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
-    yield said[counts].cpu(), (guess == target)[counts].cpu()
+    yield loss.kept(said, target).cpu(), loss.kept(guess == target, target).cpu()
 
 
 def _calibration(parts: list[tuple[Tensor, Tensor]]) -> dict[str, Any] | None:
@@ -153,14 +151,15 @@ def _told(loss: OutputLoss, output: Tensor, target: Tensor) -> dict[str, Any]:
         error = (meant.reshape(target.shape) - target).square().mean().sqrt().item()
         return {"is": f"{len(truth)} numbers", "said": f"off by {error:.4g}", "probability": None}
     guess = loss.guess(output).reshape(target.shape)
-    ignored = loss.target.wanted.said.ignore_index if kind == "classes" else None
-    if kind == "labels" and target.numel() <= WORST:
-        held = [", ".join(str(each) for each in row.nonzero().flatten().tolist()) for row in (target[0] > 0, guess[0])]
+    if kind == "labels" and target.numel() == 1:
+        return {"is": str(bool(target)).lower(), "said": str(bool(guess)).lower(), "probability": None}
+    if kind == "labels" and target.ndim == 2 and target.numel() <= WORST:
+        names = loss.target.labels or range(target.numel())
+        held = [", ".join(str(names[each]) for each in row.nonzero().flatten()) for row in (target[0] > 0, guess[0])]
         return {"is": held[0] or "none", "said": held[1] or "none", "probability": None}
     if kind == "classes" and target.numel() == 1:
         names, probability = loss.target.classes or (), meant.max().item() if loss.has_probabilities else None
         return {"is": names[int(target)], "said": names[int(guess)], "probability": probability}
-    counts = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
-    wrong = int(((guess != target) & counts).sum())
-    return {"is": f"{int(counts.sum())} {'places' if kind == 'classes' else 'labels'}", "said": f"{wrong} wrong",
-            "probability": None}  # fmt: skip
+    right = loss.right(output, target)
+    count, what = int(right.count), "places" if kind == "classes" else "labels"
+    return {"is": f"{count} {what}", "said": f"{count - int(right.total)} wrong", "probability": None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -55,18 +55,17 @@ def objective_of(facts: Mapping[str, Any], graph: Graph) -> Objective:
         what = "the run does not say what its outputs have learned: another version wrote it"
         raise RegspecError(Problem(what, "regspec train makes the run anew"))
     columns = columns_of(facts)
-    names = {} if columns is None else columns.targets
-    return Objective(_loss(each, said[each.name], graph, names.get(each.name, ())) for each in wanted)
+    return Objective(_loss(each, said[each.name], graph, columns) for each in wanted)
 
 
-def _loss(wanted: Wanted, said: Mapping[str, Any], graph: Graph, columns: Sequence[str]) -> OutputLoss:
+def _loss(wanted: Wanted, said: Mapping[str, Any], graph: Graph, columns: Columns | None) -> OutputLoss:
     classes = None if said["classes"] is None else tuple(said["classes"])
     loss = loss_said(wanted.said, BY_KIND[said["kind"]])
     weights, scaling = said.get("class_weights"), said.get("scaling")
-    labels = tuple(columns) if said["kind"] == "labels" and len(columns) > 1 else None
     known = None if scaling is None else Scaling.of_dict(scaling)
+    target = Target(wanted, said["kind"], loss, classes, said.get("sort", "words"), scaling=known)
     return OutputLoss(
-        Target(wanted, said["kind"], loss, classes, said.get("sort", "words"), labels, known),
+        target.named(columns),
         gives_probabilities=gives_probabilities(wanted, graph),
         weights=None if weights is None else torch.tensor(weights),
     )

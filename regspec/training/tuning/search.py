@@ -207,8 +207,10 @@ def _check_options(options: Options, task: Task) -> None:
         is_number = isinstance(value, (int, float))
         if is_number and name not in REAL and not isinstance(value, int):
             raise RegspecError(Problem(f"{name} must be a whole number, and not {value}"))
-        if is_number and not (option.least or 0) <= value <= (math.inf if option.most is None else option.most):
-            raise RegspecError(Problem(f"{name} must be at least {option.least}, and not {value}"))
+        least, most = option.least or 0, math.inf if option.most is None else option.most
+        if is_number and not least <= value <= most:
+            may = f"at least {least:g}" if math.isinf(most) else f"{least:g} to {most:g}"
+            raise RegspecError(Problem(f"{name} must be {may}, and not {value}"))
     checked_outputs(options, task.places, task.graph)
     task.with_options(options).check_steps(batches_in(task.loaded.train, options.batch_size))
 
