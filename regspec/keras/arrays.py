@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count, takewhile
+from itertools import accumulate, count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ from regspec.text.problems import Problem, RegspecError
 
 MAX_DEPTH = 64  # of groups in groups
 MAX_ITEMS = 100_000  # in all groups
+# Where the layers of a model have their groups, within the model's own. tf.keras 2.12 to 2.14 had a name of its own.
+OLD_CONTAINER = "_layer_checkpoint_dependencies"
+CONTAINERS = (OLD_CONTAINER, "layers")
 BFLOAT16 = np.dtype("V2")  # as which Keras writes it, because HDF5 has no such type
 MAX_INFLATION = 100  # how many times as large as its compressed form a member, or all arrays of a file, may be
 
@@ -54,10 +57,12 @@ class ArrayFile:
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.file = file
         self.path = path
+        self.version: tuple[int, ...] = ()  # of the Keras that wrote it, where that matters and is known
+        self._seen = 0
         with damaged(path):
             self.root = self._own(file, "model_weights") or file
             self._most = MAX_INFLATION * max(file.id.get_filesize(), 2**20)  # bytes of all arrays
-        self._seen = 0
+            self._joined = self._joined_groups()
         self._bytes = 0  # that were read
         self._taken: list[tuple[h5py.Dataset, bool]] = []  # and whether it is constant
 
@@ -67,11 +72,27 @@ class ArrayFile:
         with damaged(self.path):
             return "layer_names" in self.root.attrs or "layer_names0" in self.root.attrs
 
+    @property
+    def container(self) -> str:
+        """The name of the group in which this file has the groups of a model's layers."""
+        return next((name for name in CONTAINERS if self.has(name)), CONTAINERS[-1])
+
+    def has(self, group: str) -> bool:
+        """Whether there is such a group."""
+        with damaged(self.path):
+            return group in self._joined or self._own(self.root, group) is not None
+
     def below(self, group: str) -> dict[str, h5py.Dataset]:
         """The datasets below a group, by their paths in it; none where there is no such group."""
         with damaged(self.path):
-            found = self._own(self.root, group)
-            return dict(self._datasets(found, "")) if isinstance(found, h5py.Group) else {}
+            ways = [(group, ""), *self._joined.get(group, ())]
+            owners = [(self._own(self.root, way), prefix) for way, prefix in ways]
+            groups = [(owner, prefix) for owner, prefix in owners if isinstance(owner, h5py.Group)]
+            datasets = [each for owner, prefix in groups for each in self._datasets(owner, prefix)]
+        found = dict(datasets)
+        if len(found) < len(datasets):
+            raise self._fault(f"has several arrays of one path, of those in '{group}'")
+        return found
 
     def of_layer(self, name: str) -> list[h5py.Dataset]:
         """The datasets of a layer in a legacy file, in order, without the counters that ``adapt()`` leaves."""
@@ -131,17 +152,17 @@ class ArrayFile:
 
     def _weights(self) -> Iterator[h5py.Dataset]:
         """All that may be weights of layers: not the optimizer's state."""
-        group = self.root if self.is_legacy else self._own(self.root, "layers")
-        if isinstance(group, h5py.Group):
-            for _, dataset in self._datasets(group, ""):
-                yield dataset
+        if self.is_legacy:
+            yield from (dataset for _, dataset in self._datasets(self.root, ""))
+        for name in () if self.is_legacy else CONTAINERS:
+            yield from self.below(name).values()
 
     def _is_known(self, dataset: h5py.Dataset, taken: Mapping[str, h5py.Dataset]) -> bool:
         """Whether an array was read, or is no weight, or is a wrapper's copy of one that was."""
         if dataset.name in taken or not dataset.shape:
             return True
-        layer = dataset.name.rpartition("vars/")[0]
-        alike = [each for name, each in taken.items() if name.startswith(layer) and each.shape == dataset.shape]
+        layer = _joined(dataset.name).rpartition("vars/")[0]
+        alike = [e for name, e in taken.items() if _joined(name).startswith(layer) and e.shape == dataset.shape]
         self._check(dataset)
         if not layer or not alike:
             return False
@@ -162,6 +183,23 @@ class ArrayFile:
         if dataset.nbytes > self._most:
             raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
 
+    def _joined_groups(self) -> dict[str, list[tuple[str, str]]]:
+        """The groups at the root that are named by a whole path, as Windows writes it: a\\b, by each part of the path.
+
+        Each is told by its name, and by the path that leads to it from that part.
+        """
+        found: dict[str, list[tuple[str, str]]] = {}
+        for name in () if self.is_legacy else map(_text_of_name, self.root):
+            if "\\" not in name:
+                continue
+            path = _joined(name)
+            self._count_items(path.count("/"))
+            if self._own(self.root, path) is not None:
+                raise self._fault(f"has both '{name}' and '{path}', which are one group")
+            for part in accumulate(path.split("/"), "{}/{}".format):
+                found.setdefault(part, []).append((name, path[len(part) + 1 :] + "/" * (part != path)))
+        return found
+
     def _own(self, group: h5py.Group, path: str) -> Any:
         """What lies at a path, by links within the file only; None where there is nothing."""
         for step in path.split("/"):
@@ -175,16 +213,19 @@ class ArrayFile:
         return group
 
     def _datasets(self, group: h5py.Group, prefix: str, depth: int = 0) -> Iterator[tuple[str, h5py.Dataset]]:
-        for key in group:
-            name = key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else key
-            self._seen += 1
-            if depth > MAX_DEPTH or self._seen > MAX_ITEMS:  # links may make many paths to one group
-                raise self._fault("has groups in groups without end")
+        for name in map(_text_of_name, group):
+            self._count_items(depth)
             item = self._own(group, name)
             if isinstance(item, h5py.Dataset):
                 yield prefix + name, item
             elif isinstance(item, h5py.Group):
                 yield from self._datasets(item, f"{prefix}{name}/", depth + 1)
+
+    def _count_items(self, depth: int) -> None:
+        """Counts one more item, so deep in groups. Raises where there are too many: links may make many of one."""
+        self._seen += 1
+        if depth > MAX_DEPTH or self._seen > MAX_ITEMS:
+            raise self._fault("has groups in groups without end")
 
     def _fault(self, what: str) -> RegspecError:
         return RegspecError(Problem(what, path=str(self.path)))
@@ -204,6 +245,16 @@ def damaged(path: Path) -> Iterator[None]:
         yield
     except DAMAGE as error:
         raise RegspecError(Problem(f"is damaged: {error}", path=str(path))) from None
+
+
+def _text_of_name(name: str | bytes) -> str:
+    """The name of a group or a dataset, whatever its bytes are."""
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+
+
+def _joined(name: str) -> str:
+    """A path as it is written anywhere but on Windows."""
+    return name.replace("\\", "/")
 
 
 def text_in(value: Any) -> str:

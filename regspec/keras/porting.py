@@ -18,6 +18,7 @@ from regspec.keras.conversion.converting import Wanted, converted
 from regspec.keras.dialect import Dialect
 from regspec.keras.formats import reading
 from regspec.keras.formats.archive import Archive
+from regspec.keras.groups import NO_WEIGHTS
 from regspec.keras.models import Model, with_configs
 from regspec.keras.notes import Notes
 from regspec.keras.older import keras1, keras2, legacy, theano
@@ -29,7 +30,7 @@ from regspec.keras.settings import data_format_of, is_frozen, layers_in, precisi
 from regspec.keras.text import text_of
 from regspec.keras.training.compiled import training_of, training_text
 from regspec.keras.values import UnportedError
-from regspec.keras.weights import NO_WEIGHTS, WeightPath, arrays_of, constants_of, parameters_of
+from regspec.keras.weights import WeightPath, arrays_of, constants_of, parameters_of
 from regspec.specs.model import ModelSpec
 from regspec.targets.source import source
 from regspec.targets.torch.program import Program, program_of
@@ -303,7 +304,7 @@ def _arrays(
     if found is None:
         return arrays, None
     if dialect.generation < 3:
-        found = legacy.Renewed(found, dict(config), dialect.generation, dialect.backend)
+        found = legacy.Renewed(found, dict(config), dialect)
     arrays |= arrays_of(graph, model, config["config"], found)
     account = found.account(NO_WEIGHTS)
     _check_account(account, found.path)

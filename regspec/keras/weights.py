@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from regspec.graph.network import BlockNode, Graph, LayerNode
 from regspec.keras.arrays import ArrayFile, damaged
+from regspec.keras.groups import NO_WEIGHTS, groups_of
 from regspec.keras.models import MODELS, Model, name_of
-from regspec.keras.operations.recorded import is_operation
 from regspec.keras.quantized import dequantized, is_quantized
 from regspec.keras.replacing import own_parameters
-from regspec.language.fields import snake_case
 from regspec.layers.layer import Weight
 from regspec.targets.torch.program import Program, block_of
 from regspec.text.problems import Problem, Problems, RegspecError
@@ -23,11 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Groups of arrays that are no weights: the states of random generators.
-NO_WEIGHTS = re.compile(r"(.*/)?(seed_generator(_\d+)?|_dropout_layer|_random_generator)/.*")
 _WRAPPED = re.compile(r"(?:layer/)+")  # the group of a layer in a wrapper
 OF_WRAPPERS = ("vector_u",)  # weights of a wrapper itself, and not of the layer in it
-GROUPS = {"GroupQueryAttention": "grouped_query_attention"}  # of a class that is exported under another name
 
 
 # The way to a weight: the names of the entries of a spec that lead to it, and its own: (encoder, dense, kernel).
@@ -131,7 +127,7 @@ class _ByGroup:
     ) -> dict[WeightPath, NDArray[np.generic]]:
         """The arrays of a model, whose own group is ``at``, and which is ``within`` these others."""
         found: dict[WeightPath, NDArray[np.generic]] = {}
-        groups, nodes = groups_of(config, at), _nodes(graph)
+        groups, nodes = groups_of(config, at, self.arrays), _nodes(graph)
         for name, layer in model.layers:
             node, group = nodes[name], groups[name_of(layer)]
             if isinstance(node, BlockNode):
@@ -174,20 +170,6 @@ class _ByGroup:
 
     def _fault(self, what: str) -> None:
         self.problems.append(Problem(what, path=str(self.arrays.path)))
-
-
-def groups_of(config: Mapping[str, Any], at: str) -> dict[str, str]:
-    """The group of each layer of a model whose own group is ``at``: numbered by class, in order."""
-    groups, counts = {}, dict[str, int]()
-    for layer in config["layers"]:
-        if is_operation(layer):
-            continue
-        written = layer.get("written_as", layer["class_name"])
-        group = GROUPS.get(written) or snake_case(written)
-        number = counts.get(group, 0)
-        counts[group] = number + 1
-        groups[name_of(layer)] = f"{at}layers/{group}_{number}" if number else f"{at}layers/{group}"
-    return groups
 
 
 def _matched(

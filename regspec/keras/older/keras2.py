@@ -149,6 +149,8 @@ def _frozen(item: Item) -> Item:
 
 def _field(key: str, value: Any, dialect: Dialect, notes: Notes) -> Any:
     """The value of a layer's field."""
+    if isinstance(value, dict) and value.get("class_name") == "__numpy__":  # a number, as Keras 2.12 writes some
+        value = (value.get("config") or {}).get("value")
     if key in (*WRAPPED, "cell") and isinstance(value, dict):
         return renewed(value, dialect, notes)
     if key == "cells" and isinstance(value, list):

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regspec.keras.arrays import ArrayFile, damaged
+from regspec.keras.dialect import Dialect
+from regspec.keras.groups import groups_of
 from regspec.keras.models import name_of
 from regspec.keras.older.graphs import is_model
-from regspec.keras.weights import groups_of
 
 Array = NDArray[Any]
 Item = dict[str, Any]
@@ -47,14 +48,16 @@ class Joined:
 class Renewed(ArrayFile):
     """The arrays of a file, as Keras 3 would have them."""
 
-    def __init__(self, arrays: ArrayFile, config: Item, generation: int, backend: str | None) -> None:
+    def __init__(self, arrays: ArrayFile, config: Item, dialect: Dialect) -> None:
         super().__init__(arrays.file, arrays.path)
+        self.version = dialect.version
         self.items = dict(_items(config))  # layers by name
-        self.generation = generation
+        self.generation = dialect.generation
         layers = [each for each in config["config"]["layers"] if each["class_name"] != "InputLayer"]
         self.renamed = self._renamed([name_of(each) for each in layers])
-        self.local = dict(_local_groups(config["config"]))
-        self.is_turned = backend == "theano"
+        self.local: dict[str, Item] = {}  # locally connected layers by their groups
+        self.local |= dict(_local_groups(config["config"], self))
+        self.is_turned = dialect.backend == "theano"
 
     def of_layer(self, name: str) -> list[Any]:
         """The arrays of a layer, in order."""
@@ -247,14 +250,14 @@ CUDNN: dict[Any, dict[str, Making]] = {
 LOCAL = frozenset({"LocallyConnected1D", "LocallyConnected2D"})
 
 
-def _local_groups(config: Item, at: str = "") -> Iterator[tuple[str, Item]]:
+def _local_groups(config: Item, arrays: ArrayFile, at: str = "") -> Iterator[tuple[str, Item]]:
     """The locally connected layers of a model by their groups in a file."""
-    groups = groups_of(config, at)
+    groups = groups_of(config, at, arrays)
     for layer in config["layers"]:
         if layer.get("written_as") in LOCAL:
             yield groups[name_of(layer)], layer
         elif is_model(layer.get("config")):
-            yield from _local_groups(layer["config"], f"{groups[name_of(layer)]}/")
+            yield from _local_groups(layer["config"], arrays, f"{groups[name_of(layer)]}/")
 
 
 def _local(config: Item) -> Making | None:

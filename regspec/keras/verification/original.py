@@ -20,6 +20,7 @@ from regspec.code.expressions import Itself
 from regspec.graph.network import Graph
 from regspec.keras import weights
 from regspec.keras.arrays import ArrayFile
+from regspec.keras.dialect import Dialect
 from regspec.keras.older import legacy
 from regspec.keras.verification.outcomes import Outcome, gradients, input_names, objective, output_factors
 from regspec.targets.torch.program import program_of
@@ -223,7 +224,7 @@ class Original:
         origin = self.provenance
         if origin.generation < 3:
             # which the Keras that has read the file has turned already
-            arrays = legacy.Renewed(arrays, dict(origin.renewed), origin.generation, None)
+            arrays = legacy.Renewed(arrays, dict(origin.renewed), Dialect(origin.generation))
         found = weights.arrays_of(self.graph, origin.model, origin.renewed["config"], arrays)
         return {**weights.constants_of(origin.model), **found}
 

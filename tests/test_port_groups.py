@@ -1,0 +1,115 @@
+"""Where a file has the arrays of its layers: as tf.keras 2.12 to 2.14 numbered groups, and as Windows named them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import regspec
+
+from .test_keras2 import agrees
+
+FOLDER = Path(__file__).parent / "keras2"
+FILES = [
+    *("keras_2_12_0/counted.keras", "keras_2_14_0/counted.keras"),
+    *("keras_2_21_0/nested.keras", "keras_2_21_0/sequence.keras", "keras_2_21_0/local.keras"),
+]
+Change = Callable[[h5py.File], None]
+
+
+def changed(name: str, path: Path, change: Change) -> Path:
+    """A copy of an archive in which the file of weights is changed."""
+    with zipfile.ZipFile(FOLDER / name) as archive, zipfile.ZipFile(path, "w") as copy:
+        for member in archive.namelist():
+            content = archive.read(member)
+            if member.endswith(".h5"):
+                buffer = io.BytesIO(content)
+                with h5py.File(buffer, "r+") as file:
+                    change(file)
+                content = buffer.getvalue()
+            copy.writestr(member, content)
+    return path
+
+
+def on_windows(file: h5py.File) -> None:
+    """Each group that has `vars` is at the root, and named by its whole path."""
+    groups: list[str] = []
+    file.visit(lambda name: groups.append(name.rpartition("/")[0]) if name.endswith("/vars") else None)
+    for name in groups:
+        file.move(f"{name}/vars", name.replace("/", "\\") + "/vars")
+    for name in {name.partition("/")[0] for name in groups}:
+        del file[name]
+
+
+def without_empty_groups(file: h5py.File) -> None:
+    names: list[str] = []
+    file.visit(names.append)
+    for name in reversed(names):
+        if isinstance(file[name], h5py.Group) and not len(file[name]):
+            del file[name]
+
+
+def both(*changes: Change) -> Change:
+    def change(file: h5py.File) -> None:
+        for each in changes:
+            each(file)
+
+    return change
+
+
+CHANGES = {
+    "Windows": on_windows,
+    "no empty groups": without_empty_groups,
+    "neither": both(without_empty_groups, on_windows),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", FILES)
+def test_groups_by_other_names(name: str, change: str, tmp_path: Path) -> None:
+    path = changed(name, tmp_path / "model.keras", CHANGES[change])
+    with np.load((FOLDER / name).with_suffix(".npz")) as found:
+        agrees(regspec.port(path), found)
+
+
+@pytest.mark.parametrize("name", ["keras_2_12_0/counted.keras", "keras_2_14_0/counted.keras"])
+def test_a_config_without_a_version(name: str, tmp_path: Path) -> None:
+    """The file of weights itself shows how it counts."""
+    with zipfile.ZipFile(FOLDER / name) as archive:
+        archive.extractall(tmp_path)
+    port = regspec.port(tmp_path / "config.json", weights=tmp_path / "model.weights.h5")
+    with np.load((FOLDER / name).with_suffix(".npz")) as found:
+        agrees(port, found)
+
+
+OLD = "_layer_checkpoint_dependencies"
+TWICE: dict[str, tuple[Change, str]] = {
+    "both forms": (
+        lambda file: file.create_group(f"{OLD}\\dense"),
+        f"has both '{OLD}\\dense' and '{OLD}/dense', which are one group",
+    ),
+    "an array of one path": (
+        both(on_windows, lambda file: file.create_dataset(f"{OLD}\\dense\\vars/0", data=np.ones(3))),
+        f"has several arrays of one path, of those in '{OLD}/dense'",
+    ),
+    "both generations": (
+        lambda file: file.create_dataset("layers/dense/vars/0", data=np.ones(3)),
+        "1 array that no layer of the model takes: /layers/dense/vars/0",
+    ),
+    "too deep": (lambda file: file.create_group("layers" + "\\x" * 100), "groups in groups without end"),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_groups_that_are_there_twice(name: str, tmp_path: Path) -> None:
+    change, message = TWICE[name]
+    path = changed("keras_2_14_0/counted.keras", tmp_path / "model.keras", change)
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.port(path)
+    assert message in str(raised.value)
