@@ -18,16 +18,15 @@ from regspec.views.summary import summarize
 def port(
     file: Annotated[
         Path,
-        typer.Argument(
-            metavar="FILE", help="A model of Keras: .keras, .h5 or the JSON of to_json().", show_default=False
-        ),
+        typer.Argument(metavar="FILE", help="A model of Keras: .keras, .h5, JSON or YAML.", show_default=False),
     ],
     output: Annotated[
         Path,
         output_option("The folder for spec.yaml, model.py, weights.safetensors, report.md and training.yaml."),
     ],
     weights: Annotated[
-        Path | None, typer.Option(help="A .weights.h5 file, for a config without weights.", show_default=False)
+        Path | None,
+        typer.Option(help="A .weights.h5 file, or an .h5 model, for a config without weights.", show_default=False),
     ] = None,
     activity_reduction: Annotated[
         Literal["mean", "sum"] | None,

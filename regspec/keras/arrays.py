@@ -184,7 +184,7 @@ class ArrayFile:
             raise self._fault(f"says that '{dataset.name}' has {dataset.nbytes:,} bytes, which it does not hold")
 
     def _joined_groups(self) -> dict[str, list[tuple[str, str]]]:
-        """The groups at the root that are named by a whole path, as Windows writes it: a\\b, by each part of the path.
+        r"""The groups at the root that are named by a whole path, as Windows writes it: a\\b, by each part of the path.
 
         Each is told by its name, and by the path that leads to it from that part.
         """

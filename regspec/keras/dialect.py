@@ -33,7 +33,9 @@ class Dialect:
         )
         generation = numbers[0] if numbers[:1] in ((1,), (2,)) else 3
         if not numbers:
-            generation = next((number for number, words in WORDS.items() if values_under(config, *words)), 3)
+            is_list = isinstance(config, dict) and isinstance(config.get("config"), list)  # before Keras 2.2.3
+            newest = 2 if is_list else 3
+            generation = next((number for number, words in WORDS.items() if values_under(config, *words)), newest)
         # the Keras in TensorFlow: 2.2.4-tf and the like, and all from 2.4 on
         is_part = (
             "-tf" in (version or "") or numbers >= (2, 4) or (not numbers and bool(values_under(config, "ragged")))

@@ -128,11 +128,11 @@ def port(
     blocks: bool = False,
     replace: Mapping[str, str | type[Any]] | None = None,
 ) -> Port:
-    """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
+    """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the text of a config.
 
     Args:
-        path: the file.
-        weights: a ``.weights.h5`` file, for a config without weights.
+        path: the file; what it is, is told by what is in it.
+        weights: a ``.weights.h5`` file, or an ``.h5`` model, for a config without weights: JSON or YAML.
         activity_reduction: whether the activity penalties were divided by the batch size (mean) or not (sum), where the
             file does not tell.
         keeps_quirks: whether behaviour of Keras that is surely not intended, such as a penalty that it drops, is

@@ -4,5 +4,6 @@ A file may lie about everything. So its config is bounded in size and depth, and
 names, and never unpacked to disk; for its arrays see `regspec.keras.arrays`.
 
 - ``archive``: what is read of a file, whatever its form; ``configs``: the JSON in it.
-- ``zipped``, ``hdf5``, ``texts``: a form each; ``reading`` finds which a file has.
+- ``sight``: what is looked at of a file; ``recognition``: the table of what it may be; ``reading``: by that.
+- ``zipped``, ``hdf5``, ``texts`` with ``yamls``: a form each; ``envelopes``: whether what was read is a model.
 """

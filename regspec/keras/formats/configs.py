@@ -15,18 +15,31 @@ MAX_VALUES = 300_000  # in a config, several times those of the largest of keras
 MAX_NESTING = 250  # of values in the values of a config
 
 
-def parsed(text: str | bytes, path: Path) -> dict[str, Any]:
-    """A JSON object. Raises `RegspecError` for anything else."""
+def json_in(path: Path) -> Any:
+    """What the JSON of a file says. Raises `RegspecError` where it is broken or too large."""
+    if path.stat().st_size > MAX_CONFIG:
+        raise RegspecError(Problem("is larger than any model's config", path=str(path)))
+    return bounded_json(path.read_bytes(), path)
+
+
+def bounded_json(text: str | bytes, path: Path) -> Any:
+    """What a JSON text says. Raises `RegspecError` where it is broken or too large."""
     if len(text) > MAX_CONFIG:
         raise RegspecError(Problem("has a config that is larger than any model's", path=str(path)))
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RegspecError(Problem(f"has a config that is no JSON: {error}", path=str(path))) from None
-    if not isinstance(value, dict):
-        raise RegspecError(Problem("has a config that is no mapping", path=str(path)))
     if not _is_bounded(value):
         raise RegspecError(Problem("has a config of values in values without end", path=str(path)))
+    return value
+
+
+def parsed(text: str | bytes, path: Path) -> dict[str, Any]:
+    """A JSON object. Raises `RegspecError` for anything else."""
+    value = bounded_json(text, path)
+    if not isinstance(value, dict):
+        raise RegspecError(Problem("has a config that is no mapping", path=str(path)))
     return value
 
 

@@ -1,0 +1,126 @@
+"""What is looked at of a file or a folder, to tell what it is: its first bytes, its members, its JSON's keys."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from regspec.keras.formats.configs import json_in
+
+START = 4096  # bytes that are looked at
+MAX_MEMBERS = 10_000  # that are looked at
+HDF5 = b"\x89HDF\r\n\x1a\n"
+BLANKS = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"  # that may stand before a JSON text: marks of its encoding, and spaces
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A file or a folder, and what is seen of it without reading the whole; what is costly, only when it is asked."""
+
+    path: Path
+    is_folder: bool
+    size: int  # bytes of a file
+    start: bytes = field(repr=False)  # of a file
+    end: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, path: Path) -> Sight:
+        """The sight of a path. Raises `OSError` where it can't be read."""
+        if path.is_dir():
+            return cls(path, True, 0, b"", b"")
+        with path.open("rb") as file:
+            start = file.read(START)
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 64))
+            return cls(path, False, size, start, file.read(64))
+
+    def begins(self, *beginnings: bytes) -> bool:
+        """Whether a file begins with one of these bytes."""
+        return self.start.startswith(beginnings)
+
+    @cached_property
+    def members(self) -> tuple[str, ...]:
+        """The names of what lies in a folder, or in a zip; none where that is damaged."""
+        if self.is_folder:
+            return tuple(sorted(each.name for each in islice(self.path.iterdir(), MAX_MEMBERS)))
+        if not self.begins(b"PK"):
+            return ()
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return tuple(islice(archive.namelist(), MAX_MEMBERS))
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            return ()
+
+    def ending(self, *endings: str) -> str | None:
+        """The first member whose name ends so."""
+        return next((name for name in self.members if name.endswith(endings)), None)
+
+    @property
+    def is_hdf5(self) -> bool:
+        """Whether it is an HDF5 file, which may have a block of something else before it."""
+        return any(self.start[at : at + len(HDF5)] == HDF5 for at in (0, 512, 1024, 2048))
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """The names of the attributes and of the groups at the root of an HDF5 file; none where that is damaged."""
+        try:
+            with h5py.File(self.path) as file:
+                return frozenset(str(name) for name in islice((*file.attrs, *file), MAX_MEMBERS))
+        except (OSError, RuntimeError, ValueError, KeyError):
+            return frozenset()
+
+    @property
+    def is_json(self) -> bool:
+        """Whether a file looks like JSON, broken or not."""
+        return self.start.lstrip(BLANKS)[:1] in (b"{", b"[", b'"') and not self.is_folder
+
+    @cached_property
+    def json(self) -> Any:
+        """What the JSON of a file says. Raises `RegspecError` where it is broken or too large."""
+        return json_in(self.path)
+
+    def said(self, *keys: str) -> bool:
+        """Whether the JSON of a file is a mapping that has all of these keys."""
+        return self.is_json and isinstance(self.json, dict) and all(key in self.json for key in keys)
+
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """The first lines of a text; none of what is no text."""
+        try:
+            text = self.start.decode("utf-8-sig", "strict" if self.size <= START else "ignore")
+        except ValueError:
+            return ()
+        return () if "\x00" in text else tuple(text.splitlines())
+
+    def fields(self) -> Iterator[tuple[int, bytes]]:
+        """The first fields of a protocol buffer: each number, and the bytes in it, none of one that is a number."""
+        at, data = 0, self.start
+        for _ in range(8):
+            key, at = varint(data, at)
+            value, at = varint(data, at)
+            if key & 7 == 0:
+                yield key >> 3, b""
+            elif key & 7 == 2:
+                yield key >> 3, data[at : at + value]
+                at += value
+            else:
+                return
+            if at >= len(data):
+                return
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number that begins at a place, seven bits a byte, and the place behind it; what is cut off is 0."""
+    number = 0
+    for index, byte in enumerate(data[at : at + 10]):
+        number |= (byte & 127) << 7 * index
+        if byte < 128:
+            return number, at + index + 1
+    return 0, len(data)

@@ -1,0 +1,338 @@
+"""What a file is, by what is in it and whatever its name: what is no model of Keras is named, with the way out."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pickle
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import regspec
+
+from .test_keras2 import FOLDER, agrees
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field of a protocol buffer that holds bytes, fewer than 128."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def zipped(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"{}")
+    return buffer.getvalue()
+
+
+def hdf5(change: Callable[[h5py.File], Any]) -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        change(file)
+    return buffer.getvalue()
+
+
+def tarred() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("model.h5"))
+    return buffer.getvalue()
+
+
+def of_torch(is_zip: bool) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"weight": torch.ones(3)}, buffer, _use_new_zipfile_serialization=is_zip)
+    return buffer.getvalue()
+
+
+LAYERS = "its graph has no layers of Keras"
+ALONE = "it has arrays without layers"
+LFS = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 32690\n"
+# What is in a file, what it is called, and how the way out begins.
+FILES: dict[str, tuple[bytes, str, str | None]] = {
+    "empty": (b"", "is an empty file", "was it downloaded whole?"),
+    "git lfs": (LFS.encode(), "is a pointer of Git LFS, and not the file itself", "git lfs pull"),
+    "tflite": (b"\x1c\0\0\0TFL3\x14\0 \0", "is a model of TensorFlow Lite", LAYERS),
+    "onnx": (b"\x08\x08" + field(2, b"pytorch") + field(7, b"\x0a\x02ab"), "is a model of ONNX", LAYERS),
+    "frozen": (
+        field(1, field(1, b"input") + field(2, b"Placeholder")) * 2,
+        "is a frozen graph of TensorFlow",
+        LAYERS,
+    ),
+    "saved_model.pb": (b"\x08\x01\x12\x7f\x0a\x10", "is a part of a SavedModel of TensorFlow", "give its folder"),
+    "keras_metadata.pb": (
+        field(1, b"\x10\x01" + field(3, b"root") + field(4, b"_tf_keras_sequential")),
+        "is a part of a SavedModel of TensorFlow",
+        "give its folder",
+    ),
+    "index": (bytes(40) + bytes.fromhex("57fb808b247547db"), "is a part of a checkpoint of TensorFlow", ALONE),
+    "checkpoint": (b'model_checkpoint_path: "a"\n', "is a part of a checkpoint of TensorFlow", ALONE),
+    "pickle": (pickle.dumps({"a": [1, 2]}), "is a pickle, which is code, and is not run", "load it where it was made"),
+    "old pickle": (pickle.dumps([1], protocol=2), "is a pickle, which is code, and is not run", "load it where"),
+    "torch": (of_torch(True), "is a model of PyTorch", "it needs no port"),
+    "old torch": (of_torch(False), "is a model of PyTorch", "it needs no port"),
+    "safetensors": (struct.pack("<Q", 2) + b"{}" + bytes(4), "is a file of safetensors", ALONE),
+    "gzip": (gzip.compress(b"x"), "is a compressed file", "unpack it"),
+    "tar": (tarred(), "is a tar archive", "unpack it"),
+    "png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is an image", None),
+    "jpeg": (b"\xff\xd8\xff\xe0\0\x10JFIF", "is an image", None),
+    "html": (b"\n<!DOCTYPE html><html>", "is HTML or XML", "a page that was saved in place of the file?"),
+    "npy": (b"\x93NUMPY\x01\0", "is an array of NumPy", "it has numbers without layers"),
+    "npz": (zipped("a.npy", "b.npy"), "is an archive of NumPy's arrays", ALONE),
+    "zip": (zipped("folder/model.h5"), "is a zip with models in it", "unpack it"),
+    "other zip": (zipped("word/document.xml"), "has no config.json: it is no model of Keras", None),
+    "weights": (
+        hdf5(lambda file: file.create_group("layers/dense/vars")),
+        "is an HDF5 file of weights alone, without a model's config",
+        "its config is needed too: regspec port model.json --weights FILE",
+    ),
+    "old weights": (
+        hdf5(lambda file: file.attrs.update(layer_names=[b"a"])),
+        "is an HDF5 file of weights alone, without a model's config",
+        "its config is needed too",
+    ),
+    "data": (hdf5(lambda file: file.create_dataset("x", data=[1])), "is an HDF5 file with no model of Keras", None),
+    "graph model": (
+        json.dumps({"format": "graph-model", "modelTopology": {"node": []}}).encode(),
+        "is a graph model of TensorFlow.js",
+        LAYERS,
+    ),
+    "old graph model": (
+        json.dumps({"modelTopology": {"node": []}, "weightsManifest": []}).encode(),
+        "is a graph model of TensorFlow.js",
+        LAYERS,
+    ),
+    "large graph model": (
+        b'{"format": "graph-model", "x": "' + b" " * 11 * 2**20 + b'"}',
+        "is a graph model of TensorFlow.js",
+        LAYERS,
+    ),
+    "json": (b'{"a": 1}', "is JSON that describes no model of Keras", "open('model.json', 'w')"),
+    "wrapped": (
+        json.dumps({"model": {"class_name": "Sequential", "config": []}}).encode(),
+        "is JSON that describes no model of Keras",
+        "what stands in it under 'model' is one",
+    ),
+    "quoted thrice": (
+        json.dumps(json.dumps(json.dumps(json.dumps({})))).encode(),
+        "is JSON that describes no model of Keras",
+        "open('model.json', 'w')",
+    ),
+    "layer": (b'{"class_name": "Dense", "config": {"units": 3}}', "is the config of a layer, Dense", "model.to_json()"),
+    "subclass": (
+        b'{"class_name": "VAE", "config": {}, "registered_name": "VAE"}',
+        "is of the class 'VAE', which is the user's own",
+        "where the class is at hand: keras.Model(x, model.call(x))",
+    ),
+    "spec": (b"# mine\nregspec: 1\ninputs: {}\n", "is a spec of regspec", "it needs no port: regspec check FILE"),
+    "text": (
+        b"import keras\nmodel = keras.Sequential()\n",
+        "is a text, and no model of Keras",
+        "save the model itself",
+    ),
+    "noise": (bytes(range(130, 256)), "is no file of Keras", "save the model itself"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_what_is_no_model_is_named(name: str, suffix: str, tmp_path: Path) -> None:
+    content, what, way_out = FILES[name]
+    path = tmp_path / f"model.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.port(path)
+    (problem,) = raised.value.problems
+    assert problem.what.startswith(what)
+    assert (problem.hint is None) if way_out is None else str(problem.hint).startswith(way_out)
+    assert problem.path == str(path)
+
+
+@pytest.mark.parametrize("name", ["empty", "git lfs", "torch", "data", "json", "tflite"])
+def test_what_are_no_weights_is_named(name: str, tmp_path: Path) -> None:
+    content, what, _ = FILES[name]
+    (tmp_path / "weights.h5").write_bytes(content)
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.port(FOLDER / "keras_2_21_0" / "graph.json", weights=tmp_path / "weights.h5")
+    (problem,) = raised.value.problems
+    assert "where the weights of a model are wanted" in problem.what
+    assert problem.path == str(tmp_path / "weights.h5")
+    assert problem.what.startswith(what) or name == "json"
+
+
+FOLDERS = {
+    "checkpoint": (
+        ("checkpoint", "a.index", "a.data-00000-of-00001"),
+        "is a checkpoint of TensorFlow",
+        ALONE,
+    ),
+    "unpacked": (
+        ("config.json", "metadata.json", "model.weights.h5"),
+        "is a .keras file that was unpacked",
+        "zip its files again",
+    ),
+    "models": (("model.h5", "notes.txt"), "is a folder with models in it", "give one of its files"),
+    "empty": ((), "is an empty folder", None),
+    "other": (("notes.txt",), "is a folder with no model in it", None),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders_are_named(name: str, tmp_path: Path) -> None:
+    names, what, way_out = FOLDERS[name]
+    for each in names:
+        (tmp_path / each).write_bytes(b"")
+    with pytest.raises(regspec.RegspecError) as raised:
+        regspec.port(tmp_path)
+    (problem,) = raised.value.problems
+    assert problem.what == what
+    assert (problem.hint is None) if way_out is None else str(problem.hint).startswith(way_out)
+
+
+# -- texts that are read -----------------------------------------------------------------------------------------------
+
+KEPT = ("keras_1_2_2/sequence.h5", "keras_2_0_8/nested.h5", "keras_2_2_4/graph.h5", "keras_2_21_0/graph.h5")
+
+
+def config_of(name: str) -> dict[str, Any]:
+    with h5py.File(FOLDER / name) as file:
+        return {**json.loads(file.attrs["model_config"]), "keras_version": str(file.attrs["keras_version"])}
+
+
+def with_tuples(value: Any) -> Any:
+    """Lists of numbers as the tuples that they were before they became JSON."""
+    if isinstance(value, dict):
+        return {key: with_tuples(each) for key, each in value.items()}
+    if not isinstance(value, list):
+        return value
+    is_shape = bool(value) and all(each is None or isinstance(each, int) for each in value)
+    return tuple(value) if is_shape else [with_tuples(each) for each in value]
+
+
+TEXTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "JSON": json.dumps,
+    "JSON in JSON": lambda config: json.dumps(json.dumps(config)),
+    "JSON in JSON in JSON": lambda config: json.dumps(json.dumps(json.dumps(config))),
+    "YAML": lambda config: yaml.dump(with_tuples(config)),
+    "YAML of Python 2": lambda config: yaml.dump(with_tuples(config)).replace("name: ", "name: !!python/unicode "),
+    "flow YAML": lambda config: "keras_version: 2.2.4\n" + yaml.dump(config, default_flow_style=None),
+    "topology": lambda config: json.dumps({"keras_version": config.pop("keras_version"), "model_config": config}),
+}
+
+
+@pytest.mark.parametrize("form", TEXTS)
+@pytest.mark.parametrize("name", KEPT)
+def test_texts_are_read(name: str, form: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.txt"
+    path.write_text(TEXTS[form](config_of(name)))
+    with np.load((FOLDER / name).with_suffix(".npz")) as found:
+        agrees(regspec.port(path, weights=FOLDER / name), found)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_encodings(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(config_of(KEPT[3])), encoding=encoding)
+    assert regspec.port(path).spec.inputs
+
+
+@pytest.mark.parametrize("name", ["keras_1_2_2/graph.h5", *KEPT[1:]])
+def test_configs_without_a_class(name: str, tmp_path: Path) -> None:
+    """What get_config() gives: the generation is that of its words."""
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(config_of(name)["config"]))
+    with np.load((FOLDER / name).with_suffix(".npz")) as found:
+        port = regspec.port(path, weights=FOLDER / name, activity_reduction="mean" if "21" in name else "sum")
+        agrees(port, found)
+
+
+def sequence(*layers: Any) -> str:
+    return json.dumps([{"class_name": name, "config": config} for name, config in layers])
+
+
+def test_a_list_of_layers_is_a_sequence_of_keras_2(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_text(sequence(("InputLayer", {"batch_shape": [None, 3]}), ("Dense", {"name": "d", "units": 4})))
+    port = regspec.port(path)
+    assert port.provenance.generation == 2
+    assert [*port.spec.layers]
+
+
+YAMLS: dict[str, tuple[str, str]] = {
+    "a call": ("config: !!python/object/apply:os.system ['true']", "has the tag !!python/object/apply:os.system"),
+    "a wrapper of a text": (
+        "config: !!python/object/apply:tensorflow.data_structures.ListWrapper [a]",
+        "a ListWrapper of something else than a list",
+    ),
+    "a wrapper of nothing": (
+        "config: !!python/object/apply:tensorflow.data_structures.ListWrapper []",
+        "a ListWrapper of something else than a list",
+    ),
+    "a name": ("config: !!python/name:os.system", "has the tag !!python/name:os.system"),
+    "bytes": ("config: !!binary aGk=", "has the tag !!binary, of which nothing is made"),
+    "a tuple of keys": ("config: !!python/tuple {a: 1}", "has the tag !!python/tuple"),
+    "one's own": ("config: !mine 3", "has the tag !mine"),
+    "aliases": (
+        "config:\n" + "".join(f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9) if n else '0'}]\n" for n in range(12)),
+        "values in values without end",
+    ),
+    "depth": ("config: " + "[" * 400 + "]" * 400, "values in values without end"),
+    "more depth": ("config: " + "[" * 200_000, "values in values without end|nesting depth"),
+    "depth by aliases": (
+        "config:\n- &b0 [0]\n" + "".join(f"- &b{n} [*b{n - 1}]\n" for n in range(1, 400)),
+        "values in values without end",
+    ),
+    "a cycle": ("config: &c [*c]", "has '*c', which names nothing that stands before it"),
+    "no anchor": ("config: *c", "undefined alias|names nothing that stands before it"),
+    "two documents": ("config: 1\n---\nconfig: 2", "has 2 documents"),
+    "a list for a key": ("config: {[1]: 2}", "a key that is no text"),
+    "broken": ("config: {a", "is no YAML"),
+    "digits": ("config: " + "9" * 5000, "is no YAML|describes no model"),
+    "no model": ("config: 1", "is YAML that describes no model of Keras"),
+    "large": ("config: [" + "0, " * 2_000_000 + "]", "is larger than any model's config"),
+}
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_yaml_is_plain_data(name: str, tmp_path: Path) -> None:
+    text, message = YAMLS[name]
+    path = tmp_path / "model.yaml"
+    path.write_text(text)
+    with pytest.raises(regspec.RegspecError, match=message.replace("*", r"\*").replace("[", r"\[")) as raised:
+        regspec.port(path)
+    assert "model.yaml" in str(raised.value)
+
+
+def test_what_tensorflow_2_1_wrote_around_a_list(tmp_path: Path) -> None:
+    wrapper = "!!python/object/apply:tensorflow.python.training.tracking.data_structures.ListWrapper"
+    path = tmp_path / "model.yaml"
+    path.write_text(
+        "class_name: Sequential\nkeras_version: 2.3.0-tf\nconfig:\n  name: s\n  layers:\n"
+        "  - class_name: BatchNormalization\n    config:\n      name: b\n"
+        f"      axis: {wrapper}\n      - - 1\n"
+        "      batch_input_shape: &id001 !!python/tuple [null, 4]\n"
+        "  - {class_name: Dense, config: {name: d, units: 3}}\n"
+    )
+    text = regspec.port(path).text
+    assert "- BatchNormalization: {name: b, axis: 1" in text
+    assert "- Dense: {name: d, units: 3}" in text
+
+
+def test_hdf5_behind_a_block_of_something_else(tmp_path: Path) -> None:
+    name = "keras_2_21_0/graph.h5"
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"x" * 512 + (FOLDER / name).read_bytes())
+    with np.load((FOLDER / name).with_suffix(".npz")) as found:
+        agrees(regspec.port(path), found)
