@@ -18,7 +18,11 @@ from regspec.views.summary import summarize
 def port(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A model of Keras: .keras, .h5, JSON or YAML.", show_default=False),
+        typer.Argument(
+            metavar="FILE",
+            help="A model of Keras: .keras, .h5, JSON or YAML, or a folder of TensorFlow.js.",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         Path,

@@ -54,9 +54,10 @@ class Account:
 class ArrayFile:
     """The arrays of a file, by Keras's paths."""
 
-    def __init__(self, file: h5py.File, path: Path) -> None:
+    def __init__(self, file: h5py.File, path: Path, *, lists_inner: bool = False) -> None:
         self.file = file
         self.path = path
+        self.lists_inner = lists_inner  # whether it lists layers of models inside by their names, too
         self.version: tuple[int, ...] = ()  # of the Keras that wrote it, where that matters and is known
         self._seen = 0
         with damaged(path):

@@ -32,13 +32,19 @@ class Dialect:
             int(part) for part in (version or "").split("-")[0].split(".") if re.fullmatch("[0-9]{1,9}", part)
         )
         generation = numbers[0] if numbers[:1] in ((1,), (2,)) else 3
-        if not numbers:
+        is_javascript = (version or "").startswith("tfjs")  # whose layers are those of tf.keras 2
+        if is_javascript:
+            generation = 2
+        elif not numbers:
             is_list = isinstance(config, dict) and isinstance(config.get("config"), list)  # before Keras 2.2.3
             newest = 2 if is_list else 3
             generation = next((number for number, words in WORDS.items() if values_under(config, *words)), newest)
         # the Keras in TensorFlow: 2.2.4-tf and the like, and all from 2.4 on
         is_part = (
-            "-tf" in (version or "") or numbers >= (2, 4) or (not numbers and bool(values_under(config, "ragged")))
+            is_javascript
+            or "-tf" in (version or "")
+            or numbers >= (2, 4)
+            or (not numbers and bool(values_under(config, "ragged")))
         )
         is_standalone = generation == 1 or (generation == 2 and not is_part)
         return cls(generation, numbers, is_standalone)

@@ -220,20 +220,22 @@ class _ByLayer:
     arrays: ArrayFile
     problems: Problems
 
-    def model(self, graph: Graph, model: Model) -> dict[WeightPath, NDArray[np.generic]]:
-        """The arrays of the whole model."""
+    def model(self, graph: Graph, model: Model, within: WeightPath = ()) -> dict[WeightPath, NDArray[np.generic]]:
+        """The arrays of a model, which is ``within`` these others."""
         found: dict[WeightPath, NDArray[np.generic]] = {}
         nodes = _nodes(graph)
         for name, layer in model.layers:
             node = nodes[name]
             if any(is_quantized(config) for _, config in _configs(layer)):
                 self._fault(f"'{name_of(layer)}' has quantized weights, which are read from .keras files alone")
+            elif isinstance(node, BlockNode) and self.arrays.lists_inner:
+                found |= self.model(node.block, model.inner[name], (*within, name))
             elif isinstance(node, LayerNode) and (own := node.resolved.layer).is_opaque:
                 given = {f"vars/{index}": each for index, each in enumerate(self.arrays.of_layer(name_of(layer)))}
                 parameters = own_parameters(own, name_of(layer), given, self.arrays, self.problems)
-                found |= {(name, parameter): array for parameter, array in parameters.items()}
+                found |= {(*within, name, parameter): array for parameter, array in parameters.items()}
             else:
-                found |= self._layer([*_in_order(node, layer, model)], layer)
+                found |= self._layer([*_in_order(node, layer, model, within)], layer)
         return found
 
     def _layer(

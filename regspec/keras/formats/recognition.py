@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from regspec.keras.formats import hdf5, texts, zipped
+from regspec.keras.formats import hdf5, texts, tfjs, zipped
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.sight import BLANKS, Sight
 
@@ -44,7 +44,13 @@ def has_weights(sight: Sight) -> bool:
     return any(name in sight.keys for name in names) or any("\\" in name for name in sight.keys)
 
 
+def _model_json(sight: Sight) -> Sight:
+    """The sight of the model.json in a folder; of anything else its own."""
+    return Sight.of(sight.path / "model.json") if sight.is_folder and "model.json" in sight.members else sight
+
+
 def _is_graph_model(sight: Sight) -> bool:
+    sight = _model_json(sight)
     if re.search(rb'"format"\s*:\s*"graph-model"', sight.start):  # before all of a graph is read
         return True
     if not sight.said("modelTopology"):
@@ -71,6 +77,12 @@ FOLDERS = (
         "a SavedModel of TensorFlow",
         lambda sight: sight.is_folder and {"saved_model.pb", "saved_model.pbtxt"} & {*sight.members},
         way_out=f"load it where TensorFlow is, and {SAVE}",
+    ),
+    Form("a graph model of TensorFlow.js", lambda sight: sight.is_folder and _is_graph_model(sight), way_out=NO_LAYERS),
+    Form(
+        "a layers model of TensorFlow.js",
+        lambda sight: sight.is_folder and _model_json(sight).said("modelTopology"),
+        lambda path, has_others: tfjs.read(path / "model.json", has_others=has_others),
     ),
     Form(
         "a checkpoint of TensorFlow",
@@ -168,6 +180,7 @@ OTHERS = (
 )
 TEXTS = (
     Form("a graph model of TensorFlow.js", _is_graph_model, way_out=NO_LAYERS),
+    Form("a layers model of TensorFlow.js", lambda sight: sight.said("modelTopology"), tfjs.read),
     Form("JSON of a model of Keras", lambda sight: sight.is_json, texts.read_json),
     Form(
         "a spec of regspec",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,8 +74,8 @@ class Original:
         """Loads the model. Raises `KerasError`."""
         path, weights = self.provenance.path, self.provenance.weights
         with keras_computes():
-            if self.provenance.form == "JSON":
-                self.model = self.package.models.model_from_json(path.read_text())
+            if self.provenance.form in ("JSON", "YAML"):
+                self.model = self.package.models.model_from_json(json.dumps(self.provenance.config))
             else:
                 self.model = self.package.models.load_model(str(path), compile=False, safe_mode=True)
             if weights is not None:
