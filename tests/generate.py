@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import regspec
+from regspec.keras.formats.schemas import model_schema, tfjs_schema
 from regspec.targets.python.imports import order_of
 from regspec.training.options.schema import training_schema
 from regspec.views.markdown import page
@@ -39,6 +40,14 @@ def schema_of_trainings() -> str:
     return json.dumps(training_schema(), indent=1) + "\n"
 
 
+def schema_of_keras(generation: int) -> str:
+    return json.dumps(model_schema(generation), indent=1) + "\n"
+
+
+def schema_of_tensorflow_js() -> str:
+    return json.dumps(tfjs_schema(), indent=1) + "\n"
+
+
 def reference_of_kinds() -> str:
     return page(reference())
 
@@ -61,6 +70,9 @@ GENERATED: dict[str, Callable[[], str]] = {
     "schemas/model.schema.json": schema_of_specs,
     "schemas/rules.schema.json": schema_of_rules,
     "schemas/training.schema.json": schema_of_trainings,
+    "schemas/keras/keras_2.schema.json": lambda: schema_of_keras(2),
+    "schemas/keras/keras_3.schema.json": lambda: schema_of_keras(3),
+    "schemas/keras/tensorflow_js.schema.json": schema_of_tensorflow_js,
     "schemas/kinds.md": reference_of_kinds,
     "regspec/runtime/__init__.pyi": runtime_names,
     **{

@@ -227,7 +227,7 @@ LIES: dict[str, tuple[Change, str]] = {
     "text for a number": (rounded(scale="1"), "is no finite number: 1"),
     "huge": (rounded(scale=1e300), "is no finite number"),
     "rounded sum": (rounded(), "has 60 bytes, where its weights have 24"),
-    "weights": (lambda group: group.update(weights=3), r"\[0\]: error: has no list of weights, or none of paths"),
+    "weights": (lambda group: group.update(weights=3), r"\[0\]\.weights: error: is 3, where a list is wanted"),
     "weight": (lambda group: group.update(weights=[3]), "has no name"),
     "many": (lambda group: group.update(paths=["a"] * 100_001), "more than 100,000 weights and files"),
 }
@@ -258,10 +258,19 @@ def test_manifests_of_other_kinds(manifest: Any, tmp_path: Path) -> None:
         regspec.port(folder)
 
 
-@pytest.mark.parametrize("topology", [None, 3, [], {}, {"model_config": 3}])
-def test_topologies_of_other_kinds(topology: Any, tmp_path: Path) -> None:
+TOPOLOGIES: dict[str, tuple[Any, str]] = {
+    "null": (None, r"\$\.modelTopology: error: is null, where a mapping is wanted"),
+    "number": (3, r"\$\.modelTopology: error: is 3, where a mapping is wanted"),
+    "list": ([], r"\$\.modelTopology: error: is \[\], where a mapping is wanted"),
+    "empty": ({}, r"\$\.modelTopology: error: says nothing of its layers: it has weights alone"),
+    "no config": ({"model_config": 3}, r"\$\.modelTopology\.model_config: error: is 3, where a mapping"),
+    "unhashable": ({"backend": "tensor_flow.js", "class_name": [], "config": {"class_name": []}}, r"\$\.class_name: "),
+}
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_topologies_of_other_kinds(name: str, tmp_path: Path) -> None:
+    topology, message = TOPOLOGIES[name]
     (tmp_path / "model.json").write_text(json.dumps({"modelTopology": topology, "weightsManifest": []}))
-    with pytest.raises(
-        regspec.RegspecError, match=r"model\.json: \$\.modelTopology: error: says nothing of its layers"
-    ):
+    with pytest.raises(regspec.RegspecError, match=rf"model\.json: {message}"):
         regspec.port(tmp_path)

@@ -210,7 +210,8 @@ class Failing(nn.Module):
         ({"gated": nn.Dropout}, "a kind of another class has the name"),
         (
             {},
-            r"(?s)--replace 'gated=package.module:Class', or 'GatedDense=…'.*register_layer\(Class, name='GatedDense'",
+            r"(?s)--replace 'GatedDense=package.module:Class', or of one by its name; or "
+            r".*register_layer\(Class, name='GatedDense'",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -176,7 +177,7 @@ def port(
     imports = dialect.replacements.imports(notes.replacements)
 
     def resolved(model: Model, data_format: DataFormat) -> tuple[str, ModelSpec, Graph]:
-        return _resolved(model, data_format, settings, imports, stored.path)
+        return _resolved(model, data_format, settings, imports, stored)
 
     text, spec, graph = resolved(model, "channels_last")
     if misaligned := [*ranks.problems(model, graph)]:
@@ -257,6 +258,7 @@ def _model_in(stored: Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str
     Raises:
         RegspecError: with every layer that can't be ported, or with what is wrong with the file.
     """
+    reader = Reader(dialect, notes, stored)
     try:
         config = _renewed(stored, dialect, notes)
         dialect = changed(
@@ -266,28 +268,47 @@ def _model_in(stored: Archive, dialect: Dialect, notes: Notes) -> tuple[dict[str
             is_frozen=dialect.generation == 3 and is_frozen(config),
         )
         config = with_configs(config)
-        reader = Reader(dialect, notes)
+        reader.dialect = dialect
         model = model_of(config, reader)
     except UnportedError as reason:
         raise RegspecError(Problem(f"can't be ported: {reason}", path=str(stored.path))) from None
     except DAMAGE as error:  # which is chained, because it may be a mistake of regspec's
-        what = f"can't be ported: its config is damaged: {error!r}"
-        raise RegspecError(Problem(what, path=str(stored.path))) from error
+        who = "" if reader.at is None else f"'{reader.at[:80]}' "
+        place = stored.place() if reader.at is None else stored.place_of(reader.at)
+        raise RegspecError(Problem(f"{who}can't be ported: its config is damaged: {error!r}", path=place)) from error
     if problems := [*reader.problems, *dialect.replacements.problems(layers_in(config), notes.replacements)]:
         raise RegspecError(problems)
     return config, dialect, model
 
 
 def _resolved(
-    model: Model, data_format: DataFormat, settings: Mapping[str, str], imports: Sequence[str], path: Path
+    model: Model, data_format: DataFormat, settings: Mapping[str, str], imports: Sequence[str], stored: Archive
 ) -> tuple[str, ModelSpec, Graph]:
     """The text of a model, its spec and its graph. Raises `RegspecError`."""
     try:
         text = _remark(imports) + text_of(model, data_format, settings)
+        spec = loads(text, PORTED)
+        return text, spec, graph_of(spec)
     except UnportedError as reason:
-        raise RegspecError(Problem(f"can't be ported: {reason}", path=str(path))) from None
-    spec = loads(text, PORTED)
-    return text, spec, graph_of(spec)
+        raise RegspecError(Problem(f"can't be ported: {reason}", path=str(stored.path))) from None
+    except RegspecError as error:  # of a spec that nobody sees: it is told of the file of which it was made
+        raise RegspecError([_of_file(each, model, stored) for each in error.problems]) from None
+
+
+def _of_file(problem: Problem, model: Model, stored: Archive) -> Problem:
+    """A problem of the text of a ported spec as one of the layer of the file that it is about."""
+    if problem.path != PORTED:
+        return problem
+    name = (re.search(r"\bname: ([\w.-]+)", problem.text) or ["", ""])[1]
+    waiting = [model]
+    for each in waiting:  # which grows
+        waiting += each.inner.values()
+    layer = next((there for each in waiting for there, here in each.names.items() if name and here == name), None)
+    if layer is None:
+        return Problem(f"can't be ported: {problem.what}", problem.hint, str(stored.path))
+    line = problem.text.strip().removeprefix("- ")
+    what = f"'{layer[:80]}' can't be ported: {problem.what}, in {line[:120]}{'…' * (len(line) > 120)}"
+    return Problem(what, problem.hint, stored.place_of(layer))
 
 
 def _remark(imports: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from itertools import chain, count
 from typing import Any
 
 from regspec.keras.dialect import Dialect
+from regspec.keras.formats.archive import Archive
 from regspec.keras.kinds import kind_of
 from regspec.keras.models import MODELS, name_of
 from regspec.keras.notes import Notes
@@ -29,9 +30,11 @@ class Reader:
 
     dialect: Dialect
     notes: Notes
+    source: Archive | None = None  # the file, of which messages name places
     problems: Problems = field(default_factory=Problems)
     blocks: set[str] = field(default_factory=lambda: {"call"})  # names of blocks so far, and one that none may have
     count: int = 0  # of the layers so far
+    at: str | None = None  # the layer that is being read, for messages
 
     def count_layers(self, number: int) -> None:
         """Adds to the number of layers. Raises where there are too many."""
@@ -48,10 +51,14 @@ class Reader:
         name, cls = name_of(layer)[:80], layer["class_name"][:80]
         hint = f"put a torch module of yours in its place: --replace '{name}=package.module:Class'"
         if cls not in MODELS and kind_of(cls) is None and not is_operation(layer) and not is_function(layer):
-            hint += f", or '{cls}=…' for all of the class; or regspec.register_layer(Class, name='{cls}')"
+            hint = (
+                f"put a torch module of yours in the place of each: --replace '{cls}=package.module:Class', or of one "
+                f"by its name; or regspec.register_layer(Class, name='{cls}')"
+            )
         is_replaced = self.replacement(layer) is not None
         what = f"'{name}' ({cls}) can't be ported: {reason}"
-        self.problems.append(Problem(what, None if is_replaced else hint))
+        place = None if self.source is None else self.source.place_of(name_of(layer))
+        self.problems.append(Problem(what, None if is_replaced else hint, place))
 
 
 # -- names and shapes --------------------------------------------------------------------------------------------------

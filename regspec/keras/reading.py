@@ -187,6 +187,8 @@ class _Body:
     def reference(self, tensor: KerasTensor) -> str:
         """How an entry refers to a tensor."""
         layer, node, output = tensor
+        if (layer, node) not in self.results:
+            raise UnportedError(f"output {output} of call {node} of '{layer[:80]}', which nothing gives")
         entry = self.results[layer, node]
         if entry in self.keys:
             return f"{entry}.{self.keys[entry][output]}"
@@ -317,6 +319,7 @@ class _Body:
         """The entry of a layer, or of a model inside; with what its call says."""
         name = identifier(name_of(layer), self.taken)
         self.names[name_of(layer)] = name
+        self.reader.at = name_of(layer)
         if not is_operation(layer):  # which has no weights
             self.layers.append((name, layer))
         try:

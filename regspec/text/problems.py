@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 SHOWN_WIDTH = 120  # characters of a source line that a message shows
@@ -84,7 +84,11 @@ class RegspecError(Exception):
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        return "\n".join(str(problem) for problem in self.problems)
+        lines, said = [], set[str]()
+        for problem in self.problems:
+            lines.append(str(replace(problem, hint=None) if problem.hint in said else problem))
+            said |= {problem.hint} if problem.hint else set()
+        return "\n".join(lines)
 
 
 class Problems(list[Problem]):

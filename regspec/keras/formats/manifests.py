@@ -48,22 +48,20 @@ class Entry:
         return (numbers.astype("f8") * self.scale + self.minimum).astype(self.dtype)
 
 
-def weights_in(manifest: Any, path: Path) -> dict[str, NDArray[Any]]:
+def weights_in(manifest: list[Any], path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a manifest by their names, in order, but those of an optimizer; ``path`` is that of `model.json`.
+
+    The manifest is a list of groups, as its schema has it.
 
     Raises:
         RegspecError: where the manifest or a file is not as it must be.
     """
-    if not isinstance(manifest, list):
-        raise _fault(path, "$.weightsManifest", "is no list of groups")
     found: dict[str, NDArray[Any]] = {}
     used: set[str] = set()
     count = 0
     for number, group in enumerate(manifest):
         where = f"$.weightsManifest[{number}]"
-        weights, names = (group.get(key) if isinstance(group, dict) else None for key in ("weights", "paths"))
-        if not isinstance(weights, list) or not isinstance(names, list):
-            raise _fault(path, where, "has no list of weights, or none of paths")
+        weights, names = group["weights"], group["paths"]
         count += len(weights) + len(names)
         if count > MAX_ITEMS:
             raise _fault(path, where, f"is behind more than {MAX_ITEMS:,} weights and files")

@@ -27,7 +27,7 @@ def read(path: Path, weights: Path | None = None) -> Archive:
         if form.read is None:
             raise RegspecError(Problem(f"is {form.words}", form.way_out, str(path)))
         archive = form.read(path, has_others=weights is not None)
-    check(archive.config, path)
+    check(archive)
     return archive if weights is None else replace(archive, arrays=_arrays(weights))
 
 

@@ -34,8 +34,12 @@ def _archive(value: Any, path: Path, form: str) -> Archive:
         hint = f"what stands in it under '{inner[0][:80]}' is one: give that by itself" if inner else None
         what = f"is {form} that describes no model of Keras"
         raise RegspecError(Problem(what, hint or "open('model.json', 'w').write(model.to_json()) makes one", str(path)))
+    if isinstance(value, dict) and "model_config" in value:
+        within = "$.model_config.config"
+    else:
+        within = "$.config" if isinstance(value, dict) and "class_name" in value else "$"
     version, training = string_in(config.get("keras_version")), mapping_in(config.get("compile_config"))
-    return Archive(path, config, version, None, form=form, training=training)
+    return Archive(path, config, version, None, form=form, training=training, within=within)
 
 
 def _model(value: Any) -> dict[str, Any] | None:

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from regspec.keras.arrays import ArrayFile, damaged
 from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import json_in, mapping_in, string_in
+from regspec.keras.formats.envelopes import check_schema
 from regspec.keras.formats.manifests import weights_in
+from regspec.keras.formats.schemas import tfjs_schema
 from regspec.keras.models import MODELS, name_of
 from regspec.text.problems import Problem, RegspecError
 
 PLACES = re.compile(r"(layers|_layer_checkpoint_dependencies)/(.*/)?vars/[0-9]+")  # as a .keras file names arrays
-OF_CELLS = frozenset({"RNN"})  # layers that take any cell, or several
+OF_CELLS = ("RNN",)  # layers that take any cell, or several
 OF_RECURRENT = frozenset(  # the fields of such a layer itself, and not of its cell
     (
         *("name", "trainable", "dtype", "batch_input_shape", "input_dtype", "return_sequences", "return_state"),
@@ -39,11 +41,9 @@ Arrays = Mapping[str, "NDArray[Any]"]
 def read(path: Path, *, has_others: bool) -> Archive:
     """What a `model.json` says, with the arrays of the files beside it. Raises `RegspecError`."""
     found = json_in(path)
-    topology = mapping_in(found.get("modelTopology"))
+    check_schema(found, tfjs_schema(), lambda way: f"{path}: {way}")
+    topology = found["modelTopology"]
     model = mapping_in(topology.get("model_config", topology))
-    if "class_name" not in model:
-        what = "says nothing of its layers: it has weights alone"
-        raise RegspecError(Problem(what, path=f"{path}: $.modelTopology"))
     version, backend = string_in(topology.get("keras_version")), string_in(topology.get("backend"))
     is_javascript = backend == "tensor_flow.js" or str(version).startswith("tfjs")
     config = {key: model[key] for key in ("class_name", "config", "name") if key in model}
@@ -52,7 +52,9 @@ def read(path: Path, *, has_others: bool) -> Archive:
     arrays = None
     if not has_others and found.get("weightsManifest"):
         arrays = _file_of(weights_in(found["weightsManifest"], path), config, path)
-    return Archive(path, config, version, arrays, form="TensorFlow.js", training=mapping_in(training))
+    within = f"$.modelTopology{'.model_config' * ('model_config' in topology)}.config"
+    training = mapping_in(training)
+    return Archive(path, config, version, arrays, form="TensorFlow.js", training=training, within=within)
 
 
 def _of_python(value: Any) -> Any:
