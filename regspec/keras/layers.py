@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from regspec.code.shapes import Precision
 from regspec.keras import quirks
+from regspec.keras.bytecode import CODE, described
 from regspec.keras.dialect import Dialect
 from regspec.keras.kinds import CLASSES, kind_of
 from regspec.keras.notes import Notes
@@ -86,6 +87,8 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
         return {kind: {**fields, "trainable": False} if dialect.is_frozen else fields}
     config = quirks.heeded(class_name, item.get("config") or {}, dialect, notes)
     cls = kind_of(class_name)
+    if class_name in CODE:
+        raise UnportedError(described(config.get("function")))
     if cls is None or (is_foreign(item) and class_name in BUILT_IN.union(CLASSES)):
         raise UnportedError(f"no kind ports the class {_whose(item)}")
     fields = _fields_of(cls, class_name, config, dialect, notes)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
 
+from regspec.keras.bytecode import CODE
 from regspec.keras.dialect import Dialect
 from regspec.keras.formats.archive import Archive
 from regspec.keras.kinds import kind_of
@@ -50,7 +51,7 @@ class Reader:
         """Reports that a layer can't be ported."""
         name, cls = name_of(layer)[:80], layer["class_name"][:80]
         hint = f"put a torch module of yours in its place: --replace '{name}=package.module:Class'"
-        if cls not in MODELS and kind_of(cls) is None and not is_operation(layer) and not is_function(layer):
+        if cls not in (*MODELS, *CODE) and kind_of(cls) is None and not is_operation(layer) and not is_function(layer):
             hint = (
                 f"put a torch module of yours in the place of each: --replace '{cls}=package.module:Class', or of one "
                 f"by its name; or regspec.register_layer(Class, name='{cls}')"

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from regspec.keras.bytecode import described
 from regspec.language.activations import ACTIVATIONS
 from regspec.language.constraints import CONSTRAINTS
 from regspec.language.fields import snake_case
@@ -73,7 +74,7 @@ def spec_form(value: Any, sort: str, generation: int = 3) -> Any:
     elif isinstance(value, dict) and isinstance(value.get("class_name"), str):
         name, config = value["class_name"], value.get("config") or {}
         if name == "__lambda__":
-            raise UnportedError(f"the {sort} is a lambda, and code in a file is not run")
+            raise UnportedError(f"the {sort} is a lambda: {described(config)}")
         if name == "function":  # an activation function of its own
             name, config = config if isinstance(config, str) else "", {}
     else:
