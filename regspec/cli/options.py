@@ -63,7 +63,7 @@ def _parameter(cls: type, name: str, option: Option) -> inspect.Parameter:
     """A field as a parameter of a command."""
     default = getattr(cls, name)
     how = typer.Option(
-        f"--{name.replace('_', '-')}",
+        *(f"--{each.replace('_', '-')}" for each in (name, option.key) if each),
         help=option.help,
         min=option.least,
         max=option.most,

@@ -42,7 +42,7 @@ def plot(
         str | None,
         typer.Argument(
             metavar="[FIGURE]",
-            help="curves, terms, weights, sparsity, activities, calibration or graph; all of them when absent.",
+            help="curves, terms, weights, sparsity, activities, calibration, confusion or graph; all when absent.",
             show_default=False,
         ),
     ] = None,

@@ -16,13 +16,13 @@ from rich.table import Table
 
 from regspec.cli.application import Force, Format, RunFolder, app, output_option, write
 from regspec.text.problems import Problem, RegspecError, needing
+from regspec.training.options.options import Options
 from regspec.views.summary import plural
 
 if TYPE_CHECKING:
     from regspec.training.runs.evaluating import OutputFigures
     from regspec.training.runs.trained import Run
 
-CONFUSED = 20  # classes in a matrix, at most
 SHOWN = 10  # rows of a table
 PLAIN: Any = {"highlight": False, "markup": False, "soft_wrap": True}
 
@@ -49,15 +49,18 @@ def evaluate(
     with _saying_strangers():
         found = trained.evaluate(data)
     facts = Folder(run).facts()
+    options = Options.of(facts["options"])
     if format_ == "json":
-        about = {"run": str(run), "epoch": int(trained.metrics["epoch"]), "data": data or facts["options"]["data"]}
+        about = {"run": str(run), "epoch": int(trained.metrics["epoch"]), "data": data or options.data}
         typer.echo(json.dumps({**about, "is_held_out": data is None, **found.as_dict()}, indent=1))
         return
     console = Console()
-    where = f"of {data}" if data is not None else f"held out of {facts['options']['data']}"
+    where = f"of {data}" if data is not None else f"held out of {options.data}"
+    if data is None and options.validation is not None:
+        where = f"of {options.validation}, which are held out"
     kept = f"epoch {trained.metrics['epoch']:g} of {facts['epochs']}"
     console.print(f"{run}, {kept}: {plural(found.examples, 'example', 'examples')} {where}", **PLAIN)
-    if data == facts["options"]["data"] and found.examples == facts["examples"] + facts["held_out"]:
+    if data == options.data and found.examples == facts["examples"] + facts["held_out"]:
         console.print(f"{facts['examples']} of them were trained on; without --data the others are evaluated", **PLAIN)
     if len(found.outputs) > 1:
         console.print(f"loss {found.loss:.4g}", **PLAIN)
@@ -94,6 +97,7 @@ def _others(figures: OutputFigures, told: tuple[str, ...]) -> str:
 def _tables(name: str, figures: OutputFigures) -> list[Table]:
     """The figures of each class, and how often which is taken for which."""
     from regspec.report.plots import percent
+    from regspec.training.runs.confusing import FEW
 
     if not figures.classes:
         return []
@@ -101,10 +105,10 @@ def _tables(name: str, figures: OutputFigures) -> list[Table]:
     for head in ("", "precision", "recall", "count"):
         classes.add_column(head, justify="right" if head else "left")
     for each in figures.classes:
-        if each.count or each.precision or len(figures.classes) <= CONFUSED:
+        if each.count or each.precision or len(figures.classes) <= FEW:
             shares = (percent(each.precision), percent(each.recall) if each.count else "")
             classes.add_row(each.name, *shares, f"{each.count:,}")
-    if figures.confusion is None or len(figures.classes) > CONFUSED:
+    if figures.confusion is None or len(figures.classes) > FEW:
         return [classes]
     matrix = Table(title=f"{name}: confusion", title_justify="left")
     matrix.add_column("is / taken for")

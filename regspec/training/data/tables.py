@@ -230,12 +230,18 @@ def _by_output(
         raise RegspecError(_no_column(unknown[0], names, path))
     left = _left(names, said)
     own_inputs = {x.source for x in graph.inputs} - {*names}  # which a target may be, too
+    marked = [name for name in said if said[name].target]
     found = {
-        each.name: _goals(each, left if each.said.target is None else names, path, is_only=len(wanted) == 1)
+        each.name: _goals(each, left if each.said.target is None else names, path, marked, is_only=len(wanted) == 1)
         for each in wanted
         if each.said.target not in own_inputs
     }
-    if twice := [(output, name) for output, own in found.items() for name in own if name in said]:
+    if idle := [name for name in marked if not any(name in own for own in found.values())]:
+        outputs = ", ".join(each.name for each in wanted) or "none"
+        what = f"column '{idle[0]}' is said to be a target, but no output learns it"
+        hint = f"those that learn: {outputs}; --outputs.OUTPUT.target {idle[0]} says which"
+        raise RegspecError(Problem(what, hint, path=path))
+    if twice := [(output, n) for output, own in found.items() for n in own if n in said and not said[n].target]:
         output, name = twice[0]
         hint = f"leave out --columns.{name}"
         if scale := said[name].scale:
@@ -260,11 +266,14 @@ def _side_by_side(arrays: Mapping[str, Array], names: Sequence[str]) -> Array:
     return np.column_stack([arrays[name] for name in names])
 
 
-def _goals(wanted: Wanted, names: Sequence[str], path: str, *, is_only: bool) -> Sequence[str]:
-    """The columns of an output's target: those that are said, that of its name, or for an only output the last one."""
+def _goals(wanted: Wanted, names: Sequence[str], path: str, marked: Sequence[str], *, is_only: bool) -> Sequence[str]:
+    """The columns of an output's target: those that are said, that of its name, or for an only output the last one.
+
+    ``marked`` are those of which their columns say that they are targets.
+    """
     target = wanted.said.target
-    if target is None and is_only and wanted.name not in names:
-        return [names[-1]]
+    if target is None and is_only and (marked or wanted.name not in names):
+        return marked or [names[-1]]
     target = target or wanted.name
     goals = [target] if target in names else [name.strip() for name in target.split(",")]
     for goal in goals:

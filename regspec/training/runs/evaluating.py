@@ -18,6 +18,7 @@ from regspec.training.data.targets import MANY
 from regspec.training.measures.losses import Kind
 from regspec.training.measures.metrics import OutputMetrics
 from regspec.training.measures.objective import Objective, OutputLoss, Sum
+from regspec.training.runs.confusing import pairs_of
 from regspec.training.runs.predicting import batches_of, device_of, model_inputs
 
 Array = NDArray[Any]
@@ -177,7 +178,7 @@ def _of_classes(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any
         ignored = loss.target.wanted.said.ignore_index
         what = f"the target of '{loss.target.name}' is {ignored} everywhere, which stands for no class"
         raise RegspecError(Problem(what))
-    truth, answers, weights = _pairs(kept, loss.kept(said, target))
+    truth, answers, weights = pairs_of(kept, loss.kept(said, target))
     numbers = np.arange(len(names))
     known: Any = {"labels": numbers, "sample_weight": weights}
     confusion = metrics.confusion_matrix(truth, answers, **known) if len(names) <= MANY else None
@@ -191,13 +192,6 @@ def _of_classes(said: Tensor, target: Tensor, loss: OutputLoss) -> dict[str, Any
         "classes": tuple(_class(names[each], precision[each], recall[each], support[each]) for each in numbers),
         "confusion": None if confusion is None else tuple(tuple(map(int, row)) for row in confusion),
     }
-
-
-def _pairs(truth: Tensor, said: Tensor) -> tuple[Array, Array, Array]:
-    """Each pair of classes that occurs, and how often: there may be millions of places, and few pairs."""
-    size = int(max(truth.max(), said.max())) + 1
-    pairs, counts = torch.unique(truth * size + said, return_counts=True)
-    return (pairs // size).numpy(), (pairs % size).numpy(), counts.numpy()
 
 
 def _class(name: str, precision: float, recall: float, count: float) -> ClassFigures:
