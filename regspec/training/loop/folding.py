@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich import get_console
 from rich.console import Console
 
@@ -22,7 +23,7 @@ from regspec.training.loop.epochs import LABELS, PLAIN, shown, told
 from regspec.training.options.file import Places
 from regspec.training.options.options import Options
 from regspec.training.runs.folder import FOLDS, Folder
-from regspec.training.runs.folds import Folds, folder_of
+from regspec.training.runs.folds import Folds, OutOfFold, folder_of, kept_in
 from regspec.training.runs.trained import Run, load_run
 
 
@@ -66,10 +67,7 @@ def resume(folder: Path, changes: Mapping[str, Any], *, console: Console | None 
         RegspecError: as `run.resume` does, and where all folds are done.
     """
     place, first = Folder(folder), Folder(folder_of(folder, 1))
-    try:
-        options = replace(Options.of(json.loads((folder / FOLDS).read_text())["options"]), **changes)
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RegspecError(Problem("is damaged: it says nothing of folds", path=str(folder / FOLDS))) from None
+    options = replace(kept_in(folder)[0], **changes)
     if not first.spec.exists():
         hint = "regspec train begins anew, in another folder"
         raise RegspecError(Problem("has no fold that was begun", hint, str(folder)))
@@ -109,16 +107,19 @@ def _all(place: Folder, options: Options, console: Console | None, fold: Callabl
             raise
         _write(place, options, Folds(place.path, tuple(runs)))
     made = Folds(place.path, tuple(runs))
+    if not torch.distributed.is_initialized():  # in which each process would have to look at all of it
+        _write(place, options, made, made.evaluate())
     for line in _lines(made):
         console.print(line, **PLAIN)
     return made
 
 
-def _write(place: Folder, options: Options, made: Folds | None) -> None:
-    """Writes what the folder of folds keeps: the options, how many are done, and their figures."""
+def _write(place: Folder, options: Options, made: Folds | None, found: OutOfFold | None = None) -> None:
+    """Writes what the folder of folds keeps: the options, how many are done, their figures, and those of all as one."""
     if run.is_first():
         done, figures = (0, {}) if made is None else (len(made.runs), made.as_dict())
-        kept = {"options": options.as_dict(), "done": done, "figures": figures}
+        kept: dict[str, Any] = {"options": options.as_dict(), "done": done, "figures": figures}
+        kept |= {} if found is None else {"out_of_fold": found.as_dict()}
         files.write_folder(place.path, {FOLDS: json.dumps(kept, indent=1) + "\n"})
 
 

@@ -129,7 +129,8 @@ def _trained(task: Task, place: Folder, console: Console | None, on_epoch: OnEpo
         _fit(task, place.baseline, console, None, is_penalized=False)
         if is_first():
             _finished(task, place.baseline, device)
-    held_out = loaded.held_out if task.options.data == IN_MEMORY else None
+    is_kept = task.options.data == IN_MEMORY or task.options.fold is not None  # whose figures are told as one
+    held_out = loaded.held_out if is_kept else None
     if model is None:
         return Run(place.path, task.model(), epochs.metrics, held_out)
     print_terms(model, console)
