@@ -290,11 +290,34 @@ def test_what_is_wrong(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_search_takes_no_folds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_in_file", [True, False])
+def test_a_search_over_folds(is_in_file: bool, tmp_path: Path) -> None:
+    """The score of a trial is the mean over its folds, and the best one keeps the runs of all of them."""
     table(tmp_path)
-    (tmp_path / "net.yaml").write_text(NET.replace("{width: 5}", "{width: {default: 5, search: {choices: [4, 5]}}}"))
-    (tmp_path / "training.yaml").write_text("regspec: 1\ndata: {train: d.csv, folds: 3}\n")
-    done = command("tune", "net.yaml", "--with", "training.yaml", cwd=tmp_path)
-    assert done.code == 1
-    assert "training.yaml:2:" in done.stderr
-    assert "3 folds are 3 runs" in done.stderr
+    choices = [2, 3] if is_in_file else [4]
+    search = f"{{width: {{default: {choices[0]}, search: {{choices: {choices}}}}}}}"
+    (tmp_path / "net.yaml").write_text(NET.replace("{width: 5}", search))
+    folds = ", folds: 3" if is_in_file else ""
+    (tmp_path / "training.yaml").write_text(f"regspec: 1\ntraining: {{epochs: 1}}\ndata: {{train: d.csv{folds}}}\n")
+    said = ["--with", "training.yaml", *([] if is_in_file else ["--folds", "2"])]
+    how = ["--sampler", "grid", "--trials", "2", "--metric", "held_out_loss", "-o", "study"]
+    done = command("tune", "net.yaml", *said, *how, cwd=tmp_path)
+    assert done.code == 0, done.output
+    count = 3 if is_in_file else 2
+    assert f"the score is held-out loss, the mean over {count} folds" in done.stdout
+    rows = pl.read_csv(tmp_path / "study" / "trials.csv")
+    scores = {}
+    for width in choices:
+        spec = regspec.load(NET, parameters={"width": width})
+        made = regspec.train(spec, str(tmp_path / "d.csv"), folds=count, epochs=1, quiet=True,
+                             folder=tmp_path / f"w{width}")  # fmt: skip
+        scores[width] = made.figures["held_out_loss"].mean
+        told = f"held-out loss {scores[width]:.4f} ± {made.figures['held_out_loss'].deviation:.4f}"
+        assert told in done.stdout
+    assert dict(zip(rows["width"], rows["score"], strict=True)) == pytest.approx(scores)
+    best = regspec.load_folds(tmp_path / "study" / "best")
+    assert [len(best.runs), best.figures["held_out_loss"].mean] == [count, pytest.approx(min(scores.values()))]
+    found = command("evaluate", "study/best", cwd=tmp_path)
+    assert f"study/best, {count} folds: 40 examples of d.csv" in found.stdout, found.output
+    done = command("tune", "net.yaml", *said[:2], "--fold", "1", *how, cwd=tmp_path)
+    assert (done.code, "--fold" in done.stderr) == (2, True)

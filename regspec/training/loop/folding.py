@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +19,14 @@ from regspec.specs.model import ModelSpec
 from regspec.text import files
 from regspec.text.problems import Problem, RegspecError
 from regspec.training.loop import run
-from regspec.training.loop.epochs import LABELS, PLAIN, shown, told
+from regspec.training.loop.epochs import LABELS, PLAIN, OnEpoch, shown, told
 from regspec.training.options.file import Places
 from regspec.training.options.options import Options
 from regspec.training.runs.folder import FOLDS, Folder
 from regspec.training.runs.folds import Folds, OutOfFold, folder_of, kept_in
 from regspec.training.runs.trained import Run, load_run
+
+OnFold = Callable[[Sequence[Run]], None]
 
 
 def train(
@@ -36,8 +38,13 @@ def train(
     parameters: Mapping[str, Any] | None = None,
     places: Places | None = None,
     given: Any = None,
+    on_epoch: OnEpoch | None = None,
+    on_fold: OnFold | None = None,
 ) -> Folds:
     """Trains a run for each of ``options.folds``, as `run.train` does, in folders of one folder.
+
+    ``on_epoch`` is called with the number and the metrics of each epoch of each fold, and ``on_fold`` with the runs so
+    far after each of them; what these raise ends the training.
 
     Raises:
         RegspecError: as `run.train` does, and where the data can't be divided so.
@@ -49,10 +56,11 @@ def train(
 
     def fold(number: int) -> Run:
         own = folder_of(place.path, number)
-        return run.train(made, replace(options, fold=number), own, console=console, places=places, given=given)
+        own_options = replace(options, fold=number)
+        return run.train(made, own_options, own, console=console, places=places, given=given, on_epoch=on_epoch)
 
     with _gone_if_not_begun(place):
-        return _all(place, options, console, fold)
+        return _all(place, options, console, fold, on_fold)
 
 
 def resume(folder: Path, changes: Mapping[str, Any], *, console: Console | None = None) -> Folds:
@@ -94,7 +102,13 @@ def _is_done(folder: Path, options: Options) -> bool:
     return bool(facts.get("finished")) and (before.epochs, before.patience) == (options.epochs, options.patience)
 
 
-def _all(place: Folder, options: Options, console: Console | None, fold: Callable[[int], Run]) -> Folds:
+def _all(
+    place: Folder,
+    options: Options,
+    console: Console | None,
+    fold: Callable[[int], Run],
+    on_fold: OnFold | None = None,
+) -> Folds:
     console = (console or get_console()) if run.is_first() else Console(quiet=True)
     count, runs = options.folds or 0, list[Run]()
     _write(place, options, None)
@@ -106,6 +120,8 @@ def _all(place: Folder, options: Options, console: Console | None, fold: Callabl
             console.print(f"regspec train --resume {shlex.quote(str(place.path))} goes on with all folds", **PLAIN)
             raise
         _write(place, options, Folds(place.path, tuple(runs)))
+        if on_fold is not None:
+            on_fold(runs)
     made = Folds(place.path, tuple(runs))
     if not torch.distributed.is_initialized():  # in which each process would have to look at all of it
         _write(place, options, made, made.evaluate())

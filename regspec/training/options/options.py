@@ -125,7 +125,6 @@ class Options:
             "Train so many runs, each of which holds out another part of the data, and tell the mean of their figures.",
             least=2,
             section="data",
-            is_of_one_run=True,
         ),
     ] = None
     fold: Annotated[
