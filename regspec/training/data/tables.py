@@ -61,7 +61,8 @@ class Tabular(Arrays):
         if is_known:
             tell_strangers(fits, {name: fits[name].strangers(arrays[name]) for name in arrays if name in fits})
         inputs = {name: _side_by_side(arrays, own) for name, own in self.columns.inputs.items()}
-        columns = replace(self.columns, fitted=tuple(fits.values()))
+        widths = {name: 1 if each.ndim == 1 else each.shape[1] for name, each in arrays.items()}
+        columns = replace(self.columns, fitted=tuple(fits.values()), widths=widths)
         return Arrays(inputs, self.targets, columns, self.weights, self.groups, (self.table.unit, self.table.places))
 
     def _in_files(
@@ -78,7 +79,7 @@ class Tabular(Arrays):
         if problems:
             raise RegspecError(problems)
 
-        strangers = Counter[str]()
+        strangers, widths = Counter[str](), dict[str, int]()
 
         def numbers(names: Sequence[str], start: int, part: polars.DataFrame) -> Array:
             chunk = Table(table.path, part, table.unit, range(start + 1, start + 1 + len(part)))
@@ -87,6 +88,7 @@ class Tabular(Arrays):
             except RegspecError as error:
                 raise RegspecError(_as_known(chunk.placed(error), is_known)) from None
             strangers.update({n: fits[n].strangers(each) for n, each in zip(names, found, strict=True) if n in fits})
+            widths.update({n: 1 if each.ndim == 1 else each.shape[1] for n, each in zip(names, found, strict=True)})
             return np.column_stack(found)
 
         inputs = {}
@@ -96,7 +98,7 @@ class Tabular(Arrays):
             inputs[name] = frame.written(own, partial(numbers, own), dtype, table.path)
         if is_known:
             tell_strangers(fits, strangers)
-        known = replace(columns, fitted=tuple(fits.values()))
+        known = replace(columns, fitted=tuple(fits.values()), widths=widths)
         where = table.unit, table.places
         return Mapped(Arrays(inputs, self.targets, known, self.weights, self.groups, where), table.path)
 
