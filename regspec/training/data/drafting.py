@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 MOST_WORDS = 50  # of which a column each is made
 SHOWN = 5
+# A network that takes any number of columns, by which it is counted how many there are.
+_ANY = """\
+regspec: 1
+inputs: {x: {shape: [null, 1]}}
+layers: [GlobalAveragePooling1D, {Dense: {name: out, units: %d}}]
+"""
 _ID = re.compile(r"(.*[_ ])?(id|key|index|uuid|nr|no)|.*[a-z]Id", re.IGNORECASE)
 
 
@@ -48,9 +54,7 @@ def draft(path: str, target: str | None = None, folder: Path | None = None) -> s
     lines = {name: _line(table.frame[name]) for name in names if name != goal}
     lines[goal] = "target", about if target else f"the last column: {about}"
     said = {name: ColumnSection.model_validate(each) for name, (each, _) in lines.items()}
-    pooled: Any = [{"GlobalAveragePooling1D": {"name": "pool"}}, {"Dense": {"name": "out", "units": units}}]
-    # which takes any number of columns
-    graph = graph_of({"regspec": 1, "inputs": {"x": {"shape": [None, 1]}}, "layers": pooled})
+    graph = graph_of(_ANY % units)
     columns = load_data(path, graph, columns=said).columns
     widths: Mapping[str, int] = {} if columns is None else columns.widths
     given = ", ".join(f"{name} {width}" for name, width in widths.items())
