@@ -175,6 +175,13 @@ class OutputLoss(nn.Module):
         ignored = self.target.wanted.said.ignore_index
         return None if self.target.kind != "classes" or ignored is None else target != ignored
 
+    def counted(self, target: Tensor) -> Tensor | int:
+        """How many places of a target the mean of the loss is over, but for a factor that all batches have."""
+        counts = self.counts(target)
+        if self.target.loss.is_of_areas:
+            return len(target)
+        return target.numel() if counts is None else counts.sum()
+
     def kept(self, values: Tensor, target: Tensor) -> Tensor:
         """Those of values at places that count, (places,)."""
         counts = self.counts(target)
@@ -218,6 +225,11 @@ class Objective(nn.Module):
         for loss, target in zip(self, targets, strict=True):
             output = outputs[loss.target.wanted.index]
             yield loss, output.float() if output.dtype in HALF else output, target
+
+    def counted(self, targets: Sequence[Tensor]) -> Tensor:
+        """How many examples there are, and how many places count of each output, int64: (1 + outputs,)."""
+        places = (int(loss.counted(target)) for loss, target in zip(self, targets, strict=True))
+        return torch.tensor([len(targets[0]), *places])
 
     def name_of(self, what: str, loss: OutputLoss) -> str:
         """The name of a figure of an output: with the output's name where several learn."""
