@@ -44,7 +44,8 @@ def with_options(command: Callable[..., None], *, is_for_trials: bool = False) -
             name: each for name, each in Option.all_of(cls).items() if not (is_for_trials and each.is_of_one_run)
         }
         groups[parameter.name] = cls, [*options]
-        parameters += [_parameter(cls, name, option) for name, option in options.items()]
+        hints = get_type_hints(cls)
+        parameters += [_parameter(name, option, getattr(cls, name), hints[name]) for name, option in options.items()]
 
     @functools.wraps(command)
     def called(**given: Any) -> None:
@@ -59,9 +60,8 @@ def with_options(command: Callable[..., None], *, is_for_trials: bool = False) -
     return called
 
 
-def _parameter(cls: type, name: str, option: Option) -> inspect.Parameter:
+def _parameter(name: str, option: Option, default: Any, hint: Any) -> inspect.Parameter:
     """A field as a parameter of a command."""
-    default = getattr(cls, name)
     how = typer.Option(
         f"--{name.replace('_', '-')}",
         help=option.help,
@@ -71,7 +71,6 @@ def _parameter(cls: type, name: str, option: Option) -> inspect.Parameter:
         show_default=default not in (None, ()),
         rich_help_panel=option.heading,
     )
-    hint = get_type_hints(cls)[name]
     kind: Any = Annotated[list[str] if get_origin(hint) is tuple else hint, how]  # typer has no options that are tuples
     default = [*default] if isinstance(default, tuple) else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

@@ -15,6 +15,7 @@ from regspec.training.data.targets import Target
 from regspec.training.measures.losses import Loss
 
 HALF = (torch.float16, torch.bfloat16)
+FEW = 32  # classes, of which torch's softmax on a CPU takes six times as long along the last axis as along the first
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class OutputLoss(nn.Module):
             return output.exp() if reads == "logarithms" else output
         shares = output
         if not self.gives_probabilities:
-            shares = output.softmax(self.target.wanted.channels) if self.is_shared_out else output.sigmoid()
+            shares = _softmax(output, self.target.wanted.channels) if self.is_shared_out else output.sigmoid()
         if self.target.kind != "classes":
             return shares
         shares = self.by_class(shares)
@@ -186,6 +187,13 @@ class OutputLoss(nn.Module):
         """Those of values at places that count, (places,)."""
         counts = self.counts(target)
         return values.flatten() if counts is None else values[counts]
+
+
+def _softmax(scores: Tensor, axis: int) -> Tensor:
+    """The softmax along an axis."""
+    if scores.shape[axis] > FEW:
+        return scores.softmax(axis)
+    return scores.movedim(axis, 0).contiguous().softmax(0).movedim(0, axis)
 
 
 def _sum(losses: Tensor, target: Tensor, weights: Tensor | None, loss: Loss) -> Sum:
