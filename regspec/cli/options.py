@@ -45,7 +45,7 @@ def with_options(command: Callable[..., None], *, is_for_trials: bool = False) -
         }
         groups[parameter.name] = cls, [*options]
         hints = get_type_hints(cls)
-        parameters += [_parameter(name, option, getattr(cls, name), hints[name]) for name, option in options.items()]
+        parameters += [_parameter(cls, name, option, hints[name]) for name, option in options.items()]
 
     @functools.wraps(command)
     def called(**given: Any) -> None:
@@ -60,8 +60,9 @@ def with_options(command: Callable[..., None], *, is_for_trials: bool = False) -
     return called
 
 
-def _parameter(name: str, option: Option, default: Any, hint: Any) -> inspect.Parameter:
-    """A field as a parameter of a command."""
+def _parameter(cls: type, name: str, option: Option, hint: Any) -> inspect.Parameter:
+    """A field of this type as a parameter of a command."""
+    default = getattr(cls, name)
     how = typer.Option(
         f"--{name.replace('_', '-')}",
         help=option.help,
