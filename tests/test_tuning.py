@@ -791,9 +791,9 @@ def options_of(command: str) -> set[str]:
 
 
 def test_tune_takes_what_train_takes() -> None:
-    """But for what is about one run, and its folder."""
+    """But for what is about one run and its folder, or about a draft."""
     assert options_of("train") - options_of("tune") == {
-        *("baseline", "devices", "strategy", "logger", "resume", "fold"),
+        *("baseline", "devices", "strategy", "logger", "resume", "fold", "draft", "force"),
     }
 
 

@@ -207,6 +207,7 @@ class Spatial(Layer):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
+        super().__pydantic_init_subclass__(**keywords)
         rank = getattr(cls, "spatial_rank", None)
         if rank is not None:
             cls.takes = (

@@ -47,7 +47,7 @@ def training_file() -> type[Frozen]:
     return cast(type[Frozen], whole)
 
 
-def _options() -> dict[str, Option]:
+def _options() -> Mapping[str, Option]:
     return Option.all_of(Options)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
 from regspec.language.fields import Frozen
@@ -60,7 +61,8 @@ class Option:
         return self.panel or self.section.capitalize()
 
     @staticmethod
-    def all_of(cls: type) -> dict[str, Option]:
+    @cache
+    def all_of(cls: type) -> Mapping[str, Option]:
         """The options of a dataclass, by the names of its fields."""
         hints = get_type_hints(cls, include_extras=True)
         return {each.name: hints[each.name].__metadata__[0] for each in fields(cls)}
