@@ -89,7 +89,7 @@ def layer_of(item: Mapping[str, Any], dialect: Dialect, notes: Notes) -> dict[st
     cls = kind_of(class_name)
     if class_name in CODE:
         raise UnportedError(described(config.get("function")))
-    if cls is None or (is_foreign(item) and class_name in BUILT_IN.union(CLASSES)):
+    if cls is None or (is_foreign(item) and class_name in (*BUILT_IN, *CLASSES)):
         raise UnportedError(f"no kind ports the class {_whose(item)}")
     fields = _fields_of(cls, class_name, config, dialect, notes)
     if (precision := _precision(class_name, config, dialect, notes)) != dialect.dtype:
