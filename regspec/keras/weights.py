@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -178,15 +178,19 @@ class _ByGroup:
 
 def groups_of(config: Mapping[str, Any], at: str) -> dict[str, str]:
     """The group of each layer of a model whose own group is ``at``: numbered by class, in order."""
-    groups, counts = {}, dict[str, int]()
-    for layer in config["layers"]:
-        if is_operation(layer):
-            continue
-        written = layer.get("written_as", layer["class_name"])
+    layers = [layer for layer in config["layers"] if not is_operation(layer)]
+    names = numbered(layer.get("written_as", layer["class_name"]) for layer in layers)
+    return {name_of(layer): f"{at}layers/{name}" for layer, name in zip(layers, names, strict=True)}
+
+
+def numbered(classes: Iterable[str]) -> list[str]:
+    """The groups of layers of these classes, in a model or in a list of cells: `dense`, `dense_1` and so on."""
+    groups, counts = [], dict[str, int]()
+    for written in classes:
         group = GROUPS.get(written) or snake_case(written)
         number = counts.get(group, 0)
         counts[group] = number + 1
-        groups[name_of(layer)] = f"{at}layers/{group}_{number}" if number else f"{at}layers/{group}"
+        groups.append(f"{group}_{number}" if number else group)
     return groups
 
 

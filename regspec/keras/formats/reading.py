@@ -7,19 +7,20 @@ from pathlib import Path
 
 from regspec.keras.formats import hdf5, texts, zipped
 from regspec.keras.formats.archive import Archive
+from regspec.keras.formats.saved_model import reading as saved_model
 from regspec.text.problems import Problem, RegspecError
 
 
 def read(path: Path, weights: Path | None = None) -> Archive:
-    """What a file of Keras says: `.keras`, `.h5`, or the JSON of `to_json()`; with the weights of another, if given.
+    """What a file of Keras says, or a SavedModel's folder; with the weights of another, if given.
 
     Raises:
         RegspecError: where it can't be read, or is no such file.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(8)
-        if start[:4] == b"PK\x03\x04":
+        if saved_model.is_saved_model(path):
+            archive = saved_model.read(path, has_others=weights is not None)
+        elif (start := _start(path))[:4] == b"PK\x03\x04":
             archive = zipped.read(path, has_others=weights is not None)
         elif start == b"\x89HDF\r\n\x1a\n":
             archive = hdf5.read(path)
@@ -34,3 +35,9 @@ def read(path: Path, weights: Path | None = None) -> Archive:
     except OSError as error:
         raise RegspecError(Problem(f"can't be read: {error.strerror or error}", path=str(weights))) from None
     return replace(archive, arrays=hdf5.arrays_in(weights, weights))
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(8)
