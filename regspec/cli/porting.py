@@ -19,7 +19,9 @@ def port(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="A model of Keras: .keras, .h5 or the JSON of to_json().", show_default=False
+            metavar="FILE",
+            help="A model of Keras: .keras, .h5, the JSON of to_json(), or the folder of a SavedModel.",
+            show_default=False,
         ),
     ],
     output: Annotated[

@@ -127,10 +127,10 @@ def port(
     blocks: bool = False,
     replace: Mapping[str, str | type[Any]] | None = None,
 ) -> Port:
-    """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, or the JSON of ``to_json()``.
+    """The model in a file of Keras, as a spec with its weights: ``.keras``, ``.h5``, JSON, or a SavedModel.
 
     Args:
-        path: the file.
+        path: the file: ``.keras``, ``.h5``, the JSON of ``to_json()``, or the folder of a SavedModel of Keras 2.
         weights: a ``.weights.h5`` file, for a config without weights.
         activity_reduction: whether the activity penalties were divided by the batch size (mean) or not (sum), where the
             file does not tell.

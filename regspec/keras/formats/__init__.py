@@ -4,5 +4,5 @@ A file may lie about everything. So its config is bounded in size and depth, and
 names, and never unpacked to disk; for its arrays see `regspec.keras.arrays`.
 
 - ``archive``: what is read of a file, whatever its form; ``configs``: the JSON in it.
-- ``zipped``, ``hdf5``, ``texts``: a form each; ``reading`` finds which a file has.
+- ``zipped``, ``hdf5``, ``texts``, ``saved_model``: a form each; ``reading`` finds which a file has.
 """

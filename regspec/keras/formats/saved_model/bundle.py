@@ -49,9 +49,10 @@ class Bundle:
             raise ValueError(f"'{key}' is no text")
         raw = self._raw(entry)
         size, at = varint(raw, 0)
-        content = raw[at + 4 :]
+        content = raw[at + 4 :]  # behind a checksum of the size
         if size != len(content):
             raise ValueError(f"'{key}' has another size than it says")
+        _check(key, entry, size.to_bytes(8 if size >= 2**32 else 4, "little") + raw[at:])
         return content
 
     def array(self, key: str) -> NDArray[Any]:
@@ -66,8 +67,7 @@ class Bundle:
         if math.prod(shape) * dtype.itemsize != entry.whole(5):
             raise ValueError(f"'{key}' has another size than its shape")
         raw = self._raw(entry)
-        if (checksum := entry.bytes(6)) and int.from_bytes(checksum, "little") != masked(raw):
-            raise ValueError(f"'{key}' has another checksum than it says")
+        _check(key, entry, raw)
         array = np.frombuffer(raw, dtype).reshape(shape).astype(dtype.newbyteorder("<"), copy=False)
         return array.view(BFLOAT16) if entry.whole(1) == HALF else array
 
@@ -126,6 +126,12 @@ class Bundle:
             is_empty = not path.stat().st_size  # which can't be mapped
             self._shards[number] = np.zeros(0, np.uint8) if is_empty else np.memmap(path, np.uint8, "r")
         return self._shards[number]
+
+
+def _check(key: str, entry: Message, data: memoryview | bytes) -> None:
+    """Raises `ValueError` where an array is another than was written."""
+    if (checksum := entry.bytes(6)) and int.from_bytes(checksum, "little") != masked(data):
+        raise ValueError(f"'{key}' has another checksum than it says")
 
 
 def _shape(message: Message) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
-"""CRC-32C, the checksum of tables and bundles (RFC 3720), by numpy: many pieces of the data at once.
+"""CRC-32C, the checksum of tables and bundles (RFC 3720), by numpy, nearly as fast as memory is read.
 
-The remainder of data is linear: that of two pieces, one after the other, is that of the first, moved on by as many
-bytes as the second has, plus that of the second.
+Data is a polynomial whose coefficients are its bits, and its checksum the remainder of a division. The divisor divides
+others that have few terms, far apart. By one of them, the first words of data are added to words further on, and gone.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-POLYNOMIAL = 0x82F63B78  # of Castagnoli, with its bits turned around
-PIECES = 4096  # at most, a power of two
-WORD = 8  # bytes that are taken in at once
-BITS = np.arange(32, dtype=np.uint32)
-
-Numbers = NDArray[np.uint32]
+DIVISOR = 0x82F63B78  # Castagnoli's, its bits turned around, as those of each byte are
+WORD = 8  # bytes
+# What the divisor divides: the sum of the powers of x ** 64 with these exponents, which a search has found.
+MULTIPLE = (209, 144, 54, 39, 14, 0)
 
 
 def masked(data: memoryview | bytes) -> int:
@@ -27,62 +25,43 @@ def masked(data: memoryview | bytes) -> int:
 
 def crc32c(data: memoryview | bytes) -> int:
     """The checksum of data."""
-    size = len(data)
-    pieces = PIECES
-    while pieces > 1 and pieces * 2 * WORD > size:
-        pieces //= 2
-    width = -(-size // (pieces * WORD)) * WORD
-    padded = np.zeros(pieces * width, np.uint8)  # zeros in front change no remainder
-    padded[len(padded) - size :] = np.frombuffer(data, np.uint8)
-    remainders = _remainders(padded.view("<u8").reshape(pieces, -1))
-    while len(remainders) > 1:
-        remainders = _moved(remainders[::2], width) ^ remainders[1::2]
-        width *= 2
-    start = _moved(np.array([0xFFFFFFFF], np.uint32), size)
-    return int(remainders[0] ^ start[0]) ^ 0xFFFFFFFF
+    count = -(-len(data) // WORD)
+    if count <= MULTIPLE[0]:
+        return _remainder(bytes(data), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    padded = np.zeros(count * WORD, np.uint8)  # zeros in front change no remainder
+    start = len(padded) - len(data)
+    padded[start:] = np.frombuffer(data, np.uint8)
+    padded[start : start + 4] ^= 0xFF  # as a division begins
+    words = padded.view("<u8")
+    return _remainder(_folded(words).tobytes(), 0) ^ 0xFFFFFFFF
 
 
-def _remainders(words: NDArray[np.uint64]) -> Numbers:
-    """The remainder of each row."""
-    tables = _tables()
-    found = np.zeros(len(words), np.uint32)
-    for index in range(words.shape[1]):
-        word = words[:, index] ^ found
-        found = tables[0][word & 0xFFFF]
-        for part in (1, 2, 3):
-            found = found ^ tables[part][(word >> np.uint64(16 * part)) & 0xFFFF]
-    return found
+def _folded(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Words of the same remainder, no more than the highest exponent. The words themselves are used up."""
+    first, second, *_ = MULTIPLE
+    power = max(0, (len(words) // first).bit_length() - 1)
+    for scale in (2**each for each in range(power, -1, -1)):  # to which all exponents may be raised together
+        while len(words) > first * scale:
+            count = min((first - second) * scale, len(words) - first * scale)
+            gone, words = words[:count], words[count:]
+            for exponent in MULTIPLE[1:]:
+                at = (first - exponent) * scale - count
+                words[at : at + count] ^= gone
+    return words
 
 
-@cache
-def _tables() -> list[Numbers]:
-    """What two bytes of a word become at its end, by which of its four parts they are."""
-    last = _by_bits(np.arange(2**16, dtype=np.uint32), 16)
-    return [_moved(last, 6), _moved(last, 4), _moved(last, 2), last]
-
-
-def _by_bits(remainders: Numbers, count: int) -> Numbers:
-    """Remainders, so many bits further on."""
-    for _ in range(count):
-        remainders = (remainders >> 1 ^ (remainders & 1) * POLYNOMIAL).astype(np.uint32)
-    return remainders
-
-
-def _moved(remainders: Numbers, count: int) -> Numbers:
-    """Remainders, so many bytes further on."""
-    for power in range(count.bit_length()):
-        if count >> power & 1:
-            remainders = _applied(_step(power), remainders)
-    return remainders
+def _remainder(data: bytes, remainder: int) -> int:
+    """The remainder of data behind other data of which it is known."""
+    table = _table()
+    for byte in data:
+        remainder = table[(remainder ^ byte) & 0xFF] ^ remainder >> 8
+    return remainder
 
 
 @cache
-def _step(power: int) -> Numbers:
-    """What each bit of a remainder becomes 2 ** power bytes further on."""
-    return _applied(_step(power - 1), _step(power - 1)) if power else _by_bits(np.uint32(1) << BITS, 8)
-
-
-def _applied(step: Numbers, remainders: Numbers) -> Numbers:
-    """Remainders after a step, which is linear: what becomes of each of their bits, together."""
-    found: Numbers = np.bitwise_xor.reduce((remainders[:, None] >> BITS & 1) * step, axis=1)
+def _table() -> list[int]:
+    """The remainder of each byte."""
+    found = [*range(256)]
+    for _ in range(8):
+        found = [each >> 1 ^ DIVISOR * (each & 1) for each in found]
     return found

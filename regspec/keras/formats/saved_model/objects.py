@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from regspec.keras.formats.configs import MAX_CONFIG, mapping_in
@@ -20,7 +21,7 @@ from regspec.keras.older.graphs import is_model
 from regspec.keras.weights import groups_of, numbered
 
 MAX_NODES = 100_000
-MAX_STEPS = 1_000_000  # along edges, for all layers of a model
+MAX_STEPS = 300_000  # along edges, for all layers of a model
 MAX_DEPTH = 60  # of objects in a layer
 LAYER = re.compile(r"layer-([0-9]{1,9})")
 # Edges to what is no weight, or is found by another edge too.
@@ -44,19 +45,27 @@ class Node:
     said: str = ""
 
 
-@dataclass
 class Objects:
-    """A graph of objects; the first is the model."""
+    """A graph of objects, each of which is read when it is asked for; the first is the model."""
 
-    nodes: list[Node]
-    steps: int = field(default=0, init=False)
+    def __init__(self, graph: Message, words: Callable[[int, Message], str]) -> None:
+        self.messages = [*islice(graph.messages(1), MAX_NODES + 1)]
+        if len(self.messages) > MAX_NODES:
+            raise ValueError("it has more objects than a model")
+        self._words = words
+        self._known: dict[int, Node] = {}
+        self._steps = 0
 
     def at(self, number: int) -> Node:
         """An object. Raises `ValueError` where there is none."""
-        self.steps += 1
-        if not 0 <= number < len(self.nodes) or self.steps > MAX_STEPS:
+        self._steps += 1
+        if not 0 <= number < len(self.messages) or self._steps > MAX_STEPS:
             raise ValueError("its graph of objects leads nowhere, or has no end")
-        return self.nodes[number]
+        if number not in self._known:
+            message = self.messages[number]
+            edges = dict(_edge(each) for each in message.messages(1))
+            self._known[number] = Node(edges, self._words(number, message))
+        return self._known[number]
 
     def layers(self, number: int, item: Item) -> list[tuple[Item, int]]:
         """The layers of a model's config, each with its object; of a sequence without its input."""
@@ -71,17 +80,13 @@ class Objects:
         return [*zip(layers, edges, strict=True)]
 
 
-def nodes_of(message: Message) -> Iterator[Message]:
-    """The objects of a graph. Raises `ValueError` where there are more than a model has."""
-    for count, each in enumerate(message.messages(1)):
-        if count >= MAX_NODES:
-            raise ValueError("it has more objects than a model")
-        yield each
-
-
-def edges_of(message: Message) -> dict[str, int]:
-    """The numbers of an object's others, by the edges to them, in order."""
-    return {each.text(2): each.whole(1) for each in message.messages(1)}
+def _edge(message: Message) -> tuple[str, int]:
+    """The name of an edge, and the number of the object to which it leads."""
+    fields = dict(message.fields())  # at once, as there are many
+    name, number = fields.get(2, b""), fields.get(1, 0)
+    if isinstance(name, int) or not isinstance(number, int):
+        raise ValueError("an edge is damaged")
+    return str(name, "utf-8", "replace"), number
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------------
@@ -89,10 +94,10 @@ def edges_of(message: Message) -> dict[str, int]:
 
 def stored_in(graph: memoryview) -> Objects:
     """The graph that a bundle has of its arrays' objects, with the keys of their arrays."""
-    return Objects([Node(edges_of(each), _key(each)) for each in nodes_of(Message(graph))])
+    return Objects(Message(graph), _key)
 
 
-def _key(node: Message) -> str:
+def _key(_: int, node: Message) -> str:
     """The key of an object's array; nothing for an object without one."""
     return next((each.text(3) for each in node.messages(2) if each.text(1) == "VARIABLE_VALUE"), "")
 
@@ -146,6 +151,19 @@ def _inside(item: Any, edge: str) -> Any:
 
 
 # -- what Keras says ---------------------------------------------------------------------------------------------------
+
+
+def saved_in(graph: Message, words: Message | None) -> Objects:
+    """The graph of what was saved, with Keras's words on each object: in a message of their own, or else in it."""
+    if words is None:
+        return Objects(graph, lambda _, node: node.message(4).text(3))
+    said = {each.whole(2): each for each in words.messages(1)}
+    return Objects(graph, lambda number, _: said[number].text(5) if number in said else "")
+
+
+def is_of_keras(objects: Objects) -> bool:
+    """Whether the model is one of Keras's."""
+    return any(each.message(4).text(1).startswith("_tf_keras_") for each in objects.messages[:1])
 
 
 def completed(objects: Objects, item: Item, number: int = 0) -> Item:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-MAX_FIELDS = 5_000_000  # of all messages of a file, many times those of the largest models
+MAX_FIELDS = 2_000_000  # of all messages of a file, many times those of the largest models
 MAX_VARINT = 10  # bytes
 
 
 def varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
     """A number that is written in as many bytes as it needs, and the place after it."""
+    if at < len(data) and data[at] < 0x80:  # as nearly all are
+        return data[at], at + 1
     number = 0
     for index, byte in enumerate(data[at : at + MAX_VARINT]):
         number |= (byte & 0x7F) << (7 * index)

@@ -15,16 +15,7 @@ from regspec.keras.formats.archive import Archive
 from regspec.keras.formats.configs import mapping_in, parsed, string_in
 from regspec.keras.formats.hdf5 import arrays_in
 from regspec.keras.formats.saved_model.bundle import Bundle
-from regspec.keras.formats.saved_model.objects import (
-    Item,
-    Node,
-    Objects,
-    completed,
-    edges_of,
-    keys_in,
-    nodes_of,
-    stored_in,
-)
+from regspec.keras.formats.saved_model.objects import Item, completed, is_of_keras, keys_in, saved_in, stored_in
 from regspec.keras.formats.saved_model.protobuf import Message
 from regspec.keras.formats.saved_model.signatures import signatures
 from regspec.keras.older.graphs import is_model
@@ -34,7 +25,6 @@ GRAPH, WORDS, TEXT = "saved_model.pb", "keras_metadata.pb", "saved_model.pbtxt"
 INDEX = "variables/variables.index"
 OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the key of the graph of the bundle's objects
 MAX_FILE = 2**31  # bytes of a message, as of any protocol buffer
-OF_KERAS = "_tf_keras_"  # how Keras's identifiers of objects begin
 LISTS = ("__tuple__", "TensorShape")  # how Keras writes them in JSON
 SAVE = "save the model itself where it was made: model.save('model.keras') or model.save('model.h5')"
 
@@ -50,19 +40,15 @@ def read(path: Path, *, has_others: bool) -> Archive:
     Raises:
         RegspecError: where it has no layers of Keras, or is damaged.
     """
+    path.stat()  # which is an error where nothing is there
     folder = path if path.is_dir() else path.parent
     _check_there(folder)
     with damaged(folder / GRAPH):
         graph = _message(folder / GRAPH).message(2)
-        nodes = [(edges_of(each), each.message(4)) for each in nodes_of(graph.message(7))]
-        said = {number: own.text(3) for number, (_, own) in enumerate(nodes)}
-        is_of_keras = any(own.text(1).startswith(OF_KERAS) for _, own in nodes)
-        shown = signatures(graph)
-    if (folder / WORDS).is_file():
-        with damaged(folder / WORDS):
-            said |= {each.whole(2): each.text(5) for each in nodes_of(_message(folder / WORDS))}
-    saved = Objects([Node(edges, said.get(number, "")) for number, (edges, _) in enumerate(nodes)])
-    own, item = _model_in(saved, folder, shown, is_of_keras=is_of_keras)
+        words = _message(folder / WORDS) if (folder / WORDS).is_file() else None
+        saved = saved_in(graph.message(7), words)
+        text = saved.at(0).said if saved.messages else ""
+        own, item = _model_in(text, folder, signatures(graph), is_torn=words is None and is_of_keras(saved))
     with damaged(folder):
         config = completed(saved, item)
         arrays = None if has_others else _arrays(folder / INDEX, item)
@@ -102,16 +88,19 @@ def _message(path: Path) -> Message:
     return Message(np.memmap(path, np.uint8, "r").data)
 
 
-def _model_in(objects: Objects, folder: Path, shown: str, *, is_of_keras: bool) -> tuple[Mapping[str, Any], Item]:
-    """What Keras says of the model, and its config. Raises `RegspecError` where it says nothing of its layers."""
+def _model_in(text: str, folder: Path, shown: str, *, is_torn: bool) -> tuple[Mapping[str, Any], Item]:
+    """What Keras says of the model, and its config. Raises `RegspecError` where it says nothing of its layers.
+
+    Args:
+        text: Keras's words on the model, if there are any.
+        folder: the SavedModel's.
+        shown: its signatures.
+        is_torn: whether it is Keras's, and its words must have been elsewhere.
+    """
     signature = f": {shown}" if shown else ""
-    text = objects.nodes[0].said if objects.nodes else ""
-    if not text and is_of_keras and not any(node.said for node in objects.nodes):
-        what, hint = (
-            f"has no {WORDS}, in which Keras says what its layers are",
-            "give the whole folder, as it was saved",
-        )
-        raise RegspecError(Problem(what, hint, str(folder)))
+    if not text and is_torn:
+        what = f"has no {WORDS}, in which Keras says what its layers are"
+        raise RegspecError(Problem(what, "give the whole folder, as it was saved", str(folder)))
     if not text:
         what = f"is a SavedModel without a model of Keras: the graph of its computation alone{signature}"
         raise RegspecError(Problem(what, SAVE, str(folder)))
@@ -158,7 +147,8 @@ def in_memory(bundle: Bundle, keys: Iterable[tuple[str, str]], path: Path) -> Ar
     """Arrays of a bundle as an HDF5 file in memory; one with several paths is there once, and linked."""
     buffer, paths = io.BytesIO(), dict[str, str]()
     with h5py.File(buffer, "w") as file:
-        file.create_group("layers")
+        for name in ("layers", "vars"):  # which each such file has
+            file.create_group(name)
         for own, key in keys:
             if key in paths:
                 file[own] = file[paths[key]]
